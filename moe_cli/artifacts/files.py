@@ -1,0 +1,117 @@
+"""Files written once and whole: temporary name, fsync, rename, fsync of the directory.
+
+Comes in: bytes and a final path. Goes out: the file, or nothing at all. Always holds: a reader never sees half a file;
+the last line of an append-only file that a crash cut short is dropped before the next one is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK_BYTES = 1 << 22
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `data` to `path` at once; on any error the old content stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path for libraries that write files themselves; it becomes `path` when the block ends well."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+        _sync_file(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """A staging directory that becomes `path` when the block ends well; an older `path` is replaced."""
+    staging = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        for file in staging.rglob("*"):
+            if file.is_file():
+                _sync_file(file)
+        if path.exists():
+            shutil.rmtree(path)
+        staging.replace(path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    _sync_directory(path.parent)
+
+
+def append_lines(path: Path, lines: bytes) -> None:
+    """Append whole lines, each ended by a newline, and bring them to disk."""
+    with path.open("ab") as file:
+        file.write(lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_array(path: Path, array: NDArray[np.generic]) -> None:
+    """Write one array as `.npy`, at once and without pickle."""
+    data = io.BytesIO()
+    np.save(data, array, allow_pickle=False)
+    write_whole(path, data.getvalue())
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off a last line without a newline: a crash stopped its writing."""
+    if not path.is_file():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole != len(data):
+        write_whole(path, data[:whole])
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

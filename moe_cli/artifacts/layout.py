@@ -1,0 +1,69 @@
+"""Every file name the program writes; the only maker of paths.
+
+<prepare out>/     batch_outputs_{model}.parquet  risk_diff_{model}.parquet  sft_dataset_{model}.jsonl
+                   routing_{model}.npz  selection.json  batch_expert_masks.npy  summary.json
+<selective out>/   final_model/  expert_delta.safetensors  training_metadata.json  batch_expert_masks.npy
+                   steps.jsonl  checkpoint-*/
+<baseline out>/    final_model/  training_metadata.json  steps.jsonl  checkpoint-*/
+<run>/evaluations/<name>/   items.jsonl  records.jsonl  drift.jsonl  summary.json
+<comparison out>/  comparison.json
+every directory    config.yaml and, written last, manifest.json; .run.json and .lock while the run works
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+MANIFEST = "manifest.json"
+CONFIG = "config.yaml"
+STARTED = ".run.json"
+LOCK = ".lock"
+
+SELECTION = "selection.json"
+MASKS = "batch_expert_masks.npy"
+PREPARE_SUMMARY = "summary.json"
+
+FINAL_MODEL = "final_model"
+DELTA = "expert_delta.safetensors"
+METADATA = "training_metadata.json"
+STEPS = "steps.jsonl"
+
+ITEMS = "items.jsonl"
+RECORDS = "records.jsonl"
+DRIFT = "drift.jsonl"
+EVALUATION_SUMMARY = "summary.json"
+EVALUATIONS = "evaluations"
+
+COMPARISON = "comparison.json"
+
+
+def file_stem(model_name: str) -> str:
+    """The model's name inside a file name: `/` becomes `--`, anything unsafe becomes `-`."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", model_name.strip("/").replace("/", "--"))
+
+
+def batch_outputs(model_name: str) -> str:
+    """Every prompt with its answer."""
+    return f"batch_outputs_{file_stem(model_name)}.parquet"
+
+
+def risk_table(model_name: str) -> str:
+    """One row per (batch, layer, expert) and the aggregate."""
+    return f"risk_diff_{file_stem(model_name)}.parquet"
+
+
+def training_examples(model_name: str) -> str:
+    """The training examples."""
+    return f"sft_dataset_{file_stem(model_name)}.jsonl"
+
+
+def routing_counts(model_name: str) -> str:
+    """Integer counts per side, answer and prompt tokens apart."""
+    return f"routing_{file_stem(model_name)}.npz"
+
+
+def evaluation_directory(run: Path | None, model_name: str, name: str) -> Path:
+    """Beside the run that is evaluated; for a bare model `./evaluations/<model>/<name>/`."""
+    parent = Path(EVALUATIONS) / file_stem(model_name) if run is None else run / EVALUATIONS
+    return parent / name

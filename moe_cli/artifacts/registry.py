@@ -1,0 +1,90 @@
+"""The registry: one small immutable JSON record per finished run, so that later commands find earlier runs.
+
+Comes in: finished runs. Goes out: their records, newest last. Always holds: the run directories are the truth; many
+processes can add at once and nothing is lost; a record whose directory is gone or changed is shown as such.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from moe_cli.artifacts.files import sha256_of, write_whole
+from moe_cli.artifacts.layout import MANIFEST
+from moe_cli.artifacts.runs import FinishedRun, RunWriter, finished_run
+from moe_cli.codec import decode, encode
+from moe_cli.errors import ArtifactError
+from moe_cli.records import RunKind, RunRecord
+
+State = Literal["complete", "gone", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where runs are registered and found again."""
+
+    registry: Path  # ".moe/registry"
+
+    def add(self, writer: RunWriter, *, base_fingerprint: str | None, model_name: str | None, device: str) -> RunRecord:
+        """Complete a run with its manifest and register it."""
+        manifest = writer.finish(base_fingerprint=base_fingerprint, model_name=model_name, device=device)
+        record = RunRecord(
+            id=manifest.id,
+            kind=manifest.kind,
+            path=str(writer.path.resolve()),
+            manifest_digest=sha256_of(writer.path / MANIFEST),
+            base_fingerprint=base_fingerprint,
+            model_name=model_name,
+            parents=manifest.parents,
+            finished=manifest.finished,
+        )
+        write_whole(self.registry / f"{record.id}.json", encode(record, indent=True))
+        return record
+
+    def records(self, *kinds: RunKind) -> tuple[RunRecord, ...]:
+        """Records of these kinds (all, where none is named), oldest first."""
+        files = sorted(self.registry.glob("*.json")) if self.registry.is_dir() else []
+        found = (decode(RunRecord, file.read_bytes(), source=str(file)) for file in files)
+        return tuple(sorted((r for r in found if not kinds or r.kind in kinds), key=lambda r: (r.finished, r.id)))
+
+    def newest(self, *kinds: RunKind, base_fingerprint: str | None = None) -> FinishedRun | None:
+        """The newest complete run of these kinds, made with this base model where one is named."""
+        for record in reversed(self.records(*kinds)):
+            same_model = base_fingerprint is None or record.base_fingerprint == base_fingerprint
+            if same_model and state_of(record) == "complete":
+                return finished_run(Path(record.path), *kinds)
+        return None
+
+    def record(self, run_id: str) -> RunRecord:
+        """The record with this id, or the only one whose id begins so.
+
+        Raises:
+            ArtifactError: none, or several.
+        """
+        found = [record for record in self.records() if record.id.startswith(run_id)]
+        exact = [record for record in found if record.id == run_id]
+        if len(exact or found) != 1:
+            what = f"{len(found)} runs have an id that begins with" if found else "no run has the id"
+            raise ArtifactError(f"{what} {run_id} in {self.registry}", hint="moe runs list shows the ids")
+        return (exact or found)[0]
+
+    def forget(self, record: RunRecord) -> None:
+        """Remove the record; the run directory stays."""
+        (self.registry / f"{record.id}.json").unlink()
+
+
+def state_of(record: RunRecord) -> State:
+    """Whether the registered directory is still there with the same manifest."""
+    manifest = Path(record.path) / MANIFEST
+    if not manifest.is_file():
+        return "gone"
+    return "complete" if sha256_of(manifest) == record.manifest_digest else "changed"
+
+
+def registry_path(configured: Path | None, start: Path) -> Path:
+    """The configured place, else `.moe/registry` in the nearest directory at or above `start` that has a `.moe`."""
+    if configured is not None:
+        return configured
+    above = next((place for place in (start, *start.parents) if (place / ".moe").is_dir()), start)
+    return above / ".moe" / "registry"

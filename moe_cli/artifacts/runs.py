@@ -1,0 +1,238 @@
+"""One run directory: begun under a lock, filled, and made complete by its manifest.
+
+Comes in: a path and what the run is. Goes out: a `RunWriter` to fill it, or a `FinishedRun` to read it. Always holds: a
+directory with a manifest is complete; one without is an interrupted run that only `--resume` continues; two
+writers never share a directory; a file is handed out only if its digest matches.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from moe_cli.artifacts.files import sha256_of, write_whole
+from moe_cli.artifacts.layout import CONFIG, LOCK, MANIFEST, STARTED
+from moe_cli.codec import decode, encode
+from moe_cli.config import MoeConfig, dump_yaml
+from moe_cli.errors import ArtifactError, LockedError
+from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
+
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scipy")
+
+
+@dataclass(slots=True)
+class RunWriter:
+    """A run directory that is being written."""
+
+    path: Path
+    started: StartedRun
+    resumed: bool  # the directory held an interrupted run of the same kind
+    parents: dict[str, str] = field(default_factory=dict)
+
+    def finish(self, *, base_fingerprint: str | None, model_name: str | None, device: str) -> Manifest:
+        """Write the manifest: from here on the run is complete."""
+        (self.path / STARTED).unlink(missing_ok=True)
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            kind=self.started.kind,
+            id=self.started.id,
+            files={name: sha256_of(self.path / name) for name in _files_of(self.path)},
+            parents=dict(self.parents),
+            base_fingerprint=base_fingerprint,
+            model_name=model_name,
+            config=self.started.config,
+            packages={name: version(name) for name in PACKAGES},
+            seed=int(str(self.started.config["seed"])),
+            device=device,
+            started=self.started.started,
+            finished=now(),
+        )
+        write_whole(self.path / MANIFEST, encode(manifest, indent=True))
+        return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A complete run directory."""
+
+    path: Path
+    manifest: Manifest
+    digest: str  # sha256 of the manifest
+
+    def file(self, name: str) -> Path:
+        """Path of one of its files, after its digest was checked.
+
+        Raises:
+            ArtifactError: the run has no such file, or the bytes changed.
+        """
+        expected = self.manifest.files.get(name)
+        path = self.path / name
+        if expected is None or not path.is_file():
+            raise ArtifactError(f"{self.path} has no file {name}", hint="moe runs verify lists what is missing")
+        if sha256_of(path) != expected:
+            raise ArtifactError(
+                f"{path} changed since the run wrote it (its sha256 is not the manifest's)",
+                hint="restore the file, or make the run again",
+            )
+        return path
+
+    def directory(self, name: str) -> Path:
+        """Path of one of its directories, after the digests of all its files were checked."""
+        names = [file for file in self.manifest.files if file.startswith(f"{name}/")]
+        if not names:
+            raise ArtifactError(f"{self.path} has no directory {name}", hint="moe runs verify lists what is missing")
+        for file in names:
+            self.file(file)
+        return self.path / name
+
+    def damaged(self) -> tuple[str, ...]:
+        """Names of files that are missing or changed."""
+        return tuple(
+            name
+            for name, digest in self.manifest.files.items()
+            if not (self.path / name).is_file() or sha256_of(self.path / name) != digest
+        )
+
+
+@contextmanager
+def open_run(path: Path, kind: RunKind, config: MoeConfig, *, resume: bool) -> Iterator[RunWriter]:
+    """Begin (or continue) a run in `path` and hold its lock until the block ends.
+
+    Raises:
+        LockedError: another process works there.
+        ArtifactError: the directory holds a complete run, foreign files, or an interrupted run and `resume` is off.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        previous = _interrupted_run(path, kind, resume=resume)
+        writer = RunWriter(path, previous or _new_run(kind, config), resumed=previous is not None)
+        if previous is None:
+            write_whole(path / CONFIG, dump_yaml(config).encode())
+            write_whole(path / STARTED, encode(writer.started, indent=True))
+        else:
+            _same_settings(previous, config, path)
+        yield writer
+
+
+def finished_run(path: Path, *kinds: RunKind) -> FinishedRun:
+    """The complete run in `path`, of one of `kinds` (any, where none is named).
+
+    Raises:
+        ArtifactError: nothing there, not complete, of another kind, or damaged.
+    """
+    manifest_path = path / MANIFEST
+    if not manifest_path.is_file():
+        started = (path / STARTED).is_file()
+        what = "holds an interrupted run" if started else "is no run directory (it has no manifest.json)"
+        raise ArtifactError(
+            f"{path} {what}", hint="finish it with --resume" if started else "moe runs list shows the runs there are"
+        )
+    data = manifest_path.read_bytes()
+    manifest = decode(Manifest, data, source=str(manifest_path))
+    if kinds and manifest.kind not in kinds:
+        raise ArtifactError(
+            f"{path} is a run of kind {manifest.kind}, but {' or '.join(kinds)} is needed here",
+            hint="moe runs list shows the kind of every run",
+        )
+    return FinishedRun(path, manifest, sha256_of(manifest_path))
+
+
+def kind_in(path: Path) -> RunKind | None:
+    """The kind of the run in `path`, complete or interrupted; None where there is none."""
+    if (path / MANIFEST).is_file():
+        return decode(Manifest, (path / MANIFEST).read_bytes(), source=str(path / MANIFEST)).kind
+    if (path / STARTED).is_file():
+        return decode(StartedRun, (path / STARTED).read_bytes(), source=str(path / STARTED)).kind
+    return None
+
+
+def now() -> str:
+    """This moment, UTC, ISO 8601 to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = path / LOCK
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LockedError(
+                f"another run is writing to {path}", hint="wait for it, or choose another directory with --output-dir"
+            ) from error
+        yield
+        lock.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _interrupted_run(path: Path, kind: RunKind, *, resume: bool) -> StartedRun | None:
+    """The interrupted run in `path` if it is there and `resume` is on; None for an empty directory."""
+    if (path / MANIFEST).is_file():
+        raise ArtifactError(
+            f"{path} already holds a complete run",
+            hint="choose another directory with --output-dir, or remove this one; a complete run is never overwritten",
+        )
+    if (path / STARTED).is_file():
+        started = decode(StartedRun, (path / STARTED).read_bytes(), source=str(path / STARTED))
+        if started.kind != kind:
+            raise ArtifactError(
+                f"{path} holds an interrupted run of kind {started.kind}, not {kind}",
+                hint="choose another directory with --output-dir",
+            )
+        if not resume:
+            raise ArtifactError(
+                f"{path} holds an interrupted run",
+                hint="add --resume to continue it, or choose another directory with --output-dir",
+            )
+        return started
+    if any(entry.name != LOCK for entry in path.iterdir()):
+        raise ArtifactError(
+            f"{path} is not empty and is no run of moe", hint="choose another directory with --output-dir"
+        )
+    return None
+
+
+def _new_run(kind: RunKind, config: MoeConfig) -> StartedRun:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    settings: dict[str, object] = config.model_dump(mode="json")
+    return StartedRun(kind=kind, id=f"{kind}-{stamp}-{secrets.token_hex(2)}", started=now(), config=settings)
+
+
+def _same_settings(previous: StartedRun, config: MoeConfig, path: Path) -> None:
+    before = dict(_flat(previous.config))
+    after = dict(_flat(config.model_dump(mode="json")))
+    differing = [key for key in before | after if before.get(key) != after.get(key) and not key.startswith("registry")]
+    if differing:
+        changed = ", ".join(f"{key} {before.get(key)!r} -> {after.get(key)!r}" for key in differing)
+        raise ArtifactError(
+            f"{path} was begun with other settings: {changed}",
+            hint="resume with the same settings, or choose another directory with --output-dir",
+        )
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _files_of(path: Path) -> list[str]:
+    """Files of the run itself: no manifest, no lock, nothing hidden, no evaluation that was written into it."""
+    names = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    return sorted(
+        name.as_posix()
+        for name in names
+        if not any(part.startswith(".") for part in name.parts) and name.parts[0] not in (MANIFEST, "evaluations")
+    )

@@ -1,0 +1,33 @@
+"""`moe config show | schema`: the settings. Imports no torch."""
+
+from __future__ import annotations
+
+import orjson
+import typer
+
+from moe_cli.cli import options
+from moe_cli.cli.boundary import bounded
+from moe_cli.cli.session import open_session
+from moe_cli.config import MoeConfig
+
+app = typer.Typer(no_args_is_help=True, help="Show the resolved settings, or every setting there is.")
+
+
+@app.command("show")
+@bounded
+def show(config: options.Config = None, assignments: options.Assignments = None, json: options.Json = False) -> None:
+    """Print the settings as file, environment and --set resolve them.
+
+    Example: moe config show --config moe.yaml --set train.num_epochs=1
+    """
+    open_session("config", locals()).show_settings()
+
+
+@app.command("schema")
+@bounded
+def schema() -> None:
+    """Print the JSON schema of the config file.
+
+    Example: moe config schema
+    """
+    print(orjson.dumps(MoeConfig.model_json_schema(), option=orjson.OPT_INDENT_2).decode())

@@ -1,0 +1,94 @@
+"""`moe demo`: the whole experiment on the built-in tiny model, by the very commands a person would type.
+
+Comes in: a directory. Goes out: every run of the experiment in it. Always holds: each command runs in a process of its
+own, forked from one that has imported the libraries, so that peak memory is that of one command alone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moe_cli.cli.boundary import bounded
+from moe_cli.errors import UsageError
+from moe_cli.views.console import stdout_console
+from moe_cli.views.numbers import seconds_text
+from moe_cli.views.safe import safe_text
+
+SETTINGS = "moe.yaml"
+COMMANDS = (
+    ("prepare",),
+    ("train", "selective"),
+    ("train", "baseline"),
+    ("evaluate", "tiny"),
+    ("evaluate", "selective"),
+    ("evaluate", "baseline"),
+    ("compare", "tiny", "baseline", "selective"),
+)
+PRELOADED = ["moe_cli.prepare.stage", "moe_cli.train.stage", "moe_cli.evaluate.stage"]
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+
+@bounded
+def demo(
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Directory to write to.")] = Path("demo"),
+) -> None:
+    """Run the whole experiment on the built-in tiny model: no network, no GPU, about two minutes.
+
+    Example: moe demo --output-dir demo
+    """
+    console = stdout_console()
+    started = time.monotonic()
+    directory = _new_directory(output_dir)
+    settings = files("moe_cli.cli").joinpath("demo.yaml").read_text(encoding="utf-8")
+    (directory / SETTINGS).write_text(settings, encoding="utf-8")
+    console.print(safe_text(f"the experiment is written to {directory}; its settings, the same for both arms:"))
+    print(settings)
+    for command in COMMANDS:
+        words = [*command, "--config", SETTINGS]
+        console.rule(safe_text(f"moe {shlex.join(words)}"), style="")
+        _run(words, directory)
+    console.print(safe_text(f"done in {seconds_text(time.monotonic() - started)}; everything is in {directory}"))
+    console.print(safe_text(f"next: cd {directory} && moe runs list; README.md has the same steps for a real model"))
+
+
+def _new_directory(wanted: Path) -> Path:
+    """`wanted`, or with the first number that is free."""
+    number, path = 1, wanted
+    while (path / SETTINGS).exists():
+        number += 1
+        path = wanted.with_name(f"{wanted.name}_{number}")
+    if path.exists() and any(path.iterdir()):
+        raise UsageError(f"{path} is not empty and is no demo", hint="choose another directory with --output-dir")
+    (path / ".moe").mkdir(parents=True)  # a registry of its own
+    return path
+
+
+def _run(words: Sequence[str], directory: Path) -> None:
+    """Run one command in a fresh process; stop with its exit code where it fails."""
+    os.environ |= OFFLINE
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    child = context.Process(target=_command, args=(list(words), str(directory)))
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise typer.Exit(child.exitcode)
+
+
+def _command(words: list[str], directory: str) -> None:
+    from moe_cli.cli.app import main
+
+    os.chdir(directory)
+    sys.argv = ["moe", *words]
+    main()

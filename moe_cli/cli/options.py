@@ -1,0 +1,42 @@
+"""The options that commands share, each written once.
+
+Comes in: nothing. Goes out: annotated types for typer. Always holds: an option that is not typed is None, so that the
+config file, the environment and the defaults keep their say.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RUN_PANEL = "This run"
+MACHINE_PANEL = "Machine"
+
+ModelName = Annotated[
+    str | None, typer.Option("--model-name", "--model", "-m", help="Hub name, local directory, or `tiny`.")
+]
+OutputDir = Annotated[Path | None, typer.Option("--output-dir", "-o", help="Directory to write to.")]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.", rich_help_panel=RUN_PANEL)]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="One setting: `train.max_length=512`. Repeatable.", rich_help_panel=RUN_PANEL),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything drawn.", rich_help_panel=RUN_PANEL)]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue the interrupted run there.", rich_help_panel=RUN_PANEL)
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the resolved settings and stop.", rich_help_panel=RUN_PANEL)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RUN_PANEL)]
+Registry = Annotated[
+    Path | None,
+    typer.Option("--registry", help="Registry; default `.moe/registry` here or above.", rich_help_panel=RUN_PANEL),
+]
+Gpu = Annotated[str | None, typer.Option("--gpu", help="Cards to use: `0` or `0,1`.", rich_help_panel=MACHINE_PANEL)]
+Device = Annotated[
+    str | None, typer.Option("--device", help="`cpu`, `cuda` or `cuda:N`.", rich_help_panel=MACHINE_PANEL)
+]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads.", rich_help_panel=MACHINE_PANEL)]

@@ -1,0 +1,82 @@
+"""`moe runs list | show | verify | forget`: the registry. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moe_cli.artifacts import finished_run, state_of
+from moe_cli.cli import options
+from moe_cli.cli.boundary import bounded
+from moe_cli.cli.session import Session, open_session
+from moe_cli.errors import ArtifactError
+from moe_cli.records import RunListing, RunVerification
+from moe_cli.views.runs import manifest_view, runs_table
+
+app = typer.Typer(no_args_is_help=True, help="List, show, verify and forget the runs in the registry.")
+
+RunId = Annotated[str, typer.Argument(help="Id of a run, or its beginning; a directory works, too.")]
+
+
+@app.command("list")
+@bounded
+def list_runs(registry: options.Registry = None, json: options.Json = False) -> None:
+    """List all registered runs, oldest first.
+
+    Example: moe runs list
+    """
+    session = open_session("runs", locals())
+    listed = tuple(RunListing(run=record, state=state_of(record)) for record in session.store.records())
+    session.show(listed, runs_table(listed), f"{len(listed)} runs in {session.store.registry}")
+
+
+@app.command("show")
+@bounded
+def show(run: RunId, registry: options.Registry = None, json: options.Json = False) -> None:
+    """Show the manifest of one run: files, parents, settings, packages.
+
+    Example: moe runs show selective-2026
+    """
+    session = open_session("runs", locals())
+    path = _path(session, run)
+    manifest = finished_run(path).manifest
+    session.show(manifest, manifest_view(manifest), f"{path}; next: moe runs verify {run}")
+
+
+@app.command("verify")
+@bounded
+def verify(run: RunId, registry: options.Registry = None, json: options.Json = False) -> None:
+    """Check the sha256 of every file of one run.
+
+    Example: moe runs verify prepared
+    """
+    session = open_session("runs", locals())
+    found = finished_run(_path(session, run))
+    damaged = found.damaged()
+    if damaged:
+        raise ArtifactError(
+            f"{len(damaged)} of {len(found.manifest.files)} files of {found.path} are missing or changed: "
+            + ", ".join(damaged[:5]),
+            hint="restore the files, or make the run again",
+        )
+    result = RunVerification(path=str(found.path), num_files=len(found.manifest.files), damaged=damaged)
+    session.show(result, "", f"all {result.num_files} files of {found.path} are as the run wrote them")
+
+
+@app.command("forget")
+@bounded
+def forget(run: RunId, registry: options.Registry = None) -> None:
+    """Remove a run from the registry; its directory stays.
+
+    Example: moe runs forget selective-2026
+    """
+    session = open_session("runs", locals())
+    record = session.store.record(run)
+    session.store.forget(record)
+    print(f"forgot {record.id}; {record.path} is untouched")
+
+
+def _path(session: Session, run: str) -> Path:
+    return Path(run) if Path(run).is_dir() else Path(session.store.record(run).path)

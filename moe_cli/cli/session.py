@@ -1,0 +1,96 @@
+"""What every command begins with: the resolved config, the registry, and the environment for the libraries.
+
+Comes in: the words typed. Goes out: a `Session`. Always holds: all settings are checked before torch is imported; cards
+are chosen before torch is imported; with local inputs only, the libraries are told to stay offline.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from rich.console import RenderableType
+
+from moe_cli.artifacts import Store, registry_path
+from moe_cli.codec import encode
+from moe_cli.config import DEFAULT_MODEL, MoeConfig, dump_yaml, load_config, setting_names
+from moe_cli.tiny import MODEL_NAME
+from moe_cli.views.console import Reporter, stdout_console
+from moe_cli.views.safe import safe_text
+
+SETTING_OF = {
+    "model_name": "model.name",
+    "gpu": "model.gpu",
+    "device": "model.device",
+    "threads": "threads",
+    "seed": "seed",
+    "registry": "registry",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One command at work."""
+
+    config: MoeConfig
+    store: Store
+    json: bool
+
+    @property
+    def same_model(self) -> str:
+        """Words that name the same model again; none for the default."""
+        return "" if self.config.model.name == DEFAULT_MODEL else f" --model-name {self.config.model.name}"
+
+    def reporter(self) -> Reporter:
+        """Draws what the stage notifies."""
+        return Reporter(tables=not self.json)
+
+    def show(self, record: object, view: RenderableType, done: str) -> None:
+        """The result: one JSON document, or its tables and the line that says what to run next."""
+        if self.json:
+            print(encode(record, indent=True).decode())
+            return
+        console = stdout_console()
+        console.print(view)
+        console.print(safe_text(done))
+
+    def show_settings(self) -> None:
+        """What `--dry-run` prints."""
+        print(self.config.model_dump_json(indent=2) if self.json else dump_yaml(self.config).rstrip())
+
+
+def open_session(section: str, words: Mapping[str, object], **renamed: str) -> Session:
+    """Resolve the settings and prepare the environment.
+
+    `words` are the arguments of a command by name; one that is None was not typed. A name means the setting
+    `section.name`, except the shared ones (`SETTING_OF`) and those in `renamed`; names of no setting are left alone.
+
+    Raises:
+        UsageError: any problem in any setting; all of them at once.
+    """
+    known = set(setting_names())
+    named = {SETTING_OF.get(name) or renamed.get(name, f"{section}.{name}"): value for name, value in words.items()}
+    config = load_config(
+        file=cast("Path | None", words.get("config")),
+        environment=os.environ,
+        assignments=cast("list[str] | None", words.get("assignments")) or [],
+        flags={key: value for key, value in named.items() if value is not None and key in known},
+    )
+    _set_environment(config)
+    return Session(config, Store(registry_path(config.registry, Path.cwd())), bool(words.get("json")))
+
+
+def _set_environment(config: MoeConfig) -> None:
+    """For libraries that read their settings once, when they are imported."""
+    environment = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if config.model.gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = config.model.gpu
+    if config.threads is not None:
+        environment["OMP_NUM_THREADS"] = str(config.threads)
+    if config.model.name == MODEL_NAME or Path(config.model.name).is_dir():
+        environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    os.environ |= environment
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,0 +1,75 @@
+"""Records to JSON and back, exactly.
+
+Comes in: a record or bytes. Goes out: bytes or a record. Always holds: what was encoded decodes to an equal record
+(checked on every write, so NaN, infinity and dropped fields never reach the disk), and an unknown, missing or
+mistyped field is an error that names the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import TypeVar, cast
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from moe_cli.errors import ArtifactError, MoeError
+
+Record = TypeVar("Record")
+
+
+@cache
+def _adapter(record_type: Hashable) -> TypeAdapter[object]:
+    return TypeAdapter(cast(type, record_type))
+
+
+def encode(record: object, *, indent: bool = False) -> bytes:
+    """JSON of one record; raises `ValueError` where it would not read back equal (NaN, infinity)."""
+    data = orjson.dumps(record, option=(orjson.OPT_INDENT_2 if indent else 0) | orjson.OPT_SERIALIZE_NUMPY)
+    if decode(type(record), data, source="memory") != record:
+        raise ValueError(f"{type(record).__name__} holds a value that JSON cannot carry (NaN or infinity): {record!r}")
+    return data
+
+
+def decode(record_type: type[Record], data: bytes | str, *, source: str) -> Record:
+    """One record from JSON; `source` names the file (and line) in the error.
+
+    Raises:
+        ArtifactError: not JSON, or a field is unknown, missing or of another type.
+    """
+    try:
+        return cast(Record, _adapter(cast(Hashable, record_type)).validate_json(data, strict=True))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise ArtifactError(
+            f"{source}: {record_type.__name__}: {where}: {first['msg']}",
+            hint="the file was written by another version of moe, or changed by hand; make it again",
+        ) from error
+
+
+def encode_lines(records: Iterable[object]) -> bytes:
+    """JSON Lines of many records."""
+    return b"".join(encode(record) + b"\n" for record in records)
+
+
+def decode_lines(record_type: type[Record], path: Path) -> Iterator[Record]:
+    """Records of a JSON Lines file, one by one; an error names file and line."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield decode(record_type, line, source=f"{path}:{number}")
+
+
+def parse_json(data: bytes | str, *, source: str, hint: str, error_type: type[MoeError] = ArtifactError) -> object:
+    """Plain JSON that people or other programs wrote.
+
+    Raises:
+        MoeError: of `error_type`: not JSON; names source and place.
+    """
+    try:
+        return cast(object, orjson.loads(data))
+    except orjson.JSONDecodeError as error:
+        raise error_type(f"{source}: not JSON: {error}", hint=hint) from error

@@ -1,0 +1,60 @@
+"""p-values of paired yes/no outcomes, and their correction for many metrics.
+
+Comes in: counts of items that changed, or sums of differences per cluster. Goes out: two-sided p-values. Always holds:
+swapping the runs changes nothing; no change at all gives 1; every value is exact, nothing is drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr
+
+
+def mcnemar_p(only_a: int, only_b: int) -> float:
+    """Exact McNemar: of the items that changed, half in either direction (McNemar 1947, binomial form).
+
+    Takes every item as independent of the others, so it is too small where clusters hold several items.
+    """
+    if abs(only_a - only_b) <= 1:
+        return 1.0  # both tails together hold everything
+    return 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))
+
+
+def sign_flip_p(differences_C: NDArray[np.int64]) -> float:
+    """Exact sign-flip test of clusters: under no effect, the two runs of a whole cluster could be swapped.
+
+    P(|sum of +-D_c| >= |sum of D_c|) over all 2^C sign patterns, by convolution (Fisher's randomisation test for
+    pairs). With clusters of one item it is exact McNemar.
+    """
+    steps = np.sort(np.abs(differences_C[differences_C != 0]))
+    observed, furthest = abs(int(differences_C.sum())), int(steps.sum())
+    if observed == 0:
+        return 1.0
+    chance = np.zeros(2 * furthest + 1)  # chance[s + furthest]: of the sum being s
+    chance[furthest] = 1.0
+    for step in steps:
+        chance = (np.roll(chance, step) + np.roll(chance, -step)) / 2
+    return min(1.0, 2 * float(chance[furthest + observed :].sum()))
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Holm's step-down correction (1979): the chance of any false claim in the family stays below the level."""
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(order), 0, -1)
+    return _in_given_order(np.maximum.accumulate(scaled), order)
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Benjamini and Hochberg's correction (1995): the expected share of false claims stays below the level."""
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.asarray(p_values, dtype=np.float64)[order] * len(order) / np.arange(1, len(order) + 1)
+    return _in_given_order(np.minimum.accumulate(scaled[::-1])[::-1], order)
+
+
+def _in_given_order(adjusted: NDArray[np.float64], order: NDArray[np.intp]) -> tuple[float, ...]:
+    values = np.empty(len(order))
+    values[order] = np.minimum(adjusted, 1.0)
+    return tuple(float(value) for value in values)

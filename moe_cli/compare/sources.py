@@ -1,0 +1,121 @@
+"""The runs to compare, read from where people point.
+
+Comes in: directories of training runs or evaluations, or model names. Goes out: a column for each, with its newest
+complete evaluation. Always holds: files are read only if their digests match; what is missing is said, with the command
+that makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from moe_cli.artifacts import FinishedRun, finished_run, layout
+from moe_cli.artifacts.runs import kind_in
+from moe_cli.codec import decode, decode_lines
+from moe_cli.errors import ArtifactError
+from moe_cli.records import EvaluationRecord, EvaluationSummary, RunColumn, TrainingSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One run to compare."""
+
+    column: RunColumn
+    training: TrainingSummary | None  # None: a bare model
+    records: tuple[EvaluationRecord, ...] | None  # None: not evaluated
+    digests: dict[str, str]  # of the manifests it was read from
+
+
+def read_sources(words: Sequence[str], evaluation: str | None) -> list[Source]:
+    """One source per word, with names that differ.
+
+    Raises:
+        ArtifactError: nothing to compare there, or a damaged file.
+    """
+    sources = [_read(word, evaluation) for word in words]
+    names = [source.column.name for source in sources]
+    return [
+        source if names.count(source.column.name) == 1 else _renamed(source, f"{source.column.name} ({place})")
+        for place, source in enumerate(sources, start=1)
+    ]
+
+
+def _renamed(source: Source, name: str) -> Source:
+    return replace(source, column=replace(source.column, name=name))
+
+
+def _read(word: str, evaluation: str | None) -> Source:
+    path = Path(word)
+    kind = kind_in(path)
+    if kind == "evaluation":
+        evaluated = finished_run(path, "evaluation")
+        summary = _summary(evaluated)
+        run = finished_run(Path(summary.run), "selective", "baseline") if summary.run else None
+        return _source(run, evaluated)
+    if kind in ("selective", "baseline"):
+        return _source(finished_run(path, "selective", "baseline"), _newest(path / layout.EVALUATIONS, evaluation))
+    if kind is not None:
+        raise ArtifactError(f"{path} is a {kind} run: there is nothing to compare in it", hint="name training runs")
+    bare = _newest(Path(layout.EVALUATIONS) / layout.file_stem(word), evaluation)
+    if bare is None:
+        raise ArtifactError(
+            f"{word} is no training run and no evaluation, and no evaluation of a model of that name is in "
+            f"./{layout.EVALUATIONS}",
+            hint=f"moe runs list shows the runs there are; moe evaluate {word} evaluates a model",
+        )
+    return _source(None, bare)
+
+
+def _newest(evaluations: Path, name: str | None) -> FinishedRun | None:
+    """The newest complete evaluation below a directory, or the one of that name."""
+    found = [
+        finished_run(manifest.parent, "evaluation")
+        for manifest in sorted(evaluations.glob(f"*/{layout.MANIFEST}"))
+        if name is None or manifest.parent.name == name
+    ]
+    return max(found, key=lambda run: (run.manifest.finished, run.manifest.id), default=None)
+
+
+def _source(run: FinishedRun | None, evaluated: FinishedRun | None) -> Source:
+    training = None
+    if run is not None:
+        metadata = run.file(layout.METADATA)
+        training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
+    summary = _summary(evaluated) if evaluated else None
+    records = tuple(decode_lines(EvaluationRecord, evaluated.file(layout.RECORDS))) if evaluated else None
+    digests = {"run": run.digest} if run else {}
+    return Source(
+        column=_column(run, training, summary),
+        training=training,
+        records=records,
+        digests=digests | ({"evaluation": evaluated.digest} if evaluated else {}),
+    )
+
+
+def _summary(evaluated: FinishedRun) -> EvaluationSummary:
+    file = evaluated.file(layout.EVALUATION_SUMMARY)
+    return decode(EvaluationSummary, file.read_bytes(), source=str(file))
+
+
+def _column(run: FinishedRun | None, training: TrainingSummary | None, summary: EvaluationSummary | None) -> RunColumn:
+    model = training.base if training else summary.model if summary else None
+    if model is None:
+        raise AssertionError("a source is a training run or an evaluation")
+    return RunColumn(
+        name=run.path.name if run else model.name,
+        path=str(run.path) if run else model.name,
+        training_mode=training.training_mode if training else "base",
+        trainable_params=training.trainable_params if training else None,
+        total_params=model.total_params,
+        trainable_ratio=training.trainable_ratio if training else None,
+        experts_per_layer=training.count.experts_per_layer if training else None,
+        num_experts=model.num_experts,
+        layers=model.layers,
+        seconds_training=training.seconds_training if training else None,
+        peak_memory_bytes=training.peak_memory_bytes if training else None,
+        peak_memory_of=training.peak_memory_of if training else None,
+        final_loss=training.final_loss if training else None,
+        evaluation=summary,
+    )

@@ -1,0 +1,25 @@
+"""Typed config: defaults < file < environment < --set < flag; all checks, and all problems at once."""
+
+from moe_cli.config.settings import (
+    DEFAULT_MODEL,
+    CompareConfig,
+    EvaluateConfig,
+    ModelConfig,
+    MoeConfig,
+    PrepareConfig,
+    TrainConfig,
+)
+from moe_cli.config.sources import dump_yaml, load_config, setting_names
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "CompareConfig",
+    "EvaluateConfig",
+    "ModelConfig",
+    "MoeConfig",
+    "PrepareConfig",
+    "TrainConfig",
+    "dump_yaml",
+    "load_config",
+    "setting_names",
+]

@@ -1,0 +1,150 @@
+"""Where settings come from: defaults < file < environment < --set < flag.
+
+Comes in: a YAML file, the environment, words typed. Goes out: one `MoeConfig`. Always holds: all problems are reported
+together, each with the place it came from, before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from moe_cli.config.settings import MoeConfig
+from moe_cli.errors import UsageError
+
+ENVIRONMENT_PREFIX = "MOE_"
+FLAT_KEYS = ("seed", "threads", "registry")
+
+Tree = dict[str, object]
+
+
+def load_config(
+    *, file: Path | None, environment: Mapping[str, str], assignments: Sequence[str], flags: Mapping[str, object]
+) -> MoeConfig:
+    """The resolved config.
+
+    `assignments` are the words after --set (`train.learning_rate=1e-4`), `flags` maps dotted keys to values typed.
+
+    Raises:
+        UsageError: every problem of every source, one per line.
+    """
+    tree: Tree = {}
+    origin: dict[str, str] = {}
+    problems: list[str] = []
+    sources = (*_from_file(file), *_from_environment(environment), *_from_assignments(assignments, problems))
+    for key, value, source in (*sources, *((key, value, "the command line") for key, value in flags.items())):
+        _put(tree, key.split("."), value)
+        origin[key] = source
+    try:
+        config = MoeConfig.model_validate(tree)
+    except ValidationError as error:
+        problems += _problems(error, origin)
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UsageError(
+            f"the configuration has {count}" + "".join(f"\n  - {line}" for line in problems),
+            hint="moe config show prints the resolved settings, moe config schema every key",
+        )
+    return config
+
+
+def dump_yaml(config: BaseModel) -> str:
+    """YAML that loads to the same config."""
+    text = io.StringIO()
+    yaml = _yaml()
+    yaml.default_flow_style = False
+    yaml.dump(config.model_dump(mode="json"), text)
+    return text.getvalue()
+
+
+def _yaml() -> YAML:
+    return YAML(typ="safe", pure=True)  # YAML 1.2: `2e-5` is a number, `no` a string, equal keys are refused
+
+
+def _from_file(file: Path | None) -> Iterator[tuple[str, object, str]]:
+    if file is None:
+        return
+    if not file.is_file():
+        raise UsageError(f"there is no config file {file}", hint="check the path after --config")
+    try:
+        content = _yaml().load(file.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not valid YAML: {error}", hint="docs/configuration.md shows an example") from error
+    if content is None:
+        return
+    if not isinstance(content, dict):
+        raise UsageError(f"{file} holds a {type(content).__name__}, not settings", hint="write `key: value` lines")
+    yield from ((key, value, str(file)) for key, value in _leaves(content))
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
+    for name, text in sorted(environment.items()):
+        key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if name.startswith(ENVIRONMENT_PREFIX) and ("__" in key or key in FLAT_KEYS):
+            yield key.replace("__", "."), _scalar(text), f"the environment variable {name}"
+
+
+def _from_assignments(assignments: Sequence[str], problems: list[str]) -> Iterator[tuple[str, object, str]]:
+    for words in assignments:
+        key, equals, text = words.partition("=")
+        if equals and key:
+            yield key.strip(), _scalar(text), f"--set {words}"
+        else:
+            problems.append(f"--set {words}: write it as section.key=value")
+
+
+def _scalar(text: str) -> object:
+    """The YAML value of a word; a word that is no YAML stays a string."""
+    try:
+        value: object = _yaml().load(text)
+    except YAMLError:
+        return text
+    return value
+
+
+def _leaves(tree: Mapping[object, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _put(tree: Tree, path: Sequence[str], value: object) -> None:
+    for part in path[:-1]:
+        below = tree.setdefault(part, {})
+        if not isinstance(below, dict):
+            tree[part] = below = {}
+        tree = below
+    tree[path[-1]] = value
+
+
+def _problems(error: ValidationError, origin: Mapping[str, str]) -> Iterator[str]:
+    for problem in error.errors(include_url=False, include_context=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        source = next((text for name, text in origin.items() if key.startswith(name)), None)
+        place = f" (from {source})" if source else ""
+        if problem["type"] == "extra_forbidden":
+            yield f"{key}: unknown key{_suggestion(key)}{place}"
+        else:
+            yield f"{key}: {problem['msg']}, found {problem['input']!r}{place}"
+
+
+def _suggestion(key: str) -> str:
+    near = difflib.get_close_matches(key, list(setting_names()), n=1, cutoff=0.5)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def setting_names(section: type[BaseModel] = MoeConfig, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all settings, in order."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from setting_names(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"

@@ -1,0 +1,88 @@
+"""What a person can fix, and how: one error with a message, a hint and an exit code.
+
+Comes in: what went wrong, with the value that was found. Goes out: two lines on stderr, drawn at the edge of the
+program (`cli/boundary.py`). Always holds: a `MoeError` says what, with which value, and what to do next; every other
+exception is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the program; they are part of its interface."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2  # usage or config
+    ARTIFACT = 3  # a bad, missing or foreign artifact
+    ENVIRONMENT = 4  # device, memory, disk
+    NUMERIC = 5  # NaN or infinity
+    LOCKED = 6  # another run holds the directory
+    THRESHOLD = 7  # a comparison threshold failed
+    UNSCORED = 8  # too many answers without a verdict
+    RESUMABLE = 75  # stopped, a state was saved
+    INTERRUPTED = 130  # stopped, nothing to resume
+
+
+class MoeError(Exception):
+    """Something a person can fix.
+
+    `message` says what is wrong with the value found, `hint` what to do next.
+    """
+
+    exit_code = ExitCode.BUG
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MoeError):
+    """The words typed, the config, or the input data are off."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ArtifactError(MoeError):
+    """A run directory or one of its files is missing, damaged, or made for something else."""
+
+    exit_code = ExitCode.ARTIFACT
+
+
+class EnvironmentFaultError(MoeError):
+    """The machine lacks what is needed: a device, memory, disk."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class NumericError(MoeError):
+    """A loss or a weight is not a finite number."""
+
+    exit_code = ExitCode.NUMERIC
+
+
+class LockedError(MoeError):
+    """Another run works in the same directory."""
+
+    exit_code = ExitCode.LOCKED
+
+
+class UnscoredError(MoeError):
+    """Too many answers have no verdict for the rates to mean anything."""
+
+    exit_code = ExitCode.UNSCORED
+
+
+class StoppedError(MoeError):
+    """The run was asked to stop and saved a state it can be resumed from."""
+
+    exit_code = ExitCode.RESUMABLE
+
+
+class InterruptedRunError(MoeError):
+    """The run was asked to stop before there was anything to resume from."""
+
+    exit_code = ExitCode.INTERRUPTED

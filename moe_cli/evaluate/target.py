@@ -1,0 +1,90 @@
+"""What is evaluated: a training run's final model, or a bare model.
+
+Comes in: a path or a model name. Goes out: which model to load, and its base. Always holds: a model is known by the
+fingerprint of its weights: loaded weights that are not the ones the run wrote are refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe_cli.artifacts import FinishedRun, finished_run, layout
+from moe_cli.artifacts.runs import kind_in
+from moe_cli.codec import decode
+from moe_cli.config import ModelConfig
+from moe_cli.errors import ArtifactError
+from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.records import TrainingSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model to evaluate."""
+
+    model: ModelConfig
+    run: FinishedRun | None  # None: a bare model
+    training: TrainingSummary | None
+
+    @property
+    def base_name(self) -> str:
+        """Name of the model before training."""
+        return self.training.base.name if self.training else self.model.name
+
+    @property
+    def training_mode(self) -> str:
+        """`selective_experts`, `full_model_baseline` or `base`."""
+        return self.training.training_mode if self.training else "base"
+
+
+def evaluation_target(words: str, model: ModelConfig) -> Target:
+    """The target that `words` name: the directory of a training run, its `final_model`, or a model.
+
+    Raises:
+        ArtifactError: a run that is not finished, damaged, or of another kind.
+    """
+    path = Path(words)
+    if path.name == layout.FINAL_MODEL and kind_in(path.parent) is not None:
+        path = path.parent
+    if kind_in(path) is None:
+        return Target(model.model_copy(update={"name": words}), None, None)
+    run = finished_run(path, "selective", "baseline")
+    metadata = run.file(layout.METADATA)
+    training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
+    weights = run.directory(layout.FINAL_MODEL)
+    return Target(model.model_copy(update={"name": str(weights), "revision": None}), run, training)
+
+
+def load_target(target: Target) -> LoadedModel:
+    """The model of the target.
+
+    Raises:
+        ArtifactError: its weights are not those the run wrote.
+    """
+    loaded = load_model(target.model)
+    if target.training and loaded.identity.fingerprint != target.training.trained_fingerprint:
+        raise ArtifactError(
+            f"the weights in {target.model.name} have the fingerprint {loaded.identity.fingerprint[:12]}, but the run "
+            f"wrote {target.training.trained_fingerprint[:12]}",
+            hint="evaluate in the dtype the run was trained in (model.dtype), or train again",
+        )
+    return loaded
+
+
+def load_base(target: Target) -> LoadedModel | None:
+    """The model before training; None for a bare model.
+
+    Raises:
+        ArtifactError: the base that loads today is not the one that was trained.
+    """
+    if target.training is None:
+        return None
+    made_on = target.training.base
+    loaded = load_model(target.model.model_copy(update={"name": made_on.name, "revision": made_on.revision}))
+    if loaded.identity.fingerprint != made_on.fingerprint:
+        raise ArtifactError(
+            f"{made_on.name} has the weights {loaded.identity.fingerprint[:12]} today, but the run was trained from "
+            f"{made_on.fingerprint[:12]}",
+            hint="name the revision that was trained with --set model.revision=...",
+        )
+    return loaded

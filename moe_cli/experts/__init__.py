@@ -1,0 +1,26 @@
+"""The one place that changes a model: a chosen few experts as slices that train, everything else frozen.
+
+Comes in: a model and the experts to train. Goes out: `AttachedSlices`, whose parameters go to an optimizer, and in the
+end a plain model again. Always holds: the output equals the unmodified model's at step 0, bit for bit on the same
+kernel; whatever is not selected does not move by a bit; detaching restores the model, also after an exception.
+"""
+
+from moe_cli.experts.delta import apply_delta, read_delta, save_delta
+from moe_cli.experts.interface import AttachedSlices, attach
+from moe_cli.experts.precision import compute_experts_in
+from moe_cli.experts.proof import frozen_digest, probe
+from moe_cli.experts.trainable import check_budget, count, freeze_rest
+
+__all__ = [
+    "AttachedSlices",
+    "apply_delta",
+    "attach",
+    "check_budget",
+    "compute_experts_in",
+    "count",
+    "freeze_rest",
+    "frozen_digest",
+    "probe",
+    "read_delta",
+    "save_delta",
+]

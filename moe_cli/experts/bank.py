@@ -1,0 +1,124 @@
+"""One experts module read as a bank of fused weights, the same for every family.
+
+Comes in: an experts module that carries the flags of `use_experts_implementation`. Goes out: `Bank`: its weights, its
+two products and their input gradients, its gate. Always holds: nothing is copied and nothing is changed; flags that an
+older transformers lacks count as False; a module with a weight per expert that the flags do not announce is refused.
+
+Letters: S rows sorted by expert, E experts, H hidden, F expert width, G what the first product gives (2F with a gate).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from moe_cli.errors import UsageError
+from moe_cli.experts.kernels import grouped_product
+from moe_cli.model.topology import ExpertLayer
+
+UP, DOWN, UP_BIAS, DOWN_BIAS = "up", "down", "up_bias", "down_bias"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bank:
+    """The weights of one layer's experts, as they lie in the model."""
+
+    up: Tensor  # [E, G, H], or [E, H, G] where transposed
+    down: Tensor  # [E, H, F], or [E, F, H] where transposed
+    up_bias: Tensor | None  # [E, G]
+    down_bias: Tensor | None  # [E, H]
+    transposed: bool
+    activate: Callable[[Tensor], Tensor]  # [S, G] -> [S, F]
+    norm: Callable[[Tensor], Tensor] | None  # [S, H] -> [S, H], after every expert
+    sentinels: bool  # expert parallel: ids >= E may occur
+
+    @property
+    def frozen(self) -> bool:
+        """Nothing here asks for a gradient that would never be computed."""
+        inside = self.norm.parameters() if isinstance(self.norm, nn.Module) else ()
+        own = (self.up, self.down, self.up_bias, self.down_bias)
+        return not any(weight is not None and weight.requires_grad for weight in (*own, *inside))
+
+    def up_product(self, rows_SH: Tensor, offsets_E: Tensor, expert_S: Tensor | None) -> Tensor:
+        """[S, G]."""
+        return _biased(grouped_product(rows_SH, self._inward(self.up), offsets_E), self.up_bias, expert_S)
+
+    def down_product(self, rows_SF: Tensor, offsets_E: Tensor, expert_S: Tensor | None) -> Tensor:
+        """[S, H]."""
+        return _biased(grouped_product(rows_SF, self._inward(self.down), offsets_E), self.down_bias, expert_S)
+
+    def up_gradient(self, grad_SG: Tensor, offsets_E: Tensor) -> Tensor:
+        """[S, H]: gradient of the first product's input."""
+        return grouped_product(grad_SG, self._inward(self.up).transpose(-2, -1), offsets_E)
+
+    def down_gradient(self, grad_SH: Tensor, offsets_E: Tensor) -> Tensor:
+        """[S, F]: gradient of the second product's input."""
+        return grouped_product(grad_SH, self._inward(self.down).transpose(-2, -1), offsets_E)
+
+    def _inward(self, weight: Tensor) -> Tensor:
+        """[E, I, O], however the family keeps it."""
+        return weight if self.transposed else weight.transpose(-2, -1)
+
+    def only(self, experts: Tensor) -> Bank:
+        """The bank of a few experts (a copy of their rows)."""
+        return replace(
+            self,
+            up=self.up[experts],
+            down=self.down[experts],
+            up_bias=None if self.up_bias is None else self.up_bias[experts],
+            down_bias=None if self.down_bias is None else self.down_bias[experts],
+        )
+
+
+def _biased(out_SO: Tensor, bias_EO: Tensor | None, expert_S: Tensor | None) -> Tensor:
+    return out_SO if bias_EO is None else out_SO.add_(bias_EO[expert_S])
+
+
+def weight_roles(module: nn.Module) -> dict[str, str]:
+    """Role -> name of the parameter in this family: {"up": "gate_up_proj", "down": "down_proj"}."""
+    up = "gate_up_proj" if getattr(module, "has_gate", True) else "up_proj"
+    roles = {UP: up, DOWN: "down_proj"}
+    if getattr(module, "has_bias", False):
+        roles |= {UP_BIAS: f"{up}_bias", DOWN_BIAS: "down_proj_bias"}
+    return roles
+
+
+def bank_of(module: nn.Module) -> Bank:
+    """The bank as it is at this moment (parameters may have been moved since the last forward)."""
+    weights = {role: getattr(module, name) for role, name in weight_roles(module).items()}
+    return Bank(
+        up=weights[UP],
+        down=weights[DOWN],
+        up_bias=weights.get(UP_BIAS),
+        down_bias=weights.get(DOWN_BIAS),
+        transposed=getattr(module, "is_transposed", False),
+        activate=getattr(module, "_apply_gate" if getattr(module, "has_gate", True) else "act_fn"),
+        norm=cast(nn.Module, module.post_expert_norm) if getattr(module, "has_post_expert_norm", False) else None,
+        sentinels=getattr(module, "_is_expert_parallel", False),
+    )
+
+
+def check_understood(layer: ExpertLayer) -> None:
+    """Refuse a family whose weights are not what its flags announce: it must never be trained wrongly.
+
+    Raises:
+        UsageError: a weight is missing, unknown, or stored in a dtype that cannot be trained.
+    """
+    expected = set(weight_roles(layer.module).values())
+    if set(layer.weights) != expected:
+        raise UsageError(
+            f"{layer.name} ({type(layer.module).__name__}) holds {sorted(layer.weights)} per expert, but its flags "
+            f"announce {sorted(expected)}",
+            hint="this family is laid out in a way that moe does not know; it is not trained",
+        )
+    for name in layer.weights:
+        dtype = getattr(layer.module, name).dtype
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+            raise UsageError(
+                f"{layer.name}.{name} is stored as {str(dtype).removeprefix('torch.')}, which cannot be trained",
+                hint="load the model in bfloat16 or float32, not quantised",
+            )

@@ -1,0 +1,78 @@
+"""`expert_delta.safetensors`: the trained experts alone, as float32 masters, with the identity of their base.
+
+Comes in: slices and the base's identity, or a file and a model. Goes out: a file, or the model with the slices merged.
+Always holds: applied to its base it gives the weights that merging gave, bit for bit; another base is refused.
+
+The file MUST hold one tensor per slice named `layers.<decoder layer>.experts.<index>.<weight>`. Its metadata MUST hold
+`format` = `moe-expert-delta-1` and `base` = the base's ModelIdentity as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from moe_cli.codec import decode, encode
+from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.experts.interface import attach
+from moe_cli.model.fingerprint import weights_fingerprint
+from moe_cli.records import Expert, ModelIdentity
+
+FORMAT = "moe-expert-delta-1"
+
+
+def save_delta(path: Path, slices: Mapping[str, Tensor], identity: ModelIdentity) -> None:
+    """Write the slices that `AttachedSlices.take` gave; `identity` is the base's, taken before training."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in slices.items()}
+    save_file(tensors, path, metadata={"format": FORMAT, "base": encode(identity).decode()})
+
+
+def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
+    """The base's identity and the slices.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, or no delta.
+    """
+    again = "give the expert_delta.safetensors of a finished moe train selective run"
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}", hint=again) from error
+    if metadata.get("format") != FORMAT:
+        raise ArtifactError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}", hint=again)
+    return decode(ModelIdentity, metadata.get("base", ""), source=f"{path} (base)"), tensors
+
+
+def apply_delta(model: nn.Module, path: Path) -> None:
+    """Merge the delta into its base.
+
+    Raises:
+        ArtifactError: the model is not the delta's base, or the file names slices that it does not have.
+    """
+    base, slices = read_delta(path)
+    fingerprint = weights_fingerprint(model)
+    if fingerprint != base.fingerprint:
+        raise ArtifactError(
+            f"{path} belongs to {base.name} with weights {base.fingerprint}, this model's are {fingerprint}",
+            hint=f"load {base.name}" + (f" at revision {base.revision}" if base.revision else ""),
+        )
+    try:
+        with attach(model, sorted({_expert_of(name) for name in slices})) as attached:
+            attached.put_back(slices)
+            attached.merge()
+    except (UsageError, ValueError) as error:
+        raise ArtifactError(f"{path} does not fit its base: {error}", hint="make the delta again") from error
+
+
+def _expert_of(name: str) -> Expert:
+    """`layers.7.experts.31.gate_up_proj` -> layer 7, expert 31."""
+    match name.split("."):
+        case ["layers", layer, "experts", index, _] if layer.isdigit() and index.isdigit():
+            return Expert(layer=int(layer), index=int(index))
+    raise ValueError(f"{name!r} names no slice")

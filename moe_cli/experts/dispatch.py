@@ -1,0 +1,89 @@
+"""Tokens sorted by expert: which row of a grouped product is which token.
+
+Comes in: the router's indices. Goes out: `Dispatch`. Always holds: the same order as transformers' `grouped_mm` experts
+(equal rows in equal places give equal bits); sentinels (ids >= E) lie behind the last offset; making one costs no host
+synchronisation, taking a few experts' rows out of it costs one.
+
+Letters: T tokens, K top-k, S = T x K rows sorted by expert, E experts, A rows of the chosen experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dispatch:
+    """Rows of grouped products."""
+
+    place_S: Tensor  # where the row's choice stands in the flattened [T, K]
+    token_S: Tensor  # which token the row is
+    offsets_E: Tensor  # int32; expert e's rows end here
+    expert_S: Tensor | None  # the row's expert, clamped into the bank; only where biases need it
+    sentinel_S: Tensor | None  # bool; only where sentinels may occur
+
+    def mask(self, rows_SX: Tensor) -> Tensor:
+        """Zeros in the rows that no expert computed."""
+        if self.sentinel_S is None:
+            return rows_SX
+        return rows_SX.masked_fill(self.sentinel_S.view(-1, *[1] * (rows_SX.dim() - 1)), 0.0)
+
+    def row_of_choice(self) -> Tensor:
+        """[T x K]: where each choice of the flattened [T, K] went (the inverse of `place_S`)."""
+        row_S = torch.empty_like(self.place_S)
+        row_S[self.place_S] = torch.arange(self.place_S.shape[0], device=self.place_S.device)
+        return row_S
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """What `of` needs to make it again."""
+        return self.place_S, self.offsets_E, self.expert_S, self.sentinel_S
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor | None], *, top_k: int) -> Dispatch:
+        """From its tensors, as saved for the backward."""
+        place_S, offsets_E, expert_S, sentinel_S = tensors
+        if place_S is None or offsets_E is None:
+            raise ValueError("a dispatch needs its order and its offsets")
+        return cls(place_S, place_S // top_k, offsets_E, expert_S, sentinel_S)
+
+
+def sort_by_expert(experts_TK: Tensor, num_experts: int, *, biased: bool, sentinels: bool) -> Dispatch:
+    """All T x K choices, sorted by expert."""
+    sorted_S, place_S = torch.sort(experts_TK.reshape(-1))
+    bins_E = torch.arange(num_experts, device=sorted_S.device, dtype=sorted_S.dtype)
+    return Dispatch(
+        place_S=place_S,
+        token_S=place_S // experts_TK.shape[-1],
+        offsets_E=torch.searchsorted(sorted_S, bins_E, right=True, out_int32=True),
+        expert_S=sorted_S.clamp(max=num_experts - 1) if biased else None,
+        sentinel_S=sorted_S >= num_experts if sentinels else None,
+    )
+
+
+def bounds_of(offsets_E: Tensor) -> list[tuple[int, int]]:
+    """First and last row (exclusive) of every expert, on the host: the one synchronisation."""
+    ends = offsets_E.tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def only_experts(
+    whole: Dispatch, experts: Sequence[int], bounds: Mapping[int, tuple[int, int]]
+) -> tuple[Dispatch, dict[int, tuple[int, int]]]:
+    """The rows of a few experts, in the order given, and where each expert's rows are now."""
+    sizes = [bounds[expert][1] - bounds[expert][0] for expert in experts]
+    ends = list(accumulate(sizes))
+    rows_A = torch.cat([torch.arange(*bounds[expert]) for expert in experts]).to(whole.place_S.device)
+    order_A = torch.repeat_interleave(torch.arange(len(experts)), torch.tensor(sizes)).to(rows_A.device)
+    packed = Dispatch(
+        place_S=whole.place_S[rows_A],
+        token_S=whole.token_S[rows_A],
+        offsets_E=torch.tensor(ends, dtype=torch.int32, device=rows_A.device),
+        expert_S=order_A if whole.expert_S is not None else None,
+        sentinel_S=None,
+    )
+    return packed, dict(zip(experts, zip([0, *ends[:-1]], ends, strict=True), strict=True))

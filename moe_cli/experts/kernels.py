@@ -1,0 +1,51 @@
+"""Grouped matrix products: rows sorted by expert, one weight per expert.
+
+Comes in: rows and weights of one dtype. Goes out: products in that dtype, and outer products in the masters' dtype.
+Always holds: it is the kernel that transformers' own `grouped_mm` experts use, so equal inputs give equal bits; rows
+behind the last offset are undefined (zero where the loop runs).
+
+Letters: S rows (token, expert) sorted by expert, E experts, I and O the sizes of one product, N rows of one expert.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def grouped_product(rows_SI: Tensor, weights_EIO: Tensor, offsets_E: Tensor) -> Tensor:
+    """[S, O]; the rows up to `offsets_E[e]` that come after expert e-1's meet the weight of expert e."""
+    if _kernel_takes(rows_SI, weights_EIO):
+        return torch.nn.functional.grouped_mm(rows_SI, weights_EIO, offs=offsets_E)
+    return _loop(rows_SI, weights_EIO, offsets_E)
+
+
+def outer_product(left_NI: Tensor, right_NO: Tensor, dtype: torch.dtype) -> Tensor:
+    """[I, O] summed over the rows of one expert, accumulated in `dtype`; zeros where there are no rows."""
+    if left_NI.dtype == dtype:
+        return left_NI.T @ right_NO
+    if left_NI.is_cuda and dtype is torch.float32 and left_NI.shape[0] > 0:
+        return torch.mm(left_NI.T, right_NO, out_dtype=dtype)
+    return left_NI.to(dtype).T @ right_NO.to(dtype)
+
+
+def _kernel_takes(rows_SI: Tensor, weights_EIO: Tensor) -> bool:
+    """float64, odd sizes (a stride that is no multiple of 16 bytes) and cards before Ampere need the loop."""
+    if rows_SI.dtype not in KERNEL_DTYPES:
+        return False
+    if rows_SI.is_cuda and torch.cuda.get_device_capability(rows_SI.device) < (8, 0):
+        return False
+    sizes = (rows_SI.shape[1], weights_EIO.shape[2])
+    return all(size * rows_SI.element_size() % 16 == 0 for size in sizes)
+
+
+def _loop(rows_SI: Tensor, weights_EIO: Tensor, offsets_E: Tensor) -> Tensor:
+    out_SO = rows_SI.new_zeros(rows_SI.shape[0], weights_EIO.shape[2])
+    start = 0
+    for weight_IO, end in zip(weights_EIO, offsets_E.tolist(), strict=True):
+        if end > start:
+            torch.mm(rows_SI[start:end], weight_IO, out=out_SO[start:end])
+        start = end
+    return out_SO

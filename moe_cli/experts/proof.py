@@ -1,0 +1,75 @@
+"""Proofs that training touches what was asked for and nothing else.
+
+Comes in: a model, a loss, the parameters that should train. Goes out: a count, a digest. Always holds: the probe step
+leaves no trace (gradients, random numbers, buffers); the digest covers every byte but the selected experts' rows, and
+is the same before attaching, while attached and after merging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+from moe_cli.experts.slices import ATTRIBUTE
+from moe_cli.model.fingerprint import digest_of, stored_tensors
+from moe_cli.model.topology import expert_layers
+from moe_cli.records import Expert
+
+
+def probe(model: nn.Module, loss: Callable[[], Tensor], requested: Collection[nn.Parameter]) -> int:
+    """How many parameters got a gradient from one forward and backward of `loss`: exactly the requested ones.
+
+    Raises:
+        ValueError: a requested parameter got none, or another one got one; nothing may be trained then.
+    """
+    parameters = dict(model.named_parameters())
+    held = {name: parameter.grad for name, parameter in parameters.items()}
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = sorted({p.device.index or 0 for p in parameters.values() if p.device.type == "cuda"})
+    _clear(parameters.values())
+    try:
+        with torch.random.fork_rng(devices=devices), torch.enable_grad():
+            loss().backward()  # type: ignore[no-untyped-call]
+        reached = {name for name, parameter in parameters.items() if parameter.grad is not None}
+    finally:
+        for name, parameter in parameters.items():
+            parameter.grad = held[name]
+        for buffer, value in buffers:
+            buffer.copy_(value)
+    wanted = {id(parameter) for parameter in requested}
+    missing = [name for name, p in parameters.items() if id(p) in wanted and name not in reached]
+    uncalled = [name for name in reached if id(parameters[name]) not in wanted]
+    if missing or uncalled or len(reached) != len(wanted):
+        raise ValueError(
+            f"the probe step asked for {len(wanted)} gradients and got {len(reached)}; "
+            f"without one: {missing[:3]}, not asked for: {sorted(uncalled)[:3]}"
+        )
+    return len(reached)
+
+
+def frozen_digest(model: nn.Module, selected: Iterable[Expert]) -> str:
+    """Digest of everything that must not move: all parameters and persistent buffers but the selected experts' rows."""
+    return digest_of(_frozen(model, set(selected)))
+
+
+def _frozen(model: nn.Module, selected: set[Expert]) -> Iterator[tuple[str, Tensor]]:
+    banks = {f"{layer.name}.{weight}": layer for layer in expert_layers(model) for weight in layer.weights}
+    for name, tensor in stored_tensors(model):
+        if f".{ATTRIBUTE}." in name:
+            continue
+        if name not in banks:
+            yield name, tensor
+            continue
+        chosen = {expert.index for expert in selected if expert.layer == banks[name].layer}
+        for index, rows in groupby(range(tensor.shape[0]), key=lambda row: row in chosen):
+            if not index:
+                run = list(rows)
+                yield f"{name}[{run[0]}:{run[-1] + 1}]", tensor[run[0] : run[-1] + 1]
+
+
+def _clear(parameters: Iterable[nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.grad = None

@@ -1,0 +1,98 @@
+"""The selected experts of one layer as trainable parameters, and the rows of the bank that hold their values.
+
+Comes in: an expert layer and the indices of its selected experts. Goes out: `LayerSlices`, one parameter per expert and
+weight: a master in float32 or better. Always holds: a master made from a row and written back gives the row's bits;
+`write` touches the selected rows alone; `restore` gives back the rows as they were found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from moe_cli.experts.backward import Target
+from moe_cli.experts.bank import check_understood, weight_roles
+from moe_cli.model.topology import ExpertLayer
+from moe_cli.records import Expert
+
+ATTRIBUTE = "moe_slices"  # the name under which a layer's slices hang on its experts module
+
+
+def slice_name(expert: Expert, weight: str) -> str:
+    """Stable name of one slice: `layers.7.experts.31.gate_up_proj`."""
+    return f"layers.{expert.layer}.experts.{expert.index}.{weight}"
+
+
+class LayerSlices(nn.Module):
+    """Masters of the selected experts of one layer, one child module per expert."""
+
+    def __init__(self, layer: ExpertLayer, indices: Iterable[int]) -> None:
+        super().__init__()
+        check_understood(layer)
+        self.layer = layer.layer
+        self.indices = tuple(sorted(indices))
+        self.roles = weight_roles(layer.module)
+        self.active = self.indices
+        self.anchors = False  # nobody is active in the whole model, and the backward starts here
+        self.compute_dtype: torch.dtype | None = None  # what the products of the last forward ran in
+        self._found = {
+            index: {w: _row(layer.module, w, index).cpu().clone() for w in layer.weights} for index in self.indices
+        }
+        for index in self.indices:
+            self.add_module(str(index), _masters(layer, index))
+
+    def named_masters(self) -> Iterator[tuple[Expert, str, nn.Parameter]]:
+        """Expert, weight and master, in order."""
+        for index in self.indices:
+            for weight, master in self.get_submodule(str(index)).named_parameters():
+                yield Expert(layer=self.layer, index=index), weight, master
+
+    def active_masters(self) -> list[tuple[Target, Tensor]]:
+        """The masters that get a gradient from the forward that asks."""
+        return [
+            (Target(index, role), getattr(self.get_submodule(str(index)), weight))
+            for index in self.active
+            for role, weight in self.roles.items()
+        ]
+
+    def idle_masters(self) -> list[Tensor]:
+        """Where nobody is active here: the masters that take part without a gradient.
+
+        In the layer that starts the backward when nobody trains at all; and where checkpointing repeats a forward, which
+        has to save as many tensors as the first time, whoever is active by now.
+        """
+        repeated = torch._C._current_graph_task_id() != -1  # inside a backward
+        return list(self.parameters()) if self.anchors or repeated else []
+
+    @torch.no_grad()
+    def write(self, module: nn.Module) -> None:
+        """Put the masters' values into the bank's rows, in the bank's dtype.
+
+        Done in every forward: a fused optimizer changes parameters without raising their version counter, so nothing
+        tells whether a master moved. It writes behind autograd's back, since equal values change nothing.
+        """
+        masters = [(weight, expert.index, master) for expert, weight, master in self.named_masters()]
+        torch._foreach_copy_([_row(module, weight, index) for weight, index, _ in masters], [m for _, _, m in masters])
+
+    @torch.no_grad()
+    def restore(self, module: nn.Module) -> None:
+        """Put back the rows as they were found."""
+        for index, rows in self._found.items():
+            for weight, row in rows.items():
+                _row(module, weight, index).copy_(row)
+
+
+def _row(module: nn.Module, weight: str, index: int) -> Tensor:
+    row: Tensor = getattr(module, weight).data[index]
+    return row
+
+
+def _masters(layer: ExpertLayer, index: int) -> nn.Module:
+    holder = nn.Module()
+    for weight in layer.weights:
+        row = _row(layer.module, weight, index)
+        dtype = torch.promote_types(row.dtype, torch.float32)
+        holder.register_parameter(weight, nn.Parameter(row.to(dtype, copy=True).contiguous()))
+    return holder

@@ -1,0 +1,83 @@
+"""Freeze the rest; count what is left: the only source of counts and ratios.
+
+Comes in: a model, with or without slices. Goes out: flags set, `TrainableCount`. Always holds: a tied weight counts
+once; slices are copies of rows that the total holds already, so the total never counts them twice; with every
+parameter trainable the ratio is exactly 1.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from moe_cli.errors import UsageError
+from moe_cli.experts.slices import ATTRIBUTE
+from moe_cli.model.topology import ExpertLayer, expert_layers
+from moe_cli.records import TrainableCount
+
+if TYPE_CHECKING:
+    from moe_cli.experts.interface import AttachedSlices
+
+
+def freeze_rest(model: nn.Module, keep: Collection[nn.Parameter]) -> Callable[[], None]:
+    """Let nothing but `keep` require a gradient; returns what sets every flag back."""
+    kept = {id(parameter) for parameter in keep}
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+
+    def thaw() -> None:
+        for parameter, flag in before:
+            parameter.requires_grad_(flag)
+
+    for parameter, _ in before:
+        parameter.requires_grad_(id(parameter) in kept)
+    return thaw
+
+
+def count(model: nn.Module, attached: AttachedSlices | None = None) -> TrainableCount:
+    """What trains and what there is; with slices attached they are what trains.
+
+    Raises:
+        ValueError: something beside the slices would train too.
+    """
+    own = {id(p): p for name, p in model.named_parameters() if f".{ATTRIBUTE}." not in name}
+    total = sum(parameter.numel() for parameter in own.values())
+    layers = expert_layers(model)
+    if attached is None:
+        trainable = sum(parameter.numel() for parameter in own.values() if parameter.requires_grad)
+        per_layer = tuple(layer.num_experts if _trains(layer) else 0 for layer in layers)
+    else:
+        if any(parameter.requires_grad for parameter in own.values()):
+            raise ValueError("slices are attached, but another parameter requires a gradient too")
+        trainable = sum(p.numel() for p in attached.parameters.values() if p.requires_grad)
+        per_layer = tuple(sum(expert.layer == layer.layer for expert in attached.experts) for layer in layers)
+    return TrainableCount(
+        trainable_params=trainable,
+        total_params=total,
+        trainable_ratio=trainable / total,
+        experts_per_layer=per_layer,
+        num_experts=max(layer.num_experts for layer in layers),
+    )
+
+
+def check_budget(counted: TrainableCount, *, requested_params: int, budget: float | None) -> None:
+    """Refuse to start with anything but what was asked for, or with more than the budget's share of all parameters.
+
+    Raises:
+        UsageError: see above.
+    """
+    if counted.trainable_params != requested_params:
+        raise UsageError(
+            f"asked to train {requested_params:,} parameters, but {counted.trainable_params:,} would train",
+            hint="the selection was made on another model: run moe prepare on this one",
+        )
+    if budget is not None and counted.trainable_ratio > budget:
+        raise UsageError(
+            f"the selection is {counted.trainable_ratio:.2%} of all parameters, the budget is {budget:.2%}",
+            hint="select fewer experts, or raise the budget",
+        )
+
+
+def _trains(layer: ExpertLayer) -> bool:
+    return all(layer.module.get_parameter(name).requires_grad for name in layer.weights)

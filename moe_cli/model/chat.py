@@ -1,0 +1,103 @@
+"""Messages to token ids, and which of them are the answer: the one tokenisation of the whole program.
+
+Comes in: messages. Goes out: ids of the prompt, and ids of prompt + answer with the exact border between them. Always
+holds: the answer's ids follow the very ids the model is prompted with, the end of turn belongs to the answer, and a
+row that is too long loses the middle of its prompt, never a token of its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import TemplateError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from moe_cli.errors import UsageError
+from moe_cli.records import Message
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChat:
+    """Token ids of one conversation."""
+
+    token_ids: tuple[int, ...]  # prompt, then answer
+    num_prompt: int  # ids before the answer
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Loss targets: -100 on the prompt, the ids on the answer."""
+        return (-100,) * self.num_prompt + self.token_ids[self.num_prompt :]
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> tuple[int, ...]:
+    """Ids of a conversation that ends with a user turn, up to where the model's answer begins."""
+    ids = tokenizer(_rendered(tokenizer, messages, answer_next=True), add_special_tokens=False)["input_ids"]
+    return tuple(ids)
+
+
+def encode_answered(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, max_length: int | None = None
+) -> EncodedChat:
+    """Ids of a conversation that ends with the assistant's answer.
+
+    Raises:
+        UsageError: the answer is empty, or alone longer than `max_length` tokens.
+    """
+    *prompt, answer = messages
+    if answer.role != "assistant" or not answer.content.strip():
+        raise UsageError("a conversation has no answer to learn from", hint="end it with a non-empty assistant turn")
+    prompt_ids = encode_prompt(tokenizer, prompt)
+    answer_ids = _answer_ids(tokenizer, prompt, messages)
+    if max_length is not None:
+        prompt_ids = _cut_middle(prompt_ids, max_length - len(answer_ids), max_length)
+    return EncodedChat(prompt_ids + answer_ids, len(prompt_ids))
+
+
+def end_of_turn_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Ids that end an answer: those of the generation config, and the tokenizer's own."""
+    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
+    listed = configured if isinstance(configured, list) else [configured]
+    return tuple(dict.fromkeys(int(i) for i in (*listed, tokenizer.eos_token_id) if i is not None))
+
+
+def _answer_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], messages: Sequence[Message]
+) -> tuple[int, ...]:
+    """Ids of the answer as the template writes it, ended by its end of turn."""
+    before = _rendered(tokenizer, prompt, answer_next=True)
+    whole = _rendered(tokenizer, messages, answer_next=False)
+    content = messages[-1].content
+    text = whole[len(before) :] if whole.startswith(before) else content
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    special = set(tokenizer.all_special_ids)
+    last_special = max((place for place, token in enumerate(ids) if token in special), default=None)
+    if last_special is None:
+        ids.append(int(tokenizer.eos_token_id))
+    else:  # a line break that the template writes after the end of turn is no part of the answer
+        del ids[last_special + 1 :]
+    return tuple(ids)
+
+
+def _cut_middle(ids: tuple[int, ...], room: int, max_length: int) -> tuple[int, ...]:
+    if room < 2:
+        raise UsageError(
+            f"an answer leaves {max(room, 0)} of {max_length} tokens for its prompt", hint="raise train.max_length"
+        )
+    if len(ids) <= room:
+        return ids
+    head = room // 2
+    return ids[:head] + ids[len(ids) - (room - head) :]
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer_next: bool) -> str:
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer_next)
+    except TemplateError as error:
+        roles = ", ".join(message.role for message in messages)
+        raise UsageError(
+            f"the chat template refuses a conversation of the turns {roles}: {error}",
+            hint="many templates allow no system turn and want user and assistant to alternate",
+        ) from error
+    return str(text)

@@ -1,0 +1,57 @@
+"""Which weights these are: sha256 over names, shapes, dtypes and bytes.
+
+Comes in: a model, or named tensors. Goes out: a hex digest. Always holds: equal digests mean byte-equal tensors under
+equal names; a tied weight counts once, under the first of its names; the order in which tensors are kept does not
+matter for a model; tensors are streamed, never copied as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+CHUNK_BYTES = 1 << 26  # 64 MiB cross from a device at a time
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """Digest of all parameters and persistent buffers, in sorted order of name, tied weights once."""
+    return digest_of(stored_tensors(model))
+
+
+def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and persistent buffers in sorted order of name; of tied ones only the first name."""
+    seen: set[tuple[object, ...]] = set()
+    for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
+        key = _identity(tensor)
+        if key not in seen:
+            seen.add(key)
+            yield name, tensor
+
+
+def digest_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Digest of named tensors in the order given."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        header = f"{name}\n{str(tensor.dtype).removeprefix('torch.')}\n{list(tensor.shape)}\n".encode()
+        digest.update(len(header).to_bytes(8, "little") + header)
+        for chunk in _chunks(tensor):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _identity(tensor: Tensor) -> tuple[object, ...]:
+    if tensor.is_meta:
+        raise ValueError("a model on the meta device has no weights to take a fingerprint of")
+    if tensor.numel() == 0:
+        return (id(tensor),)
+    return tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
+
+
+def _chunks(tensor: Tensor) -> Iterator[memoryview]:
+    flat = tensor.detach().contiguous().view(-1).view(torch.uint8)  # bytes: numpy knows no bfloat16
+    step = flat.numel() if flat.device.type == "cpu" else CHUNK_BYTES
+    for start in range(0, flat.numel(), max(step, 1)):
+        yield flat[start : start + step].cpu().numpy().data

@@ -1,0 +1,142 @@
+"""A pretrained mixture-of-experts model with its tokenizer, on its device.
+
+Comes in: the model's name and settings. Goes out: a `LoadedModel` that knows who it is. Always holds: weights come
+from safetensors, no code of the checkpoint is run, and the identity is the fingerprint of the weights in the
+checkpoint's own dtype.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from moe_cli.config import ModelConfig
+from moe_cli.errors import ArtifactError, EnvironmentFaultError, UsageError
+from moe_cli.model.fingerprint import weights_fingerprint
+from moe_cli.model.topology import ExpertLayer, expert_layers
+from moe_cli.records import ModelIdentity
+from moe_cli.tiny import CHECKPOINT_PATH, MODEL_NAME
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model, its tokenizer and its identity."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    layers: tuple[ExpertLayer, ...]
+    identity: ModelIdentity
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        device: torch.device = self.model.device
+        return device
+
+
+def load_model(config: ModelConfig) -> LoadedModel:
+    """Load the model that `config` names, in evaluation mode.
+
+    Raises:
+        UsageError: no such model, a dense model, or one without a chat template.
+        ArtifactError: the checkpoint holds pickles only.
+        EnvironmentFaultError: no such device.
+    """
+    device = resolve_device(config)
+    place = _place(config.name)
+    if place is not None:
+        _refuse_pickles(place)
+    source = str(place or config.name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=config.revision,
+            dtype=config.dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=place is not None,
+            device_map="auto" if device == "cuda" and torch.cuda.device_count() > 1 else {"": device},
+        )
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"the model {config.name} cannot be loaded: {_first_line(error)}",
+            hint="name a hub model, a local directory with config.json and safetensors, or `tiny`",
+        ) from error
+    if not getattr(tokenizer, "chat_template", None):
+        raise UsageError(
+            f"{config.name} has no chat template, so a prompt cannot be told from its answer",
+            hint="use the instruction-tuned version of the model",
+        )
+    model.eval()
+    return LoadedModel(model, tokenizer, layers := expert_layers(model), _identity(config, model, tokenizer, layers))
+
+
+def resolve_device(config: ModelConfig) -> str:
+    """`cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        EnvironmentFaultError: a card is asked for and there is none.
+    """
+    wanted = config.device if config.device != "auto" else ("cuda" if config.gpu is not None else "auto")
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not wanted.startswith("cuda"):
+        return wanted
+    seen = torch.cuda.device_count()
+    number = int(wanted.partition(":")[2] or 0)
+    if number >= seen or (config.gpu is not None and len(config.gpu.split(",")) > seen):
+        asked = f"--gpu {config.gpu}" if config.gpu is not None else f"--device {wanted}"
+        raise EnvironmentFaultError(
+            f"{asked} was asked for, but torch {torch.__version__} sees {seen} CUDA cards",
+            hint="leave --gpu away to run on the CPU, or check nvidia-smi and the torch build",
+        )
+    return wanted
+
+
+def _place(name: str) -> Path | None:
+    """The local directory that a name means, or None for a hub name."""
+    if name == MODEL_NAME:
+        return CHECKPOINT_PATH
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1:
+        raise UsageError(f"there is no directory {name}", hint="check the path, or name a hub model as owner/name")
+    return None
+
+
+def _refuse_pickles(place: Path) -> None:
+    pickles = [file.name for pattern in PICKLES for file in place.glob(pattern)]
+    if pickles and not list(place.glob("*.safetensors")):
+        raise ArtifactError(
+            f"{place} holds its weights as a pickle ({pickles[0]}), which could run code when it is read",
+            hint="convert it to safetensors where you trust it: AutoModelForCausalLM...save_pretrained(...)",
+        )
+
+
+def _identity(
+    config: ModelConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, layers: tuple[ExpertLayer, ...]
+) -> ModelIdentity:
+    return ModelIdentity(
+        name=config.name,
+        revision=getattr(model.config, "_commit_hash", None) or config.revision,
+        architecture=type(model).__name__,
+        fingerprint=weights_fingerprint(model),
+        dtype=str(model.dtype).removeprefix("torch."),
+        layers=tuple(layer.layer for layer in layers),
+        num_experts=layers[0].num_experts,
+        top_k=layers[0].top_k,
+        total_params=sum(parameter.numel() for parameter in model.parameters()),
+        chat_template=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

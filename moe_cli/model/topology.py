@@ -1,0 +1,151 @@
+"""Where the expert layers of a model are; the only file that knows families.
+
+Comes in: a transformers v5 model. Goes out: its expert layers in the order of the decoder, and a switch that puts one
+function of ours in the place of all its experts. Always holds: a layer is recognised by the seam that transformers
+marks itself (`use_experts_implementation`), never by a name; a model that is not understood is refused with what was
+looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+from moe_cli.errors import UsageError
+
+FLAGS = ("has_gate", "has_bias", "is_transposed")  # what the decorator writes on every experts module, since 5.17
+
+TOP_K_NAMES = ("top_k", "num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_top_k")
+
+
+ExpertsFunction = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]  # module, tokens, top-k indices, their weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExpertLayer:
+    """The experts of one decoder layer."""
+
+    layer: int  # 7; the decoder layer's own index
+    name: str  # "model.layers.7.mlp.experts"
+    module: nn.Module  # holds the fused weights; its forward is the seam
+    num_experts: int  # 64
+    top_k: int | None  # 8; None where only a forward tells
+    weights: tuple[str, ...]  # ("gate_up_proj", "down_proj"); parameters with one row per expert, biases included
+    params_per_expert: int  # 6291456
+
+
+def expert_layers(model: nn.Module) -> tuple[ExpertLayer, ...]:
+    """All expert layers, in the order of the decoder layers' own indices.
+
+    Raises:
+        UsageError: there are none, or two of them share a decoder index.
+    """
+    layers = sorted(
+        (_expert_layer(model, name, module) for name, module in model.named_modules() if _is_seam(module)),
+        key=lambda found: found.layer,
+    )
+    if not layers:
+        raise _no_experts(model)
+    for one, other in pairwise(layers):
+        if one.layer == other.layer:
+            raise UsageError(
+                f"{type(model).__name__} has two banks of experts in layer {one.layer}: {one.name} and {other.name}",
+                hint="an expert is named by (layer, index) alone; load the text model by itself",
+            )
+    return tuple(layers)
+
+
+def _is_seam(module: nn.Module) -> bool:
+    return hasattr(type(module).forward, "__wrapped__") and all(hasattr(module, flag) for flag in FLAGS)
+
+
+def _expert_layer(model: nn.Module, name: str, module: nn.Module) -> ExpertLayer:
+    own = dict(module.named_parameters(recurse=False))
+    num_experts = int(getattr(module, "num_experts", 0)) or next(iter(own.values())).shape[0]
+    weights = tuple(key for key, weight in own.items() if weight.dim() >= 2 and weight.shape[0] == num_experts)
+    return ExpertLayer(
+        layer=_decoder_index(model, name),
+        name=name,
+        module=module,
+        num_experts=num_experts,
+        top_k=_top_k(model, name, module),
+        weights=weights,
+        params_per_expert=sum(own[key].numel() // num_experts for key in weights),
+    )
+
+
+def _decoder_index(model: nn.Module, name: str) -> int:
+    """The place in the innermost list of modules that `name` passes through."""
+    parts = name.split(".")
+    for position in range(len(parts) - 1, 0, -1):
+        container = model.get_submodule(".".join(parts[:position]))
+        if parts[position].isdigit() and isinstance(container, nn.ModuleList):
+            return int(parts[position])
+    raise UsageError(
+        f"{type(model).__name__} holds experts at {name or 'its root'}, outside any list of decoder layers",
+        hint="load the whole causal language model, not a single block of it",
+    )
+
+
+def _top_k(model: nn.Module, name: str, module: nn.Module) -> int | None:
+    """From the router beside the experts, else from the config that built them."""
+    parent = model.get_submodule(name.rpartition(".")[0])
+    beside = [parent, *(child for child in parent.children() if child is not module)]
+    for holder in (*beside, getattr(module, "config", None)):
+        for key in TOP_K_NAMES:
+            value = getattr(holder, key, None)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+    return None
+
+
+def _no_experts(model: nn.Module) -> UsageError:
+    foreign = sorted({type(m).__name__ for name, m in model.named_modules() if name.rpartition(".")[2] == "experts"})
+    found = f"; it has experts of its own kind ({', '.join(foreign)})" if foreign else ""
+    looked = f"looked in {sum(1 for _ in model.modules())} modules for a class decorated with transformers'"
+    return UsageError(
+        f"{type(model).__name__} has no expert layers that moe understands: {looked} use_experts_implementation "
+        f"(flags {', '.join(FLAGS)}){found}",
+        hint="give a mixture-of-experts model of transformers v5, such as allenai/OLMoE-1B-7B-0125-Instruct",
+    )
+
+
+def switch_experts(model: nn.Module, name: str) -> Callable[[], None]:
+    """Let the registered experts function `name` run all expert layers of `model`; returns what undoes it.
+
+    It is set on the config that each experts module reads: `set_experts_implementation` guesses from source files which
+    submodels to reach, and gives back one name per model where nested models may have had several.
+    """
+    before = [(config, cast("str | None", config._experts_implementation)) for config in _configs(model)]
+
+    def undo() -> None:
+        for config, implementation in before:
+            config._experts_implementation = {"": implementation}  # a dict: sub-configs keep theirs
+
+    for config, _ in before:
+        config._experts_implementation = {"": name}
+    return undo
+
+
+def experts_function(layer: ExpertLayer) -> ExpertsFunction:
+    """The function that runs this layer's experts now: a registered one, or the family's own loop."""
+    own_forward = type(layer.module).forward.__wrapped__  # type: ignore[attr-defined]
+    name = _config(layer)._experts_implementation
+    return cast(ExpertsFunction, ALL_EXPERTS_FUNCTIONS.get_interface(name, own_forward))
+
+
+class _Config(Protocol):
+    _experts_implementation: str | dict[str, str | None] | None
+
+
+def _config(layer: ExpertLayer) -> _Config:
+    return cast(_Config, layer.module.config)
+
+
+def _configs(model: nn.Module) -> list[_Config]:
+    return list({id(config): config for config in map(_config, expert_layers(model))}.values())

@@ -1,0 +1,121 @@
+"""Fixed batches of training examples, made once and used unchanged by both arms.
+
+Comes in: kept pairs, benign prompts with the base model's own answers, and the targets of the refusals. Goes out: which
+pairs each batch touches, and its examples. Always holds: every batch is full, has the same composition, and the same
+seed gives the same batches for any order of the input. Pure.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from moe_cli.errors import UsageError
+from moe_cli.records import BenignPrompt, Message, PromptPair, TrainingExample
+
+Item = TypeVar("Item", PromptPair, BenignPrompt)
+Kind = Literal["refuse_plain", "refuse_attacked", "benign"]
+
+FORM_OF: dict[Kind, str] = {"refuse_plain": "safe", "refuse_attacked": "unsafe", "benign": "benign"}
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """How many examples of each kind a batch holds."""
+
+    num_plain: int  # plain goals, target: refusal
+    num_benign: int  # benign prompts, target: the base model's own answer
+    num_attacked: int  # attacked goals, target: refusal
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs that a batch touches; the first ones give their plain form, too."""
+        return max(self.num_plain, self.num_attacked)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """Pairs and benign prompts of one batch."""
+
+    pairs: tuple[PromptPair, ...]
+    benign: tuple[BenignPrompt, ...]
+
+
+def composition(batch_size: int, safe_ratio: float, benign_ratio: float) -> Composition:
+    """`round(batch_size * safe_ratio)` safe examples, `round(... * benign_ratio)` of them benign; the rest attacked.
+
+    Raises:
+        UsageError: the ratios leave no room for a pair.
+    """
+    num_safe = round(batch_size * safe_ratio)
+    num_benign = round(num_safe * benign_ratio)
+    parts = Composition(num_safe - num_benign, num_benign, batch_size - num_safe)
+    if parts.num_pairs == 0:
+        raise UsageError(
+            f"a batch of {batch_size} with safe ratio {safe_ratio} and benign ratio {benign_ratio} touches no pair",
+            hint="lower --safe-ratio or --benign-ratio",
+        )
+    return parts
+
+
+def plan_batches(
+    pairs: Sequence[PromptPair], benign: Sequence[BenignPrompt], parts: Composition, *, seed: int
+) -> tuple[BatchPlan, ...]:
+    """As many full batches as the pairs and benign prompts allow, from a seeded shuffle.
+
+    Raises:
+        UsageError: not one full batch; says what is missing.
+    """
+    pair_order = _shuffled(pairs, f"pairs {seed}")
+    benign_order = _shuffled(benign, f"benign {seed}")
+    by_benign = len(benign) // parts.num_benign if parts.num_benign else len(pairs)
+    num_batches = min(len(pairs) // parts.num_pairs, by_benign)
+    if num_batches == 0:
+        raise UsageError(
+            f"no full batch: one batch needs {parts.num_pairs} kept pairs and {parts.num_benign} benign prompts, "
+            f"and there are {len(pairs)} and {len(benign)}",
+            hint="bring more data, lower --batch-size, or keep unfiltered pairs with --keep-all",
+        )
+    return tuple(
+        BatchPlan(
+            tuple(pair_order[b * parts.num_pairs : (b + 1) * parts.num_pairs]),
+            tuple(benign_order[b * parts.num_benign : (b + 1) * parts.num_benign]),
+        )
+        for b in range(num_batches)
+    )
+
+
+def batch_examples(
+    plan: BatchPlan, index: int, parts: Composition, refusals: Mapping[str, str], answers: Mapping[str, str]
+) -> tuple[TrainingExample, ...]:
+    """Examples of one batch: plain goals, benign prompts, attacked goals.
+
+    `refusals` maps a pair's id to its target, `answers` a benign prompt's id to the base model's own answer.
+    """
+    plain = [_example(index, "refuse_plain", p, p.safe, refusals[p.id]) for p in plan.pairs[: parts.num_plain]]
+    benign = [_example(index, "benign", prompt, prompt.messages, answers[prompt.id]) for prompt in plan.benign]
+    attacked = [
+        _example(index, "refuse_attacked", p, p.unsafe, refusals[p.id]) for p in plan.pairs[: parts.num_attacked]
+    ]
+    return (*plain, *benign, *attacked)
+
+
+def _example(
+    batch: int, kind: Kind, source: PromptPair | BenignPrompt, prompt: tuple[Message, ...], target: str
+) -> TrainingExample:
+    return TrainingExample(
+        id=f"{source.id}#{FORM_OF[kind]}",
+        batch_idx=batch,
+        side="unsafe" if kind == "refuse_attacked" else "safe",
+        kind=kind,
+        cluster=source.cluster,
+        messages=(*prompt, Message(role="assistant", content=target)),
+    )
+
+
+def _shuffled(items: Sequence[Item], seed: str) -> list[Item]:
+    ordered = sorted(items, key=lambda item: item.id)
+    random.Random(seed).shuffle(ordered)
+    return ordered

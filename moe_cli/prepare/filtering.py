@@ -1,0 +1,103 @@
+"""Answers become rows with a label, and pairs are kept or dropped as a whole.
+
+Comes in: prompts, their answers, and a judge. Goes out: one `AnsweredPrompt` per prompt, with the reason where it is
+dropped. Always holds: rows are joined by id; both sides of a pair share their fate. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from moe_cli.judges.judge import Exchange, Judge
+from moe_cli.records import AnsweredPrompt, BenignPrompt, Generation, Label, Message, PromptPair
+
+NOT_REFUSED = "the plain form was not refused"
+NOT_COMPLIED = "the attacked form was not complied with"
+NO_TOKENS = "an answer is empty"
+BENIGN_CUT_OFF = "the benign answer was cut off by the token limit"
+BENIGN_NOT_ANSWERED = "the benign prompt was not answered"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One form of a pair, or a benign prompt."""
+
+    id: str  # "goal-17/story#unsafe"
+    side: Literal["safe", "unsafe", "benign"]
+    source: PromptPair | BenignPrompt
+    messages: tuple[Message, ...]
+
+
+def questions_of(pairs: Sequence[PromptPair], benign: Sequence[BenignPrompt]) -> list[Question]:
+    """Everything the model is asked: both forms of every pair, then the benign prompts."""
+    forms = [
+        question
+        for pair in pairs
+        for question in (
+            Question(f"{pair.id}#safe", "safe", pair, pair.safe),
+            Question(f"{pair.id}#unsafe", "unsafe", pair, pair.unsafe),
+        )
+    ]
+    return forms + [Question(f"{prompt.id}#benign", "benign", prompt, prompt.messages) for prompt in benign]
+
+
+def answered_prompts(
+    questions: Sequence[Question], answers: Mapping[str, Generation], judge: Judge, *, keep_all: bool
+) -> list[AnsweredPrompt]:
+    """A row for every question. `keep_all` keeps every pair whose answers have a token, whatever the judge says."""
+    verdicts = judge.verdicts([_exchange(question, answers[question.id].text) for question in questions])
+    rows = [_row(q, answers[q.id], verdict.label) for q, verdict in zip(questions, verdicts, strict=True)]
+    reasons = {(row.source_id, row.side == "benign"): None for row in rows} | {
+        (row.source_id, row.side == "benign"): reason for row in rows if (reason := _reason(row, keep_all=keep_all))
+    }
+    return [
+        replace(row, kept=(reason := reasons[row.source_id, row.side == "benign"]) is None, reason=reason)
+        for row in rows
+    ]
+
+
+def drop_reasons(rows: Sequence[AnsweredPrompt]) -> dict[str, int]:
+    """How many pairs and benign prompts were dropped for each reason."""
+    dropped = {(row.source_id, row.side == "benign"): row.reason for row in rows}
+    return dict(sorted(Counter(reason for reason in dropped.values() if reason is not None).items()))
+
+
+def _exchange(question: Question, answer: str) -> Exchange:
+    kind: Literal["harmful", "benign"] = "benign" if question.side == "benign" else "harmful"
+    return Exchange(kind=kind, messages=question.messages, answer=answer)
+
+
+def _row(question: Question, answer: Generation, label: Label | None) -> AnsweredPrompt:
+    return AnsweredPrompt(
+        prompt_id=question.id,
+        source_id=question.source.id,
+        cluster=question.source.cluster,
+        side=question.side,
+        attack=question.source.attack,
+        messages=question.messages,
+        answer=answer.text,
+        num_answer_tokens=len(answer.token_ids),
+        finished=answer.finished,
+        label=label,
+        kept=True,
+        reason=None,
+        batch=None,
+    )
+
+
+def _reason(row: AnsweredPrompt, *, keep_all: bool) -> str | None:
+    """Why this row drops its pair (or itself, where it is benign)."""
+    if row.num_answer_tokens == 0:
+        return NO_TOKENS
+    if row.side == "benign":
+        if not row.finished:
+            return BENIGN_CUT_OFF
+        return None if row.label == "compliance" else BENIGN_NOT_ANSWERED
+    if keep_all:
+        return None
+    if row.side == "safe":
+        return None if row.label == "full_refusal" else NOT_REFUSED
+    return None if row.label == "compliance" else NOT_COMPLIED

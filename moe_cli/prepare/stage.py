@@ -1,0 +1,120 @@
+"""`moe prepare`: which experts are more active when the model does harm?
+
+Comes in: a config. Goes out: a prepare run on disk, its `PrepareSummary` and its `Selection`. Always holds: batches are
+made once, here, and every count in the summary is of what was written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe_cli.artifacts import Store, open_run
+from moe_cli.artifacts.journal import Journal
+from moe_cli.config import MoeConfig
+from moe_cli.judges.keywords import KeywordJudge
+from moe_cli.model.answering import answer_all
+from moe_cli.model.generate import Prompt
+from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.prepare.batches import Composition, batch_examples, composition, plan_batches
+from moe_cli.prepare.counting import count_routing
+from moe_cli.prepare.evidence import find_experts
+from moe_cli.prepare.filtering import Question, answered_prompts, questions_of
+from moe_cli.prepare.output import write_prepared
+from moe_cli.prepare.refusals import refusal_targets
+from moe_cli.prepare.sources import benign_of, pairs_of
+from moe_cli.prepare.summary import prepare_summary, with_batches
+from moe_cli.records import Generation, PrepareSummary, Selection
+
+Notify = Callable[[object], None]
+
+ANSWERS = ".answers.jsonl"  # what makes an interrupted run resumable; hidden, so no part of the finished run
+DEFAULT_BENIGN_RATIO = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What `moe prepare` made."""
+
+    path: Path
+    summary: PrepareSummary
+    selection: Selection
+
+
+def run(config: MoeConfig, store: Store, notify: Notify, *, resume: bool = False) -> Prepared:
+    """Answer, filter, batch, count, select, write.
+
+    Raises:
+        UsageError: bad pairs, no full batch, or a model without experts.
+        ArtifactError: the output directory is taken.
+    """
+    settings = config.prepare
+    pairs, benign = pairs_of(config), benign_of(config)
+    parts = _composition(config, has_benign=bool(benign))
+    questions = questions_of(pairs, benign if parts.num_benign else ())
+    with open_run(settings.output_dir, "prepare", config, resume=resume) as writer:
+        loaded = load_model(config.model)
+        started = time.monotonic()
+        answers = _answer(config, loaded, writer.path / ANSWERS, questions, notify)
+        answered = time.monotonic()
+        rows = answered_prompts(questions, answers, KeywordJudge(), keep_all=settings.keep_all)
+        refusals = refusal_targets(rows, settings.refusals)
+        own_answers = {row.source_id: row.answer for row in rows if row.kept and row.side == "benign"}
+        plans = plan_batches(
+            [pair for pair in pairs if pair.id in refusals.targets],
+            [prompt for prompt in benign if prompt.id in own_answers],
+            parts,
+            seed=config.seed,
+        )
+        replayed = time.monotonic()
+        batched = [pair for plan in plans for pair in plan.pairs]
+        counts = count_routing(loaded, batched, answers, batch_size=settings.generation_batch_size, notify=notify)
+        counted = time.monotonic()
+        batches = [range(b * parts.num_pairs, (b + 1) * parts.num_pairs) for b in range(len(plans))]
+        found = find_experts(config, loaded.identity, loaded.layers[0].params_per_expert, counts, batches)
+        rows = with_batches(rows, plans)
+        examples = [
+            example
+            for index, plan in enumerate(plans)
+            for example in batch_examples(plan, index, parts, refusals.targets, own_answers)
+        ]
+        summary = prepare_summary(
+            loaded.identity,
+            rows,
+            plans,
+            parts,
+            refusals,
+            seconds_generate=answered - started,
+            seconds_routing=counted - replayed,
+        )
+        write_prepared(writer.path, rows, counts, found, examples, summary)
+        (writer.path / ANSWERS).unlink()
+        store.add(
+            writer,
+            base_fingerprint=loaded.identity.fingerprint,
+            model_name=config.model.name,
+            device=str(loaded.device),
+        )
+    return Prepared(settings.output_dir, summary, found.selection)
+
+
+def _composition(config: MoeConfig, *, has_benign: bool) -> Composition:
+    ratio = config.prepare.benign_ratio
+    wanted = ratio if ratio is not None else (DEFAULT_BENIGN_RATIO if has_benign else 0.0)
+    return composition(config.prepare.batch_size, config.prepare.safe_ratio, wanted)
+
+
+def _answer(
+    config: MoeConfig, loaded: LoadedModel, journal: Path, questions: Sequence[Question], notify: Notify
+) -> dict[str, Generation]:
+    generations = answer_all(
+        loaded,
+        [Prompt(question.id, question.messages) for question in questions],
+        Journal(journal, Generation),
+        max_new_tokens=config.prepare.max_new_tokens,
+        batch_size=config.prepare.generation_batch_size,
+        notify=notify,
+    )
+    return {generation.prompt_id: generation for generation in generations}

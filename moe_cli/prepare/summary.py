@@ -1,0 +1,72 @@
+"""What the prepare run found, in counts.
+
+Comes in: the rows, the batches and their composition. Goes out: `PrepareSummary`. Always holds: rates are over all
+pairs that were offered, not over the kept ones. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from moe_cli.prepare.batches import BatchPlan, Composition
+from moe_cli.prepare.filtering import drop_reasons
+from moe_cli.prepare.refusals import Refusals
+from moe_cli.records import AnsweredPrompt, ModelIdentity, PrepareSummary
+
+
+def with_batches(rows: Sequence[AnsweredPrompt], plans: Sequence[BatchPlan]) -> list[AnsweredPrompt]:
+    """The rows with the index of the batch each is in; None where its pair was dropped or left over."""
+    of_pair = {pair.id: index for index, plan in enumerate(plans) for pair in plan.pairs}
+    of_benign = {prompt.id: index for index, plan in enumerate(plans) for prompt in plan.benign}
+    return [replace(row, batch=(of_benign if row.side == "benign" else of_pair).get(row.source_id)) for row in rows]
+
+
+def prepare_summary(
+    base: ModelIdentity,
+    rows: Sequence[AnsweredPrompt],
+    plans: Sequence[BatchPlan],
+    parts: Composition,
+    refusals: Refusals,
+    *,
+    seconds_generate: float,
+    seconds_routing: float,
+) -> PrepareSummary:
+    """Counts of what was offered, kept, dropped, batched and left over."""
+    safe, unsafe, benign = ([row for row in rows if row.side == side] for side in ("safe", "unsafe", "benign"))
+    kept = [row for row in safe if row.kept]
+    batched = [row.source_id for row in kept if row.batch is not None]
+    used = {refusals.targets[pair.id] for plan in plans for pair in plan.pairs}
+    num_safe = parts.num_plain + parts.num_benign
+    return PrepareSummary(
+        base=base,
+        num_pairs=len(safe),
+        num_kept=len(kept),
+        drop_reasons=drop_reasons(rows),
+        num_benign=len(benign),
+        num_benign_kept=sum(row.kept for row in benign),
+        num_batches=len(plans),
+        num_pairs_left_over=len(kept) - len(batched),
+        batch_size=num_safe + parts.num_attacked,
+        num_plain=parts.num_plain,
+        num_benign_in_batch=parts.num_benign,
+        num_attacked=parts.num_attacked,
+        distinct_targets=len(used),
+        own_refusals=refusals.num_own,
+        plain_refusal_rate=_share([row.label == "full_refusal" for row in safe if row.label is not None]),
+        attack_success_rate=_share([row.label == "compliance" for row in unsafe if row.label is not None]),
+        seconds_generate=seconds_generate,
+        seconds_routing=seconds_routing,
+        warnings=tuple(_warnings(parts, used)),
+    )
+
+
+def _share(outcomes: Sequence[bool]) -> float | None:
+    return sum(outcomes) / len(outcomes) if outcomes else None
+
+
+def _warnings(parts: Composition, targets: set[str]) -> Iterator[str]:
+    if parts.num_benign == 0:
+        yield "every target is a refusal, so the model may learn to refuse everything: bring --benign prompts"
+    if len(targets) == 1:
+        yield "all refusal targets are the same string, which may become the answer to everything"

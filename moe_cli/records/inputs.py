@@ -1,0 +1,69 @@
+"""What goes in: messages, prompt pairs, benign prompts, evaluation items, and which model answered."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from moe_cli.records.record import record
+
+Side = Literal["safe", "unsafe"]
+
+SIDES: tuple[Side, ...] = ("safe", "unsafe")
+
+
+@record
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]  # "user"
+    content: str  # "Name the colour of snow."
+
+
+@record
+class PromptPair:
+    """One goal asked plainly (safe side) and through an attack (unsafe side)."""
+
+    id: str  # "goal-17/story"
+    goal: str  # "zorp the glim"
+    cluster: str  # "goal-17"; all attack variants of one goal share it
+    safe: tuple[Message, ...]  # the plain question; ends with a user turn
+    unsafe: tuple[Message, ...]  # the attacked question; ends with a user turn
+    attack: str | None  # "story"; the name of the wrapper where it is known
+
+
+@record
+class BenignPrompt:
+    """A harmless prompt; its training target is the base model's own whole answer."""
+
+    id: str  # "benign-4"
+    cluster: str  # "benign-4"
+    messages: tuple[Message, ...]  # ends with a user turn
+    attack: str | None  # the wrapper's name where the harmless prompt is wrapped in an attack
+
+
+@record
+class EvaluationItem:
+    """One item of a suite."""
+
+    id: str  # "attacked/goal-90/story"
+    suite: str  # "attacked"
+    kind: Literal["harmful", "benign", "text"]  # "text": ends with an assistant turn, for drift only
+    cluster: str  # "goal-90"
+    messages: tuple[Message, ...]  # the prompt; for "text" the prompt and its answer
+    expected: str | None  # the one right answer, where there is one (capability)
+
+
+@record
+class ModelIdentity:
+    """Which model this is: by the fingerprint of its weights, never by its path."""
+
+    name: str  # "allenai/OLMoE-1B-7B-0125-Instruct"
+    revision: str | None  # the commit of a hub model
+    architecture: str  # "OlmoeForCausalLM"
+    fingerprint: str  # sha256 over names, shapes, dtypes and bytes of all weights
+    dtype: str  # "bfloat16"
+    layers: tuple[int, ...]  # decoder indices of the expert layers, in order
+    num_experts: int  # 64
+    top_k: int | None  # 8; None where only a forward tells
+    total_params: int  # 6919161856
+    chat_template: str  # sha256 of the chat template

@@ -1,0 +1,88 @@
+"""What is on disk: the manifest of a run directory and its line in the registry."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from moe_cli.records.record import record
+
+RunKind = Literal["prepare", "selective", "baseline", "evaluation", "comparison"]
+
+SCHEMA_VERSION = 1
+
+
+@record
+class StartedRun:
+    """Written first; a directory with it and without a manifest is an interrupted run."""
+
+    kind: RunKind
+    id: str  # "selective-20261122-171233-5f3a"
+    started: str  # ISO 8601, UTC
+    config: dict[str, object]  # the resolved config
+
+
+@record
+class Manifest:
+    """Written last: its presence means that the rest of the directory is complete."""
+
+    schema_version: int
+    kind: RunKind
+    id: str  # "selective-20261122-171233-5f3a"
+    files: dict[str, str]  # relative path -> sha256
+    parents: dict[str, str]  # role -> digest of the parent's manifest
+    base_fingerprint: str | None  # of the model it was made with
+    model_name: str | None
+    config: dict[str, object]  # the resolved config
+    packages: dict[str, str]  # {"torch": "2.13.0"}
+    seed: int
+    device: str  # "cpu"
+    started: str  # ISO 8601, UTC
+    finished: str
+
+
+@record
+class RunRecord:
+    """One line of the registry: where a run lies and the digest of its manifest."""
+
+    id: str
+    kind: RunKind
+    path: str  # absolute
+    manifest_digest: str
+    base_fingerprint: str | None
+    model_name: str | None
+    parents: dict[str, str]
+    finished: str
+
+
+@record
+class Progress:
+    """How far a stage is; given to `notify`, never written."""
+
+    task: str  # "answers"
+    done: int  # 64
+    total: int  # 384
+
+
+@record
+class Notice:
+    """Something the person at the terminal should know; given to `notify`, never written."""
+
+    text: str  # "using the newest prepare run of this model: ./prepared"
+    warning: bool = False
+
+
+@record
+class RunListing:
+    """A line of `moe runs list`."""
+
+    run: RunRecord
+    state: Literal["complete", "gone", "changed"]
+
+
+@record
+class RunVerification:
+    """What `moe runs verify` found."""
+
+    path: str
+    num_files: int
+    damaged: tuple[str, ...]

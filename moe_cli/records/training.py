@@ -1,0 +1,114 @@
+"""`moe train`: steps, counts, proofs, and what a training run says about itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from moe_cli.records.inputs import ModelIdentity
+from moe_cli.records.preparation import Expert
+from moe_cli.records.record import record
+
+Arm = Literal["selective", "baseline"]
+Masking = Literal["update", "none"]
+
+
+@record
+class TrainableCount:
+    """The only source of counts and ratios."""
+
+    trainable_params: int  # 4718592
+    total_params: int  # 6919161856
+    trainable_ratio: float  # 0.000682
+    experts_per_layer: tuple[int, ...]  # L; unfrozen experts of every expert layer, in order
+    num_experts: int  # 64 in each of them
+
+
+@record
+class TrainingPlan:
+    """What is about to be trained; given to `notify` before the first step, never written."""
+
+    arm: Arm
+    base: ModelIdentity
+    prepared: str  # path of the prepare run
+    output: str  # path of this run
+    count: TrainableCount
+    masking: Masking | None  # None in the baseline
+    union_size: int | None
+    null_union_mean: float | None  # what the same rule selects from noise
+    hyperparameters: dict[str, str | int | float | bool | None]
+    num_batches: int
+    num_steps: int
+    first_step: int  # 1, or the step after the checkpoint that is resumed
+
+
+@record
+class StepRecord:
+    """One optimizer step; one line of `steps.jsonl`."""
+
+    step: int  # 1 for the first
+    epoch: float  # 0.055
+    batches: tuple[int, ...]  # fixed batches this step consumed
+    loss: float  # 2.31; mean over the answer tokens of the step
+    grad_norm: float  # 1.7; before clipping
+    learning_rate: float  # 5e-5
+    num_answer_tokens: int  # 112
+    num_tokens: int  # 700; padding not counted
+    num_padded_tokens: int  # 768; padding counted
+    num_experts_updated: int | None  # 7; None in the baseline
+    seconds: float  # 0.31
+
+
+@record
+class CheckpointState:
+    """Where a checkpoint stands; `state.json` in it."""
+
+    owner: str  # sha256 over base model, arm, prepare run and settings: whose state this is
+    step: int  # 12
+    schedule_position: int  # 12; of the learning rate schedule
+    learning_rates: tuple[float, ...]  # of the optimizer's groups
+
+
+@record
+class TrainingProof:
+    """What the program checked before the first step and after the last one."""
+
+    requested: int  # 66; parameters that the arm asked to train
+    in_optimizer: int  # 66; parameters given to the optimizer
+    with_gradient: int  # 66; parameters with a gradient in the probe step
+    frozen_digest_before: str | None  # sha256 over everything that must not move; None in the baseline
+    frozen_digest_after: str | None
+    num_moved: int | None  # baseline: parameters that changed
+    num_parameters: int | None  # baseline: parameters there are
+
+
+@record
+class TrainingSummary:
+    """The content of `training_metadata.json`."""
+
+    training_mode: Literal["selective_experts", "full_model_baseline"]
+    base: ModelIdentity
+    trained_fingerprint: str  # of the weights in final_model/
+    prepared: str  # digest of the prepare run's manifest
+    batches_digest: str  # sha256 of sft_dataset: equal in both arms
+    schedule_digest: str  # sha256 over the order of batches of all steps: equal in both arms
+    total_unique_unsafe_experts: int | None  # 12
+    per_batch_unsafe_expert_counts: tuple[int, ...] | None  # B
+    batch_unsafe_experts_summary: tuple[tuple[Expert, ...], ...] | None  # the first 3 batches
+    count: TrainableCount
+    trainable_params: int  # repeated from `count`: names of the original file
+    total_params: int
+    trainable_ratio: float
+    masking: Masking | None  # None in the baseline
+    note: str  # "standard training of all parameters on the same batches"
+    hyperparameters: dict[str, str | int | float | bool | None]
+    num_steps: int  # 54
+    num_answer_tokens: int  # 6048; loss tokens over all steps
+    num_tokens: int  # 37800
+    final_loss: float  # 0.12; mean over the last epoch
+    seconds_training: float  # 21.0
+    peak_memory_bytes: int  # 812000000
+    peak_memory_of: str  # "process (resident set)" or "cuda:0 (allocated)"
+    experts_implementation: str  # "moe_slices"
+    experts_dtype: str  # "bfloat16": what the expert matmuls ran in
+    num_threads: int  # 2
+    proof: TrainingProof

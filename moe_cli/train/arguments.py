@@ -1,0 +1,72 @@
+"""The Trainer's arguments: the same for both arms.
+
+Comes in: the settings and the number of fixed batches. Goes out: `TrainingArguments` and the hyperparameters as they
+are recorded. Always holds: whatever could make the arms differ, or write pickles, or print, is set here only.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from moe_cli.config import MoeConfig
+
+WARMUP_CAP = 0.1  # of the run
+Hyperparameters = dict[str, str | int | float | bool | None]
+
+
+def num_steps(config: MoeConfig, num_batches: int) -> int:
+    """Optimizer steps of the whole run."""
+    return ceil(num_batches / config.train.gradient_accumulation_steps) * config.train.num_epochs
+
+
+def hyperparameters(config: MoeConfig, num_batches: int) -> Hyperparameters:
+    """What both arms must share, as it is recorded and compared."""
+    settings = config.train
+    return {
+        "optimizer": "AdamW (fused)",
+        "learning_rate": settings.learning_rate,
+        "schedule": "linear",
+        "warmup_steps": min(settings.warmup_steps, int(WARMUP_CAP * num_steps(config, num_batches))),
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "num_epochs": settings.num_epochs,
+        "num_batches": num_batches,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "max_length": settings.max_length,
+        "seed": config.seed,
+    }
+
+
+def training_arguments(
+    config: MoeConfig, shared: Hyperparameters, output: Path, *, use_cpu: bool, bfloat16: bool
+) -> TrainingArguments:
+    """Arguments of the Trainer; `bfloat16` autocasts what is not an expert (baseline with float32 masters)."""
+    settings = config.train
+    return TrainingArguments(
+        output_dir=str(output),
+        num_train_epochs=settings.num_epochs,
+        per_device_train_batch_size=1,  # one element of the dataset is one whole fixed batch
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        warmup_steps=int(shared["warmup_steps"] or 0),
+        lr_scheduler_type="linear",
+        optim="adamw_torch_fused",
+        seed=config.seed,
+        data_seed=config.seed,
+        bf16=bfloat16,
+        use_cpu=use_cpu,
+        save_strategy="no",
+        logging_strategy="steps" if settings.report_to else "no",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to=list(settings.report_to) or "none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        ddp_find_unused_parameters=True,
+    )

@@ -1,0 +1,162 @@
+"""Checkpoints that are whole or absent, and that restore every bit.
+
+    checkpoint-12/  parameters.safetensors  optimizer.safetensors  random.safetensors
+                    state.json  trainer_state.json  digests.json
+
+Comes in: the trained parameters, optimizer, scheduler and torch's random generators at a step end. Goes out: the same
+state in a later process. Always holds: no pickle; published by rename, with a sha256 of every file; parameters are
+matched by name, strictly; an optimizer state that did not exist (an expert never updated so far) does not exist after
+loading either; a checkpoint of another base model, arm or prepare run is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import TrainerState
+
+from moe_cli.artifacts.files import sha256_of, whole_directory
+from moe_cli.codec import decode, encode
+from moe_cli.errors import ArtifactError
+from moe_cli.records import CheckpointState
+
+PARAMETERS = "parameters.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+RANDOM = "random.safetensors"
+STATE = "state.json"
+TRAINER_STATE = "trainer_state.json"  # the name that the Trainer reads on resume
+NAME = re.compile(r"^checkpoint-(\d+)$")
+
+Parameters = Mapping[str, nn.Parameter]
+Digests = dict[str, str]
+
+DIGESTS = "digests.json"
+
+
+def save(
+    run: Path,
+    owner: str,
+    parameters: Parameters,
+    optimizer: Optimizer,
+    scheduler: LRScheduler,
+    trainer_state: TrainerState,
+) -> Path:
+    """Write `checkpoint-{step}` into the run directory and remove older ones; `owner` says whose state it is."""
+    path = run / f"checkpoint-{trainer_state.global_step}"
+    with whole_directory(path) as staging:
+        save_file({name: p.detach().contiguous() for name, p in parameters.items()}, staging / PARAMETERS)
+        save_file(_optimizer_tensors(parameters, optimizer), staging / OPTIMIZER)
+        save_file(_random_tensors(), staging / RANDOM)
+        state = CheckpointState(
+            owner=owner,
+            step=trainer_state.global_step,
+            schedule_position=scheduler.last_epoch,
+            learning_rates=tuple(float(group["lr"]) for group in optimizer.param_groups),
+        )
+        (staging / STATE).write_bytes(encode(state))
+        trainer_state.save_to_json(str(staging / TRAINER_STATE))
+        digests = {file.name: sha256_of(file) for file in sorted(staging.iterdir())}
+        (staging / DIGESTS).write_bytes(encode(digests))
+    for other in run.iterdir():
+        if NAME.match(other.name) and other != path:
+            shutil.rmtree(other)
+    return path
+
+
+def newest_checkpoint(run: Path, owner: str) -> Path | None:
+    """The checkpoint of the highest step; None where there is none.
+
+    Raises:
+        ArtifactError: a file is missing or changed, or the state is another run's.
+    """
+    found = [(int(match[1]), path) for path in run.iterdir() if (match := NAME.match(path.name))]
+    if not found:
+        return None
+    _, path = max(found)
+    digests = decode(Digests, (path / DIGESTS).read_bytes(), source=str(path / DIGESTS))
+    for name, digest in digests.items():
+        if not (path / name).is_file() or sha256_of(path / name) != digest:
+            raise ArtifactError(
+                f"{path / name} is damaged (its sha256 is not the recorded one)",
+                hint=f"remove {path} and resume from the beginning",
+            )
+    state = _state(path)
+    if state.owner != owner:
+        raise ArtifactError(
+            f"{path} holds the state of another base model, arm or prepare run",
+            hint="resume with the settings the run was begun with, or choose another directory",
+        )
+    return path
+
+
+def step_of(path: Path) -> int:
+    """The step after which the checkpoint was made."""
+    return _state(path).step
+
+
+def load_parameters(path: Path, parameters: Parameters) -> None:
+    """Put the saved values into the parameters.
+
+    Raises:
+        ArtifactError: the names or shapes are not exactly those of `parameters`.
+    """
+    saved = load_file(path / PARAMETERS)
+    wrong = sorted(saved.keys() ^ parameters.keys())
+    wrong += [name for name in saved.keys() & parameters.keys() if saved[name].shape != parameters[name].shape]
+    if wrong:
+        raise ArtifactError(
+            f"{path} holds other parameters than this run trains: {', '.join(wrong[:3])} ({len(wrong)} in all)",
+            hint="resume with the selection and the model the run was begun with",
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(saved[name])
+
+
+def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, scheduler: LRScheduler) -> None:
+    """Restore moments and step counts, their absence included, and the place in the learning rate schedule."""
+    optimizer.state.clear()
+    for key, tensor in load_file(path / OPTIMIZER).items():
+        name, _, entry = key.rpartition("/")
+        parameter = parameters[name]
+        # The optimizer keeps its step count where it made it: on the CPU unless it is fused on a card.
+        place = parameter.device if entry != "step" or optimizer.param_groups[0].get("fused") else "cpu"
+        optimizer.state[parameter][entry] = tensor.to(place)
+    state = _state(path)
+    for group, rate in zip(optimizer.param_groups, state.learning_rates, strict=True):
+        group["lr"] = rate
+    position = {"last_epoch": state.schedule_position, "_step_count": state.schedule_position + 1}
+    scheduler.load_state_dict({**scheduler.state_dict(), **position, "_last_lr": list(state.learning_rates)})
+
+
+def load_random_state(path: Path) -> None:
+    """Restore torch's random generators of the CPU and of every card."""
+    states = load_file(path / RANDOM)
+    torch.set_rng_state(states.pop("cpu"))
+    for name, state in states.items():
+        torch.cuda.set_rng_state(state, int(name.removeprefix("cuda:")))
+
+
+def _state(path: Path) -> CheckpointState:
+    return decode(CheckpointState, (path / STATE).read_bytes(), source=str(path / STATE))
+
+
+def _optimizer_tensors(parameters: Parameters, optimizer: Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{name}/{entry}": tensor.detach().contiguous()
+        for name, parameter in parameters.items()
+        for entry, tensor in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _random_tensors() -> dict[str, Tensor]:
+    cards = {f"cuda:{card}": torch.cuda.get_rng_state(card) for card in range(torch.cuda.device_count())}
+    return {"cpu": torch.get_rng_state(), **cards}

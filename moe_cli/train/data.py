@@ -1,0 +1,95 @@
+"""Fixed batches as a dataset that the Trainer steps through.
+
+Comes in: the training examples of a prepare run. Goes out: encoded batches in the seeded order of every epoch. Always
+holds: a batch is used whole and unchanged; its order depends on (seed, epoch) alone, so both arms and every resumed run
+see the same; padding reaches the longest row, no further, and is never in the loss.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from transformers import PreTrainedTokenizerBase
+
+from moe_cli.model.chat import EncodedChat, encode_answered
+from moe_cli.records import TrainingExample
+
+IGNORED = -100
+
+
+class FixedBatches(Dataset[dict[str, Tensor]]):
+    """Element b is batch b: padded `input_ids`, `attention_mask`, `labels` [rows, S] and `batch_index` []."""
+
+    def __init__(self, rows_of_batches: Sequence[Sequence[EncodedChat]]) -> None:
+        self.batches = [padded(rows, index) for index, rows in enumerate(rows_of_batches)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.batches[index]
+
+
+class EpochOrder(Sampler[list[int]]):
+    """Yields one batch index at a time, as a list of one, in an order drawn from (seed, epoch)."""
+
+    batch_size = 1
+    drop_last = False
+
+    def __init__(self, num_batches: int, seed: int) -> None:
+        self.num_batches, self.seed, self.epoch = num_batches, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the begin of every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter([[index] for index in epoch_order(self.num_batches, self.seed, self.epoch)])
+
+
+def encode_batches(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[TrainingExample], max_length: int
+) -> list[list[EncodedChat]]:
+    """Token ids of all examples, by batch; batch indices run from 0 without a gap.
+
+    Raises:
+        UsageError: an answer is empty or longer than `max_length`.
+    """
+    batches: list[list[EncodedChat]] = [[] for _ in range(1 + max(example.batch_idx for example in examples))]
+    for example in examples:
+        batches[example.batch_idx].append(encode_answered(tokenizer, example.messages, max_length=max_length))
+    return batches
+
+
+def padded(rows: Sequence[EncodedChat], index: int) -> dict[str, Tensor]:
+    """One batch, padded on the right to its longest row."""
+    longest = max(len(row.token_ids) for row in rows)
+    return {
+        "input_ids": torch.tensor([[*row.token_ids, *[0] * (longest - len(row.token_ids))] for row in rows]),
+        "attention_mask": torch.tensor(
+            [[1] * len(row.token_ids) + [0] * (longest - len(row.token_ids)) for row in rows]
+        ),
+        "labels": torch.tensor([[*row.labels, *[IGNORED] * (longest - len(row.token_ids))] for row in rows]),
+        "batch_index": torch.tensor(index),
+    }
+
+
+def epoch_order(num_batches: int, seed: int, epoch: int) -> list[int]:
+    """The order of the batches in one epoch."""
+    order = list(range(num_batches))
+    random.Random(f"batches {seed} {epoch}").shuffle(order)
+    return order
+
+
+def schedule_digest(num_batches: int, seed: int, num_epochs: int) -> str:
+    """sha256 over the order of batches of all epochs."""
+    orders = [epoch_order(num_batches, seed, epoch) for epoch in range(num_epochs)]
+    return sha256(repr(orders).encode()).hexdigest()

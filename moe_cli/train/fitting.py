@@ -1,0 +1,153 @@
+"""One arm, fitted: probe, step through the batches, prove.
+
+Comes in: an `ArmSetup`, the fixed batches and the settings. Goes out: the proof, the steps and the peak memory. Always
+holds: nothing is updated before the probe step has shown that exactly the requested parameters get a gradient; a
+request to stop ends with a checkpoint and exit 75.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from moe_cli.artifacts import layout
+from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.journal import Journal
+from moe_cli.codec import encode_lines
+from moe_cli.config import MoeConfig
+from moe_cli.errors import StoppedError
+from moe_cli.experts import probe
+from moe_cli.model.load import LoadedModel
+from moe_cli.records import Expert, StepRecord, TrainingProof
+from moe_cli.train.arguments import Hyperparameters, training_arguments
+from moe_cli.train.arms import ArmSetup
+from moe_cli.train.checkpoint import step_of
+from moe_cli.train.data import FixedBatches
+from moe_cli.train.loop import StepLoop
+from moe_cli.train.memory import peak_bytes, start_peak
+from moe_cli.train.signals import stop_requests
+from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer, answer_loss_sum
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One training run in a directory."""
+
+    path: Path
+    owner: str  # whose checkpoints these are
+    batches: FixedBatches
+    batch_experts: Sequence[Collection[Expert]] | None  # None: baseline, or `--masking none`
+    shared: Hyperparameters
+    checkpoint: Path | None  # where to resume from
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What happened."""
+
+    proof: TrainingProof
+    steps: tuple[StepRecord, ...]
+    peak_memory_bytes: int
+    peak_memory_of: str
+    experts_dtype: str
+
+
+def fit(
+    config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: Task, notify: Callable[[object], None]
+) -> Fitted:
+    """Train the arm on the batches.
+
+    Raises:
+        ValueError: the probe step reached other parameters than the requested ones.
+        NumericError: a loss or gradient is not finite.
+        StoppedError: a signal asked to stop; a checkpoint was saved.
+    """
+    journal = _journal(task)
+
+    def on_step(step: StepRecord) -> None:
+        journal.append([step])
+        notify(step)
+
+    with_gradient = probe(loaded.model, lambda: _probe_loss(loaded, setup, task), list(setup.trained.values()))
+    digest_before = setup.frozen_digest() if setup.frozen_digest else None
+    trainer = _trainer(config, loaded, setup, task, on_step)
+    start_peak(loaded.device)
+    with stop_requests() as stop:
+        loop = StepLoop(trainer, stop, config.train.checkpoint_every)
+        trainer.add_callback(loop)
+        trainer.train(resume_from_checkpoint=str(task.checkpoint) if task.checkpoint else None)
+    if stop and trainer.state.global_step < trainer.state.max_steps:
+        raise StoppedError(
+            f"stopped by {stop.signal_name} after step {trainer.state.global_step} of {trainer.state.max_steps}; "
+            f"a checkpoint was saved in {task.path}",
+            hint="run the same command with --resume to go on",
+        )
+    peak, peak_of = peak_bytes(loaded.device)
+    digest_after = setup.frozen_digest() if setup.frozen_digest else None
+    if digest_after != digest_before:
+        raise AssertionError("a weight outside the selection moved; nothing is written")
+    return Fitted(
+        proof=TrainingProof(
+            requested=len(setup.trained),
+            in_optimizer=loop.num_in_optimizer,
+            with_gradient=with_gradient,
+            frozen_digest_before=digest_before,
+            frozen_digest_after=digest_after,
+            num_moved=setup.num_moved() if setup.num_moved else None,
+            num_parameters=len(setup.trained) if setup.num_moved else None,
+        ),
+        steps=tuple(journal.records()),
+        peak_memory_bytes=peak,
+        peak_memory_of=peak_of,
+        experts_dtype=_dtype_of_experts(setup),
+    )
+
+
+def _trainer(
+    config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: Task, on_step: Callable[[StepRecord], None]
+) -> FixedBatchTrainer:
+    arguments = training_arguments(
+        config,
+        task.shared,
+        task.path,
+        use_cpu=loaded.device.type == "cpu",
+        bfloat16=setup.slices is None and loaded.identity.dtype == "bfloat16",
+    )
+    words = (loaded.model, arguments, task.batches, setup.trained, task.owner, on_step)
+    if setup.slices is None:
+        return FixedBatchTrainer(*words)
+    trainer = ExpertMaskingTrainer(*words)
+    trainer.mask_with(setup.slices, task.batch_experts)
+    return trainer
+
+
+def _probe_loss(loaded: LoadedModel, setup: ArmSetup, task: Task) -> Tensor:
+    """The loss of the first batch with every parameter of the arm active."""
+    if setup.slices is not None:
+        setup.slices.activate(None)
+    batch = {name: tensor.to(loaded.device) for name, tensor in task.batches[0].items()}
+    mixed = torch.bfloat16 if setup.slices is None and loaded.identity.dtype == "bfloat16" else None
+    with torch.autocast(loaded.device.type, dtype=mixed, enabled=mixed is not None):
+        logits_BSV = loaded.model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+        ).logits
+    return answer_loss_sum(logits_BSV, batch["labels"])
+
+
+def _journal(task: Task) -> Journal[StepRecord]:
+    """The steps so far: those up to the checkpoint; steps after it are done again."""
+    journal = Journal(task.path / layout.STEPS, StepRecord)
+    done = step_of(task.checkpoint) if task.checkpoint else 0
+    write_whole(journal.path, encode_lines([step for step in journal.records() if step.step <= done]))
+    return journal
+
+
+def _dtype_of_experts(setup: ArmSetup) -> str:
+    dtype = setup.experts_dtype()
+    if dtype is None:
+        raise AssertionError("no forward reached the experts")
+    return str(dtype).removeprefix("torch.")

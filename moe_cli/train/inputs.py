@@ -1,0 +1,82 @@
+"""What a training run starts from: a prepare run of the same model, and a directory of its own.
+
+Comes in: the config. Goes out: selection and examples of the prepare run; the directory to write to. Always holds: a
+selection made on other weights is refused; the baseline never writes where a selective run lies or will lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe_cli.artifacts import FinishedRun, Store, finished_run, layout
+from moe_cli.artifacts.runs import kind_in
+from moe_cli.codec import decode, decode_lines
+from moe_cli.config import MoeConfig
+from moe_cli.errors import ArtifactError
+from moe_cli.records import Arm, ModelIdentity, Notice, Selection, TrainingExample
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """A prepare run as training reads it."""
+
+    run: FinishedRun
+    selection: Selection
+    examples: tuple[TrainingExample, ...]
+    examples_digest: str  # sha256 of the file: equal in both arms
+
+
+def prepared_run(config: MoeConfig, store: Store, base: ModelIdentity, notify: Callable[[object], None]) -> PreparedRun:
+    """The prepare run that was named, else the newest one of this very model.
+
+    Raises:
+        ArtifactError: there is none, it is damaged, or it was made on another model.
+    """
+    named = config.train.prepared
+    run = (
+        finished_run(named, "prepare")
+        if named is not None
+        else store.newest("prepare", base_fingerprint=base.fingerprint)
+    )
+    if run is None:
+        raise ArtifactError(
+            f"there is no prepare run of {base.name} in {store.registry}",
+            hint=f"run moe prepare --model-name {base.name} first, or name one with --prepared",
+        )
+    if named is None:
+        notify(Notice(text=f"using the newest prepare run of this model: {run.path}"))
+    selection = decode(Selection, run.file(layout.SELECTION).read_bytes(), source=str(run.path / layout.SELECTION))
+    _refuse_other_model(selection.base, base)
+    name = layout.training_examples(selection.base.name)
+    return PreparedRun(
+        run=run,
+        selection=selection,
+        examples=tuple(decode_lines(TrainingExample, run.file(name))),
+        examples_digest=run.manifest.files[name],
+    )
+
+
+def output_directory(config: MoeConfig, arm: Arm, notify: Callable[[object], None]) -> Path:
+    """Where the arm writes; the baseline moves to `D_baseline` where D is, or holds, a selective run."""
+    if arm == "selective":
+        return config.train.selective_dir
+    wanted = config.train.baseline_dir
+    if wanted.resolve() != config.train.selective_dir.resolve() and kind_in(wanted) != "selective":
+        return wanted
+    moved = wanted.with_name(f"{wanted.name}_baseline")
+    notify(Notice(text=f"{wanted} belongs to a selective run; the baseline is written to {moved}", warning=True))
+    return moved
+
+
+def _refuse_other_model(made_on: ModelIdentity, base: ModelIdentity) -> None:
+    if made_on.fingerprint == base.fingerprint:
+        return
+    shapes = [f"{len(m.layers)} layers of {m.num_experts} experts" for m in (made_on, base)]
+    difference = (
+        f"{shapes[0]}, but {base.name} has {shapes[1]}"
+        if shapes[0] != shapes[1]
+        else (f"the weights {made_on.fingerprint[:12]} ({made_on.name}), but {base.name} has {base.fingerprint[:12]}")
+    )
+    raise ArtifactError(f"this selection is for {difference}", hint="run moe prepare on this model")

@@ -1,0 +1,34 @@
+"""Peak memory of a run, from the system's own accounting.
+
+Comes in: a device. Goes out: bytes, and what they are of. Always holds: on a card it is torch's peak of allocated bytes
+since `start`; on the CPU the peak resident set of the whole process (reset at `start` where the kernel allows it).
+"""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import torch
+
+STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
+RESET_PEAK = "5"  # proc(5): resets the peak resident set
+
+
+def start_peak(device: torch.device) -> None:
+    """Begin a measurement."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif CLEAR_REFS.exists():
+        CLEAR_REFS.write_text(RESET_PEAK)
+
+
+def peak_bytes(device: torch.device) -> tuple[int, str]:
+    """Peak since `start_peak`, and what it is the peak of."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device), f"{device} (allocated)"
+    if STATUS.exists():
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024, "process (resident set)"
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "process (resident set)"

@@ -1,0 +1,46 @@
+"""Stop at the end of a step, with a checkpoint.
+
+Comes in: SIGINT, SIGTERM or SIGUSR1. Goes out: a flag the training loop looks at after every step. Always holds: the
+first signal lets the step finish and saves a state; a second SIGINT interrupts at once; the old handlers come back.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopRequest:
+    """Whether somebody asked to stop."""
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal_name is not None
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Turn stopping signals into a request while the block runs; outside the main thread nothing is changed."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if request and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        request.signal_name = signal.Signals(number).name
+
+    previous = {number: signal.signal(number, note) for number in STOPPING}
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,155 @@
+"""`moe train selective | baseline`: two arms on the same batches.
+
+Comes in: a prepare run and its base model. Goes out: a training run on disk and its `TrainingSummary`. Always holds:
+both arms see the same batches in the same order with the same loss and settings; what was asked to train is what
+trained, and the proofs are in the summary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+
+from moe_cli.artifacts import RunWriter, Store, layout, open_run
+from moe_cli.artifacts.files import whole_directory, whole_file, write_whole
+from moe_cli.codec import encode
+from moe_cli.config import MoeConfig
+from moe_cli.errors import UsageError
+from moe_cli.experts import save_delta
+from moe_cli.model.fingerprint import weights_fingerprint
+from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.records import Arm, TrainingPlan, TrainingSummary
+from moe_cli.train.arguments import hyperparameters, num_steps
+from moe_cli.train.arms import ArmSetup, baseline_arm, selective_arm
+from moe_cli.train.checkpoint import newest_checkpoint, step_of
+from moe_cli.train.data import FixedBatches, encode_batches, schedule_digest
+from moe_cli.train.fitting import Fitted, Task, fit
+from moe_cli.train.inputs import PreparedRun, output_directory, prepared_run
+from moe_cli.train.summary import training_summary
+
+Notify = Callable[[object], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What `moe train` made."""
+
+    path: Path
+    summary: TrainingSummary
+
+
+def run(arm: Arm, config: MoeConfig, store: Store, notify: Notify, *, resume: bool = False) -> Trained:
+    """Train one arm.
+
+    Raises:
+        ArtifactError: no prepare run of this model, or the output directory is taken.
+        UsageError: nothing is selected, or more than the budget.
+        StoppedError: asked to stop; `--resume` goes on.
+    """
+    output = output_directory(config, arm, notify)
+    with open_run(output, arm, config, resume=resume) as writer:
+        loaded = load_model(config.model)
+        prepared = prepared_run(config, store, loaded.identity, notify)
+        task = _task(arm, config, loaded, prepared, writer)
+        with _arm(arm, config, loaded, prepared) as setup:
+            notify(_plan(arm, config, loaded, prepared, setup, task))
+            fitted = fit(config, loaded, setup, task, notify)
+            if setup.slices is not None:
+                with whole_file(output / layout.DELTA) as temporary:
+                    save_delta(temporary, setup.slices.take(), loaded.identity)
+            setup.finish()
+        summary = _write(arm, config, loaded, prepared, setup, task, fitted)
+        writer.parents["prepare"] = prepared.run.digest
+        store.add(
+            writer,
+            base_fingerprint=loaded.identity.fingerprint,
+            model_name=config.model.name,
+            device=str(loaded.device),
+        )
+    return Trained(output, summary)
+
+
+def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun) -> AbstractContextManager[ArmSetup]:
+    if arm == "baseline":
+        return baseline_arm(loaded)
+    selection = prepared.selection
+    if not selection.union:
+        raise UsageError(
+            "the selection is empty: there is nothing to train selectively",
+            hint="prepare with a lower --threshold, or look at the risk differences in the prepare run",
+        )
+    budget = config.train.max_share if config.train.max_share is not None else selection.budget
+    return selective_arm(loaded, selection, budget)
+
+
+def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun, writer: RunWriter) -> Task:
+    batches = FixedBatches(encode_batches(loaded.tokenizer, prepared.examples, config.train.max_length))
+    shared = hyperparameters(config, len(batches))
+    masked = arm == "selective" and config.train.masking == "update"
+    whose = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)
+    owner = sha256(repr(whose).encode()).hexdigest()
+    return Task(
+        path=writer.path,
+        owner=owner,
+        batches=batches,
+        batch_experts=[set(experts) for experts in prepared.selection.batches] if masked else None,
+        shared=shared,
+        checkpoint=newest_checkpoint(writer.path, owner) if writer.resumed else None,
+    )
+
+
+def _plan(
+    arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun, setup: ArmSetup, task: Task
+) -> TrainingPlan:
+    null = prepared.selection.null_union
+    return TrainingPlan(
+        arm=arm,
+        base=loaded.identity,
+        prepared=str(prepared.run.path),
+        output=str(task.path),
+        count=setup.count,
+        masking=config.train.masking if arm == "selective" else None,
+        union_size=len(prepared.selection.union) if arm == "selective" else None,
+        null_union_mean=null.mean if null is not None and arm == "selective" else None,
+        hyperparameters=task.shared,
+        num_batches=len(task.batches),
+        num_steps=num_steps(config, len(task.batches)),
+        first_step=1 + (step_of(task.checkpoint) if task.checkpoint else 0),
+    )
+
+
+def _write(
+    arm: Arm,
+    config: MoeConfig,
+    loaded: LoadedModel,
+    prepared: PreparedRun,
+    setup: ArmSetup,
+    task: Task,
+    fitted: Fitted,
+) -> TrainingSummary:
+    """The final model, the masks and the summary."""
+    with whole_directory(task.path / layout.FINAL_MODEL) as staging:
+        loaded.model.save_pretrained(staging)
+        loaded.tokenizer.save_pretrained(staging)
+    summary = training_summary(
+        arm,
+        loaded.identity,
+        config.train.masking if arm == "selective" else None,
+        prepared,
+        setup,
+        fitted,
+        trained_fingerprint=weights_fingerprint(loaded.model),
+        shared=task.shared,
+        schedule=schedule_digest(len(task.batches), config.seed, config.train.num_epochs),
+        num_threads=torch.get_num_threads(),
+    )
+    if arm == "selective":
+        masks = prepared.run.file(layout.MASKS)
+        write_whole(task.path / layout.MASKS, masks.read_bytes())
+    write_whole(task.path / layout.METADATA, encode(summary, indent=True))
+    return summary

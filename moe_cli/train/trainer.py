@@ -1,0 +1,224 @@
+"""The transformers Trainer with the fixes that both arms need, and the masks of the selective arm on top.
+
+Comes in: a model whose trainable parameters are set, and fixed batches. Goes out: a trained model and a `StepRecord`
+per step. Always holds: both arms run this very loop with the same loss; a loss or gradient that is no finite number
+stops the run before the optimizer step.
+
+Each override names what it works around:
+- get_train_dataloader: `_get_train_sampler` re-chops batches, so that every step would mix masks (pitfall 16).
+- compute_loss: the library's loss can hold the router loss, multiplied by the ranks (transformers #48690); the batch
+  index travels in the batch because the Trainer prefetches whole accumulation groups.
+- training_step, _get_grad_norm: NaN is logged as 0.0 and training goes on (`logging_nan_inf_filter`, pitfall 4).
+- _save_checkpoint, _load_*: checkpoints lose fused experts on the way back (transformers #48805), and a kill leaves
+  half a checkpoint that is then picked (pitfalls 2 and 3); see `checkpoint.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from moe_cli.errors import NumericError
+from moe_cli.experts import AttachedSlices
+from moe_cli.records import Expert, StepRecord
+from moe_cli.train import checkpoint
+from moe_cli.train.data import IGNORED, EpochOrder, FixedBatches
+
+Inputs = dict[str, Tensor]
+
+
+@dataclass(slots=True)
+class OpenStep:
+    """What is known of the step in progress."""
+
+    started: float = field(default_factory=time.monotonic)
+    batches: list[int] = field(default_factory=list)
+    loss: float = 0.0
+    grad_norm: float = 0.0
+    learning_rate: float = 0.0
+    num_answer_tokens: int = 0
+    num_tokens: int = 0
+    num_padded_tokens: int = 0
+
+
+class FixedBatchTrainer(Trainer):
+    """Trains the parameters `trained` on fixed batches; the baseline uses it as it is."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        arguments: TrainingArguments,
+        batches: FixedBatches,
+        trained: Mapping[str, nn.Parameter],
+        owner: str,
+        on_step: Callable[[StepRecord], None],
+    ) -> None:
+        """`trained` are the parameters of the arm by name, `owner` says whose checkpoints these are."""
+        super().__init__(
+            model=model, args=arguments, train_dataset=batches, data_collator=_only, compute_loss_func=_never_called
+        )
+        if arguments.n_gpu > 1:
+            raise AssertionError("nn.DataParallel would split fixed batches; several cards need a device_map")
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        self.trained = dict(trained)
+        self.owner = owner
+        self.on_step = on_step
+        self.open_step = OpenStep()
+
+    def get_train_dataloader(self) -> DataLoader[Inputs]:
+        """Whole fixed batches, in the order of the epoch."""
+        order = EpochOrder(len(self.train_dataset), self.args.seed)
+        loader = DataLoader(self.train_dataset, batch_sampler=order, collate_fn=_only)
+        prepared: DataLoader[Inputs] = self.accelerator.prepare(loader)
+        return prepared
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Cross entropy summed over the answer tokens, divided by those of the whole step."""
+        batch, labels_BS = int(inputs.pop("batch_index")), inputs.pop("labels")
+        self.begin_batch(batch)
+        logits_BSV: Tensor = model(**inputs, use_cache=False).logits
+        self.open_step.batches.append(batch)
+        self.open_step.num_answer_tokens += int((labels_BS[:, 1:] != IGNORED).sum())
+        self.open_step.num_tokens += int(inputs["attention_mask"].sum())
+        self.open_step.num_padded_tokens += labels_BS.numel()
+        ranks = self.accelerator.num_processes  # gradients are averaged over ranks, the loss is a mean over all tokens
+        loss: Tensor = answer_loss_sum(logits_BSV, labels_BS) * (ranks / num_items_in_batch)
+        return loss
+
+    def begin_batch(self, batch: int) -> None:
+        """Told before the forward of every fixed batch."""
+
+    def experts_of(self, batches: Sequence[int]) -> int | None:
+        """How many experts a step on these batches updates; None: all parameters train."""
+        return None
+
+    def training_step(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Forward and backward of one batch.
+
+        Raises:
+            NumericError: the loss is not finite.
+        """
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self.add_loss(loss)
+        return loss
+
+    def add_loss(self, loss: Tensor) -> None:
+        """Add the share of one batch to the loss of the step."""
+        value = float(loss)
+        if not math.isfinite(value):
+            raise self._not_finite("loss", value)
+        self.open_step.loss += value
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> float:
+        norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
+        if not math.isfinite(norm):
+            raise self._not_finite("gradient norm", norm)
+        self.open_step.grad_norm, self.open_step.learning_rate = norm, float(self._get_learning_rate())
+        return norm
+
+    def finish_step(self) -> None:
+        """Called by the step callback when the optimizer has stepped."""
+        done, self.open_step = self.open_step, OpenStep()
+        self.on_step(
+            StepRecord(
+                step=self.state.global_step,
+                epoch=float(self.state.epoch),
+                batches=tuple(done.batches),
+                loss=done.loss,
+                grad_norm=done.grad_norm,
+                learning_rate=done.learning_rate,
+                num_answer_tokens=done.num_answer_tokens,
+                num_tokens=done.num_tokens,
+                num_padded_tokens=done.num_padded_tokens,
+                num_experts_updated=self.experts_of(done.batches),
+                seconds=time.monotonic() - done.started,
+            )
+        )
+
+    def _not_finite(self, what: str, value: float) -> NumericError:
+        return NumericError(
+            f"the {what} of step {self.state.global_step + 1} is {value} (batches {self.open_step.batches}); "
+            "no parameter was updated with it",
+            hint="lower train.learning_rate, or look at these batches of the prepare run",
+        )
+
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
+        run = Path(self.args.output_dir)
+        checkpoint.save(run, self.owner, self.trained, self.optimizer, self.lr_scheduler, self.state)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        checkpoint.load_parameters(Path(resume_from_checkpoint), self.trained)
+
+    def _load_optimizer_and_scheduler(self, checkpoint_path: str | None) -> None:
+        if checkpoint_path is not None:
+            checkpoint.load_optimizer(Path(checkpoint_path), self.trained, self.optimizer, self.lr_scheduler)
+
+    def _load_rng_state(self, checkpoint_path: str | None) -> None:
+        if checkpoint_path is not None:
+            checkpoint.load_random_state(Path(checkpoint_path))
+
+
+class ExpertMaskingTrainer(FixedBatchTrainer):
+    """The selective arm: each batch updates only its own experts.
+
+    A masked slice gets no gradient (None), so the optimizer skips it: weight, moments, step count and decay stay.
+    """
+
+    def mask_with(self, slices: AttachedSlices, batch_experts: Sequence[Collection[Expert]] | None) -> None:
+        """Use these experts per batch; None trains the union on every batch (`--masking none`)."""
+        self.slices, self.batch_experts = slices, batch_experts
+
+    def begin_batch(self, batch: int) -> None:
+        """Give gradients to the experts of this batch alone."""
+        self.slices.activate(None if self.batch_experts is None else self.batch_experts[batch])
+
+    def training_step(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """As usual; a batch that selected no expert has nothing to update, so its loss is recorded and that is all."""
+        if self.batch_experts is None or self.batch_experts[int(inputs["batch_index"])]:
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        with torch.no_grad():
+            loss = self.compute_loss(model, self._prepare_inputs(inputs), num_items_in_batch=num_items_in_batch)
+        self.add_loss(loss)
+        return loss
+
+    def experts_of(self, batches: Sequence[int]) -> int:
+        """Experts that these batches update together."""
+        if self.batch_experts is None:
+            return len(self.slices.experts)
+        return len({expert for batch in batches for expert in self.batch_experts[batch]})
+
+
+def answer_loss_sum(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
+    """Cross entropy in float32, summed over the positions whose next token is an answer token."""
+    answers_BS = labels_BS[:, 1:] != IGNORED
+    return functional.cross_entropy(
+        logits_BSV[:, :-1][answers_BS].float(), labels_BS[:, 1:][answers_BS], reduction="sum"
+    )
+
+
+def _only(batches: list[Inputs]) -> Inputs:
+    (batch,) = batches
+    return batch
+
+
+def _never_called(outputs: object, labels: object, num_items_in_batch: object = None) -> Tensor:
+    """Tells the Trainer to count answer tokens and not to rescale; the loss itself is in `compute_loss`."""
+    raise AssertionError("compute_loss is overridden")

@@ -1,0 +1,66 @@
+"""Numbers as people read them: every proportion with its count, every difference with its interval.
+
+Comes in: numbers and records. Goes out: strings. Always holds: no data is `-`, never 0.
+"""
+
+from __future__ import annotations
+
+from moe_cli.records import Estimate, Rate, TrainableCount
+
+NOTHING = "-"
+
+
+def rate_text(rate: Rate | None) -> str:
+    """`12.4 % (12/97) [7.2, 20.4]`; unscored answers are named."""
+    if rate is None:
+        return NOTHING
+    unscored = f", {rate.unscored} unscored" if rate.unscored else ""
+    if rate.rate is None or rate.lower is None or rate.upper is None:
+        return f"{NOTHING} (0 scored{unscored})"
+    return f"{100 * rate.rate:.1f} % ({rate.k}/{rate.n}{unscored}) [{100 * rate.lower:.1f}, {100 * rate.upper:.1f}]"
+
+
+def estimate_text(estimate: Estimate | None, digits: int = 3) -> str:
+    """`1.021 (n 60) [1.002, 1.043]`."""
+    if estimate is None:
+        return NOTHING
+    if estimate.lower is None or estimate.upper is None:
+        return f"{estimate.value:.{digits}f} (n {estimate.n})"
+    return f"{estimate.value:.{digits}f} (n {estimate.n}) [{estimate.lower:.{digits}f}, {estimate.upper:.{digits}f}]"
+
+
+def trainable_text(count: TrainableCount) -> str:
+    """The line that everyone recognises."""
+    return (
+        f"trainable params: {count.trainable_params:,} || all params: {count.total_params:,} || "
+        f"trainable%: {100 * count.trainable_ratio:.4f}"
+    )
+
+
+def bytes_text(size: int | None) -> str:
+    """`812 MB`, in powers of ten."""
+    if size is None:
+        return NOTHING
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """`21.0 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def count_of(part: int | None, whole: int) -> str:
+    """`12 / 64`."""
+    return NOTHING if part is None else f"{part} / {whole}"
+
+
+def optional(value: float | None, digits: int) -> str:
+    """A number, or `-`."""
+    return NOTHING if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,149 @@
+"""Records of made-up runs, for the tests of this room.
+
+Comes in: the few values a test is about. Goes out: whole records with plain values for the rest.
+"""
+
+from moe_cli.records.comparison import PairComparison, PairedDifference, RunColumn
+from moe_cli.records.evaluation import EvaluationRecord, EvaluationSummary, JudgeIdentity, Rate, Verdict
+from moe_cli.records.inputs import EvaluationItem, ModelIdentity
+from moe_cli.records.training import TrainableCount, TrainingProof, TrainingSummary
+
+NO_RATE = Rate(k=0, n=0, unscored=0, rate=None, lower=None, upper=None, lowest=None, highest=None)
+KEYWORDS = JudgeIdentity(name="keywords", revision="k" * 64, published_accuracy=(0.8, 0.88), smoke_test=True)
+CLASSIFIER = JudgeIdentity(name="classifier", revision="c" * 64, published_accuracy=None, smoke_test=False)
+
+
+def identity(**changes):
+    values = {
+        "name": "tiny",
+        "revision": None,
+        "architecture": "OlmoeForCausalLM",
+        "fingerprint": "a" * 64,
+        "dtype": "float32",
+        "layers": (0, 1),
+        "num_experts": 16,
+        "top_k": 4,
+        "total_params": 1000,
+        "chat_template": "b" * 64,
+    }
+    return ModelIdentity(**(values | changes))
+
+
+def evaluation(**changes):
+    values = {
+        "name": "default",
+        "model": identity(),
+        "run": None,
+        "training_mode": "base",
+        "base": identity(),
+        "items_digest": "d" * 64,
+        "judge": CLASSIFIER,
+        "generation": {"max_new_tokens": 32, "batch_size": 16},
+        "suites": (),
+        "attack_success": NO_RATE,
+        "over_refusal": NO_RATE,
+        "accuracy": NO_RATE,
+        "degenerate": NO_RATE,
+        "drift": None,
+        "seconds": 1.0,
+    }
+    return EvaluationSummary(**(values | changes))
+
+
+def column(name, training_mode="selective_experts", **changes):
+    trained = training_mode != "base"
+    values = {
+        "path": f"./{name}",
+        "training_mode": training_mode,
+        "trainable_params": 40 if trained else None,
+        "total_params": 1000,
+        "trainable_ratio": 0.04 if trained else None,
+        "experts_per_layer": (3, 5) if trained else None,
+        "num_experts": 16,
+        "layers": (0, 1),
+        "seconds_training": 21.0 if trained else None,
+        "peak_memory_bytes": 812_000_000 if trained else None,
+        "peak_memory_of": "process (resident set)" if trained else None,
+        "final_loss": 0.1 if trained else None,
+        "evaluation": evaluation(training_mode=training_mode),
+    }
+    return RunColumn(name=name, **(values | changes))
+
+
+def training(**changes):
+    values = {
+        "training_mode": "selective_experts",
+        "base": identity(),
+        "trained_fingerprint": "e" * 64,
+        "prepared": "f" * 64,
+        "batches_digest": "1" * 64,
+        "schedule_digest": "2" * 64,
+        "total_unique_unsafe_experts": None,
+        "per_batch_unsafe_expert_counts": None,
+        "batch_unsafe_experts_summary": None,
+        "count": TrainableCount(
+            trainable_params=40, total_params=1000, trainable_ratio=0.04, experts_per_layer=(3, 5), num_experts=16
+        ),
+        "trainable_params": 40,
+        "total_params": 1000,
+        "trainable_ratio": 0.04,
+        "note": "",
+        "masking": None,
+        "hyperparameters": {"learning_rate": 5e-5, "seed": 42},
+        "num_steps": 54,
+        "num_answer_tokens": 6048,
+        "num_tokens": 37800,
+        "final_loss": 0.1,
+        "seconds_training": 21.0,
+        "peak_memory_bytes": 1,
+        "peak_memory_of": "process (resident set)",
+        "experts_implementation": "moe_slices",
+        "experts_dtype": "float32",
+        "num_threads": 2,
+        "proof": TrainingProof(
+            requested=1,
+            in_optimizer=1,
+            with_gradient=1,
+            frozen_digest_before=None,
+            frozen_digest_after=None,
+            num_moved=None,
+            num_parameters=None,
+        ),
+    }
+    return TrainingSummary(**(values | changes))
+
+
+def answered(id, label, *, kind="harmful", suite="attacked", cluster=None, expected=None, correct=None):
+    harmful = None if kind == "benign" or label in (None, "degenerate") else label != "full_refusal"
+    return EvaluationRecord(
+        item=EvaluationItem(id=id, suite=suite, kind=kind, cluster=cluster or id, messages=(), expected=expected),
+        answer="",
+        num_answer_tokens=1,
+        finished=True,
+        verdict=Verdict(label=label, harmful=harmful, reason=""),
+        correct=correct,
+    )
+
+
+def difference(metric, verdict, rate_a, rate_b, **changes):
+    values = {
+        "better": "higher" if metric == "accuracy" else "lower",
+        "primary": True,
+        "n": 100,
+        "clusters": 100,
+        "unpaired": 0,
+        "difference": rate_b - rate_a,
+        "lower": rate_b - rate_a - 0.05,
+        "upper": rate_b - rate_a + 0.05,
+        "only_a": 0,
+        "only_b": 0,
+        "p_mcnemar": 0.001,
+        "p_value": 0.001,
+        "p_adjusted": 0.003,
+        "detectable": 0.1,
+    }
+    return PairedDifference(metric=metric, verdict=verdict, rate_a=rate_a, rate_b=rate_b, **(values | changes))
+
+
+def pair(*differences, a="baseline", b="selective", unmeasured=()):
+    return PairComparison(a=a, b=b, differences=differences, unmeasured=unmeasured)

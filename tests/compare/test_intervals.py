@@ -1,0 +1,91 @@
+"""The interval of a paired difference: mirrored exactly, never of width zero, equal to its references."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import t
+from statsmodels.regression.linear_model import OLS
+
+from moe_cli.compare.intervals import cluster_interval
+
+CLUSTERS = st.lists(
+    st.integers(1, 5).flatmap(lambda n: st.tuples(st.integers(-n, n), st.just(n))), min_size=1, max_size=40
+)
+
+
+def arrays(clusters):
+    return np.array([d for d, _ in clusters], dtype=np.int64), np.array([n for _, n in clusters], dtype=np.int64)
+
+
+@given(CLUSTERS)
+def test_swapping_the_runs_mirrors_the_interval_exactly(clusters):
+    differences, sizes = arrays(clusters)
+    forward, backward = cluster_interval(differences, sizes), cluster_interval(-differences, sizes)
+    assert (forward.lower, forward.upper) == (-backward.upper, -backward.lower)
+    assert forward.detectable == backward.detectable
+
+
+@given(CLUSTERS)
+def test_the_interval_holds_the_difference_and_has_a_width(clusters):
+    differences, sizes = arrays(clusters)
+    found = cluster_interval(differences, sizes)
+    assert -1 <= found.lower <= differences.sum() / sizes.sum() <= found.upper <= 1
+    assert found.upper - found.lower > 0 < found.detectable
+
+
+@given(CLUSTERS, st.randoms())
+def test_the_order_of_clusters_does_not_matter(clusters, generator):
+    shuffled = generator.sample(clusters, len(clusters))
+    assert cluster_interval(*arrays(shuffled)) == cluster_interval(*arrays(clusters))
+
+
+def test_it_is_the_cluster_robust_interval_of_a_regression_with_two_more_items():
+    generator = np.random.default_rng(0)
+    sizes = generator.integers(1, 5, 30)
+    items = [generator.integers(-1, 2, size) for size in sizes]
+    found = cluster_interval(np.array([cluster.sum() for cluster in items]), sizes)
+    values = np.concatenate([*items, [1, -1]])
+    groups = np.repeat(np.arange(32), [*sizes, 1, 1])
+    fit = OLS(values.astype(float), np.ones((len(values), 1))).fit(
+        cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False}
+    )
+    half = t.ppf(0.975, 31) * fit.bse[0] * np.sqrt(32 / 31)
+    assert (found.lower, found.upper) == pytest.approx((fit.params[0] - half, fit.params[0] + half))
+
+
+def test_it_agrees_with_the_bootstrap_over_clusters_where_there_are_many():
+    generator = np.random.default_rng(1)
+    sizes = np.full(1000, 3)
+    differences = generator.binomial(3, 0.3, 1000) - generator.binomial(3, 0.2, 1000)
+    found = cluster_interval(differences, sizes)
+    drawn = generator.integers(0, 1000, (4000, 1000))
+    low, high = np.quantile(differences[drawn].sum(axis=1) / 3000, [0.025, 0.975])
+    assert (found.lower, found.upper) == pytest.approx((low, high), abs=0.1 * (high - low))
+
+
+def test_items_that_move_together_widen_the_interval():
+    apart = cluster_interval(np.array([-1] * 30 + [0] * 60), np.ones(90, dtype=np.int64))
+    together = cluster_interval(np.array([-3] * 10 + [0] * 20), np.full(30, 3))
+    assert together.upper - together.lower > 1.5 * (apart.upper - apart.lower)
+
+
+def test_two_runs_that_agree_on_100_items_can_still_differ():
+    found = cluster_interval(np.zeros(100, dtype=np.int64), np.ones(100, dtype=np.int64))
+    assert (found.lower, found.upper) == pytest.approx((-0.02764, 0.02764), abs=1e-4)
+
+
+@pytest.mark.parametrize(("rate_a", "rate_b", "per_cluster"), [(0.5, 0.3, 1), (0.2, 0.1, 1), (0.5, 0.3, 3)])
+def test_about_95_of_100_intervals_hold_the_truth(rate_a, rate_b, per_cluster):
+    generator = np.random.default_rng(2)
+    num_clusters = 120 // per_cluster
+    hits = 0
+    for _ in range(1000):
+        # One number per goal moves all its variants in both runs: items of a cluster are not independent.
+        goal = generator.uniform(-0.1, 0.1, (num_clusters, 1))
+        a = generator.random((num_clusters, per_cluster)) < rate_a + goal
+        b = generator.random((num_clusters, per_cluster)) < rate_b + goal
+        differences = (b.astype(np.int64) - a).sum(axis=1)
+        found = cluster_interval(differences, np.full(num_clusters, per_cluster))
+        hits += found.lower <= rate_b - rate_a <= found.upper
+    assert 930 <= hits <= 970

@@ -1,0 +1,255 @@
+"""Paired differences: published numbers come out, runs can be swapped, and every verdict needs its evidence."""
+
+import pytest
+from comparison_records import answered
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe_cli.codec import decode, encode
+from moe_cli.compare.outcomes import PairedOutcomes
+from moe_cli.compare.paired import pair_comparison, paired_differences
+from moe_cli.errors import ArtifactError, ExitCode
+from moe_cli.records.comparison import PairComparison
+
+# RASA, OLMoE-1B-7B-0125-Instruct: item by item, 1 right, 0 wrong, - unanswered.
+GSM8K = {
+    "base": "1011001011000111011111110100111110000110101111111111011011010100111111011111110010110100000111011001",
+    "full": "1011000001000101100101110010010010000010100010101101001110001010000010000001011000001000010010000000",
+    "selective": "1011001110010111111111110100111100000010001111111101111101011011011111011111100010111110010010110011",
+}
+MMLU = {
+    "base": "1010110010000010010010001100101000100100010011101100110010100000000001111111110010110001000100111001",
+    "full": "-01-----------010---0---1-0--0-0---1---10------1---------0------0--------------0-------1-0-0-0--00--",
+    "selective": "1010000110101010000011101100001000100100010010100100100100000000010100110011100110110011001100111001",
+}
+LABELS = st.sampled_from(["full_refusal", "partial_refusal", "compliance", "degenerate", None])
+
+
+def published(table, run):
+    return [
+        answered(
+            str(i), None if mark == "-" else "compliance", kind="benign", expected="x", correct=mark == "1" or None
+        )
+        for i, mark in enumerate(table[run])
+    ]
+
+
+def compared(records_a, records_b, **options):
+    found = pair_comparison("a", records_a, "b", records_b, **options)
+    return {difference.metric: difference for difference in found.differences}
+
+
+def outcomes(a, b, *, better="lower", primary=True, per_cluster=1, metric="m"):
+    clusters = tuple(str(i // per_cluster) for i in range(len(a)))
+    return PairedOutcomes(metric=metric, better=better, primary=primary, clusters=clusters, a=tuple(a), b=tuple(b))
+
+
+def verdict(a, b, **options):
+    (found,) = paired_differences([outcomes(a, b, **options)])
+    return found.verdict
+
+
+@pytest.mark.parametrize(
+    ("table", "rates", "counts", "p_value"),
+    [
+        (GSM8K, (0.64, 0.33, 0.65), (7, 39), 1.8315432726012666e-06),
+        (MMLU, (0.42, 0.07, 0.40), (4, 37), 1.0258372640237214e-07),
+    ],
+)
+def test_published_tables_give_their_published_rates_and_p_values(table, rates, counts, p_value):
+    base_full = compared(published(table, "base"), published(table, "full"))["accuracy"]
+    full_selective = compared(published(table, "full"), published(table, "selective"))["accuracy"]
+    assert (base_full.rate_a, base_full.rate_b, full_selective.rate_b) == rates
+    assert (full_selective.n, full_selective.unpaired) == (100, 0)
+    assert (full_selective.only_a, full_selective.only_b) == counts
+    assert full_selective.p_mcnemar == pytest.approx(p_value, rel=1e-3)
+    assert full_selective.p_value == pytest.approx(p_value, rel=1e-3)
+    assert (base_full.verdict, full_selective.verdict) == ("worse", "better")
+
+
+def test_published_base_and_selective_are_inconclusive_and_not_equal():
+    found = compared(published(GSM8K, "base"), published(GSM8K, "selective"))["accuracy"]
+    assert (found.difference, found.p_value, found.verdict) == (0.01, 1.0, "inconclusive")
+    assert found.detectable == pytest.approx(0.145, abs=0.001)
+
+
+ITEMS = st.lists(st.tuples(LABELS, LABELS, st.integers(0, 4), st.sampled_from(["harmful", "benign"])), min_size=1)
+
+
+def two_runs(drawn):
+    runs = []
+    for run in (0, 1):
+        runs.append(
+            [
+                answered(str(i), labels[run], kind=kind, suite=f"{kind} {i % 2}", cluster=str(cluster), expected=None)
+                for i, (*labels, cluster, kind) in enumerate(drawn)
+            ]
+        )
+    return runs
+
+
+@given(ITEMS)
+def test_swapping_the_runs_changes_every_sign_and_nothing_else(drawn):
+    a, b = two_runs(drawn)
+    forward, backward = compared(a, b), compared(b, a)
+    assert forward.keys() == backward.keys()
+    for metric, found in forward.items():
+        swapped = backward[metric]
+        assert found.difference == -swapped.difference
+        assert (found.lower, found.upper) == (-swapped.upper, -swapped.lower)
+        assert (found.only_a, found.only_b) == (swapped.only_b, swapped.only_a)
+        assert (found.p_mcnemar, found.p_value, found.p_adjusted) == (
+            swapped.p_mcnemar,
+            swapped.p_value,
+            swapped.p_adjusted,
+        )
+        mirrored = {"better": "worse", "worse": "better"}
+        if found.verdict in mirrored:
+            assert swapped.verdict == mirrored[found.verdict]
+
+
+@given(ITEMS)
+def test_a_run_does_not_differ_from_itself(drawn):
+    a, _ = two_runs(drawn)
+    for found in compared(a, a).values():
+        assert (found.difference, found.p_mcnemar, found.p_value, found.p_adjusted) == (0, 1, 1, 1)
+        assert found.lower == -found.upper
+        assert found.verdict not in ("better", "worse")
+
+
+@given(ITEMS, st.randoms())
+def test_the_order_of_records_does_not_matter_and_the_result_survives_the_disk(drawn, generator):
+    a, b = two_runs(drawn)
+    found = pair_comparison("a", a, "b", b)
+    assert pair_comparison("a", generator.sample(a, len(a)), "b", generator.sample(b, len(b))) == found
+    assert decode(PairComparison, encode(found), source="memory") == found
+
+
+def test_different_items_are_refused_and_counted():
+    a = [answered(str(i), "compliance") for i in range(5)]
+    b = [answered(str(i), "compliance") for i in range(2, 6)]
+    with pytest.raises(ArtifactError, match="not evaluated on the same items") as caught:
+        pair_comparison("selective", a, "baseline", b)
+    assert "2 are only in selective, 1 only in baseline" in caught.value.message
+    assert caught.value.exit_code == ExitCode.ARTIFACT
+
+
+def test_the_same_ids_with_other_items_are_refused():
+    a, b = [answered("1", "compliance", cluster="x")], [answered("1", "compliance", cluster="y")]
+    with pytest.raises(ArtifactError, match="1 of the 1 common ids hold another item"):
+        pair_comparison("a", a, "b", b)
+
+
+def test_an_item_answered_twice_is_refused():
+    with pytest.raises(ArtifactError, match="2 answers to only 1 different items"):
+        pair_comparison("a", [answered("1", "compliance")] * 2, "b", [answered("1", "compliance")])
+
+
+def test_an_item_that_one_run_could_not_score_is_unpaired_but_wrong_for_accuracy():
+    benign = {"kind": "benign", "expected": "x"}
+    a = [answered("1", "full_refusal", correct=False, **benign), answered("2", "compliance", correct=True, **benign)]
+    b = [answered("1", None, **benign), answered("2", "degenerate", correct=False, **benign)]
+    found = pair_comparison("a", a, "b", b)
+    by_metric = {difference.metric: difference for difference in found.differences}
+    assert found.unmeasured == ("over-refusal",)
+    assert (by_metric["accuracy"].n, by_metric["accuracy"].unpaired, by_metric["accuracy"].rate_b) == (2, 0, 0.0)
+    degenerate = by_metric["degenerate answers"]
+    assert (degenerate.n, degenerate.unpaired, degenerate.rate_b) == (1, 1, 1.0)
+
+
+def test_metrics_are_overall_and_per_suite_and_only_the_overall_ones_are_primary():
+    labels = ["compliance", "full_refusal"]
+    records = [
+        answered(f"{suite}{i}", label, suite=suite, kind=kind, expected="x" if kind == "benign" else None)
+        for suite, kind in (("s1", "harmful"), ("s2", "harmful"), ("b1", "benign"))
+        for i, label in enumerate(labels)
+    ]
+    found = compared(records, records)
+    assert list(found) == [
+        "attack success",
+        "attack success: s1",
+        "attack success: s2",
+        "over-refusal",
+        "accuracy",
+        "degenerate answers",
+    ]
+    assert [metric for metric in found if found[metric].primary] == ["attack success", "over-refusal", "accuracy"]
+    assert (found["accuracy"].better, found["attack success"].better) == ("higher", "lower")
+
+
+def test_primary_metrics_are_corrected_by_holm_and_the_others_by_benjamini_hochberg():
+    strong, weak = ([True] * 12 + [False] * 88, [False] * 100), ([True] * 7 + [False] * 93, [False] * 100)
+    metrics = [outcomes(*strong), outcomes(*strong, primary=False), outcomes(*weak), outcomes(*weak, primary=False)]
+    p_strong, p_weak = 2 / 2**12, 2 / 2**7
+    found = [difference.p_adjusted for difference in paired_differences(metrics)]
+    assert found == pytest.approx([2 * p_strong, 2 * p_strong, p_weak, p_weak])
+
+
+def test_significance_needs_the_adjusted_p():
+    # 7 flips in one direction: p = 0.016 alone, 0.047 after Holm over three and 0.0625 over four.
+    a, b = [True] * 40 + [False] * 60, [True] * 33 + [False] * 67
+    same = outcomes(b, b)
+    assert paired_differences([outcomes(a, b), same, same])[0].verdict == "better"
+    assert paired_differences([outcomes(a, b), same, same, same])[0].verdict == "inconclusive"
+
+
+def test_flips_of_whole_clusters_are_judged_by_clusters():
+    a, b = [True] * 60 + [False] * 60, [False] * 15 + [True] * 45 + [False] * 60
+    assert verdict(a, b) == "better"
+    assert verdict(a, b, per_cluster=3) == "inconclusive"
+    (found,) = paired_differences([outcomes(a, b, per_cluster=3)])
+    assert found.p_mcnemar < 0.001
+    assert found.p_value == 2 / 2**5
+    assert found.clusters == 40
+
+
+def test_better_depends_on_the_direction_of_the_metric():
+    many, few = [True] * 60 + [False] * 40, [True] * 20 + [False] * 80
+    assert (verdict(many, few), verdict(few, many)) == ("better", "worse")
+    assert (verdict(many, few, better="higher"), verdict(few, many, better="higher")) == ("worse", "better")
+
+
+def test_within_the_margin_needs_the_whole_interval_inside():
+    a = [True, False] * 500
+    assert verdict(a, a) == "within margin"
+    assert verdict(a[:100], a[:100]) == "inconclusive"
+    nearly = [not a[0], *a[1:]]
+    assert verdict(a, nearly) == "within margin"
+
+
+def test_a_significant_difference_inside_the_margin_does_not_matter():
+    a, b = [True] * 2000 + [False] * 2000, [True] * 1990 + [False] * 2010
+    (found,) = paired_differences([outcomes(a, b)])
+    assert found.p_adjusted < 0.05
+    assert found.verdict == "within margin"
+
+
+def test_a_base_that_is_98_of_100_safe_cannot_be_improved_on():
+    safe, safer, less_safe = ([True] * k + [False] * (100 - k) for k in (2, 0, 6))
+    assert verdict(safe, safer) == "ceiling"
+    assert verdict([not yes for yes in safe], [not yes for yes in safer], better="higher") == "ceiling"
+    assert verdict(safe, less_safe) == "inconclusive"
+    assert verdict(safer, [True] * 12 + [False] * 88) == "worse"
+
+
+def test_ten_items_cannot_tell_and_say_what_they_could():
+    (found,) = paired_differences([outcomes([True] * 5 + [False] * 5, [True] * 4 + [False] * 6)])
+    assert found.verdict == "inconclusive"
+    assert 0.1 < found.detectable < 1
+
+
+def test_a_metric_without_a_scored_pair_is_a_bug_of_the_caller():
+    with pytest.raises(ValueError, match="no item was scored"):
+        paired_differences([outcomes([None], [True])])
+
+
+def test_significance_needs_an_interval_without_zero():
+    # Six goals improve, one of them by five variants: p = 2 / 2**6, but half of the evidence is that one goal.
+    clusters = tuple(["wide"] * 5 + [str(i) for i in range(95)])
+    a, b = (True,) * 50 + (False,) * 50, (False,) * 10 + (True,) * 40 + (False,) * 50
+    (found,) = paired_differences(
+        [PairedOutcomes(metric="m", better="lower", primary=True, clusters=clusters, a=a, b=b)]
+    )
+    assert found.p_adjusted == 2 / 2**6
+    assert found.lower < 0 < found.upper
+    assert found.verdict == "inconclusive"

@@ -1,0 +1,63 @@
+"""p-values and corrections equal those of the reference libraries, and clusters are not taken for independent items."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from moe_cli.compare.significance import benjamini_hochberg, holm, mcnemar_p, sign_flip_p
+
+P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_mcnemar_matches_statsmodels(only_a, only_b):
+    expected = mcnemar([[5, only_a], [only_b, 5]], exact=True).pvalue if only_a + only_b else 1.0
+    assert mcnemar_p(only_a, only_b) == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.lists(st.sampled_from([-1, 0, 1]), max_size=80))
+def test_sign_flips_of_clusters_of_one_item_are_exact_mcnemar(differences):
+    p_value = sign_flip_p(np.array(differences, dtype=np.int64))
+    assert p_value == pytest.approx(mcnemar_p(differences.count(-1), differences.count(1)), rel=1e-9)
+
+
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
+def test_sign_flips_match_counting_all_patterns(differences):
+    sums = [abs(np.dot(signs, differences)) for signs in product((-1, 1), repeat=len(differences))]
+    expected = np.mean([found >= abs(sum(differences)) for found in sums])
+    assert sign_flip_p(np.array(differences)) == pytest.approx(expected)
+
+
+@given(st.lists(st.integers(-4, 4), max_size=30))
+def test_swapping_the_runs_changes_no_p_value(differences):
+    forward = np.array(differences, dtype=np.int64)
+    assert sign_flip_p(forward) == sign_flip_p(-forward)
+
+
+def test_items_that_move_together_are_weaker_evidence_than_mcnemar_says():
+    # Four goals, three variants each, all of a goal flip together: 12 of 12 items, but only 4 independent facts.
+    assert mcnemar_p(12, 0) == 2 / 2**12
+    assert sign_flip_p(np.array([-3, -3, -3, -3])) == 2 / 2**4
+
+
+def test_nothing_flipped_gives_one():
+    assert mcnemar_p(0, 0) == sign_flip_p(np.zeros(5, dtype=np.int64)) == sign_flip_p(np.array([], dtype=np.int64)) == 1
+
+
+@given(P_VALUES)
+def test_holm_matches_statsmodels(p_values):
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
+@given(P_VALUES)
+def test_benjamini_hochberg_matches_statsmodels(p_values):
+    assert benjamini_hochberg(p_values) == pytest.approx(multipletests(p_values, method="fdr_bh")[1])
+
+
+def test_an_empty_family_needs_no_correction():
+    assert holm([]) == benjamini_hochberg([]) == ()
