@@ -6,7 +6,7 @@ fields. Always holds: every error names file and row and shows the accepted form
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,20 +43,16 @@ def rows_of(path: Path, formats: str) -> Iterator[tuple[Place, Row]]:
     if not path.is_file():
         raise UsageError(f"there is no file {path}", hint=formats)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text: {error}", hint=formats) from error
     if text.lstrip().startswith("["):
         values = _json(text, str(path), formats)
-        entries: Sequence[object] = values if isinstance(values, list) else [values]
-    else:
-        entries = [
-            _json(line, f"{path}:{number}", formats) if line.strip() else None
-            for number, line in enumerate(text.splitlines(), start=1)
-        ]
-    for number, entry in enumerate(entries, start=1):
-        if entry is None:
-            continue
+        entries: Iterable[tuple[int, object]] = enumerate(values if isinstance(values, list) else [values], start=1)
+    else:  # by "\n" alone: JSON texts may hold the other line breaks of Unicode
+        lines = enumerate(text.split("\n"), start=1)
+        entries = ((number, _json(line, f"{path}:{number}", formats)) for number, line in lines if line.strip())
+    for number, entry in entries:
         if not isinstance(entry, dict):
             raise UsageError(f"{path}:{number}: a {type(entry).__name__} is no row", hint=formats)
         yield Place(path, number), entry

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,18 +24,16 @@ CHUNK_BYTES = 1 << 22
 def write_whole(path: Path, data: bytes) -> None:
     """Write `data` to `path` at once; on any error the old content stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_directory(path.parent)
+    _sync(path.parent)
 
 
 @contextmanager
@@ -44,11 +42,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
-        _sync_file(temporary)
+        _sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_directory(path.parent)
+    _sync(path.parent)
 
 
 @contextmanager
@@ -59,15 +57,14 @@ def whole_directory(path: Path) -> Iterator[Path]:
     staging.mkdir(parents=True)
     try:
         yield staging
-        for file in staging.rglob("*"):
-            if file.is_file():
-                _sync_file(file)
+        for entry in (staging, *staging.rglob("*")):
+            _sync(entry)
         if path.exists():
             shutil.rmtree(path)
         staging.replace(path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    _sync_directory(path.parent)
+    _sync(path.parent)
 
 
 def append_lines(path: Path, lines: bytes) -> None:
@@ -104,12 +101,8 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a directory, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from moe_cli.artifacts.files import sha256_of, write_whole
-from moe_cli.artifacts.layout import CONFIG, LOCK, MANIFEST, STARTED
+from moe_cli.artifacts.layout import CONFIG, EVALUATIONS, LOCK, MANIFEST, STARTED
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig, dump_yaml
 from moe_cli.errors import ArtifactError, LockedError
@@ -38,7 +38,6 @@ class RunWriter:
 
     def finish(self, *, base_fingerprint: str | None, model_name: str | None, device: str) -> Manifest:
         """Write the manifest: from here on the run is complete."""
-        (self.path / STARTED).unlink(missing_ok=True)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             kind=self.started.kind,
@@ -55,6 +54,7 @@ class RunWriter:
             finished=now(),
         )
         write_whole(self.path / MANIFEST, encode(manifest, indent=True))
+        (self.path / STARTED).unlink(missing_ok=True)  # last: a crash before leaves a run that can be resumed
         return manifest
 
 
@@ -114,11 +114,15 @@ def open_run(path: Path, kind: RunKind, config: MoeConfig, *, resume: bool) -> I
         previous = _interrupted_run(path, kind, resume=resume)
         writer = RunWriter(path, previous or _new_run(kind, config), resumed=previous is not None)
         if previous is None:
-            write_whole(path / CONFIG, dump_yaml(config).encode())
             write_whole(path / STARTED, encode(writer.started, indent=True))
+            write_whole(path / CONFIG, dump_yaml(config).encode())
         else:
             _same_settings(previous, config, path)
-        yield writer
+        try:
+            yield writer
+        except BaseException:
+            _forget_begun(path)
+            raise
 
 
 def finished_run(path: Path, *kinds: RunKind) -> FinishedRun:
@@ -136,6 +140,11 @@ def finished_run(path: Path, *kinds: RunKind) -> FinishedRun:
         )
     data = manifest_path.read_bytes()
     manifest = decode(Manifest, data, source=str(manifest_path))
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{manifest_path} has the schema version {manifest.schema_version}, but this moe reads {SCHEMA_VERSION}",
+            hint="read it with the version of moe that wrote it, or make the run again",
+        )
     if kinds and manifest.kind not in kinds:
         raise ArtifactError(
             f"{path} is a run of kind {manifest.kind}, but {' or '.join(kinds)} is needed here",
@@ -169,8 +178,10 @@ def _locked(path: Path) -> Iterator[None]:
             raise LockedError(
                 f"another run is writing to {path}", hint="wait for it, or choose another directory with --output-dir"
             ) from error
-        yield
-        lock.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
     finally:
         os.close(handle)
 
@@ -202,10 +213,21 @@ def _interrupted_run(path: Path, kind: RunKind, *, resume: bool) -> StartedRun |
     return None
 
 
+def _forget_begun(path: Path) -> None:
+    """A run that fails before it wrote anything leaves nothing: the same command can be typed again."""
+    begun = {STARTED, CONFIG, LOCK}
+    left = [entry for entry in path.iterdir() if entry.name not in begun and (entry.is_dir() or entry.stat().st_size)]
+    if left or (path / MANIFEST).is_file():
+        return
+    for entry in path.iterdir():
+        entry.unlink()
+    path.rmdir()
+
+
 def _new_run(kind: RunKind, config: MoeConfig) -> StartedRun:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     settings: dict[str, object] = config.model_dump(mode="json")
-    return StartedRun(kind=kind, id=f"{kind}-{stamp}-{secrets.token_hex(2)}", started=now(), config=settings)
+    return StartedRun(kind=kind, id=f"{kind}-{stamp}-{secrets.token_hex(4)}", started=now(), config=settings)
 
 
 def _same_settings(previous: StartedRun, config: MoeConfig, path: Path) -> None:
@@ -234,5 +256,5 @@ def _files_of(path: Path) -> list[str]:
     return sorted(
         name.as_posix()
         for name in names
-        if not any(part.startswith(".") for part in name.parts) and name.parts[0] not in (MANIFEST, "evaluations")
+        if not any(part.startswith(".") for part in name.parts) and name.parts[0] not in (MANIFEST, EVALUATIONS)
     )

@@ -66,7 +66,7 @@ class PrepareConfig(Section):
     method: Method = Field("risk_diff", description="how the candidates are chosen")
     selection_file: Path | None = Field(None, description="JSON list of [layer, expert] for the method `file`")
     budget: Annotated[Annotated[float, Field(gt=0.0, le=1.0)] | None, BeforeValidator(_as_share)] = Field(
-        0.05, description="largest share of all parameters that may train, as `0.05` or `5%`; `none` is the original rule"
+        0.05, description="largest trainable share of all parameters, `0.05` or `5%`; `none` is the original rule"
     )
     threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = Field(0.05, description="smallest pooled risk difference")
     top_k: int = Field(50, ge=1, description="most experts that one batch selects")

@@ -16,7 +16,7 @@ import torch
 
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_whole
-from moe_cli.artifacts.journal import Journal
+from moe_cli.artifacts.journal import Journal, resumable
 from moe_cli.codec import encode, encode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.evaluate.correctness import is_correct
@@ -71,7 +71,7 @@ def run(words: str, config: MoeConfig, store: Store, notify: Notify, *, resume: 
     target = evaluation_target(words, config.model)
     items = evaluation_items(settings, target.base_name)
     output = layout.evaluation_directory(target.run.path if target.run else None, words, settings.name)
-    with open_run(output, "evaluation", config, resume=resume) as writer:
+    with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output / ANSWERS):
         started = time.monotonic()
         loaded = load_target(target)
         asked = [item for item in items if item.kind != "text"]
@@ -96,7 +96,7 @@ def run(words: str, config: MoeConfig, store: Store, notify: Notify, *, resume: 
             accuracy=accuracy(records),
             degenerate=degenerate_share(records),
             drift=drift_summary(drift, seed=config.seed) if drift else None,
-            seconds=time.monotonic() - started,
+            seconds=None if writer.resumed else time.monotonic() - started,
         )
         _write(output, items, records, drift, summary)
         if target.run is not None:

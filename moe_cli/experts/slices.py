@@ -60,8 +60,8 @@ class LayerSlices(nn.Module):
     def idle_masters(self) -> list[Tensor]:
         """Where nobody is active here: the masters that take part without a gradient.
 
-        In the layer that starts the backward when nobody trains at all; and where checkpointing repeats a forward, which
-        has to save as many tensors as the first time, whoever is active by now.
+        In the layer that starts the backward when nobody trains at all; and where checkpointing repeats a forward,
+        which has to save as many tensors as the first time, whoever is active by now.
         """
         repeated = torch._C._current_graph_task_id() != -1  # inside a backward
         return list(self.parameters()) if self.anchors or repeated else []

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.artifacts import Store, open_run
-from moe_cli.artifacts.journal import Journal
+from moe_cli.artifacts.journal import Journal, resumable
 from moe_cli.config import MoeConfig
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.model.answering import answer_all
@@ -54,10 +54,11 @@ def run(config: MoeConfig, store: Store, notify: Notify, *, resume: bool = False
     pairs, benign = pairs_of(config), benign_of(config)
     parts = _composition(config, has_benign=bool(benign))
     questions = questions_of(pairs, benign if parts.num_benign else ())
-    with open_run(settings.output_dir, "prepare", config, resume=resume) as writer:
+    journal = settings.output_dir / ANSWERS
+    with open_run(settings.output_dir, "prepare", config, resume=resume) as writer, resumable(journal):
         loaded = load_model(config.model)
         started = time.monotonic()
-        answers = _answer(config, loaded, writer.path / ANSWERS, questions, notify)
+        answers = _answer(config, loaded, journal, questions, notify)
         answered = time.monotonic()
         rows = answered_prompts(questions, answers, KeywordJudge(), keep_all=settings.keep_all)
         refusals = refusal_targets(rows, settings.refusals)
@@ -86,11 +87,11 @@ def run(config: MoeConfig, store: Store, notify: Notify, *, resume: bool = False
             plans,
             parts,
             refusals,
-            seconds_generate=answered - started,
+            seconds_generate=None if writer.resumed else answered - started,
             seconds_routing=counted - replayed,
         )
         write_prepared(writer.path, rows, counts, found, examples, summary)
-        (writer.path / ANSWERS).unlink()
+        journal.unlink()
         store.add(
             writer,
             base_fingerprint=loaded.identity.fingerprint,

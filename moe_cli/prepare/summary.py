@@ -29,7 +29,7 @@ def prepare_summary(
     parts: Composition,
     refusals: Refusals,
     *,
-    seconds_generate: float,
+    seconds_generate: float | None,
     seconds_routing: float,
 ) -> PrepareSummary:
     """Counts of what was offered, kept, dropped, batched and left over."""

@@ -159,4 +159,4 @@ class EvaluationSummary:
     accuracy: Rate | None  # over all items with an expected answer
     degenerate: Rate  # over all answers
     drift: DriftSummary | None
-    seconds: float
+    seconds: float | None  # None: in several goes

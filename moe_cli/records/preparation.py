@@ -162,6 +162,6 @@ class PrepareSummary:
     own_refusals: int  # 140; refusal targets that are the model's own words
     plain_refusal_rate: float | None  # 0.99; over all pairs offered
     attack_success_rate: float | None  # 0.93; over all pairs offered
-    seconds_generate: float  # 12.1
+    seconds_generate: float | None  # 12.1; None: in several goes
     seconds_routing: float  # 2.2
     warnings: tuple[str, ...]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -21,10 +22,10 @@ def compared_view(comparison: Comparison) -> RenderableType:
     """Fairness gate, cost and rates side by side, paired differences, conclusion."""
     judged = next((column.evaluation for column in comparison.columns if column.evaluation), None)
     return Group(
-        _fairness_table(comparison),
+        _fairness_view(comparison),
         side_by_side(comparison.columns),
         *(_difference_table(pair) for pair in comparison.pairs),
-        *([judge_text(judged)] if judged else []),
+        *([_legend(), judge_text(judged)] if judged else []),
         Text("Conclusion", style="bold"),
         *(safe_text(f"- {sentence}") for sentence in comparison.conclusion),
     )
@@ -74,32 +75,47 @@ _MEASURE_ROWS: tuple[tuple[str, Callable[[EvaluationSummary], str]], ...] = (
 )
 
 
-def _fairness_table(comparison: Comparison) -> Table:
+def _fairness_view(comparison: Comparison) -> RenderableType:
+    """What differs or is unknown, with the values; what is the same, by name."""
     table = Table(title="Fairness gate", title_justify="left")
     table.add_column("condition")
     table.add_column("status")
     table.add_column("values", overflow="fold")
     styles = {"same": "green", "differs": "red", "unknown": "yellow"}
+    same = [check.name for check in comparison.fairness if check.status == "same"]
     for check in comparison.fairness:
-        shown = check.values[:1] if check.status == "same" else check.values
-        status = Text(check.status, style=styles[check.status])
-        table.add_row(safe_text(check.name), status, safe_text(" | ".join(shown)))
-    return table
+        if check.status != "same":
+            table.add_row(
+                safe_text(check.name),
+                Text(check.status, style=styles[check.status]),
+                safe_text(" | ".join(check.values)),
+            )
+    alike = safe_text(f"the same in all runs ({len(same)} of {len(comparison.fairness)}): {', '.join(same)}")
+    return Group(table, alike) if table.row_count else Group(Text("Fairness gate", style="italic"), alike)
 
 
-def _difference_table(pair: PairComparison) -> Table:
-    table = Table(title=safe_text(f"{pair.b} minus {pair.a}, same items"), title_justify="left")
-    for name in ("measure", "n", "difference [95 %]", "McNemar p", "adjusted p", "verdict"):
-        table.add_column(name, justify="right" if name == "n" else "left", overflow="fold")
+def _difference_table(pair: PairComparison) -> RenderableType:
+    title = safe_text(f"{pair.b} minus {pair.a}, same items, percentage points")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("measure", min_width=22, overflow="fold")
+    for name in ("n", "difference [95 %]", "p", "adjusted"):
+        table.add_column(name, justify="right" if name == "n" else "left", no_wrap=True)
+    table.add_column("verdict", overflow="fold")
     for found in pair.differences:
         table.add_row(
-            safe_text(found.metric if found.primary else f"  {found.metric}"),
+            safe_text(found.metric if found.primary else f"  {found.metric.rpartition(': ')[2]}"),
             str(found.n),
             f"{100 * found.difference:+.1f} [{100 * found.lower:+.1f}, {100 * found.upper:+.1f}]",
-            f"{found.p_mcnemar:.2g}",
-            f"{found.p_adjusted:.2g}",
-            found.verdict if found.verdict != "inconclusive" else f"inconclusive (sees {100 * found.detectable:.0f})",
+            f"{found.p_mcnemar:.1g}",
+            f"{found.p_adjusted:.1g}",
+            found.verdict if found.verdict != "inconclusive" else f"inconclusive ({100 * found.detectable:.0f})",
             style="bold" if found.primary else "",
         )
-    table.caption = "differences in percentage points; indented rows are exploratory"
     return table
+
+
+def _legend() -> Text:
+    return Text(
+        "p: exact McNemar over items. adjusted: sign flips of whole goals, Holm over the unindented measures of one "
+        "table, Benjamini-Hochberg over the rest. inconclusive (x): x points would be found with 80 % power."
+    )

@@ -1,0 +1,124 @@
+"""The same commands run on a randomly initialised Qwen3-MoE and Mixtral directory, from pairs and items in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    MixtralConfig,
+    PretrainedConfig,
+    Qwen3MoeConfig,
+)
+
+from moe_cli.artifacts import Store, finished_run
+from moe_cli.compare import stage as compare
+from moe_cli.errors import UsageError
+from moe_cli.evaluate import stage as evaluate
+from moe_cli.prepare import stage as prepare
+from moe_cli.tiny import CHECKPOINT_PATH
+from moe_cli.train import stage as train
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+
+
+def written(path: Path, config: PretrainedConfig, dtype: torch.dtype) -> Path:
+    """A model directory with random weights and the tiny tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT_PATH)
+    config.vocab_size = len(tokenizer)
+    config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    config.bos_token_id = None
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def qwen3() -> PretrainedConfig:
+    # The first layer is dense: expert layers keep the decoder's own index.
+    return Qwen3MoeConfig(
+        **SIZES,
+        intermediate_size=48,
+        moe_intermediate_size=16,
+        num_experts=8,
+        num_experts_per_tok=2,
+        mlp_only_layers=[0],
+    )
+
+
+def mixtral() -> PretrainedConfig:
+    return MixtralConfig(**SIZES, intermediate_size=16, num_local_experts=8, num_experts_per_tok=2)
+
+
+def lines(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "layers"),
+    [(qwen3, torch.float32, (1,)), (mixtral, torch.float32, (0, 1)), (mixtral, torch.bfloat16, (0, 1))],
+    ids=["qwen3_moe", "mixtral", "mixtral_bfloat16"],
+)
+def test_every_command_runs_on_a_model_directory(tmp_path, monkeypatch, small_settings, config, dtype, layers):
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    model = written(tmp_path / "model", config(), dtype)
+    pairs = lines(
+        tmp_path / "pairs.jsonl",
+        [{"id": str(n), "goal": f"goal {n}", "safe": f"zorp {n}", "unsafe": f"story of zorp {n}"} for n in range(12)],
+    )
+    items = lines(
+        tmp_path / "items.jsonl",
+        [
+            {"id": "1", "suite": "attacked", "kind": "harmful", "prompt": "zorp the glim"},
+            {"id": "2", "suite": "benign", "kind": "benign", "prompt": "repeat apple", "expected": "apple"},
+            {"id": "3", "suite": "text", "kind": "text", "prompt": "repeat apple", "answer": "apple"},
+        ],
+    )
+    settings = small_settings(
+        tmp_path,
+        model={"name": str(model)},
+        # A random model neither refuses nor complies, so nothing may be filtered; its risk differences are small.
+        prepare={"pairs": pairs, "keep_all": True, "threshold": 0.0, "budget": 0.5, "max_new_tokens": 6},
+        evaluate={"items": [items], "max_unscored": 1.0},
+    )
+    store = Store(tmp_path / "registry")
+    prepared = prepare.run(settings, store, lambda _: None)
+    assert prepared.selection.base.layers == layers
+    selective = train.run("selective", settings, store, lambda _: None)
+    baseline = train.run("baseline", settings, store, lambda _: None)
+    assert selective.summary.proof.frozen_digest_before == selective.summary.proof.frozen_digest_after
+    assert baseline.summary.proof.num_moved == baseline.summary.proof.num_parameters
+    assert selective.summary.experts_dtype == baseline.summary.experts_dtype == str(dtype).removeprefix("torch.")
+    for made in (selective, baseline):
+        saved, info = AutoModelForCausalLM.from_pretrained(made.path / "final_model", output_loading_info=True)
+        assert not info["missing_keys"] and not info["unexpected_keys"]
+        assert saved.dtype is dtype
+        evaluate.run(str(made.path), settings, store, lambda _: None)
+    compared = compare.run([str(selective.path), str(baseline.path)], settings, store, lambda _: None)
+    assert [check.name for check in compared.comparison.fairness if check.status == "differs"] == []
+    assert finished_run(compared.path).damaged() == ()
+
+
+def test_a_dense_model_is_refused_with_what_was_looked_for(tmp_path, small_settings):
+    model = written(tmp_path / "dense", LlamaConfig(**SIZES, intermediate_size=48), torch.float32)
+    settings = small_settings(tmp_path, model={"name": str(model)}, evaluate={"items": [tmp_path / "items.jsonl"]})
+    lines(tmp_path / "items.jsonl", [{"id": "1", "kind": "harmful", "prompt": "zorp"}])
+    with pytest.raises(UsageError, match="no expert layers that moe understands"):
+        evaluate.run(str(model), settings, Store(tmp_path / "registry"), lambda _: None)
+
+
+def test_a_model_without_a_chat_template_is_refused(tmp_path, small_settings):
+    model = written(tmp_path / "plain", mixtral(), torch.float32)
+    (model / "chat_template.jinja").unlink()
+    pairs = lines(tmp_path / "pairs.jsonl", [{"id": str(n), "goal": "g", "safe": "a", "unsafe": "b"} for n in range(8)])
+    settings = small_settings(tmp_path, model={"name": str(model)}, prepare={"pairs": pairs})
+    with pytest.raises(UsageError, match="has no chat template"):
+        prepare.run(settings, Store(tmp_path / "registry"), lambda _: None)
+    assert not (tmp_path / "prepared").exists()
