@@ -35,7 +35,7 @@ def encode(record: object, *, indent: bool = False) -> bytes:
 
 def _reads_back(record: object, data: bytes) -> bool:
     try:
-        return _adapter(type(record)).validate_json(data, strict=True) == record
+        return _adapter(cast(Hashable, type(record))).validate_json(data, strict=True) == record
     except ValidationError:
         return False
 
@@ -60,6 +60,11 @@ def decode(record_type: type[Record], data: bytes | str, *, source: str) -> Reco
 def encode_lines(records: Iterable[object]) -> bytes:
     """JSON Lines of many records."""
     return b"".join(encode(record) + b"\n" for record in records)
+
+
+def encode_list(records: Iterable[object]) -> bytes:
+    """One JSON list of many records."""
+    return b"[" + b",".join(b"\n" + encode(record, indent=True) for record in records) + b"\n]"
 
 
 def decode_lines(record_type: type[Record], path: Path) -> Iterator[Record]:

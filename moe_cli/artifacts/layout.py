@@ -39,8 +39,8 @@ COMPARISON = "comparison.json"
 
 
 def file_stem(model_name: str) -> str:
-    """The model's name inside a file name: `/` becomes `--`, anything unsafe becomes `-`."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", model_name.strip("/").replace("/", "--"))
+    """The model's name inside a file name: `/` becomes `--`, anything unsafe `-`, and no dot or dash leads."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", model_name.strip("/").replace("/", "--")).lstrip(".-") or "model"
 
 
 def batch_outputs(model_name: str) -> str:

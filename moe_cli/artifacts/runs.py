@@ -10,8 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -107,21 +107,23 @@ def open_run(path: Path, kind: RunKind, config: MoeConfig, *, resume: bool) -> I
 
     Raises:
         LockedError: another process works there.
-        ArtifactError: the directory holds a complete run, foreign files, or an interrupted run and `resume` is off.
+        ArtifactError: the directory holds a complete run, foreign files, or an interrupted run and `resume` is off;
+            or it is a file.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    made = _new_directories(path)
+    with _locked(path, kind):
         previous = _interrupted_run(path, kind, resume=resume)
         writer = RunWriter(path, previous or _new_run(kind, config), resumed=previous is not None)
         if previous is None:
             write_whole(path / STARTED, encode(writer.started, indent=True))
-            write_whole(path / CONFIG, dump_yaml(config).encode())
         else:
             _same_settings(previous, config, path)
+        if not (path / CONFIG).is_file():
+            write_whole(path / CONFIG, dump_yaml(config).encode())
         try:
             yield writer
         except BaseException:
-            _forget_begun(path)
+            _forget_begun(path, made)
             raise
 
 
@@ -167,23 +169,44 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def _new_directories(path: Path) -> list[Path]:
+    """Make the directory; those that were not there before, the innermost first."""
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    there = next(place for place in (path, *path.parents, Path()) if place.exists())
+    if not there.is_dir():
+        raise ArtifactError(f"{path} cannot be a run directory: {there} is a file", hint="choose another directory")
+    path.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, kind: RunKind) -> Iterator[None]:
+    handle = _lock_handle(path, kind)
+    try:
+        yield
+    finally:
+        (path / LOCK).unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _lock_handle(path: Path, kind: RunKind) -> int:
+    """An open file that holds the lock."""
     lock = path / LOCK
     handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise LockedError(
-                f"another run is writing to {path}", hint="wait for it, or choose another directory with --output-dir"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-    finally:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
         os.close(handle)
+        raise LockedError(f"another run is writing to {path}", hint=f"wait for it, or {_elsewhere(kind)}") from error
+    if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
+        return handle
+    os.close(handle)  # a run that ended this moment removed the file: what was locked is not what others will open
+    return _lock_handle(path, kind)
+
+
+def _elsewhere(kind: RunKind) -> str:
+    other = "another name with --output-name" if kind == "evaluation" else "another directory with --output-dir"
+    return f"choose {other}"
 
 
 def _interrupted_run(path: Path, kind: RunKind, *, resume: bool) -> StartedRun | None:
@@ -191,29 +214,26 @@ def _interrupted_run(path: Path, kind: RunKind, *, resume: bool) -> StartedRun |
     if (path / MANIFEST).is_file():
         raise ArtifactError(
             f"{path} already holds a complete run",
-            hint="choose another directory with --output-dir, or remove this one; a complete run is never overwritten",
+            hint=f"{_elsewhere(kind)}, or remove this one; a complete run is never overwritten",
         )
     if (path / STARTED).is_file():
         started = decode(StartedRun, (path / STARTED).read_bytes(), source=str(path / STARTED))
         if started.kind != kind:
             raise ArtifactError(
-                f"{path} holds an interrupted run of kind {started.kind}, not {kind}",
-                hint="choose another directory with --output-dir",
+                f"{path} holds an interrupted run of kind {started.kind}, not {kind}", hint=_elsewhere(kind)
             )
         if not resume:
             raise ArtifactError(
                 f"{path} holds an interrupted run",
-                hint="add --resume to continue it, or choose another directory with --output-dir",
+                hint=f"add --resume to continue it, or {_elsewhere(kind)}",
             )
         return started
     if any(entry.name != LOCK for entry in path.iterdir()):
-        raise ArtifactError(
-            f"{path} is not empty and is no run of moe", hint="choose another directory with --output-dir"
-        )
+        raise ArtifactError(f"{path} is not empty and is no run of moe", hint=_elsewhere(kind))
     return None
 
 
-def _forget_begun(path: Path) -> None:
+def _forget_begun(path: Path, made: Sequence[Path]) -> None:
     """A run that fails before it wrote anything leaves nothing: the same command can be typed again."""
     begun = {STARTED, CONFIG, LOCK}
     left = [entry for entry in path.iterdir() if entry.name not in begun and (entry.is_dir() or entry.stat().st_size)]
@@ -221,7 +241,9 @@ def _forget_begun(path: Path) -> None:
         return
     for entry in path.iterdir():
         entry.unlink()
-    path.rmdir()
+    for place in made:
+        with suppress(OSError):  # another run has begun beside this one
+            place.rmdir()
 
 
 def _new_run(kind: RunKind, config: MoeConfig) -> StartedRun:
@@ -238,7 +260,7 @@ def _same_settings(previous: StartedRun, config: MoeConfig, path: Path) -> None:
         changed = ", ".join(f"{key} {before.get(key)!r} -> {after.get(key)!r}" for key in differing)
         raise ArtifactError(
             f"{path} was begun with other settings: {changed}",
-            hint="resume with the same settings, or choose another directory with --output-dir",
+            hint=f"resume with the same settings, or {_elsewhere(previous.kind)}",
         )
 
 

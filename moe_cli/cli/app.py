@@ -7,12 +7,16 @@ torch nor transformers; the underscore spellings of the original scripts (`--mod
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from moe_cli import __version__
 from moe_cli.cli import compare, config, demo, evaluate, prepare, runs, train
+from moe_cli.cli.boundary import draw
+from moe_cli.errors import ExitCode, UsageError
+
+WordsFault = typer.BadParameter.__bases__[0]  # every fault in the words typed; where it lies differs between typers
 
 app = typer.Typer(
     name="moe",
@@ -47,12 +51,27 @@ def root(
 
 def main() -> None:
     """Entry point of the console script."""
-    app(args=hyphenated(sys.argv[1:]))
+    try:
+        code = app(args=hyphenated(sys.argv[1:]), prog_name="moe", standalone_mode=False)
+    except Exception as error:
+        if not isinstance(error, WordsFault):
+            raise
+        code = _drawn(cast(typer.BadParameter, error))
+    sys.exit(code)
+
+
+def _drawn(error: typer.BadParameter) -> int:
+    """The exit code of a wrong word on the command line; a command group without a command has shown its help."""
+    where = error.ctx.command_path if error.ctx else "moe"
+    if message := error.format_message():
+        draw(UsageError(message, hint=f"{where} --help shows how it is used"))
+    return int(ExitCode.USAGE)
 
 
 def hyphenated(words: list[str]) -> list[str]:
-    """`--model_name` as `--model-name`; values are left alone."""
-    return [_hyphenated(word) if word.startswith("--") else word for word in words]
+    """`--model_name` as `--model-name`; values, and the words after `--`, are left alone."""
+    end = words.index("--") if "--" in words else len(words)
+    return [_hyphenated(word) if word.startswith("--") else word for word in words[:end]] + words[end:]
 
 
 def _hyphenated(word: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 from collections.abc import Callable
 from typing import ParamSpec
 
@@ -19,7 +20,10 @@ from moe_cli.views.safe import plain
 
 Words = ParamSpec("Words")
 
-OUT_OF_MEMORY = "OutOfMemoryError"  # torch's; named, so that torch is not imported for `moe --help`
+# Libraries have exceptions of their own for these; named, so that torch is not imported for `moe --help`.
+OUT_OF_MEMORY = "OutOfMemoryError"  # torch's, on a card
+NO_MEMORY = "can't allocate memory"  # torch's, on the CPU
+NO_SPACE = "No space left on device"  # safetensors'
 
 
 def bounded(command: Callable[Words, None]) -> Callable[Words, None]:
@@ -35,38 +39,45 @@ def bounded(command: Callable[Words, None]) -> Callable[Words, None]:
             raise _drawn(
                 InterruptedRunError("interrupted; there is nothing to resume from", hint="run the command again")
             ) from None
-        except OSError as error:
+        except Exception as error:
             if (known := _environment_fault(error)) is None:
                 raise
             raise _drawn(known) from None
-        except RuntimeError as error:
-            if type(error).__name__ != OUT_OF_MEMORY:
-                raise
-            message = f"out of device memory: {str(error).splitlines()[0]}"
-            hint = "lower the batch size, or use a larger card"
-            raise _drawn(EnvironmentFaultError(message, hint=hint)) from None
 
     return run
 
 
-def _environment_fault(error: OSError) -> EnvironmentFaultError | None:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _environment_fault(error: Exception) -> EnvironmentFaultError | None:
+    """What a disk, a permission or the memory says through any library; None for a bug."""
+    number, file = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
+    if number in (errno.ENOSPC, errno.EDQUOT) or NO_SPACE in str(error):
         return EnvironmentFaultError(
-            f"no space left on the disk while writing {error.filename or 'a file'}",
+            f"no space left on the disk while writing {file or 'a file'}",
             hint="free some space and run the command again; add --resume where it says so",
         )
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+    if number in (errno.EACCES, errno.EROFS, errno.EPERM):
         return EnvironmentFaultError(
-            f"no permission to write {error.filename}", hint="choose another directory with --output-dir"
+            f"no permission for {file or 'a file'}: {os.strerror(number)}",
+            hint="change its permissions, or choose another path",
+        )
+    if isinstance(error, MemoryError) or type(error).__name__ == OUT_OF_MEMORY or NO_MEMORY in str(error):
+        return EnvironmentFaultError(
+            f"out of memory: {(str(error).splitlines() or [type(error).__name__])[0]}",
+            hint="lower the batch size, or use a larger machine",
         )
     return None
 
 
-def _drawn(error: MoeError) -> typer.Exit:
+def draw(error: MoeError) -> None:
+    """Two lines on stderr: what is wrong, and what to do next."""
     talk = stderr_console()
     first, *rest = error.message.splitlines()
     talk.print(f"error: {plain(first)}", style="red", soft_wrap=True)
     for line in rest:
         talk.print(plain(line), soft_wrap=True)
     talk.print("hint: " + "\n".join(plain(line) for line in error.hint.splitlines()), soft_wrap=True)
+
+
+def _drawn(error: MoeError) -> typer.Exit:
+    draw(error)
     return typer.Exit(int(error.exit_code))

@@ -37,4 +37,4 @@ def compare(
         return
     with session.reporter() as notify:
         made = stage.run(runs, session.config, session.store, notify)
-    session.show(made.comparison, compared_view(made.comparison), f"wrote {made.path}")
+    session.show(made.comparison, compared_view(made.comparison), f"wrote {made.path}; next: moe runs list")

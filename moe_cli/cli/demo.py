@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from moe_cli.cli.boundary import bounded
+from moe_cli.config import ENVIRONMENT_PREFIX
 from moe_cli.errors import UsageError
 from moe_cli.views.console import stdout_console
 from moe_cli.views.numbers import seconds_text
@@ -67,8 +68,8 @@ def _new_directory(wanted: Path) -> Path:
     while (path / SETTINGS).exists():
         number += 1
         path = wanted.with_name(f"{wanted.name}_{number}")
-    if path.exists() and any(path.iterdir()):
-        raise UsageError(f"{path} is not empty and is no demo", hint="choose another directory with --output-dir")
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UsageError(f"{path} is no empty directory and no demo", hint="choose another directory with --output-dir")
     (path / ".moe").mkdir(parents=True)  # a registry of its own
     return path
 
@@ -89,6 +90,8 @@ def _run(words: Sequence[str], directory: Path) -> None:
 def _command(words: list[str], directory: str) -> None:
     from moe_cli.cli.app import main
 
+    for name in [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]:
+        del os.environ[name]  # the settings are those that were printed
     os.chdir(directory)
     sys.argv = ["moe", *words]
     main()

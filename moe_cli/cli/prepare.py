@@ -64,5 +64,5 @@ def prepare(
     session.show(
         made.selection,
         prepared_view(made.summary, made.selection),
-        f"wrote {made.path}; next: moe train selective and moe train baseline{session.same_model}",
+        f"wrote {made.path}; next: moe train selective{session.same_model}, moe train baseline{session.same_model}",
     )

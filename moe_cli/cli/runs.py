@@ -13,11 +13,14 @@ from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import Session, open_session
 from moe_cli.errors import ArtifactError
 from moe_cli.records import RunListing, RunVerification
+from moe_cli.views.console import stdout_console
 from moe_cli.views.runs import manifest_view, runs_table
+from moe_cli.views.safe import safe_text
 
 app = typer.Typer(no_args_is_help=True, help="List, show, verify and forget the runs in the registry.")
 
 RunId = Annotated[str, typer.Argument(help="Id of a run, or its beginning; a directory works, too.")]
+RegisteredId = Annotated[str, typer.Argument(help="Id of a run, or its beginning.")]
 
 
 @app.command("list")
@@ -29,7 +32,7 @@ def list_runs(registry: options.Registry = None, json: options.Json = False) -> 
     """
     session = open_session("runs", locals())
     listed = tuple(RunListing(run=record, state=state_of(record)) for record in session.store.records())
-    session.show(listed, runs_table(listed), f"{len(listed)} runs in {session.store.registry}")
+    session.show(listed, runs_table(listed), f"{len(listed)} runs in {session.store.registry}; next: moe runs show ID")
 
 
 @app.command("show")
@@ -54,20 +57,21 @@ def verify(run: RunId, registry: options.Registry = None, json: options.Json = F
     """
     session = open_session("runs", locals())
     found = finished_run(_path(session, run))
-    damaged = found.damaged()
-    if damaged:
+    result = RunVerification(path=str(found.path), num_files=len(found.manifest.files), damaged=found.damaged())
+    bad, total = len(result.damaged), result.num_files
+    if session.json or not bad:
+        session.show(result, safe_text(result.path), f"{total - bad} of {total} files are as the run wrote them")
+    if bad:
+        named = ", ".join(result.damaged[:5]) + (", ..." if bad > 5 else "")
         raise ArtifactError(
-            f"{len(damaged)} of {len(found.manifest.files)} files of {found.path} are missing or changed: "
-            + ", ".join(damaged[:5]),
-            hint="restore the files, or make the run again",
+            f"{bad} of {total} files of {found.path} are missing or changed: {named}",
+            hint="restore the files, or make the run again; --json lists all of them",
         )
-    result = RunVerification(path=str(found.path), num_files=len(found.manifest.files), damaged=damaged)
-    session.show(result, "", f"all {result.num_files} files of {found.path} are as the run wrote them")
 
 
 @app.command("forget")
 @bounded
-def forget(run: RunId, registry: options.Registry = None) -> None:
+def forget(run: RegisteredId, registry: options.Registry = None) -> None:
     """Remove a run from the registry; its directory stays.
 
     Example: moe runs forget selective-2026
@@ -75,7 +79,7 @@ def forget(run: RunId, registry: options.Registry = None) -> None:
     session = open_session("runs", locals())
     record = session.store.record(run)
     session.store.forget(record)
-    print(f"forgot {record.id}; {record.path} is untouched")
+    stdout_console().print(safe_text(f"forgot {record.id}; {record.path} is untouched"), soft_wrap=True)
 
 
 def _path(session: Session, run: str) -> Path:

@@ -10,15 +10,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import cast
 
 from rich.console import RenderableType
 
 from moe_cli.artifacts import Store, registry_path
-from moe_cli.codec import encode
+from moe_cli.codec import encode, encode_list
 from moe_cli.config import DEFAULT_MODEL, MoeConfig, dump_yaml, load_config, setting_names
 from moe_cli.tiny import MODEL_NAME
-from moe_cli.views.console import Reporter, stdout_console
+from moe_cli.views.console import Reporter, stderr_console, stdout_console
 from moe_cli.views.safe import safe_text
 
 SETTING_OF = {
@@ -42,20 +43,21 @@ class Session:
     @property
     def same_model(self) -> str:
         """Words that name the same model again; none for the default."""
-        return "" if self.config.model.name == DEFAULT_MODEL else f" --model-name {self.config.model.name}"
+        return "" if self.config.model.name == DEFAULT_MODEL else f" --model-name {quote(self.config.model.name)}"
 
     def reporter(self) -> Reporter:
         """Draws what the stage notifies."""
         return Reporter(tables=not self.json)
 
     def show(self, record: object, view: RenderableType, done: str) -> None:
-        """The result: one JSON document, or its tables and the line that says what to run next."""
+        """The result: one JSON document or its tables, and the line that says what to run next."""
         if self.json:
-            print(encode(record, indent=True).decode())
+            print((encode_list(record) if isinstance(record, tuple) else encode(record, indent=True)).decode())
+            stderr_console().print(safe_text(done), soft_wrap=True)
             return
         console = stdout_console()
         console.print(view)
-        console.print(safe_text(done))
+        console.print(safe_text(done), soft_wrap=True)
 
     def show_settings(self) -> None:
         """What `--dry-run` prints."""
@@ -90,7 +92,7 @@ def _set_environment(config: MoeConfig) -> None:
         environment["CUDA_VISIBLE_DEVICES"] = config.model.gpu
     if config.threads is not None:
         environment["OMP_NUM_THREADS"] = str(config.threads)
-    if config.model.name == MODEL_NAME or Path(config.model.name).is_dir():
+    if config.model.name == MODEL_NAME or Path(config.model.name).expanduser().is_dir():
         environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     os.environ |= environment
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

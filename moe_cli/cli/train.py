@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -97,4 +98,6 @@ def _train(arm: Arm, words: Mapping[str, object]) -> None:
 
     with session.reporter() as notify:
         made = stage.run(arm, session.config, session.store, notify, resume=bool(words["resume"]))
-    session.show(made.summary, trained_view(made.summary), f"wrote {made.path}; next: moe evaluate {made.path}")
+    session.show(
+        made.summary, trained_view(made.summary), f"wrote {made.path}; next: moe evaluate {quote(str(made.path))}"
+    )

@@ -9,10 +9,11 @@ from moe_cli.config.settings import (
     PrepareConfig,
     TrainConfig,
 )
-from moe_cli.config.sources import dump_yaml, load_config, setting_names
+from moe_cli.config.sources import ENVIRONMENT_PREFIX, dump_yaml, load_config, setting_names
 
 __all__ = [
     "DEFAULT_MODEL",
+    "ENVIRONMENT_PREFIX",
     "CompareConfig",
     "EvaluateConfig",
     "ModelConfig",

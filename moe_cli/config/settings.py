@@ -13,6 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 DEFAULT_MODEL = "allenai/OLMoE-1B-7B-0125-Instruct"
 
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Method = Literal["risk_diff", "random", "all", "file"]
 
@@ -24,6 +26,11 @@ def _as_share(value: object) -> object:
     if isinstance(value, str) and value.strip().endswith("%"):
         return float(value.strip()[:-1]) / 100
     return value
+
+
+def _as_word(value: object) -> object:
+    """`gpu: 0` as people write it."""
+    return str(value) if type(value) is int else value
 
 
 class Section(BaseModel):
@@ -40,8 +47,16 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="dtype of the weights; `auto` is the checkpoint's own"
     )
-    device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`")
-    gpu: str | None = Field(None, pattern=r"^\d+(,\d+)*$", description="cards to use, such as `0` or `0,1`")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:N`")
+    gpu: Annotated[str | None, BeforeValidator(_as_word)] = Field(
+        None, pattern=r"^\d+(,\d+)*$", description="cards to use, such as `0` or `0,1`"
+    )
+
+    @model_validator(mode="after")
+    def _cards_need_cuda(self) -> ModelConfig:
+        if self.gpu is not None and self.device == "cpu":
+            raise ValueError(f"model.gpu asks for the cards {self.gpu}, but model.device is `cpu`")
+        return self
 
 
 class PrepareConfig(Section):
@@ -50,9 +65,9 @@ class PrepareConfig(Section):
     output_dir: Path = Field(Path("prepared"), description="where the run is written")
     pairs: Path | None = Field(None, description="JSONL or JSON file of prompt pairs; not needed for `tiny`")
     benign: Path | None = Field(None, description="JSONL or JSON file of harmless prompts; not needed for `tiny`")
-    limit: int | None = Field(None, ge=1, description="use only the first N pairs")
-    tiny_pairs: int = Field(192, ge=1, description="pairs drawn from the tiny language when the model is `tiny`")
-    batch_size: int = Field(16, ge=1, description="examples in a batch")
+    limit: Count | None = Field(None, description="use only the first N pairs")
+    tiny_pairs: Count = Field(192, description="pairs drawn from the tiny language when the model is `tiny`")
+    batch_size: Count = Field(16, description="examples in a batch")
     safe_ratio: Share = Field(0.5, description="share of a batch that is not attacked")
     benign_ratio: Share | None = Field(
         None, description="benign part of the safe share; default 0.5 with a benign file, else 0"
@@ -61,17 +76,17 @@ class PrepareConfig(Section):
     refusals: Path | None = Field(
         None, description="text file with one refusal a line, used as targets instead of the model's own refusals"
     )
-    max_new_tokens: int = Field(128, ge=1, description="longest answer, in tokens")
-    generation_batch_size: int = Field(32, ge=1, description="prompts answered at once")
+    max_new_tokens: Count = Field(128, description="longest answer, in tokens")
+    generation_batch_size: Count = Field(32, description="prompts answered at once")
     method: Method = Field("risk_diff", description="how the candidates are chosen")
     selection_file: Path | None = Field(None, description="JSON list of [layer, expert] for the method `file`")
     budget: Annotated[Annotated[float, Field(gt=0.0, le=1.0)] | None, BeforeValidator(_as_share)] = Field(
         0.05, description="largest trainable share of all parameters, `0.05` or `5%`; `none` is the original rule"
     )
     threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = Field(0.05, description="smallest pooled risk difference")
-    top_k: int = Field(50, ge=1, description="most experts that one batch selects")
-    resamples: int = Field(1000, ge=1, description="bootstrap and permutation resamples")
-    null_draws: int = Field(200, ge=1, description="draws of the null union")
+    top_k: Count = Field(50, description="most experts that one batch selects")
+    resamples: Count = Field(1000, description="bootstrap and permutation resamples")
+    null_draws: Count = Field(200, description="draws of the null union")
 
     @model_validator(mode="after")
     def _the_method_has_what_it_needs(self) -> PrepareConfig:
@@ -94,14 +109,18 @@ class TrainConfig(Section):
     max_share: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
         None, description="selective only: refuse to train a larger share; default: the budget of the selection"
     )
-    num_epochs: int = Field(3, ge=1, description="passes over the batches")
+    num_epochs: Count = Field(3, description="passes over the batches")
     learning_rate: float = Field(5e-5, gt=0.0, description="peak learning rate")
     weight_decay: float = Field(0.0, ge=0.0, description="AdamW's decay")
     max_grad_norm: float = Field(1.0, gt=0.0, description="gradient norm clipped at")
-    warmup_steps: int = Field(100, ge=0, description="linear warm-up, at most 10 % of the run; then linear decay")
-    gradient_accumulation_steps: int = Field(1, ge=1, description="fixed batches in one step")
-    max_length: int = Field(1024, ge=8, description="longest row in tokens; the prompt is cut, never the answer")
-    checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints; default: every epoch")
+    warmup_steps: int = Field(
+        100, ge=0, lt=2**31, description="linear warm-up, at most 10 % of the run; then linear decay"
+    )
+    gradient_accumulation_steps: Count = Field(1, description="fixed batches in one step")
+    max_length: int = Field(
+        1024, ge=8, lt=2**31, description="longest row in tokens; the prompt is cut, never the answer"
+    )
+    checkpoint_every: Count | None = Field(None, description="steps between checkpoints; default: every epoch")
     report_to: tuple[str, ...] = Field((), description="trackers of the Trainer, such as `tensorboard`")
 
 
@@ -110,11 +129,11 @@ class EvaluateConfig(Section):
 
     name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the evaluation")
     items: tuple[Path, ...] = Field((), description="JSONL files of items; not needed for `tiny`")
-    tiny_items: int = Field(100, ge=1, description="items per suite drawn from the tiny language")
-    tiny_seed: int = Field(7, description="seed of that draw; never the training seed, so runs stay comparable")
-    limit: int | None = Field(None, ge=1, description="use only the first N items of every suite")
-    max_new_tokens: int = Field(512, ge=1, description="longest answer, in tokens")
-    batch_size: int = Field(32, ge=1, description="prompts answered at once; changes bf16 answers, so it is recorded")
+    tiny_items: Count = Field(100, description="items per suite drawn from the tiny language")
+    tiny_seed: Seed = Field(7, description="seed of that draw; never the training seed, so runs stay comparable")
+    limit: Count | None = Field(None, description="use only the first N items of every suite")
+    max_new_tokens: Count = Field(512, description="longest answer, in tokens")
+    batch_size: Count = Field(32, description="prompts answered at once; changes bf16 answers, so it is recorded")
     judge: Literal["keywords"] = Field("keywords", description="who gives the verdicts")
     max_unscored: Share = Field(0.02, description="largest share of answers without a verdict before exit 8")
 
@@ -130,8 +149,8 @@ class CompareConfig(Section):
 class MoeConfig(Section):
     """All settings of one command."""
 
-    seed: int = Field(42, ge=0, lt=2**32, description="seed of everything that is drawn")
-    threads: int | None = Field(None, ge=1, description="CPU threads; default: torch's own")
+    seed: Seed = Field(42, description="seed of everything that is drawn")
+    threads: Count | None = Field(None, description="CPU threads; default: torch's own")
     registry: Path | None = Field(None, description="registry directory; default `.moe/registry` here or above")
     model: ModelConfig = ModelConfig()
     prepare: PrepareConfig = PrepareConfig()

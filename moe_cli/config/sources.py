@@ -64,7 +64,9 @@ def dump_yaml(config: BaseModel) -> str:
 
 
 def _yaml() -> YAML:
-    return YAML(typ="safe", pure=True)  # YAML 1.2: `2e-5` is a number, `no` a string, equal keys are refused
+    yaml = YAML(typ="safe", pure=True)  # YAML 1.2: `2e-5` is a number, `no` a string, equal keys are refused
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    return yaml
 
 
 def _from_file(file: Path | None) -> Iterator[tuple[str, object, str]]:
@@ -100,12 +102,13 @@ def _from_assignments(assignments: Sequence[str], problems: list[str]) -> Iterat
 
 
 def _scalar(text: str) -> object:
-    """The YAML value of a word; a word that is no YAML stays a string."""
+    """The YAML value of a word; no YAML, a number or a date stays text, which the setting's own type reads."""
+    value: object
     try:
-        value: object = _yaml().load(text)
+        value = _yaml().load(text)
     except YAMLError:
         return text
-    return value
+    return value if value is None or isinstance(value, (bool, str, list, dict)) else text
 
 
 def _leaves(tree: Mapping[object, object], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -128,12 +131,15 @@ def _put(tree: Tree, path: Sequence[str], value: object) -> None:
 def _problems(error: ValidationError, origin: Mapping[str, str]) -> Iterator[str]:
     for problem in error.errors(include_url=False, include_context=False):
         key = ".".join(str(part) for part in problem["loc"])
-        source = next((text for name, text in origin.items() if key.startswith(name)), None)
+        source = next((text for name, text in origin.items() if f"{key}.".startswith(f"{name}.")), None)
         place = f" (from {source})" if source else ""
+        message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             yield f"{key}: unknown key{_suggestion(key)}{place}"
+        elif isinstance(problem["input"], dict):  # settings that contradict each other: the message names them
+            yield f"{key}: {message}{place}"
         else:
-            yield f"{key}: {problem['msg']}, found {problem['input']!r}{place}"
+            yield f"{key}: {message}, found {problem['input']!r}{place}"
 
 
 def _suggestion(key: str) -> str:

@@ -70,7 +70,7 @@ def _answer_ids(
     content = messages[-1].content
     text = whole[len(before) :] if whole.startswith(before) else content
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    special = set(tokenizer.all_special_ids)
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     last_special = max((place for place, token in enumerate(ids) if token in special), default=None)
     if last_special is None:
         ids.append(int(tokenizer.eos_token_id))

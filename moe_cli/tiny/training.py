@@ -1,12 +1,13 @@
 """The base training of the tiny model: a plain AdamW loop over the base conversations.
 
 A recipe comes in, the trained model with its tokenizer goes out; progress is handed to `notify`. With the same recipe,
-the same number of threads and the same library versions the weights are the same, bit for bit.
+number of threads, library versions and processor the weights are the same, bit for bit.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -50,8 +51,20 @@ def train(recipe: Recipe, notify: Callable[[Progress], None]) -> tuple[OlmoeForC
     rows = training_rows(base_conversations(recipe.num_conversations, recipe.seed), tokenizer)
     epochs = [_epoch(rows, recipe, tokenizer.pad_token_id, epoch) for epoch in range(recipe.num_epochs)]
     batches = [batch for epoch in epochs for batch in epoch]
-    _fit(model, batches, recipe, notify)
+    with _deterministic():
+        _fit(model, batches, recipe, notify)
     return model.eval(), tokenizer
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Without this, two threads add up gradients in any order."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _epoch(rows: Sequence[Row], recipe: Recipe, padding: int, epoch: int) -> list[Batch]:

@@ -38,7 +38,7 @@ def side_by_side(columns: tuple[RunColumn, ...]) -> Table:
     for column in columns:
         table.add_column(safe_text(column.name), overflow="fold")
     for name, text in _COST_ROWS:
-        table.add_row(name, *(text(column) for column in columns))
+        table.add_row(name, *(safe_text(text(column)) for column in columns))
     table.add_section()
     for name, measure in _MEASURE_ROWS:
         table.add_row(name, *(measure(column.evaluation) if column.evaluation else NOTHING for column in columns))

@@ -52,13 +52,13 @@ class Reporter:
         self.tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Reporter:
-        self.bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bars.stop()
+        if self.tasks:
+            self.bars.stop()
 
     def __call__(self, record: object) -> None:
         match record:
@@ -79,6 +79,8 @@ class Reporter:
         self.data.print(record_view)
 
     def _bar(self, name: str, done: int, total: int | None, *, more: str = "") -> None:
+        if not self.tasks:
+            self.bars.start()
         if name not in self.tasks:
             self.tasks[name] = self.bars.add_task(name, total=total, more=more)
         self.bars.update(self.tasks[name], completed=done, total=total, more=more)

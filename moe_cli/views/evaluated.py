@@ -29,8 +29,8 @@ def judge_text(summary: EvaluationSummary) -> Text:
 
 
 def _suite_table(summary: EvaluationSummary) -> Table:
-    table = Table(title=f"Evaluation: {summary.training_mode}", title_justify="left")
-    table.add_column("suite")
+    table = Table(title=safe_text(f"Evaluation: {summary.training_mode}"), title_justify="left")
+    table.add_column("suite", overflow="fold")
     table.add_column("measure")
     table.add_column("rate (k/n) [95 %]")
     for suite in summary.suites:

@@ -18,13 +18,12 @@ from moe_cli.views.safe import safe_text
 def runs_table(listed: Sequence[RunListing]) -> Table:
     """One row per run."""
     table = Table(title="Runs", title_justify="left")
-    for name in ("id", "kind", "state", "model", "path"):
+    table.add_column("id", no_wrap=True)  # begins with the kind
+    for name in ("state", "model", "path"):
         table.add_column(name, overflow="fold")
     for entry in listed:
         run = entry.run
-        table.add_row(
-            *(safe_text(cell or NOTHING) for cell in (run.id, run.kind, entry.state, run.model_name, run.path))
-        )
+        table.add_row(*(safe_text(cell or NOTHING) for cell in (run.id, entry.state, run.model_name, run.path)))
     return table
 
 
@@ -49,5 +48,5 @@ def manifest_view(manifest: Manifest) -> RenderableType:
     files.add_column("name", overflow="fold")
     files.add_column("sha256")
     for file, digest in manifest.files.items():
-        files.add_row(safe_text(file), digest[:16])
+        files.add_row(safe_text(file), safe_text(digest[:16]))
     return Group(facts, files)

@@ -193,8 +193,9 @@ def test_gradcheck_in_float64(case, inputs):
     assert torch.autograd.gradcheck(output, (tokens_TH, router_TK, *slices))
 
 
+@pytest.mark.parametrize("biased", [True, False], ids=["biased", "unbiased"])
 @pytest.mark.parametrize("norm", [None, torch.tanh], ids=["plain", "normed"])
-def test_what_the_kernel_leaves_behind_the_last_offset_never_leaks(monkeypatch, norm):
+def test_what_the_kernel_leaves_behind_the_last_offset_never_leaks(monkeypatch, norm, biased):
     """The rows of sentinels hold whatever the memory held; here they hold NaN."""
 
     def poisoned(rows, weights, offsets):
@@ -206,14 +207,15 @@ def test_what_the_kernel_leaves_behind_the_last_offset_never_leaks(monkeypatch, 
     bank = Bank(
         up=torch.randn(4, 8, 3).double(),
         down=torch.randn(4, 3, 4).double(),
-        up_bias=torch.randn(4, 8).double(),
-        down_bias=torch.randn(4, 3).double(),
+        up_bias=torch.randn(4, 8).double() if biased else None,
+        down_bias=torch.randn(4, 3).double() if biased else None,
         transposed=False,
         activate=glu,
         norm=norm,
         sentinels=True,
     )
-    output, slices = routed(bank, torch.tensor([[0, 1], [1, 4], [5, 3]]), ("up", "down", "up_bias", "down_bias"))
+    roles = ("up", "down", "up_bias", "down_bias") if biased else ("up", "down")
+    output, slices = routed(bank, torch.tensor([[0, 1], [1, 4], [5, 3]]), roles)
     inputs = [torch.randn(3, 3).double().requires_grad_(), torch.tensor([[0.5, 0.5], [1, 0], [0, 1]]).double()]
     inputs[1].requires_grad_()
     clean = torch.autograd.grad(output(*inputs, *slices).square().sum(), [*inputs, *slices])

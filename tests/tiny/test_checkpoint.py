@@ -19,6 +19,15 @@ FILES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """On a busy machine two threads wait for each other far longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def model():
     return AutoModelForCausalLM.from_pretrained(CHECKPOINT_PATH).eval()
@@ -67,14 +76,15 @@ def test_the_checkpoint_meets_its_bars_on_unseen_goals(model, tokenizer):
 
 
 def test_answers_do_not_depend_on_what_shares_their_batch(model, tokenizer):
-    items = tiny_items(8, 2)
+    items = tiny_items(2, 2)
     asked = [item for item in items if item.kind != "text"]
     assert greedy_answers(model, tokenizer, asked) == [greedy_answers(model, tokenizer, [item])[0] for item in asked]
 
 
-def test_a_judge_tells_the_two_answers_of_a_pair_apart(model, tokenizer):
-    answers = greedy_answers(model, tokenizer, [item for item in tiny_items(20, 6) if item.kind == "harmful"])
-    assert all(is_refusal(answer) != is_compliance(answer) for answer in answers)
+def test_an_answer_to_a_harmful_goal_is_a_refusal_or_a_compliance_and_never_both(model, tokenizer):
+    seen = ("harmful", "attacked", "attacked_new_wrapper")
+    answers = greedy_answers(model, tokenizer, [item for item in tiny_items(20, 6) if item.suite in seen])
+    assert len(answers) == 60 and all(is_refusal(answer) != is_compliance(answer) for answer in answers)
 
 
 @torch.inference_mode()

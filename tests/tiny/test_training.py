@@ -1,29 +1,35 @@
 """The training script: repeatable, and honest about a model that misses its bars."""
 
+import pytest
 import torch
 
 from moe_cli.tiny.__main__ import main
 from moe_cli.tiny.measurement import BARS, SuiteRate
 from moe_cli.tiny.training import Recipe, train
 
-SHORT = Recipe(num_conversations=128, num_epochs=1, batch_size=16, num_warmup_steps=2)
+SHORT = Recipe(num_conversations=96, num_epochs=1, batch_size=16, num_warmup_steps=2)
 
 
-def test_training_twice_gives_the_same_weights_bit_for_bit():
-    first, _ = train(SHORT, lambda progress: None)
-    second, _ = train(SHORT, lambda progress: None)
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_training_twice_gives_the_same_weights_bit_for_bit(num_threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    (first, _), (second, _) = train(SHORT, lambda progress: None), train(SHORT, lambda progress: None)
+    torch.set_num_threads(before)
     for (name, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_training_reports_every_step_and_lowers_the_loss():
     steps = []
     train(SHORT, steps.append)
-    assert [progress.step for progress in steps] == list(range(1, 9)) and steps[0].num_steps == 8
+    assert [progress.step for progress in steps] == list(range(1, 7)) and steps[0].num_steps == 6
     assert steps[-1].loss < steps[0].loss
 
 
 def test_a_model_below_a_bar_is_not_written_unless_forced(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.set_num_threads", lambda number: None)
     monkeypatch.setattr("moe_cli.tiny.__main__.train", lambda recipe, notify: train(SHORT, notify))
     monkeypatch.setattr("moe_cli.tiny.__main__.ITEMS_PER_SUITE", 4)
     assert main(["--output", str(tmp_path / "model")]) == 1

@@ -1,0 +1,86 @@
+"""What each arm unfreezes; the reference: a union of everything without masks is a dense run of the same experts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from moe_cli.config import ModelConfig
+from moe_cli.errors import UsageError
+from moe_cli.experts import attach
+from moe_cli.experts.dense import dense_experts
+from moe_cli.model.load import load_model
+from moe_cli.records import Expert
+from moe_cli.train.arms import baseline_arm, compute_dtype
+from moe_cli.train.data import FixedBatches
+from moe_cli.train.trainer import answer_loss_sum
+from tests.train.test_data import ROWS
+
+
+@pytest.fixture
+def loaded():
+    torch.set_num_threads(1)
+    return load_model(ModelConfig(name="tiny", device="cpu"))
+
+
+def losses_of(model, parameters, steps: int = 4) -> list[float]:
+    batch = FixedBatches([ROWS])[0]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0, fused=True)
+    found = []
+    for _ in range(steps):
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        loss = answer_loss_sum(logits, batch["labels"])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(loss.item())
+    return found
+
+
+def test_slices_of_all_experts_without_masks_follow_a_dense_run_of_the_same_experts(loaded):
+    experts = [Expert(layer=layer.layer, index=i) for layer in loaded.layers for i in range(layer.num_experts)]
+    with attach(loaded.model, experts) as slices:
+        sliced = losses_of(loaded.model, list(slices.parameters.values()))
+    loaded.model.requires_grad_(False)
+    banks = [layer.module.get_parameter(name) for layer in loaded.layers for name in layer.weights]
+    for bank in banks:
+        bank.requires_grad_(True)
+    with dense_experts(loaded.model, torch.float32):
+        dense = losses_of(loaded.model, banks)
+    assert sliced == pytest.approx(dense, rel=1e-5)
+    assert sliced[-1] < sliced[0]
+
+
+def test_the_baseline_trains_everything_as_float32_masters_and_computes_experts_in_the_checkpoint_s_dtype(loaded):
+    half = dataclasses.replace(loaded, identity=dataclasses.replace(loaded.identity, dtype="bfloat16"))
+    half.model.to(torch.bfloat16)
+    with baseline_arm(half) as setup:
+        assert setup.count.trainable_ratio == 1.0
+        assert {parameter.dtype for parameter in setup.trained.values()} == {torch.float32}
+        batch = FixedBatches([ROWS])[0]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = half.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        answer_loss_sum(logits, batch["labels"]).backward()
+        assert setup.experts_dtype() is torch.bfloat16
+        assert all(p.grad is not None and p.grad.dtype is torch.float32 for p in setup.trained.values())
+        setup.finish()
+    assert {parameter.dtype for parameter in half.model.parameters()} == {torch.bfloat16}
+
+
+def test_dense_experts_in_the_same_dtype_change_no_logit(loaded):
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        before = loaded.model(ids).logits
+        with dense_experts(loaded.model, torch.float32):
+            inside = loaded.model(ids).logits
+        after = loaded.model(ids).logits
+    assert torch.equal(before, inside)
+    assert torch.equal(before, after)
+
+
+def test_half_precision_whose_gradients_underflow_is_refused(loaded):
+    half = dataclasses.replace(loaded, identity=dataclasses.replace(loaded.identity, dtype="float16"))
+    with pytest.raises(UsageError, match="gradients underflow"):
+        compute_dtype(half)
