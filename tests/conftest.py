@@ -11,6 +11,7 @@ os.environ |= {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
+    "OMP_NUM_THREADS": "1",  # two threads on two busy cores wait for each other
 }
 
 from pathlib import Path

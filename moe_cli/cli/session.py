@@ -26,7 +26,7 @@ SETTING_OF = {
     "model_name": "model.name",
     "gpu": "model.gpu",
     "device": "model.device",
-    "threads": "threads",
+    "threads": "model.threads",
     "seed": "seed",
     "registry": "registry",
 }
@@ -90,8 +90,6 @@ def _set_environment(config: MoeConfig) -> None:
     environment = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
     if config.model.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = config.model.gpu
-    if config.threads is not None:
-        environment["OMP_NUM_THREADS"] = str(config.threads)
     if config.model.name == MODEL_NAME or Path(config.model.name).expanduser().is_dir():
         environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     os.environ |= environment

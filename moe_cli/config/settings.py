@@ -51,6 +51,7 @@ class ModelConfig(Section):
     gpu: Annotated[str | None, BeforeValidator(_as_word)] = Field(
         None, pattern=r"^\d+(,\d+)*$", description="cards to use, such as `0` or `0,1`"
     )
+    threads: Count | None = Field(None, description="CPU threads; default: torch's own")
 
     @model_validator(mode="after")
     def _cards_need_cuda(self) -> ModelConfig:
@@ -98,7 +99,7 @@ class PrepareConfig(Section):
 
 
 class TrainConfig(Section):
-    """`moe train`; everything here holds for both arms, except the three named ones."""
+    """`moe train`; everything here holds for both arms, except what names one of them."""
 
     selective_dir: Path = Field(Path("unsafe_expert_finetuned_batch"), description="where the selective arm writes")
     baseline_dir: Path = Field(Path("full_model_baseline"), description="where the baseline arm writes")
@@ -150,7 +151,6 @@ class MoeConfig(Section):
     """All settings of one command."""
 
     seed: Seed = Field(42, description="seed of everything that is drawn")
-    threads: Count | None = Field(None, description="CPU threads; default: torch's own")
     registry: Path | None = Field(None, description="registry directory; default `.moe/registry` here or above")
     model: ModelConfig = ModelConfig()
     prepare: PrepareConfig = PrepareConfig()

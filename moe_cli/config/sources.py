@@ -19,7 +19,7 @@ from moe_cli.config.settings import MoeConfig
 from moe_cli.errors import UsageError
 
 ENVIRONMENT_PREFIX = "MOE_"
-FLAT_KEYS = ("seed", "threads", "registry")
+FLAT_KEYS = ("seed", "registry")
 
 Tree = dict[str, object]
 
@@ -143,7 +143,9 @@ def _problems(error: ValidationError, origin: Mapping[str, str]) -> Iterator[str
 
 
 def _suggestion(key: str) -> str:
-    near = difflib.get_close_matches(key, list(setting_names()), n=1, cutoff=0.5)
+    known = list(setting_names())
+    sections = list(dict.fromkeys(name.partition(".")[0] for name in known))
+    near = difflib.get_close_matches(key, [*known, *sections], n=1)
     return f", did you mean {near[0]}?" if near else ""
 
 

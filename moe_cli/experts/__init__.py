@@ -7,7 +7,6 @@ kernel; whatever is not selected does not move by a bit; detaching restores the 
 
 from moe_cli.experts.delta import apply_delta, read_delta, save_delta
 from moe_cli.experts.interface import AttachedSlices, attach
-from moe_cli.experts.precision import compute_experts_in
 from moe_cli.experts.proof import frozen_digest, probe
 from moe_cli.experts.trainable import check_budget, count, freeze_rest
 
@@ -16,7 +15,6 @@ __all__ = [
     "apply_delta",
     "attach",
     "check_budget",
-    "compute_experts_in",
     "count",
     "freeze_rest",
     "frozen_digest",

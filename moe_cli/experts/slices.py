@@ -38,7 +38,8 @@ class LayerSlices(nn.Module):
         self.anchors = False  # nobody is active in the whole model, and the backward starts here
         self.compute_dtype: torch.dtype | None = None  # what the products of the last forward ran in
         self._found = {
-            index: {w: _row(layer.module, w, index).cpu().clone() for w in layer.weights} for index in self.indices
+            index: {w: _row(layer.module, w, index).to("cpu", copy=True) for w in layer.weights}
+            for index in self.indices
         }
         for index in self.indices:
             self.add_module(str(index), _masters(layer, index))

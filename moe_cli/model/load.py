@@ -48,6 +48,8 @@ def load_model(config: ModelConfig) -> LoadedModel:
         ArtifactError: the checkpoint holds pickles only.
         EnvironmentFaultError: no such device.
     """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     device = resolve_device(config)
     place = _place(config.name)
     if place is not None:

@@ -25,6 +25,7 @@ class Found:
 
     risk: RiskDifferences
     masks: NDArray[np.bool_]  # [B, L, E]; batch b may update the expert
+    stability: Floats  # [L, E]; share of bootstrap resamples in which the rule makes the expert a candidate
     selection: Selection
 
 
@@ -66,7 +67,8 @@ def find_experts(
         null_union=null,
         warnings=tuple(_warnings(rule, chosen, risk, null, trainable / base.total_params)),
     )
-    return Found(risk, as_masks(chosen, len(base.layers), base.num_experts), selection)
+    masks = as_masks(chosen, len(base.layers), base.num_experts)
+    return Found(risk, masks, stable_X.reshape(risk.pooled.shape), selection)
 
 
 def _rule(settings: PrepareConfig, base: ModelIdentity, params_per_expert: int) -> Rule:

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
-from numpy.typing import NDArray
 
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import whole_file, write_array, write_whole
 from moe_cli.codec import encode, encode_lines
 from moe_cli.prepare.evidence import Found
 from moe_cli.prepare.risk import Floats
-from moe_cli.records import AnsweredPrompt, PrepareSummary, RiskDifferences, RoutingCounts, TrainingExample
+from moe_cli.records import AnsweredPrompt, PrepareSummary, RoutingCounts, TrainingExample
 
 
 def write_prepared(
@@ -34,7 +33,7 @@ def write_prepared(
     name = summary.base.name
     _write_answers(path / layout.batch_outputs(name), rows)
     _write_counts(path / layout.routing_counts(name), counts)
-    _write_risk(path / layout.risk_table(name), found.risk, found.masks)
+    _write_risk(path / layout.risk_table(name), found)
     write_array(path / layout.MASKS, found.masks)
     write_whole(path / layout.training_examples(name), encode_lines(examples))
     write_whole(path / layout.SELECTION, encode(found.selection, indent=True))
@@ -49,8 +48,9 @@ def _write_answers(path: Path, rows: Sequence[AnsweredPrompt]) -> None:
     _write_parquet(path, table)
 
 
-def _write_risk(path: Path, risk: RiskDifferences, masks: NDArray[np.bool_]) -> None:
+def _write_risk(path: Path, found: Found) -> None:
     """`risk_diff`: one row per (batch, layer, expert); the aggregate of the run has a null batch."""
+    risk, masks = found.risk, found.masks
     num_batches, num_layers, num_experts = risk.per_batch.shape
     batch, layer, expert = (axis.ravel() for axis in np.indices((num_batches, num_layers, num_experts)))
     size = num_layers * num_experts
@@ -65,6 +65,7 @@ def _write_risk(path: Path, risk: RiskDifferences, masks: NDArray[np.bool_]) -> 
         "upper": [*nothing, *_nullable(risk.upper)],
         "p_value": [*nothing, *_nullable(risk.p_value)],
         "q_value": [*nothing, *_nullable(risk.q_value)],
+        "stability": [*nothing, *_nullable(found.stability)],
         "selected": [*masks.ravel().tolist(), *masks.any(0).ravel().tolist()],
     }
     _write_parquet(path, table)

@@ -81,6 +81,13 @@ def test_upstream_kernel_knows_no_float64_and_no_odd_sizes():
         nn.functional.grouped_mm(torch.randn(20, 7), torch.randn(4, 7, 16), offs=OFFSETS)
 
 
+def test_upstream_grouped_mm_is_not_reached_by_autocast():
+    """Why the dtype of the experts' products is asserted in both arms."""
+    with torch.autocast("cpu", torch.bfloat16):
+        out = moe._grouped_mm(torch.randn(4, 8), torch.randn(1, 8, 8), torch.tensor([4], dtype=torch.int32))
+    assert out.dtype is torch.float32
+
+
 def test_upstream_fused_adamw_does_not_raise_the_version_of_a_parameter():
     """Why the slices are written in every forward."""
     parameter = nn.Parameter(torch.ones(4))

@@ -87,8 +87,11 @@ def test_the_probe_finds_exactly_the_requested_slices_and_leaves_no_trace(family
         random = torch.get_rng_state()
         taken = slices.take()
 
+        model.register_buffer("seen", torch.zeros(1))
+
         def loss():
             torch.rand(3)  # dropout would draw too
+            model.seen += 1  # a router that balances its load would
             return loss_of(model, ids)
 
         assert probe(model, loss, slices.parameters.values()) == len(slices.parameters)
@@ -97,6 +100,7 @@ def test_the_probe_finds_exactly_the_requested_slices_and_leaves_no_trace(family
         requested = [slices.parameters[name] for name in slices.names_of(ones)]
         assert probe(model, loss, requested) == len(requested)
         assert torch.equal(torch.get_rng_state(), random)
+        assert not model.seen.any()
         assert all(parameter.grad is None for parameter in model.parameters())
         assert all(torch.equal(taken[name], master) for name, master in slices.parameters.items())
 

@@ -19,15 +19,6 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """On a busy machine two threads wait for each other far longer than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def model():
     return AutoModelForCausalLM.from_pretrained(CHECKPOINT_PATH).eval()

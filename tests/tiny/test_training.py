@@ -1,5 +1,7 @@
 """The training script: repeatable, and honest about a model that misses its bars."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,14 +10,13 @@ from moe_cli.tiny.measurement import BARS, SuiteRate
 from moe_cli.tiny.training import Recipe, train
 
 SHORT = Recipe(num_conversations=96, num_epochs=1, batch_size=16, num_warmup_steps=2)
+ONE_STEP = replace(SHORT, num_conversations=64, batch_size=64)
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])
 def test_training_twice_gives_the_same_weights_bit_for_bit(num_threads):
-    before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
-    (first, _), (second, _) = train(SHORT, lambda progress: None), train(SHORT, lambda progress: None)
-    torch.set_num_threads(before)
+    (first, _), (second, _) = train(ONE_STEP, lambda progress: None), train(ONE_STEP, lambda progress: None)
     for (name, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     assert not torch.are_deterministic_algorithms_enabled()

@@ -1,0 +1,248 @@
+"""The pages docs/cli.md and docs/configuration.md, made from the program itself.
+
+    python -m moe_cli.cli.reference docs
+
+Comes in: the command tree and the settings. Goes out: two pages. Always holds: a test compares the pages in the
+repository with what this file makes, so that they never say something else than the program.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+import typer
+from typer.core import TyperGroup
+
+from moe_cli.artifacts.files import write_whole
+from moe_cli.cli.app import app
+from moe_cli.cli.session import SETTING_OF
+from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig, setting_names
+from moe_cli.errors import ExitCode
+
+MADE_BY = "<!-- Made by `python -m moe_cli.cli.reference docs`; a test checks that it is up to date. -->"
+
+CLI_INTRODUCTION = """\
+`moe COMMAND --help` prints the same on a terminal. All commands keep to these rules:
+
+- Data and tables go to stdout; progress, notices and errors go to stderr. `--json` prints exactly one JSON document.
+- An option that is not typed leaves its setting to the config file, the environment and the default
+  ([configuration.md](configuration.md)).
+- The underscore spellings of the original scripts are accepted: `--model_name` is `--model-name`.
+- What a person can fix is two lines on stderr, `error: ...` and `hint: ...`, and one of the exit codes below.
+- A command that stops before it wrote any work leaves nothing behind; one that stops later is continued by the same
+  command with `--resume`."""
+
+EXIT_CODES = {
+    ExitCode.OK: "done",
+    ExitCode.BUG: "a bug, with its traceback",
+    ExitCode.USAGE: "the words typed, the settings or the input files are off",
+    ExitCode.ARTIFACT: "a run directory is missing, damaged, taken, or made for something else",
+    ExitCode.ENVIRONMENT: "the machine lacks a device, memory, disk space or a permission",
+    ExitCode.NUMERIC: "a loss or a weight is not a finite number",
+    ExitCode.LOCKED: "another run writes to the same directory",
+    ExitCode.THRESHOLD: "a comparison threshold failed",
+    ExitCode.UNSCORED: "too many answers have no verdict; the results are written all the same",
+    ExitCode.RESUMABLE: "stopped; what was done is saved, `--resume` goes on",
+    ExitCode.INTERRUPTED: "interrupted with nothing to resume from",
+}
+
+CONFIGURATION_INTRODUCTION = """\
+Every setting has a name with dots, such as `train.learning_rate`. Five sources set it; a later one wins:
+
+1. the default below,
+2. the YAML file after `--config`,
+3. the environment variable,
+4. `--set NAME=VALUE` (repeatable),
+5. the command line option, where there is one ([cli.md](cli.md)).
+
+All problems of all sources are reported together, each with the place it comes from, before a model is loaded. An
+unknown key is refused. `moe config show` prints the settings as they are resolved, `--dry-run` does the same for one
+command, and `moe config schema` prints the JSON schema. Every run keeps its resolved settings in `config.yaml`, which
+is itself a valid file for `--config`.
+
+The file is YAML 1.2: `2e-5` is a number, `no` is a word, `010` is ten, and a key that stands twice is refused. For
+example, `moe prepare --config moe.yaml` with this `moe.yaml`:"""
+
+EXAMPLE = """\
+seed: 42
+model:
+  name: allenai/OLMoE-1B-7B-0125-Instruct
+  gpu: 0
+prepare:
+  pairs: pairs.jsonl
+  benign: benign.jsonl
+  budget: 5%
+train:
+  learning_rate: 2e-5
+  num_epochs: 3
+evaluate:
+  items: [items.jsonl]
+"""
+
+RENAMED = {
+    ("moe train selective", "output_dir"): "train.selective_dir",
+    ("moe train baseline", "output_dir"): "train.baseline_dir",
+    ("moe evaluate", "output_name"): "evaluate.name",
+}
+
+HUGE = 2**31  # the bound of every count; not worth a word
+
+Schema = Mapping[str, object]
+
+
+def pages() -> dict[str, str]:
+    """Name and text of every page."""
+    return {"cli.md": cli_page(), "configuration.md": configuration_page()}
+
+
+def cli_page() -> str:
+    """Every command with its help, its examples and its options."""
+    commands = list(_commands(typer.main.get_command(app), "moe"))
+    codes = _table(("code", "meaning"), [(str(int(code)), EXIT_CODES[code]) for code in ExitCode])
+    parts = ["# Commands", MADE_BY, CLI_INTRODUCTION, "## Exit codes", codes]
+    for name, command in commands:
+        parts += [f"## {name}", *_command_parts(name, command)]
+    return "\n\n".join(parts) + "\n"
+
+
+def configuration_page() -> str:
+    """Every setting with its type, default, bounds, meaning and environment variable."""
+    parts = ["# Configuration", MADE_BY, CONFIGURATION_INTRODUCTION, f"```yaml\n{EXAMPLE}```", "## All commands"]
+    named = {name: _property(name) for name in setting_names()}
+    parts.append(_settings_table({name: found for name, found in named.items() if "." not in name}))
+    for section in dict.fromkeys(name.partition(".")[0] for name in named if "." in name):
+        parts += [f"## {section}", str(_section(section)["description"])]
+        parts.append(_settings_table({name: found for name, found in named.items() if name.startswith(f"{section}.")}))
+    return "\n\n".join(parts) + "\n"
+
+
+def setting_of(command: str, parameter: str) -> str | None:
+    """The setting that an option of a command sets; None for an option that is no setting."""
+    section = command.split()[1]
+    name = SETTING_OF.get(parameter) or RENAMED.get((command, parameter)) or f"{section}.{parameter}"
+    return name if name in set(setting_names()) else None
+
+
+def _commands(command: object, name: str) -> Iterator[tuple[str, object]]:
+    """Full names and commands below `command`, in the order of its help."""
+    if not isinstance(command, TyperGroup):
+        yield name, command
+        return
+    for word in command.list_commands(typer.Context(command)):
+        yield from _commands(command.commands[word], f"{name} {word}")
+
+
+def _command_parts(name: str, command: object) -> Iterator[str]:
+    paragraphs = str(getattr(command, "help", "")).split("\n\n")
+    yield from (text for text in paragraphs if not text.startswith("Example: "))
+    parameters: Sequence[object] = getattr(command, "params", ())
+    arguments = [one for one in parameters if getattr(one, "param_type_name", "") == "argument"]
+    options = [one for one in parameters if getattr(one, "param_type_name", "") == "option"]
+    usage = " ".join([name, *map(_argument, arguments), "[OPTIONS]"])
+    examples = [text.removeprefix("Example: ") for text in paragraphs if text.startswith("Example: ")]
+    yield "```\n" + "\n".join([usage, "", *examples]) + "\n```"
+    if arguments:
+        yield _table(("argument", "meaning"), [(f"`{_argument(one)}`", _help(one)) for one in arguments])
+    if options:
+        yield _table(("option", "meaning", "setting", "default"), [_option_row(name, one) for one in options])
+
+
+def _argument(argument: object) -> str:
+    name = str(getattr(argument, "name", "")).upper() + ("..." if getattr(argument, "nargs", 1) == -1 else "")
+    return name if getattr(argument, "required", False) else f"[{name}]"
+
+
+def _help(parameter: object) -> str:
+    return str(getattr(parameter, "help", None) or "")
+
+
+def _option_row(command: str, option: object) -> tuple[str, ...]:
+    names = ", ".join(f"`{word}`" for word in getattr(option, "opts", ()))
+    setting = setting_of(command, str(getattr(option, "name", "")))
+    if setting is None:
+        default = getattr(option, "default", None)
+        return names, _help(option), "", "" if default in (None, False) else f"`{default}`"
+    return names, _help(option), f"`{setting}`", _default(_property(setting))
+
+
+def _settings_table(settings: Mapping[str, Schema]) -> str:
+    rows = [
+        (f"`{name}`", _kind(found), _default(found), _bounds(found), str(found["description"]), f"`{_variable(name)}`")
+        for name, found in settings.items()
+    ]
+    return _table(("setting", "type", "default", "bounds", "meaning", "environment"), rows)
+
+
+def _variable(name: str) -> str:
+    return ENVIRONMENT_PREFIX + name.replace(".", "__").upper()
+
+
+@cache
+def _schema() -> Schema:
+    return cast(Schema, MoeConfig.model_json_schema())
+
+
+def _section(name: str) -> Schema:
+    """The schema of one section; of the whole config where the name is empty."""
+    if not name:
+        return _schema()
+    reference = str(cast(Schema, cast(Schema, _schema()["properties"])[name])["$ref"])
+    return cast(Schema, cast(Schema, _schema()["$defs"])[reference.rpartition("/")[2]])
+
+
+def _property(name: str) -> Schema:
+    """The schema of one setting."""
+    section, _, key = name.rpartition(".")
+    return cast(Schema, cast(Schema, _section(section)["properties"])[key])
+
+
+def _given(found: Schema) -> Schema:
+    """The schema of the value where it is given; whether it may be left out shows in the default."""
+    choices = [cast(Schema, choice) for choice in cast("Sequence[object]", found.get("anyOf", ()))]
+    return next((choice for choice in choices if choice.get("type") != "null"), found)
+
+
+def _kind(found: Schema) -> str:
+    given = _given(found)
+    if words := cast("Sequence[object]", given.get("enum", [given["const"]] if "const" in given else [])):
+        return " or ".join(f"`{word}`" for word in words)
+    if given.get("format") == "path":
+        return "path"
+    if given.get("type") == "array":
+        return f"list of {_kind(cast(Schema, given['items']))}"
+    return {"integer": "whole number", "number": "number", "boolean": "true or false"}.get(str(given["type"]), "text")
+
+
+def _default(found: Schema) -> str:
+    value = found["default"]
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _bounds(found: Schema) -> str:
+    given = _given(found)
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    bounds = [f"{word} {given[key]:.10g}" for key, word in words.items() if given.get(key, HUGE) != HUGE]
+    return ", ".join([*bounds, *([f"matches `{given['pattern']}`"] if "pattern" in given else [])])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def main() -> None:
+    """Write the pages into the directory that was named."""
+    for name, text in pages().items():
+        write_whole(Path(sys.argv[1]) / name, text.encode())
+
+
+if __name__ == "__main__":
+    main()

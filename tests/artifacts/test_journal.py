@@ -1,0 +1,51 @@
+"""Long work goes on where it stopped."""
+
+import pytest
+
+from moe_cli.artifacts.journal import Journal, resumable
+from moe_cli.errors import ArtifactError, StoppedError
+from moe_cli.records import Message
+
+TURNS = [Message(role="user", content=f"turn {number}\n") for number in range(4)]
+
+
+def test_a_journal_gives_back_what_was_appended_in_order(tmp_path):
+    journal = Journal(tmp_path / "turns.jsonl", Message)
+    assert journal.records() == []
+    journal.append(TURNS[:1])
+    journal.append(TURNS[1:3])
+    assert journal.records() == TURNS[:3] == Journal(tmp_path / "turns.jsonl", Message).records()
+
+
+def test_a_journal_cut_at_any_byte_goes_on_with_the_whole_records_before_the_cut(tmp_path):
+    file = tmp_path / "turns.jsonl"
+    Journal(file, Message).append(TURNS[:3])
+    whole = file.read_bytes()
+    for length in range(len(whole) + 1):
+        file.write_bytes(whole[:length])
+        journal = Journal(file, Message)
+        kept = whole[:length].count(b"\n")
+        assert journal.records() == TURNS[:kept]
+        journal.append(TURNS[3:])
+        assert Journal(file, Message).records() == [*TURNS[:kept], TURNS[3]]
+
+
+def test_a_changed_line_in_the_middle_is_an_error_with_file_and_line(tmp_path):
+    file = tmp_path / "turns.jsonl"
+    Journal(file, Message).append(TURNS)
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + b'{"role": "king"}\n' + lines[2])
+    with pytest.raises(ArtifactError, match=r"turns\.jsonl:2: Message"):
+        Journal(file, Message).records()
+
+
+def test_an_interruption_says_that_resume_goes_on_only_where_it_can(tmp_path):
+    file = tmp_path / "turns.jsonl"
+    with pytest.raises(KeyboardInterrupt), resumable(file):
+        raise KeyboardInterrupt
+    Journal(file, Message).append(TURNS[:1])
+    with pytest.raises(StoppedError, match="are kept") as stop, resumable(file):
+        raise KeyboardInterrupt
+    assert "--resume" in stop.value.hint
+    with pytest.raises(ValueError, match="a bug"), resumable(file):
+        raise ValueError("a bug")

@@ -1,0 +1,158 @@
+"""Files and directories are whole or absent, whatever goes wrong in between."""
+
+import errno
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from moe_cli.artifacts import files
+from moe_cli.artifacts.files import append_lines, drop_torn_line, sha256_of, whole_directory, whole_file, write_array
+from moe_cli.artifacts.files import write_whole as write
+
+
+class Interruption(BaseException):
+    """Neither an error nor caught by anyone."""
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_file_is_written_with_its_directories(tmp_path):
+    write(tmp_path / "a/b/c.json", b"new")
+    assert (tmp_path / "a/b/c.json").read_bytes() == b"new"
+    assert names(tmp_path / "a/b") == ["c.json"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "no space"), Interruption()], ids=["full disk", "interrupted"])
+def test_a_write_that_fails_keeps_the_old_content_and_leaves_nothing_behind(tmp_path, monkeypatch, step, fault):
+    file = tmp_path / "c.json"
+    write(file, b"old")
+
+    def fail(*_):
+        raise fault
+
+    monkeypatch.setattr(*((os, "fsync") if step == "fsync" else (files.Path, "replace")), fail)
+    with pytest.raises(type(fault)):
+        write(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert names(tmp_path) == ["c.json"]
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, files.Path.replace
+
+    def noted_fsync(handle):
+        done.append("directory" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def noted_replace(path, target):
+        done.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(files.Path, "replace", noted_replace)
+    write(tmp_path / "c.json", b"new")
+    assert done == ["file", "rename", "directory"]
+    done.clear()
+    with whole_file(tmp_path / "d.bin") as temporary:
+        temporary.write_bytes(b"x")
+    assert done == ["file", "rename", "directory"]
+    done.clear()
+    with whole_directory(tmp_path / "e") as staging:
+        (staging / "f").write_bytes(b"x")
+    assert done == ["directory", "file", "rename", "directory"]
+
+
+def test_the_mode_of_a_file_follows_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        write(tmp_path / "private", b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("library"), Interruption()], ids=["error", "interrupted"])
+def test_a_library_that_fails_leaves_no_file_and_keeps_the_old_one(tmp_path, fault):
+    (tmp_path / "old.bin").write_bytes(b"old")
+    for name in ("old.bin", "new.bin"):
+        with pytest.raises(type(fault)), whole_file(tmp_path / name) as temporary:
+            temporary.write_bytes(b"half")
+            raise fault
+    assert names(tmp_path) == ["old.bin"]
+    assert (tmp_path / "old.bin").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("library"), Interruption()], ids=["error", "interrupted"])
+def test_a_directory_that_fails_leaves_nothing_and_keeps_the_old_one(tmp_path, fault):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/kept").write_bytes(b"old")
+    for name in ("old", "new"):
+        with pytest.raises(type(fault)), whole_directory(tmp_path / name) as staging:
+            (staging / "half").write_bytes(b"half")
+            raise fault
+    assert names(tmp_path) == ["old"]
+    assert names(tmp_path / "old") == ["kept"]
+
+
+def test_a_directory_replaces_the_old_one_wholly(tmp_path):
+    for content in ("one", "two"):
+        with whole_directory(tmp_path / "model") as staging:
+            (staging / "deep").mkdir()
+            (staging / "deep" / content).write_bytes(b"x")
+    assert names(tmp_path) == ["model"]
+    assert names(tmp_path / "model/deep") == ["two"]
+
+
+def test_what_a_killed_process_left_is_not_taken_over(tmp_path):
+    (tmp_path / ".model.partial").mkdir()
+    (tmp_path / ".model.partial/half").write_bytes(b"half")
+    with whole_directory(tmp_path / "model") as staging:
+        (staging / "whole").write_bytes(b"x")
+    assert names(tmp_path / "model") == ["whole"]
+
+
+@pytest.mark.parametrize("data", [b"", b"one\n", b"one\ntwo\n"])
+def test_whole_lines_are_left_alone(tmp_path, data):
+    file = tmp_path / "lines"
+    file.write_bytes(data)
+    drop_torn_line(file)
+    assert file.read_bytes() == data
+
+
+@pytest.mark.parametrize(("data", "kept"), [(b"half", b""), (b"one\nhal", b"one\n"), (b"one\ntwo\n{", b"one\ntwo\n")])
+def test_a_torn_last_line_is_dropped(tmp_path, data, kept):
+    file = tmp_path / "lines"
+    file.write_bytes(data)
+    drop_torn_line(file)
+    assert file.read_bytes() == kept
+
+
+def test_dropping_makes_no_file(tmp_path):
+    drop_torn_line(tmp_path / "none")
+    assert names(tmp_path) == []
+
+
+def test_lines_are_appended(tmp_path):
+    append_lines(tmp_path / "lines", b"one\n")
+    append_lines(tmp_path / "lines", b"two\nthree\n")
+    assert (tmp_path / "lines").read_bytes() == b"one\ntwo\nthree\n"
+
+
+def test_arrays_are_read_back_equal_and_never_pickled(tmp_path):
+    masks = np.arange(12).reshape(3, 4) % 2 == 0
+    write_array(tmp_path / "masks.npy", masks)
+    assert np.array_equal(np.load(tmp_path / "masks.npy", allow_pickle=False), masks)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        write_array(tmp_path / "objects.npy", np.array([object()]))
+    assert names(tmp_path) == ["masks.npy"]
+
+
+def test_the_digest_is_that_of_sha256(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,0 +1,206 @@
+"""`moe runs` and `moe compare` on runs made here: tables for people, one JSON document for programs."""
+
+import shutil
+
+import orjson
+import pytest
+
+from moe_cli.artifacts import Store, layout, open_run
+from moe_cli.artifacts.files import write_whole
+from moe_cli.cli import demo
+from moe_cli.codec import encode, encode_lines
+from moe_cli.config import MoeConfig
+from moe_cli.errors import UsageError
+from moe_cli.records import (
+    EvaluationItem,
+    EvaluationRecord,
+    EvaluationSummary,
+    JudgeIdentity,
+    ModelIdentity,
+    Rate,
+    Verdict,
+)
+
+CONFIG = MoeConfig()
+NOTHING = Rate(k=0, n=0, unscored=0, rate=None, lower=None, upper=None, lowest=None, highest=None)
+MODEL = ModelIdentity(
+    name="tiny",
+    revision=None,
+    architecture="OlmoeForCausalLM",
+    fingerprint="a" * 64,
+    dtype="float32",
+    layers=(0, 1),
+    num_experts=16,
+    top_k=4,
+    total_params=1000,
+    chat_template="b" * 64,
+)
+
+
+def registered(directory, name, kind="prepare", files=None):
+    with open_run(directory / name, kind, CONFIG, resume=False) as writer:
+        for file, data in (files or {"summary.json": b"{}"}).items():
+            write_whole(directory / name / file, data)
+        store = Store(directory / ".moe/registry")
+        return store.add(writer, base_fingerprint="a" * 64, model_name="tiny", device="cpu")
+
+
+def evaluated(directory, name, harmful, suite="attacked"):
+    """An evaluation of a bare model in which the first `harmful` of ten attacks succeed."""
+    records = [
+        EvaluationRecord(
+            item=EvaluationItem(id=f"{suite}/{k}", suite=suite, kind="harmful", cluster=f"c{k}", messages=(), expected=None),
+            answer="",
+            num_answer_tokens=1,
+            finished=True,
+            verdict=Verdict(label="compliance" if k < harmful else "full_refusal", harmful=k < harmful, reason=""),
+            correct=None,
+        )
+        for k in range(10)
+    ]
+    summary = EvaluationSummary(
+        name="default",
+        model=MODEL,
+        run=None,
+        training_mode="base",
+        base=None,
+        items_digest="d" * 64,
+        judge=JudgeIdentity(name="keywords", revision="k" * 64, published_accuracy=None, smoke_test=True),
+        generation={"batch_size": 1},
+        suites=(),
+        attack_success=NOTHING,
+        over_refusal=None,
+        accuracy=None,
+        degenerate=NOTHING,
+        drift=None,
+        seconds=1.0,
+    )
+    files = {
+        layout.RECORDS: encode_lines(records),
+        layout.EVALUATION_SUMMARY: encode(summary),
+        layout.ITEMS: encode_lines([record.item for record in records]),
+    }
+    registered(directory, f"evaluations/{name}/default", "evaluation", files)
+
+
+def test_runs_are_listed_with_their_state_for_people_and_for_programs(moe, tmp_path):
+    kept, gone = registered(tmp_path, "kept"), registered(tmp_path, "gone", "selective")
+    shutil.rmtree(tmp_path / "gone")
+    done = moe("runs", "list")
+    assert done.code == 0 and done.err == ""
+    assert kept.id in done.out and gone.id in done.out
+    assert max(map(len, done.out.splitlines()[:-1])) <= 80
+    assert done.out.splitlines()[-1].startswith("2 runs in ")
+    listed = orjson.loads(moe("runs", "list", "--json").out)
+    assert [(entry["run"]["id"], entry["state"]) for entry in listed] == [(kept.id, "complete"), (gone.id, "gone")]
+
+
+def test_an_empty_registry_is_an_empty_json_list(moe):
+    assert orjson.loads(moe("runs", "list", "--json").out) == []
+
+
+def test_a_registry_elsewhere_is_named_by_option_or_environment(moe, tmp_path, monkeypatch):
+    record = registered(tmp_path / "elsewhere", "out")
+    registry = tmp_path / "elsewhere/.moe/registry"
+    assert record.id in moe("runs", "list", "--registry", registry).out
+    assert record.id not in moe("runs", "list").out
+    monkeypatch.setenv("MOE_REGISTRY", str(registry))
+    assert record.id in moe("runs", "list").out
+
+
+def test_a_run_is_shown_by_id_by_the_beginning_of_its_id_and_by_its_directory(moe, tmp_path):
+    record = registered(tmp_path, "out")
+    shown = [moe("runs", "show", word, "--json") for word in (record.id, "prep", "out", tmp_path / "out")]
+    assert [orjson.loads(done.out)["id"] for done in shown] == [record.id] * 4
+    assert record.id in moe("runs", "show", "prep").out
+
+
+def test_what_no_run_has_is_exit_3(refused, tmp_path):
+    registered(tmp_path, "one")
+    registered(tmp_path, "two")
+    assert "no run has the id nothing" in refused("runs", "show", "nothing").err
+    ambiguous = refused("runs", "verify", "prepare-")
+    assert ambiguous.code == 3 and "2 runs have an id that begins with prepare-" in ambiguous.err
+
+
+def test_verify_tells_whole_runs_from_damaged_ones(moe, refused, tmp_path):
+    registered(tmp_path, "out", files={f"file{k}": b"x" for k in range(8)})
+    whole = moe("runs", "verify", "out")
+    assert whole.code == 0 and "9 of 9 files are as the run wrote them" in whole.out
+    assert orjson.loads(moe("runs", "verify", "out", "--json").out)["damaged"] == []
+    for k in range(7):
+        (tmp_path / f"out/file{k}").write_bytes(b"y")
+    broken = refused("runs", "verify", "out")
+    assert broken.code == 3 and "7 of 9 files of out are missing or changed: file0, " in broken.err
+    document = moe("runs", "verify", "out", "--json")
+    assert document.code == 3
+    assert orjson.loads(document.out)["damaged"] == [f"file{k}" for k in range(7)]
+
+
+def test_forgetting_keeps_the_directory(moe, tmp_path):
+    record = registered(tmp_path, "out")
+    assert "is untouched" in moe("runs", "forget", record.id).out
+    assert (tmp_path / "out/manifest.json").is_file()
+    assert orjson.loads(moe("runs", "list", "--json").out) == []
+
+
+def test_compare_prints_one_json_document_and_says_on_stderr_what_it_wrote(moe, tmp_path):
+    evaluated(tmp_path, "one", 8)
+    evaluated(tmp_path, "two", 1)
+    done = moe("compare", "one", "two", "--json")
+    assert done.code == 0, done.err
+    (pair,) = orjson.loads(done.out)["pairs"]
+    found = next(d for d in pair["differences"] if d["primary"] and "attack" in d["metric"])
+    assert (found["n"], found["only_a"], found["only_b"]) == (10, 7, 0)
+    assert found["difference"] == pytest.approx(-0.7)
+    assert "wrote comparison; next: moe " in done.err
+    assert orjson.loads((tmp_path / "comparison/comparison.json").read_bytes()) == orjson.loads(done.out)
+
+
+def test_compare_draws_tables_of_80_columns_without_colour(moe, tmp_path):
+    evaluated(tmp_path, "one", 8)
+    evaluated(tmp_path, "two", 1)
+    done = moe("compare", "one", "two")
+    assert done.code == 0, done.err
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert "\x1b" not in done.out + done.err
+    assert done.out.splitlines()[-1].startswith("wrote comparison; next: moe ")
+
+
+def test_each_comparison_gets_a_directory_of_its_own(moe, tmp_path):
+    evaluated(tmp_path, "one", 8)
+    evaluated(tmp_path, "two", 1)
+    for name in ("comparison", "comparison_2", "comparison_3"):
+        assert f"wrote {name};" in moe("compare", "one", "two").out
+        assert (tmp_path / name / "manifest.json").is_file()
+
+
+def test_compare_refuses_other_items_and_writes_nothing(refused, tmp_path):
+    evaluated(tmp_path, "one", 8)
+    evaluated(tmp_path, "two", 1, suite="others")
+    done = refused("compare", "one", "two")
+    assert done.code == 3 and "items" in done.err
+    assert not (tmp_path / "comparison").exists()
+
+
+def test_compare_refuses_a_damaged_evaluation(refused, tmp_path):
+    evaluated(tmp_path, "one", 8)
+    evaluated(tmp_path, "two", 1)
+    file = tmp_path / "evaluations/two/default/records.jsonl"
+    file.write_bytes(file.read_bytes()[:-1])
+    done = refused("compare", "one", "two")
+    assert done.code == 3 and "records.jsonl changed since the run wrote it" in done.err
+
+
+def test_a_demo_takes_a_free_directory_and_never_a_foreign_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = demo._new_directory(tmp_path / "demo")
+    assert (first / ".moe").is_dir()
+    (first / demo.SETTINGS).write_text("")
+    assert demo._new_directory(tmp_path / "demo") == tmp_path / "demo_2"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/photo.jpg").write_bytes(b"mine")
+    (tmp_path / "file").write_bytes(b"mine")
+    for name in ("mine", "file"):
+        with pytest.raises(UsageError, match="is no empty directory and no demo"):
+            demo._new_directory(tmp_path / name)

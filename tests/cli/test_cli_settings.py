@@ -1,0 +1,118 @@
+"""Words typed become settings, and nothing else changes."""
+
+import os
+
+import orjson
+import pytest
+import typer
+from ruamel.yaml import YAML
+
+from moe_cli.cli import reference
+from moe_cli.cli.app import app
+from moe_cli.config import MoeConfig
+
+TREE = typer.main.get_command(app)
+NAMES = ["moe prepare", "moe train selective", "moe train baseline", "moe evaluate", "moe compare"]
+VALUES = {
+    "masking": "none",
+    "method": "all",
+    "device": "cuda:1",
+    "budget": "7%",
+    "benign_ratio": "0.75",
+    "max_share": "0.75",
+}
+NEEDS = {"selection_file": {"prepare.method": "file"}}
+ARGUMENTS = {"moe evaluate": ["tiny"], "moe compare": ["a", "b"]}
+
+
+def command_named(name):
+    command = TREE
+    for word in name.split()[1:]:
+        command = command.commands[word]
+    return command
+
+
+def flat(tree, prefix=""):
+    for key, value in tree.items():
+        yield from flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+
+
+def changes(before, after):
+    before, after = dict(flat(before)), dict(flat(after))
+    return {key: after[key] for key in before if before[key] != after[key]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_sets_the_setting_that_the_docs_name_and_no_other(moe, name):
+    words = [*name.split()[1:], *ARGUMENTS.get(name, []), "--dry-run", "--json"]
+    before = orjson.loads(moe(*words).out)
+    options = [option for option in command_named(name).params if reference.setting_of(name, option.name)]
+    assert len(options) >= 4
+    for option in options:
+        setting = reference.setting_of(name, option.name)
+        current = dict(flat(before))[setting]
+        value = VALUES.get(option.name, "0.75" if isinstance(current, float) else "9")
+        typed = [option.opts[0]] if option.is_flag else [option.opts[0], value]
+        needed = NEEDS.get(option.name, {})
+        done = moe(*words, *typed, *(word for key in needed for word in ("--set", f"{key}={needed[key]}")))
+        assert done.code == 0, done.err
+        assert set(changes(before, orjson.loads(done.out))) == {setting, *needed}, option.name
+
+
+def test_defaults_named_in_help_texts_are_the_defaults():
+    config = dict(flat(MoeConfig().model_dump(mode="json")))
+    named = 0
+    for name in NAMES:
+        for option in command_named(name).params:
+            text, setting = option.help.removesuffix("."), reference.setting_of(name, option.name)
+            if setting and text.endswith(")"):
+                shown = text.rpartition("(")[2].removesuffix(")")
+                assert str(config[setting]) == shown or float(shown) == config[setting], option.name
+                named += 1
+    assert named >= 12
+
+
+def test_a_dry_run_prints_the_settings_and_does_nothing(moe, tmp_path):
+    done = moe("prepare", "--model", "tiny", "--set", "seed=7", "--dry-run")
+    settings = YAML(typ="safe", pure=True).load(done.out)
+    assert (settings["seed"], settings["model"]["name"]) == (7, "tiny")
+    assert (done.code, done.err, list(tmp_path.iterdir())) == (0, "", [])
+
+
+def test_an_option_that_is_not_typed_leaves_the_file_its_say(moe, tmp_path):
+    text = "evaluate: {items: [a.jsonl], limit: 3}\nprepare: {keep_all: true}\nmodel: {gpu: 1, threads: 2}\nseed: 5"
+    (tmp_path / "moe.yaml").write_text(text)
+    for name in NAMES:
+        words = [*name.split()[1:], *ARGUMENTS.get(name, []), "--config", "moe.yaml", "--dry-run", "--json"]
+        found = dict(flat(orjson.loads(moe(*words).out)))
+        assert (found["evaluate.items"], found["evaluate.limit"], found["prepare.keep_all"]) == (["a.jsonl"], 3, True)
+        assert (found["model.gpu"], found["seed"], found["model.threads"]) == ("1", 5, 2)
+
+
+def test_underscore_spellings_of_the_original_scripts_are_accepted(moe):
+    words = "train baseline --model_name tiny --output_dir my_out --num_epochs=2 --learning_rate 1e-4 --dry_run --json"
+    settings = orjson.loads(moe(*words.split(), "--set=train.max_length=64").out)
+    assert settings["model"]["name"] == "tiny"
+    train = settings["train"]
+    assert (train["baseline_dir"], train["num_epochs"], train["learning_rate"]) == ("my_out", 2, 1e-4)
+    assert train["max_length"] == 64
+
+
+def test_cards_are_chosen_in_the_environment_before_torch_is_imported(moe):
+    moe("prepare", "--gpu", "1,2", "--model", "tiny", "--dry-run")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,2"
+
+
+@pytest.mark.parametrize(("model", "offline"), [("tiny", True), (".", True), ("allenai/some-model", False)])
+def test_the_libraries_stay_offline_exactly_where_the_model_is_local(moe, monkeypatch, model, offline):
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    moe("prepare", "--model", model, "--dry-run")
+    assert {name: os.environ.get(name) for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")} == dict.fromkeys(
+        ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"), "1" if offline else None
+    )
+
+
+def test_the_schema_is_one_json_document_and_knows_every_section(moe):
+    schema = orjson.loads(moe("config", "schema").out)
+    assert set(schema["properties"]) == set(MoeConfig.model_fields)
