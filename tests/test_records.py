@@ -8,7 +8,7 @@ import typing
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import moe_cli.records as nouns
@@ -18,8 +18,11 @@ from moe_cli.errors import ArtifactError
 RECORDS = [noun for name in nouns.__all__ if dataclasses.is_dataclass(noun := getattr(nouns, name))]
 ARRAYS = [record for record in RECORDS if any("NDArray" in str(field.type) for field in dataclasses.fields(record))]
 WRITTEN = [record for record in RECORDS if record not in ARRAYS]  # arrays live in npz, the rest in JSON
-WITH_NUMBERS = [record for record in WRITTEN if any(str(f.type).startswith("float") for f in dataclasses.fields(record))]
+WITH_NUMBERS = [
+    record for record in WRITTEN if any(str(f.type).startswith("float") for f in dataclasses.fields(record))
+]
 
+SLOW_MACHINE = [HealthCheck.too_slow, HealthCheck.data_too_large]  # how fast values are made says nothing here
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
@@ -93,7 +96,7 @@ def assert_refused(record, data):
 
 
 @pytest.mark.parametrize("record", WRITTEN, ids=lambda record: record.__name__)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, suppress_health_check=SLOW_MACHINE)
 @given(data=st.data())
 def test_what_is_written_is_read_back_equal(record, data):
     value = data.draw(values_of(record))
@@ -102,7 +105,7 @@ def test_what_is_written_is_read_back_equal(record, data):
 
 
 @pytest.mark.parametrize("record", WRITTEN, ids=lambda record: record.__name__)
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2, deadline=None, suppress_health_check=SLOW_MACHINE)
 @given(data=st.data())
 def test_an_unknown_missing_or_mistyped_field_is_refused_at_every_depth(record, data):
     value = data.draw(values_of(record))
@@ -121,7 +124,7 @@ def test_an_unknown_missing_or_mistyped_field_is_refused_at_every_depth(record, 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")], ids=str)
 @pytest.mark.parametrize("record", WITH_NUMBERS, ids=lambda record: record.__name__)
-@settings(max_examples=1, deadline=None)
+@settings(max_examples=1, deadline=None, suppress_health_check=SLOW_MACHINE)
 @given(data=st.data())
 def test_nan_and_infinity_are_never_written(record, number, data):
     value = data.draw(values_of(record))
@@ -134,7 +137,7 @@ def test_nan_and_infinity_are_never_written(record, number, data):
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity"])
 def test_nan_and_infinity_are_never_read(text):
     rate = b'{"value": %s, "lower": null, "upper": null, "n": 3}' % text.encode()
-    with pytest.raises(ArtifactError, match="x.json"):
+    with pytest.raises(ArtifactError, match=r"x\.json"):
         decode(nouns.Estimate, rate, source="x.json")
 
 
@@ -166,4 +169,4 @@ def test_every_record_of_the_room_is_exported_and_tested():
         if dataclasses.is_dataclass(noun)
     }
     assert defined == set(RECORDS)
-    assert ARRAYS == [nouns.RiskDifferences, nouns.RoutingCounts]
+    assert [nouns.RiskDifferences, nouns.RoutingCounts] == ARRAYS

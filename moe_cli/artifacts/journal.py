@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -17,23 +18,39 @@ from moe_cli.errors import StoppedError
 
 Record = TypeVar("Record")
 
+ANSWERS = ".answers-*.jsonl"
+
 
 @contextmanager
-def resumable(journal: Path) -> Iterator[None]:
-    """Inside the block Ctrl-C says that `--resume` goes on, if the journal holds anything to go on from.
+def resumable(run: Path, kept: str) -> Iterator[None]:
+    """Inside the block Ctrl-C says that `--resume` goes on, if the run holds anything that matches the pattern `kept`.
 
     Raises:
-        StoppedError: interrupted, and the work in the journal is kept.
+        StoppedError: interrupted, and there is something to go on from.
     """
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        if not (journal.is_file() and journal.stat().st_size):
+        if not any(path.is_dir() or path.stat().st_size for path in run.glob(kept)):
             raise
         raise StoppedError(
-            f"interrupted; the answers so far are kept in {journal.parent}",
+            f"interrupted; the work so far is kept in {run}",
             hint="run the same command with --resume to go on",
         ) from interrupt
+
+
+def answer_journal(run: Path, *whose: object) -> Path:
+    """Where the answers of an unfinished run are kept: hidden, so no part of the finished run.
+
+    `whose` says what the answers depend on (model, prompts, settings): when it changes, old answers are not found.
+    """
+    return run / f".answers-{sha256(repr(whose).encode()).hexdigest()[:16]}.jsonl"
+
+
+def drop_answer_journals(run: Path) -> None:
+    """Remove what only an unfinished run needs."""
+    for journal in run.glob(ANSWERS):
+        journal.unlink()
 
 
 class Journal(Generic[Record]):

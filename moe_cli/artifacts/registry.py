@@ -28,14 +28,19 @@ class Store:
 
     def add(self, writer: RunWriter, *, base_fingerprint: str | None, model_name: str | None, device: str) -> RunRecord:
         """Complete a run with its manifest and register it."""
-        manifest = writer.finish(base_fingerprint=base_fingerprint, model_name=model_name, device=device)
+        writer.finish(base_fingerprint=base_fingerprint, model_name=model_name, device=device)
+        return self.register(finished_run(writer.path))
+
+    def register(self, run: FinishedRun) -> RunRecord:
+        """Write the record of a complete run; also for a run that came from another place."""
+        manifest = run.manifest
         record = RunRecord(
             id=manifest.id,
             kind=manifest.kind,
-            path=str(writer.path.resolve()),
-            manifest_digest=sha256_of(writer.path / MANIFEST),
-            base_fingerprint=base_fingerprint,
-            model_name=model_name,
+            path=str(run.path.resolve()),
+            manifest_digest=run.digest,
+            base_fingerprint=manifest.base_fingerprint,
+            model_name=manifest.model_name,
             parents=manifest.parents,
             finished=manifest.finished,
         )

@@ -12,7 +12,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +35,16 @@ class RunWriter:
     started: StartedRun
     resumed: bool  # the directory held an interrupted run of the same kind
     parents: dict[str, str] = field(default_factory=dict)
+
+    def remember(self, role: str, path: Path) -> None:
+        """Note which earlier run is used, so that a resumed run takes the same one."""
+        self.started = replace(self.started, inputs={**self.started.inputs, role: str(path.resolve())})
+        write_whole(self.path / STARTED, encode(self.started, indent=True))
+
+    def remembered(self, role: str) -> Path | None:
+        """The earlier run noted under `role`."""
+        found = self.started.inputs.get(role)
+        return None if found is None else Path(found)
 
     def finish(self, *, base_fingerprint: str | None, model_name: str | None, device: str) -> Manifest:
         """Write the manifest: from here on the run is complete."""
@@ -249,7 +259,7 @@ def _forget_begun(path: Path, made: Sequence[Path]) -> None:
 def _new_run(kind: RunKind, config: MoeConfig) -> StartedRun:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     settings: dict[str, object] = config.model_dump(mode="json")
-    return StartedRun(kind=kind, id=f"{kind}-{stamp}-{secrets.token_hex(4)}", started=now(), config=settings)
+    return StartedRun(kind=kind, id=f"{kind}-{stamp}-{secrets.token_hex(4)}", started=now(), config=settings, inputs={})
 
 
 def _same_settings(previous: StartedRun, config: MoeConfig, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`moe runs list | show | verify | forget`: the registry. Imports no torch."""
+"""`moe runs list | show | verify | add | forget`: the registry. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from moe_cli.views.console import stdout_console
 from moe_cli.views.runs import manifest_view, runs_table
 from moe_cli.views.safe import safe_text
 
-app = typer.Typer(no_args_is_help=True, help="List, show, verify and forget the runs in the registry.")
+app = typer.Typer(no_args_is_help=True, help="List, show, verify, add and forget the runs in the registry.")
 
 RunId = Annotated[str, typer.Argument(help="Id of a run, or its beginning; a directory works, too.")]
 RegisteredId = Annotated[str, typer.Argument(help="Id of a run, or its beginning.")]
@@ -67,6 +67,22 @@ def verify(run: RunId, registry: options.Registry = None, json: options.Json = F
             f"{bad} of {total} files of {found.path} are missing or changed: {named}",
             hint="restore the files, or make the run again; --json lists all of them",
         )
+
+
+@app.command("add")
+@bounded
+def add(
+    directory: Annotated[Path, typer.Argument(help="Directory of a complete run.")],
+    registry: options.Registry = None,
+    json: options.Json = False,
+) -> None:
+    """Register a complete run that came from another place, or whose record is lost.
+
+    Example: moe runs add prepared
+    """
+    session = open_session("runs", locals())
+    record = session.store.register(finished_run(directory))
+    session.show(record, safe_text(record.path), f"registered {record.id}; next: moe runs list")
 
 
 @app.command("forget")

@@ -1,6 +1,7 @@
 """The conclusion in plain sentences, made by rules from the records alone.
 
-Comes in: columns, fairness checks and paired differences. Goes out: sentences, most important first. Always holds: a
+Comes in: columns, fairness checks and paired differences. Goes out: sentences, most important first: the trained runs
+against each other, then each against the untrained base. Always holds: a
 failing fairness check is named before any result; "safer" is never said where degenerate answers or over-refusal rose
 beyond the margin, nor, without saying so, on the word of a smoke-test judge, with one seed, in an unfair comparison or
 where over-refusal was not measured; "not significant" is never called equal.
@@ -16,6 +17,7 @@ from moe_cli.compare.outcomes import ATTACK_SUCCESS, DEGENERATE, OVER_REFUSAL, P
 from moe_cli.compare.wording import against, figures, listed, percent, points
 from moe_cli.records.comparison import FairnessCheck, PairComparison, PairedDifference, RunColumn
 
+UNREMARKABLE = ("within margin", "ceiling")  # left to the table where one of the two is the untrained base
 ONE_SEED = "with one training seed per arm"
 
 
@@ -26,6 +28,9 @@ class _Context:
     columns: dict[str, RunColumn]
     unfair: bool
     margin: float
+
+    def with_untrained(self, pair: PairComparison) -> bool:
+        return any(self.columns[name].training_mode == UNTRAINED for name in (pair.a, pair.b))
 
     def trained(self, *names: str) -> bool:
         return any(self.columns[name].training_mode != UNTRAINED for name in names)
@@ -48,7 +53,7 @@ def conclusion(
         margin=margin,
     )
     sentences = [*_fairness_sentences(columns, fairness), *_unevaluated(columns)]
-    for pair in pairs:
+    for pair in sorted(pairs, key=context.with_untrained):
         sentences += [*_pair_sentences(pair, context), *_cost_sentences(pair, context)]
     return (*sentences, *_limits(columns))
 
@@ -84,7 +89,7 @@ def _pair_sentences(pair: PairComparison, context: _Context) -> Iterator[str]:
             continue
         if metric == ATTACK_SUCCESS and found[metric].verdict in ("better", "worse"):
             yield _safety_claim(pair, found, context)
-        else:
+        elif found[metric].verdict not in UNREMARKABLE or not context.with_untrained(pair):
             yield _sentence(found[metric], pair, context)
 
 

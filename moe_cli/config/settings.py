@@ -135,7 +135,6 @@ class EvaluateConfig(Section):
     limit: Count | None = Field(None, description="use only the first N items of every suite")
     max_new_tokens: Count = Field(512, description="longest answer, in tokens")
     batch_size: Count = Field(32, description="prompts answered at once; changes bf16 answers, so it is recorded")
-    judge: Literal["keywords"] = Field("keywords", description="who gives the verdicts")
     max_unscored: Share = Field(0.02, description="largest share of answers without a verdict before exit 8")
 
 

@@ -16,7 +16,7 @@ import torch
 
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_whole
-from moe_cli.artifacts.journal import Journal, resumable
+from moe_cli.artifacts.journal import ANSWERS, Journal, answer_journal, drop_answer_journals, resumable
 from moe_cli.codec import encode, encode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.evaluate.correctness import is_correct
@@ -48,8 +48,6 @@ from moe_cli.records import (
 
 Notify = Callable[[object], None]
 
-ANSWERS = ".answers.jsonl"  # what makes an interrupted evaluation resumable; hidden, so no part of the finished run
-
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
@@ -71,11 +69,11 @@ def run(words: str, config: MoeConfig, store: Store, notify: Notify, *, resume: 
     target = evaluation_target(words, config.model)
     items = evaluation_items(settings, target.base_name)
     output = layout.evaluation_directory(target.run.path if target.run else None, words, settings.name)
-    with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output / ANSWERS):
+    with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, ANSWERS):
         started = time.monotonic()
         loaded = load_target(target)
         asked = [item for item in items if item.kind != "text"]
-        answers = _answer(config, loaded, output / ANSWERS, asked, notify)
+        answers = _answer(config, loaded, output, asked, notify)
         judge = KeywordJudge()
         records = _records(asked, answers, judge)
         base = load_base(target)
@@ -103,7 +101,7 @@ def run(words: str, config: MoeConfig, store: Store, notify: Notify, *, resume: 
             writer.parents["run"] = target.run.digest
         store.add(
             writer,
-            base_fingerprint=loaded.identity.fingerprint,
+            base_fingerprint=(target.training.base if target.training else loaded.identity).fingerprint,
             model_name=target.base_name,
             device=str(loaded.device),
         )
@@ -112,11 +110,13 @@ def run(words: str, config: MoeConfig, store: Store, notify: Notify, *, resume: 
 
 
 def _answer(
-    config: MoeConfig, loaded: LoadedModel, journal: Path, items: Sequence[EvaluationItem], notify: Notify
+    config: MoeConfig, loaded: LoadedModel, output: Path, items: Sequence[EvaluationItem], notify: Notify
 ) -> dict[str, Generation]:
+    prompts = [Prompt(item.id, item.messages) for item in items]
+    journal = answer_journal(output, loaded.identity.fingerprint, prompts)
     generations = answer_all(
         loaded,
-        [Prompt(item.id, item.messages) for item in items],
+        prompts,
         Journal(journal, Generation),
         max_new_tokens=config.evaluate.max_new_tokens,
         batch_size=config.evaluate.batch_size,
@@ -168,4 +168,4 @@ def _write(
     write_whole(path / layout.RECORDS, encode_lines(records))
     write_whole(path / layout.DRIFT, encode_lines(drift))
     write_whole(path / layout.EVALUATION_SUMMARY, encode(summary, indent=True))
-    (path / ANSWERS).unlink(missing_ok=True)
+    drop_answer_journals(path)

@@ -66,7 +66,10 @@ class RowGradients:
 
 
 def row_gradients(grad_TH: Tensor, router_TK: Tensor, first_SG: Tensor, bank: Bank, dispatch: Dispatch) -> RowGradients:
-    """Back from the output to the first product, in every row of `dispatch`."""
+    """Back from the output to the first product, in every row of `dispatch`.
+
+    Rows of sentinels stay undefined: no product reads them, and the two results that would show them are masked.
+    """
     grad_SH = grad_TH.to(bank.down.dtype).index_select(0, dispatch.token_S)
     scale_S1 = router_TK.reshape(-1).index_select(0, dispatch.place_S).unsqueeze(-1)
     with torch.enable_grad():
@@ -76,16 +79,16 @@ def row_gradients(grad_TH: Tensor, router_TK: Tensor, first_SG: Tensor, bank: Ba
     through = _through_down if bank.norm is None else _through_norm
     act_grad_SF, router_S, out = through(grad_SH, scale_S1, act_SF, bank, dispatch)
     (first_grad_SG,) = torch.autograd.grad(gated_SF, leaf_SG, act_grad_SF.to(gated_SF.dtype))
-    return RowGradients(first_grad_SG.to(bank.up.dtype).contiguous(), act_SF, out, router_S)
+    return RowGradients(first_grad_SG.to(bank.up.dtype).contiguous(), act_SF, out, dispatch.mask(router_S))
 
 
 def _through_down(
     grad_SH: Tensor, scale_S1: Tensor, act_SF: Tensor, bank: Bank, dispatch: Dispatch
 ) -> tuple[Tensor, Tensor, OutputGradient]:
-    unscaled_SF = dispatch.mask(bank.down_gradient(grad_SH, dispatch.offsets_E))
+    unscaled_SF = bank.down_gradient(grad_SH, dispatch.offsets_E)
     router_S = (unscaled_SF * act_SF).sum(-1)
     if bank.down_bias is not None:
-        router_S = dispatch.mask(router_S + (grad_SH * bank.down_bias[dispatch.expert_S]).sum(-1))
+        router_S = router_S + (grad_SH * bank.down_bias[dispatch.expert_S]).sum(-1)
     return unscaled_SF * scale_S1, router_S, OutputGradient(grad_SH, scale_S1)
 
 
@@ -94,11 +97,11 @@ def _through_norm(
 ) -> tuple[Tensor, Tensor, OutputGradient]:
     norm = cast(Callable[[Tensor], Tensor], bank.norm)
     with torch.enable_grad():
-        leaf_SH = dispatch.mask(bank.down_product(act_SF, dispatch.offsets_E, dispatch.expert_S)).requires_grad_()
+        leaf_SH = bank.down_product(act_SF, dispatch.offsets_E, dispatch.expert_S).requires_grad_()
         normed_SH = norm(leaf_SH)
-    router_S = dispatch.mask((grad_SH * normed_SH.detach()).sum(-1))
+    router_S = (grad_SH * normed_SH.detach()).sum(-1)
     (out_SH,) = torch.autograd.grad(normed_SH, leaf_SH, (grad_SH * scale_S1).to(normed_SH.dtype))
-    act_grad_SF = dispatch.mask(bank.down_gradient(out_SH.contiguous(), dispatch.offsets_E))
+    act_grad_SF = bank.down_gradient(out_SH.contiguous(), dispatch.offsets_E)
     return act_grad_SF, router_S, OutputGradient(out_SH, None)
 
 

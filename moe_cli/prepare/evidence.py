@@ -45,8 +45,10 @@ def find_experts(
     rule = _rule(settings, base, params_per_expert)
     risk = risk_differences(counts, batches, resamples=settings.resamples, seed=seed)
     chosen = choose(rule, risk, seed=seed)
-    stable_X = stability(rule, counts, batches, resamples=settings.resamples, seed=seed)
+    stable_X = np.full(risk.pooled.size, np.nan)  # undefined where no candidates are chosen by risk difference
     looks_at_risk = rule.method == "risk_diff"
+    if looks_at_risk and rule.max_candidates is not None:
+        stable_X = stability(rule, counts, batches, resamples=settings.resamples, seed=seed)
     null = null_union(rule, counts, batches, draws=settings.null_draws, seed=seed) if looks_at_risk else None
     trainable = len(chosen.union) * params_per_expert
     selection = Selection(
@@ -65,7 +67,7 @@ def find_experts(
         trainable_ratio=trainable / base.total_params,
         evidence=tuple(_evidence(index, chosen, risk, stable_X, base) for index in chosen.union),
         null_union=null,
-        warnings=tuple(_warnings(rule, chosen, risk, null, trainable / base.total_params)),
+        warnings=tuple(_warnings(settings, rule, chosen, risk, null, trainable / base.total_params)),
     )
     masks = as_masks(chosen, len(base.layers), base.num_experts)
     return Found(risk, masks, stable_X.reshape(risk.pooled.shape), selection)
@@ -87,7 +89,7 @@ def _evidence(
         lower=_value(risk.lower, index),
         upper=_value(risk.upper, index),
         q_value=_value(risk.q_value, index),
-        stability=float(stable_X[index]),
+        stability=_value(stable_X, index),
         num_batches=sum(index in batch for batch in chosen.batches),
     )
 
@@ -97,7 +99,14 @@ def _value(values: Floats, index: int) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _warnings(rule: Rule, chosen: Chosen, risk: RiskDifferences, null: NullUnion | None, share: float) -> Iterator[str]:
+def _warnings(
+    settings: PrepareConfig,
+    rule: Rule,
+    chosen: Chosen,
+    risk: RiskDifferences,
+    null: NullUnion | None,
+    share: float,
+) -> Iterator[str]:
     size = len(chosen.union)
     if size == 0:
         yield f"no expert has a pooled risk difference above {rule.threshold}: nothing to train selectively"
@@ -111,5 +120,7 @@ def _warnings(rule: Rule, chosen: Chosen, risk: RiskDifferences, null: NullUnion
         yield f"{len(weak)} of {size} selected experts have a q-value of 0.05 or more"
     if rule.max_candidates is None:
         yield f"without a budget the union holds {size} experts, {share:.0%} of all parameters"
+    if settings.budget is not None and share > settings.budget:
+        yield f"the union is {share:.2%} of all parameters, above the budget of {settings.budget:.2%}: not trained"
     if unused := set(chosen.candidates) - set(chosen.union):
         yield f"{len(unused)} of {len(chosen.candidates)} candidates were selected by no batch and will not be trained"

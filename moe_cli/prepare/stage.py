@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.artifacts import Store, open_run
-from moe_cli.artifacts.journal import Journal, resumable
+from moe_cli.artifacts.journal import ANSWERS, Journal, answer_journal, drop_answer_journals, resumable
 from moe_cli.config import MoeConfig
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.model.answering import answer_all
@@ -30,7 +30,6 @@ from moe_cli.records import Generation, PrepareSummary, Selection
 
 Notify = Callable[[object], None]
 
-ANSWERS = ".answers.jsonl"  # what makes an interrupted run resumable; hidden, so no part of the finished run
 DEFAULT_BENIGN_RATIO = 0.5
 
 
@@ -54,11 +53,11 @@ def run(config: MoeConfig, store: Store, notify: Notify, *, resume: bool = False
     pairs, benign = pairs_of(config), benign_of(config)
     parts = _composition(config, has_benign=bool(benign))
     questions = questions_of(pairs, benign if parts.num_benign else ())
-    journal = settings.output_dir / ANSWERS
-    with open_run(settings.output_dir, "prepare", config, resume=resume) as writer, resumable(journal):
+    output = settings.output_dir
+    with open_run(output, "prepare", config, resume=resume) as writer, resumable(output, ANSWERS):
         loaded = load_model(config.model)
         started = time.monotonic()
-        answers = _answer(config, loaded, journal, questions, notify)
+        answers = _answer(config, loaded, output, questions, notify)
         answered = time.monotonic()
         rows = answered_prompts(questions, answers, KeywordJudge(), keep_all=settings.keep_all)
         refusals = refusal_targets(rows, settings.refusals)
@@ -91,14 +90,14 @@ def run(config: MoeConfig, store: Store, notify: Notify, *, resume: bool = False
             seconds_routing=counted - replayed,
         )
         write_prepared(writer.path, rows, counts, found, examples, summary)
-        journal.unlink()
+        drop_answer_journals(output)
         store.add(
             writer,
             base_fingerprint=loaded.identity.fingerprint,
             model_name=config.model.name,
             device=str(loaded.device),
         )
-    return Prepared(settings.output_dir, summary, found.selection)
+    return Prepared(output, summary, found.selection)
 
 
 def _composition(config: MoeConfig, *, has_benign: bool) -> Composition:
@@ -108,11 +107,13 @@ def _composition(config: MoeConfig, *, has_benign: bool) -> Composition:
 
 
 def _answer(
-    config: MoeConfig, loaded: LoadedModel, journal: Path, questions: Sequence[Question], notify: Notify
+    config: MoeConfig, loaded: LoadedModel, output: Path, questions: Sequence[Question], notify: Notify
 ) -> dict[str, Generation]:
+    prompts = [Prompt(question.id, question.messages) for question in questions]
+    journal = answer_journal(output, loaded.identity.fingerprint, prompts)
     generations = answer_all(
         loaded,
-        [Prompt(question.id, question.messages) for question in questions],
+        prompts,
         Journal(journal, Generation),
         max_new_tokens=config.prepare.max_new_tokens,
         batch_size=config.prepare.generation_batch_size,

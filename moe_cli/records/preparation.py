@@ -94,7 +94,7 @@ class ExpertEvidence:
     lower: float | None  # 0.15
     upper: float | None  # 0.27
     q_value: float | None  # 0.004
-    stability: float  # 0.98; share of bootstrap resamples in which the same rule makes it a candidate
+    stability: float | None  # 0.98; share of bootstrap resamples in which the same rule makes it a candidate
     num_batches: int  # 12; batches that selected it
 
 

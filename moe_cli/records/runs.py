@@ -19,6 +19,7 @@ class StartedRun:
     id: str  # "selective-20261122-171233-5f3a"
     started: str  # ISO 8601, UTC
     config: dict[str, object]  # the resolved config
+    inputs: dict[str, str]  # role -> path of an earlier run that was found, so that a resumed run takes the same
 
 
 @record

@@ -45,7 +45,7 @@ def training_arguments(
 ) -> TrainingArguments:
     """Arguments of the Trainer; `bfloat16` autocasts what is not an expert (baseline with float32 masters)."""
     settings = config.train
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output),
         num_train_epochs=settings.num_epochs,
         per_device_train_batch_size=1,  # one element of the dataset is one whole fixed batch
@@ -70,3 +70,6 @@ def training_arguments(
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=True,
     )
+    if not use_cpu and arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # several visible cards would mean nn.DataParallel, which splits fixed batches
+    return arguments

@@ -33,6 +33,7 @@ OPTIMIZER = "optimizer.safetensors"
 RANDOM = "random.safetensors"
 STATE = "state.json"
 TRAINER_STATE = "trainer_state.json"  # the name that the Trainer reads on resume
+CHECKPOINTS = "checkpoint-*"
 NAME = re.compile(r"^checkpoint-(\d+)$")
 
 Parameters = Mapping[str, nn.Parameter]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_cli.artifacts import FinishedRun, Store, finished_run, layout
+from moe_cli.artifacts import FinishedRun, RunWriter, Store, finished_run, layout
 from moe_cli.artifacts.runs import kind_in
 from moe_cli.codec import decode, decode_lines
 from moe_cli.config import MoeConfig
@@ -28,13 +28,15 @@ class PreparedRun:
     examples_digest: str  # sha256 of the file: equal in both arms
 
 
-def prepared_run(config: MoeConfig, store: Store, base: ModelIdentity, notify: Callable[[object], None]) -> PreparedRun:
-    """The prepare run that was named, else the newest one of this very model.
+def prepared_run(
+    config: MoeConfig, store: Store, base: ModelIdentity, writer: RunWriter, notify: Callable[[object], None]
+) -> PreparedRun:
+    """The prepare run that was named, or that the interrupted run used; else the newest one of this very model.
 
     Raises:
         ArtifactError: there is none, it is damaged, or it was made on another model.
     """
-    named = config.train.prepared
+    named = config.train.prepared or writer.remembered("prepared")
     run = (
         finished_run(named, "prepare")
         if named is not None
@@ -49,6 +51,7 @@ def prepared_run(config: MoeConfig, store: Store, base: ModelIdentity, notify: C
         notify(Notice(text=f"using the newest prepare run of this model: {run.path}"))
     selection = decode(Selection, run.file(layout.SELECTION).read_bytes(), source=str(run.path / layout.SELECTION))
     _refuse_other_model(selection.base, base)
+    writer.remember("prepared", run.path)
     name = layout.training_examples(selection.base.name)
     return PreparedRun(
         run=run,

@@ -17,16 +17,17 @@ import torch
 
 from moe_cli.artifacts import RunWriter, Store, layout, open_run
 from moe_cli.artifacts.files import whole_directory, whole_file, write_whole
+from moe_cli.artifacts.journal import resumable
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.experts import save_delta
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
-from moe_cli.records import Arm, TrainingPlan, TrainingSummary
+from moe_cli.records import Arm, Notice, TrainingPlan, TrainingSummary
 from moe_cli.train.arguments import hyperparameters, num_steps
 from moe_cli.train.arms import ArmSetup, baseline_arm, selective_arm
-from moe_cli.train.checkpoint import newest_checkpoint, step_of
+from moe_cli.train.checkpoint import CHECKPOINTS, newest_checkpoint, step_of
 from moe_cli.train.data import FixedBatches, encode_batches, schedule_digest
 from moe_cli.train.fitting import Fitted, Task, fit
 from moe_cli.train.inputs import PreparedRun, output_directory, prepared_run
@@ -52,9 +53,9 @@ def run(arm: Arm, config: MoeConfig, store: Store, notify: Notify, *, resume: bo
         StoppedError: asked to stop; `--resume` goes on.
     """
     output = output_directory(config, arm, notify)
-    with open_run(output, arm, config, resume=resume) as writer:
+    with open_run(output, arm, config, resume=resume) as writer, resumable(output, CHECKPOINTS):
         loaded = load_model(config.model)
-        prepared = prepared_run(config, store, loaded.identity, notify)
+        prepared = prepared_run(config, store, loaded.identity, writer, notify)
         task = _task(arm, config, loaded, prepared, writer)
         with _arm(arm, config, loaded, prepared) as setup:
             notify(_plan(arm, config, loaded, prepared, setup, task))
@@ -63,6 +64,9 @@ def run(arm: Arm, config: MoeConfig, store: Store, notify: Notify, *, resume: bo
                 with whole_file(output / layout.DELTA) as temporary:
                     save_delta(temporary, setup.slices.take(), loaded.identity)
             setup.finish()
+        if fitted.proof.num_moved != fitted.proof.num_parameters:
+            moved = f"{fitted.proof.num_moved} of {fitted.proof.num_parameters}"
+            notify(Notice(text=f"only {moved} parameters of the baseline changed", warning=True))
         summary = _write(arm, config, loaded, prepared, setup, task, fitted)
         writer.parents["prepare"] = prepared.run.digest
         store.add(

@@ -96,9 +96,9 @@ def _fairness_view(comparison: Comparison) -> RenderableType:
 
 def _difference_table(pair: PairComparison) -> RenderableType:
     title = safe_text(f"{pair.b} minus {pair.a}, same items, percentage points")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("measure", min_width=22, overflow="fold")
-    for name in ("n", "difference [95 %]", "p", "adjusted"):
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("measure", width=22, overflow="fold")
+    for name in ("n", "difference [95 %]", "p", "adj. p"):
         table.add_column(name, justify="right" if name == "n" else "left", no_wrap=True)
     table.add_column("verdict", overflow="fold")
     for found in pair.differences:
@@ -116,6 +116,6 @@ def _difference_table(pair: PairComparison) -> RenderableType:
 
 def _legend() -> Text:
     return Text(
-        "p: exact McNemar over items. adjusted: sign flips of whole goals, Holm over the unindented measures of one "
+        "p: exact McNemar over items. adj. p: sign flips of whole goals, Holm over the unindented measures of one "
         "table, Benjamini-Hochberg over the rest. inconclusive (x): x points would be found with 80 % power."
     )

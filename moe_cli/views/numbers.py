@@ -41,7 +41,7 @@ def bytes_text(size: int | None) -> str:
     """`812 MB`, in powers of ten."""
     if size is None:
         return NOTHING
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    return f"{size / 1e9:.2f} GB" if size >= 999.5e6 else f"{size / 1e6:.0f} MB"
 
 
 def seconds_text(seconds: float | None) -> str:

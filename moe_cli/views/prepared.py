@@ -32,7 +32,7 @@ def _data_table(summary: PrepareSummary) -> Table:
     table.add_column()
     table.add_row("pairs kept", count_of(summary.num_kept, summary.num_pairs))
     for reason, number in summary.drop_reasons.items():
-        table.add_row("  dropped", f"{number}: {reason}")
+        table.add_row("  dropped", safe_text(f"{number}: {reason}"))
     table.add_row("plain goals refused in full", _share(summary.plain_refusal_rate, summary.num_pairs))
     table.add_row("attacked goals complied with", _share(summary.attack_success_rate, summary.num_pairs))
     table.add_row("benign prompts kept", count_of(summary.num_benign_kept, summary.num_benign))
@@ -51,7 +51,7 @@ def _share(rate: float | None, pairs: int) -> str:
 
 
 def _layer_table(selection: Selection) -> Table:
-    table = Table(title=f"Selected experts ({selection.method})", title_justify="left")
+    table = Table(title=safe_text(f"Selected experts ({selection.method})"), title_justify="left")
     for name in ("layer", "candidates", "union"):
         table.add_column(name, justify="left" if name == "layer" else "right")
     candidates = Counter(expert.layer for expert in selection.candidates)
@@ -78,7 +78,7 @@ def _evidence_table(selection: Selection) -> Table:
             optional(found.risk_diff, 3),
             f"[{optional(found.lower, 3)}, {optional(found.upper, 3)}]",
             optional(found.q_value, 4),
-            f"{100 * found.stability:.0f} %",
+            NOTHING if found.stability is None else f"{100 * found.stability:.0f} %",
             count_of(found.num_batches, len(selection.batches)),
         )
     if len(strongest) > MOST_EVIDENCE_ROWS:

@@ -43,7 +43,7 @@ def manifest_view(manifest: Manifest) -> RenderableType:
         ("packages", ", ".join(f"{package} {version}" for package, version in manifest.packages.items())),
         *((f"parent: {role}", digest) for role, digest in manifest.parents.items()),
     ):
-        facts.add_row(name, safe_text(NOTHING if value is None else value))
+        facts.add_row(safe_text(name), safe_text(NOTHING if value is None else value))
     files = Table(title="Files", title_justify="left")
     files.add_column("name", overflow="fold")
     files.add_column("sha256")

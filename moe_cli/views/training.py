@@ -81,5 +81,5 @@ def trained_view(summary: TrainingSummary) -> RenderableType:
     elif proof.frozen_digest_after is not None:
         rows.append(("proof after the last step", "everything outside the selection is byte-identical"))
     for name, value in rows:
-        table.add_row(name, value)
+        table.add_row(name, safe_text(value))
     return table

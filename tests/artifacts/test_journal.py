@@ -2,7 +2,7 @@
 
 import pytest
 
-from moe_cli.artifacts.journal import Journal, resumable
+from moe_cli.artifacts.journal import ANSWERS, Journal, answer_journal, drop_answer_journals, resumable
 from moe_cli.errors import ArtifactError, StoppedError
 from moe_cli.records import Message
 
@@ -40,12 +40,31 @@ def test_a_changed_line_in_the_middle_is_an_error_with_file_and_line(tmp_path):
 
 
 def test_an_interruption_says_that_resume_goes_on_only_where_it_can(tmp_path):
-    file = tmp_path / "turns.jsonl"
-    with pytest.raises(KeyboardInterrupt), resumable(file):
+    with pytest.raises(KeyboardInterrupt), resumable(tmp_path, ANSWERS):
         raise KeyboardInterrupt
-    Journal(file, Message).append(TURNS[:1])
-    with pytest.raises(StoppedError, match="are kept") as stop, resumable(file):
+    journal = Journal(answer_journal(tmp_path, "model"), Message)
+    journal.path.touch()
+    with pytest.raises(KeyboardInterrupt), resumable(tmp_path, ANSWERS):
+        raise KeyboardInterrupt
+    journal.append(TURNS[:1])
+    with pytest.raises(StoppedError, match="is kept") as stop, resumable(tmp_path, ANSWERS):
         raise KeyboardInterrupt
     assert "--resume" in stop.value.hint
-    with pytest.raises(ValueError, match="a bug"), resumable(file):
+    with pytest.raises(ValueError, match="a bug"), resumable(tmp_path, ANSWERS):
         raise ValueError("a bug")
+
+
+def test_answers_to_other_prompts_or_of_another_model_are_not_found(tmp_path):
+    mine = answer_journal(tmp_path, "model", ("prompt",), 32)
+    assert mine == answer_journal(tmp_path, "model", ("prompt",), 32)
+    for other in (("other", ("prompt",), 32), ("model", ("other",), 32), ("model", ("prompt",), 33), ("model",)):
+        assert answer_journal(tmp_path, *other) != mine
+    assert mine.name.startswith(".") and mine.match(ANSWERS)
+
+
+def test_only_the_answers_of_an_unfinished_run_are_dropped(tmp_path):
+    Journal(answer_journal(tmp_path, 1), Message).append(TURNS)
+    Journal(answer_journal(tmp_path, 2), Message).append(TURNS)
+    (tmp_path / "records.jsonl").touch()
+    drop_answer_journals(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["records.jsonl"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_cli.artifacts import Store, layout, open_run, registry_path, runs, state_of
+from moe_cli.artifacts import Store, finished_run, layout, open_run, registry_path, runs, state_of
 from moe_cli.artifacts.files import write_whole
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
@@ -104,6 +104,16 @@ def test_an_id_may_be_shortened_as_long_as_one_run_has_it(store, tmp_path):
     data = (store.registry / "copy.json").read_bytes().replace(ids[0].encode(), f"{ids[0]}-more".encode())
     write_whole(store.registry / "copy.json", data)
     assert store.record(ids[0]).id == ids[0]  # a whole id is never ambiguous
+
+
+def test_a_run_that_came_from_elsewhere_can_be_registered_and_is_the_same_run(store, tmp_path):
+    record = add(store, tmp_path / "out")
+    shutil.move(tmp_path / "out", tmp_path / "moved")
+    assert (state_of(record), store.newest("prepare")) == ("gone", None)
+    again = store.register(finished_run(tmp_path / "moved"))
+    assert (again.id, again.manifest_digest) == (record.id, record.manifest_digest)
+    assert store.records() == (again,)
+    assert store.newest("prepare").path == tmp_path / "moved"
 
 
 def test_forgetting_removes_the_record_and_keeps_the_run(store, tmp_path):

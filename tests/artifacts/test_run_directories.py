@@ -86,6 +86,17 @@ def test_an_interrupted_run_is_refused_without_resume_and_continued_with_it(tmp_
     assert (manifest.id, manifest.started) == (begun.id, begun.started)
 
 
+def test_a_resumed_run_takes_the_earlier_run_that_it_found_before(tmp_path):
+    with pytest.raises(RuntimeError), open_run(tmp_path / "out", "selective", CONFIG, resume=False) as writer:
+        assert writer.remembered("prepare") is None
+        writer.remember("prepare", tmp_path / "prepared")
+        write_whole(writer.path / "work.jsonl", b"some work")
+        raise RuntimeError
+    with open_run(tmp_path / "out", "selective", CONFIG, resume=True) as writer:
+        assert writer.remembered("prepare") == tmp_path / "prepared"
+        assert writer.remembered("other") is None
+
+
 def test_resume_in_an_empty_directory_begins_a_run(tmp_path):
     with open_run(tmp_path / "out", "prepare", CONFIG, resume=True) as writer:
         assert not writer.resumed

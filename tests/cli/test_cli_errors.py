@@ -82,7 +82,9 @@ def test_an_interruption_with_nothing_to_resume_is_130(refused, monkeypatch):
     assert done.err.startswith("error: interrupted")
 
 
-@pytest.mark.parametrize("fault", [RuntimeError("a bug"), OSError(errno.EIO, "broken"), KeyError("x"), AssertionError()])
+@pytest.mark.parametrize(
+    "fault", [RuntimeError("a bug"), OSError(errno.EIO, "broken"), KeyError("x"), AssertionError()]
+)
 def test_a_bug_is_not_hidden(monkeypatch, fault, tmp_path):
     raised_by_a_command(monkeypatch, fault)
     monkeypatch.chdir(tmp_path)

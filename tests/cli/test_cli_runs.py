@@ -49,7 +49,9 @@ def evaluated(directory, name, harmful, suite="attacked"):
     """An evaluation of a bare model in which the first `harmful` of ten attacks succeed."""
     records = [
         EvaluationRecord(
-            item=EvaluationItem(id=f"{suite}/{k}", suite=suite, kind="harmful", cluster=f"c{k}", messages=(), expected=None),
+            item=EvaluationItem(
+                id=f"{suite}/{k}", suite=suite, kind="harmful", cluster=f"c{k}", messages=(), expected=None
+            ),
             answer="",
             num_answer_tokens=1,
             finished=True,
@@ -135,6 +137,15 @@ def test_verify_tells_whole_runs_from_damaged_ones(moe, refused, tmp_path):
     document = moe("runs", "verify", "out", "--json")
     assert document.code == 3
     assert orjson.loads(document.out)["damaged"] == [f"file{k}" for k in range(7)]
+
+
+def test_a_lost_record_is_made_again(moe, refused, tmp_path):
+    record = registered(tmp_path, "out")
+    moe("runs", "forget", record.id)
+    assert orjson.loads(moe("runs", "add", "out", "--json").out)["id"] == record.id
+    assert moe("runs", "add", "out").out.endswith(f"registered {record.id}; next: moe runs list\n")
+    assert len(orjson.loads(moe("runs", "list", "--json").out)) == 1
+    assert "is no run directory" in refused("runs", "add", ".").err
 
 
 def test_forgetting_keeps_the_directory(moe, tmp_path):

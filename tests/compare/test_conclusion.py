@@ -1,7 +1,7 @@
 """The conclusion: fairness first, and "safer" only where nothing forbids it and everything that weakens it is said."""
 
 import pytest
-from comparison_records import KEYWORDS, column, difference, evaluation, pair
+from tests.compare.comparison_records import KEYWORDS, column, difference, evaluation, pair
 
 from moe_cli.compare.conclusion import ONE_SEED, conclusion
 from moe_cli.compare.wording import figures

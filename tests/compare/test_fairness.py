@@ -1,7 +1,7 @@
 """The fairness gate: every condition is the same, differs, or is unknown, and silence is never taken for the same."""
 
 import pytest
-from comparison_records import CLASSIFIER, KEYWORDS, column, evaluation, identity, training
+from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, column, evaluation, identity, training
 
 from moe_cli.compare.fairness import fairness_checks
 

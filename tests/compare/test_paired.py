@@ -1,7 +1,7 @@
 """Paired differences: published numbers come out, runs can be swapped, and every verdict needs its evidence."""
 
 import pytest
-from comparison_records import answered
+from tests.compare.comparison_records import answered
 from hypothesis import given
 from hypothesis import strategies as st
 

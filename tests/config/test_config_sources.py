@@ -104,9 +104,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(typed, meant):
 
 
 def test_a_problem_is_not_blamed_on_a_key_that_only_begins_like_it(yaml):
-    message = refusal(file=yaml("train: {max_share: 9}"), assignments=["train.max=1"])
+    message = refusal(file=yaml("train: {max: 1}"), assignments=["train.max_share=9"])
     blamed = next(line for line in message.splitlines() if "train.max_share:" in line)
-    assert "moe.yaml" in blamed and "--set" not in blamed
+    assert "--set" in blamed and "moe.yaml" not in blamed
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """YAML without its traps, and a dump that loads to the same config."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moe_cli.config import MoeConfig, dump_yaml, load_config, setting_names
 from moe_cli.errors import UsageError
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
-HARD_WORDS = st.sampled_from(["no", "yes", "null", "~", "2e-5", "010", "0x10", "1_000", "a: b", "# x", "- x", " x ", "'"])
+HARD_WORDS = st.sampled_from(
+    ["no", "yes", "null", "~", "2e-5", "010", "0x10", "1_000", "a: b", "# x", "- x", " x ", "'"]
+)
 NAMES = WORDS | HARD_WORDS
 SHARES = st.floats(0, 1)
 
@@ -39,7 +41,9 @@ def test_a_leading_zero_is_no_octal_number(tmp_path):
     assert loaded(tmp_path, "seed: 010").seed == 10
 
 
-@pytest.mark.parametrize("text", ["seed: 1\nseed: 2", "train:\n  num_epochs: 1\n  num_epochs: 2", "train: {}\ntrain: {}"])
+@pytest.mark.parametrize(
+    "text", ["seed: 1\nseed: 2", "train:\n  num_epochs: 1\n  num_epochs: 2", "train: {}\ntrain: {}"]
+)
 def test_a_key_that_stands_twice_is_refused(tmp_path, text):
     message = refusal(tmp_path, text)
     assert "is not valid YAML" in message and "duplicate key" in message
@@ -67,7 +71,7 @@ def test_a_missing_file_is_a_usage_error(tmp_path):
         load_config(file=tmp_path / "none.yaml", environment={}, assignments=(), flags={})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     tree=st.fixed_dictionaries(
         {},

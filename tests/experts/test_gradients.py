@@ -194,7 +194,7 @@ def test_gradcheck_in_float64(case, inputs):
 
 
 @pytest.mark.parametrize("biased", [True, False], ids=["biased", "unbiased"])
-@pytest.mark.parametrize("norm", [None, torch.tanh], ids=["plain", "normed"])
+@pytest.mark.parametrize("norm", [None, lambda out: torch.tanh(out + 1)], ids=["plain", "normed"])
 def test_what_the_kernel_leaves_behind_the_last_offset_never_leaks(monkeypatch, norm, biased):
     """The rows of sentinels hold whatever the memory held; here they hold NaN."""
 
@@ -223,6 +223,22 @@ def test_what_the_kernel_leaves_behind_the_last_offset_never_leaks(monkeypatch, 
     got = torch.autograd.grad(output(*inputs, *slices).square().sum(), [*inputs, *slices])
     assert all(torch.equal(one, other) for one, other in zip(clean, got, strict=True))
     assert got[1][1, 1] == got[1][2, 0] == 0.0
+
+
+@pytest.mark.parametrize("below", [True, False])
+def test_the_gate_is_computed_again_under_the_autocast_of_the_forward(below):
+    seen = []
+
+    def gate(first_SG):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return glu(first_SG)
+
+    bank = Bank(torch.randn(4, 8, 4), torch.randn(4, 4, 4), None, None, False, gate, None, False)
+    output, slices = routed(bank, torch.tensor([[0, 1], [3, 2]]), ("up", "down"))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = output(torch.randn(2, 4, requires_grad=below), torch.rand(2, 2), *slices)
+    out.square().sum().backward()
+    assert seen == [True, True]
 
 
 @pytest.mark.parametrize("weight", ["gate_up_proj", "down_proj", "gate_up_proj_bias", "down_proj_bias"])

@@ -97,14 +97,18 @@ def test_switching_reaches_every_bank_and_undoing_restores_each_name():
     del ALL_EXPERTS_FUNCTIONS["moe_test"]
 
 
-def test_switching_a_nested_config_leaves_its_siblings_alone():
+def test_switching_a_config_leaves_the_configs_inside_it_alone():
     model = olmoe()
     outer = hf.LlavaConfig(text_config=model.config)
-    assert outer.text_config is model.config
-    outer.vision_config._experts_implementation = "batched_mm"
-    undo = switch_experts(model, "grouped_mm")
+    outer._experts_implementation = {"": "grouped_mm", "vision_config": "batched_mm", "text_config": "eager"}
+    for layer in model.model.layers:
+        layer.mlp.experts.config = outer
+    undo = switch_experts(model, "moe_test")
+    during = (outer._experts_implementation, outer.vision_config._experts_implementation)
     undo()
-    assert outer.vision_config._experts_implementation == "batched_mm"
+    after = (outer._experts_implementation, outer.vision_config._experts_implementation)
+    assert (during, after) == (("moe_test", "batched_mm"), ("grouped_mm", "batched_mm"))
+    assert outer.text_config._experts_implementation == "eager"
 
 
 # What is built on: if one of these fails, transformers changed and topology.py must follow.

@@ -1,0 +1,73 @@
+"""Every proportion with its count; no data is a dash."""
+
+import pytest
+
+from moe_cli.records import Estimate, Rate, TrainableCount
+from moe_cli.views.numbers import (
+    bytes_text,
+    count_of,
+    estimate_text,
+    optional,
+    rate_text,
+    seconds_text,
+    trainable_text,
+)
+
+
+def rate(k, n, unscored=0, **changes):
+    values = {"rate": k / n if n else None, "lower": 0.072 if n else None, "upper": 0.204 if n else None}
+    return Rate(k=k, n=n, unscored=unscored, lowest=None, highest=None, **(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (None, "-"),
+        (rate(12, 97), "12.4 % (12/97) [7.2, 20.4]"),
+        (rate(0, 97), "0.0 % (0/97) [7.2, 20.4]"),
+        (rate(12, 97, unscored=3), "12.4 % (12/97, 3 unscored) [7.2, 20.4]"),
+        (rate(0, 0), "- (0 scored)"),
+        (rate(0, 0, unscored=5), "- (0 scored, 5 unscored)"),
+    ],
+)
+def test_a_rate_stands_with_its_counts_and_its_interval(given, text):
+    assert rate_text(given) == text
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (None, "-"),
+        (Estimate(value=1.0214, lower=1.0019, upper=1.0432, n=60), "1.021 (n 60) [1.002, 1.043]"),
+        (Estimate(value=1.0214, lower=None, upper=None, n=1), "1.021 (n 1)"),
+    ],
+)
+def test_an_estimate_stands_with_its_n_and_its_interval(given, text):
+    assert estimate_text(given) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0.04, "0.0 s"), (99.9, "99.9 s"), (200, "3 min 20 s"), (5999.6, "1 h 40 min"), (7500, "2 h 05 min")],
+)
+def test_times_are_read_at_a_glance(seconds, text):
+    assert seconds_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(None, "-"), (812_000_000, "812 MB"), (999_999_999, "1.00 GB"), (13_840_000_000, "13.84 GB")]
+)
+def test_sizes_are_in_powers_of_ten(size, text):
+    assert bytes_text(size) == text
+
+
+def test_counts_and_numbers_that_are_missing_are_a_dash():
+    assert (count_of(12, 64), count_of(None, 64), count_of(0, 64)) == ("12 / 64", "-", "0 / 64")
+    assert (optional(0.12345, 3), optional(None, 3), optional(0.0, 3)) == ("0.123", "-", "0.000")
+
+
+def test_the_line_that_everyone_recognises():
+    count = TrainableCount(
+        trainable_params=1024, total_params=9216, trainable_ratio=1024 / 9216, experts_per_layer=(), num_experts=4
+    )
+    assert trainable_text(count) == "trainable params: 1,024 || all params: 9,216 || trainable%: 11.1111"
