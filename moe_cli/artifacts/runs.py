@@ -7,8 +7,6 @@ writers never share a directory; a file is handed out only if its digest matches
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,11 +17,19 @@ from pathlib import Path
 
 from moe_cli.artifacts.files import sha256_of, write_whole
 from moe_cli.artifacts.layout import CONFIG, EVALUATIONS, LOCK, MANIFEST, STARTED
+from moe_cli.artifacts.locks import locked
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig, dump_yaml
-from moe_cli.errors import ArtifactError, LockedError
+from moe_cli.errors import ArtifactError
 from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
 
+SECTIONS: dict[RunKind, str] = {  # the settings, beside seed and model, that a run of this kind depends on
+    "prepare": "prepare",
+    "selective": "train",
+    "baseline": "train",
+    "evaluation": "evaluate",
+    "comparison": "compare",
+}
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scipy")
 
 
@@ -121,7 +127,7 @@ def open_run(path: Path, kind: RunKind, config: MoeConfig, *, resume: bool) -> I
             or it is a file.
     """
     made = _new_directories(path)
-    with _locked(path, kind):
+    with locked(path, hint=f"wait for it, or {_elsewhere(kind)}"):
         previous = _interrupted_run(path, kind, resume=resume)
         writer = RunWriter(path, previous or _new_run(kind, config), resumed=previous is not None)
         if previous is None:
@@ -189,31 +195,6 @@ def _new_directories(path: Path) -> list[Path]:
     return missing
 
 
-@contextmanager
-def _locked(path: Path, kind: RunKind) -> Iterator[None]:
-    handle = _lock_handle(path, kind)
-    try:
-        yield
-    finally:
-        (path / LOCK).unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _lock_handle(path: Path, kind: RunKind) -> int:
-    """An open file that holds the lock."""
-    lock = path / LOCK
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise LockedError(f"another run is writing to {path}", hint=f"wait for it, or {_elsewhere(kind)}") from error
-    if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
-        return handle
-    os.close(handle)  # a run that ended this moment removed the file: what was locked is not what others will open
-    return _lock_handle(path, kind)
-
-
 def _elsewhere(kind: RunKind) -> str:
     other = "another name with --output-name" if kind == "evaluation" else "another directory with --output-dir"
     return f"choose {other}"
@@ -265,7 +246,10 @@ def _new_run(kind: RunKind, config: MoeConfig) -> StartedRun:
 def _same_settings(previous: StartedRun, config: MoeConfig, path: Path) -> None:
     before = dict(_flat(previous.config))
     after = dict(_flat(config.model_dump(mode="json")))
-    differing = [key for key in before | after if before.get(key) != after.get(key) and not key.startswith("registry")]
+    matters = ("seed", "model", SECTIONS[previous.kind])
+    differing = [
+        key for key in before | after if before.get(key) != after.get(key) and key.partition(".")[0] in matters
+    ]
     if differing:
         changed = ", ".join(f"{key} {before.get(key)!r} -> {after.get(key)!r}" for key in differing)
         raise ArtifactError(

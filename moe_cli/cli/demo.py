@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from moe_cli.cli.boundary import bounded
+from moe_cli.cli.session import OFFLINE, QUIET
 from moe_cli.config import ENVIRONMENT_PREFIX
 from moe_cli.errors import UsageError
 from moe_cli.views.console import stdout_console
@@ -36,14 +37,13 @@ COMMANDS = (
     ("compare", "tiny", "baseline", "selective"),
 )
 PRELOADED = ["moe_cli.prepare.stage", "moe_cli.train.stage", "moe_cli.evaluate.stage"]
-OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 @bounded
 def demo(
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Directory to write to.")] = Path("demo"),
 ) -> None:
-    """Run the whole experiment on the built-in tiny model: no network, no GPU, about two minutes.
+    """Run the whole experiment on the built-in tiny model: no network, no GPU, about a minute.
 
     Example: moe demo --output-dir demo
     """
@@ -76,8 +76,7 @@ def _new_directory(wanted: Path) -> Path:
 
 def _run(words: Sequence[str], directory: Path) -> None:
     """Run one command in a fresh process; stop with its exit code where it fails."""
-    os.environ |= OFFLINE
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ |= {**QUIET, **OFFLINE}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     child = context.Process(target=_command, args=(list(words), str(directory)))

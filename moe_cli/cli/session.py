@@ -31,6 +31,14 @@ SETTING_OF = {
     "registry": "registry",
 }
 
+# What libraries read once, when they are imported.
+QUIET = {
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -87,10 +95,10 @@ def open_session(section: str, words: Mapping[str, object], **renamed: str) -> S
 
 def _set_environment(config: MoeConfig) -> None:
     """For libraries that read their settings once, when they are imported."""
-    environment = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = dict(QUIET)
     if config.model.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = config.model.gpu
-    if config.model.name == MODEL_NAME or Path(config.model.name).expanduser().is_dir():
-        environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    # A training run has no config.json of its own: its base may have to be fetched for the drift.
+    if config.model.name == MODEL_NAME or (Path(config.model.name).expanduser() / "config.json").is_file():
+        environment |= OFFLINE
     os.environ |= environment
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -110,10 +110,11 @@ def test_an_interrupted_run_of_another_kind_is_refused_even_with_resume(tmp_path
 
 def test_resuming_with_other_settings_names_each_of_them(tmp_path):
     interrupt(tmp_path / "out")
-    other = MoeConfig.model_validate({"seed": 7, "train": {"learning_rate": 1e-3}})
+    other = MoeConfig.model_validate({"seed": 7, "prepare": {"limit": 3}})
     message = refusal(tmp_path / "out", resume=True, config=other)
-    assert "begun with other settings: seed 42 -> 7, train.learning_rate 5e-05 -> 0.001" in message
-    elsewhere = MoeConfig.model_validate({"registry": "elsewhere"})  # where it is noted does not change the run
+    assert "begun with other settings: seed 42 -> 7, prepare.limit None -> 3" in message
+    # Neither where the run is noted nor the settings of another room change it.
+    elsewhere = MoeConfig.model_validate({"registry": "elsewhere", "train": {"learning_rate": 1e-3}})
     finish(tmp_path / "out", resume=True, config=elsewhere)
 
 

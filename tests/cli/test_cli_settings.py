@@ -103,8 +103,11 @@ def test_cards_are_chosen_in_the_environment_before_torch_is_imported(moe):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,2"
 
 
-@pytest.mark.parametrize(("model", "offline"), [("tiny", True), (".", True), ("allenai/some-model", False)])
-def test_the_libraries_stay_offline_exactly_where_the_model_is_local(moe, monkeypatch, model, offline):
+@pytest.mark.parametrize(("model", "offline"), [("tiny", True), ("model", True), ("run", False), ("owner/name", False)])
+def test_the_libraries_stay_offline_exactly_where_the_model_is_local(moe, monkeypatch, tmp_path, model, offline):
+    for place in ("model/config.json", "run/manifest.json"):  # the base of a training run may lie on a hub
+        (tmp_path / place).parent.mkdir()
+        (tmp_path / place).touch()
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     moe("prepare", "--model", model, "--dry-run")
