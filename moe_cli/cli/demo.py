@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import shlex
 import sys
 import time
@@ -87,10 +88,8 @@ def _run(words: Sequence[str], directory: Path) -> None:
 
 
 def _command(words: list[str], directory: str) -> None:
-    from moe_cli.cli.app import main
-
     for name in [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]:
         del os.environ[name]  # the settings are those that were printed
     os.chdir(directory)
     sys.argv = ["moe", *words]
-    main()
+    runpy.run_module("moe_cli", run_name="__main__")

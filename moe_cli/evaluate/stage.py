@@ -16,7 +16,7 @@ import torch
 
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_whole
-from moe_cli.artifacts.journal import ANSWERS, Journal, answer_journal, drop_answer_journals, resumable
+from moe_cli.artifacts.journal import ANSWERS, drop_answer_journals, resumable
 from moe_cli.codec import encode, encode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.evaluate.correctness import is_correct
@@ -36,7 +36,6 @@ from moe_cli.judges.judge import Exchange, Judge
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.model.answering import answer_all
 from moe_cli.model.generate import Prompt
-from moe_cli.model.load import LoadedModel
 from moe_cli.records import (
     DriftItem,
     EvaluationItem,
@@ -73,7 +72,14 @@ def run(words: str, config: MoeConfig, store: Store, notify: Notify, *, resume: 
         started = time.monotonic()
         loaded = load_target(target)
         asked = [item for item in items if item.kind != "text"]
-        answers = _answer(config, loaded, output, asked, notify)
+        answers = answer_all(
+            loaded,
+            [Prompt(item.id, item.messages) for item in asked],
+            output,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.batch_size,
+            notify=notify,
+        )
         judge = KeywordJudge()
         records = _records(asked, answers, judge)
         base = load_base(target)
@@ -107,22 +113,6 @@ def run(words: str, config: MoeConfig, store: Store, notify: Notify, *, resume: 
         )
     refuse_unscored(records, settings.max_unscored)
     return Evaluated(output, summary)
-
-
-def _answer(
-    config: MoeConfig, loaded: LoadedModel, output: Path, items: Sequence[EvaluationItem], notify: Notify
-) -> dict[str, Generation]:
-    prompts = [Prompt(item.id, item.messages) for item in items]
-    journal = answer_journal(output, loaded.identity.fingerprint, prompts)
-    generations = answer_all(
-        loaded,
-        prompts,
-        Journal(journal, Generation),
-        max_new_tokens=config.evaluate.max_new_tokens,
-        batch_size=config.evaluate.batch_size,
-        notify=notify,
-    )
-    return {generation.prompt_id: generation for generation in generations}
 
 
 def _records(

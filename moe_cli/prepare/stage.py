@@ -7,26 +7,26 @@ made once, here, and every count in the summary is of what was written.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.artifacts import Store, open_run
-from moe_cli.artifacts.journal import ANSWERS, Journal, answer_journal, drop_answer_journals, resumable
+from moe_cli.artifacts.journal import ANSWERS, drop_answer_journals, resumable
 from moe_cli.config import MoeConfig
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.model.answering import answer_all
 from moe_cli.model.generate import Prompt
-from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.model.load import load_model
 from moe_cli.prepare.batches import Composition, batch_examples, composition, plan_batches
 from moe_cli.prepare.counting import count_routing
 from moe_cli.prepare.evidence import find_experts
-from moe_cli.prepare.filtering import Question, answered_prompts, questions_of
+from moe_cli.prepare.filtering import answered_prompts, questions_of
 from moe_cli.prepare.output import write_prepared
 from moe_cli.prepare.refusals import refusal_targets
 from moe_cli.prepare.sources import benign_of, pairs_of
 from moe_cli.prepare.summary import prepare_summary, with_batches
-from moe_cli.records import Generation, PrepareSummary, Selection
+from moe_cli.records import PrepareSummary, Selection
 
 Notify = Callable[[object], None]
 
@@ -57,7 +57,14 @@ def run(config: MoeConfig, store: Store, notify: Notify, *, resume: bool = False
     with open_run(output, "prepare", config, resume=resume) as writer, resumable(output, ANSWERS):
         loaded = load_model(config.model)
         started = time.monotonic()
-        answers = _answer(config, loaded, output, questions, notify)
+        answers = answer_all(
+            loaded,
+            [Prompt(question.id, question.messages) for question in questions],
+            output,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.generation_batch_size,
+            notify=notify,
+        )
         answered = time.monotonic()
         rows = answered_prompts(questions, answers, KeywordJudge(), keep_all=settings.keep_all)
         refusals = refusal_targets(rows, settings.refusals)
@@ -104,19 +111,3 @@ def _composition(config: MoeConfig, *, has_benign: bool) -> Composition:
     ratio = config.prepare.benign_ratio
     wanted = ratio if ratio is not None else (DEFAULT_BENIGN_RATIO if has_benign else 0.0)
     return composition(config.prepare.batch_size, config.prepare.safe_ratio, wanted)
-
-
-def _answer(
-    config: MoeConfig, loaded: LoadedModel, output: Path, questions: Sequence[Question], notify: Notify
-) -> dict[str, Generation]:
-    prompts = [Prompt(question.id, question.messages) for question in questions]
-    journal = answer_journal(output, loaded.identity.fingerprint, prompts)
-    generations = answer_all(
-        loaded,
-        prompts,
-        Journal(journal, Generation),
-        max_new_tokens=config.prepare.max_new_tokens,
-        batch_size=config.prepare.generation_batch_size,
-        notify=notify,
-    )
-    return {generation.prompt_id: generation for generation in generations}

@@ -55,7 +55,7 @@ def _per_layer(column: RunColumn) -> str:
 
 
 _COST_ROWS: tuple[tuple[str, Callable[[RunColumn], str]], ...] = (
-    ("mode", lambda column: column.training_mode),
+    ("mode", lambda column: column.training_mode.replace("_", " ")),
     ("unfrozen experts", _unfrozen),
     ("  per layer", _per_layer),
     ("trainable params", lambda column: NOTHING if column.trainable_params is None else f"{column.trainable_params:,}"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
-from moe_cli.artifacts.journal import Journal
 from moe_cli.config import ModelConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.model.answering import answer_all
@@ -55,16 +56,30 @@ def test_an_answer_that_runs_into_the_limit_is_not_finished(loaded, prompts):
         assert not answer.finished
 
 
-def test_answers_come_in_the_order_of_the_prompts_and_only_missing_ones_are_made(loaded, prompts, tmp_path):
-    journal = Journal(tmp_path / "answers.jsonl", Generation)
+def test_only_missing_answers_are_made(loaded, prompts, tmp_path):
     settings = {"max_new_tokens": 24, "batch_size": 4}
-    first = answer_all(loaded, prompts[:5], journal, notify=lambda _: None, **settings)
+    stopped = iter([None, None])  # lets the first report and one batch through
+
+    def stop(progress: Progress) -> None:
+        if next(stopped, StopIteration) is StopIteration:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        answer_all(loaded, prompts, tmp_path, notify=stop, **settings)
     seen: list[Progress] = []
-    everything = answer_all(loaded, prompts, journal, notify=seen.append, **settings)
-    assert everything[:5] == first
-    assert [answer.prompt_id for answer in everything] == [prompt.id for prompt in prompts]
-    assert (seen[0].done, seen[-1].done) == (5, len(prompts))
-    assert len(journal.records()) == len(prompts)
+    everything = answer_all(loaded, prompts, tmp_path, notify=seen.append, **settings)
+    assert (seen[0].done, seen[-1].done) == (8, len(prompts))
+    assert everything == answers(loaded, prompts)
+
+
+def test_answers_of_another_model_or_to_other_prompts_are_not_taken(loaded, prompts, tmp_path):
+    settings = {"max_new_tokens": 2, "batch_size": 16}
+    answer_all(loaded, prompts, tmp_path, notify=lambda _: None, **settings)
+    other = dataclasses.replace(loaded, identity=dataclasses.replace(loaded.identity, fingerprint="another"))
+    for model, asked in ((other, prompts), (loaded, prompts[:5])):
+        seen: list[Progress] = []
+        answer_all(model, asked, tmp_path, notify=seen.append, **settings)
+        assert seen[0].done == 0
 
 
 def test_a_model_that_is_not_there_is_a_clear_error():
