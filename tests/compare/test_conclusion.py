@@ -1,11 +1,11 @@
 """The conclusion: fairness first, and "safer" only where nothing forbids it and everything that weakens it is said."""
 
 import pytest
-from tests.compare.comparison_records import KEYWORDS, column, difference, evaluation, pair
 
 from moe_cli.compare.conclusion import ONE_SEED, conclusion
 from moe_cli.compare.wording import figures
 from moe_cli.records.comparison import FairnessCheck
+from tests.compare.comparison_records import KEYWORDS, column, difference, evaluation, pair
 
 COLUMNS = (column("baseline", "full_model_baseline", trainable_ratio=1.0, trainable_params=1000), column("selective"))
 SAFER = difference("attack success", "better", 0.45, 0.12)

@@ -1,9 +1,9 @@
 """The fairness gate: every condition is the same, differs, or is unknown, and silence is never taken for the same."""
 
 import pytest
-from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, column, evaluation, identity, training
 
 from moe_cli.compare.fairness import fairness_checks
+from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, column, evaluation, identity, training
 
 
 def checks(columns, trainings):

@@ -1,7 +1,6 @@
 """Paired differences: published numbers come out, runs can be swapped, and every verdict needs its evidence."""
 
 import pytest
-from tests.compare.comparison_records import answered
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +9,7 @@ from moe_cli.compare.outcomes import PairedOutcomes
 from moe_cli.compare.paired import pair_comparison, paired_differences
 from moe_cli.errors import ArtifactError, ExitCode
 from moe_cli.records.comparison import PairComparison
+from tests.compare.comparison_records import answered
 
 # RASA, OLMoE-1B-7B-0125-Instruct: item by item, 1 right, 0 wrong, - unanswered.
 GSM8K = {
