@@ -24,6 +24,7 @@ from moe_cli.evaluate import stage as evaluate
 from moe_cli.experts import apply_delta
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import load_model
+from moe_cli.model.routing import recording
 from moe_cli.prepare import stage as prepare
 from moe_cli.records import (
     EvaluationRecord,
@@ -110,6 +111,20 @@ def test_routing_counts_sum_to_tokens_times_top_k(done):
     with np.load(done.prepared.path / "routing_tiny.npz", allow_pickle=False) as counts:
         assert np.array_equal(counts["routed"].sum(-1), counts["top_k"] * counts["seen"][..., None].repeat(4, -1))
         assert (counts["seen"][:, :, 2] == 1).all()  # the last prompt position is one token
+
+
+def test_routing_is_recorded_without_changing_a_logit(done):
+    loaded = load_model(done.config.model)
+    ids = torch.tensor([[7, 8, 9, 10, 11], [12, 13, 14, 15, 16]])
+    with torch.no_grad():
+        before = loaded.model(ids).logits
+        with recording(loaded.model) as recorder:
+            recorder.watch(torch.ones(1, 2, 5, dtype=torch.bool))
+            during = loaded.model(ids).logits
+        after = loaded.model(ids).logits
+    assert torch.equal(before, during)
+    assert torch.equal(before, after)
+    assert recorder.counts().sum() == 2 * 5 * 4 * loaded.identity.top_k
 
 
 def test_every_batch_has_the_promised_composition_and_refuses_in_more_than_one_way(done):
