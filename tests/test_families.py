@@ -17,10 +17,12 @@ from transformers import (
 )
 
 from moe_cli.artifacts import Store, finished_run
+from moe_cli.codec import decode_lines
 from moe_cli.compare import stage as compare
 from moe_cli.errors import UsageError
 from moe_cli.evaluate import stage as evaluate
 from moe_cli.prepare import stage as prepare
+from moe_cli.records import StepRecord
 from moe_cli.tiny import CHECKPOINT_PATH
 from moe_cli.train import stage as train
 
@@ -95,6 +97,8 @@ def test_every_command_runs_on_a_model_directory(tmp_path, monkeypatch, small_se
     baseline = train.run("baseline", settings, store, lambda _: None)
     assert selective.summary.proof.frozen_digest_before == selective.summary.proof.frozen_digest_after
     assert baseline.summary.proof.num_moved == baseline.summary.proof.num_parameters
+    first = [next(decode_lines(StepRecord, made.path / "steps.jsonl")).loss for made in (selective, baseline)]
+    assert first[0] == pytest.approx(first[1], rel=1e-6 if dtype is torch.float32 else 5e-3)  # nothing is trained yet
     assert selective.summary.experts_dtype == baseline.summary.experts_dtype == str(dtype).removeprefix("torch.")
     for made in (selective, baseline):
         saved, info = AutoModelForCausalLM.from_pretrained(made.path / "final_model", output_loading_info=True)

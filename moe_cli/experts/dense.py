@@ -29,10 +29,9 @@ class DenseExperts:
 
     def run(self, module: nn.Module, tokens_TH: Tensor, experts_TK: Tensor, router_TK: Tensor) -> Tensor:
         """transformers' `grouped_mm` experts on the module's weights in `dtype`; gradients reach the masters."""
-        with torch.autocast(tokens_TH.device.type, enabled=False):
-            out: Tensor = ALL_EXPERTS_FUNCTIONS[KERNEL](
-                _InDtype(module, self.dtype), tokens_TH.to(self.dtype), experts_TK, router_TK.to(self.dtype)
-            )
+        out: Tensor = ALL_EXPERTS_FUNCTIONS[KERNEL](
+            _InDtype(module, self.dtype), tokens_TH.to(self.dtype), experts_TK, router_TK
+        )
         self.compute_dtype = out.dtype
         return out.to(tokens_TH.dtype)
 
