@@ -7,18 +7,27 @@ parameter trainable the ratio is exactly 1.0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 from torch import nn
 
 from moe_cli.errors import UsageError
 from moe_cli.experts.slices import ATTRIBUTE
 from moe_cli.model.topology import ExpertLayer, expert_layers
-from moe_cli.records import TrainableCount
+from moe_cli.records import Expert, TrainableCount
 
-if TYPE_CHECKING:
-    from moe_cli.experts.interface import AttachedSlices
+
+class Slices(Protocol):
+    """What counting needs to know of attached slices."""
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """All slices by name."""
+
+    @property
+    def experts(self) -> Sequence[Expert]:
+        """All selected experts."""
 
 
 def freeze_rest(model: nn.Module, keep: Collection[nn.Parameter]) -> Callable[[], None]:
@@ -35,7 +44,7 @@ def freeze_rest(model: nn.Module, keep: Collection[nn.Parameter]) -> Callable[[]
     return thaw
 
 
-def count(model: nn.Module, attached: AttachedSlices | None = None) -> TrainableCount:
+def count(model: nn.Module, attached: Slices | None = None) -> TrainableCount:
     """What trains and what there is; with slices attached they are what trains.
 
     Raises:
