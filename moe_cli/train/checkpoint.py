@@ -66,8 +66,8 @@ def save(
         trainer_state.save_to_json(str(staging / TRAINER_STATE))
         digests = {file.name: sha256_of(file) for file in sorted(staging.iterdir())}
         (staging / DIGESTS).write_bytes(encode(digests))
-    for other in run.iterdir():
-        if NAME.match(other.name) and other != path:
+    for other in [*run.glob(CHECKPOINTS), *run.glob(f".{CHECKPOINTS}.partial")]:
+        if other != path:
             shutil.rmtree(other)
     return path
 

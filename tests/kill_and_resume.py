@@ -1,0 +1,142 @@
+"""Kill a training run at random moments, resume it, and compare with the run that nobody killed.
+
+    python -m tests.kill_and_resume --kills 50
+
+Each round trains one arm of the tiny model in a process of its own, sends SIGKILL after a random time, and resumes with
+no other step until the run is complete. The trained weights must be those of the uninterrupted run, bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe_cli.artifacts import Store, finished_run
+from moe_cli.artifacts.layout import MANIFEST, METADATA
+from moe_cli.codec import decode
+from moe_cli.config import MoeConfig
+from moe_cli.records import Arm, TrainingSummary
+
+ARMS: tuple[Arm, ...] = ("selective", "baseline")
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["moe_cli.prepare.stage", "moe_cli.train.stage"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One killed and resumed run."""
+
+    arm: Arm
+    seconds: float  # after which it was killed
+    begun: bool  # the kill came after the run had begun and before it was complete
+    same: bool  # as the uninterrupted run, bit for bit
+
+
+def settings(directory: Path, output: Path) -> MoeConfig:
+    """A short run that saves a checkpoint after every second step."""
+    return MoeConfig.model_validate(
+        {
+            "model": {"name": "tiny", "device": "cpu", "threads": 1},
+            "prepare": {
+                "output_dir": directory / "prepared",
+                "tiny_pairs": 24,
+                "batch_size": 8,
+                "max_new_tokens": 24,
+                "budget": 0.2,
+                "top_k": 6,
+                "resamples": 20,
+                "null_draws": 5,
+            },
+            "train": {
+                "prepared": directory / "prepared",
+                "selective_dir": output,
+                "baseline_dir": output.with_name(f"{output.name}_b"),
+                "num_epochs": 4,
+                "learning_rate": 1e-3,
+                "checkpoint_every": 2,
+            },
+        }
+    )
+
+
+def outcomes(directory: Path, kills: int, seed: int) -> Iterator[Outcome]:
+    """Kill and resume `kills` runs, the two arms in turn."""
+    _in_child(_prepare, directory)
+    expected, durations = {}, {}
+    for arm in ARMS:
+        started = time.monotonic()
+        _in_child(_train, directory, directory / f"whole_{arm}", arm, False)
+        durations[arm] = time.monotonic() - started
+        expected[arm] = _fingerprint(_output(directory / f"whole_{arm}", arm))
+    chance = random.Random(seed)
+    for number in range(kills):
+        arm = ARMS[number % len(ARMS)]
+        target = directory / f"killed_{number}"
+        seconds = chance.uniform(0.0, durations[arm])
+        child = CONTEXT.Process(target=_train, args=(directory, target, arm, False))
+        child.start()
+        child.join(seconds)
+        child.kill()
+        child.join()
+        output = _output(target, arm)
+        begun = output.is_dir() and not (output / MANIFEST).is_file()
+        if not (output / MANIFEST).is_file():
+            _in_child(_train, directory, target, arm, True)
+        yield Outcome(arm, seconds, begun, _fingerprint(output) == expected[arm])
+
+
+def _output(target: Path, arm: Arm) -> Path:
+    return target if arm == "selective" else target.with_name(f"{target.name}_b")
+
+
+def _fingerprint(output: Path) -> str:
+    run = finished_run(output)
+    if run.damaged():
+        raise AssertionError(f"{output} is damaged: {run.damaged()}")
+    return decode(TrainingSummary, (output / METADATA).read_bytes(), source=str(output)).trained_fingerprint
+
+
+def _in_child(target: object, *words: object) -> None:
+    child = CONTEXT.Process(target=target, args=words)
+    child.start()
+    child.join()
+    if child.exitcode != 0:
+        raise AssertionError(f"{target} ended with {child.exitcode}")
+
+
+def _prepare(directory: Path) -> None:
+    from moe_cli.prepare import stage
+
+    stage.run(settings(directory, directory / "unused"), Store(directory / "registry"), lambda _: None)
+
+
+def _train(directory: Path, target: Path, arm: Arm, resume: bool) -> None:
+    from moe_cli.train import stage
+
+    store = Store(directory / "registry")
+    stage.run(arm, settings(directory, target), store, lambda _: None, resume=resume)
+
+
+def main() -> None:
+    """Print one line per kill and the sum."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--kills", type=int, default=50)
+    words.add_argument("--seed", type=int, default=0)
+    typed = words.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        found = []
+        for outcome in outcomes(Path(directory), typed.kills, typed.seed):
+            found.append(outcome)
+            print(f"{outcome.arm} killed after {outcome.seconds:.2f} s: {'same' if outcome.same else 'DIFFERENT'}")
+    caught = sum(outcome.begun for outcome in found)
+    print(f"{sum(outcome.same for outcome in found)} of {len(found)} bit-identical; {caught} were killed mid-run")
+
+
+if __name__ == "__main__":
+    main()
