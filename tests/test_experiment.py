@@ -236,7 +236,7 @@ def test_two_runs_with_the_same_seed_are_bit_identical(done, tmp_path, small_set
 
 
 @pytest.mark.parametrize("arm", ["selective", "baseline"])
-@pytest.mark.parametrize("stop_after", [1, 4, 6])
+@pytest.mark.parametrize("stop_after", [1, 4, 6, 8])  # first step, mid-epoch, epoch end, second epoch
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     done, tmp_path, small_settings, arm, stop_after
 ):
@@ -256,6 +256,25 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     assert [(s.step, s.batches, s.loss, s.grad_norm) for s in ours] == [
         (s.step, s.batches, s.loss, s.grad_norm) for s in theirs
     ]
+
+
+@pytest.mark.parametrize("arm", ["selective", "baseline"])
+def test_resume_is_bit_for_bit_with_accumulated_batches(done, tmp_path, small_settings, arm):
+    def settings(name: str):
+        changes = {f"{arm}_dir": tmp_path / name, "gradient_accumulation_steps": 2, "warmup_steps": 0}
+        return small_settings(done.directory, train=changes)
+
+    def stop(record: object) -> None:
+        if isinstance(record, StepRecord) and record.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    whole = train.run(arm, settings("whole"), done.store, lambda _: None)
+    with pytest.raises(StoppedError):
+        train.run(arm, settings("stopped"), done.store, stop)
+    resumed = train.run(arm, settings("stopped"), done.store, lambda _: None, resume=True)
+    assert resumed.summary.trained_fingerprint == whole.summary.trained_fingerprint
+    assert whole.summary.num_steps == done.arms[arm].summary.num_steps // 2
+    assert [len(step.batches) for step in steps(tmp_path / "whole")] == [2] * whole.summary.num_steps
 
 
 def test_a_damaged_checkpoint_is_refused(done, tmp_path):

@@ -91,6 +91,8 @@ class FixedBatchTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Cross entropy summed over the answer tokens, divided by those of the whole step."""
+        if not self.open_step.batches:  # setting up, loading and saving checkpoints are no part of a step's time
+            self.open_step.started = time.monotonic()
         batch, labels_BS = int(inputs.pop("batch_index")), inputs.pop("labels")
         self.begin_batch(batch)
         logits_BSV: Tensor = model(**inputs, use_cache=False).logits
@@ -135,6 +137,8 @@ class FixedBatchTrainer(Trainer):
 
     def finish_step(self) -> None:
         """Called by the step callback when the optimizer has stepped."""
+        if self.args.device.type == "cuda":
+            torch.cuda.synchronize(self.args.device)
         done, self.open_step = self.open_step, OpenStep()
         self.on_step(
             StepRecord(
