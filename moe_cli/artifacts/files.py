@@ -42,6 +42,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
+        _share(temporary)
         _sync(temporary)
         temporary.replace(path)
     finally:
@@ -58,6 +59,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
     try:
         yield staging
         for entry in (staging, *staging.rglob("*")):
+            _share(entry)
             _sync(entry)
         if path.exists():
             shutil.rmtree(path)
@@ -65,6 +67,14 @@ def whole_directory(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     _sync(path.parent)
+
+
+def _share(entry: Path) -> None:
+    """Give a file the rights that the user's umask asks for: safetensors writes for the owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    if entry.is_file():
+        entry.chmod(0o666 & ~umask)
 
 
 def append_lines(path: Path, lines: bytes) -> None:

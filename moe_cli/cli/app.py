@@ -13,13 +13,13 @@ import typer
 from typer.core import TyperGroup
 
 from moe_cli import __version__
-from moe_cli.cli import compare, config, demo, evaluate, prepare, runs, train
+from moe_cli.cli import compare, config, demo, evaluate, export, prepare, runs, train
 from moe_cli.cli.boundary import draw
 from moe_cli.errors import ExitCode, UsageError
 
 WordsFault = typer.BadParameter.__bases__[0]  # every fault in the words typed; where it lies differs between typers
 
-IN_FLOW = ("prepare", "train", "evaluate", "compare", "runs", "config", "demo")
+IN_FLOW = ("prepare", "train", "evaluate", "compare", "export", "runs", "config", "demo")
 
 
 class Commands(TyperGroup):
@@ -42,6 +42,7 @@ app.command("prepare")(prepare.prepare)
 app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("export")(export.export)
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
 app.command("demo")(demo.demo)

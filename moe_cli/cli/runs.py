@@ -82,7 +82,7 @@ def add(
     """
     session = open_session("runs", locals())
     record = session.store.register(finished_run(directory))
-    session.show(record, safe_text(record.path), f"registered {record.id}; next: moe runs list")
+    session.show(record, None, f"registered {record.id}; next: moe runs list")
 
 
 @app.command("forget")

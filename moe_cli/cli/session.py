@@ -57,14 +57,15 @@ class Session:
         """Draws what the stage notifies."""
         return Reporter(tables=not self.json)
 
-    def show(self, record: object, view: RenderableType, done: str) -> None:
+    def show(self, record: object, view: RenderableType | None, done: str) -> None:
         """The result: one JSON document or its tables, and the line that says what to run next."""
         if self.json:
             print((encode_list(record) if isinstance(record, tuple) else encode(record, indent=True)).decode())
             stderr_console().print(safe_text(done), soft_wrap=True)
             return
         console = stdout_console()
-        console.print(view)
+        if view is not None:
+            console.print(view)
         console.print(safe_text(done), soft_wrap=True)
 
     def show_settings(self) -> None:

@@ -52,6 +52,7 @@ from moe_cli.records.runs import (
 from moe_cli.records.training import (
     Arm,
     CheckpointState,
+    Exported,
     Masking,
     StepRecord,
     TrainableCount,
@@ -77,6 +78,7 @@ __all__ = [
     "EvaluationSummary",
     "Expert",
     "ExpertEvidence",
+    "Exported",
     "FairnessCheck",
     "Generation",
     "JudgeIdentity",

@@ -112,3 +112,14 @@ class TrainingSummary:
     experts_dtype: str  # "bfloat16": what the expert matmuls ran in
     num_threads: int  # 2
     proof: TrainingProof
+
+
+@record
+class Exported:
+    """What `moe export` wrote."""
+
+    path: str  # "merged" or "expert_delta.safetensors"
+    base: ModelIdentity
+    fingerprint: str  # of the tuned weights
+    num_experts: int  # 12
+    num_params: int  # 221184; in those experts

@@ -156,3 +156,14 @@ def test_arrays_are_read_back_equal_and_never_pickled(tmp_path):
 def test_the_digest_is_that_of_sha256(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256_of(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_files_that_a_library_wrote_for_the_owner_alone_get_the_rights_of_the_umask(tmp_path):
+    with whole_file(tmp_path / "one") as temporary:
+        temporary.touch(mode=0o600)
+    with whole_directory(tmp_path / "many") as staging:
+        (staging / "two").touch(mode=0o600)
+    plain = tmp_path / "plain"
+    plain.touch()
+    for file in (tmp_path / "one", tmp_path / "many" / "two"):
+        assert file.stat().st_mode == plain.stat().st_mode

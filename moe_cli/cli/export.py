@@ -1,0 +1,43 @@
+"""`moe export`: words typed -> one call -> one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moe_cli.cli import options
+from moe_cli.cli.boundary import bounded
+from moe_cli.cli.session import open_session
+from moe_cli.errors import UsageError
+
+
+@bounded
+def export(
+    source: Annotated[Path, typer.Argument(help="Selective run, its delta file, or (with --delta) a checkpoint.")],
+    output: Annotated[Path, typer.Option("--output-dir", "-o", help="Directory, or file with --delta, to write.")],
+    delta: Annotated[bool, typer.Option("--delta", help="Write the delta of a checkpoint to its base.")] = False,
+    model_name: options.ModelName = None,
+    device: options.Device = None,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    json: options.Json = False,
+) -> None:
+    """Turn base + delta into a full checkpoint, or a checkpoint back into a delta.
+
+    Example: moe export unsafe_expert_finetuned_batch -o merged
+
+    Example: moe export merged --delta --model-name tiny -o expert_delta.safetensors
+    """
+    if delta and model_name is None:
+        raise UsageError("--delta needs the base of the checkpoint", hint="name it with --model-name")
+    session = open_session("export", locals())
+    from moe_cli.export import stage
+
+    if delta:
+        made = stage.delta_of(source, output, session.config.model)
+    else:
+        made = stage.full_checkpoint(source, output, session.config.model, base_name=model_name)
+    done = f"wrote {made.path}: {made.num_experts} experts ({made.num_params:,} parameters) on {made.base.name}"
+    session.show(made, None, done)

@@ -1,0 +1,121 @@
+"""`moe export`: base + delta into a full checkpoint, and a full checkpoint back into a delta.
+
+Comes in: an `expert_delta.safetensors` (or the selective run that holds it), or a tuned checkpoint and its base. Goes
+out: a plain transformers directory, or a delta file. Always holds: a delta on its base gives the weights of the run's
+final model, bit for bit; a checkpoint that differs from its base in anything but whole experts has no delta and is
+refused; nothing that exists is overwritten.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from moe_cli.artifacts import finished_run, layout
+from moe_cli.artifacts.files import whole_directory, whole_file
+from moe_cli.artifacts.runs import kind_in
+from moe_cli.config import ModelConfig
+from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.experts import apply_delta, frozen_digest, read_delta, save_delta
+from moe_cli.experts.slices import slice_name
+from moe_cli.model.fingerprint import weights_fingerprint
+from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.records import Expert, Exported
+
+
+def full_checkpoint(words: Path, output: Path, config: ModelConfig, *, base_name: str | None = None) -> Exported:
+    """Merge the delta into its base and write a plain checkpoint to `output`.
+
+    `words` is a delta file or a selective run; the base is the one the delta names, unless `base_name` names another
+    place of the same weights. Of `config` only device and dtype matter.
+
+    Raises:
+        ArtifactError: no delta there, damaged, or another base.
+        UsageError: `output` exists.
+    """
+    delta = finished_run(words, "selective").file(layout.DELTA) if kind_in(words) is not None else words
+    base, slices = read_delta(delta)
+    _refuse_existing(output)
+    place = {"name": base_name, "revision": None} if base_name else {"name": base.name, "revision": base.revision}
+    loaded = load_model(config.model_copy(update=place))
+    apply_delta(loaded.model, delta)
+    with whole_directory(output) as staging:
+        loaded.model.save_pretrained(staging)
+        loaded.tokenizer.save_pretrained(staging)
+    return Exported(
+        path=str(output),
+        base=base,
+        fingerprint=weights_fingerprint(loaded.model),
+        num_experts=len({name.rpartition(".")[0] for name in slices}),
+        num_params=sum(tensor.numel() for tensor in slices.values()),
+    )
+
+
+def delta_of(tuned: Path, output: Path, config: ModelConfig) -> Exported:
+    """Write the experts in which the checkpoint `tuned` differs from its base to `output`.
+
+    Raises:
+        ArtifactError: something else than whole experts differs, or nothing does.
+        UsageError: `output` exists.
+    """
+    _refuse_existing(output)
+    base = load_model(config)
+    other = load_model(config.model_copy(update={"name": str(tuned), "revision": None}))
+    experts = _differing_experts(base, other)
+    if frozen_digest(base.model, experts) != frozen_digest(other.model, experts):
+        raise ArtifactError(
+            f"{tuned} differs from {base.identity.name} in more than its experts, so a delta cannot hold it",
+            hint="only checkpoints of moe train selective have a delta",
+        )
+    if not experts:
+        raise ArtifactError(f"{tuned} has the weights of {base.identity.name}", hint="there is nothing to export")
+    slices = {
+        slice_name(expert, weight): _row(other, expert, weight).float()
+        for expert in experts
+        for weight in _layer_weights(other, expert)
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(output) as temporary:
+        save_delta(temporary, slices, base.identity)
+    return Exported(
+        path=str(output),
+        base=base.identity,
+        fingerprint=other.identity.fingerprint,
+        num_experts=len(experts),
+        num_params=sum(tensor.numel() for tensor in slices.values()),
+    )
+
+
+def _differing_experts(base: LoadedModel, other: LoadedModel) -> tuple[Expert, ...]:
+    """Experts of which any weight differs."""
+    if [layer.layer for layer in base.layers] != [layer.layer for layer in other.layers]:
+        raise ArtifactError(
+            f"{other.identity.name} has its experts in other layers than {base.identity.name}",
+            hint="name the base that the checkpoint was trained from with --model-name",
+        )
+    found = []
+    for ours, theirs in zip(base.layers, other.layers, strict=True):
+        for index in range(ours.num_experts):
+            rows = [
+                (ours.module.get_parameter(name)[index], theirs.module.get_parameter(name)[index])
+                for name in ours.weights
+            ]
+            if any(one.shape != two.shape or not torch.equal(one, two) for one, two in rows):
+                found.append(Expert(layer=ours.layer, index=index))
+    return tuple(found)
+
+
+def _layer_weights(loaded: LoadedModel, expert: Expert) -> tuple[str, ...]:
+    return next(layer.weights for layer in loaded.layers if layer.layer == expert.layer)
+
+
+def _row(loaded: LoadedModel, expert: Expert, weight: str) -> Tensor:
+    module = next(layer.module for layer in loaded.layers if layer.layer == expert.layer)
+    return module.get_parameter(weight).detach()[expert.index]
+
+
+def _refuse_existing(output: Path) -> None:
+    if output.exists():
+        raise UsageError(f"{output} exists", hint="choose another place with --output-dir")

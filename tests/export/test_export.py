@@ -1,0 +1,82 @@
+"""A delta becomes a full checkpoint and comes back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from moe_cli.config import ModelConfig
+from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.experts import attach, read_delta, save_delta
+from moe_cli.export.stage import delta_of, full_checkpoint
+from moe_cli.model.fingerprint import weights_fingerprint
+from moe_cli.model.load import load_model
+from moe_cli.records import Expert
+from moe_cli.tiny import CHECKPOINT_PATH
+
+TINY = ModelConfig(name="tiny", device="cpu")
+EXPERTS = (Expert(layer=1, index=3), Expert(layer=2, index=0))
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A delta file, and the fingerprint of its merged model."""
+    loaded = load_model(TINY)
+    with attach(loaded.model, EXPERTS) as slices:
+        with torch.no_grad():
+            for parameter in slices.parameters.values():
+                parameter.add_(0.01)
+        save_delta(tmp_path / "delta.safetensors", slices.take(), loaded.identity)
+        slices.merge()
+    return tmp_path / "delta.safetensors", weights_fingerprint(loaded.model)
+
+
+def test_a_delta_on_its_base_is_the_trained_model_and_comes_back_as_the_same_delta(trained, tmp_path):
+    delta, fingerprint = trained
+    made = full_checkpoint(delta, tmp_path / "merged", TINY)
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert weights_fingerprint(saved) == made.fingerprint == fingerprint
+    assert (made.num_experts, made.base.name) == (2, "tiny")
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template
+    back = delta_of(tmp_path / "merged", tmp_path / "back.safetensors", TINY)
+    assert (back.num_experts, back.num_params, back.fingerprint) == (2, made.num_params, fingerprint)
+    (_, ours), (_, theirs) = read_delta(delta), read_delta(tmp_path / "back.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_checkpoint_that_differs_elsewhere_has_no_delta(tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(CHECKPOINT_PATH)
+    with torch.no_grad():
+        model.lm_head.weight.add_(1.0)
+    model.save_pretrained(tmp_path / "other")
+    AutoTokenizer.from_pretrained(CHECKPOINT_PATH).save_pretrained(tmp_path / "other")
+    with pytest.raises(ArtifactError, match="in more than its experts"):
+        delta_of(tmp_path / "other", tmp_path / "delta.safetensors", TINY)
+    assert not (tmp_path / "delta.safetensors").exists()
+
+
+def test_an_unchanged_checkpoint_has_no_delta(tmp_path):
+    with pytest.raises(ArtifactError, match="has the weights of tiny"):
+        delta_of(CHECKPOINT_PATH, tmp_path / "delta.safetensors", TINY)
+
+
+def test_a_delta_for_another_base_is_refused_and_nothing_is_written(trained, tmp_path):
+    delta, _ = trained
+    full_checkpoint(delta, tmp_path / "merged", TINY)
+    with pytest.raises(ArtifactError, match="belongs to tiny"):
+        full_checkpoint(delta, tmp_path / "twice", TINY, base_name=str(tmp_path / "merged"))
+    assert not (tmp_path / "twice").exists()
+
+
+def test_nothing_is_overwritten(trained, tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UsageError, match="there exists"):
+        full_checkpoint(trained[0], tmp_path / "there", TINY)
+
+
+def test_a_file_that_is_no_delta_is_refused(tmp_path):
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        full_checkpoint(tmp_path / "text", tmp_path / "merged", TINY)
