@@ -82,7 +82,10 @@ def _run(words: Sequence[str], directory: Path) -> None:
     context.set_forkserver_preload(PRELOADED)
     child = context.Process(target=_command, args=(list(words), str(directory)))
     child.start()
-    child.join()
+    try:
+        child.join()
+    except KeyboardInterrupt:  # the child got it, too: it may be saving a state and says itself how to go on
+        child.join()
     if child.exitcode:
         raise typer.Exit(child.exitcode)
 
