@@ -277,16 +277,29 @@ def test_resume_is_bit_for_bit_with_accumulated_batches(done, tmp_path, small_se
     assert [len(step.batches) for step in steps(tmp_path / "whole")] == [2] * whole.summary.num_steps
 
 
-def test_a_damaged_checkpoint_is_refused(done, tmp_path):
-    path = next((done.directory / "selective").glob("checkpoint-*"))
+def test_a_damaged_checkpoint_is_refused(done, tmp_path, small_settings):
+    def stop(record: object) -> None:
+        if isinstance(record, StepRecord):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    config = small_settings(done.directory, train={"selective_dir": tmp_path / "run"})
+    with pytest.raises(StoppedError):
+        train.run("selective", config, done.store, stop)
+    path = tmp_path / "run" / "checkpoint-1"
+    with pytest.raises(ArtifactError, match="another base model, arm or prepare run"):
+        checkpoint.newest_checkpoint(tmp_path / "run", "somebody else")
     for file in path.iterdir():
-        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
-        shutil.copytree(path, tmp_path / "copy" / path.name)
-        data = bytearray(file.read_bytes())
-        data[len(data) // 2] ^= 1
-        (tmp_path / "copy" / path.name / file.name).write_bytes(data)
-        with pytest.raises(ArtifactError):
-            checkpoint.newest_checkpoint(tmp_path / "copy", "anybody")
+        for damage in (lambda data: data[:-1], lambda data: data[:9] + bytes([data[9] ^ 1]) + data[10:]):
+            whole = file.read_bytes()
+            file.write_bytes(damage(whole))
+            with pytest.raises(ArtifactError):
+                train.run("selective", config, done.store, lambda _: None, resume=True)
+            file.write_bytes(whole)
+    assert train.run("selective", config, done.store, lambda _: None, resume=True).summary.num_steps == 12
+
+
+def test_a_complete_run_keeps_no_checkpoint(done):
+    assert not list(done.directory.glob("*/*checkpoint*"))
 
 
 def test_a_loss_that_is_no_number_stops_the_run_before_anything_is_updated(done, tmp_path, small_settings):

@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -19,8 +20,9 @@ from transformers import (
 from moe_cli.artifacts import Store, finished_run
 from moe_cli.codec import decode_lines
 from moe_cli.compare import stage as compare
-from moe_cli.errors import UsageError
+from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.evaluate import stage as evaluate
+from moe_cli.model.load import load_model
 from moe_cli.prepare import stage as prepare
 from moe_cli.records import StepRecord
 from moe_cli.tiny import CHECKPOINT_PATH
@@ -116,6 +118,19 @@ def test_a_dense_model_is_refused_with_what_was_looked_for(tmp_path, small_setti
     lines(tmp_path / "items.jsonl", [{"id": "1", "kind": "harmful", "prompt": "zorp"}])
     with pytest.raises(UsageError, match="no expert layers that moe understands"):
         evaluate.run(str(model), settings, Store(tmp_path / "registry"), lambda _: None)
+
+
+def test_a_checkpoint_with_missing_weights_is_refused_and_never_filled_with_random_ones(tmp_path, small_settings):
+    model = written(tmp_path / "holes", mixtral(), torch.float32)
+    weights = load_file(model / "model.safetensors")
+    del weights["model.layers.0.self_attn.q_proj.weight"]
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ArtifactError, match=r"1 weights are not in it, such as model\.layers\.0\.self_attn\.q_proj"):
+        load_model(small_settings(tmp_path, model={"name": str(model)}).model)
+    data = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ArtifactError, match="is damaged"):
+        load_model(small_settings(tmp_path, model={"name": str(model)}).model)
 
 
 def test_a_model_without_a_chat_template_is_refused(tmp_path, small_settings):

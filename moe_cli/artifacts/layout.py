@@ -63,6 +63,12 @@ def routing_counts(model_name: str) -> str:
     return f"routing_{file_stem(model_name)}.npz"
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """The path with `suffix` behind its name; `.` has a name, too."""
+    named = path if path.name else path.resolve()
+    return named.with_name(f"{named.name}{suffix}")
+
+
 def evaluation_directory(run: Path | None, model_name: str, name: str) -> Path:
     """Beside the run that is evaluated; for a bare model `./evaluations/<model>/<name>/`."""
     parent = Path(EVALUATIONS) / file_stem(model_name) if run is None else run / EVALUATIONS

@@ -6,6 +6,7 @@ processes can add at once and nothing is lost; a record whose directory is gone 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,7 @@ from moe_cli.artifacts.files import sha256_of, write_whole
 from moe_cli.artifacts.layout import MANIFEST
 from moe_cli.artifacts.runs import FinishedRun, RunWriter, finished_run
 from moe_cli.codec import decode, encode
-from moe_cli.errors import ArtifactError
+from moe_cli.errors import ArtifactError, EnvironmentFaultError
 from moe_cli.records import RunKind, RunRecord
 
 State = Literal["complete", "gone", "changed"]
@@ -25,6 +26,19 @@ class Store:
     """Where runs are registered and found again."""
 
     registry: Path  # ".moe/registry"
+
+    def refuse_unwritable(self) -> None:
+        """Refuse, before any work, a registry that the finished run could not be added to.
+
+        Raises:
+            EnvironmentFaultError: it cannot be made or written.
+        """
+        there = next(place for place in (self.registry, *self.registry.absolute().parents) if place.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise EnvironmentFaultError(
+                f"the registry {self.registry} cannot be written",
+                hint="choose another one with --registry or MOE_REGISTRY",
+            )
 
     def add(self, writer: RunWriter, *, base_fingerprint: str | None, model_name: str | None, device: str) -> RunRecord:
         """Complete a run with its manifest and register it."""
@@ -50,7 +64,7 @@ class Store:
     def records(self, *kinds: RunKind) -> tuple[RunRecord, ...]:
         """Records of these kinds (all, where none is named), oldest first."""
         files = sorted(self.registry.glob("*.json")) if self.registry.is_dir() else []
-        found = (decode(RunRecord, file.read_bytes(), source=str(file)) for file in files)
+        found = (_read(file) for file in files)
         return tuple(sorted((r for r in found if not kinds or r.kind in kinds), key=lambda r: (r.finished, r.id)))
 
     def newest(self, *kinds: RunKind, base_fingerprint: str | None = None) -> FinishedRun | None:
@@ -77,6 +91,14 @@ class Store:
     def forget(self, record: RunRecord) -> None:
         """Remove the record; the run directory stays."""
         (self.registry / f"{record.id}.json").unlink()
+
+
+def _read(file: Path) -> RunRecord:
+    try:
+        return decode(RunRecord, file.read_bytes(), source=str(file))
+    except ArtifactError as error:
+        hint = "remove this file; moe runs add DIRECTORY registers the run again"
+        raise ArtifactError(error.message, hint=hint) from error
 
 
 def state_of(record: RunRecord) -> State:

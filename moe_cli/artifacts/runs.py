@@ -23,13 +23,9 @@ from moe_cli.config import MoeConfig, dump_yaml
 from moe_cli.errors import ArtifactError
 from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
 
-SECTIONS: dict[RunKind, str] = {  # the settings, beside seed and model, that a run of this kind depends on
-    "prepare": "prepare",
-    "selective": "train",
-    "baseline": "train",
-    "evaluation": "evaluate",
-    "comparison": "compare",
-}
+# What is kept of an interrupted training depends on its settings; the answers that other runs keep name theirs.
+TRAINING = ("selective", "baseline")
+TRAINING_SECTIONS = ("seed", "model", "train")
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scipy")
 
 
@@ -129,13 +125,13 @@ def open_run(path: Path, kind: RunKind, config: MoeConfig, *, resume: bool) -> I
     made = _new_directories(path)
     with locked(path, hint=f"wait for it, or {_elsewhere(kind)}"):
         previous = _interrupted_run(path, kind, resume=resume)
-        writer = RunWriter(path, previous or _new_run(kind, config), resumed=previous is not None)
-        if previous is None:
-            write_whole(path / STARTED, encode(writer.started, indent=True))
-        else:
+        if previous is not None and kind in TRAINING:
             _same_settings(previous, config, path)
-        if not (path / CONFIG).is_file():
-            write_whole(path / CONFIG, dump_yaml(config).encode())
+        settings: dict[str, object] = config.model_dump(mode="json")
+        started = replace(previous, config=settings) if previous is not None else _new_run(kind, settings)
+        writer = RunWriter(path, started, resumed=previous is not None)
+        write_whole(path / STARTED, encode(started, indent=True))
+        write_whole(path / CONFIG, dump_yaml(config).encode())
         try:
             yield writer
         except BaseException:
@@ -237,18 +233,18 @@ def _forget_begun(path: Path, made: Sequence[Path]) -> None:
             place.rmdir()
 
 
-def _new_run(kind: RunKind, config: MoeConfig) -> StartedRun:
+def _new_run(kind: RunKind, settings: dict[str, object]) -> StartedRun:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    settings: dict[str, object] = config.model_dump(mode="json")
     return StartedRun(kind=kind, id=f"{kind}-{stamp}-{secrets.token_hex(4)}", started=now(), config=settings, inputs={})
 
 
 def _same_settings(previous: StartedRun, config: MoeConfig, path: Path) -> None:
     before = dict(_flat(previous.config))
     after = dict(_flat(config.model_dump(mode="json")))
-    matters = ("seed", "model", SECTIONS[previous.kind])
     differing = [
-        key for key in before | after if before.get(key) != after.get(key) and key.partition(".")[0] in matters
+        key
+        for key in before | after
+        if before.get(key) != after.get(key) and key.partition(".")[0] in TRAINING_SECTIONS
     ]
     if differing:
         changed = ", ".join(f"{key} {before.get(key)!r} -> {after.get(key)!r}" for key in differing)

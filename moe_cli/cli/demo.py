@@ -19,11 +19,12 @@ from typing import Annotated
 
 import typer
 
+from moe_cli.artifacts import layout
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import OFFLINE, QUIET
 from moe_cli.config import ENVIRONMENT_PREFIX
-from moe_cli.errors import UsageError
-from moe_cli.views.console import stdout_console
+from moe_cli.errors import ExitCode, UsageError
+from moe_cli.views.console import stderr_console, stdout_console
 from moe_cli.views.numbers import seconds_text
 from moe_cli.views.safe import safe_text
 
@@ -68,7 +69,7 @@ def _new_directory(wanted: Path) -> Path:
     number, path = 1, wanted
     while (path / SETTINGS).exists():
         number += 1
-        path = wanted.with_name(f"{wanted.name}_{number}")
+        path = layout.beside(wanted, f"_{number}")
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UsageError(f"{path} is no empty directory and no demo", hint="choose another directory with --output-dir")
     (path / ".moe").mkdir(parents=True)  # a registry of its own
@@ -86,6 +87,9 @@ def _run(words: Sequence[str], directory: Path) -> None:
         child.join()
     except KeyboardInterrupt:  # the child got it, too: it may be saving a state and says itself how to go on
         child.join()
+    if child.exitcode == ExitCode.RESUMABLE:
+        talk = stderr_console()
+        talk.print(safe_text(f"in {directory}: moe {shlex.join(words)} --resume"), soft_wrap=True)
     if child.exitcode:
         raise typer.Exit(child.exitcode)
 

@@ -61,8 +61,9 @@ def prepare(
 
     with session.reporter() as notify:
         made = stage.run(session.config, session.store, notify, resume=resume)
+    then = f"; next: moe train selective{session.again}, moe train baseline{session.again}"
     session.show(
         made.selection,
         prepared_view(made.summary, made.selection),
-        f"wrote {made.path}; next: moe train selective{session.same_model}, moe train baseline{session.same_model}",
+        f"wrote {made.path}{then if made.selection.union else ''}",
     )

@@ -17,7 +17,7 @@ from rich.console import RenderableType
 
 from moe_cli.artifacts import Store, registry_path
 from moe_cli.codec import encode, encode_list
-from moe_cli.config import DEFAULT_MODEL, MoeConfig, dump_yaml, load_config, setting_names
+from moe_cli.config import MoeConfig, dump_yaml, load_config, setting_names
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.console import Reporter, stderr_console, stdout_console
 from moe_cli.views.safe import safe_text
@@ -47,11 +47,7 @@ class Session:
     config: MoeConfig
     store: Store
     json: bool
-
-    @property
-    def same_model(self) -> str:
-        """Words that name the same model again; none for the default."""
-        return "" if self.config.model.name == DEFAULT_MODEL else f" --model-name {quote(self.config.model.name)}"
+    again: str  # words that give the next command the same config file and model: " --config moe.yaml"
 
     def reporter(self) -> Reporter:
         """Draws what the stage notifies."""
@@ -91,7 +87,13 @@ def open_session(section: str, words: Mapping[str, object], **renamed: str) -> S
         flags={key: value for key, value in named.items() if value is not None and key in known},
     )
     _set_environment(config)
-    return Session(config, Store(registry_path(config.registry, Path.cwd())), bool(words.get("json")))
+    store = Store(registry_path(config.registry, Path.cwd()))
+    return Session(config, store, bool(words.get("json")), _again(words))
+
+
+def _again(words: Mapping[str, object]) -> str:
+    typed = {"--config": words.get("config"), "--model-name": words.get("model_name")}
+    return "".join(f" {option} {quote(str(value))}" for option, value in typed.items() if value is not None)
 
 
 def _set_environment(config: MoeConfig) -> None:

@@ -13,6 +13,7 @@ from moe_cli.cli import options
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import open_session
 from moe_cli.records import Arm
+from moe_cli.tiny import MODEL_NAME
 
 app = typer.Typer(no_args_is_help=True, help="Train one of the two arms on the same batches.")
 
@@ -98,6 +99,7 @@ def _train(arm: Arm, words: Mapping[str, object]) -> None:
 
     with session.reporter() as notify:
         made = stage.run(arm, session.config, session.store, notify, resume=bool(words["resume"]))
-    session.show(
-        made.summary, trained_view(made.summary), f"wrote {made.path}; next: moe evaluate {quote(str(made.path))}"
-    )
+    items = "" if made.summary.base.name == MODEL_NAME or session.config.evaluate.items else " --items ITEMS.jsonl"
+    config = f" --config {quote(str(words['config']))}" if words["config"] is not None else ""
+    then = f"moe evaluate {quote(str(made.path))}{items}{config}"
+    session.show(made.summary, trained_view(made.summary), f"wrote {made.path}; next: {then}")

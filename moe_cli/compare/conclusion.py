@@ -18,6 +18,7 @@ from moe_cli.compare.wording import against, figures, listed, percent, points
 from moe_cli.records.comparison import FairnessCheck, PairComparison, PairedDifference, RunColumn
 
 UNREMARKABLE = ("within margin", "ceiling")  # left to the table where one of the two is the untrained base
+NOT_CHECKED = "overlap of training and evaluation goals, lengths of the targets and distinct refusals"
 ONE_SEED = "with one training seed per arm"
 
 
@@ -66,7 +67,7 @@ def _fairness_sentences(columns: Sequence[RunColumn], fairness: Sequence[Fairnes
     if unknown:
         yield f"Could not be checked for fairness: {listed(unknown)}."
     if fairness and not failing and not unknown:
-        yield f"The comparison is fair: all {len(fairness)} conditions that were checked are the same."
+        yield f"All {len(fairness)} conditions that were checked are the same; {NOT_CHECKED} are not checked."
 
 
 def _named(check: FairnessCheck, columns: Sequence[RunColumn]) -> str:

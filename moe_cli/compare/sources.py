@@ -70,11 +70,10 @@ def _read(word: str, evaluation: str | None) -> Source:
 
 def _newest(evaluations: Path, name: str | None) -> FinishedRun | None:
     """The newest complete evaluation below a directory, or the one of that name."""
-    found = [
-        finished_run(manifest.parent, "evaluation")
-        for manifest in sorted(evaluations.glob(f"*/{layout.MANIFEST}"))
-        if name is None or manifest.parent.name == name
-    ]
+    names = sorted(manifest.parent.name for manifest in evaluations.glob(f"*/{layout.MANIFEST}"))
+    if name is not None and names and name not in names:
+        raise ArtifactError(f"{evaluations} has no complete evaluation {name}", hint=f"there are: {', '.join(names)}")
+    found = [finished_run(evaluations / each, "evaluation") for each in names if name is None or each == name]
     return max(found, key=lambda run: (run.manifest.finished, run.manifest.id), default=None)
 
 
@@ -104,7 +103,7 @@ def _column(run: FinishedRun | None, training: TrainingSummary | None, summary: 
     if model is None:
         raise AssertionError("a source is a training run or an evaluation")
     return RunColumn(
-        name=run.path.name if run else model.name,
+        name=run.path.resolve().name if run else model.name,
         path=str(run.path) if run else model.name,
         training_mode=training.training_mode if training else "base",
         trainable_params=training.trainable_params if training else None,

@@ -63,7 +63,7 @@ def _free_directory(wanted: Path) -> Path:
     number, path = 1, wanted
     while kind_in(path) == "comparison":
         number += 1
-        path = wanted.with_name(f"{wanted.name}_{number}")
+        path = layout.beside(wanted, f"_{number}")
     return path
 
 

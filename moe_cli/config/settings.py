@@ -66,7 +66,7 @@ class PrepareConfig(Section):
     output_dir: Path = Field(Path("prepared"), description="where the run is written")
     pairs: Path | None = Field(None, description="JSONL or JSON file of prompt pairs; not needed for `tiny`")
     benign: Path | None = Field(None, description="JSONL or JSON file of harmless prompts; not needed for `tiny`")
-    limit: Count | None = Field(None, description="use only the first N pairs")
+    limit: Count | None = Field(None, description="use only the first N pairs and N benign prompts, in order of id")
     tiny_pairs: Count = Field(192, description="pairs drawn from the tiny language when the model is `tiny`")
     batch_size: Count = Field(16, description="examples in a batch")
     safe_ratio: Share = Field(0.5, description="share of a batch that is not attacked")

@@ -88,8 +88,14 @@ def _from_file(file: Path | None) -> Iterator[tuple[str, object, str]]:
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
     for name, text in sorted(environment.items()):
         key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if name.startswith(ENVIRONMENT_PREFIX) and ("__" in key or key in FLAT_KEYS):
+        if name.startswith(ENVIRONMENT_PREFIX) and ("__" in key or key in FLAT_KEYS or _meant(key)):
             yield key.replace("__", "."), _scalar(text), f"the environment variable {name}"
+
+
+def _meant(key: str) -> bool:
+    """Whether a name with one underscore too few means a setting: refused with a suggestion, never ignored."""
+    names = [name.replace(".", "_") for name in setting_names()]
+    return any(key in (name, name.partition("_")[2]) for name in names)
 
 
 def _from_assignments(assignments: Sequence[str], problems: list[str]) -> Iterator[tuple[str, object, str]]:

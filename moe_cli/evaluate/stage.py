@@ -64,6 +64,7 @@ def run(words: str, config: MoeConfig, store: Store, notify: Notify, *, resume: 
         ArtifactError: the run is damaged, or an evaluation of this name is there already.
         UnscoredError: too many answers without a verdict; the results are written all the same.
     """
+    store.refuse_unwritable()
     settings = config.evaluate
     target = evaluation_target(words, config.model)
     items = evaluation_items(settings, target.base_name)

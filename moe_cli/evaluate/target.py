@@ -14,7 +14,7 @@ from moe_cli.artifacts.runs import kind_in
 from moe_cli.codec import decode
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError
-from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.model.load import LoadedModel, load_model, model_directory
 from moe_cli.records import TrainingSummary
 
 
@@ -42,16 +42,19 @@ def evaluation_target(words: str, model: ModelConfig) -> Target:
 
     Raises:
         ArtifactError: a run that is not finished, damaged, or of another kind.
+        UsageError: the directory of the model, or of the run's base, is not there.
     """
     path = Path(words)
     if path.name == layout.FINAL_MODEL and kind_in(path.parent) is not None:
         path = path.parent
     if kind_in(path) is None:
+        model_directory(words)
         return Target(model.model_copy(update={"name": words}), None, None)
     run = finished_run(path, "selective", "baseline")
     metadata = run.file(layout.METADATA)
     training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
     weights = run.directory(layout.FINAL_MODEL)
+    model_directory(training.base.place)
     return Target(model.model_copy(update={"name": str(weights), "revision": None}), run, training)
 
 
@@ -80,7 +83,7 @@ def load_base(target: Target) -> LoadedModel | None:
     if target.training is None:
         return None
     made_on = target.training.base
-    loaded = load_model(target.model.model_copy(update={"name": made_on.name, "revision": made_on.revision}))
+    loaded = load_model(target.model.model_copy(update={"name": made_on.place, "revision": made_on.revision}))
     if loaded.identity.fingerprint != made_on.fingerprint:
         raise ArtifactError(
             f"{made_on.name} has the weights {loaded.identity.fingerprint[:12]} today, but the run was trained from "

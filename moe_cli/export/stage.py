@@ -38,7 +38,7 @@ def full_checkpoint(words: Path, output: Path, config: ModelConfig, *, base_name
     delta = finished_run(words, "selective").file(layout.DELTA) if kind_in(words) is not None else words
     base, slices = read_delta(delta)
     _refuse_existing(output)
-    place = {"name": base_name, "revision": None} if base_name else {"name": base.name, "revision": base.revision}
+    place = {"name": base_name, "revision": None} if base_name else {"name": base.place, "revision": base.revision}
     loaded = load_model(config.model_copy(update=place))
     apply_delta(loaded.model, delta)
     with whole_directory(output) as staging:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, UsageError
@@ -51,17 +53,19 @@ def load_model(config: ModelConfig) -> LoadedModel:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = resolve_device(config)
-    place = _place(config.name)
+    place = model_directory(config.name)
     if place is not None:
         _refuse_pickles(place)
     source = str(place or config.name)
+    disable_progress_bar()  # of the library; downloads keep theirs
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             source,
             revision=config.revision,
             dtype=config.dtype,
             use_safetensors=True,
+            output_loading_info=True,
             trust_remote_code=False,
             local_files_only=place is not None,
             device_map="auto" if device == "cuda" and torch.cuda.device_count() > 1 else {"": device},
@@ -71,6 +75,12 @@ def load_model(config: ModelConfig) -> LoadedModel:
             f"the model {config.name} cannot be loaded: {_first_line(error)}",
             hint="name a hub model, a local directory with config.json and safetensors, or `tiny`",
         ) from error
+    except (SafetensorError, RuntimeError) as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise _damaged(config, _first_line(error)) from error
+    if random := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
+        raise _damaged(config, f"{len(random)} weights are not in it, such as {', '.join(random[:3])}")
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError(
             f"{config.name} has no chat template, so a prompt cannot be told from its answer",
@@ -102,16 +112,28 @@ def resolve_device(config: ModelConfig) -> str:
     return wanted
 
 
-def _place(name: str) -> Path | None:
-    """The local directory that a name means, or None for a hub name."""
+def model_directory(name: str) -> Path | None:
+    """The local directory that a name means, or None for a hub name.
+
+    Raises:
+        UsageError: the name is a path, and no directory is there.
+    """
     if name == MODEL_NAME:
         return CHECKPOINT_PATH
     path = Path(name).expanduser()
     if path.is_dir():
         return path
-    if path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1:
+    if not name or path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1:
         raise UsageError(f"there is no directory {name}", hint="check the path, or name a hub model as owner/name")
     return None
+
+
+def _damaged(config: ModelConfig, what: str) -> ArtifactError:
+    """Missing weights would be filled with random numbers."""
+    return ArtifactError(
+        f"the checkpoint of {config.name} is damaged or of another architecture: {what}",
+        hint="fetch or save it again; with missing weights it would answer at random",
+    )
 
 
 def _refuse_pickles(place: Path) -> None:
@@ -126,8 +148,10 @@ def _refuse_pickles(place: Path) -> None:
 def _identity(
     config: ModelConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, layers: tuple[ExpertLayer, ...]
 ) -> ModelIdentity:
+    place = model_directory(config.name)
     return ModelIdentity(
         name=config.name,
+        directory=None if place is None or config.name == MODEL_NAME else str(place.resolve()),
         revision=getattr(model.config, "_commit_hash", None) or config.revision,
         architecture=type(model).__name__,
         fingerprint=weights_fingerprint(model),

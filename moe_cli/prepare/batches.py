@@ -60,30 +60,38 @@ def composition(batch_size: int, safe_ratio: float, benign_ratio: float) -> Comp
     return parts
 
 
+def refuse_too_few(
+    num_pairs: int, num_benign: int, parts: Composition, dropped: Mapping[str, int] | None = None
+) -> None:
+    """Refuse what does not make one full batch; `dropped` says why pairs and prompts that were offered are not kept.
+
+    Raises:
+        UsageError: says what one batch needs, what there is, and why.
+    """
+    if num_pairs >= parts.num_pairs and num_benign >= parts.num_benign:
+        return
+    why = "".join(f"\n  - {number} dropped: {reason}" for reason, number in (dropped or {}).items())
+    raise UsageError(
+        f"no full batch: one batch needs {parts.num_pairs} pairs and {parts.num_benign} benign prompts, "
+        f"and there are {num_pairs} and {num_benign}{' left' if dropped else ''}{why}",
+        hint="lower --batch-size, bring more data (--pairs, --benign), or set another --benign-ratio"
+        + ("; --keep-all keeps unfiltered pairs, and --resume uses the answers again" if dropped else ""),
+    )
+
+
 def plan_batches(
     pairs: Sequence[PromptPair], benign: Sequence[BenignPrompt], parts: Composition, *, seed: int
 ) -> tuple[BatchPlan, ...]:
-    """As many full batches as the pairs and benign prompts allow, from a seeded shuffle.
-
-    Raises:
-        UsageError: not one full batch; says what is missing.
-    """
+    """As many full batches as the pairs and benign prompts allow, from a seeded shuffle."""
     pair_order = _shuffled(pairs, f"pairs {seed}")
     benign_order = _shuffled(benign, f"benign {seed}")
     by_benign = len(benign) // parts.num_benign if parts.num_benign else len(pairs)
-    num_batches = min(len(pairs) // parts.num_pairs, by_benign)
-    if num_batches == 0:
-        raise UsageError(
-            f"no full batch: one batch needs {parts.num_pairs} kept pairs and {parts.num_benign} benign prompts, "
-            f"and there are {len(pairs)} and {len(benign)}",
-            hint="bring more data, lower --batch-size, or keep unfiltered pairs with --keep-all",
-        )
     return tuple(
         BatchPlan(
             tuple(pair_order[b * parts.num_pairs : (b + 1) * parts.num_pairs]),
             tuple(benign_order[b * parts.num_benign : (b + 1) * parts.num_benign]),
         )
-        for b in range(num_batches)
+        for b in range(min(len(pairs) // parts.num_pairs, by_benign))
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.config import MoeConfig, PrepareConfig
+from moe_cli.errors import UsageError
 from moe_cli.prepare.named import named_experts
 from moe_cli.prepare.risk import Floats, risk_differences
 from moe_cli.prepare.selection import Chosen, Rule, as_experts, as_masks, choose, null_union, stability
@@ -42,7 +43,7 @@ def find_experts(
         UsageError: the selection file names an expert that the model does not have.
     """
     settings, seed = config.prepare, config.seed
-    rule = _rule(settings, base, params_per_expert)
+    rule = selection_rule(settings, base, params_per_expert)
     risk = risk_differences(counts, batches, resamples=settings.resamples, seed=seed)
     chosen = choose(rule, risk, seed=seed)
     stable_X = np.full(risk.pooled.size, np.nan)  # undefined where no candidates are chosen by risk difference
@@ -73,9 +74,19 @@ def find_experts(
     return Found(risk, masks, stable_X.reshape(risk.pooled.shape), selection)
 
 
-def _rule(settings: PrepareConfig, base: ModelIdentity, params_per_expert: int) -> Rule:
-    """The rule that the settings describe; the budget becomes a number of experts."""
+def selection_rule(settings: PrepareConfig, base: ModelIdentity, params_per_expert: int) -> Rule:
+    """The rule that the settings describe; the budget becomes a number of experts.
+
+    Raises:
+        UsageError: the budget has no room for a single expert, or the selection file names one that is not there.
+    """
     room = None if settings.budget is None else int(settings.budget * base.total_params / params_per_expert + 1e-9)
+    if settings.budget is not None and room == 0:
+        raise UsageError(
+            f"the budget of {settings.budget:.2%} is {int(settings.budget * base.total_params):,} parameters, and one "
+            f"expert of {base.name} has {params_per_expert:,}",
+            hint="raise --budget",
+        )
     named = () if settings.selection_file is None else named_experts(settings.selection_file, base)
     return Rule(settings.method, settings.threshold, settings.top_k, room, named)
 

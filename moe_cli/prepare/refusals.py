@@ -32,22 +32,33 @@ class Refusals:
     num_own: int
 
 
-def refusal_targets(rows: Sequence[AnsweredPrompt], file: Path | None) -> Refusals:
-    """The model's own whole refusal of the plain form; else one of the file, or of the built-in ones, by pair id."""
-    texts = _lines(file) if file is not None else BUILT_IN
+def refusal_targets(rows: Sequence[AnsweredPrompt], texts: Sequence[str] | None) -> Refusals:
+    """One of `texts` by pair id; without texts the model's own whole refusal of the plain form, else a built-in one."""
     plain = [row for row in rows if row.side == "safe" and row.kept]
-    own = {row.source_id: row.answer for row in plain if file is None and row.finished and row.label == "full_refusal"}
-    return Refusals({row.source_id: own.get(row.source_id, _pick(texts, row.source_id)) for row in plain}, len(own))
+    own = {row.source_id: row.answer for row in plain if not texts and row.finished and row.label == "full_refusal"}
+    others = texts or BUILT_IN
+    return Refusals({row.source_id: own.get(row.source_id, _pick(others, row.source_id)) for row in plain}, len(own))
+
+
+def refusal_texts(file: Path | None) -> tuple[str, ...] | None:
+    """The refusals of a file, one a line; None where no file is named.
+
+    Raises:
+        UsageError: no such file, not UTF-8, or no refusal in it.
+    """
+    if file is None:
+        return None
+    if not file.is_file():
+        raise UsageError(f"there is no file {file}", hint="--refusals wants a text file with one refusal a line")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 text: {error}", hint="save it as UTF-8") from error
+    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not lines:
+        raise UsageError(f"{file} holds no refusal", hint="write one refusal a line")
+    return lines
 
 
 def _pick(texts: Sequence[str], pair_id: str) -> str:
     return texts[int.from_bytes(sha256(pair_id.encode()).digest()[:4]) % len(texts)]
-
-
-def _lines(file: Path) -> tuple[str, ...]:
-    if not file.is_file():
-        raise UsageError(f"there is no file {file}", hint="--refusals wants a text file with one refusal a line")
-    lines = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-    if not lines:
-        raise UsageError(f"{file} holds no refusal", hint="write one refusal a line")
-    return lines

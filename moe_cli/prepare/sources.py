@@ -34,7 +34,7 @@ def benign_of(config: MoeConfig) -> tuple[BenignPrompt, ...]:
     """Benign prompts of the configured file; the tiny language's own beside its own pairs; else none."""
     settings = config.prepare
     if settings.benign is not None:
-        return read_benign(settings.benign)
+        return read_benign(settings.benign)[: settings.limit]
     if config.model.name == MODEL_NAME and settings.pairs is None:
-        return tiny_benign(settings.tiny_pairs, config.seed)
+        return tiny_benign(settings.tiny_pairs, config.seed)[: settings.limit]
     return ()

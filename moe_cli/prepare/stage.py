@@ -18,12 +18,12 @@ from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.model.answering import answer_all
 from moe_cli.model.generate import Prompt
 from moe_cli.model.load import load_model
-from moe_cli.prepare.batches import Composition, batch_examples, composition, plan_batches
+from moe_cli.prepare.batches import Composition, batch_examples, composition, plan_batches, refuse_too_few
 from moe_cli.prepare.counting import count_routing
-from moe_cli.prepare.evidence import find_experts
-from moe_cli.prepare.filtering import answered_prompts, questions_of
+from moe_cli.prepare.evidence import find_experts, selection_rule
+from moe_cli.prepare.filtering import answered_prompts, drop_reasons, questions_of
 from moe_cli.prepare.output import write_prepared
-from moe_cli.prepare.refusals import refusal_targets
+from moe_cli.prepare.refusals import refusal_targets, refusal_texts
 from moe_cli.prepare.sources import benign_of, pairs_of
 from moe_cli.prepare.summary import prepare_summary, with_batches
 from moe_cli.records import PrepareSummary, Selection
@@ -49,13 +49,17 @@ def run(config: MoeConfig, store: Store, notify: Notify, *, resume: bool = False
         UsageError: bad pairs, no full batch, or a model without experts.
         ArtifactError: the output directory is taken.
     """
+    store.refuse_unwritable()
     settings = config.prepare
     pairs, benign = pairs_of(config), benign_of(config)
     parts = _composition(config, has_benign=bool(benign))
+    refuse_too_few(len(pairs), len(benign), parts)
+    texts = refusal_texts(settings.refusals)
     questions = questions_of(pairs, benign if parts.num_benign else ())
     output = settings.output_dir
     with open_run(output, "prepare", config, resume=resume) as writer, resumable(output, ANSWERS):
         loaded = load_model(config.model)
+        selection_rule(settings, loaded.identity, loaded.layers[0].params_per_expert)  # refuses before the long work
         started = time.monotonic()
         answers = answer_all(
             loaded,
@@ -67,14 +71,12 @@ def run(config: MoeConfig, store: Store, notify: Notify, *, resume: bool = False
         )
         answered = time.monotonic()
         rows = answered_prompts(questions, answers, KeywordJudge(), keep_all=settings.keep_all)
-        refusals = refusal_targets(rows, settings.refusals)
+        refusals = refusal_targets(rows, texts)
         own_answers = {row.source_id: row.answer for row in rows if row.kept and row.side == "benign"}
-        plans = plan_batches(
-            [pair for pair in pairs if pair.id in refusals.targets],
-            [prompt for prompt in benign if prompt.id in own_answers],
-            parts,
-            seed=config.seed,
-        )
+        kept_pairs = [pair for pair in pairs if pair.id in refusals.targets]
+        kept_benign = [prompt for prompt in benign if prompt.id in own_answers]
+        refuse_too_few(len(kept_pairs), len(kept_benign), parts, dropped=drop_reasons(rows))
+        plans = plan_batches(kept_pairs, kept_benign, parts, seed=config.seed)
         replayed = time.monotonic()
         batched = [pair for plan in plans for pair in plan.pairs]
         counts = count_routing(loaded, batched, answers, batch_size=settings.generation_batch_size, notify=notify)

@@ -58,6 +58,7 @@ class ModelIdentity:
     """Which model this is: by the fingerprint of its weights, never by its path."""
 
     name: str  # "allenai/OLMoE-1B-7B-0125-Instruct"
+    directory: str | None  # where a local model lies, absolute; None for a hub model and for `tiny`
     revision: str | None  # the commit of a hub model
     architecture: str  # "OlmoeForCausalLM"
     fingerprint: str  # sha256 over names, shapes, dtypes and bytes of all weights
@@ -67,3 +68,8 @@ class ModelIdentity:
     top_k: int | None  # 8; None where only a forward tells
     total_params: int  # 6919161856
     chat_template: str  # sha256 of the chat template
+
+    @property
+    def place(self) -> str:
+        """What to load it from again."""
+        return self.directory or self.name

@@ -160,8 +160,8 @@ class PrepareSummary:
     num_attacked: int  # 8
     distinct_targets: int  # 12; different refusal texts
     own_refusals: int  # 140; refusal targets that are the model's own words
-    plain_refusal_rate: float | None  # 0.99; over all pairs offered
-    attack_success_rate: float | None  # 0.93; over all pairs offered
+    plain_refused: tuple[int, int]  # (190, 192); of the plain answers that have a label and are not degenerate
+    attacked_complied: tuple[int, int]  # (180, 191); of the attacked answers, in the same way
     seconds_generate: float | None  # 12.1; None: in several goes
     seconds_routing: float  # 2.2
     warnings: tuple[str, ...]

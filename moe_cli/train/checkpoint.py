@@ -72,6 +72,12 @@ def save(
     return path
 
 
+def drop_all(run: Path) -> None:
+    """Remove every checkpoint: a complete run has its final model and needs none."""
+    for path in [*run.glob(CHECKPOINTS), *run.glob(f".{CHECKPOINTS}.partial")]:
+        shutil.rmtree(path)
+
+
 def newest_checkpoint(run: Path, owner: str) -> Path | None:
     """The checkpoint of the highest step; None where there is none.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_cli.artifacts import FinishedRun, RunWriter, Store, finished_run, layout
+from moe_cli.artifacts import FinishedRun, RunWriter, Store, finished_run, layout, state_of
 from moe_cli.artifacts.runs import kind_in
 from moe_cli.codec import decode, decode_lines
 from moe_cli.config import MoeConfig
@@ -42,6 +42,8 @@ def prepared_run(
         if named is not None
         else store.newest("prepare", base_fingerprint=base.fingerprint)
     )
+    if run is None and (other := _newest_of_name(store, base.name)) is not None:
+        _refuse_other_model(other, base)
     if run is None:
         raise ArtifactError(
             f"there is no prepare run of {base.name} in {store.registry}",
@@ -49,7 +51,7 @@ def prepared_run(
         )
     if named is None:
         notify(Notice(text=f"using the newest prepare run of this model: {run.path}"))
-    selection = decode(Selection, run.file(layout.SELECTION).read_bytes(), source=str(run.path / layout.SELECTION))
+    selection = _selection(run)
     _refuse_other_model(selection.base, base)
     writer.remember("prepared", run.path)
     name = layout.training_examples(selection.base.name)
@@ -68,14 +70,32 @@ def output_directory(config: MoeConfig, arm: Arm, notify: Callable[[object], Non
     wanted = config.train.baseline_dir
     if wanted.resolve() != config.train.selective_dir.resolve() and kind_in(wanted) != "selective":
         return wanted
-    moved = wanted.with_name(f"{wanted.name}_baseline")
+    moved = layout.beside(wanted, "_baseline")
     notify(Notice(text=f"{wanted} belongs to a selective run; the baseline is written to {moved}", warning=True))
     return moved
+
+
+def _newest_of_name(store: Store, name: str) -> ModelIdentity | None:
+    """The model of the newest prepare run that was made on a model of this name."""
+    named = [
+        record for record in store.records("prepare") if record.model_name == name and state_of(record) == "complete"
+    ]
+    return _selection(finished_run(Path(named[-1].path), "prepare")).base if named else None
+
+
+def _selection(run: FinishedRun) -> Selection:
+    file = run.file(layout.SELECTION)
+    return decode(Selection, file.read_bytes(), source=str(file))
 
 
 def _refuse_other_model(made_on: ModelIdentity, base: ModelIdentity) -> None:
     if made_on.fingerprint == base.fingerprint:
         return
+    if made_on.dtype != base.dtype:
+        raise ArtifactError(
+            f"this selection was made in {made_on.dtype}, but {base.name} is loaded in {base.dtype}",
+            hint=f"give every command the same dtype, such as --set model.dtype={made_on.dtype}",
+        )
     shapes = [f"{len(m.layers)} layers of {m.num_experts} experts" for m in (made_on, base)]
     difference = (
         f"{shapes[0]}, but {base.name} has {shapes[1]}"

@@ -43,7 +43,8 @@ class StepLoop(TrainerCallback):
     ) -> TrainerControl:
         """Record the step; save where it is due or somebody asked to stop."""
         self.trainer.finish_step()
-        if self.checkpoint_every is not None and state.global_step % self.checkpoint_every == 0:
+        due = self.checkpoint_every is not None and state.global_step % self.checkpoint_every == 0
+        if due and state.global_step < state.max_steps:
             control.should_save = True
         if self.stop:
             control.should_save = control.should_training_stop = True

@@ -1,7 +1,8 @@
 """Peak memory of a run, from the system's own accounting.
 
-Comes in: a device. Goes out: bytes, and what they are of. Always holds: on a card it is torch's peak of allocated bytes
-since `start`; on the CPU the peak resident set of the whole process (reset at `start` where the kernel allows it).
+Comes in: a device. Goes out: bytes, and what they are of. Always holds: on cards it is torch's peak of allocated bytes
+since `start`, summed over the cards; on the CPU the peak resident set of the whole process (reset at `start` where the
+kernel allows it).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ RESET_PEAK = "5"  # proc(5): resets the peak resident set
 def start_peak(device: torch.device) -> None:
     """Begin a measurement."""
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+        for card in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(card)
     elif CLEAR_REFS.exists():
         CLEAR_REFS.write_text(RESET_PEAK)
 
@@ -27,7 +29,9 @@ def start_peak(device: torch.device) -> None:
 def peak_bytes(device: torch.device) -> tuple[int, str]:
     """Peak since `start_peak`, and what it is the peak of."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device), f"{device} (allocated)"
+        cards = range(torch.cuda.device_count())
+        what = f"{device} (allocated)" if len(cards) == 1 else f"{len(cards)} cards together (allocated)"
+        return sum(torch.cuda.max_memory_allocated(card) for card in cards), what
     if STATUS.exists():
         line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024, "process (resident set)"

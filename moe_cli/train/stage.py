@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from moe_cli.artifacts import RunWriter, Store, layout, open_run
+from moe_cli.artifacts import RunWriter, Store, finished_run, layout, open_run
 from moe_cli.artifacts.files import whole_directory, whole_file, write_whole
 from moe_cli.artifacts.journal import resumable
 from moe_cli.codec import encode
@@ -27,7 +27,7 @@ from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.records import Arm, Notice, TrainingPlan, TrainingSummary
 from moe_cli.train.arguments import hyperparameters, num_steps
 from moe_cli.train.arms import ArmSetup, baseline_arm, selective_arm
-from moe_cli.train.checkpoint import CHECKPOINTS, newest_checkpoint, step_of
+from moe_cli.train.checkpoint import CHECKPOINTS, drop_all, newest_checkpoint, step_of
 from moe_cli.train.data import FixedBatches, encode_batches, schedule_digest
 from moe_cli.train.fitting import Fitted, Task, fit
 from moe_cli.train.inputs import PreparedRun, output_directory, prepared_run
@@ -52,8 +52,11 @@ def run(arm: Arm, config: MoeConfig, store: Store, notify: Notify, *, resume: bo
         UsageError: nothing is selected, or more than the budget.
         StoppedError: asked to stop; `--resume` goes on.
     """
+    store.refuse_unwritable()
     output = output_directory(config, arm, notify)
     with open_run(output, arm, config, resume=resume) as writer, resumable(output, CHECKPOINTS):
+        if config.train.prepared is not None:
+            finished_run(config.train.prepared, "prepare")  # refuses before the long work
         loaded = load_model(config.model)
         prepared = prepared_run(config, store, loaded.identity, writer, notify)
         task = _task(arm, config, loaded, prepared, writer)
@@ -69,6 +72,7 @@ def run(arm: Arm, config: MoeConfig, store: Store, notify: Notify, *, resume: bo
             notify(Notice(text=f"only {moved} parameters of the baseline changed", warning=True))
         summary = _write(arm, config, loaded, prepared, setup, task, fitted)
         writer.parents["prepare"] = prepared.run.digest
+        drop_all(output)
         store.add(
             writer,
             base_fingerprint=loaded.identity.fingerprint,

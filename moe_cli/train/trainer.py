@@ -160,7 +160,7 @@ class FixedBatchTrainer(Trainer):
         return NumericError(
             f"the {what} of step {self.state.global_step + 1} is {value} (batches {self.open_step.batches}); "
             "no parameter was updated with it",
-            hint="lower train.learning_rate, or look at these batches of the prepare run",
+            hint="train into another directory with a lower learning rate, or look at these batches of the prepare run",
         )
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:

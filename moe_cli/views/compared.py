@@ -98,12 +98,12 @@ def _difference_table(pair: PairComparison) -> RenderableType:
     title = safe_text(f"{pair.b} minus {pair.a}, same items, percentage points")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("measure", width=22, overflow="fold")
-    for name in ("n", "difference [95 %]", "p", "adj. p"):
+    for name in ("n", "difference [95 %]", "McNemar", "adj. p"):
         table.add_column(name, justify="right" if name == "n" else "left", no_wrap=True)
     table.add_column("verdict", overflow="fold")
     for found in pair.differences:
         table.add_row(
-            safe_text(found.metric if found.primary else f"  {found.metric.rpartition(': ')[2]}"),
+            safe_text(f"  {found.metric.partition(': ')[2]}" if ": " in found.metric else found.metric),
             str(found.n),
             f"{100 * found.difference:+.1f} [{100 * found.lower:+.1f}, {100 * found.upper:+.1f}]",
             f"{found.p_mcnemar:.1g}",
@@ -116,6 +116,7 @@ def _difference_table(pair: PairComparison) -> RenderableType:
 
 def _legend() -> Text:
     return Text(
-        "p: exact McNemar over items. adj. p: sign flips of whole goals, Holm over the unindented measures of one "
-        "table, Benjamini-Hochberg over the rest. inconclusive (x): x points would be found with 80 % power."
+        "McNemar: exact p over items. adj. p: sign flips of whole goals; Holm over attack success, over-refusal and "
+        "accuracy, Benjamini-Hochberg over the exploratory rest. inconclusive (x): x points would be found with 80 % "
+        "power."
     )

@@ -33,8 +33,8 @@ def _data_table(summary: PrepareSummary) -> Table:
     table.add_row("pairs kept", count_of(summary.num_kept, summary.num_pairs))
     for reason, number in summary.drop_reasons.items():
         table.add_row("  dropped", safe_text(f"{number}: {reason}"))
-    table.add_row("plain goals refused in full", _share(summary.plain_refusal_rate, summary.num_pairs))
-    table.add_row("attacked goals complied with", _share(summary.attack_success_rate, summary.num_pairs))
+    table.add_row("plain goals refused in full", _judged(*summary.plain_refused))
+    table.add_row("attacked goals complied with", _judged(*summary.attacked_complied))
     table.add_row("benign prompts kept", count_of(summary.num_benign_kept, summary.num_benign))
     batch = f"{summary.num_plain} plain + {summary.num_benign_in_batch} benign + {summary.num_attacked} attacked"
     table.add_row("batches", f"{summary.num_batches} of {summary.batch_size} = {batch}")
@@ -46,8 +46,8 @@ def _data_table(summary: PrepareSummary) -> Table:
     return table
 
 
-def _share(rate: float | None, pairs: int) -> str:
-    return NOTHING if rate is None else f"{100 * rate:.1f} % of {pairs}, by the keyword judge"
+def _judged(part: int, whole: int) -> str:
+    return f"{count_of(part, whole)}, by the keyword judge"
 
 
 def _layer_table(selection: Selection) -> Table:
@@ -91,7 +91,7 @@ def _union_text(selection: Selection) -> Text:
     noise = (
         f"the same rule selects {null.mean:.1f} [{null.lower:.0f}, {null.upper:.0f}] with the sides swapped at random"
         if null is not None
-        else "the method looks at no risk difference, so it has no null union"
+        else "the null union is defined for the method risk_diff alone"
     )
     return Text(
         f"union: {len(selection.union)} experts, {selection.trainable_params:,} parameters, "

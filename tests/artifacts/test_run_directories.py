@@ -108,14 +108,21 @@ def test_an_interrupted_run_of_another_kind_is_refused_even_with_resume(tmp_path
     assert "of kind selective, not baseline" in refusal(tmp_path / "out", "baseline", resume=True)
 
 
-def test_resuming_with_other_settings_names_each_of_them(tmp_path):
-    interrupt(tmp_path / "out")
-    other = MoeConfig.model_validate({"seed": 7, "prepare": {"limit": 3}})
-    message = refusal(tmp_path / "out", resume=True, config=other)
-    assert "begun with other settings: seed 42 -> 7, prepare.limit None -> 3" in message
+def test_resuming_a_training_with_other_settings_names_each_of_them(tmp_path):
+    interrupt(tmp_path / "out", "baseline")
+    other = MoeConfig.model_validate({"seed": 7, "train": {"num_epochs": 1}})
+    message = refusal(tmp_path / "out", "baseline", resume=True, config=other)
+    assert "begun with other settings: seed 42 -> 7, train.num_epochs 3 -> 1" in message
     # Neither where the run is noted nor the settings of another room change it.
-    elsewhere = MoeConfig.model_validate({"registry": "elsewhere", "train": {"learning_rate": 1e-3}})
-    finish(tmp_path / "out", resume=True, config=elsewhere)
+    elsewhere = MoeConfig.model_validate({"registry": "elsewhere", "prepare": {"limit": 3}})
+    finish(tmp_path / "out", "baseline", resume=True, config=elsewhere)
+
+
+def test_resuming_a_prepare_takes_the_new_settings_since_its_answers_name_theirs(tmp_path):
+    interrupt(tmp_path / "out", "prepare")
+    finish(tmp_path / "out", "prepare", resume=True, config=MoeConfig.model_validate({"prepare": {"limit": 3}}))
+    assert finished_run(tmp_path / "out").manifest.config["prepare"]["limit"] == 3
+    assert "limit: 3" in (tmp_path / "out" / "config.yaml").read_text()
 
 
 @pytest.mark.parametrize("name", ["photo.jpg", ".hidden", "folder"])

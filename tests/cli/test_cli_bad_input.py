@@ -72,7 +72,7 @@ def test_pickled_pairs_are_refused_unread(refused, tmp_path):
 def test_a_model_in_a_pickle_is_refused_unread(refused, tmp_path, pairs):
     (tmp_path / "old").mkdir()
     (tmp_path / "old/pytorch_model.bin").write_bytes(pickle.dumps({}))
-    done = refused("prepare", "--model", "old", "--pairs", pairs(PAIR))
+    done = refused("prepare", "--model", "old", "--pairs", pairs(PAIR), "--batch-size", 2)
     assert done.code == 3 and "holds its weights as a pickle (pytorch_model.bin)" in done.err
     assert names(tmp_path) == ["old", "pairs.jsonl"]
 
@@ -80,7 +80,7 @@ def test_a_model_in_a_pickle_is_refused_unread(refused, tmp_path, pairs):
 @pytest.mark.parametrize("name", ["./no/such/directory", "nobody/no-such-model", "empty"])
 def test_an_unknown_model_is_a_usage_error_and_leaves_nothing(refused, tmp_path, pairs, name):
     (tmp_path / "empty").mkdir()
-    done = refused("prepare", "--model", name, "--pairs", pairs(PAIR))
+    done = refused("prepare", "--model", name, "--pairs", pairs(PAIR), "--batch-size", 2)
     assert done.code == 2 and name in done.err
     assert names(tmp_path) == ["empty", "pairs.jsonl"]
 
@@ -92,7 +92,7 @@ def test_a_dense_model_is_refused_by_name(refused, tmp_path, pairs):
     LlamaForCausalLM(config).save_pretrained(tmp_path / "dense")
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(CHECKPOINT_PATH / name, tmp_path / "dense" / name)
-    done = refused("prepare", "--model", "dense", "--pairs", pairs(PAIR))
+    done = refused("prepare", "--model", "dense", "--pairs", pairs(PAIR), "--batch-size", 2)
     assert done.code == 2 and "LlamaForCausalLM" in done.err and "expert" in done.err
     assert names(tmp_path) == ["dense", "pairs.jsonl"]
 
@@ -125,7 +125,10 @@ def test_a_taken_directory_is_refused_and_says_what_can_be_done(refused, tmp_pat
         done = refused("prepare", "--model", "tiny", "-o", name)
         assert done.code == 3 and words in done.err
         assert names(tmp_path / name) == before
-    done = refused("prepare", "--model", "tiny", "-o", "begun", "--resume", "--seed", 7)
+    with pytest.raises(RuntimeError), open_run(tmp_path / "trained", "baseline", config, resume=False):
+        write_whole(tmp_path / "trained/work", b"some")
+        raise RuntimeError
+    done = refused("train", "baseline", "--model", "tiny", "-o", "trained", "--resume", "--seed", 7)
     assert done.code == 3 and "begun with other settings" in done.err and "seed 42 -> 7" in done.err
 
 

@@ -24,6 +24,7 @@ from moe_cli.records import (
 CONFIG = MoeConfig()
 NOTHING = Rate(k=0, n=0, unscored=0, rate=None, lower=None, upper=None, lowest=None, highest=None)
 MODEL = ModelIdentity(
+    directory=None,
     name="tiny",
     revision=None,
     architecture="OlmoeForCausalLM",

@@ -16,6 +16,7 @@ CLASSIFIER = JudgeIdentity(name="classifier", revision="c" * 64, published_accur
 def identity(**changes):
     values = {
         "name": "tiny",
+        "directory": None,
         "revision": None,
         "architecture": "OlmoeForCausalLM",
         "fingerprint": "a" * 64,

@@ -74,7 +74,9 @@ def test_a_failing_check_comes_first_and_weakens_the_claim():
 
 
 def test_a_fair_comparison_is_called_so_only_when_all_was_checked():
-    assert "The comparison is fair: all 1 conditions" in text(SAFER, fairness=[check()])
+    assert "All 1 conditions that were checked are the same; overlap of training and evaluation goals" in text(
+        SAFER, fairness=[check()]
+    )
     assert "is fair" not in text(SAFER, fairness=[check(), check("threads", "unknown")])
     assert "is fair" not in text(SAFER)
 

@@ -21,6 +21,7 @@ torch.set_num_threads(1)
 def identity_of(model):
     layers = expert_layers(model)
     return ModelIdentity(
+        directory=None,
         name="tiny/random",
         revision="abc",
         architecture=type(model).__name__,

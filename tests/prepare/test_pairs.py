@@ -10,6 +10,7 @@ from moe_cli.prepare.pairs import read_benign, read_pairs
 from moe_cli.records import Message, ModelIdentity
 
 BASE = ModelIdentity(
+    directory=None,
     name="m",
     revision=None,
     architecture="A",
