@@ -13,6 +13,7 @@ from torch import Tensor
 
 from moe_cli.model.chat import EncodedChat, encode_answered
 from moe_cli.model.load import LoadedModel
+from moe_cli.model.padding import attention_mask, right_padded
 from moe_cli.records import DriftItem, EvaluationItem, Progress
 
 
@@ -39,9 +40,8 @@ def drift_items(
 def _drift_of_batch(
     base: LoadedModel, tuned: LoadedModel, items: Sequence[EvaluationItem], rows: Sequence[EncodedChat]
 ) -> Iterator[DriftItem]:
-    longest = max(len(row.token_ids) for row in rows)
-    ids_BS = torch.tensor([[*row.token_ids, *[0] * (longest - len(row.token_ids))] for row in rows])
-    mask_BS = torch.tensor([[1] * len(row.token_ids) + [0] * (longest - len(row.token_ids)) for row in rows])
+    ids = [row.token_ids for row in rows]
+    ids_BS, mask_BS = right_padded(ids), attention_mask(ids)
     logits = [
         loaded.model(
             input_ids=ids_BS.to(loaded.device), attention_mask=mask_BS.to(loaded.device), use_cache=False

@@ -15,7 +15,6 @@ from moe_cli.errors import UnscoredError, UsageError
 from moe_cli.evaluate.rates import rate_of
 from moe_cli.records.evaluation import EvaluationRecord, Rate, SuiteSummary
 
-MAX_UNSCORED = 0.02
 KINDS: tuple[Literal["harmful", "benign"], ...] = ("harmful", "benign")
 
 
@@ -56,7 +55,7 @@ def suite_summaries(records: Sequence[EvaluationRecord]) -> tuple[SuiteSummary, 
     return tuple(sorted(summaries, key=lambda summary: KINDS.index(summary.kind)))
 
 
-def refuse_unscored(records: Sequence[EvaluationRecord], maximum: float = MAX_UNSCORED) -> None:
+def refuse_unscored(records: Sequence[EvaluationRecord], maximum: float) -> None:
     """Stop where the judge left too many answers without a verdict; degenerate is a verdict.
 
     Raises:

@@ -14,6 +14,7 @@ import torch
 
 from moe_cli.model.chat import encode_prompt
 from moe_cli.model.load import LoadedModel
+from moe_cli.model.padding import attention_mask, right_padded
 from moe_cli.model.routing import recording
 from moe_cli.records import REGIONS, SIDES, Generation, Progress, PromptPair, RoutingCounts
 
@@ -64,12 +65,10 @@ def _count(
     loaded: LoadedModel, rows: Sequence[tuple[tuple[int, ...], int]]
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]], np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
     """Counts [B, R, L, E] and tokens [B, R] of right-padded rows."""
-    longest = max(len(ids) for ids, _ in rows)
-    input_ids = torch.tensor([list(ids) + [0] * (longest - len(ids)) for ids, _ in rows], device=loaded.device)
-    lengths_B1 = torch.tensor([[len(ids)] for ids, _ in rows], device=loaded.device)
+    input_ids = right_padded([ids for ids, _ in rows]).to(loaded.device)
+    inside_BS = attention_mask([ids for ids, _ in rows]).to(loaded.device).bool()
     prompts_B1 = torch.tensor([[num_prompt] for _, num_prompt in rows], device=loaded.device)
-    position_1S = torch.arange(longest, device=loaded.device)[None]
-    inside_BS = position_1S < lengths_B1
+    position_1S = torch.arange(input_ids.shape[1], device=loaded.device)[None]
     is_answer_BS = inside_BS & (position_1S >= prompts_B1)
     is_prompt_BS = position_1S < prompts_B1
     is_last_BS = position_1S == prompts_B1 - 1

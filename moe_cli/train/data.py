@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from moe_cli.model.chat import EncodedChat, encode_answered
+from moe_cli.model.padding import attention_mask, right_padded
 from moe_cli.records import TrainingExample
 
 IGNORED = -100
@@ -71,13 +72,11 @@ def encode_batches(
 
 def padded(rows: Sequence[EncodedChat], index: int) -> dict[str, Tensor]:
     """One batch, padded on the right to its longest row."""
-    longest = max(len(row.token_ids) for row in rows)
+    ids = [row.token_ids for row in rows]
     return {
-        "input_ids": torch.tensor([[*row.token_ids, *[0] * (longest - len(row.token_ids))] for row in rows]),
-        "attention_mask": torch.tensor(
-            [[1] * len(row.token_ids) + [0] * (longest - len(row.token_ids)) for row in rows]
-        ),
-        "labels": torch.tensor([[*row.labels, *[IGNORED] * (longest - len(row.token_ids))] for row in rows]),
+        "input_ids": right_padded(ids),
+        "attention_mask": attention_mask(ids),
+        "labels": right_padded([row.labels for row in rows], filler=IGNORED),
         "batch_index": torch.tensor(index),
     }
 

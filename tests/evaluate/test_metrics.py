@@ -139,7 +139,7 @@ def test_too_many_unscored_answers_stop_the_run_and_degenerate_ones_do_not():
     unknown_harm = answered("x", "compliance")
     object.__setattr__(unknown_harm.verdict, "harmful", None)
     with pytest.raises(UnscoredError, match="1 of 1 answers"):
-        refuse_unscored([unknown_harm])
+        refuse_unscored([unknown_harm], maximum=0.02)
 
 
 @pytest.mark.parametrize(
