@@ -25,9 +25,10 @@ class Place:
 
     path: Path
     number: int  # line of a .jsonl file, element of a .json list; from 1
+    is_line: bool = True
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.number}"
+        return f"{self.path}:{self.number}" if self.is_line else f"{self.path} [element {self.number}]"
 
 
 def rows_of(path: Path, formats: str) -> Iterator[tuple[Place, Row]]:
@@ -46,20 +47,27 @@ def rows_of(path: Path, formats: str) -> Iterator[tuple[Place, Row]]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text: {error}", hint=formats) from error
-    if text.lstrip().startswith("["):
+    is_list = text.lstrip().startswith("[")
+    if is_list:
         values = _json(text, str(path), formats)
         entries: Iterable[tuple[int, object]] = enumerate(values if isinstance(values, list) else [values], start=1)
     else:  # by "\n" alone: JSON texts may hold the other line breaks of Unicode
         lines = enumerate(text.split("\n"), start=1)
         entries = ((number, _json(line, f"{path}:{number}", formats)) for number, line in lines if line.strip())
     for number, entry in entries:
+        place = Place(path, number, is_line=not is_list)
         if not isinstance(entry, dict):
-            raise UsageError(f"{path}:{number}: a {type(entry).__name__} is no row", hint=formats)
-        yield Place(path, number), entry
+            raise UsageError(f"{place}: a {type(entry).__name__} is no row", hint=formats)
+        yield place, entry
 
 
 def _json(text: str, source: str, formats: str) -> object:
     return parse_json(text, source=source, error_type=UsageError, hint=formats)
+
+
+def name_of(row: Row, key: str, otherwise: str) -> str:
+    """The value under `key` as text; `otherwise` where it is missing or null."""
+    return otherwise if row.get(key) is None else str(row[key])
 
 
 def text_of(row: Row, key: str, place: Place, formats: str) -> str:

@@ -53,7 +53,7 @@ def test_a_line_that_is_no_row_is_named_by_file_and_line(tmp_path, line):
 
 @pytest.mark.parametrize("element", ["null", "3", '"text"', "[]"])
 def test_an_element_that_is_no_row_is_named_by_file_and_number(tmp_path, element):
-    assert refusal_of(tmp_path, f'[{{"a": 1}}, {element}]', "rows.json").startswith("/rows.json:2: ")
+    assert refusal_of(tmp_path, f'[{{"a": 1}}, {element}]', "rows.json").startswith("/rows.json [element 2]: ")
 
 
 def test_a_list_that_is_no_json_is_named_by_file_and_place(tmp_path):

@@ -85,7 +85,8 @@ class Store:
         exact = [record for record in found if record.id == run_id]
         if len(exact or found) != 1:
             what = f"{len(found)} runs have an id that begins with" if found else "no run has the id"
-            raise ArtifactError(f"{what} {run_id} in {self.registry}", hint="moe runs list shows the ids")
+            hint = f"name one of {', '.join(record.id for record in found)}" if found else "moe runs list shows the ids"
+            raise ArtifactError(f"{what} {run_id} in {self.registry}", hint=hint)
         return (exact or found)[0]
 
     def forget(self, record: RunRecord) -> None:

@@ -47,12 +47,12 @@ def _renamed(source: Source, name: str) -> Source:
 
 
 def _read(word: str, evaluation: str | None) -> Source:
-    path = Path(word)
+    path = Path(word).parent if Path(word).name == layout.FINAL_MODEL else Path(word)
     kind = kind_in(path)
     if kind == "evaluation":
         evaluated = finished_run(path, "evaluation")
         summary = _summary(evaluated)
-        run = finished_run(Path(summary.run), "selective", "baseline") if summary.run else None
+        run = finished_run(path.parent.parent, "selective", "baseline") if summary.run else None
         return _source(run, evaluated)
     if kind in ("selective", "baseline"):
         return _source(finished_run(path, "selective", "baseline"), _newest(path / layout.EVALUATIONS, evaluation))

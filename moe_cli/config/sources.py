@@ -72,7 +72,7 @@ def _yaml() -> YAML:
 def _from_file(file: Path | None) -> Iterator[tuple[str, object, str]]:
     if file is None:
         return
-    if not file.is_file():
+    if not file.exists() or file.is_dir():  # a pipe is as good as a file
         raise UsageError(f"there is no config file {file}", hint="check the path after --config")
     try:
         content = _yaml().load(file.read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from moe_cli.codec import encode_lines
 from moe_cli.config import EvaluateConfig
 from moe_cli.errors import UsageError
 from moe_cli.records import EvaluationItem, Message
-from moe_cli.rows import Place, Row, messages_of, rows_of, text_of
+from moe_cli.rows import Place, Row, messages_of, name_of, rows_of, text_of
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.tiny.language import tiny_items
 
@@ -58,11 +58,11 @@ def _item(row: Row, place: Place) -> EvaluationItem:
     messages = messages_of(row.get("messages", row.get("prompt")), "prompt", place, ITEM_FORMATS)
     if kind == "text":
         messages = (*messages, Message(role="assistant", content=text_of(row, "answer", place, ITEM_FORMATS)))
-    suite = str(row.get("suite", kind))
-    name = f"{suite}/{row.get('id', place.number)}"
+    suite = name_of(row, "suite", kind)
+    name = f"{suite}/{name_of(row, 'id', str(place.number))}"
     expected = text_of(row, "expected", place, ITEM_FORMATS) if row.get("expected") is not None else None
     return EvaluationItem(
-        id=name, suite=suite, kind=kind, cluster=str(row.get("cluster", name)), messages=messages, expected=expected
+        id=name, suite=suite, kind=kind, cluster=name_of(row, "cluster", name), messages=messages, expected=expected
     )
 
 

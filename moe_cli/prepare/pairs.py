@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from moe_cli.errors import UsageError
 from moe_cli.records import BenignPrompt, Message, PromptPair
-from moe_cli.rows import Place, Row, messages_of, rows_of, text_of
+from moe_cli.rows import Place, Row, messages_of, name_of, rows_of, text_of
 
 PAIR_FORMATS = """accepted formats of --pairs, one JSON object per line (.jsonl) or one JSON list (.json):
     {"id": "1", "goal": "...", "safe": "the plain question", "unsafe": "the attacked question"}
@@ -59,11 +59,13 @@ def _read(path: Path, items_of: Callable[[Row, Place], Iterable[Item]], formats:
 def _pairs_of_row(row: Row, place: Place) -> Iterator[PromptPair]:
     goal = text_of(row, "goal", place, PAIR_FORMATS)
     cluster = f"goal-{sha256(goal.encode()).hexdigest()[:12]}"
+    if "all_prompt" in row and not {"safe", "unsafe"}.isdisjoint(row):
+        raise UsageError(f"{place}: `all_prompt` stands beside `safe` or `unsafe`", hint=PAIR_FORMATS)
     if "all_prompt" in row:
         attacked = row["all_prompt"] if isinstance(row["all_prompt"], list) else [row["all_prompt"]]
         for number, prompt in enumerate(attacked):
             yield PromptPair(
-                id=f"{row.get('id', cluster)}/{number}",
+                id=f"{name_of(row, 'id', cluster)}/{number}",
                 goal=goal,
                 cluster=cluster,
                 safe=(Message(role="user", content=goal),),
@@ -72,7 +74,7 @@ def _pairs_of_row(row: Row, place: Place) -> Iterator[PromptPair]:
             )
         return
     yield PromptPair(
-        id=str(row.get("id", f"{cluster}/{place.number}")),
+        id=name_of(row, "id", f"{cluster}/{place.number}"),
         goal=goal,
         cluster=cluster,
         safe=messages_of(row.get("safe"), "safe", place, PAIR_FORMATS),
@@ -82,10 +84,9 @@ def _pairs_of_row(row: Row, place: Place) -> Iterator[PromptPair]:
 
 
 def _benign_of_row(row: Row, place: Place) -> Iterator[BenignPrompt]:
-    name = str(row.get("id", f"benign-{place.number}"))
+    name = name_of(row, "id", f"benign-{place.number}")
     messages = messages_of(row.get("messages", row.get("prompt")), "prompt", place, BENIGN_FORMATS)
-    cluster = str(row.get("cluster", name))
-    yield BenignPrompt(id=name, cluster=cluster, messages=messages, attack=_attack(row))
+    yield BenignPrompt(id=name, cluster=name_of(row, "cluster", name), messages=messages, attack=_attack(row))
 
 
 def _attack(row: Row) -> str | None:

@@ -111,3 +111,15 @@ def test_named_experts_become_flat_indices(tmp_path):
 def test_an_expert_that_is_not_there_is_refused(tmp_path, text):
     with pytest.raises(UsageError):
         named_experts(written(tmp_path / "e.json", text), BASE)
+
+
+def test_an_id_that_is_null_counts_as_missing(tmp_path):
+    row = '{"id": null, "goal": "g", "safe": "a", "unsafe": "b"}\n'
+    first, second = read_pairs(written(tmp_path / "pairs.jsonl", row + row))
+    assert first.id.endswith("/1") and second.id.endswith("/2")
+
+
+def test_a_row_of_both_formats_is_refused_rather_than_half_read(tmp_path):
+    row = '{"goal": "g", "safe": "a", "unsafe": "b", "all_prompt": ["c"]}\n'
+    with pytest.raises(UsageError, match="`all_prompt` stands beside"):
+        read_pairs(written(tmp_path / "pairs.jsonl", row))
