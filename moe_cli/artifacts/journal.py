@@ -6,37 +6,17 @@ next one begins; a last line that a crash cut short is dropped and its work done
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from moe_cli.artifacts.files import append_lines, drop_torn_line
 from moe_cli.codec import decode_lines, encode_lines
-from moe_cli.errors import StoppedError
 
 Record = TypeVar("Record")
 
 ANSWERS = ".answers-*.jsonl"
-
-
-@contextmanager
-def resumable(run: Path, kept: str) -> Iterator[None]:
-    """Inside the block Ctrl-C says that `--resume` goes on, if the run holds anything that matches the pattern `kept`.
-
-    Raises:
-        StoppedError: interrupted, and there is something to go on from.
-    """
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        if not any(path.is_dir() or path.stat().st_size for path in run.glob(kept)):
-            raise
-        raise StoppedError(
-            f"interrupted; the work so far is kept in {run}",
-            hint="run the same command with --resume to go on",
-        ) from interrupt
 
 
 def answer_journal(run: Path, *whose: object) -> Path:

@@ -16,7 +16,8 @@ import torch
 
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_whole
-from moe_cli.artifacts.journal import ANSWERS, drop_answer_journals, resumable
+from moe_cli.artifacts.interruption import resumable
+from moe_cli.artifacts.journal import ANSWERS, drop_answer_journals
 from moe_cli.codec import encode, encode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.evaluate.correctness import is_correct

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.artifacts import Store, open_run
-from moe_cli.artifacts.journal import ANSWERS, drop_answer_journals, resumable
+from moe_cli.artifacts.interruption import resumable
+from moe_cli.artifacts.journal import ANSWERS, drop_answer_journals
 from moe_cli.config import MoeConfig
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.model.answering import answer_all

@@ -17,7 +17,7 @@ import torch
 
 from moe_cli.artifacts import RunWriter, Store, finished_run, layout, open_run
 from moe_cli.artifacts.files import whole_directory, whole_file, write_whole
-from moe_cli.artifacts.journal import resumable
+from moe_cli.artifacts.interruption import resumable
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError

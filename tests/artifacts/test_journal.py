@@ -2,8 +2,8 @@
 
 import pytest
 
-from moe_cli.artifacts.journal import ANSWERS, Journal, answer_journal, drop_answer_journals, resumable
-from moe_cli.errors import ArtifactError, StoppedError
+from moe_cli.artifacts.journal import ANSWERS, Journal, answer_journal, drop_answer_journals
+from moe_cli.errors import ArtifactError
 from moe_cli.records import Message
 
 TURNS = [Message(role="user", content=f"turn {number}\n") for number in range(4)]
@@ -37,21 +37,6 @@ def test_a_changed_line_in_the_middle_is_an_error_with_file_and_line(tmp_path):
     file.write_bytes(lines[0] + b'{"role": "king"}\n' + lines[2])
     with pytest.raises(ArtifactError, match=r"turns\.jsonl:2: Message"):
         Journal(file, Message).records()
-
-
-def test_an_interruption_says_that_resume_goes_on_only_where_it_can(tmp_path):
-    with pytest.raises(KeyboardInterrupt), resumable(tmp_path, ANSWERS):
-        raise KeyboardInterrupt
-    journal = Journal(answer_journal(tmp_path, "model"), Message)
-    journal.path.touch()
-    with pytest.raises(KeyboardInterrupt), resumable(tmp_path, ANSWERS):
-        raise KeyboardInterrupt
-    journal.append(TURNS[:1])
-    with pytest.raises(StoppedError, match="is kept") as stop, resumable(tmp_path, ANSWERS):
-        raise KeyboardInterrupt
-    assert "--resume" in stop.value.hint
-    with pytest.raises(ValueError, match="a bug"), resumable(tmp_path, ANSWERS):
-        raise ValueError("a bug")
 
 
 def test_answers_to_other_prompts_or_of_another_model_are_not_found(tmp_path):
