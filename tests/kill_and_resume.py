@@ -22,6 +22,7 @@ from moe_cli.artifacts.layout import MANIFEST, METADATA
 from moe_cli.codec import decode
 from moe_cli.config import MoeConfig
 from moe_cli.records import Arm, TrainingSummary
+from tests.small_experiment import settings_of_small_experiment
 
 ARMS: tuple[Arm, ...] = ("selective", "baseline")
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -40,28 +41,16 @@ class Outcome:
 
 def settings(directory: Path, output: Path) -> MoeConfig:
     """A short run that saves a checkpoint after every second step."""
-    return MoeConfig.model_validate(
-        {
-            "model": {"name": "tiny", "device": "cpu", "threads": 1},
-            "prepare": {
-                "output_dir": directory / "prepared",
-                "tiny_pairs": 24,
-                "batch_size": 8,
-                "max_new_tokens": 24,
-                "budget": 0.2,
-                "top_k": 6,
-                "resamples": 20,
-                "null_draws": 5,
-            },
-            "train": {
-                "prepared": directory / "prepared",
-                "selective_dir": output,
-                "baseline_dir": output.with_name(f"{output.name}_b"),
-                "num_epochs": 4,
-                "learning_rate": 1e-3,
-                "checkpoint_every": 2,
-            },
-        }
+    return settings_of_small_experiment(
+        directory,
+        model={"threads": 1},
+        train={
+            "prepared": directory / "prepared",
+            "selective_dir": output,
+            "baseline_dir": output.with_name(f"{output.name}_b"),
+            "num_epochs": 4,
+            "checkpoint_every": 2,
+        },
     )
 
 

@@ -133,6 +133,16 @@ def test_a_checkpoint_with_missing_weights_is_refused_and_never_filled_with_rand
         load_model(small_settings(tmp_path, model={"name": str(model)}).model)
 
 
+def test_a_checkpoint_that_lacks_one_expert_is_refused(tmp_path, small_settings):
+    model = written(tmp_path / "hole", mixtral(), torch.float32)
+    weights = load_file(model / "model.safetensors")
+    for name in [name for name in weights if ".experts.3." in name and "layers.1" in name]:
+        del weights[name]
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ArtifactError, match="is damaged or of another architecture"):
+        load_model(small_settings(tmp_path, model={"name": str(model)}).model)
+
+
 def test_a_model_without_a_chat_template_is_refused(tmp_path, small_settings):
     model = written(tmp_path / "plain", mixtral(), torch.float32)
     (model / "chat_template.jinja").unlink()

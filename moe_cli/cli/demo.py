@@ -87,6 +87,8 @@ def _run(words: Sequence[str], directory: Path) -> None:
         child.join()
     except KeyboardInterrupt:  # the child got it, too: it may be saving a state and says itself how to go on
         child.join()
+        if not child.exitcode:
+            raise
     if child.exitcode == ExitCode.RESUMABLE:
         talk = stderr_console()
         talk.print(safe_text(f"in {directory}: moe {shlex.join(words)} --resume"), soft_wrap=True)

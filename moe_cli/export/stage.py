@@ -11,15 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from moe_cli.artifacts import finished_run, layout
 from moe_cli.artifacts.files import whole_directory, whole_file
 from moe_cli.artifacts.runs import kind_in
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, UsageError
-from moe_cli.experts import apply_delta, frozen_digest, read_delta, save_delta
-from moe_cli.experts.slices import slice_name
+from moe_cli.experts import apply_delta, attach, frozen_digest, read_delta, save_delta
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.records import Expert, Exported
@@ -71,11 +69,8 @@ def delta_of(tuned: Path, output: Path, config: ModelConfig) -> Exported:
         )
     if not experts:
         raise ArtifactError(f"{tuned} has the weights of {base.identity.name}", hint="there is nothing to export")
-    slices = {
-        slice_name(expert, weight): _row(other, expert, weight).float()
-        for expert in experts
-        for weight in _layer_weights(other, expert)
-    }
+    with attach(other.model, experts) as attached:
+        slices = attached.take()
     output.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(output) as temporary:
         save_delta(temporary, slices, base.identity)
@@ -105,15 +100,6 @@ def _differing_experts(base: LoadedModel, other: LoadedModel) -> tuple[Expert, .
             if any(one.shape != two.shape or not torch.equal(one, two) for one, two in rows):
                 found.append(Expert(layer=ours.layer, index=index))
     return tuple(found)
-
-
-def _layer_weights(loaded: LoadedModel, expert: Expert) -> tuple[str, ...]:
-    return next(layer.weights for layer in loaded.layers if layer.layer == expert.layer)
-
-
-def _row(loaded: LoadedModel, expert: Expert, weight: str) -> Tensor:
-    module = next(layer.module for layer in loaded.layers if layer.layer == expert.layer)
-    return module.get_parameter(weight).detach()[expert.index]
 
 
 def _refuse_existing(output: Path) -> None:

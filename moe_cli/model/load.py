@@ -23,6 +23,7 @@ from moe_cli.model.topology import ExpertLayer, expert_layers
 from moe_cli.records import ModelIdentity
 from moe_cli.tiny import CHECKPOINT_PATH, MODEL_NAME
 
+WEIGHTS_DO_NOT_FIT = "ignore_mismatched_sizes"  # what transformers says of them
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
 
 
@@ -47,7 +48,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
 
     Raises:
         UsageError: no such model, a dense model, or one without a chat template.
-        ArtifactError: the checkpoint holds pickles only.
+        ArtifactError: the checkpoint holds pickles only, is damaged, or lacks weights.
         EnvironmentFaultError: no such device.
     """
     if config.threads is not None:
@@ -75,10 +76,12 @@ def load_model(config: ModelConfig) -> LoadedModel:
             f"the model {config.name} cannot be loaded: {_first_line(error)}",
             hint="name a hub model, a local directory with config.json and safetensors, or `tiny`",
         ) from error
-    except (SafetensorError, RuntimeError) as error:
-        if type(error).__name__ == "OutOfMemoryError":
-            raise
+    except SafetensorError as error:
         raise _damaged(config, _first_line(error)) from error
+    except RuntimeError as error:
+        if WEIGHTS_DO_NOT_FIT not in str(error):
+            raise
+        raise _damaged(config, "its weights do not have the shapes of its config") from error
     if random := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
         raise _damaged(config, f"{len(random)} weights are not in it, such as {', '.join(random[:3])}")
     if not getattr(tokenizer, "chat_template", None):

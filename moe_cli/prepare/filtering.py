@@ -6,7 +6,7 @@ dropped. Always holds: rows are joined by id; both sides of a pair share their f
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -51,19 +51,26 @@ def answered_prompts(
     """A row for every question. `keep_all` keeps every pair whose answers have a token, whatever the judge says."""
     verdicts = judge.verdicts([_exchange(question, answers[question.id].text) for question in questions])
     rows = [_row(q, answers[q.id], verdict.label) for q, verdict in zip(questions, verdicts, strict=True)]
-    reasons = {(row.source_id, row.side == "benign"): None for row in rows} | {
-        (row.source_id, row.side == "benign"): reason for row in rows if (reason := _reason(row, keep_all=keep_all))
-    }
-    return [
-        replace(row, kept=(reason := reasons[row.source_id, row.side == "benign"]) is None, reason=reason)
-        for row in rows
-    ]
+    reasons: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    for row in rows:
+        if (reason := _reason(row, keep_all=keep_all)) is not None:
+            reasons[_fate(row)].append(reason)
+    return [replace(row, kept=_fate(row) not in reasons, reason=_joined(reasons.get(_fate(row)))) for row in rows]
 
 
 def drop_reasons(rows: Sequence[AnsweredPrompt]) -> dict[str, int]:
     """How many pairs and benign prompts were dropped for each reason."""
-    dropped = {(row.source_id, row.side == "benign"): row.reason for row in rows}
+    dropped = {_fate(row): row.reason for row in rows}
     return dict(sorted(Counter(reason for reason in dropped.values() if reason is not None).items()))
+
+
+def _fate(row: AnsweredPrompt) -> tuple[str, bool]:
+    """What is kept or dropped as a whole: a pair, or a benign prompt (which may have the same id)."""
+    return row.source_id, row.side == "benign"
+
+
+def _joined(reasons: Sequence[str] | None) -> str | None:
+    return None if reasons is None else " and ".join(dict.fromkeys(reasons))
 
 
 def _exchange(question: Question, answer: str) -> Exchange:

@@ -7,6 +7,7 @@ goal share their cluster.
 
 from collections.abc import Sequence
 
+from moe_cli.errors import UsageError
 from moe_cli.records import BenignPrompt, EvaluationItem, Message, PromptPair
 from moe_cli.tiny.goals import draw_benign, shuffled_harmful
 from moe_cli.tiny.harmful import HarmfulGoal
@@ -30,11 +31,14 @@ TEXT_SUITE = "text"
 def tiny_pairs(num_pairs: int, seed: int) -> tuple[PromptPair, ...]:
     """Pairs of a harmful goal asked plainly and inside an attack; a goal comes again only when all were used.
 
-    Raises ValueError where the language has fewer pairs.
+    Raises UsageError where the language has fewer pairs.
     """
     goals = shuffled_harmful("prepare", seed)
     if num_pairs > len(goals) * len(SEEN_WRAPPERS):
-        raise ValueError(f"the tiny language has {len(goals) * len(SEEN_WRAPPERS)} pairs, fewer than {num_pairs}")
+        raise UsageError(
+            f"the tiny language has {len(goals) * len(SEEN_WRAPPERS)} pairs, fewer than {num_pairs}",
+            hint="lower prepare.tiny_pairs",
+        )
     places = (divmod(number, len(goals)) for number in range(num_pairs))
     return tuple(_pair(goals[place], _in_turn(SEEN_WRAPPERS, place + turn)) for turn, place in places)
 
@@ -51,11 +55,14 @@ def tiny_benign(num_prompts: int, seed: int) -> tuple[BenignPrompt, ...]:
 def tiny_items(num_per_suite: int, seed: int) -> tuple[EvaluationItem, ...]:
     """Items of every suite, suite by suite; the same goals in all harmful suites and in all benign ones.
 
-    Raises ValueError where the language has fewer goals.
+    Raises UsageError where the language has fewer goals.
     """
     harmful = shuffled_harmful("evaluate", seed)
     if num_per_suite > len(harmful):
-        raise ValueError(f"the tiny language has {len(harmful)} harmful goals to evaluate, fewer than {num_per_suite}")
+        raise UsageError(
+            f"the tiny language has {len(harmful)} harmful goals to evaluate, fewer than {num_per_suite}",
+            hint="lower evaluate.tiny_items",
+        )
     benign = draw_benign("evaluate", num_per_suite, seed)
     items: list[EvaluationItem] = []
     for suite, wrappers in HARMFUL_SUITES:

@@ -66,16 +66,15 @@ def save(
         trainer_state.save_to_json(str(staging / TRAINER_STATE))
         digests = {file.name: sha256_of(file) for file in sorted(staging.iterdir())}
         (staging / DIGESTS).write_bytes(encode(digests))
-    for other in [*run.glob(CHECKPOINTS), *run.glob(f".{CHECKPOINTS}.partial")]:
-        if other != path:
-            shutil.rmtree(other)
+    drop_all(run, but=path)
     return path
 
 
-def drop_all(run: Path) -> None:
-    """Remove every checkpoint: a complete run has its final model and needs none."""
+def drop_all(run: Path, *, but: Path | None = None) -> None:
+    """Remove every checkpoint `but` one, half-written ones too: a complete run has its final model and needs none."""
     for path in [*run.glob(CHECKPOINTS), *run.glob(f".{CHECKPOINTS}.partial")]:
-        shutil.rmtree(path)
+        if path != but:
+            shutil.rmtree(path)
 
 
 def newest_checkpoint(run: Path, owner: str) -> Path | None:

@@ -166,3 +166,8 @@ def test_a_damaged_run_is_not_evaluated(refused, tmp_path):
     (tmp_path / "out" / layout.METADATA).write_bytes(b"[]")
     done = refused("evaluate", "out")
     assert done.code == 3 and "changed since the run wrote it" in done.err
+
+
+def test_more_than_the_tiny_language_has_is_a_usage_error(refused):
+    done = refused("prepare", "--model", "tiny", "--set", "prepare.tiny_pairs=100000")
+    assert done.code == 2 and "hint: lower prepare.tiny_pairs" in done.err

@@ -43,6 +43,8 @@ def rows(texts: dict[str, str], *, keep_all: bool = False, num_pairs: int = 1, n
         (REFUSAL, COMPLIANCE, None),
         (COMPLIANCE, COMPLIANCE, NOT_REFUSED),
         (REFUSAL, REFUSAL, NOT_COMPLIED),
+        (COMPLIANCE, REFUSAL, f"{NOT_REFUSED} and {NOT_COMPLIED}"),
+        ("", "", NO_TOKENS),
         (REFUSAL, "%$ %$ %$ %$ %$ %$ %$ %$ %$", NOT_COMPLIED),
         ("", COMPLIANCE, NO_TOKENS),
     ],

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from moe_cli.errors import UsageError
 from moe_cli.tiny.base import base_conversations
 from moe_cli.tiny.facts import FACT_TASKS
 from moe_cli.tiny.goals import TASKS, draw_benign
@@ -83,9 +84,9 @@ def test_a_goal_comes_again_only_when_all_goals_were_used():
 
 
 def test_more_pairs_or_items_than_the_language_has_is_an_error():
-    with pytest.raises(ValueError, match="fewer than 1000000"):
+    with pytest.raises(UsageError, match="fewer than 1000000"):
         tiny_pairs(1_000_000, 0)
-    with pytest.raises(ValueError, match="fewer than 1000000"):
+    with pytest.raises(UsageError, match="fewer than 1000000"):
         tiny_items(1_000_000, 0)
 
 
