@@ -35,7 +35,6 @@ from moe_cli.records import (
     TrainingSummary,
 )
 from moe_cli.tiny import CHECKPOINT_PATH
-from moe_cli.train import checkpoint
 from moe_cli.train import stage as train
 
 
@@ -233,69 +232,6 @@ def test_two_runs_with_the_same_seed_are_bit_identical(done, tmp_path, small_set
     again = train.run(arm, config, done.store, lambda _: None)
     assert again.summary.trained_fingerprint == done.arms[arm].summary.trained_fingerprint
     assert again.summary.final_loss == done.arms[arm].summary.final_loss
-
-
-@pytest.mark.parametrize("arm", ["selective", "baseline"])
-@pytest.mark.parametrize("stop_after", [1, 4, 6, 8])  # first step, mid-epoch, epoch end, second epoch
-def test_a_stopped_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(
-    done, tmp_path, small_settings, arm, stop_after
-):
-    config = small_settings(done.directory, train={f"{arm}_dir": tmp_path / arm})
-
-    def stop(record: object) -> None:
-        if isinstance(record, StepRecord) and record.step == stop_after:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(StoppedError, match=f"after step {stop_after} of"):
-        train.run(arm, config, done.store, stop)
-    with pytest.raises(ArtifactError, match="interrupted run"):
-        train.run(arm, config, done.store, lambda _: None)
-    resumed = train.run(arm, config, done.store, lambda _: None, resume=True)
-    assert resumed.summary.trained_fingerprint == done.arms[arm].summary.trained_fingerprint
-    ours, theirs = steps(tmp_path / arm), steps(done.directory / arm)
-    assert [(s.step, s.batches, s.loss, s.grad_norm) for s in ours] == [
-        (s.step, s.batches, s.loss, s.grad_norm) for s in theirs
-    ]
-
-
-@pytest.mark.parametrize("arm", ["selective", "baseline"])
-def test_resume_is_bit_for_bit_with_accumulated_batches(done, tmp_path, small_settings, arm):
-    def settings(name: str):
-        changes = {f"{arm}_dir": tmp_path / name, "gradient_accumulation_steps": 2, "warmup_steps": 0}
-        return small_settings(done.directory, train=changes)
-
-    def stop(record: object) -> None:
-        if isinstance(record, StepRecord) and record.step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    whole = train.run(arm, settings("whole"), done.store, lambda _: None)
-    with pytest.raises(StoppedError):
-        train.run(arm, settings("stopped"), done.store, stop)
-    resumed = train.run(arm, settings("stopped"), done.store, lambda _: None, resume=True)
-    assert resumed.summary.trained_fingerprint == whole.summary.trained_fingerprint
-    assert whole.summary.num_steps == done.arms[arm].summary.num_steps // 2
-    assert [len(step.batches) for step in steps(tmp_path / "whole")] == [2] * whole.summary.num_steps
-
-
-def test_a_damaged_checkpoint_is_refused(done, tmp_path, small_settings):
-    def stop(record: object) -> None:
-        if isinstance(record, StepRecord):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    config = small_settings(done.directory, train={"selective_dir": tmp_path / "run"})
-    with pytest.raises(StoppedError):
-        train.run("selective", config, done.store, stop)
-    path = tmp_path / "run" / "checkpoint-1"
-    with pytest.raises(ArtifactError, match="another base model, arm or prepare run"):
-        checkpoint.newest_checkpoint(tmp_path / "run", "somebody else")
-    for file in path.iterdir():
-        for damage in (lambda data: data[:-1], lambda data: data[:9] + bytes([data[9] ^ 1]) + data[10:]):
-            whole = file.read_bytes()
-            file.write_bytes(damage(whole))
-            with pytest.raises(ArtifactError):
-                train.run("selective", config, done.store, lambda _: None, resume=True)
-            file.write_bytes(whole)
-    assert train.run("selective", config, done.store, lambda _: None, resume=True).summary.num_steps == 12
 
 
 def test_a_complete_run_keeps_no_checkpoint(done):

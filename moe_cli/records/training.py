@@ -103,7 +103,8 @@ class TrainingSummary:
     hyperparameters: dict[str, str | int | float | bool | None]
     num_steps: int  # 54
     num_answer_tokens: int  # 6048; loss tokens over all steps
-    num_tokens: int  # 37800
+    num_tokens: int  # 37800; padding not counted
+    num_padded_tokens: int  # 40120; padding counted
     final_loss: float  # 0.12; mean over the last epoch
     seconds_training: float  # 21.0
     peak_memory_bytes: int  # 812000000

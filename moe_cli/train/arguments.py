@@ -36,6 +36,9 @@ def hyperparameters(config: MoeConfig, num_batches: int) -> Hyperparameters:
         "num_batches": num_batches,
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
         "max_length": settings.max_length,
+        "max_padding": settings.max_padding,
+        "max_forward_tokens": settings.max_forward_tokens,
+        "gradient_checkpointing": settings.gradient_checkpointing,
         "seed": config.seed,
     }
 
@@ -68,6 +71,7 @@ def training_arguments(
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
+        dataloader_num_workers=settings.workers,
         ddp_find_unused_parameters=True,
     )
     if not use_cpu and arguments.n_gpu > 1:

@@ -23,7 +23,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerState
 
-from moe_cli.artifacts.files import sha256_of, whole_directory
+from moe_cli.artifacts.files import whole_directory
+from moe_cli.artifacts.seal import check_seal, seal
 from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError
 from moe_cli.records import CheckpointState
@@ -37,9 +38,6 @@ CHECKPOINTS = "checkpoint-*"
 NAME = re.compile(r"^checkpoint-(\d+)$")
 
 Parameters = Mapping[str, nn.Parameter]
-Digests = dict[str, str]
-
-DIGESTS = "digests.json"
 
 
 def save(
@@ -64,8 +62,7 @@ def save(
         )
         (staging / STATE).write_bytes(encode(state))
         trainer_state.save_to_json(str(staging / TRAINER_STATE))
-        digests = {file.name: sha256_of(file) for file in sorted(staging.iterdir())}
-        (staging / DIGESTS).write_bytes(encode(digests))
+        seal(staging)
     drop_all(run, but=path)
     return path
 
@@ -86,15 +83,12 @@ def newest_checkpoint(run: Path, owner: str) -> Path | None:
     found = [(int(match[1]), path) for path in run.iterdir() if (match := NAME.match(path.name))]
     if not found:
         return None
-    _, path = max(found)
-    digests = decode(Digests, (path / DIGESTS).read_bytes(), source=str(path / DIGESTS))
-    for name, digest in digests.items():
-        if not (path / name).is_file() or sha256_of(path / name) != digest:
-            raise ArtifactError(
-                f"{path / name} is damaged (its sha256 is not the recorded one)",
-                hint=f"remove {path} and resume from the beginning",
-            )
+    step, path = max(found)
+    hint = f"remove {path}; --resume then goes on from the checkpoint before it, or begins again where there is none"
+    check_seal(path, hint=hint)
     state = _state(path)
+    if state.step != step:
+        raise ArtifactError(f"{path} holds the state after step {state.step}: it was renamed", hint=hint)
     if state.owner != owner:
         raise ArtifactError(
             f"{path} holds the state of another base model, arm or prepare run",

@@ -2,13 +2,14 @@
 
 Comes in: the training examples of a prepare run. Goes out: encoded batches in the seeded order of every epoch. Always
 holds: a batch is used whole and unchanged; its order depends on (seed, epoch) alone, so both arms and every resumed run
-see the same; padding reaches the longest row, no further, and is never in the loss.
+see the same; padding reaches the longest row, no further, and is never in the loss; how a batch is cut into forwards
+changes no update.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
 import torch
@@ -19,15 +20,26 @@ from transformers import PreTrainedTokenizerBase
 from moe_cli.model.chat import EncodedChat, encode_answered
 from moe_cli.model.padding import attention_mask, right_padded
 from moe_cli.records import TrainingExample
+from moe_cli.train.micro_batches import MicroBatch, micro_batches
 
 IGNORED = -100
+ROWS = ("input_ids", "attention_mask", "labels")  # what a batch holds per row
 
 
 class FixedBatches(Dataset[dict[str, Tensor]]):
-    """Element b is batch b: padded `input_ids`, `attention_mask`, `labels` [rows, S] and `batch_index` []."""
+    """Element b is batch b: padded `input_ids`, `attention_mask`, `labels` [rows, S] and `batch_index` [].
 
-    def __init__(self, rows_of_batches: Sequence[Sequence[EncodedChat]]) -> None:
+    `cuts[b]` says which of its rows go through the model together.
+    """
+
+    def __init__(
+        self, rows_of_batches: Sequence[Sequence[EncodedChat]], *, max_padding: float, max_tokens: int | None
+    ) -> None:
         self.batches = [padded(rows, index) for index, rows in enumerate(rows_of_batches)]
+        self.cuts = [
+            micro_batches([len(row.token_ids) for row in rows], max_padding=max_padding, max_tokens=max_tokens)
+            for rows in rows_of_batches
+        ]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -79,6 +91,12 @@ def padded(rows: Sequence[EncodedChat], index: int) -> dict[str, Tensor]:
         "labels": right_padded([row.labels for row in rows], filler=IGNORED),
         "batch_index": torch.tensor(index),
     }
+
+
+def part_of(batch: Mapping[str, Tensor], cut: MicroBatch) -> dict[str, Tensor]:
+    """The rows of one micro-batch, without the padding that only longer rows need."""
+    rows_B = torch.tensor(cut.rows, device=batch["input_ids"].device)
+    return {name: batch[name].index_select(0, rows_B)[:, : cut.width] for name in ROWS}
 
 
 def epoch_order(num_batches: int, seed: int, epoch: int) -> list[int]:

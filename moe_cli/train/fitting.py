@@ -8,6 +8,7 @@ request to stop ends with a checkpoint and exit 75.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,16 +22,17 @@ from moe_cli.codec import encode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.errors import StoppedError
 from moe_cli.experts import probe
+from moe_cli.model.checkpointing import checkpointed
 from moe_cli.model.load import LoadedModel
+from moe_cli.model.memory import peak_bytes, start_peak
 from moe_cli.records import Expert, StepRecord, TrainingProof
 from moe_cli.train.arguments import Hyperparameters, training_arguments
 from moe_cli.train.arms import ArmSetup
 from moe_cli.train.checkpoint import step_of
-from moe_cli.train.data import FixedBatches
+from moe_cli.train.data import FixedBatches, part_of
 from moe_cli.train.loop import StepLoop
-from moe_cli.train.memory import peak_bytes, start_peak
 from moe_cli.train.signals import stop_requests
-from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer, answer_loss_sum
+from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer, loss_sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,12 @@ def fit(
         journal.append([step])
         notify(step)
 
-    with_gradient = probe(loaded.model, lambda: _probe_loss(loaded, setup, task), list(setup.trained.values()))
+    saving_memory = checkpointed(loaded.model) if config.train.gradient_checkpointing else nullcontext()
     digest_before = setup.frozen_digest() if setup.frozen_digest else None
     trainer = _trainer(config, loaded, setup, task, on_step)
     start_peak(loaded.device)
-    with stop_requests() as stop:
+    with stop_requests() as stop, saving_memory:
+        with_gradient = probe(loaded.model, lambda: _probe_loss(loaded, setup, task), list(setup.trained.values()))
         loop = StepLoop(trainer, stop, config.train.checkpoint_every)
         trainer.add_callback(loop)
         trainer.train(resume_from_checkpoint=str(task.checkpoint) if task.checkpoint else None)
@@ -126,16 +129,15 @@ def _trainer(
 
 
 def _probe_loss(loaded: LoadedModel, setup: ArmSetup, task: Task) -> Tensor:
-    """The loss of the first batch with every parameter of the arm active."""
+    """The loss of the longest rows of the first batch with every parameter of the arm active."""
     if setup.slices is not None:
         setup.slices.activate(None)
-    batch = {name: tensor.to(loaded.device) for name, tensor in task.batches[0].items()}
+    loaded.model.train()
+    first = part_of(task.batches[0], task.batches.cuts[0][0])
+    batch = {name: tensor.to(loaded.device) for name, tensor in first.items()}
     mixed = torch.bfloat16 if setup.slices is None and loaded.identity.dtype == "bfloat16" else None
     with torch.autocast(loaded.device.type, dtype=mixed, enabled=mixed is not None):
-        logits_BSV = loaded.model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-        ).logits
-    return answer_loss_sum(logits_BSV, batch["labels"])
+        return loss_sum(loaded.model, batch)
 
 
 def _journal(task: Task) -> Journal[StepRecord]:

@@ -44,3 +44,9 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def stay_when_asked_to_stop(worker: int) -> None:
+    """In a process that hands out batches: a signal to the whole group must not end it before the step has ended."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)

@@ -96,7 +96,11 @@ def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun
 
 
 def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun, writer: RunWriter) -> Task:
-    batches = FixedBatches(encode_batches(loaded.tokenizer, prepared.examples, config.train.max_length))
+    batches = FixedBatches(
+        encode_batches(loaded.tokenizer, prepared.examples, config.train.max_length),
+        max_padding=config.train.max_padding,
+        max_tokens=config.train.max_forward_tokens,
+    )
     shared = hyperparameters(config, len(batches))
     masked = arm == "selective" and config.train.masking == "update"
     whose = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)

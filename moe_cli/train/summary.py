@@ -57,6 +57,7 @@ def training_summary(
         num_steps=len(fitted.steps),
         num_answer_tokens=sum(step.num_answer_tokens for step in fitted.steps),
         num_tokens=sum(step.num_tokens for step in fitted.steps),
+        num_padded_tokens=sum(step.num_padded_tokens for step in fitted.steps),
         final_loss=_last_epoch_loss(fitted.steps),
         seconds_training=sum(step.seconds for step in fitted.steps),
         peak_memory_bytes=fitted.peak_memory_bytes,

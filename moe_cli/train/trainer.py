@@ -6,8 +6,9 @@ stops the run before the optimizer step.
 
 Each override names what it works around:
 - get_train_dataloader: `_get_train_sampler` re-chops batches, so that every step would mix masks (pitfall 16).
-- compute_loss: the library's loss can hold the router loss, multiplied by the ranks (transformers #48690); the batch
-  index travels in the batch because the Trainer prefetches whole accumulation groups.
+- compute_loss: the library's loss can hold the router loss, multiplied by the ranks (transformers #48690).
+- training_step: short and long rows of one batch would be padded to the longest; the batch index travels in the batch
+  because the Trainer prefetches whole accumulation groups.
 - training_step, _get_grad_norm: NaN is logged as 0.0 and training goes on (`logging_nan_inf_filter`, pitfall 4).
 - _save_checkpoint, _load_*: checkpoints lose fused experts on the way back (transformers #48805), and a kill leaves
   half a checkpoint that is then picked (pitfalls 2 and 3); see `checkpoint.py`.
@@ -19,6 +20,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -32,9 +34,11 @@ from moe_cli.errors import NumericError
 from moe_cli.experts import AttachedSlices
 from moe_cli.records import Expert, StepRecord
 from moe_cli.train import checkpoint
-from moe_cli.train.data import IGNORED, EpochOrder, FixedBatches
+from moe_cli.train.data import IGNORED, EpochOrder, FixedBatches, part_of
+from moe_cli.train.signals import stay_when_asked_to_stop
 
 Inputs = dict[str, Tensor]
+KEPT = "logits_to_keep"  # of most families: how many logits at the end of a row are wanted
 
 
 @dataclass(slots=True)
@@ -79,7 +83,13 @@ class FixedBatchTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Inputs]:
         """Whole fixed batches, in the order of the epoch."""
         order = EpochOrder(len(self.train_dataset), self.args.seed)
-        loader = DataLoader(self.train_dataset, batch_sampler=order, collate_fn=_only)
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=order,
+            collate_fn=_only,
+            num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=stay_when_asked_to_stop,
+        )
         prepared: DataLoader[Inputs] = self.accelerator.prepare(loader)
         return prepared
 
@@ -90,43 +100,50 @@ class FixedBatchTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Cross entropy summed over the answer tokens, divided by those of the whole step."""
-        if not self.open_step.batches:  # setting up, loading and saving checkpoints are no part of a step's time
-            self.open_step.started = time.monotonic()
-        batch, labels_BS = int(inputs.pop("batch_index")), inputs.pop("labels")
-        self.begin_batch(batch)
-        logits_BSV: Tensor = model(**inputs, use_cache=False).logits
-        self.open_step.batches.append(batch)
-        self.open_step.num_answer_tokens += int((labels_BS[:, 1:] != IGNORED).sum())
-        self.open_step.num_tokens += int(inputs["attention_mask"].sum())
-        self.open_step.num_padded_tokens += labels_BS.numel()
+        """Cross entropy summed over the answer tokens of some rows, divided by those of the whole step."""
         ranks = self.accelerator.num_processes  # gradients are averaged over ranks, the loss is a mean over all tokens
-        loss: Tensor = answer_loss_sum(logits_BSV, labels_BS) * (ranks / num_items_in_batch)
+        loss: Tensor = loss_sum(model, inputs) * (ranks / num_items_in_batch)
         return loss
 
     def begin_batch(self, batch: int) -> None:
-        """Told before the forward of every fixed batch."""
+        """Told before the first forward of every fixed batch."""
+
+    def open_batch(self, inputs: Inputs) -> list[Inputs]:
+        """Put the batch on record; its rows, cut into what goes through the model together."""
+        if not self.open_step.batches:  # setting up, loading and saving checkpoints are no part of a step's time
+            self.open_step.started = time.monotonic()
+        batch = int(inputs["batch_index"])
+        self.begin_batch(batch)
+        parts = [part_of(inputs, cut) for cut in self.train_dataset.cuts[batch]]
+        self.open_step.batches.append(batch)
+        self.open_step.num_answer_tokens += int((inputs["labels"][:, 1:] != IGNORED).sum())
+        self.open_step.num_tokens += int(inputs["attention_mask"].sum())
+        self.open_step.num_padded_tokens += sum(part["labels"].numel() for part in parts)
+        return parts
 
     def experts_of(self, batches: Sequence[int]) -> int | None:
         """How many experts a step on these batches updates; None: all parameters train."""
         return None
 
     def training_step(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """Forward and backward of one batch.
+        """Forward and backward of one batch, part by part.
 
         Raises:
             NumericError: the loss is not finite.
         """
-        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
-        self.add_loss(loss)
-        return loss
+        losses = []
+        for part in self.open_batch(inputs):
+            losses.append(super().training_step(model, part, num_items_in_batch))
+        return self.added(losses)
 
-    def add_loss(self, loss: Tensor) -> None:
-        """Add the share of one batch to the loss of the step."""
+    def added(self, losses: Sequence[Tensor]) -> Tensor:
+        """The share of one batch in the loss of the step, added to it."""
+        loss = torch.stack([loss.detach() for loss in losses]).sum()
         value = float(loss)
         if not math.isfinite(value):
             raise self._not_finite("loss", value)
         self.open_step.loss += value
+        return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> float:
         norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
@@ -199,15 +216,31 @@ class ExpertMaskingTrainer(FixedBatchTrainer):
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
         with torch.no_grad():
-            loss = self.compute_loss(model, self._prepare_inputs(inputs), num_items_in_batch=num_items_in_batch)
-        self.add_loss(loss)
-        return loss
+            losses = [
+                self.compute_loss(model, self._prepare_inputs(part), num_items_in_batch=num_items_in_batch)
+                for part in self.open_batch(inputs)
+            ]
+        return self.added(losses)
 
     def experts_of(self, batches: Sequence[int]) -> int:
         """Experts that these batches update together."""
         if self.batch_experts is None:
             return len(self.slices.experts)
         return len({expert for batch in batches for expert in self.batch_experts[batch]})
+
+
+def loss_sum(model: nn.Module, part: Inputs) -> Tensor:
+    """Cross entropy summed over the answer tokens of some rows.
+
+    Logits are made from the first answer token on, where the family can do that: before it nobody reads them.
+    """
+    labels_BS = part["labels"]
+    words: dict[str, bool | int] = {"use_cache": False}
+    if KEPT in signature(getattr(model, "module", model).forward).parameters:
+        first = int((labels_BS != IGNORED).any(0).nonzero()[0])
+        words[KEPT] = labels_BS.shape[1] - first + 1  # each token is told by the logits before it
+    logits_BSV: Tensor = model(input_ids=part["input_ids"], attention_mask=part["attention_mask"], **words).logits
+    return answer_loss_sum(logits_BSV, labels_BS[:, -logits_BSV.shape[1] :])
 
 
 def answer_loss_sum(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:

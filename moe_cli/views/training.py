@@ -68,6 +68,7 @@ def trained_view(summary: TrainingSummary) -> RenderableType:
         ("trainable ratio", f"{summary.trainable_ratio:.6f}"),
         ("steps", f"{summary.num_steps}"),
         ("loss in the last epoch", f"{summary.final_loss:.4f}"),
+        ("tokens", f"{summary.num_tokens:,} ({summary.num_padded_tokens:,} computed, padding counted)"),
         ("training time", seconds_text(summary.seconds_training)),
         ("peak memory", f"{bytes_text(summary.peak_memory_bytes)}, {summary.peak_memory_of}"),
         (

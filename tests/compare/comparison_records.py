@@ -94,6 +94,7 @@ def training(**changes):
         "num_steps": 54,
         "num_answer_tokens": 6048,
         "num_tokens": 37800,
+        "num_padded_tokens": 40120,
         "final_loss": 0.1,
         "seconds_training": 21.0,
         "peak_memory_bytes": 1,

@@ -26,7 +26,7 @@ def loaded():
 
 
 def losses_of(model, parameters, steps: int = 4) -> list[float]:
-    batch = FixedBatches([ROWS])[0]
+    batch = FixedBatches([ROWS], max_padding=0.1, max_tokens=None)[0]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0, fused=True)
     found = []
     for _ in range(steps):
@@ -59,7 +59,7 @@ def test_the_baseline_trains_everything_as_float32_masters_and_computes_experts_
     with baseline_arm(half) as setup:
         assert setup.count.trainable_ratio == 1.0
         assert {parameter.dtype for parameter in setup.trained.values()} == {torch.float32}
-        batch = FixedBatches([ROWS])[0]
+        batch = FixedBatches([ROWS], max_padding=0.1, max_tokens=None)[0]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = half.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         answer_loss_sum(logits, batch["labels"]).backward()

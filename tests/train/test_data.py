@@ -7,13 +7,14 @@ import torch
 
 from moe_cli.model.chat import EncodedChat
 from moe_cli.train.data import IGNORED, EpochOrder, FixedBatches, epoch_order, schedule_digest
-from moe_cli.train.trainer import answer_loss_sum
+from moe_cli.train.trainer import answer_loss_sum, loss_sum
+from tests.experts.families import olmoe
 
 ROWS = [EncodedChat((5, 6, 7, 8), 2), EncodedChat((5, 9), 1)]
 
 
 def test_a_batch_is_padded_to_its_longest_row_and_padding_is_neither_seen_nor_learnt():
-    batch = FixedBatches([ROWS])[0]
+    batch = FixedBatches([ROWS], max_padding=0.1, max_tokens=None)[0]
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [5, 9, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert batch["labels"].tolist() == [[IGNORED, IGNORED, 7, 8], [IGNORED, 9, IGNORED, IGNORED]]
@@ -42,7 +43,7 @@ def test_the_schedule_digest_knows_seed_epochs_and_batches():
 def test_the_loss_is_cross_entropy_summed_over_answer_tokens():
     torch.manual_seed(0)
     logits = torch.randn(2, 4, 11)
-    labels = FixedBatches([ROWS])[0]["labels"]
+    labels = FixedBatches([ROWS], max_padding=0.1, max_tokens=None)[0]["labels"]
     by_hand = sum(
         -logits[row, position - 1].log_softmax(-1)[labels[row, position]] for row, position in ((0, 2), (0, 3), (1, 1))
     )
@@ -50,5 +51,30 @@ def test_the_loss_is_cross_entropy_summed_over_answer_tokens():
 
 
 def test_the_loss_of_half_precision_logits_is_in_float32():
-    labels = FixedBatches([ROWS])[0]["labels"]
+    labels = FixedBatches([ROWS], max_padding=0.1, max_tokens=None)[0]["labels"]
     assert answer_loss_sum(torch.randn(2, 4, 11, dtype=torch.bfloat16), labels).dtype is torch.float32
+
+
+def test_logits_before_the_first_answer_token_are_not_made_and_the_loss_is_the_same():
+    model, shapes = olmoe(), []
+    model.lm_head.register_forward_hook(lambda *args: shapes.append(tuple(args[2].shape)))
+    rows = [EncodedChat((5, 6, 7, 8, 9, 10), 4), EncodedChat((5, 9, 11, 12), 3)]
+    batch = FixedBatches([rows], max_padding=0.1, max_tokens=None)[0]
+    whole = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+    assert float(loss_sum(model, batch).detach()) == pytest.approx(
+        float(answer_loss_sum(whole, batch["labels"]).detach()), rel=1e-6
+    )
+    assert shapes == [(2, 6, 64), (2, 4, 64)]
+
+
+def test_a_family_that_always_makes_all_logits_has_the_same_loss(monkeypatch):
+    model = olmoe()
+    batch = FixedBatches([ROWS], max_padding=0.1, max_tokens=None)[0]
+    expected = float(loss_sum(model, batch).detach())
+    forward = model.forward
+    monkeypatch.setattr(
+        model,
+        "forward",
+        lambda input_ids, attention_mask, use_cache: forward(input_ids, attention_mask, use_cache=False),
+    )
+    assert float(loss_sum(model, batch).detach()) == pytest.approx(expected, rel=1e-6)
