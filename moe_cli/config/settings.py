@@ -125,12 +125,15 @@ class TrainConfig(Section):
         0.1, ge=0.0, description="most padding per useful token; rows of similar length share a forward"
     )
     max_forward_tokens: Count | None = Field(
-        None, description="most tokens in one forward, to save memory; changes no update; default: the whole batch"
+        4096, description="most tokens in one forward, to save memory; changes no update; `null`: the whole batch"
     )
     gradient_checkpointing: bool = Field(
         False, description="keep only the layers' inputs and compute the rest again; slower, saves memory"
     )
     checkpoint_every: Count | None = Field(None, description="steps between checkpoints; default: every epoch")
+    validation_batches: int = Field(
+        0, ge=0, lt=2**31, description="last N batches held out; the final model is the checkpoint best on them"
+    )
     workers: int = Field(0, ge=0, lt=2**31, description="processes that hand out the batches; changes no bit")
     report_to: tuple[str, ...] = Field((), description="trackers of the Trainer, such as `tensorboard`")
 

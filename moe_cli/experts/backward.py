@@ -89,7 +89,7 @@ def _through_down(
     router_S = (unscaled_SF * act_SF).sum(-1)
     if bank.down_bias is not None:
         router_S = router_S + (grad_SH * bank.down_bias[dispatch.expert_S]).sum(-1)
-    return unscaled_SF * scale_S1, router_S, OutputGradient(grad_SH, scale_S1)
+    return unscaled_SF.mul_(scale_S1), router_S, OutputGradient(grad_SH, scale_S1)
 
 
 def _through_norm(

@@ -2,7 +2,7 @@
 
 Comes in: an experts module that carries the flags of `use_experts_implementation`. Goes out: `Bank`: its weights, its
 two products and their input gradients, its gate. Always holds: nothing is copied and nothing is changed; flags that an
-older transformers lacks count as False; a module with a weight per expert that the flags do not announce is refused.
+older transformers lacks count as False; a module whose weights are not those that the flags announce is refused.
 
 Letters: S rows sorted by expert, E experts, H hidden, F expert width, G what the first product gives (2F with a gate).
 """
@@ -106,19 +106,45 @@ def check_understood(layer: ExpertLayer) -> None:
     """Refuse a family whose weights are not what its flags announce: it must never be trained wrongly.
 
     Raises:
-        UsageError: a weight is missing, unknown, or stored in a dtype that cannot be trained.
+        UsageError: a weight is missing, unknown, of another shape, or stored in a dtype that cannot be trained.
     """
-    expected = set(weight_roles(layer.module).values())
-    if set(layer.weights) != expected:
-        raise UsageError(
-            f"{layer.name} ({type(layer.module).__name__}) holds {sorted(layer.weights)} per expert, but its flags "
-            f"announce {sorted(expected)}",
-            hint="this family is laid out in a way that moe does not know; it is not trained",
-        )
-    for name in layer.weights:
-        dtype = getattr(layer.module, name).dtype
-        if dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+    held, announced = {name for name, _ in layer.module.named_parameters()}, _announced_names(layer.module)
+    if held != announced:
+        raise _not_understood(layer, f"holds {sorted(held)}, but its flags announce {sorted(announced)}")
+    for name, shape in _announced_shapes(layer).items():
+        weight = layer.module.get_parameter(name)
+        if tuple(weight.shape) != shape:
+            raise _not_understood(layer, f"holds {name} as {list(weight.shape)}, but its flags announce {list(shape)}")
+        if weight.dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
             raise UsageError(
-                f"{layer.name}.{name} is stored as {str(dtype).removeprefix('torch.')}, which cannot be trained",
+                f"{layer.name}.{name} is stored as {str(weight.dtype).removeprefix('torch.')}, which cannot be trained",
                 hint="load the model in bfloat16 or float32, not quantised",
             )
+
+
+def _announced_names(module: nn.Module) -> set[str]:
+    norm = getattr(module, "post_expert_norm", None) if getattr(module, "has_post_expert_norm", False) else None
+    inside = norm.named_parameters(prefix="post_expert_norm") if isinstance(norm, nn.Module) else ()
+    return {*weight_roles(module).values(), *(name for name, _ in inside)}
+
+
+def _announced_shapes(layer: ExpertLayer) -> dict[str, tuple[int, ...]]:
+    """Name -> shape; the flags say how the weights lie, the first weight says how large they are."""
+    roles, experts = weight_roles(layer.module), layer.num_experts
+    transposed, gates = getattr(layer.module, "is_transposed", False), 1 + getattr(layer.module, "has_gate", True)
+    hidden, out = layer.module.get_parameter(roles[UP]).shape[-2:][:: 1 if transposed else -1]
+    width = out // gates
+
+    def lying(rows: int, columns: int) -> tuple[int, ...]:
+        return (experts, columns, rows) if transposed else (experts, rows, columns)
+
+    shapes = {UP: lying(gates * width, hidden), DOWN: lying(hidden, width)}
+    shapes |= {UP_BIAS: (experts, gates * width), DOWN_BIAS: (experts, hidden)}
+    return {name: shapes[role] for role, name in roles.items()}
+
+
+def _not_understood(layer: ExpertLayer, what: str) -> UsageError:
+    return UsageError(
+        f"{layer.name} ({type(layer.module).__name__}) {what}",
+        hint="this family is laid out in a way that moe does not know; it is not trained",
+    )

@@ -2,8 +2,9 @@
 
 Comes in: a model, and for every forward the tokens to count as boolean regions. Goes out: integer counts per region,
 row, layer and expert. Always holds: the forward is delegated to the function that was active before, so no logit
-changes by a bit; what is counted are the indices that reach the experts; padding and expert-parallel sentinels
-(ids >= E) are never counted; per layer and row the choices sum to counted tokens x top-k, else it is a bug.
+changes by a bit; what is counted are the indices that reach the experts; padding, expert-parallel sentinels (ids >= E)
+and choices that the router gave no weight (a token that skips the experts) are never counted; per layer and row the
+choices, with those two, sum to counted tokens x top-k, else it is a bug.
 
 Letters: R regions, B rows, S positions, T = B x S tokens, K top-k, L expert layers, E experts.
 """
@@ -32,7 +33,7 @@ class RoutingRecorder:
         self._place = {layer.module: place for place, layer in enumerate(layers)}
         self._before = [experts_function(layer) for layer in layers]
         self._regions_RBS: Tensor | None = None
-        self._counts: dict[int, Tensor] = {}  # place -> [R, B, E + 1]; the last bin holds sentinels
+        self._counts: dict[int, Tensor] = {}  # place -> [R, B, E + 1]; the last bin holds what no expert answers
         self._top_k: dict[int, int] = {}
 
     def watch(self, regions_RBS: Tensor) -> None:
@@ -43,7 +44,7 @@ class RoutingRecorder:
         self._counts.clear()
 
     def counts(self) -> Tensor:
-        """int64 [B, R, L, E] on the CPU: tokens of the region whose top-k holds the expert.
+        """int64 [B, R, L, E] on the CPU: tokens of the region whose top-k holds the expert, with a weight.
 
         Raises:
             ValueError: a layer did not see every counted token exactly once since `watch` (a bug of the caller).
@@ -64,7 +65,7 @@ class RoutingRecorder:
         """The experts function: count, then do what was done before."""
         place = self._place[module]
         if self._regions_RBS is not None:
-            self._add(place, experts_TK)
+            self._add(place, experts_TK, weights_TK)
         return self._before[place](module, hidden_TH, experts_TK, weights_TK)
 
     def _watched(self) -> Tensor:
@@ -73,14 +74,15 @@ class RoutingRecorder:
         return self._regions_RBS
 
     @torch.no_grad()
-    def _add(self, place: int, experts_TK: Tensor) -> None:
+    def _add(self, place: int, experts_TK: Tensor, weights_TK: Tensor) -> None:
         regions_RBS = self._watched().to(experts_TK.device)
         num_regions, num_rows, num_positions = regions_RBS.shape
         if experts_TK.shape[0] != num_rows * num_positions:
             raise ValueError(f"the experts saw {experts_TK.shape[0]} tokens, watched are {num_rows} x {num_positions}")
         bins = self.layers[place].num_experts + 1
         row_B11 = torch.arange(num_rows, device=experts_TK.device).view(num_rows, 1, 1)
-        bin_BSK = experts_TK.clamp(max=bins - 1).view(num_rows, num_positions, -1) + row_B11 * bins
+        bin_TK = experts_TK.clamp(max=bins - 1).masked_fill(weights_TK.reshape(experts_TK.shape) == 0, bins - 1)
+        bin_BSK = bin_TK.view(num_rows, num_positions, -1) + row_B11 * bins
         counted_RBSK = regions_RBS.unsqueeze(-1).expand(num_regions, *bin_BSK.shape)
         counts_RN = torch.zeros(num_regions, num_rows * bins, dtype=torch.int64, device=experts_TK.device)
         counts_RN.scatter_add_(

@@ -8,7 +8,7 @@ looked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol, cast
@@ -22,6 +22,7 @@ FLAGS = ("has_gate", "has_bias", "is_transposed")  # what the decorator writes o
 
 TOP_K_NAMES = ("top_k", "num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_top_k")
 
+NOT_TEXT = ("vision_moe", "talker")  # holders of experts that no token of a text reaches: image tokens, spoken answers
 
 ExpertsFunction = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]  # module, tokens, top-k indices, their weights
 
@@ -40,13 +41,13 @@ class ExpertLayer:
 
 
 def expert_layers(model: nn.Module) -> tuple[ExpertLayer, ...]:
-    """All expert layers, in the order of the decoder layers' own indices.
+    """All expert layers that text reaches, in the order of the decoder layers' own indices.
 
     Raises:
         UsageError: there are none, or two of them share a decoder index.
     """
     layers = sorted(
-        (_expert_layer(model, name, module) for name, module in model.named_modules() if _is_seam(module)),
+        (_expert_layer(model, name, module) for name, module in _seams_of_text(model)),
         key=lambda found: found.layer,
     )
     if not layers:
@@ -60,13 +61,19 @@ def expert_layers(model: nn.Module) -> tuple[ExpertLayer, ...]:
     return tuple(layers)
 
 
+def _seams_of_text(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in model.named_modules():
+        if _is_seam(module) and set(NOT_TEXT).isdisjoint(name.split(".")):
+            yield name, module
+
+
 def _is_seam(module: nn.Module) -> bool:
     return hasattr(type(module).forward, "__wrapped__") and all(hasattr(module, flag) for flag in FLAGS)
 
 
 def _expert_layer(model: nn.Module, name: str, module: nn.Module) -> ExpertLayer:
     own = dict(module.named_parameters(recurse=False))
-    num_experts = int(getattr(module, "num_experts", 0)) or next(iter(own.values())).shape[0]
+    num_experts = int(getattr(module, "num_experts", 0)) or max((w.shape[0] for w in own.values()), default=0)
     weights = tuple(key for key, weight in own.items() if weight.dim() >= 2 and weight.shape[0] == num_experts)
     return ExpertLayer(
         layer=_decoder_index(model, name),

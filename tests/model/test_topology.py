@@ -9,7 +9,8 @@ from torch import nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, use_experts_implementation
 
 from moe_cli.errors import UsageError
-from moe_cli.model.topology import FLAGS, expert_layers, experts_function, switch_experts
+from moe_cli.model.topology import FLAGS, NOT_TEXT, expert_layers, experts_function, switch_experts
+from tests.experts.catalog import build, tiny_config
 from tests.experts.families import FAMILIES, SHAPE, gpt_oss, olmoe, qwen3_moe
 
 
@@ -60,6 +61,33 @@ def test_two_banks_in_one_decoder_layer_are_refused():
     model.other = nn.ModuleDict({"layers": model.model.layers})
     model.other["layers"] = nn.ModuleList([nn.ModuleDict({"experts": olmoe().model.layers[0].mlp.experts})])
     with pytest.raises(UsageError, match=r"two banks of experts in layer 0.*other"):
+        expert_layers(model)
+
+
+@pytest.mark.parametrize("holder", NOT_TEXT)
+def test_experts_that_no_text_reaches_are_left_out_beside_those_that_it_does(holder):
+    """Ernie 4.5 VL has experts for image tokens in every layer, Qwen3 Omni a second decoder that speaks."""
+    text, other = olmoe(), olmoe()
+    both = nn.ModuleDict({"thinker": text, holder: other})
+    assert [layer.name for layer in expert_layers(both)] == [
+        "thinker.model.layers.0.mlp.experts",
+        "thinker.model.layers.1.mlp.experts",
+    ]
+    assert len(expert_layers(other)) == 2, "by itself it is a model like any other"
+
+
+def test_the_experts_for_image_tokens_in_a_decoder_layer_are_not_the_layers_experts():
+    model = build("ernie4_5_vl_moe")
+    assert [layer.name for layer in expert_layers(model)] == [f"layers.{n}.mlp.text_moe.experts" for n in (0, 1)]
+    assert any(name.endswith("vision_moe.experts") for name, _ in model.named_modules())
+
+
+def test_an_encoder_and_a_decoder_with_experts_in_the_same_layers_are_refused():
+    modeling = pytest.importorskip("transformers.models.diffusion_gemma.modeling_diffusion_gemma")
+    kind = modeling.DiffusionGemmaForBlockDiffusion
+    with torch.device("meta"):
+        model = kind(tiny_config(kind.config_class, {"vision_config": {"model_type": "gemma4_vision"}}))
+    with pytest.raises(UsageError, match=r"two banks of experts in layer 0: model.encoder.*model.decoder"):
         expert_layers(model)
 
 

@@ -1,0 +1,99 @@
+"""The page docs/families.md, made from the families as they are: `python -m tests.experts.families_page`.
+
+Comes in: the installed transformers. Goes out: the page's text. Always holds: a row is what the flags, the modules and
+the registry of transformers say of the model that the tests build; only `REMARKS` is written by hand.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import transformers
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from moe_cli.model.topology import expert_layers
+from tests.experts.catalog import build, families
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "families.md"
+
+REMARKS = {
+    "deepseek_v4": "its first layers choose by token id",
+    "diffusion_gemma": "the text encoder; the whole model has two banks of experts in each layer and is refused",
+    "ernie4_5_vl_moe": "experts for image tokens are left out: no text reaches them",
+    "openai_privacy_filter": "classifies tokens; by default it runs its own loop in float32, equal to float tolerance",
+    "qwen3_omni_moe": "the thinker; the talker's experts are left out: no text reaches them",
+    "zaya": "a token may skip the experts and is then counted for none",
+}
+
+HEAD = """# Families
+
+<!-- Made by `python -m tests.experts.families_page`; a test checks that it is up to date. -->
+
+`moe` knows a family by one thing: transformers decorates its experts with `use_experts_implementation`. transformers
+{version} has {number} such families. Every one of them is built tiny from its own config, on the CPU, and passes the
+checks of `tests/experts/test_every_family.py`. The test takes the families from the installed transformers: one that a
+newer release adds fails it until it passes the same checks.
+
+| check | how exact |
+| --- | --- |
+| output with slices attached = the unmodified model's | bit for bit on the same kernel (`grouped_mm`, float32) |
+| output = that of the family's own loop over experts, which knows nothing of the flags | 1e-4 relative |
+| gradients of slices, tokens and router weights = the dense model's | 1e-4 relative |
+| recorded counts = the choices that reached the experts, without padding | exact |
+| after a step and merge nothing but the selected rows differs | bit for bit |
+| after saving and reloading no key is missing or unexpected, and the output is the same | bit for bit |
+| expert-parallel sentinels: output and gradients = those of transformers' own function | bits; 1e-4 relative |
+
+"Relative" allows 1e-5 of the largest entry beside it: the order of a sum differs. Seven families of different layouts
+are compared in float64 too, to 1e-9 (`tests/experts/test_gradients.py`).
+
+A family that nobody knows yet works if its weights are what its flags announce; else `moe` refuses it and says what it
+found: a weight that the flags do not announce, one that is missing, or one of another shape
+(`tests/experts/test_unknown_family.py`).
+
+**Checked as** is the class that the tests build: the one that the commands open where there is one, else the family's
+text model. **Beside them** are modules named as shared, which `moe` never selects. **Opened** says what the commands
+can load, which they do with transformers' `AutoModelForCausalLM`: a checkpoint of the family, one of its text part
+alone, or none; then the engine works on the family, but transformers lists no causal language model to open.
+
+| family | checked as | experts | beside them | opened | remark |
+| --- | --- | --- | --- | --- | --- |
+"""
+
+
+def page() -> str:
+    """The whole text."""
+    head = HEAD.format(version=transformers.__version__, number=len(families()))
+    return head + "".join(map(_row, families()))
+
+
+def _row(family: str) -> str:
+    model = build(family)
+    built = f"`{type(model).__name__}`"
+    cells = (family, built, _layout(model), _shared(model), _opened(family), REMARKS.get(family, ""))
+    return f"| {' | '.join(cells)} |\n".replace("|  |", "| |")
+
+
+def _layout(model: PreTrainedModel) -> str:
+    module: nn.Module = expert_layers(model)[0].module
+    gated = "interleaved gate" if not getattr(module, "is_concatenated", True) else "gate"
+    words = [gated if getattr(module, "has_gate", True) else "no gate"]
+    words += ["transposed"] * getattr(module, "is_transposed", False) + ["biases"] * getattr(module, "has_bias", False)
+    return ", ".join(words + ["norm after"] * getattr(module, "has_post_expert_norm", False))
+
+
+def _shared(model: PreTrainedModel) -> str:
+    parts = {part for name, _ in model.named_parameters() for part in name.split(".") if "shared" in part}
+    return ", ".join(f"`{part}`" for part in sorted(parts))
+
+
+def _opened(family: str) -> str:
+    if family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "yes"
+    return "its text part" if f"{family}_text" in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else "no"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,21 @@
+"""docs/families.md says what is."""
+
+from __future__ import annotations
+
+import pytest
+import transformers
+
+from tests.experts.families_page import PAGE, REMARKS, page
+
+
+def test_the_page_of_families_is_up_to_date():
+    text = PAGE.read_text(encoding="utf-8")
+    if f"\n{transformers.__version__} has " not in text:
+        pytest.skip(f"the page is of another transformers than {transformers.__version__}")
+    assert text == page(), "run python -m tests.experts.families_page"
+
+
+def test_every_remark_is_on_the_page():
+    rows = PAGE.read_text(encoding="utf-8").splitlines()
+    for family, remark in REMARKS.items():
+        assert any(row.startswith(f"| {family} |") and remark in row for row in rows)
