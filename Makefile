@@ -23,8 +23,9 @@ types: $(TESTABLE)
 contracts: $(TESTABLE)
 	$(BIN)/lint-imports
 
-docs: $(INSTALLED)
+docs: $(TESTABLE)
 	$(BIN)/python -m moe_cli.cli.reference docs
+	$(BIN)/python -m tests.experts.families_page
 
 clean:
 	rm -rf $(VENV) build *.egg-info

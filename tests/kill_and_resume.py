@@ -2,8 +2,9 @@
 
     python -m tests.kill_and_resume --kills 50
 
-Each round trains one arm of the tiny model in a process of its own, sends SIGKILL after a random time, and resumes with
-no other step until the run is complete. The trained weights must be those of the uninterrupted run, bit for bit.
+Each round trains one arm of the tiny model, with or without a held-out batch, in a process of its own, sends SIGKILL
+after a random time, and resumes with no other step until the run is complete. The trained weights must be those of the
+uninterrupted run, bit for bit.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from moe_cli.config import MoeConfig
 from moe_cli.records import Arm, TrainingSummary
 from tests.small_experiment import settings_of_small_experiment
 
-ARMS: tuple[Arm, ...] = ("selective", "baseline")
+KINDS: tuple[tuple[Arm, int], ...] = (("selective", 0), ("baseline", 1), ("selective", 1), ("baseline", 0))
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["moe_cli.prepare.stage", "moe_cli.train.stage"])
 
@@ -34,12 +35,13 @@ class Outcome:
     """One killed and resumed run."""
 
     arm: Arm
+    held_out: int  # batches
     seconds: float  # after which it was killed
     begun: bool  # the kill came after the run had begun and before it was complete
     same: bool  # as the uninterrupted run, bit for bit
 
 
-def settings(directory: Path, output: Path) -> MoeConfig:
+def settings(directory: Path, output: Path, held_out: int) -> MoeConfig:
     """A short run that saves a checkpoint after every second step."""
     return settings_of_small_experiment(
         directory,
@@ -50,25 +52,26 @@ def settings(directory: Path, output: Path) -> MoeConfig:
             "baseline_dir": output.with_name(f"{output.name}_b"),
             "num_epochs": 4,
             "checkpoint_every": 2,
+            "validation_batches": held_out,
         },
     )
 
 
 def outcomes(directory: Path, kills: int, seed: int) -> Iterator[Outcome]:
-    """Kill and resume `kills` runs, the two arms in turn."""
+    """Kill and resume `kills` runs, the kinds in turn."""
     _in_child(_prepare, directory)
     expected, durations = {}, {}
-    for arm in ARMS:
-        started = time.monotonic()
-        _in_child(_train, directory, directory / f"whole_{arm}", arm, False)
-        durations[arm] = time.monotonic() - started
-        expected[arm] = _fingerprint(_output(directory / f"whole_{arm}", arm))
+    for arm, held_out in KINDS:
+        started, target = time.monotonic(), directory / f"whole_{arm}_{held_out}"
+        _in_child(_train, directory, target, arm, held_out, False)
+        durations[arm, held_out] = time.monotonic() - started
+        expected[arm, held_out] = _fingerprint(_output(target, arm))
     chance = random.Random(seed)
     for number in range(kills):
-        arm = ARMS[number % len(ARMS)]
+        arm, held_out = KINDS[number % len(KINDS)]
         target = directory / f"killed_{number}"
-        seconds = chance.uniform(0.0, durations[arm])
-        child = CONTEXT.Process(target=_train, args=(directory, target, arm, False))
+        seconds = chance.uniform(0.0, durations[arm, held_out])
+        child = CONTEXT.Process(target=_train, args=(directory, target, arm, held_out, False))
         child.start()
         child.join(seconds)
         child.kill()
@@ -76,8 +79,8 @@ def outcomes(directory: Path, kills: int, seed: int) -> Iterator[Outcome]:
         output = _output(target, arm)
         begun = output.is_dir() and not (output / MANIFEST).is_file()
         if not (output / MANIFEST).is_file():
-            _in_child(_train, directory, target, arm, True)
-        yield Outcome(arm, seconds, begun, _fingerprint(output) == expected[arm])
+            _in_child(_train, directory, target, arm, held_out, True)
+        yield Outcome(arm, held_out, seconds, begun, _fingerprint(output) == expected[arm, held_out])
 
 
 def _output(target: Path, arm: Arm) -> Path:
@@ -102,14 +105,14 @@ def _in_child(target: object, *words: object) -> None:
 def _prepare(directory: Path) -> None:
     from moe_cli.prepare import stage
 
-    stage.run(settings(directory, directory / "unused"), Store(directory / "registry"), lambda _: None)
+    stage.run(settings(directory, directory / "unused", 0), Store(directory / "registry"), lambda _: None)
 
 
-def _train(directory: Path, target: Path, arm: Arm, resume: bool) -> None:
+def _train(directory: Path, target: Path, arm: Arm, held_out: int, resume: bool) -> None:
     from moe_cli.train import stage
 
     store = Store(directory / "registry")
-    stage.run(arm, settings(directory, target), store, lambda _: None, resume=resume)
+    stage.run(arm, settings(directory, target, held_out), store, lambda _: None, resume=resume)
 
 
 def main() -> None:
@@ -122,7 +125,10 @@ def main() -> None:
         found = []
         for outcome in outcomes(Path(directory), typed.kills, typed.seed):
             found.append(outcome)
-            print(f"{outcome.arm} killed after {outcome.seconds:.2f} s: {'same' if outcome.same else 'DIFFERENT'}")
+            said = "same" if outcome.same else "DIFFERENT"
+            print(
+                f"{outcome.arm}, {outcome.held_out} held out, killed after {outcome.seconds:.2f} s: {said}", flush=True
+            )
     caught = sum(outcome.begun for outcome in found)
     print(f"{sum(outcome.same for outcome in found)} of {len(found)} bit-identical; {caught} were killed mid-run")
 

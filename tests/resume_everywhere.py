@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
+from math import ceil
 from pathlib import Path
 from typing import Literal
 from unittest.mock import patch
@@ -36,6 +37,7 @@ from moe_cli.train.checkpoint import OPTIMIZER, PARAMETERS, RANDOM, STATE, TRAIN
 from tests.small_experiment import settings_of_small_experiment
 
 ARMS: tuple[Arm, ...] = ("selective", "baseline")
+NUM_BATCHES = 6  # of the prepare run
 DROPOUT_MODEL = "with_dropout"
 DROPOUT = 0.2
 
@@ -121,33 +123,33 @@ class Experiments:
         config = self.settings(case.name.replace(" ", "_"), dropout=case.dropout, **case.settings)
         self._stopped(arm, config, case)
         plans: list[TrainingPlan] = []
-        path = self._to_the_end(arm, config, lambda event: _keep_plan(plans, event), resume=True)
+        path = self.to_the_end(arm, config, lambda event: _keep_plan(plans, event), resume=True)
         return Outcome(plans[0].first_step, plans[0].num_steps, tuple(differences(whole, path)))
 
     def _uninterrupted(self, arm: Arm, dropout: bool, settings: tuple[tuple[str, object], ...]) -> Path:
         name = "-".join(["whole", *(str(value) for item in settings for value in item), *["dropout"] * dropout])
-        return self._to_the_end(arm, self.settings(name, dropout=dropout, **dict(settings)), lambda _: None)
+        return self.to_the_end(arm, self.settings(name, dropout=dropout, **dict(settings)), lambda _: None)
 
-    def _to_the_end(
+    def to_the_end(
         self, arm: Arm, config: MoeConfig, notify: Callable[[object], None], *, resume: bool = False
     ) -> Path:
         """Train; a signal in the last step leaves the checkpoint after it, which is kept as `checkpoint`."""
 
         def and_stop(event: object) -> None:
             notify(event)
-            _ask_to_stop_after(_last_step(config), event)
+            ask_to_stop_after(_last_step(config), event)
 
         with patch.object(train, "drop_all", _keep_last):
             return train.run(arm, config, self.store, and_stop, resume=resume).path
 
     def _stopped(self, arm: Arm, config: MoeConfig, case: Configuration) -> None:
         if case.how == "signal":
-            _expect(StoppedError, lambda: self._train(arm, config, lambda e: _ask_to_stop_after(case.stop_after, e)))
+            _expect(StoppedError, lambda: self._train(arm, config, lambda e: ask_to_stop_after(case.stop_after, e)))
         elif case.stop_after < _last_step(config):
             _expect(GoneError, lambda: self._train(arm, config, lambda e: _gone_in(case.stop_after + 1, e)))
         else:  # the last step is done and saved, the final model is not
             with patch.object(train, "_write", side_effect=GoneError):
-                _expect(GoneError, lambda: self._train(arm, config, lambda e: _ask_to_stop_after(case.stop_after, e)))
+                _expect(GoneError, lambda: self._train(arm, config, lambda e: ask_to_stop_after(case.stop_after, e)))
 
     def _train(self, arm: Arm, config: MoeConfig, notify: Callable[[object], None]) -> None:
         train.run(arm, config, self.store, notify)
@@ -168,7 +170,8 @@ def differences(one: Path, other: Path) -> Iterator[str]:
 
 
 def _last_step(config: MoeConfig) -> int:
-    return 12 if config.train.gradient_accumulation_steps == 1 else 4
+    batches = NUM_BATCHES - config.train.validation_batches
+    return config.train.num_epochs * ceil(batches / config.train.gradient_accumulation_steps)
 
 
 def _keep_plan(plans: list[TrainingPlan], event: object) -> None:
@@ -177,11 +180,12 @@ def _keep_plan(plans: list[TrainingPlan], event: object) -> None:
 
 
 def _keep_last(run: Path) -> None:
-    (newest,) = run.glob("checkpoint-*")
+    newest = max(run.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
     newest.rename(run / "checkpoint")
 
 
-def _ask_to_stop_after(step: int, event: object) -> None:
+def ask_to_stop_after(step: int, event: object) -> None:
+    """What a scheduler does at the end of that step."""
     if isinstance(event, StepRecord) and event.step == step:
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,7 +1,8 @@
-"""The same commands run on a randomly initialised Qwen3-MoE and Mixtral directory, from pairs and items in files."""
+"""The same commands run on randomly initialised model directories of other families, from pairs and items in files."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
     AutoTokenizer,
     LlamaConfig,
     MixtralConfig,
@@ -20,18 +22,20 @@ from transformers import (
 from moe_cli.artifacts import Store, finished_run
 from moe_cli.codec import decode_lines
 from moe_cli.compare import stage as compare
+from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.evaluate import stage as evaluate
 from moe_cli.model.load import load_model
 from moe_cli.prepare import stage as prepare
-from moe_cli.records import StepRecord
+from moe_cli.records import Notice, StepRecord
 from moe_cli.tiny import CHECKPOINT_PATH
 from moe_cli.train import stage as train
+from tests.experts import checkpoints
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
 
 
-def written(path: Path, config: PretrainedConfig, dtype: torch.dtype) -> Path:
+def written(path: Path, config: PretrainedConfig, dtype: torch.dtype = torch.float32) -> Path:
     """A model directory with random weights and the tiny tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT_PATH)
     config.vocab_size = len(tokenizer)
@@ -64,15 +68,8 @@ def lines(path: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("config", "dtype", "layers"),
-    [(qwen3, torch.float32, (1,)), (mixtral, torch.float32, (0, 1)), (mixtral, torch.bfloat16, (0, 1))],
-    ids=["qwen3_moe", "mixtral", "mixtral_bfloat16"],
-)
-def test_every_command_runs_on_a_model_directory(tmp_path, monkeypatch, small_settings, config, dtype, layers):
-    monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(1)
-    model = written(tmp_path / "model", config(), dtype)
+def settings_for(model: Path, tmp_path: Path, small_settings: Callable[..., MoeConfig]) -> MoeConfig:
+    """A small experiment on the model, with pairs and items from files."""
     pairs = lines(
         tmp_path / "pairs.jsonl",
         [{"id": str(n), "goal": f"goal {n}", "safe": f"zorp {n}", "unsafe": f"story of zorp {n}"} for n in range(12)],
@@ -85,13 +82,24 @@ def test_every_command_runs_on_a_model_directory(tmp_path, monkeypatch, small_se
             {"id": "3", "suite": "text", "kind": "text", "prompt": "repeat apple", "answer": "apple"},
         ],
     )
-    settings = small_settings(
+    return small_settings(
         tmp_path,
         model={"name": str(model)},
         # A random model neither refuses nor complies, so nothing may be filtered; its risk differences are small.
         prepare={"pairs": pairs, "keep_all": True, "threshold": 0.0, "budget": 0.5, "max_new_tokens": 6},
         evaluate={"items": [items], "max_unscored": 1.0},
     )
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "layers"),
+    [(qwen3, torch.float32, (1,)), (mixtral, torch.float32, (0, 1)), (mixtral, torch.bfloat16, (0, 1))],
+    ids=["qwen3_moe", "mixtral", "mixtral_bfloat16"],
+)
+def test_every_command_runs_on_a_model_directory(tmp_path, monkeypatch, small_settings, config, dtype, layers):
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    settings = settings_for(written(tmp_path / "model", config(), dtype), tmp_path, small_settings)
     store = Store(tmp_path / "registry")
     prepared = prepare.run(settings, store, lambda _: None)
     assert prepared.selection.base.layers == layers
@@ -112,8 +120,34 @@ def test_every_command_runs_on_a_model_directory(tmp_path, monkeypatch, small_se
     assert finished_run(compared.path).damaged() == ()
 
 
-def test_a_dense_model_is_refused_with_what_was_looked_for(tmp_path, small_settings):
-    model = written(tmp_path / "dense", LlamaConfig(**SIZES, intermediate_size=48), torch.float32)
+@pytest.mark.parametrize("family", ["qwen3_vl_moe", "qwen3_omni_moe"])
+def test_a_model_that_reads_images_is_prepared_trained_and_evaluated_on_text(
+    tmp_path, monkeypatch, small_settings, family
+):
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    settings = settings_for(checkpoints.written(family, tmp_path / "model"), tmp_path, small_settings)
+    store = Store(tmp_path / "registry")
+    prepare.run(settings, store, lambda _: None)
+    selective = train.run("selective", settings, store, lambda _: None)
+    assert selective.summary.proof.frozen_digest_before == selective.summary.proof.frozen_digest_after
+    told: list[object] = []
+    baseline = train.run("baseline", settings, store, told.append)
+    proof = baseline.summary.proof
+    assert 0 < proof.num_moved == proof.with_gradient < proof.requested == proof.in_optimizer == proof.num_parameters
+    assert any(
+        f"the loss reaches {proof.with_gradient} of the" in note.text for note in told if isinstance(note, Notice)
+    )
+    saved, info = AutoModelForMultimodalLM.from_pretrained(selective.path / "final_model", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert type(saved).__name__ == selective.summary.base.architecture
+    assert saved.model.visual is not None
+    evaluate.run(str(selective.path), settings, store, lambda _: None)
+
+
+def test_a_dense_model_is_refused_with_what_was_looked_for(tmp_path, monkeypatch, small_settings):
+    monkeypatch.chdir(tmp_path)
+    model = written(tmp_path / "dense", LlamaConfig(**SIZES, intermediate_size=48))
     settings = small_settings(tmp_path, model={"name": str(model)}, evaluate={"items": [tmp_path / "items.jsonl"]})
     lines(tmp_path / "items.jsonl", [{"id": "1", "kind": "harmful", "prompt": "zorp"}])
     with pytest.raises(UsageError, match="no expert layers that moe understands"):
@@ -121,7 +155,7 @@ def test_a_dense_model_is_refused_with_what_was_looked_for(tmp_path, small_setti
 
 
 def test_a_checkpoint_with_missing_weights_is_refused_and_never_filled_with_random_ones(tmp_path, small_settings):
-    model = written(tmp_path / "holes", mixtral(), torch.float32)
+    model = written(tmp_path / "holes", mixtral())
     weights = load_file(model / "model.safetensors")
     del weights["model.layers.0.self_attn.q_proj.weight"]
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
@@ -134,7 +168,7 @@ def test_a_checkpoint_with_missing_weights_is_refused_and_never_filled_with_rand
 
 
 def test_a_checkpoint_that_lacks_one_expert_is_refused(tmp_path, small_settings):
-    model = written(tmp_path / "hole", mixtral(), torch.float32)
+    model = written(tmp_path / "hole", mixtral())
     weights = load_file(model / "model.safetensors")
     for name in [name for name in weights if ".experts.3." in name and "layers.1" in name]:
         del weights[name]
@@ -144,7 +178,7 @@ def test_a_checkpoint_that_lacks_one_expert_is_refused(tmp_path, small_settings)
 
 
 def test_a_model_without_a_chat_template_is_refused(tmp_path, small_settings):
-    model = written(tmp_path / "plain", mixtral(), torch.float32)
+    model = written(tmp_path / "plain", mixtral())
     (model / "chat_template.jinja").unlink()
     pairs = lines(tmp_path / "pairs.jsonl", [{"id": str(n), "goal": "g", "safe": "a", "unsafe": "b"} for n in range(8)])
     settings = small_settings(tmp_path, model={"name": str(model)}, prepare={"pairs": pairs})

@@ -161,7 +161,7 @@ def test_records_are_frozen_slotted_and_keyword_only(record):
 
 
 def test_every_record_of_the_room_is_exported_and_tested():
-    rooms = ("inputs", "preparation", "training", "evaluation", "comparison", "runs")
+    rooms = ("inputs", "preparation", "training", "evaluation", "comparison", "benchmark", "runs")
     defined = {
         noun
         for room in rooms

@@ -83,6 +83,8 @@ evaluate:
   items: [items.jsonl]
 """
 
+SECTION_OF = {"select": "prepare"}  # a command that shares the settings of another
+
 RENAMED = {
     ("moe train selective", "output_dir"): "train.selective_dir",
     ("moe train baseline", "output_dir"): "train.baseline_dir",
@@ -122,7 +124,8 @@ def configuration_page() -> str:
 
 def setting_of(command: str, parameter: str) -> str | None:
     """The setting that an option of a command sets; None for an option that is no setting."""
-    section = command.split()[1]
+    word = command.split()[1]
+    section = SECTION_OF.get(word, word)
     name = SETTING_OF.get(parameter) or RENAMED.get((command, parameter)) or f"{section}.{parameter}"
     return name if name in set(setting_names()) else None
 
@@ -132,6 +135,8 @@ def _commands(command: object, name: str) -> Iterator[tuple[str, object]]:
     if not isinstance(command, TyperGroup):
         yield name, command
         return
+    if command.invoke_without_command:
+        yield name, command
     for word in command.list_commands(typer.Context(command)):
         yield from _commands(command.commands[word], f"{name} {word}")
 

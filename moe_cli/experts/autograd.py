@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from moe_cli.experts.backward import Target, row_gradients, slice_gradients
 from moe_cli.experts.bank import Bank
-from moe_cli.experts.dispatch import Dispatch, bounds_of, only_experts
+from moe_cli.experts.dispatch import Dispatch, bounds_of, only_experts, sent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +110,7 @@ class _RoutedExperts(torch.autograd.Function):
             return None, None, None, *[None] * num_idle
         if not ctx.below:
             dispatch, bounds = only_experts(dispatch, experts, bounds)
-            bank = bank.only(torch.tensor(experts, device=grad_TH.device))
+            bank = bank.only(sent(torch.tensor(experts), grad_TH.device))
             with ctx.autocast():
                 first_SG = first_product(tokens_TH, bank, dispatch)
         with ctx.autocast():

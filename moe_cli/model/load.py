@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, UsageError
+from moe_cli.model.auto_class import auto_class
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.topology import ExpertLayer, expert_layers
 from moe_cli.records import ModelIdentity
@@ -47,7 +48,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     """Load the model that `config` names, in evaluation mode.
 
     Raises:
-        UsageError: no such model, a dense model, or one without a chat template.
+        UsageError: no such model, one that does not answer text, a dense model, or one without a chat template.
         ArtifactError: the checkpoint holds pickles only, is damaged, or lacks weights.
         EnvironmentFaultError: no such device.
     """
@@ -61,8 +62,10 @@ def load_model(config: ModelConfig) -> LoadedModel:
     disable_progress_bar()  # of the library; downloads keep theirs
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        auto, opened = auto_class(AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False))
+        model, info = auto.from_pretrained(
             source,
+            config=opened,
             revision=config.revision,
             dtype=config.dtype,
             use_safetensors=True,
@@ -144,7 +147,7 @@ def _refuse_pickles(place: Path) -> None:
     if pickles and not list(place.glob("*.safetensors")):
         raise ArtifactError(
             f"{place} holds its weights as a pickle ({pickles[0]}), which could run code when it is read",
-            hint="convert it to safetensors where you trust it: AutoModelForCausalLM...save_pretrained(...)",
+            hint="convert it to safetensors where you trust it, with save_pretrained(...)",
         )
 
 

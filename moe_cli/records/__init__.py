@@ -4,6 +4,7 @@
     preparation  Generation -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
     training     TrainableCount, StepRecord, TrainingProof, TrainingSummary
     evaluation   Verdict -> EvaluationRecord -> Rate, DriftItem -> EvaluationSummary
+    benchmark    BenchmarkPlan -> BenchmarkRow -> Benchmark
     comparison   FairnessCheck, PairedDifference -> Comparison
     runs         StartedRun -> Manifest -> RunRecord
 
@@ -11,6 +12,23 @@ Comes in: plain values. Goes out: frozen records that stages hand to each other 
 is never changed, what is written is read back equal (`codec.py`), and no record holds NaN or infinity on disk.
 """
 
+from moe_cli.records.benchmark import (
+    BENCHMARK_SCHEMA_VERSION,
+    Benchmark,
+    BenchmarkArm,
+    BenchmarkDtype,
+    BenchmarkedModel,
+    BenchmarkFamily,
+    BenchmarkPlan,
+    BenchmarkRow,
+    Machine,
+    ModelShape,
+    RatioOfRows,
+    RowPeak,
+    SharePoint,
+    Spread,
+    StepBytes,
+)
 from moe_cli.records.comparison import Comparison, FairnessCheck, PairComparison, PairedDifference, RunColumn
 from moe_cli.records.evaluation import (
     DriftItem,
@@ -59,14 +77,23 @@ from moe_cli.records.training import (
     TrainingPlan,
     TrainingProof,
     TrainingSummary,
+    ValidationLoss,
 )
 
 __all__ = [
+    "BENCHMARK_SCHEMA_VERSION",
     "REGIONS",
     "SCHEMA_VERSION",
     "SIDES",
     "AnsweredPrompt",
     "Arm",
+    "Benchmark",
+    "BenchmarkArm",
+    "BenchmarkDtype",
+    "BenchmarkFamily",
+    "BenchmarkPlan",
+    "BenchmarkRow",
+    "BenchmarkedModel",
     "BenignPrompt",
     "CheckpointState",
     "Comparison",
@@ -83,10 +110,12 @@ __all__ = [
     "Generation",
     "JudgeIdentity",
     "Label",
+    "Machine",
     "Manifest",
     "Masking",
     "Message",
     "ModelIdentity",
+    "ModelShape",
     "Notice",
     "NullUnion",
     "PairComparison",
@@ -95,16 +124,21 @@ __all__ = [
     "Progress",
     "PromptPair",
     "Rate",
+    "RatioOfRows",
     "RiskDifferences",
     "RoutingCounts",
+    "RowPeak",
     "RunColumn",
     "RunKind",
     "RunListing",
     "RunRecord",
     "RunVerification",
     "Selection",
+    "SharePoint",
     "Side",
+    "Spread",
     "StartedRun",
+    "StepBytes",
     "StepRecord",
     "SuiteSummary",
     "TrainableCount",
@@ -112,5 +146,6 @@ __all__ = [
     "TrainingPlan",
     "TrainingProof",
     "TrainingSummary",
+    "ValidationLoss",
     "Verdict",
 ]

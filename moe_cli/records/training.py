@@ -59,6 +59,14 @@ class StepRecord:
 
 
 @record
+class ValidationLoss:
+    """The loss on the held-out batches after one step."""
+
+    step: int  # 12
+    loss: float  # 1.93; mean over their answer tokens
+
+
+@record
 class CheckpointState:
     """Where a checkpoint stands; `state.json` in it."""
 
@@ -66,6 +74,7 @@ class CheckpointState:
     step: int  # 12
     schedule_position: int  # 12; of the learning rate schedule
     learning_rates: tuple[float, ...]  # of the optimizer's groups
+    validation: tuple[ValidationLoss, ...]  # so far; empty where no batch is held out
 
 
 @record
@@ -102,6 +111,8 @@ class TrainingSummary:
     note: str  # "standard training of all parameters on the same batches"
     hyperparameters: dict[str, str | int | float | bool | None]
     num_steps: int  # 54
+    validation: tuple[ValidationLoss, ...]  # at every checkpoint; empty where no batch is held out
+    final_step: int  # 54; the step after which the weights were those of final_model/
     num_answer_tokens: int  # 6048; loss tokens over all steps
     num_tokens: int  # 37800; padding not counted
     num_padded_tokens: int  # 40120; padding counted

@@ -34,6 +34,7 @@ def hyperparameters(config: MoeConfig, num_batches: int) -> Hyperparameters:
         "max_grad_norm": settings.max_grad_norm,
         "num_epochs": settings.num_epochs,
         "num_batches": num_batches,
+        "validation_batches": settings.validation_batches,
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
         "max_length": settings.max_length,
         "max_padding": settings.max_padding,

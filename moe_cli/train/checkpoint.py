@@ -1,19 +1,20 @@
 """Checkpoints that are whole or absent, and that restore every bit.
 
     checkpoint-12/  parameters.safetensors  optimizer.safetensors  random.safetensors
-                    state.json  trainer_state.json  digests.json
+                    steps.jsonl  state.json  trainer_state.json  digests.json
 
-Comes in: the trained parameters, optimizer, scheduler and torch's random generators at a step end. Goes out: the same
-state in a later process. Always holds: no pickle; published by rename, with a sha256 of every file; parameters are
-matched by name, strictly; an optimizer state that did not exist (an expert never updated so far) does not exist after
-loading either; a checkpoint of another base model, arm or prepare run is refused.
+Comes in: the trained parameters, optimizer, scheduler, torch's random generators and what is recorded of the steps, at
+a step end. Goes out: the same state in a later process. Always holds: no pickle; published by rename, with a sha256 of
+every file; parameters are matched by name, strictly; an optimizer state that did not exist (an expert never updated so
+far) does not exist after loading either; a checkpoint of another base model, arm or prepare run is refused; the newest
+checkpoint is there and, where batches are held out, the best one.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -23,11 +24,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerState
 
+from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import whole_directory
 from moe_cli.artifacts.seal import check_seal, seal
 from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError
-from moe_cli.records import CheckpointState
+from moe_cli.records import CheckpointState, ValidationLoss
 
 PARAMETERS = "parameters.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -47,9 +49,13 @@ def save(
     optimizer: Optimizer,
     scheduler: LRScheduler,
     trainer_state: TrainerState,
+    validation: Sequence[ValidationLoss],
 ) -> Path:
-    """Write `checkpoint-{step}` into the run directory and remove older ones; `owner` says whose state it is."""
-    path = run / f"checkpoint-{trainer_state.global_step}"
+    """Write `checkpoint-{step}` into the run directory; `owner` says whose state it is.
+
+    Older ones are removed, but the one with the lowest loss in `validation` stays.
+    """
+    path = path_after(run, trainer_state.global_step)
     with whole_directory(path) as staging:
         save_file({name: p.detach().contiguous() for name, p in parameters.items()}, staging / PARAMETERS)
         save_file(_optimizer_tensors(parameters, optimizer), staging / OPTIMIZER)
@@ -59,34 +65,51 @@ def save(
             step=trainer_state.global_step,
             schedule_position=scheduler.last_epoch,
             learning_rates=tuple(float(group["lr"]) for group in optimizer.param_groups),
+            validation=tuple(validation),
         )
         (staging / STATE).write_bytes(encode(state))
+        shutil.copyfile(run / layout.STEPS, staging / layout.STEPS)
         trainer_state.save_to_json(str(staging / TRAINER_STATE))
         seal(staging)
-    drop_all(run, but=path)
+    drop_all(run, but=[path, *(path_after(run, best.step) for best in lowest(validation))])
     return path
 
 
-def drop_all(run: Path, *, but: Path | None = None) -> None:
-    """Remove every checkpoint `but` one, half-written ones too: a complete run has its final model and needs none."""
-    for path in [*run.glob(CHECKPOINTS), *run.glob(f".{CHECKPOINTS}.partial")]:
-        if path != but:
-            shutil.rmtree(path)
+def path_after(run: Path, step: int) -> Path:
+    """Where the checkpoint after a step lies."""
+    return run / f"checkpoint-{step}"
+
+
+def lowest(validation: Sequence[ValidationLoss]) -> list[ValidationLoss]:
+    """The one with the lowest loss, the earliest of equal ones; nothing where nothing was measured."""
+    return sorted(validation, key=lambda found: (found.loss, found.step))[:1]
+
+
+def drop_all(run: Path, *, but: Collection[Path] = ()) -> None:
+    """Remove every checkpoint `but` some, half-written ones too: a complete run has its final model and needs none.
+
+    A crash in between leaves what a resumed run can use: each is put aside whole before its files go, and the newest
+    goes first, since it may need an older one that is the best.
+    """
+    for _, path in sorted(_checkpoints(run), reverse=True):
+        if path not in but:
+            path.rename(path.with_name(f".{path.name}.partial"))
+    for path in run.glob(f".{CHECKPOINTS}.partial"):
+        shutil.rmtree(path)
 
 
 def newest_checkpoint(run: Path, owner: str) -> Path | None:
     """The checkpoint of the highest step; None where there is none.
 
     Raises:
-        ArtifactError: a file is missing or changed, or the state is another run's.
+        ArtifactError: a file of it, or of the best one so far, is missing or changed; or the state is another run's.
     """
-    found = [(int(match[1]), path) for path in run.iterdir() if (match := NAME.match(path.name))]
-    if not found:
+    if not (found := _checkpoints(run)):
         return None
     step, path = max(found)
     hint = f"remove {path}; --resume then goes on from the checkpoint before it, or begins again where there is none"
     check_seal(path, hint=hint)
-    state = _state(path)
+    state = state_of(path)
     if state.step != step:
         raise ArtifactError(f"{path} holds the state after step {state.step}: it was renamed", hint=hint)
     if state.owner != owner:
@@ -94,12 +117,35 @@ def newest_checkpoint(run: Path, owner: str) -> Path | None:
             f"{path} holds the state of another base model, arm or prepare run",
             hint="resume with the settings the run was begun with, or choose another directory",
         )
+    for best in lowest(state.validation):
+        _check_best(run, best.step)
     return path
 
 
-def step_of(path: Path) -> int:
-    """The step after which the checkpoint was made."""
-    return _state(path).step
+def state_of(path: Path) -> CheckpointState:
+    """Where the checkpoint stands."""
+    return decode(CheckpointState, (path / STATE).read_bytes(), source=str(path / STATE))
+
+
+def load_best(run: Path, validation: Sequence[ValidationLoss], parameters: Parameters) -> int:
+    """Put the values of the checkpoint with the lowest loss into the parameters; the step it was made after.
+
+    Raises:
+        ArtifactError: a file of it is missing or changed.
+    """
+    (best,) = lowest(validation)
+    _check_best(run, best.step)
+    load_parameters(path_after(run, best.step), parameters)
+    return best.step
+
+
+def _checkpoints(run: Path) -> list[tuple[int, Path]]:
+    """Step and path of each."""
+    return [(int(match[1]), path) for path in run.iterdir() if (match := NAME.match(path.name))]
+
+
+def _check_best(run: Path, step: int) -> None:
+    check_seal(path_after(run, step), hint=f"remove every checkpoint in {run}; --resume then begins again")
 
 
 def load_parameters(path: Path, parameters: Parameters) -> None:
@@ -130,7 +176,7 @@ def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, sch
         # The optimizer keeps its step count where it made it: on the CPU unless it is fused on a card.
         place = parameter.device if entry != "step" or optimizer.param_groups[0].get("fused") else "cpu"
         optimizer.state[parameter][entry] = tensor.to(place)
-    state = _state(path)
+    state = state_of(path)
     for group, rate in zip(optimizer.param_groups, state.learning_rates, strict=True):
         group["lr"] = rate
     position = {"last_epoch": state.schedule_position, "_step_count": state.schedule_position + 1}
@@ -143,10 +189,6 @@ def load_random_state(path: Path) -> None:
     torch.set_rng_state(states.pop("cpu"))
     for name, state in states.items():
         torch.cuda.set_rng_state(state, int(name.removeprefix("cuda:")))
-
-
-def _state(path: Path) -> CheckpointState:
-    return decode(CheckpointState, (path / STATE).read_bytes(), source=str(path / STATE))
 
 
 def _optimizer_tensors(parameters: Parameters, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -18,17 +18,16 @@ from torch import Tensor
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import write_whole
 from moe_cli.artifacts.journal import Journal
-from moe_cli.codec import encode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.errors import StoppedError
 from moe_cli.experts import probe
 from moe_cli.model.checkpointing import checkpointed
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.memory import peak_bytes, start_peak
-from moe_cli.records import Expert, StepRecord, TrainingProof
+from moe_cli.records import Expert, Notice, StepRecord, TrainingProof, ValidationLoss
 from moe_cli.train.arguments import Hyperparameters, training_arguments
 from moe_cli.train.arms import ArmSetup
-from moe_cli.train.checkpoint import step_of
+from moe_cli.train.checkpoint import load_best
 from moe_cli.train.data import FixedBatches, part_of
 from moe_cli.train.loop import StepLoop
 from moe_cli.train.signals import stop_requests
@@ -42,6 +41,7 @@ class Task:
     path: Path
     owner: str  # whose checkpoints these are
     batches: FixedBatches
+    held_out: FixedBatches  # empty, or what the final model is chosen by
     batch_experts: Sequence[Collection[Expert]] | None  # None: baseline, or `--masking none`
     shared: Hyperparameters
     checkpoint: Path | None  # where to resume from
@@ -53,6 +53,8 @@ class Fitted:
 
     proof: TrainingProof
     steps: tuple[StepRecord, ...]
+    validation: tuple[ValidationLoss, ...]
+    final_step: int  # whose weights the model holds
     peak_memory_bytes: int
     peak_memory_of: str
     experts_dtype: str
@@ -67,6 +69,7 @@ def fit(
         ValueError: the probe step reached other parameters than the requested ones.
         NumericError: a loss or gradient is not finite.
         StoppedError: a signal asked to stop; a checkpoint was saved.
+        ArtifactError: the checkpoint that the final model is to come from is damaged.
     """
     journal = _journal(task)
 
@@ -79,8 +82,15 @@ def fit(
     trainer = _trainer(config, loaded, setup, task, on_step)
     start_peak(loaded.device)
     with stop_requests() as stop, saving_memory:
-        with_gradient = probe(loaded.model, lambda: _probe_loss(loaded, setup, task), list(setup.trained.values()))
-        loop = StepLoop(trainer, stop, config.train.checkpoint_every)
+        with_gradient = probe(
+            loaded.model,
+            lambda: _probe_loss(loaded, setup, task),
+            list(setup.trained.values()),
+            all_of_them=setup.slices is not None,
+        )
+        if with_gradient < len(setup.trained):
+            notify(Notice(text=_unreached(with_gradient, len(setup.trained)), warning=True))
+        loop = StepLoop(trainer, stop, config.train.checkpoint_every, task.held_out)
         trainer.add_callback(loop)
         trainer.train(resume_from_checkpoint=str(task.checkpoint) if task.checkpoint else None)
     if stop and trainer.state.global_step < trainer.state.max_steps:
@@ -90,6 +100,8 @@ def fit(
             hint="run the same command with --resume to go on",
         )
     peak, peak_of = peak_bytes(loaded.device)
+    validation = tuple(trainer.validation)
+    final_step = load_best(task.path, validation, setup.trained) if validation else trainer.state.max_steps
     digest_after = setup.frozen_digest() if setup.frozen_digest else None
     if digest_after != digest_before:
         raise AssertionError("a weight outside the selection moved; nothing is written")
@@ -104,6 +116,8 @@ def fit(
             num_parameters=len(setup.trained) if setup.num_moved else None,
         ),
         steps=tuple(journal.records()),
+        validation=validation,
+        final_step=final_step,
         peak_memory_bytes=peak,
         peak_memory_of=peak_of,
         experts_dtype=_dtype_of_experts(setup),
@@ -140,12 +154,18 @@ def _probe_loss(loaded: LoadedModel, setup: ArmSetup, task: Task) -> Tensor:
         return loss_sum(loaded.model, batch)
 
 
+def _unreached(reached: int, requested: int) -> str:
+    return (
+        f"the loss reaches {reached} of the {requested} parameter tensors of the baseline: the others (encoders of "
+        "images, indexers, balance biases) have no gradient from text and will not move"
+    )
+
+
 def _journal(task: Task) -> Journal[StepRecord]:
-    """The steps so far: those up to the checkpoint; steps after it are done again."""
-    journal = Journal(task.path / layout.STEPS, StepRecord)
-    done = step_of(task.checkpoint) if task.checkpoint else 0
-    write_whole(journal.path, encode_lines([step for step in journal.records() if step.step <= done]))
-    return journal
+    """The steps so far are those in the checkpoint; steps after it are done again."""
+    path = task.path / layout.STEPS
+    write_whole(path, (task.checkpoint / layout.STEPS).read_bytes() if task.checkpoint else b"")
+    return Journal(path, StepRecord)
 
 
 def _dtype_of_experts(setup: ArmSetup) -> str:

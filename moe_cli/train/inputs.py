@@ -1,20 +1,21 @@
 """What a training run starts from: a prepare run of the same model, and a directory of its own.
 
 Comes in: the config. Goes out: selection and examples of the prepare run; the directory to write to. Always holds: a
-selection made on other weights is refused; the baseline never writes where a selective run lies or will lie.
+selection made on other weights is refused; the selection is that of the batches that train; the baseline never writes
+where a selective run lies or will lie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moe_cli.artifacts import FinishedRun, RunWriter, Store, finished_run, layout, state_of
 from moe_cli.artifacts.runs import kind_in
 from moe_cli.codec import decode, decode_lines
 from moe_cli.config import MoeConfig
-from moe_cli.errors import ArtifactError
+from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.records import Arm, ModelIdentity, Notice, Selection, TrainingExample
 
 
@@ -23,8 +24,8 @@ class PreparedRun:
     """A prepare run as training reads it."""
 
     run: FinishedRun
-    selection: Selection
-    examples: tuple[TrainingExample, ...]
+    selection: Selection  # of the batches that train
+    examples: tuple[TrainingExample, ...]  # of all batches; those that are held out come last
     examples_digest: str  # sha256 of the file: equal in both arms
 
 
@@ -35,6 +36,7 @@ def prepared_run(
 
     Raises:
         ArtifactError: there is none, it is damaged, or it was made on another model.
+        UsageError: no batch is left to train on.
     """
     named = config.train.prepared or writer.remembered("prepared")
     run = (
@@ -57,9 +59,37 @@ def prepared_run(
     name = layout.training_examples(selection.base.name)
     return PreparedRun(
         run=run,
-        selection=selection,
+        selection=that_trains(selection, config.train.validation_batches),
         examples=tuple(decode_lines(TrainingExample, run.file(name))),
         examples_digest=run.manifest.files[name],
+    )
+
+
+def that_trains(selection: Selection, num_held_out: int) -> Selection:
+    """The selection of all batches but the last ones; an expert that only those selected is no part of it.
+
+    Raises:
+        UsageError: no batch is left to train on.
+    """
+    num_batches = len(selection.batches)
+    if num_held_out == 0:
+        return selection
+    if num_held_out >= num_batches:
+        raise UsageError(
+            f"train.validation_batches is {num_held_out}, but the prepare run has {num_batches} batches; none is left",
+            hint=f"hold out at most {num_batches - 1}, or prepare with more pairs",
+        )
+    batches = selection.batches[: num_batches - num_held_out]
+    chosen = {expert for experts in batches for expert in experts}
+    union = tuple(expert for expert in selection.union if expert in chosen)
+    return replace(
+        selection,
+        batches=batches,
+        union=union,
+        trainable_params=len(union) * selection.params_per_expert,
+        trainable_ratio=selection.trainable_ratio * len(union) / max(1, len(selection.union)),
+        evidence=tuple(found for found in selection.evidence if found.expert in chosen),
+        null_union=None,  # it is of all batches
     )
 
 

@@ -1,8 +1,9 @@
 """What happens around the steps: records, checkpoints, stopping.
 
-Comes in: the Trainer's events. Goes out: a `StepRecord` per step, checkpoints when they are due. Always holds: the
-parameters in the optimizer are exactly those of the arm, checked before the first step; a request to stop is met at the
-end of a step, with a checkpoint.
+Comes in: the Trainer's events. Goes out: a `StepRecord` per step; checkpoints, and the loss on held-out batches, when
+they are due. Always holds: the parameters in the optimizer are exactly those of the arm, checked before the first step;
+a request to stop is met at the end of a step, with a checkpoint; when a loss is measured depends on the step alone, so
+a stop changes none.
 """
 
 from __future__ import annotations
@@ -10,15 +11,21 @@ from __future__ import annotations
 from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from moe_cli.records import ValidationLoss
+from moe_cli.train.data import FixedBatches
 from moe_cli.train.signals import StopRequest
 from moe_cli.train.trainer import FixedBatchTrainer
+from moe_cli.train.validation import validation_loss
 
 
 class StepLoop(TrainerCallback):
     """Watches one training run."""
 
-    def __init__(self, trainer: FixedBatchTrainer, stop: StopRequest, checkpoint_every: int | None) -> None:
-        self.trainer, self.stop, self.checkpoint_every = trainer, stop, checkpoint_every
+    def __init__(
+        self, trainer: FixedBatchTrainer, stop: StopRequest, checkpoint_every: int | None, held_out: FixedBatches
+    ) -> None:
+        """A checkpoint is due after so many steps, or after every epoch; `held_out` may be empty."""
+        self.trainer, self.stop, self.checkpoint_every, self.held_out = trainer, stop, checkpoint_every, held_out
         self.num_in_optimizer = 0
 
     def on_train_begin(
@@ -41,19 +48,18 @@ class StepLoop(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
-        """Record the step; save where it is due or somebody asked to stop."""
+        """Record the step; measure and save where it is due, and save where somebody asked to stop.
+
+        After the last step there is nothing to save, unless the final model is to be chosen among the checkpoints.
+        """
         self.trainer.finish_step()
-        due = self.checkpoint_every is not None and state.global_step % self.checkpoint_every == 0
-        if due and state.global_step < state.max_steps:
+        last = state.global_step == state.max_steps
+        due = state.global_step % (self.checkpoint_every or state.max_steps // state.num_train_epochs) == 0
+        if self.held_out and (due or last):
+            loss = validation_loss(self.trainer.model, self.held_out)
+            self.trainer.validation.append(ValidationLoss(step=state.global_step, loss=loss))
+        if self.stop or (self.held_out if last else due):
             control.should_save = True
         if self.stop:
-            control.should_save = control.should_training_stop = True
-        return control
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> TrainerControl:
-        """Without a number of steps, save after every epoch; the last one is followed by the final model."""
-        if self.checkpoint_every is None and not self.stop and state.global_step < state.max_steps:
-            control.should_save = True
+            control.should_training_stop = True
         return control

@@ -27,7 +27,7 @@ from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.records import Arm, Notice, TrainingPlan, TrainingSummary
 from moe_cli.train.arguments import hyperparameters, num_steps
 from moe_cli.train.arms import ArmSetup, baseline_arm, selective_arm
-from moe_cli.train.checkpoint import CHECKPOINTS, drop_all, newest_checkpoint, step_of
+from moe_cli.train.checkpoint import CHECKPOINTS, drop_all, newest_checkpoint, state_of
 from moe_cli.train.data import FixedBatches, encode_batches, schedule_digest
 from moe_cli.train.fitting import Fitted, Task, fit
 from moe_cli.train.inputs import PreparedRun, output_directory, prepared_run
@@ -96,10 +96,11 @@ def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun
 
 
 def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun, writer: RunWriter) -> Task:
-    batches = FixedBatches(
-        encode_batches(loaded.tokenizer, prepared.examples, config.train.max_length),
-        max_padding=config.train.max_padding,
-        max_tokens=config.train.max_forward_tokens,
+    rows = encode_batches(loaded.tokenizer, prepared.examples, config.train.max_length)
+    num_training = len(prepared.selection.batches)
+    batches, held_out = (
+        FixedBatches(part, max_padding=config.train.max_padding, max_tokens=config.train.max_forward_tokens)
+        for part in (rows[:num_training], rows[num_training:])
     )
     shared = hyperparameters(config, len(batches))
     masked = arm == "selective" and config.train.masking == "update"
@@ -109,6 +110,7 @@ def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRu
         path=writer.path,
         owner=owner,
         batches=batches,
+        held_out=held_out,
         batch_experts=[set(experts) for experts in prepared.selection.batches] if masked else None,
         shared=shared,
         checkpoint=newest_checkpoint(writer.path, owner) if writer.resumed else None,
@@ -131,7 +133,7 @@ def _plan(
         hyperparameters=task.shared,
         num_batches=len(task.batches),
         num_steps=num_steps(config, len(task.batches)),
-        first_step=1 + (step_of(task.checkpoint) if task.checkpoint else 0),
+        first_step=1 + (state_of(task.checkpoint).step if task.checkpoint else 0),
     )
 
 

@@ -55,6 +55,8 @@ def training_summary(
         masking=masking,
         hyperparameters=shared,
         num_steps=len(fitted.steps),
+        validation=fitted.validation,
+        final_step=fitted.final_step,
         num_answer_tokens=sum(step.num_answer_tokens for step in fitted.steps),
         num_tokens=sum(step.num_tokens for step in fitted.steps),
         num_padded_tokens=sum(step.num_padded_tokens for step in fitted.steps),

@@ -32,7 +32,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from moe_cli.errors import NumericError
 from moe_cli.experts import AttachedSlices
-from moe_cli.records import Expert, StepRecord
+from moe_cli.records import Expert, StepRecord, ValidationLoss
 from moe_cli.train import checkpoint
 from moe_cli.train.data import IGNORED, EpochOrder, FixedBatches, part_of
 from moe_cli.train.signals import stay_when_asked_to_stop
@@ -79,6 +79,7 @@ class FixedBatchTrainer(Trainer):
         self.owner = owner
         self.on_step = on_step
         self.open_step = OpenStep()
+        self.validation: list[ValidationLoss] = []  # so far; goes into every checkpoint
 
     def get_train_dataloader(self) -> DataLoader[Inputs]:
         """Whole fixed batches, in the order of the epoch."""
@@ -182,10 +183,12 @@ class FixedBatchTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         run = Path(self.args.output_dir)
-        checkpoint.save(run, self.owner, self.trained, self.optimizer, self.lr_scheduler, self.state)
+        words = (self.trained, self.optimizer, self.lr_scheduler, self.state)
+        checkpoint.save(run, self.owner, *words, self.validation)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         checkpoint.load_parameters(Path(resume_from_checkpoint), self.trained)
+        self.validation = list(checkpoint.state_of(Path(resume_from_checkpoint)).validation)
 
     def _load_optimizer_and_scheduler(self, checkpoint_path: str | None) -> None:
         if checkpoint_path is not None:

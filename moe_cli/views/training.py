@@ -40,7 +40,12 @@ def plan_view(plan: TrainingPlan) -> RenderableType:
         ),
         safe_text(f"batches of {plan.prepared} -> {plan.output}"),
     ]
-    if plan.first_step > 1:
+    if settings.get("validation_batches"):
+        held_out = f"{settings['validation_batches']} more batches are held out"
+        lines.append(Text(f"{held_out}: the final model is the checkpoint with the lowest loss on them"))
+    if plan.first_step > plan.num_steps:
+        lines.append(Text("resumed: every step is done"))
+    elif plan.first_step > 1:
         lines.append(Text(f"resumed: continues with step {plan.first_step}"))
     return Group(*lines)
 
@@ -68,6 +73,7 @@ def trained_view(summary: TrainingSummary) -> RenderableType:
         ("trainable ratio", f"{summary.trainable_ratio:.6f}"),
         ("steps", f"{summary.num_steps}"),
         ("loss in the last epoch", f"{summary.final_loss:.4f}"),
+        *_held_out_loss(summary),
         ("tokens", f"{summary.num_tokens:,} ({summary.num_padded_tokens:,} computed, padding counted)"),
         ("training time", seconds_text(summary.seconds_training)),
         ("peak memory", f"{bytes_text(summary.peak_memory_bytes)}, {summary.peak_memory_of}"),
@@ -84,3 +90,12 @@ def trained_view(summary: TrainingSummary) -> RenderableType:
     for name, value in rows:
         table.add_row(name, safe_text(value))
     return table
+
+
+def _held_out_loss(summary: TrainingSummary) -> list[tuple[str, str]]:
+    lowest = f"the lowest of {len(summary.validation)}; the final model is from there"
+    return [
+        ("loss on held-out batches", f"{found.loss:.4f} after step {found.step}, {lowest}")
+        for found in summary.validation
+        if found.step == summary.final_step
+    ]

@@ -19,7 +19,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 def commands(command, name="moe"):
     if not isinstance(command, TyperGroup):
         return [(name, command)]
-    return [found for word in command.commands for found in commands(command.commands[word], f"{name} {word}")]
+    own = [(name, command)] if command.invoke_without_command else []
+    return own + [found for word in command.commands for found in commands(command.commands[word], f"{name} {word}")]
 
 
 TREE = typer.main.get_command(app)
@@ -37,8 +38,8 @@ def test_every_command_says_what_it_does_shows_an_example_and_explains_every_opt
 
 def test_every_group_says_what_it_holds():
     groups = [TREE, *(command for command in TREE.commands.values() if isinstance(command, TyperGroup))]
-    assert len(groups) == 4
-    assert all(group.help.endswith(".") for group in groups)
+    assert len(groups) == 5
+    assert all(group.help.split("\n\n")[0].endswith(".") for group in groups)
 
 
 def test_the_commands_stand_in_the_order_of_the_experiment():
@@ -98,6 +99,8 @@ LIGHT = (
     ["train", "baseline", "--dry-run"],
     ["evaluate", "tiny", "--dry-run"],
     ["demo", "--help"],
+    ["bench", "--help"],
+    ["bench", "--hidden", "30"],
 )
 
 

@@ -92,6 +92,8 @@ def training(**changes):
         "masking": None,
         "hyperparameters": {"learning_rate": 5e-5, "seed": 42},
         "num_steps": 54,
+        "validation": (),
+        "final_step": 54,
         "num_answer_tokens": 6048,
         "num_tokens": 37800,
         "num_padded_tokens": 40120,

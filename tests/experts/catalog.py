@@ -94,9 +94,11 @@ class Recipe:
 ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 HALF = ROPE | {"partial_rotary_factor": 0.5}
 SECTIONS = {"mrope_section": [1, 1, 2]}
+MIXED = {"layer_types": ["linear_attention", "full_attention"]}
 SLIDING = {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_head_dim": 8}
 
 RECIPES: dict[str, Recipe] = {
+    "bailing_hybrid": Recipe(settings={"layer_group_size": 2}),
     "deepseek_v4": Recipe(settings={"mlp_layer_types": ["hash_moe", "moe"], "o_groups": 2, "o_lora_rank": 16}),
     "ernie4_5_vl_moe": Recipe(settings={"moe_intermediate_size": [16, 24], "rope_parameters": ROPE | SECTIONS}),
     "flint": Recipe(settings={"mlp_only_layers": []}),
@@ -107,19 +109,37 @@ RECIPES: dict[str, Recipe] = {
         },
     ),
     "glm4v_moe": Recipe(settings={"rope_parameters": ROPE | {"partial_rotary_factor": 1.0} | SECTIONS}),
-    "glm5_next": Recipe(settings={"index_topk": 16, "qk_rope_head_dim": 0, "head_dim": 0}),
+    "glm5_next": Recipe(settings={"index_topk": 16, "qk_rope_head_dim": 0, "head_dim": 0} | MIXED),
+    "granitemoehybrid": Recipe(settings=MIXED),
     "inkling": Recipe(settings=SLIDING),
     "inkling2": Recipe(settings=SLIDING),
-    "jamba": Recipe(settings={"expert_layer_period": 1, "expert_layer_offset": 0}),
+    "jamba": Recipe(
+        settings={
+            "attn_layer_period": 2,
+            "attn_layer_offset": 1,
+            "expert_layer_period": 1,
+            "expert_layer_offset": 0,
+        }
+    ),
+    "kimi_linear": Recipe(settings=MIXED),
     "lfm2_moe": Recipe(settings={"layer_types": ["conv", "full_attention"]}),
     "mimo_v2_flash": Recipe(
         settings={"num_key_value_heads": 2, "rope_parameters": {"full_attention": HALF, "sliding_attention": HALF}}
     ),
     "minimax_m3_vl": Recipe(settings={"dense_intermediate_size": 16}),
     "muse_spark": Recipe(settings={"moe_hidden_size": 32}),
-    "nemotron_h": Recipe(settings={"moe_shared_expert_intermediate_size": 16, "layers_block_type": ["moe", "moe"]}),
+    "nemotron_h": Recipe(
+        settings={"moe_shared_expert_intermediate_size": 16, "layers_block_type": ["moe", "attention", "moe"]}
+    ),
     "openai_privacy_filter": Recipe(model="OpenAIPrivacyFilterForTokenClassification"),
+    "qwen3_5_moe": Recipe(settings=MIXED),
+    "qwen3_next": Recipe(settings=MIXED),
     "qwen3_vl_moe": Recipe(model="Qwen3VLMoeForConditionalGeneration"),
+    "qwen4_exp": Recipe(
+        settings=MIXED
+        | {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8}
+        | {"indexer_budget": 32, "indexer_compress_ratio": 4}
+    ),
     "zaya": Recipe(settings={"num_experts_per_tok": 1, "router_hidden_size": 16}, top_k=1),
 }
 
@@ -152,13 +172,20 @@ def build(family: str) -> PreTrainedModel:
     return model.eval()
 
 
-def tiny_config(kind: type[PretrainedConfig], settings: Mapping[str, Any]) -> PretrainedConfig:
-    """A config with `SIZES` and `settings`; of a composite one, every part of it that has fields of its own."""
-    inner = {name: sub for name, sub in kind.sub_configs.items() if is_dataclass(sub)}
+def tiny_config(
+    kind: type[PretrainedConfig], settings: Mapping[str, Any], sizes: Mapping[str, object] = SIZES
+) -> PretrainedConfig:
+    """A config with `sizes` and `settings`; of a composite one, every part of it that has fields of its own.
+
+    A part for which `settings` say None is left as it is.
+    """
+    parts = kind() if kind.sub_configs else None
+    inner = {name: type(part) for name in kind.sub_configs if is_dataclass(part := getattr(parts, name, None))}
     own = {entry.name for entry in fields(kind)} | set(kind.attribute_map or {})
-    sizes = {} if inner else {name: size for name, size in SIZES.items() if name in own}
-    subs = {name: tiny_config(sub, settings.get(name, {})) for name, sub in inner.items()}
-    return kind(**sizes | {name: value for name, value in settings.items() if name not in inner} | subs)
+    taken = {} if inner else {name: size for name, size in sizes.items() if name in own}
+    said = {name: settings.get(name, {}) for name in inner}
+    subs = {name: None if said[name] is None else tiny_config(sub, said[name], sizes) for name, sub in inner.items()}
+    return kind(**taken | dict(settings) | subs)
 
 
 def _model_class(family: str, recipe: Recipe) -> type[PreTrainedModel]:

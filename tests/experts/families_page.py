@@ -1,28 +1,30 @@
 """The page docs/families.md, made from the families as they are: `python -m tests.experts.families_page`.
 
 Comes in: the installed transformers. Goes out: the page's text. Always holds: a row is what the flags, the modules and
-the registry of transformers say of the model that the tests build; only `REMARKS` is written by hand.
+the choice of `moe_cli.model.auto_class` say of what the tests build; only `REMARKS` is written by hand.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 import transformers
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from moe_cli.model.auto_class import auto_class
 from moe_cli.model.topology import expert_layers
 from tests.experts.catalog import build, families
+from tests.experts.checkpoints import NOT_OPENED, model_class, whole_config
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "families.md"
 
 REMARKS = {
     "deepseek_v4": "its first layers choose by token id",
-    "diffusion_gemma": "the text encoder; the whole model has two banks of experts in each layer and is refused",
+    "diffusion_gemma": "the text encoder; the whole model has two banks of experts in each layer",
     "ernie4_5_vl_moe": "experts for image tokens are left out: no text reaches them",
-    "openai_privacy_filter": "classifies tokens; by default it runs its own loop in float32, equal to float tolerance",
+    "openai_privacy_filter": "by default it runs its own loop in float32, equal to float tolerance",
     "qwen3_omni_moe": "the thinker; the talker's experts are left out: no text reaches them",
     "zaya": "a token may skip the experts and is then counted for none",
 }
@@ -53,10 +55,29 @@ A family that nobody knows yet works if its weights are what its flags announce;
 found: a weight that the flags do not announce, one that is missing, or one of another shape
 (`tests/experts/test_unknown_family.py`).
 
-**Checked as** is the class that the tests build: the one that the commands open where there is one, else the family's
-text model. **Beside them** are modules named as shared, which `moe` never selects. **Opened** says what the commands
-can load, which they do with transformers' `AutoModelForCausalLM`: a checkpoint of the family, one of its text part
-alone, or none; then the engine works on the family, but transformers lists no causal language model to open.
+The commands open a checkpoint of every family that answers token by token. `tests/model/test_load_families.py` writes
+one as the hub holds it, with its encoders of images and sound, and a tokenizer that has a chat template:
+
+| check | how exact |
+| --- | --- |
+| greedy answers, alone and in a padded batch | the same tokens (float32) |
+| the replayed answer's best tokens = the generated ones | the same tokens (float32) |
+| loss from the logits of the answer alone = from all logits | 1e-5 relative |
+| every slice of the experts most chosen before answer tokens gets a gradient | exact |
+| saved after a step and merge, it opens with the same class and fingerprint | bit for bit |
+
+The class follows the config: `AutoModelForCausalLM` where transformers lists a causal language model for it, else
+`AutoModelForMultimodalLM`, which opens a model that also reads images or sound. `final_model/` opens in the same way.
+Prompts are text alone: `moe` gives a model no images and no sound.
+
+Selective training takes gradients of the experts alone. `moe train baseline` trains every parameter that the loss of a
+text reaches, and says how many tensors it does not: encoders of images and sound, indexers of sparse attention, biases
+that only balance the routing.
+
+**Checked as** is the class in which the tests of the engine build the experts: the language model where the family has
+one, else its text model. **Beside them** are modules named as shared, which `moe` never selects. **Opened** is what the
+commands open of a whole checkpoint: all of it, as that class or as another one that is named, or only the part that
+answers in text, which is then all that `final_model/` holds.
 
 | family | checked as | experts | beside them | opened | remark |
 | --- | --- | --- | --- | --- | --- |
@@ -72,7 +93,7 @@ def page() -> str:
 def _row(family: str) -> str:
     model = build(family)
     built = f"`{type(model).__name__}`"
-    cells = (family, built, _layout(model), _shared(model), _opened(family), REMARKS.get(family, ""))
+    cells = (family, built, _layout(model), _shared(model), _opened(family, model), REMARKS.get(family, ""))
     return f"| {' | '.join(cells)} |\n".replace("|  |", "| |")
 
 
@@ -89,10 +110,16 @@ def _shared(model: PreTrainedModel) -> str:
     return ", ".join(f"`{part}`" for part in sorted(parts))
 
 
-def _opened(family: str) -> str:
-    if family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return "yes"
-    return "its text part" if f"{family}_text" in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else "no"
+def _opened(family: str, checked: PreTrainedModel) -> str:
+    if family in NOT_OPENED:
+        return f"no: it {NOT_OPENED[family]}"
+    whole = whole_config(family)
+    auto, config = auto_class(whole)
+    with torch.device("meta"):
+        opened = type(auto.from_config(config))
+    part = "" if opened is model_class(type(whole)) else "its text part"
+    named = "" if opened is type(checked) else f"`{opened.__name__}`"
+    return ", ".join(filter(None, (part, named))) or "yes"
 
 
 if __name__ == "__main__":

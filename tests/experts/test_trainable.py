@@ -125,6 +125,19 @@ def test_the_probe_refuses_a_missing_and_an_uncalled_for_gradient():
         assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_a_baselines_probe_allows_parameters_that_no_text_reaches_and_still_refuses_uncalled_for_gradients():
+    model, ids = olmoe(), token_ids()
+    model.unreached = torch.nn.Parameter(torch.zeros(2))
+    everything = list(model.parameters())
+    with pytest.raises(ValueError, match=r"without one: \['unreached'\]"):
+        probe(model, lambda: loss_of(model, ids), everything)
+    assert probe(model, lambda: loss_of(model, ids), everything, all_of_them=False) == len(everything) - 1
+    with pytest.raises(ValueError, match="not asked for"):
+        probe(model, lambda: loss_of(model, ids), everything[:-1], all_of_them=False)
+    with pytest.raises(ValueError, match="got 0"):
+        probe(model, lambda: torch.ones(1, requires_grad=True).sum(), everything, all_of_them=False)
+
+
 def test_the_frozen_digest_is_the_same_before_while_and_after():
     model = mixtral()
     selected = some_experts(model)

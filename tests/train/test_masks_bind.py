@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from moe_cli.artifacts import Store, layout
+from moe_cli.artifacts import layout
 from moe_cli.codec import decode, decode_lines
 from moe_cli.experts import frozen_digest
 from moe_cli.model.load import load_model
-from moe_cli.prepare import stage as prepare
 from moe_cli.records import Expert, StepRecord, TrainingSummary
 from moe_cli.train import checkpoint, fitting
 from moe_cli.train import stage as train
 from moe_cli.train.trainer import FixedBatchTrainer
-from tests.small_experiment import settings_of_small_experiment
+from tests.resume_everywhere import ask_to_stop_after
 
 WEIGHTS = ("gate_up_proj", "down_proj")
 DECAY = 0.1
@@ -33,30 +28,6 @@ OPTIMIZERS = {
 }
 ADAMW = {"step", "exp_avg", "exp_avg_sq"}
 ENTRIES = {"adamw fused": ADAMW, "adamw": ADAMW, "sgd momentum": {"momentum_buffer"}}
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """A store with a prepare run, and its settings."""
-    torch.set_num_threads(1)
-    directory = tmp_path_factory.mktemp("masks")
-    store = Store(directory / "registry")
-    made = prepare.run(settings_of_small_experiment(directory), store, lambda _: None)
-    return directory, store, made
-
-
-def settings(prepared, output: Path, **changes: object):
-    directory, _, made = prepared
-    train_settings = {"prepared": made.path, "selective_dir": output, "warmup_steps": 0, **changes}
-    return settings_of_small_experiment(directory, model={"threads": 1}, train=train_settings)
-
-
-def stop_after(step: int):
-    def stop(event: object) -> None:
-        if isinstance(event, StepRecord) and event.step == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return stop
 
 
 def of_expert(tensors: dict[str, Tensor], expert: Expert) -> dict[str, Tensor]:
@@ -72,7 +43,7 @@ def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_weight_moments_step_count_and_decay_of_a_masked_expert_keep_their_bits_in_every_step_of_a_run(
-    prepared, tmp_path, monkeypatch, optimizer, accumulation
+    experiments, selection, monkeypatch, optimizer, accumulation
 ):
     if build := OPTIMIZERS[optimizer]:
 
@@ -83,21 +54,21 @@ def test_weight_moments_step_count_and_decay_of_a_masked_expert_keep_their_bits_
         monkeypatch.setattr(FixedBatchTrainer, "create_optimizer", create)
     for place in (checkpoint, train):
         monkeypatch.setattr(place, "drop_all", lambda *_, **__: None)  # every step's state stays
-    config = settings(
-        prepared,
-        run := tmp_path / "run",
+    config = experiments.settings(
+        f"masks {optimizer} {accumulation}",
         weight_decay=DECAY,
         max_grad_norm=CLIPPED_AT,
         gradient_accumulation_steps=accumulation,
         checkpoint_every=1,
+        warmup_steps=0,
     )
     num_steps = 12 // accumulation
-    train.run("selective", config, prepared[1], stop_after(num_steps))
-    selection, steps = prepared[2].selection, list(decode_lines(StepRecord, run / layout.STEPS))
+    made = train.run("selective", config, experiments.store, lambda event: ask_to_stop_after(num_steps, event))
+    steps = list(decode_lines(StepRecord, made.path / layout.STEPS))
     assert len(steps) == num_steps
     assert all(step.grad_norm > CLIPPED_AT and len(step.batches) == accumulation for step in steps)
     files = (checkpoint.PARAMETERS, checkpoint.OPTIMIZER)
-    saved = {k: [load_file(run / f"checkpoint-{k}" / file) for file in files] for k in range(1, num_steps + 1)}
+    saved = {k: [load_file(made.path / f"checkpoint-{k}" / file) for file in files] for k in range(1, num_steps + 1)}
     masked = absent = 0
     for step in steps[1:]:
         active = {expert for batch in step.batches for expert in selection.batches[batch]}
@@ -119,22 +90,20 @@ def test_weight_moments_step_count_and_decay_of_a_masked_expert_keep_their_bits_
     assert absent > 0  # some were never updated so far, and have no moments at all
 
 
-def test_both_proofs_are_in_the_metadata_on_disk(prepared, tmp_path):
-    config = settings(prepared, tmp_path / "run", num_epochs=1)
-    train.run("selective", config, prepared[1], lambda _: None)
-    file = tmp_path / "run" / layout.METADATA
+def test_both_proofs_are_in_the_metadata_on_disk(experiments, selection):
+    file = experiments.uninterrupted("selective", False, ()) / layout.METADATA
     proof = decode(TrainingSummary, file.read_bytes(), source=str(file)).proof
-    num_slices = len(WEIGHTS) * len(prepared[2].selection.union)
+    num_slices = len(WEIGHTS) * len(selection.union)
     assert (proof.requested, proof.in_optimizer, proof.with_gradient) == (num_slices,) * 3
     assert proof.frozen_digest_before == proof.frozen_digest_after
-    model = load_model(config.model).model
-    assert proof.frozen_digest_before == frozen_digest(model, prepared[2].selection.union)
+    model = load_model(experiments.settings("base").model).model
+    assert proof.frozen_digest_before == frozen_digest(model, selection.union)
 
 
 @pytest.mark.parametrize(
     "fault", ["a slice without a gradient", "a gradient that nobody asked for"], ids=lambda fault: fault
 )
-def test_a_run_whose_probe_step_fails_does_not_start(prepared, tmp_path, monkeypatch, fault):
+def test_a_run_whose_probe_step_fails_does_not_start(experiments, monkeypatch, fault):
     honest = fitting._probe_loss
 
     def dishonest(loaded, setup, task):
@@ -146,16 +115,15 @@ def test_a_run_whose_probe_step_fails_does_not_start(prepared, tmp_path, monkeyp
         return honest(loaded, setup, task)
 
     monkeypatch.setattr(fitting, "_probe_loss", dishonest)
-    events: list[object] = []
+    config, events = experiments.settings(fault), []
     with pytest.raises(ValueError, match="the probe step asked for"):
-        train.run("selective", settings(prepared, tmp_path / "run"), prepared[1], events.append)
+        train.run("selective", config, experiments.store, events.append)
     assert not any(isinstance(event, StepRecord) for event in events)
-    assert not list(tmp_path.rglob("checkpoint*"))
-    assert not list(tmp_path.rglob(layout.METADATA))
+    assert not config.train.selective_dir.exists()  # nothing was begun, so nothing is left
 
 
-def test_a_run_in_which_a_frozen_weight_moved_writes_no_model(prepared, tmp_path, monkeypatch):
-    models = []
+def test_a_run_in_which_a_frozen_weight_moved_writes_no_model(experiments, monkeypatch):
+    config, models = experiments.settings("moved", num_epochs=1), []
 
     def load(config):
         models.append(load_model(config))
@@ -168,6 +136,6 @@ def test_a_run_in_which_a_frozen_weight_moved_writes_no_model(prepared, tmp_path
 
     monkeypatch.setattr(train, "load_model", load)
     with pytest.raises(AssertionError, match="a weight outside the selection moved; nothing is written"):
-        train.run("selective", settings(prepared, tmp_path / "run", num_epochs=1), prepared[1], move)
-    assert not (tmp_path / "run" / layout.FINAL_MODEL).exists()
-    assert not (tmp_path / "run" / layout.MANIFEST).exists()
+        train.run("selective", config, experiments.store, move)
+    assert not (config.train.selective_dir / layout.FINAL_MODEL).exists()
+    assert not (config.train.selective_dir / layout.MANIFEST).exists()

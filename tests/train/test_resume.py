@@ -8,21 +8,14 @@ import signal
 import subprocess
 
 import pytest
-import torch
 
 from moe_cli.errors import ArtifactError, StoppedError
 from moe_cli.records import StepRecord
 from moe_cli.train import checkpoint
 from moe_cli.train import stage as train
-from tests.resume_everywhere import ARMS, CONFIGURATIONS, Experiments, differences
+from tests.resume_everywhere import ARMS, CONFIGURATIONS, differences
 
 CASES = {case.name: case for case in CONFIGURATIONS}
-
-
-@pytest.fixture(scope="module")
-def experiments(tmp_path_factory):
-    torch.set_num_threads(1)
-    return Experiments(tmp_path_factory.mktemp("resume"))
 
 
 @pytest.mark.parametrize("arm", ARMS)

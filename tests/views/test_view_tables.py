@@ -9,6 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from moe_cli.records import (
+    Benchmark,
     Comparison,
     EvaluationSummary,
     Manifest,
@@ -24,6 +25,7 @@ from moe_cli.records import (
     TrainingSummary,
     Verdict,
 )
+from moe_cli.views.bench import bench_view
 from moe_cli.views.compared import compared_view
 from moe_cli.views.console import Reporter, stdout_console
 from moe_cli.views.evaluated import evaluated_view
@@ -77,6 +79,7 @@ def views(text):
         "trained": trained_view(made(TrainingSummary, text)),
         "evaluated": evaluated_view(made(EvaluationSummary, text)),
         "compared": compared_view(made(Comparison, text)),
+        "bench": bench_view(made(Benchmark, text)),
         "runs": runs_table(
             [made(RunListing, text, run=made(RunRecord, text, id="selective-20261122-171233-5f3a5f3a"))]
         ),

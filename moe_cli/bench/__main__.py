@@ -1,0 +1,32 @@
+"""`python -m moe_cli.bench ROW SELECTED THREADS`: the peak memory of one row; started by `peak.py`.
+
+Comes in: the plan on the first line of standard input, the settings on the second. Goes out: one `RowPeak` on standard
+output.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from moe_cli.bench.arms import Bench
+from moe_cli.bench.model import device_of
+from moe_cli.bench.peak import peak_here
+from moe_cli.codec import decode, encode
+from moe_cli.config import MoeConfig
+from moe_cli.records import BenchmarkPlan
+
+
+def main() -> None:
+    """Measure the row that was named."""
+    name, selected, threads = sys.argv[1:]
+    plan, config = sys.stdin.buffer.read().split(b"\n")
+    torch.set_num_threads(int(threads))
+    settings = MoeConfig.model_validate_json(config)
+    bench = Bench(decode(BenchmarkPlan, plan, source="standard input"), settings, device_of(settings))
+    print(encode(peak_here(name, int(selected), bench)).decode())
+
+
+if __name__ == "__main__":
+    main()

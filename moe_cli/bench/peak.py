@@ -1,0 +1,49 @@
+"""The peak memory of one row in a process of its own, for the CPU.
+
+Comes in: a plan, the settings and a row. Goes out: `RowPeak`. Always holds: the peak is that of two steps (the second
+one with the optimizer's moments) and holds the interpreter and its libraries, the same for every row; a process that
+the system ended is reported as that, any other failure is a bug.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import torch
+
+from moe_cli.bench.arms import Bench, build
+from moe_cli.bench.faults import NoRoomError
+from moe_cli.bench.rounds import timed
+from moe_cli.codec import decode, encode
+from moe_cli.config import MoeConfig
+from moe_cli.model.memory import peak_bytes, start_peak
+from moe_cli.records import BenchmarkPlan, RowPeak
+
+NUM_STEPS = 2
+
+
+def peak_in_own_process(name: str, selected: int, plan: BenchmarkPlan, config: MoeConfig) -> RowPeak:
+    """Run `python -m moe_cli.bench` for one row.
+
+    Raises:
+        NoRoomError: the system ended the process.
+    """
+    words = [sys.executable, "-m", "moe_cli.bench", name, str(selected), str(torch.get_num_threads())]
+    given = encode(plan) + b"\n" + config.model_dump_json().encode()
+    done = subprocess.run(words, input=given, capture_output=True, check=False)
+    if done.returncode < 0:
+        raise NoRoomError(f"signal {-done.returncode} ended the process that measured the peak memory")
+    if done.returncode:
+        raise AssertionError(f"the process of {name} failed:\n{done.stderr.decode(errors='replace')}")
+    return decode(RowPeak, done.stdout, source=" ".join(words[1:]))
+
+
+def peak_here(name: str, selected: int, bench: Bench) -> RowPeak:
+    """The peak of this process over two steps of a row."""
+    row = build(name, selected, bench)
+    start_peak(bench.device)
+    for _ in range(NUM_STEPS):
+        timed(row)
+    peak, what = peak_bytes(bench.device)
+    return RowPeak(peak_memory_bytes=peak, peak_memory_of=what)

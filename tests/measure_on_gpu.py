@@ -1,0 +1,229 @@
+"""Everything that only a CUDA card can tell, in one call.
+
+    python -m tests.measure_on_gpu --output measured [RUN ...]
+
+Comes in: a machine with a card. Goes out: on standard output the checks and Markdown tables; in the output folder one
+JSON document of `moe bench` per run. Always holds: without a card nothing is measured and the exit code is 4; a check
+that fails ends the script with exit code 1 after everything was printed.
+
+The checks: slice gradients in bfloat16 equal the rows of the dense gradient; both arms take
+`torch.nn.functional.grouped_mm` in bfloat16; a step waits for the card at most once per layer. The runs are the presets
+of `moe bench`, with and without gradient checkpointing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from moe_cli.bench.arms import Bench, build
+from moe_cli.bench.model import built, device_of, selection
+from moe_cli.bench.plan import plan_of
+from moe_cli.bench.step import Row
+from moe_cli.codec import decode
+from moe_cli.config import ModelConfig, MoeConfig
+from moe_cli.errors import ExitCode
+from moe_cli.experts import attach
+from moe_cli.experts.dense import KERNEL
+from moe_cli.model.topology import expert_layers
+from moe_cli.records import Benchmark, BenchmarkPlan
+from moe_cli.views.bench import bench_markdown
+
+RUNS = {
+    "olmoe": ("--preset", "olmoe-1b-7b", "--shares", "0,1,3,8"),
+    "olmoe-checkpointing": ("--preset", "olmoe-1b-7b", "--checkpointing"),
+    "qwen3": ("--preset", "qwen3-30b-a3b"),
+    "qwen3-checkpointing": ("--preset", "qwen3-30b-a3b", "--checkpointing"),
+}
+REPEATS = 6
+WARM_UP = 2  # steps before host synchronisations are counted
+TOLERANCE = 0.02  # of the norm: bfloat16 has 8 bits
+GIB = 2**30
+LEFT = {"lora_rank": 16, "forward_tokens": 4096, "repeats": 1, "memory": False}
+SYNCHRONISED = "called a synchronizing"  # torch's warning
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table of checks; a goal is not reached by a bug, a check is."""
+
+    what: str
+    found: str
+    passed: bool
+    goal: bool = False
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Check, run, print; the exit code."""
+    options = _options(words)
+    if not torch.cuda.is_available():
+        print("error: torch sees no CUDA card, so nothing is measured", file=sys.stderr)
+        return int(ExitCode.ENVIRONMENT)
+    warnings.simplefilter("ignore", FutureWarning)
+    checks = list(_checks())
+    print(_checks_table(checks), flush=True)
+    for name in options.runs or RUNS:
+        checks += _run(name, options.output / f"{name}.json")
+    return int(not all(check.passed or check.goal for check in checks))
+
+
+def _options(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.measure_on_gpu")
+    parser.add_argument("--output", type=Path, default=Path("measured"), help="folder of the JSON documents")
+    parser.add_argument("runs", nargs="*", help=f"some of {', '.join(RUNS)}; default: all of them")
+    options = parser.parse_args(words)
+    if unknown := set(options.runs) - set(RUNS):
+        parser.error(f"there is no run {', '.join(sorted(unknown))}; choose from {', '.join(RUNS)}")
+    return options
+
+
+def _checks() -> Iterator[Check]:
+    """What has to hold on a card, on four layers of the shape of OLMoE-1B-7B."""
+    config = MoeConfig(model=ModelConfig(device="cuda"))
+    yield _gradients(config)
+    for checkpointing in (False, True):
+        plan = plan_of("olmoe-1b-7b", LEFT | {"layers": 4, "rows": 4, "checkpointing": checkpointing})
+        words = " with gradient checkpointing" if checkpointing else ""
+        for name in ("selective", "full_grouped_mm"):
+            row = build(name, plan.selected, Bench(plan, config, device_of(config)))
+            yield _products(row, f"{name}{words}")
+            yield _synchronisations(row, f"{name}{words}", plan)
+            del row
+            torch.cuda.empty_cache()
+
+
+def _gradients(config: MoeConfig) -> Check:
+    """The slices' gradients beside the rows of the dense gradient of the same model."""
+    plan = plan_of("olmoe-1b-7b", LEFT | {"layers": 2, "rows": 4, "length": 128, "checkpointing": False})
+    model = built(plan, config, device_of(config))
+    model.set_experts_implementation(KERNEL)
+    layers = expert_layers(model)
+    ids_BS = torch.randint(3, 1000, (plan.rows, plan.length), device=model.device)
+    model.requires_grad_(False)
+    for layer in layers:
+        layer.module.requires_grad_(True)
+    model(input_ids=ids_BS, labels=ids_BS, use_cache=False).loss.backward()
+    experts = selection(layers, plan.selected)
+    dense = {
+        f"layers.{layer.layer}.experts.{expert.index}.{name}": layer.module.get_parameter(name).grad[expert.index]
+        for layer in layers
+        for expert in experts
+        if expert.layer == layer.layer
+        for name in layer.weights
+    }
+    with attach(model, experts) as slices:
+        model(input_ids=ids_BS, labels=ids_BS, use_cache=False).loss.backward()
+        errors = [
+            float((master.grad - dense[name].float()).norm() / dense[name].float().norm())
+            for name, master in slices.parameters.items()
+        ]
+    worst = max(errors)
+    return Check(
+        f"slice gradients are the dense rows in bfloat16, {len(errors)} slices",
+        f"largest relative error {worst:.2g} (bar {TOLERANCE})",
+        worst <= TOLERANCE,
+    )
+
+
+def _products(row: Row, name: str) -> Check:
+    """Which grouped products a step takes."""
+    seen: Counter[str] = Counter()
+    kernel: Callable[..., torch.Tensor] = torch.nn.functional.grouped_mm
+
+    def counted(*words: torch.Tensor, **more: torch.Tensor) -> torch.Tensor:
+        seen[f"{str(words[0].dtype).removeprefix('torch.')} on {words[0].device.type}"] += 1
+        return kernel(*words, **more)
+
+    torch.nn.functional.grouped_mm = counted
+    try:
+        with row.during():
+            row.step()
+    finally:
+        torch.nn.functional.grouped_mm = kernel
+    return Check(f"{name}: calls of torch.nn.functional.grouped_mm", str(dict(seen)), set(seen) == {"bfloat16 on cuda"})
+
+
+def _synchronisations(row: Row, name: str, plan: BenchmarkPlan) -> Check:
+    """How often the host waits for the card in a step, and where."""
+    with row.during():
+        for _ in range(WARM_UP):
+            row.step()
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                row.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    waits = [warning for warning in caught if SYNCHRONISED in str(warning.message)]
+    places = Counter(f"{Path(warning.filename).name}:{warning.lineno}" for warning in waits)
+    num_layers = plan.shape.layers if plan.shape else 0
+    return Check(
+        f"{name}: host synchronisations in a step of {num_layers} layers",
+        f"{len(waits)} ({', '.join(f'{place} x {number}' for place, number in places.most_common())})",
+        len(waits) <= num_layers,
+        goal=True,
+    )
+
+
+def _run(name: str, path: Path) -> list[Check]:
+    """One preset in a process of its own; its tables and goals are printed at once."""
+    words = ["bench", *RUNS[name], "--repeats", str(REPEATS), "--device", "cuda", "--json", "-o", str(path)]
+    done = subprocess.run([sys.executable, "-m", "moe_cli", *words], stdout=subprocess.DEVNULL, check=False)
+    print(f"\n## moe {' '.join(words)}\n")
+    if done.returncode:
+        return [Check(name, f"exit code {done.returncode}", passed=False)]
+    found = decode(Benchmark, path.read_bytes(), source=str(path))
+    goals = list(_goals(name, found))
+    print(bench_markdown(found), "\n", _checks_table(goals), sep="\n", flush=True)
+    return goals
+
+
+def _goals(name: str, found: Benchmark) -> Iterator[Check]:
+    """What the issue asks for on a card."""
+    rows = {row.name: row for row in found.rows}
+    selective, full = rows["selective"], rows.get("full_grouped_mm")
+    peak = selective.peak_memory_bytes
+    bars = {"olmoe": 28 * GIB, "olmoe-checkpointing": 20 * GIB}
+    bar = bars.get(name, 140e9)
+    yield Check(
+        f"peak memory of selective, at most {bar / GIB:.1f} GiB",
+        "not measured" if peak is None else f"{peak / GIB:.1f} GiB",
+        peak is not None and peak <= bar,
+        goal=True,
+    )
+    if full is None:
+        return
+    ratio = selective.to_full
+    yield Check(
+        "selective / full grouped_mm, at most 0.55",
+        "not measured" if ratio is None else f"{ratio.median:.3f} [{ratio.lower:.3f}, {ratio.upper:.3f}]",
+        ratio is not None and ratio.median <= 0.55,
+        goal=True,
+    )
+    needed = full.peak_memory_bytes
+    yield Check(
+        "the baseline needs 80 GiB or more",
+        full.note or "not measured" if needed is None else f"{needed / GIB:.1f} GiB",
+        full.status == "out of memory" or (needed is not None and needed >= 80 * GIB),
+        goal=True,
+    )
+
+
+def _checks_table(checks: Sequence[Check]) -> str:
+    lines = [("check", "found", "reached"), ("---", "---", "---")]
+    lines += [(check.what, check.found, "yes" if check.passed else "NO") for check in checks]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

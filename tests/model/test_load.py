@@ -1,0 +1,56 @@
+"""Which class opens a checkpoint, and which checkpoints are refused before their weights are read."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    AutoTokenizer,
+    MixtralConfig,
+    Qwen3OmniMoeConfig,
+    Qwen3VLMoeConfig,
+)
+
+from moe_cli.config import ModelConfig
+from moe_cli.errors import UsageError
+from moe_cli.model.auto_class import auto_class
+from moe_cli.model.load import load_model
+from moe_cli.tiny import CHECKPOINT_PATH
+from tests.experts.catalog import families
+from tests.experts.checkpoints import NOT_OPENED
+
+
+def test_a_causal_language_model_is_opened_as_one():
+    config = MixtralConfig()
+    assert auto_class(config) == (AutoModelForCausalLM, config)
+
+
+def test_a_model_that_reads_images_too_is_opened_whole():
+    config = Qwen3VLMoeConfig()
+    assert auto_class(config) == (AutoModelForMultimodalLM, config)
+
+
+def test_of_a_model_that_speaks_what_answers_in_text_is_opened():
+    config = Qwen3OmniMoeConfig()
+    auto, opened = auto_class(config)
+    assert auto is AutoModelForMultimodalLM
+    assert opened is config.thinker_config
+
+
+@pytest.mark.parametrize("family", sorted(set(NOT_OPENED) & set(families())))
+def test_what_does_not_answer_token_by_token_is_refused_before_its_weights_are_read(family, tmp_path):
+    CONFIG_MAPPING[family](architectures=["ItsOwnClass"]).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(CHECKPOINT_PATH).save_pretrained(tmp_path)
+    assert not list(tmp_path.glob("*.safetensors"))
+    with pytest.raises(UsageError, match=rf"a {family} checkpoint \(ItsOwnClass\) does not answer") as error:
+        load_model(ModelConfig(name=str(tmp_path), device="cpu"))
+    assert "classifier" in error.value.hint
+
+
+def test_an_architecture_that_transformers_does_not_know_is_refused_with_its_name(tmp_path):
+    AutoTokenizer.from_pretrained(CHECKPOINT_PATH).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "unheard_of"}')
+    with pytest.raises(UsageError, match="unheard_of"):
+        load_model(ModelConfig(name=str(tmp_path), device="cpu"))
