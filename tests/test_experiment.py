@@ -84,6 +84,8 @@ def test_prepare_writes_the_files_of_the_design(done):
         "batch_outputs_tiny.parquet",
         "config.yaml",
         "risk_diff_tiny.parquet",
+        "risk_diff_tiny.png",
+        "risk_diff_tiny.svg",
         "routing_tiny.npz",
         "selection.json",
         "sft_dataset_tiny.jsonl",

@@ -149,7 +149,8 @@ def test_nothing_is_silently_converted(wrong):
 
 
 def test_numpy_numbers_are_written_as_numbers():
-    assert encode(nouns.Progress(task="a", done=np.int64(3), total=4)) == b'{"task":"a","done":3,"total":4}'
+    record = nouns.Progress(task="a", done=np.int64(3), total=4)
+    assert encode(record) == b'{"task":"a","done":3,"total":4,"tokens_per_second":null}'
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
@@ -161,7 +162,10 @@ def test_records_are_frozen_slotted_and_keyword_only(record):
 
 
 def test_every_record_of_the_room_is_exported_and_tested():
-    rooms = ("inputs", "preparation", "training", "evaluation", "comparison", "benchmark", "runs")
+    rooms = (
+        *("inputs", "answering", "preparation", "training", "evaluation", "comparison"),
+        *("benchmark", "benchmark_prepare", "runs"),
+    )
     defined = {
         noun
         for room in rooms

@@ -1,7 +1,9 @@
 """Every file name the program writes; the only maker of paths.
 
 <prepare out>/     batch_outputs_{model}.parquet  risk_diff_{model}.parquet  sft_dataset_{model}.jsonl
+                   risk_diff_{model}.png  risk_diff_{model}.svg
                    routing_{model}.npz  selection.json  batch_expert_masks.npy  summary.json
+                   with --pickle: batch_outputs_{model}.pkl  risk_diff_{model}.pkl  sft_dataset_{model}.pkl
 <selective out>/   final_model/  expert_delta.safetensors  training_metadata.json  batch_expert_masks.npy
                    steps.jsonl  checkpoint-*/
 <baseline out>/    final_model/  training_metadata.json  steps.jsonl  checkpoint-*/
@@ -61,6 +63,16 @@ def training_examples(model_name: str) -> str:
 def routing_counts(model_name: str) -> str:
     """Integer counts per side, answer and prompt tokens apart."""
     return f"routing_{file_stem(model_name)}.npz"
+
+
+def risk_pictures(model_name: str) -> tuple[str, str]:
+    """Risk difference of every expert as a picture, PNG and SVG."""
+    return f"risk_diff_{file_stem(model_name)}.png", f"risk_diff_{file_stem(model_name)}.svg"
+
+
+def pickle_of(path: Path) -> Path:
+    """The same in the format of the original scripts."""
+    return path.with_suffix(".pkl")
 
 
 def beside(path: Path, suffix: str) -> Path:

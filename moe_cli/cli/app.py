@@ -13,13 +13,13 @@ import typer
 from typer.core import TyperGroup
 
 from moe_cli import __version__
-from moe_cli.cli import bench, compare, config, demo, evaluate, export, prepare, runs, train
+from moe_cli.cli import bench, compare, config, demo, evaluate, export, prepare, runs, select, train
 from moe_cli.cli.boundary import draw
 from moe_cli.errors import ExitCode, UsageError
 
 WordsFault = typer.BadParameter.__bases__[0]  # every fault in the words typed; where it lies differs between typers
 
-IN_FLOW = ("prepare", "train", "evaluate", "compare", "export", "bench", "runs", "config", "demo")
+IN_FLOW = ("prepare", "select", "train", "evaluate", "compare", "export", "bench", "runs", "config", "demo")
 
 
 class Commands(TyperGroup):
@@ -39,9 +39,10 @@ app = typer.Typer(
     help="Find the experts through which a mixture-of-experts model does harm, repair only those, compare honestly.",
 )
 app.command("prepare")(prepare.prepare)
+app.command("select")(select.select)
 app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
+app.command("compare", cls=compare.Versus)(compare.compare)
 app.command("export")(export.export)
 app.add_typer(bench.app, name="bench")
 app.add_typer(runs.app, name="runs")

@@ -14,6 +14,7 @@ from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import open_session
 from moe_cli.codec import encode
 from moe_cli.errors import UsageError
+from moe_cli.tiny import MODEL_NAME
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -43,6 +44,7 @@ def _size(help: str) -> object:
 @app.callback()
 @bounded
 def bench(
+    context: typer.Context,
     preset: Annotated[str, typer.Option(help="issue, olmoe-1b-7b or qwen3-30b-a3b: the shape.")] = "issue",
     model: Annotated[
         str | None, typer.Option("--model-name", "--model", "-m", help="A real model in the place of random weights.")
@@ -84,17 +86,19 @@ def bench(
 ) -> None:
     """Time one optimizer step of each arm on this machine, beside what a user would do today.
 
+    `moe bench prepare` times the whole of `moe prepare` instead.
+
     Example: moe bench --threads 1
 
     Example: moe bench --shares 0,1,3,8,16,64 --markdown
 
     Example: moe bench --preset olmoe-1b-7b --gpu 0 --checkpointing --json -o olmoe.json
     """
+    if context.invoked_subcommand is not None:
+        _refuse_typed(context)
+        return
     words = dict(locals())
-    if json and markdown:
-        raise UsageError("--json and --markdown both print the result", hint="give one of them; -o writes the JSON")
-    if output is not None and output.is_dir():
-        raise UsageError(f"{output} is a directory", hint="name the file to write")
+    _refuse_outputs(json, markdown, output)
     session = open_session("bench", {**words, "model_name": model})
     plan = plan_of(preset, {name: words[name] for name in PLANNED} | {"memory": not no_memory}, model)
     from moe_cli.bench import stage
@@ -110,3 +114,69 @@ def bench(
         f"wrote {output}; next: moe train --help" if output else "wrote nothing; next: moe bench --json -o bench.json"
     )
     session.show(made, None if markdown else bench_view(made), done)
+
+
+@app.command("prepare")
+@bounded
+def prepare(
+    model: Annotated[
+        str, typer.Option("--model-name", "--model", "-m", help="Hub name, local directory, or `tiny`.")
+    ] = MODEL_NAME,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts to answer, about: whole pairs are asked.")] = 1000,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of the whole stage in every row.")] = 3,
+    pairs: Annotated[list[str] | None, typer.Option(help="Prompt pairs; `tiny` brings its own.")] = None,
+    benign: Annotated[list[str] | None, typer.Option(help="Harmless prompts.")] = None,
+    gpu: options.Gpu = None,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the JSON document there.", rich_help_panel="This run")
+    ] = None,
+    json: options.Json = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the tables for a page.", rich_help_panel="This run")
+    ] = False,
+) -> None:
+    """Time the whole of `moe prepare`: prompt by prompt, in fixed batches, and as it runs.
+
+    Example: moe bench prepare --threads 1
+
+    Example: moe bench prepare -m allenai/OLMoE-1B-7B-0125-Instruct --pairs pairs.jsonl --gpu 0 --markdown
+    """
+    _refuse_outputs(json, markdown, output)
+    words = {**locals(), "model_name": model}
+    session = open_session("prepare", {name: value for name, value in words.items() if name != "output"})
+    from moe_cli.bench import preparing
+    from moe_cli.prepare import stage
+    from moe_cli.views.bench_prepare import prepare_bench_markdown, prepare_bench_view
+
+    with session.reporter() as notify:
+        made = preparing.run(session.config, prompts, repeats, notify, stage.run)
+    if output is not None:
+        write_whole(output, encode(made, indent=True) + b"\n")
+    if markdown:
+        print(prepare_bench_markdown(made))
+    done = f"wrote {output or 'nothing'}; next: moe prepare --help"
+    session.show(made, None if markdown else prepare_bench_view(made), done)
+
+
+def _refuse_outputs(json: bool, markdown: bool, output: Path | None) -> None:
+    if json and markdown:
+        raise UsageError("--json and --markdown both print the result", hint="give one of them; -o writes the JSON")
+    if output is not None and output.is_dir():
+        raise UsageError(f"{output} is a directory", hint="name the file to write")
+
+
+def _refuse_typed(context: typer.Context) -> None:
+    """Options before a command would be ignored in silence."""
+    typed = [
+        name for name in context.params if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"
+    ]
+    if typed:
+        raise UsageError(
+            f"--{typed[0].replace('_', '-')} stands before `{context.invoked_subcommand}` and would be ignored",
+            hint=f"write the options behind it: moe bench {context.invoked_subcommand} ...",
+        )

@@ -2,23 +2,78 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from moe_cli.cli import options
 from moe_cli.cli.boundary import bounded
-from moe_cli.cli.session import open_session
+from moe_cli.cli.session import Session, open_session
 from moe_cli.compare import stage
+from moe_cli.compare.imported import Import
+from moe_cli.compare.thresholds import refuse_failed
+from moe_cli.errors import UsageError
 from moe_cli.views.compared import compared_view
+from moe_cli.views.compared_markdown import compared_markdown
+from moe_cli.views.console import stderr_console
+from moe_cli.views.safe import safe_text
+
+VERSUS = "--vs"
+
+
+class Versus(TyperCommand):
+    """A command whose `--vs` takes all words up to the next option."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """`--vs a b` as `--vs a --vs b`."""
+        return super().parse_args(ctx, list(repeated(args)))
+
+
+def repeated(words: list[str]) -> list[str]:
+    """The words with `--vs` before each one that it takes."""
+    found: list[str] = []
+    taking = False
+    for place, word in enumerate(words):
+        if word == "--":
+            return [*found, *words[place:]]
+        if taking and not word.startswith("-") and words[place - 1] != VERSUS:
+            found.append(VERSUS)
+        taking = word == VERSUS or (taking and not word.startswith("-"))
+        found.append(word)
+    return found
 
 
 @bounded
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Training runs, evaluations or model names; two or more.")],
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Training runs, evaluations or model names; columns of an import.")
+    ] = None,
+    vs: Annotated[
+        list[str] | None, typer.Option("--vs", help="The other arm: `SEL_1 SEL_2 --vs BASE_1 BASE_2`, a run per seed.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="The untrained model, shown beside both arms.")] = None,
     output_dir: options.OutputDir = None,
     evaluation: Annotated[str | None, typer.Option(help="Name of the evaluations; default: the newest.")] = None,
     margin: Annotated[float | None, typer.Option(help="A difference inside it does not matter (0.02).")] = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(help="Exit 7 unless the data rule it out: `asr>+0.02`, `asr[RUN]>0.1`. Repeatable."),
+    ] = None,
+    intersect: Annotated[bool | None, typer.Option("--intersect", help="Pair the items that all runs have.")] = None,
+    strict: Annotated[bool | None, typer.Option("--strict", help="Refuse a comparison that is not fair.")] = None,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option("--import", help="Outcomes made elsewhere: CSV, or lm-eval samples, or RUN=FILE. Repeatable."),
+    ] = None,
+    metric: Annotated[Literal["accuracy", "asr"], typer.Option(help="What a 1 of an import means.")] = "accuracy",
+    lm_filter: Annotated[str | None, typer.Option("--filter", help="Which filter of lm-eval's samples.")] = None,
+    show_flips: Annotated[
+        int, typer.Option(min=0, help="Show the N worst flips of each pair with prompt and answers.")
+    ] = 0,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a Markdown document.", rich_help_panel=options.RUN_PANEL)
+    ] = False,
     config: options.Config = None,
     assignments: options.Assignments = None,
     registry: options.Registry = None,
@@ -29,12 +84,41 @@ def compare(
 
     Example: moe compare full_model_baseline unsafe_expert_finetuned_batch
 
+    Example: moe compare selective_1 selective_2 --vs baseline_1 baseline_2 --base tiny --fail-if 'asr>+0.02'
+
     Example: moe compare tiny full_model_baseline unsafe_expert_finetuned_batch --json
+
+    Example: moe compare --import paired.csv
     """
-    session = open_session("compare", locals())
+    words = dict(locals())
+    if not (runs or vs or imports):
+        raise UsageError("Missing argument: no run to compare", hint="moe compare OUT_A OUT_B, or --import FILE")
+    if json and markdown:
+        raise UsageError("--json and --markdown are two documents", hint="choose one; both are in the output directory")
+    session = open_session("compare", words)
     if dry_run:
         session.show_settings()
         return
     with session.reporter() as notify:
-        made = stage.run(runs, session.config, session.store, notify)
-    session.show(made.comparison, compared_view(made.comparison), f"wrote {made.path}; next: moe runs list")
+        made = stage.run(
+            runs or (),
+            session.config,
+            session.store,
+            notify,
+            against=vs or (),
+            base=base,
+            imports=Import(files=tuple(imports), metric=metric, lm_filter=lm_filter) if imports else None,
+            page=compared_markdown,
+            num_texts=show_flips,
+        )
+    _show(session, made, markdown=markdown)
+    refuse_failed(made.comparison.thresholds)
+
+
+def _show(session: Session, made: stage.Compared, *, markdown: bool) -> None:
+    done = f"wrote {made.path}; next: moe runs list"
+    if markdown:
+        print(compared_markdown(made.comparison), end="")
+        stderr_console().print(safe_text(done), soft_wrap=True)
+    else:
+        session.show(made.comparison, compared_view(made.comparison, made.texts), done)

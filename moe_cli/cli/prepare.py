@@ -8,30 +8,76 @@ from typing import Annotated
 import typer
 
 from moe_cli.cli import options
+from moe_cli.cli import selection_options as selecting
 from moe_cli.cli.boundary import bounded
-from moe_cli.cli.session import open_session
+from moe_cli.cli.session import Session, open_session
+from moe_cli.codec import encode, parse_json
+
+ANSWERS_PANEL = "Answers"
 
 
 @bounded
 def prepare(
     model_name: options.ModelName = None,
     output_dir: options.OutputDir = None,
-    pairs: Annotated[Path | None, typer.Option(help="Prompt pairs, JSONL or JSON; `tiny` brings its own.")] = None,
-    benign: Annotated[Path | None, typer.Option(help="Harmless prompts, JSONL or JSON.")] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(help="Pairs or goals: file, folder, owner/name@REVISION. Repeatable; `tiny` brings its own."),
+    ] = None,
+    benign: Annotated[list[str] | None, typer.Option(help="Harmless prompts, in the same forms. Repeatable.")] = None,
+    attack: Annotated[Path | None, typer.Option(help="Attack templates that hold {goal}, for goals alone.")] = None,
+    attack_per_goal: Annotated[int | None, typer.Option(help="Templates drawn per goal; default: all.")] = None,
+    benign_attack: Annotated[float | None, typer.Option(help="Share of plain benign prompts to wrap (0.0).")] = None,
+    data_revision: Annotated[str | None, typer.Option(help="Commit of hub data sets named without one.")] = None,
+    max_bad_rows: Annotated[int | None, typer.Option(help="Bad rows that are left out before an error (0).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples in a batch (16).")] = None,
     safe_ratio: Annotated[float | None, typer.Option(help="Share of a batch that is not attacked (0.5).")] = None,
     benign_ratio: Annotated[float | None, typer.Option(help="Benign part of the safe share.")] = None,
-    method: Annotated[str | None, typer.Option(help="risk_diff, random, all or file.")] = None,
-    selection_file: Annotated[
-        Path | None, typer.Option(help="JSON list of layer, expert pairs for method file.")
+    method: selecting.Method = None,
+    selection_file: selecting.SelectionFile = None,
+    select_by: selecting.SelectBy = None,
+    budget: selecting.Budget = None,
+    threshold: selecting.Threshold = None,
+    top_k: selecting.TopK = None,
+    top_p: selecting.TopP = None,
+    per_layer: selecting.PerLayer = None,
+    stability: selecting.Stability = None,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option(help="gradient: measure it, too, for moe select.", rich_help_panel=selecting.PANEL),
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="Largest trainable share: 0.05, 5% or none.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Smallest pooled risk difference (0.05).")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Most experts that one batch selects (50).")] = None,
     keep_all: Annotated[bool | None, typer.Option("--keep-all", help="Keep pairs whose attack failed, too.")] = None,
-    refusals: Annotated[Path | None, typer.Option(help="Refusal targets, one a line; default: own refusals.")] = None,
+    refusals: Annotated[
+        Path | None, typer.Option(help="File of refusal targets, or `endpoint`; default: own refusals.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Use only the first N pairs.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="Longest answer in tokens (128).")] = None,
+    pickle: Annotated[
+        bool | None, typer.Option("--pickle", help="Also write the pickles of the original scripts.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Longest answer in tokens (128).", rich_help_panel=ANSWERS_PANEL)
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 is greedy; above it answers are sampled.", rich_help_panel=ANSWERS_PANEL)
+    ] = None,
+    sampling_top_p: Annotated[
+        float | None, typer.Option(help="Sampling: the likeliest tokens only (1.0).", rich_help_panel=ANSWERS_PANEL)
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="transformers, or openai: an endpoint.", rich_help_panel=ANSWERS_PANEL)
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Endpoint: http://localhost:8000/v1.", rich_help_panel=ANSWERS_PANEL)
+    ] = None,
+    api_model: Annotated[
+        str | None, typer.Option(help="The model's name there.", rich_help_panel=ANSWERS_PANEL)
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Variable that holds its key.", rich_help_panel=ANSWERS_PANEL)
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Requests under way at once (16).", rich_help_panel=ANSWERS_PANEL)
+    ] = None,
     gpu: options.Gpu = None,
     device: options.Device = None,
     threads: options.Threads = None,
@@ -51,10 +97,14 @@ def prepare(
     Example: moe prepare --model tiny
 
     Example: moe prepare --pairs pairs.jsonl --benign benign.jsonl --gpu 0
+
+    Example: moe prepare --pairs goals.csv --attack attacks.txt --benign benign.csv --dry-run
+
+    Example: moe prepare --pairs pairs.jsonl --engine openai --base-url http://localhost:8000/v1
     """
     session = open_session("prepare", locals())
     if dry_run:
-        session.show_settings()
+        _show_dry_run(session)
         return
     from moe_cli.prepare import stage
     from moe_cli.views.prepared import prepared_view
@@ -67,3 +117,21 @@ def prepare(
         prepared_view(made.summary, made.selection),
         f"wrote {made.path}{then if made.selection.union else ''}",
     )
+
+
+def _show_dry_run(session: Session) -> None:
+    """The resolved settings, and what is recognised in the data that was named; torch is not imported."""
+    settings = session.config.prepare
+    if not (settings.pairs or settings.benign or settings.attack):
+        session.show_settings()
+        return
+    from moe_cli.prepare.sources import preview_of
+    from moe_cli.views.sources import preview_view
+
+    preview = preview_of(session.config)
+    if session.json:
+        data = parse_json(encode(preview), source="", hint="")
+        print(encode({**session.config.model_dump(mode="json"), "data": data}, indent=True).decode())
+        return
+    session.show_settings()
+    session.show(preview, preview_view(preview), "nothing was written: this was a dry run")

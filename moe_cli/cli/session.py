@@ -18,6 +18,7 @@ from rich.console import RenderableType
 from moe_cli.artifacts import Store, registry_path
 from moe_cli.codec import encode, encode_list
 from moe_cli.config import MoeConfig, dump_yaml, load_config, setting_names
+from moe_cli.data.sources import is_local
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.console import Reporter, stderr_console, stdout_console
 from moe_cli.views.safe import safe_text
@@ -29,6 +30,10 @@ SETTING_OF = {
     "threads": "model.threads",
     "seed": "seed",
     "registry": "registry",
+    "base_url": "endpoint.base_url",
+    "api_model": "endpoint.model",
+    "api_key_env": "endpoint.key_env",
+    "concurrency": "endpoint.concurrency",
 }
 
 # What libraries read once, when they are imported.
@@ -101,7 +106,13 @@ def _set_environment(config: MoeConfig) -> None:
     environment = dict(QUIET)
     if config.model.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = config.model.gpu
-    # A training run has no config.json of its own: its base may have to be fetched for the drift.
-    if config.model.name == MODEL_NAME or (Path(config.model.name).expanduser() / "config.json").is_file():
+    if _all_is_here(config):
         environment |= OFFLINE
     os.environ |= environment
+
+
+def _all_is_here(config: MoeConfig) -> bool:
+    """Model and data lie on this machine, so that no library has a reason to ask a hub."""
+    # A training run has no config.json of its own: its base may have to be fetched for the drift.
+    model = config.model.name == MODEL_NAME or (Path(config.model.name).expanduser() / "config.json").is_file()
+    return model and all(map(is_local, (*config.prepare.pairs, *config.prepare.benign)))

@@ -1,21 +1,39 @@
 """The fairness gate: what must be the same in all runs before their numbers may be compared.
 
-Comes in: the columns of the comparison and what each training run says about itself. Goes out: one check for every
-condition, with the value of each run as text. Always holds: a difference that is seen is "differs" even where another
-run says nothing; a run that says nothing is "unknown", never "same"; a model that was not trained takes no part in the
-checks of training, which are left out where fewer than two runs were trained.
+Comes in: the columns of the comparison, what each training run says about itself and what it was trained on. Goes out:
+one check for every condition, with the value of each run as text. Always holds: a difference that is seen is "differs"
+even where another run says nothing; a run that says nothing is "unknown", never "same"; a model that was not trained
+takes no part in the checks of training, which are left out where fewer than two runs were trained.
+
+Several runs of one arm differ in their seed, and in what is drawn by it. Such a condition is the same if every arm has
+the same values in its runs, whatever their order.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from moe_cli.compare.training_data import TrainingData
 from moe_cli.records.comparison import FairnessCheck, RunColumn
 from moe_cli.records.inputs import ModelIdentity
 from moe_cli.records.training import TrainingSummary
 
 UNTRAINED = "base"  # the training mode of a bare model
+IMPORTED = "imported"  # of outcomes that were made elsewhere
+ITEMS = "items"
+DATA = ("goals trained on", "target lengths", "distinct refusals")
+SEEDED = {
+    "training: seed",
+    "training: num batches",
+    "training data",
+    "batch order",
+    "steps",
+    "tokens",
+    "answer tokens",
+    *DATA,
+}
 NOT_APPLICABLE = "-"
 UNKNOWN = "unknown"
 DIGEST_LENGTH = 12
@@ -38,6 +56,8 @@ Value = Setting | _Unsaid
 class _Run:
     column: RunColumn
     training: TrainingSummary | None
+    data: TrainingData | None
+    arm: int | None  # None: every arm is one run
 
     @property
     def trained(self) -> bool:
@@ -54,11 +74,25 @@ class _Run:
 
 
 def fairness_checks(
-    columns: Sequence[RunColumn], trainings: Sequence[TrainingSummary | None]
+    columns: Sequence[RunColumn],
+    trainings: Sequence[TrainingSummary | None],
+    data: Sequence[TrainingData | None] | None = None,
+    arm_sizes: Sequence[int] | None = None,
 ) -> tuple[FairnessCheck, ...]:
-    """Every condition of a fair comparison; `trainings` has None for a bare model and where nothing is known."""
-    runs = [_Run(column, training) for column, training in zip(columns, trainings, strict=True)]
-    return (*_base_checks(runs), *_evaluation_checks(runs), *_training_checks(runs))
+    """Every condition of a fair comparison.
+
+    `trainings` and `data` have None for a bare model and where nothing is known (no `data`: not looked for);
+    `arm_sizes` says how many of the columns, in their order, are runs of one arm.
+    """
+    if all(column.imported for column in columns):
+        return ()
+    arms: list[int | None] = [None] * len(columns)
+    if arm_sizes is not None and max(arm_sizes) > 1:
+        arms = [arm for arm, size in enumerate(arm_sizes) for _ in range(size)]
+    found = [None] * len(columns) if data is None else data
+    runs = [_Run(*of_run) for of_run in zip(columns, trainings, found, arms, strict=True)]
+    of_data = () if data is None else _data_checks(runs)
+    return (*_base_checks(runs), *_evaluation_checks(runs), *_training_checks(runs), *of_data)
 
 
 def _base_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
@@ -73,15 +107,15 @@ def _evaluation_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
     if not any(evaluations):
         return
     values: dict[str, list[Value]] = {
-        "items": [found.items_digest if found else UNSAID for found in evaluations],
+        ITEMS: [found.items_digest if found else UNSAID for found in evaluations],
         "chat template": [found.model.chat_template if found else UNSAID for found in evaluations],
         "dtype": [found.model.dtype if found else UNSAID for found in evaluations],
         "judge": [found.judge.name if found else UNSAID for found in evaluations],
         "judge revision": [found.judge.revision if found else UNSAID for found in evaluations],
     }
     for name, of_runs in values.items():
-        yield _checked(name, of_runs)
-    yield from _setting_checks("generation", [found.generation if found else {} for found in evaluations])
+        yield _checked(name, runs, of_runs)
+    yield from _setting_checks("generation", runs, [found.generation if found else {} for found in evaluations])
 
 
 def _training_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
@@ -99,7 +133,33 @@ def _training_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
     for name, value in conditions.items():
         yield _check(name, runs, _of_training(value), only_trained=True)
     settings = [run.training.hyperparameters if run.training else {} for run in runs]
-    yield from _setting_checks("training", settings, applies=[run.trained for run in runs])
+    yield from _setting_checks("training", runs, settings, only_trained=True)
+
+
+def _data_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
+    """What the training examples say; evaluated goals among them weaken a single run, too."""
+    if not any(run.trained for run in runs):
+        return
+    values: tuple[Callable[[_Run], Value], ...] = (
+        lambda run: _shared(run.column.goals_trained_on),
+        lambda run: _lengths(run.data) if run.data else UNSAID,
+        lambda run: _refusals(run.data) if run.data else UNSAID,
+    )
+    for name, value in zip(DATA, values, strict=True):
+        yield _check(name, runs, value, only_trained=True)
+
+
+def _shared(goals: tuple[int, int] | None) -> Value:
+    return UNSAID if goals is None else f"{goals[0]} of {goals[1]}"
+
+
+def _lengths(data: TrainingData) -> str:
+    low, middle, high, longest = data.target_lengths
+    return f"median {middle} ({low}-{high}), longest {longest} characters"
+
+
+def _refusals(data: TrainingData) -> str:
+    return f"{data.distinct_refusals} in {data.num_refusals}"
 
 
 def _of_training(value: Callable[[TrainingSummary], Value]) -> Callable[[_Run], Value]:
@@ -107,28 +167,41 @@ def _of_training(value: Callable[[TrainingSummary], Value]) -> Callable[[_Run], 
 
 
 def _setting_checks(
-    prefix: str, settings: Sequence[Mapping[str, Setting]], applies: Sequence[bool] | None = None
+    prefix: str, runs: Sequence[_Run], settings: Sequence[Mapping[str, Setting]], *, only_trained: bool = False
 ) -> Iterator[FairnessCheck]:
     """One check for every setting that any run has; a setting that a run lacks is unsaid."""
     for key in sorted({key for of_run in settings for key in of_run}):
         values: list[Value] = [of_run.get(key, UNSAID) for of_run in settings]
-        yield _checked(f"{prefix}: {key.replace('_', ' ')}", values, applies)
+        yield _checked(f"{prefix}: {key.replace('_', ' ')}", runs, values, only_trained=only_trained)
 
 
 def _check(
     name: str, runs: Sequence[_Run], value: Callable[[_Run], Value], *, only_trained: bool = False
 ) -> FairnessCheck:
-    return _checked(name, [value(run) for run in runs], [run.trained or not only_trained for run in runs])
+    return _checked(name, runs, [value(run) for run in runs], only_trained=only_trained)
 
 
-def _checked(name: str, values: Sequence[Value], applies: Sequence[bool] | None = None) -> FairnessCheck:
-    applies = [True] * len(values) if applies is None else applies
-    asked = [value for value, applicable in zip(values, applies, strict=True) if applicable]
-    said = [value for value in asked if not isinstance(value, _Unsaid)]
-    texts = tuple(_text(v) if applicable else NOT_APPLICABLE for v, applicable in zip(values, applies, strict=True))
-    if any(value != said[0] for value in said[1:]):
+def _checked(name: str, runs: Sequence[_Run], values: Sequence[Value], *, only_trained: bool = False) -> FairnessCheck:
+    asked = [(run, value) for run, value in zip(runs, values, strict=True) if run.trained or not only_trained]
+    said = [(run, value) for run, value in asked if not isinstance(value, _Unsaid)]
+    texts = tuple(
+        _text(value) if run.trained or not only_trained else NOT_APPLICABLE
+        for run, value in zip(runs, values, strict=True)
+    )
+    if not _alike(name, said):
         return FairnessCheck(name=name, status="differs", values=texts)
     return FairnessCheck(name=name, status="same" if len(said) == len(asked) else "unknown", values=texts)
+
+
+def _alike(name: str, said: Sequence[tuple[_Run, Value]]) -> bool:
+    """One value in all runs; of what a seed decides, the same values in the runs of every arm."""
+    if len({value for _, value in said}) <= 1:
+        return True
+    arms: dict[int | None, Counter[Value]] = {}
+    for run, value in said:
+        arms.setdefault(run.arm, Counter())[value] += 1
+    alike = all(values == next(iter(arms.values())) for values in arms.values())
+    return name in SEEDED and None not in arms and alike
 
 
 def _text(value: Value) -> str:

@@ -1,11 +1,12 @@
-"""The paired difference of two runs, metric by metric, with a verdict.
+"""The paired difference of two arms, metric by metric, with a verdict.
 
-Comes in: the evaluation records of two runs on the same items (or paired outcomes from elsewhere). Goes out: a
-`PairComparison`. Always holds: compare(a, b) is exactly -compare(b, a), and compare(a, a) is 0; "better" and "worse"
-need the adjusted p below 0.05 and an interval without 0; not significant is never called equal.
+Comes in: the items of the runs of two arms. Goes out: a `PairComparison`. Always holds: compare(a, b) is exactly
+-compare(b, a), and compare(a, a) is 0; "better" and "worse" need the adjusted p below the level and an interval without
+0; not significant is never called equal.
 
-Items of one cluster (the attack variants of one goal) move together, so exact McNemar finds too much: the verdict rests
-on sign flips of whole clusters, and McNemar's p stands beside it. Both are equal where every cluster is one item.
+Items of one cluster (the attack variants of one goal) move together, so exact McNemar finds too much: with one run each
+the verdict rests on sign flips of whole clusters, and McNemar's p stands beside it. Both are equal where every cluster
+is one item. Where an arm is several runs the p is that of the interval, which knows how far runs differ.
 """
 
 from __future__ import annotations
@@ -16,108 +17,155 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.compare.intervals import cluster_interval
-from moe_cli.compare.outcomes import PairedOutcomes, paired_outcomes
-from moe_cli.compare.significance import benjamini_hochberg, holm, mcnemar_p, sign_flip_p
+from moe_cli.compare.flips import flips
+from moe_cli.compare.intervals import cluster_interval, rate_interval
+from moe_cli.compare.items import RunItems
+from moe_cli.compare.outcomes import Outcomes, PairedOutcomes, paired_outcomes
+from moe_cli.compare.seeds import ArmSums, run_spread
+from moe_cli.compare.significance import LEVEL, benjamini_hochberg, holm, mcnemar_p, sign_flip_p
 from moe_cli.records.comparison import PairComparison, PairedDifference, PairVerdict
-from moe_cli.records.evaluation import EvaluationRecord
 
-MARGIN = 0.02  # a smaller difference does not matter
-LEVEL = 0.05
 ROUNDING = 1e-12  # 2 of 100 is within a margin of 0.02, whatever 1 - 0.98 is in binary
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
-    """The items that both runs could score: n items in C clusters."""
+class ArmItems:
+    """One arm: its runs on the same items."""
 
-    a_n: NDArray[np.int64]
-    b_n: NDArray[np.int64]
-    differences_C: NDArray[np.int64]  # sum of b - a in every cluster
+    name: str
+    run_names: tuple[str, ...]
+    runs: tuple[RunItems, ...]  # none, where one of them is not evaluated
+    seeded: bool  # False: not trained, so no seed could have been another
+
+
+@dataclass(frozen=True, slots=True)
+class RateEstimate:
+    """The rate of one arm, mean over its runs."""
+
+    rate: float
+    lower: float
+    upper: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """The items that every run could score: n items in C clusters, R runs of an arm."""
+
+    a_Rn: NDArray[np.int64]
+    b_Rn: NDArray[np.int64]
+    cluster_n: NDArray[np.intp]
     sizes_C: NDArray[np.int64]
 
 
-def pair_comparison(
-    name_a: str,
-    records_a: Sequence[EvaluationRecord],
-    name_b: str,
-    records_b: Sequence[EvaluationRecord],
-    *,
-    margin: float = MARGIN,
-) -> PairComparison:
-    """Run b against run a in every metric.
-
-    Raises:
-        ArtifactError: the items of the two runs are not the same.
-    """
-    metrics = paired_outcomes(records_a, records_b, names=(name_a, name_b))
-    measured = [metric for metric in metrics if _num_scored(metric)]
+def pair_comparison(a: ArmItems, b: ArmItems, *, margin: float) -> PairComparison:
+    """Arm b against arm a in every metric. All runs hold the same items."""
+    metrics = paired_outcomes(a.runs, b.runs)
+    measured = [metric for metric in metrics if _scored(metric) is not None]
     return PairComparison(
-        a=name_a,
-        b=name_b,
-        differences=paired_differences(measured, margin=margin),
-        unmeasured=tuple(metric.metric for metric in metrics if not _num_scored(metric)),
+        a=a.name,
+        b=b.name,
+        differences=paired_differences(measured, margin=margin, seeded=(a.seeded, b.seeded)),
+        unmeasured=tuple(metric.metric for metric in metrics if metric not in measured),
+        flips=flips(metrics),
     )
 
 
-def paired_differences(metrics: Sequence[PairedOutcomes], *, margin: float = MARGIN) -> tuple[PairedDifference, ...]:
+def paired_differences(
+    metrics: Sequence[PairedOutcomes], *, margin: float, seeded: tuple[bool, bool] = (True, True)
+) -> tuple[PairedDifference, ...]:
     """The difference of every metric, in the given order: Holm over the primary ones, Benjamini-Hochberg over the rest.
 
-    Every metric needs at least one item that was scored in both runs.
+    Every metric needs at least one item that was scored in every run.
     """
-    raw = [_uncorrected(metric) for metric in metrics]
+    raw = [_uncorrected(metric, seeded) for metric in metrics]
     primary = iter(holm([difference.p_value for difference in raw if difference.primary]))
     others = iter(benjamini_hochberg([difference.p_value for difference in raw if not difference.primary]))
     corrected = [replace(found, p_adjusted=next(primary if found.primary else others)) for found in raw]
     return tuple(replace(found, verdict=_verdict(found, margin)) for found in corrected)
 
 
-def _num_scored(metric: PairedOutcomes) -> int:
-    return sum(a is not None and b is not None for a, b in zip(metric.a, metric.b, strict=True))
+def rate_estimate(metric: PairedOutcomes, seeded: bool) -> RateEstimate | None:
+    """The rate of arm a with its interval; None where no item was scored in every run. Arm b is not looked at."""
+    scored = _scored(replace(metric, b=metric.a))
+    if scored is None:
+        return None
+    yes_RC = _per_cluster(scored.a_Rn, scored)
+    spread = run_spread([ArmSums(yes_RC, seeded)], scored.sizes_C)
+    lower, upper = rate_interval(yes_RC.mean(0), scored.sizes_C, spread)
+    return RateEstimate(float(scored.a_Rn.mean()), lower, upper, scored.a_Rn.shape[1])
 
 
-def _scored(metric: PairedOutcomes) -> _Scored:
-    rows = [
-        (cluster, a, b)
-        for cluster, a, b in zip(metric.clusters, metric.a, metric.b, strict=True)
-        if a is not None and b is not None
-    ]
-    if not rows:
-        raise ValueError(f"{metric.metric}: no item was scored in both runs")
-    a_n, b_n = (np.array([row[column] for row in rows], dtype=np.int64) for column in (1, 2))
-    names, cluster_n = np.unique([row[0] for row in rows], return_inverse=True)
-    differences_C = np.zeros(len(names), dtype=np.int64)
-    np.add.at(differences_C, cluster_n, b_n - a_n)
-    return _Scored(a_n, b_n, differences_C, np.bincount(cluster_n, minlength=len(names)))
+def _scored(metric: PairedOutcomes) -> _Scored | None:
+    """The outcomes as arrays; None where no item was scored in every run."""
+    runs = [[False if metric.missing_is_no and yes is None else yes for yes in run] for run in (*metric.a, *metric.b)]
+    kept = [place for place in range(len(metric.ids)) if all(run[place] is not None for run in runs)]
+    if not kept:
+        return None
+    yes_Rn = np.array([[run[place] for place in kept] for run in runs], dtype=np.int64)
+    names, cluster_n = np.unique([metric.clusters[place] for place in kept], return_inverse=True)
+    num_a = len(metric.a)
+    return _Scored(yes_Rn[:num_a], yes_Rn[num_a:], cluster_n, np.bincount(cluster_n, minlength=len(names)))
 
 
-def _uncorrected(metric: PairedOutcomes) -> PairedDifference:
+def _per_cluster(yes_Rn: NDArray[np.int64], scored: _Scored) -> NDArray[np.int64]:
+    sums_RC = np.zeros((len(yes_Rn), len(scored.sizes_C)), dtype=np.int64)
+    for run, yes_n in enumerate(yes_Rn):
+        np.add.at(sums_RC[run], scored.cluster_n, yes_n)
+    return sums_RC
+
+
+def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool]) -> PairedDifference:
     """The difference before correction, without its verdict."""
     scored = _scored(metric)
-    n = len(scored.a_n)
-    only_a, only_b = (int(np.count_nonzero(scored.b_n - scored.a_n == sign)) for sign in (-1, 1))
-    interval = cluster_interval(scored.differences_C, scored.sizes_C)
-    p_value = sign_flip_p(scored.differences_C)
+    if scored is None:
+        raise ValueError(f"{metric.metric}: no item was scored in every run")
+    num_a, num_b, n = len(scored.a_Rn), len(scored.b_Rn), scored.a_Rn.shape[1]
+    a_RC, b_RC = _per_cluster(scored.a_Rn, scored), _per_cluster(scored.b_Rn, scored)
+    spread = run_spread([ArmSums(a_RC, seeded[0]), ArmSums(b_RC, seeded[1])], scored.sizes_C)
+    interval = cluster_interval(b_RC.mean(0) - a_RC.mean(0), scored.sizes_C, spread)
+    change_n = scored.b_Rn.sum(0) * num_a - scored.a_Rn.sum(0) * num_b  # whole numbers: no rounding
+    only_a, only_b = int((change_n < 0).sum()), int((change_n > 0).sum())
+    alone = num_a == num_b == 1
+    p_value = sign_flip_p(b_RC[0] - a_RC[0]) if alone else interval.p_value
+    lowest, highest = _bounds(metric)
     return PairedDifference(
         metric=metric.metric,
         better=metric.better,
         primary=metric.primary,
         n=n,
         clusters=len(scored.sizes_C),
-        unpaired=len(metric.a) - n,
-        rate_a=int(scored.a_n.sum()) / n,
-        rate_b=int(scored.b_n.sum()) / n,
-        difference=(only_b - only_a) / n,
+        unpaired=len(metric.ids) - n,
+        rate_a=int(scored.a_Rn.sum()) / (num_a * n),
+        rate_b=int(scored.b_Rn.sum()) / (num_b * n),
+        difference=int(change_n.sum()) / (num_a * num_b * n),
         lower=interval.lower,
         upper=interval.upper,
+        lowest=lowest,
+        highest=highest,
         only_a=only_a,
         only_b=only_b,
-        p_mcnemar=mcnemar_p(only_a, only_b),
+        p_mcnemar=mcnemar_p(only_a, only_b) if alone else None,
         p_value=p_value,
         p_adjusted=p_value,
         verdict="inconclusive",
         detectable=interval.detectable,
     )
+
+
+def _bounds(metric: PairedOutcomes) -> tuple[float | None, float | None]:
+    """The difference over all items if every outcome that is not there spoke for a lower one, and for a higher one."""
+    if not any(yes is None for run in (*metric.a, *metric.b) for yes in run):
+        return None, None
+    (low_a, high_a), (low_b, high_b) = _extremes(metric.a), _extremes(metric.b)
+    return low_b - high_a, high_b - low_a
+
+
+def _extremes(runs: Sequence[Outcomes]) -> tuple[float, float]:
+    num = len(runs) * len(runs[0])
+    yes = sum(outcome is True for run in runs for outcome in run)
+    missing = sum(outcome is None for run in runs for outcome in run)
+    return yes / num, (yes + missing) / num
 
 
 def _verdict(found: PairedDifference, margin: float) -> PairVerdict:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
+LEVEL = 0.05  # below it a p-value is significant; every interval has the confidence 1 - LEVEL
+
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
     """Exact McNemar: of the items that changed, half in either direction (McNemar 1947, binomial form).

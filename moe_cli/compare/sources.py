@@ -1,8 +1,8 @@
 """The runs to compare, read from where people point.
 
 Comes in: directories of training runs or evaluations, or model names. Goes out: a column for each, with its newest
-complete evaluation. Always holds: files are read only if their digests match; what is missing is said, with the command
-that makes it.
+complete evaluation and its items. Always holds: files are read only if their digests match; what is missing is said,
+with the command that makes it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from moe_cli.artifacts import FinishedRun, finished_run, layout
 from moe_cli.artifacts.runs import kind_in
 from moe_cli.codec import decode, decode_lines
+from moe_cli.compare.items import RunItems, evaluated_items
 from moe_cli.errors import ArtifactError
 from moe_cli.records import EvaluationRecord, EvaluationSummary, RunColumn, TrainingSummary
 
@@ -24,7 +25,8 @@ class Source:
 
     column: RunColumn
     training: TrainingSummary | None  # None: a bare model
-    records: tuple[EvaluationRecord, ...] | None  # None: not evaluated
+    records: tuple[EvaluationRecord, ...] | None  # None: not evaluated, or made elsewhere
+    items: RunItems | None  # None: not evaluated
     digests: dict[str, str]  # of the manifests it was read from
 
 
@@ -34,7 +36,11 @@ def read_sources(words: Sequence[str], evaluation: str | None) -> list[Source]:
     Raises:
         ArtifactError: nothing to compare there, or a damaged file.
     """
-    sources = [_read(word, evaluation) for word in words]
+    return with_different_names([_read(word, evaluation) for word in words])
+
+
+def with_different_names(sources: Sequence[Source]) -> list[Source]:
+    """The sources, with their place in the names that several have."""
     names = [source.column.name for source in sources]
     return [
         source if names.count(source.column.name) == 1 else _renamed(source, f"{source.column.name} ({place})")
@@ -85,10 +91,12 @@ def _source(run: FinishedRun | None, evaluated: FinishedRun | None) -> Source:
     summary = _summary(evaluated) if evaluated else None
     records = tuple(decode_lines(EvaluationRecord, evaluated.file(layout.RECORDS))) if evaluated else None
     digests = {"run": run.digest} if run else {}
+    column = _column(run, training, summary)
     return Source(
-        column=_column(run, training, summary),
+        column=column,
         training=training,
         records=records,
+        items=None if records is None else evaluated_items(column.name, records),
         digests=digests | ({"evaluation": evaluated.digest} if evaluated else {}),
     )
 
@@ -115,6 +123,17 @@ def _column(run: FinishedRun | None, training: TrainingSummary | None, summary: 
         seconds_training=training.seconds_training if training else None,
         peak_memory_bytes=training.peak_memory_bytes if training else None,
         peak_memory_of=training.peak_memory_of if training else None,
+        final_model_bytes=_size(run, f"{layout.FINAL_MODEL}/"),
+        delta_bytes=_size(run, layout.DELTA),
         final_loss=training.final_loss if training else None,
+        items_left_out=None,
+        goals_trained_on=None,
         evaluation=summary,
+        imported=None,
     )
+
+
+def _size(run: FinishedRun | None, prefix: str) -> int | None:
+    """Bytes of the run's files whose names begin so; None where it has none, or they were removed."""
+    files = [run.path / name for name in run.manifest.files if name.startswith(prefix)] if run else []
+    return sum(file.stat().st_size for file in files) if files and all(file.is_file() for file in files) else None

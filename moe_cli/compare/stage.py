@@ -1,14 +1,14 @@
 """`moe compare`: is the comparison fair, and is the difference real?
 
-Comes in: two or more runs. Goes out: a `Comparison` on disk. Always holds: the fairness gate comes before any number;
-each pair of runs is compared on the same items; without evaluations cost and parameters are compared, and the missing
-command is named. Starts without torch.
+Comes in: two or more runs, or outcomes from elsewhere. Goes out: a `Comparison` on disk. Always holds: the fairness
+gate comes before any number; each pair of arms is compared on the same items; without evaluations cost and parameters
+are compared, and the missing command is named. Starts without torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -16,13 +16,23 @@ from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_whole
 from moe_cli.artifacts.runs import kind_in
 from moe_cli.codec import encode
-from moe_cli.compare.conclusion import conclusion
-from moe_cli.compare.fairness import fairness_checks
-from moe_cli.compare.paired import pair_comparison
+from moe_cli.compare.arms import grouped, named_arms, regrouped
+from moe_cli.compare.conclusion import conclusion, differing
+from moe_cli.compare.fairness import ITEMS, UNTRAINED, fairness_checks
+from moe_cli.compare.flip_texts import flip_texts
+from moe_cli.compare.imported import Import, imported_sources
+from moe_cli.compare.intervals import CONFIDENCE
+from moe_cli.compare.items import same_items
+from moe_cli.compare.paired import ArmItems, pair_comparison
 from moe_cli.compare.sources import Source, read_sources
+from moe_cli.compare.thresholds import Threshold, checked, thresholds_of
+from moe_cli.compare.training_data import TrainingData, goals_trained_on, training_data
 from moe_cli.config import MoeConfig
-from moe_cli.errors import UsageError
-from moe_cli.records import Comparison, Notice, PairComparison
+from moe_cli.errors import ArtifactError
+from moe_cli.records import ComparedArm, Comparison, FlipText, Notice
+
+COMPARISON_PAGE = Path(layout.COMPARISON).with_suffix(".md").name
+Notify = Callable[[object], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +41,145 @@ class Compared:
 
     path: Path
     comparison: Comparison
+    texts: tuple[FlipText, ...]  # of the worst flips, as many as were asked for
 
 
-def run(words: Sequence[str], config: MoeConfig, store: Store, notify: Callable[[object], None]) -> Compared:
-    """Compare the runs, each pair of them.
+def run(
+    words: Sequence[str],
+    config: MoeConfig,
+    store: Store,
+    notify: Notify,
+    *,
+    against: Sequence[str] = (),
+    base: str | None = None,
+    imports: Import | None = None,
+    page: Callable[[Comparison], str] | None = None,
+    num_texts: int = 0,
+) -> Compared:
+    """Compare the arms, each pair of them.
+
+    `against` are the words after `--vs`, `page` writes a comparison as Markdown, `num_texts` is how many flips of each
+    pair are given back with their words.
 
     Raises:
-        UsageError: fewer than two runs.
-        ArtifactError: nothing to compare, damaged files, or different items.
+        UsageError: fewer than two runs, a threshold that is not understood, or a file that cannot be imported.
+        ArtifactError: nothing to compare, damaged files, different items, or (strict) an unfair comparison.
     """
-    if len(words) < 2:
-        raise UsageError(f"{len(words)} run to compare", hint="name two or more: moe compare OUT_A OUT_B")
-    sources = read_sources(words, config.compare.evaluation)
-    for source in sources:
-        if source.records is None:
-            notify(
-                Notice(text=f"{source.column.path} is not evaluated: moe evaluate {source.column.path}", warning=True)
-            )
-    comparison = compare(sources, config.compare.margin)
-    output = _free_directory(config.compare.output_dir)
+    settings = config.compare
+    thresholds = thresholds_of(settings.fail_if)
+    groups = grouped(words, against, base) if words or against or base or imports is None else ()
+    if imports is not None:
+        sources, groups = imported_sources(imports, groups, notify)
+    else:
+        sources = read_sources([word for group in groups for word in group], settings.evaluation)
+        _name_unevaluated(sources, notify)
+    sources, data = _with_training_data(sources, store)
+    comparison = compare(
+        regrouped(groups, sources, base), settings.margin, data, thresholds, intersect=settings.intersect
+    )
+    if settings.strict:
+        _refuse_unfair(comparison)
+    output = _free_directory(settings.output_dir)
     with open_run(output, "comparison", config, resume=False) as writer:
         write_whole(output / layout.COMPARISON, encode(comparison, indent=True))
+        if page is not None:
+            write_whole(output / COMPARISON_PAGE, page(comparison).encode())
         for place, source in enumerate(sources, start=1):
             writer.parents |= {f"{role} {place}": digest for role, digest in source.digests.items()}
         store.add(writer, base_fingerprint=None, model_name=None, device="none")
-    return Compared(output, comparison)
+    return Compared(output, comparison, flip_texts(comparison, sources, num_texts))
+
+
+def compare(
+    groups: Sequence[Sequence[Source]],
+    margin: float,
+    data: Sequence[TrainingData | None] | None = None,
+    thresholds: Sequence[Threshold] = (),
+    *,
+    intersect: bool = False,
+) -> Comparison:
+    """The gate, then each pair of arms, then the thresholds and the conclusion. Pure.
+
+    Raises:
+        ArtifactError: different items.
+        UsageError: a threshold is about something that is not compared.
+    """
+    sources, arms = [source for group in groups for source in group], named_arms(groups)
+    sources = _matched(sources, intersect)
+    columns = tuple(source.column for source in sources)
+    trainings = [source.training for source in sources]
+    fairness = fairness_checks(columns, trainings, data, [len(arm.runs) for arm in arms])
+    items = _arm_items(arms, sources)
+    pairs = tuple(pair_comparison(a, b, margin=margin) for a, b in combinations(items, 2) if a.runs and b.runs)
+    found = Comparison(
+        columns=columns,
+        arms=arms,
+        fairness=fairness,
+        pairs=pairs,
+        margin=margin,
+        confidence=CONFIDENCE,
+        thresholds=(),
+        conclusion=conclusion(columns, arms, fairness, pairs, margin),
+    )
+    return replace(found, thresholds=tuple(checked(thresholds, found, items)))
+
+
+def _name_unevaluated(sources: Sequence[Source], notify: Notify) -> None:
+    for path in [source.column.path for source in sources if source.items is None]:
+        notify(Notice(text=f"{path} is not evaluated: moe evaluate {path}", warning=True))
+
+
+def _with_training_data(sources: Sequence[Source], store: Store) -> tuple[list[Source], list[TrainingData | None]]:
+    """What every run was trained on, and how many of its evaluated goals are among it."""
+    data = training_data([source.training for source in sources], store)
+    shared = [
+        goals_trained_on(found, source.records) if found and source.records else None
+        for source, found in zip(sources, data, strict=True)
+    ]
+    return [
+        replace(source, column=replace(source.column, goals_trained_on=goals))
+        for source, goals in zip(sources, shared, strict=True)
+    ], data
+
+
+def _matched(sources: Sequence[Source], intersect: bool) -> list[Source]:
+    """The sources with the same items in all that were evaluated."""
+    evaluated = {source.column.name: source.items for source in sources if source.items is not None}
+    found = same_items(list(evaluated), list(evaluated.values()), intersect=intersect)
+    items = dict(zip(evaluated, found.runs, strict=True))
+    left_out = dict(zip(evaluated, found.left_out or [None] * len(evaluated), strict=True))
+    return [
+        replace(
+            source,
+            items=items.get(source.column.name),
+            column=replace(source.column, items_left_out=left_out.get(source.column.name)),
+        )
+        for source in sources
+    ]
+
+
+def _arm_items(arms: Sequence[ComparedArm], sources: Sequence[Source]) -> list[ArmItems]:
+    by_name = {source.column.name: source for source in sources}
+    found = []
+    for arm in arms:
+        of_arm = [by_name[run] for run in arm.runs]
+        runs = tuple(source.items for source in of_arm if source.items is not None)
+        seeded = of_arm[0].column.training_mode != UNTRAINED
+        found.append(ArmItems(arm.name, arm.runs, runs if len(runs) == len(of_arm) else (), seeded))
+    return found
+
+
+def _refuse_unfair(comparison: Comparison) -> None:
+    paired = any(column.items_left_out is not None for column in comparison.columns)  # other items were asked for
+    failing = [
+        check for check in comparison.fairness if check.status == "differs" and not (paired and check.name == ITEMS)
+    ]
+    if failing:
+        raise ArtifactError(
+            "the comparison is not fair"
+            + "".join(f"\n  - {differing(check, comparison.columns)}" for check in failing),
+            hint="make the runs alike, or leave --strict away: then the conclusion names the differences",
+        )
 
 
 def _free_directory(wanted: Path) -> Path:
@@ -65,23 +189,3 @@ def _free_directory(wanted: Path) -> Path:
         number += 1
         path = layout.beside(wanted, f"_{number}")
     return path
-
-
-def compare(sources: Sequence[Source], margin: float) -> Comparison:
-    """The gate, then each pair of sources, then the conclusion. Pure."""
-    columns = tuple(source.column for source in sources)
-    fairness = fairness_checks(columns, [source.training for source in sources])
-    pairs = tuple(pair for a, b in combinations(sources, 2) if (pair := _pair(a, b, margin)) is not None)
-    return Comparison(
-        columns=columns,
-        fairness=fairness,
-        pairs=pairs,
-        margin=margin,
-        conclusion=conclusion(columns, fairness, pairs, margin),
-    )
-
-
-def _pair(a: Source, b: Source, margin: float) -> PairComparison | None:
-    if a.records is None or b.records is None:
-        return None
-    return pair_comparison(a.column.name, a.records, b.column.name, b.records, margin=margin)

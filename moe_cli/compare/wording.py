@@ -1,16 +1,23 @@
 """Numbers as words of a sentence: every rate with its count, every difference with its interval and n.
 
-Comes in: a paired difference or a plain number. Goes out: text. Always holds: rates are percentages and differences are
-percentage points, with one decimal; a small p is given by its power of ten, never as 0.
+Comes in: a paired difference, a threshold or a plain number. Goes out: text. Always holds: rates are percentages and
+differences are percentage points, with one decimal; a small p is given by its power of ten, never as 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moe_cli.records.comparison import PairedDifference
+from moe_cli.compare.intervals import CONFIDENCE
+from moe_cli.records.comparison import Evidence, PairedDifference, ThresholdCheck
 
 SMALLEST_P = 1e-99
+INTERVAL = f"{100 * CONFIDENCE:.0f} % interval"
+FAILS: dict[Evidence, str] = {
+    "possibly": "the data do not rule it out",
+    "estimate": "the estimate is beyond it",
+    "surely": "the whole interval is beyond it",
+}
 
 
 def percent(rate: float) -> str:
@@ -29,9 +36,12 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def against(difference: PairedDifference, b_first: bool) -> str:
-    """Both rates with their counts: `12.0 % (12 of 100) against 45.0 % (45 of 100)`."""
+    """Both rates with their counts: `12.0 % (12 of 100) against 45.0 % (45 of 100)`.
+
+    The count of an arm of several runs is a mean: `12.3 % (12.3 of 100)`.
+    """
     counted = [
-        f"{percent(rate)} ({round(rate * difference.n)} of {difference.n})"
+        f"{percent(rate)} ({f'{rate * difference.n:.1f}'.removesuffix('.0')} of {difference.n})"
         for rate in (difference.rate_b, difference.rate_a)
     ]
     return " against ".join(counted if b_first else counted[::-1])
@@ -44,9 +54,22 @@ def figures(difference: PairedDifference, b_first: bool) -> str:
         middle, lower, upper = -middle, -upper, -lower
     unpaired = f", {difference.unpaired} more unscored or degenerate in one of them" if difference.unpaired else ""
     return (
-        f"difference {_signed(middle)} points, 95 % interval {_signed(lower)} to {_signed(upper)},"
+        f"difference {_signed(middle)} points, {INTERVAL} {_signed(lower)} to {_signed(upper)},"
         f" n = {difference.n}{unpaired}, adjusted {_p(difference.p_adjusted)}"
     )
+
+
+def threshold_sentence(check: ThresholdCheck) -> str:
+    """What a threshold is about, what was found, and why that fails it: one line."""
+    asked = f"{check.expression}: {check.metric} of {check.subject}"
+    if check.value is None:
+        return f"{asked} was not measured, so nothing rules it out"
+    middle, lower, upper = (
+        None if value is None else f"{value:+.4f}" for value in (check.value, check.lower, check.upper)
+    )
+    interval = f"{INTERVAL} {lower} to {upper}" if lower and upper else "without an interval"
+    verdict = f"{FAILS[check.evidence]}" if check.failed else "held"
+    return f"{asked} is {middle}, {interval}, n = {check.n}: {verdict}"
 
 
 def _signed(difference: float) -> str:

@@ -1,5 +1,6 @@
 """Typed config: defaults < file < environment < --set < flag; all checks, and all problems at once."""
 
+from moe_cli.config.endpoint import EndpointConfig
 from moe_cli.config.settings import (
     DEFAULT_MODEL,
     CompareConfig,
@@ -15,6 +16,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "ENVIRONMENT_PREFIX",
     "CompareConfig",
+    "EndpointConfig",
     "EvaluateConfig",
     "ModelConfig",
     "MoeConfig",

@@ -9,14 +9,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from moe_cli.config.conditions import conditions_of
+from moe_cli.config.endpoint import EndpointConfig
+from moe_cli.config.section import Count, Section
 
 DEFAULT_MODEL = "allenai/OLMoE-1B-7B-0125-Instruct"
 
-Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Method = Literal["risk_diff", "random", "all", "file"]
+Method = Literal[
+    "risk_diff", "esft-token", "esft-gate", "gradient", "stability", "random", "frequency", "all", "file"
+]
+MATCHED: tuple[Method, ...] = ("random", "frequency")  # controls: as many experts per layer as `risk_diff` would choose
+WRITTEN = Path("endpoint")  # in the place of a file of refusals
 
 
 def _as_share(value: object) -> object:
@@ -28,15 +35,31 @@ def _as_share(value: object) -> object:
     return value
 
 
+def _as_nothing(value: object) -> object:
+    """`none` takes a setting back."""
+    return None if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
+def _understood(text: str | None) -> str | None:
+    """Refuse a text that is no list of conditions."""
+    if text is not None:
+        conditions_of(text)
+    return text
+
+
 def _as_word(value: object) -> object:
     """`gpu: 0` as people write it."""
     return str(value) if type(value) is int else value
 
 
-class Section(BaseModel):
-    """A group of settings: frozen, and strict about names."""
+def _as_list(value: object) -> object:
+    """`pairs: one.jsonl`, and `null` for none, as people write them."""
+    if value is None:
+        return ()
+    return (str(value),) if isinstance(value, (str, int, Path)) and not isinstance(value, bool) else value
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+Sources = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 
 class ModelConfig(Section):
@@ -64,8 +87,13 @@ class PrepareConfig(Section):
     """`moe prepare`."""
 
     output_dir: Path = Field(Path("prepared"), description="where the run is written")
-    pairs: Path | None = Field(None, description="JSONL or JSON file of prompt pairs; not needed for `tiny`")
-    benign: Path | None = Field(None, description="JSONL or JSON file of harmless prompts; not needed for `tiny`")
+    pairs: Sources = Field((), description="files, folders or hub data sets of pairs or goals; not needed for `tiny`")
+    benign: Sources = Field((), description="the same of harmless prompts; not needed for `tiny`")
+    data_revision: str | None = Field(None, description="commit or tag of hub data sets named without one")
+    attack: Path | None = Field(None, description="file of attack templates that hold `{goal}`, for goals without one")
+    attack_per_goal: Count | None = Field(None, description="templates drawn for each goal; default: all of them")
+    benign_attack: Share = Field(0.0, description="share of the plain harmless prompts that a template wraps")
+    max_bad_rows: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="bad rows left out before an error")
     limit: Count | None = Field(None, description="use only the first N pairs and N benign prompts, in order of id")
     tiny_pairs: Count = Field(192, description="pairs drawn from the tiny language when the model is `tiny`")
     batch_size: Count = Field(16, description="examples in a batch")
@@ -75,27 +103,73 @@ class PrepareConfig(Section):
     )
     keep_all: bool = Field(False, description="keep pairs whose plain form was not refused or whose attack failed")
     refusals: Path | None = Field(
-        None, description="text file with one refusal a line, used as targets instead of the model's own refusals"
+        None, description="targets instead of the model's own refusals: a text file with one a line, or `endpoint`"
+    )
+    pickle: bool = Field(False, description="also write the three pickles of the original scripts")
+    engine: Literal["transformers", "openai"] = Field(
+        "transformers", description="what answers: the model itself, or the endpoint that serves it"
     )
     max_new_tokens: Count = Field(128, description="longest answer, in tokens")
-    generation_batch_size: Count = Field(32, description="prompts answered at once")
+    temperature: float = Field(0.0, ge=0.0, le=100.0, description="0 is greedy; above it answers are sampled")
+    sampling_top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="sampling: the likeliest tokens that reach this share of the probability"
+    )
+    generation_batch_size: Count = Field(64, description="most prompts answered at once")
+    generation_tokens: Count = Field(
+        16384, description="most tokens at once: prompts answered at once x (longest prompt + longest answer)"
+    )
     method: Method = Field("risk_diff", description="how the candidates are chosen")
-    selection_file: Path | None = Field(None, description="JSON list of [layer, expert] for the method `file`")
+    selection_file: Path | None = Field(
+        None, description="for the method `file`: JSON list of [layer, expert], ESFT's config, or a table as CSV"
+    )
+    select_by: Annotated[str | None, BeforeValidator(_as_nothing), AfterValidator(_understood)] = Field(
+        None,
+        description="what candidates must meet: `q<0.05 and risk_diff>0.1`; of risk_diff, p, q, lower and stability",
+    )
     budget: Annotated[Annotated[float, Field(gt=0.0, le=1.0)] | None, BeforeValidator(_as_share)] = Field(
         0.05, description="largest trainable share of all parameters, `0.05` or `5%`; `none` is the original rule"
     )
-    threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = Field(0.05, description="smallest pooled risk difference")
+    threshold: Annotated[float, Field(ge=-1.0, le=1.0)] | None = Field(
+        None, description="candidates have a larger pooled risk difference; default 0.05, and 0 with select_by"
+    )
     top_k: Count = Field(50, description="most experts that one batch selects")
-    resamples: Count = Field(1000, description="bootstrap and permutation resamples")
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.2, description="`esft-token`, `esft-gate`: share of a layer's score that its candidates reach"
+    )
+    per_layer: Count | None = Field(None, description="most candidates of one layer")
+    stability: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.8, description="`stability`: smallest share of the resamples that make an expert a candidate"
+    )
+    scores: tuple[Literal["gradient"], ...] = Field(
+        (), description="what is measured beside the routing, for `moe select` to use later"
+    )
+    resamples: Count = Field(1000, description="bootstrap resamples, and first permutations of the p-values")
     null_draws: Count = Field(200, description="draws of the null union")
 
     @model_validator(mode="after")
     def _the_method_has_what_it_needs(self) -> PrepareConfig:
         if (self.method == "file") != (self.selection_file is not None):
             raise ValueError("method `file` and prepare.selection_file belong together")
-        if self.method == "random" and self.budget is None:
-            raise ValueError("method `random` draws within a budget; set prepare.budget")
+        if self.method in MATCHED and self.budget is None:
+            raise ValueError(f"method `{self.method}` is matched to a budget; set prepare.budget")
         return self
+
+    @property
+    def refusals_are_written(self) -> bool:
+        """Whether an endpoint writes the refusal targets."""
+        return self.refusals == WRITTEN
+
+    @property
+    def smallest_difference(self) -> float:
+        """The threshold that holds: where conditions choose, any positive difference is enough for it."""
+        if self.threshold is not None:
+            return self.threshold
+        return 0.05 if self.select_by is None else 0.0
+
+    @property
+    def measures_gradients(self) -> bool:
+        """Whether a backward for each batch is run."""
+        return self.method == "gradient" or "gradient" in self.scores
 
 
 class TrainConfig(Section):
@@ -157,6 +231,11 @@ class CompareConfig(Section):
     output_dir: Path = Field(Path("comparison"), description="where the comparison is written")
     evaluation: str | None = Field(None, description="name of the evaluations to compare; default: the newest")
     margin: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.02, description="a difference inside it does not matter")
+    intersect: bool = Field(False, description="pair the items that all runs have, where the items are not the same")
+    strict: bool = Field(False, description="refuse a comparison in which a condition of the fairness gate differs")
+    fail_if: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        (), description="exit 7 unless the data rule it out: `asr>+0.02` of the difference, `asr[RUN]>0.1` of a rate"
+    )
 
 
 class MoeConfig(Section):
@@ -165,6 +244,7 @@ class MoeConfig(Section):
     seed: Seed = Field(42, description="seed of everything that is drawn")
     registry: Path | None = Field(None, description="registry directory; default `.moe/registry` here or above")
     model: ModelConfig = ModelConfig()
+    endpoint: EndpointConfig = EndpointConfig()
     prepare: PrepareConfig = PrepareConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

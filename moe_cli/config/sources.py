@@ -14,11 +14,14 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
 
 from moe_cli.config.settings import MoeConfig
 from moe_cli.errors import UsageError
 
 ENVIRONMENT_PREFIX = "MOE_"
+UNICODE_BREAKS = "\x85\u2028\u2029"
 FLAT_KEYS = ("seed", "registry")
 
 Tree = dict[str, object]
@@ -59,8 +62,15 @@ def dump_yaml(config: BaseModel) -> str:
     text = io.StringIO()
     yaml = _yaml()
     yaml.default_flow_style = False
+    yaml.representer.add_representer(str, _text)
     yaml.dump(config.model_dump(mode="json"), text)
     return text.getvalue()
+
+
+def _text(representer: SafeRepresenter, text: str) -> ScalarNode:
+    """In quotes that escape, where it holds a break of lines that other quotes would fold."""
+    style = '"' if any(sign in text for sign in UNICODE_BREAKS) else None
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _yaml() -> YAML:

@@ -36,7 +36,8 @@ from moe_cli.evaluate.target import evaluation_target, load_base, load_target
 from moe_cli.judges.judge import Exchange, Judge
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.model.answering import answer_all
-from moe_cli.model.generate import Prompt
+from moe_cli.model.engine import Prompt
+from moe_cli.model.generate import TransformersEngine, greedy
 from moe_cli.records import (
     DriftItem,
     EvaluationItem,
@@ -75,11 +76,11 @@ def run(words: str, config: MoeConfig, store: Store, notify: Notify, *, resume: 
         loaded = load_target(target)
         asked = [item for item in items if item.kind != "text"]
         answers = answer_all(
-            loaded,
+            TransformersEngine(
+                loaded, greedy(max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size)
+            ),
             [Prompt(item.id, item.messages) for item in asked],
             output,
-            max_new_tokens=settings.max_new_tokens,
-            batch_size=settings.batch_size,
             notify=notify,
         )
         judge = KeywordJudge()

@@ -1,66 +1,85 @@
-"""Prompts to answers: batched, greedy, repeatable.
+"""Prompts to answers by the model itself: batched, repeatable.
 
 Comes in: conversations that end with a user turn. Goes out: a `Generation` for each. Always holds: prompts of like
 length are answered together, every batch is handed over as soon as it is done, and in float32 an answer does not
-depend on its neighbours.
+depend on its neighbours; the batches are those of all prompts, also where some are answered already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from transformers import GenerationConfig
-
 from moe_cli.model.chat import encode_prompt, end_of_turn_ids
+from moe_cli.model.decoding import answer_rows
+from moe_cli.model.engine import Prompt
+from moe_cli.model.length_batches import length_batches
 from moe_cli.model.load import LoadedModel
-from moe_cli.records import Generation, Message
+from moe_cli.records import AnswerSettings, Generation
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """A conversation to be answered."""
+class TransformersEngine:
+    """The loaded model answers."""
 
-    id: str
-    messages: tuple[Message, ...]
+    loaded: LoadedModel
+    settings: AnswerSettings
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights that answer."""
+        return self.loaded.identity.fingerprint
+
+    def answers(self, prompts: Sequence[Prompt], done: Collection[str] = ()) -> Iterator[tuple[Generation, ...]]:
+        """Answers, batch by batch, longest prompts first; a batch that is done in part is answered as a whole."""
+        encoded = {prompt.id: encode_prompt(self.loaded.tokenizer, prompt.messages) for prompt in prompts}
+        ids = sorted(encoded)
+        room = self.settings.max_new_tokens
+        batches = length_batches(
+            [len(encoded[prompt_id]) + room for prompt_id in ids],
+            max_rows=self.settings.batch_size or len(ids),
+            max_tokens=self.settings.batch_tokens,
+        )
+        for places in batches:
+            batch = {ids[place]: encoded[ids[place]] for place in places}
+            if missing := batch.keys() - set(done):
+                made = answer_rows(self.loaded, batch, self.settings)
+                yield tuple(
+                    self._generation(prompt_id, batch[prompt_id], made[prompt_id])
+                    for prompt_id in batch
+                    if prompt_id in missing
+                )
+
+    def _generation(self, prompt_id: str, prompt: tuple[int, ...], answer: tuple[int, ...]) -> Generation:
+        return Generation(
+            prompt_id=prompt_id,
+            text=self.loaded.tokenizer.decode(answer, skip_special_tokens=True).strip(),
+            token_ids=answer,
+            num_prompt_tokens=len(prompt),
+            finished=bool(answer) and answer[-1] in end_of_turn_ids(self.loaded.model, self.loaded.tokenizer),
+            answer_ids="generated",
+        )
+
+
+def greedy(*, max_new_tokens: int, batch_size: int, batch_tokens: int | None = None) -> AnswerSettings:
+    """The likeliest token at every place, by the model itself."""
+    return AnswerSettings(
+        engine="transformers",
+        base_url=None,
+        api_model=None,
+        decoding="greedy",
+        temperature=0.0,
+        top_p=1.0,
+        seed=None,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        batch_tokens=batch_tokens,
+        answer_ids="generated",
+    )
 
 
 def generate_answers(
     loaded: LoadedModel, prompts: Sequence[Prompt], *, max_new_tokens: int, batch_size: int
 ) -> Iterator[tuple[Generation, ...]]:
-    """Answers, batch by batch, longest prompts first; greedy, ended by the end of turn or after `max_new_tokens`."""
-    encoded = {prompt.id: encode_prompt(loaded.tokenizer, prompt.messages) for prompt in prompts}
-    order = sorted(encoded, key=lambda prompt_id: (-len(encoded[prompt_id]), prompt_id))
-    ends = end_of_turn_ids(loaded.model, loaded.tokenizer)
-    for start in range(0, len(order), batch_size):
-        ids = order[start : start + batch_size]
-        answers = _answer_batch(loaded, [encoded[prompt_id] for prompt_id in ids], ends, max_new_tokens)
-        yield tuple(
-            Generation(
-                prompt_id=prompt_id,
-                text=loaded.tokenizer.decode(answer, skip_special_tokens=True).strip(),
-                token_ids=answer,
-                num_prompt_tokens=len(encoded[prompt_id]),
-                finished=bool(answer) and answer[-1] in ends,
-            )
-            for prompt_id, answer in zip(ids, answers, strict=True)
-        )
-
-
-def _answer_batch(
-    loaded: LoadedModel, prompts: Sequence[tuple[int, ...]], ends: tuple[int, ...], max_new_tokens: int
-) -> Iterator[tuple[int, ...]]:
-    """Answer ids of left-padded prompts; everything after the first end of turn is dropped."""
-    pad = loaded.tokenizer.pad_token_id if loaded.tokenizer.pad_token_id is not None else ends[0]
-    longest = max(len(ids) for ids in prompts)
-    padded = torch.tensor([[pad] * (longest - len(ids)) + list(ids) for ids in prompts], device=loaded.device)
-    mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=loaded.device)
-    settings = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=list(ends), pad_token_id=pad, use_cache=True
-    )
-    with torch.inference_mode():
-        output = loaded.model.generate(input_ids=padded, attention_mask=mask, generation_config=settings)
-    for row in output[:, longest:].tolist():
-        length = next((i + 1 for i, token in enumerate(row) if token in ends), len(row))
-        yield tuple(row[:length])
+    """Greedy answers, batch by batch, longest prompts first."""
+    return TransformersEngine(loaded, greedy(max_new_tokens=max_new_tokens, batch_size=batch_size)).answers(prompts)

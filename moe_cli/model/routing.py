@@ -1,12 +1,13 @@
 """Watch which experts the router really chose; changes nothing.
 
-Comes in: a model, and for every forward the tokens to count as boolean regions. Goes out: integer counts per region,
-row, layer and expert. Always holds: the forward is delegated to the function that was active before, so no logit
-changes by a bit; what is counted are the indices that reach the experts; padding, expert-parallel sentinels (ids >= E)
-and choices that the router gave no weight (a token that skips the experts) are never counted; per layer and row the
-choices, with those two, sum to counted tokens x top-k, else it is a bug.
+Comes in: a model, and for every forward the tokens to count as boolean regions. Goes out: integer counts, and sums of
+the router's weights, per region, row, layer and expert. Always holds: the forward is delegated to the function that was
+active before, so no logit changes by a bit; what is counted are the indices that reach the experts; padding,
+expert-parallel sentinels (ids >= E) and choices that the router gave no weight (a token that skips the experts) are
+never counted; per layer and row the choices, with those two, sum to counted tokens x top-k, else it is a bug.
 
-Letters: R regions, B rows, S positions, T = B x S tokens, K top-k, L expert layers, E experts.
+Letters: R regions, C combinations of regions that a token is in, B rows, S positions, T = B x S tokens, K top-k,
+L expert layers, E experts, N = B x C x (E + 1) bins.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from moe_cli.errors import UsageError
 from moe_cli.model.topology import ExpertLayer, expert_layers, experts_function, switch_experts
 
+GATE_UNITS = 2.0**40  # weights are summed as whole numbers, exactly: a card may then add them in any order
+
 _names = (f"moe_recording_{number}" for number in count())
 
 
@@ -33,7 +36,13 @@ class RoutingRecorder:
         self._place = {layer.module: place for place, layer in enumerate(layers)}
         self._before = [experts_function(layer) for layer in layers]
         self._regions_RBS: Tensor | None = None
-        self._counts: dict[int, Tensor] = {}  # place -> [R, B, E + 1]; the last bin holds what no expert answers
+        self._bins = layers[0].num_experts + 1  # the last one holds what no expert answers
+        self._first_bin_T1 = torch.empty(0, 1, dtype=torch.int64)  # of every token: (row x C + combination) x bins
+        self._one = torch.ones((), dtype=torch.int64)
+        self._inside_RC: list[list[int]] = []  # of every region the combinations that are in it
+        self._num_combinations = 0
+        self._tallies: dict[int, Tensor] = {}  # place -> [2, N]: choices, and their weights in 1 / GATE_UNITS
+        self._found_LWRBE: Tensor | None = None  # the tallies by region, W: choices and weights
         self._top_k: dict[int, int] = {}
 
     def watch(self, regions_RBS: Tensor) -> None:
@@ -41,7 +50,17 @@ class RoutingRecorder:
         if regions_RBS.dtype is not torch.bool or regions_RBS.dim() != 3:
             raise ValueError(f"regions are bool [R, B, S], not {regions_RBS.dtype} {tuple(regions_RBS.shape)}")
         self._regions_RBS = regions_RBS
-        self._counts.clear()
+        codes_BS = sum(region_BS.long() << number for number, region_BS in enumerate(regions_RBS))
+        codes_C, combination_BS = codes_BS.unique(return_inverse=True)
+        codes, self._num_combinations = codes_C.tolist(), len(codes_C)
+        row_B1 = torch.arange(len(codes_BS), device=codes_BS.device)[:, None]
+        self._first_bin_T1 = ((row_B1 * self._num_combinations + combination_BS) * self._bins).view(-1, 1)
+        self._one = torch.ones((), dtype=torch.int64, device=codes_BS.device)
+        self._inside_RC = [
+            [place for place, code in enumerate(codes) if code >> number & 1] for number in range(len(regions_RBS))
+        ]
+        self._tallies.clear()
+        self._found_LWRBE = None
 
     def counts(self) -> Tensor:
         """int64 [B, R, L, E] on the CPU: tokens of the region whose top-k holds the expert, with a weight.
@@ -50,16 +69,20 @@ class RoutingRecorder:
             ValueError: a layer did not see every counted token exactly once since `watch` (a bug of the caller).
         """
         regions_RBS = self._watched()
-        missing = [layer.layer for place, layer in enumerate(self.layers) if place not in self._counts]
+        missing = [layer.layer for place, layer in enumerate(self.layers) if place not in self._tallies]
         if missing:
             raise ValueError(f"no forward reached the experts of the layers {missing} since watch()")
-        places = range(len(self.layers))
-        chosen_LRBE = torch.stack([self._counts[place].cpu() for place in places])
-        top_k_L = torch.tensor([self._top_k[place] for place in places])
+        chosen_LRBE = self._by_region()[:, 0]
+        top_k_L = torch.tensor([self._top_k[place] for place in range(len(self.layers))])
         expected_LRB = top_k_L[:, None, None] * regions_RBS.sum(-1).cpu()
         if not torch.equal(chosen_LRBE.sum(-1), expected_LRB):
             raise ValueError("routing counts do not sum to counted tokens x top-k: one forward per watch(), please")
         return chosen_LRBE[..., :-1].permute(2, 1, 0, 3).contiguous()
+
+    def gates(self) -> Tensor:
+        """float64 [B, R, L, E] on the CPU: the router's weights summed over the tokens that `counts` counts."""
+        units_LRBE = self._by_region()[:, 1]
+        return (units_LRBE[..., :-1].double() / GATE_UNITS).permute(2, 1, 0, 3).contiguous()
 
     def run(self, module: nn.Module, hidden_TH: Tensor, experts_TK: Tensor, weights_TK: Tensor) -> Tensor:
         """The experts function: count, then do what was done before."""
@@ -75,22 +98,32 @@ class RoutingRecorder:
 
     @torch.no_grad()
     def _add(self, place: int, experts_TK: Tensor, weights_TK: Tensor) -> None:
-        regions_RBS = self._watched().to(experts_TK.device)
-        num_regions, num_rows, num_positions = regions_RBS.shape
+        num_rows, num_positions = self._watched().shape[1:]
         if experts_TK.shape[0] != num_rows * num_positions:
             raise ValueError(f"the experts saw {experts_TK.shape[0]} tokens, watched are {num_rows} x {num_positions}")
-        bins = self.layers[place].num_experts + 1
-        row_B11 = torch.arange(num_rows, device=experts_TK.device).view(num_rows, 1, 1)
-        bin_TK = experts_TK.clamp(max=bins - 1).masked_fill(weights_TK.reshape(experts_TK.shape) == 0, bins - 1)
-        bin_BSK = bin_TK.view(num_rows, num_positions, -1) + row_B11 * bins
-        counted_RBSK = regions_RBS.unsqueeze(-1).expand(num_regions, *bin_BSK.shape)
-        counts_RN = torch.zeros(num_regions, num_rows * bins, dtype=torch.int64, device=experts_TK.device)
-        counts_RN.scatter_add_(
-            1, bin_BSK.reshape(1, -1).expand(num_regions, -1), counted_RBSK.reshape(num_regions, -1).long()
-        )
+        if self._one.device != experts_TK.device:  # the layers are spread over several cards
+            self._one, self._first_bin_T1 = self._one.to(experts_TK.device), self._first_bin_T1.to(experts_TK.device)
+        weights_TK = weights_TK.reshape(experts_TK.shape)
+        bin_TK = experts_TK.clamp(max=self._bins - 1).masked_fill_(weights_TK == 0, self._bins - 1)
+        bin_N = (bin_TK + self._first_bin_T1).view(-1)
+        units_TK = (weights_TK.float() * GATE_UNITS).long()
         self._top_k[place] = experts_TK.shape[1]
-        counts_RBE = counts_RN.view(num_regions, num_rows, bins)
-        self._counts[place] = self._counts.get(place, 0) + counts_RBE
+        if place not in self._tallies:
+            self._tallies[place] = bin_N.new_zeros(2, num_rows * self._num_combinations * self._bins)
+        choices_N, weights_N = self._tallies[place]
+        choices_N.scatter_add_(0, bin_N, self._one.expand(bin_N.shape))
+        weights_N.scatter_add_(0, bin_N, units_TK.view(-1))
+        self._found_LWRBE = None
+
+    def _by_region(self) -> Tensor:
+        """int64 [L, 2, R, B, E + 1] on the CPU: a region holds all combinations that are in it."""
+        if self._found_LWRBE is None:
+            first = self._tallies[0].device
+            found_LWN = torch.stack([self._tallies[place].to(first) for place in range(len(self.layers))])
+            found_LWBCE = found_LWN.view(len(self.layers), 2, -1, self._num_combinations, self._bins)
+            regions = [found_LWBCE[:, :, :, inside_C].sum(3) for inside_C in self._inside_RC]
+            self._found_LWRBE = torch.stack(regions, dim=2).cpu()
+        return self._found_LWRBE
 
 
 @contextmanager

@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from moe_cli.model.chat import encode_prompt
+from moe_cli.model.length_batches import length_batches
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.padding import attention_mask, right_padded
-from moe_cli.model.routing import recording
+from moe_cli.model.routing import RoutingRecorder, recording
 from moe_cli.records import REGIONS, SIDES, Generation, Progress, PromptPair, RoutingCounts
 
 
@@ -25,20 +27,24 @@ def count_routing(
     answers: Mapping[str, Generation],
     *,
     batch_size: int,
+    batch_tokens: int,
     notify: Callable[[object], None],
 ) -> RoutingCounts:
     """Counts of both sides of every pair; `answers` is keyed by `{pair id}#{side}`."""
     num_layers, num_experts = len(loaded.layers), loaded.identity.num_experts
     routed = np.zeros((len(pairs), len(SIDES), len(REGIONS), num_layers, num_experts), dtype=np.int64)
+    gates = np.zeros(routed.shape)
     seen = np.zeros((len(pairs), len(SIDES), len(REGIONS)), dtype=np.int64)
     rows = _rows(loaded, pairs, answers)
-    order = sorted(range(len(rows)), key=lambda row: -len(rows[row][0]))
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        counts_BRLE, tokens_BR = _count(loaded, [rows[row] for row in places])
-        for place, counts_RLE, tokens_R in zip(places, counts_BRLE, tokens_BR, strict=True):
-            routed[place // 2, place % 2], seen[place // 2, place % 2] = counts_RLE, tokens_R
-        notify(Progress(task="routing", done=min(start + batch_size, len(order)), total=len(order)))
+    num_done = 0
+    batches = length_batches([len(ids) for ids, _ in rows], max_rows=batch_size, max_tokens=batch_tokens)
+    with torch.inference_mode(), recording(loaded.model) as recorder:
+        for places in batches:
+            counted = _count(loaded, recorder, [rows[row] for row in places])
+            pair, side = np.array(places) // 2, np.array(places) % 2
+            routed[pair, side], gates[pair, side], seen[pair, side] = counted
+            num_done += len(places)
+            notify(Progress(task="routing", done=num_done, total=len(rows)))
     return RoutingCounts(
         layers=loaded.identity.layers,
         top_k=loaded.identity.top_k,
@@ -46,6 +52,8 @@ def count_routing(
         clusters=tuple(pair.cluster for pair in pairs),
         routed=routed,
         seen=seen,
+        gates=gates,
+        gradients=None,
     )
 
 
@@ -62,9 +70,9 @@ def _rows(
 
 
 def _count(
-    loaded: LoadedModel, rows: Sequence[tuple[tuple[int, ...], int]]
-) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]], np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
-    """Counts [B, R, L, E] and tokens [B, R] of right-padded rows."""
+    loaded: LoadedModel, recorder: RoutingRecorder, rows: Sequence[tuple[tuple[int, ...], int]]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Counts and gates [B, R, L, E], and tokens [B, R], of right-padded rows."""
     input_ids = right_padded([ids for ids, _ in rows]).to(loaded.device)
     inside_BS = attention_mask([ids for ids, _ in rows]).to(loaded.device).bool()
     prompts_B1 = torch.tensor([[num_prompt] for _, num_prompt in rows], device=loaded.device)
@@ -73,8 +81,7 @@ def _count(
     is_prompt_BS = position_1S < prompts_B1
     is_last_BS = position_1S == prompts_B1 - 1
     regions_RBS = torch.stack([is_answer_BS, is_prompt_BS, is_last_BS])
-    with torch.inference_mode(), recording(loaded.model) as recorder:
-        recorder.watch(regions_RBS)
-        loaded.model(input_ids=input_ids, attention_mask=inside_BS.long(), use_cache=False, logits_to_keep=1)
-        counts_BRLE = recorder.counts().cpu().numpy()
-    return counts_BRLE, regions_RBS.sum(-1).T.cpu().numpy()
+    recorder.watch(regions_RBS)
+    loaded.model(input_ids=input_ids, attention_mask=inside_BS.long(), use_cache=False, logits_to_keep=1)
+    counts_BRLE, gates_BRLE = recorder.counts().numpy(), recorder.gates().numpy()
+    return counts_BRLE, gates_BRLE, regions_RBS.sum(-1).T.cpu().numpy()

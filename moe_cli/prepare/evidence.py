@@ -1,23 +1,32 @@
 """From routing counts to the selection with its evidence.
 
 Comes in: counts, the batches over them, and the settings. Goes out: risk differences, masks and the `Selection`. Always
-holds: the union stands beside the null union, and every warning is a plain sentence with its numbers.
+holds: the same counts, batches, settings and seed give the same selection, whether a model has just been run or the
+counts were read from disk; the union stands beside the null union.
+
+Letters of shapes: B batches, L expert layers, E experts, X = L * E (flat, layer-major).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.config import MoeConfig, PrepareConfig
+from moe_cli.config.conditions import conditions_of
 from moe_cli.errors import UsageError
+from moe_cli.prepare.doubts import doubts
+from moe_cli.prepare.methods import Material, candidates_of, computable
 from moe_cli.prepare.named import named_experts
-from moe_cli.prepare.risk import Floats, risk_differences
-from moe_cli.prepare.selection import Chosen, Rule, as_experts, as_masks, choose, null_union, stability
-from moe_cli.records import ExpertEvidence, ModelIdentity, NullUnion, RiskDifferences, RoutingCounts, Selection
+from moe_cli.prepare.null import null_union
+from moe_cli.prepare.permutation import ALPHA
+from moe_cli.prepare.ranking import Bools, Floats
+from moe_cli.prepare.selection import Chosen, Rule, as_experts, as_masks, choose
+from moe_cli.prepare.uncertainty import Batches, risk_differences, used_pairs
+from moe_cli.records import ExpertEvidence, MethodOverlap, ModelIdentity, RiskDifferences, RoutingCounts, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,37 +35,33 @@ class Found:
 
     risk: RiskDifferences
     masks: NDArray[np.bool_]  # [B, L, E]; batch b may update the expert
-    stability: Floats  # [L, E]; share of bootstrap resamples in which the rule makes the expert a candidate
     selection: Selection
 
 
 def find_experts(
-    config: MoeConfig,
-    base: ModelIdentity,
-    params_per_expert: int,
-    counts: RoutingCounts,
-    batches: Sequence[Sequence[int]],
+    config: MoeConfig, base: ModelIdentity, params_per_expert: int, counts: RoutingCounts, batches: Batches
 ) -> Found:
     """Risk differences of the counted pairs, the experts of every batch (indices into `counts`), and the evidence.
 
     Raises:
-        UsageError: the selection file names an expert that the model does not have.
+        UsageError: the selection file names an expert that the model does not have, or the method needs a score that
+            was not measured.
     """
     settings, seed = config.prepare, config.seed
     rule = selection_rule(settings, base, params_per_expert)
-    risk = risk_differences(counts, batches, resamples=settings.resamples, seed=seed)
-    chosen = choose(rule, risk, seed=seed)
-    stable_X = np.full(risk.pooled.size, np.nan)  # undefined where no candidates are chosen by risk difference
-    looks_at_risk = rule.method == "risk_diff"
-    if looks_at_risk and rule.max_candidates is not None:
-        stable_X = stability(rule, counts, batches, resamples=settings.resamples, seed=seed)
-    null = null_union(rule, counts, batches, draws=settings.null_draws, seed=seed) if looks_at_risk else None
+    risk = risk_differences(counts, batches, rule, resamples=settings.resamples, seed=seed)
+    material = Material(counts, used_pairs(batches), risk, seed)
+    chosen = chosen_by(rule, material)
+    null = null_union(rule, counts, batches, draws=settings.null_draws, permutations=settings.resamples, seed=seed)
     trainable = len(chosen.union) * params_per_expert
     selection = Selection(
         method=rule.method,
         base=base,
         budget=settings.budget,
         threshold=rule.threshold,
+        select_by=settings.select_by,
+        per_layer=rule.per_layer,
+        top_p=rule.top_p if rule.method.startswith("esft") else None,
         top_k=rule.top_k,
         seed=seed,
         params_per_expert=params_per_expert,
@@ -66,12 +71,13 @@ def find_experts(
         union=as_experts(chosen.union, base.layers, base.num_experts),
         trainable_params=trainable,
         trainable_ratio=trainable / base.total_params,
-        evidence=tuple(_evidence(index, chosen, risk, stable_X, base) for index in chosen.union),
+        evidence=tuple(_evidence(index, chosen, risk, base) for index in chosen.union),
         null_union=null,
-        warnings=tuple(_warnings(settings, rule, chosen, risk, null, trainable / base.total_params)),
+        num_significant=int(_significant(risk).sum()),
+        overlaps=tuple(overlaps(rule, material, chosen)),
+        warnings=tuple(doubts(rule, chosen, risk, null, trainable / base.total_params, settings.budget)),
     )
-    masks = as_masks(chosen, len(base.layers), base.num_experts)
-    return Found(risk, masks, stable_X.reshape(risk.pooled.shape), selection)
+    return Found(risk, as_masks(chosen, len(base.layers), base.num_experts), selection)
 
 
 def selection_rule(settings: PrepareConfig, base: ModelIdentity, params_per_expert: int) -> Rule:
@@ -87,20 +93,57 @@ def selection_rule(settings: PrepareConfig, base: ModelIdentity, params_per_expe
             f"expert of {base.name} has {params_per_expert:,}",
             hint="raise --budget",
         )
-    named = () if settings.selection_file is None else named_experts(settings.selection_file, base)
-    return Rule(settings.method, settings.threshold, settings.top_k, room, named)
+    return Rule(
+        method=settings.method,
+        threshold=settings.smallest_difference,
+        top_k=settings.top_k,
+        max_candidates=room,
+        num_experts=base.num_experts,
+        top_p=settings.top_p,
+        per_layer=settings.per_layer,
+        stability=settings.stability,
+        conditions=() if settings.select_by is None else conditions_of(settings.select_by),
+        named=None if settings.selection_file is None else named_experts(settings.selection_file, base),
+    )
 
 
-def _evidence(
-    index: int, chosen: Chosen, risk: RiskDifferences, stable_X: Floats, base: ModelIdentity
-) -> ExpertEvidence:
+def chosen_by(rule: Rule, material: Material) -> Chosen:
+    """Candidates and batches of a rule."""
+    per_batch = material.risk.per_batch
+    return choose(rule, candidates_of(rule, material), per_batch.reshape(len(per_batch), -1))
+
+
+def overlaps(rule: Rule, material: Material, chosen: Chosen) -> Iterator[MethodOverlap]:
+    """What every other method that these counts allow would select under the same settings."""
+    mine = set(chosen.union)
+    for method in computable(rule, material.counts):
+        if method == rule.method:
+            continue
+        other = chosen_by(replace(rule, method=method, named=None), material)
+        theirs = set(other.union)
+        either, shared = len(mine | theirs), len(mine & theirs)
+        yield MethodOverlap(
+            method=method,
+            num_candidates=len(other.candidates),
+            union_size=len(theirs),
+            num_shared=shared,
+            jaccard=shared / either if either else None,
+        )
+
+
+def _significant(risk: RiskDifferences) -> Bools:
+    return (risk.q_value < ALPHA) & (risk.pooled > 0)
+
+
+def _evidence(index: int, chosen: Chosen, risk: RiskDifferences, base: ModelIdentity) -> ExpertEvidence:
     return ExpertEvidence(
         expert=as_experts([index], base.layers, base.num_experts)[0],
         risk_diff=_value(risk.pooled, index),
         lower=_value(risk.lower, index),
         upper=_value(risk.upper, index),
+        p_value=_value(risk.p_value, index),
         q_value=_value(risk.q_value, index),
-        stability=_value(stable_X, index),
+        stability=_value(risk.stability, index),
         num_batches=sum(index in batch for batch in chosen.batches),
     )
 
@@ -108,30 +151,3 @@ def _evidence(
 def _value(values: Floats, index: int) -> float | None:
     value = float(values.ravel()[index])
     return None if np.isnan(value) else value
-
-
-def _warnings(
-    settings: PrepareConfig,
-    rule: Rule,
-    chosen: Chosen,
-    risk: RiskDifferences,
-    null: NullUnion | None,
-    share: float,
-) -> Iterator[str]:
-    size = len(chosen.union)
-    if size == 0:
-        yield f"no expert has a pooled risk difference above {rule.threshold}: nothing to train selectively"
-    if null is not None and size and size <= null.upper:
-        yield (
-            f"the union of {size} experts is not larger than what the same rule selects from swapped sides "
-            f"({null.mean:.1f} on average, up to {null.upper:.0f}): by its size alone it cannot be told from noise"
-        )
-    weak = [index for index in chosen.union if not risk.q_value.ravel()[index] < 0.05]
-    if weak and rule.method == "risk_diff":
-        yield f"{len(weak)} of {size} selected experts have a q-value of 0.05 or more"
-    if rule.max_candidates is None:
-        yield f"without a budget the union holds {size} experts, {share:.0%} of all parameters"
-    if settings.budget is not None and share > settings.budget:
-        yield f"the union is {share:.2%} of all parameters, above the budget of {settings.budget:.2%}: not trained"
-    if unused := set(chosen.candidates) - set(chosen.union):
-        yield f"{len(unused)} of {len(chosen.candidates)} candidates were selected by no batch and will not be trained"

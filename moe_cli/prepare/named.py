@@ -1,42 +1,105 @@
 """Experts named by a person in a file.
 
-Comes in: a JSON list of `[layer, expert]`. Goes out: flat indices into the model's experts. Always holds: every named
-expert exists in the model, and stands once.
+Comes in: a JSON list of `[layer, expert]`, a config of ESFT, or a table with risk differences. Goes out: flat indices
+into the model's experts. Always holds: every named expert exists in the model, and stands once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.codec import parse_json
 from moe_cli.errors import UsageError
-from moe_cli.records import ModelIdentity
+from moe_cli.prepare.tables import TableRow, expert_rows
+from moe_cli.records import Expert, ModelIdentity
 
-FORMAT = "write a JSON list of [layer, expert], such as [[7, 31], [8, 2]]"
+FORMAT = (
+    "write a JSON list of [layer, expert], such as [[7, 31], [8, 2]]; or a config of ESFT, such as "
+    '{"experts": {"7": [31]}}; or a CSV table with the columns layer, expert and risk_diff'
+)
+TABLES = {".csv", ".tsv", ".txt"}
+YES, NO = {"1", "true", "yes"}, {"0", "false", "no", ""}
 
 
-def named_experts(file: Path, base: ModelIdentity) -> tuple[int, ...]:
-    """Flat indices (layer-major over the expert layers) of the experts in `file`, ascending.
+@dataclass(frozen=True, slots=True)
+class NamedExperts:
+    """What the file names."""
+
+    indices: tuple[int, ...]  # flat, layer-major over the expert layers, ascending
+    scores: tuple[float, ...] | None = None  # risk differences of a table, in that order; None: a list
+    remark: str | None = None  # what the file asks for beside experts
+
+
+def named_experts(file: Path, base: ModelIdentity) -> NamedExperts:
+    """The experts in `file`. A table with a column `selected` is a list of its selected rows.
 
     Raises:
         UsageError: no such file, another format, or an expert that the model does not have.
     """
+    if file.suffix.lower() in TABLES:
+        return _of_table(file, base)
     if not file.is_file():
         raise UsageError(f"there is no file {file}", hint=FORMAT)
     content = parse_json(file.read_bytes(), source=str(file), hint=FORMAT, error_type=UsageError)
-    if not isinstance(content, list) or not content:
+    experts = list(_of_config(content, file) if isinstance(content, dict) else _of_list(content, file))
+    if not experts:
         raise UsageError(f"{file} holds no list of experts", hint=FORMAT)
-    return tuple(sorted({_flat_index(entry, file, base) for entry in content}))
+    remark = _remark(content) if isinstance(content, dict) else None
+    return NamedExperts(tuple(sorted({_flat_index(expert, str(file), base) for expert in experts})), remark=remark)
 
 
-def _flat_index(entry: object, file: Path, base: ModelIdentity) -> int:
-    if not (isinstance(entry, list) and len(entry) == 2 and all(type(number) is int for number in entry)):
-        raise UsageError(f"{file}: {entry!r} is no [layer, expert]", hint=FORMAT)
-    layer, index = entry
-    if layer not in base.layers or not 0 <= index < base.num_experts:
+def _of_table(file: Path, base: ModelIdentity) -> NamedExperts:
+    rows = expert_rows(file, (), FORMAT)
+    if "selected" in rows[0].cells:
+        chosen = [_flat_index(row.expert, row.place, base) for row in rows if _is_selected(row)]
+        if not chosen:
+            raise UsageError(f"{file}: no row is selected", hint=FORMAT)
+        return NamedExperts(tuple(sorted(chosen)))
+    if "risk_diff" not in rows[0].cells:
+        raise UsageError(f"{file} has neither a column risk_diff nor a column selected", hint=FORMAT)
+    known = [row for row in rows if row.cells["risk_diff"]]  # an empty cell: undefined
+    scored = sorted((_flat_index(row.expert, row.place, base), row.number("risk_diff", FORMAT)) for row in known)
+    return NamedExperts(tuple(index for index, _ in scored), tuple(score for _, score in scored))
+
+
+def _is_selected(row: TableRow) -> bool:
+    word = row.cells["selected"].lower()
+    if word not in YES | NO:
+        raise UsageError(f"{row.place}: selected is {word!r}, not true or false", hint=FORMAT)
+    return word in YES
+
+
+def _of_list(content: object, file: Path) -> Iterator[Expert]:
+    for entry in content if isinstance(content, list) else []:
+        if not (isinstance(entry, list) and len(entry) == 2 and all(type(number) is int for number in entry)):
+            raise UsageError(f"{file}: {entry!r} is no [layer, expert]", hint=FORMAT)
+        yield Expert(layer=entry[0], index=entry[1])
+
+
+def _of_config(content: dict[str, object], file: Path) -> Iterator[Expert]:
+    layers = content.get("experts")
+    if not isinstance(layers, dict):
+        raise UsageError(f"{file} has no `experts` with a list for every layer", hint=FORMAT)
+    for layer, indices in layers.items():
+        if not (str(layer).isdecimal() and isinstance(indices, list) and all(type(i) is int for i in indices)):
+            raise UsageError(f"{file}: experts: {layer!r}: {indices!r} is no list of experts of a layer", hint=FORMAT)
+        yield from (Expert(layer=int(layer), index=index) for index in indices)
+
+
+def _remark(content: dict[str, object]) -> str | None:
+    asked = [name for name in ("shared_experts", "non_expert_modules") if content.get(name)]
+    if not asked:
+        return None
+    return f"the selection file asks for {' and '.join(asked)}, too; only routed experts are selected and trained"
+
+
+def _flat_index(expert: Expert, place: str, base: ModelIdentity) -> int:
+    if expert.layer not in base.layers or not 0 <= expert.index < base.num_experts:
         raise UsageError(
-            f"{file}: expert {index} of layer {layer} does not exist: {base.name} has {base.num_experts} experts in "
-            f"each of the layers {', '.join(map(str, base.layers))}",
+            f"{place}: expert {expert.index} of layer {expert.layer} does not exist: {base.name} has "
+            f"{base.num_experts} experts in each of the layers {', '.join(map(str, base.layers))}",
             hint=FORMAT,
         )
-    return base.layers.index(layer) * base.num_experts + int(index)
+    return base.layers.index(expert.layer) * base.num_experts + expert.index

@@ -1,18 +1,22 @@
 """What the model is taught to say instead: refusal targets.
 
-Comes in: the kept pairs with the model's own plain answers, or a file of refusals. Goes out: one target per pair.
-Always holds: a target is a whole refusal, and never one string for all unless the file holds only one.
+Comes in: the kept pairs with the model's own plain answers; a file of refusals, or what an endpoint wrote. Goes out:
+one target per pair. Always holds: a target is a whole refusal, and never one string for all unless the file holds only
+one; what an endpoint wrote is used only where the judge reads a full refusal in it, and the other reasons are counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 from moe_cli.errors import UsageError
-from moe_cli.records import AnsweredPrompt
+from moe_cli.judges.judge import Exchange, Judge
+from moe_cli.model.engine import Prompt
+from moe_cli.records import AnsweredPrompt, Generation, Message, PromptPair
 
 # Used for a pair whose plain form was not refused in full by the model itself.
 BUILT_IN = (
@@ -22,22 +26,77 @@ BUILT_IN = (
     "I'm not able to help with this.",
     "I have to decline this request.",
 )
+ASKED = (
+    "Write what a helpful assistant says when it declines the request below: one or two polite sentences in plain "
+    "words, in the first person, that say what it cannot help with and give no detail of how it is done. Write these "
+    "sentences alone.\n\nRequest: {goal}"
+)
+CUT_OFF = "the endpoint's refusal was cut off by the token limit"
+NO_REFUSAL = "what the endpoint wrote is no full refusal"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What an endpoint wrote."""
+
+    refusals: dict[str, str] = field(default_factory=dict)  # by pair id: those that can be used
+    unused: dict[str, int] = field(default_factory=dict)  # {"what the endpoint wrote is no full refusal": 3}
 
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
-    """Targets by pair id, and how many are the model's own words."""
+    """Targets by pair id, and whose words they are."""
 
     targets: dict[str, str]
-    num_own: int
+    num_own: int  # the model's own
+    written: Written
 
 
-def refusal_targets(rows: Sequence[AnsweredPrompt], texts: Sequence[str] | None) -> Refusals:
-    """One of `texts` by pair id; without texts the model's own whole refusal of the plain form, else a built-in one."""
+def refusal_targets(
+    rows: Sequence[AnsweredPrompt], texts: Sequence[str] | None, written: Written | None = None
+) -> Refusals:
+    """A target for every kept pair: one of `texts` where there are any.
+
+    Else what was written for it, else the model's own whole refusal of the plain form, else a built-in one.
+    """
     plain = [row for row in rows if row.side == "safe" and row.kept]
-    own = {row.source_id: row.answer for row in plain if not texts and row.finished and row.label == "full_refusal"}
-    others = texts or BUILT_IN
-    return Refusals({row.source_id: own.get(row.source_id, _pick(others, row.source_id)) for row in plain}, len(own))
+    written = written or Written()
+    own = {
+        row.source_id: row.answer
+        for row in plain
+        if row.finished and row.label == "full_refusal" and not texts and row.source_id not in written.refusals
+    }
+    found, others = own | written.refusals, texts or BUILT_IN
+    targets = {row.source_id: found.get(row.source_id, _pick(others, row.source_id)) for row in plain}
+    return Refusals(targets, len(own), written)
+
+
+def refusal_prompts(pairs: Sequence[PromptPair]) -> list[Prompt]:
+    """What an endpoint is asked, so that it writes a refusal for every pair."""
+    return [
+        Prompt(f"{pair.id}#refusal", (Message(role="user", content=ASKED.format(goal=pair.goal)),)) for pair in pairs
+    ]
+
+
+def written_refusals(pairs: Sequence[PromptPair], answers: Mapping[str, Generation], judge: Judge) -> Written:
+    """The answers to `refusal_prompts` that are whole refusals, and why the others are not used."""
+    found = [answers[prompt.id] for prompt in refusal_prompts(pairs)]
+    verdicts = judge.verdicts(
+        [
+            Exchange(kind="harmful", messages=pair.safe, answer=answer.text)
+            for pair, answer in zip(pairs, found, strict=True)
+        ]
+    )
+    refusals: dict[str, str] = {}
+    unused: Counter[str] = Counter()
+    for pair, answer, verdict in zip(pairs, found, verdicts, strict=True):
+        if not answer.finished:
+            unused[CUT_OFF] += 1
+        elif verdict.label != "full_refusal":
+            unused[NO_REFUSAL] += 1
+        else:
+            refusals[pair.id] = answer.text
+    return Written(refusals, dict(sorted(unused.items())))
 
 
 def refusal_texts(file: Path | None) -> tuple[str, ...] | None:
@@ -49,7 +108,9 @@ def refusal_texts(file: Path | None) -> tuple[str, ...] | None:
     if file is None:
         return None
     if not file.is_file():
-        raise UsageError(f"there is no file {file}", hint="--refusals wants a text file with one refusal a line")
+        raise UsageError(
+            f"there is no file {file}", hint="--refusals wants a text file with one refusal a line, or `endpoint`"
+        )
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

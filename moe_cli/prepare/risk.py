@@ -1,4 +1,4 @@
-"""Risk differences of expert activation, with their uncertainty.
+"""Risk differences of expert activation.
 
 Comes in: routing counts of pairs and which pairs a batch touches. Goes out: rate on the unsafe side minus rate on the
 safe side, per batch and aggregated. Always holds: within [-1, 1]; changes sign when the sides are swapped; NaN (never
@@ -16,16 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
-from moe_cli.records import REGIONS, RiskDifferences, RoutingCounts
-
-Floats = NDArray[np.float64]
+from moe_cli.prepare.ranking import Floats
+from moe_cli.records import REGIONS, RoutingCounts
 
 SAFE, UNSAFE = 0, 1
 ANSWER = REGIONS.index("answer")
-CONFIDENCE = 0.95
-CHUNK_RESAMPLES = 256  # bounds the memory of a bootstrap to a few hundred megabytes at 10,000 experts
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +30,20 @@ class ClusterCounts:
 
     routed_SCX: Floats  # [side, C, X] tokens whose top-k holds the expert
     seen_SC: Floats  # [side, C] tokens counted
-    num_layers: int
-    num_experts: int
+
+    @property
+    def num_clusters(self) -> int:
+        """C."""
+        return int(self.routed_SCX.shape[1])
+
+    @property
+    def num_experts(self) -> int:
+        """X."""
+        return int(self.routed_SCX.shape[2])
+
+    def only(self, experts_A: NDArray[np.intp] | slice) -> ClusterCounts:
+        """The counts of a few experts [A]."""
+        return ClusterCounts(self.routed_SCX[:, :, experts_A], self.seen_SC)
 
 
 def rate_difference(routed_safe: Floats, seen_safe: Floats, routed_unsafe: Floats, seen_unsafe: Floats) -> Floats:
@@ -43,35 +51,6 @@ def rate_difference(routed_safe: Floats, seen_safe: Floats, routed_unsafe: Float
     with np.errstate(divide="ignore", invalid="ignore"):
         difference: Floats = routed_unsafe / seen_unsafe - routed_safe / seen_safe
     return np.where((seen_safe > 0) & (seen_unsafe > 0), difference, np.nan)
-
-
-def risk_differences(
-    counts: RoutingCounts, batches: Sequence[Sequence[int]], *, resamples: int, seed: int
-) -> RiskDifferences:
-    """Risk differences of the pairs in `batches` (indices into `counts`), with intervals, p and q values.
-
-    Per batch; as the mean of the batches (the original definition) and pooled from the summed counts. Intervals are
-    percentiles of a cluster bootstrap of the pooled value; p-values come from swapping the sides within clusters;
-    q-values are Benjamini-Hochberg over all L * E experts.
-    """
-    shape = counts.routed.shape[-2:]
-    used = sorted({index for batch in batches for index in batch})
-    clusters = cluster_counts(counts, used)
-    pooled_X = pooled(clusters, np.ones((1, clusters.seen_SC.shape[1])))[0]
-    lower_X, upper_X = bootstrap_interval(clusters, resamples, np.random.default_rng([seed, 1]))
-    p_X = permutation_p_values(clusters, pooled_X, resamples, np.random.default_rng([seed, 2]))
-    per_batch_BLE = np.stack([_of_pairs(counts, batch) for batch in batches])
-    return RiskDifferences(
-        layers=counts.layers,
-        per_batch=per_batch_BLE,
-        mean=_nanmean(per_batch_BLE),
-        pooled=pooled_X.reshape(shape),
-        lower=lower_X.reshape(shape),
-        upper=upper_X.reshape(shape),
-        p_value=p_X.reshape(shape),
-        q_value=_q_values(p_X).reshape(shape),
-        num_resamples=resamples,
-    )
 
 
 def cluster_counts(counts: RoutingCounts, used: Sequence[int]) -> ClusterCounts:
@@ -85,83 +64,51 @@ def cluster_counts(counts: RoutingCounts, used: Sequence[int]) -> ClusterCounts:
         cluster = place[counts.clusters[index]]
         routed_SCX[:, cluster] += counts.routed[index, :, ANSWER].reshape(2, -1)
         seen_SC[:, cluster] += counts.seen[index, :, ANSWER]
-    return ClusterCounts(routed_SCX, seen_SC, num_layers, num_experts)
+    return ClusterCounts(routed_SCX, seen_SC)
 
 
 def pooled(clusters: ClusterCounts, weights_RC: Floats) -> Floats:
-    """Pooled risk differences [R, X] when cluster c counts `weights_RC[r, c]` times."""
-    routed, seen = clusters.routed_SCX, clusters.seen_SC
-    return rate_difference(
-        weights_RC @ routed[SAFE],
-        (weights_RC @ seen[SAFE])[:, None],
-        weights_RC @ routed[UNSAFE],
-        (weights_RC @ seen[UNSAFE])[:, None],
-    )
+    """Pooled risk differences [R, X] when cluster c counts `weights_RC[r, c]` times.
+
+    The rates are linear in the counts once the tokens of each side are known, so one product gives the differences.
+    """
+    seen_SR = clusters.seen_SC @ weights_RC.T
+    parts = [weights_RC / _known(seen_SR[UNSAFE]), -weights_RC / _known(seen_SR[SAFE])]
+    differences: Floats = np.hstack(parts) @ np.concatenate([clusters.routed_SCX[UNSAFE], clusters.routed_SCX[SAFE]])
+    return differences
 
 
 def pooled_swapped(clusters: ClusterCounts, swaps_RC: Floats) -> Floats:
-    """Pooled risk differences [R, X] when the sides of cluster c are swapped where `swaps_RC[r, c]` is 1."""
+    """Pooled risk differences [R, X] when the sides of cluster c are swapped where `swaps_RC[r, c]` is 1.
+
+    With m the tokens that move, (U - m) / n_unsafe - (S + m) / n_safe, as one product.
+    """
     routed, seen = clusters.routed_SCX, clusters.seen_SC
-    moved_RX = swaps_RC @ (routed[UNSAFE] - routed[SAFE])
-    moved_R1 = (swaps_RC @ (seen[UNSAFE] - seen[SAFE]))[:, None]
-    return rate_difference(
-        routed[SAFE].sum(0) + moved_RX,
-        seen[SAFE].sum() + moved_R1,
-        routed[UNSAFE].sum(0) - moved_RX,
-        seen[UNSAFE].sum() - moved_R1,
+    moved_R = swaps_RC @ (seen[UNSAFE] - seen[SAFE])
+    unsafe_R1, safe_R1 = _known(seen[UNSAFE].sum() - moved_R), _known(seen[SAFE].sum() + moved_R)
+    parts = [swaps_RC * (-1 / unsafe_R1 - 1 / safe_R1), 1 / unsafe_R1, -1 / safe_R1]
+    totals_SX = routed.sum(1)
+    differences: Floats = np.hstack(parts) @ np.vstack(
+        [routed[UNSAFE] - routed[SAFE], totals_SX[UNSAFE], totals_SX[SAFE]]
     )
+    return differences
 
 
-def bootstrap_weights(num_clusters: int, resamples: int, random: np.random.Generator) -> Floats:
-    """How often each cluster is drawn [R, C] when C clusters are drawn with replacement."""
-    return random.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=resamples).astype(np.float64)
+def _known(seen_R: Floats) -> Floats:
+    """[R, 1]; NaN where no token was seen, so that what is divided by it is undefined."""
+    return np.where(seen_R > 0, seen_R, np.nan)[:, None]
 
 
-def random_swaps(num_clusters: int, draws: int, random: np.random.Generator) -> Floats:
-    """A fair coin for each cluster [R, C]."""
-    return random.integers(0, 2, size=(draws, num_clusters)).astype(np.float64)
-
-
-def bootstrap_interval(clusters: ClusterCounts, resamples: int, random: np.random.Generator) -> tuple[Floats, Floats]:
-    """2.5 % and 97.5 % percentiles [X] of the pooled value over resampled clusters; NaN where a resample has none."""
-    weights_RC = bootstrap_weights(clusters.seen_SC.shape[1], resamples, random)
-    values_RX = np.concatenate([pooled(clusters, part) for part in _chunks(weights_RC)])
-    tail = (1 - CONFIDENCE) / 2
-    lower, upper = np.quantile(values_RX, [tail, 1 - tail], axis=0)
-    return lower, upper
-
-
-def permutation_p_values(clusters: ClusterCounts, pooled_X: Floats, draws: int, random: np.random.Generator) -> Floats:
-    """Two-sided p-values [X]: share of swaps with an absolute value at least as large, (1 + k) / (1 + draws)."""
-    swaps_RC = random_swaps(clusters.seen_SC.shape[1], draws, random)
-    reached_X = np.zeros_like(pooled_X)
-    for part in _chunks(swaps_RC):
-        reached_X += (np.abs(pooled_swapped(clusters, part)) >= np.abs(pooled_X) - 1e-12).sum(0)
-    return np.where(np.isnan(pooled_X), np.nan, (1 + reached_X) / (1 + draws))
-
-
-def _of_pairs(counts: RoutingCounts, pairs: Sequence[int]) -> Floats:
-    """Pooled risk difference [L, E] of some pairs."""
+def of_pairs(counts: RoutingCounts, pairs: Sequence[int]) -> Floats:
+    """Pooled risk difference [L, E] of some pairs (indices into `counts`)."""
     routed_SLE = counts.routed[list(pairs), :, ANSWER].sum(0).astype(np.float64)
     seen_S = counts.seen[list(pairs), :, ANSWER].sum(0).astype(np.float64)
     return rate_difference(routed_SLE[SAFE], seen_S[SAFE], routed_SLE[UNSAFE], seen_S[UNSAFE])
 
 
-def _nanmean(values_BLE: Floats) -> Floats:
+def mean_of_batches(values_BLE: Floats) -> Floats:
     """Mean over the batches where it is defined; NaN where it is nowhere."""
     defined = (~np.isnan(values_BLE)).sum(0)
     with np.errstate(invalid="ignore"):
         mean: Floats = np.nansum(values_BLE, axis=0) / np.where(defined > 0, defined, np.nan)
     return mean
-
-
-def _q_values(p_X: Floats) -> Floats:
-    q_X = np.full_like(p_X, np.nan)
-    defined = ~np.isnan(p_X)
-    if defined.any():
-        q_X[defined] = false_discovery_control(p_X[defined])
-    return q_X
-
-
-def _chunks(rows: Floats) -> list[Floats]:
-    return [rows[start : start + CHUNK_RESAMPLES] for start in range(0, len(rows), CHUNK_RESAMPLES)]

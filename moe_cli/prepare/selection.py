@@ -1,33 +1,33 @@
-"""Which experts each batch may update, and what that selection is worth beside noise.
+"""Which experts each batch may update.
 
-Comes in: risk differences, counts and a `Rule`. Goes out: candidates of the run, experts of every batch, their union,
-how stable they are, and the union that the same rule finds when the sides are swapped at random. Always holds:
-deterministic; ties by (layer, expert); the same result for any order of pairs within a batch. Pure.
+Comes in: what the counts say, and a `Rule`. Goes out: candidates of the run, experts of every batch, their union.
+Always holds: deterministic; ties by (layer, expert); the same result for any order of pairs within a batch. Pure.
 
-Letters of shapes: B batches, L expert layers, E experts, X = L * E (flat, layer-major), R draws.
+Letters of shapes: B batches, L expert layers, E experts, X = L * E (flat, layer-major); anything may stand before X.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_cli.config.conditions import Condition
 from moe_cli.config.settings import Method
-from moe_cli.prepare.risk import (
-    ClusterCounts,
-    Floats,
-    bootstrap_weights,
-    cluster_counts,
-    pooled,
-    pooled_swapped,
-    random_swaps,
-)
-from moe_cli.records import Expert, NullUnion, RiskDifferences, RoutingCounts
+from moe_cli.prepare.named import NamedExperts
+from moe_cli.prepare.ranking import Bools, Floats, largest
+from moe_cli.records import Expert
 
-Ints = NDArray[np.intp]
+COMPARISONS: Mapping[str, Callable[[Floats, float], Bools]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,29 @@ class Rule:
     """How experts are chosen."""
 
     method: Method
-    threshold: float  # candidates have a pooled risk difference above it
+    threshold: float  # candidates by a risk difference have one above it
     top_k: int  # most experts of one batch
-    max_candidates: int | None  # what the budget has room for; None: the original rule without candidates
-    named: tuple[int, ...] = ()  # flat indices of the method `file`
+    max_candidates: int | None  # what the budget has room for; None: no budget
+    num_experts: int  # E
+    top_p: float = 0.2  # of a layer's score, for the methods of ESFT
+    per_layer: int | None = None  # most candidates of one layer
+    stability: float = 0.8  # smallest share of the resamples, for the method `stability`
+    conditions: tuple[Condition, ...] = ()  # what candidates must meet
+    named: NamedExperts | None = None  # of the method `file`
+
+    @property
+    def original(self) -> bool:
+        """Without candidates: every batch selects its largest differences above the threshold."""
+        return self.method == "risk_diff" and self.max_candidates is None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a method says of every expert."""
+
+    scores_X: Floats  # larger is better
+    eligible_X: Bools
+    cut: bool  # the budget shortens it, largest scores first
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,50 +73,45 @@ class Chosen:
         return tuple(sorted({index for batch in self.batches for index in batch}))
 
 
-def choose(rule: Rule, risk: RiskDifferences, *, seed: int) -> Chosen:
-    """Candidates of the run, then the experts of every batch.
+def meeting(conditions: Sequence[Condition], quantities: Mapping[str, Floats]) -> Bools:
+    """Where all conditions hold [..., X]; an undefined quantity meets none."""
+    size = next(iter(quantities.values()))
+    each = (COMPARISONS[one.comparison](quantities[one.quantity], one.bound) for one in conditions)
+    return reduce(np.logical_and, each, np.ones(size.shape, dtype=np.bool_))
 
-    Batch b selects the candidates with a risk difference above 0 in b, at most the `top_k` largest; with the method
-    `all` it selects every expert. Without candidates (the original rule) it selects the `top_k` largest above the
-    threshold.
-    """
-    per_batch_BX = risk.per_batch.reshape(len(risk.per_batch), -1)
-    candidates = _candidates(rule, risk.pooled.ravel(), risk.pooled.shape[1], seed)
+
+def by_risk(rule: Rule, pooled_X: Floats, met_X: Bools | bool = True) -> Bools:
+    """The largest differences above the threshold that a layer and the budget have room for [..., X]."""
+    return cut(rule, pooled_X, met_X & (pooled_X > rule.threshold), within_budget=True)
+
+
+def cut(rule: Rule, scores_X: Floats, eligible_X: Bools, *, within_budget: bool) -> Bools:
+    """The eligible experts [..., X] that each layer, and the budget where it counts, have room for."""
+    kept_X = eligible_X
+    if rule.per_layer is not None:
+        scores_LE = np.where(kept_X, scores_X, np.nan).reshape(*kept_X.shape[:-1], -1, rule.num_experts)
+        kept_X = largest(scores_LE, rule.per_layer).reshape(kept_X.shape)
+    if within_budget and rule.max_candidates is not None:
+        kept_X = largest(np.where(kept_X, scores_X, np.nan), rule.max_candidates)
+    return kept_X
+
+
+def of_batch(rule: Rule, values_X: Floats, candidates_X: Bools) -> Bools:
+    """What one batch with these risk differences selects among the candidates [..., X]."""
     if rule.method == "all":
-        return Chosen(candidates, tuple(candidates for _ in per_batch_BX))
-    return Chosen(candidates, tuple(_of_batch(rule, values_X, candidates) for values_X in per_batch_BX))
+        return candidates_X
+    above = rule.threshold if rule.original else 0.0
+    return largest(np.where(candidates_X, values_X, np.nan), rule.top_k, above)
 
 
-def stability(
-    rule: Rule, counts: RoutingCounts, batches: Sequence[Sequence[int]], *, resamples: int, seed: int
-) -> Floats:
-    """Share of bootstrap resamples [X] in which an expert is a candidate by its risk difference."""
-    clusters = _clusters(counts, batches)
-    weights_RC = bootstrap_weights(clusters.seen_SC.shape[1], resamples, np.random.default_rng([seed, 3]))
-    chosen_X = np.zeros(clusters.routed_SCX.shape[2])
-    for weights_C in weights_RC:
-        chosen_X[list(_by_risk(rule, pooled(clusters, weights_C[None])[0]))] += 1
-    return chosen_X / resamples
+def choose(rule: Rule, candidates_X: Bools, per_batch_BX: Floats) -> Chosen:
+    """The experts of every batch: its candidates with a risk difference above 0, at most the `top_k` largest.
 
-
-def null_union(
-    rule: Rule, counts: RoutingCounts, batches: Sequence[Sequence[int]], *, draws: int, seed: int
-) -> NullUnion:
-    """Size of the union that the same rule selects when the sides of each cluster are swapped at random."""
-    clusters = _clusters(counts, batches)
-    names = sorted({counts.clusters[index] for batch in batches for index in batch})
-    per_batch = [cluster_counts(counts, list(batch)) for batch in batches]
-    places = [[names.index(name) for name in sorted({counts.clusters[i] for i in batch})] for batch in batches]
-    sizes = []
-    for swaps_C in random_swaps(len(names), draws, np.random.default_rng([seed, 4])):
-        pooled_X = pooled_swapped(clusters, swaps_C[None])[0]
-        values_BX = [
-            pooled_swapped(part, swaps_C[place][None])[0] for part, place in zip(per_batch, places, strict=True)
-        ]
-        candidates = _by_risk(rule, pooled_X)
-        sizes.append(len({index for values_X in values_BX for index in _of_batch(rule, values_X, candidates)}))
-    low, high = np.quantile(sizes, [0.025, 0.975])
-    return NullUnion(draws=draws, mean=float(np.mean(sizes)), lower=float(low), upper=float(high))
+    With the method `all` every candidate; without a budget the original rule, above the threshold.
+    """
+    selected_BX = of_batch(rule, per_batch_BX, np.broadcast_to(candidates_X, per_batch_BX.shape))
+    batches = tuple(tuple(np.flatnonzero(row).tolist()) for row in selected_BX)
+    return Chosen(tuple(np.flatnonzero(candidates_X).tolist()), batches)
 
 
 def as_experts(indices: Sequence[int], layers: Sequence[int], num_experts: int) -> tuple[Expert, ...]:
@@ -111,44 +125,3 @@ def as_masks(chosen: Chosen, num_layers: int, num_experts: int) -> NDArray[np.bo
     for batch, indices in enumerate(chosen.batches):
         masks_BX[batch, list(indices)] = True
     return masks_BX.reshape(-1, num_layers, num_experts)
-
-
-def _candidates(rule: Rule, pooled_X: Floats, num_experts: int, seed: int) -> tuple[int, ...]:
-    if rule.method == "all":
-        return tuple(range(len(pooled_X)))
-    if rule.method == "file":
-        return tuple(sorted(rule.named))
-    by_risk = _by_risk(rule, pooled_X)
-    if rule.method == "risk_diff":
-        return by_risk
-    random = np.random.default_rng([seed, 5])
-    drawn: list[int] = []
-    for layer, wanted in enumerate(
-        np.bincount([i // num_experts for i in by_risk], minlength=len(pooled_X) // num_experts)
-    ):
-        drawn += [layer * num_experts + int(i) for i in random.choice(num_experts, size=int(wanted), replace=False)]
-    return tuple(sorted(drawn))
-
-
-def _by_risk(rule: Rule, pooled_X: Floats) -> tuple[int, ...]:
-    """The largest pooled risk differences above the threshold that the budget has room for; all experts without one."""
-    if rule.max_candidates is None:
-        return tuple(range(len(pooled_X)))
-    return _largest(pooled_X, rule.max_candidates, rule.threshold)
-
-
-def _of_batch(rule: Rule, values_X: Floats, candidates: Sequence[int]) -> tuple[int, ...]:
-    above = 0.0 if rule.max_candidates is not None else rule.threshold
-    allowed_X = np.full_like(values_X, np.nan)
-    allowed_X[list(candidates)] = values_X[list(candidates)]
-    return _largest(allowed_X, rule.top_k, above)
-
-
-def _largest(values_X: Floats, most: int, above: float) -> tuple[int, ...]:
-    """Ascending indices of at most `most` largest values above `above`; ties by index; NaN never."""
-    order = np.lexsort((np.arange(len(values_X)), -np.nan_to_num(values_X, nan=-np.inf)))
-    return tuple(sorted(int(i) for i in order[:most] if values_X[i] > above))
-
-
-def _clusters(counts: RoutingCounts, batches: Sequence[Sequence[int]]) -> ClusterCounts:
-    return cluster_counts(counts, sorted({index for batch in batches for index in batch}))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from moe_cli.prepare.batches import BatchPlan, Composition
 from moe_cli.prepare.filtering import COMPLIED, drop_reasons
 from moe_cli.prepare.refusals import Refusals
-from moe_cli.records import AnsweredPrompt, ModelIdentity, PrepareSummary
+from moe_cli.records import AnsweredPrompt, AnswerSettings, ModelIdentity, PrepareSummary, SourceCount
 
 SCORED = ("full_refusal", *COMPLIED)  # degenerate answers and missing verdicts are neither
 
@@ -26,6 +26,8 @@ def with_batches(rows: Sequence[AnsweredPrompt], plans: Sequence[BatchPlan]) -> 
 
 def prepare_summary(
     base: ModelIdentity,
+    sources: Sequence[SourceCount],
+    answering: AnswerSettings,
     rows: Sequence[AnsweredPrompt],
     plans: Sequence[BatchPlan],
     parts: Composition,
@@ -42,6 +44,8 @@ def prepare_summary(
     num_safe = parts.num_plain + parts.num_benign
     return PrepareSummary(
         base=base,
+        sources=tuple(sources),
+        answering=answering,
         num_pairs=len(safe),
         num_kept=len(kept),
         drop_reasons=drop_reasons(rows),
@@ -55,6 +59,8 @@ def prepare_summary(
         num_attacked=parts.num_attacked,
         distinct_targets=len(used),
         own_refusals=refusals.num_own,
+        written_refusals=len(refusals.written.refusals),
+        unwritten_refusals=refusals.written.unused,
         plain_refused=_part([row.label == "full_refusal" for row in safe if row.label in SCORED]),
         attacked_complied=_part([row.label in COMPLIED for row in unsafe if row.label in SCORED]),
         seconds_generate=seconds_generate,

@@ -1,17 +1,20 @@
 """The nouns of the program in the order in which they flow; reading these files in order is reading the data flow.
 
     inputs       Message, PromptPair, BenignPrompt, EvaluationItem, ModelIdentity
-    preparation  Generation -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
+    answering    AnswerSettings, Generation
+    preparation  AnsweredPrompt -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
     training     TrainableCount, StepRecord, TrainingProof, TrainingSummary
     evaluation   Verdict -> EvaluationRecord -> Rate, DriftItem -> EvaluationSummary
+    comparison   FairnessCheck, PairedDifference, Flip -> Comparison
     benchmark    BenchmarkPlan -> BenchmarkRow -> Benchmark
-    comparison   FairnessCheck, PairedDifference -> Comparison
+    benchmark_prepare  PrepareRow, RecordingCost -> PrepareBenchmark
     runs         StartedRun -> Manifest -> RunRecord
 
 Comes in: plain values. Goes out: frozen records that stages hand to each other through files. Always holds: a record
 is never changed, what is written is read back equal (`codec.py`), and no record holds NaN or infinity on disk.
 """
 
+from moe_cli.records.answering import AnswerIds, AnswerSettings, Generation
 from moe_cli.records.benchmark import (
     BENCHMARK_SCHEMA_VERSION,
     Benchmark,
@@ -29,7 +32,25 @@ from moe_cli.records.benchmark import (
     Spread,
     StepBytes,
 )
-from moe_cli.records.comparison import Comparison, FairnessCheck, PairComparison, PairedDifference, RunColumn
+from moe_cli.records.benchmark_prepare import (
+    PREPARE_BENCHMARK_SCHEMA_VERSION,
+    PrepareBenchmark,
+    PrepareRow,
+    PrepareWay,
+    RecordingCost,
+)
+from moe_cli.records.comparison import (
+    ComparedArm,
+    Comparison,
+    FairnessCheck,
+    Flip,
+    FlipText,
+    ImportedOutcomes,
+    PairComparison,
+    PairedDifference,
+    RunColumn,
+    ThresholdCheck,
+)
 from moe_cli.records.evaluation import (
     DriftItem,
     DriftSummary,
@@ -45,15 +66,21 @@ from moe_cli.records.inputs import SIDES, BenignPrompt, EvaluationItem, Message,
 from moe_cli.records.preparation import (
     REGIONS,
     AnsweredPrompt,
+    BadRow,
+    DataPreview,
     Expert,
     ExpertEvidence,
-    Generation,
     Label,
+    MethodOverlap,
     NullUnion,
+    OfferedCounts,
     PrepareSummary,
+    RankedExpert,
+    RankedTable,
     RiskDifferences,
     RoutingCounts,
     Selection,
+    SourceCount,
     TrainingExample,
 )
 from moe_cli.records.runs import (
@@ -82,11 +109,15 @@ from moe_cli.records.training import (
 
 __all__ = [
     "BENCHMARK_SCHEMA_VERSION",
+    "PREPARE_BENCHMARK_SCHEMA_VERSION",
     "REGIONS",
     "SCHEMA_VERSION",
     "SIDES",
+    "AnswerIds",
+    "AnswerSettings",
     "AnsweredPrompt",
     "Arm",
+    "BadRow",
     "Benchmark",
     "BenchmarkArm",
     "BenchmarkDtype",
@@ -96,7 +127,9 @@ __all__ = [
     "BenchmarkedModel",
     "BenignPrompt",
     "CheckpointState",
+    "ComparedArm",
     "Comparison",
+    "DataPreview",
     "DriftItem",
     "DriftSummary",
     "Estimate",
@@ -107,24 +140,35 @@ __all__ = [
     "ExpertEvidence",
     "Exported",
     "FairnessCheck",
+    "Flip",
+    "FlipText",
     "Generation",
+    "ImportedOutcomes",
     "JudgeIdentity",
     "Label",
     "Machine",
     "Manifest",
     "Masking",
     "Message",
+    "MethodOverlap",
     "ModelIdentity",
     "ModelShape",
     "Notice",
     "NullUnion",
+    "OfferedCounts",
     "PairComparison",
     "PairedDifference",
+    "PrepareBenchmark",
+    "PrepareRow",
     "PrepareSummary",
+    "PrepareWay",
     "Progress",
     "PromptPair",
+    "RankedExpert",
+    "RankedTable",
     "Rate",
     "RatioOfRows",
+    "RecordingCost",
     "RiskDifferences",
     "RoutingCounts",
     "RowPeak",
@@ -136,11 +180,13 @@ __all__ = [
     "Selection",
     "SharePoint",
     "Side",
+    "SourceCount",
     "Spread",
     "StartedRun",
     "StepBytes",
     "StepRecord",
     "SuiteSummary",
+    "ThresholdCheck",
     "TrainableCount",
     "TrainingExample",
     "TrainingPlan",

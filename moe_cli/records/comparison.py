@@ -1,7 +1,8 @@
 """`moe compare`: is the comparison fair, and is the difference real?
 
 Comes in: what two or more runs say about themselves and their answers to the same items. Goes out: the gate, the paired
-differences and the conclusion. Always holds: every difference carries its n, its interval and its adjusted p.
+differences, what flipped, the thresholds and the conclusion. Always holds: every difference carries its n, its interval
+and its adjusted p; no text of a prompt or an answer is in it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.record import record
 
 PairVerdict = Literal["better", "worse", "within margin", "inconclusive", "ceiling"]
+Evidence = Literal["possibly", "estimate", "surely"]
 
 
 @record
@@ -25,26 +27,43 @@ class FairnessCheck:
 
 @record
 class PairedDifference:
-    """One metric of two runs on the same items."""
+    """One metric of two arms on the same items. A rate of an arm is the mean over its runs."""
 
     metric: str  # "attack success: attacked"
     better: Literal["lower", "higher"]
     primary: bool  # in the Holm family; everything else is exploratory
-    n: int  # items scored in both
+    n: int  # items scored in every run of both
     clusters: int
-    unpaired: int  # items that only one of the two could score, or neither
+    unpaired: int  # items that some run could not score
     rate_a: float
     rate_b: float
     difference: float  # b - a
-    lower: float  # 95 %, cluster-robust
+    lower: float  # 95 %; over clusters, and over runs where an arm has several
     upper: float
-    only_a: int  # items with yes in a and no in b
+    lowest: float | None  # the difference if every unscored outcome spoke for a lower one; None: all are scored
+    highest: float | None  # if every one spoke for a higher one
+    only_a: int  # items with yes more often in a than in b
     only_b: int
-    p_mcnemar: float  # exact McNemar, which takes the items as independent: too small where clusters hold several
-    p_value: float  # exact sign flips of whole clusters; exact McNemar where every cluster is one item
+    p_mcnemar: float | None  # exact McNemar, which takes the items as independent; None: an arm has several runs
+    p_value: float  # exact sign flips of whole clusters; with several runs of an arm from the interval's t
     p_adjusted: float  # p_value after Holm in the primary family, Benjamini-Hochberg outside
     verdict: PairVerdict  # of b against a
     detectable: float  # smallest difference that this n would find with 80 % power
+
+
+@record
+class ImportedOutcomes:
+    """What an imported column says: outcomes that were made elsewhere."""
+
+    source: str  # "paired_mmlu.csv"
+    sha256: str  # over its items and outcomes
+    metric: str  # "accuracy"
+    n: int  # 100; items
+    unanswered: int  # 77; items without an outcome
+    rate: float | None  # 0.07; as it is counted in the comparison; None: no outcome
+    rate_answered: float | None  # 0.304; of the answered items alone
+    lowest: float  # 0.07; if every unanswered item were no
+    highest: float  # 0.84; if every one were yes
 
 
 @record
@@ -53,28 +72,80 @@ class RunColumn:
 
     name: str  # "selective"
     path: str
-    training_mode: str
+    training_mode: str  # "selective_experts", "full_model_baseline", "base" or "imported"
     trainable_params: int | None
-    total_params: int
+    total_params: int | None
     trainable_ratio: float | None
     experts_per_layer: tuple[int, ...] | None
-    num_experts: int
+    num_experts: int | None
     layers: tuple[int, ...]
     seconds_training: float | None
     peak_memory_bytes: int | None
     peak_memory_of: str | None  # "process (resident set)"
+    final_model_bytes: int | None  # of all files of final_model/
+    delta_bytes: int | None  # of the trained experts alone
     final_loss: float | None
+    items_left_out: int | None  # by --intersect: items that not every run has; None: the items are the same
+    goals_trained_on: tuple[int, int] | None  # (5, 100): evaluated goals that its training examples hold, of all
     evaluation: EvaluationSummary | None
+    imported: ImportedOutcomes | None
+
+
+@record
+class ComparedArm:
+    """Runs that differ in their seed alone; most arms have one."""
+
+    name: str  # "selective"; of several runs what their names begin with
+    runs: tuple[str, ...]  # names of columns
+
+
+@record
+class Flip:
+    """An item that two arms do not answer alike."""
+
+    metric: str  # "attack success"
+    suite: str  # "attacked"
+    item: str  # "attacked/goal-90/story"
+    direction: Literal["worse", "better"]  # for b
+    share_a: float  # 0.0; of the runs of a that say yes
+    share_b: float  # 1.0
+
+
+@record
+class FlipText:
+    """The words behind a flip; given to the view of a person who asks for them, never written."""
+
+    pair: str  # "selective against baseline"
+    flip: Flip
+    prompt: str | None  # the last user turn; None: only outcomes are known
+    answer_a: str | None  # of the first run of a
+    answer_b: str | None
 
 
 @record
 class PairComparison:
-    """Run b against run a."""
+    """Arm b against arm a."""
 
-    a: str  # name of a column
+    a: str  # name of an arm
     b: str
     differences: tuple[PairedDifference, ...]
-    unmeasured: tuple[str, ...]  # metrics that have items, but none that was scored in both runs
+    unmeasured: tuple[str, ...]  # metrics that have items, but none that was scored in every run
+    flips: tuple[Flip, ...]  # worst first
+
+
+@record
+class ThresholdCheck:
+    """One `--fail-if`, and whether it held."""
+
+    expression: str  # "asr>+0.02"
+    metric: str  # "attack success"
+    subject: str  # "selective minus baseline", or "selective"
+    evidence: Evidence  # what makes it fail: the bound that is nearer, the estimate, or the whole interval
+    value: float | None  # None: not measured
+    lower: float | None  # 95 %; None: it has no interval
+    upper: float | None
+    n: int | None  # items; clusters for drift
+    failed: bool
 
 
 @record
@@ -82,7 +153,10 @@ class Comparison:
     """What `moe compare` says. Lives in `comparison.json`."""
 
     columns: tuple[RunColumn, ...]
+    arms: tuple[ComparedArm, ...]
     fairness: tuple[FairnessCheck, ...]
     pairs: tuple[PairComparison, ...]
     margin: float  # 0.02
+    confidence: float  # 0.95; of every interval
+    thresholds: tuple[ThresholdCheck, ...]
     conclusion: tuple[str, ...]  # plain sentences made by rules

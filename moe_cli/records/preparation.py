@@ -11,23 +11,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_cli.records.answering import AnswerSettings
 from moe_cli.records.inputs import Message, ModelIdentity, Side
 from moe_cli.records.record import record, strict
 
 Label = Literal["full_refusal", "partial_refusal", "compliance", "degenerate"]
 
 REGIONS = ("answer", "prompt", "last_prompt")  # which tokens a routing count is over
-
-
-@record
-class Generation:
-    """The model's own answer to one prompt."""
-
-    prompt_id: str  # "goal-17/story#unsafe"
-    text: str  # "Sure, here is how ..."
-    token_ids: tuple[int, ...]  # the answer's tokens, the end of turn included where one was produced
-    num_prompt_tokens: int  # 21
-    finished: bool  # ended by itself; False: cut off by the token limit
 
 
 @record
@@ -59,6 +49,8 @@ class RoutingCounts:
     clusters: tuple[str, ...]  # N
     routed: NDArray[np.int64]  # [N, side 2, region 3, L, E] tokens whose top-k holds the expert
     seen: NDArray[np.int64]  # [N, side 2, region 3] tokens counted
+    gates: NDArray[np.float64]  # [N, side 2, region 3, L, E] the router's weights of these tokens, summed
+    gradients: NDArray[np.float64] | None  # [B, L, E] squared gradient norm of the refusal loss; None: not measured
 
 
 @record
@@ -71,9 +63,14 @@ class RiskDifferences:
     pooled: NDArray[np.float64]  # [L, E] from the summed counts
     lower: NDArray[np.float64]  # [L, E] cluster bootstrap, 2.5 %
     upper: NDArray[np.float64]  # [L, E] cluster bootstrap, 97.5 %
+    batch_lower: NDArray[np.float64]  # [B, L, E] the same of one batch; undefined with a single cluster
+    batch_upper: NDArray[np.float64]  # [B, L, E]
     p_value: NDArray[np.float64]  # [L, E] permutation of the sides within clusters, two-sided
     q_value: NDArray[np.float64]  # [L, E] Benjamini-Hochberg over all L*E
+    stability: NDArray[np.float64]  # [L, E] share of bootstrap resamples whose largest differences hold the expert
     num_resamples: int  # 1000
+    num_permutations: int  # 20480; most swaps that the p-value of an expert is over
+    num_clusters: int  # 96; what is resampled and swapped
 
 
 @strict
@@ -93,8 +90,9 @@ class ExpertEvidence:
     risk_diff: float | None  # 0.21; pooled
     lower: float | None  # 0.15
     upper: float | None  # 0.27
+    p_value: float | None  # 0.0002
     q_value: float | None  # 0.004
-    stability: float | None  # 0.98; share of bootstrap resamples in which the same rule makes it a candidate
+    stability: float | None  # 0.98; share of bootstrap resamples that make it a candidate by its risk difference
     num_batches: int  # 12; batches that selected it
 
 
@@ -109,6 +107,17 @@ class NullUnion:
 
 
 @record
+class MethodOverlap:
+    """What another method finds in the same counts, beside the selection."""
+
+    method: str  # "esft-token"
+    num_candidates: int  # 37
+    union_size: int  # 31
+    num_shared: int  # 12; in its union and in the selection's
+    jaccard: float | None  # 0.28; shared / in either union; None: both are empty
+
+
+@record
 class Selection:
     """Which experts, per batch and in union, by which method, with what evidence. Lives in `selection.json`."""
 
@@ -116,6 +125,9 @@ class Selection:
     base: ModelIdentity  # the model it was made on
     budget: float | None  # 0.05 of all parameters; None: the original rule without candidates
     threshold: float  # 0.05
+    select_by: str | None  # "q<0.05"; what candidates had to meet
+    per_layer: int | None  # 8; most candidates of one layer
+    top_p: float | None  # 0.2; None: the method has none
     top_k: int  # 50; most experts that one batch selects
     seed: int  # 42
     params_per_expert: int  # 6291456
@@ -126,8 +138,35 @@ class Selection:
     trainable_params: int  # len(union) * params_per_expert
     trainable_ratio: float  # of all parameters
     evidence: tuple[ExpertEvidence, ...]  # one for every expert of the union
-    null_union: NullUnion | None  # None where the method looks at no risk difference
+    null_union: NullUnion | None  # None where the rule cannot be repeated on swapped sides
+    num_significant: int  # 31; experts of the model with a positive risk difference and q < 0.05
+    overlaps: tuple[MethodOverlap, ...]  # other methods that the stored counts allow
     warnings: tuple[str, ...]  # in plain words
+
+
+@record
+class RankedExpert:
+    """One row of a published table."""
+
+    expert: Expert
+    score: float | None  # 0.258; None: a side of the table has no token
+    published: float | None  # 0.258; what the table itself says
+    selected: bool
+
+
+@record
+class RankedTable:
+    """A published table of counts or scores, ranked, with what the rule selects from it."""
+
+    source: str  # "counts.csv"
+    kind: Literal["risk_diff", "token_scores", "gate_scores", "scores"]  # what the scores are
+    rows: tuple[RankedExpert, ...]  # largest score first; without a score last
+    num_layers: int  # 16
+    num_selected: int  # 50
+    num_compared: int  # 1024; rows with a published value, or layers with published experts
+    num_equal: int | None  # 26; layers whose published experts are those selected; None: no experts are published
+    largest_deviation: float | None  # 1.1e-16; from the published values; None: there are none
+    rule: str  # "risk_diff>0.05, at most 50"
 
 
 @record
@@ -143,10 +182,58 @@ class TrainingExample:
 
 
 @record
+class BadRow:
+    """A row that cannot be used."""
+
+    place: str  # "pairs.jsonl:3"
+    reason: str  # "`goal` is None, not a text"; never the words of a prompt
+
+
+@record
+class SourceCount:
+    """One source of prompts, and what became of its rows: `rows` = `used` + all of `skipped` + the bad ones."""
+
+    role: Literal["pairs", "benign", "attack"]  # "pairs"
+    name: str  # "goals.csv", "owner/name@1a2b3c4#train"; as it was named
+    sha256: str  # of the file or folder; of a hub data set, over its rows
+    format: str  # "AdvBench"
+    rows: int  # 520
+    used: int  # 518; rows that gave a pair, one side of it, or a prompt, before --limit
+    skipped: dict[str, int]  # {"its attack failed": 2}
+    bad_rows: tuple[BadRow, ...]
+
+
+@record
+class OfferedCounts:
+    """What the sources offer, and the batches that it would make."""
+
+    num_pairs: int  # 1036; after --limit
+    num_goals: int  # 518; different goals of these pairs
+    num_benign: int  # 200
+    num_benign_attacked: int  # 100; of these, inside an attack
+    batch_size: int  # 16
+    num_plain: int  # 4; plain goals in a batch
+    num_benign_in_batch: int  # 4
+    num_attacked: int  # 8
+    most_batches: int  # 50; where the model's answers drop nothing
+
+
+@record
+class DataPreview:
+    """What `moe prepare --dry-run` recognised in the data, before any model is loaded."""
+
+    sources: tuple[SourceCount, ...]
+    counts: OfferedCounts | None  # None: a source cannot be read as a whole
+    refused: str | None  # why `moe prepare` would refuse the data
+
+
+@record
 class PrepareSummary:
     """What `moe prepare` found, in counts. Lives in `summary.json`."""
 
     base: ModelIdentity
+    sources: tuple[SourceCount, ...]  # in the order they were named; empty: the tiny language
+    answering: AnswerSettings
     num_pairs: int  # 160; offered
     num_kept: int  # 151
     drop_reasons: dict[str, int]  # {"the plain form was not refused": 9}
@@ -160,6 +247,8 @@ class PrepareSummary:
     num_attacked: int  # 8
     distinct_targets: int  # 12; different refusal texts
     own_refusals: int  # 140; refusal targets that are the model's own words
+    written_refusals: int  # 0; refusal targets that an endpoint wrote
+    unwritten_refusals: dict[str, int]  # {"it is no refusal": 3}; why what an endpoint wrote was not used
     plain_refused: tuple[int, int]  # (190, 192); of the plain answers that have a label and are not degenerate
     attacked_complied: tuple[int, int]  # (180, 191); of the attacked answers, in the same way
     seconds_generate: float | None  # 12.1; None: in several goes

@@ -62,6 +62,7 @@ class Progress:
     task: str  # "answers"
     done: int  # 64
     total: int  # 384
+    tokens_per_second: float | None = None  # 3874.4; made since the task began; None: no tokens are made
 
 
 @record

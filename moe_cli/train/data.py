@@ -18,11 +18,10 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from moe_cli.model.chat import EncodedChat, encode_answered
-from moe_cli.model.padding import attention_mask, right_padded
+from moe_cli.model.loss import answered_rows
 from moe_cli.records import TrainingExample
 from moe_cli.train.micro_batches import MicroBatch, micro_batches
 
-IGNORED = -100
 ROWS = ("input_ids", "attention_mask", "labels")  # what a batch holds per row
 
 
@@ -35,7 +34,9 @@ class FixedBatches(Dataset[dict[str, Tensor]]):
     def __init__(
         self, rows_of_batches: Sequence[Sequence[EncodedChat]], *, max_padding: float, max_tokens: int | None
     ) -> None:
-        self.batches = [padded(rows, index) for index, rows in enumerate(rows_of_batches)]
+        self.batches = [
+            {**answered_rows(rows), "batch_index": torch.tensor(index)} for index, rows in enumerate(rows_of_batches)
+        ]
         self.cuts = [
             micro_batches([len(row.token_ids) for row in rows], max_padding=max_padding, max_tokens=max_tokens)
             for rows in rows_of_batches
@@ -80,17 +81,6 @@ def encode_batches(
     for example in examples:
         batches[example.batch_idx].append(encode_answered(tokenizer, example.messages, max_length=max_length))
     return batches
-
-
-def padded(rows: Sequence[EncodedChat], index: int) -> dict[str, Tensor]:
-    """One batch, padded on the right to its longest row."""
-    ids = [row.token_ids for row in rows]
-    return {
-        "input_ids": right_padded(ids),
-        "attention_mask": attention_mask(ids),
-        "labels": right_padded([row.labels for row in rows], filler=IGNORED),
-        "batch_index": torch.tensor(index),
-    }
 
 
 def part_of(batch: Mapping[str, Tensor], cut: MicroBatch) -> dict[str, Tensor]:

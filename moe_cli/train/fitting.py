@@ -23,6 +23,7 @@ from moe_cli.errors import StoppedError
 from moe_cli.experts import probe
 from moe_cli.model.checkpointing import checkpointed
 from moe_cli.model.load import LoadedModel
+from moe_cli.model.loss import loss_sum
 from moe_cli.model.memory import peak_bytes, start_peak
 from moe_cli.records import Expert, Notice, StepRecord, TrainingProof, ValidationLoss
 from moe_cli.train.arguments import Hyperparameters, training_arguments
@@ -31,7 +32,7 @@ from moe_cli.train.checkpoint import load_best
 from moe_cli.train.data import FixedBatches, part_of
 from moe_cli.train.loop import StepLoop
 from moe_cli.train.signals import stop_requests
-from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer, loss_sum
+from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer
 
 
 @dataclass(frozen=True, slots=True)

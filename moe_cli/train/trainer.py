@@ -20,25 +20,23 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from moe_cli.errors import NumericError
 from moe_cli.experts import AttachedSlices
+from moe_cli.model.loss import loss_sum, num_answer_tokens
 from moe_cli.records import Expert, StepRecord, ValidationLoss
 from moe_cli.train import checkpoint
-from moe_cli.train.data import IGNORED, EpochOrder, FixedBatches, part_of
+from moe_cli.train.data import EpochOrder, FixedBatches, part_of
 from moe_cli.train.signals import stay_when_asked_to_stop
 
 Inputs = dict[str, Tensor]
-KEPT = "logits_to_keep"  # of most families: how many logits at the end of a row are wanted
 
 
 @dataclass(slots=True)
@@ -117,7 +115,7 @@ class FixedBatchTrainer(Trainer):
         self.begin_batch(batch)
         parts = [part_of(inputs, cut) for cut in self.train_dataset.cuts[batch]]
         self.open_step.batches.append(batch)
-        self.open_step.num_answer_tokens += int((inputs["labels"][:, 1:] != IGNORED).sum())
+        self.open_step.num_answer_tokens += num_answer_tokens(inputs["labels"])
         self.open_step.num_tokens += int(inputs["attention_mask"].sum())
         self.open_step.num_padded_tokens += sum(part["labels"].numel() for part in parts)
         return parts
@@ -230,28 +228,6 @@ class ExpertMaskingTrainer(FixedBatchTrainer):
         if self.batch_experts is None:
             return len(self.slices.experts)
         return len({expert for batch in batches for expert in self.batch_experts[batch]})
-
-
-def loss_sum(model: nn.Module, part: Inputs) -> Tensor:
-    """Cross entropy summed over the answer tokens of some rows.
-
-    Logits are made from the first answer token on, where the family can do that: before it nobody reads them.
-    """
-    labels_BS = part["labels"]
-    words: dict[str, bool | int] = {"use_cache": False}
-    if KEPT in signature(getattr(model, "module", model).forward).parameters:
-        first = int((labels_BS != IGNORED).any(0).nonzero()[0])
-        words[KEPT] = labels_BS.shape[1] - first + 1  # each token is told by the logits before it
-    logits_BSV: Tensor = model(input_ids=part["input_ids"], attention_mask=part["attention_mask"], **words).logits
-    return answer_loss_sum(logits_BSV, labels_BS[:, -logits_BSV.shape[1] :])
-
-
-def answer_loss_sum(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
-    """Cross entropy in float32, summed over the positions whose next token is an answer token."""
-    answers_BS = labels_BS[:, 1:] != IGNORED
-    return functional.cross_entropy(
-        logits_BSV[:, :-1][answers_BS].float(), labels_BS[:, 1:][answers_BS], reduction="sum"
-    )
 
 
 def _only(batches: list[Inputs]) -> Inputs:

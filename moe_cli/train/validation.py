@@ -12,8 +12,8 @@ import torch
 from transformers import PreTrainedModel
 
 from moe_cli.errors import NumericError
-from moe_cli.train.data import IGNORED, FixedBatches, part_of
-from moe_cli.train.trainer import loss_sum
+from moe_cli.model.loss import loss_sum, num_answer_tokens
+from moe_cli.train.data import FixedBatches, part_of
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def validation_loss(model: PreTrainedModel, batches: FixedBatches) -> float:
     parts = [part_of(batch, cut) for batch, cuts in zip(batches.batches, batches.cuts, strict=True) for cut in cuts]
     sums = [float(loss_sum(model, {name: rows.to(model.device) for name, rows in part.items()})) for part in parts]
     model.train(training)
-    loss = math.fsum(sums) / sum(int((part["labels"][:, 1:] != IGNORED).sum()) for part in parts)
+    loss = math.fsum(sums) / sum(num_answer_tokens(part["labels"]) for part in parts)
     if not math.isfinite(loss):
         raise NumericError(
             f"the loss on the held-out batches is {loss}",

@@ -17,7 +17,13 @@ from moe_cli.records import Notice, Progress, StepRecord, TrainingPlan
 from moe_cli.views.safe import safe_text
 from moe_cli.views.training import plan_view
 
-TASK_NAMES = {"answers": "answering prompts", "routing": "counting routing", "drift": "measuring drift"}
+TASK_NAMES = {
+    "answers": "answering prompts",
+    "refusals": "having refusals written",
+    "routing": "counting routing",
+    "drift": "measuring drift",
+}
+SPEED_SECONDS = 600.0  # what the remaining time is estimated from; a batch of answers may take minutes
 MIN_WIDTH = 80
 
 
@@ -48,6 +54,7 @@ class Reporter:
             TimeRemainingColumn(),
             TextColumn("{task.fields[more]}"),
             console=self.talk,
+            speed_estimate_period=SPEED_SECONDS,
         )
         self.tasks: dict[str, TaskID] = {}
 
@@ -62,8 +69,9 @@ class Reporter:
 
     def __call__(self, record: object) -> None:
         match record:
-            case Progress(task=task, done=done, total=total):
-                self._bar(TASK_NAMES.get(task, task), done, total)
+            case Progress(task=task, done=done, total=total, tokens_per_second=speed):
+                more = "" if speed is None else f"{speed:,.0f} tokens/s"
+                self._bar(TASK_NAMES.get(task, task), done, total, more=more)
             case TrainingPlan():
                 self.show(record_view=plan_view(record))
                 self._bar("training steps", record.first_step - 1, record.num_steps)

@@ -5,24 +5,27 @@ Comes in: `PrepareSummary`, `Selection`. Goes out: rich renderables. Formats, ne
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
-from moe_cli.records import PrepareSummary, Selection
-from moe_cli.views.numbers import NOTHING, count_of, optional, seconds_text
+from moe_cli.records import AnswerSettings, PrepareSummary, Selection
+from moe_cli.views.numbers import count_of, seconds_text
 from moe_cli.views.safe import safe_text
-
-MOST_EVIDENCE_ROWS = 12
+from moe_cli.views.selected import selected_view
+from moe_cli.views.sources import sources_table
 
 
 def prepared_view(summary: PrepareSummary, selection: Selection) -> RenderableType:
-    """Data, selection per layer, evidence, warnings."""
-    warnings = [safe_text(f"warning: {text}", style="yellow") for text in (*summary.warnings, *selection.warnings)]
+    """Sources, data, warnings about the data, and the selection with its evidence."""
+    warnings = [safe_text(f"warning: {text}", style="yellow") for text in summary.warnings]
+    sources = [sources_table(summary.sources)] if summary.sources else []
     return Group(
-        _data_table(summary), _layer_table(selection), _evidence_table(selection), _union_text(selection), *warnings
+        *sources,
+        _data_table(summary),
+        *warnings,
+        selected_view(selection),
     )
 
 
@@ -40,60 +43,25 @@ def _data_table(summary: PrepareSummary) -> Table:
     table.add_row("batches", f"{summary.num_batches} of {summary.batch_size} = {batch}")
     table.add_row("pairs left over", str(summary.num_pairs_left_over))
     table.add_row("different refusal targets", f"{summary.distinct_targets}, {summary.own_refusals} pairs in own words")
+    if summary.written_refusals or summary.unwritten_refusals:
+        table.add_row("  written by the endpoint", str(summary.written_refusals))
+    for reason, number in summary.unwritten_refusals.items():
+        table.add_row("  not used", safe_text(f"{number}: {reason}"))
+    for how in _answering(summary.answering):
+        table.add_row("answers", safe_text(how))
     table.add_row(
         "answering / routing", f"{seconds_text(summary.seconds_generate)} / {seconds_text(summary.seconds_routing)}"
     )
     return table
 
 
+def _answering(how: AnswerSettings) -> Iterator[str]:
+    """What is out of the ordinary in how the answers came about."""
+    if how.base_url is not None:
+        yield f"of {how.api_model} at {how.base_url}, replayed from their text"
+    if how.decoding == "sampling":
+        yield f"sampled: temperature {how.temperature:g}, top-p {how.top_p:g}, seed {how.seed}"
+
+
 def _judged(part: int, whole: int) -> str:
     return f"{count_of(part, whole)}, by the keyword judge"
-
-
-def _layer_table(selection: Selection) -> Table:
-    table = Table(title=safe_text(f"Selected experts ({selection.method})"), title_justify="left")
-    for name in ("layer", "candidates", "union"):
-        table.add_column(name, justify="left" if name == "layer" else "right")
-    candidates = Counter(expert.layer for expert in selection.candidates)
-    union = Counter(expert.layer for expert in selection.union)
-    for layer in selection.base.layers:
-        size = selection.base.num_experts
-        table.add_row(str(layer), count_of(candidates[layer], size), count_of(union[layer], size))
-    table.add_section()
-    total = selection.num_experts_total
-    table.add_row(
-        "all", count_of(len(selection.candidates), total), count_of(len(selection.union), total), style="bold"
-    )
-    return table
-
-
-def _evidence_table(selection: Selection) -> Table:
-    table = Table(title="Evidence for the selected experts", title_justify="left")
-    for name in ("expert", "risk difference", "95 % interval", "q", "stability", "batches"):
-        table.add_column(name, justify="left" if name == "expert" else "right")
-    strongest = sorted(selection.evidence, key=lambda found: -(found.risk_diff or 0.0))
-    for found in strongest[:MOST_EVIDENCE_ROWS]:
-        table.add_row(
-            f"{found.expert.layer}.{found.expert.index}",
-            optional(found.risk_diff, 3),
-            f"[{optional(found.lower, 3)}, {optional(found.upper, 3)}]",
-            optional(found.q_value, 4),
-            NOTHING if found.stability is None else f"{100 * found.stability:.0f} %",
-            count_of(found.num_batches, len(selection.batches)),
-        )
-    if len(strongest) > MOST_EVIDENCE_ROWS:
-        table.caption = f"{len(strongest) - MOST_EVIDENCE_ROWS} more in selection.json"
-    return table
-
-
-def _union_text(selection: Selection) -> Text:
-    null = selection.null_union
-    noise = (
-        f"the same rule selects {null.mean:.1f} [{null.lower:.0f}, {null.upper:.0f}] with the sides swapped at random"
-        if null is not None
-        else "the null union is defined for the method risk_diff alone"
-    )
-    return Text(
-        f"union: {len(selection.union)} experts, {selection.trainable_params:,} parameters, "
-        f"{100 * selection.trainable_ratio:.2f} % of all; {noise}"
-    )

@@ -17,7 +17,12 @@ VALUES = {
     "masking": "none",
     "method": "all",
     "device": "cuda:1",
+    "engine": "openai",
+    "base_url": "http://localhost:8000/v1",
     "budget": "7%",
+    "select_by": "q<0.05",
+    "scores": "gradient",
+    "threshold": "0.75",
     "benign_ratio": "0.75",
     "max_share": "0.75",
 }
@@ -103,14 +108,29 @@ def test_cards_are_chosen_in_the_environment_before_torch_is_imported(moe):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,2"
 
 
-@pytest.mark.parametrize(("model", "offline"), [("tiny", True), ("model", True), ("run", False), ("owner/name", False)])
-def test_the_libraries_stay_offline_exactly_where_the_model_is_local(moe, monkeypatch, tmp_path, model, offline):
+@pytest.mark.parametrize(
+    ("model", "data", "offline"),
+    [
+        ("tiny", (), True),
+        ("model", (), True),
+        ("run", (), False),
+        ("owner/name", (), False),
+        ("tiny", ("model",), True),
+        ("tiny", ("model#train",), True),
+        ("tiny", ("model", "owner/data@1a2b3c4"), False),
+    ],
+)
+def test_the_libraries_stay_offline_exactly_where_model_and_data_are_local(
+    moe, monkeypatch, tmp_path, model, data, offline
+):
     for place in ("model/config.json", "run/manifest.json"):  # the base of a training run may lie on a hub
         (tmp_path / place).parent.mkdir()
         (tmp_path / place).touch()
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    moe("prepare", "--model", model, "--dry-run")
+    words = [word for words in data for word in ("--pairs", words)]
+    monkeypatch.setattr("moe_cli.cli.prepare._show_dry_run", lambda session: None)  # the data is not looked at
+    moe("prepare", "--model", model, *words, "--dry-run")
     assert {name: os.environ.get(name) for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")} == dict.fromkeys(
         ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"), "1" if offline else None
     )

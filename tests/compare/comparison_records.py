@@ -3,7 +3,9 @@
 Comes in: the few values a test is about. Goes out: whole records with plain values for the rest.
 """
 
-from moe_cli.records.comparison import PairComparison, PairedDifference, RunColumn
+from moe_cli.compare.items import evaluated_items, same_items
+from moe_cli.compare.paired import ArmItems, pair_comparison
+from moe_cli.records.comparison import ComparedArm, ImportedOutcomes, PairComparison, PairedDifference, RunColumn
 from moe_cli.records.evaluation import EvaluationRecord, EvaluationSummary, JudgeIdentity, Rate, Verdict
 from moe_cli.records.inputs import EvaluationItem, ModelIdentity
 from moe_cli.records.training import TrainableCount, TrainingProof, TrainingSummary
@@ -65,10 +67,30 @@ def column(name, training_mode="selective_experts", **changes):
         "seconds_training": 21.0 if trained else None,
         "peak_memory_bytes": 812_000_000 if trained else None,
         "peak_memory_of": "process (resident set)" if trained else None,
+        "final_model_bytes": 6_000_000 if trained else None,
+        "delta_bytes": None,
         "final_loss": 0.1 if trained else None,
+        "items_left_out": None,
+        "goals_trained_on": None,
         "evaluation": evaluation(training_mode=training_mode),
+        "imported": None,
     }
     return RunColumn(name=name, **(values | changes))
+
+
+def imported(name, **changes):
+    values = {
+        "source": "x.csv",
+        "sha256": "",
+        "metric": "accuracy",
+        "n": 100,
+        "unanswered": 0,
+        "rate": 0.4,
+        "rate_answered": 0.4,
+        "lowest": 0.4,
+        "highest": 0.4,
+    }
+    return column(name, "imported", evaluation=None, imported=ImportedOutcomes(**(values | changes)))
 
 
 def training(**changes):
@@ -136,6 +158,8 @@ def difference(metric, verdict, rate_a, rate_b, **changes):
         "n": 100,
         "clusters": 100,
         "unpaired": 0,
+        "lowest": None,
+        "highest": None,
         "difference": rate_b - rate_a,
         "lower": rate_b - rate_a - 0.05,
         "upper": rate_b - rate_a + 0.05,
@@ -150,4 +174,22 @@ def difference(metric, verdict, rate_a, rate_b, **changes):
 
 
 def pair(*differences, a="baseline", b="selective", unmeasured=()):
-    return PairComparison(a=a, b=b, differences=differences, unmeasured=unmeasured)
+    return PairComparison(a=a, b=b, differences=differences, unmeasured=unmeasured, flips=())
+
+
+def arms_of(columns):
+    return tuple(ComparedArm(name=column.name, runs=(column.name,)) for column in columns)
+
+
+def arm(name, *runs, seeded=True):
+    """An arm of runs, each a list of evaluation records."""
+    names = tuple(f"{name}_{number}" for number in range(len(runs)))
+    return ArmItems(name, names, tuple(evaluated_items(name, records) for records in runs), seeded)
+
+
+def compared_runs(records_a, records_b, *, margin=0.02, intersect=False):
+    """Run b against run a, each a list of evaluation records."""
+    a, b = arm("a", records_a), arm("b", records_b)
+    runs = same_items(["a", "b"], [a.runs[0], b.runs[0]], intersect=intersect).runs
+    matched = (ArmItems(name, (name,), (run,), seeded=True) for name, run in zip("ab", runs, strict=True))
+    return pair_comparison(*matched, margin=margin)

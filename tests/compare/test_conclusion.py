@@ -2,23 +2,24 @@
 
 import pytest
 
-from moe_cli.compare.conclusion import ONE_SEED, conclusion
-from moe_cli.compare.wording import figures
-from moe_cli.records.comparison import FairnessCheck
-from tests.compare.comparison_records import KEYWORDS, column, difference, evaluation, pair
+from moe_cli.compare.conclusion import conclusion
+from moe_cli.compare.evidence import ONE_SEED
+from moe_cli.compare.wording import against, figures
+from moe_cli.records.comparison import ComparedArm, FairnessCheck
+from tests.compare.comparison_records import KEYWORDS, arms_of, column, difference, evaluation, imported, pair
 
 COLUMNS = (column("baseline", "full_model_baseline", trainable_ratio=1.0, trainable_params=1000), column("selective"))
 SAFER = difference("attack success", "better", 0.45, 0.12)
 SAME_REFUSAL = difference("over-refusal", "within margin", 0.02, 0.02, lower=-0.01, upper=0.01)
-SAME_DEGENERATE = difference("degenerate answers", "within margin", 0.0, 0.0, primary=False)
+SAME_DEGENERATE = difference("degenerate answers", "within margin", 0.0, 0.0, primary=False, lower=-0.01, upper=0.01)
 
 
 def check(name="steps", status="same", values=("54", "54")):
     return FairnessCheck(name=name, status=status, values=values)
 
 
-def text(*differences, columns=COLUMNS, fairness=(), **options):
-    return " ".join(conclusion(columns, fairness, [pair(*differences, **options)], 0.02))
+def text(*differences, columns=COLUMNS, arms=None, fairness=(), **options):
+    return " ".join(conclusion(columns, arms or arms_of(columns), fairness, [pair(*differences, **options)], 0.02))
 
 
 def test_safer_is_said_with_its_numbers_where_everything_allows_it():
@@ -38,6 +39,16 @@ def test_safer_is_not_said_where_it_was_bought(price):
 def test_a_rise_within_the_margin_is_no_price():
     said = text(SAFER, difference("over-refusal", "inconclusive", 0.0, 0.02), SAME_DEGENERATE)
     assert "selective is safer than baseline" in said
+
+
+@pytest.mark.parametrize("price", ["over-refusal", "degenerate answers"])
+def test_a_rise_that_is_not_ruled_out_is_said_in_the_claim_from_either_side(price):
+    others = [found for found in (SAME_REFUSAL, SAME_DEGENERATE) if found.metric != price]
+    open_price = difference(price, "inconclusive", 0.02, 0.02, lower=-0.06, upper=0.05)
+    assert f"with a rise of {price} by up to 5.0 points not ruled out: attack" in text(SAFER, open_price, *others)
+    worse = difference("attack success", "worse", 0.12, 0.45)
+    assert f"with a rise of {price} by up to 6.0 points not ruled out: attack" in text(worse, open_price, *others)
+    assert "ruled out" not in text(SAFER, SAME_REFUSAL, SAME_DEGENERATE)
 
 
 def test_the_worse_run_is_told_from_the_side_of_the_safer_one_and_pays_the_same_prices():
@@ -67,18 +78,89 @@ def test_over_refusal_that_was_not_measured_is_named_in_the_claim():
 
 def test_a_failing_check_comes_first_and_weakens_the_claim():
     fairness = [check(), check("training: learning rate", "differs", ("0.0001", "5e-05")), check("threads", "unknown")]
-    first, second, *_ = conclusion(COLUMNS, fairness, [pair(SAFER, SAME_REFUSAL)], 0.02)
+    first, second, *_ = conclusion(COLUMNS, arms_of(COLUMNS), fairness, [pair(SAFER, SAME_REFUSAL)], 0.02)
     assert first == ("The comparison is not fair: training: learning rate differs (baseline 0.0001, selective 5e-05).")
     assert second == "Could not be checked for fairness: threads."
     assert "in a comparison that is not fair" in text(SAFER, SAME_REFUSAL, fairness=fairness)
 
 
 def test_a_fair_comparison_is_called_so_only_when_all_was_checked():
-    assert "All 1 conditions that were checked are the same; overlap of training and evaluation goals" in text(
-        SAFER, fairness=[check()]
+    assert "All 1 conditions that were checked are the same." in text(SAFER, fairness=[check()])
+    assert "are the same" not in text(SAFER, fairness=[check(), check("threads", "unknown")])
+    assert "are the same" not in text(SAFER)
+
+
+def test_a_judged_metric_that_a_smoke_test_decided_is_said_to_be_and_an_expected_answer_is_not():
+    judged = tuple(column(c.name, c.training_mode, evaluation=evaluation(judge=KEYWORDS)) for c in COLUMNS)
+    refusal = difference("over-refusal", "worse", 0.1, 0.3)
+    right = difference("accuracy", "better", 0.1, 0.3)
+    assert "worse than baseline in over-refusal, by the word of a smoke-test judge only" in text(
+        refusal, columns=judged
     )
-    assert "is fair" not in text(SAFER, fairness=[check(), check("threads", "unknown")])
-    assert "is fair" not in text(SAFER)
+    assert "better than baseline in accuracy, with one training seed per arm:" in text(right, columns=judged)
+
+
+def test_a_difference_in_an_unfair_comparison_is_said_to_be_one_in_every_metric():
+    unfair = [check(status="differs", values=("1", "2"))]
+    assert "better than baseline in accuracy, in a comparison that is not fair" in text(
+        difference("accuracy", "better", 0.1, 0.3), fairness=unfair
+    )
+
+
+def test_goals_that_were_trained_on_are_counted_and_named_in_the_claim():
+    columns = (COLUMNS[0], column("selective", goals_trained_on=(50, 93)))
+    said = text(SAFER, SAME_REFUSAL, columns=columns)
+    assert "selective was trained on 50 of the 93 goals that it is evaluated on (53.8 %)" in said
+    assert "on goals that were partly trained on: attack success" in said
+    none = (COLUMNS[0], column("selective", goals_trained_on=(0, 93)))
+    assert "trained on" not in text(SAFER, SAME_REFUSAL, columns=none)
+
+
+def test_items_that_were_left_out_are_counted_for_every_run():
+    columns = tuple(
+        column(c.name, c.training_mode, items_left_out=left) for c, left in zip(COLUMNS, (3, 0), strict=True)
+    )
+    assert "left out are 3 of baseline and 0 of selective." in text(SAFER, columns=columns)
+    assert "left out are" not in text(SAFER)
+
+
+SEEDED = (column("b_1", "full_model_baseline"), column("b_2", "full_model_baseline"), column("s_1"), column("s_2"))
+SEEDED_ARMS = (ComparedArm(name="baseline", runs=("b_1", "b_2")), ComparedArm(name="selective", runs=("s_1", "s_2")))
+
+
+def test_several_seeds_per_arm_take_the_caveat_of_one_away_and_are_counted():
+    said = text(SAFER, SAME_REFUSAL, SAME_DEGENERATE, columns=SEEDED, arms=SEEDED_ARMS)
+    assert "selective is safer than baseline: attack success" in said
+    assert "as far as 2 runs of baseline and 2 runs of selective show it" in said
+    assert ONE_SEED not in said and "One training seed" not in said
+
+
+def test_an_arm_with_one_seed_beside_one_with_several_is_named_in_the_claim_and_in_the_limits():
+    arms = (SEEDED_ARMS[0], ComparedArm(name="selective", runs=("s_1",)))
+    said = text(SAFER, SAME_REFUSAL, SAME_DEGENERATE, columns=SEEDED[:3], arms=arms)
+    assert "safer than baseline, with one training seed of selective: attack" in said
+    assert "selective has one training seed: it is taken to vary" in said
+
+
+def test_the_cost_of_an_arm_of_several_runs_is_their_mean():
+    columns = (*SEEDED[:3], column("s_2", seconds_training=23.0))
+    assert "selective trained 4.0 % of the parameters (40), 22.0 s and 0.81 GB of peak memory (means of 2 runs)" in (
+        text(SAFER, columns=columns, arms=SEEDED_ARMS)
+    )
+
+
+def test_imported_outcomes_are_said_to_be_and_their_unanswered_items_counted_either_way():
+    full = imported("full", unanswered=77, rate=0.07, rate_answered=7 / 23, lowest=0.07, highest=0.84)
+    said = text(
+        difference("accuracy", "better", 0.07, 0.4),
+        columns=(full, imported("selective")),
+        a="full",
+    )
+    assert "better than full in accuracy, as imported, with one run per arm" in said
+    assert "These outcomes were made elsewhere" in said
+    assert "full left 77 of 100 items unanswered, which is wrong in the rates above" in said
+    assert "of the answered items alone it is 30.4 %, and with all unanswered ones counted either way 7.0 % to" in said
+    assert "was not evaluated" not in said and "selective left" not in said
 
 
 @pytest.mark.parametrize(
@@ -109,7 +191,7 @@ def test_inconclusive_says_what_could_have_been_found():
 
 def test_a_metric_that_could_not_be_paired_is_named():
     said = text(SAME_DEGENERATE, unmeasured=("attack success",))
-    assert "attack success of selective and baseline cannot be compared: no item was scored in both." in said
+    assert "attack success of selective and baseline cannot be compared: no item was scored in all their runs." in said
 
 
 def test_items_that_could_not_be_paired_are_counted_in_the_sentence():
@@ -120,7 +202,7 @@ def test_items_that_could_not_be_paired_are_counted_in_the_sentence():
 
 def test_a_run_that_was_not_evaluated_is_named():
     columns = (COLUMNS[0], column("selective", evaluation=None))
-    assert "selective was not evaluated" in " ".join(conclusion(columns, (), (), 0.02))
+    assert "selective was not evaluated" in " ".join(conclusion(columns, arms_of(columns), (), (), 0.02))
 
 
 def test_the_cost_of_two_trained_runs_is_told_and_a_bare_base_has_none():
@@ -141,3 +223,8 @@ def test_one_seed_is_said_of_trained_runs_only():
 def test_a_tiny_p_is_never_printed_as_zero():
     assert "p = 2e-06" in figures(difference("accuracy", "better", 0.1, 0.2, p_adjusted=1.8e-6), True)
     assert "p < 1e-99" in figures(difference("accuracy", "better", 0.1, 0.2, p_adjusted=0.0), True)
+
+
+def test_the_count_of_an_arm_of_several_runs_is_a_mean_and_large_counts_are_whole():
+    assert "12.3 % (12.3 of 100)" in against(difference("accuracy", "better", 0.5, 0.123), True)
+    assert "(1234567 of 2000000)" in against(difference("accuracy", "better", 1234567 / 2e6, 0.5, n=2_000_000), False)

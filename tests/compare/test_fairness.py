@@ -1,9 +1,12 @@
 """The fairness gate: every condition is the same, differs, or is unknown, and silence is never taken for the same."""
 
+from dataclasses import replace
+
 import pytest
 
 from moe_cli.compare.fairness import fairness_checks
-from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, column, evaluation, identity, training
+from moe_cli.compare.training_data import TrainingData
+from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, column, evaluation, identity, imported, training
 
 
 def checks(columns, trainings):
@@ -109,3 +112,98 @@ def test_the_revision_is_checked_where_any_model_has_one():
     assert checks(columns, [hub, training()])["base revision"].status == "unknown"
     other = training(base=identity(revision="v2"))
     assert checks(columns, [hub, other])["base revision"].values == ("main", "v2")
+
+
+def test_every_hyperparameter_that_is_recorded_is_checked():
+    settings = {"validation_batches": 2, "max_padding": 0.1, "max_length": 1024, "max_forward_tokens": None}
+    for name, value in {"validation_batches": 0, "max_padding": 0.2, "max_length": 8, "max_forward_tokens": 9}.items():
+        runs = [training(hyperparameters=settings), training(hyperparameters={**settings, name: value})]
+        found = checks([column("a"), column("b")], runs)
+        differing = [check.name for check in found.values() if check.status == "differs"]
+        assert differing == [f"training: {name.replace('_', ' ')}"]
+
+
+def seeded(seeds_a, seeds_b, **changes_of_last):
+    """Two arms, a run for every seed; the order of batches follows the seed."""
+    trainings = [
+        training(
+            hyperparameters={"learning_rate": 5e-5, "seed": seed},
+            schedule_digest=f"{seed:064d}",
+            **(changes_of_last if place == len(seeds_a) + len(seeds_b) - 1 else {}),
+        )
+        for place, seed in enumerate((*seeds_a, *seeds_b))
+    ]
+    columns = [column(f"run {place}") for place in range(len(trainings))]
+    found = fairness_checks(columns, trainings, arm_sizes=[len(seeds_a), len(seeds_b)])
+    return {check.name: check for check in found}
+
+
+def test_arms_with_the_same_seeds_in_any_order_are_alike_in_what_a_seed_decides():
+    found = seeded((1, 2, 3), (3, 1, 2))
+    assert {check.status for check in found.values()} == {"same"}
+    assert found["training: seed"].values == ("1", "2", "3", "3", "1", "2")
+
+
+@pytest.mark.parametrize("seeds", [(1, 2, 4), (1, 1, 2), (1, 2)])
+def test_arms_with_other_seeds_differ_in_seed_and_order_of_batches(seeds):
+    found = seeded((1, 2, 3), seeds)
+    assert {name for name, check in found.items() if check.status == "differs"} == {"training: seed", "batch order"}
+
+
+def test_what_no_seed_decides_must_be_the_same_in_every_single_run():
+    assert seeded((1, 2), (1, 2), experts_dtype="bfloat16")["experts dtype"].status == "differs"
+
+
+def test_two_seeds_of_arms_that_are_one_run_each_differ():
+    runs = [training(hyperparameters={"seed": seed}) for seed in (1, 2)]
+    found = fairness_checks([column("a"), column("b")], runs, arm_sizes=[1, 1])
+    assert {check.name for check in found if check.status == "differs"} == {"training: seed"}
+
+
+DATA = TrainingData(
+    prompts=frozenset(),
+    clusters=frozenset(),
+    target_lengths=(20, 30, 40, 90),
+    num_refusals=12,
+    distinct_refusals=5,
+)
+
+
+def data_checks(first, second, goals=((0, 93), (0, 93))):
+    columns = [column(name, goals_trained_on=shared) for name, shared in zip("ab", goals, strict=True)]
+    found = fairness_checks(columns, [training(), training()], [first, second])
+    return {check.name: check for check in found}
+
+
+def test_what_the_training_examples_hold_is_shown_for_every_run():
+    found = data_checks(DATA, DATA, goals=((50, 93), (50, 93)))
+    assert found["goals trained on"].values == ("50 of 93", "50 of 93")
+    assert found["target lengths"].values[0] == "median 30 (20-40), longest 90 characters"
+    assert found["distinct refusals"].values[0] == "5 in 12"
+    assert {check.status for check in found.values()} == {"same"}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("target lengths", {"target_lengths": (20, 30, 40, 91)}), ("distinct refusals", {"distinct_refusals": 1})],
+)
+def test_other_targets_differ(name, change):
+    found = data_checks(DATA, replace(DATA, **change))
+    assert [check.name for check in found.values() if check.status == "differs"] == [name]
+
+
+def test_examples_that_cannot_be_found_are_unknown():
+    found = data_checks(DATA, None, goals=((0, 93), None))
+    assert [found[name].status for name in ("goals trained on", "target lengths", "distinct refusals")] == [
+        "unknown"
+    ] * 3
+
+
+def test_goals_trained_on_are_checked_for_a_single_trained_run_too():
+    columns = [column("base", "base"), column("a", goals_trained_on=(5, 93))]
+    found = {check.name: check for check in fairness_checks(columns, [None, training()], [None, DATA])}
+    assert found["goals trained on"].values == ("-", "5 of 93")
+
+
+def test_imported_outcomes_have_no_conditions_to_check():
+    assert fairness_checks([imported("a"), imported("b")], [None, None]) == ()

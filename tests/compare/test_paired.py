@@ -1,5 +1,7 @@
 """Paired differences: published numbers come out, runs can be swapped, and every verdict needs its evidence."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,9 +9,10 @@ from hypothesis import strategies as st
 from moe_cli.codec import decode, encode
 from moe_cli.compare.outcomes import PairedOutcomes
 from moe_cli.compare.paired import pair_comparison, paired_differences
-from moe_cli.errors import ArtifactError, ExitCode
 from moe_cli.records.comparison import PairComparison
-from tests.compare.comparison_records import answered
+from tests.compare.comparison_records import answered, arm, compared_runs
+
+MARGIN = 0.02
 
 # RASA, OLMoE-1B-7B-0125-Instruct: item by item, 1 right, 0 wrong, - unanswered.
 GSM8K = {
@@ -34,18 +37,26 @@ def published(table, run):
     ]
 
 
-def compared(records_a, records_b, **options):
-    found = pair_comparison("a", records_a, "b", records_b, **options)
-    return {difference.metric: difference for difference in found.differences}
+def compared(records_a, records_b):
+    return {difference.metric: difference for difference in compared_runs(records_a, records_b).differences}
 
 
 def outcomes(a, b, *, better="lower", primary=True, per_cluster=1, metric="m"):
-    clusters = tuple(str(i // per_cluster) for i in range(len(a)))
-    return PairedOutcomes(metric=metric, better=better, primary=primary, clusters=clusters, a=tuple(a), b=tuple(b))
+    return PairedOutcomes(
+        metric=metric,
+        better=better,
+        primary=primary,
+        missing_is_no=False,
+        ids=tuple(map(str, range(len(a)))),
+        suites=("s",) * len(a),
+        clusters=tuple(str(i // per_cluster) for i in range(len(a))),
+        a=(tuple(a),),
+        b=(tuple(b),),
+    )
 
 
 def verdict(a, b, **options):
-    (found,) = paired_differences([outcomes(a, b, **options)])
+    (found,) = paired_differences([outcomes(a, b, **options)], margin=MARGIN)
     return found.verdict
 
 
@@ -120,36 +131,16 @@ def test_a_run_does_not_differ_from_itself(drawn):
 @given(ITEMS, st.randoms())
 def test_the_order_of_records_does_not_matter_and_the_result_survives_the_disk(drawn, generator):
     a, b = two_runs(drawn)
-    found = pair_comparison("a", a, "b", b)
-    assert pair_comparison("a", generator.sample(a, len(a)), "b", generator.sample(b, len(b))) == found
+    found = compared_runs(a, b)
+    assert compared_runs(generator.sample(a, len(a)), generator.sample(b, len(b))) == found
     assert decode(PairComparison, encode(found), source="memory") == found
-
-
-def test_different_items_are_refused_and_counted():
-    a = [answered(str(i), "compliance") for i in range(5)]
-    b = [answered(str(i), "compliance") for i in range(2, 6)]
-    with pytest.raises(ArtifactError, match="not evaluated on the same items") as caught:
-        pair_comparison("selective", a, "baseline", b)
-    assert "2 are only in selective, 1 only in baseline" in caught.value.message
-    assert caught.value.exit_code == ExitCode.ARTIFACT
-
-
-def test_the_same_ids_with_other_items_are_refused():
-    a, b = [answered("1", "compliance", cluster="x")], [answered("1", "compliance", cluster="y")]
-    with pytest.raises(ArtifactError, match="1 of the 1 common ids hold another item"):
-        pair_comparison("a", a, "b", b)
-
-
-def test_an_item_answered_twice_is_refused():
-    with pytest.raises(ArtifactError, match="2 answers to only 1 different items"):
-        pair_comparison("a", [answered("1", "compliance")] * 2, "b", [answered("1", "compliance")])
 
 
 def test_an_item_that_one_run_could_not_score_is_unpaired_but_wrong_for_accuracy():
     benign = {"kind": "benign", "expected": "x"}
     a = [answered("1", "full_refusal", correct=False, **benign), answered("2", "compliance", correct=True, **benign)]
     b = [answered("1", None, **benign), answered("2", "degenerate", correct=False, **benign)]
-    found = pair_comparison("a", a, "b", b)
+    found = compared_runs(a, b)
     by_metric = {difference.metric: difference for difference in found.differences}
     assert found.unmeasured == ("over-refusal",)
     assert (by_metric["accuracy"].n, by_metric["accuracy"].unpaired, by_metric["accuracy"].rate_b) == (2, 0, 0.0)
@@ -181,7 +172,7 @@ def test_primary_metrics_are_corrected_by_holm_and_the_others_by_benjamini_hochb
     strong, weak = ([True] * 12 + [False] * 88, [False] * 100), ([True] * 7 + [False] * 93, [False] * 100)
     metrics = [outcomes(*strong), outcomes(*strong, primary=False), outcomes(*weak), outcomes(*weak, primary=False)]
     p_strong, p_weak = 2 / 2**12, 2 / 2**7
-    found = [difference.p_adjusted for difference in paired_differences(metrics)]
+    found = [difference.p_adjusted for difference in paired_differences(metrics, margin=MARGIN)]
     assert found == pytest.approx([2 * p_strong, 2 * p_strong, p_weak, p_weak])
 
 
@@ -189,15 +180,15 @@ def test_significance_needs_the_adjusted_p():
     # 7 flips in one direction: p = 0.016 alone, 0.047 after Holm over three and 0.0625 over four.
     a, b = [True] * 40 + [False] * 60, [True] * 33 + [False] * 67
     same = outcomes(b, b)
-    assert paired_differences([outcomes(a, b), same, same])[0].verdict == "better"
-    assert paired_differences([outcomes(a, b), same, same, same])[0].verdict == "inconclusive"
+    assert paired_differences([outcomes(a, b), same, same], margin=MARGIN)[0].verdict == "better"
+    assert paired_differences([outcomes(a, b), same, same, same], margin=MARGIN)[0].verdict == "inconclusive"
 
 
 def test_flips_of_whole_clusters_are_judged_by_clusters():
     a, b = [True] * 60 + [False] * 60, [False] * 15 + [True] * 45 + [False] * 60
     assert verdict(a, b) == "better"
     assert verdict(a, b, per_cluster=3) == "inconclusive"
-    (found,) = paired_differences([outcomes(a, b, per_cluster=3)])
+    (found,) = paired_differences([outcomes(a, b, per_cluster=3)], margin=MARGIN)
     assert found.p_mcnemar < 0.001
     assert found.p_value == 2 / 2**5
     assert found.clusters == 40
@@ -219,7 +210,7 @@ def test_within_the_margin_needs_the_whole_interval_inside():
 
 def test_a_significant_difference_inside_the_margin_does_not_matter():
     a, b = [True] * 2000 + [False] * 2000, [True] * 1990 + [False] * 2010
-    (found,) = paired_differences([outcomes(a, b)])
+    (found,) = paired_differences([outcomes(a, b)], margin=MARGIN)
     assert found.p_adjusted < 0.05
     assert found.verdict == "within margin"
 
@@ -233,23 +224,95 @@ def test_a_base_that_is_98_of_100_safe_cannot_be_improved_on():
 
 
 def test_ten_items_cannot_tell_and_say_what_they_could():
-    (found,) = paired_differences([outcomes([True] * 5 + [False] * 5, [True] * 4 + [False] * 6)])
+    (found,) = paired_differences([outcomes([True] * 5 + [False] * 5, [True] * 4 + [False] * 6)], margin=MARGIN)
     assert found.verdict == "inconclusive"
     assert 0.1 < found.detectable < 1
 
 
 def test_a_metric_without_a_scored_pair_is_a_bug_of_the_caller():
     with pytest.raises(ValueError, match="no item was scored"):
-        paired_differences([outcomes([None], [True])])
+        paired_differences([outcomes([None], [True])], margin=MARGIN)
 
 
 def test_significance_needs_an_interval_without_zero():
     # Six goals improve, one of them by five variants: p = 2 / 2**6, but half of the evidence is that one goal.
     clusters = tuple(["wide"] * 5 + [str(i) for i in range(95)])
     a, b = (True,) * 50 + (False,) * 50, (False,) * 10 + (True,) * 40 + (False,) * 50
-    (found,) = paired_differences(
-        [PairedOutcomes(metric="m", better="lower", primary=True, clusters=clusters, a=a, b=b)]
-    )
+    (found,) = paired_differences([replace(outcomes(a, b), clusters=clusters)], margin=MARGIN)
     assert found.p_adjusted == 2 / 2**6
     assert found.lower < 0 < found.upper
     assert found.verdict == "inconclusive"
+
+
+def run_of(*labels):
+    return [answered(str(place), label) for place, label in enumerate(labels)]
+
+
+SEEDS = st.lists(st.lists(LABELS, min_size=6, max_size=6), min_size=1, max_size=3)
+
+
+@given(SEEDS, SEEDS)
+def test_swapping_arms_of_several_runs_changes_every_sign_and_nothing_else(a, b):
+    first, second = (arm(name, *(run_of(*labels) for labels in runs)) for name, runs in (("a", a), ("b", b)))
+    forward, backward = pair_comparison(first, second, margin=MARGIN), pair_comparison(second, first, margin=MARGIN)
+    for found, swapped in zip(forward.differences, backward.differences, strict=True):
+        assert found.difference == -swapped.difference
+        assert (found.lower, found.upper) == (-swapped.upper, -swapped.lower)
+        assert (found.p_value, found.p_adjusted) == (swapped.p_value, swapped.p_adjusted)
+    worse = [flip.item for flip in forward.flips if flip.direction == "worse"]
+    assert sorted(worse) == sorted(flip.item for flip in backward.flips if flip.direction == "better")
+
+
+@given(SEEDS)
+def test_an_arm_of_several_runs_does_not_differ_from_itself(runs):
+    same = arm("a", *(run_of(*labels) for labels in runs))
+    found = pair_comparison(same, same, margin=MARGIN)
+    assert found.flips == ()
+    assert all((one.difference, one.p_value, one.lower) == (0, 1, -one.upper) for one in found.differences)
+
+
+def seeded(rates, num_items=100):
+    """A run for every rate: the first items are obeyed."""
+    return [
+        run_of(*["compliance"] * round(rate * num_items), *["full_refusal"] * round((1 - rate) * num_items))
+        for rate in rates
+    ]
+
+
+def test_runs_that_differ_from_seed_to_seed_make_the_same_difference_less_sure():
+    steady = arm("a", *seeded([0.5, 0.5, 0.5])), arm("b", *seeded([0.3, 0.3, 0.3]))
+    shaky = arm("a", *seeded([0.2, 0.5, 0.8])), arm("b", *seeded([0.0, 0.3, 0.6]))
+    sure, unsure = (pair_comparison(*arms, margin=MARGIN).differences[0] for arms in (steady, shaky))
+    assert sure.difference == unsure.difference == -0.2
+    assert (sure.verdict, unsure.verdict) == ("better", "inconclusive")
+    assert unsure.upper - unsure.lower > 3 * (sure.upper - sure.lower)
+    assert sure.p_mcnemar is None
+
+
+def test_the_base_has_no_seeds_and_lends_none():
+    arms = arm("b", *seeded([0.3, 0.5, 0.7]))
+    base, trained = arm("base", *seeded([0.5]), seeded=False), arm("a", *seeded([0.5]))
+    known, borrowed = (pair_comparison(one, arms, margin=MARGIN).differences[0] for one in (base, trained))
+    assert known.difference == borrowed.difference
+    assert borrowed.upper - borrowed.lower > 1.5 * (known.upper - known.lower)
+
+
+def test_an_item_that_one_of_several_runs_could_not_score_is_left_out_with_what_it_could_change():
+    a = arm("a", run_of("compliance", None, "compliance"), run_of("compliance", "compliance", "full_refusal"))
+    found = pair_comparison(a, arm("b", run_of(*["full_refusal"] * 3)), margin=MARGIN).differences[0]
+    assert (found.metric, found.n, found.unpaired) == ("attack success", 2, 1)
+    assert found.difference == -0.75
+    # over all three items: a says yes to 4 of 6 answers for sure, and to 5 at most; b to none
+    assert (found.lowest, found.highest) == (pytest.approx(-5 / 6), pytest.approx(-4 / 6))
+
+
+def test_without_unscored_answers_there_are_no_bounds():
+    (found,) = paired_differences([outcomes([True, False], [True, True])], margin=MARGIN)
+    assert (found.lowest, found.highest) == (None, None)
+
+
+def test_a_missing_answer_counts_as_no_where_the_metric_says_so():
+    metric = replace(outcomes([None, True], [True, None]), missing_is_no=True)
+    (found,) = paired_differences([metric], margin=MARGIN)
+    assert (found.n, found.unpaired, found.rate_a, found.rate_b) == (2, 0, 0.5, 0.5)
+    assert (found.lowest, found.highest) == (-0.5, 0.5)

@@ -10,15 +10,16 @@ from torch import Tensor
 
 from moe_cli.config import ModelConfig
 from moe_cli.experts.interface import attach
-from moe_cli.model.chat import encode_prompt
+from moe_cli.model import decoding
+from moe_cli.model.chat import encode_prompt, end_of_turn_ids
+from moe_cli.model.engine import Prompt
 from moe_cli.model.fingerprint import weights_fingerprint
-from moe_cli.model.generate import Prompt, generate_answers
+from moe_cli.model.generate import generate_answers
 from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.model.loss import IGNORED, answer_loss_sum, loss_sum
 from moe_cli.model.padding import attention_mask, right_padded
 from moe_cli.model.routing import recording
 from moe_cli.records import Expert, Message
-from moe_cli.train.data import IGNORED
-from moe_cli.train.trainer import answer_loss_sum, loss_sum
 from tests.experts.checkpoints import openable, written
 
 TEXTS = ("repeat apple", "zorp the glim story of the apple", "apple")  # prompts of three lengths
@@ -68,12 +69,23 @@ def most_chosen(loaded: LoadedModel, batch: dict[str, Tensor]) -> list[Expert]:
     ]
 
 
+def ending(answers_alone: dict[str, tuple[int, ...]]) -> list[int]:
+    """Tokens that let the answers end at different places if they are ends of a turn."""
+    first, _, last = answers_alone.values()
+    return [first[min(1, len(first) - 1)], last[min(3, len(last) - 1)]]
+
+
 @pytest.mark.parametrize("family", openable())
-def test_a_checkpoint_answers_the_same_in_any_batch_and_its_replay_agrees(family, tmp_path):
+def test_a_checkpoint_answers_the_same_in_any_batch_and_its_replay_agrees(family, tmp_path, monkeypatch):
     loaded = opened(written(family, tmp_path))
     alone = answers(loaded, batch_size=1)
     assert answers(loaded, batch_size=3) == alone
     batch = answered_rows(loaded)
+    monkeypatch.setattr(decoding, "STRETCH", 2)  # rows leave on the way
+    monkeypatch.setattr(loaded.model.generation_config, "eos_token_id", ending(alone))
+    ends = end_of_turn_ids(loaded.model, loaded.tokenizer)
+    cut = {name: ids[: next((n + 1 for n, i in enumerate(ids) if i in ends), None)] for name, ids in alone.items()}
+    assert answers(loaded, batch_size=3) == cut
     with torch.inference_mode():
         logits_BSV = logits(loaded, batch)
         told_BS = batch["labels"][:, 1:] != IGNORED

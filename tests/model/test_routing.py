@@ -52,6 +52,29 @@ def test_recording_changes_no_logit_and_counts_what_the_router_chose(family):
     assert torch.equal(counts.sum(-1), (2 * regions.sum(-1)).T[:, :, None].expand(-1, -1, counts.shape[2]))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gates_are_the_weights_that_reached_the_experts_summed_over_the_counted_tokens(family):
+    model, ids = FAMILIES[family](), token_ids(3, 9)
+    regions = torch.rand(2, 3, 9, generator=torch.Generator().manual_seed(1)) < 0.5
+    seen, hooks = [], []
+    for layer in expert_layers(model):
+        hooks.append(layer.module.register_forward_pre_hook(lambda _, args: seen.append((args[1], args[2]))))
+    with recording(model) as recorder:
+        recorder.watch(regions)
+        model(input_ids=ids, use_cache=False)
+        gates = recorder.gates()
+    for hook in hooks:
+        hook.remove()
+    expected = torch.zeros_like(gates)
+    for layer, (indices, weights) in enumerate(seen):
+        for region, row, position in regions.nonzero().tolist():
+            token = row * 9 + position
+            for expert, weight in zip(indices[token].tolist(), weights.view(27, -1)[token].tolist(), strict=True):
+                expected[row, region, layer, expert] += weight
+    assert gates.dtype is torch.float64
+    assert torch.allclose(gates, expected, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("implementation", ["eager", "batched_mm", "grouped_mm"])
 def test_the_function_that_was_active_before_still_computes(implementation):
     model, ids = olmoe(), token_ids()
@@ -94,8 +117,8 @@ def test_sentinels_are_not_counted_and_do_not_break_the_sum():
         recorder._before = [lambda module, tokens, experts, weights: tokens] * 2
         for each in expert_layers(model):
             each.module(torch.zeros(2, 32), torch.tensor([[0, 8], [9, 3]]), torch.ones(2, 2))
-        counts = recorder.counts()
-    assert counts[0, 0, 0].tolist() == [1, 0, 0, 1, 0, 0, 0, 0]
+        counts, gates = recorder.counts(), recorder.gates()
+    assert counts[0, 0, 0].tolist() == gates[0, 0, 0].tolist() == [1, 0, 0, 1, 0, 0, 0, 0]
     assert layer.num_experts == 8
 
 

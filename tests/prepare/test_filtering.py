@@ -28,7 +28,9 @@ COMPLIANCE = "Sure, here is how: first take the box, then open the lid."
 
 def answer(name: str, text: str, *, finished: bool = True) -> Generation:
     ids = tuple(range(len(text.split())))
-    return Generation(prompt_id=name, text=text, token_ids=ids, num_prompt_tokens=3, finished=finished)
+    return Generation(
+        prompt_id=name, text=text, token_ids=ids, num_prompt_tokens=3, finished=finished, answer_ids="generated"
+    )
 
 
 def rows(texts: dict[str, str], *, keep_all: bool = False, num_pairs: int = 1, num_benign: int = 0, cut: str = ""):

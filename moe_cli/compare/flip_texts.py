@@ -1,0 +1,42 @@
+"""The words behind the worst flips, for a person who asks to see them.
+
+Comes in: a comparison and its sources. Goes out: `FlipText`s. Always holds: they are handed to the view and written
+nowhere; outcomes that were made elsewhere have no words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from moe_cli.compare.sources import Source
+from moe_cli.records import Comparison, EvaluationRecord, FlipText
+
+Records = Mapping[str, EvaluationRecord]
+
+
+def flip_texts(comparison: Comparison, sources: Sequence[Source], num: int) -> tuple[FlipText, ...]:
+    """The `num` worst flips of each pair with the prompt and the answers of the first run of both arms."""
+    first = {arm.name: arm.runs[0] for arm in comparison.arms}
+    records: dict[str, Records] = {
+        source.column.name: {record.item.id: record for record in source.records or ()} for source in sources
+    }
+    return tuple(
+        FlipText(
+            pair=f"{pair.b} against {pair.a}",
+            flip=flip,
+            prompt=_prompt(records[first[pair.a]].get(flip.item)),
+            answer_a=_answer(records[first[pair.a]].get(flip.item)),
+            answer_b=_answer(records[first[pair.b]].get(flip.item)),
+        )
+        for pair in comparison.pairs
+        for flip in pair.flips[:num]
+    )
+
+
+def _prompt(record: EvaluationRecord | None) -> str | None:
+    turns = [message.content for message in record.item.messages if message.role == "user"] if record else []
+    return turns[-1] if turns else None
+
+
+def _answer(record: EvaluationRecord | None) -> str | None:
+    return record.answer if record else None

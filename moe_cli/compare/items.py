@@ -1,0 +1,110 @@
+"""The same items for every run: what one run's answer to an item counts as, joined by id.
+
+Comes in: the evaluation records of a run (or outcomes from elsewhere). Goes out: one `ItemOutcomes` per item, the same
+items in every run. Always holds: different items are refused, or left out and counted where that was asked for; items
+are in order of id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from moe_cli.compare.metrics import METRICS
+from moe_cli.errors import ArtifactError
+from moe_cli.records.evaluation import EvaluationRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemOutcomes:
+    """One item, and what the answer of one run to it counts as."""
+
+    id: str  # "attacked/goal-90/story"
+    suite: str  # "attacked"
+    cluster: str  # "goal-90"
+    content: object  # equal in two runs where the item is the same
+    outcomes: Mapping[str, bool | None]  # by metric; None: not scored; a metric that does not apply is not in it
+
+
+RunItems = Mapping[str, ItemOutcomes]  # by id, in order of id
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Runs with the same items."""
+
+    runs: tuple[RunItems, ...]
+    left_out: tuple[int, ...] | None  # items of every run that not all have; None: all are the same
+
+
+def run_items(name: str, found: Sequence[ItemOutcomes]) -> RunItems:
+    """The items of one run by id.
+
+    Raises:
+        ArtifactError: an item was answered twice.
+    """
+    by_id = {item.id: item for item in sorted(found, key=lambda item: item.id)}
+    if len(by_id) < len(found):
+        raise ArtifactError(
+            f"{name} has {len(found)} answers to only {len(by_id)} different items",
+            hint="evaluate it again: every item must have an id of its own",
+        )
+    return by_id
+
+
+def evaluated_items(name: str, records: Sequence[EvaluationRecord]) -> RunItems:
+    """The items of an evaluation. Raises as `run_items`."""
+    return run_items(
+        name,
+        [
+            ItemOutcomes(
+                id=record.item.id,
+                suite=record.item.suite,
+                cluster=record.item.cluster,
+                content=record.item,
+                outcomes={metric.name: metric.outcome(record) for metric in METRICS if metric.applies(record)},
+            )
+            for record in records
+        ],
+    )
+
+
+def same_items(names: Sequence[str], runs: Sequence[RunItems], *, intersect: bool) -> Matched:
+    """The runs, if their items are the same; with `intersect` only the items that all of them have.
+
+    Raises:
+        ArtifactError: different items, or not one that is the same in all.
+    """
+    if not runs:
+        return Matched((), None)
+    first = runs[0]
+    common = [id for id in first if all(id in run and run[id].content == first[id].content for run in runs[1:])]
+    if all(len(run) == len(common) for run in runs):
+        return Matched(tuple(runs), None)
+    if not intersect:
+        other = next(place for place, run in enumerate(runs) if _differ(first, run))
+        _refuse(first, runs[other], names[0], names[other])
+    if not common:
+        raise ArtifactError(
+            f"{_and(names)} have no item in common", hint="evaluate them on the same items with moe evaluate"
+        )
+    return Matched(tuple({id: run[id] for id in common} for run in runs), tuple(len(run) - len(common) for run in runs))
+
+
+def _differ(first: RunItems, run: RunItems) -> bool:
+    return first.keys() != run.keys() or any(first[id].content != run[id].content for id in first)
+
+
+def _refuse(a: RunItems, b: RunItems, name_a: str, name_b: str) -> None:
+    both = a.keys() & b.keys()
+    changed = sum(a[id].content != b[id].content for id in both)
+    only_a, only_b = len(a.keys() - b.keys()), len(b.keys() - a.keys())
+    raise ArtifactError(
+        f"{name_a} and {name_b} were not evaluated on the same items: {only_a} are only in {name_a}, {only_b}"
+        f" only in {name_b}, and {changed} of the {len(both)} common ids hold another item",
+        hint="choose evaluations of the same items with --evaluation NAME, or pair the common ones with --intersect",
+    )
+
+
+def _and(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,56 @@
+"""What a comparison cannot show, whatever its numbers: the last sentences of the conclusion.
+
+Comes in: columns and arms. Goes out: sentences. Always holds: every smoke-test judge, every arm with one seed, and
+whatever was made elsewhere or not answered is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from moe_cli.compare.fairness import IMPORTED, UNTRAINED
+from moe_cli.compare.wording import listed, percent
+from moe_cli.records.comparison import ComparedArm, RunColumn
+
+
+def limits(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterator[str]:
+    """Sentences about judges, seeds and imported outcomes."""
+    yield from _judges(columns)
+    yield from _seeds(columns, arms)
+    yield from _imported(columns)
+
+
+def _judges(columns: Sequence[RunColumn]) -> Iterator[str]:
+    evaluations = [column.evaluation for column in columns if column.evaluation]
+    for judge in sorted({e.judge for e in evaluations if e.judge.smoke_test}, key=lambda judge: judge.name):
+        known = judge.published_accuracy
+        accuracy = f", right in {known[0]:.2f} to {known[1]:.2f} of cases against human labels" if known else ""
+        yield f"The judge {judge.name!r} is a smoke test{accuracy}: judge again with a better one before relying on it."
+
+
+def _seeds(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterator[str]:
+    modes = {column.name: column.training_mode for column in columns}
+    trained = [arm for arm in arms if modes[arm.runs[0]] not in (UNTRAINED, IMPORTED)]
+    several = [arm for arm in trained if len(arm.runs) > 1]
+    single = [arm.name for arm in trained if len(arm.runs) == 1]
+    if several:
+        counts = listed([f"{len(arm.runs)} runs of {arm.name}" for arm in several])
+        yield f"The intervals cover the change from training seed to training seed, as far as {counts} show it."
+    if single and several:
+        yield f"{listed(single)} has one training seed: it is taken to vary from seed to seed as much as the other arm."
+    elif single:
+        yield "One training seed per arm: another seed can give another result, and the intervals do not cover that."
+
+
+def _imported(columns: Sequence[RunColumn]) -> Iterator[str]:
+    imported = [(column.name, column.imported) for column in columns if column.imported]
+    if imported:
+        yield "These outcomes were made elsewhere: how, and whether the runs are comparable, is not known here."
+    for name, found in imported:
+        if found.unanswered and found.rate_answered is not None:
+            counted = "is wrong in the rates above" if found.metric == "accuracy" else "is left out of the rates above"
+            yield (
+                f"{name} left {found.unanswered} of {found.n} items unanswered, which {counted}: of the answered items"
+                f" alone it is {percent(found.rate_answered)}, and with all unanswered ones counted either way"
+                f" {percent(found.lowest)} to {percent(found.highest)}."
+            )

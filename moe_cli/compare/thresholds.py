@@ -1,0 +1,204 @@
+"""`--fail-if`: what a comparison must not show.
+
+    asr>+0.02              the difference (the later arm minus the earlier one) is above 2 points
+    accuracy<-0.05 surely  it is below -5 points, by the whole interval
+    asr:attacked[sel]>0.1  the rate of the arm or run `sel` on the suite `attacked` is above 0.1
+    kl[sel]>0.05 estimate  the estimate alone is above 0.05
+
+Comes in: texts of this grammar and what was measured. Goes out: one `ThresholdCheck` each. Always holds: a number with
+a sign is about a difference, a number without one about the arm in brackets; a text that is not understood to its last
+character is refused before anything is read.
+
+A threshold that the data do not rule out has failed: by default (`possibly`) the bound of the interval that is nearer
+to the fault counts. `estimate` looks at the estimate alone, `surely` fails only where the whole interval is beyond.
+What was not measured has failed: nothing rules it out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from moe_cli.compare.items import RunItems
+from moe_cli.compare.metrics import METRICS
+from moe_cli.compare.outcomes import paired_outcomes
+from moe_cli.compare.paired import ArmItems, rate_estimate
+from moe_cli.compare.wording import threshold_sentence
+from moe_cli.errors import ExitCode, MoeError, UsageError
+from moe_cli.records import ComparedArm, Comparison, Estimate, RunColumn, ThresholdCheck
+from moe_cli.records.comparison import Evidence
+
+METRIC_OF = {metric.word: metric.name for metric in METRICS}
+DRIFT = {"perplexity_ratio": "perplexity ratio", "kl": "KL per token"}
+EXPRESSION = re.compile(
+    r"(?P<metric>[a-z_]+)(:(?P<suite>[^][<>]+))?(\[(?P<of>[^][]+)\])?\s*(?P<beyond>[<>])\s*"
+    r"(?P<sign>[+-]?)(?P<number>\d+(\.\d*)?|\.\d+)(\s+(?P<evidence>possibly|estimate|surely))?"
+)
+HINT = (
+    "write asr>+0.02 for a difference (with its sign) or asr[RUN]>0.05 for a rate; metrics are "
+    f"{', '.join([*METRIC_OF, *DRIFT])}; add `surely` or `estimate` to change what counts"
+)
+
+
+class ThresholdError(MoeError):
+    """A comparison shows what it must not show, or does not rule it out."""
+
+    exit_code = ExitCode.THRESHOLD
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """One expression, understood."""
+
+    expression: str
+    metric: str  # "attack success: attacked"
+    of: str | None  # arm or run whose rate is meant; None: a difference
+    above: bool  # fails above the number; else below it
+    number: float
+    evidence: Evidence
+
+
+def thresholds_of(expressions: Sequence[str]) -> tuple[Threshold, ...]:
+    """The expressions, understood.
+
+    Raises:
+        UsageError: one is not of the grammar.
+    """
+    return tuple(map(_threshold, expressions))
+
+
+def checked(thresholds: Sequence[Threshold], comparison: Comparison, arms: Sequence[ArmItems]) -> list[ThresholdCheck]:
+    """Every threshold held against the comparison.
+
+    Raises:
+        UsageError: a name is no arm and no run, or it is not clear which difference is meant.
+    """
+    return [
+        _of_difference(threshold, comparison)
+        if threshold.of is None
+        else _of_drift(threshold, threshold.of, comparison)
+        if threshold.metric in DRIFT.values()
+        else _of_rate(threshold, threshold.of, arms)
+        for threshold in thresholds
+    ]
+
+
+def refuse_failed(checks: Sequence[ThresholdCheck]) -> None:
+    """End the command where a threshold failed.
+
+    Raises:
+        ThresholdError: names every one with its value, interval and threshold.
+    """
+    failed = [threshold_sentence(check) for check in checks if check.failed]
+    if failed:
+        raise ThresholdError(
+            f"{len(failed)} of {len(checks)} thresholds failed" + "".join(f"\n  - {line}" for line in failed),
+            hint="more items narrow the interval; `surely` fails only where the whole interval is beyond a threshold,"
+            " `estimate` where the estimate is",
+        )
+
+
+def _threshold(expression: str) -> Threshold:
+    found = EXPRESSION.fullmatch(expression.strip())
+    if found is None or found["metric"] not in METRIC_OF | DRIFT:
+        raise UsageError(f"--fail-if {expression!r} is no threshold", hint=HINT)
+    metric = (METRIC_OF | DRIFT)[found["metric"]]
+    if (found["sign"] == "") == (found["of"] is None):
+        what = "names a run, but has the sign of a difference" if found["of"] else "has no sign and names no run"
+        raise UsageError(f"--fail-if {expression!r} {what}", hint=HINT)
+    if metric in DRIFT.values() and (found["of"] is None or found["suite"]):
+        raise UsageError(
+            f"--fail-if {expression!r}: {found['metric']} is told of a run", hint=f"{found['metric']}[RUN]>1"
+        )
+    return Threshold(
+        expression=expression.strip(),
+        metric=f"{metric}: {found['suite'].strip()}" if found["suite"] else metric,
+        of=found["of"],
+        above=found["beyond"] == ">",
+        number=float(found["sign"] + found["number"]),
+        evidence=cast(Evidence, found["evidence"] or "possibly"),
+    )
+
+
+def _check(
+    threshold: Threshold, subject: str, value: float | None, bounds: tuple[float | None, float | None], n: int | None
+) -> ThresholdCheck:
+    lower, upper = bounds
+    near, far = (upper, lower) if threshold.above else (lower, upper)
+    counted = {"possibly": near, "estimate": value, "surely": far}[threshold.evidence]
+    if counted is None:  # not measured, or without an interval: only `surely` needs evidence to fail
+        failed = value is None or threshold.evidence != "surely"
+    else:
+        failed = counted > threshold.number if threshold.above else counted < threshold.number
+    return ThresholdCheck(
+        expression=threshold.expression,
+        metric=threshold.metric,
+        subject=subject,
+        evidence=threshold.evidence,
+        value=value,
+        lower=lower,
+        upper=upper,
+        n=n,
+        failed=failed,
+    )
+
+
+def _of_difference(threshold: Threshold, comparison: Comparison) -> ThresholdCheck:
+    a, b = _meant_pair(threshold, comparison)
+    subject = f"{b} minus {a}"
+    for pair in comparison.pairs:
+        for found in pair.differences:
+            if (pair.a, pair.b, found.metric) == (a, b, threshold.metric):
+                return _check(threshold, subject, found.difference, (found.lower, found.upper), found.n)
+    return _check(threshold, subject, None, (None, None), None)
+
+
+def _meant_pair(threshold: Threshold, comparison: Comparison) -> tuple[str, str]:
+    """The only two arms, or the only two that were trained."""
+    untrained = {column.name for column in comparison.columns if column.training_mode == "base"}
+    names = [arm.name for arm in comparison.arms]
+    meant = names if len(names) == 2 else [name for name in names if name not in untrained]
+    if len(meant) != 2:
+        raise UsageError(
+            f"--fail-if {threshold.expression!r}: which difference of {', '.join(names)}?",
+            hint="compare two runs, or two arms with --vs, and name the untrained model with --base",
+        )
+    return meant[0], meant[1]
+
+
+def _of_rate(threshold: Threshold, of: str, arms: Sequence[ArmItems]) -> ThresholdCheck:
+    runs, seeded = _runs_of(of, arms)
+    metrics = {found.metric: found for found in paired_outcomes(runs, runs)} if runs else {}
+    estimate = rate_estimate(metrics[threshold.metric], seeded) if threshold.metric in metrics else None
+    if estimate is None:
+        return _check(threshold, of, None, (None, None), None)
+    return _check(threshold, of, estimate.rate, (estimate.lower, estimate.upper), estimate.n)
+
+
+def _runs_of(of: str, arms: Sequence[ArmItems]) -> tuple[tuple[RunItems, ...], bool]:
+    """The runs of the arm, or the one run, of this name (none: not evaluated), and whether they have seeds."""
+    for arm in arms:
+        if arm.name == of:
+            return arm.runs, arm.seeded
+        if of in arm.run_names:
+            return (arm.runs[arm.run_names.index(of)],) if arm.runs else (), arm.seeded
+    raise UsageError(f"no arm or run is called {of}", hint=f"there are: {', '.join(arm.name for arm in arms)}")
+
+
+def _of_drift(threshold: Threshold, of: str, comparison: Comparison) -> ThresholdCheck:
+    column = _column(of, comparison.columns, comparison.arms)
+    drift = column.evaluation.drift if column.evaluation else None
+    if drift is None:
+        return _check(threshold, of, None, (None, None), None)
+    found: Estimate = drift.kl_mean if threshold.metric == DRIFT["kl"] else drift.perplexity_ratio
+    return _check(threshold, of, found.value, (found.lower, found.upper), found.n)
+
+
+def _column(of: str, columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> RunColumn:
+    runs = next((arm.runs for arm in arms if arm.name == of and len(arm.runs) == 1), (of,))
+    for column in columns:
+        if column.name == runs[0]:
+            return column
+    raise UsageError(f"no run is called {of}", hint=f"there are: {', '.join(column.name for column in columns)}")

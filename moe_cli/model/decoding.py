@@ -1,0 +1,128 @@
+"""Token after token, for a batch of prompts from which rows leave when they have ended.
+
+Comes in: encoded prompts. Goes out: the ids of each answer. Always holds: a token is the argmax of the model's logits,
+or drawn from them, without the penalty for repetition that a checkpoint may ask for; a row that leaves changes no
+other.
+
+Letters: B rows, S positions so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, GenerationConfig, LogitsProcessorList
+
+from moe_cli.model.chat import end_of_turn_ids
+from moe_cli.model.load import LoadedModel
+from moe_cli.model.sampling import SampledToken
+from moe_cli.records import AnswerSettings
+
+STRETCH = 16  # tokens after which the rows that have ended leave
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows that are being answered."""
+
+    names: list[str]  # B
+    ids_BS: Tensor
+    mask_BS: Tensor
+    num_before: int  # positions before the answers
+    cache: Cache | None = None
+
+    @property
+    def num_made(self) -> int:
+        """Answer tokens so far."""
+        return self.ids_BS.shape[1] - self.num_before
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Let all rows but those at `places` leave."""
+        places_B = torch.tensor(places, device=self.ids_BS.device)
+        self.names = [self.names[place] for place in places]
+        self.ids_BS, self.mask_BS = self.ids_BS[places_B], self.mask_BS[places_B]
+        if self.cache is not None:
+            self.cache.reorder_cache(places_B)
+
+
+def answer_rows(
+    loaded: LoadedModel, prompts: Mapping[str, Sequence[int]], settings: AnswerSettings
+) -> dict[str, tuple[int, ...]]:
+    """Answer ids by prompt id: up to the first end of turn, that included, or `max_new_tokens` of them."""
+    ends = end_of_turn_ids(loaded.model, loaded.tokenizer)
+    rows = _left_padded(prompts, _padding(loaded, ends), loaded.device)
+    answers: dict[str, tuple[int, ...]] = {}
+    while rows.names:
+        _stretch(loaded, rows, ends, settings)
+        at_limit = rows.num_made >= settings.max_new_tokens
+        made = [_up_to_end(row, ends) for row in rows.ids_BS[:, rows.num_before :].tolist()]
+        going = [place for place, answer in enumerate(made) if not at_limit and answer[-1] not in ends]
+        answers |= {rows.names[place]: answer for place, answer in enumerate(made) if place not in going}
+        if not going:
+            break
+        if len(going) < len(made) and _rows_may_leave(loaded.model, rows.cache):
+            rows.keep(going)
+    return answers
+
+
+def _stretch(loaded: LoadedModel, rows: _Rows, ends: tuple[int, ...], settings: AnswerSettings) -> None:
+    """Make the next tokens of all rows."""
+    wanted = GenerationConfig(
+        max_new_tokens=min(STRETCH, settings.max_new_tokens - rows.num_made),
+        do_sample=False,
+        repetition_penalty=1.0,
+        eos_token_id=list(ends),
+        pad_token_id=_padding(loaded, ends),
+        use_cache=True,
+        return_dict_in_generate=True,
+    )
+    with torch.inference_mode():
+        made = loaded.model.generate(
+            input_ids=rows.ids_BS,
+            attention_mask=rows.mask_BS,
+            past_key_values=rows.cache,
+            generation_config=wanted,
+            logits_processor=LogitsProcessorList(_drawn(rows, settings)),
+        )
+    num_new = made.sequences.shape[1] - rows.ids_BS.shape[1]
+    rows.mask_BS = torch.cat([rows.mask_BS, rows.mask_BS.new_ones(len(rows.names), num_new)], dim=1)
+    rows.ids_BS, rows.cache = made.sequences, made.past_key_values
+
+
+def _drawn(rows: _Rows, settings: AnswerSettings) -> list[SampledToken]:
+    if settings.seed is None:
+        return []
+    return [
+        SampledToken(
+            tuple(rows.names),
+            rows.num_before,
+            seed=settings.seed,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+        )
+    ]
+
+
+def _rows_may_leave(model: nn.Module, cache: Cache | None) -> bool:
+    """Whether all that a model keeps of its rows is in the cache: some keep their positions in themselves."""
+    return type(cache) is DynamicCache and not any(hasattr(module, "rope_deltas") for module in model.modules())
+
+
+def _left_padded(prompts: Mapping[str, Sequence[int]], pad: int, device: torch.device) -> _Rows:
+    longest = max(map(len, prompts.values()))
+    ids = [[pad] * (longest - len(row)) + list(row) for row in prompts.values()]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in prompts.values()]
+    return _Rows(list(prompts), torch.tensor(ids, device=device), torch.tensor(mask, device=device), longest)
+
+
+def _padding(loaded: LoadedModel, ends: tuple[int, ...]) -> int:
+    pad = loaded.tokenizer.pad_token_id
+    return ends[0] if pad is None else int(pad)
+
+
+def _up_to_end(row: Sequence[int], ends: tuple[int, ...]) -> tuple[int, ...]:
+    length = next((place + 1 for place, token in enumerate(row) if token in ends), len(row))
+    return tuple(row[:length])

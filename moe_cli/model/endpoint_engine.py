@@ -1,0 +1,69 @@
+"""Prompts to answers by an endpoint that serves the model.
+
+Comes in: prompts. Goes out: a `Generation` for each, one by one. Always holds: an endpoint gives text, so the ids of an
+answer are made again from it, as `chat.py` makes those of any answer, and are marked `retokenised`; an answer that
+stopped by itself ends with the end of turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from moe_cli.model.chat import encode_answered, encode_prompt
+from moe_cli.model.chat_endpoint import ChatEndpoint, Completion
+from moe_cli.model.engine import Prompt
+from moe_cli.model.load import LoadedModel
+from moe_cli.model.parallel import results_as_they_come
+from moe_cli.model.sampling import seed_of
+from moe_cli.records import AnswerSettings, Generation, Message
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointEngine:
+    """An endpoint answers; the loaded model's tokenizer makes the ids."""
+
+    loaded: LoadedModel
+    endpoint: ChatEndpoint
+    settings: AnswerSettings
+    concurrency: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights through which the answers are replayed."""
+        return self.loaded.identity.fingerprint
+
+    def answers(self, prompts: Sequence[Prompt], done: Collection[str] = ()) -> Iterator[tuple[Generation, ...]]:
+        """Answers in groups of one, as they come.
+
+        Raises:
+            UsageError, EnvironmentFaultError: as `ChatEndpoint.complete`.
+        """
+        missing = [prompt for prompt in prompts if prompt.id not in set(done)]
+        for prompt, completion in results_as_they_come(self._asked, missing, num_threads=self.concurrency):
+            yield (self._generation(prompt, completion),)
+
+    def _asked(self, prompt: Prompt) -> tuple[Prompt, Completion]:
+        settings = self.settings
+        how: dict[str, float] = {"max_tokens": settings.max_new_tokens, "temperature": settings.temperature}
+        if settings.seed is not None:
+            how |= {"top_p": settings.top_p, "seed": seed_of(settings.seed, prompt.id)}
+        return prompt, self.endpoint.complete(prompt.messages, **how)
+
+    def _generation(self, prompt: Prompt, completion: Completion) -> Generation:
+        return Generation(
+            prompt_id=prompt.id,
+            text=completion.text,
+            token_ids=self._answer_ids(prompt, completion),
+            num_prompt_tokens=len(encode_prompt(self.loaded.tokenizer, prompt.messages)),
+            finished=completion.finished,
+            answer_ids="retokenised",
+        )
+
+    def _answer_ids(self, prompt: Prompt, completion: Completion) -> tuple[int, ...]:
+        if not completion.text:
+            return ()
+        answer = Message(role="assistant", content=completion.text)
+        encoded = encode_answered(self.loaded.tokenizer, (*prompt.messages, answer))
+        ids = encoded.token_ids[encoded.num_prompt :]
+        return ids if completion.finished else ids[:-1]

@@ -1,0 +1,39 @@
+"""The interface of whatever answers prompts.
+
+Comes in: prompts. Goes out: a `Generation` for each, in groups, as soon as a group is made. Always holds: an engine
+says on what its answers depend, so that answers made in another way are never taken for its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from moe_cli.records import AnswerSettings, Generation, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation to be answered."""
+
+    id: str  # "goal-17/story#unsafe"
+    messages: tuple[Message, ...]  # ends with a user turn
+
+
+class Engine(Protocol):
+    """Anything that answers prompts as the model would."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Which weights the answers are replayed through."""
+        ...
+
+    @property
+    def settings(self) -> AnswerSettings:
+        """What an answer depends on beside the weights and the prompt."""
+        ...
+
+    def answers(self, prompts: Sequence[Prompt], done: Collection[str]) -> Iterator[tuple[Generation, ...]]:
+        """Answers to the prompts whose ids are not in `done`, group by group."""
+        ...

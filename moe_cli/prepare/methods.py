@@ -1,0 +1,144 @@
+"""Every way of choosing the run's candidates, by its name.
+
+Comes in: counts, risk differences and a rule. Goes out: the candidates as a mask. Always holds: whatever the method,
+the conditions, the most of a layer and, where the method ranks, the budget are kept in the same way; the controls take
+exactly as many experts of a layer as `risk_diff` would. Pure.
+
+Letters of shapes: L expert layers, E experts, X = L * E (flat, layer-major).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_cli.config.settings import MATCHED, Method
+from moe_cli.errors import UsageError
+from moe_cli.prepare.esft import shares_in_layer, top_p
+from moe_cli.prepare.ranking import Bools, Floats, largest, mask_of
+from moe_cli.prepare.risk import ANSWER, UNSAFE
+from moe_cli.prepare.selection import Rule, Standing, by_risk, cut, meeting
+from moe_cli.records import RiskDifferences, RoutingCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What methods look at."""
+
+    counts: RoutingCounts
+    used: tuple[int, ...]  # pairs that a batch touches
+    risk: RiskDifferences
+    seed: int
+
+
+def candidates_of(rule: Rule, material: Material) -> Bools:
+    """The candidates of the run [X].
+
+    Raises:
+        UsageError: the method needs a score that was not measured.
+    """
+    met_X = meeting(rule.conditions, quantities_of(material.risk))
+    if rule.method in MATCHED:
+        return _matched(rule, material, by_risk(rule, material.risk.pooled.ravel(), met_X))
+    standing = STANDINGS[rule.method](rule, material)
+    return cut(rule, standing.scores_X, standing.eligible_X & met_X, within_budget=standing.cut)
+
+
+def quantities_of(risk: RiskDifferences) -> dict[str, Floats]:
+    """What conditions compare, flat."""
+    named = {
+        "risk_diff": risk.pooled,
+        "p": risk.p_value,
+        "q": risk.q_value,
+        "lower": risk.lower,
+        "stability": risk.stability,
+    }
+    return {name: values.ravel() for name, values in named.items()}
+
+
+def computable(rule: Rule, counts: RoutingCounts) -> Sequence[Method]:
+    """The methods that these counts allow, beside `all` and `file`."""
+    ranking: list[Method] = [method for method in STANDINGS if method not in ("all", "file")]
+    if counts.gradients is None:
+        ranking.remove("gradient")
+    return ranking if rule.max_candidates is None else [*ranking, *MATCHED]
+
+
+def _risk_diff(rule: Rule, material: Material) -> Standing:
+    scores_X = material.risk.pooled.ravel()
+    eligible_X = np.ones(len(scores_X), dtype=np.bool_) if rule.original else scores_X > rule.threshold
+    return Standing(scores_X, eligible_X, cut=True)
+
+
+def _stability(rule: Rule, material: Material) -> Standing:
+    return Standing(material.risk.pooled.ravel(), material.risk.stability.ravel() >= rule.stability, cut=True)
+
+
+def _esft_token(rule: Rule, material: Material) -> Standing:
+    return _of_layers(rule, _of_unsafe_answers(material.counts.routed, material))
+
+
+def _esft_gate(rule: Rule, material: Material) -> Standing:
+    return _of_layers(rule, _of_unsafe_answers(material.counts.gates, material))
+
+
+def _gradient(rule: Rule, material: Material) -> Standing:
+    if material.counts.gradients is None:
+        raise UsageError(
+            "the squared gradient norms of the experts were not measured in this run",
+            hint="run moe prepare with --method gradient or --scores gradient",
+        )
+    scores_X = material.counts.gradients.mean(0).ravel()
+    return Standing(scores_X, scores_X > 0, cut=True)
+
+
+def _all(rule: Rule, material: Material) -> Standing:
+    scores_X = material.risk.pooled.ravel()
+    return Standing(scores_X, np.ones(len(scores_X), dtype=np.bool_), cut=False)
+
+
+def _file(rule: Rule, material: Material) -> Standing:
+    if rule.named is None:
+        raise ValueError("the method `file` needs named experts")
+    scores_X = material.risk.pooled.ravel()
+    if rule.named.scores is None:
+        return Standing(scores_X, mask_of(rule.named.indices, len(scores_X)), cut=False)
+    table_X = np.full(len(scores_X), np.nan)
+    table_X[list(rule.named.indices)] = rule.named.scores
+    return Standing(table_X, table_X > rule.threshold, cut=True)
+
+
+STANDINGS: Mapping[Method, Callable[[Rule, Material], Standing]] = {
+    "risk_diff": _risk_diff,
+    "esft-token": _esft_token,
+    "esft-gate": _esft_gate,
+    "gradient": _gradient,
+    "stability": _stability,
+    "all": _all,
+    "file": _file,
+}
+
+
+def _of_unsafe_answers(amounts: NDArray[np.int64] | Floats, material: Material) -> Floats:
+    """[L, E] summed over the answers to the attacked forms."""
+    summed_LE: Floats = amounts[list(material.used), UNSAFE, ANSWER].sum(0, dtype=np.float64)
+    return summed_LE
+
+
+def _of_layers(rule: Rule, amounts_LE: Floats) -> Standing:
+    scores_LE = shares_in_layer(amounts_LE)
+    return Standing(scores_LE.ravel(), top_p(scores_LE, rule.top_p).ravel(), cut=False)
+
+
+def _matched(rule: Rule, material: Material, model_X: Bools) -> Bools:
+    """As many experts of each layer as `model_X` holds: the most used ones, or drawn once for the run."""
+    wanted_L = model_X.reshape(-1, rule.num_experts).sum(1)
+    if rule.method == "frequency":
+        scores_LE = _of_unsafe_answers(material.counts.routed, material)
+    else:
+        scores_LE = np.random.default_rng([material.seed, 5]).random((len(wanted_L), rule.num_experts))
+    rows = [largest(scores_E, int(wanted)) for scores_E, wanted in zip(scores_LE, wanted_L, strict=True)]
+    return np.concatenate(rows)

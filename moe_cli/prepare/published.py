@@ -1,0 +1,219 @@
+"""Published tables ranked by the same rules: counts of two sides, or scores of ESFT's form.
+
+Comes in: a CSV file of counts or a JSON file of scores. Goes out: `RankedTable`, and files of what it selects. Always
+holds: a side without a token has no rate (undefined, never 0) and its expert is never selected; what the file itself
+publishes is compared, not believed; ties go to the lower layer, then to the lower index. No model is needed.
+
+Letters of shapes: X rows of the table, in order of (layer, index).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+
+from moe_cli.artifacts.files import write_whole
+from moe_cli.codec import encode, parse_json
+from moe_cli.config import PrepareConfig
+from moe_cli.config.conditions import conditions_of
+from moe_cli.errors import UsageError
+from moe_cli.prepare.esft import top_p
+from moe_cli.prepare.ranking import Bools, Floats, largest
+from moe_cli.prepare.risk import rate_difference
+from moe_cli.prepare.selection import meeting
+from moe_cli.prepare.tables import TableRow, expert_rows
+from moe_cli.records import Expert, RankedExpert, RankedTable
+
+COUNTS = (
+    "write a CSV table with the columns layer, expert, a1, a2, d1, d2: tokens of side 1 and 2 that were routed (a) and "
+    "not routed (d) to the expert; side 1 is the unsafe one"
+)
+SCORES = 'write {"token_scores": {"1": {"0": 0.0117, ...}, ...}}, the score of every expert of every layer'
+COUNT_COLUMNS = ("a1", "a2", "d1", "d2")
+Kind = Literal["token_scores", "gate_scores", "scores"]
+KINDS: tuple[Kind, ...] = ("token_scores", "gate_scores", "scores")
+
+
+def ranked_counts(file: Path, settings: PrepareConfig) -> RankedTable:
+    """Risk differences a1 / (a1 + d1) - a2 / (a2 + d2) of a table, and what threshold, top-k and conditions select.
+
+    Raises:
+        UsageError: no such file, another form, or a condition on what counts alone cannot tell.
+    """
+    rows = sorted(expert_rows(file, COUNT_COLUMNS, COUNTS), key=lambda row: row.expert)
+    a1_X, a2_X, d1_X, d2_X = np.array([[_count(row, column) for column in COUNT_COLUMNS] for row in rows]).T
+    risk_X = rate_difference(a2_X, a2_X + d2_X, a1_X, a1_X + d1_X)
+    published = [_published(row) for row in rows]
+    both = [(ours, said) for ours, said in zip(risk_X.tolist(), published, strict=True) if said is not None]
+    away = [abs(ours - said) for ours, said in both if not math.isnan(ours)]  # an undefined one has no deviation
+    experts = [row.expert for row in rows]
+    selected_X = _selected(risk_X, experts, settings)
+    return RankedTable(
+        source=str(file),
+        kind="risk_diff",
+        rows=_ranked(experts, risk_X, published, selected_X),
+        num_layers=len({expert.layer for expert in experts}),
+        num_selected=int(selected_X.sum()),
+        num_compared=len(away),
+        num_equal=None,
+        largest_deviation=max(away, default=None),
+        rule=_rule_text(settings),
+    )
+
+
+def ranked_scores(file: Path, settings: PrepareConfig, *, top_p_typed: bool) -> RankedTable:
+    """Scores per layer, and the experts that reach `top_p` of each layer's scores, as published (not normalised).
+
+    The share that the file itself states is used where none was typed. Experts that the file lists are compared.
+
+    Raises:
+        UsageError: no such file, or another form.
+    """
+    content = _object(file)
+    kind, layers = _layers_of_scores(content, file, gate_first=settings.method == "esft-gate")
+    share = content.get("top_p")
+    use_own = not top_p_typed and isinstance(share, float) and 0 < share <= 1
+    chosen = cast(float, share) if use_own else settings.top_p
+    experts = [Expert(layer=layer, index=index) for layer in sorted(layers) for index in sorted(layers[layer])]
+    rows = [(layer, sorted(layers[layer].items())) for layer in sorted(layers)]
+    selected_X = np.concatenate([top_p(np.array([[score for _, score in row]]), chosen)[0] for _, row in rows])
+    scores_X = np.array([score for _, row in rows for _, score in row])
+    equal = _equal_layers(content, experts, selected_X)
+    return RankedTable(
+        source=str(file),
+        kind=kind,
+        rows=_ranked(experts, scores_X, [None] * len(experts), selected_X),
+        num_layers=len(layers),
+        num_selected=int(selected_X.sum()),
+        num_compared=0 if equal is None else len(equal),
+        num_equal=None if equal is None else sum(equal),
+        largest_deviation=None,
+        rule=f"top-p {chosen:g} of each layer",
+    )
+
+
+def write_ranked(file: Path, table: RankedTable) -> None:
+    """`.csv`: every row, ranked, with `selected`; `.json`: the selected experts. `--selection-file` reads both.
+
+    Raises:
+        UsageError: another ending.
+    """
+    chosen = sorted(row.expert for row in table.rows if row.selected)
+    if file.suffix.lower() == ".json":
+        write_whole(file, encode([[expert.layer, expert.index] for expert in chosen]) + b"\n")
+        return
+    if file.suffix.lower() != ".csv":
+        raise UsageError(f"{file} ends neither in .csv nor in .json", hint="name the file to write, such as ranked.csv")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    name = "risk_diff" if table.kind == "risk_diff" else "score"
+    writer.writerow(["rank", "layer", "expert", name, "selected"])
+    for rank, row in enumerate(table.rows, start=1):
+        score = "" if row.score is None else repr(row.score)
+        writer.writerow([rank, row.expert.layer, row.expert.index, score, int(row.selected)])
+    write_whole(file, text.getvalue().encode())
+
+
+def _count(row: TableRow, column: str) -> float:
+    value = row.number(column, COUNTS)
+    if value < 0:
+        raise UsageError(f"{row.place}: {column} is {row.cells[column]}, not a count", hint=COUNTS)
+    return value
+
+
+def _published(row: TableRow) -> float | None:
+    return row.number("risk_diff", COUNTS) if row.cells.get("risk_diff") else None
+
+
+def _selected(risk_X: Floats, experts: Sequence[Expert], settings: PrepareConfig) -> Bools:
+    conditions = () if settings.select_by is None else conditions_of(settings.select_by)
+    if unknown := sorted({one.quantity for one in conditions} - {"risk_diff"}):
+        raise UsageError(
+            f"summed counts of two sides tell no {', '.join(unknown)}: there is one table, not one for each pair",
+            hint="use risk_diff alone here; moe prepare counts pair by pair and has all of them",
+        )
+    kept_X = meeting(conditions, {"risk_diff": risk_X}) & (risk_X > settings.smallest_difference)
+    if settings.per_layer is not None:
+        of_layer = np.array([expert.layer for expert in experts])
+        for layer in set(of_layer.tolist()):
+            here = of_layer == layer
+            kept_X[here] = largest(np.where(kept_X, risk_X, np.nan)[here], settings.per_layer)
+    return largest(np.where(kept_X, risk_X, np.nan), settings.top_k)
+
+
+def _ranked(
+    experts: Sequence[Expert], scores_X: Floats, published: Sequence[float | None], selected_X: Bools
+) -> tuple[RankedExpert, ...]:
+    order = np.argsort(-np.nan_to_num(scores_X, nan=-np.inf), kind="stable")
+    return tuple(
+        RankedExpert(
+            expert=experts[place],
+            score=None if np.isnan(scores_X[place]) else float(scores_X[place]),
+            published=published[place],
+            selected=bool(selected_X[place]),
+        )
+        for place in order
+    )
+
+
+def _rule_text(settings: PrepareConfig) -> str:
+    met = "" if settings.select_by is None else f" and {settings.select_by}"
+    layer = "" if settings.per_layer is None else f", at most {settings.per_layer} of a layer"
+    return f"risk_diff>{settings.smallest_difference:g}{met}{layer}, at most {settings.top_k}"
+
+
+def _object(file: Path) -> dict[str, object]:
+    if not file.is_file():
+        raise UsageError(f"there is no file {file}", hint=SCORES)
+    data = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    content = parse_json(data, source=str(file), hint=SCORES, error_type=UsageError)
+    if not isinstance(content, dict) or not content:
+        raise UsageError(f"{file} holds no scores by layer", hint=SCORES)
+    return content
+
+
+def _layers_of_scores(
+    content: Mapping[str, object], file: Path, *, gate_first: bool
+) -> tuple[Kind, dict[int, dict[int, float]]]:
+    order = sorted(KINDS, key=lambda kind: kind != "gate_scores") if gate_first else KINDS
+    kind = next((kind for kind in order if kind in content), None)
+    layers = content if kind is None else content[kind]
+    if not isinstance(layers, dict) or not layers:
+        raise UsageError(f"{file} holds no scores by layer", hint=SCORES)
+    found = {_index(layer, file): _scores_of(scores, layer, file) for layer, scores in layers.items()}
+    return kind or "scores", found
+
+
+def _scores_of(scores: object, layer: object, file: Path) -> dict[int, float]:
+    if isinstance(scores, list):
+        scores = {str(index): score for index, score in enumerate(scores)}
+    if not isinstance(scores, dict) or not scores:
+        raise UsageError(f"{file}: layer {layer} holds no scores of experts", hint=SCORES)
+    for index, score in scores.items():
+        if type(score) not in (int, float) or score < 0:
+            raise UsageError(f"{file}: layer {layer}, expert {index}: {score!r} is no score", hint=SCORES)
+    return {_index(index, file): float(score) for index, score in scores.items()}
+
+
+def _index(word: object, file: Path) -> int:
+    if not (isinstance(word, str) and word.isascii() and word.isdecimal()):
+        raise UsageError(f"{file}: {word!r} is no number of a layer or an expert", hint=SCORES)
+    return int(word)
+
+
+def _equal_layers(content: Mapping[str, object], experts: Sequence[Expert], selected_X: Bools) -> list[bool] | None:
+    """For every layer whose experts the file lists, whether they are the selected ones."""
+    published = content.get("experts")
+    if not isinstance(published, dict):
+        return None
+    ours: dict[int, set[int]] = {}
+    for expert, selected in zip(experts, selected_X, strict=True):
+        ours.setdefault(expert.layer, set()).update({expert.index} if selected else ())
+    listed = {int(layer): set(indices) for layer, indices in published.items() if isinstance(indices, list)}
+    return [ours.get(layer) == indices for layer, indices in listed.items()]

@@ -1,0 +1,91 @@
+"""`moe select`: another selection from the counts of a prepare run, without its model.
+
+Comes in: a complete prepare run and a config. Goes out: a new complete prepare run beside it. Always holds: answers,
+training examples and counts are the bytes of the run it comes from; candidates, masks and evidence are made anew, and
+the run it comes from is the parent in the manifest; torch is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe_cli.artifacts import FinishedRun, Store, finished_run, layout, open_run
+from moe_cli.artifacts.files import write_whole
+from moe_cli.codec import decode
+from moe_cli.config import MoeConfig
+from moe_cli.errors import ArtifactError
+from moe_cli.prepare.batches import Composition
+from moe_cli.prepare.evidence import find_experts
+from moe_cli.prepare.stored import HINT, read_counts, write_selection
+from moe_cli.records import Notice, PrepareSummary, RoutingCounts, Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Reselected:
+    """What `moe select` made."""
+
+    path: Path
+    selection: Selection
+
+
+def run(
+    prepared: Path, config: MoeConfig, store: Store, notify: Callable[[object], None], *, resume: bool = False
+) -> Reselected:
+    """Select anew from the counts of `prepared`, into `prepare.output_dir`.
+
+    Raises:
+        ArtifactError: no complete prepare run there, it is damaged, or the output directory is taken.
+        UsageError: the selection file names unknown experts, or the method needs a score that was not measured.
+    """
+    store.refuse_unwritable()
+    source = finished_run(prepared, "prepare")
+    notify(Notice(text=f"selecting from the counts of {source.path}; the model is not loaded"))
+    before = decode(Selection, source.file(layout.SELECTION).read_bytes(), source=layout.SELECTION)
+    summary = decode(PrepareSummary, source.file(layout.PREPARE_SUMMARY).read_bytes(), source=layout.PREPARE_SUMMARY)
+    counts = read_counts(source.file(layout.routing_counts(before.base.name)))
+    batches = batches_of(counts, summary)
+    found = find_experts(config, before.base, before.params_per_expert, counts, batches)
+    output = config.prepare.output_dir
+    with open_run(output, "prepare", config, resume=resume) as writer:
+        for name in _kept(before.base.name):
+            write_whole(writer.path / name, source.file(name).read_bytes())
+        write_selection(writer.path, before.base.name, found)
+        writer.parents["prepare"] = source.digest
+        store.add(
+            writer,
+            base_fingerprint=before.base.fingerprint,
+            model_name=source.manifest.model_name,
+            device="none",
+        )
+    return Reselected(output, found.selection)
+
+
+def batches_of(counts: RoutingCounts, summary: PrepareSummary) -> list[range]:
+    """Which counted pairs each batch touches: they stand batch after batch.
+
+    Raises:
+        ArtifactError: the counts are not those of these batches.
+    """
+    size = Composition(summary.num_plain, summary.num_benign_in_batch, summary.num_attacked).num_pairs
+    if len(counts.pair_ids) != size * summary.num_batches:
+        raise ArtifactError(
+            f"there are counts of {len(counts.pair_ids)} pairs, but {summary.num_batches} batches touch {size} each",
+            hint=HINT,
+        )
+    return [range(batch * size, (batch + 1) * size) for batch in range(summary.num_batches)]
+
+
+def settings_file(source: FinishedRun) -> Path:
+    """The settings that the run was made with: what is not typed anew stays."""
+    return source.file(layout.CONFIG)
+
+
+def _kept(model_name: str) -> tuple[str, ...]:
+    return (
+        layout.batch_outputs(model_name),
+        layout.training_examples(model_name),
+        layout.routing_counts(model_name),
+        layout.PREPARE_SUMMARY,
+    )

@@ -1,0 +1,108 @@
+"""What a selection is made of, on disk: counts as arrays, evidence as a table, masks, the selection and its pictures.
+
+Comes in: records and arrays. Goes out: files in a run directory, and counts read back. Always holds: no NaN on disk
+(undefined is null); pickles are neither written nor read; importing this imports no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from moe_cli.artifacts import layout
+from moe_cli.artifacts.files import whole_file, write_array, write_whole
+from moe_cli.codec import encode
+from moe_cli.errors import ArtifactError
+from moe_cli.prepare.evidence import Found
+from moe_cli.prepare.picture import draw_pictures
+from moe_cli.prepare.ranking import Floats
+from moe_cli.records import RiskDifferences, RoutingCounts
+
+HINT = "run moe prepare again: the file was written by another version of moe, or changed by hand"
+
+
+def write_selection(path: Path, model_name: str, found: Found) -> None:
+    """Evidence, masks, selection and pictures, into the run directory `path`."""
+    write_risk(path / layout.risk_table(model_name), found)
+    write_array(path / layout.MASKS, found.masks)
+    write_whole(path / layout.SELECTION, encode(found.selection, indent=True))
+    draw_pictures(path, found.risk, found.selection)
+
+
+def write_counts(path: Path, counts: RoutingCounts) -> None:
+    """`routing`: integer counts and router weights per pair, side and region; gradient norms where they are known."""
+    arrays: dict[str, NDArray[np.generic]] = {
+        "layers": np.array(counts.layers, dtype=np.int64),
+        "top_k": np.array(-1 if counts.top_k is None else counts.top_k, dtype=np.int64),
+        "pair_ids": np.array(counts.pair_ids),
+        "clusters": np.array(counts.clusters),
+        "routed": counts.routed,
+        "seen": counts.seen,
+        "gates": counts.gates,
+    }
+    if counts.gradients is not None:
+        arrays["gradients"] = counts.gradients
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def read_counts(path: Path) -> RoutingCounts:
+    """What `write_counts` wrote.
+
+    Raises:
+        ArtifactError: an array is missing or has another shape.
+    """
+    with np.load(path, allow_pickle=False) as arrays:
+        if missing := {"layers", "top_k", "pair_ids", "clusters", "routed", "seen", "gates"} - set(arrays):
+            raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", hint=HINT)
+        counts = RoutingCounts(
+            layers=tuple(arrays["layers"].tolist()),
+            top_k=None if int(arrays["top_k"]) < 0 else int(arrays["top_k"]),
+            pair_ids=tuple(arrays["pair_ids"].tolist()),
+            clusters=tuple(arrays["clusters"].tolist()),
+            routed=arrays["routed"],
+            seen=arrays["seen"],
+            gates=arrays["gates"],
+            gradients=arrays.get("gradients"),
+        )
+    expected = (len(counts.pair_ids), 2, 3, len(counts.layers))
+    if counts.routed.shape[:4] != expected or counts.gates.shape != counts.routed.shape:
+        raise ArtifactError(f"{path}: routed is {counts.routed.shape}, expected {expected} and experts", hint=HINT)
+    return counts
+
+
+def write_risk(path: Path, found: Found) -> None:
+    """`risk_diff`: one row per (batch, layer, expert); the aggregate of the run has a null batch."""
+    risk, masks = found.risk, found.masks
+    num_batches, num_layers, num_experts = risk.per_batch.shape
+    batch, layer, expert = (axis.ravel() for axis in np.indices((num_batches + 1, num_layers, num_experts)))
+    table = {
+        "batch": pa.array(batch, mask=batch == num_batches),
+        "layer": np.array(risk.layers)[layer],
+        "expert": expert,
+        "risk_diff": _column(risk.per_batch, risk.pooled),
+        "risk_diff_mean": _of_run(risk, risk.mean),
+        "lower": _column(risk.batch_lower, risk.lower),
+        "upper": _column(risk.batch_upper, risk.upper),
+        "p_value": _of_run(risk, risk.p_value),
+        "q_value": _of_run(risk, risk.q_value),
+        "stability": _of_run(risk, risk.stability),
+        "selected": np.concatenate([masks.ravel(), masks.any(0).ravel()]),
+    }
+    with whole_file(path) as temporary:
+        pq.write_table(pa.table(table), temporary)
+
+
+def _column(of_batches: Floats, of_run: Floats) -> NDArray[np.float64]:
+    """A column of all batches and then the run; undefined is null."""
+    values = np.concatenate([of_batches.ravel(), of_run.ravel()])
+    return cast(NDArray[np.float64], pa.array(values, mask=np.isnan(values)))
+
+
+def _of_run(risk: RiskDifferences, values_LE: Floats) -> NDArray[np.float64]:
+    return _column(np.full(risk.per_batch.shape, np.nan), values_LE)

@@ -1,0 +1,133 @@
+"""The arms of a comparison side by side: what each trained, what that took, and what was measured of it.
+
+Comes in: `Comparison`. Goes out: a table with one column per arm. Always holds: an arm of several runs shows the mean
+with the smallest and the largest; what is not known of every run is `-`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.table import Table
+
+from moe_cli.records import Comparison, Estimate, EvaluationSummary, ImportedOutcomes, Rate, RunColumn
+from moe_cli.views.numbers import NOTHING, bytes_text, count_of, estimate_text, optional, rate_text, seconds_text
+from moe_cli.views.safe import safe_text
+
+Runs = Sequence[RunColumn]
+Rows = tuple[tuple[str, Callable[[Runs], str]], ...]
+
+TITLES = {"accuracy": "correct"}  # of a metric whose row has another name
+
+
+def side_by_side(comparison: Comparison) -> Table:
+    """Parameters, cost and every overall measure."""
+    by_name = {column.name: column for column in comparison.columns}
+    arms = [[by_name[run] for run in arm.runs if run in by_name] for arm in comparison.arms]
+    table = Table(title="Side by side", title_justify="left")
+    table.add_column("")
+    for arm in comparison.arms:
+        name = arm.name if len(arm.runs) == 1 else f"{arm.name} ({len(arm.runs)} runs)"
+        table.add_column(safe_text(name), overflow="fold")
+    for rows in row_groups(comparison):
+        for title, text in rows:
+            table.add_row(title, *(safe_text(text(runs)) for runs in arms))
+        table.add_section()
+    return table
+
+
+def row_groups(comparison: Comparison) -> tuple[Rows, ...]:
+    """Title and text of every row; outcomes that were made elsewhere have one measure and no cost."""
+    imported = {column.imported.metric if column.imported else None for column in comparison.columns}
+    if None in imported:
+        return COST_ROWS, MEASURE_ROWS
+    return (tuple(row for row in MEASURE_ROWS if row[0] in {TITLES.get(str(name), name) for name in imported}),)
+
+
+def _spread(values: Sequence[float | None], text: Callable[[float], str]) -> str:
+    """The value of one run; of several the mean, with its range where they differ; `-` where one is not known."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return NOTHING
+    middle, low, high = (text(value) for value in (sum(known) / len(known), min(known), max(known)))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def _alike(texts: Sequence[str]) -> str:
+    """What all runs of an arm say, or each of them."""
+    return " / ".join(dict.fromkeys(texts)) if texts else NOTHING
+
+
+def _unfrozen(column: RunColumn) -> str:
+    experts, num = column.experts_per_layer, column.num_experts
+    return NOTHING if experts is None or num is None else count_of(sum(experts), num * len(column.layers))
+
+
+def _per_layer(column: RunColumn) -> str:
+    return NOTHING if column.experts_per_layer is None else " ".join(map(str, column.experts_per_layer))
+
+
+def _of_each(text: Callable[[RunColumn], str]) -> Callable[[Runs], str]:
+    return lambda runs: _alike([text(column) for column in runs])
+
+
+def _of_all(value: Callable[[RunColumn], float | None], text: Callable[[float], str]) -> Callable[[Runs], str]:
+    return lambda runs: _spread([value(column) for column in runs], text)
+
+
+def _rate(found: Callable[[EvaluationSummary], Rate | None], metric: str) -> Callable[[Runs], str]:
+    def text(runs: Runs) -> str:
+        if len(runs) == 1:
+            imported = runs[0].imported
+            if imported is not None:
+                return _imported_text(imported) if imported.metric == metric else NOTHING
+            return rate_text(found(runs[0].evaluation)) if runs[0].evaluation else NOTHING
+        return _spread([_share(column, found, metric) for column in runs], lambda rate: f"{100 * rate:.1f} %")
+
+    return text
+
+
+def _share(column: RunColumn, found: Callable[[EvaluationSummary], Rate | None], metric: str) -> float | None:
+    if column.imported is not None:
+        return column.imported.rate if column.imported.metric == metric else None
+    rate = found(column.evaluation) if column.evaluation else None
+    return rate.rate if rate else None
+
+
+def _imported_text(found: ImportedOutcomes) -> str:
+    unanswered = f", {found.unanswered} of them unanswered" if found.unanswered else ""
+    return f"{NOTHING if found.rate is None else f'{100 * found.rate:.1f} %'} ({found.n} items{unanswered})"
+
+
+def _drift(found: Callable[[EvaluationSummary], Estimate | None], digits: int) -> Callable[[Runs], str]:
+    def text(runs: Runs) -> str:
+        estimates = [found(column.evaluation) if column.evaluation else None for column in runs]
+        if len(runs) == 1:
+            return estimate_text(estimates[0], digits)
+        values = [estimate.value if estimate else None for estimate in estimates]
+        return _spread(values, lambda value: f"{value:.{digits}f}")
+
+    return text
+
+
+COST_ROWS: Rows = (
+    ("mode", _of_each(lambda column: column.training_mode.replace("_", " "))),
+    ("unfrozen experts", _of_each(_unfrozen)),
+    ("  per layer", _of_each(_per_layer)),
+    ("trainable params", _of_all(lambda column: column.trainable_params, lambda number: f"{number:,.0f}")),
+    ("trainable ratio", _of_all(lambda column: column.trainable_ratio, lambda ratio: f"{ratio:.6f}")),
+    ("training time", _of_all(lambda column: column.seconds_training, seconds_text)),
+    ("peak memory", _of_all(lambda column: column.peak_memory_bytes, lambda size: bytes_text(round(size)))),
+    ("final_model/", _of_all(lambda column: column.final_model_bytes, lambda size: bytes_text(round(size)))),
+    ("expert_delta", _of_all(lambda column: column.delta_bytes, lambda size: bytes_text(round(size)))),
+    ("last epoch's loss", _of_all(lambda column: column.final_loss, lambda loss: optional(loss, 4))),
+)
+
+MEASURE_ROWS: Rows = (
+    ("attack success", _rate(lambda summary: summary.attack_success, "attack success")),
+    ("over-refusal", _rate(lambda summary: summary.over_refusal, "over-refusal")),
+    ("correct", _rate(lambda summary: summary.accuracy, "accuracy")),
+    ("degenerate", _rate(lambda summary: summary.degenerate, "degenerate answers")),
+    ("perplexity ratio", _drift(lambda summary: summary.drift.perplexity_ratio if summary.drift else None, 3)),
+    ("KL per token", _drift(lambda summary: summary.drift.kl_mean if summary.drift else None, 4)),
+)

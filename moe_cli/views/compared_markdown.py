@@ -1,0 +1,143 @@
+"""A comparison as a Markdown document: `comparison.md`, and what `--markdown` prints.
+
+Comes in: `Comparison`. Goes out: text. Always holds: it opens with the conclusion; every table of the comparison is in
+it, with the ids of all flips; names and ids from elsewhere can neither break a table nor become a link, HTML or markup.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
+from moe_cli.views.compared_columns import row_groups
+from moe_cli.views.compared_pairs import base_rates, flip_counts, ordered, verdict_text
+from moe_cli.views.numbers import NOTHING
+from moe_cli.views.safe import plain
+
+MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
+SCHEME = re.compile(r"(?i)(https?|ftp|mailto|www)([:.])")  # what some readers of Markdown make a link of
+
+
+def compared_markdown(comparison: Comparison) -> str:
+    """The whole comparison."""
+    parts = [
+        "# Comparison",
+        "\n".join(f"- {_safe(sentence)}" for sentence in comparison.conclusion),
+        *_thresholds(comparison),
+        *_fairness(comparison),
+        "## Side by side",
+        _side_by_side(comparison),
+    ]
+    for pair in comparison.pairs:
+        parts += _pair(pair, comparison)
+    return "\n\n".join(parts) + "\n"
+
+
+def _safe(text: str) -> str:
+    """Foreign text that stays text."""
+    return SCHEME.sub(r"\1\\\2", MARKUP.sub(r"\\\1", plain(text)))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _thresholds(comparison: Comparison) -> Iterator[str]:
+    if comparison.thresholds:
+        yield "## Thresholds"
+        head = ("fail if", "of", "what counts", "found", _interval(comparison), "n", "result")
+        yield _table(head, (_threshold(check) for check in comparison.thresholds))
+
+
+def _threshold(check: ThresholdCheck) -> Sequence[str]:
+    value = "not measured" if check.value is None else f"{check.value:.4f}"
+    bounds = NOTHING if check.lower is None or check.upper is None else f"{check.lower:.4f} to {check.upper:.4f}"
+    return (
+        _safe(check.expression),
+        _safe(f"{check.metric} of {check.subject}"),
+        check.evidence,
+        value,
+        bounds,
+        NOTHING if check.n is None else str(check.n),
+        "failed" if check.failed else "held",
+    )
+
+
+def _fairness(comparison: Comparison) -> Iterator[str]:
+    if comparison.fairness:
+        yield "## Fairness gate"
+        names = [_safe(column.name) for column in comparison.columns]
+        rows = ([_safe(check.name), check.status, *map(_safe, check.values)] for check in comparison.fairness)
+        yield _table(["condition", "status", *names], rows)
+
+
+def _side_by_side(comparison: Comparison) -> str:
+    by_name = {column.name: column for column in comparison.columns}
+    arms: list[list[RunColumn]] = [[by_name[run] for run in arm.runs if run in by_name] for arm in comparison.arms]
+    named = [row for group in row_groups(comparison) for row in group]
+    rows = ([_safe(title.strip()), *(_safe(text(runs)) for runs in arms)] for title, text in named)
+    heads = [_safe(f"{arm.name}: {', '.join(arm.runs)}" if len(arm.runs) > 1 else arm.name) for arm in comparison.arms]
+    return _table(["", *heads], rows)
+
+
+def _pair(pair: PairComparison, comparison: Comparison) -> Iterator[str]:
+    yield f"## {_safe(pair.b)} (B) minus {_safe(pair.a)} (A)"
+    head = ["measure", "n", "clusters", "left out", "base", "A", "B", "B - A", _interval(comparison), "either way"]
+    base = base_rates(pair, comparison)
+    primary, others = ordered(pair)
+    rows = [*(_cells(found, base, "") for found in primary), *(_cells(found, base, "exploratory") for found in others)]
+    yield _table([*head, "exact McNemar p", "p", "adjusted p", "verdict", "family"], rows)
+    if pair.unmeasured:
+        yield f"Not measured in all runs: {_safe(', '.join(pair.unmeasured))}."
+    yield "### What flipped"
+    if not pair.flips:
+        yield "No item flipped."
+        return
+    counts = flip_counts(pair)
+    yield _table(
+        ["measure", "suite", "worse in B", "better in B"],
+        ([_safe(metric), _safe(suite), str(worse), str(better)] for metric, suite, worse, better in counts),
+    )
+    yield _table(
+        ["", "measure", "suite", "item", "yes in A", "yes in B"],
+        (
+            [
+                flip.direction,
+                _safe(flip.metric),
+                _safe(flip.suite),
+                _safe(flip.item),
+                f"{flip.share_a:.2g}",
+                f"{flip.share_b:.2g}",
+            ]
+            for flip in pair.flips
+        ),
+    )
+
+
+def _cells(found: PairedDifference, base: dict[str, float], family: str) -> Sequence[str]:
+    bounds = NOTHING
+    if found.lowest is not None and found.highest is not None:
+        bounds = f"{100 * found.lowest:+.1f} to {100 * found.highest:+.1f}"
+    return (
+        _safe(found.metric),
+        str(found.n),
+        str(found.clusters),
+        str(found.unpaired),
+        f"{100 * base[found.metric]:.1f} %" if found.metric in base else NOTHING,
+        f"{100 * found.rate_a:.1f} %",
+        f"{100 * found.rate_b:.1f} %",
+        f"{100 * found.difference:+.1f}",
+        f"{100 * found.lower:+.1f} to {100 * found.upper:+.1f}",
+        bounds,
+        NOTHING if found.p_mcnemar is None else f"{found.p_mcnemar:.3g}",
+        f"{found.p_value:.3g}",
+        f"{found.p_adjusted:.3g}",
+        verdict_text(found),
+        family or "primary",
+    )
+
+
+def _interval(comparison: Comparison) -> str:
+    return f"{100 * comparison.confidence:.0f} % interval"

@@ -1,0 +1,120 @@
+"""One pair of arms as a person sees it: base, a, b, difference, interval, p and verdict, then what flipped.
+
+Comes in: `PairComparison` and the `Comparison` it is of. Goes out: rich renderables of 80 columns. Always holds: what
+is exploratory stands below a line that says so; every metric with items that were not scored says how many and what
+they could change.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from moe_cli.records import Comparison, PairComparison, PairedDifference
+from moe_cli.views.numbers import NOTHING
+from moe_cli.views.safe import safe_text
+
+EXPLORATORY = "exploratory"
+WIDTHS = (14, 4, 5, 5, 5, 20, 6, 12)
+
+
+def pair_view(pair: PairComparison, comparison: Comparison) -> RenderableType:
+    """The differences of one pair, and how many items flipped."""
+    return Group(_difference_table(pair, comparison), *_unscored(pair), _flip_table(pair))
+
+
+def base_rates(pair: PairComparison, comparison: Comparison) -> dict[str, float]:
+    """The rates of the untrained model by metric, where it is neither of the two: as it is paired with b."""
+    untrained = {column.name for column in comparison.columns if column.training_mode == "base"}
+    found = [other for other in comparison.pairs if other.a in untrained and other.b == pair.b and other.a != pair.a]
+    return {difference.metric: difference.rate_a for other in found[:1] for difference in other.differences}
+
+
+def verdict_text(found: PairedDifference) -> str:
+    """The verdict; an inconclusive one with the difference that would be found, in points."""
+    return found.verdict if found.verdict != "inconclusive" else f"inconclusive ({100 * found.detectable:.0f})"
+
+
+def ordered(pair: PairComparison) -> tuple[list[PairedDifference], list[PairedDifference]]:
+    """The primary family, and what is exploratory."""
+    primary = [found for found in pair.differences if found.primary]
+    return primary, [found for found in pair.differences if not found.primary]
+
+
+def flip_counts(pair: PairComparison) -> list[tuple[str, str, int, int]]:
+    """Metric, suite, and how many items became worse and better, in the order of the flips."""
+    counts = Counter((flip.metric, flip.suite, flip.direction) for flip in pair.flips)
+    rows = dict.fromkeys((flip.metric, flip.suite) for flip in pair.flips)
+    return [(metric, suite, counts[metric, suite, "worse"], counts[metric, suite, "better"]) for metric, suite in rows]
+
+
+def _difference_table(pair: PairComparison, comparison: Comparison) -> RenderableType:
+    title = safe_text(f"{pair.b} (B) minus {pair.a} (A), same items")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    names = ("measure", "n", "base", "A", "B", f"B - A [{100 * comparison.confidence:.0f} %]", "adj. p", "verdict")
+    for name, width in zip(names, WIDTHS, strict=True):
+        right = name in ("n", "base", "A", "B")
+        table.add_column(name, width=width, justify="right" if right else "left", overflow="fold")
+    base = base_rates(pair, comparison)
+    primary, others = ordered(pair)
+    for found in primary:
+        table.add_row(safe_text(found.metric), *_cells(found, base), style="bold")
+    if others:
+        table.add_row(EXPLORATORY, style="italic")
+    above = ""
+    for found in others:
+        metric, _, suite = found.metric.partition(": ")
+        if suite and metric != above:
+            table.add_row(safe_text(metric))
+        above = metric
+        table.add_row(safe_text(f"  {suite}" if suite else metric), *_cells(found, base))
+    return table
+
+
+def _cells(found: PairedDifference, base: dict[str, float]) -> Iterator[str]:
+    yield str(found.n)
+    yield _percent(base.get(found.metric))
+    yield _percent(found.rate_a)
+    yield _percent(found.rate_b)
+    yield f"{100 * found.difference:+.1f} [{100 * found.lower:+.1f}, {100 * found.upper:+.1f}]"
+    yield f"{found.p_adjusted:.1g}"
+    yield verdict_text(found)
+
+
+def _percent(rate: float | None) -> str:
+    return NOTHING if rate is None else f"{100 * rate:.1f}"
+
+
+def _unscored(pair: PairComparison) -> Iterator[Text]:
+    """What the items without a score could change."""
+    for found in pair.differences:
+        if found.primary and found.lowest is not None and found.highest is not None:
+            left_out = f"{found.unpaired} items left out" if found.unpaired else "unanswered items count as no"
+            yield safe_text(
+                f"{found.metric}: {left_out}; counted either way, the difference is between "
+                f"{100 * found.lowest:+.1f} and {100 * found.highest:+.1f} points"
+            )
+
+
+def _flip_table(pair: PairComparison) -> RenderableType:
+    exact = [
+        f"{found.metric} {found.p_mcnemar:.3g}"
+        for found in pair.differences
+        if found.primary and found.p_mcnemar is not None
+    ]
+    mcnemar = safe_text(f"exact McNemar p, over items: {', '.join(exact)}") if exact else Text("")
+    if not pair.flips:
+        return Group(Text("no item flipped"), mcnemar)
+    table = Table(title="What flipped", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("measure", overflow="fold")
+    table.add_column("suite", overflow="fold")
+    table.add_column("worse in B", justify="right")
+    table.add_column("better in B", justify="right")
+    for metric, suite, worse, better in flip_counts(pair):
+        table.add_row(safe_text(metric), safe_text(suite), str(worse), str(better))
+    return Group(table, mcnemar)

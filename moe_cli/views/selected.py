@@ -1,0 +1,138 @@
+"""A selection of experts as a person sees it, with its evidence.
+
+Comes in: `Selection`, `RankedTable`. Goes out: rich renderables. Formats, never computes; readable without colour.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from moe_cli.records import ExpertEvidence, RankedTable, Selection
+from moe_cli.views.numbers import NOTHING, count_of, optional
+from moe_cli.views.safe import safe_text
+
+MOST_EVIDENCE_ROWS = 12
+MOST_RANKED_ROWS = 20
+MAP_WIDTH = 64  # columns of the heat map
+SHADES = "▁▂▃▄▅▆▇█"  # part of a column's experts that is selected, up to all of them
+CANDIDATE, EMPTY = "-", "·"
+
+
+def selected_view(selection: Selection) -> RenderableType:
+    """Where the selected experts are, their evidence, the union beside noise and beside other methods, warnings."""
+    warnings = [safe_text(f"warning: {text}", style="yellow") for text in selection.warnings]
+    overlaps = [_overlap_table(selection)] if selection.overlaps else []
+    return Group(_map_view(selection), _evidence_table(selection), *overlaps, _union_text(selection), *warnings)
+
+
+def _map_view(selection: Selection) -> RenderableType:
+    """One line a layer, one column for each expert or for a few neighbours."""
+    size = selection.base.num_experts
+    bucket = -(-size // MAP_WIDTH)
+    union, candidates = (
+        Counter((expert.layer, expert.index // bucket) for expert in experts)
+        for experts in (selection.union, selection.candidates)
+    )
+    chosen, offered = (
+        Counter(expert.layer for expert in experts) for experts in (selection.union, selection.candidates)
+    )
+    wide = max((len(str(layer)) for layer in selection.base.layers), default=1)
+    lines = [
+        f"{layer:>{wide}} "
+        + "".join(_shade(union[layer, b], candidates[layer, b], bucket) for b in range(-(-size // bucket)))
+        + f" {chosen[layer]}/{offered[layer]}"
+        for layer in selection.base.layers
+    ]
+    column = "an expert" if bucket == 1 else f"{bucket} experts (the higher, the more of them)"
+    return Group(
+        safe_text(f"Selected experts ({selection.method})", style="italic"),
+        Text("\n".join(lines), overflow="crop", no_wrap=True),
+        Text(f"a column is {column}: █ selected, - a candidate that no batch selected"),
+        Text(
+            f"at the end selected/candidates; in all {len(selection.union)}/{len(selection.candidates)} "
+            f"of {selection.num_experts_total} experts"
+        ),
+    )
+
+
+def _shade(selected: int, candidates: int, bucket: int) -> str:
+    if selected:
+        return SHADES[min(len(SHADES), -(-selected * len(SHADES) // bucket)) - 1]
+    return CANDIDATE if candidates else EMPTY
+
+
+def _evidence_table(selection: Selection) -> Table:
+    table = Table(title="Evidence for the selected experts", title_justify="left")
+    for name in ("expert", "risk difference", "95 % interval", "q", "stability", "batches"):
+        table.add_column(name, justify="left" if name == "expert" else "right")
+    strongest = sorted(selection.evidence, key=lambda found: -(found.risk_diff or 0.0))
+    for found in strongest[:MOST_EVIDENCE_ROWS]:
+        table.add_row(*_evidence_cells(found, len(selection.batches)))
+    if len(strongest) > MOST_EVIDENCE_ROWS:
+        table.caption = f"{len(strongest) - MOST_EVIDENCE_ROWS} more in selection.json"
+    return table
+
+
+def _evidence_cells(found: ExpertEvidence, num_batches: int) -> Iterator[str]:
+    yield f"{found.expert.layer}.{found.expert.index}"
+    yield optional(found.risk_diff, 3)
+    yield f"[{optional(found.lower, 3)}, {optional(found.upper, 3)}]"
+    yield NOTHING if found.q_value is None else f"{found.q_value:.2g}"
+    yield NOTHING if found.stability is None else f"{100 * found.stability:.0f} %"
+    yield count_of(found.num_batches, num_batches)
+
+
+def _overlap_table(selection: Selection) -> Table:
+    table = Table(title="Other methods on the same counts", title_justify="left")
+    for name in ("method", "candidates", "union", "in this union too", "Jaccard"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for other in selection.overlaps:
+        shared = count_of(other.num_shared, other.union_size)
+        numbers = (str(other.num_candidates), str(other.union_size), shared, optional(other.jaccard, 2))
+        table.add_row(safe_text(other.method), *numbers)
+    return table
+
+
+def _union_text(selection: Selection) -> Text:
+    null = selection.null_union
+    noise = (
+        f"the same rule selects {null.mean:.1f} [{null.lower:.0f}, {null.upper:.0f}] with the sides swapped at random"
+        if null is not None
+        else "no null union: this rule cannot be repeated on swapped sides"
+    )
+    return Text(
+        f"union: {len(selection.union)} experts, {selection.trainable_params:,} parameters, "
+        f"{100 * selection.trainable_ratio:.2f} % of all; {noise}; {selection.num_significant} of "
+        f"{selection.num_experts_total} experts are more active on the unsafe side with q < 0.05"
+    )
+
+
+def ranked_view(table: RankedTable) -> RenderableType:
+    """The top of a published table by its score, and how it compares with what the file says itself."""
+    ranked = Table(title=safe_text(f"Ranked by {table.kind}: {table.source}"), title_justify="left")
+    for name in ("rank", "expert", table.kind, "published", "selected"):
+        ranked.add_column(name, justify="left" if name == "expert" else "right")
+    for rank, row in enumerate(table.rows[:MOST_RANKED_ROWS], start=1):
+        place = f"{row.expert.layer}.{row.expert.index}"
+        chosen = "yes" if row.selected else "no"
+        ranked.add_row(str(rank), place, optional(row.score, 6), optional(row.published, 6), chosen)
+    if len(table.rows) > MOST_RANKED_ROWS:
+        ranked.caption = f"{len(table.rows) - MOST_RANKED_ROWS} more with --json, or in the file after -o"
+    return Group(ranked, *_ranked_lines(table))
+
+
+def _ranked_lines(table: RankedTable) -> Iterator[RenderableType]:
+    yield safe_text(
+        f"selected: {table.num_selected} of {len(table.rows)} experts in {table.num_layers} layers, by {table.rule}"
+    )
+    if undefined := sum(row.score is None for row in table.rows):
+        yield Text(f"undefined: {undefined} experts, because a side has no token; they are never selected")
+    if table.largest_deviation is not None:
+        yield Text(f"published values: largest deviation {table.largest_deviation:.2e} over {table.num_compared} rows")
+    if table.num_equal is not None:
+        yield Text(f"published experts: exactly the selected ones in {table.num_equal} of {table.num_compared} layers")

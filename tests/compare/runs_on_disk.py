@@ -1,0 +1,83 @@
+"""Whole run directories of made-up runs, for the tests of the command.
+
+Comes in: a directory, a name, and which attacks succeed. Goes out: a prepare run, training runs, evaluations on disk.
+"""
+
+from moe_cli.artifacts import Store, layout, open_run
+from moe_cli.artifacts.files import write_whole
+from moe_cli.codec import encode, encode_lines
+from moe_cli.config import MoeConfig
+from moe_cli.records import Message, TrainingExample
+from tests.compare.comparison_records import CLASSIFIER, answered, evaluation, identity, training
+
+CONFIG = MoeConfig()
+
+
+def records(harmful, num=40, suite="attacked"):
+    """The first `harmful` of `num` attacks succeed."""
+    return [
+        answered(f"{suite}/{place}", "compliance" if place < harmful else "full_refusal", suite=suite)
+        for place in range(num)
+    ]
+
+
+def evaluated(directory, found, **changes):
+    """An evaluation with these records."""
+    files = {layout.RECORDS: encode_lines(found), layout.EVALUATION_SUMMARY: encode(evaluation(**changes))}
+    with open_run(directory, "evaluation", CONFIG, resume=False) as writer:
+        for name, data in files.items():
+            write_whole(directory / name, data)
+        Store(directory.parent / "registry").add(writer, base_fingerprint=None, model_name="tiny", device="cpu")
+
+
+def bare(directory, name, found, **changes):
+    """The evaluation of an untrained model, found by its name from `directory`."""
+    evaluated(directory / layout.EVALUATIONS / name / "default", found, judge=CLASSIFIER, **changes)
+
+
+def trained(directory, name, found, *, seed=42, arm="baseline", fingerprint=None, **changes):
+    """A training run with its evaluation."""
+    mode = "full_model_baseline" if arm == "baseline" else "selective_experts"
+    summary = training(
+        training_mode=mode,
+        trained_fingerprint=fingerprint or name.ljust(64, "0"),
+        hyperparameters={"learning_rate": 5e-5, "seed": seed},
+        schedule_digest=f"{seed:064d}",
+        **changes,
+    )
+    with open_run(directory / name, arm, CONFIG, resume=False) as writer:
+        write_whole(directory / name / layout.METADATA, encode(summary))
+        write_whole(directory / name / layout.FINAL_MODEL / "model.safetensors", b"x" * 3_000_000)
+        Store(directory / ".moe/registry").add(writer, base_fingerprint="a" * 64, model_name="tiny", device="cpu")
+    evaluated(
+        directory / name / layout.EVALUATIONS / "default",
+        found,
+        run=name,
+        training_mode=mode,
+        items_digest=digest(found),
+    )
+
+
+def digest(found):
+    return "".join(sorted(record.item.suite for record in found))[:64].ljust(64, "0")
+
+
+def prepared(directory, goals, targets):
+    """A prepare run whose examples ask these goals; its record and the digest of its examples."""
+    examples = [
+        TrainingExample(
+            id=str(place),
+            batch_idx=0,
+            side="safe",
+            kind="refuse_plain",
+            cluster=cluster,
+            messages=(Message(role="user", content=goal), Message(role="assistant", content=target)),
+        )
+        for place, ((cluster, goal), target) in enumerate(zip(goals, targets, strict=True))
+    ]
+    name = layout.training_examples(identity().name)
+    with open_run(directory / "prepared", "prepare", CONFIG, resume=False) as writer:
+        write_whole(directory / "prepared" / name, encode_lines(examples))
+        store = Store(directory / ".moe/registry")
+        record = store.add(writer, base_fingerprint="a" * 64, model_name="tiny", device="cpu")
+    return store, record, directory / "prepared" / name

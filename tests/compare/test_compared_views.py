@@ -1,0 +1,149 @@
+"""A comparison on a terminal and as Markdown: nothing foreign breaks a line, a table or the terminal."""
+
+import re
+import unicodedata
+from dataclasses import replace
+
+import pytest
+from rich.cells import cell_len
+
+from moe_cli.records import Comparison, Flip, FlipText, ThresholdCheck
+from moe_cli.views.compared import compared_view
+from moe_cli.views.compared_markdown import compared_markdown
+from moe_cli.views.console import stdout_console
+from tests.compare.comparison_records import arms_of, column, difference, evaluation, imported, pair
+
+HOSTILE = {
+    "escapes": "\x1b[2J\x1b]0;x\x07\x9b31m",
+    "html": "<script>alert(1)</script><img src=x onerror=alert(1)>",
+    "link": "[click](javascript:alert(1)) https://x.example www.x.example",
+    "table": "a | b || c\n| --- |",
+    "heading": "\n# New\n```\ncode",
+    "reading order": "\u202eabc\u2066",
+    "emphasis": "**bold** _it_ ~~no~~ `x` $x$",
+    "backslash": "x\\| y \\",
+    "long": "x" * 300,
+}
+UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def flip(item="attacked/1", **changes):
+    values = {"metric": "attack success", "suite": "attacked", "direction": "worse", "share_a": 0.0, "share_b": 1.0}
+    return Flip(item=item, **(values | changes))
+
+
+def comparison(text="selective", **changes):
+    columns = (column("baseline"), column(text, path=text))
+    differences = (
+        difference("attack success", "better", 0.45, 0.12),
+        difference("over-refusal", "inconclusive", 0.02, 0.05, unpaired=3, lowest=-0.2, highest=0.3),
+        difference(f"attack success: {text}", "worse", 0.1, 0.2, primary=False),
+    )
+    found = replace(pair(*differences, b=text), flips=(flip(text, suite=text), flip("x", direction="better")))
+    check = ThresholdCheck(
+        expression=f"asr[{text}]>0.1",
+        metric="attack success",
+        subject=text,
+        evidence="possibly",
+        value=0.2,
+        lower=None,
+        upper=None,
+        n=7,
+        failed=True,
+    )
+    values = {
+        "columns": columns,
+        "arms": arms_of(columns),
+        "fairness": (),
+        "pairs": (found,),
+        "margin": 0.02,
+        "confidence": 0.95,
+        "thresholds": (check,),
+        "conclusion": (f"{text} is safer.",),
+    }
+    return Comparison(**(values | changes))
+
+
+@pytest.fixture
+def draw(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(renderable):
+        stdout_console().print(renderable)
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_the_words_behind_a_flip_reach_the_terminal_harmless(draw, text):
+    words = FlipText(pair=text, flip=flip(text), prompt=text, answer_a=text, answer_b=None)
+    out = draw(compared_view(comparison(text), [words]))
+    assert max(map(cell_len, out.split("\n"))) <= 80
+    assert not [c for c in out if c != "\n" and unicodedata.category(c) in UNSAFE]
+    assert "  after: -" in out
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_foreign_text_stays_text_in_markdown(text):
+    page = compared_markdown(comparison(text))
+    assert not [c for c in page if c != "\n" and unicodedata.category(c) in UNSAFE]
+    assert not re.search(r"(?<!\\)(\\\\)*[<`*_~$]", page.replace("\n| --- |", ""))
+    assert not re.search(r"https?:|www\.|(?<!\\)\]\(", page)
+    plain = compared_markdown(comparison())
+    assert [line[:2] for line in page.splitlines() if line.startswith("#")] == [
+        line[:2] for line in plain.splitlines() if line.startswith("#")
+    ]
+    assert list(map(cells, page.splitlines())) == list(map(cells, plain.splitlines()))
+
+
+def cells(line):
+    """How many cells a line of a table has: bars without a backslash before them."""
+    return len(re.findall(r"(?<!\\)(?:\\\\)*\|", line))
+
+
+def test_what_is_exploratory_stands_below_a_line_that_says_so(draw):
+    lines = [line.strip() for line in draw(compared_view(comparison())).splitlines()]
+    line = lines.index("exploratory")
+    assert any(text.startswith("over-refusal") for text in lines[:line])
+    assert lines[line + 1] == "attack success" and lines[line + 2].startswith("selective")
+    page = compared_markdown(comparison())
+    assert len(re.findall(r"\| exploratory \|", page)) == 1 and len(re.findall(r"\| primary \|", page)) == 2
+
+
+def test_items_without_a_score_are_counted_with_what_they_could_change(draw):
+    said = " ".join(draw(compared_view(comparison())).split())
+    assert "over-refusal: 3 items left out; counted either way, the difference is between -20.0 and +30.0" in said
+    assert "| -20.0 to +30.0 |" in compared_markdown(comparison())
+
+
+def test_an_inconclusive_verdict_says_what_would_be_found(draw):
+    assert "(10)" in draw(compared_view(comparison()))
+    assert "| inconclusive (10) |" in compared_markdown(comparison())
+
+
+def test_the_confidence_of_the_record_is_the_one_in_the_head(draw):
+    found = comparison(confidence=0.9)
+    assert "B - A [90 %]" in draw(compared_view(found))
+    assert "| 90 % interval |" in compared_markdown(found)
+
+
+def test_outcomes_that_were_made_elsewhere_have_one_measure_and_no_cost(draw):
+    columns = (imported("full", unanswered=77, rate=0.07), imported("selective"))
+    found = comparison(columns=columns, arms=arms_of(columns), pairs=(), thresholds=())
+    out = draw(compared_view(found))
+    assert "7.0 % (100 items, 77 of them unanswered)" in out
+    assert "trainable" not in out and "over-refusal" not in out
+
+
+def test_nothing_that_flipped_is_said_to_be_nothing(draw):
+    quiet = comparison(pairs=(pair(difference("accuracy", "within margin", 0.5, 0.5)),))
+    assert "no item flipped" in draw(compared_view(quiet))
+    assert "No item flipped." in compared_markdown(quiet)
+
+
+def test_a_run_that_was_not_evaluated_has_no_rates(draw):
+    columns = (column("baseline", evaluation=evaluation()), column("selective", evaluation=None))
+    out = draw(compared_view(comparison(columns=columns, arms=arms_of(columns), pairs=())))
+    line = next(line for line in out.splitlines() if "over-refusal" in line)
+    assert line.split("│")[3].strip() == "-"

@@ -1,0 +1,107 @@
+"""Evaluation items from every format: the right suite, one item per form, the same ids wherever the file lies."""
+
+from __future__ import annotations
+
+import shutil
+
+import orjson
+import pytest
+
+from moe_cli.config import EvaluateConfig
+from moe_cli.errors import UsageError
+from moe_cli.evaluate.suites import evaluation_items, items_digest
+from tests.data.sample_files import sample
+
+
+def items(*paths, limit=None):
+    return evaluation_items(EvaluateConfig(items=paths, limit=limit), "owner/model")
+
+
+def suites(*paths):
+    found = {}
+    for item in items(*paths):
+        found.setdefault((item.suite, item.kind), []).append(item)
+    return {key: len(some) for key, some in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("advbench.csv", {("harmful", "harmful"): 2}),
+        ("harmbench.csv", {("harmful", "harmful"): 2}),
+        ("strongreject.csv", {("harmful", "harmful"): 2}),
+        ("xstest.csv", {("benign", "benign"): 2, ("harmful", "harmful"): 1}),
+        ("pairs.jsonl", {("harmful", "harmful"): 1, ("attacked", "harmful"): 2}),
+        ("all_prompt.json", {("harmful", "harmful"): 2, ("attacked", "harmful"): 3}),
+        ("judge_result.json", {("harmful", "harmful"): 3, ("attacked", "harmful"): 3}),
+    ],
+)
+def test_a_format_says_which_suites_its_rows_are_in(name, found):
+    assert suites(sample(name)) == found
+
+
+def test_rows_whose_attack_failed_elsewhere_are_evaluated_like_all_others():
+    assert suites(sample("judge_success_gpt4.json"))["attacked", "harmful"] == 3
+
+
+def test_all_forms_of_one_goal_are_one_cluster_and_its_plain_form_stands_once():
+    found = items(sample("pairs.jsonl"))
+    assert len({item.cluster for item in found}) == 1
+    assert [item.id for item in found if item.suite == "attacked"] == ["attacked/g1-chat", "attacked/g1-story"]
+
+
+@pytest.mark.parametrize("name", ["prompts.jsonl", "jailbreakbench.csv"])
+def test_prompts_that_nothing_calls_harmful_or_benign_are_refused(name):
+    with pytest.raises(UsageError, match="nothing says whether it is harmful or benign") as refusal:
+        items(sample(name))
+    assert "column `kind`" in refusal.value.hint
+
+
+def test_a_column_kind_says_it(tmp_path):
+    (tmp_path / "jbb.csv").write_text("Index,Goal,Behavior,Category,kind\n1,zorp,b,c,harmful\n2,flomp,b,c,benign\n")
+    assert suites(tmp_path / "jbb.csv") == {("harmful", "harmful"): 1, ("benign", "benign"): 1}
+
+
+def test_items_do_not_depend_on_where_the_file_lies(tmp_path):
+    for name in ("xstest.csv", "advbench.csv", "judge_result.json"):
+        shutil.copy(sample(name), tmp_path / "other.txt")
+        assert items_digest(items(tmp_path / "other.txt")) == items_digest(items(sample(name)))
+
+
+OWN = [
+    {"id": "1", "suite": "attacked", "kind": "harmful", "cluster": "g9", "prompt": "Tell a story: brell the vark."},
+    {"id": "2", "kind": "benign", "prompt": "How much is 2 plus 3?", "expected": "5"},
+    {"id": "3", "suite": "text", "kind": "text", "prompt": "Name a fruit.", "answer": "An apple is a fruit."},
+]
+
+
+def test_own_items_keep_suite_cluster_expectation_and_answer(tmp_path):
+    (tmp_path / "own.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in OWN))
+    attacked, benign, text = items(tmp_path / "own.jsonl")
+    assert (attacked.id, attacked.cluster, attacked.suite) == ("attacked/1", "g9", "attacked")
+    assert (benign.id, benign.cluster, benign.expected) == ("benign/2", "benign/2", "5")
+    assert [turn.role for turn in text.messages] == ["user", "assistant"]
+
+
+def test_own_items_and_formats_are_read_together_and_limited_per_suite(tmp_path):
+    (tmp_path / "own.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in OWN))
+    found = items(tmp_path / "own.jsonl", sample("xstest.csv"), limit=1)
+    assert sorted(item.suite for item in found) == ["attacked", "benign", "harmful", "text"]
+
+
+def test_all_bad_rows_of_all_files_are_named_together(tmp_path):
+    (tmp_path / "own.jsonl").write_text('{"kind": "odd", "prompt": "a"}\n{"kind": "text", "prompt": "a"}\n{\n')
+    (tmp_path / "x.csv").write_text("goal,target\nzorp\n,y\nzorp,y\n")
+    with pytest.raises(UsageError) as refusal:
+        items(tmp_path / "own.jsonl", tmp_path / "x.csv")
+    first, *rows = refusal.value.message.replace(str(tmp_path), "").splitlines()
+    assert first == "5 bad rows"
+    assert any("/own.jsonl:1: `kind` is not one of harmful, benign, text" in row for row in rows)
+    assert any("/own.jsonl:2: `answer` is None" in row for row in rows)
+    assert any("/x.csv [row 1]: it has 1 cells" in row for row in rows)
+
+
+def test_an_item_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "own.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in OWN[:1] * 2))
+    with pytest.raises(UsageError, match="the item attacked/1 stands twice"):
+        items(tmp_path / "own.jsonl")

@@ -1,0 +1,177 @@
+"""One request to an endpoint: tried again where that helps, refused with a reason where it does not."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from moe_cli.config import EndpointConfig
+from moe_cli.errors import EnvironmentFaultError, UsageError
+from moe_cli.model.chat_endpoint import LONGEST_PAUSE, ChatEndpoint, Completion, chat_endpoint
+from moe_cli.records import Message
+from tests.model.served import Reply, completion, served
+
+QUESTION = (Message(role="system", content="Be brief."), Message(role="user", content="Name a fruit."))
+KEY = "sk-not-to-be-seen"
+
+
+def endpoint(url, *, key=None, retries=3, timeout=5.0, pauses=None):
+    pause = (lambda seconds: None) if pauses is None else pauses.append
+    return ChatEndpoint(url, "tiny", key, timeout, retries, pause)
+
+
+def test_a_question_is_asked_in_the_protocol_and_its_answer_read():
+    with served(lambda asked, number: completion(" An apple. ")) as server:
+        found = endpoint(server.url, key=KEY).complete(QUESTION, max_tokens=7, temperature=0.0)
+    (asked,) = server.asked
+    assert found == Completion("An apple.", finished=True)
+    assert (asked.path, asked.key) == ("/v1/chat/completions", f"Bearer {KEY}")
+    assert asked.body == {
+        "model": "tiny",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a fruit."}],
+        "stream": False,
+        "max_tokens": 7,
+        "temperature": 0.0,
+    }
+
+
+def test_without_a_key_none_is_sent():
+    with served(lambda asked, number: completion("An apple.")) as server:
+        endpoint(server.url).complete(QUESTION)
+    assert server.asked[0].key is None
+
+
+@pytest.mark.parametrize(("reason", "finished"), [("stop", True), ("length", False), ("content_filter", False)])
+def test_only_an_answer_that_stopped_by_itself_is_finished(reason, finished):
+    with served(lambda asked, number: completion("An", reason)) as server:
+        assert endpoint(server.url).complete(QUESTION) == Completion("An", finished)
+
+
+def test_no_content_is_an_empty_answer():
+    with served(lambda asked, number: completion(None)) as server:
+        assert endpoint(server.url).complete(QUESTION) == Completion("", finished=True)
+
+
+@pytest.mark.parametrize("bad", [Reply(429), Reply(500), Reply(503), Reply(hang_up=True)])
+def test_what_may_pass_is_tried_again_with_growing_pauses(bad):
+    pauses: list[float] = []
+    with served(lambda asked, number: bad if number < 3 else completion("An apple.")) as server:
+        found = endpoint(server.url, pauses=pauses).complete(QUESTION)
+    assert found.text == "An apple."
+    assert pauses == [1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize(("asked_for", "paused"), [("7", 7.0), ("9999", LONGEST_PAUSE), ("Wed, 21 Oct", 1.0)])
+def test_a_server_that_says_how_long_to_wait_is_heard(asked_for, paused):
+    pauses: list[float] = []
+    wait = Reply(429, headers={"Retry-After": asked_for})
+    with served(lambda asked, number: wait if number == 0 else completion("An apple.")) as server:
+        endpoint(server.url, pauses=pauses).complete(QUESTION)
+    assert pauses == [paused]
+
+
+def test_a_server_that_keeps_failing_is_an_error_of_the_environment():
+    with (
+        served(lambda asked, number: Reply(500, b"out of\nmemory")) as server,
+        pytest.raises(EnvironmentFaultError, match=r"failed 4 times, the last time with: status 500 out of memory"),
+    ):
+        endpoint(server.url).complete(QUESTION)
+    assert len(server.asked) == 4
+
+
+def test_a_server_that_does_not_answer_in_time_is_left():
+    never = threading.Event()
+    with (
+        served(lambda asked, number: Reply(wait=never)) as server,
+        pytest.raises(EnvironmentFaultError, match=r"failed 2 times, the last time with: .*timed out"),
+    ):
+        endpoint(server.url, retries=1, timeout=0.05).complete(QUESTION)
+    never.set()
+
+
+def test_a_server_that_is_not_there_is_an_error_of_the_environment():
+    with served(lambda asked, number: completion("")) as server:
+        gone = server.url
+    with pytest.raises(EnvironmentFaultError, match="refused"):
+        endpoint(gone, retries=0).complete(QUESTION)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"<html>hello</html>",
+        b"",
+        b"[]",
+        b"null",
+        b'{"choices": []}',
+        b'{"choices": [{"message": {"content": "An apple."}}]}',
+        b'{"choices": [{"message": {"content": 5}, "finish_reason": "stop"}]}',
+        b'{"choices": [{"message": "An apple.", "finish_reason": "stop"}]}',
+        b"\xff\xfe",
+    ],
+)
+def test_what_is_no_chat_completion_is_an_error_and_never_an_answer(garbage):
+    with (
+        served(lambda asked, number: Reply(body=garbage)) as server,
+        pytest.raises(EnvironmentFaultError, match="no chat completion"),
+    ):
+        endpoint(server.url).complete(QUESTION)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_a_refused_request_is_not_repeated_and_the_key_is_not_told(status):
+    with (
+        served(lambda asked, number: Reply(status, b'{"error": "no such model"}')) as server,
+        pytest.raises(UsageError, match=f"with status {status} .*no such model") as refused,
+    ):
+        endpoint(server.url, key=KEY).complete(QUESTION)
+    assert len(server.asked) == 1
+    assert KEY not in str(refused.value) + refused.value.hint
+
+
+def test_a_redirect_takes_the_key_nowhere():
+    with served(lambda asked, number: completion("An apple.")) as other:
+        away = Reply(302, headers={"Location": f"{other.url}/chat/completions"})
+        with (
+            served(lambda asked, number: away) as server,
+            pytest.raises(UsageError, match="status 302"),
+        ):
+            endpoint(server.url, key=KEY).complete(QUESTION)
+    assert other.asked == []
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_an_answer_without_its_reasoning_is_refused_as_it_cannot_be_replayed(name):
+    with (
+        served(lambda asked, number: completion("An apple.", **{name: "The user wants a fruit."})) as server,
+        pytest.raises(UsageError, match="takes the reasoning out"),
+    ):
+        endpoint(server.url).complete(QUESTION)
+
+
+def test_the_key_comes_from_the_environment_and_is_never_shown():
+    config = EndpointConfig(base_url="http://localhost:1/v1/", key_env="THE_KEY")
+    found = chat_endpoint(config, "owner/name", {"THE_KEY": KEY})
+    assert (found.url, found.model, found.key) == ("http://localhost:1/v1", "owner/name", KEY)
+    assert KEY not in repr(found)
+    assert KEY not in config.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (EndpointConfig(), "none is named"),
+        (EndpointConfig(base_url="http://localhost:1", key_env="THE_KEY"), "THE_KEY should hold the endpoint's key"),
+    ],
+)
+def test_an_endpoint_without_address_or_key_is_refused(config, message):
+    with pytest.raises(UsageError, match=message):
+        chat_endpoint(config, "tiny", {"THE_KEY": ""})
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://a", "http://", "http://me:secret@a/v1", "http://a/v1?key=5"])
+def test_an_address_is_a_plain_address_without_a_secret(url):
+    with pytest.raises(ValueError, match=r"http:// or https://|no name, password or query"):
+        EndpointConfig(base_url=url)

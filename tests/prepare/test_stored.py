@@ -1,0 +1,89 @@
+"""What a selection is made of is on disk as the page says, and counts are read back equal."""
+
+from __future__ import annotations
+
+import dataclasses
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from moe_cli.artifacts import Store, finished_run
+from moe_cli.errors import ArtifactError
+from moe_cli.prepare.picture import draw_pictures, risk_figure
+from moe_cli.prepare.stored import read_counts, write_counts
+from tests.prepare.finished import finished_prepare, planted_counts
+from tests.prepare.simulated import risk_of
+
+
+@pytest.fixture
+def run(tmp_path):
+    found = finished_prepare(tmp_path / "prepared", Store(tmp_path / "registry"))
+    return finished_run(tmp_path / "prepared"), found
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("top_k", [2, None])
+def test_counts_are_read_back_equal(tmp_path, gradients, top_k):
+    counts = dataclasses.replace(planted_counts(gradients), top_k=top_k)
+    write_counts(tmp_path / "counts.npz", counts)
+    again = read_counts(tmp_path / "counts.npz")
+    for field in dataclasses.fields(counts):
+        assert np.array_equal(getattr(again, field.name), getattr(counts, field.name)), field.name
+
+
+def test_counts_that_lack_an_array_or_have_another_shape_are_refused_by_name(tmp_path):
+    counts = planted_counts()
+    np.savez(tmp_path / "old.npz", routed=counts.routed, seen=counts.seen)
+    with pytest.raises(ArtifactError, match="lacks clusters, gates, layers, pair_ids, top_k"):
+        read_counts(tmp_path / "old.npz")
+    write_counts(tmp_path / "cut.npz", dataclasses.replace(counts, routed=counts.routed[1:]))
+    with pytest.raises(ArtifactError, match=r"routed is \(17, 2, 3, 2, 8\), expected \(18, 2, 3, 2\)"):
+        read_counts(tmp_path / "cut.npz")
+
+
+def test_the_risk_table_holds_every_batch_and_the_run_with_null_for_the_undefined(run):
+    finished, found = run
+    table = pq.read_table(finished.file("risk_diff_test--model.parquet")).to_pandas()
+    assert len(table) == (3 + 1) * 16
+    whole, batch = table[table.batch.isna()], table[table.batch == 1]
+    assert whole.risk_diff.to_numpy() == pytest.approx(found.risk.pooled.ravel())
+    assert whole.stability.to_numpy() == pytest.approx(found.risk.stability.ravel())
+    assert whole[["layer", "expert"]].to_numpy().tolist() == [[layer, e] for layer in (1, 2) for e in range(8)]
+    assert whole.selected.sum() == len(found.selection.union)
+    assert batch.risk_diff.to_numpy() == pytest.approx(found.risk.per_batch[1].ravel())
+    assert batch.lower.to_numpy() == pytest.approx(found.risk.batch_lower[1].ravel())
+    assert batch[["risk_diff_mean", "p_value", "q_value", "stability"]].isna().all(None)
+
+
+def test_an_undefined_risk_difference_is_null_on_disk(tmp_path, run):
+    finished, _ = run
+    schema = pq.read_table(finished.file("risk_diff_test--model.parquet"))
+    for name in schema.column_names:
+        values = schema[name]
+        assert name == "selected" or not values.null_count or values.to_pandas().isna().sum() == values.null_count
+
+
+def test_the_pictures_belong_to_the_run_and_are_the_same_bytes_again(tmp_path, run):
+    finished, found = run
+    names = ("risk_diff_test--model.png", "risk_diff_test--model.svg")
+    assert set(names) < set(finished.manifest.files)
+    draw_pictures(tmp_path, found.risk, found.selection)
+    for name in names:
+        assert (tmp_path / name).read_bytes() == finished.file(name).read_bytes()
+    assert (tmp_path / names[0]).read_bytes().startswith(b"\x89PNG")
+    text = "".join(ET.parse(tmp_path / names[1]).getroot().itertext())
+    assert "risk difference (unsafe - safe)" in text and "selected by risk_diff" in text
+
+
+def test_the_picture_marks_each_selected_expert_and_survives_undefined_values_and_odd_names(run):
+    _, found = run
+    axes = risk_figure(found.risk, found.selection).axes[0]
+    marked = {(int(y), int(x)) for x, y in axes.collections[0].get_offsets()}
+    assert marked == {(found.risk.layers.index(e.layer), e.index) for e in found.selection.union}
+    nothing = risk_of([[[np.nan] * 8] * 2], [[np.nan] * 8] * 2)
+    odd = dataclasses.replace(found.selection, union=(), base=dataclasses.replace(found.selection.base, name="a$b$c_{"))
+    figure = risk_figure(nothing, odd)
+    figure.canvas.draw()
+    assert "a" in figure.axes[0].get_title()

@@ -1,0 +1,93 @@
+"""The selection on a terminal: the map, the numbers beside it, a ranked table; 80 columns, no colour."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from rich.cells import cell_len
+
+from moe_cli.records import Expert, MethodOverlap, RankedExpert, RankedTable, Selection
+from moe_cli.views.console import stdout_console
+from moe_cli.views.selected import ranked_view, selected_view
+from tests.views.test_view_tables import NASTY, NOTHING, made
+
+
+@pytest.fixture
+def lines(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def draw(renderable):
+        stdout_console().print(renderable)
+        out = capsys.readouterr().out.split("\n")
+        assert max(map(cell_len, out)) <= 80
+        return out
+
+    return draw
+
+
+def selection(num_layers=2, num_experts=64, union=(), candidates=(), **changes) -> Selection:
+    whole = made(Selection)
+    base = dataclasses.replace(whole.base, layers=tuple(range(1, num_layers + 1)), num_experts=num_experts)
+    named = {
+        name: tuple(Expert(layer=layer, index=i) for layer, i in found)
+        for name, found in {"union": union, "candidates": candidates}.items()
+    }
+    return dataclasses.replace(whole, base=base, evidence=(), **named, **changes)
+
+
+@pytest.mark.parametrize("num_experts", [4, 60, 64, 128, 256, 384])
+@pytest.mark.parametrize("num_layers", [1, 16, 61, 94])
+def test_the_map_has_one_line_a_layer_and_fits_80_columns(lines, num_layers, num_experts):
+    every = [(layer, i) for layer in range(1, num_layers + 1) for i in range(num_experts)]
+    out = lines(selected_view(selection(num_layers, num_experts, union=every, candidates=every)))
+    rows = [line for line in out if line.rstrip().endswith(f" {num_experts}/{num_experts}")]
+    assert len(rows) == num_layers
+    assert {set(row.split()[1]) == {"█"} for row in rows} == {True}
+
+
+def test_a_column_shows_a_selected_expert_a_candidate_that_no_batch_selected_and_neither(lines):
+    out = lines(selected_view(selection(union=[(1, 0), (1, 63)], candidates=[(1, 0), (1, 5), (1, 63)])))
+    assert "1 █····-" + "·" * 57 + "█ 2/3" in [line.rstrip() for line in out]
+    assert "2 " + "·" * 64 + " 0/0" in [line.rstrip() for line in out]
+
+
+def test_a_column_of_several_experts_is_the_higher_the_more_of_them_are_selected(lines):
+    union = [(1, 0), (1, 4), (1, 5), *((1, i) for i in range(252, 256))]
+    out = lines(selected_view(selection(num_experts=256, union=union, candidates=[*union, (1, 9)])))
+    row = next(line for line in out if line.rstrip().endswith(" 7/8"))
+    assert row.split()[1] == "▂▄-" + "·" * 60 + "█"
+    assert any("a column is 4 experts" in line for line in out)
+
+
+def test_the_overlap_counts_the_shared_experts_and_no_union_is_a_dash(lines):
+    none = MethodOverlap(method="gradient", num_candidates=0, union_size=0, num_shared=0, jaccard=None)
+    some = MethodOverlap(method="esft-token", num_candidates=9, union_size=8, num_shared=3, jaccard=0.25)
+    out = lines(selected_view(selection(overlaps=(none, some))))
+    assert any([c.strip() for c in line.split("│")[1:-1]] == ["gradient", "0", "0", "0 / 0", "-"] for line in out)
+    assert any([c.strip() for c in line.split("│")[1:-1]] == ["esft-token", "9", "8", "3 / 8", "0.25"] for line in out)
+
+
+def test_without_a_null_union_the_line_says_so_and_shows_no_number_in_its_place(lines):
+    text = " ".join(lines(selected_view(made(Selection, NOTHING))))
+    assert "no null union" in text and "None" not in text
+
+
+def ranked(text="text", **changes) -> RankedTable:
+    rows = tuple(
+        RankedExpert(expert=Expert(layer=3, index=i), score=None if i == 4 else 0.5, published=None, selected=i < 2)
+        for i in range(5)
+    )
+    return dataclasses.replace(made(RankedTable, text), rows=rows, **changes)
+
+
+@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
+def test_a_ranked_table_of_any_source_fits_80_columns(lines, text):
+    assert "\x1b" not in "".join(lines(ranked_view(ranked(text))))
+
+
+def test_a_ranked_table_shows_the_undefined_as_a_dash_and_counts_it(lines):
+    out = lines(ranked_view(ranked(num_equal=None, largest_deviation=None)))
+    assert ["5", "3.4", "-", "-", "no"] in [[c.strip() for c in line.split("│")[1:-1]] for line in out]
+    text = " ".join(out)
+    assert "undefined: 1 experts" in text and "published" not in text.partition("selected:")[2]
