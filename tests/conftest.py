@@ -14,9 +14,14 @@ os.environ |= {
     "OMP_NUM_THREADS": "1",  # two threads on two busy cores wait for each other
 }
 
+import signal
+
 import pytest
 
 from tests.small_experiment import settings_of_small_experiment
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; Ctrl-C is tested all the same
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
