@@ -59,7 +59,7 @@ class EnvironmentFaultError(MoeError):
 
 
 class NumericError(MoeError):
-    """A loss or a weight is not a finite number."""
+    """A loss, gradient or logit is not a finite number."""
 
     exit_code = ExitCode.NUMERIC
 

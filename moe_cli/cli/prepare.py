@@ -108,15 +108,13 @@ def prepare(
         return
     from moe_cli.prepare import stage
     from moe_cli.views.prepared import prepared_view
+    from moe_cli.views.selected import next_text
 
     with session.reporter() as notify:
         made = stage.run(session.config, session.store, notify, resume=resume)
-    then = f"; next: moe train selective{session.again}, moe train baseline{session.again}"
-    session.show(
-        made.selection,
-        prepared_view(made.summary, made.selection),
-        f"wrote {made.path}{then if made.selection.union else ''}",
-    )
+    train = f"moe train selective{session.again}, moe train baseline{session.again}"
+    then = next_text(made.selection, made.path, train)
+    session.show(made.selection, prepared_view(made.summary, made.selection), f"wrote {made.path}{then}")
 
 
 def _show_dry_run(session: Session) -> None:

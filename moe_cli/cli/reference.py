@@ -42,7 +42,7 @@ EXIT_CODES = {
     ExitCode.USAGE: "the words typed, the settings or the input files are off",
     ExitCode.ARTIFACT: "a run directory is missing, damaged, taken, or made for something else",
     ExitCode.ENVIRONMENT: "the machine lacks a device, memory, disk space or a permission",
-    ExitCode.NUMERIC: "a loss or a weight is not a finite number",
+    ExitCode.NUMERIC: "a loss, gradient or logit is not a finite number",
     ExitCode.LOCKED: "another run writes to the same directory",
     ExitCode.THRESHOLD: "a comparison threshold failed",
     ExitCode.UNSCORED: "too many answers have no verdict; the results are written all the same",

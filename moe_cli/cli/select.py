@@ -14,7 +14,7 @@ from moe_cli.cli import selection_options as selecting
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import Session, open_session
 from moe_cli.errors import UsageError
-from moe_cli.views.selected import ranked_view, selected_view
+from moe_cli.views.selected import next_text, ranked_view, selected_view
 
 
 @bounded
@@ -77,7 +77,7 @@ def select(
 
     with session.reporter() as notify:
         made = reselect.run(prepared, session.config, session.store, notify, resume=resume)
-    then = f"; next: moe train selective --prepared {made.path}" if made.selection.union else ""
+    then = next_text(made.selection, made.path, f"moe train selective --prepared {made.path}")
     session.show(made.selection, selected_view(made.selection), f"wrote {made.path}{then}")
 
 

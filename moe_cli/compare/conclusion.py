@@ -35,7 +35,8 @@ def conclusion(
 ) -> tuple[str, ...]:
     """What the comparison shows, what it cannot show, and how far to trust it."""
     evidence = Evidence.of(columns, arms, fairness, margin)
-    sentences = [*_fairness_sentences(columns, fairness), *_items(columns), *_goals(columns), *_unevaluated(columns)]
+    sentences = [*_fairness_sentences(columns, fairness), *_items(columns), *_goals(columns)]
+    sentences += [*_final_steps(columns), *_unevaluated(columns)]
     for pair in sorted(pairs, key=evidence.with_untrained):
         sentences += [*_pair_sentences(pair, evidence), *_cost_sentences(pair, evidence)]
     return (*sentences, *limits(columns, arms))
@@ -72,6 +73,15 @@ def _goals(columns: Sequence[RunColumn]) -> Iterator[str]:
                 f"{column.name} was trained on {held} of the {all_goals} goals that it is evaluated on"
                 f" ({percent(held / all_goals)}): on these its answers show what it was taught, not what it learned."
             )
+
+
+def _final_steps(columns: Sequence[RunColumn]) -> Iterator[str]:
+    trained = [column for column in columns if column.final_step is not None]
+    if len({column.final_step for column in trained}) > 1:
+        steps = listed([f"{column.name} step {column.final_step} of {column.num_steps}" for column in trained])
+        held_out = any(column.held_out_loss is not None for column in trained)
+        reason = ": a run with held-out batches keeps the step of its lowest held-out loss" if held_out else ""
+        yield f"The final models are of different steps ({steps}){reason}."
 
 
 def _unevaluated(columns: Sequence[RunColumn]) -> Iterator[str]:

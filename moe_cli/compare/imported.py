@@ -117,7 +117,8 @@ def _source(column: ImportedColumn, metric: str) -> Source:
         for item in column.items
     ]
     counted_no = next(found.missing_is_no for found in METRICS if found.name == metric)
-    digest = sha256(repr(column.items).encode()).hexdigest()
+    outcomes = [(item.id, item.content, item.yes) for item in sorted(column.items, key=lambda item: item.id)]
+    digest = sha256(repr(outcomes).encode()).hexdigest()
     return Source(
         column=_run_column(column, metric, counted_no, digest),
         training=None,
@@ -145,7 +146,10 @@ def _run_column(column: ImportedColumn, metric: str, counted_no: bool, digest: s
         peak_memory_of=None,
         final_model_bytes=None,
         delta_bytes=None,
+        num_steps=None,
+        final_step=None,
         final_loss=None,
+        held_out_loss=None,
         items_left_out=None,
         goals_trained_on=None,
         evaluation=None,

@@ -1,7 +1,7 @@
 """What a comparison cannot show, whatever its numbers: the last sentences of the conclusion.
 
 Comes in: columns and arms. Goes out: sentences. Always holds: every smoke-test judge, every arm with one seed, and
-whatever was made elsewhere or not answered is named.
+whatever was made elsewhere, not answered, or imported twice in one arm is named.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ def limits(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterato
     yield from _judges(columns)
     yield from _seeds(columns, arms)
     yield from _imported(columns)
+    yield from _imported_twice(columns, arms)
 
 
 def _judges(columns: Sequence[RunColumn]) -> Iterator[str]:
@@ -54,3 +55,18 @@ def _imported(columns: Sequence[RunColumn]) -> Iterator[str]:
                 f" alone it is {percent(found.rate_answered)}, and with all unanswered ones counted either way"
                 f" {percent(found.lowest)} to {percent(found.highest)}."
             )
+
+
+def _imported_twice(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterator[str]:
+    found = {column.name: column.imported for column in columns if column.imported}
+    for arm in arms:
+        alike: dict[str, list[str]] = {}
+        for name in arm.runs:
+            if name in found:
+                alike.setdefault(found[name].sha256, []).append(name)
+        for names in alike.values():
+            if len(names) > 1:
+                yield (
+                    f"Warning: {listed(names)} have the same outcome for every item. If they are one run, they are no"
+                    f" second seed, and the intervals and p-values of {arm.name} are surer than the data."
+                )

@@ -125,12 +125,20 @@ def _column(run: FinishedRun | None, training: TrainingSummary | None, summary: 
         peak_memory_of=training.peak_memory_of if training else None,
         final_model_bytes=_size(run, f"{layout.FINAL_MODEL}/"),
         delta_bytes=_size(run, layout.DELTA),
+        num_steps=training.num_steps if training else None,
+        final_step=training.final_step if training else None,
         final_loss=training.final_loss if training else None,
+        held_out_loss=_held_out_loss(training) if training else None,
         items_left_out=None,
         goals_trained_on=None,
         evaluation=summary,
         imported=None,
     )
+
+
+def _held_out_loss(training: TrainingSummary) -> float | None:
+    """Of the weights in final_model/; None where no batch was held out."""
+    return next((found.loss for found in training.validation if found.step == training.final_step), None)
 
 
 def _size(run: FinishedRun | None, prefix: str) -> int | None:

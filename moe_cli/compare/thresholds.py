@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from moe_cli.compare.items import RunItems
@@ -73,7 +73,7 @@ def checked(thresholds: Sequence[Threshold], comparison: Comparison, arms: Seque
     """Every threshold held against the comparison.
 
     Raises:
-        UsageError: a name is no arm and no run, or it is not clear which difference is meant.
+        UsageError: a name is no arm, no run or no suite of the metric, or it is not clear which difference is meant.
     """
     return [
         _of_difference(threshold, comparison)
@@ -81,7 +81,7 @@ def checked(thresholds: Sequence[Threshold], comparison: Comparison, arms: Seque
         else _of_drift(threshold, threshold.of, comparison)
         if threshold.metric in DRIFT.values()
         else _of_rate(threshold, threshold.of, arms)
-        for threshold in thresholds
+        for threshold in (_of_known_suite(asked, arms) for asked in thresholds)
     ]
 
 
@@ -143,6 +143,19 @@ def _check(
         n=n,
         failed=failed,
     )
+
+
+def _of_known_suite(threshold: Threshold, arms: Sequence[ArmItems]) -> Threshold:
+    """The threshold, if its suite holds items of the metric; the only suite is all of them. No items: unchanged."""
+    metric, _, suite = threshold.metric.partition(": ")
+    items = [item for arm in arms for run in arm.runs for item in run.values() if metric in item.outcomes]
+    suites = sorted({item.suite for item in items})
+    if suite and suites and suite not in suites:
+        raise UsageError(
+            f"--fail-if {threshold.expression!r}: no suite of {metric} is called {suite}",
+            hint=f"there are: {', '.join(suites)}",
+        )
+    return replace(threshold, metric=metric) if suites == [suite] else threshold
 
 
 def _of_difference(threshold: Threshold, comparison: Comparison) -> ThresholdCheck:

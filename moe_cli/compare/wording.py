@@ -1,7 +1,8 @@
 """Numbers as words of a sentence: every rate with its count, every difference with its interval and n.
 
 Comes in: a paired difference, a threshold or a plain number. Goes out: text. Always holds: rates are percentages and
-differences are percentage points, with one decimal; a small p is given by its power of ten, never as 0.
+differences are percentage points, with one decimal; a small p is given by its power of ten, never as 0, and where an
+arm has several runs as below 0.001: few runs support no smaller one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from moe_cli.compare.intervals import CONFIDENCE
 from moe_cli.records.comparison import Evidence, PairedDifference, ThresholdCheck
 
 SMALLEST_P = 1e-99
+SMALLEST_P_OF_RUNS = 1e-3
 INTERVAL = f"{100 * CONFIDENCE:.0f} % interval"
 FAILS: dict[Evidence, str] = {
     "possibly": "the data do not rule it out",
@@ -55,7 +57,7 @@ def figures(difference: PairedDifference, b_first: bool) -> str:
     unpaired = f", {difference.unpaired} more unscored or degenerate in one of them" if difference.unpaired else ""
     return (
         f"difference {_signed(middle)} points, {INTERVAL} {_signed(lower)} to {_signed(upper)},"
-        f" n = {difference.n}{unpaired}, adjusted {_p(difference.p_adjusted)}"
+        f" n = {difference.n}{unpaired}, adjusted {_p(difference)}"
     )
 
 
@@ -76,7 +78,10 @@ def _signed(difference: float) -> str:
     return f"{100 * difference + 0.0:+.1f}"
 
 
-def _p(value: float) -> str:
+def _p(difference: PairedDifference) -> str:
+    value = difference.p_adjusted
+    if difference.of_several_runs and value < SMALLEST_P_OF_RUNS:
+        return f"p < {SMALLEST_P_OF_RUNS:.3f}"
     if value < SMALLEST_P:
         return f"p < {SMALLEST_P:.0e}"
     return f"p = {value:.3f}" if value >= 0.001 else f"p = {value:.0e}"

@@ -6,30 +6,23 @@ variable that holds it, and an address that carries one is refused.
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from moe_cli.config.section import Count, Section
 
 
-def _address(url: str | None) -> str | None:
-    """Refuse what is no address of a server, and one that holds a secret, which would be written to disk."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("it begins with http:// or https:// and names a host, such as http://localhost:8000/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("it holds no name, password or query; name a key's environment variable in endpoint.key_env")
-    return url.rstrip("/")
+def _without_slash(url: str | None) -> str | None:
+    return None if url is None else url.rstrip("/")
 
 
 class EndpointConfig(Section):
     """An OpenAI-compatible endpoint (vLLM, SGLang, `transformers serve`), used by `moe prepare`."""
 
-    base_url: Annotated[str | None, AfterValidator(_address)] = Field(
+    base_url: Annotated[str | None, AfterValidator(_without_slash)] = Field(
         None, description="its address up to /v1, such as `http://localhost:8000/v1`"
     )
     model: str | None = Field(None, description="the model's name there; default: `model.name`")
@@ -39,3 +32,22 @@ class EndpointConfig(Section):
     concurrency: Count = Field(16, description="requests under way at once")
     timeout: float = Field(600.0, gt=0.0, description="longest wait for one answer, in seconds")
     retries: int = Field(6, ge=0, lt=2**31, description="further tries after 429, 5xx or a lost connection")
+
+    @model_validator(mode="after")
+    def _plain_address(self) -> Self:
+        """Refuse what is no address, or holds a secret, which would be written to disk.
+
+        A check of the whole section: an error of one setting shows its value, and with it the secret.
+        """
+        if self.base_url is None:
+            return self
+        if not re.fullmatch(r"[!-~]+", self.base_url):
+            raise ValueError(
+                "base_url holds white space or a sign that is not printable ASCII; percent-encode it (%20)"
+            )
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("base_url begins with http:// or https:// and names a host: http://localhost:8000/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("base_url holds no name, password or query; key_env names the variable of a key")
+        return self

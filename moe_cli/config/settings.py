@@ -19,9 +19,7 @@ DEFAULT_MODEL = "allenai/OLMoE-1B-7B-0125-Instruct"
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Method = Literal[
-    "risk_diff", "esft-token", "esft-gate", "gradient", "stability", "random", "frequency", "all", "file"
-]
+Method = Literal["risk_diff", "esft-token", "esft-gate", "gradient", "stability", "random", "frequency", "all", "file"]
 MATCHED: tuple[Method, ...] = ("random", "frequency")  # controls: as many experts per layer as `risk_diff` would choose
 WRITTEN = Path("endpoint")  # in the place of a file of refusals
 

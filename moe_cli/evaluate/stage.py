@@ -76,9 +76,7 @@ def run(words: str, config: MoeConfig, store: Store, notify: Notify, *, resume: 
         loaded = load_target(target)
         asked = [item for item in items if item.kind != "text"]
         answers = answer_all(
-            TransformersEngine(
-                loaded, greedy(max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size)
-            ),
+            TransformersEngine(loaded, greedy(max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size)),
             [Prompt(item.id, item.messages) for item in asked],
             output,
             notify=notify,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +24,7 @@ from moe_cli.records import Message
 TRY_AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
 LONGEST_PAUSE = 60.0  # seconds
 REASONING = ("reasoning_content", "reasoning")  # where servers put what they cut out of an answer
+KEY_SIGNS = r"[!-~]+"  # printable ASCII without white space: what a header can carry
 SERVE_WHOLE = "serve the model without a reasoning parser: prompt and whole answer are replayed"
 
 
@@ -92,7 +94,7 @@ def chat_endpoint(config: EndpointConfig, model_name: str, environment: Mapping[
     """The configured endpoint; it serves `model_name` where no other name is set.
 
     Raises:
-        UsageError: no address, or the variable that should hold the key is empty.
+        UsageError: no address, or the variable that should hold the key is empty or holds what is no key.
     """
     if config.base_url is None:
         raise UsageError("an endpoint is asked for, but none is named", hint="add --base-url http://localhost:8000/v1")
@@ -101,6 +103,12 @@ def chat_endpoint(config: EndpointConfig, model_name: str, environment: Mapping[
         raise UsageError(
             f"the environment variable {config.key_env} should hold the endpoint's key and is empty",
             hint=f"export {config.key_env}=..., or leave --api-key-env away",
+        )
+    if key and not re.fullmatch(KEY_SIGNS, key):
+        raise UsageError(
+            f"the environment variable {config.key_env} holds white space or a sign that is not printable ASCII, "
+            "which no key does",
+            hint=f"export {config.key_env} again; a file with Windows line ends leaves a carriage return at the end",
         )
     return ChatEndpoint(config.base_url, config.model or model_name, key, config.timeout, config.retries)
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, GenerationConfig, LogitsProcessorList
+from transformers import Cache, DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from moe_cli.model.chat import end_of_turn_ids
 from moe_cli.model.load import LoadedModel
-from moe_cli.model.sampling import SampledToken
+from moe_cli.model.sampling import FiniteLogits, SampledToken
 from moe_cli.records import AnswerSettings
 
 STRETCH = 16  # tokens after which the rows that have ended leave
@@ -51,7 +51,11 @@ class _Rows:
 def answer_rows(
     loaded: LoadedModel, prompts: Mapping[str, Sequence[int]], settings: AnswerSettings
 ) -> dict[str, tuple[int, ...]]:
-    """Answer ids by prompt id: up to the first end of turn, that included, or `max_new_tokens` of them."""
+    """Answer ids by prompt id: up to the first end of turn, that included, or `max_new_tokens` of them.
+
+    Raises:
+        NumericError: the model's logits are not finite.
+    """
     ends = end_of_turn_ids(loaded.model, loaded.tokenizer)
     rows = _left_padded(prompts, _padding(loaded, ends), loaded.device)
     answers: dict[str, tuple[int, ...]] = {}
@@ -85,25 +89,20 @@ def _stretch(loaded: LoadedModel, rows: _Rows, ends: tuple[int, ...], settings: 
             attention_mask=rows.mask_BS,
             past_key_values=rows.cache,
             generation_config=wanted,
-            logits_processor=LogitsProcessorList(_drawn(rows, settings)),
+            logits_processor=LogitsProcessorList(_chosen(rows, settings)),
         )
     num_new = made.sequences.shape[1] - rows.ids_BS.shape[1]
     rows.mask_BS = torch.cat([rows.mask_BS, rows.mask_BS.new_ones(len(rows.names), num_new)], dim=1)
     rows.ids_BS, rows.cache = made.sequences, made.past_key_values
 
 
-def _drawn(rows: _Rows, settings: AnswerSettings) -> list[SampledToken]:
+def _chosen(rows: _Rows, settings: AnswerSettings) -> list[LogitsProcessor]:
+    """What makes the token that is chosen the likeliest one."""
+    names = tuple(rows.names)
     if settings.seed is None:
-        return []
-    return [
-        SampledToken(
-            tuple(rows.names),
-            rows.num_before,
-            seed=settings.seed,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-        )
-    ]
+        return [FiniteLogits(names)]
+    how = {"temperature": settings.temperature, "top_p": settings.top_p}
+    return [FiniteLogits(names), SampledToken(names, rows.num_before, seed=settings.seed, **how)]
 
 
 def _rows_may_leave(model: nn.Module, cache: Cache | None) -> bool:

@@ -39,7 +39,8 @@ class EndpointEngine:
         Raises:
             UsageError, EnvironmentFaultError: as `ChatEndpoint.complete`.
         """
-        missing = [prompt for prompt in prompts if prompt.id not in set(done)]
+        answered = set(done)
+        missing = [prompt for prompt in prompts if prompt.id not in answered]
         for prompt, completion in results_as_they_come(self._asked, missing, num_threads=self.concurrency):
             yield (self._generation(prompt, completion),)
 

@@ -1,7 +1,8 @@
 """Sampling that does not know its neighbours: a token depends on (seed, prompt, place) and the model alone.
 
 Comes in: logits of the next token, and whose they are. Goes out: one token for each row. Always holds: no random
-generator has a state; the same seed gives the same number on every device, in every batch, before and after a resume.
+generator has a state; the same seed gives the same number on every device, in every batch, before and after a resume;
+logits that name no token are an error.
 
 Letters: B rows, V vocabulary.
 """
@@ -14,6 +15,8 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
+
+from moe_cli.errors import NumericError
 
 UNITS = 2**53  # a float64 holds every multiple of 1 / UNITS below 1
 
@@ -42,6 +45,29 @@ def sampled(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: flo
     passed_BV = inside_BV & (reached_BV <= uniform_B[:, None] * mass_B1)
     place_B1 = torch.minimum(passed_BV.sum(-1, keepdim=True), inside_BV.sum(-1, keepdim=True) - 1)
     return token_BV.gather(-1, place_B1).squeeze(-1)
+
+
+class FiniteLogits(LogitsProcessor):
+    """Lets only logits pass that have a likeliest token; minus infinity, which forbids a token, may be among them."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        """`ids` name the rows in order."""
+        self.ids = ids
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """[B, V]: as given.
+
+        Raises:
+            NumericError: the largest of a row is NaN, which any NaN in it makes it, or infinite.
+        """
+        bad = (~scores.amax(-1).isfinite()).nonzero().flatten().tolist()
+        if bad:
+            raise NumericError(
+                f"the next token's logits are not finite for {len(bad)} of {len(self.ids)} prompts answered together, "
+                f"the first of them {self.ids[bad[0]]}",
+                hint="check the model's weights, or compute in another type: --set model.dtype=float32",
+            )
+        return scores
 
 
 class SampledToken(LogitsProcessor):

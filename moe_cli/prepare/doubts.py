@@ -46,18 +46,22 @@ def _about_noise(rule: Rule, chosen: Chosen, risk: RiskDifferences, null: NullUn
             f"the union of {size} experts is not larger than what the same rule selects from swapped sides "
             f"({null.mean:.1f} on average, up to {null.upper:.0f}): by its size alone it cannot be told from noise"
         )
+    yield from _about_q(rule, chosen, risk)
+
+
+def _about_q(rule: Rule, chosen: Chosen, risk: RiskDifferences) -> Iterator[str]:
+    """q is two-sided: a small one speaks for a selected expert only where its risk difference is above 0."""
+    members, size = list(chosen.union), len(chosen.union)
+    small, pooled = risk.q_value.ravel()[members] < ALPHA, risk.pooled.ravel()[members]
+    if reverse := int((small & (pooled < 0)).sum()):
+        yield f"{reverse} of {size} selected experts are significantly less active on the unsafe side (q < {ALPHA})"
     if rule.method in CONTROLS:
         return
-    strong = int((risk.q_value.ravel()[list(chosen.union)] < ALPHA).sum())
-    if strong == 0:
+    strong = int((small & (pooled > 0)).sum())
+    if strong == reverse == 0:
         yield f"none of the {size} selected experts has a q-value below {ALPHA}: each of them may be noise"
-    elif null is not None and strong < null.mean:
-        yield (
-            f"{strong} of {size} selected experts have a q-value below {ALPHA}, fewer than the {null.mean:.1f} that "
-            "the same rule selects from swapped sides on average: most of the selection may be noise"
-        )
-    elif strong < size:
-        yield f"{size - strong} of {size} selected experts have a q-value of {ALPHA} or more"
+    elif others := size - strong - reverse:
+        yield f"{others} of {size} selected experts have a q-value of {ALPHA} or more"
 
 
 def _why_nothing(rule: Rule) -> str:

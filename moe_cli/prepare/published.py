@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,7 +85,7 @@ def ranked_scores(file: Path, settings: PrepareConfig, *, top_p_typed: bool) -> 
     rows = [(layer, sorted(layers[layer].items())) for layer in sorted(layers)]
     selected_X = np.concatenate([top_p(np.array([[score for _, score in row]]), chosen)[0] for _, row in rows])
     scores_X = np.array([score for _, row in rows for _, score in row])
-    equal = _equal_layers(content, experts, selected_X)
+    equal = _equal_layers(content, file, experts, selected_X)
     return RankedTable(
         source=str(file),
         kind=kind,
@@ -122,8 +123,8 @@ def write_ranked(file: Path, table: RankedTable) -> None:
 
 def _count(row: TableRow, column: str) -> float:
     value = row.number(column, COUNTS)
-    if value < 0:
-        raise UsageError(f"{row.place}: {column} is {row.cells[column]}, not a count", hint=COUNTS)
+    if value < 0 or not value.is_integer():
+        raise UsageError(f"{row.place}: {column} is {row.cells[column]}, not a count (a whole number)", hint=COUNTS)
     return value
 
 
@@ -175,7 +176,19 @@ def _object(file: Path) -> dict[str, object]:
     content = parse_json(data, source=str(file), hint=SCORES, error_type=UsageError)
     if not isinstance(content, dict) or not content:
         raise UsageError(f"{file} holds no scores by layer", hint=SCORES)
+    _refuse_twice(json.loads(data, object_pairs_hook=tuple, parse_int=float), str(file))
     return content
+
+
+def _refuse_twice(value: object, place: str) -> None:
+    """Objects are tuples of (name, value) here, since a mapping would keep only the last of two equal names."""
+    names: set[str] = set()
+    for name, inner in value if isinstance(value, tuple) else ():
+        plain = (name.lstrip("0") or "0") if name.isascii() and name.isdecimal() else name
+        if plain in names:
+            raise UsageError(f"{place}: {name!r} stands there twice, and each has one score", hint=SCORES)
+        names.add(plain)
+        _refuse_twice(inner, f"{place}: {name}")
 
 
 def _layers_of_scores(
@@ -207,7 +220,9 @@ def _index(word: object, file: Path) -> int:
     return int(word)
 
 
-def _equal_layers(content: Mapping[str, object], experts: Sequence[Expert], selected_X: Bools) -> list[bool] | None:
+def _equal_layers(
+    content: Mapping[str, object], file: Path, experts: Sequence[Expert], selected_X: Bools
+) -> list[bool] | None:
     """For every layer whose experts the file lists, whether they are the selected ones."""
     published = content.get("experts")
     if not isinstance(published, dict):
@@ -215,5 +230,8 @@ def _equal_layers(content: Mapping[str, object], experts: Sequence[Expert], sele
     ours: dict[int, set[int]] = {}
     for expert, selected in zip(experts, selected_X, strict=True):
         ours.setdefault(expert.layer, set()).update({expert.index} if selected else ())
-    listed = {int(layer): set(indices) for layer, indices in published.items() if isinstance(indices, list)}
+    for layer, indices in published.items():
+        if not (str(layer).isdecimal() and isinstance(indices, list) and all(type(index) is int for index in indices)):
+            raise UsageError(f"{file}: experts: {layer!r}: {indices!r} is no list of experts of a layer", hint=SCORES)
+    listed = {int(layer): set(indices) for layer, indices in published.items()}
     return [ours.get(layer) == indices for layer, indices in listed.items()]

@@ -50,13 +50,18 @@ class PairedDifference:
     verdict: PairVerdict  # of b against a
     detectable: float  # smallest difference that this n would find with 80 % power
 
+    @property
+    def of_several_runs(self) -> bool:
+        """Whether an arm has several runs."""
+        return self.p_mcnemar is None
+
 
 @record
 class ImportedOutcomes:
     """What an imported column says: outcomes that were made elsewhere."""
 
     source: str  # "paired_mmlu.csv"
-    sha256: str  # over its items and outcomes
+    sha256: str  # over its items and outcomes: equal in two columns where every outcome is
     metric: str  # "accuracy"
     n: int  # 100; items
     unanswered: int  # 77; items without an outcome
@@ -84,7 +89,10 @@ class RunColumn:
     peak_memory_of: str | None  # "process (resident set)"
     final_model_bytes: int | None  # of all files of final_model/
     delta_bytes: int | None  # of the trained experts alone
-    final_loss: float | None
+    num_steps: int | None  # 54; that were trained
+    final_step: int | None  # 36; the step whose weights are in final_model/
+    final_loss: float | None  # 0.1; of the training, mean over its last epoch
+    held_out_loss: float | None  # 1.93; of final_model/; None: no batch was held out
     items_left_out: int | None  # by --intersect: items that not every run has; None: the items are the same
     goals_trained_on: tuple[int, int] | None  # (5, 100): evaluated goals that its training examples hold, of all
     evaluation: EvaluationSummary | None

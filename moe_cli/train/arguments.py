@@ -22,7 +22,7 @@ def num_steps(config: MoeConfig, num_batches: int) -> int:
     return ceil(num_batches / config.train.gradient_accumulation_steps) * config.train.num_epochs
 
 
-def hyperparameters(config: MoeConfig, num_batches: int) -> Hyperparameters:
+def hyperparameters(config: MoeConfig, num_batches: int, num_held_out: int) -> Hyperparameters:
     """What both arms must share, as it is recorded and compared."""
     settings = config.train
     return {
@@ -35,6 +35,7 @@ def hyperparameters(config: MoeConfig, num_batches: int) -> Hyperparameters:
         "num_epochs": settings.num_epochs,
         "num_batches": num_batches,
         "validation_batches": settings.validation_batches,
+        "validation_rows": num_held_out,
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
         "max_length": settings.max_length,
         "max_padding": settings.max_padding,

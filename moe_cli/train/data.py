@@ -9,6 +9,7 @@ changes no update.
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
@@ -72,15 +73,15 @@ class EpochOrder(Sampler[list[int]]):
 def encode_batches(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[TrainingExample], max_length: int
 ) -> list[list[EncodedChat]]:
-    """Token ids of all examples, by batch; batch indices run from 0 without a gap.
+    """Token ids of all examples, by batch, in the order of the batch indices.
 
     Raises:
         UsageError: an answer is empty or longer than `max_length`.
     """
-    batches: list[list[EncodedChat]] = [[] for _ in range(1 + max(example.batch_idx for example in examples))]
-    for example in examples:
+    batches: dict[int, list[EncodedChat]] = defaultdict(list)
+    for example in sorted(examples, key=lambda example: example.batch_idx):
         batches[example.batch_idx].append(encode_answered(tokenizer, example.messages, max_length=max_length))
-    return batches
+    return list(batches.values())
 
 
 def part_of(batch: Mapping[str, Tensor], cut: MicroBatch) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ where a selective run lies or will lie.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,8 @@ class PreparedRun:
 
     run: FinishedRun
     selection: Selection  # of the batches that train
-    examples: tuple[TrainingExample, ...]  # of all batches; those that are held out come last
+    examples: tuple[TrainingExample, ...]  # of the batches that train
+    held_out: tuple[TrainingExample, ...]  # of the last batches, without goals that train
     examples_digest: str  # sha256 of the file: equal in both arms
 
 
@@ -57,12 +58,39 @@ def prepared_run(
     _refuse_other_model(selection.base, base)
     writer.remember("prepared", run.path)
     name = layout.training_examples(selection.base.name)
+    trains = that_trains(selection, config.train.validation_batches)
+    examples, held_out = parted(tuple(decode_lines(TrainingExample, run.file(name))), len(trains.batches), notify)
     return PreparedRun(
         run=run,
-        selection=that_trains(selection, config.train.validation_batches),
-        examples=tuple(decode_lines(TrainingExample, run.file(name))),
+        selection=trains,
+        examples=examples,
+        held_out=held_out,
         examples_digest=run.manifest.files[name],
     )
+
+
+def parted(
+    examples: Sequence[TrainingExample], num_training: int, notify: Callable[[object], None]
+) -> tuple[tuple[TrainingExample, ...], tuple[TrainingExample, ...]]:
+    """The examples of the batches that train, and those of the last batches whose goals do not.
+
+    Raises:
+        UsageError: every held-out example is of a goal that trains, too.
+    """
+    training = tuple(example for example in examples if example.batch_idx < num_training)
+    last = [example for example in examples if example.batch_idx >= num_training]
+    known = {example.cluster for example in training}
+    held_out = tuple(example for example in last if example.cluster not in known)
+    if last and not held_out:
+        raise UsageError(
+            f"the goals of all {len(last)} held-out examples are in the training batches, too: they would measure "
+            "what was learnt by heart",
+            hint="hold out more batches, prepare with fewer attacks per goal, or without train.validation_batches",
+        )
+    if len(held_out) < len(last):
+        left_out = len(last) - len(held_out)
+        notify(Notice(text=f"{left_out} of {len(last)} held-out examples share a goal with training and are left out"))
+    return training, held_out
 
 
 def that_trains(selection: Selection, num_held_out: int) -> Selection:

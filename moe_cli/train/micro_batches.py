@@ -56,11 +56,16 @@ def _with_one_more(
     plans: Sequence[_Plan | None], placed: int, order: Sequence[int], lengths: Sequence[int], max_tokens: int | None
 ) -> _Plan | None:
     """The cheapest way to place the first `placed` rows when one more forward is allowed than in `plans`."""
-    best = None
-    for start in range(placed):
-        before, group = plans[start], tuple(order[start:placed])
-        cost = len(group) * lengths[group[0]]
-        fits = max_tokens is None or len(group) == 1 or cost <= max_tokens
-        if before is not None and fits and (best is None or before.computed + cost < best.computed):
-            best = _Plan(before.computed + cost, (*before.groups, group))
-    return best
+    best: tuple[int, int] | None = None  # tokens computed, and where the last group starts
+    for start in reversed(range(placed)):  # the group grows, and what it computes with it
+        cost = (placed - start) * lengths[order[start]]
+        if max_tokens is not None and cost > max_tokens and placed - start > 1:
+            break
+        before = plans[start]
+        if before is not None and (best is None or before.computed + cost <= best[0]):
+            best = before.computed + cost, start
+    if best is None:
+        return None
+    computed, start = best
+    before = plans[start]
+    return _Plan(computed, (*(before.groups if before else ()), tuple(order[start:placed])))

@@ -96,13 +96,15 @@ def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun
 
 
 def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun, writer: RunWriter) -> Task:
-    rows = encode_batches(loaded.tokenizer, prepared.examples, config.train.max_length)
-    num_training = len(prepared.selection.batches)
     batches, held_out = (
-        FixedBatches(part, max_padding=config.train.max_padding, max_tokens=config.train.max_forward_tokens)
-        for part in (rows[:num_training], rows[num_training:])
+        FixedBatches(
+            encode_batches(loaded.tokenizer, part, config.train.max_length),
+            max_padding=config.train.max_padding,
+            max_tokens=config.train.max_forward_tokens,
+        )
+        for part in (prepared.examples, prepared.held_out)
     )
-    shared = hyperparameters(config, len(batches))
+    shared = hyperparameters(config, len(batches), len(prepared.held_out))
     masked = arm == "selective" and config.train.masking == "update"
     whose = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)
     owner = sha256(repr(whose).encode()).hexdigest()

@@ -111,10 +111,16 @@ def _time_cells(row: BenchmarkRow) -> tuple[str, ...]:
 
 
 def _bytes_cells(row: BenchmarkRow) -> tuple[str, ...]:
-    found, peak = row.bytes, _size(row.peak_memory_bytes)
+    found, peak = row.bytes, bytes_text(row.peak_memory_bytes)
     if found is None:
         return label(row.name), *[NOTHING] * 3, peak
-    return label(row.name), f"{found.trained_params:,}", _size(_state(found)), _size(found.saved_for_backward), peak
+    return (
+        label(row.name),
+        f"{found.trained_params:,}",
+        bytes_text(_state(found)),
+        bytes_text(found.saved_for_backward),
+        peak,
+    )
 
 
 def _share_cells(point: SharePoint, rows: dict[str, BenchmarkRow], benchmark: Benchmark) -> tuple[str, ...]:
@@ -169,10 +175,3 @@ def _median(found: Spread | None) -> str:
 def _short(value: float) -> str:
     """Three significant digits."""
     return f"{value:.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")
-
-
-def _size(size: int | None) -> str:
-    """Bytes; below a megabyte in kB, so that little is not shown as nothing."""
-    if size == 0:
-        return "0"
-    return f"{size / 1e3:.1f} kB" if size is not None and size < 1e6 else bytes_text(size)

@@ -1,7 +1,7 @@
 """The arms of a comparison side by side: what each trained, what that took, and what was measured of it.
 
 Comes in: `Comparison`. Goes out: a table with one column per arm. Always holds: an arm of several runs shows the mean
-with the smallest and the largest; what is not known of every run is `-`.
+with the smallest and the largest, of a rate with the count of every run; what is not known of every run is `-`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ Runs = Sequence[RunColumn]
 Rows = tuple[tuple[str, Callable[[Runs], str]], ...]
 
 TITLES = {"accuracy": "correct"}  # of a metric whose row has another name
+SEVERAL_RUNS = (
+    "A rate of several runs is their mean, with the count of each run; the interval of a difference stands in the table"
+    " of differences."
+)
 
 
 def side_by_side(comparison: Comparison) -> Table:
@@ -26,6 +30,8 @@ def side_by_side(comparison: Comparison) -> Table:
     arms = [[by_name[run] for run in arm.runs if run in by_name] for arm in comparison.arms]
     table = Table(title="Side by side", title_justify="left")
     table.add_column("")
+    if any(len(arm.runs) > 1 for arm in comparison.arms):
+        table.caption, table.caption_justify = SEVERAL_RUNS, "left"
     for arm in comparison.arms:
         name = arm.name if len(arm.runs) == 1 else f"{arm.name} ({len(arm.runs)} runs)"
         table.add_column(safe_text(name), overflow="fold")
@@ -67,6 +73,10 @@ def _per_layer(column: RunColumn) -> str:
     return NOTHING if column.experts_per_layer is None else " ".join(map(str, column.experts_per_layer))
 
 
+def _final_step(column: RunColumn) -> str:
+    return NOTHING if column.final_step is None else f"step {column.final_step} of {column.num_steps}"
+
+
 def _of_each(text: Callable[[RunColumn], str]) -> Callable[[Runs], str]:
     return lambda runs: _alike([text(column) for column in runs])
 
@@ -82,16 +92,30 @@ def _rate(found: Callable[[EvaluationSummary], Rate | None], metric: str) -> Cal
             if imported is not None:
                 return _imported_text(imported) if imported.metric == metric else NOTHING
             return rate_text(found(runs[0].evaluation)) if runs[0].evaluation else NOTHING
-        return _spread([_share(column, found, metric) for column in runs], lambda rate: f"{100 * rate:.1f} %")
+        return _mean_rate([_counted(column, found, metric) for column in runs])
 
     return text
 
 
-def _share(column: RunColumn, found: Callable[[EvaluationSummary], Rate | None], metric: str) -> float | None:
-    if column.imported is not None:
-        return column.imported.rate if column.imported.metric == metric else None
+def _mean_rate(counts: Sequence[tuple[int, int] | None]) -> str:
+    """`12.5 % (4/40, 6/40)`: the mean over the runs, and the count of each; `-` where one has no scored item."""
+    known = [count for count in counts if count is not None and count[1]]
+    if not known or len(known) < len(counts):
+        return NOTHING
+    mean = sum(k / n for k, n in known) / len(known)
+    return f"{100 * mean:.1f} % ({', '.join(f'{k}/{n}' for k, n in known)})"
+
+
+def _counted(
+    column: RunColumn, found: Callable[[EvaluationSummary], Rate | None], metric: str
+) -> tuple[int, int] | None:
+    """Yes and scored items of one run; an unanswered question counts as wrong."""
+    outcomes = column.imported
+    if outcomes is not None:
+        scored = outcomes.n if metric == "accuracy" else outcomes.n - outcomes.unanswered
+        return (round(outcomes.lowest * outcomes.n), scored) if outcomes.metric == metric else None
     rate = found(column.evaluation) if column.evaluation else None
-    return rate.rate if rate else None
+    return (rate.k, rate.n) if rate else None
 
 
 def _imported_text(found: ImportedOutcomes) -> str:
@@ -117,10 +141,12 @@ COST_ROWS: Rows = (
     ("trainable params", _of_all(lambda column: column.trainable_params, lambda number: f"{number:,.0f}")),
     ("trainable ratio", _of_all(lambda column: column.trainable_ratio, lambda ratio: f"{ratio:.6f}")),
     ("training time", _of_all(lambda column: column.seconds_training, seconds_text)),
-    ("peak memory", _of_all(lambda column: column.peak_memory_bytes, lambda size: bytes_text(round(size)))),
-    ("final_model/", _of_all(lambda column: column.final_model_bytes, lambda size: bytes_text(round(size)))),
-    ("expert_delta", _of_all(lambda column: column.delta_bytes, lambda size: bytes_text(round(size)))),
-    ("last epoch's loss", _of_all(lambda column: column.final_loss, lambda loss: optional(loss, 4))),
+    ("peak memory", _of_all(lambda column: column.peak_memory_bytes, bytes_text)),
+    ("final_model/", _of_all(lambda column: column.final_model_bytes, bytes_text)),
+    ("expert_delta", _of_all(lambda column: column.delta_bytes, bytes_text)),
+    ("last epoch's loss", _of_all(lambda column: column.final_loss, lambda loss: f"{loss:.4f} (training)")),
+    ("final model", _of_each(_final_step)),
+    ("  held-out loss", _of_all(lambda column: column.held_out_loss, lambda loss: optional(loss, 4))),
 )
 
 MEASURE_ROWS: Rows = (

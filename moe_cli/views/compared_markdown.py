@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
-from moe_cli.views.compared_columns import row_groups
-from moe_cli.views.compared_pairs import base_rates, flip_counts, ordered, verdict_text
+from moe_cli.views.compared_columns import SEVERAL_RUNS, row_groups
+from moe_cli.views.compared_pairs import base_rates, flip_counts, ordered, p_text, verdict_text
 from moe_cli.views.numbers import NOTHING
 from moe_cli.views.safe import plain
 
@@ -28,6 +28,7 @@ def compared_markdown(comparison: Comparison) -> str:
         *_fairness(comparison),
         "## Side by side",
         _side_by_side(comparison),
+        *([SEVERAL_RUNS] if any(len(arm.runs) > 1 for arm in comparison.arms) else []),
     ]
     for pair in comparison.pairs:
         parts += _pair(pair, comparison)
@@ -132,8 +133,8 @@ def _cells(found: PairedDifference, base: dict[str, float], family: str) -> Sequ
         f"{100 * found.lower:+.1f} to {100 * found.upper:+.1f}",
         bounds,
         NOTHING if found.p_mcnemar is None else f"{found.p_mcnemar:.3g}",
-        f"{found.p_value:.3g}",
-        f"{found.p_adjusted:.3g}",
+        _safe(p_text(found, found.p_value, 3)),
+        _safe(p_text(found, found.p_adjusted, 3)),
         verdict_text(found),
         family or "primary",
     )

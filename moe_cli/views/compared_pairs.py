@@ -40,6 +40,11 @@ def verdict_text(found: PairedDifference) -> str:
     return found.verdict if found.verdict != "inconclusive" else f"inconclusive ({100 * found.detectable:.0f})"
 
 
+def p_text(found: PairedDifference, p_value: float, digits: int) -> str:
+    """A p with so many digits; `<0.001` below that where an arm has several runs, which support no smaller one."""
+    return "<0.001" if found.of_several_runs and p_value < 1e-3 else f"{p_value:.{digits}g}"
+
+
 def ordered(pair: PairComparison) -> tuple[list[PairedDifference], list[PairedDifference]]:
     """The primary family, and what is exploratory."""
     primary = [found for found in pair.differences if found.primary]
@@ -82,7 +87,7 @@ def _cells(found: PairedDifference, base: dict[str, float]) -> Iterator[str]:
     yield _percent(found.rate_a)
     yield _percent(found.rate_b)
     yield f"{100 * found.difference:+.1f} [{100 * found.lower:+.1f}, {100 * found.upper:+.1f}]"
-    yield f"{found.p_adjusted:.1g}"
+    yield p_text(found, found.p_adjusted, 1)
     yield verdict_text(found)
 
 

@@ -37,10 +37,12 @@ def trainable_text(count: TrainableCount) -> str:
     )
 
 
-def bytes_text(size: int | None) -> str:
-    """`812 MB`, in powers of ten."""
+def bytes_text(size: float | None) -> str:
+    """`812 MB`, in powers of ten; `300.0 kB`, so that little is not shown as nothing."""
     if size is None:
         return NOTHING
+    if size < 999_500:
+        return f"{size / 1e3:.1f} kB" if size else "0"
     return f"{size / 1e9:.2f} GB" if size >= 999.5e6 else f"{size / 1e6:.0f} MB"
 
 

@@ -5,6 +5,7 @@ Comes in: `Selection`, `RankedTable`. Goes out: rich renderables. Formats, never
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ MOST_RANKED_ROWS = 20
 MAP_WIDTH = 64  # columns of the heat map
 SHADES = "▁▂▃▄▅▆▇█"  # part of a column's experts that is selected, up to all of them
 CANDIDATE, EMPTY = "-", "·"
+RESAMPLED = ("risk_diff", "stability")  # the methods whose rule the stability is of
 
 
 def selected_view(selection: Selection) -> RenderableType:
@@ -28,6 +30,20 @@ def selected_view(selection: Selection) -> RenderableType:
     warnings = [safe_text(f"warning: {text}", style="yellow") for text in selection.warnings]
     overlaps = [_overlap_table(selection)] if selection.overlaps else []
     return Group(_map_view(selection), _evidence_table(selection), *overlaps, _union_text(selection), *warnings)
+
+
+def next_text(selection: Selection, place: object, train: str) -> str:
+    """What to run next, for the last line: `train`, or how a union above the budget can be trained; empty if none."""
+    if not selection.union:
+        return ""
+    if selection.budget is None or selection.trainable_ratio <= selection.budget:
+        return f"; next: {train}"
+    enough = math.ceil(1e4 * selection.trainable_ratio) / 1e4
+    lower = "" if selection.top_p is None else f", or with a --top-p below {selection.top_p:g}"
+    return (
+        f"; the union is above the budget of {selection.budget:.2%} and is not trained; "
+        f"next: moe select {place} --budget {enough:.2%} -o NEW{lower}"
+    )
 
 
 def _map_view(selection: Selection) -> RenderableType:
@@ -72,19 +88,20 @@ def _evidence_table(selection: Selection) -> Table:
         table.add_column(name, justify="left" if name == "expert" else "right")
     strongest = sorted(selection.evidence, key=lambda found: -(found.risk_diff or 0.0))
     for found in strongest[:MOST_EVIDENCE_ROWS]:
-        table.add_row(*_evidence_cells(found, len(selection.batches)))
+        table.add_row(*_evidence_cells(found, selection))
     if len(strongest) > MOST_EVIDENCE_ROWS:
         table.caption = f"{len(strongest) - MOST_EVIDENCE_ROWS} more in selection.json"
     return table
 
 
-def _evidence_cells(found: ExpertEvidence, num_batches: int) -> Iterator[str]:
+def _evidence_cells(found: ExpertEvidence, selection: Selection) -> Iterator[str]:
     yield f"{found.expert.layer}.{found.expert.index}"
     yield optional(found.risk_diff, 3)
     yield f"[{optional(found.lower, 3)}, {optional(found.upper, 3)}]"
     yield NOTHING if found.q_value is None else f"{found.q_value:.2g}"
-    yield NOTHING if found.stability is None else f"{100 * found.stability:.0f} %"
-    yield count_of(found.num_batches, num_batches)
+    stability = found.stability if selection.method in RESAMPLED else None
+    yield NOTHING if stability is None else f"{100 * stability:.0f} %"
+    yield count_of(found.num_batches, len(selection.batches))
 
 
 def _overlap_table(selection: Selection) -> Table:

@@ -10,7 +10,7 @@ from moe_cli.artifacts import finished_run, layout
 from moe_cli.cli import compare as command
 from moe_cli.cli.app import app, main
 from moe_cli.codec import decode
-from moe_cli.records import Comparison
+from moe_cli.records import Comparison, ValidationLoss
 from tests.compare.runs_on_disk import bare, records, trained
 
 
@@ -177,6 +177,22 @@ def test_sizes_of_what_was_written_stand_beside_time_and_memory(moe, tmp_path):
         (3_000_000, None),
         (None, None),
     ]
+
+
+def test_the_step_of_the_final_model_and_its_held_out_loss_are_read_from_the_run(moe, tmp_path):
+    losses = (ValidationLoss(step=36, loss=1.93), ValidationLoss(step=54, loss=2.5))
+    trained(tmp_path, "a", records(3), validation=losses, final_step=36)
+    trained(tmp_path, "b", records(3))
+    found = orjson.loads(moe("a", "b", "--json")[1])
+    columns = [(run["num_steps"], run["final_step"], run["held_out_loss"]) for run in found["columns"]]
+    assert columns == [(54, 36, 1.93), (54, 54, None)]
+    assert any("a step 36 of 54 and b step 54 of 54" in sentence for sentence in found["conclusion"])
+
+
+def test_a_threshold_on_an_unknown_suite_is_a_usage_error_before_anything_is_written(moe, seeds, tmp_path):
+    code, out, err = moe(*SEEDS, "--fail-if", "asr:nosuite>+0.02")
+    assert (code, out) == (2, "") and "there are: attacked" in err
+    assert not (tmp_path / "comparison").exists()
 
 
 def test_a_table_of_outcomes_is_compared_without_any_run(moe, tmp_path):

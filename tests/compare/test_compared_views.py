@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from moe_cli.records import Comparison, Flip, FlipText, ThresholdCheck
+from moe_cli.records import ComparedArm, Comparison, Flip, FlipText, Rate, ThresholdCheck
 from moe_cli.views.compared import compared_view
 from moe_cli.views.compared_markdown import compared_markdown
 from moe_cli.views.console import stdout_console
@@ -134,6 +134,52 @@ def test_outcomes_that_were_made_elsewhere_have_one_measure_and_no_cost(draw):
     out = draw(compared_view(found))
     assert "7.0 % (100 items, 77 of them unanswered)" in out
     assert "trainable" not in out and "over-refusal" not in out
+
+
+def test_rates_of_several_runs_have_the_count_of_each_and_a_pointer_to_the_interval(draw):
+    scored = [
+        Rate(k=k, n=40, unscored=0, rate=k / 40, lower=0.0, upper=1.0, lowest=k / 40, highest=k / 40) for k in (4, 6)
+    ]
+    columns = tuple(
+        column(f"sel_{k}", evaluation=evaluation(attack_success=rate)) for k, rate in enumerate(scored, start=1)
+    )
+    found = comparison(columns=columns, arms=(ComparedArm(name="sel", runs=("sel_1", "sel_2")),), pairs=())
+    for said in (draw(compared_view(found)), compared_markdown(found)):
+        assert "12.5 % (4/40, 6/40)" in said
+        assert "the count of each run; the interval of a difference" in " ".join(said.split())
+
+
+def test_imported_rates_of_several_runs_count_unanswered_questions_as_wrong_and_leave_unscored_attacks_out(draw):
+    for metric, counts in (("accuracy", "7/100"), ("attack success", "7/23")):
+        columns = tuple(
+            imported(name, metric=metric, unanswered=77, lowest=0.07, highest=0.84) for name in ("s_1", "s_2")
+        )
+        found = comparison(columns=columns, arms=(ComparedArm(name="s", runs=("s_1", "s_2")),), pairs=())
+        assert f"({counts}, {counts})" in draw(compared_view(found))
+
+
+def test_the_final_model_has_its_step_and_held_out_loss_beside_the_loss_of_the_training(draw):
+    columns = (column("baseline"), column("selective", final_step=36, held_out_loss=1.93, delta_bytes=300_000))
+    found = comparison(columns=columns, arms=arms_of(columns), pairs=())
+    rows = {
+        line.split("│")[1].strip(): line.split("│")[2:4]
+        for line in draw(compared_view(found)).splitlines()
+        if "│" in line
+    }
+    shown = {title: [cell.strip() for cell in cells] for title, cells in rows.items()}
+    assert shown["final model"] == ["step 54 of 54", "step 36 of 54"]
+    assert shown["held-out loss"] == ["-", "1.9300"]
+    assert shown["last epoch's loss"] == ["0.1000 (training)"] * 2
+    assert shown["expert_delta"] == ["-", "300.0 kB"]
+    assert "| final model | step 54 of 54 | step 36 of 54 |" in compared_markdown(found)
+
+
+def test_a_p_of_several_runs_is_below_0_001_in_both_forms_and_whole_in_the_record(draw):
+    several = difference("accuracy", "better", 0.1, 0.4, p_mcnemar=None, p_value=8e-14, p_adjusted=8e-14)
+    found = comparison(pairs=(pair(several),))
+    assert "<0.001" in draw(compared_view(found)) and "8e-14" not in draw(compared_view(found))
+    assert r"| \<0.001 | \<0.001 |" in compared_markdown(found)
+    assert found.pairs[0].differences[0].p_adjusted == 8e-14
 
 
 def test_nothing_that_flipped_is_said_to_be_nothing(draw):

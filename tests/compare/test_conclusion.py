@@ -225,6 +225,27 @@ def test_a_tiny_p_is_never_printed_as_zero():
     assert "p < 1e-99" in figures(difference("accuracy", "better", 0.1, 0.2, p_adjusted=0.0), True)
 
 
+def test_a_p_of_several_runs_is_not_more_exact_than_they_support():
+    several = difference("accuracy", "better", 0.1, 0.2, p_adjusted=8e-14, p_mcnemar=None)
+    assert "adjusted p < 0.001" in figures(several, True)
+    assert "adjusted p = 0.004" in figures(difference("accuracy", "better", 0.1, 0.2, p_adjusted=0.004), True)
+
+
+def test_final_models_of_different_steps_are_named_with_their_steps():
+    early = column("selective", final_step=36, held_out_loss=1.93)
+    said = text(SAFER, columns=(COLUMNS[0], early))
+    assert "The final models are of different steps (baseline step 54 of 54 and selective step 36 of 54): a run" in said
+    assert "The final models" not in text(SAFER)
+
+
+def test_the_same_outcomes_twice_in_one_arm_are_a_warning_and_in_two_arms_none():
+    columns = tuple(imported(name, sha256=name[0]) for name in ("full_1", "s_1", "s_2"))
+    arms = (ComparedArm(name="full", runs=("full_1",)), ComparedArm(name="s", runs=("s_1", "s_2")))
+    said = text(difference("accuracy", "better", 0.1, 0.4), columns=columns, arms=arms, a="full", b="s")
+    assert "Warning: s_1 and s_2 have the same outcome for every item." in said
+    assert "Warning" not in text(difference("accuracy", "better", 0.1, 0.4), columns=columns[1:], a="s_1", b="s_2")
+
+
 def test_the_count_of_an_arm_of_several_runs_is_a_mean_and_large_counts_are_whole():
     assert "12.3 % (12.3 of 100)" in against(difference("accuracy", "better", 0.5, 0.123), True)
     assert "(1234567 of 2000000)" in against(difference("accuracy", "better", 1234567 / 2e6, 0.5, n=2_000_000), False)

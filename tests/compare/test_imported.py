@@ -128,6 +128,14 @@ def test_words_name_the_columns_and_their_arms_whatever_their_case(tmp_path):
         imported(tmp_path / "x.csv", groups=(("sel_3",), ("sel_1",)))
 
 
+def test_equal_outcomes_have_one_digest_whatever_their_file_and_order(tmp_path):
+    rows = [["1", "1", "0"], ["2", "0", "0"], ["3", "", "0"]]
+    parts = [written(tmp_path / "x.csv", [["item", "a", "b"], *rows])]
+    parts.append(written(tmp_path / "y.csv", [["item", "c", "d"], *rows[::-1]]))
+    a, b, c, d = (column.imported.sha256 for column in imported(*parts).columns)
+    assert (a, b) == (c, d) and a != b
+
+
 def test_items_of_one_cluster_are_judged_together(tmp_path):
     rows = [["item", "cluster", "a", "b"], *([str(k), str(k // 3), "1", "0"] for k in range(12))]
     change = pair(imported(written(tmp_path / "x.csv", rows)), "a", "b")

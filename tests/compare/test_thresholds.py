@@ -154,6 +154,23 @@ def test_an_unknown_run_is_refused_with_those_there_are(expression):
     assert "selective" in caught.value.hint
 
 
+@pytest.mark.parametrize("expression", ["asr:nosuite>+0.02", "asr:nosuite[selective]>0.1"])
+def test_an_unknown_suite_is_refused_with_those_that_hold_items_of_the_metric(expression):
+    items = [
+        *ITEMS,
+        answered("plain/1", "compliance", suite="plain"),
+        answered("b", "x", kind="benign", suite="benign"),
+    ]
+    with pytest.raises(UsageError, match="no suite of attack success is called nosuite") as caught:
+        check(expression, arms=[arm("selective", items)])
+    assert caught.value.hint == "there are: attacked, plain"
+
+
+def test_the_only_suite_of_a_metric_is_all_of_it():
+    found = check("asr:attacked>+0.02", arms=[arm("selective", ITEMS)])
+    assert (found.metric, found.value) == ("attack success", FOUND.difference)
+
+
 def test_the_error_names_metric_value_interval_n_and_threshold():
     with pytest.raises(ThresholdError) as caught:
         refuse_failed([check("asr>+0.02"), check("asr>+0.5")])

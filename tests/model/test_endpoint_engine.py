@@ -77,6 +77,12 @@ def test_an_empty_answer_has_no_token(loaded, prompts):
     assert answer.token_ids == ()
 
 
+def test_what_is_done_is_read_once_however_many_prompts_there_are(loaded, prompts):
+    with served(lambda asked, number: completion("An apple.")) as server:
+        found = list(remote(loaded, server.url).answers(prompts, iter([prompt.id for prompt in prompts[1:]])))
+    assert [answer.prompt_id for (answer,) in found] == [prompts[0].id]
+
+
 def test_sampling_asks_with_a_seed_of_each_prompt(loaded, prompts):
     def seeds(seed: int) -> dict[str, object]:
         with served(lambda asked, number: completion("An apple.")) as server:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import TopPLogitsWarper
 
-from moe_cli.model.sampling import SampledToken, sampled, seed_of, uniform
+from moe_cli.config import ModelConfig
+from moe_cli.errors import NumericError
+from moe_cli.model.decoding import answer_rows
+from moe_cli.model.generate import greedy
+from moe_cli.model.load import load_model
+from moe_cli.model.sampling import FiniteLogits, SampledToken, sampled, seed_of, uniform
 
 LOGITS_V = torch.tensor([0.3, 2.0, -1.0, 1.9, 0.0])
 GRID = 10_000
@@ -60,3 +67,26 @@ def test_a_row_keeps_only_the_token_that_is_drawn():
         sampled(LOGITS_V[None], torch.tensor([uniform(1, name, 2)], dtype=torch.float64), 1.0, 1.0) for name in "ab"
     ]
     assert scores_BV.argmax(-1).tolist() == [int(token) for token in drawn]
+
+
+def test_forbidden_tokens_pass_while_one_is_left():
+    scores_BV = LOGITS_V.expand(2, -1).clone()
+    scores_BV[1, :4] = -torch.inf
+    assert FiniteLogits(("a", "b"))(torch.zeros(2, 6, dtype=torch.long), scores_BV) is scores_BV
+
+
+@pytest.mark.parametrize("bad", [[torch.nan] * 5, [0.0, 1.0, torch.nan, 0.0, 0.0], [-torch.inf] * 5, [torch.inf] * 5])
+def test_a_row_without_a_likeliest_token_is_an_error_that_names_its_prompt(bad):
+    scores_BV = torch.stack([LOGITS_V, torch.tensor(bad)])
+    with pytest.raises(NumericError, match="not finite for 1 of 2 prompts answered together, the first of them b"):
+        FiniteLogits(("a", "b"))(torch.zeros(2, 6, dtype=torch.long), scores_BV)
+
+
+@pytest.mark.parametrize("sampling", [{}, {"decoding": "sampling", "temperature": 1.0, "seed": 7}])
+def test_a_model_that_gives_nan_answers_nothing(sampling):
+    loaded = load_model(ModelConfig(name="tiny", device="cpu"))
+    with torch.no_grad():
+        loaded.model.get_output_embeddings().weight.fill_(torch.nan)
+    settings = replace(greedy(max_new_tokens=3, batch_size=2), **sampling)
+    with pytest.raises(NumericError, match="not finite for 2 of 2 prompts"):
+        answer_rows(loaded, {"a": (5, 6), "b": (7,)}, settings)

@@ -37,12 +37,26 @@ def test_a_selection_without_a_single_small_q_value_is_called_so():
     assert said(q=0.3) == ["none of the 5 selected experts has a q-value below 0.05: each of them may be noise"]
 
 
-def test_fewer_small_q_values_than_noise_selects_is_said_with_both_numbers():
-    q = [[0.01, 0.01, 0.3, 0.3], [0.3] * 4]
-    assert said(q=q) == [
-        "2 of 5 selected experts have a q-value below 0.05, fewer than the 2.5 that the same rule selects from swapped "
-        "sides on average: most of the selection may be noise"
+@pytest.mark.parametrize("method", ["file", "esft-token", "gradient", "all"])
+def test_experts_that_are_significantly_less_active_on_the_unsafe_side_are_counted_and_are_no_evidence(method):
+    pooled = np.array([[-0.2, -0.2, 0.2, 0.2], [0.2] * 4])
+    assert said(rule(method), null=None, pooled=pooled) == [
+        "2 of 5 selected experts are significantly less active on the unsafe side (q < 0.05)"
     ]
+    (warning,) = said(rule(method), null=None, pooled=-POOLED)
+    assert warning.startswith("5 of 5 selected experts are significantly less active")
+
+
+def test_less_active_and_undecided_experts_are_counted_apart():
+    pooled, q = np.array([[-0.2, 0.2, 0.2, -0.2], [0.2] * 4]), [[0.01, 0.01, 0.3, 0.3], [0.3] * 4]
+    less, undecided = said(q=q, pooled=pooled)
+    assert less.startswith("1 of 5 selected experts are significantly less active")
+    assert undecided == "3 of 5 selected experts have a q-value of 0.05 or more"
+
+
+def test_the_number_of_small_q_values_is_not_compared_with_the_size_of_the_null_union():
+    q = [[0.01, 0.01, 0.3, 0.3], [0.3] * 4]
+    assert said(q=q) == ["3 of 5 selected experts have a q-value of 0.05 or more"]
 
 
 def test_some_large_q_values_are_counted():

@@ -118,6 +118,9 @@ def test_the_plain_form_and_gate_scores_are_read_too(tmp_path):
         ('{"1": {"first": 0.1}}', "'first' is no number"),
         ('{"one": {"0": 0.1}}', "'one' is no number"),
         ('{"1": {}}', "layer 1"),
+        ('{"1": {"0": 0.1, "0": 0.2}}', r"scores\.json: 1: '0' stands there twice"),
+        ('{"token_scores": {"1": {"0": 0.1, "00": 0.2}}}', r"scores\.json: token_scores: 1: '00' stands there twice"),
+        ('{"1": {"0": 0.1}, "2": [1], "01": {"0": 0.2}}', r"scores\.json: '01' stands there twice"),
         ("{", "not JSON"),
     ],
 )
@@ -162,6 +165,7 @@ def test_a_side_without_tokens_is_undefined_ranks_last_and_is_never_selected(tmp
         ("layer,expert,a1,a2,d1,d2\n0,0,1,1,1,1\n0,1,1,1,1\n", r"counts\.csv:3: 5 cells, but the header has 6"),
         ("layer,expert,a1,a2,d1,d2\n0,0,1,x,1,1\n", r"counts\.csv:2: a2 is 'x', not a number"),
         ("layer,expert,a1,a2,d1,d2\n0,0,1,1,-1,1\n", r"counts\.csv:2: d1 is -1, not a count"),
+        ("layer,expert,a1,a2,d1,d2\n0,0,1.5,1,1,1\n", r"counts\.csv:2: a1 is 1\.5, not a count \(a whole number\)"),
         ("layer,expert,a1,a2,d1,d2\n0,0,nan,1,1,1\n", r"counts\.csv:2: a1 is 'nan', not a number"),
         ("layer,expert,a1,a2,d1,d2\n0,-1,1,1,1,1\n", r"counts\.csv:2: expert is '-1', not a whole number"),
         (
@@ -205,3 +209,11 @@ def test_the_written_table_holds_every_row_exactly(tmp_path):
     assert [int(row["rank"]) for row in rows] == list(range(1, 129))
     with pytest.raises(UsageError, match=r"neither in \.csv nor in \.json"):
         write_ranked(tmp_path / "ranked.txt", table)
+
+
+@pytest.mark.parametrize("experts", ['{"one": [0]}', '{"1": 3}', '{"1": [[0]]}', '{"1": ["0"]}'])
+def test_published_experts_that_are_no_lists_of_experts_are_refused(tmp_path, experts):
+    file = tmp_path / "scores.json"
+    file.write_text(f'{{"token_scores": {{"1": {{"0": 0.6, "1": 0.4}}}}, "experts": {experts}}}')
+    with pytest.raises(UsageError, match="is no list of experts of a layer"):
+        scores(file)

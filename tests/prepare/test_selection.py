@@ -35,6 +35,13 @@ def test_candidates_are_the_largest_pooled_values_above_the_threshold_within_the
     assert given(rule(max_candidates=9)).candidates == (0, 1, 2, 5, 6)
 
 
+def test_a_condition_on_q_is_two_sided_and_one_on_the_difference_beside_it_takes_a_side():
+    by, risk = rule("file", named=NamedExperts((0, 4))), risk_of(PER_BATCH, POOLED)  # 4: less active when pooled
+    assert given(dataclasses.replace(by, conditions=conditions_of("q<0.05")), risk).union == (0, 4)
+    one_sided = conditions_of("q<0.05 and risk_diff>0")
+    assert given(dataclasses.replace(by, conditions=one_sided), risk).union == (0,)
+
+
 def test_a_value_equal_to_the_threshold_is_no_candidate():
     assert 3 not in given(rule(max_candidates=9)).candidates
 

@@ -22,6 +22,7 @@ from moe_cli.model.chat import encode_answered
 from moe_cli.records import TrainingExample, TrainingPlan, TrainingSummary
 from moe_cli.train import checkpoint, loop
 from moe_cli.train import stage as train
+from moe_cli.train.inputs import parted
 from moe_cli.views.training import plan_view, trained_view
 from tests.compare.comparison_records import column
 from tests.resume_everywhere import (
@@ -235,3 +236,24 @@ def test_a_validation_loss_that_is_no_number_stops_the_run(experiments, monkeypa
     config = experiments.settings("nan", validation_batches=1)
     with pytest.raises(NumericError, match="the loss on the held-out batches is nan"):
         train.run("selective", config, experiments.store, lambda _: None)
+
+
+def example(batch, cluster):
+    return TrainingExample(
+        id=f"{cluster}#{batch}", batch_idx=batch, side="safe", kind="refuse_plain", cluster=cluster, messages=()
+    )
+
+
+def test_held_out_examples_of_a_goal_that_also_trains_are_left_out_and_counted():
+    examples = [example(0, "one"), example(0, "two"), example(1, "two"), example(1, "three")]
+    told = []
+    training, held_out = parted(examples, 1, told.append)
+    assert [e.id for e in training] == ["one#0", "two#0"]
+    assert [e.id for e in held_out] == ["three#1"]
+    assert [note.text for note in told] == ["1 of 2 held-out examples share a goal with training and are left out"]
+    assert parted(examples, 2, told.append)[1] == () and len(told) == 1  # nothing is held out
+
+
+def test_held_out_batches_of_known_goals_alone_are_refused():
+    with pytest.raises(UsageError, match="learnt by heart"):
+        parted([example(0, "one"), example(1, "one")], 1, [].append)

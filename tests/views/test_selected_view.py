@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 from rich.cells import cell_len
 
-from moe_cli.records import Expert, MethodOverlap, RankedExpert, RankedTable, Selection
+from moe_cli.records import Expert, ExpertEvidence, MethodOverlap, RankedExpert, RankedTable, Selection
 from moe_cli.views.console import stdout_console
-from moe_cli.views.selected import ranked_view, selected_view
+from moe_cli.views.selected import next_text, ranked_view, selected_view
 from tests.views.test_view_tables import NASTY, NOTHING, made
 
 
@@ -71,6 +71,29 @@ def test_the_overlap_counts_the_shared_experts_and_no_union_is_a_dash(lines):
 def test_without_a_null_union_the_line_says_so_and_shows_no_number_in_its_place(lines):
     text = " ".join(lines(selected_view(made(Selection, NOTHING))))
     assert "no null union" in text and "None" not in text
+
+
+@pytest.mark.parametrize(
+    ("method", "shown"), [("risk_diff", "97 %"), ("stability", "97 %"), ("esft-token", "-"), ("file", "-")]
+)
+def test_stability_is_shown_for_the_methods_whose_rule_it_is_of_and_a_dash_for_the_others(lines, method, shown):
+    found = dataclasses.replace(made(ExpertEvidence), expert=Expert(layer=1, index=7), stability=0.97)
+    out = lines(selected_view(dataclasses.replace(selection(method=method), evidence=(found,))))
+    (row,) = [[c.strip() for c in line.split("│")[1:-1]] for line in out if line.startswith("│ 1.7 ")]
+    assert row[4] == shown
+
+
+def test_what_comes_next_is_to_train_and_above_the_budget_to_select_within_one_that_holds_the_union():
+    fits = selection(union=[(1, 0)], budget=0.05, trainable_ratio=0.05, top_p=0.2)
+    assert next_text(fits, "p", "moe train") == next_text(dataclasses.replace(fits, budget=None), "p", "moe train")
+    assert next_text(fits, "p", "moe train") == "; next: moe train"
+    assert next_text(dataclasses.replace(fits, union=()), "p", "moe train") == ""
+    above = dataclasses.replace(fits, trainable_ratio=0.105612)
+    assert next_text(above, "p", "moe train") == (
+        "; the union is above the budget of 5.00% and is not trained; "
+        "next: moe select p --budget 10.57% -o NEW, or with a --top-p below 0.2"
+    )
+    assert next_text(dataclasses.replace(above, top_p=None), "p", "moe train").endswith("--budget 10.57% -o NEW")
 
 
 def ranked(text="text", **changes) -> RankedTable:

@@ -55,7 +55,16 @@ def test_times_are_read_at_a_glance(seconds, text):
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(None, "-"), (812_000_000, "812 MB"), (999_999_999, "1.00 GB"), (13_840_000_000, "13.84 GB")]
+    ("size", "text"),
+    [
+        (None, "-"),
+        (0, "0"),
+        (294_912, "294.9 kB"),
+        (999_600, "1 MB"),
+        (812_000_000, "812 MB"),
+        (999_999_999, "1.00 GB"),
+        (13_840_000_000, "13.84 GB"),
+    ],
 )
 def test_sizes_are_in_powers_of_ten(size, text):
     assert bytes_text(size) == text
