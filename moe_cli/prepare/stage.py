@@ -7,7 +7,7 @@ made once, here, and every count in the summary is of what was written.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,17 +21,24 @@ from moe_cli.model.chat_endpoint import ChatEndpoint
 from moe_cli.model.engine import Prompt
 from moe_cli.model.engines import EngineOf, answering_engine, endpoint_of, writing_engine
 from moe_cli.model.load import LoadedModel, load_model
-from moe_cli.prepare.batches import batch_examples, plan_batches, refuse_too_few
+from moe_cli.prepare.batches import BatchPlan, Composition, batch_examples, plan_batches, refuse_too_few
 from moe_cli.prepare.counting import count_routing
 from moe_cli.prepare.evidence import find_experts, selection_rule
 from moe_cli.prepare.filtering import answered_prompts, drop_reasons, questions_of
 from moe_cli.prepare.gradients import refusal_gradients
 from moe_cli.prepare.output import write_prepared
 from moe_cli.prepare.pickles import write_pickles
-from moe_cli.prepare.refusals import Written, refusal_prompts, refusal_targets, refusal_texts, written_refusals
+from moe_cli.prepare.refusals import (
+    Refusals,
+    Written,
+    refusal_prompts,
+    refusal_targets,
+    refusal_texts,
+    written_refusals,
+)
 from moe_cli.prepare.sources import composition_of, offered_by
 from moe_cli.prepare.summary import prepare_summary, with_batches
-from moe_cli.records import PrepareSummary, PromptPair, Selection
+from moe_cli.records import PrepareSummary, PromptPair, Selection, TrainingExample
 
 Notify = Callable[[object], None]
 
@@ -87,22 +94,12 @@ def run(
         batched = [pair for plan in plans for pair in plan.pairs]
         refusals = refusal_targets(rows, texts, _written(config, loaded, endpoint, batched, notify))
         replayed = time.monotonic()
-        counts = count_routing(
-            loaded,
-            batched,
-            answers,
-            batch_size=settings.generation_batch_size,
-            batch_tokens=settings.generation_tokens,
-            notify=notify,
-        )
+        sizes = {"batch_size": settings.generation_batch_size, "batch_tokens": settings.generation_tokens}
+        counts = count_routing(loaded, batched, answers, **sizes, notify=notify)
         counted = time.monotonic()
         batches = [range(b * parts.num_pairs, (b + 1) * parts.num_pairs) for b in range(len(plans))]
         rows = with_batches(rows, plans)
-        examples = [
-            example
-            for index, plan in enumerate(plans)
-            for example in batch_examples(plan, index, parts, refusals.targets, own_answers)
-        ]
+        examples = _examples(plans, parts, refusals, own_answers)
         if settings.measures_gradients:
             norms = refusal_gradients(loaded, examples, max_length=config.train.max_length, notify=notify)
             counts = replace(counts, gradients=norms)
@@ -129,6 +126,17 @@ def run(
             device=str(loaded.device),
         )
     return Prepared(output, summary, found.selection)
+
+
+def _examples(
+    plans: Sequence[BatchPlan], parts: Composition, refusals: Refusals, own_answers: Mapping[str, str]
+) -> list[TrainingExample]:
+    """The training examples of all batches, in order."""
+    return [
+        example
+        for index, plan in enumerate(plans)
+        for example in batch_examples(plan, index, parts, refusals.targets, own_answers)
+    ]
 
 
 def _written(

@@ -54,7 +54,7 @@ def test_the_risk_table_holds_every_batch_and_the_run_with_null_for_the_undefine
     assert whole.selected.sum() == len(found.selection.union)
     assert batch.risk_diff.to_numpy() == pytest.approx(found.risk.per_batch[1].ravel())
     assert batch.lower.to_numpy() == pytest.approx(found.risk.batch_lower[1].ravel())
-    assert batch[["risk_diff_mean", "p_value", "q_value", "stability"]].isna().all(None)
+    assert batch[["risk_diff_mean", "p_value", "q_value", "stability"]].isna().all(axis=None)
 
 
 def test_an_undefined_risk_difference_is_null_on_disk(tmp_path, run):
