@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
+from moe_cli.cli import answer_options as answering
 from moe_cli.cli import options
 from moe_cli.cli import selection_options as selecting
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import Session, open_session
 from moe_cli.codec import encode, parse_json
-
-ANSWERS_PANEL = "Answers"
 
 
 @bounded
@@ -54,30 +53,14 @@ def prepare(
     pickle: Annotated[
         bool | None, typer.Option("--pickle", help="Also write the pickles of the original scripts.")
     ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Longest answer in tokens (128).", rich_help_panel=ANSWERS_PANEL)
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="0 is greedy; above it answers are sampled.", rich_help_panel=ANSWERS_PANEL)
-    ] = None,
-    sampling_top_p: Annotated[
-        float | None, typer.Option(help="Sampling: the likeliest tokens only (1.0).", rich_help_panel=ANSWERS_PANEL)
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="transformers, or openai: an endpoint.", rich_help_panel=ANSWERS_PANEL)
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="Endpoint: http://localhost:8000/v1.", rich_help_panel=ANSWERS_PANEL)
-    ] = None,
-    api_model: Annotated[
-        str | None, typer.Option(help="The model's name there.", rich_help_panel=ANSWERS_PANEL)
-    ] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="Variable that holds its key.", rich_help_panel=ANSWERS_PANEL)
-    ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(help="Requests under way at once (16).", rich_help_panel=ANSWERS_PANEL)
-    ] = None,
+    max_new_tokens: answering.MaxNewTokens = None,
+    temperature: answering.Temperature = None,
+    sampling_top_p: answering.SamplingTopP = None,
+    engine: answering.Engine = None,
+    base_url: answering.BaseUrl = None,
+    api_model: answering.ApiModel = None,
+    api_key_env: answering.ApiKeyEnv = None,
+    concurrency: answering.Concurrency = None,
     gpu: options.Gpu = None,
     device: options.Device = None,
     threads: options.Threads = None,

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,8 @@ Operator = Callable[..., object]
 Kept = deque[tuple[Tensor, ...]]
 
 
-class _Keep(TorchDispatchMode):
-    """The forward: put a copy of every top-k aside."""
+class _TopK(TorchDispatchMode):
+    """Sees every operator of a layer; what happens to a top-k is up to the two below."""
 
     def __init__(self, kept: Kept) -> None:
         super().__init__()
@@ -38,23 +39,30 @@ class _Keep(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Operator, types: object, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
     ) -> object:
-        out = func(*args, **(kwargs or {}))
-        if func is TOP_K and isinstance(out, tuple):
-            self.kept.append(tuple(tensor.clone() for tensor in out))
+        run = partial(func, *args, **(kwargs or {}))
+        return self.top_k(run) if func is TOP_K else run()
+
+    def top_k(self, run: Callable[[], object]) -> object:
+        """What takes the place of one top-k."""
+        raise NotImplementedError
+
+
+class _Keep(_TopK):
+    """The forward: put a copy of every top-k aside."""
+
+    def top_k(self, run: Callable[[], object]) -> object:
+        """Values and indices, as they are."""
+        out = cast(tuple[Tensor, ...], run())
+        self.kept.append(tuple(tensor.clone() for tensor in out))
         return out
 
 
-class _GiveBack(TorchDispatchMode):
-    """The repeat: the top-k of the forward, in its order."""
+class _GiveBack(_TopK):
+    """The repeat, once per forward: the top-k of the forward, in its order."""
 
-    def __init__(self, kept: Kept) -> None:
-        super().__init__()
-        self.kept = kept
-
-    def __torch_dispatch__(
-        self, func: Operator, types: object, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
-    ) -> object:
-        return self.kept.popleft() if func is TOP_K else func(*args, **(kwargs or {}))
+    def top_k(self, run: Callable[[], object]) -> object:
+        """What was kept."""
+        return self.kept.popleft()
 
 
 def _modes() -> tuple[_Keep, _GiveBack]:
