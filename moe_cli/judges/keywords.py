@@ -13,10 +13,13 @@ from moe_cli.judges import language
 from moe_cli.judges.judge import Exchange, unscored
 from moe_cli.judges.phrases import ACKNOWLEDGEMENT, APOLOGY_ALONE, COMPLIANCE_AFTER_REFUSAL, COMPLIANT_START, REFUSAL
 from moe_cli.judges.revision import revision_of
-from moe_cli.records.judging import QUESTIONS, JudgeIdentity, Question, Verdict
+from moe_cli.records.judging import QUESTIONS, JudgeIdentity, PublishedAgreement, Question, Verdict
 from moe_cli.records.preparation import Label
 
 PUBLISHED_ACCURACY = (0.80, 0.88)  # of keyword graders against human labels; the error depends on the model's style
+ATTACKED_AGREEMENT = PublishedAgreement(
+    agreement=0.55, kappa=0.17, n=519, judge="a GPT-4 judge", answers="published answers of OLMoE to attacks"
+)
 MAX_ACKNOWLEDGEMENTS = 2
 RULES = 2  # raise it when the logic below changes: it is part of the revision
 
@@ -44,6 +47,7 @@ class KeywordJudge:
             source=None,
             published_accuracy=PUBLISHED_ACCURACY,
             smoke_test=True,
+            attacked_agreement=ATTACKED_AGREEMENT,
         )
 
     def check(self) -> None:

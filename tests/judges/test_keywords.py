@@ -1,13 +1,14 @@
 """The keyword judge: phrases decide, and position tells full from partial."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_cli.judges import language
-from moe_cli.judges.judge import Exchange, Judge
+from moe_cli.judges.judge import Exchange, Judge, accuracy_text
 from moe_cli.judges.judging import verdicts_of
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.records.inputs import Message
@@ -144,3 +145,11 @@ def test_the_revision_changes_with_the_detector_of_languages(monkeypatch):
 def test_the_published_accuracy_stands_beside_the_judge():
     identity = KeywordJudge().identity
     assert (identity.name, identity.published_accuracy, identity.smoke_test) == ("keywords", (0.80, 0.88), True)
+    assert accuracy_text(identity) == (
+        "right in 0.80 to 0.88 of cases against human labels, but agreeing with a GPT-4 judge in 0.55 (kappa 0.17) of"
+        " 519 published answers of OLMoE to attacks"
+    )
+
+
+def test_a_judge_of_which_nothing_is_published_has_no_accuracy():
+    assert accuracy_text(replace(KeywordJudge().identity, published_accuracy=None, attacked_agreement=None)) is None
