@@ -20,7 +20,7 @@ NOT_ENGLISH = "not English"
 MAX_OTHER_SCRIPT = 0.3  # of the letters; an English answer may quote a word or a line
 MIN_WORDS = 2  # that are no part of a name
 MIN_LETTERS = 10  # of these words; fewer tell nothing: "No.", "Sure: 5"
-MIN_ODDS = 125  # times as likely as English that another of LANGUAGES must be, all being equally likely at first
+MIN_ODDS = 250  # times as likely as English that another of LANGUAGES must be, all being equally likely at first
 # Latin script, with many speakers or near to one of these; close relatives share what is not English.
 LANGUAGES = (
     *("en", "de", "nl", "sv", "da", "no", "is", "fr", "es", "ca", "pt", "it", "ro", "pl", "cs", "sk", "sl", "hr"),

@@ -47,7 +47,7 @@ def main() -> None:
     )
     row("another language with English words", MIXED_FOREIGN, foreign=True)
     row("English, short or odd: numbers, names, lists, code, quotes", ENGLISH, foreign=False)
-    answers = {turn.content for turns in base_conversations(4000, 0) for turn in turns if turn.role == "assistant"}
+    answers = {turn.content for turns in base_conversations(40_000, 1) for turn in turns if turn.role == "assistant"}
     row("the built-in model's language", answers, foreign=False)
     row("its words at random", list(word_salad(10_000)), foreign=False)
     paragraphs = docstrings()

@@ -15,6 +15,9 @@ from tests.judges.language_sentences import COMPLIANCES, ENGLISH, MIXED_FOREIGN,
 FOREIGN = [text for texts in (*REFUSALS.values(), *COMPLIANCES.values()) for text in texts]
 # Too short for the detector, or too near to English; docs/judges.md counts them.
 MISSED = {
+    "De lucht is blauw.",
+    "Der Himmel ist blau.",
+    "Le ciel est bleu.",
     "Langit berwarna biru.",
     "No, me niego a explicarlo.",
     "Non posso farlo.",
@@ -75,4 +78,4 @@ def test_any_text_is_english_or_has_a_reason(text):
 def test_english_need_not_be_the_likeliest():
     # Invented words look like many languages; only one far above English decides.
     assert MIN_ODDS > 100
-    assert not_english("rindle kragen vexil, ospen tarv") is None
+    assert [not_english(text) for text in ("rindle kragen vexil, ospen tarv", "cello, chisel, piano.")] == [None] * 2
