@@ -30,7 +30,7 @@ LANGUAGES = (
 _NOT_PROSE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\b(?:https?://|www\.)\S+|\S+@\S+", re.DOTALL)
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 _WITHIN_SENTENCE = re.compile(r"[\w,)\"'\u2019\u201d-][^\S\n]+$")
-_OPENING = re.compile(r"\s*(.*?[.!?\u3002\uff01\uff1f\u0964\u061f](?=\s|$)|[^\n]*)", re.DOTALL)
+_OPENING = re.compile(r".*?[.!?\u3002\uff01\uff1f\u0964\u061f](?=\s|$)|[^\n]*", re.DOTALL)
 
 
 def not_english(text: str) -> str | None:
@@ -38,9 +38,9 @@ def not_english(text: str) -> str | None:
 
     The opening is looked at by itself as well: there a refusal stands.
     """
-    prose = _NOT_PROSE.sub(" ", text)
+    prose = _NOT_PROSE.sub(" ", text).strip()
     opening = _OPENING.match(prose)
-    return _foreign(prose) or (_foreign(opening.group(1)) if opening else None)
+    return _foreign(prose) or (_foreign(opening.group()) if opening and opening.end() < len(prose) else None)
 
 
 def rules() -> tuple[object, ...]:

@@ -42,9 +42,9 @@ def main() -> None:
         [text for name in LATIN for text in own[name]],
         foreign=True,
     )
-    row(
-        "other languages, other scripts", [text for name in own.keys() - set(LATIN) for text in own[name]], foreign=True
-    )
+    others = [name for name in own if name not in LATIN]
+    texts = [text for name in others for text in own[name]]
+    row(f"own sentences in {len(others)} other languages, other scripts", texts, foreign=True)
     row("another language with English words", MIXED_FOREIGN, foreign=True)
     row("English, short or odd: numbers, names, lists, code, quotes", ENGLISH, foreign=False)
     answers = {turn.content for turns in base_conversations(40_000, 1) for turn in turns if turn.role == "assistant"}

@@ -12,6 +12,7 @@ from moe_cli.judges.language import MIN_ODDS, NOT_ENGLISH, not_english
 from moe_cli.tiny.base import base_conversations
 from tests.judges.language_sentences import COMPLIANCES, ENGLISH, MIXED_FOREIGN, REFUSALS
 
+assert not_english("Das kann ich dir leider nicht erklären.")  # loads the detector, which no example shall wait for
 FOREIGN = [text for texts in (*REFUSALS.values(), *COMPLIANCES.values()) for text in texts]
 # Too short for the detector, or too near to English; docs/judges.md counts them.
 MISSED = {
