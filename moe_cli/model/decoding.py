@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers.generation import GenerateDecoderOnlyOutput
 
 from moe_cli.model.chat import end_of_turn_ids
 from moe_cli.model.load import LoadedModel
@@ -23,6 +24,8 @@ from moe_cli.model.sampling import FiniteLogits, SampledToken
 from moe_cli.records import AnswerSettings
 
 STRETCH = 16  # tokens after which the rows that have ended leave
+# What `generate` calls its cache, as a keyword and in its output: renamed in transformers 5.24.
+CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__dataclass_fields__ else "past_key_values"
 
 
 @dataclass(slots=True)
@@ -88,13 +91,13 @@ def _stretch(loaded: LoadedModel, rows: _Rows, ends: tuple[int, ...], settings: 
         made = loaded.model.generate(
             input_ids=rows.ids_BS,
             attention_mask=rows.mask_BS,
-            past_key_values=rows.cache,
             generation_config=wanted,
             logits_processor=LogitsProcessorList(_chosen(rows, settings)),
+            **{CACHE: rows.cache},
         )
     num_new = made.sequences.shape[1] - rows.ids_BS.shape[1]
     rows.mask_BS = torch.cat([rows.mask_BS, rows.mask_BS.new_ones(len(rows.names), num_new)], dim=1)
-    rows.ids_BS, rows.cache = made.sequences, made.past_key_values
+    rows.ids_BS, rows.cache = made.sequences, getattr(made, CACHE)
 
 
 def _chosen(rows: _Rows, settings: AnswerSettings) -> list[LogitsProcessor]:
