@@ -19,11 +19,11 @@ LOCK_VENV := build/lock
 
 INSTALL := -m pip install --quiet --disable-pip-version-check
 VERSIONS := -m pip list --disable-pip-version-check --format=freeze --exclude-editable --exclude pip
-SITE = $(shell $(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 # $(1) becomes an environment that has what is installed in $(2) too, behind its own.
 define layer
 	$(2)/bin/python -m venv --without-pip $(1)
-	echo 'import site; site.addsitedir("$(abspath $(call SITE,$(2)))")' > "$$(echo $(1)/lib/python*/site-packages)/below.pth"
+	below=$$($(2)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	  echo "import site; site.addsitedir('$$below')" > "$$(echo $(1)/lib/python*/site-packages)/below.pth"
 endef
 
 .PHONY: demo test test-lowest test-newest lint types contracts docs lock clean
