@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from moe_cli.activity import activity
 from moe_cli.data.entries import Entry, Kind
 from moe_cli.data.faults import BadRowError, Fault, refuse_bad_rows
 from moe_cli.data.formats import Format, recognised
@@ -33,6 +34,7 @@ class Reading:
     faults: tuple[Fault, ...]
 
 
+@activity("reading data")
 def read(words: str, revision: str | None = None, *, keep_failed: bool = False) -> Reading:
     """The source that the words name. `keep_failed` also uses the rows whose attack failed.
 

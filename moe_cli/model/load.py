@@ -8,7 +8,7 @@ checkpoint's own dtype.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ import transformers
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_tqdm_hook
 
+from moe_cli.activity import activity, counted
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, UsageError
 from moe_cli.model.auto_class import auto_class
@@ -94,8 +95,10 @@ def opening(name: str, hint: str) -> Iterator[None]:
         ArtifactError: it is damaged.
     """
     disable_progress_bar()  # of the library; downloads keep theirs
+    set_tqdm_hook(_told)
     try:
-        yield
+        with activity(f"loading {name}"):
+            yield
     except (OSError, ValueError) as error:
         raise UsageError(f"{name} cannot be loaded: {_first_line(error)}", hint=hint) from error
     except SafetensorError as error:
@@ -216,6 +219,14 @@ def _identity(
         chat_template=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
         settings=settings_digest(model, tokenizer),
     )
+
+
+def _told(bar: Callable[..., object], words: tuple[object, ...], named: dict[str, object]) -> object:
+    """In the place of a bar of transformers: what it counts becomes an activity."""
+    first, *rest = words or (None,)
+    if isinstance(first, Collection):
+        first = counted(first, str(named.get("desc", "loading")).lower())
+    return bar(first, *rest, **named)
 
 
 def _first_line(error: Exception) -> str:

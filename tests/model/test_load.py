@@ -15,6 +15,7 @@ from transformers import (
     Qwen3VLMoeConfig,
 )
 
+from moe_cli.activity import Activity, listening
 from moe_cli.config import ModelConfig
 from moe_cli.errors import UsageError
 from moe_cli.model.auto_class import auto_class
@@ -75,3 +76,23 @@ def test_weights_that_begin_anywhere_in_a_file_are_moved_to_where_torch_would_al
     align_weights(model)
     assert model.weight.data_ptr() % 64 == 0 and torch.equal(model.weight, values)
     assert model.bias.data_ptr() == bias
+
+
+def test_loading_and_saving_are_told_with_their_counts_and_draw_no_bar_of_the_library(tmp_path, capfd):
+    told: list[tuple[str, int | None, int]] = []
+
+    class Listener:
+        def began(self, begun: Activity) -> None:
+            pass
+
+        def ended(self, begun: Activity) -> None:
+            told.append((begun.text, begun.total, begun.done))
+
+    with listening(Listener()):
+        loaded = load_model(ModelConfig(name="tiny", device="cpu"))
+        loaded.model.save_pretrained(tmp_path)
+    loading, hashing, writing = told
+    assert loading[0] == "loading the model tiny" and loading[1] == loading[2] > 10
+    assert hashing == ("hashing the weights", 4 * loaded.identity.total_params, 4 * loaded.identity.total_params)
+    assert writing == ("writing model shards", 1, 1)
+    assert capfd.readouterr() == ("", "")
