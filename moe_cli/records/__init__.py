@@ -94,6 +94,7 @@ from moe_cli.records.preparation import (
     RiskDifferences,
     RoutingCounts,
     Selection,
+    SideJudge,
     SourceCount,
     TrainingExample,
 )
@@ -217,6 +218,7 @@ __all__ = [
     "Selection",
     "SharePoint",
     "Side",
+    "SideJudge",
     "SourceCount",
     "Spread",
     "Stage",

@@ -58,11 +58,15 @@ def roles_text(found: JudgeOfRuns, *, named: bool) -> str:
 def judge_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
     """A line for each judge: what it decides, in which runs where they are named, and how far it can be trusted."""
     for found in judges_of(runs):
-        judge, accuracy = found.judge, found.judge.published_accuracy
+        judge, known = found.judge, accuracy_text(found.judge.published_accuracy)
         source = f" ({judge.source})" if judge.source else ""
-        known = f", accuracy {accuracy[0]:.2f}-{accuracy[1]:.2f} against human labels as published" if accuracy else ""
         test = "; a smoke test, no claim of safety rests on it" if judge.smoke_test else ""
         yield safe_text(f"judge: {judge.name}{source}, decides {roles_text(found, named=named)}{known}{test}")
+
+
+def accuracy_text(accuracy: tuple[float, float] | None) -> str:
+    """`, accuracy 0.80-0.88 against human labels as published`; empty where none is published."""
+    return f", accuracy {accuracy[0]:.2f}-{accuracy[1]:.2f} against human labels as published" if accuracy else ""
 
 
 def unscored_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
