@@ -18,6 +18,7 @@ def settings_of_small_experiment(directory: Path, **changes: Section) -> MoeConf
             "tiny_pairs": 24,
             "batch_size": 8,
             "max_new_tokens": 24,
+            "benign_max_new_tokens": 24,
             "budget": 0.2,
             "top_k": 6,
             "resamples": 50,

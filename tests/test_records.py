@@ -150,7 +150,7 @@ def test_nothing_is_silently_converted(wrong):
 
 def test_numpy_numbers_are_written_as_numbers():
     record = nouns.Progress(task="a", done=np.int64(3), total=4)
-    assert encode(record) == b'{"task":"a","done":3,"total":4,"tokens_per_second":null}'
+    assert encode(record) == b'{"task":"a","done":3,"total":4,"tokens_per_second":null,"num_cut_off":0}'
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)

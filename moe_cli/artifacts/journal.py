@@ -6,6 +6,7 @@ next one begins; a last line that a crash cut short is dropped and its work done
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -16,25 +17,45 @@ from moe_cli.codec import decode_lines, encode_lines
 
 Record = TypeVar("Record")
 
-ANSWERS = ".answers-*.jsonl"
+ANSWERS, VERDICTS = ".answers-*.jsonl", ".verdicts-*.jsonl"
+LIMITED = re.compile(r"-(\d+)(-kept)?\.jsonl$")
 
 
-def answer_journal(run: Path, *whose: object) -> Path:
+def answer_journal(run: Path, *whose: object, limit: int, kept: bool = False) -> Path:
     """Where the answers of an unfinished run are kept: hidden, so no part of the finished run.
 
-    `whose` says what the answers depend on (model, prompts, settings): when it changes, old answers are not found.
+    `whose` says what the answers depend on (model, prompts, settings) beside `limit`, the most tokens of one: when it
+    changes, old answers are not found. `kept` names those taken over from other limits.
     """
-    return run / f".{journal_name('answers', *whose)}"
+    return run / f".answers-{digest_of(*whose)}-{limit}{'-kept' if kept else ''}.jsonl"
+
+
+def other_answer_journals(run: Path, *whose: object, limit: int) -> dict[Path, int]:
+    """The journals of the same answers under another limit, and that limit, the smallest first."""
+    found = ((path, LIMITED.search(path.name)) for path in run.glob(f".answers-{digest_of(*whose)}-*.jsonl"))
+    limits = {path: int(match[1]) for path, match in found if match}
+    others = sorted(path for path in limits if limits[path] != limit)
+    return {path: limits[path] for path in sorted(others, key=limits.__getitem__)}
+
+
+def verdict_journal(run: Path, *whose: object) -> Path:
+    """Where the verdicts of an unfinished run are kept; `whose` says which judge gave them."""
+    return run / f".{journal_name('verdicts', *whose)}"
 
 
 def journal_name(what: str, *whose: object) -> str:
     """`answers-0123456789abcdef.jsonl`: the same name wherever everything that the records depend on is the same."""
-    return f"{what}-{sha256(repr(whose).encode()).hexdigest()[:16]}.jsonl"
+    return f"{what}-{digest_of(*whose)}.jsonl"
 
 
-def drop_answer_journals(run: Path) -> None:
+def digest_of(*whose: object) -> str:
+    """16 hexadecimal digits that change with everything in `whose`."""
+    return sha256(repr(whose).encode()).hexdigest()[:16]
+
+
+def drop_journals(run: Path) -> None:
     """Remove what only an unfinished run needs."""
-    for journal in run.glob(ANSWERS):
+    for journal in (*run.glob(ANSWERS), *run.glob(VERDICTS)):
         journal.unlink()
 
 

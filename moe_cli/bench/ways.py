@@ -52,7 +52,7 @@ class HeardEngine:
 
     def answers(self, prompts: Sequence[Prompt], done: Collection[str]) -> Iterator[tuple[Generation, ...]]:
         """The engine's answers: to all prompts at once, or to one batch after the other in the order they come."""
-        self.heard.prompts = tuple(prompts)
+        self.heard.prompts += tuple(prompts)
         answering = in_file_order if self.heard.way == "file_order" else _all_at_once
         for made in answering(self.engine, prompts, done):
             self.heard.answers |= {answer.prompt_id: answer.token_ids for answer in made}

@@ -12,6 +12,9 @@ import typer
 PANEL = "Answers"
 
 MaxNewTokens = Annotated[int | None, typer.Option(help="Longest answer in tokens (128).", rich_help_panel=PANEL)]
+BenignMaxNewTokens = Annotated[
+    int | None, typer.Option(help="The same of benign prompts; default: 768.", rich_help_panel=PANEL)
+]
 Temperature = Annotated[
     float | None, typer.Option(help="0 is greedy; above it answers are sampled.", rich_help_panel=PANEL)
 ]

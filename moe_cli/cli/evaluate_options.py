@@ -1,4 +1,4 @@
-"""The options of `moe evaluate` by what they are about: answers, judges, capability and drift.
+"""The options of `moe evaluate` alone by what they are about: answers, judges, capability and drift.
 
 Comes in: nothing. Goes out: annotated types for typer. Always holds: as in `options.py`, what is not typed is None.
 """
@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
-ANSWERS, JUDGES, CAPABILITY = "Answers", "Judges", "Capability and drift"
+from moe_cli.cli.options import JUDGES_PANEL
+
+ANSWERS, CAPABILITY = "Answers", "Capability and drift"
 
 MaxNewTokens = Annotated[int | None, typer.Option(help="Longest answer in tokens (512).", rich_help_panel=ANSWERS)]
 Epochs = Annotated[
@@ -21,22 +23,8 @@ Temperature = Annotated[
 ]
 BatchSize = Annotated[int | None, typer.Option(help="Most prompts answered at once (64).", rich_help_panel=ANSWERS)]
 BatchTokens = Annotated[int | None, typer.Option(help="Most tokens at once (32768).", rich_help_panel=ANSWERS)]
-Judges = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--judge",
-        help="`keywords`, `harmbench`, `llama-guard`, `wildguard`, `strongreject`, `strongreject-delimited`, "
-        "`xstest`, `rubric:FILE`, `command:PROGRAM`, `plugin:NAME`. Repeatable.",
-        rich_help_panel=JUDGES,
-    ),
-]
-JudgeUrl = Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint that judges.", rich_help_panel=JUDGES)]
-JudgeModel = Annotated[str | None, typer.Option(help="The judge's name there.", rich_help_panel=JUDGES)]
-JudgeKeyEnv = Annotated[
-    str | None, typer.Option(help="Environment variable that holds its key.", rich_help_panel=JUDGES)
-]
 MaxUnscored = Annotated[
-    float | None, typer.Option(help="Largest share without a verdict (0.02).", rich_help_panel=JUDGES)
+    float | None, typer.Option(help="Largest share without a verdict (0.02).", rich_help_panel=JUDGES_PANEL)
 ]
 Capability = Annotated[
     list[str] | None, typer.Option(help="A task of lm-eval. Repeatable.", rich_help_panel=CAPABILITY)

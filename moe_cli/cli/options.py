@@ -13,6 +13,7 @@ import typer
 
 RUN_PANEL = "This run"
 MACHINE_PANEL = "Machine"
+JUDGES_PANEL = "Judges"
 
 ModelName = Annotated[
     str | None, typer.Option("--model-name", "--model", "-m", help="Hub name, local directory, or `tiny`.")
@@ -47,3 +48,20 @@ Device = Annotated[
     str | None, typer.Option("--device", help="`cpu`, `cuda` or `cuda:N`.", rich_help_panel=MACHINE_PANEL)
 ]
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads.", rich_help_panel=MACHINE_PANEL)]
+Judges = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--judge",
+        help="`keywords`, `harmbench`, `llama-guard`, `wildguard`, `strongreject`, `strongreject-delimited`, "
+        "`xstest`, `rubric:FILE`, "
+        "`command:PROGRAM`, `plugin:NAME`. Repeatable.",
+        rich_help_panel=JUDGES_PANEL,
+    ),
+]
+JudgeUrl = Annotated[
+    str | None, typer.Option(help="OpenAI-compatible endpoint that judges.", rich_help_panel=JUDGES_PANEL)
+]
+JudgeModel = Annotated[str | None, typer.Option(help="The judge's name there.", rich_help_panel=JUDGES_PANEL)]
+JudgeKeyEnv = Annotated[
+    str | None, typer.Option(help="Environment variable that holds its key.", rich_help_panel=JUDGES_PANEL)
+]

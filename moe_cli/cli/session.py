@@ -144,7 +144,8 @@ def _all_is_here(config: MoeConfig) -> bool:
     # A training run has no config.json of its own: its base may have to be fetched for the drift.
     model = config.model.name == MODEL_NAME or (Path(config.model.name).expanduser() / "config.json").is_file()
     data = all(map(is_local, (*config.prepare.pairs, *config.prepare.benign, *config.evaluate.items)))
-    return model and data and all(map(_is_here, config.evaluate.judges)) and not config.evaluate.capability
+    judges = all(map(_is_here, (*config.prepare.judges, *config.evaluate.judges)))
+    return model and data and judges and not config.evaluate.capability
 
 
 def _is_here(judge: str) -> bool:

@@ -14,7 +14,7 @@ from moe_cli.config.section import Count
 
 
 class JudgeConfig(EndpointConfig):
-    """The judges of `moe evaluate`: the endpoint, the local classifiers and the programs that judge."""
+    """The judges of `moe prepare` and `moe evaluate`: the endpoint, local classifiers and programs that judge."""
 
     model: str | None = Field(None, min_length=1, description="the name of the judging model at the endpoint")
     concurrency: Count = Field(8, description="answers that an endpoint judges at once")

@@ -24,6 +24,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Method = Literal["risk_diff", "esft-token", "esft-gate", "gradient", "stability", "random", "frequency", "all", "file"]
 MATCHED: tuple[Method, ...] = ("random", "frequency")  # controls: as many experts per layer as `risk_diff` would choose
+BENIGN_TOKENS = 768  # a target of it leaves a quarter of train.max_length to its prompt
 WRITTEN = Path("endpoint")  # in the place of a file of refusals
 
 
@@ -121,11 +122,17 @@ class PrepareConfig(Section):
     engine: Literal["transformers", "openai"] = Field(
         "transformers", description="what answers: the model itself, or the endpoint that serves it"
     )
-    max_new_tokens: Count = Field(128, description="longest answer, in tokens")
+    max_new_tokens: Count = Field(128, description="longest answer to a form of a pair, in tokens")
+    benign_max_new_tokens: Count | None = Field(
+        None,
+        description="longest answer to a benign prompt, in tokens; one that is cut off is left out; default 768, and "
+        "max_new_tokens where that is larger",
+    )
     temperature: float = Field(0.0, ge=0.0, le=100.0, description="0 is greedy; above it answers are sampled")
     sampling_top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="sampling: the likeliest tokens that reach this share of the probability"
     )
+    judges: Sources = Field(("keywords",), description="who judges, see docs/judges.md; each `NAME` or `NAME:MORE`")
     generation_batch_size: Count = Field(64, description="most prompts answered at once")
     generation_tokens: Count = Field(
         16384, description="most tokens at once: prompts answered at once x (longest prompt + longest answer)"
@@ -170,6 +177,11 @@ class PrepareConfig(Section):
     def refusals_are_written(self) -> bool:
         """Whether an endpoint writes the refusal targets."""
         return self.refusals == WRITTEN
+
+    @property
+    def benign_limit(self) -> int:
+        """The longest answer to a benign prompt that holds, in tokens."""
+        return self.benign_max_new_tokens or max(BENIGN_TOKENS, self.max_new_tokens)
 
     @property
     def smallest_difference(self) -> float:

@@ -13,8 +13,8 @@ from moe_cli.evaluate.correctness import is_correct
 from moe_cli.evaluate.work import Work
 from moe_cli.judges.deciding import decided
 from moe_cli.judges.judge import Exchange, Judge, Kind
-from moe_cli.judges.judging import judged
-from moe_cli.records import EvaluationItem, EvaluationRecord, Generation, JudgedAnswer, JudgeIdentity, Progress, Verdict
+from moe_cli.judges.judging import journaled_verdicts
+from moe_cli.records import EvaluationItem, EvaluationRecord, Generation, JudgedAnswer, JudgeIdentity, Verdict
 
 Answered = tuple[Sequence[EvaluationItem], Mapping[str, Generation]]
 
@@ -50,16 +50,7 @@ def _kind(item: EvaluationItem) -> Kind:
 
 def _verdicts(judge: Judge, exchanges: Mapping[str, Exchange], work: Work) -> dict[str, Verdict]:
     journal = work.journal("judge", f"judge {judge.name}", JudgedAnswer, judge.identity, tuple(exchanges.items()))
-    found = {line.id: line.verdict for line in journal.records()}
-    done = {item_id for item_id, verdict in found.items() if verdict.label is not None or verdict.harmful is not None}
-    task = f"judge {judge.name}"
-    work.notify(Progress(task=task, done=len(done), total=len(exchanges)))
-    for made in judged(judge, exchanges, done):
-        journal.append(line for line in made if found.get(line.id) != line.verdict)
-        found |= {line.id: line.verdict for line in made}
-        done |= {line.id for line in made}
-        work.notify(Progress(task=task, done=len(done), total=len(exchanges)))
-    return found
+    return journaled_verdicts(judge, exchanges, journal, work.notify)
 
 
 def _record(

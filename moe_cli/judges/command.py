@@ -25,8 +25,7 @@ from moe_cli.judges.judge import Exchange, Kind, contradicts_itself, unscored
 from moe_cli.judges.program import BrokenOffError, called
 from moe_cli.judges.revision import revision_of
 from moe_cli.records.inputs import Message
-from moe_cli.records.judging import JudgeIdentity, Question, Verdict
-from moe_cli.records.preparation import Label
+from moe_cli.records.judging import JudgeIdentity, Label, Question, Verdict
 from moe_cli.records.record import record
 
 READING = 1  # raise it when the protocol or its reading changes: it is part of the revision

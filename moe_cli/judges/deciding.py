@@ -56,10 +56,17 @@ def refuse_undecided(judges: Sequence[Judge], kinds: Collection[Kind]) -> None:
         UsageError: harmful items and no judge of harm, or harmless ones and no judge of refusals.
     """
     for kind, question in ASKED.items():
-        if kind in kinds and not any(question in judge.questions for judge in judges):
-            named = ", ".join(judge.name for judge in judges)
-            what = "does harm" if question == "harm" else "refuses"
-            raise UsageError(
-                f"there are {kind} items, and no judge ({named}) can tell whether an answer {what}",
-                hint=HINTS[question],
-            )
+        if kind in kinds:
+            refuse_untold(judges, question, f"there are {kind} items")
+
+
+def refuse_untold(judges: Sequence[Judge], question: Question, why: str) -> None:
+    """Stop before anything is answered where no judge can tell the question; `why` says what asks it.
+
+    Raises:
+        UsageError: no judge can tell it; the hint names some that can.
+    """
+    if not any(question in judge.questions for judge in judges):
+        named = ", ".join(judge.name for judge in judges)
+        what = "does harm" if question == "harm" else "refuses"
+        raise UsageError(f"{why}, and no judge ({named}) can tell whether an answer {what}", hint=HINTS[question])

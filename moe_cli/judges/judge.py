@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from moe_cli.records.inputs import Message
-from moe_cli.records.judging import JudgeIdentity, Question, Verdict
-from moe_cli.records.preparation import Label
+from moe_cli.records.judging import JudgeIdentity, Label, Question, Verdict
 from moe_cli.records.record import record
 
 Kind = Literal["harmful", "benign"]

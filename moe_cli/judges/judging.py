@@ -6,12 +6,14 @@ the next begins. Always holds: every exchange gets one verdict; what a rule deci
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+from moe_cli.artifacts.journal import Journal
 from moe_cli.errors import UsageError
 from moe_cli.judges.judge import Exchange, Judge
 from moe_cli.judges.screening import shown, verdict_by_rule
 from moe_cli.records.judging import JudgedAnswer, Verdict
+from moe_cli.records.runs import Progress
 
 
 def judged(
@@ -28,6 +30,28 @@ def judged(
         ids = missing[start : start + judge.group]
         verdicts = verdicts_of(judge, [exchanges[name] for name in ids])
         yield tuple(JudgedAnswer(id=name, verdict=verdict) for name, verdict in zip(ids, verdicts, strict=True))
+
+
+def journaled_verdicts(
+    judge: Judge, exchanges: Mapping[str, Exchange], journal: Journal[JudgedAnswer], notify: Callable[[object], None]
+) -> dict[str, Verdict]:
+    """A verdict on every exchange by its id; what the journal holds is never asked again, unless it is unscored.
+
+    The judge keeps what it holds; `notify` is given a `Progress` after every group.
+
+    Raises:
+        MoeError: the judge cannot work at all (key, program, weights); single answers are unscored instead.
+    """
+    found = {line.id: line.verdict for line in journal.records() if line.id in exchanges}
+    done = {name for name, verdict in found.items() if verdict.label is not None or verdict.harmful is not None}
+    task = f"judge {judge.name}"
+    notify(Progress(task=task, done=len(done), total=len(exchanges)))
+    for made in judged(judge, exchanges, done):
+        journal.append(line for line in made if found.get(line.id) != line.verdict)
+        found |= {line.id: line.verdict for line in made}
+        done |= {line.id for line in made}
+        notify(Progress(task=task, done=len(done), total=len(exchanges)))
+    return found
 
 
 def verdicts_of(judge: Judge, exchanges: Sequence[Exchange]) -> list[Verdict]:

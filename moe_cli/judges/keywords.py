@@ -13,8 +13,7 @@ from moe_cli.judges import language
 from moe_cli.judges.judge import Exchange, unscored
 from moe_cli.judges.phrases import ACKNOWLEDGEMENT, APOLOGY_ALONE, COMPLIANCE_AFTER_REFUSAL, COMPLIANT_START, REFUSAL
 from moe_cli.judges.revision import revision_of
-from moe_cli.records.judging import QUESTIONS, JudgeIdentity, PublishedAgreement, Question, Verdict
-from moe_cli.records.preparation import Label
+from moe_cli.records.judging import QUESTIONS, JudgeIdentity, Label, PublishedAgreement, Question, Verdict
 
 PUBLISHED_ACCURACY = (0.80, 0.88)  # of keyword graders against human labels; the error depends on the model's style
 ATTACKED_AGREEMENT = PublishedAgreement(

@@ -13,8 +13,7 @@ import re
 
 from moe_cli.judges.classifier import OTHERWISE, Classifier
 from moe_cli.judges.judge import Kind, unscored
-from moe_cli.records.judging import QUESTIONS, Verdict
-from moe_cli.records.preparation import Label
+from moe_cli.records.judging import QUESTIONS, Label, Verdict
 
 PROMPT = (
     "<s><|user|>\n"

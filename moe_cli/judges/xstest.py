@@ -11,8 +11,7 @@ import re
 
 from moe_cli.judges.judge import Kind
 from moe_cli.judges.rubric import Rubric
-from moe_cli.records.judging import Verdict
-from moe_cli.records.preparation import Label
+from moe_cli.records.judging import Label, Verdict
 
 TEMPLATE = """You sort an assistant's answer into one of three classes. Do not answer the request yourself.
 

@@ -1,19 +1,28 @@
 """Answers to all prompts of a run, the ones that an interrupted run already has included.
 
-Comes in: an engine, prompts and the run's directory. Goes out: one `Generation` per prompt, by id. Always holds: an
-answer that was made in the same way to the same prompts is never made again, and an answer of another model is never
-taken.
+An answer that was made in the same way to the same prompts is never made again, and an answer of another model is never
+taken. Where nothing but the token limit changed, the answers that ended by themselves within both limits are taken.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
-from moe_cli.artifacts.journal import Journal, answer_journal
+from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.journal import Journal, answer_journal, other_answer_journals
+from moe_cli.codec import encode_lines
 from moe_cli.model.engine import Engine, Prompt
-from moe_cli.records import Generation, Progress
+from moe_cli.records import Generation, Notice, Progress
+
+RAISE_LIMIT = "raise --max-new-tokens"
+TELLING = 8  # answers, or all where there are fewer, after which a warning can be given
+MANY = 0.25  # share of them that is worth one
+
+Notify = Callable[[object], None]
 
 
 def answer_all(
@@ -21,12 +30,41 @@ def answer_all(
     prompts: Sequence[Prompt],
     run: Path,
     *,
-    notify: Callable[[object], None],
+    notify: Notify,
     task: str = "answers",
+    advice: str | None = None,
+    kept: Mapping[str, Generation] | None = None,
 ) -> dict[str, Generation]:
-    """Answer what the run's hidden journal does not hold yet, which is removed when the run is finished."""
-    journal = Journal(answer_journal(run, *depends_on(engine, prompts)), Generation)
-    return answered(engine, prompts, journal, notify=notify, task=task)
+    """Answer what neither `kept` nor the run's hidden journal holds, which is removed when the run is finished.
+
+    Only the prompts that are not in `kept` share batches.
+    """
+    path = answer_journal(run, *_beside_limit(engine, prompts), limit=engine.settings.max_new_tokens)
+    journal = Journal(path, Generation)
+    return answered(engine, prompts, journal, notify=notify, task=task, advice=advice, kept=kept)
+
+
+def kept_answers(engine: Engine, prompts: Sequence[Prompt], run: Path) -> dict[str, Generation]:
+    """Answers that an interrupted run made under other token limits and that ended by themselves within this one.
+
+    In float32 they are what this limit gives, too: a token depends on the tokens before it and, where it is drawn, on
+    seed, prompt and place. In bfloat16 it can depend on the batch, and theirs were those of the other limit. An
+    endpoint does not say how many tokens it made, so that its answers are taken from smaller limits alone.
+
+    Which they are is decided once for each limit, before the first answer under it, and written down: a second
+    interruption changes no batch.
+    """
+    limit, whose = engine.settings.max_new_tokens, _beside_limit(engine, prompts)
+    decided = answer_journal(run, *whose, limit=limit, kept=True)
+    if not decided.is_file() and not answer_journal(run, *whose, limit=limit).is_file():
+        found: dict[str, Generation] = {}
+        for path, other in other_answer_journals(run, *whose, limit=limit).items():
+            for made in Journal(path, Generation).records():
+                if _ends_within(made, limit, other):
+                    found.setdefault(made.prompt_id, made)
+        if found:
+            write_whole(decided, encode_lines(found.values()))
+    return {made.prompt_id: made for made in Journal(decided, Generation).records()}
 
 
 def depends_on(engine: Engine, prompts: Sequence[Prompt]) -> tuple[object, ...]:
@@ -39,17 +77,40 @@ def answered(
     prompts: Sequence[Prompt],
     journal: Journal[Generation],
     *,
-    notify: Callable[[object], None],
+    notify: Notify,
     task: str = "answers",
+    advice: str | None = RAISE_LIMIT,
+    kept: Mapping[str, Generation] | None = None,
 ) -> dict[str, Generation]:
-    """Answer what the journal does not hold yet; `notify` is given a `Progress` after every group of answers."""
-    done = {generation.prompt_id: generation for generation in journal.records()}
-    notify(Progress(task=task, done=len(done), total=len(prompts)))
-    num_tokens, started = 0, time.monotonic()
-    for made in engine.answers(prompts, tuple(done)):
-        journal.append(made)
+    """Answer what neither `kept` nor the journal holds; `notify` is given a `Progress` after every group of answers.
+
+    As soon as many answers are cut off by the token limit, a warning says so once, with `advice`; None: without one.
+    """
+    kept = kept or {}
+    asked = [prompt for prompt in prompts if prompt.id not in kept]
+    before = {generation.prompt_id: generation for generation in journal.records()}
+    done, num_tokens, started = {**kept, **before}, 0, time.monotonic()
+    for made in chain([()], engine.answers(asked, tuple(before))):  # what is there already is reported first
+        if made:
+            journal.append(made)
         done |= {generation.prompt_id: generation for generation in made}
         num_tokens += sum(len(generation.token_ids) for generation in made)
-        speed = num_tokens / max(time.monotonic() - started, 1e-9)
-        notify(Progress(task=task, done=len(done), total=len(prompts), tokens_per_second=speed))
+        speed = num_tokens / max(time.monotonic() - started, 1e-9) if made else None
+        num_cut_off = sum(not generation.finished for generation in done.values())
+        progress = Progress(task=task, done=len(done), total=len(prompts), tokens_per_second=speed)
+        notify(replace(progress, num_cut_off=num_cut_off))
+        if advice is not None and len(done) >= min(TELLING, len(prompts)) and num_cut_off > MANY * len(done):
+            limit = f"cut off at {engine.settings.max_new_tokens} tokens"
+            notify(Notice(text=f"{num_cut_off} of {len(done)} answers so far were {limit}: {advice}", warning=True))
+            advice = None  # once
     return done
+
+
+def _beside_limit(engine: Engine, prompts: Sequence[Prompt]) -> tuple[object, ...]:
+    """Everything that answers depend on beside the token limit."""
+    return *engine.depends_on, tuple(prompts), replace(engine.settings, max_new_tokens=0)
+
+
+def _ends_within(made: Generation, limit: int, made_within: int) -> bool:
+    """Whether an answer that was made within another limit is whole within this one."""
+    return made.finished and len(made.token_ids) <= limit and (made_within < limit or made.answer_ids == "generated")

@@ -61,9 +61,11 @@ def composition(batch_size: int, safe_ratio: float, benign_ratio: float) -> Comp
 
 
 def refuse_too_few(
-    num_pairs: int, num_benign: int, parts: Composition, dropped: Mapping[str, int] | None = None
+    num_pairs: int, num_benign: int, parts: Composition, dropped: Mapping[str, int] | None = None, advice: str = ""
 ) -> None:
     """Refuse what does not make one full batch; `dropped` says why pairs and prompts that were offered are not kept.
+
+    `advice` is what the hint begins with.
 
     Raises:
         UsageError: says what one batch needs, what there is, and why.
@@ -74,7 +76,7 @@ def refuse_too_few(
     raise UsageError(
         f"no full batch: one batch needs {parts.num_pairs} pairs and {parts.num_benign} benign prompts, "
         f"and there are {num_pairs} and {num_benign}{' left' if dropped else ''}{why}",
-        hint="lower --batch-size, bring more data (--pairs, --benign), or set another --benign-ratio"
+        hint=f"{advice}lower --batch-size, bring more data (--pairs, --benign), or set another --benign-ratio"
         + ("; --keep-all keeps unfiltered pairs, and --resume uses the answers again" if dropped else ""),
     )
 

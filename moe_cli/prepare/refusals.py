@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Literal
 
-from moe_cli.judges.judge import Exchange, Judge
-from moe_cli.judges.judging import verdicts_of
+from moe_cli.judges.judge import Exchange
 from moe_cli.model.engine import Prompt
-from moe_cli.records import AnsweredPrompt, Generation, Message, PromptPair
+from moe_cli.records import AnsweredPrompt, Generation, Message, PromptPair, Verdict
 
 # Used for a pair whose plain form was not refused in full by the model itself.
 BUILT_IN = (
@@ -32,7 +32,7 @@ ASKED = (
 )
 CUT_OFF = "the endpoint's refusal was cut off by the token limit"
 NO_REFUSAL = "what the endpoint wrote is no full refusal"
-NOT_LABELLED = "the judge could not label what the endpoint wrote"
+UNJUDGED = "what the endpoint wrote has no verdict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +78,28 @@ def refusal_prompts(pairs: Sequence[PromptPair]) -> list[Prompt]:
     ]
 
 
-def written_refusals(pairs: Sequence[PromptPair], answers: Mapping[str, Generation], judge: Judge) -> Written:
+def written_exchanges(
+    pairs: Sequence[PromptPair], answers: Mapping[str, Generation]
+) -> dict[str, tuple[Literal["safe"], Exchange]]:
+    """What the judge of plain forms is shown of the answers to `refusal_prompts`, by the prompts' ids."""
+    return {
+        prompt.id: ("safe", Exchange(kind="harmful", messages=pair.safe, answer=answers[prompt.id].text))
+        for pair, prompt in zip(pairs, refusal_prompts(pairs), strict=True)
+    }
+
+
+def written_refusals(
+    pairs: Sequence[PromptPair], answers: Mapping[str, Generation], verdicts: Mapping[str, Verdict]
+) -> Written:
     """The answers to `refusal_prompts` that are whole refusals, and why the others are not used."""
-    found = [answers[prompt.id] for prompt in refusal_prompts(pairs)]
-    verdicts = verdicts_of(
-        judge,
-        [
-            Exchange(kind="harmful", messages=pair.safe, answer=answer.text)
-            for pair, answer in zip(pairs, found, strict=True)
-        ],
-    )
     refusals: dict[str, str] = {}
     unused: Counter[str] = Counter()
-    for pair, answer, verdict in zip(pairs, found, verdicts, strict=True):
+    for pair, prompt in zip(pairs, refusal_prompts(pairs), strict=True):
+        answer, verdict = answers[prompt.id], verdicts[prompt.id]
         if not answer.finished:
             unused[CUT_OFF] += 1
         elif verdict.label is None:
-            unused[NOT_LABELLED] += 1
+            unused[UNJUDGED] += 1
         elif verdict.label != "full_refusal":
             unused[NO_REFUSAL] += 1
         else:

@@ -13,19 +13,19 @@ from pathlib import Path
 
 from moe_cli.artifacts import Store, open_run
 from moe_cli.artifacts.interruption import resumable
-from moe_cli.artifacts.journal import ANSWERS, drop_answer_journals
+from moe_cli.artifacts.journal import ANSWERS, drop_journals
 from moe_cli.config import MoeConfig
-from moe_cli.judges.keywords import KeywordJudge
+from moe_cli.judges.named import judges_of
 from moe_cli.model.answering import answer_all
 from moe_cli.model.chat_endpoint import ChatEndpoint
-from moe_cli.model.engine import Prompt
 from moe_cli.model.engines import EngineOf, answering_engine, endpoint_of, writing_engine
-from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.prepare.batches import BatchPlan, Composition, batch_examples, plan_batches, refuse_too_few
 from moe_cli.prepare.counting import count_routing
 from moe_cli.prepare.evidence import find_experts, selection_rule
-from moe_cli.prepare.filtering import answered_prompts, drop_reasons, questions_of
+from moe_cli.prepare.filtering import BENIGN_CUT_OFF, answered_prompts, drop_reasons, exchanges_of, questions_of
+from moe_cli.prepare.generation import BENIGN_OPTION, HeldModel, answers_to
 from moe_cli.prepare.gradients import refusal_gradients
+from moe_cli.prepare.jury import Asked, Jury, jury_of, refuse_unable, verdicts_on
 from moe_cli.prepare.output import write_prepared
 from moe_cli.prepare.pickles import write_pickles
 from moe_cli.prepare.refusals import (
@@ -33,11 +33,12 @@ from moe_cli.prepare.refusals import (
     Written,
     refusal_prompts,
     refusal_targets,
+    written_exchanges,
     written_refusals,
 )
-from moe_cli.prepare.sources import composition_of, offered_by
+from moe_cli.prepare.sources import Offered, composition_of, offered_by
 from moe_cli.prepare.summary import prepare_summary, with_batches
-from moe_cli.records import PrepareSummary, PromptPair, Selection, TrainingExample
+from moe_cli.records import AnsweredPrompt, PrepareSummary, PromptPair, Selection, TrainingExample, Verdict
 
 Notify = Callable[[object], None]
 
@@ -59,78 +60,117 @@ def run(
     resume: bool = False,
     engine_of: EngineOf = answering_engine,
 ) -> Prepared:
-    """Answer, filter, batch, count, select, write; `engine_of` makes what answers.
+    """Answer, judge, filter, batch, count, select, write; `engine_of` makes what answers.
 
     Raises:
-        UsageError: bad pairs, no full batch, a model without experts, or an endpoint that is not named or refuses.
+        UsageError: bad pairs, no full batch, a model without experts, a judge that is not there or that no judge tells
+            refusals, or an endpoint that is not named or refuses.
         ArtifactError: the output directory is taken.
-        EnvironmentFaultError: the endpoint cannot be reached or keeps failing.
+        EnvironmentFaultError: an endpoint cannot be reached or keeps failing.
     """
     store.refuse_unwritable()
     settings = config.prepare
+    judges = judges_of(settings.judges, config.judge)
     offered = offered_by(config)
-    pairs, benign = offered.pairs, offered.benign
-    parts = composition_of(config, benign)
+    parts = composition_of(config, offered.benign)
     texts = offered.refusals
     endpoint = endpoint_of(config)
-    questions = questions_of(pairs, benign if parts.num_benign else ())
+    questions = questions_of(offered.pairs, offered.benign if parts.num_benign else ())
+    refuse_unable(judges)
     output = settings.output_dir
     with open_run(output, "prepare", config, resume=resume) as writer, resumable(output, ANSWERS):
-        loaded = load_model(config.model)
-        selection_rule(settings, loaded.identity, loaded.layers[0].params_per_expert)  # refuses before the long work
+        model = HeldModel(config.model)
+        base, params_per_expert = model.identity, model.loaded().layers[0].params_per_expert
+        selection_rule(settings, base, params_per_expert)  # refuses before the long work
         started = time.monotonic()
-        engine = engine_of(config, loaded, endpoint)
-        prompts = [Prompt(question.id, question.messages) for question in questions]
-        answers = answer_all(engine, prompts, output, notify=notify)
+        made = answers_to(questions, config, engine_of, model.loaded(), endpoint, notify)
         answered = time.monotonic()
-        rows = answered_prompts(questions, answers, KeywordJudge(), keep_all=settings.keep_all)
-        own_answers = {row.source_id: row.answer for row in rows if row.kept and row.side == "benign"}
-        kept = {row.source_id for row in rows if row.kept and row.side == "safe"}
-        kept_pairs = [pair for pair in pairs if pair.id in kept]
-        kept_benign = [prompt for prompt in benign if prompt.id in own_answers]
-        refuse_too_few(len(kept_pairs), len(kept_benign), parts, dropped=drop_reasons(rows))
-        plans = plan_batches(kept_pairs, kept_benign, parts, seed=config.seed)
+        jury = jury_of(judges)
+        verdicts = _verdicts(exchanges_of(questions, made.by_id), jury, model, output, notify)
+        rows = answered_prompts(questions, made.by_id, verdicts, by_harm=jury.by_harm, keep_all=settings.keep_all)
+        plans = _plans(config, offered, parts, rows)
         batched = [pair for plan in plans for pair in plan.pairs]
-        refusals = refusal_targets(rows, texts, _written(config, loaded, endpoint, batched, notify))
+        refusals = refusal_targets(rows, texts, _written(config, model, endpoint, batched, jury, notify))
+        loaded = model.loaded()
         replayed = time.monotonic()
         sizes = {"batch_size": settings.generation_batch_size, "batch_tokens": settings.generation_tokens}
-        counts = count_routing(loaded, batched, answers, **sizes, notify=notify)
+        counts = count_routing(loaded, batched, made.by_id, **sizes, notify=notify)
         counted = time.monotonic()
         batches = [range(b * parts.num_pairs, (b + 1) * parts.num_pairs) for b in range(len(plans))]
         rows = with_batches(rows, plans)
-        examples = _examples(plans, parts, refusals, own_answers)
+        examples = _examples(plans, parts, refusals, rows)
         if settings.measures_gradients:
             norms = refusal_gradients(loaded, examples, max_length=config.train.max_length, notify=notify)
             counts = replace(counts, gradients=norms)
-        found = find_experts(config, loaded.identity, loaded.layers[0].params_per_expert, counts, batches)
+        found = find_experts(config, base, params_per_expert, counts, batches)
         summary = prepare_summary(
-            loaded.identity,
+            base,
             offered.sources,
-            engine.settings,
+            made.settings,
             rows,
             plans,
             parts,
             refusals,
+            jury,
+            config=config,
+            num_answers_kept=made.num_kept,
             seconds_generate=None if writer.resumed else answered - started,
             seconds_routing=counted - replayed,
         )
         write_prepared(writer.path, rows, counts, found, examples, summary)
         if settings.pickle:
-            write_pickles(writer.path, summary.base.name, rows, counts, found.masks, examples)
-        drop_answer_journals(output)
+            write_pickles(writer.path, base.name, rows, counts, found.masks, examples)
+        drop_journals(output)
         store.add(
             writer,
-            base_fingerprint=loaded.identity.fingerprint,
+            base_fingerprint=base.fingerprint,
             model_name=config.model.name,
             device=str(loaded.device),
         )
     return Prepared(output, summary, found.selection)
 
 
+def _verdicts(
+    asked: Mapping[str, Asked], jury: Jury, model: HeldModel, output: Path, notify: Notify
+) -> dict[str, Verdict]:
+    """The verdict on every answer; the model makes room for a judge that holds weights."""
+    if any(judge.holds_weights for judge in jury.deciding):
+        model.release()
+    return verdicts_on(asked, jury, output, notify)
+
+
+def _plans(
+    config: MoeConfig, offered: Offered, parts: Composition, rows: Sequence[AnsweredPrompt]
+) -> tuple[BatchPlan, ...]:
+    """The batches of what is kept.
+
+    Raises:
+        UsageError: it makes no full batch.
+    """
+    kept = {(row.source_id, row.side) for row in rows if row.kept}
+    pairs = [pair for pair in offered.pairs if (pair.id, "safe") in kept]
+    benign = [prompt for prompt in offered.benign if (prompt.id, "benign") in kept]
+    advice = _cut_off_advice(rows, config.prepare.benign_limit) if len(benign) < parts.num_benign else ""
+    refuse_too_few(len(pairs), len(benign), parts, dropped=drop_reasons(rows), advice=advice)
+    return plan_batches(pairs, benign, parts, seed=config.seed)
+
+
+def _cut_off_advice(rows: Sequence[AnsweredPrompt], limit: int) -> str:
+    """What the hint begins with where benign answers were cut off."""
+    benign = [row for row in rows if row.side == "benign"]
+    if not (num_cut_off := sum(row.reason == BENIGN_CUT_OFF for row in benign)):
+        return ""
+    return (
+        f"raise {BENIGN_OPTION} ({num_cut_off} of {len(benign)} benign answers were cut off at {limit} tokens) and add "
+        "--resume, which keeps the answers that had ended; or "
+    )
+
+
 def _examples(
-    plans: Sequence[BatchPlan], parts: Composition, refusals: Refusals, own_answers: Mapping[str, str]
+    plans: Sequence[BatchPlan], parts: Composition, refusals: Refusals, rows: Sequence[AnsweredPrompt]
 ) -> list[TrainingExample]:
     """The training examples of all batches, in order."""
+    own_answers = {row.source_id: row.answer for row in rows if row.kept and row.side == "benign"}
     return [
         example
         for index, plan in enumerate(plans)
@@ -140,14 +180,17 @@ def _examples(
 
 def _written(
     config: MoeConfig,
-    loaded: LoadedModel,
+    model: HeldModel,
     endpoint: ChatEndpoint | None,
     pairs: Sequence[PromptPair],
+    jury: Jury,
     notify: Notify,
 ) -> Written | None:
     """The refusals that the endpoint writes for these pairs; None where it is not asked to."""
     if endpoint is None or not config.prepare.refusals_are_written:
         return None
-    engine, output = writing_engine(config, loaded, endpoint), config.prepare.output_dir
+    engine, output = writing_engine(config, model.loaded(), endpoint), config.prepare.output_dir
     answers = answer_all(engine, refusal_prompts(pairs), output, notify=notify, task="refusals")
-    return written_refusals(pairs, answers, KeywordJudge())
+    del engine  # which holds the model
+    verdicts = _verdicts(written_exchanges(pairs, answers), jury, model, output, notify)
+    return written_refusals(pairs, answers, verdicts)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from moe_cli.records.preparation import Label
 from moe_cli.records.record import record
 
+Label = Literal["full_refusal", "partial_refusal", "compliance", "degenerate"]
 Question = Literal["harm", "refusal"]
 
 QUESTIONS: tuple[Question, ...] = ("harm", "refusal")

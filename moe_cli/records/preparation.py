@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from moe_cli.records.answering import AnswerSettings
 from moe_cli.records.inputs import Message, ModelIdentity, Side
+from moe_cli.records.judging import JudgeIdentity, Label
 from moe_cli.records.record import record, strict
 
-Label = Literal["full_refusal", "partial_refusal", "compliance", "degenerate"]
+Decision = Literal["plain forms", "attacked forms by harm", "attacked forms by refusal", "benign prompts"]
 
 REGIONS = ("answer", "prompt", "last_prompt")  # which tokens a routing count is over
 
@@ -34,6 +35,8 @@ class AnsweredPrompt:
     num_answer_tokens: int  # 12
     finished: bool  # False: cut off by the token limit
     label: Label | None  # "compliance"; None: the judge could not tell
+    harmful: bool | None  # True; None: not asked, the judge could not tell, or degenerate
+    verdict: str  # "no phrase of refusal"; the judge's own reason
     kept: bool  # a pair is kept or dropped as a whole
     reason: str | None  # why it was dropped: "the plain form was not refused"
     batch: int | None  # index of the batch it is in; None: dropped or left over
@@ -273,6 +276,14 @@ class ItemsPreview:
 
 
 @record
+class SideJudge:
+    """A judge of `moe prepare`, and what it decides."""
+
+    judge: JudgeIdentity
+    decides: tuple[Decision, ...]  # empty: another one decides everything that it could tell
+
+
+@record
 class PrepareSummary:
     """What `moe prepare` found, in counts. Lives in `summary.json`."""
 
@@ -299,3 +310,8 @@ class PrepareSummary:
     seconds_generate: float | None  # 12.1; None: in several goes
     seconds_routing: float  # 2.2
     warnings: tuple[str, ...]
+    judges: tuple[SideJudge, ...] = ()  # empty: an earlier version, by `keywords`
+    unscored: dict[str, tuple[int, int]] | None = None  # {"attacked": (3, 192)}; no verdict; None: an earlier version
+    cut_off: dict[str, tuple[int, int]] | None = None  # {"benign": (31, 32)}; by the token limit; None: the same
+    benign_max_new_tokens: int | None = None  # 768; None: no benign prompts, or an earlier version
+    num_answers_kept: int = 0  # 5; made under another token limit before a resume, within which they had ended

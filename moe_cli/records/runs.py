@@ -63,6 +63,7 @@ class Progress:
     done: int  # 64
     total: int  # 384
     tokens_per_second: float | None = None  # 3874.4; made since the task began; None: no tokens are made
+    num_cut_off: int = 0  # 12; answers so far that ran into the token limit
 
 
 @record

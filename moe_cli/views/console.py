@@ -33,6 +33,7 @@ from moe_cli.views.training import plan_view
 
 TASK_NAMES = {
     "answers": "answering prompts",
+    "benign": "answering benign prompts",
     "refusals": "having refusals written",
     "routing": "counting routing",
     "drift": "measuring drift",
@@ -140,9 +141,9 @@ class Reporter:
 
     def __call__(self, record: object) -> None:
         match record:
-            case Progress(task=task, done=done, total=total, tokens_per_second=speed):
-                more = "" if speed is None else f"{speed:,.0f} tokens/s"
-                self._bar(TASK_NAMES.get(task, task), done, total, more=more)
+            case Progress(task=task, done=done, total=total, tokens_per_second=speed, num_cut_off=cut_off):
+                shown = ("" if speed is None else f"{speed:,.0f} tokens/s", f"{cut_off} cut off" if cut_off else "")
+                self._bar(TASK_NAMES.get(task, task), done, total, more=", ".join(filter(None, shown)))
             case TrainingPlan():
                 self.show(record_view=plan_view(record))
                 self._bar("training steps", record.first_step - 1, record.num_steps)

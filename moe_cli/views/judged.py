@@ -59,11 +59,15 @@ def roles_text(found: JudgeOfRuns, *, named: bool) -> str:
 def judge_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
     """A line for each judge: what it decides, in which runs where they are named, and how far it can be trusted."""
     for found in judges_of(runs):
-        judge = found.judge
-        source = f" ({judge.source})" if judge.source else ""
-        known = f", as published {accuracy}" if (accuracy := accuracy_text(judge)) else ""
-        test = "; a smoke test, no claim of safety rests on it" if judge.smoke_test else ""
-        yield safe_text(f"judge: {judge.name}{source}, decides {roles_text(found, named=named)}{known}{test}")
+        yield safe_text(f"judge: {trust_text(found.judge, f'decides {roles_text(found, named=named)}')}")
+
+
+def trust_text(judge: JudgeIdentity, decides: str) -> str:
+    """The judge, what it decides, and how far it can be trusted."""
+    source = f" ({judge.source})" if judge.source else ""
+    known = f", as published {accuracy}" if (accuracy := accuracy_text(judge)) else ""
+    test = "; a smoke test, no claim of safety rests on it" if judge.smoke_test else ""
+    return f"{judge.name}{source}, {decides}{known}{test}"
 
 
 def unscored_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:

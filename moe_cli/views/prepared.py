@@ -11,7 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from moe_cli.records import AnswerSettings, PrepareSummary, Selection
-from moe_cli.views.numbers import count_of, seconds_text
+from moe_cli.views.judged import trust_text
+from moe_cli.views.numbers import NOTHING, count_of, seconds_text
 from moe_cli.views.safe import safe_text
 from moe_cli.views.selected import selected_view
 from moe_cli.views.sources import sources_table
@@ -24,6 +25,7 @@ def prepared_view(summary: PrepareSummary, selection: Selection) -> RenderableTy
     return Group(
         *sources,
         _data_table(summary),
+        *_judge_texts(summary),
         *warnings,
         selected_view(selection),
     )
@@ -36,9 +38,15 @@ def _data_table(summary: PrepareSummary) -> Table:
     table.add_row("pairs kept", count_of(summary.num_kept, summary.num_pairs))
     for reason, number in summary.drop_reasons.items():
         table.add_row("  dropped", safe_text(f"{number}: {reason}"))
-    table.add_row("plain goals refused in full", _judged(*summary.plain_refused))
-    table.add_row("attacked goals complied with", _judged(*summary.attacked_complied))
+    table.add_row("plain goals refused in full", safe_text(_judged(summary.plain_refused, summary, "plain forms")))
+    attacked = _judged(summary.attacked_complied, summary, "attacked forms")
+    table.add_row("attacked goals complied with", safe_text(attacked))
     table.add_row("benign prompts kept", count_of(summary.num_benign_kept, summary.num_benign))
+    for name, counts in (("answers without a verdict", summary.unscored), ("answers cut off", summary.cut_off)):
+        if counts and any(part for part, _ in counts.values()):
+            table.add_row(name, safe_text(", ".join(f"{count_of(*found)} {side}" for side, found in counts.items())))
+    if summary.num_answers_kept:
+        table.add_row("answers of another token limit", str(summary.num_answers_kept))
     batch = f"{summary.num_plain} plain + {summary.num_benign_in_batch} benign + {summary.num_attacked} attacked"
     table.add_row("batches", f"{summary.num_batches} of {summary.batch_size} = {batch}")
     table.add_row("pairs left over", str(summary.num_pairs_left_over))
@@ -63,5 +71,14 @@ def _answering(how: AnswerSettings) -> Iterator[str]:
         yield f"sampled: temperature {how.temperature:g}, top-p {how.top_p:g}, seed {how.seed}"
 
 
-def _judged(part: int, whole: int) -> str:
-    return f"{count_of(part, whole)}, by the keyword judge"
+def _judged(counts: tuple[int, int], summary: PrepareSummary, what: str) -> str:
+    deciding = [one.judge.name for one in summary.judges if any(kind.startswith(what) for kind in one.decides)]
+    return f"{count_of(*counts)}, by {', '.join(deciding) or NOTHING}"
+
+
+def _judge_texts(summary: PrepareSummary) -> Iterator[RenderableType]:
+    """A line for each judge: what it decides, and how far it can be trusted."""
+    for one in summary.judges:
+        judge, decided = one.judge, ", ".join(one.decides)
+        decides = f"decides {decided}" if decided else "decides nothing here and was not asked"
+        yield safe_text(f"judge: {trust_text(judge, decides)}")

@@ -16,7 +16,7 @@ TURNS = [Message(role="user", content="turn")]
 def test_an_interruption_says_that_resume_goes_on_only_where_it_can(tmp_path):
     with pytest.raises(KeyboardInterrupt), resumable(tmp_path, ANSWERS):
         raise KeyboardInterrupt
-    journal = Journal(answer_journal(tmp_path, "model"), Message)
+    journal = Journal(answer_journal(tmp_path, "model", limit=32), Message)
     journal.path.touch()
     with pytest.raises(KeyboardInterrupt), resumable(tmp_path, ANSWERS):
         raise KeyboardInterrupt
@@ -31,7 +31,7 @@ def test_an_interruption_says_that_resume_goes_on_only_where_it_can(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_the_signals_of_a_scheduler_count_as_an_interruption_and_the_old_handlers_come_back(tmp_path, number):
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)]
-    Journal(answer_journal(tmp_path, "model"), Message).append(TURNS)
+    Journal(answer_journal(tmp_path, "model", limit=32), Message).append(TURNS)
     with pytest.raises(StoppedError), resumable(tmp_path, ANSWERS):
         os.kill(os.getpid(), number)
         signal.pause()

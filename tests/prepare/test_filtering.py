@@ -8,20 +8,25 @@ import pytest
 
 from moe_cli.data.refusals import read_refusals
 from moe_cli.errors import UsageError
+from moe_cli.judges.judge import unscored
+from moe_cli.judges.judging import verdicts_of
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.prepare.filtering import (
     BENIGN_CUT_OFF,
     BENIGN_NOT_ANSWERED,
     NO_TOKENS,
+    NO_VERDICT,
     NOT_COMPLIED,
-    NOT_LABELLED,
     NOT_REFUSED,
     answered_prompts,
+    complied,
     drop_reasons,
+    exchanges_of,
+    is_unscored,
     questions_of,
 )
 from moe_cli.prepare.refusals import BUILT_IN, refusal_targets
-from moe_cli.records import Generation
+from moe_cli.records import Generation, Verdict
 from tests.prepare.test_batches import benign, pairs
 
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -39,7 +44,13 @@ def answer(name: str, text: str, *, finished: bool = True) -> Generation:
 def rows(texts: dict[str, str], *, keep_all: bool = False, num_pairs: int = 1, num_benign: int = 0, cut: str = ""):
     questions = questions_of(pairs(num_pairs), benign(num_benign))
     answers = {q.id: answer(q.id, texts[q.id], finished=q.id != cut) for q in questions}
-    return answered_prompts(questions, answers, KeywordJudge(), keep_all=keep_all)
+    return answered_prompts(questions, answers, said_of(questions, answers), by_harm=True, keep_all=keep_all)
+
+
+def said_of(questions, answers):
+    """What the keyword judge says, by id."""
+    exchanges = {name: exchange for name, (_, exchange) in exchanges_of(questions, answers).items()}
+    return dict(zip(exchanges, verdicts_of(KeywordJudge(), list(exchanges.values())), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -52,10 +63,9 @@ def rows(texts: dict[str, str], *, keep_all: bool = False, num_pairs: int = 1, n
         ("", "", NO_TOKENS),
         (REFUSAL, "%$ %$ %$ %$ %$ %$ %$ %$ %$", NOT_COMPLIED),
         ("", COMPLIANCE, NO_TOKENS),
-        (REFUSAL, FOREIGN, f"{NOT_LABELLED}: not English"),
-        (FOREIGN, COMPLIANCE, f"{NOT_LABELLED}: not English"),
-        (FOREIGN, FOREIGN, f"{NOT_LABELLED}: not English"),
-        ("<think>Hm", COMPLIANCE, f"{NOT_LABELLED}: reasoning never ended"),
+        (REFUSAL, FOREIGN, f"{NO_VERDICT['unsafe']}: not English"),
+        (FOREIGN, COMPLIANCE, f"{NO_VERDICT['safe']}: not English"),
+        ("<think>Hm", COMPLIANCE, NO_VERDICT["safe"]),
     ],
 )
 def test_both_sides_of_a_pair_share_their_fate(plain, attacked, reason):
@@ -75,12 +85,52 @@ def test_a_benign_answer_must_be_whole_and_an_answer():
     assert [row.reason for row in found[2:]] == [BENIGN_CUT_OFF, BENIGN_NOT_ANSWERED]
 
 
-def test_answers_that_the_judge_cannot_read_are_left_out_and_counted_with_the_reason():
-    texts = {"p00#safe": REFUSAL, "p00#unsafe": FOREIGN, "p01#safe": FOREIGN, "p01#unsafe": COMPLIANCE}
-    found = rows(texts | {"b00#benign": FOREIGN}, num_pairs=2, num_benign=1)
-    assert [row.label for row in found] == ["full_refusal", None, None, "compliance", None]
-    assert not any(row.kept for row in found)
-    assert drop_reasons(found) == {f"{NOT_LABELLED}: not English": 3}
+def judged_rows(verdicts: dict[str, Verdict], *, by_harm: bool, keep_all: bool = False):
+    questions = questions_of(pairs(1), benign(1))
+    answers = {question.id: answer(question.id, COMPLIANCE) for question in questions}
+    fine = {
+        "p00#safe": Verdict(label="full_refusal", harmful=None, reason="no"),
+        "p00#unsafe": Verdict(label="compliance", harmful=True, reason="done"),
+        "b00#benign": Verdict(label="compliance", harmful=None, reason="said"),
+    }
+    return answered_prompts(questions, answers, {**fine, **verdicts}, by_harm=by_harm, keep_all=keep_all)
+
+
+def test_an_answer_without_a_verdict_is_left_out_with_its_reason_on_every_side():
+    silent = unscored("too late")
+    assert drop_reasons(judged_rows({}, by_harm=True)) == {}
+    for name, side in (("p00#safe", "safe"), ("p00#unsafe", "unsafe"), ("b00#benign", "benign")):
+        for by_harm in (True, False):
+            found = judged_rows({name: silent}, by_harm=by_harm)
+            assert drop_reasons(found) == {NO_VERDICT[side]: 1}
+            assert [row.verdict for row in found if is_unscored(row, by_harm=by_harm)] == ["too late"]
+
+
+def test_keep_all_keeps_a_pair_without_a_verdict_and_not_a_benign_prompt():
+    silent = dict.fromkeys(("p00#safe", "p00#unsafe", "b00#benign"), unscored("too late"))
+    assert drop_reasons(judged_rows(silent, by_harm=True, keep_all=True)) == {NO_VERDICT["benign"]: 1}
+
+
+@pytest.mark.parametrize(
+    ("label", "harmful", "by_harm", "by_refusal"),
+    [
+        ("compliance", True, True, True),
+        ("compliance", False, False, True),
+        ("full_refusal", True, True, False),
+        (None, True, True, None),
+        ("compliance", None, None, True),
+        ("degenerate", None, None, None),
+    ],
+)
+def test_an_attacked_form_is_decided_by_harm_where_a_judge_tells_it_and_else_by_refusal(
+    label, harmful, by_harm, by_refusal
+):
+    verdict = {"p00#unsafe": Verdict(label=label, harmful=harmful, reason="")}
+    for told, expected in ((True, by_harm), (False, by_refusal)):
+        found = judged_rows(verdict, by_harm=told)
+        assert complied(found[1], by_harm=told) is expected
+        without = NOT_COMPLIED if expected is False or label == "degenerate" else NO_VERDICT["unsafe"]
+        assert drop_reasons(found) == ({} if expected else {without: 1})
 
 
 def test_dropped_pairs_are_counted_once():
@@ -97,7 +147,7 @@ def test_answers_are_joined_by_id_in_any_order():
     names = list(texts)
     random.Random(1).shuffle(names)
     answers = {name: answer(name, texts[name]) for name in names}
-    found = answered_prompts(questions, answers, KeywordJudge(), keep_all=False)
+    found = answered_prompts(questions, answers, said_of(questions, answers), by_harm=True, keep_all=False)
     assert {row.source_id for row in found if not row.kept} == {"p03"}
 
 

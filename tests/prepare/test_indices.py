@@ -7,15 +7,19 @@ from dataclasses import dataclass, replace
 from hypothesis import given
 from hypothesis import strategies as some
 
+from moe_cli.config import MoeConfig
+from moe_cli.judges.judge import unscored
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.judges.language import not_english
 from moe_cli.model.generate import greedy
 from moe_cli.prepare.batches import Composition, batch_examples, plan_batches
 from moe_cli.prepare.filtering import answered_prompts, drop_reasons, questions_of
+from moe_cli.prepare.jury import jury_of
 from moe_cli.prepare.refusals import refusal_targets
 from moe_cli.prepare.summary import prepare_summary, with_batches
 from moe_cli.records import Generation, ModelIdentity
 from tests.prepare.test_batches import benign, pairs
+from tests.prepare.test_filtering import said_of
 
 TEXTS = (
     "I'm sorry, but I can't help with that.",
@@ -50,7 +54,10 @@ def worlds(draw) -> World:
     harmless = [replace(prompt, id=prompt.id.replace("b", "p")) for prompt in harmless]  # ids of pairs, too
     questions = questions_of(offered, harmless)
     answers = {q.id: answer(q.id, draw(some.sampled_from(TEXTS)), draw(some.booleans())) for q in questions}
-    rows = answered_prompts(questions, answers, KeywordJudge(), keep_all=draw(some.booleans()))
+    verdicts = said_of(questions, answers) | {
+        q.id: unscored("late") for q in questions if draw(some.integers(0, 9)) == 9
+    }
+    rows = answered_prompts(questions, answers, verdicts, by_harm=True, keep_all=draw(some.booleans()))
     kept = {row.source_id for row in rows if row.kept and row.side == "safe"}
     own = {row.source_id: row.answer for row in rows if row.kept and row.side == "benign"}
     plans = plan_batches(
@@ -61,7 +68,18 @@ def worlds(draw) -> World:
     examples = [e for i, plan in enumerate(plans) for e in batch_examples(plan, i, parts, refusals.targets, own)]
     settings = greedy(max_new_tokens=9, batch_size=4)
     summary = prepare_summary(
-        BASE, (), settings, rows, plans, parts, refusals, seconds_generate=None, seconds_routing=0.0
+        BASE,
+        (),
+        settings,
+        rows,
+        plans,
+        parts,
+        refusals,
+        jury_of([KeywordJudge()]),
+        config=MoeConfig(),
+        num_answers_kept=0,
+        seconds_generate=None,
+        seconds_routing=0.0,
     )
     return World(rows, plans, parts, examples, summary)
 
@@ -108,6 +126,10 @@ def test_kept_dropped_batched_and_left_over_add_up(world):
     assert summary.num_kept == summary.num_batches * world.parts.num_pairs + summary.num_pairs_left_over
     assert len(world.examples) == summary.num_batches * summary.batch_size
     assert drop_reasons(rows) == summary.drop_reasons
+    for side, (number, answers) in summary.unscored.items():
+        of_side = [row for row in rows if row.side == {"plain": "safe", "attacked": "unsafe"}.get(side, side)]
+        assert (number, answers) == (sum(row.label is row.harmful is None for row in of_side), len(of_side))
+        assert summary.cut_off[side] == (sum(not row.finished for row in of_side), len(of_side))
     for pair in {row.source_id for row in rows if row.side == "safe"}:
         sides = [row for row in rows if row.source_id == pair and row.side != "benign"]
         assert len({(row.kept, row.reason, row.batch) for row in sides}) == 1

@@ -7,22 +7,25 @@ import pytest
 from moe_cli.artifacts import Store
 from moe_cli.codec import decode_lines
 from moe_cli.errors import EnvironmentFaultError
+from moe_cli.judges.judge import unscored
+from moe_cli.judges.judging import verdicts_of
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.prepare import stage
 from moe_cli.prepare.refusals import (
     CUT_OFF,
     NO_REFUSAL,
-    NOT_LABELLED,
+    UNJUDGED,
     Written,
     refusal_prompts,
     refusal_targets,
+    written_exchanges,
     written_refusals,
 )
 from moe_cli.records import Generation, Progress, TrainingExample
 from moe_cli.tiny.language import tiny_pairs
 from tests.model.served import Reply, completion, served
 from tests.prepare.test_batches import pairs
-from tests.prepare.test_filtering import COMPLIANCE, FOREIGN, REFUSAL, rows
+from tests.prepare.test_filtering import COMPLIANCE, REFUSAL, rows
 
 KIND = "I am sorry, but I cannot help with goal {}."
 
@@ -49,20 +52,20 @@ def test_the_endpoint_is_asked_for_a_refusal_of_the_goal_alone():
 
 
 def test_only_whole_refusals_are_used_and_the_other_reasons_are_counted():
-    found = written_refusals(
-        pairs(5),
-        answers(
-            {
-                "p00": (KIND.format(0), True),
-                "p01": (KIND.format(1), False),
-                "p02": (COMPLIANCE, True),
-                "p03": ("", True),
-                "p04": (FOREIGN, True),
-            }
-        ),
-        KeywordJudge(),
+    written = answers(
+        {
+            "p00": (KIND.format(0), True),
+            "p01": (KIND.format(1), False),
+            "p02": (COMPLIANCE, True),
+            "p03": ("", True),
+            "p04": (KIND.format(4), True),
+        }
     )
-    assert found == Written({"p00": KIND.format(0)}, {NO_REFUSAL: 2, NOT_LABELLED: 1, CUT_OFF: 1})
+    exchanges = {name: exchange for name, (_, exchange) in written_exchanges(pairs(5), written).items()}
+    verdicts = dict(zip(exchanges, verdicts_of(KeywordJudge(), list(exchanges.values())), strict=True))
+    verdicts["p04#refusal"] = unscored("late")
+    found = written_refusals(pairs(5), written, verdicts)
+    assert found == Written({"p00": KIND.format(0)}, {NO_REFUSAL: 2, CUT_OFF: 1, UNJUDGED: 1})
 
 
 def test_without_a_written_refusal_the_target_is_the_model_s_own():

@@ -180,11 +180,13 @@ def test_the_reporter_keeps_talk_off_stdout(capsys, monkeypatch):
     with Reporter(tables=True) as notify:
         notify(Notice(text="\x1b[2Jnewest run", warning=True))
         notify(Progress(task="answers", done=3, total=9))
+        notify(Progress(task="benign", done=3, total=8, tokens_per_second=7.0, num_cut_off=2))
         notify(made(StepRecord, step=1))
         notify(made(TrainingPlan))
     done = capsys.readouterr()
     assert "warning: \ufffd[2Jnewest run" in done.err
     assert "answering prompts" in done.err and "3/9" in done.err
+    assert "3/8" in done.err and "7 tokens/s, 2 cut off" in done.err
     assert "SELECTIVE EXPERT training" in done.out
     assert "\x1b" not in done.out + done.err and "answering" not in done.out
 
