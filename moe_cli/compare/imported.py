@@ -157,6 +157,7 @@ def _run_column(column: ImportedColumn, metric: str, counted_no: bool, digest: s
             source=column.source,
             sha256=digest,
             metric=metric,
+            graded=False,
             n=n,
             unanswered=missing,
             rate=yes / counted if counted else None,
