@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
-GRIDS = (*range(1, 21), 24, 25, 30, 32, 40, 50, 60, 64, 100, 1000)  # steps to 1
-COARSE_GRID = 100  # where thousandths take too long
+GRIDS = (*range(1, 21), 24, 25, 30, 32, 40, 50, 60, 64, 100)  # steps to 1
+ROUNDING_GRIDS = (1000, 500, 200, 100, 50, 20, 10)  # the next where one takes too long
 ON_THE_GRID = 1e-9
-MOST_WORK = 2 * 10**9  # additions; some seconds
+MOST_WORK = 5 * 10**7  # additions; about a second
 LEVEL = 0.05  # below it a p-value is significant; every interval has the confidence 1 - LEVEL
 
 
@@ -35,37 +35,38 @@ def sign_flip_p(differences_C: NDArray[np.generic]) -> float:
     P(|sum of +-D_c| >= |sum of D_c|) over all 2^C sign patterns, by convolution (Fisher's randomisation test for
     pairs). With clusters of one item it is exact McNemar.
 
-    Fractions are counted in whole steps of a grid: that of the values where they have one, else thousandths
-    (hundredths where there are very many). Rounding
-    is the same in either direction, so the test of the rounded differences is exact as well.
+    Fractions are counted in whole steps of a grid: that of the values where they have one, else thousandths,
+    or larger steps where there are very many clusters. Rounding is the same in either direction, so the test of the
+    rounded differences is exact as well.
     """
     whole_C = _on_a_grid(differences_C.astype(np.float64))
     steps = np.sort(np.abs(whole_C[whole_C != 0]))
     observed, furthest = abs(int(whole_C.sum())), int(steps.sum())
     if observed == 0:
         return 1.0
-    chance = np.zeros(2 * furthest + 1)  # chance[s + furthest]: of the sum being s
-    chance[furthest] = 1.0
+    chance = np.ones(1)  # chance[s + sum of the steps so far]: of the sum being s
     for step in steps:
-        chance = (np.roll(chance, step) + np.roll(chance, -step)) / 2
+        wider = np.zeros(len(chance) + 2 * int(step))
+        wider[: len(chance)] += chance
+        wider[2 * int(step) :] += chance
+        chance = wider / 2
     return min(1.0, 2 * float(chance[furthest + observed :].sum()))
 
 
 def _on_a_grid(differences_C: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The differences in steps of the coarsest of the grids that holds them, or of the finest that can be counted."""
+    """The differences in steps of the coarsest grid that holds them, else of the finest that can be counted."""
     for parts in GRIDS:
-        scaled = differences_C * parts
-        whole = np.rint(scaled)
-        if np.abs(scaled - whole).max(initial=0.0) < ON_THE_GRID:
-            return np.asarray(whole, dtype=np.int64)
-    finest = np.asarray(np.rint(differences_C * GRIDS[-1]), dtype=np.int64)
-    coarse = np.asarray(np.rint(differences_C * COARSE_GRID), dtype=np.int64)
-    return finest if _work(finest) <= MOST_WORK else coarse
+        if np.abs(differences_C * parts - np.rint(differences_C * parts)).max(initial=0.0) < ON_THE_GRID:
+            return _steps(differences_C, parts)
+    for parts in ROUNDING_GRIDS:
+        steps_C = _steps(differences_C, parts)
+        if int(np.abs(steps_C).sum()) * int(np.count_nonzero(steps_C)) <= MOST_WORK:
+            break
+    return steps_C
 
 
-def _work(steps: NDArray[np.int64]) -> int:
-    """Additions that the convolution takes."""
-    return 2 * int(np.abs(steps).sum()) * int(np.count_nonzero(steps))
+def _steps(differences_C: NDArray[np.float64], parts: int) -> NDArray[np.int64]:
+    return np.asarray(np.rint(differences_C * parts), dtype=np.int64)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
