@@ -8,23 +8,19 @@ samples_TASK_TIME.jsonl, or a folder of them                   lm-eval
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
-from zipfile import ZipFile
 
-from moe_cli.codec import parse_json
 from moe_cli.compare.harmbench_outcomes import harmbench_column, is_harmbench
 from moe_cli.compare.imported_items import ImportedColumn
 from moe_cli.compare.inspect_outcomes import inspect_column
 from moe_cli.compare.lm_eval import is_sample, lm_eval_column, sample_files
 from moe_cli.compare.table_outcomes import csv_table, row_table, table_columns
+from moe_cli.data.content import decompressed, text_of_bytes
 from moe_cli.data.faults import Fault, refuse_bad_rows
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
-from moe_cli.data.inspect_zip import is_zip
-from moe_cli.data.json_rows import json_rows
+from moe_cli.data.json_rows import json_table, looks_like_json, parsed
 from moe_cli.data.places import Place
 from moe_cli.errors import UsageError
 
@@ -32,31 +28,7 @@ FORMATS = (
     "results that are read: a CSV, JSON list, JSON Lines or parquet file with a row per item and a column per run;"
     " samples_*.jsonl of lm-eval or their folder; .eval and .json logs of inspect; results of HarmBench"
 )
-MARKS = (  # how files of other kinds begin, what they are, and what to do with them
-    (b"\x1f\x8b", "compressed with gzip", "unpack it"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it"),
-    (b"BZh", "compressed with bzip2", "unpack it"),
-    (b"\xfd7zXZ\x00", "compressed with xz", "unpack it"),
-    (b"SQLite format 3\x00", "a database of SQLite", "export its table as CSV"),
-    (b"ARROW1", "an Arrow file", "write it as parquet"),
-    (b"\x89HDF", "an HDF5 file", "export its table as CSV"),
-    (b"%PDF", "a PDF", "export its table as CSV"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save its sheet as CSV"),
-    (b"\x93NUMPY", "an array of numpy", "write it as CSV with a column `item`"),
-    (b"\xff\xfe", "UTF-16 text", "save it as UTF-8"),
-    (b"\xfe\xff", "UTF-16 text", "save it as UTF-8"),
-)
 PARQUET = b"PAR1"
-PICKLE_PROTOCOLS = range(2, 6)
-PICKLE = ("a pickle, which could run code when it is read", "write it as CSV, JSON or parquet")
-ARCHIVES = (  # a member, and what an archive that holds it is
-    ("xl/", "an Excel workbook", "save its sheet as CSV"),
-    ("word/", "a Word document", "save its table as CSV"),
-    ("data.pkl", "a checkpoint of torch", "name a table of outcomes"),
-    ("archive/data.pkl", "a checkpoint of torch", "name a table of outcomes"),
-)
-CONTROLS = frozenset([*range(9), *range(14, 32)]) - {0x1B}  # bytes that no text holds, whatever its encoding
-HTML = ("<!doctype html", "<html", "<head", "<body")
 
 Row = Mapping[str, object]
 PlacedRows = list[tuple[Place, Row]]
@@ -99,11 +71,11 @@ def columns_in(path: Path, reading: Reading) -> FoundColumns:
     log = inspect_log_in(path)
     if log is not None:
         return _of_log(log, reading)
-    with path.open("rb") as file:
-        if file.read(len(PARQUET)) == PARQUET:
-            return _of_rows(_parquet_rows(path), path, reading)
-    text = _text(path)
-    if text.lstrip()[:1] in ("{", "["):
+    content = decompressed(path.read_bytes(), str(path))
+    if content.startswith(PARQUET):
+        return _of_rows(_parquet_rows(content, path), path, reading)
+    text = _text(content, path)
+    if looks_like_json(text):
         return _of_json(text, path, reading)
     return _found(*table_columns(csv_table(text, path), reading.words, reading.scale))
 
@@ -128,9 +100,8 @@ def _in_folder(folder: Path, reading: Reading) -> FoundColumns:
 
 
 def _of_sample_file(path: Path, folder: Path, alone: bool, reading: Reading) -> ImportedColumn:
-    column = lm_eval_column(
-        _placed(json_rows(_text(path), str(path), FORMATS)), path, reading.lm_filter, reading.measure, reading.scale
-    )
+    rows = _placed(_text(decompressed(path.read_bytes(), str(path)), path), path)
+    column = lm_eval_column(rows, path, reading.lm_filter, reading.measure, reading.scale)
     own = folder.resolve().name
     return column.called(column.name, file_name=own if alone else f"{own}/{column.name}")
 
@@ -148,11 +119,12 @@ def _of_log(log: InspectLog, reading: Reading) -> FoundColumns:
 def _of_json(text: str, path: Path, reading: Reading) -> FoundColumns:
     value = _whole(text) if text.lstrip().startswith("{") else None
     if isinstance(value, dict):
+        _refuse_summary(value, path)
         if is_harmbench(value):
             return FoundColumns((harmbench_column(value, path),))
-        if not is_sample(value):
-            _refuse_object(value, path)
-    return _of_rows(_placed(json_rows(text, str(path), FORMATS)), path, reading)
+        if is_sample(value):
+            return _of_rows([(Place(str(path), 1), value)], path, reading)
+    return _of_rows(_placed(text, path), path, reading)
 
 
 def _of_rows(rows: PlacedRows, path: Path, reading: Reading) -> FoundColumns:
@@ -165,21 +137,22 @@ def _found(columns: Sequence[ImportedColumn], left_out: tuple[str, ...]) -> Foun
     return FoundColumns(tuple(columns), left_out)
 
 
-def _parquet_rows(path: Path) -> PlacedRows:
+def _parquet_rows(content: bytes, path: Path) -> PlacedRows:
     import pyarrow as pa  # here, as everything else starts without it
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.ParquetFile(path).read().to_pylist()
+        rows = pq.ParquetFile(pa.BufferReader(content)).read().to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{path} is a damaged parquet file: {error}", hint="write it again") from error
     return [(Place(str(path), number, "row"), row) for number, row in enumerate(rows, start=1)]
 
 
-def _placed(found: Iterable[tuple[Place, Row] | Fault]) -> PlacedRows:
-    """The rows, if none is bad."""
-    rows, faults = [], []
-    for each in found:
+def _placed(text: str, path: Path) -> PlacedRows:
+    """The rows of a JSON text, if none is bad."""
+    rows: PlacedRows = []
+    faults: list[Fault] = []
+    for each in json_table(text, str(path), FORMATS).rows:
         if isinstance(each, Fault):
             faults.append(each)
         else:
@@ -191,57 +164,25 @@ def _placed(found: Iterable[tuple[Place, Row] | Fault]) -> PlacedRows:
 def _whole(text: str) -> object:
     """The one JSON value that a text is; None where it is several lines of them, or none."""
     try:
-        return parse_json(text, source="", hint="", error_type=UsageError)
+        return parsed(text, "", hint="")
     except UsageError:
-        try:
-            return cast(object, json.loads(text))  # NaN, as Python writes it
-        except (ValueError, RecursionError):
-            return None
+        return None
 
 
-def _refuse_object(value: Row, path: Path) -> None:
+def _refuse_summary(value: Row, path: Path) -> None:
     if "results" in value and ("configs" in value or "config" in value):
         raise UsageError(
             f"{path} is the summary of lm-eval, which has no outcome for each item",
             hint=f"name its folder, {path.parent}: there samples_*.jsonl are, if lm-eval ran with --log_samples",
         )
-    keys = ", ".join(list(value)[:5])
-    raise UsageError(f"{path} is one JSON object ({keys}), not a list of rows or one row per line", hint=FORMATS)
 
 
-def _text(path: Path) -> str:
+def _text(content: bytes, path: Path) -> str:
     """The text of a file.
 
     Raises:
-        UsageError: it is no UTF-8 text; says what it is.
+        UsageError: it is empty, or no text; says what it is.
     """
-    content = path.read_bytes()
     if not content.strip():
         raise UsageError(f"{path} is empty", hint=FORMATS)
-    kind = _other_kind(path, content)
-    if kind is not None:
-        raise UsageError(f"{path} is {kind[0]}, not a file of results", hint=f"{kind[1]}; {FORMATS}")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is text, but not in UTF-8: {error}", hint="save it as UTF-8") from error
-
-
-def _other_kind(path: Path, content: bytes) -> tuple[str, str] | None:
-    """What a file is that holds no text of results, and what to do with it."""
-    if is_zip(path):
-        with ZipFile(path) as archive:
-            names = archive.namelist()
-        known = next(
-            (rest for mark, *rest in ARCHIVES if any(name.startswith(mark) or name == mark for name in names)), None
-        )
-        return (known[0], known[1]) if known else ("a zip archive, and no log of inspect is in it", "unpack it")
-    if len(content) > 1 and content[0] == 0x80 and content[1] in PICKLE_PROTOCOLS:
-        return PICKLE
-    marked = next(((kind, hint) for mark, kind, hint in MARKS if content.startswith(mark)), None)
-    if marked is not None:
-        return marked
-    if CONTROLS.intersection(content):
-        return "a binary file of no kind that is known here", "name a table of outcomes"
-    head = content[:200].decode("utf-8", "ignore").lstrip("\ufeff \t\r\n").lower()
-    return ("an HTML page", "download the file itself, not the page about it") if head.startswith(HTML) else None
+    return text_of_bytes(content, str(path))

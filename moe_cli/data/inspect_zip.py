@@ -1,24 +1,30 @@
 """The members of the zip archive that an `.eval` log of inspect is, whichever way they are compressed.
 
-inspect compresses with zstd since 2025, which Python's own reader knows from 3.14 on; pyarrow decompresses it here. No
-member is read beyond a bound, nor beyond the size that the archive states for it.
+inspect compresses with zstd since 2025, which Python's own reader knows from 3.14 on. No member is read beyond a bound,
+nor beyond the size that the archive states for it.
 """
 
 from __future__ import annotations
 
-import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+if sys.version_info >= (3, 14):
+    from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+    from compression.zstd import ZstdError
+else:
+    from backports.zstd import ZstdError
+    from backports.zstd.zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from moe_cli.errors import UsageError
 
 LARGEST_MEMBER = 2**28  # bytes; a sample with its whole transcript is far below
 ZSTD = 93  # APPNOTE 6.3.8, 4.4.5
-LOCAL_HEADER = struct.Struct("<4s22xHH")  # mark, lengths of the name and of the extra field
 ENCRYPTED = 0x1
 ZIP_MARK = b"PK\x03\x04"
 HINT = "copy the file again from where inspect wrote it; `inspect log dump FILE` shows whether it is whole"
@@ -56,24 +62,10 @@ class LogArchive:
                 "stored, deflated and zstd members are read: `inspect log convert` writes the log anew",
             )
         try:
-            return self._zstd(info) if info.compress_type == ZSTD else self.zip.read(info)
-        except (BadZipFile, zlib.error, EOFError, OSError, struct.error) as error:
+            with self.zip.open(info) as member:
+                return bytes(member.read(info.file_size + 1))  # a size bounds what is unpacked at once
+        except (BadZipFile, zlib.error, ZstdError, EOFError, OSError) as error:
             raise self._fault(info, f"is damaged: {error}", HINT) from error
-
-    def _zstd(self, info: ZipInfo) -> bytes:
-        import pyarrow as pa  # here, as everything else starts without it
-
-        with self.path.open("rb") as file:
-            file.seek(info.header_offset)
-            mark, name_length, extra_length = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
-            if mark != ZIP_MARK:
-                raise BadZipFile("no member begins where the archive says")
-            file.seek(name_length + extra_length, 1)
-            compressed = file.read(info.compress_size)
-        content = bytes(pa.input_stream(pa.BufferReader(compressed), compression="zstd").read(info.file_size + 1))
-        if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
-            raise BadZipFile("its size or checksum is not the one that the archive states")
-        return content
 
     def _fault(self, info: ZipInfo, reason: str, hint: str) -> UsageError:
         return UsageError(f"{self.path}: the member {info.filename} {reason}", hint=hint)

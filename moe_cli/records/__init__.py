@@ -84,6 +84,8 @@ from moe_cli.records.preparation import (
     DataPreview,
     Expert,
     ExpertEvidence,
+    ItemSource,
+    ItemsPreview,
     Label,
     MethodOverlap,
     NullUnion,
@@ -95,7 +97,9 @@ from moe_cli.records.preparation import (
     RoutingCounts,
     Selection,
     SourceCount,
+    SuiteCount,
     TrainingExample,
+    UnreadableSource,
 )
 from moe_cli.records.rates import Rate
 from moe_cli.records.report import ExpertMap, LossCurve, MapKind, ReportData, ReportOrigin
@@ -172,6 +176,8 @@ __all__ = [
     "Generation",
     "GroupDrift",
     "ImportedOutcomes",
+    "ItemSource",
+    "ItemsPreview",
     "JudgeIdentity",
     "JudgedAnswer",
     "Label",
@@ -223,6 +229,7 @@ __all__ = [
     "StartedRun",
     "StepBytes",
     "StepRecord",
+    "SuiteCount",
     "SuiteSummary",
     "ThresholdCheck",
     "TrainableCount",
@@ -230,6 +237,7 @@ __all__ = [
     "TrainingPlan",
     "TrainingProof",
     "TrainingSummary",
+    "UnreadableSource",
     "ValidationLoss",
     "Verdict",
     "WeightDrift",

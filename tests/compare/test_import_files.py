@@ -321,20 +321,17 @@ def test_labels_of_attacks_are_not_mixed_with_outcomes_of_an_unknown_kind(tmp_pa
 
 OTHER = {
     "a pickle": pickle.dumps([1]),
-    "compressed with gzip": gzip.compress(b"item,a,b\n1,1,0\n"),
-    "an HTML page": b"\n<!DOCTYPE html><html>",
-    "a database of SQLite": b"SQLite format 3\x00rest",
-    "UTF-16 text": "item,a,b".encode("utf-16"),
+    "a web page": b"\n<!DOCTYPE html><html>",
+    "an SQLite database": b"SQLite format 3\x00rest",
     "a PDF": b"%PDF-1.7 \x00",
     "a damaged parquet file": b"PAR1 zorp",
-    "a binary file": b"item\x00\x01\x02",
-    "a binary file of": b"\xf6\x8c\x01\x13zorp\xff",
+    "no text": b"item\x00\x01\x02",
     "is empty": b" \n",
-    "is text, but not in UTF-8": "item,a,b\nü,1,0\n".encode("latin-1"),
-    "is one JSON object (zorp)": b'{"zorp": {"glim": 1}}',
+    "is not UTF-8 text": "item,a,b\nü,1,0\n".encode("latin-1"),
+    "is one JSON object that holds no rows": b'{"zorp": {"glim": 1}}',
     "no column says which item": b"zorp,glim\n1,0\n",
     "x.txt:2: not JSON": b'{"id": 1, "a": 1}\n{"id": 2, "a"',
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("reason", "content"), OTHER.items(), ids=list(OTHER))
@@ -343,16 +340,31 @@ def test_what_is_no_file_of_results_is_called_what_it_is(tmp_path, reason, conte
     with pytest.raises(UsageError) as caught:
         imported(words=[tmp_path / "x.txt"])
     assert reason in caught.value.message
-    assert ("UTF-8" in caught.value.hint) == ("UTF" in reason)
+    assert ("as UTF-8" in caught.value.hint) == ("UTF" in reason)
 
 
 def test_archives_without_a_log_are_called_what_they_are(tmp_path):
-    for member, kind in (("xl/workbook.xml", "an Excel workbook"), ("x.csv", "a zip archive, and no log of inspect")):
+    workbook = {"[Content_Types].xml": "", "xl/workbook.xml": ""}
+    for members, kind in ((workbook, "an Office document"), ({"a": "", "b": ""}, "a zip archive of 2 files")):
         with ZipFile(tmp_path / "x.csv", "w") as archive:
-            archive.writestr(member, "zorp")
-        with pytest.raises(UsageError, match=f"is {kind}") as caught:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        with pytest.raises(UsageError, match=f"is {kind}"):
             imported(words=[tmp_path / "x.csv"])
-        assert "UTF-8" not in caught.value.hint
+
+
+def test_a_table_is_read_in_another_encoding_and_compressed(tmp_path):
+    text = "item,a,b\nü,1,0\n"
+    (tmp_path / "x.csv").write_bytes(text.encode("utf-16"))
+    (tmp_path / "y.csv").write_bytes(gzip.compress(text.encode()))
+    for name in ("x.csv", "y.csv"):
+        assert rates(imported(words=[tmp_path / name])) == {"a": 1.0, "b": 0.0}
+
+
+def test_lists_of_rows_by_id_are_items_of_their_id(tmp_path):
+    by_id = {"glim": [{"a": 1, "b": 0, "test_case": "x"}], "zorp": [{"a": 0, "b": 0, "test_case": "y"}]}
+    (tmp_path / "x.json").write_text(json.dumps(by_id))
+    assert rates(imported(words=[tmp_path / "x.json"])) == {"a": 0.5, "b": 0.0}
 
 
 def test_a_name_that_is_no_column_is_refused_with_those_there_are(tmp_path):

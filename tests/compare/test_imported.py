@@ -209,7 +209,7 @@ def test_other_items_under_the_same_number_are_refused_or_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", ":1: not JSON"),
+        ("{", "a.jsonl: not JSON"),
         ('{"doc_id": 1, "filter": "none"}\n{"item": 1}', ":2: it has no doc_id"),
         (
             '{"doc_id": 1, "metrics": ["bleu"], "bleu": [0.3]}',
