@@ -35,9 +35,10 @@ def export(
     session = open_session("export", locals())
     from moe_cli.export import stage
 
-    if delta:
-        made = stage.delta_of(source, output, session.config.model)
-    else:
-        made = stage.full_checkpoint(source, output, session.config.model, base_name=model_name)
+    with session.reporter():
+        if delta:
+            made = stage.delta_of(source, output, session.config.model)
+        else:
+            made = stage.full_checkpoint(source, output, session.config.model, base_name=model_name)
     done = f"wrote {made.path}: {made.num_experts} experts ({made.num_params:,} parameters) on {made.base.name}"
     session.show(made, None, done)

@@ -44,6 +44,7 @@ SETTING_OF = {
 # What libraries read once, when they are imported.
 QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from moe_cli.activity import activity
 from moe_cli.data import column_rows
 from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, SYSTEM_COLUMNS, ColumnMap, normalised
 from moe_cli.data.content import decompressed, text_of_bytes
@@ -53,6 +54,7 @@ class Table:
         return tuple(sorted(key for key in filled - self.columns_read if SHOWN_KEY.fullmatch(key)))
 
 
+@activity("reading data")
 def read_table(source: Source, columns: ColumnMap = AS_NAMED, shape: Shape = "rows") -> Table:
     """All rows of a source; `columns` names those whose own names are not known (`--map`).
 

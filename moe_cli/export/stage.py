@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from moe_cli.activity import activity
 from moe_cli.artifacts import finished_run, layout
 from moe_cli.artifacts.files import whole_directory, whole_file
 from moe_cli.artifacts.runs import kind_in
@@ -83,6 +84,7 @@ def delta_of(tuned: Path, output: Path, config: ModelConfig) -> Exported:
     )
 
 
+@activity("comparing the weights")
 def _differing_experts(base: LoadedModel, other: LoadedModel) -> tuple[Expert, ...]:
     """Experts of which any weight differs."""
     if [layer.layer for layer in base.layers] != [layer.layer for layer in other.layers]:
