@@ -12,6 +12,7 @@ from moe_cli.cli import options
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import Session, open_session
 from moe_cli.compare import stage
+from moe_cli.compare.import_files import Reading
 from moe_cli.compare.imported import Import
 from moe_cli.compare.thresholds import refuse_failed
 from moe_cli.errors import UsageError
@@ -48,7 +49,8 @@ def repeated(words: list[str]) -> list[str]:
 @bounded
 def compare(
     runs: Annotated[
-        list[str] | None, typer.Argument(help="Training runs, evaluations or model names; columns of an import.")
+        list[str] | None,
+        typer.Argument(help="Runs, evaluations, model names; files or folders of results, or their columns."),
     ] = None,
     vs: Annotated[
         list[str] | None, typer.Option("--vs", help="The other arm: `SEL_1 SEL_2 --vs BASE_1 BASE_2`, a run per seed.")
@@ -65,9 +67,15 @@ def compare(
     strict: Annotated[bool | None, typer.Option("--strict", help="Refuse a comparison that is not fair.")] = None,
     imports: Annotated[
         list[str] | None,
-        typer.Option("--import", help="Outcomes made elsewhere: CSV, or lm-eval samples, or RUN=FILE. Repeatable."),
+        typer.Option("--import", help="A file of results as an argument is, or NAME=FILE. Repeatable."),
     ] = None,
-    metric: Annotated[Literal["accuracy", "asr"], typer.Option(help="What a 1 of an import means.")] = "accuracy",
+    metric: Annotated[
+        Literal["accuracy", "asr"] | None, typer.Option(help="What a 1 of a file means (accuracy).")
+    ] = None,
+    measure: Annotated[
+        str | None, typer.Option(help="Which metric of lm-eval's samples or score of an inspect log.")
+    ] = None,
+    scale: Annotated[float, typer.Option(min=1, help="The full mark of a file's numbers: 100 for percents.")] = 1.0,
     lm_filter: Annotated[str | None, typer.Option("--filter", help="Which filter of lm-eval's samples.")] = None,
     show_flips: Annotated[
         int, typer.Option(min=0, help="Show the N worst flips of each pair with prompt and answers.")
@@ -97,11 +105,17 @@ def compare(
 
     Example: moe compare full_model_baseline unsafe_expert_finetuned_batch --redact
 
-    Example: moe compare --import paired.csv
+    Example: moe compare paired.csv
+
+    Example: moe compare base.eval selective.eval
+
+    Example: moe compare full=out/full selective=out/selective --filter strict-match
+
+    Example: moe compare harmbench_sel.json --vs harmbench_full.json
     """
     words = dict(locals())
     if not (runs or vs or imports):
-        raise UsageError("Missing argument: no run to compare", hint="moe compare OUT_A OUT_B, or --import FILE")
+        raise UsageError("Missing argument: no run to compare", hint="moe compare OUT_A OUT_B, or moe compare FILE.csv")
     if json and markdown:
         raise UsageError("--json and --markdown are two documents", hint="choose one; both are in the output directory")
     from moe_cli.views.report.page import report_page  # here, as every other command starts without Jinja
@@ -118,7 +132,11 @@ def compare(
             notify,
             against=vs or (),
             base=base,
-            imports=Import(files=tuple(imports), metric=metric, lm_filter=lm_filter) if imports else None,
+            imports=Import(
+                files=tuple(imports or ()),
+                metric=metric,
+                reading=Reading(lm_filter=lm_filter, measure=measure, scale=scale),
+            ),
             pages=stage.Pages(markdown=compared_markdown, report=report_page, num_flips=report_flips, redact=redact),
             num_texts=show_flips,
         )

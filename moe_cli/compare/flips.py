@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from moe_cli.compare.outcomes import PairedOutcomes
+from moe_cli.compare.outcomes import Outcomes, PairedOutcomes
 from moe_cli.records.comparison import Flip
 
 
@@ -26,7 +26,7 @@ def flips(metrics: Sequence[PairedOutcomes]) -> tuple[Flip, ...]:
 
 def _of_metric(metric: PairedOutcomes) -> Iterator[Flip]:
     for place, item in enumerate(metric.ids):
-        shares = [_share([run[place] for run in arm], metric.missing_is_no) for arm in (metric.a, metric.b)]
+        shares = [_share(tuple(run[place] for run in arm), metric.missing_is_no) for arm in (metric.a, metric.b)]
         a, b = shares
         if a is not None and b is not None and a != b:
             yield Flip(
@@ -39,8 +39,8 @@ def _of_metric(metric: PairedOutcomes) -> Iterator[Flip]:
             )
 
 
-def _share(outcomes: Sequence[bool | None], missing_is_no: bool) -> float | None:
-    """Share of the runs that say yes; None where one of them was not scored."""
+def _share(outcomes: Outcomes, missing_is_no: bool) -> float | None:
+    """Share of the runs that say yes, or their mean fraction; None where one of them was not scored."""
     if None in outcomes and not missing_is_no:
         return None
-    return sum(outcome is True for outcome in outcomes) / len(outcomes)
+    return sum(outcome or 0 for outcome in outcomes) / len(outcomes)

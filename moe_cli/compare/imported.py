@@ -1,77 +1,168 @@
-"""Results made elsewhere, as runs that can be compared: a table of outcomes, or the sample files of lm-eval.
+"""Results made elsewhere, as runs that can be compared.
 
-Comes in: files (`FILE` or `NAME=FILE`), the metric, and the columns that were named. Goes out: one `Source` per
-column, with its items and its counts. Always holds: a file is what it holds, not what it is called; columns that are no
-outcomes are named, never dropped in silence; what is unanswered is counted beside every rate, with the bounds both
-ways; the column called `base` is the untrained model.
+Files and folders (`PATH` or `NAME=PATH`) give one `Source` per run with its items and counts. What is unanswered is
+counted beside every rate, with the bounds both ways; columns that are no outcomes are named, never dropped in silence;
+the column called `base`, or the one that `--base` names, is the untrained model.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
 
-from moe_cli.compare.csv_outcomes import csv_columns
+from moe_cli.artifacts.runs import kind_in
 from moe_cli.compare.fairness import IMPORTED, UNTRAINED
-from moe_cli.compare.imported_items import ImportedColumn
+from moe_cli.compare.import_files import FoundColumns, Reading, columns_in, holds_results
+from moe_cli.compare.imported_items import ImportedColumn, MetricWord
 from moe_cli.compare.items import ItemOutcomes, run_items
-from moe_cli.compare.lm_eval import lm_eval_column
-from moe_cli.compare.metrics import ACCURACY, ATTACK_SUCCESS, METRICS
+from moe_cli.compare.metrics import ACCURACY, ATTACK_SUCCESS, METRIC_NAMED
 from moe_cli.compare.sources import Source
 from moe_cli.errors import UsageError
 from moe_cli.records import ImportedOutcomes, Notice, RunColumn
 
-NONE: tuple[str, ...] = ()
-METRIC_OF = {"accuracy": ACCURACY, "asr": ATTACK_SUCCESS}
+METRIC_OF: dict[MetricWord, str] = {"accuracy": ACCURACY, "asr": ATTACK_SUCCESS}
+ENDINGS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".eval", ".parquet", ".txt"}  # what is plainly meant as a file
+LOWER_IS_BETTER = {
+    *("asr", "attack", "bias", "brier", "cer", "error", "errors", "hallucination", "harm", "harmful", "harmfulness"),
+    *("jailbreak", "jailbroken", "loss", "perplexity", "ppl", "refusal", "refused", "ter", "toxic", "toxicity"),
+    *("unsafe", "wer"),
+}
+NOT_TWO = (
+    "name a table with a column per run (item, base, full, selective), or several files; numbers above 1 are read with"
+    " --scale, such as --scale 100 for percents"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
     """What was asked to be imported."""
 
-    files: tuple[str, ...]  # "paired.csv", "base=samples_gsm8k.jsonl"
-    metric: Literal["accuracy", "asr"]  # what a yes of these files is
-    lm_filter: str | None  # which filter of lm-eval's samples; None: there is one
+    files: tuple[str, ...] = ()  # "paired.csv", "base=samples_gsm8k.jsonl"
+    metric: MetricWord | None = None  # what a yes of these files is; None: accuracy, if no file says otherwise
+    reading: Reading = field(default_factory=Reading)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedArms:
+    """The sources, and their names in arms: with `--base` that of the untrained model first."""
+
+    sources: list[Source]
+    groups: tuple[tuple[str, ...], ...]
+
+
+def is_file_of_results(word: str) -> bool:
+    """Whether a word names results made elsewhere: a file, or a folder that holds some and is no run."""
+    path = _named_file(word)[1]
+    if path.is_dir():
+        return kind_in(path) is None and holds_results(path)
+    return path.is_file() or path.suffix.lower() in ENDINGS
 
 
 def imported_sources(
-    asked: Import, groups: Sequence[Sequence[str]], notify: Callable[[object], None]
-) -> tuple[list[Source], tuple[tuple[str, ...], ...]]:
-    """A source for every column, and the columns as the groups of words that name them (all, where none are named).
+    asked: Import,
+    words: Sequence[str],
+    notify: Callable[[object], None],
+    *,
+    against: Sequence[str] = (),
+    base: str | None = None,
+) -> ImportedArms:
+    """A source for every column that the words mean, as arms; without words all columns are arms of their own.
+
+    A word is a file or the name of a column. Where columns are named, a file without `--vs` only says where they are.
 
     Raises:
-        UsageError: a file cannot be read, a word names no column, or there is only one.
+        UsageError: a file cannot be read, a word names no column, or there is only one arm.
     """
-    columns = _columns(asked, [word for group in groups for word in group], notify)
-    named = tuple(tuple(_found(word, columns) for word in group) for group in groups)
-    arms = named or tuple((name,) for name in columns)
+    everything = [*words, *against, *([base] if base else [])]
+    files = tuple(dict.fromkeys([*asked.files, *(word for word in everything if is_file_of_results(word))]))
+    named = [word for word in everything if word not in files]
+    _refuse_runs(named)
+    columns = _columns(replace(asked, files=files, reading=replace(asked.reading, words=tuple(named))), files, notify)
+    metric = METRIC_OF[_metric(asked.metric, [column for column, _ in columns.values()])]
+    arms = _arms(words, against, base, files, columns)
     if len(arms) < 2:
         raise UsageError(
-            f"{', '.join(asked.files)} holds {len(arms)} column of outcomes to compare: {', '.join(columns)}",
-            hint="import a table with a column per run (item, base, full, selective), or several sample files",
+            f"{', '.join(files)} holds {len(columns)} column of outcomes to compare: {', '.join(columns)}", hint=NOT_TWO
         )
-    return [_source(columns[name], METRIC_OF[asked.metric]) for arm in arms for name in arm], arms
+    untrained = arms[0] if base else ()
+    sources = [_source(columns[name][0], metric, name in untrained) for arm in arms for name in arm]
+    return ImportedArms(sources, arms)
 
 
-def _columns(asked: Import, words: Sequence[str], notify: Callable[[object], None]) -> Mapping[str, ImportedColumn]:
-    """Every column of every file by name; files that share a name are parts of one run."""
-    parts: dict[str, list[ImportedColumn]] = {}
-    for typed in asked.files:
+Columns = Mapping[str, tuple[ImportedColumn, frozenset[str]]]  # by name: the column, and the words of its files
+
+
+def _refuse_runs(words: Sequence[str]) -> None:
+    for word in words:
+        if kind_in(Path(word)) is not None:
+            raise UsageError(
+                f"{word} is a run, and results made elsewhere are compared among themselves",
+                hint="compare runs in a command of their own",
+            )
+
+
+def _arms(
+    words: Sequence[str], against: Sequence[str], base: str | None, files: Sequence[str], columns: Columns
+) -> tuple[tuple[str, ...], ...]:
+    def names(word: str) -> tuple[str, ...]:
+        if word in files:
+            return tuple(name for name, (_, origins) in columns.items() if word in origins)
+        return (_found_name(word, list(columns)),)
+
+    if against:
+        if not words:
+            raise UsageError("nothing stands before --vs", hint="moe compare SEL_1 SEL_2 --vs BASE_1 BASE_2")
+        arms = [tuple(name for word in side for name in names(word)) for side in (against, words)]
+    else:
+        only_files = all(word in files for word in words)
+        meant = [word for word in words if only_files or word not in files]
+        arms = [(name,) for name in dict.fromkeys(name for word in meant for name in names(word))]
+        arms = arms or [(name,) for name in columns]
+    if base is None:
+        return tuple(arms)
+    first = names(base)
+    if len(first) != 1:
+        raise UsageError(f"--base {base} holds {len(first)} runs: {', '.join(first)}", hint="name one column")
+    return (first, *(arm for arm in arms if arm != first))
+
+
+def _found_name(word: str, names: Sequence[str]) -> str:
+    """The name that a word is, whatever its case."""
+    found = [name for name in names if name.casefold() == word.casefold()]
+    if not found:
+        raise UsageError(f"no imported column is called {word}", hint=f"there are: {', '.join(names)}")
+    return found[0]
+
+
+def _columns(asked: Import, files: Sequence[str], notify: Callable[[object], None]) -> Columns:
+    """Every column of every file by name; parts of one run are put together, runs of one name told apart."""
+    parts: list[tuple[str, ImportedColumn]] = []
+    left_out: list[str] = []
+    for typed in files:
         name, path = _named_file(typed)
-        data = _content(path)
-        if data.lstrip()[:1] == "{":
-            found, skipped = [lm_eval_column(data, path, name, asked.lm_filter)], NONE
-        else:
-            found, skipped = csv_columns(data, path, words)
-        if skipped and not words:
-            notify(Notice(text=f"{path}: no columns of outcomes, left out: {', '.join(skipped)}"))
-        for column in found:
-            parts.setdefault(column.name, []).append(column)
-    several = any(len(of_name) > 1 for of_name in parts.values())
-    return {name: _whole(of_name) if several else of_name[0] for name, of_name in parts.items()}
+        found = columns_in(path, asked.reading)
+        for text in found.unfinished:
+            notify(Notice(text=f"{text}: samples may be missing", warning=True))
+        if found.left_out and not asked.reading.words:
+            notify(Notice(text=f"{path}: no columns of outcomes, left out: {', '.join(found.left_out)}"))
+        parts += [(typed, column) for column in (_called(found, name, path) if name else found.columns)]
+        left_out += found.left_out
+    by_name: dict[str, list[tuple[str, ImportedColumn]]] = {}
+    for typed, column in _told_apart(parts):
+        by_name.setdefault(column.name, []).append((typed, column))
+    for word in asked.reading.words:
+        _found_name(word, [*by_name, *left_out])
+    several = any(len(of_name) > 1 for of_name in by_name.values())
+    return {
+        name: (
+            _whole([column for _, column in of_name]) if several else of_name[0][1],
+            frozenset(t for t, _ in of_name),
+        )
+        for name, of_name in by_name.items()
+    }
 
 
 def _named_file(typed: str) -> tuple[str | None, Path]:
@@ -79,13 +170,28 @@ def _named_file(typed: str) -> tuple[str | None, Path]:
     return (name, Path(path)) if equals and name and not Path(typed).exists() else (None, Path(typed))
 
 
-def _content(path: Path) -> str:
-    if not path.is_file():
-        raise UsageError(f"there is no file {path} to import", hint="check the path after --import")
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text: {error}", hint="save it as UTF-8") from error
+def _called(found: FoundColumns, name: str, path: Path) -> list[ImportedColumn]:
+    names = list(dict.fromkeys(column.name for column in found.columns))
+    if len(names) > 1:
+        raise UsageError(
+            f"{path} holds {len(names)} runs, so they cannot all be called {name}: {', '.join(names)}",
+            hint=f"name {path} alone, or one of its parts",
+        )
+    return [column.called(name) for column in found.columns]
+
+
+def _told_apart(parts: Sequence[tuple[str, ImportedColumn]]) -> list[tuple[str, ImportedColumn]]:
+    """Runs of one name that hold the same items are different runs: each is called after its file."""
+    by_name: dict[str, list[ImportedColumn]] = {}
+    for _, column in parts:
+        by_name.setdefault(column.name, []).append(column)
+    taken = {name for name, of_name in by_name.items() if _overlap(of_name)}
+    return [(typed, column.called(column.file_name) if column.name in taken else column) for typed, column in parts]
+
+
+def _overlap(columns: Sequence[ImportedColumn]) -> bool:
+    ids = [(column.task, item.id) for column in columns for item in column.items]
+    return len(set(ids)) < len(ids)
 
 
 def _whole(parts: Sequence[ImportedColumn]) -> ImportedColumn:
@@ -96,31 +202,50 @@ def _whole(parts: Sequence[ImportedColumn]) -> ImportedColumn:
         if item.id in seen:
             raise UsageError(
                 f"the item {item.id} of {parts[0].name} is in several files",
-                hint="name the run of every file: --import base=FILE_1 --import selective=FILE_2",
+                hint="name the run of every file: moe compare base=FILE_1 selective=FILE_2",
             )
         seen.add(item.id)
-    return ImportedColumn(parts[0].name, " + ".join(part.source for part in parts), parts[0].task, items)
+    return replace(parts[0], source=" + ".join(part.source for part in parts), items=items)
 
 
-def _found(word: str, columns: Mapping[str, ImportedColumn]) -> str:
-    found = [name for name in columns if name.casefold() == word.casefold()]
-    if not found:
-        raise UsageError(f"no imported column is called {word}", hint=f"there are: {', '.join(columns)}")
-    return found[0]
+def _metric(asked: MetricWord | None, columns: Sequence[ImportedColumn]) -> MetricWord:
+    """What a yes is: what was asked for, or what the files are known to say.
+
+    Raises:
+        UsageError: files say different things, or the name of a measure leaves open whether higher is better.
+    """
+    known = {column.metric: column.source for column in columns if column.metric is not None}
+    for metric, source in known.items():
+        if asked not in (None, metric) or len(known) > 1:
+            raise UsageError(f"a 1 of {source} is not {asked}", hint=f"--metric {metric}")
+        if asked is None and any(column.metric is None for column in columns):
+            raise UsageError(
+                f"{source} says that a 1 is a successful attack, and other files do not say what it is",
+                hint="--metric asr, if it is the same in all",
+            )
+        return metric
+    if asked is not None:
+        return asked
+    for column in columns:
+        if column.measure and LOWER_IS_BETTER & set(re.findall("[a-z]+", column.measure.casefold())):
+            raise UsageError(
+                f"{column.source}: whether a higher {column.measure} is better is not known here",
+                hint="--metric asr where a 1 is a successful attack (lower is better), --metric accuracy if higher is",
+            )
+    return "accuracy"
 
 
-def _source(column: ImportedColumn, metric: str) -> Source:
+def _source(column: ImportedColumn, metric: str, untrained: bool) -> Source:
     items = [
         ItemOutcomes(
-            id=item.id, suite=item.task, cluster=item.cluster, content=item.content, outcomes={metric: item.yes}
+            id=item.id, suite=item.task, cluster=item.cluster, content=item.content, outcomes={metric: item.outcome}
         )
         for item in column.items
     ]
-    counted_no = next(found.missing_is_no for found in METRICS if found.name == metric)
-    outcomes = [(item.id, item.content, item.yes) for item in sorted(column.items, key=lambda item: item.id)]
+    outcomes = [(item.id, item.content, item.outcome) for item in sorted(column.items, key=lambda item: item.id)]
     digest = sha256(repr(outcomes).encode()).hexdigest()
     return Source(
-        column=_run_column(column, metric, counted_no, digest),
+        column=_run_column(column, metric, digest, untrained or column.name.casefold() == UNTRAINED),
         training=None,
         records=None,
         items=run_items(column.name, items),
@@ -128,13 +253,13 @@ def _source(column: ImportedColumn, metric: str) -> Source:
     )
 
 
-def _run_column(column: ImportedColumn, metric: str, counted_no: bool, digest: str) -> RunColumn:
-    yes, missing, n = column.count(True), column.count(None), len(column.items)
-    counted = n if counted_no else n - missing
+def _run_column(column: ImportedColumn, metric: str, digest: str, untrained: bool) -> RunColumn:
+    total, missing, n = column.total, column.num_unanswered, len(column.items)
+    counted = n if METRIC_NAMED[metric].missing_is_no else n - missing
     return RunColumn(
         name=column.name,
         path=column.source,
-        training_mode=UNTRAINED if column.name.casefold() == UNTRAINED else IMPORTED,
+        training_mode=UNTRAINED if untrained else IMPORTED,
         trainable_params=None,
         total_params=None,
         trainable_ratio=None,
@@ -157,11 +282,12 @@ def _run_column(column: ImportedColumn, metric: str, counted_no: bool, digest: s
             source=column.source,
             sha256=digest,
             metric=metric,
+            graded=column.graded,
             n=n,
             unanswered=missing,
-            rate=yes / counted if counted else None,
-            rate_answered=yes / (n - missing) if n > missing else None,
-            lowest=yes / n,
-            highest=(yes + missing) / n,
+            rate=total / counted if counted else None,
+            rate_answered=total / (n - missing) if n > missing else None,
+            lowest=total / n,
+            highest=(total + missing) / n,
         ),
     )

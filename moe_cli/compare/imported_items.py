@@ -1,14 +1,26 @@
-"""One outcome of a table that was made elsewhere, and what a cell may say.
+"""What one run got for one item of a file that was made elsewhere, and how a cell says it.
 
-Comes in: a cell or a JSON value. Goes out: yes, no or unanswered. Always holds: 0 and 1, true and false, 0.0 and 1.0
-are outcomes; empty is unanswered; everything else is no outcome.
+0 and 1, true and false are no and yes; a number between them is a fraction; empty is unanswered; all else is no
+outcome. Numbers are fractions of a full mark, which is 1 unless another was named: 87 is no outcome, and 0.87 of 100.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Literal
 
-YES, NO, MISSING = {"1", "true"}, {"0", "false"}, {"", "nan", "none", "null", "na", "n/a"}
+from moe_cli.compare.items import Outcome
+
+MISSING = {"", "nan", "none", "null", "na", "n/a"}
+TRUTHS = {"true": 1.0, "false": 0.0}
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?")
+NO_OUTCOME = "which is no outcome"
+SCALE_HINT = "a fraction is from 0 to 1: --scale 100 reads percents"
+
+MetricWord = Literal["accuracy", "asr"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,39 +31,78 @@ class ImportedItem:
     task: str  # what the file is about; the suite of the item
     cluster: str
     content: str | None  # digest of the item's text, where the file has one
-    yes: bool | None  # None: unanswered
+    outcome: Outcome  # None: unanswered
 
     def inside(self, task: str) -> ImportedItem:
         """The item named with its task, where one run has several."""
         return replace(self, id=f"{task}/{self.id}", cluster=f"{task}/{self.cluster}", task=task)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedColumn:
-    """The outcomes of one run."""
+    """The outcomes of one run on one task."""
 
     name: str
+    file_name: str  # what it is called where another file has a run of the same name
     source: str  # the file
     task: str
+    measure: str | None  # "rouge1"; what the file calls the outcomes; None: it does not say
+    metric: MetricWord | None  # what the kind of file says that a 1 is; None: nothing
     items: tuple[ImportedItem, ...]
 
-    def count(self, outcome: bool | None) -> int:
-        """Items with this outcome."""
-        return sum(item.yes is outcome for item in self.items)
+    def called(self, name: str, *, file_name: str | None = None) -> ImportedColumn:
+        """The column under another name."""
+        return replace(self, name=name, file_name=file_name or self.file_name)
+
+    @property
+    def graded(self) -> bool:
+        """Whether an outcome is neither yes nor no."""
+        return any(isinstance(item.outcome, float) for item in self.items)
+
+    @property
+    def total(self) -> float:
+        """Items with yes, or the sum of the fractions."""
+        return sum(item.outcome or 0 for item in self.items)
+
+    @property
+    def num_unanswered(self) -> int:
+        """Items without an outcome."""
+        return sum(item.outcome is None for item in self.items)
 
 
-def is_outcome(cell: str) -> bool:
-    """Whether a cell says yes, no or nothing."""
+def fraction_of(cell: str, scale: float) -> float | None:
+    """The number that a cell holds, of a full mark; None where it holds none."""
     text = cell.strip().casefold()
-    return text in MISSING or _number(text) in (0.0, 1.0) or text in YES | NO
+    if text in TRUTHS:
+        return TRUTHS[text]
+    return float(text) / scale if NUMBER.fullmatch(text) else None
 
 
-def outcome_of(cell: str) -> bool | None:
-    """What a cell that `is_outcome` says; None: unanswered."""
-    text = cell.strip().casefold()
-    return None if text in MISSING else text in YES or _number(text) == 1.0
+def is_missing(cell: str) -> bool:
+    """Whether a cell says that there is no outcome."""
+    return cell.strip().casefold() in MISSING
 
 
-def _number(text: str) -> float | None:
-    digits = text.replace(".", "", 1)
-    return float(text) if digits.isascii() and digits.isdigit() else None
+def is_outcome(cell: str, scale: float) -> bool:
+    """Whether a cell holds a fraction, yes, no or nothing."""
+    fraction = fraction_of(cell, scale)
+    return is_missing(cell) or (fraction is not None and 0 <= fraction <= 1)
+
+
+def settled(fractions: Sequence[float | None]) -> tuple[Outcome, ...]:
+    """The outcomes of a column: yes and no where it holds nothing between them."""
+    if any(fraction not in (None, 0.0, 1.0) for fraction in fractions):
+        return tuple(fractions)
+    return tuple(None if fraction is None else fraction == 1.0 for fraction in fractions)
+
+
+def cell_of(value: object) -> str:
+    """A JSON value as the cell of a table would hold it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def digest_of_text(text: str) -> str:
+    """What stands for an item's text, so that the same id with another text is another item."""
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -14,6 +14,8 @@ from moe_cli.compare.metrics import METRICS, Metric
 from moe_cli.errors import ArtifactError
 from moe_cli.records.evaluation import EvaluationRecord
 
+Outcome = bool | float | None  # yes or no; a fraction from 0 to 1; None: not scored
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemOutcomes:
@@ -23,7 +25,7 @@ class ItemOutcomes:
     suite: str  # "attacked"
     cluster: str  # "goal-90"
     content: object  # equal in two runs where the item is the same
-    outcomes: Mapping[str, bool | None]  # by metric; None: not scored; a metric that does not apply is not in it
+    outcomes: Mapping[str, Outcome]  # by metric; a metric that does not apply is not in it
 
 
 RunItems = Mapping[str, ItemOutcomes]  # by id, in order of id

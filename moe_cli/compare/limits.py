@@ -60,6 +60,9 @@ def _imported(columns: Sequence[RunColumn]) -> Iterator[str]:
     imported = [(column.name, column.imported) for column in columns if column.imported]
     if imported:
         yield "These outcomes were made elsewhere: how, and whether the runs are comparable, is not known here."
+    graded = [name for name, found in imported if found.graded]
+    if graded:
+        yield f"The outcomes of {listed(graded)} are fractions: a rate is their mean, no share of the items."
     for name, found in imported:
         if found.unanswered and found.rate_answered is not None:
             counted = "is wrong in the rates above" if found.metric == "accuracy" else "is left out of the rates above"

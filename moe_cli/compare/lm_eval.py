@@ -1,103 +1,128 @@
-"""The sample files of lm-eval: one line per item, with its outcome.
+"""The samples of lm-eval: one row per item, with its outcome; a file of one task, or a folder of all tasks of models.
 
-Comes in: the text of a `samples_TASK_TIME.jsonl`. Goes out: an `ImportedColumn` named by the directory, which lm-eval
-calls after the model. Always holds: where a file holds several filters one is named; an answer that a filter could not
-read is unanswered; the digest that lm-eval gives an item must be the same in all runs.
+A run is named by the directory of its files, which lm-eval calls after the model. Where a file holds several filters
+one is named; an answer that a filter could not read is unanswered; the digest that lm-eval gives an item must be the
+same in all runs. Of several files of one task in one directory the newest is read.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
-from moe_cli.codec import parse_json
-from moe_cli.compare.imported_items import ImportedColumn, ImportedItem, is_outcome, outcome_of
+from moe_cli.compare.imported_items import (
+    NO_OUTCOME,
+    SCALE_HINT,
+    ImportedColumn,
+    ImportedItem,
+    cell_of,
+    fraction_of,
+    is_missing,
+    is_outcome,
+    settled,
+)
 from moe_cli.data.lm_eval_metrics import FIRST_METRICS, by_precedence
+from moe_cli.data.places import Place
 from moe_cli.errors import UsageError
 
-FILE_NAME = re.compile(r"samples_(?P<task>.+?)(_\d{4}-\d\d-\d\dT[\d.:-]+)?")
+FILE_NAME = re.compile(r"samples_(?P<task>.+?)(_(?P<time>\d{4}-\d\d-\d\dT[\d.:-]+))?")
+SAMPLE_KEYS = {"resps", "filtered_resps", "filter", "doc_hash", "metrics", "arguments"}  # one of them beside doc_id
 UNREAD = ["[invalid]"]  # what a filter of lm-eval leaves where it finds no answer
+NO_FILTER = "none"
 HINT = "import files that lm-eval wrote with --log_samples"
 
-Line = Mapping[str, object]
+Row = Mapping[str, object]
+Rows = Sequence[tuple[Place, Row]]
 
 
-def lm_eval_column(text: str, path: Path, name: str | None, lm_filter: str | None) -> ImportedColumn:
+def is_sample(row: Row) -> bool:
+    """Whether a row is a sample of lm-eval."""
+    return "doc_id" in row and bool(SAMPLE_KEYS & row.keys())
+
+
+def sample_files(folder: Path) -> list[Path]:
+    """The newest file of every task of every model below a folder, in order of model and task."""
+    newest: dict[tuple[Path, str], tuple[str, Path]] = {}
+    for path in sorted(folder.rglob("samples_*.jsonl")):
+        if matched := FILE_NAME.fullmatch(path.stem):
+            key, found = (path.parent, matched["task"]), (matched["time"] or "", path)
+            newest[key] = max(newest.get(key, found), found)
+    return [path for _, path in newest.values()]
+
+
+def lm_eval_column(rows: Rows, path: Path, lm_filter: str | None, measure: str | None, scale: float) -> ImportedColumn:
     """The outcomes of one sample file.
 
     Raises:
-        UsageError: a line that is no sample, several filters and none named, no yes/no metric, an item twice.
+        UsageError: a row that is no sample, several filters and none named, no metric of fractions, an item twice.
     """
-    lines = _filtered(_lines(text, path), path, lm_filter)
-    metric = _metric(lines[0][1], path)
+    for place, row in rows:
+        if row.get("doc_id") is None:
+            raise UsageError(f"{place}: it has no doc_id, so it is no sample of lm-eval", hint=HINT)
+    kept = _filtered(rows, path, lm_filter)
+    metric = _metric(kept[0][1], path, measure, scale)
     matched = FILE_NAME.fullmatch(path.stem)
     task = matched["task"] if matched else path.stem
-    seen: dict[str, int] = {}
-    items = []
-    for number, line in lines:
-        item = _item(line, metric, task, f"{path}:{number}")
-        if item.id in seen:
-            raise UsageError(f"{path}:{number}: the item {item.id} stands in line {seen[item.id]} already", hint=HINT)
-        seen[item.id] = number
-        items.append(item)
-    own_name = path.resolve().parent.name if matched else path.stem
-    return ImportedColumn(name or own_name, str(path), task, tuple(items))
+    seen: dict[str, Place] = {}
+    for place, row in kept:
+        id = str(row["doc_id"])
+        if id in seen:
+            raise UsageError(f"{place}: the item {id} stands in {seen[id].unit} {seen[id].number} already", hint=HINT)
+        seen[id] = place
+    outcomes = settled([_fraction(row, metric, place, scale) for place, row in kept])
+    return ImportedColumn(
+        name=path.resolve().parent.name if matched else path.stem,
+        file_name=path.stem,
+        source=str(path),
+        task=task,
+        measure=metric,
+        metric=None,
+        items=tuple(
+            ImportedItem(id=id, task=task, cluster=id, content=_digest(row), outcome=outcome)
+            for id, (_, row), outcome in zip(seen, kept, outcomes, strict=True)
+        ),
+    )
 
 
-def _lines(text: str, path: Path) -> list[tuple[int, Line]]:
-    found: list[tuple[int, Line]] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            value = _parsed(line, f"{path}:{number}")
-            if not isinstance(value, dict) or value.get("doc_id") is None:
-                raise UsageError(f"{path}:{number}: it has no doc_id, so it is no sample of lm-eval", hint=HINT)
-            found.append((number, cast(Line, value)))
-    return found
-
-
-def _parsed(line: str, place: str) -> object:
-    """One line; Python's own writer leaves NaN and Infinity in it, which are no JSON."""
-    try:
-        return parse_json(line, source=place, hint=HINT, error_type=UsageError)
-    except UsageError as strict:
-        try:
-            return json.loads(line)
-        except ValueError:
-            raise strict from None
-
-
-def _filtered(lines: Sequence[tuple[int, Line]], path: Path, lm_filter: str | None) -> list[tuple[int, Line]]:
-    filters = sorted({str(line.get("filter", "none")) for _, line in lines})
+def _filtered(rows: Rows, path: Path, lm_filter: str | None) -> Rows:
+    """The rows of the filter; of a task that has none, all."""
+    filters = sorted({str(row.get("filter", NO_FILTER)) for _, row in rows})
+    if filters == [NO_FILTER]:
+        return rows
     if lm_filter is None and len(filters) > 1:
         raise UsageError(f"{path} holds several filters: {', '.join(filters)}", hint="choose one with --filter NAME")
-    kept = [(number, line) for number, line in lines if lm_filter in (None, str(line.get("filter", "none")))]
+    kept = [(place, row) for place, row in rows if lm_filter in (None, str(row.get("filter", NO_FILTER)))]
     if not kept:
         raise UsageError(f"{path} has no filter {lm_filter}", hint=f"there are: {', '.join(filters)}")
     return kept
 
 
-def _metric(line: Line, path: Path) -> str:
-    """What the file measures: what it says, else what lm-eval calls it most often."""
-    said = line.get("metrics")
-    names = [str(name) for name in said] if isinstance(said, list) else list(FIRST_METRICS)
+def _metric(row: Row, path: Path, measure: str | None, scale: float) -> str:
+    """What the file measures: what was asked for, else what it says, else what lm-eval calls it most often."""
+    listed = row.get("metrics")
+    names = [str(name) for name in listed] if isinstance(listed, list) else list(FIRST_METRICS)
+    if measure is not None:
+        if measure not in row:
+            raise UsageError(f"{path} has no measure {measure}", hint=f"there are: {', '.join(names)}")
+        return measure
     for name in by_precedence(names):
-        if name in line and is_outcome(str(line[name])):
+        if name in row and is_outcome(cell_of(row[name]), scale):
             return name
-    raise UsageError(f"{path} holds no yes/no metric, only {', '.join(names)}", hint="acc and exact_match are read")
-
-
-def _item(line: Line, metric: str, task: str, place: str) -> ImportedItem:
-    value, id = line.get(metric), str(line["doc_id"])
-    if not is_outcome(str(value)):
-        raise UsageError(f"{place}: {metric} is {value!r}, which is no outcome", hint="outcomes are 0 or 1")
-    digest = line.get("doc_hash")
-    return ImportedItem(
-        id=id,
-        task=task,
-        cluster=id,
-        content=None if digest is None else str(digest),
-        yes=None if line.get("filtered_resps") == UNREAD else outcome_of(str(value)),
+    raise UsageError(
+        f"{path} holds no metric with a fraction from 0 to 1 for each item, only {', '.join(names)}", hint=SCALE_HINT
     )
+
+
+def _fraction(row: Row, metric: str, place: Place, scale: float) -> float | None:
+    cell = cell_of(row.get(metric))
+    if not is_outcome(cell, scale):
+        numeric = fraction_of(cell, scale) is not None
+        hint = SCALE_HINT if numeric else "outcomes are 0 or 1, or fractions"
+        raise UsageError(f"{place}: {metric} is {cell!r}, {NO_OUTCOME}", hint=hint)
+    return None if row.get("filtered_resps") == UNREAD or is_missing(cell) else fraction_of(cell, scale)
+
+
+def _digest(row: Row) -> str | None:
+    digest = row.get("doc_hash")
+    return None if digest is None else str(digest)

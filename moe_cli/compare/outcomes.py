@@ -1,4 +1,4 @@
-"""The yes/no outcomes of two arms on the same items, metric by metric.
+"""The outcomes of two arms on the same items, metric by metric.
 
 Comes in: the items of the runs of two arms. Goes out: paired outcomes for every metric that has items. Always holds:
 items are in order of id, the same in all runs; an outcome that a run could not score is None.
@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from moe_cli.compare.items import ItemOutcomes, RunItems
+from moe_cli.compare.items import ItemOutcomes, Outcome, RunItems
 from moe_cli.compare.metrics import METRIC_NAMED, METRICS, Metric, opinion_of
 
-Outcomes = tuple[bool | None, ...]  # N items in order of id; None: not scored
+Outcomes = tuple[Outcome, ...]  # N items in order of id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedOutcomes:
-    """One metric of two arms: a yes or no for every run and item."""
+    """One metric of two arms: a yes or no, or a fraction, for every run and item."""
 
     metric: str  # "attack success: attacked"
     better: Literal["lower", "higher"]

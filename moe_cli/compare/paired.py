@@ -6,13 +6,15 @@ Comes in: the items of the runs of two arms. Goes out: a `PairComparison`. Alway
 
 Items of one cluster (the attack variants of one goal) move together, so exact McNemar finds too much: with one run each
 the verdict rests on sign flips of whole clusters, and McNemar's p stands beside it. Both are equal where every cluster
-is one item. Where an arm is several runs the p is that of the interval, which knows how far runs differ.
+is one item. McNemar's test knows no fractions, so graded outcomes have none. Where an arm is several runs the p is
+that of the interval, which knows how far runs differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,10 +54,15 @@ class RateEstimate:
 class _Scored:
     """The items that every run could score: n items in C clusters, R runs of an arm."""
 
-    a_Rn: NDArray[np.int64]
-    b_Rn: NDArray[np.int64]
+    a_Rn: NDArray[np.float64]
+    b_Rn: NDArray[np.float64]
     cluster_n: NDArray[np.intp]
     sizes_C: NDArray[np.int64]
+
+    @property
+    def graded(self) -> bool:
+        """Whether an outcome is neither yes nor no."""
+        return any(bool(((of_arm != 0) & (of_arm != 1)).any()) for of_arm in (self.a_Rn, self.b_Rn))
 
 
 def pair_comparison(a: ArmItems, b: ArmItems, *, margin: float) -> PairComparison:
@@ -102,14 +109,16 @@ def _scored(metric: PairedOutcomes) -> _Scored | None:
     kept = [place for place in range(len(metric.ids)) if all(run[place] is not None for run in runs)]
     if not kept:
         return None
-    yes_Rn = np.array([[run[place] for place in kept] for run in runs], dtype=np.int64)
+    yes_Rn = np.array(
+        [[run[place] for place in kept] for run in runs], dtype=np.float64
+    )  # sums of yes and no are exact
     names, cluster_n = np.unique([metric.clusters[place] for place in kept], return_inverse=True)
     num_a = len(metric.a)
     return _Scored(yes_Rn[:num_a], yes_Rn[num_a:], cluster_n, np.bincount(cluster_n, minlength=len(names)))
 
 
-def _per_cluster(yes_Rn: NDArray[np.int64], scored: _Scored) -> NDArray[np.int64]:
-    sums_RC = np.zeros((len(yes_Rn), len(scored.sizes_C)), dtype=np.int64)
+def _per_cluster(yes_Rn: NDArray[np.float64], scored: _Scored) -> NDArray[np.float64]:
+    sums_RC = np.zeros((len(yes_Rn), len(scored.sizes_C)))
     for run, yes_n in enumerate(yes_Rn):
         np.add.at(sums_RC[run], scored.cluster_n, yes_n)
     return sums_RC
@@ -124,28 +133,29 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool]) -> PairedDif
     a_RC, b_RC = _per_cluster(scored.a_Rn, scored), _per_cluster(scored.b_Rn, scored)
     spread = run_spread([ArmSums(a_RC, seeded[0]), ArmSums(b_RC, seeded[1])], scored.sizes_C)
     interval = cluster_interval(b_RC.mean(0) - a_RC.mean(0), scored.sizes_C, spread)
-    change_n = scored.b_Rn.sum(0) * num_a - scored.a_Rn.sum(0) * num_b  # whole numbers: no rounding
-    only_a, only_b = int((change_n < 0).sum()), int((change_n > 0).sum())
-    alone = num_a == num_b == 1
+    change_n = scored.b_Rn.sum(0) * num_a - scored.a_Rn.sum(0) * num_b  # no rounding of yes and no
+    only_a, only_b = int((change_n < -ROUNDING).sum()), int((change_n > ROUNDING).sum())
+    alone, graded = num_a == num_b == 1, scored.graded
     p_value = sign_flip_p(b_RC[0] - a_RC[0]) if alone else interval.p_value
     lowest, highest = _bounds(metric)
     return PairedDifference(
         metric=metric.metric,
         better=metric.better,
         primary=metric.primary,
+        graded=graded,
         n=n,
         clusters=len(scored.sizes_C),
         unpaired=len(metric.ids) - n,
-        rate_a=int(scored.a_Rn.sum()) / (num_a * n),
-        rate_b=int(scored.b_Rn.sum()) / (num_b * n),
-        difference=int(change_n.sum()) / (num_a * num_b * n),
+        rate_a=fsum(scored.a_Rn.flat) / (num_a * n),
+        rate_b=fsum(scored.b_Rn.flat) / (num_b * n),
+        difference=fsum(change_n) / (num_a * num_b * n),
         lower=interval.lower,
         upper=interval.upper,
         lowest=lowest,
         highest=highest,
         only_a=only_a,
         only_b=only_b,
-        p_mcnemar=mcnemar_p(only_a, only_b) if alone else None,
+        p_mcnemar=mcnemar_p(only_a, only_b) if alone and not graded else None,
         p_value=p_value,
         p_adjusted=p_value,
         verdict="inconclusive",
@@ -163,7 +173,7 @@ def _bounds(metric: PairedOutcomes) -> tuple[float | None, float | None]:
 
 def _extremes(runs: Sequence[Outcomes]) -> tuple[float, float]:
     num = len(runs) * len(runs[0])
-    yes = sum(outcome is True for run in runs for outcome in run)
+    yes = fsum(outcome or 0 for run in runs for outcome in run)
     missing = sum(outcome is None for run in runs for outcome in run)
     return yes / num, (yes + missing) / num
 

@@ -1,7 +1,7 @@
 """How far the runs of one arm differ from each other, beyond the chance of their answers.
 
-Comes in: for every run of an arm the yes of every cluster. Goes out: a `RunSpread`. Always holds: one run each adds
-nothing, because one run cannot tell; a model that was not trained has no seed that could have been another.
+Comes in: for every run of an arm the sum of outcomes of every cluster. Goes out: a `RunSpread`. Always holds: one run
+each adds nothing, because one run cannot tell; a model that was not trained has no seed that could have been another.
 
 Letters of shapes: R runs of an arm, C clusters.
 """
@@ -21,7 +21,7 @@ from moe_cli.compare.intervals import NO_SPREAD, RunSpread
 class ArmSums:
     """The yes of one arm."""
 
-    yes_RC: NDArray[np.int64]
+    yes_RC: NDArray[np.float64]
     seeded: bool  # False: not trained
 
     @property
@@ -61,7 +61,7 @@ def run_spread(arms: Sequence[ArmSums], sizes_C: NDArray[np.int64]) -> RunSpread
     )
 
 
-def _spread(yes_RC: NDArray[np.int64], sizes_C: NDArray[np.int64]) -> _Spread:
+def _spread(yes_RC: NDArray[np.float64], sizes_C: NDArray[np.int64]) -> _Spread:
     """Two-way analysis of variance: what is left after run and cluster is chance."""
     num_runs, num_clusters = yes_RC.shape
     num = int(sizes_C.sum())

@@ -1,4 +1,4 @@
-"""p-values of paired yes/no outcomes, and their correction for many metrics.
+"""p-values of paired outcomes, and their correction for many metrics.
 
 Comes in: counts of items that changed, or sums of differences per cluster. Goes out: two-sided p-values. Always holds:
 swapping the runs changes nothing; no change at all gives 1; every value is exact, nothing is drawn at random.
@@ -12,6 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
+GRIDS = (*range(1, 21), 24, 25, 30, 32, 40, 50, 60, 64, 100)  # steps to 1
+ROUNDING_GRIDS = (1000, 500, 200, 100, 50, 20, 10)  # the next where one takes too long
+ON_THE_GRID = 1e-9
+MOST_WORK = 5 * 10**7  # additions; about a second
 LEVEL = 0.05  # below it a p-value is significant; every interval has the confidence 1 - LEVEL
 
 
@@ -25,21 +29,44 @@ def mcnemar_p(only_a: int, only_b: int) -> float:
     return 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))
 
 
-def sign_flip_p(differences_C: NDArray[np.int64]) -> float:
+def sign_flip_p(differences_C: NDArray[np.generic]) -> float:
     """Exact sign-flip test of clusters: under no effect, the two runs of a whole cluster could be swapped.
 
     P(|sum of +-D_c| >= |sum of D_c|) over all 2^C sign patterns, by convolution (Fisher's randomisation test for
     pairs). With clusters of one item it is exact McNemar.
+
+    Fractions are counted in whole steps of a grid: that of the values where they have one, else thousandths,
+    or larger steps where there are very many clusters. Rounding is the same in either direction, so the test of the
+    rounded differences is exact as well.
     """
-    steps = np.sort(np.abs(differences_C[differences_C != 0]))
-    observed, furthest = abs(int(differences_C.sum())), int(steps.sum())
+    whole_C = _on_a_grid(differences_C.astype(np.float64))
+    steps = np.sort(np.abs(whole_C[whole_C != 0]))
+    observed, furthest = abs(int(whole_C.sum())), int(steps.sum())
     if observed == 0:
         return 1.0
-    chance = np.zeros(2 * furthest + 1)  # chance[s + furthest]: of the sum being s
-    chance[furthest] = 1.0
+    chance = np.ones(1)  # chance[s + sum of the steps so far]: of the sum being s
     for step in steps:
-        chance = (np.roll(chance, step) + np.roll(chance, -step)) / 2
+        wider = np.zeros(len(chance) + 2 * int(step))
+        wider[: len(chance)] += chance
+        wider[2 * int(step) :] += chance
+        chance = wider / 2
     return min(1.0, 2 * float(chance[furthest + observed :].sum()))
+
+
+def _on_a_grid(differences_C: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The differences in steps of the coarsest grid that holds them, else of the finest that can be counted."""
+    for parts in GRIDS:
+        if np.abs(differences_C * parts - np.rint(differences_C * parts)).max(initial=0.0) < ON_THE_GRID:
+            return _steps(differences_C, parts)
+    for parts in ROUNDING_GRIDS:
+        steps_C = _steps(differences_C, parts)
+        if int(np.abs(steps_C).sum()) * int(np.count_nonzero(steps_C)) <= MOST_WORK:
+            break
+    return steps_C
+
+
+def _steps(differences_C: NDArray[np.float64], parts: int) -> NDArray[np.int64]:
+    return np.asarray(np.rint(differences_C * parts), dtype=np.int64)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ from moe_cli.compare.conclusion import conclusion, differing
 from moe_cli.compare.evidence import Evidence
 from moe_cli.compare.fairness import ITEMS, UNTRAINED, fairness_checks
 from moe_cli.compare.flip_texts import flip_texts
-from moe_cli.compare.imported import Import, imported_sources
+from moe_cli.compare.imported import Import, imported_sources, is_file_of_results
 from moe_cli.compare.intervals import CONFIDENCE
 from moe_cli.compare.items import same_items, without_metrics
 from moe_cli.compare.metrics import changed_opinions
@@ -39,6 +39,7 @@ from moe_cli.errors import ArtifactError
 from moe_cli.records import ComparedArm, Comparison, FlipText, Notice, ReportData
 
 Notify = Callable[[object], None]
+NO_IMPORT = Import()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +70,14 @@ def run(
     *,
     against: Sequence[str] = (),
     base: str | None = None,
-    imports: Import | None = None,
+    imports: Import = NO_IMPORT,
     pages: Pages | None = None,
     num_texts: int = 0,
 ) -> Compared:
     """Compare the arms, each pair of them.
 
-    `against` are the words after `--vs`, `pages` write the comparison beside its record, `num_texts` is how many flips
+    `against` are the words after `--vs`, `imports` says how results made elsewhere are read, which any word may name,
+    `pages` write the comparison beside its record, `num_texts` is how many flips
     of each pair are given back with their words.
 
     Raises:
@@ -84,10 +86,11 @@ def run(
     """
     settings = config.compare
     thresholds = thresholds_of(settings.fail_if)
-    groups = grouped(words, against, base) if words or against or base or imports is None else ()
-    if imports is not None:
-        sources, groups = imported_sources(imports, groups, notify)
+    if imports.files or any(map(is_file_of_results, [*words, *against, *([base] if base else [])])):
+        imported = imported_sources(imports, words, notify, against=against, base=base)
+        sources, groups = imported.sources, imported.groups
     else:
+        groups = grouped(words, against, base)
         sources = with_capability(read_sources([word for group in groups for word in group], settings.evaluation))
         _name_unevaluated(sources, notify)
         _name_passed_over(sources, notify)

@@ -40,10 +40,11 @@ def listed(parts: Sequence[str]) -> str:
 def against(difference: PairedDifference, b_first: bool) -> str:
     """Both rates with their counts: `12.0 % (12 of 100) against 45.0 % (45 of 100)`.
 
-    The count of an arm of several runs is a mean: `12.3 % (12.3 of 100)`.
+    The count of an arm of several runs is a mean: `12.3 % (12.3 of 100)`. Fractions have none: `12.3 % (mean of 100)`.
     """
     counted = [
-        f"{percent(rate)} ({f'{rate * difference.n:.1f}'.removesuffix('.0')} of {difference.n})"
+        f"{percent(rate)} ({'mean' if difference.graded else f'{rate * difference.n:.1f}'.removesuffix('.0')}"
+        f" of {difference.n})"
         for rate in (difference.rate_b, difference.rate_a)
     ]
     return " against ".join(counted if b_first else counted[::-1])

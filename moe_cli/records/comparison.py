@@ -32,6 +32,7 @@ class PairedDifference:
     metric: str  # "attack success: attacked"
     better: Literal["lower", "higher"]
     primary: bool  # in the Holm family; everything else is exploratory
+    graded: bool  # some outcome is a fraction: a rate is the mean of fractions
     n: int  # items scored in every run of both
     clusters: int
     unpaired: int  # items that some run could not score
@@ -42,9 +43,9 @@ class PairedDifference:
     upper: float
     lowest: float | None  # the difference if every unscored outcome spoke for a lower one; None: all are scored
     highest: float | None  # if every one spoke for a higher one
-    only_a: int  # items with yes more often in a than in b
+    only_a: int  # items with yes more often (graded: with more) in a than in b
     only_b: int
-    p_mcnemar: float | None  # exact McNemar, which takes the items as independent; None: an arm has several runs
+    p_mcnemar: float | None  # exact McNemar, which takes the items as independent; None: several runs, or graded
     p_value: float  # exact sign flips of whole clusters; with several runs of an arm from the interval's t
     p_adjusted: float  # p_value after Holm in the primary family, Benjamini-Hochberg outside
     verdict: PairVerdict  # of b against a
@@ -53,7 +54,7 @@ class PairedDifference:
     @property
     def of_several_runs(self) -> bool:
         """Whether an arm has several runs."""
-        return self.p_mcnemar is None
+        return self.p_mcnemar is None and not self.graded
 
 
 @record
@@ -63,6 +64,7 @@ class ImportedOutcomes:
     source: str  # "paired_mmlu.csv"
     sha256: str  # over its items and outcomes: equal in two columns where every outcome is
     metric: str  # "accuracy"
+    graded: bool  # outcomes are fractions from 0 to 1, and a rate is their mean
     n: int  # 100; items
     unanswered: int  # 77; items without an outcome
     rate: float | None  # 0.07; as it is counted in the comparison; None: no outcome

@@ -98,30 +98,37 @@ def _rate(found: Callable[[EvaluationSummary], Rate | None], metric: str) -> Cal
     return text
 
 
-def _mean_rate(counts: Sequence[tuple[int, int] | None]) -> str:
+def _mean_rate(counts: Sequence[tuple[float, int] | None]) -> str:
     """`12.5 % (4/40, 6/40)`: the mean over the runs, and the count of each; `-` where one has no scored item."""
     known = [count for count in counts if count is not None and count[1]]
     if not known or len(known) < len(counts):
         return NOTHING
     mean = sum(k / n for k, n in known) / len(known)
-    return f"{100 * mean:.1f} % ({', '.join(f'{k}/{n}' for k, n in known)})"
+    return f"{100 * mean:.1f} % ({', '.join(f'{_sum_text(k)}/{n}' for k, n in known)})"
+
+
+def _sum_text(total: float) -> str:
+    """A count, or a sum of fractions with two digits behind the point."""
+    return f"{total}" if isinstance(total, int) else f"{total:.2f}"
 
 
 def _counted(
     column: RunColumn, found: Callable[[EvaluationSummary], Rate | None], metric: str
-) -> tuple[int, int] | None:
-    """Yes and scored items of one run; an unanswered question counts as wrong."""
+) -> tuple[float, int] | None:
+    """Yes (or the sum of fractions) and scored items of one run; an unanswered question counts as wrong."""
     outcomes = column.imported
     if outcomes is not None:
         scored = outcomes.n if metric == "accuracy" else outcomes.n - outcomes.unanswered
-        return (round(outcomes.lowest * outcomes.n), scored) if outcomes.metric == metric else None
+        total = outcomes.lowest * outcomes.n
+        return (total if outcomes.graded else round(total), scored) if outcomes.metric == metric else None
     rate = found(column.evaluation) if column.evaluation else None
     return (rate.k, rate.n) if rate else None
 
 
 def _imported_text(found: ImportedOutcomes) -> str:
     unanswered = f", {found.unanswered} of them unanswered" if found.unanswered else ""
-    return f"{NOTHING if found.rate is None else f'{100 * found.rate:.1f} %'} ({found.n} items{unanswered})"
+    counted = f"mean of {found.n} items" if found.graded else f"{found.n} items"
+    return f"{NOTHING if found.rate is None else f'{100 * found.rate:.1f} %'} ({counted}{unanswered})"
 
 
 def _drift(found: Callable[[EvaluationSummary], Estimate | None], form: str = FIXED) -> Callable[[Runs], str]:

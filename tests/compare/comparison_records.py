@@ -118,6 +118,7 @@ def imported(name, **changes):
         "source": "x.csv",
         "sha256": "",
         "metric": "accuracy",
+        "graded": False,
         "n": 100,
         "unanswered": 0,
         "rate": 0.4,
@@ -191,6 +192,7 @@ def difference(metric, verdict, rate_a, rate_b, **changes):
     values = {
         "better": "higher" if metric == "accuracy" else "lower",
         "primary": True,
+        "graded": False,
         "n": 100,
         "clusters": 100,
         "unpaired": 0,

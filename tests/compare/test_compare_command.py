@@ -201,8 +201,24 @@ def test_a_table_of_outcomes_is_compared_without_any_run(moe, tmp_path):
     assert code == 0
     assert "selective is better than full in accuracy, as imported" in " ".join(out.split())
     assert "trainable" not in out
+    assert moe("x.csv")[1].partition("wrote")[0] == out.partition("wrote")[0]  # --import is not needed
     code, out, _ = moe("--import", "x.csv", "full", "selective", "--metric", "asr", "--fail-if", "asr>+0.02")
     assert code == 7 and "full is safer than selective" in " ".join(out.split())
+
+
+def test_files_of_runs_are_arms_beside_the_untrained_model(moe, tmp_path):
+    for run, right in (("plain", 1), ("full_1", 0), ("full_2", 0), ("sel", 1)):
+        (tmp_path / f"{run}.csv").write_text("item,correct\n" + "".join(f"{k},{right}\n" for k in range(20)))
+    code, out, _ = moe("sel.csv", "--vs", "full_1.csv", "full_2.csv", "--base", "plain.csv", "--json")
+    found = decode(Comparison, out, source="stdout")
+    assert code == 0 and [arm.runs for arm in found.arms] == [("plain",), ("full_1", "full_2"), ("sel",)]
+    assert found.columns[0].training_mode == "base"
+
+
+def test_a_run_is_not_compared_with_results_from_elsewhere(moe, seeds, tmp_path):
+    (tmp_path / "x.csv").write_text("item,a,b\n1,1,0\n")
+    code, out, err = moe("x.csv", SEEDS[0])
+    assert (code, out) == (2, "") and "is a run, and results made elsewhere are compared among themselves" in err
 
 
 @pytest.mark.parametrize(
@@ -211,6 +227,8 @@ def test_a_table_of_outcomes_is_compared_without_any_run(moe, tmp_path):
         (["--vs", "a"], "nothing stands before --vs"),
         (["--json", "--markdown", "a", "b"], "are two documents"),
         (["--import", "none.csv"], "there is no file none.csv"),
+        (["none.csv"], "there is no file none.csv"),
+        (["none.eval", "other.eval"], "there is no file none.eval"),
     ],
 )
 def test_wrong_words_are_a_usage_error(moe, words, said):

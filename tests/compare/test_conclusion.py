@@ -226,6 +226,12 @@ def test_a_tiny_p_is_never_printed_as_zero():
     assert "p < 1e-99" in figures(difference("accuracy", "better", 0.1, 0.2, p_adjusted=0.0), True)
 
 
+def test_the_mean_of_fractions_is_no_count_of_items():
+    graded = difference("accuracy", "better", 0.25, 0.5, graded=True, p_mcnemar=None, p_adjusted=8e-14)
+    assert "accuracy 50.0 % (mean of 100) against 25.0 % (mean of 100)" in text(graded)
+    assert "p = 8e-14" in text(graded)  # of one run each, so it is not cut off
+
+
 def test_a_p_of_several_runs_is_not_more_exact_than_they_support():
     several = difference("accuracy", "better", 0.1, 0.2, p_adjusted=8e-14, p_mcnemar=None)
     assert "adjusted p < 0.001" in figures(several, True)

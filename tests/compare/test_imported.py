@@ -1,37 +1,10 @@
 """Results made elsewhere: published tables give their numbers, whatever their form; what is no outcome is refused."""
 
-import orjson
 import pytest
 
-from moe_cli.compare.imported import Import, imported_sources
-from moe_cli.compare.stage import compare
 from moe_cli.errors import ArtifactError, UsageError
+from tests.compare.outcome_files import NOTICES, imported, pair, samples, table, written
 from tests.compare.test_paired import GSM8K, MMLU
-
-NOTICES = []
-
-
-def table(runs):
-    marks = {name: ["" if mark == "-" else mark for mark in marks] for name, marks in runs.items()}
-    return [["item", *marks], *([str(place), *row] for place, row in enumerate(zip(*marks.values(), strict=True)))]
-
-
-def written(path, rows, *, separator=",", end="\n", encoding="utf-8"):
-    path.write_bytes(end.join(separator.join(row) for row in rows).encode(encoding) + end.encode())
-    return path
-
-
-def imported(*files, groups=(), metric="accuracy", lm_filter=None, **options):
-    NOTICES.clear()
-    asked = Import(files=tuple(map(str, files)), metric=metric, lm_filter=lm_filter)
-    sources, arms = imported_sources(asked, groups, NOTICES.append)
-    rest = iter(sources)
-    return compare([tuple(next(rest) for _ in of_arm) for of_arm in arms], 0.02, **options)
-
-
-def pair(comparison, a, b):
-    (found,) = [one for one in comparison.pairs if (one.a, one.b) == (a, b)]
-    return found.differences[0]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +90,7 @@ def test_extra_columns_are_named_and_left_out(tmp_path):
 
 def test_words_name_the_columns_and_their_arms_whatever_their_case(tmp_path):
     rows = [["item", "sel_1", "sel_2", "full_1", "full_2"], *([str(k), "1", str(k % 2), "0", "0"] for k in range(9))]
-    found = imported(written(tmp_path / "x.csv", rows), groups=(("Full_1", "full_2"), ("SEL_1", "sel_2")))
+    found = imported(written(tmp_path / "x.csv", rows), words=("SEL_1", "sel_2"), against=("Full_1", "full_2"))
     assert [(arm.name, arm.runs) for arm in found.arms] == [
         ("full", ("full_1", "full_2")),
         ("sel", ("sel_1", "sel_2")),
@@ -125,7 +98,7 @@ def test_words_name_the_columns_and_their_arms_whatever_their_case(tmp_path):
     change = pair(found, "full", "sel")
     assert (change.rate_a, change.rate_b) == (0, pytest.approx((9 + 4) / 18))
     with pytest.raises(UsageError, match="no imported column is called sel_3"):
-        imported(tmp_path / "x.csv", groups=(("sel_3",), ("sel_1",)))
+        imported(tmp_path / "x.csv", words=("sel_3", "sel_1"))
 
 
 def test_equal_outcomes_have_one_digest_whatever_their_file_and_order(tmp_path):
@@ -146,7 +119,7 @@ def test_items_of_one_cluster_are_judged_together(tmp_path):
     ("rows", "said"),
     [
         ([["item", "a", "b"], ["1", "1", "0"], ["2", "0", "2"], ["3", "1", "1"]], "x.csv:3: b is '2', which is no"),
-        ([["item", "a", "b"], ["1", "1", "0"], ["2", "0", "0.5"], ["3", "1", "1"]], "x.csv:3: b is '0.5'"),
+        ([["item", "a", "b"], ["1", "1", "0"], ["2", "0", "-0.5"], ["3", "1", "1"]], "x.csv:3: b is '-0.5'"),
         (
             [["item", "a", "b"], ["1", "1", "0"], ["2", "0", "0"], ["1", "1", "1"]],
             "x.csv:4: the item 1 stands in line 2",
@@ -154,7 +127,7 @@ def test_items_of_one_cluster_are_judged_together(tmp_path):
         ([["item", "a", "b"], ["1", "1", "0"], ["", "0", "0"]], "x.csv:3: the item has no name"),
         ([["item", "a", "b"], ["1", "1"]], "x.csv:2: it has 2 cells, the header has 3"),
         ([["a", "b"], ["1", "0"]], "no column says which item"),
-        ([["item", "a", "A"], ["1", "1", "0"]], "x.csv:1: 2 columns are called a"),
+        ([["item", "a", "A"], ["1", "1", "0"]], "x.csv: 2 columns are called a"),
         ([["item", "a", "b"]], "holds no rows"),
         ([["item", "a", "b"], ["1", "1", "x"]], "holds 1 column of outcomes to compare: a"),
     ],
@@ -169,26 +142,6 @@ def test_lines_are_those_of_the_file_where_a_cell_holds_several(tmp_path):
     (tmp_path / "x.csv").write_text('item,note,a,b\n1,"two\nlines",1,0\n1,,1,0\n')
     with pytest.raises(UsageError, match=r"x\.csv:4: the item 1 stands in line 2"):
         imported(tmp_path / "x.csv")
-
-
-def samples(path, outcomes, *, filters=("none",), metric="acc", unread=(), **changes):
-    lines = [
-        {
-            "doc_id": place,
-            "doc": {"question": "?"},
-            "filtered_resps": ["[invalid]"] if place in unread else ["x"],
-            "filter": name,
-            "metrics": [metric],
-            "doc_hash": f"hash {place}",
-            metric: outcome,
-            **changes,
-        }
-        for name in filters
-        for place, outcome in enumerate(outcomes)
-    ]
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"\n".join(map(orjson.dumps, lines)))
-    return path
 
 
 def test_sample_files_of_lm_eval_are_runs_named_by_their_directory(tmp_path):
@@ -256,11 +209,18 @@ def test_other_items_under_the_same_number_are_refused_or_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", ":1: not JSON"),
-        ('{"item": 1}', ":1: it has no doc_id"),
-        ('{"doc_id": 1, "metrics": ["bleu"], "bleu": 0.3}', "no yes/no metric, only bleu"),
+        ("{", "a.jsonl: not JSON"),
+        ('{"doc_id": 1, "filter": "none"}\n{"item": 1}', ":2: it has no doc_id"),
+        (
+            '{"doc_id": 1, "metrics": ["bleu"], "bleu": [0.3]}',
+            "no metric with a fraction from 0 to 1 for each item, only",
+        ),
+        (
+            '{"doc_id": 1, "metrics": ["bleu"], "bleu": 38.1}',
+            "no metric with a fraction from 0 to 1 for each item, only",
+        ),
         ('{"doc_id": 1, "acc": 1}\n{"doc_id": 1, "acc": 0}', ":2: the item 1 stands in line 1"),
-        ('{"doc_id": 1, "acc": 1}\n{"doc_id": 2, "acc": 0.5}', ":2: acc is 0.5"),
+        ('{"doc_id": 1, "filter": "none", "acc": 1}\n{"doc_id": 2, "acc": 1.5}', ":2: acc is '1.5'"),
     ],
 )
 def test_what_is_no_sample_is_refused_with_its_line(tmp_path, line, said):

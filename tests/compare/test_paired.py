@@ -248,6 +248,33 @@ def run_of(*labels):
     return [answered(str(place), label) for place, label in enumerate(labels)]
 
 
+FRACTIONS = st.lists(st.one_of(st.none(), st.floats(0, 1), st.booleans()), min_size=8, max_size=8)
+
+
+@given(FRACTIONS, FRACTIONS)
+def test_swapping_graded_runs_changes_every_sign_and_nothing_else(a, b):
+    a, b = [0.5, *a], [0.25, *b]
+    (forward,), (backward,) = (
+        paired_differences([outcomes(*runs, better="higher", per_cluster=2)], margin=MARGIN)
+        for runs in ((a, b), (b, a))
+    )
+    assert (forward.difference, forward.lower, forward.upper) == (
+        -backward.difference,
+        -backward.upper,
+        -backward.lower,
+    )
+    assert (forward.p_value, forward.graded, forward.p_mcnemar) == (backward.p_value, True, None)
+    assert not forward.of_several_runs
+
+
+def test_a_graded_difference_is_that_of_the_means_with_every_missing_one_counted_either_way():
+    (found,) = paired_differences([outcomes([0.5, 0.25, None, 1], [0.75, 0.5, 0.5, 1], better="higher")], margin=0.02)
+    assert (found.n, found.unpaired, found.only_a, found.only_b) == (3, 1, 0, 2)
+    assert (found.rate_a, found.rate_b) == (pytest.approx(1.75 / 3), 0.75)
+    assert (found.lowest, found.highest) == (pytest.approx((2.75 - 2.75) / 4), pytest.approx((2.75 - 1.75) / 4))
+    assert found.p_value == 0.5  # two changes in one direction, each way of two signs: 2 of 4
+
+
 SEEDS = st.lists(st.lists(LABELS, min_size=6, max_size=6), min_size=1, max_size=3)
 
 

@@ -33,6 +33,18 @@ def test_sign_flips_match_counting_all_patterns(differences):
     assert sign_flip_p(np.array(differences)) == pytest.approx(expected)
 
 
+@given(st.lists(st.sampled_from([-1, -0.75, -0.5, 0, 0.25, 1 / 3, 1]), min_size=1, max_size=9))
+def test_sign_flips_of_fractions_match_counting_all_patterns(differences):
+    sums = [abs(np.dot(signs, differences)) for signs in product((-1, 1), repeat=len(differences))]
+    expected = np.mean([found >= abs(sum(differences)) - 1e-9 for found in sums])
+    assert sign_flip_p(np.array(differences)) == pytest.approx(expected)
+
+
+def test_sign_flips_of_measurements_are_those_of_their_thousandths():
+    measured = np.random.default_rng(1).normal(0.1, 0.2, 40)
+    assert sign_flip_p(measured) == sign_flip_p(np.rint(1000 * measured).astype(np.int64))
+
+
 @given(st.lists(st.integers(-4, 4), max_size=30))
 def test_swapping_the_runs_changes_no_p_value(differences):
     forward = np.array(differences, dtype=np.int64)

@@ -1,0 +1,188 @@
+"""What a file or folder of results is, by what it holds: each kind goes to its reader, and all else is called by name.
+
+CSV | JSON list | JSON Lines | parquet                         a table with a column per run
+samples_TASK_TIME.jsonl, or a folder of them                   lm-eval
+.eval | .json, or a folder of them                             logs of inspect
+{behavior: [{test_case, generation, label}]}                   HarmBench
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe_cli.compare.harmbench_outcomes import harmbench_column, is_harmbench
+from moe_cli.compare.imported_items import ImportedColumn
+from moe_cli.compare.inspect_outcomes import inspect_column
+from moe_cli.compare.lm_eval import is_sample, lm_eval_column, sample_files
+from moe_cli.compare.table_outcomes import csv_table, row_table, table_columns
+from moe_cli.data.content import decompressed, text_of_bytes
+from moe_cli.data.faults import Fault, refuse_bad_rows
+from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
+from moe_cli.data.json_rows import json_table, looks_like_json, parsed
+from moe_cli.data.places import Place
+from moe_cli.errors import UsageError
+
+FORMATS = (
+    "results that are read: a CSV, JSON list, JSON Lines or parquet file with a row per item and a column per run;"
+    " samples_*.jsonl of lm-eval or their folder; .eval and .json logs of inspect; results of HarmBench"
+)
+PARQUET = b"PAR1"
+
+Row = Mapping[str, object]
+PlacedRows = list[tuple[Place, Row]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How files are read, where they leave a choice."""
+
+    words: tuple[str, ...] = ()  # the columns of tables that are wanted; none: all with outcomes
+    lm_filter: str | None = None  # which filter of lm-eval's samples; None: there is one
+    measure: str | None = None  # which metric of lm-eval or score of inspect; None: the first, or the only one
+    scale: float = 1.0  # the full mark, which counts as 1
+
+
+@dataclass(frozen=True, slots=True)
+class FoundColumns:
+    """What a file or folder holds."""
+
+    columns: tuple[ImportedColumn, ...]
+    left_out: tuple[str, ...] = ()  # columns of a table that hold no outcomes
+    unfinished: tuple[str, ...] = ()  # "x.eval: the evaluation was cancelled"
+
+
+def holds_results(path: Path) -> bool:
+    """Whether a folder holds samples of lm-eval or logs of inspect; a file is always worth a look."""
+    return path.is_file() or (path.is_dir() and bool(sample_files(path) or _log_files(path)))
+
+
+def columns_in(path: Path, reading: Reading) -> FoundColumns:
+    """The columns of a file or folder.
+
+    Raises:
+        UsageError: nothing there, of no known kind, damaged, or without outcomes.
+    """
+    if path.is_dir():
+        return _in_folder(path, reading)
+    if not path.is_file():
+        raise UsageError(f"there is no file {path} to import", hint="check the path")
+    log = inspect_log_in(path)
+    if log is not None:
+        return _of_log(log, reading)
+    content = decompressed(path.read_bytes(), str(path))
+    if content.startswith(PARQUET):
+        return _of_rows(_parquet_rows(content, path), path, reading)
+    text = _text(content, path)
+    if looks_like_json(text):
+        return _of_json(text, path, reading)
+    return _found(*table_columns(csv_table(text, path), reading.words, reading.scale))
+
+
+def _in_folder(folder: Path, reading: Reading) -> FoundColumns:
+    """Every model of a folder of lm-eval, or every log of a folder of inspect."""
+    samples = sample_files(folder)
+    if samples:
+        models = {path.parent for path in samples}
+        found = [_of_sample_file(path, folder, len(models) == 1, reading) for path in samples]
+        return FoundColumns(tuple(found))
+    logs = [log for path in _log_files(folder) if (log := inspect_log_in(path)) is not None]
+    if not logs:
+        raise UsageError(
+            f"{folder} is a folder without samples_*.jsonl of lm-eval and without logs of inspect", hint=FORMATS
+        )
+    parts = [_of_log(log, reading) for log in logs]
+    return FoundColumns(
+        tuple(column for part in parts for column in part.columns),
+        unfinished=tuple(text for part in parts for text in part.unfinished),
+    )
+
+
+def _of_sample_file(path: Path, folder: Path, alone: bool, reading: Reading) -> ImportedColumn:
+    rows = _placed(_text(decompressed(path.read_bytes(), str(path)), path), path)
+    column = lm_eval_column(rows, path, reading.lm_filter, reading.measure, reading.scale)
+    own = folder.resolve().name
+    return column.called(column.name, file_name=own if alone else f"{own}/{column.name}")
+
+
+def _log_files(folder: Path) -> list[Path]:
+    """The `.eval` files of a folder, or the `.json` files that inspect names by their time."""
+    return sorted(folder.glob("*.eval")) or sorted(folder.glob("[0-9][0-9][0-9][0-9]-*T*_*.json"))
+
+
+def _of_log(log: InspectLog, reading: Reading) -> FoundColumns:
+    unfinished = () if log.status == "success" else (f"{log.path}: the evaluation has the status {log.status!r}",)
+    return FoundColumns((inspect_column(log, reading.measure, reading.scale),), unfinished=unfinished)
+
+
+def _of_json(text: str, path: Path, reading: Reading) -> FoundColumns:
+    value = _whole(text) if text.lstrip().startswith("{") else None
+    if isinstance(value, dict):
+        _refuse_summary(value, path)
+        if is_harmbench(value):
+            return FoundColumns((harmbench_column(value, path),))
+        if is_sample(value):
+            return _of_rows([(Place(str(path), 1), value)], path, reading)
+    return _of_rows(_placed(text, path), path, reading)
+
+
+def _of_rows(rows: PlacedRows, path: Path, reading: Reading) -> FoundColumns:
+    if rows and is_sample(rows[0][1]):
+        return FoundColumns((lm_eval_column(rows, path, reading.lm_filter, reading.measure, reading.scale),))
+    return _found(*table_columns(row_table(rows, path), reading.words, reading.scale))
+
+
+def _found(columns: Sequence[ImportedColumn], left_out: tuple[str, ...]) -> FoundColumns:
+    return FoundColumns(tuple(columns), left_out)
+
+
+def _parquet_rows(content: bytes, path: Path) -> PlacedRows:
+    import pyarrow as pa  # here, as everything else starts without it
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.ParquetFile(pa.BufferReader(content)).read().to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{path} is a damaged parquet file: {error}", hint="write it again") from error
+    return [(Place(str(path), number, "row"), row) for number, row in enumerate(rows, start=1)]
+
+
+def _placed(text: str, path: Path) -> PlacedRows:
+    """The rows of a JSON text, if none is bad."""
+    rows: PlacedRows = []
+    faults: list[Fault] = []
+    for each in json_table(text, str(path), FORMATS).rows:
+        if isinstance(each, Fault):
+            faults.append(each)
+        else:
+            rows.append(each)
+    refuse_bad_rows(faults, 0, hint=FORMATS)
+    return rows
+
+
+def _whole(text: str) -> object:
+    """The one JSON value that a text is; None where it is several lines of them, or none."""
+    try:
+        return parsed(text, "", hint="")
+    except UsageError:
+        return None
+
+
+def _refuse_summary(value: Row, path: Path) -> None:
+    if "results" in value and ("configs" in value or "config" in value):
+        raise UsageError(
+            f"{path} is the summary of lm-eval, which has no outcome for each item",
+            hint=f"name its folder, {path.parent}: there samples_*.jsonl are, if lm-eval ran with --log_samples",
+        )
+
+
+def _text(content: bytes, path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        UsageError: it is empty, or no text; says what it is.
+    """
+    if not content.strip():
+        raise UsageError(f"{path} is empty", hint=FORMATS)
+    return text_of_bytes(content, str(path))

@@ -1,0 +1,196 @@
+"""A table of paired outcomes: one row per item, one column per run.
+
+A CSV with a header such as `item,base,full,selective`, or rows of JSON or parquet with such keys. The order of columns,
+the case of the header, a byte order mark and the kind of line ends change nothing; what cannot be read is refused with
+its place.
+
+Without names, a column is a run if more than half of what it holds is yes or no; where no column is, those of which
+more than half are fractions. A run's other cells are then errors.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe_cli.compare.imported_items import (
+    NO_OUTCOME,
+    SCALE_HINT,
+    ImportedColumn,
+    ImportedItem,
+    cell_of,
+    fraction_of,
+    is_missing,
+    is_outcome,
+    settled,
+)
+from moe_cli.data.places import Place
+from moe_cli.errors import UsageError
+
+ITEM_NAMES = (
+    *("item", "item_id", "id", "doc_id", "question_id", "example_id", "sample_id", "task_id", "prompt_id"),
+    *("behavior_id", "behaviorid", "index", "idx", "qid"),
+)
+CLUSTER, EPOCH = "cluster", "epoch"
+HINT = (
+    "write one row per item and one column per run: item,base,full,selective; outcomes are 0 or 1, true or false, or"
+    " fractions; an empty cell is unanswered"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeTable:
+    """Rows of cells under a header."""
+
+    path: Path
+    header: list[str]
+    rows: list[tuple[Place, list[str]]]
+
+    def place(self, name: str) -> int | None:
+        """Which column has this name, whatever its case."""
+        return next((place for place, title in enumerate(self.header) if title.casefold() == name.casefold()), None)
+
+    def cells(self, place: int) -> list[tuple[Place, str]]:
+        """Place and text of every cell of a column."""
+        return [(where, cells[place].strip()) for where, cells in self.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Items:
+    ids: list[str]
+    clusters: list[str]
+
+
+def table_columns(
+    table: OutcomeTable, words: Sequence[str], scale: float
+) -> tuple[list[ImportedColumn], tuple[str, ...]]:
+    """Every column of outcomes, or those that `words` name; and the names of the columns that were left out.
+
+    Raises:
+        UsageError: no item column, an item twice, or a cell that is no outcome; names the place.
+    """
+    _refuse_same_titles(table)
+    item_place = _item_place(table)
+    about_items = {item_place, table.place(CLUSTER), table.place(EPOCH)}
+    others = [place for place in range(len(table.header)) if place not in about_items]
+    wanted = {table.place(word) for word in words}
+    runs = [place for place in others if place in wanted] if words else _runs(table, others, scale)
+    items = _items(table, item_place)
+    found = [_column(table, place, items, scale, alone=len(runs) == 1) for place in runs]
+    return found, tuple(table.header[place] for place in others if place not in runs and table.header[place])
+
+
+def csv_table(text: str, path: Path) -> OutcomeTable:
+    """The table of a CSV, separated by commas, semicolons or tabs.
+
+    Raises:
+        UsageError: no header, no rows, or a row with other cells than the header; names the line.
+    """
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[tuple[Place, list[str]]] = []
+    line = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                rows.append((Place(str(path), line), cells))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UsageError(f"{path}:{reader.line_num}: not CSV: {error}", hint=HINT) from error
+    if len(rows) < 2:
+        raise UsageError(f"{path} holds no rows below a header", hint=HINT)
+    header = [title.strip() for title in rows[0][1]]
+    for where, cells in rows[1:]:
+        if len(cells) != len(header):
+            raise UsageError(f"{where}: it has {len(cells)} cells, the header has {len(header)}", hint=HINT)
+    return OutcomeTable(path, header, rows[1:])
+
+
+def row_table(rows: Iterable[tuple[Place, Mapping[str, object]]], path: Path) -> OutcomeTable:
+    """The table of rows with keys; a key that a row lacks is an empty cell.
+
+    Raises:
+        UsageError: there is no row.
+    """
+    found = list(rows)
+    if not found:
+        raise UsageError(f"{path} holds no rows", hint=HINT)
+    header = list(dict.fromkeys(key for _, row in found for key in row))
+    return OutcomeTable(path, header, [(place, [cell_of(row.get(key)) for key in header]) for place, row in found])
+
+
+def _refuse_same_titles(table: OutcomeTable) -> None:
+    for name, times in Counter(title.casefold() for title in table.header if title).items():
+        if times > 1:
+            raise UsageError(f"{table.path}: {times} columns are called {name}", hint=HINT)
+
+
+def _item_place(table: OutcomeTable) -> int:
+    found = next((place for name in ITEM_NAMES if (place := table.place(name)) is not None), None)
+    if found is None and table.header[0] in ("", "Unnamed: 0"):  # the index that pandas writes
+        return 0
+    if found is None:
+        raise UsageError(
+            f"{table.path}: no column says which item a row is about; there are {', '.join(table.header)}",
+            hint=f"call it one of {', '.join(ITEM_NAMES)}; {HINT}",
+        )
+    return found
+
+
+def _items(table: OutcomeTable, place: int) -> _Items:
+    """Id and cluster of every row; the epochs of an item are a cluster, and an item without one is its own."""
+    cluster_place, epoch_place = table.place(CLUSTER), table.place(EPOCH)
+    seen: dict[str, Place] = {}
+    clusters: list[str] = []
+    for (where, cell), (_, cells) in zip(table.cells(place), table.rows, strict=True):
+        if not cell:
+            raise UsageError(f"{where}: the item has no name", hint=HINT)
+        id = cell if epoch_place is None else f"{cell}/epoch {cells[epoch_place].strip()}"
+        if id in seen:
+            raise UsageError(
+                f"{where}: the item {id} stands in {seen[id].unit} {seen[id].number} already",
+                hint="give every item an id of its own, and a column `cluster` to items that belong together",
+            )
+        seen[id] = where
+        clusters.append((cells[cluster_place].strip() if cluster_place is not None else "") or cell)
+    return _Items(list(seen), clusters)
+
+
+def _runs(table: OutcomeTable, places: Sequence[int], scale: float) -> list[int]:
+    yes_or_no = [place for place in places if _mostly(table, place, scale, {0.0, 1.0})]
+    return yes_or_no or [place for place in places if _mostly(table, place, scale)]
+
+
+def _mostly(table: OutcomeTable, place: int, scale: float, among: set[float] | None = None) -> bool:
+    """Whether more than half of the cells that say something are fractions, or among these."""
+    cells = [cell for _, cell in table.cells(place) if not is_missing(cell)]
+    fitting = sum(is_outcome(cell, scale) and (among is None or fraction_of(cell, scale) in among) for cell in cells)
+    return bool(table.header[place]) and 2 * fitting > len(cells)
+
+
+def _column(table: OutcomeTable, place: int, items: _Items, scale: float, *, alone: bool) -> ImportedColumn:
+    name = table.header[place]
+    for where, cell in table.cells(place):
+        if not is_outcome(cell, scale):
+            numeric = fraction_of(cell, scale) is not None
+            raise UsageError(f"{where}: {name} is {cell!r}, {NO_OUTCOME}", hint=SCALE_HINT if numeric else HINT)
+    task = name if alone else table.path.stem
+    cells = [cell for _, cell in table.cells(place)]
+    outcomes = settled([None if is_missing(cell) else fraction_of(cell, scale) for cell in cells])
+    return ImportedColumn(
+        name=name,
+        file_name=table.path.stem,
+        source=str(table.path),
+        task=task,
+        measure=name if alone else None,
+        metric=None,
+        items=tuple(
+            ImportedItem(id=id, task=task, cluster=cluster, content=None, outcome=outcome)
+            for id, cluster, outcome in zip(items.ids, items.clusters, outcomes, strict=True)
+        ),
+    )
