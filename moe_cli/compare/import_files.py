@@ -16,19 +16,21 @@ from moe_cli.compare.harmbench_outcomes import harmbench_column, is_harmbench
 from moe_cli.compare.imported_items import ImportedColumn
 from moe_cli.compare.inspect_outcomes import inspect_column
 from moe_cli.compare.lm_eval import is_sample, lm_eval_column, sample_files
-from moe_cli.compare.table_outcomes import csv_table, row_table, table_columns
+from moe_cli.compare.table_outcomes import row_table, table_columns
+from moe_cli.data.arrow_rows import columnar_rows, is_columnar
 from moe_cli.data.content import decompressed, text_of_bytes
 from moe_cli.data.faults import Fault, refuse_bad_rows
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
 from moe_cli.data.json_rows import json_table, looks_like_json, parsed
 from moe_cli.data.places import Place
+from moe_cli.data.raw import RawTable
+from moe_cli.data.text_rows import text_table
 from moe_cli.errors import UsageError
 
 FORMATS = (
     "results that are read: a CSV, JSON list, JSON Lines or parquet file with a row per item and a column per run;"
     " samples_*.jsonl of lm-eval or their folder; .eval and .json logs of inspect; results of HarmBench"
 )
-PARQUET = b"PAR1"
 
 Row = Mapping[str, object]
 PlacedRows = list[tuple[Place, Row]]
@@ -72,12 +74,13 @@ def columns_in(path: Path, reading: Reading) -> FoundColumns:
     if log is not None:
         return _of_log(log, reading)
     content = decompressed(path.read_bytes(), str(path))
-    if content.startswith(PARQUET):
-        return _of_rows(_parquet_rows(content, path), path, reading)
+    if is_columnar(content):
+        rows = enumerate(columnar_rows(content, str(path)), start=1)
+        return _of_rows([(Place(str(path), number, "row"), row) for number, row in rows], path, reading)
     text = _text(content, path)
     if looks_like_json(text):
         return _of_json(text, path, reading)
-    return _found(*table_columns(csv_table(text, path), reading.words, reading.scale))
+    return _of_rows(_placed(text_table(text, str(path), FORMATS, shape="table")), path, reading)
 
 
 def _in_folder(folder: Path, reading: Reading) -> FoundColumns:
@@ -100,7 +103,8 @@ def _in_folder(folder: Path, reading: Reading) -> FoundColumns:
 
 
 def _of_sample_file(path: Path, folder: Path, alone: bool, reading: Reading) -> ImportedColumn:
-    rows = _placed(_text(decompressed(path.read_bytes(), str(path)), path), path)
+    text = _text(decompressed(path.read_bytes(), str(path)), path)
+    rows = _placed(json_table(text, str(path), FORMATS))
     column = lm_eval_column(rows, path, reading.lm_filter, reading.measure, reading.scale)
     own = folder.resolve().name
     return column.called(column.name, file_name=own if alone else f"{own}/{column.name}")
@@ -124,7 +128,7 @@ def _of_json(text: str, path: Path, reading: Reading) -> FoundColumns:
             return FoundColumns((harmbench_column(value, path),))
         if is_sample(value):
             return _of_rows([(Place(str(path), 1), value)], path, reading)
-    return _of_rows(_placed(text, path), path, reading)
+    return _of_rows(_placed(json_table(text, str(path), FORMATS)), path, reading)
 
 
 def _of_rows(rows: PlacedRows, path: Path, reading: Reading) -> FoundColumns:
@@ -137,22 +141,11 @@ def _found(columns: Sequence[ImportedColumn], left_out: tuple[str, ...]) -> Foun
     return FoundColumns(tuple(columns), left_out)
 
 
-def _parquet_rows(content: bytes, path: Path) -> PlacedRows:
-    import pyarrow as pa  # here, as everything else starts without it
-    import pyarrow.parquet as pq
-
-    try:
-        rows = pq.ParquetFile(pa.BufferReader(content)).read().to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{path} is a damaged parquet file: {error}", hint="write it again") from error
-    return [(Place(str(path), number, "row"), row) for number, row in enumerate(rows, start=1)]
-
-
-def _placed(text: str, path: Path) -> PlacedRows:
-    """The rows of a JSON text, if none is bad."""
+def _placed(table: RawTable) -> PlacedRows:
+    """The rows of a table, if none is bad."""
     rows: PlacedRows = []
     faults: list[Fault] = []
-    for each in json_table(text, str(path), FORMATS).rows:
+    for each in table.rows:
         if isinstance(each, Fault):
             faults.append(each)
         else:

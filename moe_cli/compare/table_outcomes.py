@@ -10,8 +10,6 @@ more than half are fractions. A run's other cells are then errors.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,33 +80,6 @@ def table_columns(
     items = _items(table, item_place)
     found = [_column(table, place, items, scale, alone=len(runs) == 1) for place in runs]
     return found, tuple(table.header[place] for place in others if place not in runs and table.header[place])
-
-
-def csv_table(text: str, path: Path) -> OutcomeTable:
-    """The table of a CSV, separated by commas, semicolons or tabs.
-
-    Raises:
-        UsageError: no header, no rows, or a row with other cells than the header; names the line.
-    """
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows: list[tuple[Place, list[str]]] = []
-    line = 1
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                rows.append((Place(str(path), line), cells))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise UsageError(f"{path}:{reader.line_num}: not CSV: {error}", hint=HINT) from error
-    if len(rows) < 2:
-        raise UsageError(f"{path} holds no rows below a header", hint=HINT)
-    header = [title.strip() for title in rows[0][1]]
-    for where, cells in rows[1:]:
-        if len(cells) != len(header):
-            raise UsageError(f"{where}: it has {len(cells)} cells, the header has {len(header)}", hint=HINT)
-    return OutcomeTable(path, header, rows[1:])
 
 
 def row_table(rows: Iterable[tuple[Place, Mapping[str, object]]], path: Path) -> OutcomeTable:

@@ -12,7 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from moe_cli.activity import activity
-from moe_cli.data import column_rows
+from moe_cli.data import dataset_rows
+from moe_cli.data.arrow_rows import columnar_rows, is_columnar
 from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, SYSTEM_COLUMNS, ColumnMap, normalised
 from moe_cli.data.content import decompressed, text_of_bytes
 from moe_cli.data.faults import BadRowError, Fault
@@ -65,12 +66,12 @@ def read_table(source: Source, columns: ColumnMap = AS_NAMED, shape: Shape = "ro
         EnvironmentFaultError: a hub cannot be reached.
     """
     if source.kind in ("folder", "hub"):
-        raw = column_rows.folder_rows(source) if source.kind == "folder" else column_rows.hub_rows(source)
+        raw = dataset_rows.folder_rows(source) if source.kind == "folder" else dataset_rows.hub_rows(source)
         digest = digest_of(Path(source.place)) if source.kind == "folder" else sha256(repr(raw).encode()).hexdigest()
         return _table(source, digest, _columns(source.name, raw, "a data set"), columns)
     if source.kind == "repository":
         return _repository(source, columns)
-    content = column_rows.remote_bytes(source) if source.kind == "remote" else Path(source.place).read_bytes()
+    content = dataset_rows.remote_bytes(source) if source.kind == "remote" else Path(source.place).read_bytes()
     raw_table = _raw_table(content, source.name, source, columns, shape=shape)
     return _table(source, sha256(content).hexdigest(), raw_table, columns)
 
@@ -85,12 +86,12 @@ def text_of_file(path: Path, hint: str) -> str | None:
     if source.kind != "file":
         raise UsageError(f"{path} is no file", hint=hint)
     content = decompressed(path.read_bytes(), str(path))
-    return None if column_rows.is_columnar(content) else text_of_bytes(content, str(path))
+    return None if is_columnar(content) else text_of_bytes(content, str(path))
 
 
 def _repository(source: Source, columns: ColumnMap) -> Table:
     """The files of one split, one after the other; each row is named by its file."""
-    files = column_rows.repository_files(source)
+    files = dataset_rows.repository_files(source)
     parts = [_raw_table(Path(file.path).read_bytes(), file.name, source, columns, whole=True) for file in files]
     rows = [row for part in parts for row in part.rows]
     first = parts[0]
@@ -105,8 +106,8 @@ def _raw_table(
     """The rows of one file; `whole` where the source's split has chosen the file already."""
     content = decompressed(content, name)
     part = None if whole else source.split
-    if column_rows.is_columnar(content):
-        return _columns(name, column_rows.columnar_rows(content, name), "parquet or Arrow", part)
+    if is_columnar(content):
+        return _columns(name, columnar_rows(content, name), "parquet or Arrow", part)
     text = text_of_bytes(content, name)
     if looks_like_json(text) and not (shape == "plain" and is_json_around_placeholders(text)):
         return json_table(text, name, source.accepted, part)

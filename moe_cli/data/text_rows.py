@@ -91,7 +91,7 @@ def _rows_of_table(text: str, name: str, hint: str, separator: str) -> Iterator[
         if len(cells) != len(header):
             yield Fault(place, f"it has {len(cells)} cells, the header has {len(header)}")
         else:
-            yield place, {key: _value(cell) for key, cell in zip(header, cells, strict=True) if key.strip()}
+            yield place, {key: _value(cell) for key, cell in zip(header, cells, strict=True)}
 
 
 def _records(text: str, name: str, hint: str, separator: str) -> Iterator[list[str]]:

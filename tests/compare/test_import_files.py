@@ -109,7 +109,7 @@ def test_percents_are_refused_until_their_scale_is_named(tmp_path):
     with pytest.raises(UsageError) as caught:
         imported(words=[path])
     assert "--scale 100" in caught.value.hint
-    with pytest.raises(UsageError, match=r"x\.csv:2: a is '50', which is no outcome"):
+    with pytest.raises(UsageError, match=r"x\.csv \[row 1\]: a is '50', which is no outcome"):
         imported(words=[path, "a", "b"])
     assert rates(imported(words=[path], scale=100)) == {
         "a": pytest.approx(0.54),
@@ -324,7 +324,7 @@ OTHER = {
     "a web page": b"\n<!DOCTYPE html><html>",
     "an SQLite database": b"SQLite format 3\x00rest",
     "a PDF": b"%PDF-1.7 \x00",
-    "a damaged parquet file": b"PAR1 zorp",
+    "cannot be read as parquet": b"PAR1 zorp",
     "no text": b"item\x00\x01\x02",
     "is empty": b" \n",
     "is not UTF-8 text": "item,a,b\nü,1,0\n".encode("latin-1"),

@@ -118,16 +118,19 @@ def test_items_of_one_cluster_are_judged_together(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([["item", "a", "b"], ["1", "1", "0"], ["2", "0", "2"], ["3", "1", "1"]], "x.csv:3: b is '2', which is no"),
-        ([["item", "a", "b"], ["1", "1", "0"], ["2", "0", "-0.5"], ["3", "1", "1"]], "x.csv:3: b is '-0.5'"),
+        (
+            [["item", "a", "b"], ["1", "1", "0"], ["2", "0", "2"], ["3", "1", "1"]],
+            "x.csv [row 2]: b is '2', which is no",
+        ),
+        ([["item", "a", "b"], ["1", "1", "0"], ["2", "0", "-0.5"], ["3", "1", "1"]], "x.csv [row 2]: b is '-0.5'"),
         (
             [["item", "a", "b"], ["1", "1", "0"], ["2", "0", "0"], ["1", "1", "1"]],
-            "x.csv:4: the item 1 stands in line 2",
+            "x.csv [row 3]: the item 1 stands in row 1",
         ),
-        ([["item", "a", "b"], ["1", "1", "0"], ["", "0", "0"]], "x.csv:3: the item has no name"),
-        ([["item", "a", "b"], ["1", "1"]], "x.csv:2: it has 2 cells, the header has 3"),
+        ([["item", "a", "b"], ["1", "1", "0"], ["", "0", "0"]], "x.csv [row 2]: the item has no name"),
+        ([["item", "a", "b"], ["1", "1"]], "x.csv [row 1]: it has 2 cells, the header has 3"),
         ([["a", "b"], ["1", "0"]], "no column says which item"),
-        ([["item", "a", "A"], ["1", "1", "0"]], "x.csv: 2 columns are called a"),
+        ([["item", "a", "A"], ["1", "1", "0"]], "x.csv: the column `a` stands twice"),
         ([["item", "a", "b"]], "holds no rows"),
         ([["item", "a", "b"], ["1", "1", "x"]], "holds 1 column of outcomes to compare: a"),
     ],
@@ -138,9 +141,9 @@ def test_what_cannot_be_read_is_refused_with_its_line(tmp_path, rows, said):
     assert said in caught.value.message
 
 
-def test_lines_are_those_of_the_file_where_a_cell_holds_several(tmp_path):
+def test_a_row_counts_once_however_many_lines_it_takes(tmp_path):
     (tmp_path / "x.csv").write_text('item,note,a,b\n1,"two\nlines",1,0\n1,,1,0\n')
-    with pytest.raises(UsageError, match=r"x\.csv:4: the item 1 stands in line 2"):
+    with pytest.raises(UsageError, match=r"x\.csv \[row 2\]: the item 1 stands in row 1"):
         imported(tmp_path / "x.csv")
 
 

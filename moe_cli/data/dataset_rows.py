@@ -1,13 +1,12 @@
-"""Tables in columns: parquet and Arrow files, folders of `datasets`, downloaded data set repositories, the hub.
+"""What `datasets` knows: folders that it wrote, data set repositories as they are downloaded, the hub.
 
 A local source is read without the network and leaves nothing in a cache; a hub data set is read at its pinned revision;
-where there are several splits or configurations, one must be named. `datasets` and pyarrow are imported when a table is
-read: everything else starts without them.
+where there are several splits or configurations, one must be named. `datasets` is imported when a table is read:
+everything else starts without it.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,8 +22,6 @@ from moe_cli.errors import EnvironmentFaultError, UsageError
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-PARQUET_MARK, ARROW_MARK, ARROW_STREAM_MARK = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
-
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
@@ -32,33 +29,6 @@ class DataFile:
 
     path: str  # on the disk
     name: str  # as it is named in errors: below the folder
-
-
-def is_columnar(content: bytes) -> bool:
-    """Whether a file begins as parquet or Arrow does."""
-    return content.startswith((PARQUET_MARK, ARROW_MARK, ARROW_STREAM_MARK))
-
-
-def columnar_rows(content: bytes, name: str) -> list[RawRow]:
-    """The rows of a parquet or Arrow file.
-
-    Raises:
-        UsageError: it is damaged.
-    """
-    import pyarrow
-    from pyarrow import ipc, parquet
-
-    kind = "parquet" if content.startswith(PARQUET_MARK) else "Arrow"
-    try:
-        if kind == "parquet":
-            table = parquet.read_table(io.BytesIO(content))
-        elif content.startswith(ARROW_MARK):
-            table = ipc.open_file(content).read_all()
-        else:
-            table = ipc.open_stream(content).read_all()
-        return cast("list[RawRow]", table.to_pylist())
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise UsageError(f"{name} cannot be read as {kind}: {_first_line(error)}", hint="write it again") from error
 
 
 def folder_rows(source: Source) -> list[RawRow]:
