@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shlex import quote
 from typing import Annotated
 
 import typer
 
 from moe_cli.cli import evaluate_options, options
 from moe_cli.cli.boundary import bounded
-from moe_cli.cli.session import open_session
+from moe_cli.cli.session import Session, open_session
+from moe_cli.codec import encode, parse_json
 from moe_cli.errors import UsageError
 from moe_cli.records import STAGES, Stage
 
@@ -23,6 +25,8 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Items: file, folder or hub data set; repeatable; `tiny` brings its own."),
     ] = None,
+    answers: evaluate_options.AnswerFiles = None,
+    kind: evaluate_options.KindOfAnswers = None,
     limit: Annotated[int | None, typer.Option(help="Use only the first N items of every suite.")] = None,
     again: Annotated[
         list[str] | None,
@@ -53,7 +57,7 @@ def evaluate(
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
-    """Measure safety, over-refusal, capability and drift of one model.
+    """Measure safety, over-refusal, capability and drift of one model, or judge answers that exist already.
 
     The stages are generate, judge, drift and capability; what an earlier evaluation of the same weights has is taken
     over, so that another judge reads the same answers.
@@ -63,23 +67,65 @@ def evaluate(
     Example: moe evaluate allenai/OLMoE-1B-7B-0125-Instruct --items items.jsonl --gpu 0
 
     Example: moe evaluate full_model_baseline --judge wildguard --judge keywords --capability arc_easy
+
+    Example: moe evaluate --answers completions.json --judge harmbench
+
+    Example: moe evaluate --answers answers.csv --kind harmful --dry-run
     """
     words = dict(locals())
-    target = run_or_model if run_or_model is not None else model_path
-    if target is None or (run_or_model is not None and model_path is not None):
-        raise UsageError("name exactly one run or model to evaluate", hint="moe evaluate RUN_OR_MODEL")
-    session = open_session("evaluate", {**words, "model_name": target}, output_name="evaluate.name")
-    stages = _stages(again or ())
+    named = [word for word in (run_or_model, model_path) if word is not None]
+    session = open_session(
+        "evaluate", {**words, "model_name": named[0] if named else None}, output_name="evaluate.name"
+    )
+    stages, of_files = _stages(again or ()), bool(session.config.evaluate.answers)
+    _refuse_targets(named, of_files)
     if dry_run:
-        session.show_settings()
+        _show_answers(session) if of_files else session.show_settings()
         return
-    from moe_cli.evaluate import stage
+    from moe_cli.evaluate import answers_stage, stage
     from moe_cli.views.evaluated import evaluated_view
 
     with session.reporter() as notify:
-        made = stage.run(target, session.config, session.store, notify, resume=resume, again=stages)
+        if of_files:
+            made = answers_stage.run(session.config, session.store, notify, resume=resume, again=stages)
+        else:
+            made = stage.run(named[0], session.config, session.store, notify, resume=resume, again=stages)
     done = f"wrote {made.path}; next: moe compare OUT_A OUT_B, when both are evaluated"
+    if of_files:
+        done = f"wrote {made.path}; next: moe compare {quote(str(made.path))} OTHER, when both are evaluated"
     session.show(made.summary, evaluated_view(made.summary), done)
+
+
+def _refuse_targets(named: Sequence[str], of_files: bool) -> None:
+    """Refuse anything but one model, or answers without a model.
+
+    Raises:
+        UsageError: two targets, none, or one beside answers.
+    """
+    if of_files and named:
+        raise UsageError(
+            f"--answers judges answers that exist already: nothing shows that {named[0]} gave them",
+            hint="leave the model away, or leave --answers away and let the model answer",
+        )
+    if len(named) != 1 and not of_files:
+        raise UsageError(
+            "name exactly one run or model to evaluate",
+            hint="moe evaluate RUN_OR_MODEL, or moe evaluate --answers FILE",
+        )
+
+
+def _show_answers(session: Session) -> None:
+    """The resolved settings, and what is recognised in the files of answers; torch is not imported."""
+    from moe_cli.evaluate.given_answers import answers_preview
+    from moe_cli.views.answered import answers_preview_view
+
+    preview = answers_preview(session.config.evaluate)
+    if session.json:
+        found = parse_json(encode(preview), source="", hint="")
+        print(encode({**session.config.model_dump(mode="json"), "answers": found}, indent=True).decode())
+        return
+    session.show_settings()
+    session.show(preview, answers_preview_view(preview), "nothing was written: this was a dry run")
 
 
 def _stages(words: Sequence[str]) -> tuple[Stage, ...]:

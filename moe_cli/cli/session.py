@@ -118,8 +118,10 @@ def _set_environment(config: MoeConfig) -> None:
 def _all_is_here(config: MoeConfig) -> bool:
     """Model and data lie on this machine, so that no library has a reason to ask a hub."""
     # A training run has no config.json of its own: its base may have to be fetched for the drift.
-    model = config.model.name == MODEL_NAME or (Path(config.model.name).expanduser() / "config.json").is_file()
-    data = all(map(is_local, (*config.prepare.pairs, *config.prepare.benign, *config.evaluate.items)))
+    answers = config.evaluate.answers  # no model is loaded beside them
+    own = (Path(config.model.name).expanduser() / "config.json").is_file()
+    model = bool(answers) or config.model.name == MODEL_NAME or own
+    data = all(map(is_local, (*config.prepare.pairs, *config.prepare.benign, *config.evaluate.items, *answers)))
     return model and data and all(map(_is_here, config.evaluate.judges)) and not config.evaluate.capability
 
 

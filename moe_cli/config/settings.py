@@ -216,6 +216,10 @@ class EvaluateConfig(Section):
 
     name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the evaluation")
     items: Sources = Field((), description="files, folders or hub data sets of items; not needed for `tiny`")
+    answers: Sources = Field((), description="files of answers to judge, in the place of a model's own")
+    kind: Literal["harmful", "benign"] | None = Field(
+        None, description="what the prompts of `answers` are where neither the files nor the items say it"
+    )
     tiny_items: Count = Field(100, description="items per suite drawn from the tiny language")
     tiny_seed: Seed = Field(7, description="seed of that draw; never the training seed, so runs stay comparable")
     limit: Count | None = Field(None, description="use only the first N items of every suite")
@@ -244,6 +248,14 @@ class EvaluateConfig(Section):
     def _repeats_differ(self) -> EvaluateConfig:
         if self.epochs > 1 and self.temperature == 0:
             raise ValueError("evaluate.epochs: greedy answers to one item are all the same; set evaluate.temperature")
+        return self
+
+    @model_validator(mode="after")
+    def _files_say_the_rest(self) -> EvaluateConfig:
+        if self.kind is not None and not self.answers:
+            raise ValueError("evaluate.kind is for answers of files; name them with evaluate.answers")
+        if self.answers and self.epochs > 1:
+            raise ValueError("evaluate.epochs is for answers that are made; those of evaluate.answers are counted")
         return self
 
 

@@ -21,7 +21,7 @@ from moe_cli.artifacts.runs import free_directory
 from moe_cli.codec import encode, encode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.data.goals import goals_trained_on, trained_goals
-from moe_cli.evaluate.answers import answers_to
+from moe_cli.evaluate.answers import answers_to, generation_settings
 from moe_cli.evaluate.capability_stage import capability_results, refuse_unmeasurable
 from moe_cli.evaluate.judging import judged_records
 from moe_cli.evaluate.metrics import refuse_unscored
@@ -30,13 +30,22 @@ from moe_cli.evaluate.moved import Moved, moved_from_base
 from moe_cli.evaluate.rerouted import rerouted_answers
 from moe_cli.evaluate.restored import restored_router
 from moe_cli.evaluate.selected import selected_experts
+from moe_cli.evaluate.subject import Subject
 from moe_cli.evaluate.suites import evaluation_items
 from moe_cli.evaluate.summary import evaluation_summary
 from moe_cli.evaluate.target import Target, evaluation_target
 from moe_cli.evaluate.work import Work
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.named import judges_of
-from moe_cli.records import CapabilitySample, EvaluationItem, EvaluationRecord, EvaluationSummary, Notice, Stage
+from moe_cli.records import (
+    CapabilitySample,
+    EvaluationItem,
+    EvaluationRecord,
+    EvaluationSummary,
+    ModelIdentity,
+    Notice,
+    Stage,
+)
 
 Notify = Callable[[object], None]
 
@@ -96,8 +105,7 @@ def run(
         scores, samples = capability_results(models, config, work)
         summary = evaluation_summary(
             output.name,
-            target,
-            model,
+            _subject(target, model, config),
             items,
             records,
             [judge.identity for judge in judges],
@@ -105,11 +113,11 @@ def run(
             scores,
             restored,
             trained,
-            config=config,
+            max_unscored=settings.max_unscored,
             taken=work.taken,
             seconds=None if writer.resumed or work.taken else time.monotonic() - started,
         )
-        _write(output, items, records, again_records, moved, samples, summary)
+        write_evaluation(output, items, records, again_records, moved, samples, summary)
         if target.run is not None:
             writer.parents["run"] = target.run.digest
         store.add(
@@ -121,6 +129,17 @@ def run(
     for found in (records, again_records):
         refuse_unscored(found, settings.max_unscored, output)
     return Evaluated(output, summary)
+
+
+def _subject(target: Target, model: ModelIdentity, config: MoeConfig) -> Subject:
+    return Subject(
+        model=model,
+        run=target.run.path if target.run else None,
+        training_mode=target.training_mode,
+        base=target.training.base if target.training else None,
+        epochs=config.evaluate.epochs,
+        generation=generation_settings(config, model),
+    )
 
 
 def _goals_trained_on(
@@ -137,7 +156,7 @@ def _goals_trained_on(
     return held, evaluated
 
 
-def _write(
+def write_evaluation(
     path: Path,
     items: Sequence[EvaluationItem],
     records: Sequence[EvaluationRecord],
@@ -146,6 +165,7 @@ def _write(
     samples: Sequence[CapabilitySample],
     summary: EvaluationSummary,
 ) -> None:
+    """Every file of an evaluation; `restored` are the answers with the base's router."""
     write_whole(path / layout.ITEMS, encode_lines(items))
     write_whole(path / layout.RECORDS, encode_lines(records))
     if restored:

@@ -74,7 +74,15 @@ from moe_cli.records.drift import (
     RoutingDrift,
     WeightDrift,
 )
-from moe_cli.records.evaluation import STAGES, EvaluationRecord, EvaluationSummary, Stage, SuiteSummary
+from moe_cli.records.evaluation import (
+    STAGES,
+    AnswerFile,
+    AnswersPreview,
+    EvaluationRecord,
+    EvaluationSummary,
+    Stage,
+    SuiteSummary,
+)
 from moe_cli.records.inputs import SIDES, BenignPrompt, EvaluationItem, Message, ModelIdentity, PromptPair, Side
 from moe_cli.records.judging import QUESTIONS, Agreement, JudgedAnswer, JudgeIdentity, Question, Verdict
 from moe_cli.records.preparation import (
@@ -133,9 +141,11 @@ __all__ = [
     "SIDES",
     "STAGES",
     "Agreement",
+    "AnswerFile",
     "AnswerIds",
     "AnswerSettings",
     "AnsweredPrompt",
+    "AnswersPreview",
     "Arm",
     "BadRow",
     "Benchmark",

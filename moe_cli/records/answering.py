@@ -36,3 +36,8 @@ class Generation:
     num_prompt_tokens: int  # 21
     finished: bool  # ended by itself; False: cut off by the token limit
     answer_ids: AnswerIds  # whether `token_ids` are those that were generated
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the answer."""
+        return len(self.token_ids)

@@ -1,0 +1,95 @@
+"""One file of answers, read by the format of its rows: its answers, the rows that hold none, and the bad ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moe_cli.data import Fault, digest_of, refuse_bad_rows, source_of
+from moe_cli.data.faults import BadRowError
+from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
+from moe_cli.errors import UsageError
+from moe_cli.evaluate.answer_fields import FileAnswer, Said
+from moe_cli.evaluate.answer_formats import ANSWER_FORMATS, answer_format
+from moe_cli.evaluate.answer_logs import inspect_answers
+from moe_cli.evaluate.answer_rows import AnswerTable, answer_table
+from moe_cli.records import AnswerFile
+
+
+@dataclass(slots=True)
+class FileOfAnswers:
+    """One file, and what became of its rows."""
+
+    name: str
+    sha256: str
+    format: str
+    model: str | None
+    num_rows: int
+    answers: list[FileAnswer] = field(default_factory=list)
+    num_used: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    faults: list[Fault] = field(default_factory=list)
+
+    def take(self, said: Said) -> None:
+        """What one row says."""
+        if isinstance(said, str):
+            self.skipped[said] += 1
+        else:
+            self.answers += said
+            self.num_used += 1
+
+    def record(self) -> AnswerFile:
+        """What a summary holds of it."""
+        return AnswerFile(
+            name=self.name,
+            sha256=self.sha256,
+            format=self.format,
+            model=self.model,
+            rows=self.num_rows,
+            used=self.num_used,
+            answers=len(self.answers),
+            cut_off=sum(answer.finished is False for answer in self.answers),
+            finished=sum(answer.finished is True for answer in self.answers),
+            skipped=dict(self.skipped),
+            kinds=dict(self.kinds),
+        )
+
+
+def read_answers(words: str) -> FileOfAnswers:
+    """The file that the words name.
+
+    Raises:
+        UsageError: it cannot be read as a whole, or is of no known format.
+    """
+    source = source_of(words, accepted=ANSWER_FORMATS)
+    path = Path(source.place)
+    log = inspect_log_in(path) if source.kind == "file" else None
+    return _of_table(answer_table(source)) if log is None else _of_log(log, source.name, digest_of(path))
+
+
+def _of_log(log: InspectLog, name: str, digest: str) -> FileOfAnswers:
+    whole = "" if log.status == "success" else f", not complete: its status is {log.status}"
+    file = FileOfAnswers(name, digest, f"log of inspect{whole}", log.model, len(log.samples))
+    for said in inspect_answers(log, name):
+        file.take(said)
+    return file
+
+
+def _of_table(table: AnswerTable) -> FileOfAnswers:
+    refuse_bad_rows(table.faults, 0, hint=ANSWER_FORMATS)
+    if not table.rows:
+        raise UsageError(f"{table.name} holds no rows", hint=ANSWER_FORMATS)
+    known = answer_format(table.keys(), table.name)
+    parameters = table.header.get("parameters")
+    model = parameters.get("model") if isinstance(parameters, dict) else None
+    file = FileOfAnswers(
+        table.name, table.sha256, known.name, model if isinstance(model, str) else None, len(table.rows)
+    )
+    for place, row in table.rows:
+        try:
+            file.take(known.read(row, place))
+        except BadRowError as error:
+            file.faults.append(Fault(place, error.reason))
+    return file
