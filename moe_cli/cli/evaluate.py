@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from moe_cli.cli import evaluate_options, options
+from moe_cli.cli import answer_options, evaluate_options, options
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import Session, open_session
 from moe_cli.codec import encode, parse_json
@@ -32,6 +32,11 @@ def evaluate(
         list[str] | None,
         typer.Option(help="`generate`, `judge`, `drift` or `capability`: do it anew, whatever is there. Repeatable."),
     ] = None,
+    engine: answer_options.Engine = None,
+    base_url: answer_options.BaseUrl = None,
+    api_model: answer_options.ApiModel = None,
+    api_key_env: answer_options.ApiKeyEnv = None,
+    concurrency: answer_options.Concurrency = None,
     max_new_tokens: evaluate_options.MaxNewTokens = None,
     epochs: evaluate_options.Epochs = None,
     temperature: evaluate_options.Temperature = None,
@@ -67,6 +72,8 @@ def evaluate(
     Example: moe evaluate allenai/OLMoE-1B-7B-0125-Instruct --items items.jsonl --gpu 0
 
     Example: moe evaluate full_model_baseline --judge wildguard --judge keywords --capability arc_easy
+
+    Example: moe evaluate full_model_baseline --engine openai --base-url http://localhost:8000/v1
 
     Example: moe evaluate --answers completions.json --judge harmbench
 

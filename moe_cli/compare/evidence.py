@@ -100,6 +100,8 @@ class Evidence:
             yield "as imported"
         if any(column.evaluation and column.evaluation.answer_files for column in columns):
             yield "on answers whose settings are not known"
+        if any(column.evaluation and column.evaluation.server for column in columns):
+            yield "on answers of a server whose weights are not checked"
         judges = self._judges(pair, metric)
         if judges and all(judge.smoke_test for judge in judges):
             yield "by the word of a smoke-test judge only"

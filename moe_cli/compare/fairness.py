@@ -4,7 +4,7 @@ Comes in: the columns of the comparison, what each training run says about itsel
 one check for every condition, with the value of each run as text. Always holds: a difference that is seen is "differs"
 even where another run says nothing; a run that says nothing is "unknown", never "same"; a model that was not trained
 takes no part in the checks of training, which are left out where fewer than two runs were trained, or where none of
-them was trained by moe. Answers of a file are never "same": what made them is not known.
+them was trained by moe. Answers of a file or a server are never "same": what made them is not known.
 
 Several runs of one arm differ in their seed, and in what is drawn by it. Such a condition is the same if every arm has
 the same values in its runs, whatever their order.
@@ -39,6 +39,7 @@ SEEDED = {
 }
 NOT_APPLICABLE = "-"
 FROM_FILES = "from a file; settings unknown"
+FROM_SERVER = "from a server; weights unknown"
 LOADED = "of the loaded weights"
 DIGEST_LENGTH = 12
 HEXADECIMAL = frozenset("0123456789abcdef")
@@ -127,6 +128,7 @@ def _evaluation_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
     }
     if any(found and found.model is None for found in evaluations):
         values["answers"] = [_origin(found) if found else UNSAID for found in evaluations]
+        values["engine"] = [_engine(found) if found else UNSAID for found in evaluations]
     for question in QUESTIONS:
         judges = [found.judge_of(question) if found else None for found in evaluations]
         if any(judges):
@@ -139,7 +141,11 @@ def _evaluation_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
 
 def _origin(evaluation: EvaluationSummary) -> Value:
     """Where the answers come from; what was not made by loaded weights is the same as nothing."""
-    return LOADED if evaluation.model else _Unsaid(FROM_FILES)
+    return LOADED if evaluation.model else _Unsaid(FROM_SERVER if evaluation.server else FROM_FILES)
+
+
+def _engine(evaluation: EvaluationSummary) -> Value:
+    return "transformers" if evaluation.model else "openai" if evaluation.server else UNSAID
 
 
 def _training_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:

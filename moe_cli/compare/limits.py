@@ -20,6 +20,7 @@ def limits(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterato
     yield from _judges(columns)
     yield from _seeds(columns, arms)
     yield from _of_files(columns)
+    yield from _served(columns)
     yield from _imported(columns)
     yield from _imported_twice(columns, arms)
 
@@ -64,6 +65,16 @@ def _of_files(columns: Sequence[RunColumn]) -> Iterator[str]:
             f"The answers of {listed(names)} were read from files: which weights gave them, and with what settings, is"
             " not known here, so that a difference may come from those."
         )
+
+
+def _served(columns: Sequence[RunColumn]) -> Iterator[str]:
+    for column in columns:
+        server = column.evaluation.server if column.evaluation else None
+        if server is not None:
+            yield (
+                f"The answers of {column.name} come from a server, which calls its model {server.model!r}: that it"
+                f" serves the weights of {column.name} is not checked, and drift is not measured."
+            )
 
 
 def _imported(columns: Sequence[RunColumn]) -> Iterator[str]:

@@ -224,6 +224,9 @@ class EvaluateConfig(Section):
     tiny_seed: Seed = Field(7, description="seed of that draw; never the training seed, so runs stay comparable")
     limit: Count | None = Field(None, description="use only the first N items of every suite")
     epochs: Count = Field(1, description="answers to each item; more than one need a temperature above 0")
+    engine: Literal["transformers", "openai"] = Field(
+        "transformers", description="what answers: the model itself, or the endpoint that serves it"
+    )
     max_new_tokens: Count = Field(512, description="longest answer, in tokens")
     temperature: float = Field(0.0, ge=0.0, le=100.0, description="0 is greedy; above it answers are sampled")
     sampling_top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
@@ -256,6 +259,8 @@ class EvaluateConfig(Section):
             raise ValueError("evaluate.kind is for answers of files; name them with evaluate.answers")
         if self.answers and self.epochs > 1:
             raise ValueError("evaluate.epochs is for answers that are made; those of evaluate.answers are counted")
+        if self.answers and self.engine == "openai":
+            raise ValueError("evaluate.engine `openai` asks a server, and evaluate.answers are there already")
         return self
 
 

@@ -10,7 +10,7 @@ from moe_cli.artifacts import layout
 from moe_cli.config import MoeConfig
 from moe_cli.data.sources import source_of
 from moe_cli.evaluate.given_answers import GivenAnswers
-from moe_cli.records import AnswerFile, ModelIdentity
+from moe_cli.records import AnswerFile, AnswerServer, ModelIdentity
 
 IMPORTED = "imported"  # the training mode of answers that were made elsewhere
 
@@ -28,6 +28,7 @@ class Subject:
     name: str | None = None  # where no weights were loaded
     answer_files: tuple[AnswerFile, ...] = ()
     unanswered: int | None = None
+    server: AnswerServer | None = None
 
 
 def subject_of_files(config: MoeConfig, given: GivenAnswers) -> Subject:

@@ -76,6 +76,7 @@ def evaluation_summary(
         seconds=seconds,
         subject=subject.name,
         answer_files=subject.answer_files,
+        server=subject.server,
         unanswered=subject.unanswered,
     )
 

@@ -20,7 +20,7 @@ Comes in: plain values. Goes out: frozen records that stages hand to each other 
 is never changed, what is written is read back equal (`codec.py`), and no record holds NaN or infinity on disk.
 """
 
-from moe_cli.records.answering import AnswerIds, AnswerSettings, Generation
+from moe_cli.records.answering import AnswerIds, AnswerSettings, Generation, ServedAnswer
 from moe_cli.records.benchmark import (
     BENCHMARK_SCHEMA_VERSION,
     Benchmark,
@@ -77,6 +77,7 @@ from moe_cli.records.drift import (
 from moe_cli.records.evaluation import (
     STAGES,
     AnswerFile,
+    AnswerServer,
     AnswersPreview,
     EvaluationRecord,
     EvaluationSummary,
@@ -143,6 +144,7 @@ __all__ = [
     "Agreement",
     "AnswerFile",
     "AnswerIds",
+    "AnswerServer",
     "AnswerSettings",
     "AnsweredPrompt",
     "AnswersPreview",
@@ -225,6 +227,7 @@ __all__ = [
     "RunRecord",
     "RunVerification",
     "Selection",
+    "ServedAnswer",
     "SharePoint",
     "Side",
     "SourceCount",

@@ -101,6 +101,14 @@ class AnswerFile:
 
 
 @record
+class AnswerServer:
+    """A server that answered; which weights it serves nobody has checked."""
+
+    url: str  # "http://localhost:8000/v1"
+    model: str  # the model's name there
+
+
+@record
 class AnswersPreview:
     """What a dry run recognises in files of answers."""
 
@@ -141,6 +149,7 @@ class EvaluationSummary:
     seconds: float | None  # None: in several goes, or with stages that an earlier evaluation had
     subject: str | None = None  # "completions": what is evaluated, where no weights were loaded
     answer_files: tuple[AnswerFile, ...] = ()  # where the answers come from; empty: they were made here
+    server: AnswerServer | None = None  # what answered; None: no server
     unanswered: int | None = None  # items that were named and that no file answers; None: no files, or no items
 
     @property
@@ -151,6 +160,8 @@ class EvaluationSummary:
     @property
     def unmeasured(self) -> str | None:
         """Why there is no drift, no capability and no router to restore; None: a model was loaded."""
+        if self.server is not None:
+            return "a server answered: no weights were loaded, and those that it serves are not known"
         return "the answers come from a file: no model was loaded" if self.answer_files else None
 
     def judge_of(self, question: Question) -> JudgeIdentity | None:

@@ -17,6 +17,8 @@ SHOWN_DIGEST = 12
 
 def origin_text(summary: EvaluationSummary) -> str:
     """`answers of completions.json (model-x by its own word)`; empty where a loaded model answered."""
+    if summary.server is not None:
+        return f"{summary.title}, as a server calls {summary.server.model}"
     return ", ".join(
         f"answers of {file.name}" + (f" ({file.model} by its own word)" if file.model else "")
         for file in summary.answer_files
@@ -42,6 +44,15 @@ def file_views(files: Sequence[AnswerFile], unanswered: int | None) -> Iterator[
         yield from _lines(file)
     if unanswered:
         yield Text(f"items without an answer: {unanswered:,} of --items")
+
+
+def server_lines(summary: EvaluationSummary) -> Iterator[Text]:
+    """Which server answered, and what is not known of it."""
+    if summary.server is not None:
+        yield safe_text(
+            f"answers: by {summary.server.model} at {summary.server.url}; that it serves the weights of "
+            f"{summary.run or summary.title} is not checked"
+        )
 
 
 def _lines(file: AnswerFile) -> Iterator[Text]:

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from moe_cli.records import EvaluationSummary
-from moe_cli.views.answered import file_views
+from moe_cli.views.answered import file_views, server_lines
 from moe_cli.views.drifted import drift_views
 from moe_cli.views.judged import agreement_views, judge_texts, unscored_texts
 from moe_cli.views.numbers import NOTHING, rate_text
@@ -24,6 +24,7 @@ def evaluated_view(summary: EvaluationSummary) -> RenderableType:
     return Group(
         _suite_table(summary),
         *file_views(summary.answer_files, summary.unanswered),
+        *server_lines(summary),
         *_goals(summary),
         *_capability_views(summary),
         *drift_views(summary),
