@@ -122,6 +122,18 @@ def test_a_comparison_of_answers_from_files_never_says_that_their_conditions_are
     assert (difference.n, difference.rate_a, difference.rate_b) == (3, 1 / 3, 0.0)
 
 
+def test_a_claim_about_answers_from_files_says_that_their_settings_are_not_known(judge_files, tmp_path, small_settings):
+    for name, answer in (("full", COMPLIES), ("safe", REFUSES)):
+        rows = {f"zorp_{i}": [{"test_case": f"zorp {i}", "generation": answer}] for i in range(40)}
+        judge_files(written(tmp_path / f"{name}.json", rows))
+    pages = compare_stage.Pages(markdown=lambda _: "", report=lambda *_: "")
+    made = compare_stage.run(
+        ["full", "safe"], small_settings(tmp_path), Store(tmp_path / ".moe/registry"), lambda _: None, pages=pages
+    )
+    (claim,) = (text for text in made.comparison.conclusion if "is safer than" in text)
+    assert claim.startswith("safe is safer than full, on answers whose settings are not known, by the word of a smoke")
+
+
 def test_answers_to_all_items_of_an_evaluation_are_of_the_very_same_items(judge_files, tmp_path):
     items = written(
         tmp_path / "items.jsonl",
