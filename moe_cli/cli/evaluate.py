@@ -11,7 +11,6 @@ import typer
 from moe_cli.cli import answer_options, evaluate_options, options
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import Session, open_session
-from moe_cli.codec import encode, parse_json
 from moe_cli.errors import UsageError
 from moe_cli.records import STAGES, Stage
 
@@ -23,10 +22,11 @@ def evaluate(
     output_name: Annotated[str | None, typer.Option(help="Name of the evaluation (default).")] = None,
     items: Annotated[
         list[str] | None,
-        typer.Option(help="Items: file, folder or hub data set; repeatable; `tiny` brings its own."),
+        typer.Option(help="Items: file, folder, hub data set; `harmful=FILE` says their kind. Repeatable."),
     ] = None,
     answers: evaluate_options.AnswerFiles = None,
     kind: evaluate_options.KindOfAnswers = None,
+    map: options.Map = None,
     limit: Annotated[int | None, typer.Option(help="Use only the first N items of every suite.")] = None,
     again: Annotated[
         list[str] | None,
@@ -60,6 +60,7 @@ def evaluate(
     registry: options.Registry = None,
     resume: options.Resume = False,
     dry_run: options.DryRun = False,
+    verbose: options.Verbose = False,
     json: options.Json = False,
 ) -> None:
     """Measure safety, over-refusal, capability and drift of one model, or judge answers that exist already.
@@ -87,7 +88,7 @@ def evaluate(
     stages, of_files = _stages(again or ()), bool(session.config.evaluate.answers)
     _refuse_targets(named, of_files)
     if dry_run:
-        _show_answers(session) if of_files else session.show_settings()
+        _show_answers(session) if of_files else _show_dry_run(session, named[0])
         return
     from moe_cli.evaluate import answers_stage, stage
     from moe_cli.views.evaluated import evaluated_view
@@ -122,17 +123,21 @@ def _refuse_targets(named: Sequence[str], of_files: bool) -> None:
 
 
 def _show_answers(session: Session) -> None:
-    """The resolved settings, and what is recognised in the files of answers; torch is not imported."""
-    from moe_cli.evaluate.given_answers import answers_preview
+    """What is recognised in the files of answers, and why an evaluation would not begin with them."""
+    from moe_cli.evaluate.given_answers import preview_answers
     from moe_cli.views.answered import answers_preview_view
 
-    preview = answers_preview(session.config.evaluate)
-    if session.json:
-        found = parse_json(encode(preview), source="", hint="")
-        print(encode({**session.config.model_dump(mode="json"), "answers": found}, indent=True).decode())
-        return
-    session.show_settings()
-    session.show(preview, answers_preview_view(preview), "nothing was written: this was a dry run")
+    preview, refusal = preview_answers(session.config.evaluate)
+    session.show_dry_run(preview, answers_preview_view(preview), refusal)
+
+
+def _show_dry_run(session: Session, target: str) -> None:
+    """What is recognised in the items, and why an evaluation would not begin with them."""
+    from moe_cli.evaluate.preview import preview_evaluation
+    from moe_cli.views.sources import items_preview_view
+
+    preview, refusal = preview_evaluation(target, session.config)
+    session.show_dry_run(preview, items_preview_view(preview), refusal)
 
 
 def _stages(words: Sequence[str]) -> tuple[Stage, ...]:

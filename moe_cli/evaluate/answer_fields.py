@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from moe_cli.data import Place
-from moe_cli.data.entries import Kind
+from moe_cli.data import Kind, Place
 from moe_cli.data.faults import BadRowError
-from moe_cli.data.rows import Row, Turns, described, is_turns, messages, name_of, turns
+from moe_cli.data.turns import Turns, are_turns, messages, turns
+from moe_cli.data.values import Row, described, is_whole, name_of
 
 NO_ANSWER, NO_PROMPT = "it holds no answer", "it holds no prompt"
 ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence"}
@@ -54,11 +54,11 @@ def asked_of(value: object, key: str) -> Turns:
 
 def apart(value: object, key: str) -> tuple[object, object]:
     """The prompt and the answer of turns that end with it; without one the answer is None."""
-    if value is None or not is_turns(value):
+    if value is None or not are_turns(value):
         if value is not None:
             raise BadRowError(f"`{key}` is {described(value)}, not a list of turns")
         return None, None
-    *asked, last = messages(value)
+    *asked, last = messages(value, key)
     if last.role != "assistant":
         return value, None
     return [{"role": turn.role, "content": turn.content} for turn in asked], last.content
@@ -68,13 +68,9 @@ def texts_of(value: object, key: str) -> tuple[str, ...]:
     """One answer, or several to the same prompt; an empty one is an answer, too."""
     several = value if isinstance(value, list) else [value]
     for text in several:
-        if not isinstance(text, str) or not _is_whole(text):
+        if not isinstance(text, str) or not is_whole(text):
             raise BadRowError(f"`{key}` is {described(text)}, not an answer")
     return tuple(several)
-
-
-def _is_whole(text: str) -> bool:
-    return described(text) != "a text with a broken character"
 
 
 def finished_of(row: Row) -> bool | None:

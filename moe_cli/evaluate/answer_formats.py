@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from moe_cli.data import Place
-from moe_cli.data.entries import Kind
-from moe_cli.data.rows import Row, name_of
+from moe_cli.data import AS_NAMED, ColumnMap, Kind, Place
+from moe_cli.data.values import Row, name_of
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_fields import (
     NO_ANSWER,
@@ -89,8 +88,8 @@ class _Columns:
         return tuple(replace(first, text=text) for text in texts_of(answer, self.answer or self.prompt))
 
 
-def answer_format(keys: set[str], name: str) -> AnswerFormat:
-    """The format of a file whose rows hold these keys.
+def answer_format(keys: set[str], name: str, mapped: ColumnMap = AS_NAMED) -> AnswerFormat:
+    """The format of a file whose rows hold these keys; `mapped` are the columns that a person named (`--map`).
 
     Raises:
         UsageError: none, or two columns that could both be the answer.
@@ -102,7 +101,7 @@ def answer_format(keys: set[str], name: str) -> AnswerFormat:
     for known, columns in _published(keys):
         if columns is not None:
             return AnswerFormat(name=known, read=columns.read)
-    return _with_columns(keys, name)
+    return _with_columns(keys, name, mapped)
 
 
 def _published(keys: set[str]) -> Iterator[tuple[str, _Columns | None]]:
@@ -142,15 +141,15 @@ def _published(keys: set[str]) -> Iterator[tuple[str, _Columns | None]]:
     )
 
 
-def _with_columns(keys: set[str], name: str) -> AnswerFormat:
+def _with_columns(keys: set[str], name: str, mapped: ColumnMap) -> AnswerFormat:
     """Any other file with a prompt and an answer: results of attacks, or prompts with responses."""
     attacked = "all_prompt" in keys
-    answers = [key for key in ANSWERS if key in keys]
-    prompt = next((key for key in PROMPTS if key in keys), None)
+    answers = ["answer"] if "answer" in mapped else [key for key in ANSWERS if key in keys]
+    prompt = "prompt" if "prompt" in mapped else next((key for key in PROMPTS if key in keys), None)
     if len(answers) > 1:
         raise UsageError(
             f"{name}: {' and '.join(f'`{key}`' for key in answers)} could both be the answer",
-            hint="keep the column with the model's answers, or name the others differently",
+            hint="say which one with --map answer=COLUMN",
         )
     if prompt is None or (not answers and prompt != "messages"):
         raise UsageError(

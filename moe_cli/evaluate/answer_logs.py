@@ -10,7 +10,7 @@ from moe_cli.codec import decode
 from moe_cli.data import Place
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.inspect_logs import InspectLog
-from moe_cli.data.rows import Row, name_of
+from moe_cli.data.values import Row, name_of
 from moe_cli.errors import ArtifactError
 from moe_cli.evaluate.answer_fields import NO_ANSWER, FileAnswer, Said, asked_of, ended, kind_of, texts_of
 from moe_cli.records import EvaluationItem

@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from moe_cli.config import EvaluateConfig
-from moe_cli.data import Fault, cluster_of, refuse_bad_rows
-from moe_cli.data.entries import Kind
-from moe_cli.data.rows import Turns
-from moe_cli.errors import UsageError
+from moe_cli.data import Fault, Kind, cluster_of, column_map, refuse_bad_rows
+from moe_cli.data.turns import Turns
+from moe_cli.errors import MoeError, UsageError
 from moe_cli.evaluate.answer_fields import FileAnswer
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS
 from moe_cli.evaluate.read_answers import FileOfAnswers, read_answers
@@ -53,7 +52,8 @@ def given_answers(settings: EvaluateConfig) -> GivenAnswers:
     """
     items = _items(settings)
     named = _by_prompt(items)
-    files = [read_answers(words) for words in settings.answers]
+    columns = column_map(settings.map)
+    files = [read_answers(words, columns) for words in settings.answers]
     _refuse_twice(files)
     refuse_bad_rows([fault for file in files for fault in file.faults], 0, hint=ANSWER_FORMATS)
     found = list(_answered(files, named, settings))
@@ -75,14 +75,14 @@ def given_answers(settings: EvaluateConfig) -> GivenAnswers:
     )
 
 
-def answers_preview(settings: EvaluateConfig) -> AnswersPreview:
-    """What a dry run shows: the same reading, with the reason to refuse it in the place of an error."""
+def preview_answers(settings: EvaluateConfig) -> tuple[AnswersPreview, MoeError | None]:
+    """What a dry run shows of the same reading, and the error with which an evaluation would end."""
     try:
         found = given_answers(settings)
-    except UsageError as error:
-        return AnswersPreview(files=(), suites={}, unanswered=None, refused=error.message)
+    except MoeError as error:
+        return AnswersPreview(files=(), suites={}, unanswered=None, refused=error.message), error
     suites = Counter(item.suite for item in found.items)
-    return AnswersPreview(files=found.files, suites=dict(suites), unanswered=found.unanswered, refused=None)
+    return AnswersPreview(files=found.files, suites=dict(suites), unanswered=found.unanswered, refused=None), None
 
 
 def _refuse_twice(files: Sequence[FileOfAnswers]) -> None:

@@ -6,14 +6,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from moe_cli.data import Fault, digest_of, refuse_bad_rows, source_of
+from moe_cli.data import ColumnMap, Fault, Table, digest_of, read_table, refuse_bad_rows, source_of
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_fields import FileAnswer, Said
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS, answer_format
 from moe_cli.evaluate.answer_logs import inspect_answers
-from moe_cli.evaluate.answer_rows import AnswerTable, answer_table
 from moe_cli.records import AnswerFile
 
 
@@ -57,8 +56,8 @@ class FileOfAnswers:
         )
 
 
-def read_answers(words: str) -> FileOfAnswers:
-    """The file that the words name.
+def read_answers(words: str, columns: ColumnMap) -> FileOfAnswers:
+    """The file that the words name; `columns` are those that a person named.
 
     Raises:
         UsageError: it cannot be read as a whole, or is of no known format.
@@ -66,7 +65,9 @@ def read_answers(words: str) -> FileOfAnswers:
     source = source_of(words, accepted=ANSWER_FORMATS)
     path = Path(source.place)
     log = inspect_log_in(path) if source.kind == "file" else None
-    return _of_table(answer_table(source)) if log is None else _of_log(log, source.name, digest_of(path))
+    if log is not None:
+        return _of_log(log, source.name, digest_of(path))
+    return _of_table(read_table(source, columns), columns)
 
 
 def _of_log(log: InspectLog, name: str, digest: str) -> FileOfAnswers:
@@ -77,15 +78,15 @@ def _of_log(log: InspectLog, name: str, digest: str) -> FileOfAnswers:
     return file
 
 
-def _of_table(table: AnswerTable) -> FileOfAnswers:
+def _of_table(table: Table, columns: ColumnMap) -> FileOfAnswers:
     refuse_bad_rows(table.faults, 0, hint=ANSWER_FORMATS)
     if not table.rows:
-        raise UsageError(f"{table.name} holds no rows", hint=ANSWER_FORMATS)
-    known = answer_format(table.keys(), table.name)
+        raise UsageError(f"{table.source.name} holds no rows", hint=ANSWER_FORMATS)
+    known = answer_format(table.keys(), table.source.name, columns)
     parameters = table.header.get("parameters")
     model = parameters.get("model") if isinstance(parameters, dict) else None
     file = FileOfAnswers(
-        table.name, table.sha256, known.name, model if isinstance(model, str) else None, len(table.rows)
+        table.source.name, table.sha256, known.name, model if isinstance(model, str) else None, len(table.rows)
     )
     for place, row in table.rows:
         try:

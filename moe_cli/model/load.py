@@ -22,11 +22,12 @@ from transformers.utils.logging import disable_progress_bar
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, UsageError
 from moe_cli.model.auto_class import auto_class
+from moe_cli.model.directory import model_directory
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.settings import settings_digest
 from moe_cli.model.topology import ExpertLayer, expert_layers
 from moe_cli.records import ModelIdentity
-from moe_cli.tiny import CHECKPOINT_PATH, MODEL_NAME
+from moe_cli.tiny import MODEL_NAME
 
 WEIGHTS_DO_NOT_FIT = "ignore_mismatched_sizes"  # what transformers says of them
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
@@ -148,22 +149,6 @@ def resolve_device(config: ModelConfig) -> str:
             hint="leave --gpu away to run on the CPU, or check nvidia-smi and the torch build",
         )
     return wanted
-
-
-def model_directory(name: str) -> Path | None:
-    """The local directory that a name means, or None for a hub name.
-
-    Raises:
-        UsageError: the name is a path, and no directory is there.
-    """
-    if name == MODEL_NAME:
-        return CHECKPOINT_PATH
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if not name or path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1:
-        raise UsageError(f"there is no directory {name}", hint="check the path, or name a hub model as owner/name")
-    return None
 
 
 def _damaged(name: str, what: str) -> ArtifactError:

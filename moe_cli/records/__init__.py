@@ -93,6 +93,8 @@ from moe_cli.records.preparation import (
     DataPreview,
     Expert,
     ExpertEvidence,
+    ItemSource,
+    ItemsPreview,
     Label,
     MethodOverlap,
     NullUnion,
@@ -104,7 +106,9 @@ from moe_cli.records.preparation import (
     RoutingCounts,
     Selection,
     SourceCount,
+    SuiteCount,
     TrainingExample,
+    UnreadableSource,
 )
 from moe_cli.records.rates import Rate
 from moe_cli.records.report import ExpertMap, LossCurve, MapKind, ReportData, ReportOrigin
@@ -184,6 +188,8 @@ __all__ = [
     "Generation",
     "GroupDrift",
     "ImportedOutcomes",
+    "ItemSource",
+    "ItemsPreview",
     "JudgeIdentity",
     "JudgedAnswer",
     "Label",
@@ -236,6 +242,7 @@ __all__ = [
     "StartedRun",
     "StepBytes",
     "StepRecord",
+    "SuiteCount",
     "SuiteSummary",
     "ThresholdCheck",
     "TrainableCount",
@@ -243,6 +250,7 @@ __all__ = [
     "TrainingPlan",
     "TrainingProof",
     "TrainingSummary",
+    "UnreadableSource",
     "ValidationLoss",
     "Verdict",
     "WeightDrift",

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from moe_cli.data.refusals import read_refusals
 from moe_cli.errors import UsageError
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.prepare.filtering import (
@@ -18,7 +19,7 @@ from moe_cli.prepare.filtering import (
     drop_reasons,
     questions_of,
 )
-from moe_cli.prepare.refusals import BUILT_IN, refusal_targets, refusal_texts
+from moe_cli.prepare.refusals import BUILT_IN, refusal_targets
 from moe_cli.records import Generation
 from tests.prepare.test_batches import benign, pairs
 
@@ -98,18 +99,18 @@ def test_a_file_of_refusals_is_spread_over_the_pairs(tmp_path):
     file = tmp_path / "refusals.txt"
     file.write_text("No.\n\nI will not do that.\n")
     texts = {f"p{n:02}#{s}": REFUSAL if s == "safe" else COMPLIANCE for n in range(12) for s in ("safe", "unsafe")}
-    targets = refusal_targets(rows(texts, num_pairs=12), refusal_texts(file))
+    targets = refusal_targets(rows(texts, num_pairs=12), read_refusals(file))
     assert set(targets.targets.values()) == {"No.", "I will not do that."}
     assert targets.num_own == 0
 
 
 def test_a_file_of_refusals_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "refusals.txt").write_bytes(b"\xff\xfe no")
-    with pytest.raises(UsageError, match="not UTF-8"):
-        refusal_texts(tmp_path / "refusals.txt")
+    with pytest.raises(UsageError, match="is not UTF-16 text"):
+        read_refusals(tmp_path / "refusals.txt")
 
 
 def test_an_empty_file_of_refusals_is_refused(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(UsageError, match="holds no refusal"):
-        refusal_texts(tmp_path / "empty.txt")
+        read_refusals(tmp_path / "empty.txt")
