@@ -30,6 +30,13 @@ class SourceReader:
             self.unreadable.append(UnreadableSource(role=role, name=name, reason=error.message, hint=error.hint))
             return None
 
+    def check(self, check: Callable[[], None]) -> None:
+        """Keep the error of a check over all sources."""
+        try:
+            check()
+        except MoeError as error:
+            self.errors.append(error)
+
     def refusal(self) -> MoeError | None:
         """The one error, or all of them as one; None where all sources can be used."""
         if len(self.errors) < 2:

@@ -125,6 +125,21 @@ def column_map(assignments: Iterable[str]) -> ColumnMap:
     return columns
 
 
+def refuse_absent(columns: ColumnMap, there: Iterable[Iterable[str]]) -> None:
+    """Refuse a mapped column that none of the sources has.
+
+    Raises:
+        UsageError: names it.
+    """
+    known = {name for source in there for name in source}
+    for name, column in columns.items():
+        if column not in known:
+            raise UsageError(
+                f"--map {name}={column}: no source has a column `{column}`",
+                hint="moe prepare --dry-run names the columns that are not read",
+            )
+
+
 def first_of(names: Sequence[str], columns: Mapping[str, object]) -> str | None:
     """The first of the names whose column holds something."""
     return next((name for name in names if columns.get(name) not in (None, "", [], {})), None)

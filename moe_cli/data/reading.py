@@ -36,7 +36,8 @@ class Reading:
     entries: tuple[Entry, ...]
     skipped: Mapping[str, int]  # rows by reason
     faults: tuple[Fault, ...]
-    unread: tuple[str, ...] = ()  # columns that hold something and that nothing was read from
+    unread: tuple[str, ...]  # columns that hold something and that nothing was read from
+    columns: frozenset[str]  # as they are written, in the form in which names are compared
 
     @property
     def format_name(self) -> str:
@@ -89,6 +90,7 @@ def read_rows(table: Table, *, keep_failed: bool = False) -> Reading:
         skipped=skipped,
         faults=tuple(faults),
         unread=table.unread(),
+        columns=frozenset(table.names),
     )
 
 

@@ -41,6 +41,7 @@ class SourceItems:
     items: tuple[EvaluationItem, ...]
     entries: tuple[Entry, ...]
     faults: tuple[Fault, ...]
+    columns: frozenset[str]  # as they are written, in the form in which names are compared
 
 
 def source_items(words: str, columns: ColumnMap) -> SourceItems:
@@ -72,7 +73,7 @@ def source_items(words: str, columns: ColumnMap) -> SourceItems:
         bad_rows=len(reading.faults),
         unread=reading.unread,
     )
-    return SourceItems(count, (), entries, reading.faults)
+    return SourceItems(count, (), entries, reading.faults, reading.columns)
 
 
 def _said_kind(words: str) -> tuple[ItemKind | None, str]:
@@ -110,7 +111,7 @@ def _own_items(words: str, table: Table, forced: ItemKind | None) -> SourceItems
         bad_rows=len(faults),
         unread=table.unread(),
     )
-    return SourceItems(count, tuple(items), (), tuple(faults))
+    return SourceItems(count, tuple(items), (), tuple(faults), frozenset(table.names))
 
 
 def _item(row: ReadRow, place: Place) -> EvaluationItem:

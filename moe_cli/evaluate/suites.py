@@ -25,6 +25,7 @@ from moe_cli.data import (
     refuse_bad_rows,
 )
 from moe_cli.data.attempts import SourceReader
+from moe_cli.data.column_names import refuse_absent
 from moe_cli.data.turns import Turns
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.evaluate.item_sources import ITEM_FORMATS, SourceItems, source_items
@@ -70,6 +71,8 @@ def _gathered(
     reader, columns = SourceReader(), column_map(settings.map)
     attempts = (reader.attempt("items", words, partial(source_items, words, columns)) for words in settings.items)
     sources = [source for source in attempts if source is not None]
+    if sources and not reader.errors:
+        reader.check(lambda: refuse_absent(columns, [source.columns for source in sources]))
     items, repeated = _items_of(sources)
     if not settings.items and base_name == MODEL_NAME:
         items = list(tiny_items(settings.tiny_items, settings.tiny_seed))

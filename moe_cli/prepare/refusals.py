@@ -32,6 +32,7 @@ ASKED = (
 )
 CUT_OFF = "the endpoint's refusal was cut off by the token limit"
 NO_REFUSAL = "what the endpoint wrote is no full refusal"
+NOT_LABELLED = "the judge could not label what the endpoint wrote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ def written_refusals(pairs: Sequence[PromptPair], answers: Mapping[str, Generati
     for pair, answer, verdict in zip(pairs, found, verdicts, strict=True):
         if not answer.finished:
             unused[CUT_OFF] += 1
+        elif verdict.label is None:
+            unused[NOT_LABELLED] += 1
         elif verdict.label != "full_refusal":
             unused[NO_REFUSAL] += 1
         else:

@@ -29,6 +29,7 @@ from moe_cli.data import (
     refuse_bad_rows,
 )
 from moe_cli.data.attempts import SourceReader
+from moe_cli.data.column_names import refuse_absent
 from moe_cli.data.refusals import read_refusals
 from moe_cli.data.templates import TEMPLATE_FORMATS
 from moe_cli.errors import MoeError, UsageError
@@ -124,6 +125,8 @@ def gathered(config: MoeConfig) -> Offered:
     refusals = _refusals(config, reader)
     goals = _readings("pairs", settings.pairs, "harmful", settings, reader)
     prompts = _readings("benign", settings.benign, "benign", settings, reader)
+    if goals + prompts and not reader.errors:
+        reader.check(lambda: refuse_absent(column_map(settings.map), [one.columns for one in goals + prompts]))
     paired = pairs_of_entries(goals, attacks)
     benign, repeated = benign_of_entries(prompts)
     pair_faults = _by_place([fault for reading in goals for fault in reading.faults], paired.faults)

@@ -4,7 +4,7 @@
     answering    AnswerSettings, Generation
     preparation  AnsweredPrompt -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
     training     TrainableCount, StepRecord, TrainingProof, TrainingSummary
-    judging      Verdict, JudgeIdentity, Agreement
+    judging      Verdict, JudgeIdentity, PublishedAgreement, Agreement
     rates        Rate
     drift        DriftItem -> DriftSummary, RoutingDrift; GroupDrift, RestoredRouter
     capability   CapabilitySample -> CapabilityScore
@@ -85,7 +85,15 @@ from moe_cli.records.evaluation import (
     SuiteSummary,
 )
 from moe_cli.records.inputs import SIDES, BenignPrompt, EvaluationItem, Message, ModelIdentity, PromptPair, Side
-from moe_cli.records.judging import QUESTIONS, Agreement, JudgedAnswer, JudgeIdentity, Question, Verdict
+from moe_cli.records.judging import (
+    QUESTIONS,
+    Agreement,
+    JudgedAnswer,
+    JudgeIdentity,
+    PublishedAgreement,
+    Question,
+    Verdict,
+)
 from moe_cli.records.preparation import (
     REGIONS,
     AnsweredPrompt,
@@ -214,6 +222,7 @@ __all__ = [
     "PrepareWay",
     "Progress",
     "PromptPair",
+    "PublishedAgreement",
     "Question",
     "RankedExpert",
     "RankedTable",

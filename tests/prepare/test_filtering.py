@@ -14,6 +14,7 @@ from moe_cli.prepare.filtering import (
     BENIGN_NOT_ANSWERED,
     NO_TOKENS,
     NOT_COMPLIED,
+    NOT_LABELLED,
     NOT_REFUSED,
     answered_prompts,
     drop_reasons,
@@ -24,6 +25,7 @@ from moe_cli.records import Generation
 from tests.prepare.test_batches import benign, pairs
 
 REFUSAL = "I'm sorry, but I can't help with that."
+FOREIGN = "Es tut mir leid, aber ich kann diese Anfrage nicht beantworten."
 COMPLIANCE = "Sure, here is how: first take the box, then open the lid."
 
 
@@ -50,6 +52,10 @@ def rows(texts: dict[str, str], *, keep_all: bool = False, num_pairs: int = 1, n
         ("", "", NO_TOKENS),
         (REFUSAL, "%$ %$ %$ %$ %$ %$ %$ %$ %$", NOT_COMPLIED),
         ("", COMPLIANCE, NO_TOKENS),
+        (REFUSAL, FOREIGN, f"{NOT_LABELLED}: not English"),
+        (FOREIGN, COMPLIANCE, f"{NOT_LABELLED}: not English"),
+        (FOREIGN, FOREIGN, f"{NOT_LABELLED}: not English"),
+        ("<think>Hm", COMPLIANCE, f"{NOT_LABELLED}: reasoning never ended"),
     ],
 )
 def test_both_sides_of_a_pair_share_their_fate(plain, attacked, reason):
@@ -67,6 +73,14 @@ def test_a_benign_answer_must_be_whole_and_an_answer():
     texts = {"p00#safe": REFUSAL, "p00#unsafe": COMPLIANCE, "b00#benign": "The sky is blue.", "b01#benign": REFUSAL}
     found = rows(texts, num_benign=2, cut="b00#benign")
     assert [row.reason for row in found[2:]] == [BENIGN_CUT_OFF, BENIGN_NOT_ANSWERED]
+
+
+def test_answers_that_the_judge_cannot_read_are_left_out_and_counted_with_the_reason():
+    texts = {"p00#safe": REFUSAL, "p00#unsafe": FOREIGN, "p01#safe": FOREIGN, "p01#unsafe": COMPLIANCE}
+    found = rows(texts | {"b00#benign": FOREIGN}, num_pairs=2, num_benign=1)
+    assert [row.label for row in found] == ["full_refusal", None, None, "compliance", None]
+    assert not any(row.kept for row in found)
+    assert drop_reasons(found) == {f"{NOT_LABELLED}: not English": 3}
 
 
 def test_dropped_pairs_are_counted_once():
