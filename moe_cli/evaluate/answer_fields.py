@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moe_cli.data import Kind, Place
+from moe_cli.data.column_names import SYSTEM_COLUMNS, first_of
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.turns import Turns, are_turns, messages, turns
-from moe_cli.data.values import Row, described, is_whole, name_of
+from moe_cli.data.values import Row, described, is_whole, name_of, text_of
+from moe_cli.records import Message
 
 NO_ANSWER, NO_PROMPT = "it holds no answer", "it holds no prompt"
 ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence"}
@@ -50,6 +52,16 @@ def asked_of(value: object, key: str) -> Turns:
     """A text or turns; a list that holds one text alone is that text."""
     alone = value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else value
     return turns(alone, key)
+
+
+def with_system_turn(asked: Turns, row: Row) -> Turns:
+    """The prompt with the row's system prompt in front, as --items reads one."""
+    column = first_of(SYSTEM_COLUMNS, row)
+    if column is None:
+        return asked
+    if asked[0].role == "system":
+        raise BadRowError(f"`{column}` stands beside turns that begin with a system turn")
+    return (Message(role="system", content=text_of(row, column)), *asked)
 
 
 def apart(value: object, key: str) -> tuple[object, object]:

@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from moe_cli.data import AS_NAMED, ColumnMap, Kind, Place
+from moe_cli.data.column_names import GOAL_COLUMNS, PROMPT_COLUMNS, TURN_COLUMNS, first_of
+from moe_cli.data.entries import prompt_turns, refuse_unreadable
+from moe_cli.data.rows import ReadRow
+from moe_cli.data.turns import Turns
 from moe_cli.data.values import Row, name_of
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_fields import (
@@ -22,6 +26,7 @@ from moe_cli.evaluate.answer_fields import (
     finished_of,
     kind_of,
     texts_of,
+    with_system_turn,
 )
 from moe_cli.evaluate.answer_logs import LmEvalSamples, recorded_answers
 
@@ -33,7 +38,7 @@ ANSWERS = (
     *("response", "target_response", "model_response", "model_output", "output", "answer", "completion"),
     *("generation", "generated_text", "prediction"),
 )
-PROMPTS = ("all_prompt", "messages", "prompt", "question", "instruction", "input", "goal", "behavior")
+PROMPTS = ("all_prompt", *TURN_COLUMNS, *PROMPT_COLUMNS, *GOAL_COLUMNS)
 
 ANSWER_FORMATS = """accepted formats of --answers, recognised by their keys:
     HarmBench completions: {"BEHAVIOR_ID": [{"test_case": "...", "generation": "..."}, ...], ...}
@@ -50,7 +55,7 @@ class AnswerFormat:
     """A format, recognised in one file."""
 
     name: str
-    read: Callable[[Row, Place], Said]
+    read: Callable[[ReadRow, Place], Said]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +68,12 @@ class _Columns:
     id: str = "id"
     benchmark: str | None = None  # before ids that other benchmarks have, too
     kind: Callable[[Row], Kind | None]
+    published: bool = True  # its columns are known, whatever else stands beside them
     of_one_behavior: bool = False  # answers with one id are to several prompts of one goal
 
-    def read(self, row: Row, place: Place) -> Said:
+    def read(self, row: ReadRow, place: Place) -> Said:
         """The answers of one row."""
-        asked, answer = row.get(self.prompt), row.get(self.answer) if self.answer else None
+        asked, answer = row.get(self._prompt_of(row)), row.get(self.answer) if self.answer else None
         if self.answer is None:
             asked, answer = apart(asked, self.prompt)
         if asked is None or answer is None:
@@ -77,7 +83,7 @@ class _Columns:
         first = FileAnswer(
             place=place,
             id=id,
-            messages=asked_of(asked, self.prompt),
+            messages=with_system_turn(self._asked(row, asked), row),
             text="",
             kind=kind_of(row) or self.kind(row),
             goal=goal if self.goal and isinstance(goal := row.get(self.goal), str) and goal.strip() else None,
@@ -86,6 +92,21 @@ class _Columns:
             finished=finished_of(row),
         )
         return tuple(replace(first, text=text) for text in texts_of(answer, self.answer or self.prompt))
+
+    def _prompt_of(self, row: ReadRow) -> str:
+        """Of a file of no published format every row has its own."""
+        return self.prompt if self._is_published else first_of(PROMPT_COLUMNS, row) or self.prompt
+
+    @property
+    def _is_published(self) -> bool:
+        return self.published or self.prompt not in PROMPT_COLUMNS
+
+    def _asked(self, row: ReadRow, value: object) -> Turns:
+        """The prompt; a row of no published format is read as --items reads it, its context included."""
+        if self._is_published:
+            return asked_of(value, self.prompt)
+        refuse_unreadable(row)
+        return prompt_turns(row)
 
 
 def answer_format(keys: set[str], name: str, mapped: ColumnMap = AS_NAMED) -> AnswerFormat:
@@ -151,7 +172,7 @@ def _with_columns(keys: set[str], name: str, mapped: ColumnMap) -> AnswerFormat:
             f"{name}: {' and '.join(f'`{key}`' for key in answers)} could both be the answer",
             hint="say which one with --map answer=COLUMN",
         )
-    if prompt is None or (not answers and prompt != "messages"):
+    if prompt is None or (not answers and prompt not in TURN_COLUMNS):
         raise UsageError(
             f"{name} holds no answers that are recognised: its rows hold "
             f"{', '.join(f'`{key}`' for key in sorted(keys)) or 'nothing'}",
@@ -162,6 +183,7 @@ def _with_columns(keys: set[str], name: str, mapped: ColumnMap) -> AnswerFormat:
         prompt=prompt,
         answer=answers[0] if answers else None,
         goal=next((key for key in goals if key in keys), None),
+        published=attacked,
         kind=_harmful if attacked or any(key.startswith("judge_success") for key in keys) else _unknown,
     )
     return AnswerFormat(name="attack results" if attacked else "prompts with answers", read=columns.read)

@@ -22,8 +22,8 @@ def test_a_dry_run_checks_the_answers_and_writes_nothing(moe, harmbench, tmp_pat
     jbb = written(tmp_path / "jbb.json", JAILBREAKBENCH)
     done = moe("evaluate", "--answers", harmbench, "--answers", jbb, "--dry-run", "--json")
     document = orjson.loads(done.out)
-    assert document["answers"]["suites"] == {"attacked": 1, "harmful": 3}
-    assert [file["format"] for file in document["answers"]["files"]] == [
+    assert document["data"]["suites"] == {"attacked": 1, "harmful": 3}
+    assert [file["format"] for file in document["data"]["files"]] == [
         "HarmBench completions",
         "JailbreakBench artifact",
     ]
@@ -36,8 +36,9 @@ def test_a_dry_run_checks_the_answers_and_writes_nothing(moe, harmbench, tmp_pat
 def test_a_dry_run_says_what_would_be_refused(moe, tmp_path):
     path = written(tmp_path / "x.jsonl", lines({"prompt": "zorp", "response": "no"}))
     done = moe("evaluate", "--answers", path, "--dry-run")
-    assert done.code == 0
+    assert done.code == 2
     assert "moe evaluate would refuse this" in done.out and "harmful or benign" in " ".join(done.out.split())
+    assert "hint: say it of all of them with --kind" in done.err
 
 
 def test_answers_of_a_file_are_no_models(refused, harmbench):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_samples_of_lm_eval_have_all_their_answers_once_whatever_filters_there_a
 def test_likelihoods_of_lm_eval_are_no_answers(tmp_path):
     row = {**LM_EVAL, "resps": [[[-1.5, "False"]]]}
     with pytest.raises(UsageError, match="`resps` is a list, not an answer"):
-        given(written(tmp_path / "x.jsonl", lines(row)), kind="benign")
+        given(written(tmp_path / "x.jsonl", lines(row, {**row, "doc_id": 4})), kind="benign")
 
 
 @pytest.mark.parametrize("log", [json_log, eval_log], ids=["json", "eval"])
@@ -158,9 +159,10 @@ def test_records_of_an_evaluation_give_its_items_again(tmp_path):
         correct=False,
     )
     path = tmp_path / "records.jsonl"
-    path.write_bytes(encode_lines([record]))
+    other = replace(record, item=replace(item, id="attacked/g2", messages=(Message(role="user", content="brell"),)))
+    path.write_bytes(encode_lines([record, other]))
     found = given(path)
-    assert found.items == (item,)
+    assert found.items == (item, other.item)
     answer = found.answers[item.id]
     assert (answer.text, answer.num_tokens, answer.finished) == (COMPLIES, 5, False)
 
@@ -177,6 +179,26 @@ def test_turns_that_end_with_an_answer_and_prompts_with_responses_are_read(tmp_p
         ("harmful", "brell the vark", "no"),
     ]
     assert [file.skipped for file in found.files] == [{"it holds no answer": 1}, {"it holds no answer": 1}]
+
+
+def test_prompts_are_read_as_items_are_so_that_both_are_the_same(tmp_path):
+    asked = [
+        {"kind": "harmful", "prompt": "zorp", "system_prompt": "be a glim"},
+        {"kind": "benign", "instruction": "brell it", "input": "the vark"},
+    ]
+    for number, row in enumerate(asked):
+        items = written(tmp_path / f"items{number}.jsonl", lines(row, {"kind": "benign", "prompt": "other"}))
+        rows = [{**row, "response": "no"}, {"kind": "benign", "prompt": "other", "response": "no"}]
+        found = given(written(tmp_path / f"x{number}.jsonl", lines(*rows)), items=(str(items),))
+        assert found.unanswered == 0, row
+        assert set(found.files[0].kinds) <= {"harmful by --items", "benign by --items"}
+
+
+def test_map_says_which_column_is_the_answer(tmp_path):
+    rows = [{"kind": "benign", "asked": "zorp", "response": "gold", "ours": f"answer {i}"} for i in range(2)]
+    path = written(tmp_path / "x.jsonl", lines(*rows))
+    found = given(path, map=("answer=ours", "prompt=asked"))
+    assert [answer.text for answer in found.answers.values()] == ["answer 0", "answer 1"]
 
 
 def test_a_stop_reason_says_whether_an_answer_ended_and_no_reason_says_nothing(tmp_path):
