@@ -46,6 +46,14 @@ def test_answers_of_a_file_are_no_models(refused, harmbench):
     assert "--answers FILE" in refused("evaluate").err
 
 
+def test_a_dry_run_with_an_endpoint_checks_its_name_and_needs_no_model_here(moe, tmp_path):
+    items = written(tmp_path / "items.jsonl", lines(*({"kind": "harmful", "prompt": f"zorp {i}"} for i in range(2))))
+    words = ("evaluate", "/models/of/the/server", "--items", items, "--engine", "openai", "--dry-run")
+    unnamed = moe(*words)
+    assert unnamed.code == 2 and "none is named" in unnamed.err and "--base-url" in unnamed.err
+    assert moe(*words, "--base-url", "http://localhost:8000/v1").code == 0
+
+
 def test_options_that_answers_of_files_cannot_have_are_refused(refused, harmbench):
     assert "evaluate.epochs" in refused("evaluate", "--answers", harmbench, "--epochs", "2", "--temperature", "1").err
     assert "evaluate.kind" in refused("evaluate", "tiny", "--kind", "benign").err
