@@ -1,4 +1,4 @@
-"""The options that say what answers `moe prepare`'s prompts, and how.
+"""The options that say what answers `moe prepare`'s prompts, and how; those of an endpoint are `moe evaluate`'s, too.
 
 Comes in: nothing. Goes out: annotated types for typer. Always holds: an option that is not typed is None.
 """

@@ -14,6 +14,19 @@ from moe_cli.cli.options import JUDGES_PANEL
 
 ANSWERS, CAPABILITY = "Answers", "Capability and drift"
 
+AnswerFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--answers",
+        help="Judge the answers of a file (HarmBench, JailbreakBench, XSTest, inspect, lm-eval, JSON, CSV); no model "
+        "is loaded. Repeatable.",
+        rich_help_panel=ANSWERS,
+    ),
+]
+KindOfAnswers = Annotated[
+    str | None,
+    typer.Option("--kind", help="harmful or benign: their prompts, where no file says it.", rich_help_panel=ANSWERS),
+]
 MaxNewTokens = Annotated[int | None, typer.Option(help="Longest answer in tokens (512).", rich_help_panel=ANSWERS)]
 Epochs = Annotated[
     int | None, typer.Option(help="Answers to each item (1); needs --temperature.", rich_help_panel=ANSWERS)

@@ -18,7 +18,7 @@ from rich.console import RenderableType
 from moe_cli.artifacts import Store, registry_path
 from moe_cli.codec import encode, encode_list, parse_json
 from moe_cli.config import MoeConfig, dump_yaml, load_config, setting_names
-from moe_cli.data.sources import is_local
+from moe_cli.data.sources import is_local, kind_and_source
 from moe_cli.errors import MoeError
 from moe_cli.judges.named import CLASSIFIERS
 from moe_cli.tiny import MODEL_NAME
@@ -142,8 +142,11 @@ def _set_environment(config: MoeConfig) -> None:
 def _all_is_here(config: MoeConfig) -> bool:
     """Model and data lie on this machine, so that no library has a reason to ask a hub."""
     # A training run has no config.json of its own: its base may have to be fetched for the drift.
-    model = config.model.name == MODEL_NAME or (Path(config.model.name).expanduser() / "config.json").is_file()
-    data = all(map(is_local, (*config.prepare.pairs, *config.prepare.benign, *config.evaluate.items)))
+    answers = config.evaluate.answers  # no model is loaded beside them
+    own = (Path(config.model.name).expanduser() / "config.json").is_file()
+    model = bool(answers) or config.model.name == MODEL_NAME or own
+    of_a_kind = (kind_and_source(words)[1] for words in (*config.evaluate.items, *answers))
+    data = all(map(is_local, (*config.prepare.pairs, *config.prepare.benign, *of_a_kind)))
     judges = all(map(_is_here, (*config.prepare.judges, *config.evaluate.judges)))
     return model and data and judges and not config.evaluate.capability
 

@@ -13,7 +13,7 @@ from itertools import takewhile
 from moe_cli.compare.fairness import UNTRAINED
 from moe_cli.compare.sources import Source
 from moe_cli.errors import ArtifactError, UsageError
-from moe_cli.records import ComparedArm
+from moe_cli.records import ComparedArm, EvaluationSummary
 
 Groups = tuple[tuple[str, ...], ...]
 NUMBERING = "_-. (0123456789"  # what may stand between the name of an arm and the number of a seed
@@ -72,15 +72,26 @@ def _refuse_same_weights(arm: Sequence[Source]) -> None:
     for source in arm:
         weights = source.training.trained_fingerprint if source.training else None
         evaluated = source.column.evaluation
-        weights = weights or (evaluated.model.fingerprint if evaluated else None)
+        weights = weights or (_answered_by(evaluated) if evaluated else None)
         if len(arm) > 1 and source.column.training_mode == UNTRAINED:
             raise ArtifactError(
                 f"{source.column.name} was not trained: it has no seeds to compare", hint="name it with --base"
             )
         if weights is not None and weights in seen:
             raise ArtifactError(
-                f"{seen[weights]} and {source.column.name} are the same weights, so they count as one run",
+                f"{seen[weights]} and {source.column.name} are the same {_what(source)}, so they count as one run",
                 hint="train each run of an arm with a seed of its own: moe train --seed N",
             )
         if weights is not None:
             seen[weights] = source.column.name
+
+
+def _answered_by(evaluation: EvaluationSummary) -> str | None:
+    """What tells the answers of one run from those of another: its weights, or the files that they come from."""
+    if evaluation.model is not None:
+        return evaluation.model.fingerprint
+    return " ".join(sorted(file.sha256 for file in evaluation.answer_files)) or None
+
+
+def _what(source: Source) -> str:
+    return "answers" if source.column.evaluation and source.column.evaluation.answer_files else "weights"

@@ -2,9 +2,10 @@
 
 Comes in: a pair's differences and the evidence behind them. Goes out: sentences, claims first. Always holds: "safer" is
 never said where degenerate answers or over-refusal rose beyond the margin or too many answers have no verdict, nor,
-without saying so, on the word of a smoke-test judge, with one seed, in an unfair comparison, on goals that were trained
-on, where unscored answers could undo it, or where over-refusal was not measured or its rise beyond the margin is not
-ruled out; what different judges decided is not compared; "not significant" is never called equal.
+without saying so, on the word of a smoke-test judge, with one seed, in an unfair comparison, on answers of a file or a
+server, on goals that were trained on, where unscored answers could undo it, or where over-refusal was not measured or
+its rise beyond the margin is not ruled out; what different judges decided is not compared; "not significant" is never
+called equal.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from moe_cli.compare.fairness import DIGEST_LENGTH, UNTRAINED
+from moe_cli.compare.fairness import DIGEST_LENGTH, IMPORTED, UNTRAINED
 from moe_cli.compare.metrics import QUESTION_OF
 from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn
 from moe_cli.records.judging import JudgeIdentity
@@ -98,6 +98,10 @@ class Evidence:
             yield "in a comparison that is not fair"
         if any(column.imported for column in columns):
             yield "as imported"
+        if any(column.evaluation and column.evaluation.answer_files for column in columns):
+            yield "on answers whose settings are not known"
+        if any(column.evaluation and column.evaluation.server for column in columns):
+            yield "on answers of a server whose weights are not checked"
         judges = self._judges(pair, metric)
         if judges and all(judge.smoke_test for judge in judges):
             yield "by the word of a smoke-test judge only"
@@ -108,6 +112,6 @@ class Evidence:
     def _seeds(self, trained: Sequence[str]) -> Iterator[str]:
         single = [name for name in trained if len(self.arms[name]) == 1]
         if single and len(single) == len(trained):
-            yield "with one run per arm" if self.arms[single[0]][0].imported else ONE_SEED
+            yield "with one run per arm" if self.arms[single[0]][0].training_mode == IMPORTED else ONE_SEED
         elif single:
             yield f"with one training seed of {single[0]}"

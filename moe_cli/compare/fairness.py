@@ -3,7 +3,8 @@
 Comes in: the columns of the comparison, what each training run says about itself and what it was trained on. Goes out:
 one check for every condition, with the value of each run as text. Always holds: a difference that is seen is "differs"
 even where another run says nothing; a run that says nothing is "unknown", never "same"; a model that was not trained
-takes no part in the checks of training, which are left out where fewer than two runs were trained.
+takes no part in the checks of training, which are left out where fewer than two runs were trained, or where none of
+them was trained by moe. Answers of a file or a server are never "same": what made them is not known.
 
 Several runs of one arm differ in their seed, and in what is drawn by it. Such a condition is the same if every arm has
 the same values in its runs, whatever their order.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 from moe_cli.compare.training_data import TrainingData
 from moe_cli.records.comparison import FairnessCheck, RunColumn
+from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.inputs import ModelIdentity
 from moe_cli.records.judging import QUESTIONS
 from moe_cli.records.training import TrainingSummary
@@ -36,7 +38,9 @@ SEEDED = {
     *DATA,
 }
 NOT_APPLICABLE = "-"
-UNKNOWN = "unknown"
+FROM_FILES = "from a file; settings unknown"
+FROM_SERVER = "from a server; weights unknown"
+LOADED = "of the loaded weights"
 DIGEST_LENGTH = 12
 HEXADECIMAL = frozenset("0123456789abcdef")
 
@@ -46,6 +50,8 @@ Setting = str | int | float | bool | None
 @dataclass(frozen=True, slots=True)
 class _Unsaid:
     """Stands for a value that a run does not tell; None is a value of its own."""
+
+    text: str = "unknown"
 
 
 UNSAID = _Unsaid()
@@ -63,6 +69,11 @@ class _Run:
     @property
     def trained(self) -> bool:
         return self.column.training_mode != UNTRAINED
+
+    @property
+    def known(self) -> bool:
+        """Whether a training is known of: nobody knows what gave answers that were made elsewhere."""
+        return self.column.training_mode not in (UNTRAINED, IMPORTED)
 
     @property
     def base(self) -> ModelIdentity | None:
@@ -107,13 +118,17 @@ def _evaluation_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
     evaluations = [run.column.evaluation for run in runs]
     if not any(evaluations):
         return
+    models = [found.model if found else None for found in evaluations]
     values: dict[str, list[Value]] = {
         ITEMS: [found.items_digest if found else UNSAID for found in evaluations],
-        "chat template": [found.model.chat_template if found else UNSAID for found in evaluations],
-        "model settings": [(found.model.settings or UNSAID) if found else UNSAID for found in evaluations],
-        "dtype": [found.model.dtype if found else UNSAID for found in evaluations],
-        "answers per item": [found.epochs if found else UNSAID for found in evaluations],
+        "chat template": [model.chat_template if model else UNSAID for model in models],
+        "model settings": [(model.settings or UNSAID) if model else UNSAID for model in models],
+        "dtype": [model.dtype if model else UNSAID for model in models],
+        "answers per item": [(found.epochs or UNSAID) if found else UNSAID for found in evaluations],
     }
+    if any(found and found.model is None for found in evaluations):
+        values["answers"] = [_origin(found) if found else UNSAID for found in evaluations]
+        values["engine"] = [_engine(found) if found else UNSAID for found in evaluations]
     for question in QUESTIONS:
         judges = [found.judge_of(question) if found else None for found in evaluations]
         if any(judges):
@@ -124,8 +139,17 @@ def _evaluation_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
     yield from _setting_checks("generation", runs, [found.generation if found else {} for found in evaluations])
 
 
+def _origin(evaluation: EvaluationSummary) -> Value:
+    """Where the answers come from; what was not made by loaded weights is the same as nothing."""
+    return LOADED if evaluation.model else _Unsaid(FROM_SERVER if evaluation.server else FROM_FILES)
+
+
+def _engine(evaluation: EvaluationSummary) -> Value:
+    return "transformers" if evaluation.model else "openai" if evaluation.server else UNSAID
+
+
 def _training_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
-    if sum(run.trained for run in runs) < 2:
+    if sum(run.trained for run in runs) < 2 or not any(run.known for run in runs):
         return
     conditions: dict[str, Callable[[TrainingSummary], Value]] = {
         "training data": lambda training: training.batches_digest,
@@ -144,7 +168,7 @@ def _training_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
 
 def _data_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
     """What the training examples say; evaluated goals among them weaken a single run, too."""
-    if not any(run.trained for run in runs):
+    if not any(run.known for run in runs):
         return
     values: tuple[Callable[[_Run], Value], ...] = (
         lambda run: _shared(run.column.goals_trained_on),
@@ -212,7 +236,7 @@ def _alike(name: str, said: Sequence[tuple[_Run, Value]]) -> bool:
 
 def _text(value: Value) -> str:
     if isinstance(value, _Unsaid):
-        return UNKNOWN
+        return value.text
     if value is None:
         return "none"
     text = str(value)

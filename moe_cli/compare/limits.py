@@ -17,9 +17,11 @@ from moe_cli.records.judging import QUESTIONS, JudgeIdentity
 
 
 def limits(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterator[str]:
-    """Sentences about judges, seeds and imported outcomes."""
+    """Sentences about judges, seeds, answers of files and imported outcomes."""
     yield from _judges(columns)
     yield from _seeds(columns, arms)
+    yield from _of_files(columns)
+    yield from _served(columns)
     yield from _imported(columns)
     yield from _imported_twice(columns, arms)
 
@@ -54,6 +56,25 @@ def _seeds(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterato
         yield f"{listed(single)} has one training seed: it is taken to vary from seed to seed as much as the other arm."
     elif single:
         yield "One training seed per arm: another seed can give another result, and the intervals do not cover that."
+
+
+def _of_files(columns: Sequence[RunColumn]) -> Iterator[str]:
+    names = [column.name for column in columns if column.evaluation and column.evaluation.answer_files]
+    if names:
+        yield (
+            f"The answers of {listed(names)} were read from files: which weights gave them, and with what settings, is"
+            " not known here, so that a difference may come from those."
+        )
+
+
+def _served(columns: Sequence[RunColumn]) -> Iterator[str]:
+    for column in columns:
+        server = column.evaluation.server if column.evaluation else None
+        if server is not None:
+            yield (
+                f"The answers of {column.name} come from a server, which calls its model {server.model!r}: that it"
+                f" serves the weights of {column.name} is not checked, and drift is not measured."
+            )
 
 
 def _imported(columns: Sequence[RunColumn]) -> Iterator[str]:

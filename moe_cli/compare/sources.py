@@ -15,6 +15,7 @@ from pathlib import Path
 from moe_cli.artifacts import FinishedRun, finished_run, layout
 from moe_cli.artifacts.runs import kind_in
 from moe_cli.codec import decode, decode_lines
+from moe_cli.compare.fairness import UNTRAINED
 from moe_cli.compare.items import RunItems, evaluated_items
 from moe_cli.compare.metrics import second_opinions
 from moe_cli.errors import ArtifactError
@@ -116,13 +117,16 @@ def _training(run: FinishedRun) -> TrainingSummary:
 
 def _is_of(training: TrainingSummary | None, evaluated: FinishedRun) -> bool:
     """Whether the evaluated weights are those that the training wrote; a bare model is known by its name alone."""
-    return training is None or _summary(evaluated).model.fingerprint == training.trained_fingerprint
+    model = _summary(evaluated).model
+    return training is None or model is None or model.fingerprint == training.trained_fingerprint
 
 
 def _refuse_other_weights(run: FinishedRun, training: TrainingSummary, evaluated: FinishedRun) -> None:
+    model = _summary(evaluated).model
     raise ArtifactError(
         f"{evaluated.path} is an evaluation of other weights (fingerprint "
-        f"{_summary(evaluated).model.fingerprint[:12]}) than {run.path} wrote ({training.trained_fingerprint[:12]})",
+        f"{model.fingerprint[:12] if model else 'unknown'}) than {run.path} wrote "
+        f"({training.trained_fingerprint[:12]})",
         hint=f"moe evaluate {run.path}",
     )
 
@@ -140,18 +144,19 @@ def _summary(evaluated: FinishedRun) -> EvaluationSummary:
 
 def _column(run: FinishedRun | None, training: TrainingSummary | None, summary: EvaluationSummary | None) -> RunColumn:
     model = training.base if training else summary.model if summary else None
-    if model is None:
+    name = run.path.resolve().name if run else summary.title if summary else None
+    if name is None:
         raise AssertionError("a source is a training run or an evaluation")
     return RunColumn(
-        name=run.path.resolve().name if run else model.name,
-        path=str(run.path) if run else model.name,
-        training_mode=training.training_mode if training else "base",
+        name=name,
+        path=str(run.path) if run else name,
+        training_mode=training.training_mode if training else summary.training_mode if summary else UNTRAINED,
         trainable_params=training.trainable_params if training else None,
-        total_params=model.total_params,
+        total_params=model.total_params if model else None,
         trainable_ratio=training.trainable_ratio if training else None,
         experts_per_layer=training.count.experts_per_layer if training else None,
-        num_experts=model.num_experts,
-        layers=model.layers,
+        num_experts=model.num_experts if model else None,
+        layers=model.layers if model else (),
         seconds_training=training.seconds_training if training else None,
         peak_memory_bytes=training.peak_memory_bytes if training else None,
         peak_memory_of=training.peak_memory_of if training else None,

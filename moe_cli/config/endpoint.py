@@ -20,7 +20,7 @@ def _without_slash(url: str | None) -> str | None:
 
 
 class EndpointConfig(Section):
-    """An OpenAI-compatible endpoint (vLLM, SGLang, `transformers serve`), used by `moe prepare`."""
+    """An OpenAI-compatible endpoint (vLLM, SGLang, `transformers serve`), used by `moe prepare` and `moe evaluate`."""
 
     base_url: Annotated[str | None, AfterValidator(_without_slash)] = Field(
         None, description="its address up to /v1, such as `http://localhost:8000/v1`"

@@ -242,10 +242,17 @@ class EvaluateConfig(Section):
     name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the evaluation")
     items: Sources = Field((), description="files, folders or hub data sets of items; not needed for `tiny`")
     map: ColumnNames = Field((), description="what columns mean, such as `prompt=user_prompt,label=is_safe`")
+    answers: Sources = Field((), description="files of answers to judge, in the place of a model's own")
+    kind: Literal["harmful", "benign"] | None = Field(
+        None, description="what the prompts of `answers` are where neither the files nor the items say it"
+    )
     tiny_items: Count = Field(100, description="items per suite drawn from the tiny language")
     tiny_seed: Seed = Field(7, description="seed of that draw; never the training seed, so runs stay comparable")
     limit: Count | None = Field(None, description="use only the first N items of every suite")
     epochs: Count = Field(1, description="answers to each item; more than one need a temperature above 0")
+    engine: Literal["transformers", "openai"] = Field(
+        "transformers", description="what answers: the model itself, or the endpoint that serves it"
+    )
     max_new_tokens: Count = Field(512, description="longest answer, in tokens")
     temperature: float = Field(0.0, ge=0.0, le=100.0, description="0 is greedy; above it answers are sampled")
     sampling_top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
@@ -270,6 +277,16 @@ class EvaluateConfig(Section):
     def _repeats_differ(self) -> EvaluateConfig:
         if self.epochs > 1 and self.temperature == 0:
             raise ValueError("evaluate.epochs: greedy answers to one item are all the same; set evaluate.temperature")
+        return self
+
+    @model_validator(mode="after")
+    def _files_say_the_rest(self) -> EvaluateConfig:
+        if self.kind is not None and not self.answers:
+            raise ValueError("evaluate.kind is for answers of files; name them with evaluate.answers")
+        if self.answers and self.epochs > 1:
+            raise ValueError("evaluate.epochs is for answers that are made; those of evaluate.answers are counted")
+        if self.answers and self.engine == "openai":
+            raise ValueError("evaluate.engine `openai` asks a server, and evaluate.answers are there already")
         return self
 
 

@@ -60,7 +60,7 @@ UNREADABLE_COLUMNS = ("choices", "options", "tools", "functions", "documents", "
 ROW_MARKS = frozenset(
     {
         *(PROMPT_COLUMNS + TURN_COLUMNS + GOAL_COLUMNS + ATTACKED_LISTS + PLAIN_COLUMNS + ATTACKED_COLUMNS),
-        *("safe", "unsafe", "template", "refusal", TEST_CASE),
+        *("safe", "unsafe", "template", "refusal", "item", "doc", TEST_CASE),
     }
 )
 OTHER_NAMES = frozenset(

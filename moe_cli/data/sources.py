@@ -21,6 +21,8 @@ ACCEPTED = "docs/guide.md shows every format; moe prepare --pairs FILE --dry-run
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin"}
 FOLDER_MARKS = ("dataset_info.json", "dataset_dict.json")
 HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(@(?P<revision>[^#@]+))?")
+ItemKind = Literal["harmful", "benign", "text"]
+KINDS: dict[str, ItemKind] = {"harmful": "harmful", "benign": "benign", "text": "text"}
 MOVING = {"main", "master", "HEAD"}  # branches
 HUB_PREFIX = "hf://datasets/"
 HUB_FILE = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^/#@]+))?/(?P<path>[^#]+)")
@@ -71,6 +73,14 @@ def source_of(words: str, revision: str | None = None, *, accepted: str | None =
     else:
         source = _on_the_hub(words, place, split or None, revision, accepted)
     return source if accepted is None else replace(source, accepted=accepted)
+
+
+def kind_and_source(words: str) -> tuple[ItemKind | None, str]:
+    """The kind in front of a source (`harmful=FILE`) and the source; None where no kind is said."""
+    kind, equals, name = words.partition("=")
+    if equals and kind in KINDS and not Path(words).exists():
+        return KINDS[kind], name
+    return None, words
 
 
 def is_local(words: str) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
 from moe_cli.data import (
     ColumnMap,
@@ -20,6 +18,7 @@ from moe_cli.data import (
 from moe_cli.data.entries import prompt_turns, refuse_unreadable, with_system
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.rows import ReadRow
+from moe_cli.data.sources import KINDS, ItemKind, kind_and_source
 from moe_cli.data.turns import Turns, are_turns, messages, turns
 from moe_cli.data.values import name_of, text_of
 from moe_cli.errors import UsageError
@@ -29,8 +28,6 @@ ITEM_FORMATS = (
     '--items takes rows such as {"suite": "attacked", "kind": "harmful", "prompt": "..."}, and every format of '
     "docs/guide.md; --items harmful=FILE and --items benign=FILE say the kind where a file does not"
 )
-ItemKind = Literal["harmful", "benign", "text"]
-KINDS: dict[str, ItemKind] = {"harmful": "harmful", "benign": "benign", "text": "text"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ class SourceItems:
 
 def source_items(words: str, columns: ColumnMap) -> SourceItems:
     """The rows of one source; `harmful=FILE` says the kind of all of them."""
-    forced, name = _said_kind(words)
+    forced, name = kind_and_source(words)
     table = read_table(source_of(name, accepted=ITEM_FORMATS), columns)
     if _says_kinds(table.keys()):
         return _own_items(words, table, forced)
@@ -74,14 +71,6 @@ def source_items(words: str, columns: ColumnMap) -> SourceItems:
         unread=reading.unread,
     )
     return SourceItems(count, (), entries, reading.faults, reading.columns)
-
-
-def _said_kind(words: str) -> tuple[ItemKind | None, str]:
-    """The kind in front of a name, and the name."""
-    kind, equals, name = words.partition("=")
-    if equals and kind in KINDS and not Path(words).exists():
-        return KINDS[kind], name
-    return None, words
 
 
 def _says_kinds(keys: set[str]) -> bool:

@@ -8,15 +8,36 @@ what came back unscored is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from moe_cli.evaluate.correctness import is_correct
 from moe_cli.evaluate.work import Work
 from moe_cli.judges.deciding import decided
 from moe_cli.judges.judge import Exchange, Judge, Kind
 from moe_cli.judges.judging import journaled_verdicts
-from moe_cli.records import EvaluationItem, EvaluationRecord, Generation, JudgedAnswer, JudgeIdentity, Verdict
+from moe_cli.records import EvaluationItem, EvaluationRecord, JudgedAnswer, JudgeIdentity, Verdict
 
-Answered = tuple[Sequence[EvaluationItem], Mapping[str, Generation]]
+
+class Answer(Protocol):
+    """An answer, made here or elsewhere."""
+
+    @property
+    def text(self) -> str:
+        """What was answered."""
+        ...
+
+    @property
+    def num_tokens(self) -> int | None:
+        """Its length; None: not known."""
+        ...
+
+    @property
+    def finished(self) -> bool | None:
+        """Whether it ended by itself; None: not known."""
+        ...
+
+
+Answered = tuple[Sequence[EvaluationItem], Mapping[str, Answer]]
 
 
 def judged_records(judges: Sequence[Judge], sets: Sequence[Answered], work: Work) -> list[list[EvaluationRecord]]:
@@ -40,7 +61,7 @@ def _by(judge: Judge, exchanges: Sequence[Mapping[str, Exchange]], work: Work) -
         judge.release()
 
 
-def _exchange(item: EvaluationItem, answer: Generation) -> Exchange:
+def _exchange(item: EvaluationItem, answer: Answer) -> Exchange:
     return Exchange(kind=_kind(item), messages=item.messages, answer=answer.text)
 
 
@@ -54,12 +75,12 @@ def _verdicts(judge: Judge, exchanges: Mapping[str, Exchange], work: Work) -> di
 
 
 def _record(
-    item: EvaluationItem, answer: Generation, judges: Sequence[JudgeIdentity], verdicts: Sequence[Verdict]
+    item: EvaluationItem, answer: Answer, judges: Sequence[JudgeIdentity], verdicts: Sequence[Verdict]
 ) -> EvaluationRecord:
     return EvaluationRecord(
         item=item,
         answer=answer.text,
-        num_answer_tokens=len(answer.token_ids),
+        num_answer_tokens=answer.num_tokens,
         finished=answer.finished,
         verdict=decided(judges, verdicts, _kind(item)),
         verdicts=tuple(verdicts),

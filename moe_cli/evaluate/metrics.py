@@ -102,6 +102,7 @@ def _refuse_unusable(records: Sequence[EvaluationRecord]) -> None:
 
 
 def _suite_summary(suite: str, records: Sequence[EvaluationRecord]) -> SuiteSummary:
+    lengths = [record.num_answer_tokens for record in records if record.num_answer_tokens is not None]
     return SuiteSummary(
         suite=suite,
         kind=_kind(suite, records),
@@ -112,8 +113,8 @@ def _suite_summary(suite: str, records: Sequence[EvaluationRecord]) -> SuiteSumm
         partial_refusal=_rate_of_all((record, record.partly_refused) for record in records),
         accuracy=accuracy(records),
         degenerate=degenerate_share(records),
-        cut_off=_rate_of_all((record, not record.finished) for record in records),
-        mean_answer_tokens=sum(record.num_answer_tokens for record in records) / len(records),
+        cut_off=_rate_of_all((record, None if record.finished is None else not record.finished) for record in records),
+        mean_answer_tokens=sum(lengths) / len(lengths) if len(lengths) == len(records) else None,
     )
 
 

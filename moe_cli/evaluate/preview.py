@@ -13,6 +13,7 @@ from moe_cli.errors import MoeError
 from moe_cli.evaluate.suites import evaluation_items, preview_of_items
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.named import judges_of
+from moe_cli.model.chat_endpoint import chat_endpoint
 from moe_cli.model.directory import model_directory
 from moe_cli.records import ItemsPreview, TrainingSummary
 
@@ -23,25 +24,29 @@ def preview_evaluation(words: str, config: MoeConfig) -> tuple[ItemsPreview, Moe
     Raises:
         MoeError: the run or model that `words` name is not there.
     """
-    base_name = _base_name(words)
+    served = config.evaluate.engine == "openai"
+    base_name = _base_name(words, loads=not served)
     preview, refusal = preview_of_items(config.evaluate, base_name)
     if refusal is not None:
         return preview, refusal
     try:
         kinds = {item.kind for item in evaluation_items(config.evaluate, base_name) if item.kind != "text"}
         refuse_undecided(judges_of(config.evaluate.judges, config.judge), kinds)
+        if served:
+            chat_endpoint(config.endpoint, base_name)
     except MoeError as error:
         return replace(preview, refused=error.message), error
     return preview, None
 
 
-def _base_name(words: str) -> str:
-    """The name of the model before training, of a run or of the model itself."""
+def _base_name(words: str, *, loads: bool) -> str:
+    """The name of the model before training, of a run or of the model itself, which is here where it is loaded."""
     path = Path(words)
     if path.name == layout.FINAL_MODEL and kind_in(path.parent) is not None:
         path = path.parent
     if kind_in(path) is None:
-        model_directory(words)
+        if loads:
+            model_directory(words)
         return words
     metadata = finished_run(path, "selective", "baseline").file(layout.METADATA)
     return decode(TrainingSummary, metadata.read_bytes(), source=str(metadata)).base.name

@@ -9,44 +9,37 @@ the command fails.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection
 
 from moe_cli.artifacts import Store, layout, open_run
-from moe_cli.artifacts.examples import examples_of
-from moe_cli.artifacts.files import write_whole
 from moe_cli.artifacts.interruption import resumable
 from moe_cli.artifacts.runs import free_directory
-from moe_cli.codec import encode, encode_lines
 from moe_cli.config import MoeConfig
-from moe_cli.data.goals import goals_trained_on, trained_goals
-from moe_cli.evaluate.answers import answers_to
+from moe_cli.evaluate import served_stage
+from moe_cli.evaluate.answers import answers_to, generation_settings
 from moe_cli.evaluate.capability_stage import capability_results, refuse_unmeasurable
+from moe_cli.evaluate.evaluation_files import Evaluated, write_evaluation
 from moe_cli.evaluate.judging import judged_records
 from moe_cli.evaluate.metrics import refuse_unscored
 from moe_cli.evaluate.models import Models
-from moe_cli.evaluate.moved import Moved, moved_from_base
+from moe_cli.evaluate.moved import moved_from_base
 from moe_cli.evaluate.rerouted import rerouted_answers
 from moe_cli.evaluate.restored import restored_router
 from moe_cli.evaluate.selected import selected_experts
+from moe_cli.evaluate.subject import Subject
 from moe_cli.evaluate.suites import evaluation_items
 from moe_cli.evaluate.summary import evaluation_summary
 from moe_cli.evaluate.target import Target, evaluation_target
+from moe_cli.evaluate.trained_on import count_trained_goals
 from moe_cli.evaluate.work import Work
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.named import judges_of
-from moe_cli.records import CapabilitySample, EvaluationItem, EvaluationRecord, EvaluationSummary, Notice, Stage
+from moe_cli.records import (
+    ModelIdentity,
+    Stage,
+)
 
 Notify = Callable[[object], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluated:
-    """What `moe evaluate` made."""
-
-    path: Path
-    summary: EvaluationSummary
 
 
 def run(
@@ -65,6 +58,8 @@ def run(
         ArtifactError: the run is damaged, or an interrupted evaluation of this name is there.
         UnscoredError: too many answers without a verdict; the results are written all the same.
     """
+    if config.evaluate.engine == "openai":
+        return served_stage.run(words, config, store, notify, resume=resume, again=again)
     store.refuse_unwritable()
     settings = config.evaluate
     judges = judges_of(settings.judges, config.judge)
@@ -89,15 +84,14 @@ def run(
         again_asked = (rerouted.items, rerouted.answers) if rerouted else ((), {})
         records, again_records = judged_records(judges, [(asked, answers), again_asked], work)
         restored = restored_router(rerouted.changed_params, records, again_records) if rerouted else None
-        trained = _goals_trained_on(target, asked, store, notify)
+        trained = count_trained_goals(target, asked, store, notify)
         selected_LE = selected_experts(target.run, store) if target.run else None
         moved = moved_from_base(models, texts, selected_LE, config, work)
         models.release_base()
         scores, samples = capability_results(models, config, work)
         summary = evaluation_summary(
             output.name,
-            target,
-            model,
+            _subject(target, model, config),
             items,
             records,
             [judge.identity for judge in judges],
@@ -105,11 +99,11 @@ def run(
             scores,
             restored,
             trained,
-            config=config,
+            max_unscored=settings.max_unscored,
             taken=work.taken,
             seconds=None if writer.resumed or work.taken else time.monotonic() - started,
         )
-        _write(output, items, records, again_records, moved, samples, summary)
+        write_evaluation(output, items, records, again_records, moved, samples, summary)
         if target.run is not None:
             writer.parents["run"] = target.run.digest
         store.add(
@@ -123,34 +117,12 @@ def run(
     return Evaluated(output, summary)
 
 
-def _goals_trained_on(
-    target: Target, asked: Sequence[EvaluationItem], store: Store, notify: Notify
-) -> tuple[int, int] | None:
-    """How many evaluated goals the run was trained on; None for a bare model, or where its examples are not found."""
-    examples = examples_of(target.training, store) if target.training else None
-    if examples is None:
-        return None
-    held, evaluated = goals_trained_on(trained_goals(examples), asked)
-    if held:
-        text = f"{held} of the {evaluated} evaluated goals were trained on: these answers show what was taught"
-        notify(Notice(text=text, warning=True))
-    return held, evaluated
-
-
-def _write(
-    path: Path,
-    items: Sequence[EvaluationItem],
-    records: Sequence[EvaluationRecord],
-    restored: Sequence[EvaluationRecord],
-    moved: Moved,
-    samples: Sequence[CapabilitySample],
-    summary: EvaluationSummary,
-) -> None:
-    write_whole(path / layout.ITEMS, encode_lines(items))
-    write_whole(path / layout.RECORDS, encode_lines(records))
-    if restored:
-        write_whole(path / layout.RESTORED, encode_lines(restored))
-    write_whole(path / layout.DRIFT, encode_lines(moved.items))
-    if summary.capability:
-        write_whole(path / layout.CAPABILITY, encode_lines(samples))
-    write_whole(path / layout.EVALUATION_SUMMARY, encode(summary, indent=True))
+def _subject(target: Target, model: ModelIdentity, config: MoeConfig) -> Subject:
+    return Subject(
+        model=model,
+        run=target.run.path if target.run else None,
+        training_mode=target.training_mode,
+        base=target.training.base if target.training else None,
+        epochs=config.evaluate.epochs,
+        generation=generation_settings(config, model),
+    )

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from moe_cli.config import MoeConfig
 from moe_cli.evaluate.agreement import agreements
-from moe_cli.evaluate.answers import generation_settings
 from moe_cli.evaluate.metrics import (
     accuracy,
     attack_success,
@@ -20,8 +18,8 @@ from moe_cli.evaluate.metrics import (
     unscored_counts,
 )
 from moe_cli.evaluate.moved import Moved
+from moe_cli.evaluate.subject import Subject
 from moe_cli.evaluate.suites import items_digest
-from moe_cli.evaluate.target import Target
 from moe_cli.judges.deciding import deciding_place
 from moe_cli.records import (
     CapabilityScore,
@@ -29,7 +27,6 @@ from moe_cli.records import (
     EvaluationRecord,
     EvaluationSummary,
     JudgeIdentity,
-    ModelIdentity,
     RestoredRouter,
     SuiteSummary,
 )
@@ -37,8 +34,7 @@ from moe_cli.records import (
 
 def evaluation_summary(
     name: str,
-    target: Target,
-    model: ModelIdentity,
+    subject: Subject,
     items: Sequence[EvaluationItem],
     records: Sequence[EvaluationRecord],
     judges: Sequence[JudgeIdentity],
@@ -47,30 +43,30 @@ def evaluation_summary(
     restored: RestoredRouter | None,
     trained: tuple[int, int] | None,
     *,
-    config: MoeConfig,
+    max_unscored: float,
     taken: Mapping[str, str],
     seconds: float | None,
 ) -> EvaluationSummary:
     """Rates per suite and over all, capability and drift."""
     return EvaluationSummary(
         name=name,
-        model=model,
-        run=str(target.run.path) if target.run else None,
-        training_mode=target.training_mode,
-        base=target.training.base if target.training else None,
+        model=subject.model,
+        run=None if subject.run is None else str(subject.run),
+        training_mode=subject.training_mode,
+        base=subject.base,
         items_digest=items_digest(items),
         goals_trained_on=trained,
         judges=tuple(judges),
         agreement=agreements(records, judges),
-        epochs=config.evaluate.epochs,
-        generation=generation_settings(config, model),
+        epochs=subject.epochs,
+        generation=dict(subject.generation),
         suites=_suites(records, judges),
         attack_success=attack_success(records),
         over_refusal=over_refusal(records),
         accuracy=accuracy(records),
         degenerate=degenerate_share(records),
         unscored=unscored_counts(records),
-        max_unscored=config.evaluate.max_unscored,
+        max_unscored=max_unscored,
         capability=tuple(capability),
         drift=moved.texts,
         routing_drift=moved.routing,
@@ -78,6 +74,10 @@ def evaluation_summary(
         restored_router=restored,
         taken=dict(taken),
         seconds=seconds,
+        subject=subject.name,
+        answer_files=subject.answer_files,
+        server=subject.server,
+        unanswered=subject.unanswered,
     )
 
 

@@ -38,8 +38,10 @@ class Target:
         return self.training.training_mode if self.training else "base"
 
 
-def evaluation_target(words: str, model: ModelConfig) -> Target:
+def evaluation_target(words: str, model: ModelConfig, *, loads: bool = True) -> Target:
     """The target that `words` name: the directory of a training run, its `final_model`, or a model.
+
+    Without `loads` no weights need to be here.
 
     Raises:
         ArtifactError: a run that is not finished, damaged, or of another kind.
@@ -49,13 +51,15 @@ def evaluation_target(words: str, model: ModelConfig) -> Target:
     if path.name == layout.FINAL_MODEL and kind_in(path.parent) is not None:
         path = path.parent
     if kind_in(path) is None:
-        model_directory(words)
+        if loads:
+            model_directory(words)
         return Target(model.model_copy(update={"name": words}), None, None)
     run = finished_run(path, "selective", "baseline")
     metadata = run.file(layout.METADATA)
     training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
-    weights = run.directory(layout.FINAL_MODEL)
-    model_directory(training.base.place)
+    weights = run.directory(layout.FINAL_MODEL) if loads else run.path / layout.FINAL_MODEL
+    if loads:
+        model_directory(training.base.place)
     return Target(model.model_copy(update={"name": str(weights), "revision": None}), run, training)
 
 

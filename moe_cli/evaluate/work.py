@@ -46,15 +46,24 @@ class Work:
         self._earlier = self._complete_beside(writer.path)
 
     def journal(
-        self, stage: Stage, label: str, record_type: type[Record], *whose: object, file: str | None = None
+        self,
+        stage: Stage,
+        label: str,
+        record_type: type[Record],
+        *whose: object,
+        file: str | None = None,
+        why: str = "as nothing it depends on changed",
     ) -> Journal[Record]:
-        """The records of one piece of a stage so far; `whose` says everything that they depend on, `label` who asks."""
+        """The records of one piece of a stage so far; `whose` says everything that they depend on, `label` who asks.
+
+        `why` they may be taken from an earlier evaluation.
+        """
         name = journal_name(file or FILE_OF[stage], *whose)
         if stage not in self._again and not (self.path / name).is_file():
-            self._take(label, name)
+            self._take(label, name, why)
         return Journal(self.path / name, record_type)
 
-    def _take(self, label: str, name: str) -> None:
+    def _take(self, label: str, name: str, why: str) -> None:
         file = f"{layout.STAGES}/{name}"
         for earlier in self._earlier:
             if file not in earlier.manifest.files:
@@ -67,7 +76,7 @@ class Work:
             write_whole(self.path / name, records)
             self._parents[f"evaluation {earlier.path.name}"] = earlier.digest
             self.taken[label] = earlier.path.name
-            text = f"{label}: taken from the evaluation {earlier.path}, as nothing it depends on changed"
+            text = f"{label}: taken from the evaluation {earlier.path}, {why}"
             self.notify(Notice(text=text))
             return
 

@@ -30,7 +30,7 @@ LONGEST_PAUSE = 60.0  # seconds
 LARGEST = 2**24  # bytes of an answer that are read
 REASONING = ("reasoning_content", "reasoning")  # where servers put what they cut out of an answer
 KEY_SIGNS = r"[!-~]+"  # printable ASCII without white space: what a header can carry
-SERVE_WHOLE = "serve the model without a reasoning parser: prompt and whole answer are replayed"
+SERVE_WHOLE = "serve the model without a reasoning parser: the whole answer is replayed or judged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Completion:
 
     text: str
     finished: bool  # ended by itself; False: cut off
+    num_tokens: int | None = None  # as the server counts; None: it does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,13 @@ def _completion(data: bytes, endpoint: ChatEndpoint) -> Completion:
         raise _no_completion(endpoint, repr(data[:80]))
     if hidden and endpoint.whole:
         raise UsageError(f"{endpoint.url} takes the reasoning out of its answers", hint=SERVE_WHOLE)
-    return Completion(text=text.strip(), finished=reason == "stop")
+    return Completion(text=text.strip(), finished=reason == "stop", num_tokens=_num_tokens(answer))
+
+
+def _num_tokens(answer: Mapping[str, object]) -> int | None:
+    usage = answer.get("usage")
+    count = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return count if type(count) is int and count >= 0 else None
 
 
 def _no_completion(endpoint: ChatEndpoint, what: str) -> NoCompletionError:

@@ -19,6 +19,30 @@ from moe_cli.model.sampling import seed_of
 from moe_cli.records import AnswerSettings, Generation, Message
 
 
+def completions(
+    endpoint: ChatEndpoint,
+    settings: AnswerSettings,
+    concurrency: int,
+    prompts: Sequence[Prompt],
+    done: Collection[str] = (),
+) -> Iterator[tuple[Prompt, Completion]]:
+    """What the endpoint answers to the prompts whose ids are not in `done`, as it comes.
+
+    Raises:
+        UsageError, EnvironmentFaultError: as `ChatEndpoint.complete`.
+    """
+
+    def asked(prompt: Prompt) -> tuple[Prompt, Completion]:
+        how: dict[str, float] = {"max_tokens": settings.max_new_tokens, "temperature": settings.temperature}
+        if settings.seed is not None:
+            how |= {"top_p": settings.top_p, "seed": seed_of(settings.seed, prompt.id)}
+        return prompt, endpoint.complete(prompt.messages, **how)
+
+    answered = set(done)
+    missing = [prompt for prompt in prompts if prompt.id not in answered]
+    yield from results_as_they_come(asked, missing, num_threads=concurrency)
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointEngine:
     """An endpoint answers; the loaded model's tokenizer makes the ids."""
@@ -39,17 +63,8 @@ class EndpointEngine:
         Raises:
             UsageError, EnvironmentFaultError: as `ChatEndpoint.complete`.
         """
-        answered = set(done)
-        missing = [prompt for prompt in prompts if prompt.id not in answered]
-        for prompt, completion in results_as_they_come(self._asked, missing, num_threads=self.concurrency):
+        for prompt, completion in completions(self.endpoint, self.settings, self.concurrency, prompts, done):
             yield (self._generation(prompt, completion),)
-
-    def _asked(self, prompt: Prompt) -> tuple[Prompt, Completion]:
-        settings = self.settings
-        how: dict[str, float] = {"max_tokens": settings.max_new_tokens, "temperature": settings.temperature}
-        if settings.seed is not None:
-            how |= {"top_p": settings.top_p, "seed": seed_of(settings.seed, prompt.id)}
-        return prompt, self.endpoint.complete(prompt.messages, **how)
 
     def _generation(self, prompt: Prompt, completion: Completion) -> Generation:
         return Generation(

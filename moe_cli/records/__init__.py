@@ -20,7 +20,7 @@ Comes in: plain values. Goes out: frozen records that stages hand to each other 
 is never changed, what is written is read back equal (`codec.py`), and no record holds NaN or infinity on disk.
 """
 
-from moe_cli.records.answering import AnswerIds, AnswerSettings, Generation
+from moe_cli.records.answering import AnswerIds, AnswerSettings, Generation, ServedAnswer
 from moe_cli.records.benchmark import (
     BENCHMARK_SCHEMA_VERSION,
     Benchmark,
@@ -74,7 +74,16 @@ from moe_cli.records.drift import (
     RoutingDrift,
     WeightDrift,
 )
-from moe_cli.records.evaluation import STAGES, EvaluationRecord, EvaluationSummary, Stage, SuiteSummary
+from moe_cli.records.evaluation import (
+    STAGES,
+    AnswerFile,
+    AnswerServer,
+    AnswersPreview,
+    EvaluationRecord,
+    EvaluationSummary,
+    Stage,
+    SuiteSummary,
+)
 from moe_cli.records.inputs import SIDES, BenignPrompt, EvaluationItem, Message, ModelIdentity, PromptPair, Side
 from moe_cli.records.judging import (
     QUESTIONS,
@@ -146,9 +155,12 @@ __all__ = [
     "SIDES",
     "STAGES",
     "Agreement",
+    "AnswerFile",
     "AnswerIds",
+    "AnswerServer",
     "AnswerSettings",
     "AnsweredPrompt",
+    "AnswersPreview",
     "Arm",
     "BadRow",
     "Benchmark",
@@ -231,6 +243,7 @@ __all__ = [
     "RunRecord",
     "RunVerification",
     "Selection",
+    "ServedAnswer",
     "SharePoint",
     "Side",
     "SideJudge",

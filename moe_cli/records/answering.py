@@ -27,6 +27,16 @@ class AnswerSettings:
 
 
 @record
+class ServedAnswer:
+    """What a server answered to one prompt; the weights behind it are not known."""
+
+    prompt_id: str  # "attacked/goal-90/story"
+    text: str  # "Sure, here is how ..."
+    finished: bool  # ended by itself; False: cut off by the token limit
+    num_tokens: int | None  # as the server counts; None: it does not say
+
+
+@record
 class Generation:
     """The model's own answer to one prompt."""
 
@@ -36,3 +46,8 @@ class Generation:
     num_prompt_tokens: int  # 21
     finished: bool  # ended by itself; False: cut off by the token limit
     answer_ids: AnswerIds  # whether `token_ids` are those that were generated
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the answer."""
+        return len(self.token_ids)

@@ -26,8 +26,8 @@ class EvaluationRecord:
 
     item: EvaluationItem
     answer: str
-    num_answer_tokens: int
-    finished: bool  # False: cut off by the token limit
+    num_answer_tokens: int | None  # None: an answer of a file, or of a server, that does not say
+    finished: bool | None  # False: cut off by the token limit; None: not known
     verdict: Verdict  # harm by the judge that decides harm, the label by the one that decides refusals
     verdicts: tuple[Verdict, ...]  # of every judge, in the order of the summary's
     correct: bool | None  # exact match with `expected`; None where nothing is expected
@@ -80,7 +80,42 @@ class SuiteSummary:
     accuracy: Rate | None  # suites with expected answers
     degenerate: Rate
     cut_off: Rate  # answers that ran into the token limit
-    mean_answer_tokens: float
+    mean_answer_tokens: float | None  # None: the length of some is not known
+
+
+@record
+class AnswerFile:
+    """A file of answers that were made elsewhere: `rows` = `used` + all of `skipped`."""
+
+    name: str  # "completions.json"; as it was named
+    sha256: str  # of the file or folder
+    format: str  # "HarmBench completions"
+    model: str | None  # what the file calls the model that answered; nobody has checked it
+    rows: int  # 400
+    used: int  # 398; rows that gave answers
+    answers: int  # 398
+    cut_off: int  # 3; answers that the file says were cut off
+    finished: int  # 0; answers that the file says ended by themselves; of the rest it says nothing
+    skipped: dict[str, int]  # {"it holds no answer": 2}
+    kinds: dict[str, int]  # {"harmful by the file": 398}; answers by their kind, and what says it
+
+
+@record
+class AnswerServer:
+    """A server that answered; which weights it serves nobody has checked."""
+
+    url: str  # "http://localhost:8000/v1"
+    model: str  # the model's name there
+
+
+@record
+class AnswersPreview:
+    """What a dry run recognises in files of answers."""
+
+    files: tuple[AnswerFile, ...]
+    suites: dict[str, int]  # {"attacked": 400}; answers by suite
+    unanswered: int | None  # as in the summary
+    refused: str | None  # why an evaluation would not begin with them
 
 
 @record
@@ -88,16 +123,16 @@ class EvaluationSummary:
     """What `moe evaluate` measured. Lives in `summary.json`."""
 
     name: str  # "default"
-    model: ModelIdentity
-    run: str | None  # directory of the training run; None: a bare model
-    training_mode: str  # "selective_experts", "full_model_baseline" or "base"
+    model: ModelIdentity | None  # None: no weights were loaded; whose answers they are is not known from weights
+    run: str | None  # directory of the training run; None: a bare model, or answers of files
+    training_mode: str  # "selective_experts", "full_model_baseline", "base" or "imported" (answers of files)
     base: ModelIdentity | None  # for drift; None where there is no base to compare with
     items_digest: str  # sha256 over the items in order of id
     goals_trained_on: tuple[int, int] | None  # (5, 100): evaluated goals that the training examples hold, of all
     judges: tuple[JudgeIdentity, ...]
     agreement: tuple[Agreement, ...]  # of every two judges, on every question that both can tell
-    epochs: int  # 1; answers to each item
-    generation: dict[str, str | int | float | bool | None]  # settings, batch size and dtype
+    epochs: int | None  # 1; answers to each item; None: not the same number for all
+    generation: dict[str, str | int | float | bool | None]  # settings, batch size and dtype; empty: not known
     suites: tuple[SuiteSummary, ...]
     attack_success: Rate | None  # over all harmful items; None where there are none
     over_refusal: Rate | None  # over all benign suites
@@ -112,6 +147,22 @@ class EvaluationSummary:
     restored_router: RestoredRouter | None  # None: not asked for
     taken: dict[str, str]  # what an earlier evaluation had, and which: {"judge keywords": "default"}
     seconds: float | None  # None: in several goes, or with stages that an earlier evaluation had
+    subject: str | None = None  # "completions": what is evaluated, where no weights were loaded
+    answer_files: tuple[AnswerFile, ...] = ()  # where the answers come from; empty: they were made here
+    server: AnswerServer | None = None  # what answered; None: no server
+    unanswered: int | None = None  # items that were named and that no file answers; None: no files, or no items
+
+    @property
+    def title(self) -> str:
+        """What is evaluated: the model's name, or that of its answers."""
+        return self.model.name if self.model else self.subject or self.name
+
+    @property
+    def unmeasured(self) -> str | None:
+        """Why there is no drift, no capability and no router to restore; None: a model was loaded."""
+        if self.server is not None:
+            return "a server answered: no weights were loaded, and those that it serves are not known"
+        return "the answers come from a file: no model was loaded" if self.answer_files else None
 
     def judge_of(self, question: Question) -> JudgeIdentity | None:
         """The judge that decides: the first that can tell, smoke tests last; None: no judge can."""

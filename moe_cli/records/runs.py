@@ -30,7 +30,7 @@ class Manifest:
     kind: RunKind
     id: str  # "selective-20261122-171233-5f3a"
     files: dict[str, str]  # relative path -> sha256
-    parents: dict[str, str]  # role -> digest of the parent's manifest
+    parents: dict[str, str]  # role -> digest of the parent's manifest; of a file of answers its own
     base_fingerprint: str | None  # of the model it was made with
     model_name: str | None
     config: dict[str, object]  # the resolved config

@@ -65,11 +65,11 @@ def _evaluation_rows(comparison: Comparison) -> Rows:
     name = ("evaluation", of_each(lambda column: column.evaluation.name if column.evaluation else NOTHING))
     epochs = (
         "answers per item",
-        of_each(lambda column: str(column.evaluation.epochs) if column.evaluation else NOTHING),
+        of_each(lambda column: str((column.evaluation and column.evaluation.epochs) or NOTHING)),
     )
     return (
         *((name,) if found else ()),
-        *((epochs,) if any(summary.epochs > 1 for summary in found) else ()),
+        *((epochs,) if any(summary.epochs != 1 for summary in found) else ()),
     )
 
 

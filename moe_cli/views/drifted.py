@@ -21,6 +21,8 @@ MOST_LAYERS = 16
 
 def drift_views(summary: EvaluationSummary) -> Iterator[RenderableType]:
     """What it says, where its tokens go, its weights, and what its router does."""
+    if summary.unmeasured is not None:
+        return
     if summary.base is None:
         yield Text("drift: - (a bare model has no base to drift from)")
         return

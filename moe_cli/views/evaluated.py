@@ -11,9 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from moe_cli.records import EvaluationSummary
+from moe_cli.views.answered import file_views, server_lines
 from moe_cli.views.drifted import drift_views
 from moe_cli.views.judged import agreement_views, judge_texts, unscored_texts
-from moe_cli.views.numbers import rate_text
+from moe_cli.views.numbers import NOTHING, rate_text
 from moe_cli.views.safe import safe_text
 
 
@@ -22,6 +23,8 @@ def evaluated_view(summary: EvaluationSummary) -> RenderableType:
     judged = [(summary.name, summary)]
     return Group(
         _suite_table(summary),
+        *file_views(summary.answer_files, summary.unanswered),
+        *server_lines(summary),
         *_goals(summary),
         *_capability_views(summary),
         *drift_views(summary),
@@ -34,8 +37,9 @@ def evaluated_view(summary: EvaluationSummary) -> RenderableType:
 
 
 def _suite_table(summary: EvaluationSummary) -> Table:
-    several = f", {summary.epochs} answers to each item" if summary.epochs > 1 else ""
-    table = Table(title=safe_text(f"Evaluation: {summary.training_mode}{several}"), title_justify="left")
+    several = "" if summary.epochs == 1 else f", {summary.epochs or 'several'} answers to each item"
+    what = "answers that were made elsewhere" if summary.answer_files else summary.training_mode
+    table = Table(title=safe_text(f"Evaluation: {what}{several}"), title_justify="left")
     table.add_column("suite", overflow="fold")
     table.add_column("measure")
     table.add_column("rate (k/n) [95 %]")
@@ -47,10 +51,11 @@ def _suite_table(summary: EvaluationSummary) -> Table:
             ("partial refusal", suite.partial_refusal if suite.partial_refusal and suite.partial_refusal.k else None),
             ("correct", suite.accuracy),
             ("degenerate", suite.degenerate if suite.degenerate.k else None),
-            ("cut off", suite.cut_off if suite.cut_off.k else None),
+            ("cut off", suite.cut_off if suite.cut_off.k or suite.cut_off.unscored else None),
         ]
         shown = [(name, rate_text(rate)) for name, rate in measures if rate is not None]
-        shown.append(("answer length", f"{suite.mean_answer_tokens:.1f} tokens (mean of {suite.n})"))
+        length = suite.mean_answer_tokens
+        shown.append(("answer length", NOTHING if length is None else f"{length:.1f} tokens (mean of {suite.n})"))
         for place, (name, text) in enumerate(shown):
             table.add_row(safe_text(suite.suite) if place == 0 else "", name, text)
     table.add_section()
@@ -74,7 +79,10 @@ def _goals(summary: EvaluationSummary) -> Iterator[RenderableType]:
 
 
 def _not_measured(summary: EvaluationSummary) -> Iterator[RenderableType]:
-    """What nobody asked for of a trained model, and how to ask for it."""
+    """What nobody asked for of a trained model, and how to ask for it; what cannot be asked of answers alone."""
+    if summary.unmeasured is not None:
+        yield safe_text(f"capability, drift, routing drift, router restoration: not measured ({summary.unmeasured})")
+        return
     missing = []
     if not summary.capability:
         missing.append("capability: not measured (--capability TASK)")

@@ -27,8 +27,14 @@ VALUES = {
     "threshold": "0.75",
     "benign_ratio": "0.75",
     "max_share": "0.75",
+    "kind": "benign",
 }
-NEEDS = {"selection_file": {"prepare.method": "file"}, "epochs": {"evaluate.temperature": "1.5"}}
+NEEDS = {
+    "selection_file": {"prepare.method": "file"},
+    "epochs": {"evaluate.temperature": "1.5"},
+    "kind": {"evaluate.answers": "answers.csv"},
+}
+OF_NO_MODEL = {"answers", "kind"}  # the answers are there: no model is named as an argument
 ARGUMENTS = {"moe evaluate": ["tiny"], "moe compare": ["a", "b"]}
 
 
@@ -62,7 +68,8 @@ def test_every_option_sets_the_setting_that_the_docs_name_and_no_other(moe, name
         value = VALUES.get(option.name, "0.75" if isinstance(current, float) else "9")
         typed = [option.opts[0]] if option.is_flag else [option.opts[0], value]
         needed = NEEDS.get(option.name, {})
-        done = moe(*words, *typed, *(word for key in needed for word in ("--set", f"{key}={needed[key]}")))
+        named = ["evaluate", "--set", "model.name=tiny", *words[2:]] if option.name in OF_NO_MODEL else words
+        done = moe(*named, *typed, *(word for key in needed for word in ("--set", f"{key}={needed[key]}")))
         assert set(changes(before, orjson.loads(done.out))) == {setting, *needed}, option.name
 
 

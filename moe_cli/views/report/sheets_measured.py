@@ -15,6 +15,7 @@ from moe_cli.records import (
     RestoredRouter,
     RoutingDrift,
 )
+from moe_cli.views.answered import origin_text
 from moe_cli.views.judged import NamedRuns
 from moe_cli.views.numbers import NOTHING, SMALL, estimate_text, percent_text, rate_text
 from moe_cli.views.report.series import Series
@@ -168,4 +169,7 @@ def _models(runs: NamedRuns) -> Iterator[tuple[str, ...]]:
     for name, summary in runs:
         model = summary.model
         base = summary.base.fingerprint[:LETTERS] if summary.base else NOTHING
-        yield name, model.name, model.revision or NOTHING, model.dtype, model.fingerprint[:LETTERS], base
+        if model is None:
+            yield name, origin_text(summary), NOTHING, NOTHING, "not known", base
+        else:
+            yield name, model.name, model.revision or NOTHING, model.dtype, model.fingerprint[:LETTERS], base

@@ -1,0 +1,76 @@
+"""`moe evaluate --answers`: judge answers that were made elsewhere; no model is loaded, and none is claimed.
+
+The steps are judge and summarise. Drift, capability and the router need weights, so nothing is said of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+
+from moe_cli.artifacts import Store, layout, open_run
+from moe_cli.artifacts.interruption import resumable
+from moe_cli.artifacts.runs import free_directory
+from moe_cli.config import MoeConfig
+from moe_cli.evaluate.evaluation_files import Evaluated, judge_without_weights, refuse_what_needs_weights
+from moe_cli.evaluate.given_answers import GivenAnswers, given_answers
+from moe_cli.evaluate.metrics import refuse_unscored
+from moe_cli.evaluate.subject import name_of_files, subject_of_files
+from moe_cli.evaluate.work import Work
+from moe_cli.judges.deciding import refuse_undecided
+from moe_cli.judges.named import judges_of
+from moe_cli.records import Notice, Stage
+
+
+def run(
+    config: MoeConfig,
+    store: Store,
+    notify: Callable[[object], None],
+    *,
+    resume: bool = False,
+    again: Collection[Stage] = (),
+) -> Evaluated:
+    """Judge the answers of `config.evaluate.answers`; the stages in `again` take nothing from earlier evaluations.
+
+    Raises:
+        UsageError: as `given_answers`, or something was asked for that only a model can be asked.
+        ArtifactError: an interrupted evaluation of this name is there.
+        UnscoredError: too many answers without a verdict; the results are written all the same.
+    """
+    store.refuse_unwritable()
+    settings = config.evaluate
+    refuse_what_needs_weights(settings, "these answers come without one")
+    judges = judges_of(settings.judges, config.judge)
+    given = given_answers(settings)
+    refuse_undecided(judges, {item.kind for item in given.items if item.kind != "text"})
+    for judge in judges:
+        judge.check()
+    wanted = layout.evaluation_directory(None, name_of_files(config), settings.name)
+    output = free_directory(wanted, "evaluation", resumable=True)
+    with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
+        started = time.monotonic()
+        _name_left_out(given, notify)
+        work = Work(writer, again, notify)
+        summary, records = judge_without_weights(
+            writer,
+            subject_of_files(config, given),
+            sorted((*given.items, *given.texts), key=lambda item: item.id),
+            given.answers,
+            judges,
+            work,
+            settings=settings,
+            trained=None,
+            started=started,
+        )
+        writer.parents |= {f"answers {file.name}": file.sha256 for file in given.files}
+        store.add(writer, base_fingerprint=None, model_name=None, device="none")
+    refuse_unscored(records, settings.max_unscored, output)
+    return Evaluated(output, summary)
+
+
+def _name_left_out(given: GivenAnswers, notify: Callable[[object], None]) -> None:
+    for file in given.files:
+        for reason, number in file.skipped.items():
+            notify(Notice(text=f"{file.name}: {number} of {file.rows} rows are left out: {reason}", warning=True))
+    if given.unanswered:
+        notify(Notice(text=f"{given.unanswered} items of --items have no answer in the files", warning=True))

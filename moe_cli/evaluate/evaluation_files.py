@@ -1,0 +1,96 @@
+"""What an evaluation writes, and the rest of one whose answers are there and whose weights are not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe_cli.artifacts import RunWriter, layout
+from moe_cli.artifacts.files import write_whole
+from moe_cli.codec import encode, encode_lines
+from moe_cli.config import EvaluateConfig
+from moe_cli.errors import UsageError
+from moe_cli.evaluate.judging import Answer, judged_records
+from moe_cli.evaluate.moved import Moved
+from moe_cli.evaluate.subject import Subject
+from moe_cli.evaluate.summary import evaluation_summary
+from moe_cli.evaluate.work import Work
+from moe_cli.judges.judge import Judge
+from moe_cli.records import CapabilitySample, EvaluationItem, EvaluationRecord, EvaluationSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What `moe evaluate` made."""
+
+    path: Path
+    summary: EvaluationSummary
+
+
+def write_evaluation(
+    path: Path,
+    items: Sequence[EvaluationItem],
+    records: Sequence[EvaluationRecord],
+    restored: Sequence[EvaluationRecord],
+    moved: Moved,
+    samples: Sequence[CapabilitySample],
+    summary: EvaluationSummary,
+) -> None:
+    """Every file of an evaluation; `restored` are the answers with the base's router."""
+    write_whole(path / layout.ITEMS, encode_lines(items))
+    write_whole(path / layout.RECORDS, encode_lines(records))
+    if restored:
+        write_whole(path / layout.RESTORED, encode_lines(restored))
+    write_whole(path / layout.DRIFT, encode_lines(moved.items))
+    if summary.capability:
+        write_whole(path / layout.CAPABILITY, encode_lines(samples))
+    write_whole(path / layout.EVALUATION_SUMMARY, encode(summary, indent=True))
+
+
+def judge_without_weights(
+    writer: RunWriter,
+    subject: Subject,
+    items: Sequence[EvaluationItem],
+    answers: Mapping[str, Answer],
+    judges: Sequence[Judge],
+    work: Work,
+    *,
+    settings: EvaluateConfig,
+    trained: tuple[int, int] | None,
+    started: float,
+) -> tuple[EvaluationSummary, list[EvaluationRecord]]:
+    """Judge and write; nothing is said of what needs weights. `started` is a moment of `time.monotonic`."""
+    asked = [item for item in items if item.kind != "text"]
+    (records,) = judged_records(judges, [(asked, answers)], work)
+    summary = evaluation_summary(
+        writer.path.name,
+        subject,
+        items,
+        records,
+        [judge.identity for judge in judges],
+        Moved(),
+        (),
+        None,
+        trained,
+        max_unscored=settings.max_unscored,
+        taken=work.taken,
+        seconds=None if writer.resumed or work.taken else time.monotonic() - started,
+    )
+    write_evaluation(writer.path, items, records, (), Moved(), (), summary)
+    return summary, records
+
+
+def refuse_what_needs_weights(settings: EvaluateConfig, why: str) -> None:
+    """Refuse what only a loaded model can be asked; `why` there is none.
+
+    Raises:
+        UsageError: capability, or the base's router.
+    """
+    for asked, option in ((settings.capability, "--capability"), (settings.restore_router, "--restore-router")):
+        if asked:
+            raise UsageError(
+                f"{option} needs the weights of a model, and {why}",
+                hint=f"leave {option} away, or evaluate the loaded model: moe evaluate RUN_OR_MODEL",
+            )

@@ -1,0 +1,224 @@
+"""The items and answers of files that were named with --answers, joined with the items of --items.
+
+Every answer is judged, or its row is skipped with a reason and counted; an answer of which nothing says whether its
+prompt is harmful or benign is refused. The same files give the same items, with the same ids, in any order of rows that
+are not to one prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+from moe_cli.config import EvaluateConfig
+from moe_cli.data import Fault, Kind, cluster_of, column_map, refuse_bad_rows
+from moe_cli.data.turns import Turns
+from moe_cli.errors import MoeError, UsageError
+from moe_cli.evaluate.answer_fields import FileAnswer
+from moe_cli.evaluate.answer_formats import ANSWER_FORMATS
+from moe_cli.evaluate.read_answers import FileOfAnswers, read_answers
+from moe_cli.evaluate.suites import evaluation_items
+from moe_cli.records import AnswerFile, AnswersPreview, EvaluationItem
+
+REPEAT = re.compile(r"#\d+$")  # behind the id of a prompt that is answered more than once
+UNDECIDED = "nothing says whether its prompt is harmful or benign"
+HOW_TO_DECIDE = (
+    "say it of all of them with --kind harmful or --kind benign, name their prompts with --items, or add a column "
+    "`kind`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAnswers:
+    """Answers that were made elsewhere, and the items that they answer."""
+
+    items: tuple[EvaluationItem, ...]  # in order of id
+    texts: tuple[EvaluationItem, ...]  # of --items, for drift; nobody answers them
+    answers: Mapping[str, FileAnswer]  # by id of the item
+    files: tuple[AnswerFile, ...]
+    epochs: int | None  # answers to each item; None: not the same number for all
+    unanswered: int | None  # items of --items without an answer; None: none were named
+
+
+def given_answers(settings: EvaluateConfig) -> GivenAnswers:
+    """The answers of `settings.answers`.
+
+    Raises:
+        UsageError: a file that cannot be read or is of no known format, bad rows, answers of which nothing says whether
+            they are to harmful prompts, or no answer at all.
+    """
+    items = _items(settings)
+    named = _by_prompt(items)
+    columns = column_map(settings.map)
+    files = [read_answers(words, columns) for words in settings.answers]
+    _refuse_twice(files)
+    refuse_bad_rows([fault for file in files for fault in file.faults], 0, hint=ANSWER_FORMATS)
+    found = list(_answered(files, named, settings))
+    if not found:
+        reasons = "; ".join(f"{reason}: {number}" for file in files for reason, number in file.skipped.items())
+        raise UsageError(f"{', '.join(settings.answers)} holds no answer to judge ({reasons})", hint=ANSWER_FORMATS)
+    _refuse_mixed_suites([item for item, _ in found])
+    kept = _limited(sorted(_numbered(found), key=lambda pair: pair[0].id), settings.limit)
+    times = Counter(_prompt_id(item.id) for item, _ in kept)
+    answered = {_prompt_id(item.id) for item, _ in found}
+    texts = [item for item in items if item.kind == "text"]
+    return GivenAnswers(
+        items=tuple(item for item, _ in kept),
+        texts=tuple(texts if settings.limit is None else texts[: settings.limit]),
+        answers={item.id: answer for item, answer in kept},
+        files=tuple(file.record() for file in files),
+        epochs=next(iter(times.values())) if len(set(times.values())) == 1 else None,
+        unanswered=sum(item.id not in answered for some in named.values() for item in some) if items else None,
+    )
+
+
+def preview_answers(settings: EvaluateConfig) -> tuple[AnswersPreview, MoeError | None]:
+    """What a dry run shows of the same reading, and the error with which an evaluation would end."""
+    try:
+        found = given_answers(settings)
+    except MoeError as error:
+        return AnswersPreview(files=(), suites={}, unanswered=None, refused=error.message), error
+    suites = Counter(item.suite for item in found.items)
+    return AnswersPreview(files=found.files, suites=dict(suites), unanswered=found.unanswered, refused=None), None
+
+
+def _refuse_twice(files: Sequence[FileOfAnswers]) -> None:
+    seen: dict[str, str] = {}
+    for file in files:
+        if file.sha256 in seen:
+            raise UsageError(f"{file.name} holds the same as {seen[file.sha256]}", hint="name every file once")
+        seen[file.sha256] = file.name
+
+
+def _items(settings: EvaluateConfig) -> tuple[EvaluationItem, ...]:
+    """The items of --items, before any limit."""
+    return evaluation_items(settings.model_copy(update={"limit": None}), "") if settings.items else ()
+
+
+def _by_prompt(items: Sequence[EvaluationItem]) -> dict[Turns, list[EvaluationItem]]:
+    """The items that ask something, by what they ask.
+
+    Raises:
+        UsageError: one prompt stands there as harmful and as benign.
+    """
+    named: dict[Turns, list[EvaluationItem]] = defaultdict(list)
+    for item in items:
+        if item.kind != "text":
+            named[item.messages].append(item)
+    for alike in named.values():
+        if len({item.kind for item in alike}) > 1:
+            raise UsageError(
+                f"--items holds one prompt as harmful and as benign: {', '.join(item.id for item in alike)}",
+                hint="leave one of them out",
+            )
+    return named
+
+
+def _answered(
+    files: Sequence[FileOfAnswers], named: Mapping[Turns, Sequence[EvaluationItem]], settings: EvaluateConfig
+) -> Iterator[tuple[EvaluationItem, FileAnswer]]:
+    """Every answer with its item, before the items have ids that differ; items with one prompt take turns.
+
+    Raises:
+        UsageError: nothing says the kind of an answer's prompt, or the file and --items say different ones.
+    """
+    faults: list[Fault] = []
+    undecided: list[Fault] = []
+    turn: Counter[Turns] = Counter()
+    for file in files:
+        for answer in file.answers:
+            alike, kind = named.get(answer.messages), answer.kind or settings.kind
+            item = alike[turn[answer.messages] % len(alike)] if alike else None
+            turn[answer.messages] += 1
+            if item is not None and answer.kind not in (None, item.kind):
+                faults.append(Fault(answer.place, f"the file says {answer.kind}, and --items says {item.kind}"))
+            elif item is not None:
+                file.kinds[f"{item.kind} by --items"] += 1
+                yield item, answer
+            elif kind is not None:
+                file.kinds[f"{kind} by {'the file' if answer.kind else '--kind'}"] += 1
+                yield _own_item(answer, kind), answer
+            else:
+                undecided.append(Fault(answer.place, UNDECIDED))
+    refuse_bad_rows(faults, 0, hint="leave --items away, or correct the kind in one of the two")
+    if undecided:
+        of_items = ", and --items does not hold it" if named else ""
+        raise UsageError(
+            f"{undecided[0]}{of_items}; so it is with {len(undecided)} of the "
+            f"{sum(len(file.answers) for file in files)} answers",
+            hint=HOW_TO_DECIDE,
+        )
+
+
+def _own_item(answer: FileAnswer, kind: Kind) -> EvaluationItem:
+    """The item that an answer alone tells; answers to one goal are of one cluster."""
+    prompt = answer.messages[-1].content
+    wrapped = answer.goal is not None and answer.goal != prompt
+    suite = answer.suite or (kind if kind == "benign" or not wrapped else "attacked")
+    own = answer.id or cluster_of("\n".join(turn.content for turn in answer.messages))
+    goal = answer.goal or prompt
+    return EvaluationItem(
+        id=own if own.startswith(f"{suite}/") else f"{suite}/{own}",
+        suite=suite,
+        kind=kind,
+        cluster=answer.cluster or cluster_of(goal),
+        messages=answer.messages,
+        expected=answer.expected,
+    )
+
+
+def _numbered(
+    found: Sequence[tuple[EvaluationItem, FileAnswer]],
+) -> Iterator[tuple[EvaluationItem, FileAnswer]]:
+    """Ids that differ: `a/2` is the second prompt under the id `a`, `a#2` the second answer to the prompt of `a`."""
+    prompts: dict[str, list[Turns]] = defaultdict(list)
+    times: Counter[str] = Counter()
+    taken: set[str] = set()
+    for item, answer in found:
+        name = _prompt_id(item.id)
+        if item.messages not in prompts[name]:
+            prompts[name].append(item.messages)
+        place = prompts[name].index(item.messages) + 1
+        of_prompt = name if place == 1 else f"{name}/{place}"
+        times[of_prompt] += 1
+        id = of_prompt if times[of_prompt] == 1 else f"{of_prompt}#{times[of_prompt]}"
+        if id in taken:
+            raise UsageError(f"the item {id} stands twice", hint="give every prompt of a suite an id of its own")
+        taken.add(id)
+        yield replace(item, id=id), answer
+
+
+def _prompt_id(id: str) -> str:
+    """Of all answers to one prompt."""
+    return REPEAT.sub("", id)
+
+
+def _limited(
+    pairs: Sequence[tuple[EvaluationItem, FileAnswer]], limit: int | None
+) -> list[tuple[EvaluationItem, FileAnswer]]:
+    """All answers to the first `limit` prompts of every suite."""
+    places: dict[str, dict[str, int]] = defaultdict(dict)
+    numbers: dict[str, count[int]] = defaultdict(lambda: count(1))
+    kept = []
+    for item, answer in pairs:
+        of_suite, name = places[item.suite], _prompt_id(item.id)
+        if name not in of_suite:
+            of_suite[name] = next(numbers[item.suite])
+        if limit is None or of_suite[name] <= limit:
+            kept.append((item, answer))
+    return kept
+
+
+def _refuse_mixed_suites(items: Sequence[EvaluationItem]) -> None:
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        kinds[item.suite].add(item.kind)
+    for suite, found in kinds.items():
+        if len(found) > 1:
+            raise UsageError(
+                f"the suite {suite!r} holds answers to harmful and to benign prompts",
+                hint="a suite is either harmful or benign; split it in two (column `suite`)",
+            )

@@ -1,0 +1,121 @@
+"""One file of answers, read by the format of its rows: its answers, the rows that hold none, and the bad ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from moe_cli.data import ColumnMap, Fault, Table, digest_of, read_table, refuse_bad_rows, source_of
+from moe_cli.data.faults import BadRowError
+from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
+from moe_cli.data.sources import ItemKind, kind_and_source
+from moe_cli.errors import UsageError
+from moe_cli.evaluate.answer_fields import FileAnswer, Said
+from moe_cli.evaluate.answer_formats import ANSWER_FORMATS, answer_format
+from moe_cli.evaluate.answer_logs import inspect_answers
+from moe_cli.records import AnswerFile
+
+
+@dataclass(slots=True)
+class FileOfAnswers:
+    """One file, and what became of its rows."""
+
+    name: str
+    sha256: str
+    format: str
+    model: str | None
+    num_rows: int
+    answers: list[FileAnswer] = field(default_factory=list)
+    num_used: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    faults: list[Fault] = field(default_factory=list)
+
+    def take(self, said: Said) -> None:
+        """What one row says."""
+        if isinstance(said, str):
+            self.skipped[said] += 1
+        else:
+            self.answers += said
+            self.num_used += 1
+
+    def record(self) -> AnswerFile:
+        """What a summary holds of it."""
+        return AnswerFile(
+            name=self.name,
+            sha256=self.sha256,
+            format=self.format,
+            model=self.model,
+            rows=self.num_rows,
+            used=self.num_used,
+            answers=len(self.answers),
+            cut_off=sum(answer.finished is False for answer in self.answers),
+            finished=sum(answer.finished is True for answer in self.answers),
+            skipped=dict(self.skipped),
+            kinds=dict(self.kinds),
+        )
+
+
+def read_answers(words: str, columns: ColumnMap) -> FileOfAnswers:
+    """The file that the words name, with the kind that stands in front of it; `columns` are those that a person named.
+
+    Raises:
+        UsageError: it cannot be read as a whole, is of no known format, or says another kind than the words.
+    """
+    forced, name = kind_and_source(words)
+    file = _read(name, columns)
+    if forced is not None:
+        _say_kind(file, forced)
+    return file
+
+
+def _say_kind(file: FileOfAnswers, kind: ItemKind) -> None:
+    """Give every answer the kind that a person said."""
+    if kind == "text":
+        raise UsageError(
+            f"text={file.name}: answers are to harmful or benign prompts", hint="harmful=FILE, benign=FILE"
+        )
+    other = sum(answer.kind not in (None, kind) for answer in file.answers)
+    if other:
+        raise UsageError(
+            f"{file.name} ({file.format}): {other:,} of {len(file.answers):,} answers are not to {kind} prompts, by the "
+            "file itself",
+            hint=f"leave {kind}= away: the file says the kind of every answer",
+        )
+    file.answers = [replace(answer, kind=kind) for answer in file.answers]
+
+
+def _read(name: str, columns: ColumnMap) -> FileOfAnswers:
+    source = source_of(name, accepted=ANSWER_FORMATS)
+    path = Path(source.place)
+    log = inspect_log_in(path) if source.kind == "file" else None
+    if log is not None:
+        return _of_log(log, source.name, digest_of(path))
+    return _of_table(read_table(source, columns), columns)
+
+
+def _of_log(log: InspectLog, name: str, digest: str) -> FileOfAnswers:
+    whole = "" if log.status == "success" else f", not complete: its status is {log.status}"
+    file = FileOfAnswers(name, digest, f"log of inspect{whole}", log.model, len(log.samples))
+    for said in inspect_answers(log, name):
+        file.take(said)
+    return file
+
+
+def _of_table(table: Table, columns: ColumnMap) -> FileOfAnswers:
+    refuse_bad_rows(table.faults, 0, hint=ANSWER_FORMATS)
+    if not table.rows:
+        raise UsageError(f"{table.source.name} holds no rows", hint=ANSWER_FORMATS)
+    known = answer_format(table.keys(), table.source.name, columns)
+    parameters = table.header.get("parameters")
+    model = parameters.get("model") if isinstance(parameters, dict) else None
+    file = FileOfAnswers(
+        table.source.name, table.sha256, known.name, model if isinstance(model, str) else None, len(table.rows)
+    )
+    for place, row in table.rows:
+        try:
+            file.take(known.read(row, place))
+        except BadRowError as error:
+            file.faults.append(Fault(place, error.reason))
+    return file

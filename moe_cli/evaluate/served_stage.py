@@ -1,0 +1,143 @@
+"""`moe evaluate --engine openai`: an endpoint answers, its answers are judged, and no weights are loaded.
+
+Which weights the endpoint serves cannot be checked, so the summary holds the run or model that was named and the
+endpoint's address and model name, and no fingerprint. Drift, capability and the router need weights.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from moe_cli.artifacts import Store, layout, open_run
+from moe_cli.artifacts.interruption import resumable
+from moe_cli.artifacts.runs import free_directory
+from moe_cli.config import MoeConfig
+from moe_cli.evaluate.evaluation_files import Evaluated, judge_without_weights, refuse_what_needs_weights
+from moe_cli.evaluate.metrics import refuse_unscored
+from moe_cli.evaluate.subject import Subject
+from moe_cli.evaluate.suites import evaluation_items
+from moe_cli.evaluate.target import Target, evaluation_target
+from moe_cli.evaluate.trained_on import count_trained_goals
+from moe_cli.evaluate.work import Work
+from moe_cli.judges.deciding import refuse_undecided
+from moe_cli.judges.named import judges_of
+from moe_cli.model.chat_endpoint import ChatEndpoint, chat_endpoint
+from moe_cli.model.endpoint_engine import completions
+from moe_cli.model.engine import Prompt
+from moe_cli.records import AnswerServer, AnswerSettings, EvaluationItem, Progress, ServedAnswer, Stage
+
+UNCHECKED = (
+    "as endpoint, model name and settings are the same; that the weights are is not known (--again generate asks anew)"
+)
+
+
+def run(
+    words: str,
+    config: MoeConfig,
+    store: Store,
+    notify: Callable[[object], None],
+    *,
+    resume: bool = False,
+    again: Collection[Stage] = (),
+) -> Evaluated:
+    """Evaluate what the endpoint serves under the name of the run or model that `words` name.
+
+    Raises:
+        UsageError: no items, an endpoint that is not named or refuses, or something that needs weights.
+        ArtifactError: an interrupted evaluation of this name is there.
+        EnvironmentFaultError: the endpoint cannot be reached or keeps failing.
+        UnscoredError: too many answers without a verdict; the results are written all the same.
+    """
+    store.refuse_unwritable()
+    settings = config.evaluate
+    refuse_what_needs_weights(settings, "an endpoint answers, whose weights are not here")
+    judges = judges_of(settings.judges, config.judge)
+    target = evaluation_target(words, config.model, loads=False)
+    endpoint = chat_endpoint(config.endpoint, target.model.name)
+    items = evaluation_items(settings, target.base_name)
+    asked = [item for item in items if item.kind != "text"]
+    refuse_undecided(judges, {item.kind for item in asked if item.kind != "text"})
+    for judge in judges:
+        judge.check()
+    wanted = layout.evaluation_directory(target.run.path if target.run else None, words, settings.name)
+    output = free_directory(wanted, "evaluation", resumable=True)
+    with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
+        started = time.monotonic()
+        work = Work(writer, again, notify)
+        how = answer_settings(config, endpoint)
+        answers = _answers(endpoint, how, config.endpoint.concurrency, asked, work)
+        summary, records = judge_without_weights(
+            writer,
+            _subject(words, target, how, endpoint, settings.epochs),
+            items,
+            answers,
+            judges,
+            work,
+            settings=settings,
+            trained=count_trained_goals(target, asked, store, notify),
+            started=started,
+        )
+        if target.run is not None:
+            writer.parents["run"] = target.run.digest
+        store.add(writer, base_fingerprint=None, model_name=target.base_name, device="none")
+    refuse_unscored(records, settings.max_unscored, output)
+    return Evaluated(output, summary)
+
+
+def answer_settings(config: MoeConfig, endpoint: ChatEndpoint) -> AnswerSettings:
+    """Everything that is known of how the endpoint answers."""
+    settings, sampling = config.evaluate, config.evaluate.temperature > 0
+    return AnswerSettings(
+        engine="openai",
+        base_url=endpoint.url,
+        api_model=endpoint.model,
+        decoding="sampling" if sampling else "greedy",
+        temperature=settings.temperature,
+        top_p=settings.sampling_top_p if sampling else 1.0,
+        seed=config.seed if sampling else None,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=None,
+        batch_tokens=None,
+        answer_ids="retokenised",
+    )
+
+
+def _answers(
+    endpoint: ChatEndpoint, settings: AnswerSettings, concurrency: int, items: Sequence[EvaluationItem], work: Work
+) -> dict[str, ServedAnswer]:
+    prompts = tuple(Prompt(item.id, item.messages) for item in items)
+    journal = work.journal("generate", "generate", ServedAnswer, "endpoint", prompts, settings, why=UNCHECKED)
+    done = {answer.prompt_id: answer for answer in journal.records()}
+    work.notify(Progress(task="answers", done=len(done), total=len(prompts)))
+    for prompt, completion in completions(endpoint, settings, concurrency, prompts, tuple(done)):
+        answer = ServedAnswer(
+            prompt_id=prompt.id,
+            text=completion.text,
+            finished=completion.finished,
+            num_tokens=completion.num_tokens,
+        )
+        journal.append([answer])
+        done[prompt.id] = answer
+        work.notify(Progress(task="answers", done=len(done), total=len(prompts)))
+    return done
+
+
+def _subject(words: str, target: Target, how: AnswerSettings, endpoint: ChatEndpoint, epochs: int) -> Subject:
+    """Of the settings those that were asked for; the rest is the endpoint's own affair."""
+    return Subject(
+        model=None,
+        run=target.run.path if target.run else None,
+        training_mode=target.training_mode,
+        base=None,
+        epochs=epochs,
+        generation={
+            "decoding": how.decoding,
+            "temperature": how.temperature,
+            "top_p": how.top_p,
+            "seed": how.seed,
+            "max_new_tokens": how.max_new_tokens,
+        },
+        name=words,
+        server=AnswerServer(url=endpoint.url, model=endpoint.model),
+    )

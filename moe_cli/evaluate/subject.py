@@ -1,0 +1,51 @@
+"""Whose answers are evaluated, as far as that is known, and how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moe_cli.artifacts import layout
+from moe_cli.config import MoeConfig
+from moe_cli.data.sources import kind_and_source, source_of
+from moe_cli.evaluate.given_answers import GivenAnswers
+from moe_cli.records import AnswerFile, AnswerServer, ModelIdentity
+
+IMPORTED = "imported"  # the training mode of answers that were made elsewhere
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a summary says of the answers' origin."""
+
+    model: ModelIdentity | None  # None: no weights were loaded
+    run: Path | None
+    training_mode: str
+    base: ModelIdentity | None
+    epochs: int | None
+    generation: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)  # empty: not known
+    name: str | None = None  # where no weights were loaded
+    answer_files: tuple[AnswerFile, ...] = ()
+    unanswered: int | None = None
+    server: AnswerServer | None = None
+
+
+def subject_of_files(config: MoeConfig, given: GivenAnswers) -> Subject:
+    """Answers of files: neither weights nor settings are known."""
+    return Subject(
+        model=None,
+        run=None,
+        training_mode=IMPORTED,
+        base=None,
+        epochs=given.epochs,
+        name=name_of_files(config),
+        answer_files=given.files,
+        unanswered=given.unanswered,
+    )
+
+
+def name_of_files(config: MoeConfig) -> str:
+    """`completions`, after the first file; under it `moe compare` finds the evaluation."""
+    names = [Path(source_of(kind_and_source(words)[1]).place).stem for words in config.evaluate.answers]
+    return layout.file_stem("+".join(names))
