@@ -5,13 +5,13 @@ Comes in: a device. Goes out: `Machine`. Always holds: a package that is not ins
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
+from moe_cli.model.memory import num_cores
 from moe_cli.records import Machine
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft")
@@ -26,7 +26,7 @@ def machine(device: torch.device) -> Machine:
         device_name=card.name if card else None,
         device_memory_bytes=card.total_memory if card else None,
         processor=_processor(),
-        num_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        num_cores=num_cores(),
         num_threads=torch.get_num_threads(),
         python=platform.python_version(),
         packages={name: installed(name) for name in PACKAGES},

@@ -69,7 +69,11 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="dtype of the weights; `auto` is the checkpoint's own"
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:N`")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+        description="`cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: the CUDA cards where there are any, else the CPU",
+    )
     gpu: Annotated[str | None, BeforeValidator(_as_word)] = Field(
         None, pattern=r"^\d+(,\d+)*$", description="cards to use, such as `0` or `0,1`"
     )
@@ -77,8 +81,8 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _cards_need_cuda(self) -> ModelConfig:
-        if self.gpu is not None and self.device == "cpu":
-            raise ValueError(f"model.gpu asks for the cards {self.gpu}, but model.device is `cpu`")
+        if self.gpu is not None and self.device in ("cpu", "mps"):
+            raise ValueError(f"model.gpu asks for the CUDA cards {self.gpu}, but model.device is `{self.device}`")
         return self
 
 
