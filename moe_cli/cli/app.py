@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from moe_cli import __version__
 from moe_cli.cli import bench, compare, config, demo, evaluate, export, prepare, runs, select, train
 from moe_cli.cli.boundary import draw
+from moe_cli.cli.pipes import outlive_readers
 from moe_cli.errors import ExitCode, UsageError
 
 WordsFault = typer.BadParameter.__bases__[0]  # every fault in the words typed; where it lies differs between typers
@@ -67,6 +68,7 @@ def root(
 
 def main() -> None:
     """Entry point of the console script."""
+    outlive_readers()
     try:
         code = app(args=hyphenated(sys.argv[1:]), prog_name="moe", standalone_mode=False)
     except Exception as error:
