@@ -58,7 +58,16 @@ def _as_list(value: object) -> object:
     return (str(value),) if isinstance(value, (str, int, Path)) and not isinstance(value, bool) else value
 
 
+def _as_words(value: object) -> object:
+    """`tensorboard`, `tensorboard, wandb`, and `none`, as people write them."""
+    if isinstance(value, str):
+        words = [word.strip() for word in value.split(",")]
+        return () if words in ([""], ["none"]) else tuple(words)
+    return () if value is None else value
+
+
 Sources = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_as_words)]
 
 
 class ModelConfig(Section):
@@ -212,7 +221,9 @@ class TrainConfig(Section):
         0, ge=0, lt=2**31, description="last N batches held out; the final model is the checkpoint best on them"
     )
     workers: int = Field(0, ge=0, lt=2**31, description="processes that hand out the batches; changes no bit")
-    report_to: tuple[str, ...] = Field((), description="trackers of the Trainer, such as `tensorboard`")
+    report_to: Words = Field(
+        (), description="trackers that follow the run, such as `tensorboard`: a word, or several; see docs/guide.md"
+    )
 
 
 class EvaluateConfig(Section):

@@ -209,3 +209,21 @@ def test_the_name_of_an_evaluation_is_one_directory(name):
 def test_a_config_is_frozen():
     with pytest.raises(ValueError, match="frozen"):
         MoeConfig().train.num_epochs = 4
+
+
+@pytest.mark.parametrize(
+    ("text", "trackers"),
+    [
+        ("tensorboard", ("tensorboard",)),
+        ("tensorboard, wandb", ("tensorboard", "wandb")),
+        ("[tensorboard, wandb]", ("tensorboard", "wandb")),
+        ("none", ()),
+        ("[]", ()),
+        ("", ()),
+        ("null", ()),
+    ],
+)
+def test_trackers_are_a_word_or_several_in_every_source(yaml, text, trackers):
+    assert resolved(file=yaml(f"train:\n  report_to: {text}")).train.report_to == trackers
+    assert resolved(assignments=[f"train.report_to={text}"]).train.report_to == trackers
+    assert resolved(environment={"MOE_TRAIN__REPORT_TO": text}).train.report_to == trackers
