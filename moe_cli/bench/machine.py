@@ -1,7 +1,4 @@
-"""The machine that figures belong to.
-
-Comes in: a device. Goes out: `Machine`. Always holds: a package that is not installed is None, never left out.
-"""
+"""The machine that figures, and reports of faults, belong to. A package that is not installed is None."""
 
 from __future__ import annotations
 
@@ -9,12 +6,38 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
 import torch
 
-from moe_cli.model.memory import num_cores
-from moe_cli.records import Machine
+from moe_cli import __version__
+from moe_cli.experts.kernels import kernel_of
+from moe_cli.model.memory import available_bytes, num_cores
+from moe_cli.records import ComputeDevice, Environment, Machine
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft")
+DEPENDENCIES = (  # what pyproject.toml names
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "filelock",
+    "jinja2",
+    "matplotlib",
+    "numpy",
+    "orjson",
+    "psutil",
+    "pyarrow",
+    "pydantic",
+    "rich",
+    "ruamel.yaml",
+    "safetensors",
+    "scipy",
+    "typer",
+    "lm-eval",
+    "peft",
+    "tensorboard",
+)
+DTYPES = (torch.bfloat16, torch.float32)
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -33,12 +56,47 @@ def machine(device: torch.device) -> Machine:
     )
 
 
+def environment(registry: Path, variables: dict[str, str | None]) -> Environment:
+    """What this program runs on; `variables` are those of the environment that may be shown."""
+    return Environment(
+        moe=__version__,
+        python=platform.python_version(),
+        system=platform.platform(),
+        processor=_processor(),
+        num_cores=num_cores(),
+        num_threads=torch.get_num_threads(),
+        memory_bytes=psutil.virtual_memory().total,
+        available_bytes=available_bytes(torch.device("cpu")),
+        devices=tuple(_compute_device(device) for device in _devices()),
+        packages={name: installed(name) for name in DEPENDENCIES},
+        registry=str(registry.absolute()),
+        num_runs=len(list(registry.glob("*.json"))),
+        variables=variables,
+    )
+
+
 def installed(package: str) -> str | None:
     """The version of a package; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _devices() -> list[torch.device]:
+    cards = [torch.device("cuda", card) for card in range(torch.cuda.device_count())]
+    apple = [torch.device("mps")] if torch.backends.mps.is_available() else []
+    return [torch.device("cpu"), *cards, *apple]
+
+
+def _compute_device(device: torch.device) -> ComputeDevice:
+    card = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
+    return ComputeDevice(
+        name=str(device),
+        model=card.name if card else None,
+        memory_bytes=card.total_memory if card else None,
+        expert_kernels={str(dtype).removeprefix("torch."): kernel_of(device, dtype) for dtype in DTYPES},
+    )
 
 
 def _processor() -> str:

@@ -14,7 +14,8 @@
     benchmark    BenchmarkPlan -> BenchmarkRow -> Benchmark
     benchmark_prepare  PrepareRow, RecordingCost -> PrepareBenchmark
     benchmark_evaluate EvaluateRow -> EvaluateBenchmark
-    runs         StartedRun -> Manifest -> RunRecord
+    runs         StartedRun -> Manifest -> RunRecord -> RunListing
+    environment  Environment
 
 Comes in: plain values. Goes out: frozen records that stages hand to each other through files. Always holds: a record
 is never changed, what is written is read back equal (`codec.py`), and no record holds NaN or infinity on disk.
@@ -74,6 +75,7 @@ from moe_cli.records.drift import (
     RoutingDrift,
     WeightDrift,
 )
+from moe_cli.records.environment import ComputeDevice, Environment
 from moe_cli.records.evaluation import STAGES, EvaluationRecord, EvaluationSummary, Stage, SuiteSummary
 from moe_cli.records.inputs import SIDES, BenignPrompt, EvaluationItem, Message, ModelIdentity, PromptPair, Side
 from moe_cli.records.judging import QUESTIONS, Agreement, JudgedAnswer, JudgeIdentity, Question, Verdict
@@ -158,9 +160,11 @@ __all__ = [
     "ComparedArm",
     "Comparison",
     "ComparisonResult",
+    "ComputeDevice",
     "DataPreview",
     "DriftItem",
     "DriftSummary",
+    "Environment",
     "Estimate",
     "EvaluateBenchmark",
     "EvaluateRow",

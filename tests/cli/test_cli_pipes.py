@@ -12,7 +12,7 @@ from moe_cli.cli.app import app
 from tests.cli.test_cli_tree import commands
 
 HELPS = [[*name.split()[1:], "--help"] for name, _ in commands(typer.main.get_command(app))]
-SHORT = (["--help"], ["--version"], ["runs", "list"], ["runs", "list", "--json"], ["config", "schema"])
+SHORT = (["--help"], ["--version"], ["runs", "list"], ["runs", "list", "--json"], ["config", "schema"], ["env"])
 
 IN_TURN = """
 import os, sys
