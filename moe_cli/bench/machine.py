@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import torch
 
-from moe_cli import __version__
 from moe_cli.experts.kernels import kernel_of
 from moe_cli.model.memory import available_bytes, num_cores
 from moe_cli.records import ComputeDevice, Environment, Machine
+from moe_cli.version import __version__
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft")
 DEPENDENCIES = (  # what pyproject.toml names

@@ -12,11 +12,11 @@ from typing import Annotated, cast
 import typer
 from typer.core import TyperGroup
 
-from moe_cli import __version__
 from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, prepare, runs, select, train
 from moe_cli.cli.boundary import draw
 from moe_cli.cli.pipes import outlive_readers
 from moe_cli.errors import ExitCode, UsageError
+from moe_cli.version import __version__
 
 WordsFault = typer.BadParameter.__bases__[0]  # every fault in the words typed; where it lies differs between typers
 
