@@ -1,6 +1,17 @@
 """The registry of runs and the files they are made of: written once and whole, with digests, parents and locks."""
 
 from moe_cli.artifacts.registry import State, Store, registry_path, state_of
+from moe_cli.artifacts.results import listing_of
 from moe_cli.artifacts.runs import FinishedRun, RunWriter, finished_run, open_run
 
-__all__ = ["FinishedRun", "RunWriter", "State", "Store", "finished_run", "open_run", "registry_path", "state_of"]
+__all__ = [
+    "FinishedRun",
+    "RunWriter",
+    "State",
+    "Store",
+    "finished_run",
+    "listing_of",
+    "open_run",
+    "registry_path",
+    "state_of",
+]

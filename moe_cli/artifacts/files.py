@@ -115,7 +115,9 @@ def sha256_of(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Bring a file, or the names in a directory, to disk."""
+    """Bring a file, or the names in a directory, to disk, where the system lets both be opened for that."""
+    if os.name != "posix":
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

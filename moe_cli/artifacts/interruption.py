@@ -15,7 +15,7 @@ from types import FrameType
 
 from moe_cli.errors import StoppedError
 
-STOPPING = (signal.SIGTERM, signal.SIGUSR1)
+SCHEDULER_SIGNALS = tuple(sign for sign in signal.Signals if sign.name in ("SIGTERM", "SIGUSR1"))  # as there are
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def _stopping_signals_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, _interrupt) for number in STOPPING}
+    previous = {number: signal.signal(number, _interrupt) for number in SCHEDULER_SIGNALS}
     try:
         yield
     finally:

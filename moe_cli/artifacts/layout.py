@@ -5,7 +5,7 @@
                    routing_{model}.npz  selection.json  batch_expert_masks.npy  summary.json
                    with --pickle: batch_outputs_{model}.pkl  risk_diff_{model}.pkl  sft_dataset_{model}.pkl
 <selective out>/   final_model/  expert_delta.safetensors  training_metadata.json  batch_expert_masks.npy
-                   steps.jsonl  checkpoint-*/
+                   steps.jsonl  checkpoint-*/  tensorboard/ where it was asked for
 <baseline out>/    final_model/  training_metadata.json  steps.jsonl  checkpoint-*/
 <run>/evaluations/<name>/   items.jsonl  records.jsonl  restored.jsonl  drift.jsonl  capability.jsonl  summary.json
                             stages/{answers,verdicts,drift,capability}-*.jsonl
@@ -31,6 +31,7 @@ FINAL_MODEL = "final_model"
 DELTA = "expert_delta.safetensors"
 METADATA = "training_metadata.json"
 STEPS = "steps.jsonl"
+TENSORBOARD = "tensorboard"
 
 STAGES = "stages"
 ITEMS = "items.jsonl"

@@ -1,19 +1,23 @@
 """One writer per directory.
 
-Comes in: a run directory. Goes out: its lock, held while the block runs. Always holds: exactly one process holds it; it
-goes with the process, so a killed run leaves no lock behind.
+Exactly one process holds the lock of a run directory; the system frees it when the process ends, so a killed run leaves
+no lock behind.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from moe_cli.artifacts.layout import LOCK
-from moe_cli.errors import LockedError
+from moe_cli.errors import EnvironmentFaultError, LockedError
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -21,26 +25,26 @@ def locked(path: Path, *, hint: str) -> Iterator[None]:
     """Hold the lock of a directory until the block ends; `hint` says what to do where another run holds it.
 
     Raises:
-        LockedError: another process works there.
+        LockedError: another run works there, in this process or in another one.
+        EnvironmentFaultError: the file system has no locks.
     """
-    handle = _lock_handle(path, hint)
+    # Without `fallback_to_soft`, as a soft lock outlives a killed process.
+    lock = FileLock(path / LOCK, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise LockedError(f"another run is writing to {path}", hint=hint) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise EnvironmentFaultError(
+            f"the file system of {path} has no locks: {os.strerror(error.errno)}",
+            hint="choose a directory on another file system",
+        ) from error
     try:
         yield
     finally:
-        (path / LOCK).unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _lock_handle(path: Path, hint: str) -> int:
-    """An open file that holds the lock."""
-    lock = path / LOCK
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise LockedError(f"another run is writing to {path}", hint=hint) from error
-    if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
-        return handle
-    os.close(handle)  # a run that ended this moment removed the file: what was locked is not what others will open
-    return _lock_handle(path, hint)
+        if lock.is_locked:  # not in a forked child that leaves the block, too
+            if os.name == "posix":  # elsewhere an open file stays, and filelock removes it
+                (path / LOCK).unlink(missing_ok=True)  # before the release: nobody's lock is removed but our own
+            lock.release()

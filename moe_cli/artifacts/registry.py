@@ -83,12 +83,13 @@ class Store:
         return None
 
     def record(self, run_id: str) -> RunRecord:
-        """The record with this id, or the only one whose id begins so.
+        """The record with this id, or the only one whose id begins so, or has this last part.
 
         Raises:
             ArtifactError: none, or several.
         """
-        found = [record for record in self.records() if record.id.startswith(run_id)]
+        records = self.records()
+        found = [record for record in records if record.id.startswith(run_id) or short_id(record) == run_id]
         exact = [record for record in found if record.id == run_id]
         if len(exact or found) != 1:
             what = f"{len(found)} runs have an id that begins with" if found else "no run has the id"
@@ -99,6 +100,11 @@ class Store:
     def forget(self, record: RunRecord) -> None:
         """Remove the record; the run directory stays."""
         (self.registry / f"{record.id}.json").unlink()
+
+
+def short_id(record: RunRecord) -> str:
+    """The last part of an id, as it is listed: "5f3a0c1b"."""
+    return record.id.rpartition("-")[2]
 
 
 def _read(file: Path) -> RunRecord:

@@ -16,7 +16,6 @@ from typing import Literal, get_args
 
 import torch
 
-from moe_cli import __version__
 from moe_cli.bench.drawn_lengths import WHAT, drawn_prompts, ending_at
 from moe_cli.bench.fixed_batches import Answer, FixedBatches
 from moe_cli.bench.machine import machine
@@ -37,6 +36,7 @@ from moe_cli.records import (
     EvaluateWay,
     Progress,
 )
+from moe_cli.version import __version__
 
 WAYS: tuple[EvaluateWay, ...] = get_args(EvaluateWay)
 ITEMS = "the items of the evaluation"

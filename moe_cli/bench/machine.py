@@ -1,20 +1,43 @@
-"""The machine that figures belong to.
-
-Comes in: a device. Goes out: `Machine`. Always holds: a package that is not installed is None, never left out.
-"""
+"""The machine that figures, and reports of faults, belong to. A package that is not installed is None."""
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
 import torch
 
-from moe_cli.records import Machine
+from moe_cli.experts.kernels import kernel_of
+from moe_cli.model.memory import available_bytes, num_cores
+from moe_cli.records import ComputeDevice, Environment, Machine
+from moe_cli.version import __version__
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft")
+DEPENDENCIES = (  # what pyproject.toml names
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "filelock",
+    "jinja2",
+    "matplotlib",
+    "numpy",
+    "orjson",
+    "psutil",
+    "pyarrow",
+    "pydantic",
+    "rich",
+    "ruamel.yaml",
+    "safetensors",
+    "scipy",
+    "typer",
+    "lm-eval",
+    "peft",
+    "tensorboard",
+)
+DTYPES = (torch.bfloat16, torch.float32)
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -26,10 +49,29 @@ def machine(device: torch.device) -> Machine:
         device_name=card.name if card else None,
         device_memory_bytes=card.total_memory if card else None,
         processor=_processor(),
-        num_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        num_cores=num_cores(),
         num_threads=torch.get_num_threads(),
         python=platform.python_version(),
         packages={name: installed(name) for name in PACKAGES},
+    )
+
+
+def environment(registry: Path, variables: dict[str, str | None]) -> Environment:
+    """What this program runs on; `variables` are those of the environment that may be shown."""
+    return Environment(
+        moe=__version__,
+        python=platform.python_version(),
+        system=platform.platform(),
+        processor=_processor(),
+        num_cores=num_cores(),
+        num_threads=torch.get_num_threads(),
+        memory_bytes=psutil.virtual_memory().total,
+        available_bytes=available_bytes(torch.device("cpu")),
+        devices=tuple(_compute_device(device) for device in _devices()),
+        packages={name: installed(name) for name in DEPENDENCIES},
+        registry=str(registry.absolute()),
+        num_runs=len(list(registry.glob("*.json"))),
+        variables=variables,
     )
 
 
@@ -39,6 +81,22 @@ def installed(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _devices() -> list[torch.device]:
+    cards = [torch.device("cuda", card) for card in range(torch.cuda.device_count())]
+    apple = [torch.device("mps")] if torch.backends.mps.is_available() else []
+    return [torch.device("cpu"), *cards, *apple]
+
+
+def _compute_device(device: torch.device) -> ComputeDevice:
+    card = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
+    return ComputeDevice(
+        name=str(device),
+        model=card.name if card else None,
+        memory_bytes=card.total_memory if card else None,
+        expert_kernels={str(dtype).removeprefix("torch."): kernel_of(device, dtype) for dtype in DTYPES},
+    )
 
 
 def _processor() -> str:

@@ -34,18 +34,18 @@ def selected_params(model: BenchmarkedModel, selected: int) -> int:
     return selected * model.expert_params // model.num_experts
 
 
-def check_room(name: str, selected: int, model: BenchmarkedModel, available: int | None) -> None:
+def check_room(name: str, selected: int, model: BenchmarkedModel, available: int) -> None:
     """Refuse a row that cannot fit, before the system ends the process for it.
 
     Raises:
         NoRoomError: see above.
     """
     needed = least_bytes(name, selected, model)
-    if available is not None and needed > available:
+    if needed > available:
         raise NoRoomError(f"needs {needed / 1e9:.1f} GB without activations, {available / 1e9:.1f} GB are available")
 
 
-def fits_side_by_side(rows: list[tuple[str, int]], model: BenchmarkedModel, available: int | None) -> bool:
+def fits_side_by_side(rows: list[tuple[str, int]], model: BenchmarkedModel, available: int) -> bool:
     """All rows fit together, with room for their activations."""
     together = sum(least_bytes(name, selected, model) for name, selected in rows)
-    return available is not None and ROOM_FOR_ACTIVATIONS * together <= available
+    return ROOM_FOR_ACTIVATIONS * together <= available

@@ -17,7 +17,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Protocol, get_args
 
-from moe_cli import __version__
 from moe_cli.artifacts import Store
 from moe_cli.bench.machine import machine
 from moe_cli.bench.recorded import Row, known, recording_cost
@@ -38,6 +37,7 @@ from moe_cli.records import (
     PrepareWay,
     Progress,
 )
+from moe_cli.version import __version__
 
 WAYS: tuple[PrepareWay, ...] = get_args(PrepareWay)
 FORWARDS_PER_REPEAT = 40  # of the recording, whose cost is small beside the noise

@@ -99,6 +99,8 @@ def free(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def _one_turn(outcome: Outcome, build: Builder, share: int, device: torch.device, *, weigh: bool) -> None:
@@ -107,7 +109,7 @@ def _one_turn(outcome: Outcome, build: Builder, share: int, device: torch.device
     timed(row)
     outcome.seconds += [timed(row) for _ in range(share)]
     if weigh:
-        outcome.peak = peak_bytes(device) if device.type == "cuda" else None
+        outcome.peak = peak_bytes(device) if device.type != "cpu" else None
         outcome.bytes, outcome.experts_dtype = step_bytes(row)
 
 
@@ -115,6 +117,8 @@ def wait_for(device: torch.device) -> None:
     """Until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 class _Faults:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 import torch
 
-from moe_cli import __version__
 from moe_cli.bench import arms
 from moe_cli.bench.faults import fault_of
 from moe_cli.bench.machine import machine
@@ -31,6 +30,7 @@ from moe_cli.records import (
     Notice,
     Progress,
 )
+from moe_cli.version import __version__
 
 Notify = Callable[[object], None]
 

@@ -12,14 +12,15 @@ from typing import Annotated, cast
 import typer
 from typer.core import TyperGroup
 
-from moe_cli import __version__
-from moe_cli.cli import bench, compare, config, demo, evaluate, export, prepare, runs, select, train
+from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, prepare, runs, select, train
 from moe_cli.cli.boundary import draw
+from moe_cli.cli.pipes import outlive_readers
 from moe_cli.errors import ExitCode, UsageError
+from moe_cli.version import __version__
 
 WordsFault = typer.BadParameter.__bases__[0]  # every fault in the words typed; where it lies differs between typers
 
-IN_FLOW = ("prepare", "select", "train", "evaluate", "compare", "export", "bench", "runs", "config", "demo")
+IN_FLOW = ("prepare", "select", "train", "evaluate", "compare", "export", "bench", "runs", "config", "env", "demo")
 
 
 class Commands(TyperGroup):
@@ -47,6 +48,7 @@ app.command("export")(export.export)
 app.add_typer(bench.app, name="bench")
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
+app.command("env")(env.env)
 app.command("demo")(demo.demo)
 
 
@@ -67,6 +69,7 @@ def root(
 
 def main() -> None:
     """Entry point of the console script."""
+    outlive_readers()
     try:
         code = app(args=hyphenated(sys.argv[1:]), prog_name="moe", standalone_mode=False)
     except Exception as error:

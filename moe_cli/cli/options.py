@@ -43,9 +43,11 @@ Registry = Annotated[
     Path | None,
     typer.Option("--registry", help="Registry; default `.moe/registry` here or above.", rich_help_panel=RUN_PANEL),
 ]
-Gpu = Annotated[str | None, typer.Option("--gpu", help="Cards to use: `0` or `0,1`.", rich_help_panel=MACHINE_PANEL)]
+Gpu = Annotated[
+    str | None, typer.Option("--gpu", help="CUDA cards to use: `0` or `0,1`.", rich_help_panel=MACHINE_PANEL)
+]
 Device = Annotated[
-    str | None, typer.Option("--device", help="`cpu`, `cuda` or `cuda:N`.", rich_help_panel=MACHINE_PANEL)
+    str | None, typer.Option("--device", help="`cpu`, `cuda`, `cuda:N` or `mps`.", rich_help_panel=MACHINE_PANEL)
 ]
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads.", rich_help_panel=MACHINE_PANEL)]
 Judges = Annotated[

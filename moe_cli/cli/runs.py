@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from moe_cli.artifacts import finished_run, state_of
+from moe_cli.artifacts import finished_run, listing_of
 from moe_cli.cli import options
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import Session, open_session
 from moe_cli.errors import ArtifactError
-from moe_cli.records import RunListing, RunVerification
+from moe_cli.records import RunVerification
 from moe_cli.views.console import stdout_console
 from moe_cli.views.runs import manifest_view, runs_table
 from moe_cli.views.safe import safe_text
 
 app = typer.Typer(no_args_is_help=True, help="List, show, verify, add and forget the runs in the registry.")
 
-RunId = Annotated[str, typer.Argument(help="Id of a run, or its beginning; a directory works, too.")]
-RegisteredId = Annotated[str, typer.Argument(help="Id of a run, or its beginning.")]
+RunId = Annotated[str, typer.Argument(help="Id of a run, its beginning or its end; a directory works, too.")]
+RegisteredId = Annotated[str, typer.Argument(help="Id of a run, its beginning or its end.")]
 
 
 @app.command("list")
@@ -31,8 +32,9 @@ def list_runs(registry: options.Registry = None, json: options.Json = False) -> 
     Example: moe runs list
     """
     session = open_session("runs", locals())
-    listed = tuple(RunListing(run=record, state=state_of(record)) for record in session.store.records())
-    session.show(listed, runs_table(listed), f"{len(listed)} runs in {session.store.registry}; next: moe runs show ID")
+    listed = tuple(listing_of(record) for record in session.store.records())
+    table = runs_table(listed, now=datetime.now(UTC), here=Path.cwd())
+    session.show(listed, table, f"{len(listed)} runs in {session.store.registry}; next: moe runs show ID")
 
 
 @app.command("show")

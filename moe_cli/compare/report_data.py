@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moe_cli import __version__
 from moe_cli.artifacts import Store, layout
 from moe_cli.codec import decode_lines
 from moe_cli.compare.expert_maps import expert_maps
@@ -18,6 +17,7 @@ from moe_cli.compare.sources import Source
 from moe_cli.records.comparison import Comparison
 from moe_cli.records.report import LossCurve, ReportData
 from moe_cli.records.training import StepRecord
+from moe_cli.version import __version__
 
 
 def report_data(

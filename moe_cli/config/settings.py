@@ -70,8 +70,19 @@ def _mapped(assignments: tuple[str, ...]) -> tuple[str, ...]:
     return assignments
 
 
-Sources = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 ColumnNames = Annotated[tuple[str, ...], BeforeValidator(_as_list), AfterValidator(_mapped)]
+
+
+def _as_words(value: object) -> object:
+    """`tensorboard`, `tensorboard, wandb`, and `none`, as people write them."""
+    if isinstance(value, str):
+        words = [word.strip() for word in value.split(",")]
+        return () if words in ([""], ["none"]) else tuple(words)
+    return () if value is None else value
+
+
+Sources = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_as_words)]
 
 
 class ModelConfig(Section):
@@ -82,7 +93,11 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="dtype of the weights; `auto` is the checkpoint's own"
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:N`")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+        description="`cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: the CUDA cards where there are any, else the CPU",
+    )
     gpu: Annotated[str | None, BeforeValidator(_as_word)] = Field(
         None, pattern=r"^\d+(,\d+)*$", description="cards to use, such as `0` or `0,1`"
     )
@@ -90,8 +105,8 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _cards_need_cuda(self) -> ModelConfig:
-        if self.gpu is not None and self.device == "cpu":
-            raise ValueError(f"model.gpu asks for the cards {self.gpu}, but model.device is `cpu`")
+        if self.gpu is not None and self.device in ("cpu", "mps"):
+            raise ValueError(f"model.gpu asks for the CUDA cards {self.gpu}, but model.device is `{self.device}`")
         return self
 
 
@@ -233,7 +248,9 @@ class TrainConfig(Section):
         0, ge=0, lt=2**31, description="last N batches held out; the final model is the checkpoint best on them"
     )
     workers: int = Field(0, ge=0, lt=2**31, description="processes that hand out the batches; changes no bit")
-    report_to: tuple[str, ...] = Field((), description="trackers of the Trainer, such as `tensorboard`")
+    report_to: Words = Field(
+        (), description="trackers that follow the run, such as `tensorboard`: a word, or several; see docs/guide.md"
+    )
 
 
 class EvaluateConfig(Section):

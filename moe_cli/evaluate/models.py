@@ -22,9 +22,8 @@ def has_room_for_another(loaded: LoadedModel) -> bool:
     """Whether a second model of this size fits beside it; several cards, or the machine's memory, are not asked."""
     if loaded.device.type != "cuda" or len({weight.device for weight in loaded.model.parameters()}) > 1:
         return True
-    size = sum(weight.nbytes for weight in loaded.model.parameters())
-    available = available_bytes(loaded.device)
-    return available is None or available >= ROOM * size + FORWARDS
+    size: int = sum(weight.nbytes for weight in loaded.model.parameters())
+    return available_bytes(loaded.device) >= ROOM * size + FORWARDS
 
 
 class Models:

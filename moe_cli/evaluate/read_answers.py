@@ -73,14 +73,12 @@ def read_answers(words: str, columns: ColumnMap) -> FileOfAnswers:
 def _say_kind(file: FileOfAnswers, kind: ItemKind) -> None:
     """Give every answer the kind that a person said."""
     if kind == "text":
-        raise UsageError(
-            f"text={file.name}: answers are to harmful or benign prompts", hint="harmful=FILE, benign=FILE"
-        )
+        raise UsageError(f"{file.name}: no answers are to texts", hint="harmful=FILE or benign=FILE")
     other = sum(answer.kind not in (None, kind) for answer in file.answers)
     if other:
         raise UsageError(
-            f"{file.name} ({file.format}): {other:,} of {len(file.answers):,} answers are not to {kind} prompts, by the "
-            "file itself",
+            f"{file.name} ({file.format}): {other:,} of {len(file.answers):,} answers are not to {kind} prompts, by the"
+            " file itself",
             hint=f"leave {kind}= away: the file says the kind of every answer",
         )
     file.answers = [replace(answer, kind=kind) for answer in file.answers]

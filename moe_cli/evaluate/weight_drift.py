@@ -22,6 +22,7 @@ from torch import Tensor
 
 from moe_cli.activity import activity
 from moe_cli.model.fingerprint import stored_tensors
+from moe_cli.model.float64 import float64_device
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.parameter_groups import Group, parameter_groups
 from moe_cli.records.drift import GroupDrift
@@ -61,7 +62,8 @@ def weight_drift(
         sums = moved.setdefault(group, _Moved())
         chunks = (part.reshape(-1).split(CHUNK_VALUES) for part in (base_part, tuned_part))
         for base_chunk, tuned_chunk in zip(*chunks, strict=True):
-            _add(sums, base_chunk, tuned_chunk.to(base_chunk.device))
+            device = float64_device(base_chunk.device)
+            _add(sums, base_chunk.to(device), tuned_chunk.to(device))
     return tuple(_drift(group, moved[group]) for group in ORDER if group in moved)
 
 

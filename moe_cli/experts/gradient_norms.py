@@ -26,6 +26,7 @@ from moe_cli.experts.backward import RowGradients, Target, row_gradients, slice_
 from moe_cli.experts.bank import Bank, bank_of, check_understood, weight_roles
 from moe_cli.experts.dispatch import Dispatch, bounds_of, sort_by_expert
 from moe_cli.experts.trainable import freeze_rest
+from moe_cli.model.float64 import float64_device
 from moe_cli.model.topology import ExpertLayer, expert_layers, switch_experts
 
 _names = (f"moe_gradient_norms_{number}" for number in count())
@@ -104,7 +105,7 @@ def squared_norms(gradients: RowGradients, tokens_TH: Tensor, work: _Measured) -
     """float64 [E]: each expert's gradient in turn, all its weights together; zero where no token reached it."""
     bounds = dict(enumerate(bounds_of(work.dispatch.offsets_E)))
     dtype = torch.promote_types(work.bank.up.dtype, torch.float32)
-    norms_E = torch.zeros(len(bounds), dtype=torch.float64, device=tokens_TH.device)
+    norms_E = torch.zeros(len(bounds), dtype=torch.float64, device=float64_device(tokens_TH.device))
     for expert, (start, end) in bounds.items():
         if start == end:
             continue
@@ -117,7 +118,7 @@ def squared_norms(gradients: RowGradients, tokens_TH: Tensor, work: _Measured) -
                 bounds=bounds,
                 bank=work.bank,
             )
-            norms_E[expert] += gradient.square().sum(dtype=torch.float64)
+            norms_E[expert] += gradient.to(norms_E.device).square().sum(dtype=torch.float64)
     return norms_E
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+GROUPED, LOOP = "grouped_mm", "loop"  # how a product of sorted rows is made
+ALIGNED = 16  # bytes: what the strides of the kernel's operands are multiples of
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -33,12 +35,16 @@ def outer_product(left_NI: Tensor, right_NO: Tensor, dtype: torch.dtype) -> Tens
 
 def _kernel_takes(rows_SI: Tensor, weights_EIO: Tensor) -> bool:
     """float64, odd sizes (a stride that is no multiple of 16 bytes) and cards before Ampere need the loop."""
-    if rows_SI.dtype not in KERNEL_DTYPES:
-        return False
-    if rows_SI.is_cuda and torch.cuda.get_device_capability(rows_SI.device) < (8, 0):
+    if kernel_of(rows_SI.device, rows_SI.dtype) == LOOP:
         return False
     sizes = (rows_SI.shape[1], weights_EIO.shape[2])
-    return all(size * rows_SI.element_size() % 16 == 0 for size in sizes)
+    return all(size * rows_SI.element_size() % ALIGNED == 0 for size in sizes)
+
+
+def kernel_of(device: torch.device, dtype: torch.dtype) -> str:
+    """`grouped_mm`, or `loop` where a device has no such product in a dtype."""
+    old = device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0)
+    return LOOP if old or dtype not in KERNEL_DTYPES else GROUPED
 
 
 def _loop(rows_SI: Tensor, weights_EIO: Tensor, offsets_E: Tensor) -> Tensor:

@@ -148,14 +148,20 @@ def align_weights(model: nn.Module) -> None:
 
 
 def resolve_device(config: ModelConfig) -> str:
-    """`cpu`, `cuda` or `cuda:N`.
+    """`cpu`, `cuda`, `cuda:N` or `mps`.
 
     Raises:
-        EnvironmentFaultError: a card is asked for and there is none.
+        EnvironmentFaultError: a card, or Apple's GPU, is asked for and there is none.
     """
     wanted = config.device if config.device != "auto" else ("cuda" if config.gpu is not None else "auto")
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "mps" and not torch.backends.mps.is_available():
+        built = "finds none on this machine" if torch.backends.mps.is_built() else "is built without it"
+        raise EnvironmentFaultError(
+            f"--device mps asks for the GPU of an Apple computer, but torch {torch.__version__} {built}",
+            hint="leave --device away to run on what is here; moe env shows what that is",
+        )
     if not wanted.startswith("cuda"):
         return wanted
     seen = torch.cuda.device_count()

@@ -1,21 +1,24 @@
-"""Memory of a process and its device, from the system's own accounting.
+"""Memory of this process and its device, from the system's own accounting, each figure with what it is of.
 
-Comes in: a device. Goes out: bytes, and what they are of. Always holds: a peak on cards is torch's peak of allocated
-bytes since `start_peak`, summed over the cards; on the CPU it is the peak resident set of the whole process (reset at
-`start_peak` where the kernel allows it).
+On cards a peak is torch's peak of allocated bytes since `start_peak`, summed over the cards. On the CPU it is the
+largest resident set of the process: since `start_peak` where the system can begin anew (Linux), else since the process
+began. Apple's GPU keeps no peak: what its driver has given out at the end stands in for it, and is called so.
 """
 
 from __future__ import annotations
 
-import resource
+import sys
 from pathlib import Path
 
+import psutil
 import torch
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
-MEMORY_INFO = Path("/proc/meminfo")
 RESET_PEAK = "5"  # proc(5): resets the peak resident set
+PROCESS = "process (resident set)"
+WHOLE_PROCESS = "process since it began (resident set)"
+APPLE_GPU = "mps (given out by the driver, at the end)"
 
 
 def start_peak(device: torch.device) -> None:
@@ -23,6 +26,8 @@ def start_peak(device: torch.device) -> None:
     if device.type == "cuda":
         for card in range(torch.cuda.device_count()):
             torch.cuda.reset_peak_memory_stats(card)
+    elif device.type == "mps":
+        torch.mps.empty_cache()  # the driver keeps what was ever used, until it is told not to
     elif CLEAR_REFS.exists():
         CLEAR_REFS.write_text(RESET_PEAK)
 
@@ -33,19 +38,39 @@ def peak_bytes(device: torch.device) -> tuple[int, str]:
         cards = range(torch.cuda.device_count())
         what = f"{device} (allocated)" if len(cards) == 1 else f"{len(cards)} cards together (allocated)"
         return sum(torch.cuda.max_memory_allocated(card) for card in cards), what
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory(), APPLE_GPU
+    return peak_resident_set()
+
+
+def peak_resident_set() -> tuple[int, str]:
+    """The largest resident set of this process in bytes, and since when.
+
+    Linux: VmHWM of proc(5), in KiB. Windows: the peak working set. Elsewhere ru_maxrss of getrusage(2): bytes on macOS,
+    KiB on the others.
+    """
     if STATUS.exists():
-        return _kibibytes(STATUS, "VmHWM"), "process (resident set)"
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "process (resident set)"
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024, PROCESS if CLEAR_REFS.exists() else WHOLE_PROCESS
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset), WHOLE_PROCESS
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, WHOLE_PROCESS
 
 
-def available_bytes(device: torch.device) -> int | None:
-    """What could still be allocated; None where the system does not tell."""
+def available_bytes(device: torch.device) -> int:
+    """What could still be allocated."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    return _kibibytes(MEMORY_INFO, "MemAvailable") if MEMORY_INFO.exists() else None
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return int(psutil.virtual_memory().available)
 
 
-def _kibibytes(file: Path, field: str) -> int:
-    line = next(line for line in file.read_text().splitlines() if line.startswith(f"{field}:"))
-    return int(line.split()[1]) * 1024
+def num_cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
+    return len(affinity()) if affinity is not None else int(psutil.cpu_count() or 1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from moe_cli.errors import NumericError
+from moe_cli.model.float64 import float64_device
 
 UNITS = 2**53  # a float64 holds every multiple of 1 / UNITS below 1
 
@@ -81,8 +82,9 @@ class SampledToken(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """[B, V]: 0 at the token that is drawn, else minus infinity."""
         place = input_ids.shape[1] - self.num_before
+        device = float64_device(scores.device)
         uniform_B = torch.tensor(
-            [uniform(self.seed, prompt_id, place) for prompt_id in self.ids], dtype=torch.float64, device=scores.device
+            [uniform(self.seed, prompt_id, place) for prompt_id in self.ids], dtype=torch.float64, device=device
         )
-        token_B = sampled(scores, uniform_B, self.temperature, self.top_p)
+        token_B = sampled(scores.to(device), uniform_B, self.temperature, self.top_p).to(scores.device)
         return torch.full_like(scores, -torch.inf).scatter(1, token_B[:, None], 0.0)

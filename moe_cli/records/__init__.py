@@ -14,7 +14,8 @@
     benchmark    BenchmarkPlan -> BenchmarkRow -> Benchmark
     benchmark_prepare  PrepareRow, RecordingCost -> PrepareBenchmark
     benchmark_evaluate EvaluateRow -> EvaluateBenchmark
-    runs         StartedRun -> Manifest -> RunRecord
+    runs         StartedRun -> Manifest -> RunRecord -> RunListing
+    environment  Environment
 
 Comes in: plain values. Goes out: frozen records that stages hand to each other through files. Always holds: a record
 is never changed, what is written is read back equal (`codec.py`), and no record holds NaN or infinity on disk.
@@ -74,6 +75,7 @@ from moe_cli.records.drift import (
     RoutingDrift,
     WeightDrift,
 )
+from moe_cli.records.environment import ComputeDevice, Environment
 from moe_cli.records.evaluation import (
     STAGES,
     AnswerFile,
@@ -123,14 +125,19 @@ from moe_cli.records.rates import Rate
 from moe_cli.records.report import ExpertMap, LossCurve, MapKind, ReportData, ReportOrigin
 from moe_cli.records.runs import (
     SCHEMA_VERSION,
+    ComparisonResult,
+    EvaluationResult,
     Manifest,
     Notice,
+    PrepareResult,
     Progress,
     RunKind,
     RunListing,
     RunRecord,
+    RunResult,
     RunVerification,
     StartedRun,
+    TrainingResult,
 )
 from moe_cli.records.training import (
     Arm,
@@ -177,15 +184,19 @@ __all__ = [
     "CheckpointState",
     "ComparedArm",
     "Comparison",
+    "ComparisonResult",
+    "ComputeDevice",
     "DataPreview",
     "DriftItem",
     "DriftSummary",
+    "Environment",
     "Estimate",
     "EvaluateBenchmark",
     "EvaluateRow",
     "EvaluateWay",
     "EvaluationItem",
     "EvaluationRecord",
+    "EvaluationResult",
     "EvaluationSummary",
     "Expert",
     "ExpertEvidence",
@@ -218,6 +229,7 @@ __all__ = [
     "PairComparison",
     "PairedDifference",
     "PrepareBenchmark",
+    "PrepareResult",
     "PrepareRow",
     "PrepareSummary",
     "PrepareWay",
@@ -241,6 +253,7 @@ __all__ = [
     "RunKind",
     "RunListing",
     "RunRecord",
+    "RunResult",
     "RunVerification",
     "Selection",
     "ServedAnswer",
@@ -260,6 +273,7 @@ __all__ = [
     "TrainingExample",
     "TrainingPlan",
     "TrainingProof",
+    "TrainingResult",
     "TrainingSummary",
     "UnreadableSource",
     "ValidationLoss",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from moe_cli.records.comparison import PairedDifference
+from moe_cli.records.rates import Rate
 from moe_cli.records.record import record
 
 RunKind = Literal["prepare", "selective", "baseline", "evaluation", "comparison"]
@@ -75,11 +77,55 @@ class Notice:
 
 
 @record
+class PrepareResult:
+    """What a prepare run selected."""
+
+    method: str  # "risk_diff"
+    num_selected: int  # 12; experts of the union
+    num_experts: int  # 64; of the model
+    null_union_mean: float | None  # 3.4; experts that the same rule selects by chance; None: not measured
+
+
+@record
+class TrainingResult:
+    """How far a training came."""
+
+    num_selected: int | None  # 12; experts that trained; None: all parameters
+    num_experts: int  # 64; of the model
+    num_steps: int  # 96
+    final_loss: float  # 0.0447; mean over the last epoch
+
+
+@record
+class EvaluationResult:
+    """The first rate that an evaluation has, of attack success, over-refusal and correct answers."""
+
+    measure: str | None  # "attack success"; None: it has no rate
+    rate: Rate | None
+
+
+@record
+class ComparisonResult:
+    """The first primary difference of the first pair of trained arms, and the conclusion."""
+
+    a: str | None  # "baseline"; None: no pair was compared
+    b: str | None  # "selective"
+    difference: PairedDifference | None  # of b minus a
+    num_unfair: int  # conditions of a fair comparison that differ
+    conclusion: tuple[str, ...]
+
+
+RunResult = PrepareResult | TrainingResult | EvaluationResult | ComparisonResult
+
+
+@record
 class RunListing:
     """A line of `moe runs list`."""
 
     run: RunRecord
     state: Literal["complete", "gone", "changed"]
+    result: RunResult | None  # None: the run is not complete, or cannot be read
+    problem: str | None  # why it cannot be read
 
 
 @record

@@ -32,6 +32,7 @@ from moe_cli.train.checkpoint import load_best
 from moe_cli.train.data import FixedBatches, part_of
 from moe_cli.train.loop import StepLoop
 from moe_cli.train.signals import stop_requests
+from moe_cli.train.trackers import keep_in_run
 from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer
 
 
@@ -81,6 +82,7 @@ def fit(
     saving_memory = checkpointed(loaded.model) if config.train.gradient_checkpointing else nullcontext()
     digest_before = setup.frozen_digest() if setup.frozen_digest else None
     trainer = _trainer(config, loaded, setup, task, on_step)
+    keep_in_run(trainer, task.path)
     start_peak(loaded.device)
     with stop_requests() as stop, saving_memory:
         with_gradient = probe(

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+from moe_cli.artifacts.interruption import SCHEDULER_SIGNALS
+
+STOPPING = (signal.SIGINT, *SCHEDULER_SIGNALS)
 
 
 class StopRequest:

@@ -32,6 +32,7 @@ from moe_cli.train.data import FixedBatches, encode_batches, schedule_digest
 from moe_cli.train.fitting import Fitted, Task, fit
 from moe_cli.train.inputs import PreparedRun, output_directory, prepared_run
 from moe_cli.train.summary import training_summary
+from moe_cli.train.trackers import refuse_missing_trackers
 
 Notify = Callable[[object], None]
 
@@ -49,10 +50,12 @@ def run(arm: Arm, config: MoeConfig, store: Store, notify: Notify, *, resume: bo
 
     Raises:
         ArtifactError: no prepare run of this model, or the output directory is taken.
-        UsageError: nothing is selected, or more than the budget.
+        UsageError: nothing is selected, or more than the budget; a tracker is unknown.
+        EnvironmentFaultError: no such device; a tracker is not installed.
         StoppedError: asked to stop; `--resume` goes on.
     """
     store.refuse_unwritable()
+    refuse_missing_trackers(config.train.report_to)
     output = output_directory(config, arm, notify)
     with open_run(output, arm, config, resume=resume) as writer, resumable(output, CHECKPOINTS):
         if config.train.prepared is not None:

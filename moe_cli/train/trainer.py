@@ -155,6 +155,8 @@ class FixedBatchTrainer(Trainer):
         """Called by the step callback when the optimizer has stepped."""
         if self.args.device.type == "cuda":
             torch.cuda.synchronize(self.args.device)
+        elif self.args.device.type == "mps":
+            torch.mps.synchronize()
         done, self.open_step = self.open_step, OpenStep()
         self.on_step(
             StepRecord(

@@ -62,6 +62,17 @@ def seconds_text(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def age_text(seconds: float) -> str:
+    """`just now`, `5 min ago`, `3 h ago`, `12 days ago`."""
+    minutes = int(seconds // 60)
+    if minutes < 1:
+        return "just now"
+    if minutes < 60:
+        return f"{minutes} min ago"
+    hours = minutes // 60
+    return f"{hours} h ago" if hours < 48 else f"{hours // 24} days ago"
+
+
 def count_of(part: int | None, whole: int) -> str:
     """`12 / 64`."""
     return NOTHING if part is None else f"{part} / {whole}"

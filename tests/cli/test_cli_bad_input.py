@@ -96,8 +96,10 @@ def test_a_dense_model_is_refused_by_name(refused, tmp_path, pairs):
     assert names(tmp_path) == ["dense", "pairs.jsonl"]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a card")
-@pytest.mark.parametrize("words", [["--gpu", "0"], ["--gpu", "0,1"], ["--device", "cuda"], ["--device", "cuda:3"]])
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has a card")
+@pytest.mark.parametrize(
+    "words", [["--gpu", "0"], ["--gpu", "0,1"], ["--device", "cuda"], ["--device", "cuda:3"], ["--device", "mps"]]
+)
 def test_a_card_that_is_not_there_is_an_environment_fault_and_leaves_nothing(refused, tmp_path, words):
     done = refused("prepare", "--model", "tiny", *words)
     assert done.code == 4

@@ -16,6 +16,7 @@ from moe_cli.errors import (
     UnscoredError,
     UsageError,
 )
+from moe_cli.evaluate import stage
 
 
 class OutOfMemoryError(RuntimeError):
@@ -86,7 +87,7 @@ def test_an_interruption_before_a_resumed_run_goes_on_can_be_resumed(refused, mo
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("moe_cli.evaluate.stage.run", interrupt)
+    monkeypatch.setattr(stage, "run", interrupt)
     done = refused("evaluate", "tiny", "--resume")
     assert done.code == 75
     assert done.err.splitlines() == [

@@ -7,6 +7,7 @@ import pytest
 
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.registry import short_id
 from moe_cli.cli import demo
 from moe_cli.codec import encode, encode_lines
 from moe_cli.config import MoeConfig
@@ -86,7 +87,9 @@ def evaluated(directory, name, harmful, suite="attacked"):
         epochs=1,
         generation={"batch_size": 1},
         suites=(),
-        attack_success=NOTHING,
+        attack_success=Rate(
+            k=harmful, n=10, unscored=0, rate=harmful / 10, lower=0.444, upper=0.975, lowest=None, highest=None
+        ),
         over_refusal=None,
         accuracy=None,
         degenerate=NOTHING,
@@ -113,11 +116,31 @@ def test_runs_are_listed_with_their_state_for_people_and_for_programs(moe, tmp_p
     shutil.rmtree(tmp_path / "gone")
     done = moe("runs", "list")
     assert done.code == 0 and done.err == ""
-    assert kept.id in done.out and gone.id in done.out
+    assert short_id(kept) in done.out and short_id(gone) in done.out
+    assert "just now" in done.out and "gone" in done.out
     assert max(map(len, done.out.splitlines()[:-1])) <= 80
     assert done.out.splitlines()[-1].startswith("2 runs in ")
     listed = orjson.loads(moe("runs", "list", "--json").out)
     assert [(entry["run"]["id"], entry["state"]) for entry in listed] == [(kept.id, "complete"), (gone.id, "gone")]
+
+
+def test_every_kind_of_run_is_listed_with_what_came_of_it(moe, tmp_path):
+    evaluated(tmp_path, "one", 8)
+    evaluated(tmp_path, "two", 1)
+    moe("compare", "one", "two")
+    registered(tmp_path, "unreadable")
+    done = moe("runs", "list")
+    assert max(map(len, done.out.splitlines()[:-1])) <= 80
+    table = " ".join(done.out.split())
+    assert "attack success 80.0 % (8/10) [44.4, 97.5]" in table and "evaluations/one/default" in table
+    assert "tiny (2) minus tiny (1): attack success -70.0 [" in table and ", n 10: " in table
+    assert "cannot be read: " in table
+    one, two, compared, broken = orjson.loads(moe("runs", "list", "--json").out)
+    assert [entry["result"]["rate"]["k"] for entry in (one, two)] == [8, 1]
+    assert compared["result"]["difference"]["n"] == 10
+    written = orjson.loads((tmp_path / "comparison/comparison.json").read_bytes())
+    assert compared["result"]["conclusion"] == written["conclusion"]
+    assert (broken["state"], broken["result"]) == ("complete", None) and "selection.json" in broken["problem"]
 
 
 def test_an_empty_registry_is_an_empty_json_list(moe):
@@ -127,16 +150,17 @@ def test_an_empty_registry_is_an_empty_json_list(moe):
 def test_a_registry_elsewhere_is_named_by_option_or_environment(moe, tmp_path, monkeypatch):
     record = registered(tmp_path / "elsewhere", "out")
     registry = tmp_path / "elsewhere/.moe/registry"
-    assert record.id in moe("runs", "list", "--registry", registry).out
-    assert record.id not in moe("runs", "list").out
+    assert short_id(record) in moe("runs", "list", "--registry", registry).out
+    assert short_id(record) not in moe("runs", "list").out
     monkeypatch.setenv("MOE_REGISTRY", str(registry))
-    assert record.id in moe("runs", "list").out
+    assert short_id(record) in moe("runs", "list").out
 
 
 def test_a_run_is_shown_by_id_by_the_beginning_of_its_id_and_by_its_directory(moe, tmp_path):
     record = registered(tmp_path, "out")
-    shown = [moe("runs", "show", word, "--json") for word in (record.id, "prep", "out", tmp_path / "out")]
-    assert [orjson.loads(done.out)["id"] for done in shown] == [record.id] * 4
+    words = (record.id, "prep", short_id(record), "out", tmp_path / "out")
+    shown = [moe("runs", "show", word, "--json") for word in words]
+    assert [orjson.loads(done.out)["id"] for done in shown] == [record.id] * 5
     assert record.id in moe("runs", "show", "prep").out
 
 

@@ -114,6 +114,7 @@ def test_a_problem_is_not_blamed_on_a_key_that_only_begins_like_it(yaml):
         (["prepare.selection_file=x.json"], "`file` and prepare.selection_file belong together"),
         (["prepare.method=random", "prepare.budget=none"], "set prepare.budget"),
         (["model.gpu=0", "model.device=cpu"], "model.device is `cpu`"),
+        (["model.gpu=0", "model.device=mps"], "model.device is `mps`"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_in_plain_words(assignments, words):
@@ -180,7 +181,7 @@ def test_cards_that_are_no_list_of_numbers_are_refused(value):
     assert "model.gpu" in refusal(flags={"model.gpu": value})
 
 
-@pytest.mark.parametrize("device", ["cude", "cuda:", "cuda:x", "gpu", "CPU", "cpu:1"])
+@pytest.mark.parametrize("device", ["cude", "cuda:", "cuda:x", "gpu", "CPU", "cpu:1", "mps:0"])
 def test_a_device_that_is_none_is_refused_before_torch_is_asked(device):
     assert "model.device" in refusal(flags={"model.device": device})
 
@@ -208,3 +209,21 @@ def test_the_name_of_an_evaluation_is_one_directory(name):
 def test_a_config_is_frozen():
     with pytest.raises(ValueError, match="frozen"):
         MoeConfig().train.num_epochs = 4
+
+
+@pytest.mark.parametrize(
+    ("text", "trackers"),
+    [
+        ("tensorboard", ("tensorboard",)),
+        ("tensorboard, wandb", ("tensorboard", "wandb")),
+        ("[tensorboard, wandb]", ("tensorboard", "wandb")),
+        ("none", ()),
+        ("[]", ()),
+        ("", ()),
+        ("null", ()),
+    ],
+)
+def test_trackers_are_a_word_or_several_in_every_source(yaml, text, trackers):
+    assert resolved(file=yaml(f"train:\n  report_to: {text}")).train.report_to == trackers
+    assert resolved(assignments=[f"train.report_to={text}"]).train.report_to == trackers
+    assert resolved(environment={"MOE_TRAIN__REPORT_TO": text}).train.report_to == trackers

@@ -20,7 +20,7 @@ from moe_cli.compare.fairness import fairness_checks
 from moe_cli.errors import ArtifactError, NumericError, StoppedError, UsageError
 from moe_cli.model.chat import encode_answered
 from moe_cli.records import TrainingExample, TrainingPlan, TrainingSummary
-from moe_cli.train import checkpoint, loop
+from moe_cli.train import checkpoint, loop, validation
 from moe_cli.train import stage as train
 from moe_cli.train.inputs import parted
 from moe_cli.views.training import plan_view, trained_view
@@ -232,7 +232,7 @@ def test_holding_out_every_batch_is_refused(experiments, number):
 
 
 def test_a_validation_loss_that_is_no_number_stops_the_run(experiments, monkeypatch):
-    monkeypatch.setattr("moe_cli.train.validation.loss_sum", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(validation, "loss_sum", lambda *_: torch.tensor(float("nan")))
     config = experiments.settings("nan", validation_batches=1)
     with pytest.raises(NumericError, match="the loss on the held-out batches is nan"):
         train.run("selective", config, experiments.store, lambda _: None)

@@ -4,6 +4,7 @@ import pytest
 
 from moe_cli.records import Estimate, Rate, TrainableCount
 from moe_cli.views.numbers import (
+    age_text,
     bytes_text,
     count_of,
     estimate_text,
@@ -80,3 +81,20 @@ def test_the_line_that_everyone_recognises():
         trainable_params=1024, total_params=9216, trainable_ratio=1024 / 9216, experts_per_layer=(), num_experts=4
     )
     assert trainable_text(count) == "trainable params: 1,024 || all params: 9,216 || trainable%: 11.1111"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "just now"),
+        (59, "just now"),
+        (60, "1 min ago"),
+        (3599, "59 min ago"),
+        (3600, "1 h ago"),
+        (47 * 3600, "47 h ago"),
+        (48 * 3600, "2 days ago"),
+        (400 * 86400, "400 days ago"),
+    ],
+)
+def test_ages_are_in_one_unit(seconds, text):
+    assert age_text(seconds) == text

@@ -4,6 +4,8 @@ import dataclasses
 import types
 import typing
 import unicodedata
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -11,11 +13,15 @@ from rich.cells import cell_len
 from moe_cli.records import (
     Benchmark,
     Comparison,
+    ComparisonResult,
+    Environment,
+    EvaluationResult,
     EvaluationSummary,
     FlipText,
     Manifest,
     Notice,
     PairedDifference,
+    PrepareResult,
     PrepareSummary,
     Progress,
     RankedTable,
@@ -24,12 +30,14 @@ from moe_cli.records import (
     Selection,
     StepRecord,
     TrainingPlan,
+    TrainingResult,
     TrainingSummary,
     Verdict,
 )
 from moe_cli.views.bench import bench_view
 from moe_cli.views.compared import compared_view
 from moe_cli.views.console import Reporter, stdout_console
+from moe_cli.views.environment import environment_view
 from moe_cli.views.evaluated import evaluated_view
 from moe_cli.views.prepared import prepared_view
 from moe_cli.views.runs import manifest_view, runs_table
@@ -75,6 +83,18 @@ def made(record, text="text", **changes):
     return record(**(values | changes))
 
 
+RESULTS = (PrepareResult, TrainingResult, EvaluationResult, ComparisonResult)
+FINISHED = datetime(2026, 11, 22, 17, 12, 33, tzinfo=UTC)
+
+
+def run(text="text", **changes):
+    return made(RunRecord, text, id="selective-20261122-171233-5f3a5f3a", finished=FINISHED.isoformat(), **changes)
+
+
+def listed(*listings):
+    return runs_table(listings, now=FINISHED + timedelta(hours=3), here=Path("/a"))
+
+
 # Every view of the program, made from records with one text in every place.
 VIEWS = {
     "prepared": lambda text: prepared_view(made(PrepareSummary, text), made(Selection, text)),
@@ -85,9 +105,11 @@ VIEWS = {
     "evaluated": lambda text: evaluated_view(made(EvaluationSummary, text)),
     "compared": lambda text: compared_view(made(Comparison, text), [made(FlipText, text)]),
     "bench": lambda text: bench_view(made(Benchmark, text)),
-    "runs": lambda text: runs_table(
-        [made(RunListing, text, run=made(RunRecord, text, id="selective-20261122-171233-5f3a5f3a"))]
+    "runs": lambda text: listed(
+        *(made(RunListing, text, run=run(text), result=made(kind, text), problem=None) for kind in RESULTS)
     ),
+    "unreadable runs": lambda text: listed(made(RunListing, text, run=run(text), result=None)),
+    "environment": lambda text: environment_view(made(Environment, text)),
     "manifest": lambda text: manifest_view(made(Manifest, text)),
 }
 
@@ -146,9 +168,9 @@ def test_no_data_is_a_dash(draw):
 
 
 def test_an_id_in_the_list_of_runs_is_never_broken(draw):
-    name = "selective-20261122-171233-5f3a5f3a"
-    run = made(RunRecord, id=name, path="/a/very/long/path/" * 6, model_name="allenai/OLMoE-1B-7B-0125-Instruct")
-    assert name in draw(runs_table([made(RunListing, run=run)]))
+    long = run(path="/a/very/long/path/" * 6, model_name="allenai/OLMoE-1B-7B-0125-Instruct")
+    out = draw(listed(made(RunListing, run=long, result=None, problem=None, state="gone")))
+    assert "5f3a5f3a" in out and "3 h ago" in out and "gone" in out
 
 
 def test_the_arms_are_announced_by_their_headlines(draw):

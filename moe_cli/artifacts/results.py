@@ -1,0 +1,97 @@
+"""What a run is listed with: its state, and the figures that a person looks for first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from moe_cli.artifacts import layout
+from moe_cli.artifacts.registry import state_of
+from moe_cli.artifacts.runs import FinishedRun, finished_run
+from moe_cli.codec import Record, decode
+from moe_cli.errors import ArtifactError
+from moe_cli.records import (
+    Comparison,
+    ComparisonResult,
+    EvaluationResult,
+    EvaluationSummary,
+    PrepareResult,
+    RunListing,
+    RunRecord,
+    RunResult,
+    Selection,
+    TrainingResult,
+    TrainingSummary,
+)
+
+UNTRAINED = "base"
+
+
+def listing_of(run: RunRecord) -> RunListing:
+    """A registered run with its result; a file that cannot be read is named, so that the others are listed."""
+    state = state_of(run)
+    if state != "complete":
+        return RunListing(run=run, state=state, result=None, problem=None)
+    try:
+        return RunListing(run=run, state=state, result=_result_of(finished_run(Path(run.path))), problem=None)
+    except ArtifactError as error:
+        return RunListing(run=run, state=state, result=None, problem=error.message)
+
+
+def _result_of(run: FinishedRun) -> RunResult:
+    match run.manifest.kind:
+        case "prepare":
+            return _prepared(_read(run, layout.SELECTION, Selection))
+        case "selective" | "baseline":
+            return _trained(_read(run, layout.METADATA, TrainingSummary))
+        case "evaluation":
+            return _evaluated(_read(run, layout.EVALUATION_SUMMARY, EvaluationSummary))
+        case "comparison":
+            return _compared(_read(run, layout.COMPARISON, Comparison))
+
+
+def _read(run: FinishedRun, name: str, record_type: type[Record]) -> Record:
+    file = run.file(name)
+    return decode(record_type, file.read_bytes(), source=str(file))
+
+
+def _prepared(selection: Selection) -> PrepareResult:
+    null = selection.null_union
+    return PrepareResult(
+        method=selection.method,
+        num_selected=len(selection.union),
+        num_experts=selection.num_experts_total,
+        null_union_mean=null.mean if null else None,
+    )
+
+
+def _trained(summary: TrainingSummary) -> TrainingResult:
+    return TrainingResult(
+        num_selected=summary.total_unique_unsafe_experts,
+        num_experts=summary.base.num_experts * len(summary.base.layers),
+        num_steps=summary.num_steps,
+        final_loss=summary.final_loss,
+    )
+
+
+def _evaluated(summary: EvaluationSummary) -> EvaluationResult:
+    rates = (
+        ("attack success", summary.attack_success),
+        ("over-refusal", summary.over_refusal),
+        ("correct", summary.accuracy),
+    )
+    measure, rate = next(((name, rate) for name, rate in rates if rate is not None), (None, None))
+    return EvaluationResult(measure=measure, rate=rate)
+
+
+def _compared(comparison: Comparison) -> ComparisonResult:
+    """The first pair of trained arms, or else the first pair, with its first primary measure."""
+    untrained = {column.name for column in comparison.columns if column.training_mode == UNTRAINED}
+    pairs = sorted(comparison.pairs, key=lambda pair: pair.a in untrained or pair.b in untrained)
+    first = pairs[0] if pairs else None
+    return ComparisonResult(
+        a=first.a if first else None,
+        b=first.b if first else None,
+        difference=next((found for found in first.differences if found.primary), None) if first else None,
+        num_unfair=sum(check.status == "differs" for check in comparison.fairness),
+        conclusion=comparison.conclusion,
+    )

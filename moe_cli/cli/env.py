@@ -1,0 +1,64 @@
+"""`moe env`: what a report of a fault needs, without a secret."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from moe_cli.artifacts import Store, registry_path
+from moe_cli.cli import options
+from moe_cli.cli.boundary import bounded
+from moe_cli.cli.session import QUIET, Session
+from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig, setting_names
+
+REGISTRY = f"{ENVIRONMENT_PREFIX}REGISTRY"
+PREFIXES = (ENVIRONMENT_PREFIX, "HF_", "HUGGING", "TRANSFORMERS_", "CUDA_", "PYTORCH_", "OMP_", "TENSORBOARD_")
+MAY_HOLD_SECRETS = ("base_url", "judges", "key_env")  # settings: an address, a program with its words, a key by mistake
+HARMLESS = (
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_DATASETS_CACHE",
+    "HF_DATASETS_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "CUDA_VISIBLE_DEVICES",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_ENABLE_MPS_FALLBACK",
+    "OMP_NUM_THREADS",
+    "TENSORBOARD_LOGGING_DIR",
+)
+
+DONE = "no value that could be a secret is shown; next: paste it into the report"
+
+
+@bounded
+def env(registry: options.Registry = None, json: options.Json = False) -> None:
+    """Print what a report of a fault needs: versions, devices, memory, registry, and variables without secrets.
+
+    It works where the settings are wrong, too.
+
+    Example: moe env
+    """
+    variables = shown_variables(os.environ)
+    place = registry or (Path(os.environ[REGISTRY]) if os.environ.get(REGISTRY) else None)
+    session = Session(MoeConfig(), Store(registry_path(place, Path.cwd())), json, "")
+    os.environ |= QUIET
+    from moe_cli.bench.machine import environment
+    from moe_cli.views.environment import environment_view
+
+    found = environment(session.store.registry, variables)
+    session.show(found, environment_view(found), DONE)
+
+
+def shown_variables(variables: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables that change what moe does, by name; None in the place of a value that could be a secret.
+
+    A value is shown where its name is known to hold none, never because it looks harmless.
+    """
+    settings = [name for name in setting_names() if name.rpartition(".")[2] not in MAY_HOLD_SECRETS]
+    known = {*HARMLESS, *(ENVIRONMENT_PREFIX + name.replace(".", "__").upper() for name in settings)}
+    return {
+        name: value if name in known else None for name, value in sorted(variables.items()) if name.startswith(PREFIXES)
+    }
