@@ -18,6 +18,8 @@ from moe_cli.artifacts.runs import kind_in
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.experts import apply_delta, attach, frozen_digest, read_delta, save_delta
+from moe_cli.model.base_files import base_directory
+from moe_cli.model.final_model import write_final_model
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.records import Expert, Exported
@@ -40,8 +42,7 @@ def full_checkpoint(words: Path, output: Path, config: ModelConfig, *, base_name
     loaded = load_model(config.model_copy(update=place))
     apply_delta(loaded.model, delta)
     with whole_directory(output) as staging:
-        loaded.model.save_pretrained(staging)
-        loaded.tokenizer.save_pretrained(staging)
+        write_final_model(loaded, base_directory(loaded.identity), staging)
     return Exported(
         path=str(output),
         base=base,

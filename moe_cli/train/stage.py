@@ -22,6 +22,8 @@ from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.experts import save_delta
+from moe_cli.model.base_files import base_directory
+from moe_cli.model.final_model import write_final_model
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.records import Arm, Notice, TrainingPlan, TrainingSummary
@@ -58,6 +60,7 @@ def run(arm: Arm, config: MoeConfig, store: Store, notify: Notify, *, resume: bo
         if config.train.prepared is not None:
             finished_run(config.train.prepared, "prepare")  # refuses before the long work
         loaded = load_model(config.model)
+        base = base_directory(loaded.identity)
         prepared = prepared_run(config, store, loaded.identity, writer, notify)
         task = _task(arm, config, loaded, prepared, writer)
         with _arm(arm, config, loaded, prepared) as setup:
@@ -70,7 +73,7 @@ def run(arm: Arm, config: MoeConfig, store: Store, notify: Notify, *, resume: bo
         if fitted.proof.num_moved != fitted.proof.num_parameters:
             moved = f"{fitted.proof.num_moved} of {fitted.proof.num_parameters}"
             notify(Notice(text=f"only {moved} parameters of the baseline changed", warning=True))
-        summary = _write(arm, config, loaded, prepared, setup, task, fitted)
+        summary = _write(arm, config, loaded, base, prepared, setup, task, fitted)
         writer.parents["prepare"] = prepared.run.digest
         drop_all(output)
         store.add(
@@ -143,6 +146,7 @@ def _write(
     arm: Arm,
     config: MoeConfig,
     loaded: LoadedModel,
+    base: Path,
     prepared: PreparedRun,
     setup: ArmSetup,
     task: Task,
@@ -150,8 +154,7 @@ def _write(
 ) -> TrainingSummary:
     """The final model, the masks and the summary."""
     with whole_directory(task.path / layout.FINAL_MODEL) as staging:
-        loaded.model.save_pretrained(staging)
-        loaded.tokenizer.save_pretrained(staging)
+        write_final_model(loaded, base, staging)
     summary = training_summary(
         arm,
         loaded.identity,

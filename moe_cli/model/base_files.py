@@ -1,0 +1,82 @@
+"""Where the files of a base model lie, and which of them a final model takes over as they are.
+
+Weights in any format, code and the page of the base are not taken over; everything else is, byte for byte.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path, PurePath
+
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+
+from moe_cli.errors import EnvironmentFaultError
+from moe_cli.model.load import model_directory
+from moe_cli.records import ModelIdentity
+
+CONFIG = "config.json"
+PAGE = "README.md"  # of the base; a final model has its own
+
+WEIGHTS = (
+    *("*.safetensors", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.npz"),
+    *("*.gguf", "*.ggml", "*.onnx", "*.onnx_data*", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.mlmodel", "*.engine"),
+    *("*.index.json", "adapter_config.json"),  # they belong to weights
+)
+CODE = ("*.py", "*.pyc", "*.so", "*.sh", "*.ipynb")  # never run here, so never handed on
+OTHER_FORMATS = ("original", "onnx", "openvino", "metal", "coreml", "gguf", "checkpoint-*", "runs")  # directories
+
+
+def base_directory(identity: ModelIdentity) -> Path:
+    """The directory that holds the base: a local one, or its snapshot in the hub's cache at the revision it has.
+
+    What of a hub model is not in the cache, such as its licence, is fetched where the hub can be asked.
+
+    Raises:
+        EnvironmentFaultError: a hub model is not in the cache any more and cannot be fetched.
+        UsageError: the local directory is gone.
+    """
+    place = model_directory(identity.place)
+    if place is not None:
+        return place
+    left_out = [*WEIGHTS, *CODE, *(f"{name}/*" for name in OTHER_FORMATS)]
+    try:
+        return Path(snapshot_download(identity.name, revision=identity.revision, ignore_patterns=left_out))
+    except OSError as error:  # offline, or closed by now; what was loaded lies in the cache
+        cached = try_to_load_from_cache(identity.name, CONFIG, revision=identity.revision)
+        if isinstance(cached, str):
+            return Path(cached).parent
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise EnvironmentFaultError(
+            f"the files of {identity.name} are not in the cache of the hub: {reason}",
+            hint="fetch the model again, or name a directory that holds it",
+        ) from error
+
+
+def copy_base_files(base: Path, directory: Path) -> None:
+    """Copy what a final model takes over from its base: contents, never links."""
+    for name in kept_files(base):
+        target = directory / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(base / name, target)
+
+
+def kept_files(base: Path) -> Iterator[PurePath]:
+    """Names of the files that a final model takes over, relative to the base, in order.
+
+    Hidden files are left out, and so is a directory that holds the weights in another format.
+    """
+    files = sorted(path.relative_to(base) for path in base.rglob("*") if path.is_file())
+    other = {parent for file in files if _is_like(file.name, WEIGHTS) for parent in file.parents} - {PurePath(".")}
+    for file in files:
+        hidden = any(part.startswith(".") for part in file.parts)
+        named = any(_is_like(part, OTHER_FORMATS) for part in file.parts[:-1])
+        if hidden or named or other.intersection(file.parents) or _is_like(file.name, (*WEIGHTS, *CODE)):
+            continue
+        if file != PurePath(PAGE):
+            yield file
+
+
+def _is_like(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(name.lower(), pattern) for pattern in patterns)
