@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
-from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub import metadata_load, snapshot_download, try_to_load_from_cache
+from yaml import YAMLError
 
 from moe_cli.errors import EnvironmentFaultError
 from moe_cli.model.load import model_directory
-from moe_cli.records import ModelIdentity
+from moe_cli.records import License, ModelIdentity
 
 CONFIG = "config.json"
 PAGE = "README.md"  # of the base; a final model has its own
+
+LICENSE_KEYS = ("license", "license_name", "license_link")
 
 WEIGHTS = (
     *("*.safetensors", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.npz"),
@@ -52,6 +55,16 @@ def base_directory(identity: ModelIdentity) -> Path:
             f"the files of {identity.name} are not in the cache of the hub: {reason}",
             hint="fetch the model again, or name a directory that holds it",
         ) from error
+
+
+def license_of(directory: Path) -> License:
+    """The licence that the page of a checkpoint names in its header; nothing where there is none that can be read."""
+    try:
+        header = metadata_load(directory / PAGE) or {}
+    except (OSError, ValueError, YAMLError):
+        header = {}
+    named = {key: value if isinstance(value := header.get(key), str) else None for key in LICENSE_KEYS}
+    return License(**named)
 
 
 def copy_base_files(base: Path, directory: Path) -> None:

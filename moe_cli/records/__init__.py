@@ -9,6 +9,7 @@
     drift        DriftItem -> DriftSummary, RoutingDrift; GroupDrift, RestoredRouter
     capability   CapabilitySample -> CapabilityScore
     evaluation   EvaluationRecord -> SuiteSummary -> EvaluationSummary
+    card         License, CardFacts; PushedFile -> Push
     comparison   FairnessCheck, PairedDifference, Flip -> Comparison
     report       ExpertMap, LossCurve, FlipText -> ReportData
     benchmark    BenchmarkPlan -> BenchmarkRow -> Benchmark
@@ -52,6 +53,7 @@ from moe_cli.records.benchmark_prepare import (
     RecordingCost,
 )
 from moe_cli.records.capability import CapabilityResult, CapabilitySample, CapabilityScore
+from moe_cli.records.card import CardFacts, License, Push, PushedFile
 from moe_cli.records.comparison import (
     ComparedArm,
     Comparison,
@@ -149,6 +151,7 @@ __all__ = [
     "CapabilityResult",
     "CapabilitySample",
     "CapabilityScore",
+    "CardFacts",
     "CheckpointState",
     "ComparedArm",
     "Comparison",
@@ -176,6 +179,7 @@ __all__ = [
     "JudgedAnswer",
     "Label",
     "LayerDrift",
+    "License",
     "LossCurve",
     "Machine",
     "Manifest",
@@ -196,6 +200,8 @@ __all__ = [
     "PrepareWay",
     "Progress",
     "PromptPair",
+    "Push",
+    "PushedFile",
     "Question",
     "RankedExpert",
     "RankedTable",

@@ -15,18 +15,19 @@ from pathlib import Path
 
 import torch
 
+from moe_cli import __version__
 from moe_cli.artifacts import RunWriter, Store, finished_run, layout, open_run
 from moe_cli.artifacts.files import whole_directory, whole_file, write_whole
 from moe_cli.artifacts.interruption import resumable
-from moe_cli.codec import encode
+from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.experts import save_delta
-from moe_cli.model.base_files import base_directory
+from moe_cli.model.base_files import base_directory, license_of
 from moe_cli.model.final_model import write_final_model
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
-from moe_cli.records import Arm, Notice, TrainingPlan, TrainingSummary
+from moe_cli.records import Arm, CardFacts, Notice, PrepareSummary, TrainingPlan, TrainingSummary
 from moe_cli.train.arguments import hyperparameters, num_steps
 from moe_cli.train.arms import ArmSetup, baseline_arm, selective_arm
 from moe_cli.train.checkpoint import CHECKPOINTS, drop_all, newest_checkpoint, state_of
@@ -46,8 +47,16 @@ class Trained:
     summary: TrainingSummary
 
 
-def run(arm: Arm, config: MoeConfig, store: Store, notify: Notify, *, resume: bool = False) -> Trained:
-    """Train one arm.
+def run(
+    arm: Arm,
+    config: MoeConfig,
+    store: Store,
+    notify: Notify,
+    *,
+    resume: bool = False,
+    card: Callable[[CardFacts], str] | None = None,
+) -> Trained:
+    """Train one arm; `card` writes the page of the final model.
 
     Raises:
         ArtifactError: no prepare run of this model, or the output directory is taken.
@@ -73,7 +82,9 @@ def run(arm: Arm, config: MoeConfig, store: Store, notify: Notify, *, resume: bo
         if fitted.proof.num_moved != fitted.proof.num_parameters:
             moved = f"{fitted.proof.num_moved} of {fitted.proof.num_parameters}"
             notify(Notice(text=f"only {moved} parameters of the baseline changed", warning=True))
-        summary = _write(arm, config, loaded, base, prepared, setup, task, fitted)
+        summary = _summary(arm, config, loaded, prepared, setup, task, fitted)
+        page = card(_card_facts(arm, base, prepared, summary)) if card is not None else None
+        _write(arm, loaded, base, prepared, task, summary, page)
         writer.parents["prepare"] = prepared.run.digest
         drop_all(output)
         store.add(
@@ -142,20 +153,16 @@ def _plan(
     )
 
 
-def _write(
+def _summary(
     arm: Arm,
     config: MoeConfig,
     loaded: LoadedModel,
-    base: Path,
     prepared: PreparedRun,
     setup: ArmSetup,
     task: Task,
     fitted: Fitted,
 ) -> TrainingSummary:
-    """The final model, the masks and the summary."""
-    with whole_directory(task.path / layout.FINAL_MODEL) as staging:
-        write_final_model(loaded, base, staging)
-    summary = training_summary(
+    return training_summary(
         arm,
         loaded.identity,
         config.train.masking if arm == "selective" else None,
@@ -167,8 +174,35 @@ def _write(
         schedule=schedule_digest(len(task.batches), config.seed, config.train.num_epochs),
         num_threads=torch.get_num_threads(),
     )
+
+
+def _card_facts(arm: Arm, base: Path, prepared: PreparedRun, summary: TrainingSummary) -> CardFacts:
+    counts = prepared.run.file(layout.PREPARE_SUMMARY)
+    return CardFacts(
+        holds="model",
+        base=summary.base,
+        license=license_of(base),
+        training=summary,
+        experts=prepared.selection.union if arm == "selective" else (),
+        sources=decode(PrepareSummary, counts.read_bytes(), source=str(counts)).sources,
+        evaluations=(),
+        version=__version__,
+    )
+
+
+def _write(
+    arm: Arm,
+    loaded: LoadedModel,
+    base: Path,
+    prepared: PreparedRun,
+    task: Task,
+    summary: TrainingSummary,
+    page: str | None,
+) -> None:
+    """The final model, the masks and the summary."""
+    with whole_directory(task.path / layout.FINAL_MODEL) as staging:
+        write_final_model(loaded, base, staging, card=page)
     if arm == "selective":
         masks = prepared.run.file(layout.MASKS)
         write_whole(task.path / layout.MASKS, masks.read_bytes())
     write_whole(task.path / layout.METADATA, encode(summary, indent=True))
-    return summary

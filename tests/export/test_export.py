@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from moe_cli.artifacts import Store
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.experts import attach, read_delta, save_delta
@@ -16,6 +19,7 @@ from moe_cli.records import Expert
 from moe_cli.tiny import CHECKPOINT_PATH
 
 TINY = ModelConfig(name="tiny", device="cpu")
+NO_RUNS = Store(Path("no/registry"))
 EXPERTS = (Expert(layer=1, index=3), Expert(layer=2, index=0))
 
 
@@ -34,7 +38,7 @@ def trained(tmp_path):
 
 def test_a_delta_on_its_base_is_the_trained_model_and_comes_back_as_the_same_delta(trained, tmp_path):
     delta, fingerprint = trained
-    made = full_checkpoint(delta, tmp_path / "merged", TINY)
+    made = full_checkpoint(delta, tmp_path / "merged", TINY, NO_RUNS)
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert weights_fingerprint(saved) == made.fingerprint == fingerprint
     assert (made.num_experts, made.base.name) == (2, "tiny")
@@ -64,19 +68,19 @@ def test_an_unchanged_checkpoint_has_no_delta(tmp_path):
 
 def test_a_delta_for_another_base_is_refused_and_nothing_is_written(trained, tmp_path):
     delta, _ = trained
-    full_checkpoint(delta, tmp_path / "merged", TINY)
+    full_checkpoint(delta, tmp_path / "merged", TINY, NO_RUNS)
     with pytest.raises(ArtifactError, match="belongs to tiny"):
-        full_checkpoint(delta, tmp_path / "twice", TINY, base_name=str(tmp_path / "merged"))
+        full_checkpoint(delta, tmp_path / "twice", TINY, NO_RUNS, base_name=str(tmp_path / "merged"))
     assert not (tmp_path / "twice").exists()
 
 
 def test_nothing_is_overwritten(trained, tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(UsageError, match="there exists"):
-        full_checkpoint(trained[0], tmp_path / "there", TINY)
+        full_checkpoint(trained[0], tmp_path / "there", TINY, NO_RUNS)
 
 
 def test_a_file_that_is_no_delta_is_refused(tmp_path):
     (tmp_path / "text").write_text("hello")
     with pytest.raises(ArtifactError, match="cannot be read"):
-        full_checkpoint(tmp_path / "text", tmp_path / "merged", TINY)
+        full_checkpoint(tmp_path / "text", tmp_path / "merged", TINY, NO_RUNS)
