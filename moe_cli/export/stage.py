@@ -50,13 +50,14 @@ def full_checkpoint(
     delta = run.file(layout.DELTA) if run is not None else words
     base, slices = read_delta(delta)
     _refuse_existing(output)
+    facts = facts_of_run(run, store, "model") if run is not None else None
     place = {"name": base_name, "revision": None} if base_name else {"name": base.place, "revision": base.revision}
     loaded = load_model(config.model_copy(update=place))
     apply_delta(loaded.model, delta)
     with whole_directory(output) as staging:
         files = base_directory(loaded.identity)
-        facts = _facts_of_delta(base, files, slices) if run is None else facts_of_run(run, store, "model")
-        write_final_model(loaded, files, staging, card=card(facts) if card is not None else None)
+        page = card(facts or _facts_of_delta(base, files, slices)) if card is not None else None
+        write_final_model(loaded, files, staging, card=page)
     return Exported(
         path=str(output),
         base=base,

@@ -17,6 +17,8 @@ from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import load_model
 from moe_cli.records import Expert
 from moe_cli.tiny import CHECKPOINT_PATH
+from moe_cli.views.model_card import NOT_EVALUATED, model_card
+from tests.experts.checkpoints import layout_of
 
 TINY = ModelConfig(name="tiny", device="cpu")
 NO_RUNS = Store(Path("no/registry"))
@@ -48,6 +50,29 @@ def test_a_delta_on_its_base_is_the_trained_model_and_comes_back_as_the_same_del
     (_, ours), (_, theirs) = read_delta(delta), read_delta(tmp_path / "back.safetensors")
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_page_of_an_export_has_the_results_of_its_run(runs, tmp_path):
+    made = full_checkpoint(runs.selective, tmp_path / "merged", TINY, runs.store, card=model_card)
+    page = (tmp_path / "merged" / "README.md").read_text()
+    assert NOT_EVALUATED not in page and "| attack success | " in page and made.fingerprint in page
+    assert sorted(path.name for path in (tmp_path / "merged").iterdir()) == sorted(
+        path.name for path in (runs.selective / "final_model").iterdir()
+    )
+
+
+def test_the_page_of_a_delta_alone_names_its_experts(trained, tmp_path):
+    full_checkpoint(trained[0], tmp_path / "merged", TINY, NO_RUNS, card=model_card)
+    page = (tmp_path / "merged" / "README.md").read_text()
+    assert "2 of 64 experts were trained:" in page and NOT_EVALUATED in page
+
+
+def test_what_is_exported_is_the_base_with_other_weights(trained, tmp_path):
+    full_checkpoint(trained[0], tmp_path / "merged", TINY, NO_RUNS)
+    assert layout_of(tmp_path / "merged") == layout_of(CHECKPOINT_PATH)
+    names = {path.name for path in (tmp_path / "merged").iterdir()} - {"model.safetensors"}
+    assert names == {path.name for path in CHECKPOINT_PATH.iterdir()} - {"model.safetensors"}
+    assert all((tmp_path / "merged" / name).read_bytes() == (CHECKPOINT_PATH / name).read_bytes() for name in names)
 
 
 def test_a_checkpoint_that_differs_elsewhere_has_no_delta(tmp_path):
