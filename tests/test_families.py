@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,7 +140,7 @@ def test_a_model_that_reads_images_is_prepared_trained_and_evaluated_on_text(
     )
     saved, info = AutoModelForMultimodalLM.from_pretrained(selective.path / "final_model", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
-    whole = json.loads((tmp_path / "model" / "config.json").read_text())["architectures"]
+    whole = orjson.loads((tmp_path / "model" / "config.json").read_bytes())["architectures"]
     assert [type(saved).__name__] == whole  # also where the part that answers in text is all that was opened
     assert any(".visual." in name for name, _ in saved.named_parameters())
     again = load_model(settings.model.model_copy(update={"name": str(selective.path / "final_model")}))

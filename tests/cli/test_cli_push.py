@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import orjson
 import pytest
 import torch
@@ -46,6 +48,13 @@ def test_offline_is_exit_4_and_says_so(refused, small_run, monkeypatch):
     monkeypatch.setenv("ZORP_TOKEN", "hf_zorptheglim")
     done = refused("push", small_run, "zorp/glim", "--token-env", "ZORP_TOKEN")
     assert done.code == 4 and "the hub cannot be reached" in done.err and "hf_zorp" not in done.err
+
+
+def test_settings_that_name_local_models_do_not_keep_it_from_the_hub(moe, small_run, monkeypatch):
+    monkeypatch.setenv("MOE_MODEL__NAME", "tiny")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert moe("push", small_run, "zorp/glim", "--dry-run").code == 0
+    assert "HF_HUB_OFFLINE" not in os.environ
 
 
 def test_a_directory_without_a_run_is_exit_3(refused, tmp_path):
