@@ -1,6 +1,7 @@
 """Where the files of a base model lie, and which of them a final model takes over as they are.
 
-Weights in any format, code and the page of the base are not taken over; everything else is, byte for byte.
+What transformers reads beside the weights lies at the top of a checkpoint, but for further chat templates: from there
+everything is taken over, byte for byte, but weights in any format, code, data sets and the page of the base.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
 from huggingface_hub import metadata_load, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 from yaml import YAMLError
 
 from moe_cli.errors import EnvironmentFaultError
@@ -28,7 +30,8 @@ WEIGHTS = (
     *("*.index.json", "adapter_config.json"),  # they belong to weights
 )
 CODE = ("*.py", "*.pyc", "*.so", "*.sh", "*.ipynb")  # never run here, so never handed on
-OTHER_FORMATS = ("original", "onnx", "openvino", "metal", "coreml", "gguf", "checkpoint-*", "runs")  # directories
+DATA = ("*.jsonl", "*.csv", "*.tsv", "*.parquet", "*.arrow", "*.log")  # of nobody's model; they may hold prompts
+TEMPLATES = "additional_chat_templates"
 
 
 def base_directory(identity: ModelIdentity) -> Path:
@@ -43,10 +46,10 @@ def base_directory(identity: ModelIdentity) -> Path:
     place = model_directory(identity.place)
     if place is not None:
         return place
-    left_out = [*WEIGHTS, *CODE, *(f"{name}/*" for name in OTHER_FORMATS)]
+    left_out = [*WEIGHTS, *CODE, *DATA]
     try:
         return Path(snapshot_download(identity.name, revision=identity.revision, ignore_patterns=left_out))
-    except OSError as error:  # offline, or closed by now; what was loaded lies in the cache
+    except (OSError, HTTPError) as error:  # offline, or closed by now; what was loaded lies in the cache
         cached = try_to_load_from_cache(identity.name, CONFIG, revision=identity.revision)
         if isinstance(cached, str):
             return Path(cached).parent
@@ -76,20 +79,10 @@ def copy_base_files(base: Path, directory: Path) -> None:
 
 
 def kept_files(base: Path) -> Iterator[PurePath]:
-    """Names of the files that a final model takes over, relative to the base, in order.
-
-    Hidden files are left out, and so is a directory that holds the weights in another format.
-    """
-    files = sorted(path.relative_to(base) for path in base.rglob("*") if path.is_file())
-    other = {parent for file in files if _is_like(file.name, WEIGHTS) for parent in file.parents} - {PurePath(".")}
-    for file in files:
-        hidden = any(part.startswith(".") for part in file.parts)
-        named = any(_is_like(part, OTHER_FORMATS) for part in file.parts[:-1])
-        if hidden or named or other.intersection(file.parents) or _is_like(file.name, (*WEIGHTS, *CODE)):
-            continue
-        if file != PurePath(PAGE):
-            yield file
-
-
-def _is_like(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch(name.lower(), pattern) for pattern in patterns)
+    """Names of the files that a final model takes over, relative to the base, in order; hidden ones are left out."""
+    places = [place for place in (base, base / TEMPLATES) if place.is_dir()]
+    for path in sorted(path for place in places for path in place.iterdir() if path.is_file()):
+        name = path.name.lower()
+        other = path == base / PAGE or any(fnmatch(name, pattern) for pattern in (*WEIGHTS, *CODE, *DATA))
+        if not other and not name.startswith("."):
+            yield path.relative_to(base)

@@ -23,6 +23,7 @@ from moe_cli.tiny import CHECKPOINT_PATH
 from tests.experts.checkpoints import layout_of
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TEMPLATE = "additional_chat_templates/zorp.jinja"
 INDEX = "model.safetensors.index.json"
 
 
@@ -65,22 +66,22 @@ def base(tmp_path):
     shutil.copytree(CHECKPOINT_PATH, base)
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"note": "zörp", "auto_map": {"AutoConfig": "zorp.Glim"}}))
-    for name in ("LICENSE", "NOTICE", "preprocessor_config.json", "added_tokens.json", "assets/glim.svg"):
+    for name in ("LICENSE", "NOTICE", "preprocessor_config.json", "added_tokens.json", TEMPLATE):
         (base / name).parent.mkdir(exist_ok=True)
         (base / name).write_text("{}")
     return base
 
 
-def test_every_file_of_the_base_but_weights_code_and_page_is_there_byte_for_byte(base, tmp_path):
+def test_every_file_of_the_base_but_weights_code_data_and_page_is_there_byte_for_byte(base, tmp_path):
     weights = ("pytorch_model.bin", "model.gguf", "consolidated.safetensors", "tf_model.h5", "flax_model.msgpack")
-    parts = ("original/params.json", "onnx/model.onnx", "old/optimizer.pt", "old/note.txt", "checkpoint-3/config.json")
+    parts = ("original/params.json", "onnx/model.onnx", "comparison/report.html", "pairs.jsonl", "prompts.csv")
     for name in (*weights, *parts, "modeling_zorp.py", ".gitattributes", ".cache/token", "README.md"):
         (base / name).parent.mkdir(exist_ok=True)
         (base / name).write_text("zorp")
     final = final_of(trained(opened(base)), base, tmp_path / "final")
     found = {path.relative_to(final).as_posix() for path in final.rglob("*") if path.is_file()}
     kept = {path.name for path in CHECKPOINT_PATH.iterdir()} | {"LICENSE", "NOTICE", "preprocessor_config.json"}
-    assert found == kept | {"added_tokens.json", "assets/glim.svg"}
+    assert found == kept | {"added_tokens.json", TEMPLATE}
     for name in found - {"model.safetensors"}:
         assert (final / name).read_bytes() == (base / name).read_bytes(), name
 
@@ -214,6 +215,13 @@ def test_a_base_of_the_hub_is_found_in_its_cache_and_contents_are_copied_not_lin
         if path.is_file() and path.name != "model.safetensors":
             assert path.read_bytes() == (base / path.relative_to(final)).read_bytes()
     assert (final / "LICENSE").is_file() and not (final / "README.md").exists()
+
+
+def test_where_the_hub_cannot_be_asked_the_cache_is_what_there_is(cached, monkeypatch):
+    loaded = load_model(ModelConfig(name="zorp/glim", device="cpu"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert base_directory(loaded.identity) == cached
 
 
 def test_a_base_that_left_the_cache_is_named(cached):
