@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from moe_cli.config import ModelConfig
 from moe_cli.errors import EnvironmentFaultError
-from moe_cli.model.base_files import base_directory
+from moe_cli.model.base_files import base_directory, license_of
 from moe_cli.model.final_model import write_final_model
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
@@ -229,6 +229,25 @@ def test_a_base_that_left_the_cache_is_named(cached):
     shutil.rmtree(cached.parent.parent)
     with pytest.raises(EnvironmentFaultError, match="zorp/glim are not in the cache"):
         base_directory(loaded.identity)
+
+
+@pytest.mark.parametrize(
+    ("page", "named"),
+    [
+        ("---\nlicense: apache-2.0\nlanguage: en\n---\n# Zorp\n", ("apache-2.0", None, None)),
+        ("---\nlicense: other\nlicense_name: glim\nlicense_link: LICENSE\n---\n", ("other", "glim", "LICENSE")),
+        ("---\nlicense: [a, b]\nlicense_name: 3\n---\n", (None, None, None)),
+        ("---\nlicense: [\n---\n", (None, None, None)),
+        ("---\n- zorp\n---\n", (None, None, None)),
+        ("license: mit\n", (None, None, None)),
+        (None, (None, None, None)),
+    ],
+)
+def test_a_licence_is_what_the_page_of_the_base_names_and_never_a_guess(tmp_path, page, named):
+    if page is not None:
+        (tmp_path / "README.md").write_text(page)
+    found = license_of(tmp_path)
+    assert (found.license, found.license_name, found.license_link) == named
 
 
 def test_the_tokenizer_gives_the_same_ids(base, tmp_path):
