@@ -1,42 +1,92 @@
-# make demo: the whole experiment on the built-in tiny model. make test: everything that CI runs.
+# make demo          the whole experiment on the built-in tiny model
+# make test          everything that CI runs
+# make test-newest   the same tests with the newest versions that pyproject.toml allows
+# make lock          these newest versions from now on for demo and test: writes .ci/constraints.txt and .ci/lowest.txt
+# make docs          the pages that are made from the program
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
-TESTABLE := $(VENV)/.testable
+CONSTRAINTS := .ci/constraints.txt
 
-.PHONY: demo test lint types contracts docs clean
+# Lowest transformers that pyproject.toml allows: an environment of its own for what it needs in other versions.
+LOWEST := transformers==5.17.0
+LOWEST_VENV := $(VENV)/lowest
+LOWEST_LIST := .ci/lowest.txt
+LOWEST_TESTS := tests/experts tests/model
 
-demo: $(INSTALLED)
+NEWEST_VENV := .venv-newest
+LOCK_VENV := build/lock
+
+INSTALL := -m pip install --quiet --disable-pip-version-check
+VERSIONS := -m pip list --disable-pip-version-check --format=freeze --exclude-editable --exclude pip
+# $(1) becomes an environment that has what is installed in $(2) too, behind its own.
+define layer
+	$(2)/bin/python -m venv --without-pip $(1)
+	below=$$($(2)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	  echo "import site; site.addsitedir('$$below')" > "$$(echo $(1)/lib/python*/site-packages)/below.pth"
+endef
+
+.PHONY: demo test test-lowest test-newest lint types contracts docs lock clean
+
+demo: $(VENV)/.installed
 	$(BIN)/moe demo
 
-test: $(TESTABLE) lint types contracts
+test: $(VENV)/.testable lint types contracts
 	$(BIN)/python -m pytest -n 2
+	$(MAKE) test-lowest
 
-lint: $(TESTABLE)
+test-lowest: $(LOWEST_VENV)/.testable
+	$(LOWEST_VENV)/bin/python -m pytest -n 2 $(LOWEST_TESTS)
+
+test-newest: | $(NEWEST_VENV)/bin/python
+	$(NEWEST_VENV)/bin/python $(INSTALL) --upgrade --upgrade-strategy eager -e '.[test]'
+	$(NEWEST_VENV)/bin/python -m pytest -n 2
+
+lint: $(VENV)/.testable
 	$(BIN)/ruff check moe_cli tests
 	$(BIN)/ruff format --check moe_cli tests
 
-types: $(TESTABLE)
+types: $(VENV)/.testable
 	$(BIN)/mypy
 
-contracts: $(TESTABLE)
+contracts: $(VENV)/.testable
 	$(BIN)/lint-imports
 
-docs: $(TESTABLE)
+docs: $(VENV)/.testable
 	$(BIN)/python -m moe_cli.cli.reference docs
 	$(BIN)/python -m tests.experts.families_page
 
+lock:
+	rm -rf $(LOCK_VENV)
+	$(PYTHON) -m venv $(LOCK_VENV)
+	$(LOCK_VENV)/bin/python $(INSTALL) 'setuptools>=77' -e '.[bench,capability,test]'
+	$(LOCK_VENV)/bin/python $(VERSIONS) > $(LOCK_VENV)/versions
+	(echo '# Made by `make lock`: what `make demo` and `make test` install.'; sed 's/+.*//' $(LOCK_VENV)/versions) > $(CONSTRAINTS)
+	$(call layer,$(LOCK_VENV)/lowest,$(LOCK_VENV))
+	$(LOCK_VENV)/lowest/bin/python $(INSTALL) $(LOWEST)
+	$(LOCK_VENV)/lowest/bin/python $(VERSIONS) --exclude setuptools --path $(LOCK_VENV)/lowest/lib/python*/site-packages > $(LOCK_VENV)/versions
+	(echo '# Made by `make lock`: what $(LOWEST) needs in other versions.'; sed 's/+.*//' $(LOCK_VENV)/versions) > $(LOWEST_LIST)
+	rm -r $(LOCK_VENV)
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(NEWEST_VENV) build *.egg-info
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+%/bin/python:
+	$(PYTHON) -m venv $*
 
-$(INSTALLED): pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+# With --no-build-isolation the build backend is of the constraints too.
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(BIN)/python $(INSTALL) -c $(CONSTRAINTS) setuptools
+	$(BIN)/python $(INSTALL) -c $(CONSTRAINTS) --no-build-isolation -e .
 	touch $@
 
-$(TESTABLE): pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
-	touch $@ $(INSTALLED)
+$(VENV)/.testable: $(VENV)/.installed
+	$(BIN)/python $(INSTALL) -c $(CONSTRAINTS) --no-build-isolation -e '.[test]'
+	touch $@
+
+$(LOWEST_VENV)/.testable: $(VENV)/.testable $(LOWEST_LIST)
+	rm -rf $(LOWEST_VENV)
+	$(call layer,$(LOWEST_VENV),$(VENV))
+	$(LOWEST_VENV)/bin/python $(INSTALL) --no-deps -r $(LOWEST_LIST)
+	$(LOWEST_VENV)/bin/python -m pip check --disable-pip-version-check
+	touch $@

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_cli.activity import activity
+
 CHUNK_BYTES = 1 << 22
 
 
@@ -105,9 +107,10 @@ def drop_torn_line(path: Path) -> None:
 def sha256_of(path: Path) -> str:
     """Hex digest of a file's bytes."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with path.open("rb") as file, activity(f"hashing {path.name}", total=path.stat().st_size, unit="bytes") as hashing:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
+            hashing.advance(len(chunk))
     return digest.hexdigest()
 
 

@@ -9,7 +9,7 @@ import typer
 
 from moe_cli.cli import evaluate_options, options
 from moe_cli.cli.boundary import bounded
-from moe_cli.cli.session import open_session
+from moe_cli.cli.session import Session, open_session
 from moe_cli.errors import UsageError
 from moe_cli.records import STAGES, Stage
 
@@ -21,8 +21,9 @@ def evaluate(
     output_name: Annotated[str | None, typer.Option(help="Name of the evaluation (default).")] = None,
     items: Annotated[
         list[str] | None,
-        typer.Option(help="Items: file, folder or hub data set; repeatable; `tiny` brings its own."),
+        typer.Option(help="Items: file, folder, hub data set; `harmful=FILE` says their kind. Repeatable."),
     ] = None,
+    map: options.Map = None,
     limit: Annotated[int | None, typer.Option(help="Use only the first N items of every suite.")] = None,
     again: Annotated[
         list[str] | None,
@@ -51,6 +52,7 @@ def evaluate(
     registry: options.Registry = None,
     resume: options.Resume = False,
     dry_run: options.DryRun = False,
+    verbose: options.Verbose = False,
     json: options.Json = False,
 ) -> None:
     """Measure safety, over-refusal, capability and drift of one model.
@@ -71,7 +73,7 @@ def evaluate(
     session = open_session("evaluate", {**words, "model_name": target}, output_name="evaluate.name")
     stages = _stages(again or ())
     if dry_run:
-        session.show_settings()
+        _show_dry_run(session, target)
         return
     from moe_cli.evaluate import stage
     from moe_cli.views.evaluated import evaluated_view
@@ -80,6 +82,15 @@ def evaluate(
         made = stage.run(target, session.config, session.store, notify, resume=resume, again=stages)
     done = f"wrote {made.path}; next: moe compare OUT_A OUT_B, when both are evaluated"
     session.show(made.summary, evaluated_view(made.summary), done)
+
+
+def _show_dry_run(session: Session, target: str) -> None:
+    """What is recognised in the items, and why an evaluation would not begin with them."""
+    from moe_cli.evaluate.preview import preview_evaluation
+    from moe_cli.views.sources import items_preview_view
+
+    preview, refusal = preview_evaluation(target, session.config)
+    session.show_dry_run(preview, items_preview_view(preview), refusal)
 
 
 def _stages(words: Sequence[str]) -> tuple[Stage, ...]:

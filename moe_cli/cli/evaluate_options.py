@@ -25,8 +25,8 @@ Judges = Annotated[
     list[str] | None,
     typer.Option(
         "--judge",
-        help="`keywords`, `harmbench`, `llama-guard`, `wildguard`, `strongreject`, `xstest`, `rubric:FILE`, "
-        "`command:PROGRAM`, `plugin:NAME`. Repeatable.",
+        help="`keywords`, `harmbench`, `llama-guard`, `wildguard`, `strongreject`, `strongreject-delimited`, "
+        "`xstest`, `rubric:FILE`, `command:PROGRAM`, `plugin:NAME`. Repeatable.",
         rich_help_panel=JUDGES,
     ),
 ]

@@ -36,11 +36,12 @@ def export(
     from moe_cli.export import stage
     from moe_cli.views.model_card import model_card
 
-    if delta:
-        made = stage.delta_of(source, output, session.config.model)
-    else:
-        made = stage.full_checkpoint(
-            source, output, session.config.model, session.store, base_name=model_name, card=model_card
-        )
+    with session.reporter():
+        if delta:
+            made = stage.delta_of(source, output, session.config.model)
+        else:
+            made = stage.full_checkpoint(
+                source, output, session.config.model, session.store, base_name=model_name, card=model_card
+            )
     done = f"wrote {made.path}: {made.num_experts} experts ({made.num_params:,} parameters) on {made.base.name}"
     session.show(made, None, done)

@@ -28,7 +28,14 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Continue the interrupted run there.", rich_help_panel=RUN_PANEL)
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the resolved settings and stop.", rich_help_panel=RUN_PANEL)
+    bool, typer.Option("--dry-run", help="Show what would be done, and stop.", rich_help_panel=RUN_PANEL)
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Show the resolved settings in a dry run, too.", rich_help_panel=RUN_PANEL)
+]
+Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="What columns mean: `prompt=user_prompt,label=is_safe`. Repeatable."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RUN_PANEL)]
 Registry = Annotated[

@@ -12,7 +12,6 @@ from moe_cli.cli import options
 from moe_cli.cli import selection_options as selecting
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import Session, open_session
-from moe_cli.codec import encode, parse_json
 
 
 @bounded
@@ -24,6 +23,7 @@ def prepare(
         typer.Option(help="Pairs or goals: file, folder, owner/name@REVISION. Repeatable; `tiny` brings its own."),
     ] = None,
     benign: Annotated[list[str] | None, typer.Option(help="Harmless prompts, in the same forms. Repeatable.")] = None,
+    map: options.Map = None,
     attack: Annotated[Path | None, typer.Option(help="Attack templates that hold {goal}, for goals alone.")] = None,
     attack_per_goal: Annotated[int | None, typer.Option(help="Templates drawn per goal; default: all.")] = None,
     benign_attack: Annotated[float | None, typer.Option(help="Share of plain benign prompts to wrap (0.0).")] = None,
@@ -66,6 +66,7 @@ def prepare(
     registry: options.Registry = None,
     resume: options.Resume = False,
     dry_run: options.DryRun = False,
+    verbose: options.Verbose = False,
     json: options.Json = False,
 ) -> None:
     """Find the experts that are more active when the model does harm.
@@ -97,18 +98,9 @@ def prepare(
 
 
 def _show_dry_run(session: Session) -> None:
-    """The resolved settings, and what is recognised in the data that was named; torch is not imported."""
-    settings = session.config.prepare
-    if not (settings.pairs or settings.benign or settings.attack):
-        session.show_settings()
-        return
+    """What is recognised in the data, and why a run would not begin with it; torch is not imported."""
     from moe_cli.prepare.sources import preview_of
     from moe_cli.views.sources import preview_view
 
-    preview = preview_of(session.config)
-    if session.json:
-        data = parse_json(encode(preview), source="", hint="")
-        print(encode({**session.config.model_dump(mode="json"), "data": data}, indent=True).decode())
-        return
-    session.show_settings()
-    session.show(preview, preview_view(preview), "nothing was written: this was a dry run")
+    preview, refusal = preview_of(session.config)
+    session.show_dry_run(preview, preview_view(preview), refusal)

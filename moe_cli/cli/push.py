@@ -42,17 +42,18 @@ def push(
     from moe_cli.views.model_card import model_card
     from moe_cli.views.pushed import pushed_view
 
-    made = stage.push(
-        run,
-        repository,
-        session.store,
-        model_card,
-        delta=delta,
-        private=private,
-        revision=revision,
-        token_env=token_env,
-        dry_run=dry_run,
-    )
+    with session.reporter():
+        made = stage.push(
+            run,
+            repository,
+            session.store,
+            model_card,
+            delta=delta,
+            private=private,
+            revision=revision,
+            token_env=token_env,
+            dry_run=dry_run,
+        )
     again = f"moe push {quote(str(run))} {quote(repository)}{' --delta' if delta else ''}"
     done = f"nothing was sent; next: {again}" if made.url is None else f"sent {repository}: {made.url}"
     session.show(made, pushed_view(made), done)

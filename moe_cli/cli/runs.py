@@ -57,7 +57,9 @@ def verify(run: RunId, registry: options.Registry = None, json: options.Json = F
     """
     session = open_session("runs", locals())
     found = finished_run(_path(session, run))
-    result = RunVerification(path=str(found.path), num_files=len(found.manifest.files), damaged=found.damaged())
+    with session.reporter():
+        damaged = found.damaged()
+    result = RunVerification(path=str(found.path), num_files=len(found.manifest.files), damaged=damaged)
     bad, total = len(result.damaged), result.num_files
     if session.json or not bad:
         session.show(result, safe_text(result.path), f"{total - bad} of {total} files are as the run wrote them")

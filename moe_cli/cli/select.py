@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +70,7 @@ def select(
     session = open_session("prepare", _with_settings_of(prepared, words))
     target = layout.beside(prepared, f"_{session.config.prepare.method}") if output is None else output
     moved = session.config.prepare.model_copy(update={"output_dir": target})
-    session = Session(session.config.model_copy(update={"prepare": moved}), session.store, session.json, session.again)
+    session = replace(session, config=session.config.model_copy(update={"prepare": moved}))
     if dry_run:
         session.show_settings()
         return

@@ -16,9 +16,10 @@ from typing import cast
 from rich.console import RenderableType
 
 from moe_cli.artifacts import Store, registry_path
-from moe_cli.codec import encode, encode_list
+from moe_cli.codec import encode, encode_list, parse_json
 from moe_cli.config import MoeConfig, dump_yaml, load_config, setting_names
 from moe_cli.data.sources import is_local
+from moe_cli.errors import MoeError
 from moe_cli.judges.named import CLASSIFIERS
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.console import Reporter, stderr_console, stdout_console
@@ -43,6 +44,7 @@ SETTING_OF = {
 # What libraries read once, when they are imported.
 QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
@@ -56,6 +58,7 @@ class Session:
     config: MoeConfig
     store: Store
     json: bool
+    verbose: bool
     again: str  # words that give the next command the same config file and model: " --config moe.yaml"
 
     def reporter(self) -> Reporter:
@@ -72,6 +75,27 @@ class Session:
         if view is not None:
             console.print(view)
         console.print(safe_text(done), soft_wrap=True)
+
+    def show_dry_run(self, preview: object, view: RenderableType, refusal: MoeError | None) -> None:
+        """What a run would begin with: the data first, the settings with `--verbose`.
+
+        Raises:
+            MoeError: the one with which the run would end.
+        """
+        if self.json:
+            data = parse_json(encode(preview), source="", hint="")
+            print(encode({**self.config.model_dump(mode="json"), "data": data}, indent=True).decode())
+        else:
+            console = stdout_console()
+            console.print(view)
+            if self.verbose:
+                print(dump_yaml(self.config).rstrip())
+            done = "nothing was written: this was a dry run" + (
+                "" if self.verbose else "; --verbose shows the settings"
+            )
+            console.print(safe_text(done), soft_wrap=True)
+        if refusal is not None:
+            raise refusal
 
     def show_settings(self) -> None:
         """What `--dry-run` prints."""
@@ -98,7 +122,7 @@ def open_session(section: str, words: Mapping[str, object], *, asks_the_hub: boo
     )
     _set_environment(config, asks_the_hub=asks_the_hub)
     store = Store(registry_path(config.registry, Path.cwd()))
-    return Session(config, store, bool(words.get("json")), _again(words))
+    return Session(config, store, bool(words.get("json")), bool(words.get("verbose")), _again(words))
 
 
 def _again(words: Mapping[str, object]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from moe_cli.compare.fairness import IMPORTED, UNTRAINED
 from moe_cli.compare.wording import listed, percent
+from moe_cli.judges.judge import accuracy_text
 from moe_cli.records.comparison import ComparedArm, RunColumn
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.judging import QUESTIONS, JudgeIdentity
@@ -27,8 +28,7 @@ def _judges(columns: Sequence[RunColumn]) -> Iterator[str]:
     evaluations = [column.evaluation for column in columns if column.evaluation]
     deciding = {(judge, question) for e in evaluations for question in QUESTIONS if (judge := e.judge_of(question))}
     for judge in sorted({judge for judge, _ in deciding if judge.smoke_test}, key=lambda judge: judge.name):
-        known = judge.published_accuracy
-        accuracy = f", right in {known[0]:.2f} to {known[1]:.2f} of cases against human labels" if known else ""
+        accuracy = f", {known}" if (known := accuracy_text(judge)) else ""
         decides = listed([question for question in QUESTIONS if (judge, question) in deciding])
         runs = [column.name for column in columns if column.evaluation and _decides(judge, column.evaluation)]
         where = f" of {listed(runs)}" if len(runs) < len(evaluations) else ""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
+from moe_cli.activity import activity
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_whole
 from moe_cli.artifacts.runs import free_directory
@@ -59,6 +60,7 @@ class Compared:
     texts: tuple[FlipText, ...]  # of the worst flips, as many as were asked for
 
 
+@activity("comparing")
 def run(
     words: Sequence[str],
     config: MoeConfig,

@@ -15,6 +15,8 @@ from moe_cli.config.conditions import conditions_of
 from moe_cli.config.endpoint import EndpointConfig
 from moe_cli.config.judge import JudgeConfig
 from moe_cli.config.section import Count, Section
+from moe_cli.data.column_names import column_map
+from moe_cli.errors import UsageError
 
 DEFAULT_MODEL = "allenai/OLMoE-1B-7B-0125-Instruct"
 
@@ -58,7 +60,17 @@ def _as_list(value: object) -> object:
     return (str(value),) if isinstance(value, (str, int, Path)) and not isinstance(value, bool) else value
 
 
+def _mapped(assignments: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what names no column."""
+    try:
+        column_map(assignments)
+    except UsageError as error:
+        raise ValueError(f"{error.message}; {error.hint}") from error
+    return assignments
+
+
 Sources = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+ColumnNames = Annotated[tuple[str, ...], BeforeValidator(_as_list), AfterValidator(_mapped)]
 
 
 class ModelConfig(Section):
@@ -89,6 +101,7 @@ class PrepareConfig(Section):
     pairs: Sources = Field((), description="files, folders or hub data sets of pairs or goals; not needed for `tiny`")
     benign: Sources = Field((), description="the same of harmless prompts; not needed for `tiny`")
     data_revision: str | None = Field(None, description="commit or tag of hub data sets named without one")
+    map: ColumnNames = Field((), description="what columns mean, such as `prompt=user_prompt,label=is_safe`")
     attack: Path | None = Field(None, description="file of attack templates that hold `{goal}`, for goals without one")
     attack_per_goal: Count | None = Field(None, description="templates drawn for each goal; default: all of them")
     benign_attack: Share = Field(0.0, description="share of the plain harmless prompts that a template wraps")
@@ -102,7 +115,7 @@ class PrepareConfig(Section):
     )
     keep_all: bool = Field(False, description="keep pairs whose plain form was not refused or whose attack failed")
     refusals: Path | None = Field(
-        None, description="targets instead of the model's own refusals: a text file with one a line, or `endpoint`"
+        None, description="targets instead of the model's own refusals: a file with one a line or row, or `endpoint`"
     )
     pickle: bool = Field(False, description="also write the three pickles of the original scripts")
     engine: Literal["transformers", "openai"] = Field(
@@ -216,6 +229,7 @@ class EvaluateConfig(Section):
 
     name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the evaluation")
     items: Sources = Field((), description="files, folders or hub data sets of items; not needed for `tiny`")
+    map: ColumnNames = Field((), description="what columns mean, such as `prompt=user_prompt,label=is_safe`")
     tiny_items: Count = Field(100, description="items per suite drawn from the tiny language")
     tiny_seed: Seed = Field(7, description="seed of that draw; never the training seed, so runs stay comparable")
     limit: Count | None = Field(None, description="use only the first N items of every suite")

@@ -1,21 +1,41 @@
 """What the rows of each format say, as entries.
 
-Comes in: one row with its place. Goes out: one `Entry`, or one per attacked prompt of the row. Always holds: nothing is
-guessed; a row that does not say what its format promises is a bad row.
+Nothing is guessed: a row that does not say what its format promises is a bad row, and so is a row with a column that
+belongs to its prompt and is not read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Literal
 
+from moe_cli.data.column_names import (
+    ATTACKED_COLUMNS,
+    CONTEXT_COLUMNS,
+    GOAL_COLUMNS,
+    HARMBENCH_CONTEXT,
+    MEDIA_COLUMNS,
+    PLAIN_COLUMNS,
+    PROMPT_COLUMNS,
+    SYSTEM_COLUMNS,
+    TEST_CASE,
+    TURN_COLUMNS,
+    UNREADABLE_COLUMNS,
+    first_of,
+)
 from moe_cli.data.faults import BadRowError
+from moe_cli.data.labels import Kind
 from moe_cli.data.places import Place
-from moe_cli.data.rows import Row, Turns, asked, is_turns, messages, name_of, text_of, turns, turns_of
+from moe_cli.data.rows import ReadRow
+from moe_cli.data.turns import Turns, are_turns, asked, messages, turns, turns_of
+from moe_cli.data.values import Row, is_missing, name_of, text_of
+from moe_cli.records import Message
 
-Kind = Literal["harmful", "benign"]
+XSTEST_TYPES = {
+    *("homonyms", "figurative_language", "safe_targets", "safe_contexts", "definitions", "historical_events"),
+    *("real_group_nons_discr", "nons_group_real_discr", "privacy_public", "privacy_fictional"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,16 +44,20 @@ class Entry:
 
     place: Place
     id: str | None  # the row's own
-    kind: Kind | None  # None: the format does not say
+    kind: Kind | None  # None: nothing says it
     goal: str | None  # what attack templates wrap; None where only turns are known
     plain: Turns | None
     attacked: Turns | None = None
     attack: str | None = None  # its name
     cluster: str | None = None  # the row's own
     part: int | None = None  # which attacked prompt of its row, where that is a list
+    told_by: str | None = None  # the column that says what kind it is
+    system: str | None = None  # what stands in front of every form
+    suite: str | None = None  # the row's own
+    expected: str | None = None  # the one right answer
 
 
-Reader = Callable[[Row, Place], Iterable[Entry]]
+Reader = Callable[[ReadRow, Place], Iterable[Entry]]
 
 
 def cluster_of(goal: str) -> str:
@@ -41,7 +65,38 @@ def cluster_of(goal: str) -> str:
     return f"goal-{sha256(goal.encode()).hexdigest()[:12]}"
 
 
-def pair(row: Row, place: Place) -> Iterator[Entry]:
+def with_system(entry: Entry, row: Row) -> Entry:
+    """The entry with the row's system prompt in front of both forms.
+
+    Raises:
+        BadRowError: a form has a system turn of its own.
+    """
+    column = first_of(SYSTEM_COLUMNS, row)
+    if column is None:
+        return entry
+    text = text_of(row, column)
+    if any(form and form[0].role == "system" for form in (entry.plain, entry.attacked)):
+        raise BadRowError(f"`{column}` stands beside turns that begin with a system turn")
+    first = Message(role="system", content=text)
+    plain, attacked = ((first, *form) if form else None for form in (entry.plain, entry.attacked))
+    return replace(entry, plain=plain, attacked=attacked, system=text)
+
+
+def refuse_unreadable(row: ReadRow) -> None:
+    """Refuse a row whose prompt is more than the text that is read.
+
+    Raises:
+        BadRowError: it holds a picture or a sound, or choices, tools or earlier turns beside the prompt.
+    """
+    for column in (*MEDIA_COLUMNS, *UNREADABLE_COLUMNS):
+        if column in row and not is_missing(row.peek(column)):
+            row.columns_read.add(column)
+            if column in MEDIA_COLUMNS:
+                raise BadRowError(f"`{column}` holds a picture, a sound or a film, which is not shown to the model")
+            raise BadRowError(f"`{column}` belongs to the prompt and is not read; write it into the prompt")
+
+
+def pair(row: ReadRow, place: Place) -> Iterator[Entry]:
     """One goal in both forms, or in one of them, for another row with the same id to complete."""
     if row.get("all_prompt") is not None:
         raise BadRowError("`all_prompt` stands beside `safe` or `unsafe`: keep the two formats in files of their own")
@@ -49,68 +104,82 @@ def pair(row: Row, place: Place) -> Iterator[Entry]:
     goal = text_of(row, "goal") if row.get("goal") is not None or (safe is None) == (unsafe is None) else None
     if safe is None and unsafe is None:
         raise BadRowError("`safe` is None and `unsafe` is None")
-    yield Entry(
-        place=place,
-        id=name_of(row, "id"),
-        kind="harmful",
-        goal=goal,
-        plain=safe,
-        attacked=unsafe,
-        attack=name_of(row, "attack"),
-    )
+    yield _harmful(row, place, goal, safe, attacked=unsafe, attack=name_of(row, "attack"))
 
 
-def attacked(key: str) -> Reader:
+def renamed_pair(row: ReadRow, place: Place) -> Iterator[Entry]:
+    """A pair whose sides have other names: `plain_attack` or `goal` beside `attacked`, `jailbreak_prompt`, ...
+
+    A row whose attacked side is empty is its plain side alone.
+    """
+    plain = first_of((*PLAIN_COLUMNS, *GOAL_COLUMNS, *PROMPT_COLUMNS), row)
+    if plain is None:
+        raise BadRowError("its plain form is None")
+    others = PROMPT_COLUMNS if plain in PLAIN_COLUMNS else ()
+    by_word = ("attack",) if plain in PLAIN_COLUMNS else ()
+    attacked = first_of([name for name in (*ATTACKED_COLUMNS, *others, *by_word) if name != plain], row)
+    safe = turns_of(row, plain)
+    goal = name_of(row, "goal") or (safe[0].content if len(safe) == 1 else None)
+    unsafe = None if attacked is None else turns_of(row, attacked)
+    attack = None if attacked == "attack" else name_of(row, "attack")
+    yield _harmful(row, place, goal, safe, attacked=unsafe, attack=attack)
+
+
+def attacked_list(key: str) -> Reader:
     """Reader of a goal (`goal` or `prompt`) with its attacked prompts under `key`.
 
     They are one text, one conversation (a list of turns), or a list of these; the goal itself is the plain form.
     """
 
-    def entries(row: Row, place: Place) -> Iterator[Entry]:
+    def entries(row: ReadRow, place: Place) -> Iterator[Entry]:
         goal = text_of(row, "goal" if row.get("goal") is not None or "prompt" not in row else "prompt")
         value = row.get(key)
-        several = isinstance(value, list) and not is_turns(value)
+        several = isinstance(value, list) and not are_turns(value)
         forms = value if several and isinstance(value, list) and value else [value]
+        attack = name_of(row, "attack") if isinstance(row.get("attack"), str) else None
         for part, form in enumerate(forms):
-            yield Entry(
-                place=place,
-                id=name_of(row, "id"),
-                kind="harmful",
-                goal=goal,
-                plain=asked(goal),
-                attacked=turns(form, key),
-                attack=name_of(row, "attack") if isinstance(row.get("attack"), str) else None,
-                part=part,
-            )
+            yield _harmful(row, place, goal, asked(goal), attacked=turns(form, key), attack=attack, part=part)
 
     return entries
+
+
+def artifact(row: ReadRow, place: Place) -> Iterator[Entry]:
+    """A row of JailbreakBench's artifacts: the goal, and the prompt that attacks with it."""
+    goal = text_of(row, "goal")
+    name = _numbered("jbb", row, "index")
+    yield replace(_harmful(row, place, goal, asked(goal), attacked=turns_of(row, "prompt")), id=name)
 
 
 def goal_under(key: str) -> Reader:
-    """Reader of a harmful goal alone, under `key`."""
+    """Reader of a harmful goal alone, under `key`; HarmBench's context stands before it."""
 
-    def entries(row: Row, place: Place) -> Iterator[Entry]:
-        goal = text_of(row, key)
-        yield Entry(place=place, id=name_of(row, "id"), kind="harmful", goal=goal, plain=asked(goal))
+    def entries(row: ReadRow, place: Place) -> Iterator[Entry]:
+        goal = _in_context(row, text_of(row, key))
+        yield _harmful(row, place, goal, asked(goal))
 
     return entries
 
 
-def jailbreakbench(row: Row, place: Place) -> Iterator[Entry]:
+def jailbreakbench(row: ReadRow, place: Place) -> Iterator[Entry]:
     """Its files of harmful and of benign goals have the same columns: only the option can say which they are."""
-    goal = text_of(row, "goal")
-    yield Entry(place=place, id=_numbered("jbb", row, "index"), kind=_said_kind(row), goal=goal, plain=asked(goal))
+    goal = _in_context(row, text_of(row, "goal"))
+    yield replace(_harmful(row, place, goal, asked(goal)), id=_numbered("jbb", row, "index"), kind=None)
 
 
-def harmbench(row: Row, place: Place) -> Iterator[Entry]:
-    """HarmBench's own scripts put the context before the behaviour, with this line between them."""
-    context = row.get("contextstring")
-    behavior = text_of(row, "behavior")
-    goal = f"{text_of(row, 'contextstring')}\n\n---\n\n{behavior}" if context else behavior
-    yield Entry(place=place, id=name_of(row, "behaviorid"), kind="harmful", goal=goal, plain=asked(goal))
+def harmbench(row: ReadRow, place: Place) -> Iterator[Entry]:
+    """A behaviour of HarmBench, known by its `BehaviorID`."""
+    goal = _in_context(row, text_of(row, "behavior"))
+    yield replace(_harmful(row, place, goal, asked(goal)), id=name_of(row, "behaviorid"))
 
 
-def xstest(row: Row, place: Place) -> Iterator[Entry]:
+def test_case(row: ReadRow, place: Place) -> Iterator[Entry]:
+    """An attacked prompt of the behaviour whose id it stands under, as HarmBench writes its test cases."""
+    goal = next((text_of(row, key) for key in ("goal", "behavior") if row.get(key) is not None), None)
+    plain = None if goal is None else asked(goal)
+    yield replace(_harmful(row, place, goal, plain, attacked=turns_of(row, TEST_CASE)), kind=None)
+
+
+def xstest(row: ReadRow, place: Place) -> Iterator[Entry]:
     """Safe and unsafe prompts by `label`; without it those of a contrast type are unsafe."""
     label = name_of(row, "label")
     if label is None:
@@ -122,33 +191,88 @@ def xstest(row: Row, place: Place) -> Iterator[Entry]:
     yield Entry(place=place, id=_numbered("xstest", row, "id"), kind=kind, goal=goal, plain=asked(goal))
 
 
+def prompt(row: ReadRow, place: Place) -> Iterator[Entry]:
+    """A prompt under any known name, or a conversation without its last answer: the model's own takes its place."""
+    plain = prompt_turns(row)
+    yield Entry(
+        place=place,
+        id=name_of(row, "id"),
+        kind=None,
+        goal=plain[0].content if len(plain) == 1 else None,
+        plain=plain,
+        attack=name_of(row, "attack"),
+        cluster=name_of(row, "cluster"),
+        suite=name_of(row, "suite"),
+        expected=text_of(row, "expected") if row.get("expected") is not None else None,
+    )
+
+
+def prompt_turns(row: ReadRow) -> Turns:
+    """The turns that a row asks: its conversation without a last answer, or its prompt with its context.
+
+    Raises:
+        BadRowError: none, or two columns that could be the prompt.
+    """
+    if (column := first_of(TURN_COLUMNS, row)) is not None:
+        value = row.get(column)
+        if are_turns(value) and (spoken := messages(value, column))[-1].role == "assistant":
+            value = [{"role": turn.role, "content": turn.content} for turn in spoken[:-1]]
+        return turns(value, column)
+    column = _prompt_column(row)
+    value = row.get(column)
+    context = first_of([name for name in CONTEXT_COLUMNS if name != column], row)
+    if context is None or not isinstance(value, str):
+        return turns(value, column)
+    return asked(f"{text_of(row, column)}\n\n{text_of(row, context)}")
+
+
+def _prompt_column(row: ReadRow) -> str:
+    """The column that holds the prompt; `input` beside another one is its context, `text` something else."""
+    named = [name for name in PROMPT_COLUMNS if name in row and not is_missing(row.peek(name))]
+    chosen = named[0] if named else next((name for name in PROMPT_COLUMNS if name in row), "prompt")
+    others = [name for name in named[1:] if name not in ("input", "text") and row.peek(name) != row.peek(chosen)]
+    if others and "prompt" not in row.mapped:
+        raise BadRowError(f"`{chosen}` and `{others[0]}` could both be the prompt: --map prompt=COLUMN says which is")
+    return chosen
+
+
+def _harmful(
+    row: ReadRow,
+    place: Place,
+    goal: str | None,
+    plain: Turns | None,
+    *,
+    attacked: Turns | None = None,
+    attack: str | None = None,
+    part: int | None = None,
+) -> Entry:
+    return Entry(
+        place=place,
+        id=name_of(row, "id"),
+        kind="harmful",
+        goal=goal,
+        plain=plain,
+        attacked=attacked,
+        attack=attack,
+        cluster=name_of(row, "cluster"),
+        part=part,
+    )
+
+
+def _in_context(row: ReadRow, goal: str) -> str:
+    """HarmBench's own scripts put the context before the behaviour, with this line between them."""
+    column = first_of(HARMBENCH_CONTEXT, row)
+    return goal if column is None else f"{text_of(row, column)}\n\n---\n\n{goal}"
+
+
 def _numbered(benchmark: str, row: Row, key: str) -> str | None:
     """The number of a row as an id that differs from those of other files."""
     number = name_of(row, key)
     return None if number is None else f"{benchmark}-{number}"
 
 
-def prompt(row: Row, place: Place) -> Iterator[Entry]:
-    """A last answer in `messages` is left out: the model's own takes its place."""
-    value = row.get("messages")
-    if is_turns(value) and (found := messages(value))[-1].role == "assistant":
-        value = [{"role": turn.role, "content": turn.content} for turn in found[:-1]]
-    plain = turns(value, "messages") if value is not None else turns_of(row, "prompt")
-    yield Entry(
-        place=place,
-        id=name_of(row, "id"),
-        kind=_said_kind(row),
-        goal=plain[0].content if len(plain) == 1 else None,
-        plain=plain,
-        attack=name_of(row, "attack"),
-        cluster=name_of(row, "cluster"),
+def says_xstest(values: Sequence[object]) -> bool:
+    """Whether any of the values is one of XSTest's types of prompts."""
+    return any(isinstance(value, str) and value.removeprefix("contrast_") in XSTEST_TYPES for value in values) or any(
+        isinstance(value, str) and value.startswith("contrast_") for value in values
     )
-
-
-def _said_kind(row: Row) -> Kind | None:
-    said = name_of(row, "kind")
-    if said is None:
-        return None
-    if said not in ("harmful", "benign"):
-        raise BadRowError("`kind` is neither harmful nor benign")
-    return "harmful" if said == "harmful" else "benign"

@@ -1,20 +1,44 @@
-"""The formats that are recognised, each by the keys of its rows.
-
-Comes in: the keys of a source. Goes out: which format it is. Always holds: where two formats match, the one that stands
-first in `FORMATS`, the more specific, is taken.
-"""
+"""The formats that are recognised, each by the columns of its rows; where two match, the one that stands first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from moe_cli.data.entries import Reader, attacked, goal_under, harmbench, jailbreakbench, pair, prompt, xstest
-from moe_cli.data.rows import Row
+from moe_cli.data.column_names import (
+    ATTACKED_COLUMNS,
+    GOAL_COLUMNS,
+    PLAIN_COLUMNS,
+    PROMPT_COLUMNS,
+    TEST_CASE,
+    TURN_COLUMNS,
+)
+from moe_cli.data.entries import (
+    Reader,
+    artifact,
+    attacked_list,
+    goal_under,
+    harmbench,
+    jailbreakbench,
+    pair,
+    prompt,
+    renamed_pair,
+    says_xstest,
+    test_case,
+    xstest,
+)
+from moe_cli.data.json_objects import are_targets, shown_keys
+from moe_cli.data.labels import truth_of
+from moe_cli.data.raw import TEXT
+from moe_cli.data.rows import ReadRow
+from moe_cli.data.tables import Table
+from moe_cli.data.values import is_missing
 from moe_cli.data.verdicts import attack_worked
 from moe_cli.errors import UsageError
 
-ATTACK_FAILED = "its attack failed"
+ATTACK_FAILED, NO_ATTACK = "its attack failed", "it has no attacked prompt"
+SIDES = frozenset({"safe", "unsafe", *PLAIN_COLUMNS, *ATTACKED_COLUMNS})  # labels under these names are no prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,32 +46,39 @@ class Format:
     """A format: how it is recognised and how its rows are read."""
 
     name: str  # "AdvBench"
-    needs: frozenset[str]  # keys that must be there, in lower case
-    one_of: tuple[frozenset[str], ...] = ()  # of each set, one key must be there
+    needs: frozenset[str] = frozenset()  # columns that must be there
+    one_of: tuple[frozenset[str], ...] = ()  # of each set, one column must be there
+    confirms: Callable[[Table], bool] | None = None  # what the columns alone do not tell
     entries: Reader
-    verdict: str | None = None  # the key that says whether the attack of a row succeeded
+    verdict: str | None = None  # the column that says whether the attack of a row succeeded
     only_goals: bool = False  # its rows hold no attacked prompt
+    both_kinds: bool = False  # made to hold harmful and harmless rows: an option takes its own and counts the others
     example: str  # how a person writes it
 
-    def matches(self, keys: Iterable[str]) -> bool:
-        """Whether rows with these keys are of this format."""
-        there = frozenset(keys)
+    def matches(self, columns: Iterable[str]) -> bool:
+        """Whether rows with these columns are of this format."""
+        there = frozenset(columns)
         return self.needs <= there and all(some & there for some in self.one_of)
 
-    def skipped(self, row: Row) -> str | None:
+    def columns(self) -> frozenset[str]:
+        """The columns that it is recognised by."""
+        return self.needs.union(*self.one_of)
+
+    def skipped(self, row: ReadRow) -> str | None:
         """Why the row is left out; None where it is used."""
-        return ATTACK_FAILED if self.verdict is not None and not attack_worked(row, self.verdict) else None
-
-
-GOAL_OR_PROMPT = (frozenset({"goal", "prompt"}),)
+        if self.verdict is None:
+            return None
+        if self.verdict == "jailbroken" and is_missing(row.get("prompt")):
+            return NO_ATTACK
+        return None if attack_worked(row, self.verdict) else ATTACK_FAILED
 
 
 def _judged(key: str, example: str) -> Format:
     return Format(
         name=key,
         needs=frozenset({"all_prompt", key}),
-        one_of=GOAL_OR_PROMPT,
-        entries=attacked("all_prompt"),
+        one_of=(frozenset({"goal", "prompt"}),),
+        entries=attacked_list("all_prompt"),
         verdict=key,
         example=example,
     )
@@ -57,8 +88,8 @@ def _unjudged(key: str, example: str) -> Format:
     return Format(
         name=key,
         needs=frozenset({key}),
-        one_of=GOAL_OR_PROMPT,
-        entries=attacked(key),
+        one_of=(frozenset({"goal", "prompt"}),),
+        entries=attacked_list(key),
         example=example,
     )
 
@@ -70,17 +101,41 @@ def _goals(name: str, needs: str, entries: Reader, example: str) -> Format:
 FORMATS = (
     Format(
         name="pairs",
-        needs=frozenset(),
         one_of=(frozenset({"safe", "unsafe"}),),
         entries=pair,
-        example='{"id": "1", "goal": "...", "safe": "the plain question", "unsafe": "the attacked question"}\n'
-        '    {"id": "1", "goal": "...", "safe": [{"role": "user", "content": "..."}], "unsafe": [{"role": ...}, ...]}',
+        example='{"id": "1", "goal": "...", "safe": "the plain question", "unsafe": "the attacked question"}',
     ),
     _judged("judge_success_gpt4", '{"goal": "...", "all_prompt": [{"role": ...}, ...], "judge_success_gpt4": 1}'),
     _judged("inception_attack_score", '{"prompt": "...", "all_prompt": "...", "inception_attack_score": 1}'),
     _judged("judge_result", '{"prompt": "...", "all_prompt": "...", "judge_result": {"score": 1}}'),
     _unjudged("all_prompts", '{"goal": "...", "all_prompts": [{"role": ...}, ...]}'),
     _unjudged("all_prompt", '{"goal": "...", "all_prompt": ["attacked question", "another attacked question"]}'),
+    Format(
+        name="JailbreakBench artifact",
+        needs=frozenset({"goal", "prompt", "jailbroken"}),
+        entries=artifact,
+        verdict="jailbroken",
+        example='{"jailbreaks": [{"index": 0, "goal": "...", "prompt": "...", "jailbroken": true}, ...]}',
+    ),
+    Format(
+        name="pairs under other names",
+        one_of=(frozenset(PLAIN_COLUMNS),),
+        confirms=lambda table: bool(table.keys() & {*ATTACKED_COLUMNS, *PROMPT_COLUMNS, "attack"}),
+        entries=renamed_pair,
+        example='{"plain_attack": "the plain question", "attacked": "the attacked question"}',
+    ),
+    Format(
+        name="goals with their attack",
+        one_of=(frozenset(ATTACKED_COLUMNS), frozenset((*GOAL_COLUMNS, *PROMPT_COLUMNS))),
+        entries=renamed_pair,
+        example='{"goal": "...", "jailbreak_prompt": "the attacked question"}',
+    ),
+    Format(
+        name="test cases",
+        needs=frozenset({TEST_CASE}),
+        entries=test_case,
+        example='{"behaviour_id": ["an attacked question", ...]}, as HarmBench writes them',
+    ),
     _goals("HarmBench", "behavior behaviorid", harmbench, "HarmBench: Behavior, ContextString, BehaviorID"),
     _goals(
         "StrongREJECT",
@@ -92,17 +147,18 @@ FORMATS = (
     Format(
         name="XSTest",
         needs=frozenset({"prompt", "type"}),
-        one_of=(frozenset({"label", "focus"}),),
+        confirms=lambda table: says_xstest([row.peek("type") for _, row in table.rows]),
         entries=xstest,
         only_goals=True,
+        both_kinds=True,
         example="XSTest: id, prompt, type, label, focus, note",
     ),
     _goals("AdvBench", "goal target", goal_under("goal"), "AdvBench: goal, target"),
     _goals("goals", "goal", goal_under("goal"), '{"goal": "..."}'),
+    _goals("behaviours", "behavior", goal_under("behavior"), '{"behavior": "..."}'),
     Format(
         name="prompts",
-        needs=frozenset(),
-        one_of=(frozenset({"messages", "prompt"}),),
+        one_of=(frozenset((*TURN_COLUMNS, *PROMPT_COLUMNS)),),
         entries=prompt,
         only_goals=True,
         example='{"id": "1", "prompt": "..."}, {"id": "1", "messages": [{"role": "user", "content": "..."}]}',
@@ -110,26 +166,74 @@ FORMATS = (
 )
 
 
-def recognised(keys: Iterable[str], source: str, accepted: str | None = None) -> Format:
-    """The most specific format that rows with these keys are of.
+def format_of(table: Table) -> Format:
+    """The most specific format that the rows of a table are of.
 
     Raises:
-        UsageError: none; lists what was found and what is accepted.
+        UsageError: none, names the nearest; or two columns that could both be the prompt.
     """
-    found = sorted(set(keys))
+    columns = _columns_of(table)
     for known in FORMATS:
-        if known.matches(found):
+        if known.matches(columns) and (known.confirms is None or known.confirms(table)):
+            _refuse_two_prompts(known, table, columns)
+            _refuse_targets(table)
             return known
+    nearest, missing = _nearest(columns)
     raise UsageError(
-        f"{source} is of no known format: its rows hold {', '.join(f'`{key}`' for key in found) or 'nothing'}",
-        hint=accepted or accepted_formats(),
+        f"{table.source.name} is of no known format: its columns are {shown_keys(sorted(columns)) or 'none'}",
+        hint=f"the nearest is {nearest.example}; --map {missing}=COLUMN names a column that is called otherwise",
     )
 
 
-def accepted_formats(option: str = "--pairs and --benign") -> str:
-    """What a hint says: every format, as a person writes it."""
-    lines = "".join(f"\n    {known.example}" for known in FORMATS)
-    return (
-        f"accepted formats of {option}: JSON Lines (.jsonl), a JSON list, CSV, parquet, a folder of `datasets`,"
-        f"\n    or owner/name@REVISION on the hub, with rows such as{lines}"
-    )
+def _columns_of(table: Table) -> set[str]:
+    """The columns, without those of a side that hold labels instead of texts or turns."""
+    columns = table.keys()
+    if {"safe", "unsafe"} <= columns:
+        return columns
+    return {name for name in columns if name not in SIDES or not _holds_labels(table, name)}
+
+
+def _holds_labels(table: Table, name: str) -> bool:
+    """Whether a column holds nothing but true and false, as a label does."""
+    values = [row.peek(name) for _, row in table.rows if not is_missing(row.peek(name))]
+    return bool(values) and all(truth_of(value) is not None for value in values)
+
+
+def _refuse_two_prompts(known: Format, table: Table, columns: set[str]) -> None:
+    """A goal beside a prompt: nothing says whether the prompt is the goal asked plainly or inside an attack."""
+    if known.name not in ("goals", "AdvBench", "JailbreakBench") or "prompt" not in columns:
+        return
+    if any(row.peek("prompt") not in (None, row.peek("goal")) for _, row in table.rows):
+        raise UsageError(
+            f"{table.source.name}: `goal` and `prompt` stand side by side, and nothing says what `prompt` is",
+            hint="--map all_prompt=prompt reads it as the attacked form, --map name=prompt leaves it out",
+        )
+
+
+def _refuse_targets(table: Table) -> None:
+    """Texts that an attack wants to hear are no prompts."""
+    values = [row.peek(TEXT) for _, row in table.rows] if table.are_texts else []
+    if values and are_targets(values):
+        raise UsageError(
+            f'{table.source.name} holds targets (what an attack wants to hear: "Sure, here is"), not prompts',
+            hint="bring the goals that they belong to",
+        )
+
+
+def _nearest(columns: set[str]) -> tuple[Format, str]:
+    """The format that lacks least, and the first column that it lacks."""
+    scored = [(_likeness(known, columns), -place, known) for place, known in enumerate(FORMATS)]
+    best = max(scored, key=lambda one: one[:2])
+    known = best[2] if best[0] > 0 else FORMATS[-1]
+    missing = [name for name in sorted(known.needs) if name not in columns]
+    missing += [sorted(some & {"prompt", "goal", "unsafe"} or some)[0] for some in known.one_of if not some & columns]
+    return known, (missing or ["prompt"])[0]
+
+
+def _likeness(known: Format, columns: set[str]) -> float:
+    """The share of a format's columns that are there, or are spelt alike."""
+    wanted = [frozenset({name}) for name in known.needs] + list(known.one_of)
+    there = [
+        bool(some & columns) or any(difflib.get_close_matches(c, some, cutoff=0.7) for c in columns) for some in wanted
+    ]
+    return sum(there) / len(wanted)

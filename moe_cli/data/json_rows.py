@@ -1,52 +1,77 @@
-"""Rows of JSON: one object per line, or one list of objects.
+"""Rows of a JSON text: one object a line, a list, one object that holds them, or objects one after the other.
 
-Comes in: a text. Goes out: raw rows with their places, and the lines that are none. Always holds: only a newline ends
-a line, as JSON texts may hold the other line breaks of Unicode.
-
-What is no JSON but what Python's own writer makes of missing numbers and broken emoji (`NaN`, lone surrogates) is read,
-too: NaN is missing, and a broken character is a fault only in a field that is used.
+Only a newline ends a line, as JSON texts may hold the other line breaks of Unicode. What is no JSON but what Python's
+own writer makes of missing numbers and broken emoji (`NaN`, lone surrogates) is read, too: NaN is missing, and a broken
+character is a fault only in a field that is used.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Sequence
+from functools import reduce
 from typing import cast
 
 from moe_cli.codec import parse_json
 from moe_cli.data.faults import Fault
+from moe_cli.data.json_objects import SHOWN_KEY, object_table
+from moe_cli.data.placeholders import placeholders_in
 from moe_cli.data.places import Place
-from moe_cli.data.rows import described, is_turns
+from moe_cli.data.raw import Element, RawTable, elements, lines_of, refuse_part, row_of, texts
+from moe_cli.data.turns import are_turns
 from moe_cli.errors import UsageError
 
-RawRow = dict[str, object]
+# How JSON begins that is meant as rows; "[INST] a prompt" and "{goal} in a text" begin otherwise.
+BEGINNING = re.compile(r"\s*(\{\s*[\"'}]|\{\s*$|\[\s*([\[{\"\]]|-?\d))")
 
 
-def json_rows(text: str, name: str, hint: str) -> Iterator[tuple[Place, RawRow] | Fault]:
-    """Every row, or what is wrong with it.
+def looks_like_json(text: str) -> bool:
+    """Whether the text begins as JSON rows do."""
+    return BEGINNING.match(text) is not None
+
+
+def is_json_around_placeholders(text: str) -> bool:
+    """Whether a text is JSON but for the placeholders of a template in it: '{"role": {goal}}'."""
+    places = placeholders_in([text])
+    return (
+        bool(places)
+        and not _is_json(text)
+        and _is_json(reduce(lambda rest, place: rest.replace(place, "0"), places, text))
+    )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parsed(text, "", hint="")
+    except UsageError:
+        return False
+    return True
+
+
+def json_table(text: str, name: str, hint: str, part: str | None = None) -> RawTable:
+    """The rows of a JSON text; `part` names one of several lists in an object.
 
     Raises:
-        UsageError: a list that is not JSON; nothing of it can be read.
+        UsageError: no JSON at all, or an object whose rows cannot be told.
     """
-    if text.lstrip().startswith("["):
-        values = cast(list[object], _parsed(text, name, hint))
-        for number, value in enumerate(values, start=1):
-            yield _row(value, Place(name, number, "element"))
-        return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield _line(line, Place(name, number))
-
-
-def _line(line: str, place: Place) -> tuple[Place, RawRow] | Fault:
     try:
-        value = _parsed(line, str(place), hint="")
+        value = parsed(text, name, hint)
     except UsageError as error:
-        return Fault(place, error.message.removeprefix(f"{place}: "))
-    return _row(value, place)
+        refuse_part(name, part)
+        return _lines_or_stream(text, name, error)
+    if isinstance(value, dict):
+        return object_table(cast("dict[str, object]", value), name, hint, part, listed)
+    refuse_part(name, part)
+    return listed(cast("list[object]", value), name)
 
 
-def _parsed(text: str, source: str, hint: str) -> object:
+def parsed(text: str, source: str, hint: str) -> object:
+    """One JSON value; Python's own `NaN` and lone surrogates are read.
+
+    Raises:
+        UsageError: it is none, with the place in the text.
+    """
     try:
         return parse_json(text, source=source, hint=hint, error_type=UsageError)
     except UsageError as strict:
@@ -56,16 +81,82 @@ def _parsed(text: str, source: str, hint: str) -> object:
             raise strict from None
 
 
-def _row(value: object, place: Place) -> tuple[Place, RawRow] | Fault:
-    return (place, value) if isinstance(value, dict) else Fault(place, f"{described(value)} is no row")
+def listed(values: Sequence[object], name: str) -> RawTable:
+    """The rows of a list: objects, texts, conversations, or lists of cells below a list of names."""
+    if values and all(isinstance(value, str) for value in values):
+        return texts([(None, value) for value in values], name, "a JSON list of texts")
+    if values and all(map(are_turns, values)):
+        return elements([{"messages": value} for value in values], name, "a JSON list of conversations")
+    if _are_cells(values):
+        names, *rows = cast("list[list[str]]", values)
+        return elements([dict(zip(names, row, strict=True)) for row in rows], name, "a JSON list of lists")
+    return elements(values, name, "a JSON list")
 
 
-def turns_in_cell(text: str) -> object:
-    """The turns that a cell of a CSV holds as JSON; the text itself where it holds none."""
-    if not text.startswith("["):
-        return text
+def _are_cells(values: Sequence[object]) -> bool:
+    """A list of names, and lists of as many cells."""
+    if len(values) < 2 or not all(isinstance(value, list) and value for value in values):
+        return False
+    names, *rows = cast("Sequence[list[object]]", values)
+    return all(isinstance(name, str) and SHOWN_KEY.fullmatch(name) for name in names) and all(
+        len(row) == len(names) for row in rows
+    )
+
+
+def _lines_or_stream(text: str, name: str, whole: UsageError) -> RawTable:
+    lines = lines_of(text)
+    rows = [_line(line, Place(name, number)) for number, line in lines]
+    if any(not isinstance(row, Fault) for row in rows):
+        return RawTable(rows=rows, container="JSON Lines")
+    if quoted := _lines_of_texts(lines):
+        return texts([(None, value) for value in quoted], name, "lines of JSON texts")
+    stream = _stream(text)
+    if stream is not None:
+        return listed(stream, name)
+    return RawTable(rows=rows, container="JSON Lines") if len(rows) > 1 and _is_of_lines(lines) else _refuse(whole)
+
+
+def _refuse(error: UsageError) -> RawTable:
+    raise error
+
+
+def _is_of_lines(lines: Sequence[tuple[int, str]]) -> bool:
+    """Whether most lines begin an object of their own, so that each is named with what is wrong with it."""
+    return 2 * sum(line.lstrip().startswith("{") for _, line in lines) > len(lines)
+
+
+def _line(line: str, place: Place) -> Element:
     try:
-        value = parse_json(text, source="", hint="", error_type=UsageError)
-    except UsageError:
-        return text
-    return value if is_turns(value) else text
+        value = parsed(line, str(place), hint="")
+    except UsageError as error:
+        return Fault(place, error.message.removeprefix(f"{place}: "))
+    return row_of(value, place)
+
+
+def _lines_of_texts(lines: Sequence[tuple[int, str]]) -> list[str]:
+    """The texts, where every line is a JSON text."""
+    values = []
+    for _, line in lines:
+        try:
+            value = parsed(line, "", hint="")
+        except UsageError:
+            return []
+        if not isinstance(value, str):
+            return []
+        values.append(value)
+    return values
+
+
+def _stream(text: str) -> list[object] | None:
+    """JSON values one after the other, as `jq` prints them; None where there is anything else."""
+    decoder, values, at = json.JSONDecoder(), [], 0
+    while at < len(text):
+        if text[at].isspace() or text[at] == ",":
+            at += 1
+            continue
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return None
+        values.append(value)
+    return values if len(values) > 1 else None

@@ -1,23 +1,27 @@
 """One source, read: its format, its entries, and what became of every row.
 
-Comes in: the words that name a source. Goes out: a `Reading`. Always holds: every row is used, skipped with a reason,
-or bad; the entries stand in the order of the rows.
+Every row is used, skipped with a reason, or bad; the entries stand in the order of the rows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from moe_cli.data.entries import Entry, Kind
+from moe_cli.data.column_names import AS_NAMED, ColumnMap
+from moe_cli.data.entries import Entry, refuse_unreadable, with_system
 from moe_cli.data.faults import BadRowError, Fault, refuse_bad_rows
-from moe_cli.data.formats import Format, recognised
+from moe_cli.data.formats import Format, format_of
+from moe_cli.data.labels import Kind, Labels, labels_of
+from moe_cli.data.places import Place
+from moe_cli.data.rows import ReadRow
 from moe_cli.data.sources import Source, source_of
 from moe_cli.data.tables import Table, read_table
 from moe_cli.errors import UsageError
 
 OF_THE_OTHER_KIND: dict[Kind, str] = {"harmful": "it is harmless", "benign": "it is harmful"}
+KIND_WORDS: dict[Kind, str] = {"harmful": "harmful", "benign": "harmless"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,62 +31,99 @@ class Reading:
     source: Source
     sha256: str
     format: Format
+    container: str  # "CSV"
     num_rows: int  # bad ones included
     entries: tuple[Entry, ...]
     skipped: Mapping[str, int]  # rows by reason
     faults: tuple[Fault, ...]
+    unread: tuple[str, ...]  # columns that hold something and that nothing was read from
+    columns: frozenset[str]  # as they are written, in the form in which names are compared
+
+    @property
+    def format_name(self) -> str:
+        """The format as it is shown: with its container where the rows have no columns."""
+        return f"{self.format.name}, {self.container}" if " text" in self.container else self.format.name
 
 
-def read(words: str, revision: str | None = None, *, keep_failed: bool = False) -> Reading:
+def read(
+    words: str, revision: str | None = None, *, keep_failed: bool = False, columns: ColumnMap = AS_NAMED
+) -> Reading:
     """The source that the words name. `keep_failed` also uses the rows whose attack failed.
 
     Raises:
         UsageError: nothing there, unreadable as a whole, without rows, or of no known format.
     """
-    return read_rows(read_table(source_of(words, revision)), keep_failed=keep_failed)
-
-
-def read_each(all_words: Iterable[str], revision: str | None = None) -> tuple[Reading, ...]:
-    """Every source, in order. Raises as `read`."""
-    return tuple(read(words, revision) for words in all_words)
+    return read_rows(read_table(source_of(words, revision), columns), keep_failed=keep_failed)
 
 
 def read_rows(table: Table, *, keep_failed: bool = False) -> Reading:
-    """The rows of a table as entries of the format that they are of."""
+    """The rows of a table as entries of the format that they are of.
+
+    Raises:
+        UsageError: no rows, no known format, or a label whose meaning nothing says.
+    """
     name, accepted = table.source.name, table.source.accepted
     if not table.rows:
         refuse_bad_rows(table.faults, 0, hint=accepted)
         raise UsageError(f"{name} holds no rows", hint=accepted)
-    found = recognised(table.keys(), name, accepted)
+    known = format_of(table)
+    labels = labels_of(table, known.columns())
     entries: list[Entry] = []
     skipped: Counter[str] = Counter()
     faults = list(table.faults)
     for place, row in table.rows:
         try:
-            if not keep_failed and (reason := found.skipped(row)) is not None:
+            if not keep_failed and (reason := known.skipped(row)) is not None:
                 skipped[reason] += 1
             else:
-                entries += list(found.entries(row, place))
+                entries += _entries_of(row, place, known, labels)
         except BadRowError as error:
             faults.append(Fault(place, error.reason))
-    num_rows = len(table.rows) + len(table.faults)
     faults.sort(key=lambda fault: fault.place.number)
-    return Reading(table.source, table.sha256, found, num_rows, tuple(entries), skipped, tuple(faults))
+    return Reading(
+        source=table.source,
+        sha256=table.sha256,
+        format=known,
+        container=table.container,
+        num_rows=len(table.rows) + len(table.faults),
+        entries=tuple(entries),
+        skipped=skipped,
+        faults=tuple(faults),
+        unread=table.unread(),
+        columns=frozenset(table.names),
+    )
 
 
-def of_kind(reading: Reading, kind: Kind) -> Reading:
-    """The reading without the entries that are known to be of the other kind; their rows count as skipped.
+def _entries_of(row: ReadRow, place: Place, known: Format, labels: Labels) -> list[Entry]:
+    refuse_unreadable(row)
+    made = [with_system(entry, row) for entry in known.entries(row, place)]
+    if known.both_kinds:  # its own columns say it
+        return made
+    kind, column = labels.kind_of(row)
+    return made if kind is None else [replace(entry, kind=kind, told_by=column) for entry in made]
+
+
+def of_kind(reading: Reading, kind: Kind, option: str | None = None) -> Reading:
+    """The reading for an option that takes one kind of prompts (`--pairs` harmful, `--benign` harmless ones).
+
+    A format that is made to hold both kinds gives its own, and the others count as skipped.
 
     Raises:
-        UsageError: nothing is left, though there were entries.
+        UsageError: rows are of the other kind, by their format or by a column of theirs; says how many.
     """
+    other = [entry for entry in reading.entries if entry.kind not in (kind, None)]
+    if not other:
+        return reading
     kept = tuple(entry for entry in reading.entries if entry.kind in (kind, None))
-    other = {entry.place for entry in reading.entries if entry.kind not in (kind, None)}
-    if reading.entries and not kept:
-        wanted = "harmful goals" if kind == "harmful" else "harmless prompts"
-        raise UsageError(
-            f"{reading.source.name} ({reading.format.name}) holds no {wanted}",
-            hint="harmful goals and pairs belong to --pairs, harmless prompts to --benign",
-        )
-    skipped = {**reading.skipped, **({OF_THE_OTHER_KIND[kind]: len(other)} if other else {})}
-    return replace(reading, entries=kept, skipped=skipped)
+    option = option or ("--pairs" if kind == "harmful" else "--benign")
+    rows = {entry.place for entry in other}
+    by_column = {entry.told_by for entry in other} - {None, "kind"}
+    if kept and not by_column:
+        return replace(reading, entries=kept, skipped={**reading.skipped, OF_THE_OTHER_KIND[kind]: len(rows)})
+    raise UsageError(
+        f"{reading.source.name} ({reading.format.name}): {len(rows):,} of {reading.num_rows:,} rows are "
+        f"{KIND_WORDS['benign' if kind == 'harmful' else 'harmful']}"
+        f"{''.join(f' by their column `{column}`' for column in sorted(map(str, by_column)))}, and {option} takes "
+        f"{KIND_WORDS[kind]} ones",
+        hint="harmful goals and pairs belong to --pairs, harmless prompts to --benign; keep them in files of their own",
+    )

@@ -1,10 +1,10 @@
-"""What a person named: a file, a folder that `datasets` wrote, or a data set on the hub with a pinned revision.
+"""What a person named: a file, a folder, or a data set on the hub with a pinned revision.
 
-Comes in: the words typed. Goes out: a `Source`. Always holds: what lies on the disk comes before the hub; a name on the
-hub without a revision is refused, as its rows could be others tomorrow; pickles are refused unread; what is plainly a
-path is never looked for on the hub.
+What lies on the disk comes before the hub. A name on the hub without a revision is refused, as its rows could be others
+tomorrow; pickles are refused unread; what is plainly a path is never looked for on the hub.
 
-    pairs.csv    folder#train    owner/name@1a2b3c4    owner/name:config@1a2b3c4#train
+    pairs.csv    artifact.json#jailbreaks    folder#train    owner/name@1a2b3c4    owner/name:config@1a2b3c4#train
+    hf://datasets/owner/name@1a2b3c4/data/train.csv
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from moe_cli.data.formats import accepted_formats
 from moe_cli.errors import UsageError
 
+ACCEPTED = "docs/guide.md shows every format; moe prepare --pairs FILE --dry-run shows what a file is read as"
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin"}
 FOLDER_MARKS = ("dataset_info.json", "dataset_dict.json")
 HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(@(?P<revision>[^#@]+))?")
 MOVING = {"main", "master", "HEAD"}  # branches
-FILE_ENDINGS = {".csv", ".gz", ".json", ".jsonl", ".md", ".ndjson", ".parquet", ".tsv", ".txt", ".yaml", ".yml", ".zip"}
+HUB_PREFIX = "hf://datasets/"
+HUB_FILE = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^/#@]+))?/(?P<path>[^#]+)")
+FILE_ENDINGS = {
+    *(".arrow", ".bz2", ".csv", ".gz", ".json", ".jsonl", ".md", ".ndjson", ".parquet", ".tsv", ".txt", ".xz", ".yaml"),
+    *(".yml", ".zip", ".zst"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,38 +35,42 @@ class Source:
     """Where rows come from."""
 
     name: str  # as it was typed
-    kind: Literal["file", "folder", "hub"]
-    place: str  # the path, or owner/name
+    kind: Literal["file", "folder", "repository", "hub", "remote"]
+    place: str  # the path, or owner/name, or the address of a file on the hub
     config: str | None = None  # of a hub data set
     revision: str | None = None  # of a hub data set
-    split: str | None = None  # of a folder or hub data set
-    accepted: str = accepted_formats()  # what a hint says where the rows are of no use
+    split: str | None = None  # of a folder or hub data set; of a JSON object, which of its lists
+    accepted: str = ACCEPTED  # what a hint says where nothing can be read
 
 
 def source_of(words: str, revision: str | None = None, *, accepted: str | None = None) -> Source:
     """The source that the words name.
 
-    `revision` is for hub names without one of their own. `accepted` is what a hint says of the formats where the words
-    are not those of `--pairs` or `--benign`.
+    `revision` is for hub names without one of their own. `accepted` is what a hint says where the words are not those
+    of `--pairs` or `--benign`.
 
     Raises:
-        UsageError: nothing there, a pickle, a folder of something else, or a hub name without a pinned revision.
+        UsageError: nothing there, a pickle, an empty folder, or a hub name without a pinned revision.
     """
+    if not words.strip():
+        raise UsageError(f"there is no file {words!r}", hint="name a file, a folder, or owner/name@COMMIT on the hub")
     whole = Path(words).expanduser()
     place, _, split = (words, "", "") if whole.exists() else words.partition("#")
     path = Path(place).expanduser()
     if path.suffix.lower() in PICKLES and not path.is_dir():
         raise UsageError(
             f"{path} looks like a pickle, which could run code when it is read",
-            hint=f"export it as JSON; {accepted or accepted_formats()}",
+            hint="export it as JSON",
         )
     if path.is_file():
-        found = Source(words, "file", str(path))
+        source = Source(words, "file", str(path), split=split or None)
     elif path.is_dir():
-        found = _folder(words, path, split or None, accepted or accepted_formats())
+        source = _folder(words, path, split or None)
+    elif words.startswith(HUB_PREFIX):
+        source = _remote(words, place.removeprefix(HUB_PREFIX), split or None, revision, accepted)
     else:
-        found = _on_the_hub(words, place, split or None, revision, accepted)
-    return found if accepted is None else replace(found, accepted=accepted)
+        source = _on_the_hub(words, place, split or None, revision, accepted)
+    return source if accepted is None else replace(source, accepted=accepted)
 
 
 def is_local(words: str) -> bool:
@@ -69,31 +78,46 @@ def is_local(words: str) -> bool:
     return any(Path(place).expanduser().exists() for place in (words, words.partition("#")[0]))
 
 
-def _folder(words: str, path: Path, split: str | None, accepted: str) -> Source:
-    if not any((path / mark).is_file() for mark in FOLDER_MARKS):
-        raise UsageError(
-            f"there is no file {path}: it is a folder, and not one that `datasets` wrote (save_to_disk)",
-            hint=accepted,
-        )
-    return Source(words, "folder", str(path), split=split)
+def _folder(words: str, path: Path, split: str | None) -> Source:
+    """A folder that `datasets` wrote, or one with data files."""
+    saved = any((path / mark).is_file() for mark in FOLDER_MARKS)
+    if not saved and not any(file.is_file() for file in path.rglob("*")):
+        raise UsageError(f"the folder {path} holds no file", hint="name a file, or a folder with data files")
+    return Source(words, "folder" if saved else "repository", str(path), split=split)
+
+
+def _remote(words: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> Source:
+    """A file on the hub, or a whole data set by its address there."""
+    named = HUB_FILE.fullmatch(place)
+    if named is None:
+        return _on_the_hub(words, place, split, revision, accepted)
+    pinned = _pinned(f"{HUB_PREFIX}{named['name']}", named["revision"] or revision, accepted)
+    return Source(
+        words, "remote", f"{HUB_PREFIX}{named['name']}@{pinned}/{named['path']}", revision=pinned, split=split
+    )
 
 
 def _on_the_hub(words: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> Source:
     named = HUB_NAME.fullmatch(place)
     if named is None or _is_plainly_a_path(place):
-        raise UsageError(f"there is no file {place}", hint=f"check the path; {accepted or accepted_formats()}")
-    pinned = named["revision"] or revision
-    if pinned is None:
+        raise UsageError(f"there is no file {place}", hint="check the path")
+    pinned = _pinned(place, named["revision"] or revision, accepted)
+    return Source(words, "hub", named["name"], config=named["config"], revision=pinned, split=split)
+
+
+def _pinned(place: str, revision: str | None, accepted: str | None) -> str:
+    """The revision, which has to be one that cannot move."""
+    if revision is None:
         option = ", or --data-revision COMMIT" if accepted is None else ""
         raise UsageError(
             f"there is no file {place}, and as a name on the hub it needs a revision",
-            hint=f"{place}@COMMIT{option}; {accepted or accepted_formats()}",
+            hint=f"{place}@COMMIT{option}",
         )
-    if pinned in MOVING:
+    if revision in MOVING:
         raise UsageError(
-            f"{place}: the revision {pinned} is a branch, whose rows can change", hint="name a commit or a tag"
+            f"{place}: the revision {revision} is a branch, whose rows can change", hint="name a commit or a tag"
         )
-    return Source(words, "hub", named["name"], config=named["config"], revision=pinned, split=split)
+    return revision
 
 
 def _is_plainly_a_path(place: str) -> bool:

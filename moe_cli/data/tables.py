@@ -1,80 +1,155 @@
 """A source as a table: clean rows with their places, and the rows that are none.
 
-Comes in: a `Source`. Goes out: a `Table`. Always holds: what a file holds decides how it is read, never its name: the
-mark of parquet, a `{` or `[` for JSON, else CSV. A byte order mark is no part of the first row.
+What a file holds decides how it is read, never its name: the mark of a compression, of parquet or Arrow, JSON's first
+letters, else a text. `read_table` is the one reader of everything that people bring.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from moe_cli.data.columns import folder_rows, hub_rows, is_parquet, parquet_rows
-from moe_cli.data.csv_rows import csv_rows
+from moe_cli.activity import activity
+from moe_cli.data import column_rows
+from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, SYSTEM_COLUMNS, ColumnMap, normalised
+from moe_cli.data.content import decompressed, text_of_bytes
 from moe_cli.data.faults import BadRowError, Fault
-from moe_cli.data.json_rows import RawRow, json_rows
+from moe_cli.data.json_objects import SHOWN_KEY, system_of_header
+from moe_cli.data.json_rows import is_json_around_placeholders, json_table, looks_like_json
 from moe_cli.data.places import Place
-from moe_cli.data.rows import Row, cleaned
-from moe_cli.data.sources import Source, digest_of
+from moe_cli.data.raw import Element, RawRow, RawTable, refuse_part
+from moe_cli.data.rows import ReadRow, cleaned
+from moe_cli.data.sources import Source, digest_of, source_of
+from moe_cli.data.text_rows import Shape, text_table
 from moe_cli.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """The rows of one source."""
 
     source: Source
-    sha256: str  # of the file or folder; of a hub data set, over its rows
-    rows: tuple[tuple[Place, Row], ...]
+    sha256: str  # of the file or folder as it lies there; of a hub data set, over its rows
+    container: str  # "CSV", "JSON Lines"
+    rows: tuple[tuple[Place, ReadRow], ...]
     faults: tuple[Fault, ...]  # rows that cannot be read
+    are_texts: bool = False  # one text a row, under `text`, which no column names
+    header: Mapping[str, object] = field(default_factory=dict)  # what stands beside the rows in a JSON object
+    names: Mapping[str, str] = field(default_factory=dict)  # known name -> the column as it is written
+    label: str | None = None  # the column that `--map label=...` names
+    columns_read: set[str] = field(default_factory=set)  # known names that a row was asked for
 
     def keys(self) -> set[str]:
-        """The keys that any row holds."""
+        """The known names of the columns that any row holds."""
         return {key for _, row in self.rows for key in row}
 
+    def unread(self) -> tuple[str, ...]:
+        """The columns that hold something and that no row was asked for, in alphabetical order.
 
-def read_table(source: Source) -> Table:
-    """All rows of a source.
+        Only names: a key that is a whole text could be a prompt.
+        """
+        filled = {key for _, row in self.rows for key in row.filled()}
+        return tuple(sorted(key for key in filled - self.columns_read if SHOWN_KEY.fullmatch(key)))
+
+
+@activity("reading data")
+def read_table(source: Source, columns: ColumnMap = AS_NAMED, shape: Shape = "rows") -> Table:
+    """All rows of a source; `columns` names those whose own names are not known (`--map`).
+
+    `shape` says how a text is read: rows of prompts, a table whatever its header names, or plain text.
 
     Raises:
         UsageError: it cannot be read as a whole.
+        EnvironmentFaultError: a hub cannot be reached.
     """
-    if source.kind == "file":
-        path = Path(source.place)
-        return _table(source, digest_of(path), _file_rows(source, path))
-    raw = folder_rows(source) if source.kind == "folder" else hub_rows(source)
-    digest = digest_of(Path(source.place)) if source.kind == "folder" else sha256(repr(raw).encode()).hexdigest()
-    return _table(source, digest, _numbered(source, raw))
+    if source.kind in ("folder", "hub"):
+        raw = column_rows.folder_rows(source) if source.kind == "folder" else column_rows.hub_rows(source)
+        digest = digest_of(Path(source.place)) if source.kind == "folder" else sha256(repr(raw).encode()).hexdigest()
+        return _table(source, digest, _columns(source.name, raw, "a data set"), columns)
+    if source.kind == "repository":
+        return _repository(source, columns)
+    content = column_rows.remote_bytes(source) if source.kind == "remote" else Path(source.place).read_bytes()
+    raw_table = _raw_table(content, source.name, source, columns, shape=shape)
+    return _table(source, sha256(content).hexdigest(), raw_table, columns)
 
 
-def _file_rows(source: Source, path: Path) -> Iterable[tuple[Place, RawRow] | Fault]:
-    if is_parquet(path):
-        return _numbered(source, parquet_rows(source))
-    hint = source.accepted
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{source.name} is not UTF-8 text: {error}", hint=hint) from error
-    is_json = text.lstrip()[:1] in ("{", "[")
-    return json_rows(text, source.name, hint) if is_json else csv_rows(text, source.name, hint)
+def text_of_file(path: Path, hint: str) -> str | None:
+    """The text of a file, decompressed and decoded as rows are; None where it holds a table in columns.
+
+    Raises:
+        UsageError: no such file, or no text.
+    """
+    source = source_of(str(path), accepted=hint)
+    if source.kind != "file":
+        raise UsageError(f"{path} is no file", hint=hint)
+    content = decompressed(path.read_bytes(), str(path))
+    return None if column_rows.is_columnar(content) else text_of_bytes(content, str(path))
 
 
-def _numbered(source: Source, raw: Iterable[RawRow]) -> list[tuple[Place, RawRow]]:
-    return [(Place(source.name, number, "row"), row) for number, row in enumerate(raw, start=1)]
+def _repository(source: Source, columns: ColumnMap) -> Table:
+    """The files of one split, one after the other; each row is named by its file."""
+    files = column_rows.repository_files(source)
+    parts = [_raw_table(Path(file.path).read_bytes(), file.name, source, columns, whole=True) for file in files]
+    rows = [row for part in parts for row in part.rows]
+    first = parts[0]
+    whole = RawTable(rows=rows, container=first.container, are_texts=first.are_texts, header=first.header)
+    lines = [f"{file.name} {digest_of(Path(file.path))}\n" for file in files]
+    return _table(source, sha256("".join(lines).encode()).hexdigest(), whole, columns)
 
 
-def _table(source: Source, digest: str, found: Iterable[tuple[Place, RawRow] | Fault]) -> Table:
-    rows: list[tuple[Place, Row]] = []
+def _raw_table(
+    content: bytes, name: str, source: Source, columns: ColumnMap, *, whole: bool = False, shape: Shape = "rows"
+) -> RawTable:
+    """The rows of one file; `whole` where the source's split has chosen the file already."""
+    content = decompressed(content, name)
+    part = None if whole else source.split
+    if column_rows.is_columnar(content):
+        return _columns(name, column_rows.columnar_rows(content, name), "parquet or Arrow", part)
+    text = text_of_bytes(content, name)
+    if looks_like_json(text) and not (shape == "plain" and is_json_around_placeholders(text)):
+        return json_table(text, name, source.accepted, part)
+    refuse_part(name, part)
+    return text_table(text, name, source.accepted, set(columns.values()), shape)
+
+
+def _columns(name: str, raw: Iterable[RawRow], container: str, part: str | None = None) -> RawTable:
+    refuse_part(name, part)
+    rows: list[Element] = [(Place(name, number, "row"), row) for number, row in enumerate(raw, start=1)]
+    return RawTable(rows=rows, container=container)
+
+
+def _table(source: Source, digest: str, raw: RawTable, columns: ColumnMap) -> Table:
+    rows: list[tuple[Place, ReadRow]] = []
     faults: list[Fault] = []
-    for each in found:
-        if isinstance(each, Fault):
-            faults.append(each)
+    names: dict[str, str] = {}
+    columns_read: set[str] = set()
+    system = system_of_header(raw.header)
+    for element in raw.rows:
+        if isinstance(element, Fault):
+            faults.append(element)
             continue
-        place, raw = each
+        place, row = element
         try:
-            rows.append((place, cleaned(raw)))
+            values = cleaned(row, columns)
         except BadRowError as error:
             faults.append(Fault(place, error.reason))
-    return Table(source, digest, tuple(rows), tuple(faults))
+            continue
+        if system is not None and not any(column in values for column in SYSTEM_COLUMNS):
+            values["system"] = system
+        names.update({normalised(key): key for key in row if key.strip()})
+        rows.append((place, ReadRow(values, columns_read, columns.keys())))
+    label = next((columns[name] for name in LABEL_NAMES if name in columns), None)
+    return Table(
+        source=source,
+        sha256=digest,
+        container=raw.container,
+        rows=tuple(rows),
+        faults=tuple(faults),
+        are_texts=raw.are_texts,
+        header=raw.header,
+        names=names,
+        label=label,
+        columns_read=columns_read,
+    )

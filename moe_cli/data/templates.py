@@ -1,26 +1,34 @@
-"""Attack templates: texts or turns that hold `{goal}`.
+"""Attack templates: texts or turns with a place for a goal, from any file that rows are read from.
 
-Comes in: a file. Goes out: `Template` records. Always holds: only the exact letters `{goal}` are replaced, so all other
-braces stay as they are; every template holds them.
+A text file holds one template; several where a line `---` stands between them, or where every line has a place for a
+goal. Only the placeholder that a template uses is replaced, so all other braces stay as they are.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_cli.codec import parse_json
+from moe_cli.data.column_names import TEMPLATE_COLUMNS, TURN_COLUMNS, first_of
 from moe_cli.data.faults import BadRowError
-from moe_cli.data.rows import Turns, asked, cleaned, name_of, turns_of
+from moe_cli.data.placeholders import GOAL, holds_placeholder, placeholders_in
+from moe_cli.data.raw import KEY, TEXT
+from moe_cli.data.rows import ReadRow
+from moe_cli.data.sources import source_of
+from moe_cli.data.tables import Table, read_table
+from moe_cli.data.text_rows import LINES
+from moe_cli.data.turns import Turns, asked, turns_of
+from moe_cli.data.values import name_of
 from moe_cli.errors import UsageError
 from moe_cli.records import Message
 
-GOAL = "{goal}"
 BETWEEN = "---"  # a line between two templates of a text
-TEMPLATE_FORMATS = f"""accepted formats of --attack: a text that holds {GOAL}, several with a line {BETWEEN} between;
-    or one JSON object per line: {{"name": "story", "template": "... {GOAL} ..."}}
-    or {{"name": "chat", "messages": [{{"role": "user", "content": "... {GOAL} ..."}}]}}"""
+TEMPLATE_FORMATS = (
+    f"--attack takes texts that hold {GOAL}, {{query}}, {{prompt}} or [INSERT PROMPT HERE]; several in a text have a "
+    f'line {BETWEEN} between them; or rows such as {{"name": "story", "template": "... {GOAL} ..."}}'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,65 +40,72 @@ class Template:
 
     def around(self, goal: str) -> Turns:
         """The turns with the goal in them."""
-        return tuple(Message(role=turn.role, content=turn.content.replace(GOAL, goal)) for turn in self.turns)
+        places = sorted(placeholders_in(turn.content for turn in self.turns), key=len, reverse=True)
+        pattern = re.compile("|".join(map(re.escape, places)))
+        return tuple(Message(role=turn.role, content=pattern.sub(lambda _: goal, turn.content)) for turn in self.turns)
 
 
 def read_templates(path: Path) -> tuple[Template, ...]:
     """All templates of a file.
 
     Raises:
-        UsageError: no such file, not UTF-8, none in it, one without `{goal}`, or two of one name.
+        UsageError: no such file, unreadable, none in it, one without a place for a goal, or two of one name.
     """
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}", hint=TEMPLATE_FORMATS)
-    try:
-        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text: {error}", hint=TEMPLATE_FORMATS) from error
-    found = tuple(_from_lines(text, path) if _is_json(text) else _from_text(text))
-    _check(found, path)
-    return found
+    table = read_table(source_of(str(path), accepted=TEMPLATE_FORMATS), shape="plain")
+    is_text = table.container == LINES
+    templates = tuple(_of_text(str(table.header[TEXT])) if is_text else _of_rows(table))
+    _check(templates, path)
+    return templates
 
 
-def _is_json(text: str) -> bool:
-    """Whether the first line is a JSON object; a text may begin with a brace, too."""
-    first = next((line for line in text.split("\n") if line.strip()), "")
-    try:
-        return isinstance(parse_json(first, source="", hint="", error_type=UsageError), dict)
-    except UsageError:
-        return False
-
-
-def _from_text(text: str) -> Iterator[Template]:
+def _of_text(text: str) -> Iterator[Template]:
+    lines = re.split(r"\r\n|\n|\r", text)
     blocks: list[list[str]] = [[]]
-    for line in text.split("\n"):
+    for line in lines:
         if line.rstrip() == BETWEEN:
             blocks.append([])
         else:
             blocks[-1].append(line)
-    whole = [block for lines in blocks if (block := "\n".join(lines).strip("\n")).strip()]
+    filled = [line for line in lines if line.strip()]
+    if len(blocks) == 1 and len(filled) > 1 and all(map(holds_placeholder, filled)):
+        blocks = [[line] for line in filled]
+    whole = [block for some in blocks if (block := "\n".join(some).strip("\n")).strip()]
     return (Template(f"attack-{number}", asked(block)) for number, block in enumerate(whole, start=1))
 
 
-def _from_lines(text: str, path: Path) -> Iterator[Template]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        value = parse_json(line, source=f"{path}:{number}", hint=TEMPLATE_FORMATS, error_type=UsageError)
+def _of_rows(table: Table) -> Iterator[Template]:
+    if table.faults:
+        raise UsageError(str(table.faults[0]), hint=TEMPLATE_FORMATS)
+    for number, (place, row) in enumerate(table.rows, start=1):
         try:
-            row = cleaned(value if isinstance(value, dict) else {})
-            key = "messages" if row.get("messages") is not None else "template"
-            yield Template(name_of(row, "name") or f"attack-{number}", turns_of(row, key))
+            yield Template(_name(row) or f"attack-{number}", turns_of(row, _column(row)))
         except BadRowError as error:
-            raise UsageError(f"{path}:{number}: {error.reason}", hint=TEMPLATE_FORMATS) from error
+            raise UsageError(f"{place}: {error.reason}", hint=TEMPLATE_FORMATS) from error
 
 
-def _check(found: Sequence[Template], path: Path) -> None:
-    if not found:
+def _name(row: ReadRow) -> str | None:
+    return name_of(row, "name") or name_of(row, KEY)
+
+
+def _column(row: ReadRow) -> str:
+    return first_of((*TURN_COLUMNS, *TEMPLATE_COLUMNS), row) or "template"
+
+
+def _check(templates: Sequence[Template], path: Path) -> None:
+    if not templates:
         raise UsageError(f"{path} holds no template", hint=TEMPLATE_FORMATS)
-    for template in found:
-        if not any(GOAL in turn.content for turn in template.turns):
-            raise UsageError(f"{path}: the template {template.name} does not hold {GOAL}", hint=TEMPLATE_FORMATS)
-    names = [template.name for template in found]
+    for template in templates:
+        places = placeholders_in(turn.content for turn in template.turns)
+        if not places:
+            raise UsageError(
+                f"{path}: the template {template.name} does not hold {GOAL}, nor another place for a goal",
+                hint=TEMPLATE_FORMATS,
+            )
+        if len({place.strip("{}[] ").lower() for place in places}) > 1:
+            raise UsageError(
+                f"{path}: the template {template.name} has several places: {', '.join(places)}",
+                hint=f"write {GOAL} where the goal stands",
+            )
+    names = [template.name for template in templates]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{path}: two templates are called {twice[0]}", hint="give every template a name of its own")

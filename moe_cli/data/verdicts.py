@@ -9,7 +9,7 @@ The original scripts skip a row whose value (for `judge_result`: whose `score`) 
 from __future__ import annotations
 
 from moe_cli.data.faults import BadRowError
-from moe_cli.data.rows import Row, described
+from moe_cli.data.values import Row, described
 
 WORKED = {"true", "yes", "jailbroken", "unsafe"}
 FAILED = {"false", "no", "not jailbroken", "safe"}

@@ -1,50 +1,39 @@
 """Evaluation items from data that people have, or from the built-in tiny language.
 
-Comes in: the config and the name of the base model. Goes out: `EvaluationItem` records in order of id. Always holds: an
-id stands once; the same settings give the same items, so that runs stay comparable; the items that an evaluation wrote
-are read as the same again; rows whose attack failed on another model are used like all others, as a set that is chosen
-by success says nothing about this model.
+The same settings give the same items, so that runs stay comparable, and the items that an evaluation wrote are read as
+the same again. Rows whose attack failed on another model are used like all others, as a set that is chosen by success
+says nothing about this model.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
-from typing import Literal
+from typing import cast
 
 from moe_cli.codec import encode_lines
 from moe_cli.config import EvaluateConfig
 from moe_cli.data import (
     Entry,
-    Fault,
+    Kind,
     Place,
-    Table,
-    accepted_formats,
     cluster_of,
-    read_rows,
-    read_table,
+    column_map,
     refuse_bad_rows,
-    source_of,
 )
-from moe_cli.data.faults import BadRowError
-from moe_cli.data.rows import Row, Turns, is_turns, name_of, text_of, turns_of
-from moe_cli.data.rows import messages as messages_of
-from moe_cli.errors import UsageError
-from moe_cli.records import EvaluationItem, Message
+from moe_cli.data.attempts import SourceReader
+from moe_cli.data.column_names import refuse_absent
+from moe_cli.data.turns import Turns
+from moe_cli.errors import MoeError, UsageError
+from moe_cli.evaluate.item_sources import ITEM_FORMATS, SourceItems, source_items
+from moe_cli.records import EvaluationItem, ItemsPreview, SuiteCount
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.tiny.language import tiny_items
 
-ITEM_FORMATS = f"""accepted formats of --items, one JSON object per line (.jsonl), one JSON list (.json), or a table:
-    {{"id": "1", "suite": "attacked", "kind": "harmful", "prompt": "..."}}      also "messages": [{{"role", "content"}}]
-    {{"id": "2", "suite": "benign", "kind": "benign", "prompt": "...", "expected": "the one right answer"}}
-    {{"id": "3", "suite": "text", "kind": "text", "prompt": "...", "answer": "a good answer, for drift"}}
-        or "messages" that end with the answer
-    "cluster" is optional: items of the same goal share it
-{accepted_formats("--items, too")}"""
-Kind = Literal["harmful", "benign", "text"]
-KINDS: dict[str, Kind] = {"harmful": "harmful", "benign": "benign", "text": "text"}
+EQUAL = "it is equal to another row"
 
 
 def evaluation_items(settings: EvaluateConfig, base_name: str) -> tuple[EvaluationItem, ...]:
@@ -53,17 +42,68 @@ def evaluation_items(settings: EvaluateConfig, base_name: str) -> tuple[Evaluati
     Raises:
         UsageError: a real model and no sources, rows that are no items (names source and row), or nothing to answer.
     """
-    items: list[EvaluationItem]
-    if settings.items:
-        items = _items_of([read_table(source_of(words, accepted=ITEM_FORMATS)) for words in settings.items])
-    elif base_name == MODEL_NAME:
+    items, _, refusal = _gathered(settings, base_name)
+    if refusal is not None:
+        raise refusal
+    return items
+
+
+def preview_of_items(settings: EvaluateConfig, base_name: str) -> tuple[ItemsPreview, MoeError | None]:
+    """What a dry run shows of the items, and the error with which an evaluation would end."""
+    items, preview, refusal = _gathered(settings, base_name)
+    suites = Counter((item.suite, item.kind) for item in items)
+    counts = tuple(
+        SuiteCount(
+            suite=suite,
+            kind=kind,
+            num_items=number,
+            num_clusters=len({item.cluster for item in items if (item.suite, item.kind) == (suite, kind)}),
+        )
+        for (suite, kind), number in sorted(suites.items())
+    )
+    return replace(preview, suites=counts, refused=None if refusal is None else refusal.message), refusal
+
+
+def _gathered(
+    settings: EvaluateConfig, base_name: str
+) -> tuple[tuple[EvaluationItem, ...], ItemsPreview, MoeError | None]:
+    """The items, what became of every source, and why an evaluation would not begin with them."""
+    reader, columns = SourceReader(), column_map(settings.map)
+    attempts = (reader.attempt("items", words, partial(source_items, words, columns)) for words in settings.items)
+    sources = [source for source in attempts if source is not None]
+    if sources and not reader.errors:
+        reader.check(lambda: refuse_absent(columns, [source.columns for source in sources]))
+    items, repeated = _items_of(sources)
+    if not settings.items and base_name == MODEL_NAME:
         items = list(tiny_items(settings.tiny_items, settings.tiny_seed))
-    else:
-        raise UsageError(f"no items to evaluate {base_name} on: --items FILE is missing", hint=ITEM_FORMATS)
     chosen = tuple(_repeated(_limited(sorted(items, key=lambda item: item.id), settings.limit), settings.epochs))
-    _refuse_twice(chosen)
-    _refuse_texts_alone(chosen)
-    return chosen
+    counts = tuple(
+        replace(one.count, skipped={**one.count.skipped, EQUAL: number})
+        if (number := repeated[one.count.name])
+        else one.count
+        for one in sources
+    )
+    preview = ItemsPreview(sources=counts, unreadable=tuple(reader.unreadable), suites=(), refused=None)
+    return chosen, preview, _refusal(settings, base_name, chosen, sources, reader.refusal())
+
+
+def _refusal(
+    settings: EvaluateConfig,
+    base_name: str,
+    items: Sequence[EvaluationItem],
+    sources: Sequence[SourceItems],
+    unreadable: MoeError | None,
+) -> MoeError | None:
+    try:
+        if not settings.items and base_name != MODEL_NAME:
+            raise UsageError(f"no items to evaluate {base_name} on: --items FILE is missing", hint=ITEM_FORMATS)
+        if unreadable is not None:
+            raise unreadable
+        refuse_bad_rows([fault for one in sources for fault in one.faults], 0, hint=ITEM_FORMATS)
+        _refuse_texts_alone(items)
+    except MoeError as error:
+        return error
+    return None
 
 
 def _repeated(items: Sequence[EvaluationItem], epochs: int) -> Iterator[EvaluationItem]:
@@ -80,88 +120,48 @@ def items_digest(items: Sequence[EvaluationItem]) -> str:
     return sha256(encode_lines(ordered)).hexdigest()
 
 
-def _items_of(tables: Iterable[Table]) -> list[EvaluationItem]:
-    items: list[EvaluationItem] = []
-    faults: list[Fault] = []
-    entries: list[Entry] = []
-    for table in tables:
-        if _says_kinds(table.keys()):
-            faults += table.faults
-            for place, row in table.rows:
-                try:
-                    items.append(_item(row, place))
-                except BadRowError as error:
-                    faults.append(Fault(place, error.reason))
-        else:
-            reading = read_rows(table, keep_failed=True)
-            faults += reading.faults
-            entries += reading.entries
-    refuse_bad_rows(faults, 0, hint=ITEM_FORMATS)
-    return [*items, *_items_of_entries(entries)]
-
-
-def _says_kinds(keys: set[str]) -> bool:
-    """Whether rows with these keys are items as this page defines them."""
-    return "kind" in keys and not keys.isdisjoint({"prompt", "messages"})
-
-
-def _item(row: Row, place: Place) -> EvaluationItem:
-    kind = KINDS.get(name_of(row, "kind") or "")
-    if kind is None:
-        raise BadRowError(f"`kind` is not one of {', '.join(KINDS)}")
-    row = _answer_apart(row) if kind == "text" else row
-    messages = turns_of(row, "messages" if row.get("messages") is not None else "prompt")
-    if kind == "text":
-        messages = (*messages, Message(role="assistant", content=text_of(row, "answer")))
-    suite = name_of(row, "suite") or kind
-    own = name_of(row, "id") or str(place.number)
-    name = own if own.startswith(f"{suite}/") else f"{suite}/{own}"
-    expected = text_of(row, "expected") if row.get("expected") is not None else None
-    return EvaluationItem(
-        id=name,
-        suite=suite,
-        kind=kind,
-        cluster=name_of(row, "cluster") or name,
-        messages=messages,
-        expected=expected,
-    )
-
-
-def _answer_apart(row: Row) -> Row:
-    """A text whose turns end with its answer, as a row with `messages` and `answer`; others as they are."""
-    found = row.get("messages")
-    if row.get("answer") is not None or not is_turns(found) or messages_of(found)[-1].role != "assistant":
-        return row
-    *asked, answer = messages_of(found)
-    return {
-        **row,
-        "messages": [{"role": turn.role, "content": turn.content} for turn in asked],
-        "answer": answer.content,
-    }
-
-
-def _items_of_entries(entries: Sequence[Entry]) -> list[EvaluationItem]:
-    """An item for every form of every entry; a form that several entries of one goal share stands once."""
-    seen: set[tuple[str, str, Turns]] = set()
+def _items_of(sources: Sequence[SourceItems]) -> tuple[list[EvaluationItem], Counter[str]]:
+    """All items, each under an id of its own, and how many rows of each source repeat an earlier one."""
+    items: dict[str, EvaluationItem] = {}
+    repeated: Counter[str] = Counter()
+    for source in sources:
+        for item in source.items:
+            if items.get(item.id) == item:
+                repeated[source.count.name] += 1
+            else:
+                _add(items, item)
+    seen: set[tuple[str, str, Turns, str | None]] = set()
     number: dict[str, int] = defaultdict(int)
-    items = []
-    for entry in entries:
-        for suite, messages in _forms(entry):
-            cluster = _cluster(entry)
-            if (suite, cluster, messages) not in seen:
-                seen.add((suite, cluster, messages))
-                items.append(_form_item(entry, suite, messages, cluster, number))
-    return items
+    for source in sources:
+        used: set[Place] = set()
+        for entry in source.entries:
+            for suite, spoken in _forms(entry):
+                content = (suite, _cluster(entry), spoken, entry.expected)
+                if content not in seen:
+                    seen.add(content)
+                    used.add(entry.place)
+                    _add(items, _form_item(entry, suite, spoken, number))
+        repeated[source.count.name] += len({entry.place for entry in source.entries} - used)
+    return list(items.values()), repeated
+
+
+def _add(items: dict[str, EvaluationItem], item: EvaluationItem) -> None:
+    """Take an item, under another id where its own stands for something else."""
+    name, number = item.id, 1
+    while name in items:
+        number += 1
+        name = f"{item.id}~{number}"
+    items[name] = replace(item, id=name)
 
 
 def _forms(entry: Entry) -> Iterator[tuple[str, Turns]]:
-    if entry.kind is None:
-        raise UsageError(
-            f"{entry.place}: nothing says whether it is harmful or benign",
-            hint=f"add a column `kind` with harmful or benign; {ITEM_FORMATS}",
-        )
+    if entry.kind == "benign":
+        spoken = entry.plain or entry.attacked
+        if spoken:
+            yield entry.suite or ("benign_attacked" if entry.attack else "benign"), spoken
+        return
     if entry.plain:
-        yield ("benign_attacked" if entry.attack else "benign") if entry.kind == "benign" else "harmful", entry.plain
+        yield entry.suite or "harmful", entry.plain
     if entry.attacked:
         yield "attacked", entry.attacked
 
@@ -173,7 +173,8 @@ def _cluster(entry: Entry) -> str:
     return entry.cluster or entry.id or cluster_of((entry.plain or entry.attacked or ())[-1].content)
 
 
-def _form_item(entry: Entry, suite: str, messages: Turns, cluster: str, number: dict[str, int]) -> EvaluationItem:
+def _form_item(entry: Entry, suite: str, spoken: Turns, number: dict[str, int]) -> EvaluationItem:
+    cluster = _cluster(entry)
     name = f"{suite}/{entry.id or cluster}" + ("" if entry.part is None else f"/{entry.part}")
     number[name] += 1
     if entry.id is None and number[name] > 1:  # other forms of the same goal
@@ -181,19 +182,11 @@ def _form_item(entry: Entry, suite: str, messages: Turns, cluster: str, number: 
     return EvaluationItem(
         id=name,
         suite=suite,
-        kind="benign" if entry.kind == "benign" else "harmful",
+        kind=cast(Kind, entry.kind),
         cluster=cluster,
-        messages=messages,
-        expected=None,
+        messages=spoken,
+        expected=entry.expected,
     )
-
-
-def _refuse_twice(items: Sequence[EvaluationItem]) -> None:
-    seen: set[str] = set()
-    for item in items:
-        if item.id in seen:
-            raise UsageError(f"the item {item.id} stands twice", hint="give every item of a suite an id of its own")
-        seen.add(item.id)
 
 
 def _refuse_texts_alone(items: Sequence[EvaluationItem]) -> None:

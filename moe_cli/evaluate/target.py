@@ -14,7 +14,8 @@ from moe_cli.artifacts.runs import kind_in
 from moe_cli.codec import decode
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError
-from moe_cli.model.load import LoadedModel, load_model, model_directory
+from moe_cli.model.directory import model_directory
+from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.records import TrainingSummary
 
 

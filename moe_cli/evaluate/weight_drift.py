@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from moe_cli.activity import activity
 from moe_cli.model.fingerprint import stored_tensors
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.parameter_groups import Group, parameter_groups
@@ -46,6 +47,7 @@ class _Moved:
 
 
 @torch.inference_mode()
+@activity("comparing the weights")
 def weight_drift(
     base: LoadedModel, tuned: LoadedModel, selected_LE: NDArray[np.bool_] | None
 ) -> tuple[GroupDrift, ...]:

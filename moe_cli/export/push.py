@@ -21,6 +21,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError i
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+from moe_cli.activity import activity
 from moe_cli.artifacts import FinishedRun, Store, finished_run, layout
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, UsageError
 from moe_cli.export.facts import facts_of_run
@@ -92,7 +93,9 @@ def _check_name(repository: str) -> None:
 
 
 def _refuse_damaged(run: FinishedRun) -> None:
-    if damaged := run.damaged():
+    with activity("checking the files of the run"):
+        damaged = run.damaged()
+    if damaged:
         named = ", ".join(damaged[:3]) + (", ..." if len(damaged) > 3 else "")
         raise ArtifactError(
             f"{len(damaged)} files of {run.path} are missing or changed, so nothing was sent: {named}",

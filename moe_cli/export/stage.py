@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from moe_cli import __version__
+from moe_cli.activity import activity
 from moe_cli.artifacts import Store, finished_run, layout
 from moe_cli.artifacts.files import whole_directory, whole_file
 from moe_cli.artifacts.runs import kind_in
@@ -113,6 +114,7 @@ def delta_of(tuned: Path, output: Path, config: ModelConfig) -> Exported:
     )
 
 
+@activity("comparing the weights")
 def _differing_experts(base: LoadedModel, other: LoadedModel) -> tuple[Expert, ...]:
     """Experts of which any weight differs."""
     if [layer.layer for layer in base.layers] != [layer.layer for layer in other.layers]:

@@ -1,8 +1,7 @@
 """A model at an OpenAI-compatible endpoint judges by a rubric.
 
-Comes in: exchanges. Goes out: a verdict for each. Always holds: the judged texts stand between borders; a reply that
-is late, cut off or not understood is asked for again and in the end unscored, with the reason; a refused key or model
-stops everything at once.
+A reply that is late, cut off or not understood is asked for again and in the end unscored, with the reason; a refused
+key or model stops everything at once.
 """
 
 from __future__ import annotations
@@ -10,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from moe_cli.judges.delimiting import DATA, as_text, filled
 from moe_cli.judges.judge import Exchange, unscored
 from moe_cli.judges.revision import revision_of
-from moe_cli.judges.rubric import READING, Rubric, read_reply
+from moe_cli.judges.rubric import Rubric, read_reply
 from moe_cli.model.chat_endpoint import ChatEndpoint, NoAnswerError, NoCompletionError, RefusedRequestError
 from moe_cli.model.parallel import results_as_they_come
 from moe_cli.records.inputs import Message
@@ -55,7 +53,7 @@ class EndpointJudge:
 
         A server may change the weights behind a name without a sign; no digest can see that.
         """
-        asked = (DATA, self.rubric.template, self.rubric.closing, self.rubric.decided_by, READING, self.max_tokens)
+        asked = (*self.rubric.asks_by(), self.max_tokens)
         return JudgeIdentity(
             name=self.name,
             revision=revision_of(self.name, *asked, self.endpoint.url, self.endpoint.model),
@@ -112,10 +110,8 @@ class EndpointJudge:
 
     def _read(self, exchange: Exchange) -> Verdict:
         """One reply, read."""
-        text = filled(self.rubric.template, as_text(exchange.messages), exchange.answer)
-        question = Message(role="user", content=f"{text}\n\n{self.rubric.closing}")
         try:
-            reply = self.endpoint.complete([question], max_tokens=self.max_tokens, temperature=0.0)
+            reply = self.endpoint.complete(self.rubric.question(exchange), max_tokens=self.max_tokens, temperature=0.0)
         except NoCompletionError as error:
             return unscored(error.message)
         if not reply.finished:

@@ -78,3 +78,16 @@ def unscored(reason: str) -> Verdict:
 def contradicts_itself(label: Label | None, *, harmful: bool | None) -> bool:
     """Whether an answer is said to refuse everything and to do harm."""
     return label == "full_refusal" and harmful is True
+
+
+def accuracy_text(identity: JudgeIdentity) -> str | None:
+    """What is published about its accuracy; None: nothing."""
+    parts = []
+    if known := identity.published_accuracy:
+        parts.append(f"right in {known[0]:.2f} to {known[1]:.2f} of cases against human labels")
+    if attacked := identity.attacked_agreement:
+        parts.append(
+            f"but agreeing with {attacked.judge} in {attacked.agreement:.2f} (kappa {attacked.kappa:.2f}) of"
+            f" {attacked.n} {attacked.answers}"
+        )
+    return ", ".join(parts) or None

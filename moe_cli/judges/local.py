@@ -28,8 +28,9 @@ from moe_cli.judges.revision import revision_of
 from moe_cli.judges.weights import fetched, files_digest, model_type, refuse_incomplete
 from moe_cli.model.auto_class import auto_class
 from moe_cli.model.chat import end_of_turn_ids
+from moe_cli.model.directory import model_directory
 from moe_cli.model.length_batches import length_batches
-from moe_cli.model.load import model_directory, opened, opening, resolve_device
+from moe_cli.model.load import opened, opening, resolve_device
 from moe_cli.records.inputs import Message
 from moe_cli.records.judging import JudgeIdentity, Question, Verdict
 

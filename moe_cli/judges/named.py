@@ -25,7 +25,7 @@ from moe_cli.judges.llama_guard import LLAMA_GUARD
 from moe_cli.judges.plugin import plugin_judge
 from moe_cli.judges.rubric import Rubric
 from moe_cli.judges.rubric_file import rubric_of
-from moe_cli.judges.strongreject import strongreject
+from moe_cli.judges.strongreject import strongreject, strongreject_delimited
 from moe_cli.judges.wildguard import WILDGUARD
 from moe_cli.judges.xstest import xstest
 from moe_cli.model.chat_endpoint import Words, chat_endpoint
@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[Question, ...]] = {
     "command-harm": ("harm",),
     "command-refusal": ("refusal",),
 }
-NAMES = ("keywords", *CLASSIFIERS, "strongreject", "xstest", "rubric", *COMMANDS, "plugin")
+NAMES = ("keywords", *CLASSIFIERS, "strongreject", "strongreject-delimited", "xstest", "rubric", *COMMANDS, "plugin")
 WORDS = Words(base_url="--judge-url", key="--judge-key-env", model="--judge-model")
 
 
@@ -85,6 +85,9 @@ def _judge(word: str, settings: JudgeConfig, environment: Mapping[str, str]) -> 
     alone: dict[str, Callable[[], Judge]] = {
         "keywords": KeywordJudge,
         "strongreject": lambda: _by_endpoint(lambda: strongreject(settings.threshold), settings, environment),
+        "strongreject-delimited": lambda: _by_endpoint(
+            lambda: strongreject_delimited(settings.threshold), settings, environment
+        ),
         "xstest": lambda: _by_endpoint(xstest, settings, environment),
     }
     if name not in alone or colon:

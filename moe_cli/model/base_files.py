@@ -16,7 +16,7 @@ from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 from yaml import YAMLError
 
 from moe_cli.errors import EnvironmentFaultError
-from moe_cli.model.load import model_directory
+from moe_cli.model.directory import model_directory
 from moe_cli.records import License, ModelIdentity
 
 CONFIG = "config.json"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers.generation import GenerateDecoderOnlyOutput
 
 from moe_cli.model.chat import end_of_turn_ids
 from moe_cli.model.load import LoadedModel
@@ -23,6 +24,10 @@ from moe_cli.model.sampling import FiniteLogits, SampledToken
 from moe_cli.records import AnswerSettings
 
 STRETCH = 16  # tokens after which the rows that have ended leave
+FAMILIES = "transformers.models"  # where the layers of a cache lie that one family alone has
+KEPT_BY_A_CACHE = vars(DynamicCache()).keys()
+# What `generate` calls its cache, as a keyword and in its output: renamed in transformers 5.24.
+CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__dataclass_fields__ else "past_key_values"
 
 
 @dataclass(slots=True)
@@ -88,13 +93,13 @@ def _stretch(loaded: LoadedModel, rows: _Rows, ends: tuple[int, ...], settings: 
         made = loaded.model.generate(
             input_ids=rows.ids_BS,
             attention_mask=rows.mask_BS,
-            past_key_values=rows.cache,
             generation_config=wanted,
             logits_processor=LogitsProcessorList(_chosen(rows, settings)),
+            **{CACHE: rows.cache},
         )
     num_new = made.sequences.shape[1] - rows.ids_BS.shape[1]
     rows.mask_BS = torch.cat([rows.mask_BS, rows.mask_BS.new_ones(len(rows.names), num_new)], dim=1)
-    rows.ids_BS, rows.cache = made.sequences, made.past_key_values
+    rows.ids_BS, rows.cache = made.sequences, getattr(made, CACHE)
 
 
 def _chosen(rows: _Rows, settings: AnswerSettings) -> list[LogitsProcessor]:
@@ -107,8 +112,21 @@ def _chosen(rows: _Rows, settings: AnswerSettings) -> list[LogitsProcessor]:
 
 
 def _rows_may_leave(model: nn.Module, cache: Cache | None) -> bool:
-    """Whether all that a model keeps of its rows is in the cache: some keep their positions in themselves."""
-    return type(cache) is DynamicCache and not any(hasattr(module, "rope_deltas") for module in model.modules())
+    """Whether all that a model keeps of its rows is in the cache, and leaves with them.
+
+    Some families keep their positions in themselves or bind them to the cache (Qwen4-exp in transformers 5.17), and
+    some have layers with more in them than those of transformers let leave (DeepSeek-V4 in 5.17).
+    """
+    if cache is None or type(cache) is not DynamicCache or vars(cache).keys() != KEPT_BY_A_CACHE:
+        return False
+    in_model = any(hasattr(module, "rope_deltas") for module in model.modules())
+    return not in_model and all(_all_of_it_leaves(type(layer)) for layer in cache.layers)
+
+
+def _all_of_it_leaves(layer: type) -> bool:
+    """Whether a layer of a cache is one of transformers' own, or says itself what leaves with a row."""
+    own = [kind for kind in layer.__mro__ if kind.__module__.startswith(f"{FAMILIES}.")]
+    return not own or any("reorder_cache" in vars(kind) for kind in own)
 
 
 def _rows_of(prompts: Mapping[str, Sequence[int]], filler: int, device: torch.device) -> _Rows:

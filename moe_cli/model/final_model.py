@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 
+from moe_cli.activity import counted
 from moe_cli.model.base_files import CONFIG, PAGE, copy_base_files
 from moe_cli.model.load import LoadedModel
 
@@ -105,7 +106,7 @@ def _write_weights(
 ) -> None:
     """Every file of the base with the model's tensors; `keep_dtypes`: in the base's dtypes, where that is exact."""
     num_bytes = 0
-    for name, keys in stored.files.items():
+    for name, keys in counted(stored.files.items(), "writing the weights"):
         with safe_open(base / name, framework="pt") as file:
             content = dict(_apart((key, _value(tensors.get(key), file, key, keep_dtypes)) for key in keys))
         save_file(content, directory / name, metadata={"format": "pt"})

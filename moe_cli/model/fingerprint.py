@@ -13,12 +13,14 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from moe_cli.activity import activity
+
 CHUNK_BYTES = 1 << 26  # 64 MiB cross from a device at a time
 
 
 def weights_fingerprint(model: nn.Module) -> str:
     """Digest of all parameters and persistent buffers, in sorted order of name, tied weights once."""
-    return digest_of(stored_tensors(model))
+    return digest_of(stored_tensors(model), size=sum(tensor.nbytes for _, tensor in stored_tensors(model)))
 
 
 def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -31,14 +33,16 @@ def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, tensor
 
 
-def digest_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Digest of named tensors in the order given."""
+def digest_of(tensors: Iterable[tuple[str, Tensor]], *, size: int | None = None) -> str:
+    """Digest of named tensors in the order given; `size` is that of all in bytes, where it is known."""
     digest = hashlib.sha256()
-    for name, tensor in tensors:
-        header = f"{name}\n{str(tensor.dtype).removeprefix('torch.')}\n{list(tensor.shape)}\n".encode()
-        digest.update(len(header).to_bytes(8, "little") + header)
-        for chunk in _chunks(tensor):
-            digest.update(chunk)
+    with activity("hashing the weights", total=size, unit="bytes") as hashing:
+        for name, tensor in tensors:
+            header = f"{name}\n{str(tensor.dtype).removeprefix('torch.')}\n{list(tensor.shape)}\n".encode()
+            digest.update(len(header).to_bytes(8, "little") + header)
+            for chunk in _chunks(tensor):
+                digest.update(chunk)
+                hashing.advance(chunk.nbytes)
     return digest.hexdigest()
 
 
@@ -52,6 +56,5 @@ def _identity(tensor: Tensor) -> tuple[object, ...]:
 
 def _chunks(tensor: Tensor) -> Iterator[memoryview]:
     flat = tensor.detach().contiguous().view(-1).view(torch.uint8)  # bytes: numpy knows no bfloat16
-    step = flat.numel() if flat.device.type == "cpu" else CHUNK_BYTES
-    for start in range(0, flat.numel(), max(step, 1)):
-        yield flat[start : start + step].cpu().numpy().data
+    for start in range(0, flat.numel(), CHUNK_BYTES):
+        yield flat[start : start + CHUNK_BYTES].cpu().numpy().data

@@ -8,7 +8,7 @@ checkpoint's own dtype.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +17,22 @@ import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_tqdm_hook
 
+from moe_cli.activity import activity, counted
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, UsageError
 from moe_cli.model.auto_class import auto_class
+from moe_cli.model.directory import model_directory
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.settings import settings_digest
-from moe_cli.model.topology import ExpertLayer, expert_layers
+from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
 from moe_cli.records import ModelIdentity
-from moe_cli.tiny import CHECKPOINT_PATH, MODEL_NAME
+from moe_cli.tiny import MODEL_NAME
 
+ALIGNMENT = 64  # bytes; what torch allocates on the CPU begins at a multiple of it
 WEIGHTS_DO_NOT_FIT = "ignore_mismatched_sizes"  # what transformers says of them
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
 MODEL_HINT = "name a hub model, a local directory with config.json and safetensors, or `tiny`"
@@ -72,6 +76,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
         _refuse_pickles(place)
     source, name = str(place or config.name), f"the model {config.name}"
     with opening(name, MODEL_HINT):
+        check_one_pass(AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False))
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
         here = place is not None
         model = opened(name, source, dtype=config.dtype, device=device, revision=config.revision, here=here)
@@ -92,8 +97,10 @@ def opening(name: str, hint: str) -> Iterator[None]:
         ArtifactError: it is damaged.
     """
     disable_progress_bar()  # of the library; downloads keep theirs
+    set_tqdm_hook(_told)
     try:
-        yield
+        with activity(f"loading {name}"):
+            yield
     except (OSError, ValueError) as error:
         raise UsageError(f"{name} cannot be loaded: {_first_line(error)}", hint=hint) from error
     except SafetensorError as error:
@@ -124,9 +131,21 @@ def opened(name: str, source: str, *, dtype: str, device: str, revision: str | N
     )
     if random := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
         raise _damaged(name, f"{len(random)} weights are not in it, such as {', '.join(random[:3])}")
+    align_weights(model)
     model.eval()
     found: PreTrainedModel = model
     return found
+
+
+def align_weights(model: nn.Module) -> None:
+    """Move weights on the CPU that do not begin at a multiple of 64 bytes, as those mapped from a file need not.
+
+    MKL gives the same sums the same bits only where they begin alike, and what a file holds before a weight must not
+    change an answer.
+    """
+    for weight in model.parameters():
+        if weight.device.type == "cpu" and weight.data_ptr() % ALIGNMENT:
+            weight.data = weight.data.clone()
 
 
 def resolve_device(config: ModelConfig) -> str:
@@ -149,22 +168,6 @@ def resolve_device(config: ModelConfig) -> str:
             hint="leave --gpu away to run on the CPU, or check nvidia-smi and the torch build",
         )
     return wanted
-
-
-def model_directory(name: str) -> Path | None:
-    """The local directory that a name means, or None for a hub name.
-
-    Raises:
-        UsageError: the name is a path, and no directory is there.
-    """
-    if name == MODEL_NAME:
-        return CHECKPOINT_PATH
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if not name or path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1:
-        raise UsageError(f"there is no directory {name}", hint="check the path, or name a hub model as owner/name")
-    return None
 
 
 def _damaged(name: str, what: str) -> ArtifactError:
@@ -208,6 +211,14 @@ def _commit_of(config: ModelConfig) -> str | None:
     """The commit of a hub model, by which its files lie in the cache; transformers does not keep it in the config."""
     cached = try_to_load_from_cache(config.name, "config.json", revision=config.revision)
     return Path(cached).parent.name if isinstance(cached, str) else config.revision
+
+
+def _told(bar: Callable[..., object], words: tuple[object, ...], named: dict[str, object]) -> object:
+    """In the place of a bar of transformers: what it counts becomes an activity."""
+    first, *rest = words or (None,)
+    if isinstance(first, Collection):
+        first = counted(first, str(named.get("desc", "loading")).lower())
+    return bar(first, *rest, **named)
 
 
 def _first_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Protocol, cast
 
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from moe_cli.errors import UsageError
@@ -21,6 +22,8 @@ from moe_cli.errors import UsageError
 FLAGS = ("has_gate", "has_bias", "is_transposed")  # what the decorator writes on every experts module, since 5.17
 
 TOP_K_NAMES = ("top_k", "num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_top_k")
+
+LOOPS = "loop_num_passes"  # of a text config: how often some layers run for each token
 
 NOT_TEXT = ("vision_moe", "talker")  # holders of experts that no token of a text reaches: image tokens, spoken answers
 
@@ -109,6 +112,21 @@ def _top_k(model: nn.Module, name: str, module: nn.Module) -> int | None:
             if isinstance(value, int) and not isinstance(value, bool):
                 return value
     return None
+
+
+def check_one_pass(config: PreTrainedConfig) -> None:
+    """Refuse a model that runs layers several times for each token: an expert would be counted more than once.
+
+    Raises:
+        UsageError: its config says so.
+    """
+    num_passes = getattr(config.get_text_config(), LOOPS, 1)
+    if num_passes > 1:
+        raise UsageError(
+            f"a {config.model_type} checkpoint runs its layers {num_passes} times for each token ({LOOPS}), and moe "
+            "counts one choice of experts in each layer",
+            hint="name a model that runs every layer once",
+        )
 
 
 def _no_experts(model: nn.Module) -> UsageError:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_cli.activity import activity
 from moe_cli.config import MoeConfig, PrepareConfig
 from moe_cli.config.conditions import conditions_of
 from moe_cli.errors import UsageError
@@ -38,6 +39,7 @@ class Found:
     selection: Selection
 
 
+@activity("selecting experts")
 def find_experts(
     config: MoeConfig, base: ModelIdentity, params_per_expert: int, counts: RoutingCounts, batches: Batches
 ) -> Found:

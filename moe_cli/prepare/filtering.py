@@ -14,11 +14,13 @@ from typing import Literal
 from moe_cli.judges.judge import Exchange, Judge
 from moe_cli.judges.judging import verdicts_of
 from moe_cli.records import AnsweredPrompt, BenignPrompt, Generation, Label, Message, PromptPair
+from moe_cli.records.judging import Verdict
 
 NOT_REFUSED = "the plain form was not refused"
 NOT_COMPLIED = "the attacked form was not complied with"
 COMPLIED = ("compliance", "partial_refusal")  # not refused, as the judge counts harm
 NO_TOKENS = "an answer is empty"
+NOT_LABELLED = "the judge could not label an answer"
 BENIGN_CUT_OFF = "the benign answer was cut off by the token limit"
 BENIGN_NOT_ANSWERED = "the benign prompt was not answered"
 
@@ -53,8 +55,8 @@ def answered_prompts(
     verdicts = verdicts_of(judge, [_exchange(question, answers[question.id].text) for question in questions])
     rows = [_row(q, answers[q.id], verdict.label) for q, verdict in zip(questions, verdicts, strict=True)]
     reasons: dict[tuple[str, bool], list[str]] = defaultdict(list)
-    for row in rows:
-        if (reason := _reason(row, keep_all=keep_all)) is not None:
+    for row, verdict in zip(rows, verdicts, strict=True):
+        if (reason := _reason(row, verdict, keep_all=keep_all)) is not None:
             reasons[_fate(row)].append(reason)
     return [replace(row, kept=_fate(row) not in reasons, reason=_joined(reasons.get(_fate(row)))) for row in rows]
 
@@ -97,16 +99,25 @@ def _row(question: Question, answer: Generation, label: Label | None) -> Answere
     )
 
 
-def _reason(row: AnsweredPrompt, *, keep_all: bool) -> str | None:
+def _reason(row: AnsweredPrompt, verdict: Verdict, *, keep_all: bool) -> str | None:
     """Why this row drops its pair (or itself, where it is benign)."""
     if row.num_answer_tokens == 0:
         return NO_TOKENS
     if row.side == "benign":
         if not row.finished:
             return BENIGN_CUT_OFF
+        if row.label is None:
+            return _not_labelled(verdict)
         return None if row.label == "compliance" else BENIGN_NOT_ANSWERED
     if keep_all:
         return None
+    if row.label is None:
+        return _not_labelled(verdict)
     if row.side == "safe":
         return None if row.label == "full_refusal" else NOT_REFUSED
     return None if row.label in COMPLIED else NOT_COMPLIED
+
+
+def _not_labelled(verdict: Verdict) -> str:
+    """What is counted: the kind of the judge's reason, which may go on with words of the answer."""
+    return f"{NOT_LABELLED}: {verdict.reason.partition(':')[0]}"

@@ -1,7 +1,6 @@
-"""Experts named by a person in a file.
+"""Experts named by a person in a file: a JSON list of `[layer, expert]`, a config of ESFT, or a table of rows.
 
-Comes in: a JSON list of `[layer, expert]`, a config of ESFT, or a table with risk differences. Goes out: flat indices
-into the model's experts. Always holds: every named expert exists in the model, and stands once.
+Every named expert exists in the model, and stands once.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.codec import parse_json
+from moe_cli.data.tables import text_of_file
 from moe_cli.errors import UsageError
 from moe_cli.prepare.tables import TableRow, expert_rows
 from moe_cli.records import Expert, ModelIdentity
@@ -19,7 +19,6 @@ FORMAT = (
     "write a JSON list of [layer, expert], such as [[7, 31], [8, 2]]; or a config of ESFT, such as "
     '{"experts": {"7": [31]}}; or a CSV table with the columns layer, expert and risk_diff'
 )
-TABLES = {".csv", ".tsv", ".txt"}
 YES, NO = {"1", "true", "yes"}, {"0", "false", "no", ""}
 
 
@@ -38,16 +37,33 @@ def named_experts(file: Path, base: ModelIdentity) -> NamedExperts:
     Raises:
         UsageError: no such file, another format, or an expert that the model does not have.
     """
-    if file.suffix.lower() in TABLES:
+    content = _json_value(text_of_file(file, FORMAT), file)
+    if content is None or _holds_rows(content):
         return _of_table(file, base)
-    if not file.is_file():
-        raise UsageError(f"there is no file {file}", hint=FORMAT)
-    content = parse_json(file.read_bytes(), source=str(file), hint=FORMAT, error_type=UsageError)
     experts = list(_of_config(content, file) if isinstance(content, dict) else _of_list(content, file))
     if not experts:
         raise UsageError(f"{file} holds no list of experts", hint=FORMAT)
     remark = _remark(content) if isinstance(content, dict) else None
     return NamedExperts(tuple(sorted({_flat_index(expert, str(file), base) for expert in experts})), remark=remark)
+
+
+def _json_value(text: str | None, file: Path) -> object | None:
+    """The one JSON value of a text; None where it is none, or one row a line."""
+    if text is None or not text.lstrip().startswith(("[", "{")):
+        return None
+    try:
+        return parse_json(text, source=str(file), hint=FORMAT, error_type=UsageError)
+    except UsageError:
+        if text.lstrip().startswith("["):
+            raise
+        return None
+
+
+def _holds_rows(content: object) -> bool:
+    """Whether a JSON value is a table: objects in a list, or columns."""
+    if isinstance(content, dict):
+        return "layer" in content
+    return isinstance(content, list) and bool(content) and all(isinstance(row, dict) for row in content)
 
 
 def _of_table(file: Path, base: ModelIdentity) -> NamedExperts:

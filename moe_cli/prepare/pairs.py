@@ -1,22 +1,22 @@
 """Prompt pairs and harmless prompts from the entries of the sources.
 
-Comes in: readings, attack templates and a seed. Goes out: `PromptPair` and `BenignPrompt` records, and the rows that
-make none. Always holds: sides are joined by id, never by position; an id stands once; the same seed draws the same
-templates for a goal, whatever stands beside it.
+Sides are joined by id, never by position, and an id does nothing else: equal rows are one, and rows of one id that say
+different things are told apart as `id~2`. The same seed draws the same templates for a goal, whatever stands beside it.
 """
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from moe_cli.data import Entry, Fault, Place, Reading, Template, cluster_of
+from moe_cli.data.turns import Turns
 from moe_cli.errors import UsageError
-from moe_cli.records import BenignPrompt, PromptPair
+from moe_cli.records import BenignPrompt, Message, PromptPair
 
-TWICE = "the id {} stands twice"
+EQUAL = "it is equal to another row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +37,27 @@ class Attacks:
 
 @dataclass(slots=True)
 class Paired:
-    """Pairs by id, and the rows that make none."""
+    """Pairs by id, and the rows that make none of their own."""
 
     pairs: dict[str, PromptPair] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    merged: set[Place] = field(default_factory=set)  # rows that are equal to an earlier one
     alone: dict[str, str] = field(default_factory=dict)  # sources of goals that no attack wraps -> their format
     num_wrapped: int = 0  # goals that templates wrap
 
-    def add(self, pair: PromptPair, place: Place) -> None:
-        """Take the pair, unless its id stands already."""
-        if pair.id in self.pairs:
-            self.faults.append(Fault(place, TWICE.format(pair.id)))
-        else:
-            self.pairs[pair.id] = pair
+    def add(self, pair: PromptPair) -> None:
+        """Take the pair, under another id where its own stands for something else."""
+        name = different_name(pair.id, self.pairs)
+        self.pairs[name] = replace(pair, id=name)
+
+
+def different_name(name: str, taken: Collection[str]) -> str:
+    """The name, or the first of `name~2`, `name~3`, ... that is not taken."""
+    number, chosen = 1, name
+    while chosen in taken:
+        number += 1
+        chosen = f"{name}~{number}"
+    return chosen
 
 
 def pairs_of_entries(readings: Sequence[Reading], attacks: Attacks) -> Paired:
@@ -57,18 +65,44 @@ def pairs_of_entries(readings: Sequence[Reading], attacks: Attacks) -> Paired:
     made = Paired()
     format_of = {reading.source.name: reading.format for reading in readings}
     unnamed: dict[str, int] = defaultdict(int)
-    for entry in _joined([entry for reading in readings for entry in reading.entries], made.faults):
+    entries, made.merged = different_entries((entry for one in readings for entry in one.entries), joined=True)
+    wrapped: set[tuple[str, Turns]] = set()
+    for entry in _joined(entries, made.faults):
+        source = entry.place.source
         if entry.plain and entry.attacked:
-            made.add(_complete(entry, unnamed), entry.place)
+            made.add(_complete(entry, unnamed))
         elif entry.plain and entry.goal and attacks.templates:
             made.num_wrapped += 1
+            if (goal := (entry.goal, entry.plain)) in wrapped:  # under another id
+                made.merged.add(entry.place)
+                continue
+            wrapped.add(goal)
             for template in attacks.on(entry.goal):
-                made.add(_wrapped(entry, entry.goal, template), entry.place)
-        elif format_of[source := entry.place.source].only_goals and not attacks.templates:
+                made.add(_wrapped(entry, entry.goal, template))
+        elif source in format_of and format_of[source].only_goals and not attacks.templates:
             made.alone[source] = format_of[source].name
         else:
             made.faults.append(Fault(entry.place, _missing(entry, attacks)))
     return made
+
+
+def different_entries(entries: Iterable[Entry], *, joined: bool) -> tuple[list[Entry], set[Place]]:
+    """The entries without those that repeat an earlier one, and the rows of which nothing is left.
+
+    Where sides are `joined`, one side alone is the same entry only under the same id.
+    """
+    seen: set[tuple[object, ...]] = set()
+    kept: list[Entry] = []
+    repeated: set[Place] = set()
+    for entry in entries:
+        name = entry.id if joined and _is_half(entry) else None
+        content = (entry.kind, entry.goal, entry.plain, entry.attacked, entry.attack, entry.expected, entry.suite, name)
+        if content in seen:
+            repeated.add(entry.place)
+        else:
+            seen.add(content)
+            kept.append(entry)
+    return kept, repeated - {entry.place for entry in kept}
 
 
 def refuse_goals_alone(paired: Paired) -> None:
@@ -84,20 +118,16 @@ def refuse_goals_alone(paired: Paired) -> None:
         )
 
 
-def benign_of_entries(readings: Sequence[Reading]) -> tuple[list[BenignPrompt], list[Fault]]:
-    """A harmless prompt for every entry, in order of id, and the rows whose id stands twice."""
-    found: dict[str, BenignPrompt] = {}
-    faults: list[Fault] = []
-    entries = [entry for reading in readings for entry in reading.entries if entry.plain]
+def benign_of_entries(readings: Sequence[Reading]) -> tuple[list[BenignPrompt], set[Place]]:
+    """A harmless prompt for every different entry, in order of id, and the rows that repeat an earlier one."""
+    prompts: dict[str, BenignPrompt] = {}
+    entries, repeated = different_entries((entry for one in readings for entry in one.entries), joined=False)
     for number, entry in enumerate(entries, start=1):
-        name = entry.id or f"benign-{number}"
-        if name in found:
-            faults.append(Fault(entry.place, TWICE.format(name)))
-        elif entry.plain:
-            found[name] = BenignPrompt(
-                id=name, cluster=entry.cluster or name, messages=entry.plain, attack=entry.attack
-            )
-    return [found[name] for name in sorted(found)], faults
+        messages = entry.plain or entry.attacked
+        if messages is not None:
+            name = different_name(entry.id or f"benign-{number}", prompts)
+            prompts[name] = BenignPrompt(id=name, cluster=entry.cluster or name, messages=messages, attack=entry.attack)
+    return [prompts[name] for name in sorted(prompts)], repeated
 
 
 def wrapped_share(prompts: Sequence[BenignPrompt], share: float, attacks: Attacks) -> tuple[BenignPrompt, ...]:
@@ -118,43 +148,56 @@ def _inside(prompt: BenignPrompt, template: Template) -> BenignPrompt:
 
 
 def _joined(entries: Sequence[Entry], faults: list[Fault]) -> Iterator[Entry]:
-    """The entries, two halves of one id made one where the first of them stands."""
-    halves: dict[tuple[str, bool], Entry] = {}
+    """The entries, two halves of one id made one where the plain half stands; a half that finds no other, alone."""
+    plain, attacked = _halves(entries, faults)
     for entry in entries:
-        if (key := _half(entry)) and halves.setdefault(key, entry) is not entry:
-            faults.append(Fault(entry.place, TWICE.format(entry.id)))
-    first_of = {id(entry) for entry in halves.values()}
-    for entry in entries:
-        key = _half(entry)
-        if key is None:
+        if entry.id is None or not (_is_half(entry)):
             yield entry
-        elif id(entry) in first_of and (whole := _whole(entry, halves, key, faults)) is not None:
-            yield whole
+        elif entry.plain is not None:
+            others = attacked.get(entry.id, [])
+            matching = [other for other in others if len(plain[entry.id]) == 1 or other.goal == entry.goal]
+            for other in matching:
+                if (whole := _whole(entry, other, faults)) is not None:
+                    yield whole
+            if not others:
+                yield entry
+        elif entry.id not in plain:
+            yield entry
 
 
-def _half(entry: Entry) -> tuple[str, bool] | None:
-    """Id and side of an entry that has one side alone and could be joined."""
-    one_sided = (entry.plain is None) != (entry.attacked is None)
-    return (entry.id, entry.plain is not None) if one_sided and entry.id is not None else None
+def _halves(
+    entries: Sequence[Entry], faults: list[Fault]
+) -> tuple[Mapping[str, list[Entry]], Mapping[str, list[Entry]]]:
+    """Plain and attacked halves by id; a bad row is an attacked one that names none of the several goals of its id."""
+    plain: dict[str, list[Entry]] = defaultdict(list)
+    attacked: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.id is not None and _is_half(entry):
+            (plain if entry.plain is not None else attacked)[entry.id].append(entry)
+    for name, some in attacked.items():
+        goals = {entry.goal for entry in plain.get(name, [])}
+        for entry in some if len(goals) > 1 else []:
+            if entry.goal not in goals:
+                faults.append(
+                    Fault(entry.place, f"the id {name} stands for {len(goals)} goals, and it joins none of them")
+                )
+    return dict(plain), dict(attacked)
 
 
-def _whole(
-    entry: Entry, halves: Mapping[tuple[str, bool], Entry], key: tuple[str, bool], faults: list[Fault]
-) -> Entry | None:
-    """The entry with its other half; alone where there is none; None for a second half, whose first was taken."""
-    name, is_plain = key
-    other = halves.get((name, not is_plain))
-    if other is None:
-        return entry
-    if not is_plain:
-        return None
+def _is_half(entry: Entry) -> bool:
+    """Whether an entry has one side alone, and could be joined."""
+    return (entry.plain is None) != (entry.attacked is None)
+
+
+def _whole(entry: Entry, other: Entry, faults: list[Fault]) -> Entry | None:
+    """A plain half with its attacked one; None where they do not belong together."""
     if entry.goal and other.goal and entry.goal != other.goal:
-        faults.append(Fault(other.place, f"the id {name} has another goal at {entry.place}"))
+        faults.append(Fault(other.place, f"the id {entry.id} has another goal at {entry.place}"))
         return None
     if not (goal := entry.goal or other.goal):
         faults.append(Fault(entry.place, "`goal` is None, not a text"))
         return None
-    return replace(entry, goal=goal, attacked=other.attacked, attack=other.attack or entry.attack)
+    return replace(entry, goal=goal, attacked=other.attacked, attack=other.attack or entry.attack, part=other.part)
 
 
 def _complete(entry: Entry, unnamed: dict[str, int]) -> PromptPair:
@@ -173,12 +216,15 @@ def _complete(entry: Entry, unnamed: dict[str, int]) -> PromptPair:
 def _wrapped(entry: Entry, goal: str, template: Template) -> PromptPair:
     assert entry.plain
     cluster = cluster_of(goal)
+    turns: Turns = template.around(goal)
+    if entry.system is not None:
+        turns = (Message(role="system", content=entry.system), *turns)
     return PromptPair(
         id=f"{entry.id or cluster}/{template.name}",
         goal=goal,
         cluster=cluster,
         safe=entry.plain,
-        unsafe=template.around(goal),
+        unsafe=turns,
         attack=template.name,
     )
 

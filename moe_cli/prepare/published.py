@@ -23,6 +23,7 @@ from moe_cli.artifacts.files import write_whole
 from moe_cli.codec import encode, parse_json
 from moe_cli.config import PrepareConfig
 from moe_cli.config.conditions import conditions_of
+from moe_cli.data.tables import text_of_file
 from moe_cli.errors import UsageError
 from moe_cli.prepare.esft import top_p
 from moe_cli.prepare.ranking import Bools, Floats, largest
@@ -170,13 +171,13 @@ def _rule_text(settings: PrepareConfig) -> str:
 
 
 def _object(file: Path) -> dict[str, object]:
-    if not file.is_file():
-        raise UsageError(f"there is no file {file}", hint=SCORES)
-    data = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    content = parse_json(data, source=str(file), hint=SCORES, error_type=UsageError)
+    text = text_of_file(file, SCORES)
+    if text is None:
+        raise UsageError(f"{file} is a table in columns, not JSON", hint=SCORES)
+    content = parse_json(text, source=str(file), hint=SCORES, error_type=UsageError)
     if not isinstance(content, dict) or not content:
         raise UsageError(f"{file} holds no scores by layer", hint=SCORES)
-    _refuse_twice(json.loads(data, object_pairs_hook=tuple, parse_int=float), str(file))
+    _refuse_twice(json.loads(text, object_pairs_hook=tuple, parse_int=float), str(file))
     return content
 
 

@@ -11,9 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import Path
 
-from moe_cli.errors import UsageError
 from moe_cli.judges.judge import Exchange, Judge
 from moe_cli.judges.judging import verdicts_of
 from moe_cli.model.engine import Prompt
@@ -34,6 +32,7 @@ ASKED = (
 )
 CUT_OFF = "the endpoint's refusal was cut off by the token limit"
 NO_REFUSAL = "what the endpoint wrote is no full refusal"
+NOT_LABELLED = "the judge could not label what the endpoint wrote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,33 +93,13 @@ def written_refusals(pairs: Sequence[PromptPair], answers: Mapping[str, Generati
     for pair, answer, verdict in zip(pairs, found, verdicts, strict=True):
         if not answer.finished:
             unused[CUT_OFF] += 1
+        elif verdict.label is None:
+            unused[NOT_LABELLED] += 1
         elif verdict.label != "full_refusal":
             unused[NO_REFUSAL] += 1
         else:
             refusals[pair.id] = answer.text
     return Written(refusals, dict(sorted(unused.items())))
-
-
-def refusal_texts(file: Path | None) -> tuple[str, ...] | None:
-    """The refusals of a file, one a line; None where no file is named.
-
-    Raises:
-        UsageError: no such file, not UTF-8, or no refusal in it.
-    """
-    if file is None:
-        return None
-    if not file.is_file():
-        raise UsageError(
-            f"there is no file {file}", hint="--refusals wants a text file with one refusal a line, or `endpoint`"
-        )
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not UTF-8 text: {error}", hint="save it as UTF-8") from error
-    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
-    if not lines:
-        raise UsageError(f"{file} holds no refusal", hint="write one refusal a line")
-    return lines
 
 
 def _pick(texts: Sequence[str], pair_id: str) -> str:

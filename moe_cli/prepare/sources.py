@@ -1,33 +1,41 @@
 """Where the prompts come from: the sources that were named, or the built-in tiny language.
 
-Comes in: the config. Goes out: pairs and benign prompts, and for each source what became of its rows. Always holds: a
-real model without pairs is refused with the list of accepted formats; torch is not imported.
+For each source it is counted what became of its rows, and one that cannot be read hides no other. A real model without
+pairs is refused; torch is not imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from moe_cli.config import MoeConfig
+from moe_cli.config import MoeConfig, PrepareConfig
 from moe_cli.data import (
     Fault,
+    Kind,
     Place,
     Reading,
-    accepted_formats,
+    column_map,
     digest_of,
     of_kind,
-    read_each,
+    read,
     read_templates,
     refuse_bad_rows,
 )
+from moe_cli.data.attempts import SourceReader
+from moe_cli.data.column_names import refuse_absent
+from moe_cli.data.refusals import read_refusals
 from moe_cli.data.templates import TEMPLATE_FORMATS
-from moe_cli.errors import UsageError
+from moe_cli.errors import MoeError, UsageError
 from moe_cli.prepare.batches import Composition, composition, refuse_too_few
 from moe_cli.prepare.pairs import (
+    EQUAL,
     Attacks,
     Paired,
     benign_of_entries,
@@ -35,7 +43,15 @@ from moe_cli.prepare.pairs import (
     refuse_goals_alone,
     wrapped_share,
 )
-from moe_cli.records import BadRow, BenignPrompt, DataPreview, OfferedCounts, PromptPair, SourceCount
+from moe_cli.records import (
+    BadRow,
+    BenignPrompt,
+    DataPreview,
+    OfferedCounts,
+    PromptPair,
+    SourceCount,
+    UnreadableSource,
+)
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.tiny.language import tiny_benign, tiny_pairs
 
@@ -49,7 +65,9 @@ class Offered:
     pairs: tuple[PromptPair, ...]  # in order of id
     benign: tuple[BenignPrompt, ...]  # in order of id
     sources: tuple[SourceCount, ...]  # in the order they were named
-    refusal: UsageError | None  # why a run would not begin with this
+    unreadable: tuple[UnreadableSource, ...]
+    refusals: tuple[str, ...] | None  # the targets that a file brings
+    refusal: MoeError | None  # why a run would not begin with this
 
 
 def offered_by(config: MoeConfig) -> Offered:
@@ -64,13 +82,16 @@ def offered_by(config: MoeConfig) -> Offered:
     return offered
 
 
-def preview_of(config: MoeConfig) -> DataPreview:
-    """What a dry run shows: the same reading, with the reason to refuse it in the place of an error."""
+def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
+    """What a dry run shows: the same reading, and the error with which a run would end."""
+    offered = gathered(config)
     try:
-        offered = gathered(config)
         parts = composition_of(config, offered.benign)
     except UsageError as error:
-        return DataPreview(sources=(), counts=None, refused=error.message)
+        return DataPreview(
+            sources=offered.sources, unreadable=offered.unreadable, counts=None, refused=error.message
+        ), error
+    refused = None if offered.refusal is None else offered.refusal.message
     by_pairs = len(offered.pairs) // parts.num_pairs
     counts = OfferedCounts(
         num_pairs=len(offered.pairs),
@@ -83,8 +104,9 @@ def preview_of(config: MoeConfig) -> DataPreview:
         num_attacked=parts.num_attacked,
         most_batches=min(by_pairs, len(offered.benign) // parts.num_benign) if parts.num_benign else by_pairs,
     )
-    refused = None if offered.refusal is None else offered.refusal.message
-    return DataPreview(sources=offered.sources, counts=counts, refused=refused)
+    shown = None if offered.unreadable else counts
+    preview = DataPreview(sources=offered.sources, unreadable=offered.unreadable, counts=shown, refused=refused)
+    return preview, offered.refusal
 
 
 def composition_of(config: MoeConfig, benign: Sequence[BenignPrompt]) -> Composition:
@@ -95,35 +117,65 @@ def composition_of(config: MoeConfig, benign: Sequence[BenignPrompt]) -> Composi
 
 
 def gathered(config: MoeConfig) -> Offered:
-    """As `offered_by`, with the reason to refuse it beside what was read.
-
-    Raises:
-        UsageError: a source that cannot be read as a whole, or templates that are not there.
-    """
-    settings = config.prepare
+    """As `offered_by`, with the reason to refuse it beside what was read."""
+    settings, reader = config.prepare, SourceReader()
     if not settings.pairs and config.model.name != MODEL_NAME:
-        raise UsageError(f"no prompt pairs for {config.model.name}: --pairs FILE is missing", hint=accepted_formats())
-    attacks = _attacks(config)
-    goals = [of_kind(reading, "harmful") for reading in read_each(settings.pairs, settings.data_revision)]
-    prompts = [of_kind(reading, "benign") for reading in read_each(settings.benign, settings.data_revision)]
+        reader.errors.append(_no_pairs(config.model.name))
+    attacks = _attacks(config, reader)
+    refusals = _refusals(config, reader)
+    goals = _readings("pairs", settings.pairs, "harmful", settings, reader)
+    prompts = _readings("benign", settings.benign, "benign", settings, reader)
+    if goals + prompts and not reader.errors:
+        reader.check(lambda: refuse_absent(column_map(settings.map), [one.columns for one in goals + prompts]))
     paired = pairs_of_entries(goals, attacks)
-    benign, twice = benign_of_entries(prompts)
+    benign, repeated = benign_of_entries(prompts)
     pair_faults = _by_place([fault for reading in goals for fault in reading.faults], paired.faults)
-    benign_faults = _by_place([fault for reading in prompts for fault in reading.faults], twice)
+    benign_faults = [fault for reading in prompts for fault in reading.faults]
     offered = Offered(
         pairs=tuple(paired.pairs[name] for name in sorted(paired.pairs))[: settings.limit],
         benign=wrapped_share(benign[: settings.limit], settings.benign_attack, attacks),
         sources=(
-            *(_count("pairs", reading, pair_faults) for reading in goals),
-            *(_count("benign", reading, benign_faults) for reading in prompts),
-            *_attack_count(settings.attack, attacks),
+            *(_count("pairs", reading, pair_faults, paired.merged) for reading in goals),
+            *(_count("benign", reading, benign_faults, repeated) for reading in prompts),
+            *_whole_counts("attack", settings.attack, "templates", len(attacks.templates)),
+            *_whole_counts("refusals", settings.refusals, "refusals", len(refusals)),
         ),
+        unreadable=tuple(reader.unreadable),
+        refusals=refusals or None,
         refusal=None,
     )
-    if not settings.pairs:
+    if not settings.pairs and config.model.name == MODEL_NAME:
         offered = _with_tiny(offered, config, attacks)
     faults = list(dict.fromkeys((*pair_faults, *benign_faults)))
-    return replace(offered, refusal=_refusal(config, offered, paired, faults))
+    return replace(offered, refusal=reader.refusal() or _refusal(config, offered, paired, faults))
+
+
+def _readings(
+    role: Literal["pairs", "benign"], names: Sequence[str], kind: Kind, settings: PrepareConfig, reader: SourceReader
+) -> list[Reading]:
+    """What can be read of the sources of one option, in their order."""
+    columns = column_map(settings.map)
+
+    def reading_of(name: str) -> Reading:
+        return of_kind(read(name, settings.data_revision, columns=columns), kind)
+
+    readings = (reader.attempt(role, name, partial(reading_of, name)) for name in names)
+    return [reading for reading in readings if reading is not None]
+
+
+def _refusals(config: MoeConfig, reader: SourceReader) -> tuple[str, ...]:
+    path = config.prepare.refusals
+    if path is None or config.prepare.refusals_are_written:
+        return ()
+    return reader.attempt("refusals", str(path), lambda: read_refusals(path)) or ()
+
+
+def _no_pairs(model: str) -> UsageError:
+    return UsageError(
+        f"no prompt pairs for {model}: --pairs FILE is missing",
+        hint='rows such as {"goal": "...", "safe": "...", "unsafe": "..."}, or goals and --attack FILE; '
+        "docs/guide.md shows every format",
+    )
 
 
 def _refusal(config: MoeConfig, offered: Offered, paired: Paired, faults: Sequence[Fault]) -> UsageError | None:
@@ -132,9 +184,7 @@ def _refusal(config: MoeConfig, offered: Offered, paired: Paired, faults: Sequen
     try:
         refuse_goals_alone(paired)
         refuse_bad_rows(
-            faults,
-            settings.max_bad_rows,
-            hint="moe prepare --dry-run lists them all, --max-bad-rows N leaves them out; " + accepted_formats(),
+            faults, settings.max_bad_rows, hint="moe prepare --dry-run lists them all, --max-bad-rows N leaves them out"
         )
         if settings.attack is not None and not paired.num_wrapped and not settings.benign_attack:
             raise UsageError(
@@ -147,19 +197,28 @@ def _refusal(config: MoeConfig, offered: Offered, paired: Paired, faults: Sequen
     return None
 
 
-def _attacks(config: MoeConfig) -> Attacks:
+def _attacks(config: MoeConfig, reader: SourceReader) -> Attacks:
+    """The templates, or none where they cannot be read or are not asked for."""
     settings = config.prepare
     if settings.attack is None:
         if settings.attack_per_goal or settings.benign_attack:
             option = "--attack-per-goal" if settings.attack_per_goal else "--benign-attack"
-            raise UsageError(f"{option} draws from templates: --attack FILE is missing", hint=TEMPLATE_FORMATS)
+            reader.errors.append(
+                UsageError(f"{option} draws from templates: --attack FILE is missing", hint=TEMPLATE_FORMATS)
+            )
         return Attacks()
-    templates = read_templates(settings.attack)
+    path = settings.attack
+    templates = reader.attempt("attack", str(path), lambda: read_templates(path))
+    if templates is None:
+        return Attacks()
     if (settings.attack_per_goal or 0) > len(templates):
-        raise UsageError(
-            f"--attack-per-goal {settings.attack_per_goal}, but {settings.attack} holds {len(templates)} templates",
-            hint="lower it, or bring more templates",
+        reader.errors.append(
+            UsageError(
+                f"--attack-per-goal {settings.attack_per_goal}, but {path} holds {len(templates)} templates",
+                hint="lower it, or bring more templates",
+            )
         )
+        return Attacks(templates, None, config.seed)
     return Attacks(templates, settings.attack_per_goal, config.seed)
 
 
@@ -181,33 +240,47 @@ def _by_place(*faults: Sequence[Fault]) -> tuple[Fault, ...]:
     return tuple(first.values())
 
 
-def _count(role: Literal["pairs", "benign"], reading: Reading, faults: Sequence[Fault]) -> SourceCount:
-    bad = [fault for fault in faults if fault.place.source == reading.source.name]
+def _count(
+    role: Literal["pairs", "benign"], reading: Reading, faults: Sequence[Fault], repeated: AbstractSet[Place]
+) -> SourceCount:
+    bad = [fault for fault in faults if _is_of(fault.place, reading)]
+    equal = sum(_is_of(place, reading) for place in repeated - {fault.place for fault in bad})
+    skipped: Mapping[str, int] = Counter({EQUAL: equal} if equal else {}) + Counter(reading.skipped)
     return SourceCount(
         role=role,
         name=reading.source.name,
         sha256=reading.sha256,
-        format=reading.format.name,
+        format=reading.format_name,
         rows=reading.num_rows,
-        used=reading.num_rows - sum(reading.skipped.values()) - len(bad),
-        skipped=dict(sorted(reading.skipped.items())),
+        used=reading.num_rows - sum(skipped.values()) - len(bad),
+        skipped=dict(sorted(skipped.items())),
         bad_rows=tuple(BadRow(place=str(fault.place), reason=fault.reason) for fault in bad),
+        unread=reading.unread,
     )
 
 
-def _attack_count(path: Path | None, attacks: Attacks) -> tuple[SourceCount, ...]:
-    if path is None:
+def _is_of(place: Place, reading: Reading) -> bool:
+    """Whether a row is of the source: of its file, or of a file in its folder."""
+    name = reading.source.name
+    return place.source == name or place.source.startswith(f"{name.partition('#')[0]}/")
+
+
+def _whole_counts(
+    role: Literal["attack", "refusals"], path: Path | None, form: str, number: int
+) -> Sequence[SourceCount]:
+    """A source of which every row is used; none where it was not named, or could not be read."""
+    if path is None or not number:
         return ()
-    number = len(attacks.templates)
     return (
         SourceCount(
-            role="attack",
+            role=role,
             name=str(path),
             sha256=digest_of(path),
-            format="templates",
+            format=form,
             rows=number,
             used=number,
             skipped={},
             bad_rows=(),
+            unread=(),
         ),
     )

@@ -33,7 +33,6 @@ from moe_cli.prepare.refusals import (
     Written,
     refusal_prompts,
     refusal_targets,
-    refusal_texts,
     written_refusals,
 )
 from moe_cli.prepare.sources import composition_of, offered_by
@@ -72,7 +71,7 @@ def run(
     offered = offered_by(config)
     pairs, benign = offered.pairs, offered.benign
     parts = composition_of(config, benign)
-    texts = None if settings.refusals_are_written else refusal_texts(settings.refusals)
+    texts = offered.refusals
     endpoint = endpoint_of(config)
     questions = questions_of(pairs, benign if parts.num_benign else ())
     output = settings.output_dir

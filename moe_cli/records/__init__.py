@@ -4,7 +4,7 @@
     answering    AnswerSettings, Generation
     preparation  AnsweredPrompt -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
     training     TrainableCount, StepRecord, TrainingProof, TrainingSummary
-    judging      Verdict, JudgeIdentity, Agreement
+    judging      Verdict, JudgeIdentity, PublishedAgreement, Agreement
     rates        Rate
     drift        DriftItem -> DriftSummary, RoutingDrift; GroupDrift, RestoredRouter
     capability   CapabilitySample -> CapabilityScore
@@ -78,7 +78,15 @@ from moe_cli.records.drift import (
 )
 from moe_cli.records.evaluation import STAGES, EvaluationRecord, EvaluationSummary, Stage, SuiteSummary
 from moe_cli.records.inputs import SIDES, BenignPrompt, EvaluationItem, Message, ModelIdentity, PromptPair, Side
-from moe_cli.records.judging import QUESTIONS, Agreement, JudgedAnswer, JudgeIdentity, Question, Verdict
+from moe_cli.records.judging import (
+    QUESTIONS,
+    Agreement,
+    JudgedAnswer,
+    JudgeIdentity,
+    PublishedAgreement,
+    Question,
+    Verdict,
+)
 from moe_cli.records.preparation import (
     REGIONS,
     AnsweredPrompt,
@@ -86,6 +94,8 @@ from moe_cli.records.preparation import (
     DataPreview,
     Expert,
     ExpertEvidence,
+    ItemSource,
+    ItemsPreview,
     Label,
     MethodOverlap,
     NullUnion,
@@ -97,7 +107,9 @@ from moe_cli.records.preparation import (
     RoutingCounts,
     Selection,
     SourceCount,
+    SuiteCount,
     TrainingExample,
+    UnreadableSource,
 )
 from moe_cli.records.rates import Rate
 from moe_cli.records.report import ExpertMap, LossCurve, MapKind, ReportData, ReportOrigin
@@ -175,6 +187,8 @@ __all__ = [
     "Generation",
     "GroupDrift",
     "ImportedOutcomes",
+    "ItemSource",
+    "ItemsPreview",
     "JudgeIdentity",
     "JudgedAnswer",
     "Label",
@@ -200,6 +214,7 @@ __all__ = [
     "PrepareWay",
     "Progress",
     "PromptPair",
+    "PublishedAgreement",
     "Push",
     "PushedFile",
     "Question",
@@ -229,6 +244,7 @@ __all__ = [
     "StartedRun",
     "StepBytes",
     "StepRecord",
+    "SuiteCount",
     "SuiteSummary",
     "ThresholdCheck",
     "TrainableCount",
@@ -236,6 +252,7 @@ __all__ = [
     "TrainingPlan",
     "TrainingProof",
     "TrainingSummary",
+    "UnreadableSource",
     "ValidationLoss",
     "Verdict",
     "WeightDrift",

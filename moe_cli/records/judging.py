@@ -35,6 +35,17 @@ class JudgedAnswer:
 
 
 @record
+class PublishedAgreement:
+    """How far judges of this kind agree with another judge on answers to attacks, as published."""
+
+    agreement: float  # 0.55; share of answers
+    kappa: float  # 0.17; Cohen's
+    n: int  # 519 answers
+    judge: str  # "a GPT-4 judge"; the other one
+    answers: str  # "OLMoE's answers to attacks"
+
+
+@record
 class JudgeIdentity:
     """Which judge this is, and how far it can be trusted."""
 
@@ -45,6 +56,7 @@ class JudgeIdentity:
     source: str | None  # "cais/HarmBench-Llama-2-13b-cls"; "http://localhost:8000/v1 llama"; None: built in
     published_accuracy: tuple[float, float] | None  # (0.80, 0.88) against human labels; None: not published
     smoke_test: bool  # True: its verdicts alone carry no claim of safety
+    attacked_agreement: PublishedAgreement | None = None  # where it is known to be lower on attacked answers
 
 
 @record

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from moe_cli.activity import activity
 from moe_cli.errors import UsageError
 from moe_cli.experts import AttachedSlices, attach, check_budget, count, frozen_digest
 from moe_cli.experts.dense import IMPLEMENTATION as DENSE
@@ -116,4 +117,5 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _digests(model: nn.Module) -> dict[str, str]:
     names = {name for name, _ in model.named_parameters()}
-    return {name: digest_of([(name, tensor)]) for name, tensor in stored_tensors(model) if name in names}
+    with activity("hashing the weights"):
+        return {name: digest_of([(name, tensor)]) for name, tensor in stored_tensors(model) if name in names}

@@ -1,20 +1,34 @@
 """The two consoles and the reporter of a running stage.
 
-Comes in: records that a stage hands to `notify`. Goes out: progress, steps and notices on stderr; tables and data on
-stdout. Always holds: stdout carries data only; without a terminal no line is redrawn.
+Comes in: records that a stage hands to `notify`, and activities. Goes out: progress, steps and notices on stderr;
+tables and data on stdout. Always holds: stdout carries data only; without a terminal no line is redrawn; on a terminal
+an activity of more than two seconds has a line while it goes on.
 """
 
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
+from threading import RLock, Timer
 from types import TracebackType
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as ProgressBars
+from rich.text import Text
 
+from moe_cli.activity import Activity, listening
 from moe_cli.records import Notice, Progress, StepRecord, TrainingPlan
-from moe_cli.views.safe import safe_text
+from moe_cli.views.numbers import bytes_text
+from moe_cli.views.safe import plain, safe_text
 from moe_cli.views.training import plan_view
 
 TASK_NAMES = {
@@ -25,6 +39,7 @@ TASK_NAMES = {
 }
 SPEED_SECONDS = 600.0  # what the remaining time is estimated from; a batch of answers may take minutes
 MIN_WIDTH = 80
+SILENCE = 2.0  # seconds that an activity goes on before it has a line
 
 
 def stdout_console() -> Console:
@@ -39,17 +54,34 @@ def stderr_console() -> Console:
     return Console(file=sys.stderr, markup=False, highlight=False, emoji=False)
 
 
-class Reporter:
-    """Draws what a stage notifies; call it with a record."""
+class CountColumn(MofNCompleteColumn):
+    """How far a task is; of an activity what it counts, which is asked whenever a line is drawn."""
 
-    def __init__(self, *, tables: bool) -> None:
+    def render(self, task: Task) -> Text:
+        """`64/384`, or `1.2 GB of 14 GB`."""
+        activity: Activity | None = task.fields.get("activity")
+        return super().render(task) if activity is None else Text(count_text(activity), style="progress.download")
+
+
+def count_text(activity: Activity) -> str:
+    """What an activity did so far; empty where it counts nothing."""
+    show = bytes_text if activity.unit == "bytes" else "{:,}".format
+    if activity.total is not None:
+        return f"{show(activity.done)} of {show(activity.total)}"
+    return show(activity.done) if activity.done else ""
+
+
+class Reporter:
+    """Draws what a stage notifies; call it with a record. Inside its block it draws activities too."""
+
+    def __init__(self, *, tables: bool, silence: float = SILENCE) -> None:
         """`tables` is off with `--json`: then the plan goes to stderr, too."""
         self.talk = stderr_console()
         self.data = stdout_console() if tables else self.talk
         self.bars = ProgressBars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            CountColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[more]}"),
@@ -57,15 +89,54 @@ class Reporter:
             speed_estimate_period=SPEED_SECONDS,
         )
         self.tasks: dict[str, TaskID] = {}
+        self.silence = silence
+        self.lines: dict[Activity, tuple[TaskID, Timer]] = {}  # a line is hidden until its timer fires
+        self._lock = RLock()  # of `lines`: a timer fires in a thread of its own
+        self._block = ExitStack()
 
     def __enter__(self) -> Reporter:
+        self._block.enter_context(listening(self))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._block.close()
         if self.tasks:
             self.bars.stop()
+
+    def began(self, activity: Activity) -> None:
+        """Give the activity a line if it is not over soon."""
+        if not self.talk.is_terminal:
+            return
+        timer = Timer(self.silence, self._draw, [activity])
+        timer.daemon = True
+        with self._lock:
+            line = self.bars.add_task(plain(activity.text), total=None, visible=False, more="", activity=activity)
+            self.lines[activity] = (line, timer)
+        timer.start()
+
+    def ended(self, activity: Activity) -> None:
+        """Take its line away."""
+        with self._lock:
+            if activity in self.lines:
+                line, timer = self.lines.pop(activity)
+                timer.cancel()
+                self.bars.remove_task(line)
+                self._clear()
+
+    def _draw(self, activity: Activity) -> None:
+        with self._lock:
+            if activity in self.lines:
+                self.bars.start()
+                self.bars.update(self.lines[activity][0], visible=True)
+
+    def _clear(self) -> None:
+        """Stop where no line is left, without an empty one in its place: tables may follow."""
+        if not any(task.visible for task in self.bars.tasks):
+            self.bars.live.transient = True
+            self.bars.stop()
+            self.bars.live.transient = False
 
     def __call__(self, record: object) -> None:
         match record:

@@ -14,6 +14,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from moe_cli.judges.judge import accuracy_text
 from moe_cli.records import QUESTIONS, Agreement, EvaluationSummary, JudgeIdentity
 from moe_cli.views.numbers import NOTHING, percent_text
 from moe_cli.views.safe import safe_text
@@ -58,9 +59,9 @@ def roles_text(found: JudgeOfRuns, *, named: bool) -> str:
 def judge_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
     """A line for each judge: what it decides, in which runs where they are named, and how far it can be trusted."""
     for found in judges_of(runs):
-        judge, accuracy = found.judge, found.judge.published_accuracy
+        judge = found.judge
         source = f" ({judge.source})" if judge.source else ""
-        known = f", accuracy {accuracy[0]:.2f}-{accuracy[1]:.2f} against human labels as published" if accuracy else ""
+        known = f", as published {accuracy}" if (accuracy := accuracy_text(judge)) else ""
         test = "; a smoke test, no claim of safety rests on it" if judge.smoke_test else ""
         yield safe_text(f"judge: {judge.name}{source}, decides {roles_text(found, named=named)}{known}{test}")
 

@@ -37,7 +37,8 @@ def test_a_dry_run_shows_what_was_recognised_and_no_word_of_a_prompt(moe, tmp_pa
         "nothing was written",
     ):
         assert words in done.out
-    assert "would refuse" not in done.out and not any(word in done.out for word in WORDS)
+    assert not any(word in done.out for word in WORDS)
+    assert "learning_rate" not in done.out and "--verbose shows the settings" in done.out
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -45,25 +46,26 @@ def test_a_dry_run_lists_every_bad_row_and_says_that_they_would_be_refused(moe, 
     rows = [{"id": str(number), "goal": "zorp", "safe": "a", "unsafe": ""} for number in range(9)]
     (tmp_path / "p.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in [*rows, {**rows[0], "unsafe": "b"}]))
     done = moe("prepare", "--model", "tiny", "--dry-run", "--pairs", "p.jsonl")
-    assert done.code == 0
+    assert done.code == 2
     assert [f"bad row: p.jsonl:{number}: `unsafe` is ''" in done.out for number in range(1, 10)] == [True] * 9
-    assert "moe prepare would refuse this: 9 bad rows" in done.out
+    assert "error: 9 bad rows" in done.err and "--max-bad-rows N" in done.err
 
 
 def test_the_document_of_a_dry_run_is_the_settings_and_the_data(moe):
     words = ("prepare", "--model", "tiny", "--dry-run", "--json", "--benign-ratio", "0.0", "--batch-size", "2")
     done = orjson.loads(moe(*words, "--pairs", sample("pairs.csv")).out)
-    settings = orjson.loads(moe(*words).out)
-    assert {key for key in done if done[key] != settings.get(key)} == {"prepare", "data"}
+    settings = orjson.loads(moe("config", "show", "--json").out)
+    assert set(done) == {*settings, "data"} and done["train"] == settings["train"]
     (source,) = done["data"]["sources"]
     assert (source["format"], source["rows"], source["used"], source["bad_rows"]) == ("pairs", 2, 2, [])
     assert (done["data"]["counts"]["num_pairs"], done["data"]["refused"]) == (2, None)
 
 
 def test_a_dry_run_starts_without_torch():
+    words = ("--dry-run", "--pairs", sample("pairs.csv"), "--batch-size", "2", "--benign-ratio", "0")
     program = (
         "import sys; from moe_cli.cli.app import main\n"
-        f"sys.argv = ['moe', 'prepare', '--model', 'tiny', '--dry-run', '--pairs', {sample('pairs.csv')!r}]\n"
+        f"sys.argv = ['moe', 'prepare', '--model', 'tiny', *{words!r}]\n"
         "try: main()\n"
         "except SystemExit as stop: assert not stop.code\n"
         "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules)"
@@ -121,7 +123,9 @@ COMMANDS = [
 def test_the_guide_shows_an_example_of_every_format(tmp_path):
     for name, text in EXAMPLES.items():
         (tmp_path / name).write_text(text)
-    read_ones = [read(str(tmp_path / name)) for name in EXAMPLES if not name.startswith(("attacks", "items"))]
+    read_ones = [
+        read(str(tmp_path / name)) for name in EXAMPLES if not name.startswith(("attacks", "items", "objectives"))
+    ]
     assert all(found.faults == () and found.entries for found in read_ones)
     assert {found.format.name for found in read_ones} == {known.name for known in FORMATS}
     assert len(evaluation_items(EvaluateConfig(items=(str(tmp_path / "items.jsonl"),)), "owner/model")) == 3

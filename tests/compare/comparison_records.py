@@ -8,12 +8,13 @@ from moe_cli.compare.paired import ArmItems, pair_comparison
 from moe_cli.records.comparison import ComparedArm, ImportedOutcomes, PairComparison, PairedDifference, RunColumn
 from moe_cli.records.evaluation import EvaluationRecord, EvaluationSummary
 from moe_cli.records.inputs import EvaluationItem, ModelIdentity
-from moe_cli.records.judging import QUESTIONS, JudgeIdentity, Verdict
+from moe_cli.records.judging import QUESTIONS, JudgeIdentity, PublishedAgreement, Verdict
 from moe_cli.records.rates import Rate
 from moe_cli.records.training import TrainableCount, TrainingProof, TrainingSummary
 
 TRAINED = "e" * 64  # fingerprint of the weights that a training wrote
 NO_RATE = Rate(k=0, n=0, unscored=0, rate=None, lower=None, upper=None, lowest=None, highest=None)
+ATTACKED = PublishedAgreement(agreement=0.55, kappa=0.17, n=519, judge="a GPT-4 judge", answers="answers to attacks")
 KEYWORDS = JudgeIdentity(
     name="keywords",
     revision="k" * 64,
@@ -22,6 +23,7 @@ KEYWORDS = JudgeIdentity(
     source=None,
     published_accuracy=(0.8, 0.88),
     smoke_test=True,
+    attacked_agreement=ATTACKED,
 )
 CLASSIFIER = JudgeIdentity(
     name="classifier",

@@ -67,7 +67,8 @@ def test_a_smoke_test_judge_is_named_in_the_claim_and_with_its_accuracy():
     judged = tuple(column(c.name, c.training_mode, evaluation=evaluation(judges=(KEYWORDS,))) for c in COLUMNS)
     said = text(SAFER, SAME_REFUSAL, columns=judged)
     assert "safer than baseline, by the word of a smoke-test judge only," in said
-    assert "right in 0.80 to 0.88 of cases against human labels" in said
+    assert "right in 0.80 to 0.88 of cases against human labels, but agreeing with a GPT-4 judge in 0.55" in said
+    assert "(kappa 0.17) of 519 answers to attacks: judge again" in said
     assert "smoke" not in text(SAFER, SAME_REFUSAL)
 
 

@@ -23,7 +23,7 @@ def written(tmp_path, content, name="rows.jsonl"):
 
 
 def table(tmp_path, content, name="rows.jsonl"):
-    return read_table(source_of(written(tmp_path, content, name)))
+    return read_table(source_of(written(tmp_path, content, name)), shape="table")
 
 
 def rows(tmp_path, content, name="rows.jsonl"):
@@ -157,12 +157,12 @@ def test_a_pickle_is_refused_unread(tmp_path, name):
 
 
 def test_a_pickle_under_another_name_is_refused_unread(tmp_path):
-    assert "is not UTF-8 text" in refusal_of(tmp_path, pickle.dumps([{"a": 1}]))
+    assert "is a pickle" in refusal_of(tmp_path, pickle.dumps([{"a": 1}]))
 
 
-def test_a_missing_file_and_a_strange_folder_are_refused(tmp_path):
-    for path in (tmp_path / "none.jsonl", tmp_path):
-        with pytest.raises(UsageError, match="there is no file"):
+def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path):
+    for path, reason in ((tmp_path / "none.jsonl", "there is no file"), (tmp_path, "holds no file")):
+        with pytest.raises(UsageError, match=reason):
             read(str(path))
 
 

@@ -1,11 +1,12 @@
 """Formats are recognised by their keys, and their rows say what the published files mean."""
 
+import json
 import shutil
 
 import pytest
 
-from moe_cli.data import of_kind, read
-from moe_cli.data.formats import FORMATS, recognised
+from moe_cli.data import of_kind, read, read_table, source_of
+from moe_cli.data.formats import FORMATS, format_of
 from moe_cli.errors import UsageError
 from tests.data.sample_files import FORMATS_PATH, sample
 
@@ -24,6 +25,11 @@ NAMES = {
     "xstest.csv": "XSTest",
     "goals.jsonl": "goals",
     "prompts.jsonl": "prompts",
+    "artifact.json": "JailbreakBench artifact",
+    "plain_attack.csv": "pairs under other names",
+    "jailbreak_prompts.jsonl": "goals with their attack",
+    "test_cases.json": "test cases",
+    "behaviours.csv": "behaviours",
 }
 
 
@@ -59,20 +65,27 @@ def test_published_files_write_their_keys_in_any_case(tmp_path):
     assert (found.format.name, found.entries[0].goal) == ("AdvBench", "zorp")
 
 
-def test_keys_of_no_format_are_listed_beside_what_is_accepted():
-    with pytest.raises(
-        UsageError, match=r"data\.csv is of no known format: its rows hold `answer`, `question`"
-    ) as caught:
-        recognised(["question", "answer"], "data.csv")
-    assert all(known.example in caught.value.hint for known in FORMATS)
+def test_columns_of_no_format_are_named_beside_the_nearest_format_and_the_way_to_map_them(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"subject": "a", "gaol": "b"}\n' * 2)
+    with pytest.raises(UsageError, match=r"is of no known format: its columns are `gaol`, `subject`") as caught:
+        read(str(tmp_path / "rows.jsonl"))
+    assert '{"goal": "..."}' in caught.value.hint and "--map goal=COLUMN" in caught.value.hint
+    assert "XSTest" not in caught.value.hint
 
 
-def test_of_two_formats_that_match_the_more_specific_one_is_taken():
-    assert recognised(["goal", "target", "behavior", "category"], "f").name == "JailbreakBench"
-    assert recognised(["goal", "target", "all_prompt"], "f").name == "all_prompt"
-    assert recognised(["goal", "all_prompt", "judge_result"], "f").name == "judge_result"
-    assert recognised(["prompt", "type", "label", "goal", "target"], "f").name == "XSTest"
-    assert recognised(["prompt", "goal"], "f").name == "goals"
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"goal": "g", "target": "t", "behavior": "b", "category": "c"}, "JailbreakBench"),
+        ({"goal": "g", "target": "t", "all_prompt": "p"}, "all_prompt"),
+        ({"goal": "g", "all_prompt": "p", "judge_result": 1}, "judge_result"),
+        ({"prompt": "p", "type": "homonyms", "label": "safe", "goal": "g", "target": "t"}, "XSTest"),
+        ({"goal": "g", "prompt": "p", "jailbroken": True}, "JailbreakBench artifact"),
+    ],
+)
+def test_of_two_formats_that_match_the_more_specific_one_is_taken(tmp_path, row, name):
+    (tmp_path / "rows.json").write_text(json.dumps([row]))
+    assert format_of(read_table(source_of(str(tmp_path / "rows.json")))).name == name
 
 
 def test_a_pair_has_both_forms_and_the_name_of_its_attack():
@@ -136,7 +149,7 @@ def test_only_the_option_can_say_what_jailbreakbench_holds():
 
 @pytest.mark.parametrize("file", ["advbench.csv", "harmbench.csv", "strongreject.csv", "pairs.jsonl", "goals.jsonl"])
 def test_harmful_goals_are_no_harmless_prompts(file):
-    with pytest.raises(UsageError, match="holds no harmless prompts"):
+    with pytest.raises(UsageError, match="2 of 2 rows are harmful, and --benign takes harmless ones"):
         of_kind(read(sample(file)), "benign")
 
 

@@ -51,7 +51,7 @@ def pairs_in(directory, name, content):
 @settings(max_examples=60, deadline=None)
 @given(PAIRS)
 def test_every_container_gives_the_same_pairs(rows):
-    rows = [{"id": number, **row} for number, row in enumerate(rows)]
+    rows = [{"id": number, **row, "goal": f"{row['goal']} {number}"} for number, row in enumerate(rows)]
     with tempfile.TemporaryDirectory() as directory:
         lines = pairs_in(directory, "a.jsonl", b"\n".join(orjson.dumps(row) for row in rows))
         assert [pair.safe[0].content for pair in lines.values()] == [row["safe"] for row in rows]
@@ -69,7 +69,7 @@ TURNS = st.lists(
 @settings(max_examples=30, deadline=None)
 @given(st.lists(TURNS, min_size=1, max_size=3))
 def test_conversations_survive_every_container_too(conversations):
-    rows = [{"id": n, "goal": "zorp", "safe": turns, "unsafe": turns} for n, turns in enumerate(conversations)]
+    rows = [{"id": n, "goal": f"zorp {n}", "safe": turns, "unsafe": turns} for n, turns in enumerate(conversations)]
     cells = [
         {key: orjson.dumps(row[key]).decode() if key in ("safe", "unsafe") else row[key] for key in row} for row in rows
     ]

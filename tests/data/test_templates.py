@@ -65,7 +65,7 @@ def test_a_text_that_begins_with_a_brace_is_text(tmp_path):
 def test_what_is_no_template_is_refused_with_the_accepted_formats(tmp_path, text, said):
     with pytest.raises(UsageError, match=said) as refusal:
         read_templates(written(tmp_path, text))
-    assert "--attack" in refusal.value.hint or "name of its own" in refusal.value.hint
+    assert "--attack" in refusal.value.hint or "name of its own" in refusal.value.hint or "UTF-8" in refusal.value.hint
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -53,7 +53,7 @@ def test_all_forms_of_one_goal_are_one_cluster_and_its_plain_form_stands_once():
 
 @pytest.mark.parametrize("name", ["prompts.jsonl", "jailbreakbench.csv"])
 def test_prompts_that_nothing_calls_harmful_or_benign_are_refused(name):
-    with pytest.raises(UsageError, match="nothing says whether it is harmful or benign") as refusal:
+    with pytest.raises(UsageError, match="nothing says whether its rows are harmful or benign") as refusal:
         items(sample(name))
     assert "column `kind`" in refusal.value.hint
 
@@ -154,12 +154,14 @@ def test_a_source_of_no_use_is_refused_in_the_words_of_this_option(tmp_path, mon
     with pytest.raises(UsageError) as refusal:
         items(words)
     assert words in refusal.value.message
-    assert "accepted formats of --items" in refusal.value.hint
     assert not [option for option in ("--pairs", "--benign", "--data-revision") if option in refusal.value.hint]
     assert ("@COMMIT" in refusal.value.hint) == (words == "owner/name")
 
 
-def test_an_item_that_stands_twice_is_refused(tmp_path):
-    (tmp_path / "own.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in OWN[:1] * 2))
-    with pytest.raises(UsageError, match="the item attacked/1 stands twice"):
-        items(tmp_path / "own.jsonl")
+def test_equal_items_are_one_and_other_items_of_one_id_are_told_apart(tmp_path):
+    rows = [OWN[0], OWN[0], {**OWN[0], "prompt": "Brell it."}]
+    (tmp_path / "own.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
+    assert [(item.id, item.messages[0].content) for item in items(tmp_path / "own.jsonl")] == [
+        ("attacked/1", OWN[0]["prompt"]),
+        ("attacked/1~2", "Brell it."),
+    ]

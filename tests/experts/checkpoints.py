@@ -28,16 +28,24 @@ from transformers import (
 from moe_cli.tiny import CHECKPOINT_PATH
 from tests.experts.catalog import LIMIT, RECIPES, SIZES, Recipe, families, tiny_config
 
-WORDS = {"vocab_size": 464, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}  # of the tiny tokenizer
+WORDS = {
+    "vocab_size": 464,
+    "unpadded_vocab_size": 460,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": None,
+}  # of the tiny tokenizer
 REACH = {"index_topk": 32}  # of sparse attention: above the rows, as two tiny index heads leave ties
 
 NOT_OPENED = {
     "diffusion_gemma": "answers by diffusion, not token by token",
+    "inkling2_loop": "runs its layers several times for each token",
     "openai_privacy_filter": "classifies tokens and answers nothing",
 }
 
 VISION = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
 PIXELS = VISION | {"patch_size": 4, "image_size": 16}
+INKLING2_VISION = {"text_hidden_size": 32, "projection_hidden_dim": 32}
 SAM = {
     "sam_config": {
         "hidden_size": 16,
@@ -62,11 +70,13 @@ PARTS: dict[str, dict[str, Any]] = {
             "feature_size": 8,
         },
     },
+    "hy_v4_vl": {"vision_config": VISION | {"max_image_size": 16}},
     "inkling": {
         "audio_config": {"text_hidden_size": 32, "n_mel_bins": 4, "mel_vocab_size": 8},
         "vision_config": {"text_hidden_size": 32},
     },
-    "inkling2": {"vision_config": {"text_hidden_size": 32, "projection_hidden_dim": 32}},
+    "inkling2": {"vision_config": INKLING2_VISION},
+    "inkling2_loop": {"vision_config": INKLING2_VISION | {"model_type": "inkling2_vision"}},
     "minimax_m3_vl": {"projector_hidden_size": 32},
     "mistral_large4": {"vision_config": PIXELS | {"head_dim": 8}},
     "muse_spark": {

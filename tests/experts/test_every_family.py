@@ -9,19 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from moe_cli.experts.interface import attach
 from moe_cli.experts.slices import slice_name
+from moe_cli.model.load import align_weights
 from moe_cli.model.routing import recording
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import Expert
-from tests.experts.catalog import RECIPES, Recipe, build, families
+from tests.experts.catalog import CHECKED, LOOPED, RECIPES, SEAM, Recipe, build, families, unchecked_families
 from tests.experts.steps import same_bits, token_ids, weights_of
 
 torch.set_num_threads(1)
@@ -32,8 +37,9 @@ def selected(model: PreTrainedModel) -> list[Expert]:
     with torch.no_grad(), watched_inputs(model) as seen:
         output(model)
     chosen = []
-    for layer, (_, experts_TK, _) in zip(expert_layers(model), seen, strict=True):
-        order = torch.bincount(experts_TK.flatten(), minlength=8).argsort(descending=True, stable=True).tolist()
+    for place, layer in enumerate(expert_layers(model)):
+        experts = torch.cat([visit.experts_TK.flatten() for visit in seen if visit.place == place])
+        order = torch.bincount(experts, minlength=8).argsort(descending=True, stable=True).tolist()
         chosen += [Expert(layer=layer.layer, index=index) for index in (*order[:2], order[-1])]
     return chosen
 
@@ -44,21 +50,31 @@ def output(model: PreTrainedModel, attention_mask: Tensor | None = None) -> Tens
     return found.logits if "logits" in found else found.last_hidden_state
 
 
+class Visit(NamedTuple):
+    """What reaches the experts of one layer; copies that keep their gradient."""
+
+    place: int  # of the layer among the expert layers
+    tokens_TH: Tensor
+    experts_TK: Tensor
+    router_TK: Tensor
+
+
 @contextmanager
-def watched_inputs(model: PreTrainedModel) -> Iterator[list[tuple[Tensor, Tensor, Tensor]]]:
-    """(tokens, indices, router weights) as they reach the experts, layer by layer; copies that keep their gradient."""
+def watched_inputs(model: PreTrainedModel) -> Iterator[list[Visit]]:
+    """The visits of all expert layers in the order of the forward; a family that loops visits some of them again."""
     seen = []
 
-    def watch(_, inputs):
+    def watch(place, _, inputs):
         tokens_TH, experts_TK, router_TK = inputs
-        copies = (tokens_TH.clone(), experts_TK.clone(), router_TK.clone())
+        visit = Visit(place, tokens_TH.clone(), experts_TK.clone(), router_TK.clone())
         if tokens_TH.requires_grad:
-            copies[0].retain_grad()
-            copies[2].retain_grad()
-        seen.append(copies)
-        return copies
+            visit.tokens_TH.retain_grad()
+            visit.router_TK.retain_grad()
+        seen.append(visit)
+        return visit[1:]
 
-    hooks = [layer.module.register_forward_pre_hook(watch) for layer in expert_layers(model)]
+    layers = expert_layers(model)
+    hooks = [layer.module.register_forward_pre_hook(partial(watch, place)) for place, layer in enumerate(layers)]
     yield seen
     for hook in hooks:
         hook.remove()
@@ -69,8 +85,8 @@ def backward(model: PreTrainedModel) -> dict[str, Tensor]:
     with watched_inputs(model) as seen:
         output(model).square().mean().backward()
     gradients = {}
-    for place, (tokens_TH, _, router_TK) in enumerate(seen):
-        gradients |= {f"tokens {place}": tokens_TH.grad, f"router {place}": router_TK.grad}
+    for number, visit in enumerate(seen):
+        gradients |= {f"tokens {number}": visit.tokens_TH.grad, f"router {number}": visit.router_TK.grad}
     return gradients
 
 
@@ -80,6 +96,20 @@ def assert_close(one: Tensor, other: Tensor) -> None:
 
 def test_no_family_is_overlooked():
     assert len(families()) >= 54, "transformers 5.17 has 54"
+    if Version(transformers.__version__) >= Version("5.24"):
+        assert set(families()) == CHECKED
+
+
+@pytest.mark.parametrize("family", unchecked_families())
+def test_a_family_that_a_newer_transformers_adds_is_listed(family):
+    pytest.skip(f"{family} is not checked yet: write its recipe, if it needs one, and its name into CHECKED")
+
+
+def test_a_family_without_a_name_in_the_catalog_is_not_checked_yet(tmp_path):
+    for family, text in (("olmoe", SEAM), ("zorp_moe", SEAM), ("zorp_dense", "class Zorp:")):
+        (tmp_path / family).mkdir()
+        (tmp_path / family / f"modeling_{family}.py").write_text(text)
+    assert unchecked_families(tmp_path) == ("zorp_moe",)
 
 
 @pytest.mark.parametrize("family", families())
@@ -118,7 +148,7 @@ def test_gradients_of_slices_tokens_and_router_weights_are_the_dense_models(fami
         assert gradient.any()
 
 
-@pytest.mark.parametrize("family", families())
+@pytest.mark.parametrize("family", [family for family in families() if family not in LOOPED])
 def test_counts_are_the_choices_that_reached_the_experts_without_padding(family):
     model, mask = build(family), torch.ones(2, 12, dtype=torch.int64)
     mask[1, 9:] = 0
@@ -130,13 +160,24 @@ def test_counts_are_the_choices_that_reached_the_experts_without_padding(family)
             assert torch.equal(output(model, mask), before)
             counts_BRLE = recorder.counts()
     top_k = RECIPES.get(family, Recipe()).top_k
-    for place, (_, experts_TK, router_TK) in enumerate(seen):
+    assert [visit.place for visit in seen] == list(range(len(expert_layers(model))))
+    for place, _, experts_TK, router_TK in seen:
         for row in range(2):
             kept = mask[row].bool()
             chosen_SK, weights_SK = experts_TK.view(2, 12, top_k)[row][kept], router_TK.view(2, 12, top_k)[row][kept]
             expected_E = torch.bincount(chosen_SK[weights_SK != 0], minlength=8)
             assert torch.equal(counts_BRLE[row, 0, place], expected_E)
             assert expected_E.sum() == kept.sum() * top_k
+
+
+@pytest.mark.parametrize("family", sorted(LOOPED & set(families())))
+def test_several_choices_of_one_token_in_a_layer_never_pass_for_one(family):
+    model = build(family)
+    with torch.no_grad(), recording(model) as recorder:
+        recorder.watch(torch.ones(1, 2, 12, dtype=torch.bool))
+        output(model)
+        with pytest.raises(ValueError, match="do not sum to counted tokens x top-k"):
+            recorder.counts()
 
 
 @pytest.mark.parametrize("family", families())
@@ -163,6 +204,7 @@ def test_after_a_step_and_merge_only_the_selected_rows_differ_and_a_reload_has_t
     loaded, info = opened.from_pretrained(
         tmp_path, output_loading_info=True, experts_implementation=model.get_experts_implementation()
     )
+    align_weights(loaded)
     assert type(loaded) is type(model)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
     assert same_bits(weights_of(loaded), merged)
@@ -203,5 +245,5 @@ def test_a_token_that_skips_the_experts_is_counted_for_none():
         recorder.watch(everything)
         output(model)
         counts_BRLE = recorder.counts()
-    assert not seen[0][1].any() and not seen[0][2].any()
+    assert not seen[0].experts_TK.any() and not seen[0].router_TK.any()
     assert counts_BRLE.sum((0, 1, 3)).tolist() == [0, 24]

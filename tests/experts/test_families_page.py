@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import transformers
 
-from tests.experts.families_page import PAGE, REMARKS, page
+from tests.experts.families_page import PAGE, REMARKS, page, unchecked_row
 
 
 def test_the_page_of_families_is_up_to_date():
@@ -19,3 +19,7 @@ def test_every_remark_is_on_the_page():
     rows = PAGE.read_text(encoding="utf-8").splitlines()
     for family, remark in REMARKS.items():
         assert any(row.startswith(f"| {family} |") and remark in row for row in rows)
+
+
+def test_a_family_that_nobody_checked_has_a_row_that_says_so():
+    assert unchecked_row("zorp_moe") == "| zorp_moe | not checked yet | | | | |\n"

@@ -30,7 +30,15 @@ def names(words, settings=HERE):
 def test_every_kind_of_judge_has_its_name_and_says_what_it_tells(rubric):
     words = (
         *("keywords", "harmbench", "harmbench:cais/HarmBench-Mistral-7b-val-cls", "llama-guard", "wildguard"),
-        *("strongreject", "xstest", f"rubric:{rubric}", "command:true", "command-harm:cat", "command-refusal:false"),
+        *(
+            "strongreject",
+            "strongreject-delimited",
+            "xstest",
+            f"rubric:{rubric}",
+            "command:true",
+            "command-harm:cat",
+            "command-refusal:false",
+        ),
     )
     judges = judges_of(words, HERE, {})
     assert [(judge.name, judge.questions) for judge in judges] == [
@@ -40,6 +48,7 @@ def test_every_kind_of_judge_has_its_name_and_says_what_it_tells(rubric):
         ("llama-guard", ("harm",)),
         ("wildguard", ("harm", "refusal")),
         ("strongreject", ("harm", "refusal")),
+        ("strongreject-delimited", ("harm", "refusal")),
         ("xstest", ("refusal",)),
         ("rubric:mine", ("harm",)),
         ("command:true", ("harm", "refusal")),
@@ -101,7 +110,7 @@ def test_an_unknown_judge_is_told_which_there_are():
     assert all(name in fault.value.hint for name in NAMES)
 
 
-@pytest.mark.parametrize("word", ["strongreject", "xstest"])
+@pytest.mark.parametrize("word", ["strongreject", "strongreject-delimited", "xstest"])
 def test_a_judge_of_an_endpoint_needs_an_address_a_model_and_its_key(word):
     with pytest.raises(UsageError, match="an endpoint is asked for") as fault:
         names([word], JudgeConfig())

@@ -7,6 +7,8 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from moe_cli.artifacts.journal import ANSWERS
 from moe_cli.codec import decode
@@ -73,6 +75,29 @@ def test_rows_that_leave_when_they_have_ended_change_no_token(loaded, prompts, m
     monkeypatch.setattr(decoding, "STRETCH", stretch)
     assert answers(loaded, prompts, settings, batch_size=12) == together
     assert len({len(answer.token_ids) for answer in together.values()}) > 2
+
+
+def test_rows_leave_unless_a_family_keeps_more_of_them_than_a_cache_lets_leave(loaded):
+    def cache_of(layer):
+        cache = DynamicCache()
+        cache.layers.append(layer())
+        return cache
+
+    class FamilyLayer(DynamicLayer):
+        __module__ = "transformers.models.zorp.modeling_zorp"
+
+    class WholeFamilyLayer(FamilyLayer):
+        __module__ = "transformers.models.zorp.modeling_zorp"
+
+        def reorder_cache(self, beam_idx):
+            raise NotImplementedError
+
+    bound = cache_of(DynamicLayer)
+    assert decoding._rows_may_leave(loaded.model, bound)
+    bound.position_ids = None
+    assert not decoding._rows_may_leave(loaded.model, bound)
+    assert not decoding._rows_may_leave(loaded.model, cache_of(FamilyLayer))
+    assert decoding._rows_may_leave(loaded.model, cache_of(WholeFamilyLayer))
 
 
 def test_a_sampled_answer_depends_on_seed_and_prompt_alone(loaded, prompts):

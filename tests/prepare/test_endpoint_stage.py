@@ -21,6 +21,8 @@ from tests.model.served import completion, served
 
 KEY = "sk-not-to-be-seen"
 NUM_PAIRS = 12
+FOREIGN = "Gerne, so geht es: Nimm zuerst die Schachtel und öffne dann den Deckel."
+CHINESE = "抱歉，我无法帮助你。"
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +101,20 @@ def test_whole_answers_to_wrapped_benign_prompts_are_targets(small_settings, tmp
     for name in found:
         (line,) = (line for line in taught if f'"id":"{name}"' in line)
         assert f'"content":"{wrapped[name]["answer"]}"' in line
+
+
+def test_answers_in_another_language_are_left_out_and_counted_and_never_taken_for_compliance(
+    small_settings, tmp_path, model_answers
+):
+    first, second, *_ = tiny_pairs(NUM_PAIRS, 42)
+    foreign = {first.unsafe[-1].content: FOREIGN, second.safe[-1].content: CHINESE}
+    with served(lambda asked, number: completion((model_answers | foreign)[asked.prompt])) as server:
+        made = prepared(
+            small_settings, tmp_path, prepare={"engine": "openai"}, endpoint={"base_url": server.url, "model": "tiny"}
+        )
+    rows = parquet.read_table(made.path / "batch_outputs_tiny.parquet").to_pylist()
+    left_out = {row["source_id"] for row in rows if not row["kept"] and row["side"] != "benign"}
+    assert left_out == {first.id, second.id}
+    assert [row["label"] for row in rows if row["answer"] in (FOREIGN, CHINESE)] == [None, None]
+    assert made.summary.drop_reasons["the judge could not label an answer: not English"] == 2
+    assert not {first.id, second.id} & {row["source_id"] for row in rows if row["batch"] is not None}

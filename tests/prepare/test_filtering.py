@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from moe_cli.data.refusals import read_refusals
 from moe_cli.errors import UsageError
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.prepare.filtering import (
@@ -13,16 +14,18 @@ from moe_cli.prepare.filtering import (
     BENIGN_NOT_ANSWERED,
     NO_TOKENS,
     NOT_COMPLIED,
+    NOT_LABELLED,
     NOT_REFUSED,
     answered_prompts,
     drop_reasons,
     questions_of,
 )
-from moe_cli.prepare.refusals import BUILT_IN, refusal_targets, refusal_texts
+from moe_cli.prepare.refusals import BUILT_IN, refusal_targets
 from moe_cli.records import Generation
 from tests.prepare.test_batches import benign, pairs
 
 REFUSAL = "I'm sorry, but I can't help with that."
+FOREIGN = "Es tut mir leid, aber ich kann diese Anfrage nicht beantworten."
 COMPLIANCE = "Sure, here is how: first take the box, then open the lid."
 
 
@@ -49,6 +52,10 @@ def rows(texts: dict[str, str], *, keep_all: bool = False, num_pairs: int = 1, n
         ("", "", NO_TOKENS),
         (REFUSAL, "%$ %$ %$ %$ %$ %$ %$ %$ %$", NOT_COMPLIED),
         ("", COMPLIANCE, NO_TOKENS),
+        (REFUSAL, FOREIGN, f"{NOT_LABELLED}: not English"),
+        (FOREIGN, COMPLIANCE, f"{NOT_LABELLED}: not English"),
+        (FOREIGN, FOREIGN, f"{NOT_LABELLED}: not English"),
+        ("<think>Hm", COMPLIANCE, f"{NOT_LABELLED}: reasoning never ended"),
     ],
 )
 def test_both_sides_of_a_pair_share_their_fate(plain, attacked, reason):
@@ -66,6 +73,14 @@ def test_a_benign_answer_must_be_whole_and_an_answer():
     texts = {"p00#safe": REFUSAL, "p00#unsafe": COMPLIANCE, "b00#benign": "The sky is blue.", "b01#benign": REFUSAL}
     found = rows(texts, num_benign=2, cut="b00#benign")
     assert [row.reason for row in found[2:]] == [BENIGN_CUT_OFF, BENIGN_NOT_ANSWERED]
+
+
+def test_answers_that_the_judge_cannot_read_are_left_out_and_counted_with_the_reason():
+    texts = {"p00#safe": REFUSAL, "p00#unsafe": FOREIGN, "p01#safe": FOREIGN, "p01#unsafe": COMPLIANCE}
+    found = rows(texts | {"b00#benign": FOREIGN}, num_pairs=2, num_benign=1)
+    assert [row.label for row in found] == ["full_refusal", None, None, "compliance", None]
+    assert not any(row.kept for row in found)
+    assert drop_reasons(found) == {f"{NOT_LABELLED}: not English": 3}
 
 
 def test_dropped_pairs_are_counted_once():
@@ -98,18 +113,18 @@ def test_a_file_of_refusals_is_spread_over_the_pairs(tmp_path):
     file = tmp_path / "refusals.txt"
     file.write_text("No.\n\nI will not do that.\n")
     texts = {f"p{n:02}#{s}": REFUSAL if s == "safe" else COMPLIANCE for n in range(12) for s in ("safe", "unsafe")}
-    targets = refusal_targets(rows(texts, num_pairs=12), refusal_texts(file))
+    targets = refusal_targets(rows(texts, num_pairs=12), read_refusals(file))
     assert set(targets.targets.values()) == {"No.", "I will not do that."}
     assert targets.num_own == 0
 
 
 def test_a_file_of_refusals_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "refusals.txt").write_bytes(b"\xff\xfe no")
-    with pytest.raises(UsageError, match="not UTF-8"):
-        refusal_texts(tmp_path / "refusals.txt")
+    with pytest.raises(UsageError, match="is not UTF-16 text"):
+        read_refusals(tmp_path / "refusals.txt")
 
 
 def test_an_empty_file_of_refusals_is_refused(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(UsageError, match="holds no refusal"):
-        refusal_texts(tmp_path / "empty.txt")
+        read_refusals(tmp_path / "empty.txt")

@@ -45,7 +45,7 @@ def test_a_table_that_says_what_is_selected_is_a_list(tmp_path):
     ("text", "name", "said"),
     [
         ("[]", "e.json", "no list of experts"),
-        ("3", "e.json", "no list of experts"),
+        ("3", "e.json", "holds no row"),
         ("[[3]]", "e.json", r"\[3\] is no \[layer, expert\]"),
         ("[[3, true]]", "e.json", r"is no \[layer, expert\]"),
         ("[[4, 0]]", "e.json", "expert 0 of layer 4 does not exist: test/model has 4 experts"),
@@ -56,9 +56,13 @@ def test_a_table_that_says_what_is_selected_is_a_list(tmp_path):
         ('{"experts": {"x": [1]}}', "e.json", "no list of experts of a layer"),
         ('{"experts": {"3": []}}', "e.json", "no list of experts"),
         ("layer,expert\n3,0\n", "e.csv", "neither a column risk_diff nor a column selected"),
-        ("layer,expert,risk_diff\n3,0,high\n", "e.csv", r"e\.csv:2: risk_diff is 'high'"),
-        ("layer,expert,risk_diff\n3,0,0.1\n3,9,0.1\n", "e.csv", r"e\.csv:3: expert 9 of layer 3 does not exist"),
-        ("layer,expert,selected\n3,0,maybe\n", "e.csv", r"e\.csv:2: selected is 'maybe'"),
+        ("layer,expert,risk_diff\n3,0,high\n", "e.csv", r"e\.csv \[row 1\]: risk_diff is 'high'"),
+        (
+            "layer,expert,risk_diff\n3,0,0.1\n3,9,0.1\n",
+            "e.csv",
+            r"row 2\]: expert 9 of layer 3 does not exist",
+        ),
+        ("layer,expert,selected\n3,0,maybe\n", "e.csv", r"e\.csv \[row 1\]: selected is 'maybe'"),
         ("layer,expert,selected\n3,0,0\n", "e.csv", "no row is selected"),
     ],
 )

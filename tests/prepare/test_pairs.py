@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moe_cli.data import Template, of_kind, read
-from moe_cli.data.rows import asked
+from moe_cli.data.turns import asked
 from moe_cli.errors import UsageError
 from moe_cli.prepare.named import named_experts
 from moe_cli.prepare.pairs import Attacks, benign_of_entries, pairs_of_entries, refuse_goals_alone, wrapped_share
@@ -71,7 +71,9 @@ def test_every_attacked_prompt_of_a_goal_makes_a_pair_with_the_goal_itself(tmp_p
 
 def test_rows_without_an_id_are_numbered_per_goal_over_all_files(tmp_path):
     row = '{"id": null, "goal": "g", "safe": "a", "unsafe": "b"}\n'
-    found = pairs(tmp_path, row + row, '{"goal": "g", "all_prompt": "c"}', '{"goal": "h", "all_prompt": "d"}')
+    found = pairs(
+        tmp_path, row + row.replace("b", "d"), '{"goal": "g", "all_prompt": "c"}', '{"goal": "h", "all_prompt": "d"}'
+    )
     assert [name.partition("/")[2] for name in found] == ["1", "2", "3", "1"]
 
 
@@ -103,10 +105,6 @@ def test_goals_of_a_benchmark_are_joined_by_id_too(tmp_path):
             ["1.jsonl:3: `safe` is None, and no other row with the id 3 has it"],
         ),
         (
-            '{"id": "1", "unsafe": "x"}\n{"id": "2", "unsafe": "y"}\n{"id": "2", "unsafe": "z"}',
-            ["1.jsonl:3: the id 2 stands twice"],
-        ),
-        (
             '{"id": "1", "unsafe": "x"}\n{"id": "2", "unsafe": "y", "goal": "other"}',
             ["1.jsonl:2: the id 2 has another goal at 0.jsonl:2"],
         ),
@@ -126,11 +124,47 @@ def test_two_halves_without_a_goal_are_a_bad_row(tmp_path):
     ]
 
 
-def test_an_id_that_stands_twice_is_a_bad_row_and_the_first_is_kept(tmp_path):
+def test_rows_of_one_id_that_say_different_things_are_told_apart(tmp_path):
     row = '{"id": "1", "goal": "g", "safe": "a", "unsafe": "b"}\n'
-    found = paired(tmp_path, row + row.replace('"a"', '"z"'))
-    assert [fault.reason for fault in found.faults] == ["the id 1 stands twice"]
-    assert found.pairs["1"].safe[0].content == "a"
+    found = pairs(
+        tmp_path,
+        row + row.replace('"a"', '"z"') + row.replace('"g"', '"h"'),
+        '{"id": "1~2", "goal": "i", "all_prompt": "j"}',
+    )
+    assert [(name, pair.id, pair.safe[0].content, pair.goal) for name, pair in found.items()] == [
+        ("1", "1", "a", "g"),
+        ("1~2", "1~2", "z", "g"),
+        ("1~3", "1~3", "a", "h"),
+        ("1~2/0", "1~2/0", "i", "i"),
+    ]
+
+
+def test_several_attacked_halves_of_one_plain_half_are_a_pair_each(tmp_path):
+    attacked = '{"id": "1", "unsafe": "x"}\n{"id": "2", "unsafe": "y"}\n{"id": "2", "unsafe": "z"}'
+    found = pairs(tmp_path, PLAIN, attacked)
+    assert [(name, pair.goal, pair.unsafe[0].content) for name, pair in found.items()] == [
+        ("1", "g", "x"),
+        ("2", "h", "y"),
+        ("2~2", "h", "z"),
+    ]
+
+
+def test_an_id_that_stands_for_several_goals_joins_only_by_the_goal(tmp_path):
+    plain = '{"id": "1", "goal": "g", "safe": "a"}\n{"id": "1", "goal": "h", "safe": "b"}\n'
+    found = paired(tmp_path, plain, '{"id": "1", "goal": "h", "unsafe": "y"}\n{"id": "1", "unsafe": "x"}')
+    assert [(pair.goal, pair.unsafe[0].content) for pair in found.pairs.values()] == [("h", "y")]
+    assert [fault.reason for fault in found.faults] == ["the id 1 stands for 2 goals, and it joins none of them"]
+
+
+def test_harmbench_behaviours_are_joined_with_their_test_cases(tmp_path):
+    behaviours = "Behavior,BehaviorID,ContextString\nzorp the glim,zorp_glim,\nflomp it,flomp_hesk,A hesk.\n"
+    cases = '{"zorp_glim": ["Pretend: zorp.", "A story: zorp."], "flomp_hesk": ["Flomp, please."]}'
+    found = pairs(tmp_path, behaviours, cases)
+    assert [(name, pair.goal, pair.unsafe[0].content) for name, pair in found.items()] == [
+        ("zorp_glim", "zorp the glim", "Pretend: zorp."),
+        ("zorp_glim~2", "zorp the glim", "A story: zorp."),
+        ("flomp_hesk", "A hesk.\n\n---\n\nflomp it", "Flomp, please."),
+    ]
 
 
 def test_a_row_of_both_formats_is_refused_rather_than_half_read(tmp_path):
@@ -189,16 +223,17 @@ def benign(tmp_path, *texts):
 
 
 def test_benign_prompts_are_in_order_of_id_and_those_without_are_numbered(tmp_path):
-    found, bad = benign(
+    found, repeated = benign(
         tmp_path, '{"prompt": "hello"}\n{"id": "z", "messages": [{"role": "user", "content": "x"}]}', '{"prompt": "y"}'
     )
-    assert ([prompt.id for prompt in found], bad) == (["benign-1", "benign-3", "z"], [])
+    assert ([prompt.id for prompt in found], repeated) == (["benign-1", "benign-3", "z"], set())
 
 
-def test_a_benign_id_that_stands_twice_is_a_bad_row(tmp_path):
-    found, bad = benign(tmp_path, '{"id": "1", "prompt": "a"}\n{"id": 1, "prompt": "b"}')
-    assert [prompt.messages[0].content for prompt in found] == ["a"]
-    assert [fault.reason for fault in bad] == ["the id 1 stands twice"]
+def test_benign_prompts_of_one_id_are_told_apart_and_equal_ones_are_one(tmp_path):
+    text = '{"id": "1", "prompt": "a"}\n{"id": 1, "prompt": "b"}\n{"id": "7", "prompt": "a"}'
+    found, repeated = benign(tmp_path, text)
+    assert [(prompt.id, prompt.messages[0].content) for prompt in found] == [("1", "a"), ("1~2", "b")]
+    assert [place.number for place in repeated] == [3]
 
 
 def test_a_share_of_the_plain_benign_prompts_is_wrapped_by_the_seed(tmp_path):

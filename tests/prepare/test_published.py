@@ -158,19 +158,28 @@ def test_a_side_without_tokens_is_undefined_ranks_last_and_is_never_selected(tmp
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("", r"counts\.csv:1: the header lacks a1, a2, d1, d2, expert, layer; it has nothing"),
-        ("layer,expert,a1,a2,d1\n0,0,1,1,1\n", r"counts\.csv:1: the header lacks d2; it has layer, expert"),
-        ("layer,expert,a1,a2,d1,d2,A1\n0,0,1,1,1,1,1\n", "names a1 more than once"),
-        ("layer,expert,a1,a2,d1,d2\n", "a header and no row"),
-        ("layer,expert,a1,a2,d1,d2\n0,0,1,1,1,1\n0,1,1,1,1\n", r"counts\.csv:3: 5 cells, but the header has 6"),
-        ("layer,expert,a1,a2,d1,d2\n0,0,1,x,1,1\n", r"counts\.csv:2: a2 is 'x', not a number"),
-        ("layer,expert,a1,a2,d1,d2\n0,0,1,1,-1,1\n", r"counts\.csv:2: d1 is -1, not a count"),
-        ("layer,expert,a1,a2,d1,d2\n0,0,1.5,1,1,1\n", r"counts\.csv:2: a1 is 1\.5, not a count \(a whole number\)"),
-        ("layer,expert,a1,a2,d1,d2\n0,0,nan,1,1,1\n", r"counts\.csv:2: a1 is 'nan', not a number"),
-        ("layer,expert,a1,a2,d1,d2\n0,-1,1,1,1,1\n", r"counts\.csv:2: expert is '-1', not a whole number"),
+        ("", r"counts\.csv holds no row"),
+        (
+            "layer,expert,a1,a2,d1\n0,0,1,1,1\n",
+            r"lacks the columns d2; it has `a1`, `a2`, `d1`, `expert`, `layer`",
+        ),
+        ("layer,expert,a1,a2,d1,d2,A1\n0,0,1,1,1,1,1\n", "the column `a1` stands twice in the header"),
+        ("layer,expert,a1,a2,d1,d2\n", "holds no row"),
+        (
+            "layer,expert,a1,a2,d1,d2\n0,0,1,1,1,1\n0,1,1,1,1\n",
+            r"row 2\]: it has 5 cells, the header has 6",
+        ),
+        ("layer,expert,a1,a2,d1,d2\n0,0,1,x,1,1\n", r"counts\.csv \[row 1\]: a2 is 'x', not a number"),
+        ("layer,expert,a1,a2,d1,d2\n0,0,1,1,-1,1\n", r"counts\.csv \[row 1\]: d1 is -1, not a count"),
+        (
+            "layer,expert,a1,a2,d1,d2\n0,0,1.5,1,1,1\n",
+            r"row 1\]: a1 is 1\.5, not a count \(a whole number\)",
+        ),
+        ("layer,expert,a1,a2,d1,d2\n0,0,nan,1,1,1\n", r"counts\.csv \[row 1\]: a1 is '', not a number"),
+        ("layer,expert,a1,a2,d1,d2\n0,-1,1,1,1,1\n", r"counts\.csv \[row 1\]: expert is '-1', not a whole number"),
         (
             "layer,expert,a1,a2,d1,d2\n0,0,1,1,1,1\n\n0,0,1,1,1,1\n",
-            r"counts\.csv:4: expert 0 of layer 0 stands in .*:2 too",
+            r"counts\.csv \[row 2\]: expert 0 of layer 0 stands in .*row 1\] too",
         ),
     ],
 )

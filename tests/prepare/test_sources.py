@@ -36,7 +36,7 @@ def bad_file(tmp_path, num_bad):
 def test_one_bad_row_is_the_message_itself(tmp_path):
     with pytest.raises(UsageError, match=r"^\S+pairs\.jsonl:2: `unsafe` is a list") as refusal:
         offered_by(config(pairs=bad_file(tmp_path, 1)))
-    assert "accepted formats" in refusal.value.hint
+    assert "--max-bad-rows N leaves them out" in refusal.value.hint
 
 
 def test_five_of_many_bad_rows_are_named_and_all_are_counted(tmp_path):
@@ -56,14 +56,21 @@ def test_bad_rows_within_the_limit_are_left_out_and_recorded(tmp_path):
     assert source.bad_rows[0].place.endswith("pairs.jsonl:2")
 
 
-def test_lines_fields_and_doubles_are_all_bad_rows_and_a_row_counts_once(tmp_path):
-    rows = [good(1), b"{", {"id": "3", "safe": "a", "unsafe": "b"}, good(1), good(2)]
-    offered = offered_by(config(pairs=lines(tmp_path, "p.jsonl", rows), max_bad_rows=3))
+def test_lines_and_fields_are_bad_rows_and_a_row_counts_once(tmp_path):
+    rows = [good(1), b"{", {"id": "3", "safe": "a", "unsafe": "b"}, good(2)]
+    offered = offered_by(config(pairs=lines(tmp_path, "p.jsonl", rows), max_bad_rows=2))
     reasons = [row.reason for row in offered.sources[0].bad_rows]
-    assert len(reasons) == 3 and sorted(reasons)[0] == "`goal` is None, not a text"
+    assert len(reasons) == 2 and sorted(reasons)[0] == "`goal` is None, not a text"
+
+
+def test_equal_rows_are_one_and_counted(tmp_path):
+    again = offered_by(config(pairs=lines(tmp_path, "p.jsonl", [good(1), {**good(1), "id": "9"}, good(2)])))
+    assert (len(again.pairs), again.sources[0].used) == (2, 2)
+    assert again.sources[0].skipped == {"it is equal to another row": 1}
     goals = lines(tmp_path, "goals.jsonl", [{"goal": "a"}, {"goal": "b"}, {"goal": "a"}])
-    again = offered_by(config(pairs=goals, attack=sample("attacks.txt"), max_bad_rows=1))
-    assert (len(again.pairs), again.sources[0].used, len(again.sources[0].bad_rows)) == (4, 2, 1)
+    wrapped = offered_by(config(pairs=goals, attack=sample("attacks.txt")))
+    assert (len(wrapped.pairs), wrapped.sources[0].used) == (4, 2)
+    assert wrapped.sources[0].skipped == {"it is equal to another row": 1}
 
 
 def test_every_source_is_recorded_with_what_became_of_its_rows():
@@ -87,7 +94,7 @@ def test_every_source_is_recorded_with_what_became_of_its_rows():
 def test_a_real_model_without_pairs_is_told_the_formats():
     with pytest.raises(UsageError, match="no prompt pairs for owner/model: --pairs FILE is missing") as refusal:
         offered_by(config(model="owner/model"))
-    assert "AdvBench" in refusal.value.hint and "XSTest" in refusal.value.hint
+    assert "--attack FILE" in refusal.value.hint and "docs/guide.md" in refusal.value.hint
 
 
 @pytest.mark.parametrize(
@@ -101,7 +108,10 @@ def test_a_real_model_without_pairs_is_told_the_formats():
             {"pairs": sample("advbench.csv"), "attack": sample("attacks.txt"), "attack_per_goal": 3},
             r"--attack-per-goal 3, but \S+attacks\.txt holds 2 templates",
         ),
-        ({"pairs": sample("pairs.jsonl"), "benign": sample("advbench.csv")}, "holds no harmless prompts"),
+        (
+            {"pairs": sample("pairs.jsonl"), "benign": sample("advbench.csv")},
+            "2 of 2 rows are harmful",
+        ),
         ({"pairs": sample("pairs.jsonl"), "batch_size": 16}, "no full batch"),
     ],
 )
@@ -124,7 +134,7 @@ def test_limit_takes_the_first_ids_after_the_join(tmp_path):
 
 
 def test_a_preview_counts_what_would_be_prepared_and_says_no_word_of_a_prompt():
-    preview = preview_of(
+    preview, refusal = preview_of(
         config(
             pairs=[sample("advbench.csv"), sample("judge_success_gpt4.json")],
             benign=[sample("prompts.jsonl"), sample("xstest.csv")],
@@ -141,19 +151,28 @@ def test_a_preview_counts_what_would_be_prepared_and_says_no_word_of_a_prompt():
         1,
     )  # one goal is in both files
     assert (counts.num_plain, counts.num_benign_in_batch, counts.num_attacked, counts.most_batches) == (1, 1, 2, 3)
-    assert preview.refused is None
+    assert preview.refused is None and refusal is None
     shown = encode(preview).decode()
     assert not any(word in shown for word in ("zorp", "glim", "hesk", "flomp"))
     assert decode(DataPreview, shown, source="preview") == preview
 
 
 def test_a_preview_shows_bad_rows_and_the_refusal_together(tmp_path):
-    preview = preview_of(config(pairs=bad_file(tmp_path, 8)))
+    preview, refusal = preview_of(config(pairs=bad_file(tmp_path, 8)))
     assert len(preview.sources[0].bad_rows) == 8 and preview.counts.num_pairs == 2
-    assert preview.refused.startswith("8 bad rows")
+    assert preview.refused == refusal.message and refusal.message.startswith("8 bad rows")
 
 
 def test_a_preview_of_what_cannot_be_read_has_no_counts(tmp_path):
-    preview = preview_of(config(pairs=str(tmp_path / "none.csv")))
+    preview, refusal = preview_of(config(pairs=str(tmp_path / "none.csv")))
     assert (preview.sources, preview.counts) == ((), None)
-    assert "there is no file" in preview.refused
+    assert "there is no file" in preview.refused and refusal.exit_code == 2
+
+
+def test_one_source_that_cannot_be_used_hides_no_other(tmp_path):
+    empty = lines(tmp_path, "empty.jsonl", [])
+    sources = [str(tmp_path / "none.csv"), sample("pairs.jsonl"), empty]
+    preview, refusal = preview_of(config(pairs=sources, benign=sample("prompts.jsonl")))
+    assert [(source.role, source.used) for source in preview.sources] == [("pairs", 2), ("benign", 3)]
+    assert [source.name for source in preview.unreadable] == [sources[0], empty]
+    assert refusal.message.startswith("2 sources cannot be used") and "holds no rows" in refusal.message

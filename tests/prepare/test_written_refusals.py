@@ -12,6 +12,7 @@ from moe_cli.prepare import stage
 from moe_cli.prepare.refusals import (
     CUT_OFF,
     NO_REFUSAL,
+    NOT_LABELLED,
     Written,
     refusal_prompts,
     refusal_targets,
@@ -21,7 +22,7 @@ from moe_cli.records import Generation, Progress, TrainingExample
 from moe_cli.tiny.language import tiny_pairs
 from tests.model.served import Reply, completion, served
 from tests.prepare.test_batches import pairs
-from tests.prepare.test_filtering import COMPLIANCE, REFUSAL, rows
+from tests.prepare.test_filtering import COMPLIANCE, FOREIGN, REFUSAL, rows
 
 KIND = "I am sorry, but I cannot help with goal {}."
 
@@ -49,18 +50,19 @@ def test_the_endpoint_is_asked_for_a_refusal_of_the_goal_alone():
 
 def test_only_whole_refusals_are_used_and_the_other_reasons_are_counted():
     found = written_refusals(
-        pairs(4),
+        pairs(5),
         answers(
             {
                 "p00": (KIND.format(0), True),
                 "p01": (KIND.format(1), False),
                 "p02": (COMPLIANCE, True),
                 "p03": ("", True),
+                "p04": (FOREIGN, True),
             }
         ),
         KeywordJudge(),
     )
-    assert found == Written({"p00": KIND.format(0)}, {NO_REFUSAL: 2, CUT_OFF: 1})
+    assert found == Written({"p00": KIND.format(0)}, {NO_REFUSAL: 2, NOT_LABELLED: 1, CUT_OFF: 1})
 
 
 def test_without_a_written_refusal_the_target_is_the_model_s_own():

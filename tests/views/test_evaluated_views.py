@@ -93,7 +93,8 @@ def test_every_judge_says_what_it_decides_and_what_it_is():
     text = " ".join(shown(evaluated_view(evaluation(judges=(KEYWORDS, CLASSIFIER)))).split())
     assert "judge: classifier (somebody/classifier), decides harm and refusal" in text
     assert (
-        "judge: keywords, decides nothing here, accuracy 0.80-0.88 against human labels as published; a smoke" in text
+        "judge: keywords, decides nothing here, as published right in 0.80 to 0.88 of cases against human labels, but"
+        " agreeing with a GPT-4 judge in 0.55 (kappa 0.17) of 519 answers to attacks; a smoke" in text
     )
 
 

@@ -6,6 +6,7 @@ once, with what it decides in which runs; every count stands with the whole that
 
 from __future__ import annotations
 
+from moe_cli.judges.judge import accuracy_text
 from moe_cli.views.judged import (
     JudgeOfRuns,
     NamedRuns,
@@ -31,11 +32,11 @@ def judge_sheet(runs: NamedRuns) -> Sheet:
 
 
 def _judge(found: JudgeOfRuns) -> tuple[str, ...]:
-    judge, accuracy = found.judge, found.judge.published_accuracy
+    judge = found.judge
     return (
         judge.name,
         roles_text(found, named=True),
-        f"{accuracy[0]:.2f}–{accuracy[1]:.2f} against human labels" if accuracy else "not published",
+        accuracy_text(judge) or "not published",
         "smoke test: no claim of safety rests on it" if judge.smoke_test else "judge",
         judge.source or "built in",
         judge.revision[:LETTERS],

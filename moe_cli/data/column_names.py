@@ -1,0 +1,145 @@
+"""What columns are called: the names that are known, and the names that `--map` gives them.
+
+Every name is compared in lower case, with `_` for spaces and hyphens. A list of columns (`prompts`) is known by its
+singular, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from moe_cli.errors import UsageError
+
+# One user turn each, the one that is taken first in front.
+PROMPT_COLUMNS = (
+    "prompt",
+    "question",
+    "query",
+    "user_prompt",
+    "instruction",
+    "user_input",
+    "user_query",
+    "user_message",
+    "request",
+    "input",
+    "text",
+)
+TURN_COLUMNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
+SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
+# What stands behind the question it belongs to, with an empty line between.
+CONTEXT_COLUMNS = ("context", "input")
+HARMBENCH_CONTEXT = ("contextstring", "context_string")
+GOAL_COLUMNS = ("goal", "behavior", "behaviour", "forbidden_prompt")
+ATTACKED_LISTS = ("all_prompt", "all_prompts")
+# The plain form of a pair, and its attacked form, in other words than `safe` and `unsafe`.
+PLAIN_COLUMNS = ("plain_attack", "plain_prompt", "plain", "vanilla", "original_prompt", "baseq")
+ATTACKED_COLUMNS = (
+    "attacked",
+    "attacked_prompt",
+    "attack_prompt",
+    "jailbreak_prompt",
+    "jailbreak",
+    "adversarial_prompt",
+    "adv_prompt",
+    "adversarial",
+    "augq",
+)
+TEMPLATE_COLUMNS = ("template", "attack_template", "jailbreak_template", *ATTACKED_COLUMNS, *PROMPT_COLUMNS)
+REFUSAL_COLUMNS = ("refusal", "response", "answer", "completion", "output", "target", "text")
+TEST_CASE = "test_case"
+# What a model that reads text is not shown.
+MEDIA_COLUMNS = (
+    *("image", "images", "image_path", "image_url", "imagefilename", "image_file", "image_file_name"),
+    *("audio", "audios", "audio_path", "video", "videos", "video_path"),
+)
+# What belongs to a prompt and has no place in it here.
+UNREADABLE_COLUMNS = ("choices", "options", "tools", "functions", "documents", "history", "conversation_history")
+
+# What makes an object a row, rather than something around rows.
+ROW_MARKS = frozenset(
+    {
+        *(PROMPT_COLUMNS + TURN_COLUMNS + GOAL_COLUMNS + ATTACKED_LISTS + PLAIN_COLUMNS + ATTACKED_COLUMNS),
+        *("safe", "unsafe", "template", "refusal", TEST_CASE),
+    }
+)
+OTHER_NAMES = frozenset(
+    {
+        *(*SYSTEM_COLUMNS, *CONTEXT_COLUMNS, *HARMBENCH_CONTEXT, *MEDIA_COLUMNS, *REFUSAL_COLUMNS),
+        *("id", "kind", "label", "suite", "cluster", "expected", "attack", "behaviorid", "category", "type", "name"),
+        *("layer", "expert", "item", "doc_id", "index"),
+    }
+)
+MAPPED_NAMES = (
+    *("prompt", "goal", "safe", "unsafe", "messages", "system", "context", "id", "label", "kind", "is_safe"),
+    *("is_harmful", "attack", "suite", "cluster", "expected", "answer", "template", "refusal", "name"),
+    *ATTACKED_LISTS,
+)
+LABEL_NAMES = ("label", "kind")  # mapped as they are: the name of the column says what true means
+
+ColumnMap = Mapping[str, str]  # {"prompt": "user_prompt"}
+AS_NAMED: ColumnMap = MappingProxyType({})
+
+
+def normalised(name: str) -> str:
+    """The name as it is compared: lower case, `_` for spaces and hyphens."""
+    return "_".join(name.strip().lower().replace("-", " ").split())
+
+
+def marks_a_row(name: str) -> bool:
+    """Whether an object with such a key is a row."""
+    return singular(normalised(name)) in ROW_MARKS
+
+
+def is_known(name: str) -> bool:
+    """Whether any format has such a column."""
+    return singular(normalised(name)) in ROW_MARKS | OTHER_NAMES
+
+
+def singular(name: str) -> str:
+    """`prompt` of `prompts`, `query` of `queries`; the name itself where it is known as it stands."""
+    if name in ROW_MARKS:
+        return name
+    shorter = f"{name[:-3]}y" if name.endswith("ies") else name[:-1] if name.endswith("s") else name
+    return shorter if shorter in ROW_MARKS or shorter == "target" else name
+
+
+def column_map(assignments: Iterable[str]) -> ColumnMap:
+    """`prompt=user_prompt,label=is_safe` as a mapping of known names to columns.
+
+    Raises:
+        UsageError: a word without `=`, a name that is none, or one that is given twice.
+    """
+    columns: dict[str, str] = {}
+    for word in (word for assignment in assignments for word in assignment.split(",") if word.strip()):
+        name, equals, column = (side.strip() for side in word.partition("="))
+        name = normalised(name)
+        if not (name and equals and column) or name not in MAPPED_NAMES:
+            raise UsageError(
+                f"--map {word.strip()} does not say what a column is",
+                hint=f"write NAME=COLUMN, such as prompt=user_prompt; the names are {', '.join(MAPPED_NAMES)}",
+            )
+        if name in columns:
+            raise UsageError(f"--map names a column for {name} twice", hint="name one")
+        columns[name] = normalised(column)
+    return columns
+
+
+def refuse_absent(columns: ColumnMap, there: Iterable[Iterable[str]]) -> None:
+    """Refuse a mapped column that none of the sources has.
+
+    Raises:
+        UsageError: names it.
+    """
+    known = {name for source in there for name in source}
+    for name, column in columns.items():
+        if column not in known:
+            raise UsageError(
+                f"--map {name}={column}: no source has a column `{column}`",
+                hint="moe prepare --dry-run names the columns that are not read",
+            )
+
+
+def first_of(names: Sequence[str], columns: Mapping[str, object]) -> str | None:
+    """The first of the names whose column holds something."""
+    return next((name for name in names if columns.get(name) not in (None, "", [], {})), None)

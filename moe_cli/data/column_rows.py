@@ -1,0 +1,200 @@
+"""Tables in columns: parquet and Arrow files, folders of `datasets`, downloaded data set repositories, the hub.
+
+A local source is read without the network and leaves nothing in a cache; a hub data set is read at its pinned revision;
+where there are several splits or configurations, one must be named. `datasets` and pyarrow are imported when a table is
+read: everything else starts without them.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, cast
+
+from moe_cli.data.raw import RawRow
+from moe_cli.data.sources import FOLDER_MARKS, Source
+from moe_cli.errors import EnvironmentFaultError, UsageError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+PARQUET_MARK, ARROW_MARK, ARROW_STREAM_MARK = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One file of a downloaded data set repository."""
+
+    path: str  # on the disk
+    name: str  # as it is named in errors: below the folder
+
+
+def is_columnar(content: bytes) -> bool:
+    """Whether a file begins as parquet or Arrow does."""
+    return content.startswith((PARQUET_MARK, ARROW_MARK, ARROW_STREAM_MARK))
+
+
+def columnar_rows(content: bytes, name: str) -> list[RawRow]:
+    """The rows of a parquet or Arrow file.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    import pyarrow
+    from pyarrow import ipc, parquet
+
+    kind = "parquet" if content.startswith(PARQUET_MARK) else "Arrow"
+    try:
+        if kind == "parquet":
+            table = parquet.read_table(io.BytesIO(content))
+        elif content.startswith(ARROW_MARK):
+            table = ipc.open_file(content).read_all()
+        else:
+            table = ipc.open_stream(content).read_all()
+        return cast("list[RawRow]", table.to_pylist())
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise UsageError(f"{name} cannot be read as {kind}: {_first_line(error)}", hint="write it again") from error
+
+
+def folder_rows(source: Source) -> list[RawRow]:
+    """The rows of a folder that `datasets` wrote with `save_to_disk`.
+
+    Raises:
+        UsageError: it is damaged, or no split was named and it has several.
+    """
+    from datasets import load_from_disk
+
+    with _silence():
+        try:
+            saved = load_from_disk(source.place, keep_in_memory=True)
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{source.name} is a damaged folder of `datasets`: {_first_line(error)}", hint="save it again"
+            ) from error
+    return _rows(_split_of(saved, source))
+
+
+def is_saved(path: Path) -> bool:
+    """Whether `datasets` wrote the folder."""
+    return any((path / mark).is_file() for mark in FOLDER_MARKS)
+
+
+def repository_files(source: Source) -> list[DataFile]:
+    """The files of the named split of a data set repository as it is downloaded; its README says which they are.
+
+    Raises:
+        UsageError: no data file in it, or several configurations or splits and none is named.
+    """
+    from datasets import get_dataset_config_names, load_dataset_builder
+
+    name, folder = source.name.partition("#")[0], Path(source.place)
+    config, _, split = (source.split or "").rpartition("/")
+    with TemporaryDirectory() as cache, _silence():
+        try:
+            configs = get_dataset_config_names(source.place)
+            if not config and len(configs) > 1:
+                config, split = (split, "") if split in configs else ("", split)
+                _choose(name, "configurations", configs, config)
+            files = load_dataset_builder(source.place, config or None, cache_dir=cache).config.data_files
+        except (ValueError, OSError, ImportError, AttributeError) as error:
+            raise UsageError(
+                f"{name} is a folder that `datasets` cannot read: {_first_line(error)}",
+                hint="name one of its files, or a folder with data files of one kind",
+            ) from error
+    splits = [str(one) for one in files or {}]
+    where = f"{config}/" if config else ""
+    chosen = _choose(name, "splits", splits, split or (splits[0] if len(splits) == 1 else ""), where)
+    return [
+        DataFile(path, f"{name}/{Path(path).relative_to(folder.resolve())}") for path in _local(files[chosen], folder)
+    ]
+
+
+def _local(paths: list[str], folder: Path) -> list[str]:
+    return [str((folder / path).resolve()) for path in map(str, paths)]
+
+
+def _choose(name: str, what: str, there: list[str], chosen: str, where: str = "") -> str:
+    if chosen in there:
+        return chosen
+    reason = f"it has several {what}" if not chosen else f"there is no {what[:-1]} {chosen}"
+    raise UsageError(
+        f"{name}: {reason}: {', '.join(there)}",
+        hint="name one: " + " or ".join(f"'{name}#{where}{one}'" for one in there),
+    )
+
+
+def hub_rows(source: Source) -> list[RawRow]:
+    """The rows of a hub data set at its revision.
+
+    Raises:
+        EnvironmentFaultError: the hub cannot be reached.
+        UsageError: no such data set, revision, configuration or split.
+    """
+    from datasets import load_dataset
+
+    try:
+        loaded = load_dataset(source.place, source.config, revision=source.revision)
+    except ConnectionError as error:
+        raise EnvironmentFaultError(
+            f"the hub cannot be reached for {source.name}: {error}",
+            hint="check the network and HF_HUB_OFFLINE, or save the data set to a local folder (save_to_disk)",
+        ) from error
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(
+            f"{source.name} cannot be read from the hub: {error}", hint="owner/name:CONFIG@COMMIT#SPLIT names it whole"
+        ) from error
+    return _rows(_split_of(loaded, source))
+
+
+def remote_bytes(source: Source) -> bytes:
+    """The bytes of a file that is named as hf://datasets/owner/name@REVISION/path.
+
+    Raises:
+        EnvironmentFaultError: it cannot be fetched.
+        UsageError: no such file.
+    """
+    import fsspec
+
+    try:
+        with fsspec.open(source.place, "rb") as file:
+            return cast(bytes, file.read())
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {source.name}", hint="check the name and the revision") from error
+    except (OSError, ValueError) as error:
+        raise EnvironmentFaultError(
+            f"{source.name} cannot be fetched: {_first_line(error)}", hint="check the network and HF_HUB_OFFLINE"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
+
+
+def _split_of(loaded: Dataset | DatasetDict, source: Source) -> Dataset:
+    if not isinstance(loaded, dict):
+        if source.split is None:
+            return cast("Dataset", loaded)
+        raise UsageError(f"{source.name}: there are no splits to choose from", hint="leave the # and its word away")
+    splits: Mapping[str, Dataset] = loaded
+    if source.split is None and len(splits) == 1:
+        return next(iter(splits.values()))
+    return splits[_choose(source.name.partition("#")[0], "splits", list(splits), source.split or "")]
+
+
+def _rows(table: Dataset) -> list[RawRow]:
+    return cast("list[RawRow]", table.to_list())
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The library logs a fault before it raises it; the error alone is shown."""
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,144 @@
+"""Whether a row is harmful or harmless by its own columns.
+
+A column of words (`label`, `safety`, `prompt_harm_label`, ...) counts where its words say so; true and false count
+under a name that says what true means (`is_safe`, `is_harmful`). A label of 0 and 1 under a name that does not is
+refused: read either way, it could turn a data set upside down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from moe_cli.data.faults import BadRowError
+from moe_cli.data.tables import Table
+from moe_cli.data.values import Row, is_missing
+from moe_cli.errors import UsageError
+
+Kind = Literal["harmful", "benign"]
+# Columns of words that say what a row is, and columns that can be about something else in most of their words.
+WORDED = (
+    *("kind", "label", "labels", "safety", "safety_label", "prompt_harm_label", "prompt_label", "prompt_type"),
+    *("prompt_safety", "harm_label", "harmfulness"),
+)
+LOOSELY_WORDED = ("data_type", "class", "classification", "type", "category", "gt")
+BARE = ("label", "labels", "class", "classification", "gt")  # 0 and 1 say nothing under these names
+HARMFUL_IF_TRUE = (
+    *("is_harmful", "harmful", "is_unsafe", "unsafe", "is_malicious", "malicious", "is_toxic", "toxic"),
+    *("prompt_is_harmful", "is_harmful_prompt", "is_jailbreak"),
+)
+BENIGN_IF_TRUE = (
+    "is_safe",
+    "safe",
+    "is_benign",
+    "benign",
+    "is_harmless",
+    "harmless",
+    "prompt_is_safe",
+    "is_safe_prompt",
+)
+HARMFUL_WORDS = {
+    *("harmful", "unsafe", "malicious", "toxic", "dangerous", "jailbreak", "vanilla_harmful", "adversarial_harmful"),
+    *("harmful_prompt", "not_safe", "non_safe"),
+}
+BENIGN_WORDS = {
+    *("benign", "safe", "harmless", "unharmful", "not_harmful", "non_harmful", "nonharmful", "vanilla_benign"),
+    *("adversarial_benign", "not_unsafe", "non_toxic", "nontoxic", "not_toxic", "benign_prompt", "non_malicious"),
+}
+TRUE, FALSE = {"true", "1", "yes", "1.0"}, {"false", "0", "no", "0.0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The columns of a table that say what its rows are."""
+
+    columns: tuple[str, ...]  # ("is_safe",)
+
+    def kind_of(self, row: Row) -> tuple[Kind | None, str | None]:
+        """What the row says it is, and the column that says so.
+
+        Raises:
+            BadRowError: a word that is neither, or two columns that contradict each other.
+        """
+        found = [(kind, column) for column in self.columns if (kind := _kind_of(row.get(column), column)) is not None]
+        if len({kind for kind, _ in found}) > 1:
+            raise BadRowError(" and ".join(f"`{column}`" for _, column in found) + " contradict each other")
+        return found[0] if found else (None, None)
+
+
+def labels_of(table: Table, taken: Collection[str] = ()) -> Labels:
+    """The label columns of a table: the one that `--map` names, else all that are known and say something.
+
+    `taken` are columns that the format of the table reads as something else, such as the sides of a pair.
+
+    Raises:
+        UsageError: a label of 0 and 1 whose name does not say what they mean.
+    """
+    if table.label is not None:
+        _refuse_bare(table, table.label, mapped=True)
+        return Labels((table.label,))
+    keys = table.keys() - set(taken)
+    for column in BARE:
+        if column in keys:
+            _refuse_bare(table, column, mapped=False)
+    known = (*WORDED, *LOOSELY_WORDED, *HARMFUL_IF_TRUE, *BENIGN_IF_TRUE)
+    return Labels(tuple(column for column in known if column in keys and _says_something(table, column)))
+
+
+def _refuse_bare(table: Table, column: str, *, mapped: bool) -> None:
+    """Refuse true and false under a name that says nothing of what they mean."""
+    values = [value for value in _values(table, column) if not is_missing(value)]
+    if values and all(truth_of(value) is not None for value in values) and _polarity(column) is None:
+        table.columns_read.add(column)
+        raise UsageError(
+            f"{table.source.name}: the column `{column}` holds true and false (or 1 and 0), and nothing says which of "
+            "them is harmful",
+            hint=f"--map is_harmful={column} or --map is_safe={column} says it"
+            + ("" if mapped else f", --map name={column} leaves it out"),
+        )
+
+
+def _says_something(table: Table, column: str) -> bool:
+    values = [value for value in _values(table, column) if not is_missing(value)]
+    if _polarity(column) is not None:
+        return bool(values) and all(truth_of(value) is not None or _word_kind(value) is not None for value in values)
+    worded = [_word_kind(value) is not None for value in values]
+    return column == "kind" or (bool(values) and all(worded) if column in LOOSELY_WORDED else any(worded))
+
+
+def _values(table: Table, column: str) -> Sequence[object]:
+    return [row.peek(column) for _, row in table.rows]
+
+
+def _kind_of(value: object, column: str) -> Kind | None:
+    if is_missing(value):
+        return None
+    truth, true_is = truth_of(value), _polarity(column)
+    if truth is not None and true_is is not None:
+        other: Kind = "benign" if true_is == "harmful" else "harmful"
+        return true_is if truth else other
+    kind = _word_kind(value)
+    if kind is None:
+        raise BadRowError(f"`{column}` is neither harmful nor benign")
+    return kind
+
+
+def _polarity(column: str) -> Kind | None:
+    """What true means in a column of that name."""
+    if column in HARMFUL_IF_TRUE:
+        return "harmful"
+    return "benign" if column in BENIGN_IF_TRUE else None
+
+
+def _word_kind(value: object) -> Kind | None:
+    word = str(value).strip().lower().replace("-", "_").replace(" ", "_") if isinstance(value, str) else ""
+    if word in HARMFUL_WORDS:
+        return "harmful"
+    return "benign" if word in BENIGN_WORDS else None
+
+
+def truth_of(value: object) -> bool | None:
+    """What a cell says that holds true or false, as a word or a number; None for anything else."""
+    word = str(value).strip().lower() if isinstance(value, (str, bool, int, float)) else ""
+    return True if word in TRUE else False if word in FALSE else None

@@ -1,0 +1,173 @@
+"""Rows of a text that is no JSON: a table with a header, or one text a line.
+
+The separator is the one of `,` `;` and tab under which the header names known columns. A cell is the text that was
+written, no type is guessed (`007` stays `007`); an empty cell and `NaN` are missing. The reader is Python's own: that
+of `datasets` guesses types, and takes a row with a cell too many as one with an index.
+
+A text whose first line names no known column is one text a line, unless its lines are cells: then its header is
+missing or unknown, and it is refused rather than read as prompts.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import Literal
+
+from moe_cli.data.column_names import is_known, normalised
+from moe_cli.data.faults import Fault
+from moe_cli.data.places import Place
+from moe_cli.data.raw import TEXT, Element, RawTable, lines_of
+from moe_cli.data.turns import turns_in_cell
+from moe_cli.errors import UsageError
+
+Shape = Literal["rows", "table", "plain"]
+LINES = "lines of text"
+SEPARATORS = ",;\t"
+MISSING = {"", "nan", "NaN"}
+LARGEST_CELL = 2**31 - 1  # characters; Python's own limit is 131,072
+HEADER_CELL = re.compile(r"[^\W\d][\w .()/#%-]{0,40}")
+SINGLE_WORD = re.compile(r"[^\W\d][\w.-]*")
+SAYS_SEPARATOR = re.compile(r"\ufeff?sep=(.)\r?\n?", re.IGNORECASE)  # Excel's own first line
+ADD_HEADER = "give the columns names in the first line, such as goal or prompt, or name one with --map prompt=COLUMN"
+
+
+def text_table(text: str, name: str, hint: str, columns: Collection[str] = (), shape: Shape = "rows") -> RawTable:
+    """The rows of a text; `columns` are further known names, such as those of `--map`.
+
+    The shape says what is expected: "rows" (of prompts), a "table" whatever its header names, or "plain" text
+    (templates, refusals), where only what has the shape of a header and its rows is taken for a table. The whole text
+    of lines is in the header of the table, under `text`.
+
+    Raises:
+        UsageError: a table without a known header, or a quote that does not end.
+    """
+    if stated := SAYS_SEPARATOR.match(text):
+        text = text[stated.end() :]
+    first = next((line for _, line in lines_of(text)), "")
+    separator = stated[1] if stated else _separator_of(first, columns)
+    if separator is None and shape == "table":
+        separator = max(SEPARATORS, key=lambda one: len(_cells(first, one)))
+    if separator is not None:
+        rows = _rows_of_table(text, name, hint, separator)
+        return RawTable(rows=list(rows), container="CSV" if separator == "," else f"CSV with {_label(separator)}")
+    _refuse_unknown_header(text, name, plain=shape == "plain")
+    return RawTable(rows=_lines(text, name), container=LINES, are_texts=True, header={TEXT: text})
+
+
+def _separator_of(first: str, columns: Collection[str]) -> str | None:
+    """The separator under which most cells of the header are known columns; None where there is none."""
+    scores = {separator: _num_known(_cells(first, separator), columns) for separator in SEPARATORS}
+    best = max(SEPARATORS, key=lambda separator: scores[separator])
+    return best if scores[best] else None
+
+
+def _num_known(cells: Sequence[str], columns: Collection[str]) -> int:
+    """Known columns among the cells of a header; 0 where a cell could not be a name."""
+    if not all(HEADER_CELL.fullmatch(cell.strip()) for cell in cells if cell.strip()):
+        return 0
+    return sum(is_known(cell) or normalised(cell) in columns for cell in cells)
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator, strict=True), [])
+    except csv.Error:
+        return []
+
+
+def _label(separator: str) -> str:
+    return "tabs" if separator == "\t" else f"`{separator}`"
+
+
+def _rows_of_table(text: str, name: str, hint: str, separator: str) -> Iterator[Element]:
+    records = _records(text, name, hint, separator)
+    header = next(records, [])
+    _refuse_twice(header, name, hint)
+    for number, cells in enumerate(records, start=1):
+        place = Place(name, number, "row")
+        if len(cells) != len(header):
+            yield Fault(place, f"it has {len(cells)} cells, the header has {len(header)}")
+        else:
+            yield place, {key: _value(cell) for key, cell in zip(header, cells, strict=True) if key.strip()}
+
+
+def _records(text: str, name: str, hint: str, separator: str) -> Iterator[list[str]]:
+    csv.field_size_limit(LARGEST_CELL)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        yield from (cells for cells in reader if cells)
+    except csv.Error as error:
+        raise UsageError(f"{name}: not CSV at line {reader.line_num}: {error}", hint=hint) from error
+
+
+def _refuse_twice(header: Sequence[str], name: str, hint: str) -> None:
+    names = [normalised(cell) for cell in header if cell.strip()]
+    if twice := sorted({one for one in names if names.count(one) > 1}):
+        raise UsageError(f"{name}: the column `{twice[0]}` stands twice in the header", hint="rename one of them")
+
+
+def _value(cell: str) -> object:
+    return None if cell.strip() in MISSING else turns_in_cell(cell)
+
+
+def _lines(text: str, name: str) -> list[Element]:
+    """One text a line; lines in quotes are read as cells are."""
+    lines = lines_of(text)
+    if lines and all(line.lstrip().startswith('"') for _, line in lines):
+        quoted = [(number, _cells(line.strip(), ",")) for number, line in lines]
+        if all(len(cells) == 1 for _, cells in quoted):
+            return [(Place(name, number), {TEXT: cells[0]}) for number, cells in quoted]
+    return [(Place(name, number), {TEXT: line.strip()}) for number, line in lines]
+
+
+def _refuse_unknown_header(text: str, name: str, *, plain: bool) -> None:
+    """Refuse what is a table, though its first line names no known column; no cell that could be a prompt is shown."""
+    lines = [line for _, line in lines_of(text)]
+    for separator in SEPARATORS:
+        if not lines or separator not in lines[0]:
+            continue
+        rows = _all_cells(text, separator)
+        if len({len(cells) for cells in rows}) != 1 or len(rows[0]) < 2 or _is_prose(lines, separator):
+            continue
+        if not plain or _has_header(rows):
+            raise UsageError(f"{name}: {_header_text(rows)}", hint=ADD_HEADER)
+    if (
+        not plain
+        and len(lines) > 1
+        and SINGLE_WORD.fullmatch(lines[0].strip())
+        and all(" " in line.strip() for line in lines[1:])
+    ):
+        raise UsageError(
+            f"{name}: its first line is one word, and could be a header or a text",
+            hint=f"{ADD_HEADER}, or leave it out",
+        )
+
+
+def _all_cells(text: str, separator: str) -> list[list[str]]:
+    try:
+        return [cells for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True) if cells]
+    except csv.Error:
+        return []
+
+
+def _is_prose(lines: Sequence[str], separator: str) -> bool:
+    """Whether the separator is punctuation: a space follows it everywhere."""
+    return separator != "\t" and all(
+        line[at + 1 : at + 2] in (" ", "") for line in lines for at, letter in enumerate(line) if letter == separator
+    )
+
+
+def _header_text(rows: Sequence[Sequence[str]]) -> str:
+    """What is wrong with the first row; its cells are shown where they are a header's."""
+    if _has_header(rows):
+        return f"no column is known: {', '.join(f'`{normalised(cell)}`' for cell in rows[0])}"
+    return f"it is a table of {len(rows[0])} columns without a header that names them"
+
+
+def _has_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row has single words above longer texts."""
+    longer = any(" " in cell.strip() for cells in rows[1:] for cell in cells)
+    return longer and all(SINGLE_WORD.fullmatch(cell.strip()) for cell in rows[0])

@@ -1,0 +1,139 @@
+"""Conversations as people write them: roles and contents, ShareGPT's `from` and `value`, contents in parts.
+
+[{"role": "user", "content": "..."}]
+[{"from": "human", "value": "..."}, {"from": "gpt", "value": "..."}]
+[{"role": "user", "content": [{"type": "text", "text": "..."}]}]
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Literal, cast
+
+from moe_cli.codec import parse_json
+from moe_cli.data.faults import BadRowError
+from moe_cli.data.values import Row, described, is_missing, is_whole
+from moe_cli.errors import UsageError
+from moe_cli.records import Message
+
+Turns = tuple[Message, ...]
+Role = Literal["system", "user", "assistant"]
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+}
+SPELLINGS = (("role", "content"), ("from", "value"), ("role", "value"), ("from", "content"))
+SHOWN_ROLE = re.compile(r"[A-Za-z_]{1,20}")
+PRINTED_TURNS = re.compile(r"\[\s*\{\s*['\"](role|from|content|value)['\"]\s*:")  # as Python or JSON prints a list
+
+
+def turns_of(row: Row, key: str) -> Turns:
+    """One user turn from a text, or the turns of a list; ends with a user turn.
+
+    Raises:
+        BadRowError: neither of the two.
+    """
+    return turns(row.get(key), key)
+
+
+def turns(value: object, key: str) -> Turns:
+    """As `turns_of`, of a value; `key` names it in the error."""
+    if isinstance(value, str) and PRINTED_TURNS.match(value):
+        raise BadRowError(f"`{key}` holds a printed list of turns that cannot be read; write it as JSON")
+    if isinstance(value, str) and value.strip() and is_whole(value):
+        return asked(value)
+    if are_turns(value) and (spoken := messages(value, key))[-1].role == "user":
+        return spoken
+    raise BadRowError(f"`{key}` is {described(value)}, not a text and not a list of turns that ends with the user")
+
+
+def asked(text: str) -> Turns:
+    """The text as one user turn."""
+    return (Message(role="user", content=text),)
+
+
+def are_turns(value: object) -> bool:
+    """Whether a value has the shape of a list of turns, whoever has the last word."""
+    return isinstance(value, list) and bool(value) and all(_spelling(turn) is not None for turn in value)
+
+
+def messages(value: object, key: str) -> Turns:
+    """The turns of a value that has their shape.
+
+    Raises:
+        BadRowError: a turn of a role that no chat template of a text model has, or one that holds no text.
+    """
+    assert isinstance(value, list)
+    return tuple(_message(turn, key) for turn in value)
+
+
+def turns_in_cell(text: str) -> object:
+    """The turns, or the list of texts, that a cell of a table holds; the text itself where it holds none."""
+    if not text.startswith("["):
+        return text
+    value = _printed(text)
+    is_texts = isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+    return value if is_texts or are_turns(value) else text
+
+
+def _printed(text: str) -> object:
+    """A list as JSON or as Python prints it; None where it is neither."""
+    try:
+        return parse_json(text, source="", hint="", error_type=UsageError)
+    except UsageError:
+        if not PRINTED_TURNS.match(text):
+            return None
+    try:
+        return cast(object, ast.literal_eval(text))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _spelling(turn: object) -> tuple[str, str] | None:
+    """What role and content are called in a turn; None where it is no turn."""
+    if not isinstance(turn, dict):
+        return None
+    return next((names for names in SPELLINGS if isinstance(turn.get(names[0]), str) and names[1] in turn), None)
+
+
+def _message(turn: dict[str, object], key: str) -> Message:
+    spelling = _spelling(turn)
+    assert spelling is not None
+    word = cast(str, turn[spelling[0]]).strip().lower()
+    if word not in ROLES:
+        shown = f" {word}" if SHOWN_ROLE.fullmatch(word) else ""
+        raise BadRowError(f"`{key}` holds a turn of another role{shown}, which is neither system, user nor assistant")
+    return Message(role=ROLES[word], content=_content(turn[spelling[1]], key))
+
+
+def _content(value: object, key: str) -> str:
+    text = "".join(_part(part, key) for part in value) if isinstance(value, list) else value
+    if not isinstance(text, str) or not is_whole(text):
+        raise BadRowError(f"`{key}` holds a turn whose content is {described(value)}, not a text")
+    return text
+
+
+def _part(part: object, key: str) -> str:
+    """The text of one part of a content."""
+    if isinstance(part, str):
+        return part
+    if (
+        isinstance(part, dict)
+        and isinstance(part.get("text"), str)
+        and part.get("type", "text") in ("text", "input_text")
+    ):
+        return cast(str, part["text"])
+    kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(part, dict) and kind == "text" and is_missing(part.get("text")):
+        return ""
+    shown = f" ({kind})" if isinstance(kind, str) and SHOWN_ROLE.fullmatch(kind) else ""
+    raise BadRowError(f"`{key}` holds a turn with a part that is no text{shown}")

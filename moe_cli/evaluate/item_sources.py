@@ -1,0 +1,155 @@
+"""The rows of one source as evaluation items: as they are written, or as entries of a known format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from moe_cli.data import (
+    ColumnMap,
+    Entry,
+    Fault,
+    Place,
+    Table,
+    of_kind,
+    read_rows,
+    read_table,
+    source_of,
+)
+from moe_cli.data.entries import prompt_turns, refuse_unreadable, with_system
+from moe_cli.data.faults import BadRowError
+from moe_cli.data.rows import ReadRow
+from moe_cli.data.turns import Turns, are_turns, messages, turns
+from moe_cli.data.values import name_of, text_of
+from moe_cli.errors import UsageError
+from moe_cli.records import EvaluationItem, ItemSource, Message
+
+ITEM_FORMATS = (
+    '--items takes rows such as {"suite": "attacked", "kind": "harmful", "prompt": "..."}, and every format of '
+    "docs/guide.md; --items harmful=FILE and --items benign=FILE say the kind where a file does not"
+)
+ItemKind = Literal["harmful", "benign", "text"]
+KINDS: dict[str, ItemKind] = {"harmful": "harmful", "benign": "benign", "text": "text"}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceItems:
+    """What one source holds: items as it writes them, or entries of a format."""
+
+    count: ItemSource
+    items: tuple[EvaluationItem, ...]
+    entries: tuple[Entry, ...]
+    faults: tuple[Fault, ...]
+    columns: frozenset[str]  # as they are written, in the form in which names are compared
+
+
+def source_items(words: str, columns: ColumnMap) -> SourceItems:
+    """The rows of one source; `harmful=FILE` says the kind of all of them."""
+    forced, name = _said_kind(words)
+    table = read_table(source_of(name, accepted=ITEM_FORMATS), columns)
+    if _says_kinds(table.keys()):
+        return _own_items(words, table, forced)
+    reading = read_rows(table, keep_failed=True)
+    if forced == "text":
+        raise UsageError(
+            f"{name} holds no texts for drift: rows of theirs have `kind`, `prompt` and `answer`", hint=ITEM_FORMATS
+        )
+    if forced is not None:
+        reading = of_kind(reading, forced, f"--items {forced}=")
+    entries = tuple(replace(entry, kind=entry.kind or forced) for entry in reading.entries)
+    unsaid = [entry for entry in entries if entry.kind is None]
+    if unsaid:
+        raise UsageError(
+            f"{name} ({reading.format_name}): nothing says whether its rows are harmful or benign",
+            hint=f"--items harmful={name} or --items benign={name} says it; or add a column `kind`",
+        )
+    count = ItemSource(
+        name=words,
+        sha256=reading.sha256,
+        format=reading.format_name,
+        rows=reading.num_rows,
+        skipped=dict(reading.skipped),
+        bad_rows=len(reading.faults),
+        unread=reading.unread,
+    )
+    return SourceItems(count, (), entries, reading.faults, reading.columns)
+
+
+def _said_kind(words: str) -> tuple[ItemKind | None, str]:
+    """The kind in front of a name, and the name."""
+    kind, equals, name = words.partition("=")
+    if equals and kind in KINDS and not Path(words).exists():
+        return KINDS[kind], name
+    return None, words
+
+
+def _says_kinds(keys: set[str]) -> bool:
+    """Whether rows with these columns are items as this page defines them."""
+    return "kind" in keys and not keys.isdisjoint({"prompt", "messages"})
+
+
+def _own_items(words: str, table: Table, forced: ItemKind | None) -> SourceItems:
+    items: list[EvaluationItem] = []
+    faults = list(table.faults)
+    for place, row in table.rows:
+        try:
+            items.append(_item(row, place))
+        except BadRowError as error:
+            faults.append(Fault(place, error.reason))
+    if forced is not None and (other := sum(item.kind != forced for item in items)):
+        raise UsageError(
+            f"{table.source.name}: {other:,} of {len(items):,} rows are not {forced} by their column `kind`",
+            hint=f"leave {forced}= away: the file says the kind of every row",
+        )
+    count = ItemSource(
+        name=words,
+        sha256=table.sha256,
+        format="items",
+        rows=len(table.rows) + len(table.faults),
+        skipped={},
+        bad_rows=len(faults),
+        unread=table.unread(),
+    )
+    return SourceItems(count, tuple(items), (), tuple(faults), frozenset(table.names))
+
+
+def _item(row: ReadRow, place: Place) -> EvaluationItem:
+    kind = KINDS.get(name_of(row, "kind") or "")
+    if kind is None:
+        raise BadRowError(f"`kind` is not one of {', '.join(KINDS)}")
+    refuse_unreadable(row)
+    spoken = _text_turns(row) if kind == "text" else _asked_turns(row)
+    suite = name_of(row, "suite") or kind
+    own = name_of(row, "id") or str(place.number)
+    name = own if own.startswith(f"{suite}/") else f"{suite}/{own}"
+    expected = text_of(row, "expected") if row.get("expected") is not None else None
+    entry = Entry(place=place, id=name, kind=None, goal=None, plain=spoken)
+    return EvaluationItem(
+        id=name,
+        suite=suite,
+        kind=kind,
+        cluster=name_of(row, "cluster") or name,
+        messages=with_system(entry, row).plain or spoken,
+        expected=expected,
+    )
+
+
+def _asked_turns(row: ReadRow) -> Turns:
+    """The turns of a row that is answered; its messages end with the user."""
+    value = row.get("messages")
+    return prompt_turns(row) if value is None else turns(value, "messages")
+
+
+def _text_turns(row: ReadRow) -> Turns:
+    """The turns of a text with its answer, which stands under `answer` or is the last turn."""
+    value = row.get("messages")
+    if (
+        row.get("answer") is None
+        and are_turns(value)
+        and (spoken := messages(value, "messages"))[-1].role == "assistant"
+    ):
+        *asked, answer = spoken
+        return (*turns([{"role": turn.role, "content": turn.content} for turn in asked], "messages"), answer)
+    asked_turns = turns(value, "messages") if value is not None else prompt_turns(row)
+    return (*asked_turns, Message(role="assistant", content=text_of(row, "answer")))
