@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from moe_cli.artifacts import Store
     from moe_cli.compare.stage import Compared
     from moe_cli.config import MoeConfig
-    from moe_cli.evaluate.stage import Evaluated
+    from moe_cli.evaluate.evaluation_files import Evaluated
     from moe_cli.prepare.stage import Prepared
     from moe_cli.records import Arm, Stage
     from moe_cli.train.stage import Trained

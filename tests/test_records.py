@@ -164,7 +164,8 @@ def test_records_are_frozen_slotted_and_keyword_only(record):
 def test_every_record_of_the_room_is_exported_and_tested():
     rooms = (
         *("inputs", "answering", "preparation", "training", "judging", "rates", "drift", "capability", "evaluation"),
-        *("comparison", "report", "benchmark", "benchmark_prepare", "benchmark_evaluate", "runs", "environment"),
+        *("card", "comparison", "report", "benchmark", "benchmark_prepare", "benchmark_evaluate", "runs"),
+        "environment",
     )
     defined = {
         noun

@@ -12,7 +12,7 @@ from typing import Annotated, cast
 import typer
 from typer.core import TyperGroup
 
-from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, prepare, runs, select, train
+from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, prepare, push, runs, select, train
 from moe_cli.cli.boundary import draw
 from moe_cli.cli.pipes import outlive_readers
 from moe_cli.errors import ExitCode, UsageError
@@ -20,7 +20,9 @@ from moe_cli.version import __version__
 
 WordsFault = typer.BadParameter.__bases__[0]  # every fault in the words typed; where it lies differs between typers
 
-IN_FLOW = ("prepare", "select", "train", "evaluate", "compare", "export", "bench", "runs", "config", "env", "demo")
+IN_FLOW = (
+    *("prepare", "select", "train", "evaluate", "compare", "export", "push", "bench", "runs", "config", "env", "demo"),
+)
 
 
 class Commands(TyperGroup):
@@ -45,6 +47,7 @@ app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare", cls=compare.Versus)(compare.compare)
 app.command("export")(export.export)
+app.command("push")(push.push)
 app.add_typer(bench.app, name="bench")
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")

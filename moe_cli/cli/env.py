@@ -43,7 +43,7 @@ def env(registry: options.Registry = None, json: options.Json = False) -> None:
     """
     variables = shown_variables(os.environ)
     place = registry or (Path(os.environ[REGISTRY]) if os.environ.get(REGISTRY) else None)
-    session = Session(MoeConfig(), Store(registry_path(place, Path.cwd())), json, "")
+    session = Session(MoeConfig(), Store(registry_path(place, Path.cwd())), json, False, "")
     os.environ |= QUIET
     from moe_cli.bench.machine import environment
     from moe_cli.views.environment import environment_view

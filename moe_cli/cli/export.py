@@ -34,11 +34,14 @@ def export(
         raise UsageError("--delta needs the base of the checkpoint", hint="name it with --model-name")
     session = open_session("export", locals())
     from moe_cli.export import stage
+    from moe_cli.views.model_card import model_card
 
     with session.reporter():
         if delta:
             made = stage.delta_of(source, output, session.config.model)
         else:
-            made = stage.full_checkpoint(source, output, session.config.model, base_name=model_name)
+            made = stage.full_checkpoint(
+                source, output, session.config.model, session.store, base_name=model_name, card=model_card
+            )
     done = f"wrote {made.path}: {made.num_experts} experts ({made.num_params:,} parameters) on {made.base.name}"
     session.show(made, None, done)

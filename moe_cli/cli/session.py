@@ -102,11 +102,12 @@ class Session:
         print(self.config.model_dump_json(indent=2) if self.json else dump_yaml(self.config).rstrip())
 
 
-def open_session(section: str, words: Mapping[str, object], **renamed: str) -> Session:
+def open_session(section: str, words: Mapping[str, object], *, asks_the_hub: bool = False, **renamed: str) -> Session:
     """Resolve the settings and prepare the environment.
 
     `words` are the arguments of a command by name; one that is None was not typed. A name means the setting
     `section.name`, except the shared ones (`SETTING_OF`) and those in `renamed`; names of no setting are left alone.
+    A command that `asks_the_hub` is never told to stay offline.
 
     Raises:
         UsageError: any problem in any setting; all of them at once.
@@ -119,7 +120,7 @@ def open_session(section: str, words: Mapping[str, object], **renamed: str) -> S
         assignments=cast("list[str] | None", words.get("assignments")) or [],
         flags={key: value for key, value in named.items() if value is not None and key in known},
     )
-    _set_environment(config)
+    _set_environment(config, asks_the_hub=asks_the_hub)
     store = Store(registry_path(config.registry, Path.cwd()))
     return Session(config, store, bool(words.get("json")), bool(words.get("verbose")), _again(words))
 
@@ -129,12 +130,12 @@ def _again(words: Mapping[str, object]) -> str:
     return "".join(f" {option} {quote(str(value))}" for option, value in typed.items() if value is not None)
 
 
-def _set_environment(config: MoeConfig) -> None:
+def _set_environment(config: MoeConfig, *, asks_the_hub: bool) -> None:
     """For libraries that read their settings once, when they are imported."""
     environment = dict(QUIET)
     if config.model.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = config.model.gpu
-    if _all_is_here(config):
+    if not asks_the_hub and _all_is_here(config):
         environment |= OFFLINE
     os.environ |= environment
 

@@ -95,10 +95,11 @@ def _train(arm: Arm, words: Mapping[str, object]) -> None:
         session.show_settings()
         return
     from moe_cli.train import stage
+    from moe_cli.views.model_card import model_card
     from moe_cli.views.training import trained_view
 
     with session.reporter() as notify:
-        made = stage.run(arm, session.config, session.store, notify, resume=bool(words["resume"]))
+        made = stage.run(arm, session.config, session.store, notify, resume=bool(words["resume"]), card=model_card)
     items = "" if made.summary.base.name == MODEL_NAME or session.config.evaluate.items else " --items ITEMS.jsonl"
     config = f" --config {quote(str(words['config']))}" if words["config"] is not None else ""
     then = f"moe evaluate {quote(str(made.path))}{items}{config}"

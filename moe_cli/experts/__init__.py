@@ -5,7 +5,7 @@ end a plain model again. Always holds: the output equals the unmodified model's 
 kernel; whatever is not selected does not move by a bit; detaching restores the model, also after an exception.
 """
 
-from moe_cli.experts.delta import apply_delta, read_delta, save_delta
+from moe_cli.experts.delta import apply_delta, experts_of, read_delta, save_delta
 from moe_cli.experts.interface import AttachedSlices, attach
 from moe_cli.experts.proof import frozen_digest, probe
 from moe_cli.experts.trainable import check_budget, count, freeze_rest
@@ -16,6 +16,7 @@ __all__ = [
     "attach",
     "check_budget",
     "count",
+    "experts_of",
     "freeze_rest",
     "frozen_digest",
     "probe",

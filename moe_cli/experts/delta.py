@@ -9,7 +9,7 @@ The file MUST hold one tensor per slice named `layers.<decoder layer>.experts.<i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -49,6 +49,15 @@ def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
     return decode(ModelIdentity, metadata.get("base", ""), source=f"{path} (base)"), tensors
 
 
+def experts_of(slices: Iterable[str]) -> tuple[Expert, ...]:
+    """The experts that names of slices name, in order.
+
+    Raises:
+        ValueError: a name is that of no slice.
+    """
+    return tuple(sorted({_expert_of(name) for name in slices}))
+
+
 def apply_delta(model: nn.Module, path: Path) -> None:
     """Merge the delta into its base.
 
@@ -63,7 +72,7 @@ def apply_delta(model: nn.Module, path: Path) -> None:
             hint=f"load {base.name}" + (f" at revision {base.revision}" if base.revision else ""),
         )
     try:
-        with attach(model, sorted({_expert_of(name) for name in slices})) as attached:
+        with attach(model, experts_of(slices)) as attached:
             attached.put_back(slices)
             attached.merge()
     except (UsageError, ValueError) as error:

@@ -8,24 +8,37 @@ refused; nothing that exists is overwritten.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 
 from moe_cli.activity import activity
-from moe_cli.artifacts import finished_run, layout
+from moe_cli.artifacts import Store, finished_run, layout
 from moe_cli.artifacts.files import whole_directory, whole_file
 from moe_cli.artifacts.runs import kind_in
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, UsageError
-from moe_cli.experts import apply_delta, attach, frozen_digest, read_delta, save_delta
+from moe_cli.experts import apply_delta, attach, experts_of, frozen_digest, read_delta, save_delta
+from moe_cli.export.facts import facts_of_run
+from moe_cli.model.base_files import base_directory, license_of
+from moe_cli.model.final_model import write_final_model
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
-from moe_cli.records import Expert, Exported
+from moe_cli.records import CardFacts, Expert, Exported, ModelIdentity
+from moe_cli.version import __version__
 
 
-def full_checkpoint(words: Path, output: Path, config: ModelConfig, *, base_name: str | None = None) -> Exported:
-    """Merge the delta into its base and write a plain checkpoint to `output`.
+def full_checkpoint(
+    words: Path,
+    output: Path,
+    config: ModelConfig,
+    store: Store,
+    *,
+    base_name: str | None = None,
+    card: Callable[[CardFacts], str] | None = None,
+) -> Exported:
+    """Merge the delta into its base and write a plain checkpoint to `output`; `card` writes its page.
 
     `words` is a delta file or a selective run; the base is the one the delta names, unless `base_name` names another
     place of the same weights. Of `config` only device and dtype matter.
@@ -34,21 +47,38 @@ def full_checkpoint(words: Path, output: Path, config: ModelConfig, *, base_name
         ArtifactError: no delta there, damaged, or another base.
         UsageError: `output` exists.
     """
-    delta = finished_run(words, "selective").file(layout.DELTA) if kind_in(words) is not None else words
+    run = finished_run(words, "selective") if kind_in(words) is not None else None
+    delta = run.file(layout.DELTA) if run is not None else words
     base, slices = read_delta(delta)
     _refuse_existing(output)
+    facts = facts_of_run(run, store, "model") if run is not None else None
     place = {"name": base_name, "revision": None} if base_name else {"name": base.place, "revision": base.revision}
     loaded = load_model(config.model_copy(update=place))
     apply_delta(loaded.model, delta)
     with whole_directory(output) as staging:
-        loaded.model.save_pretrained(staging)
-        loaded.tokenizer.save_pretrained(staging)
+        files = base_directory(loaded.identity)
+        page = card(facts or _facts_of_delta(base, files, slices)) if card is not None else None
+        write_final_model(loaded, files, staging, card=page)
     return Exported(
         path=str(output),
         base=base,
         fingerprint=weights_fingerprint(loaded.model),
         num_experts=len({name.rpartition(".")[0] for name in slices}),
         num_params=sum(tensor.numel() for tensor in slices.values()),
+    )
+
+
+def _facts_of_delta(base: ModelIdentity, files: Path, slices: Iterable[str]) -> CardFacts:
+    """What is known of a model whose experts came without their run."""
+    return CardFacts(
+        holds="model",
+        base=base,
+        license=license_of(files),
+        training=None,
+        experts=experts_of(slices),
+        sources=None,
+        evaluations=(),
+        version=__version__,
     )
 
 

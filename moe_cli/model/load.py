@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -199,7 +200,7 @@ def _identity(
     return ModelIdentity(
         name=config.name,
         directory=None if place is None or config.name == MODEL_NAME else str(place.resolve()),
-        revision=getattr(model.config, "_commit_hash", None) or config.revision,
+        revision=config.revision if place is not None else _commit_of(config),
         architecture=type(model).__name__,
         fingerprint=weights_fingerprint(model),
         dtype=str(model.dtype).removeprefix("torch."),
@@ -210,6 +211,12 @@ def _identity(
         chat_template=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
         settings=settings_digest(model, tokenizer),
     )
+
+
+def _commit_of(config: ModelConfig) -> str | None:
+    """The commit of a hub model, by which its files lie in the cache; transformers does not keep it in the config."""
+    cached = try_to_load_from_cache(config.name, "config.json", revision=config.revision)
+    return Path(cached).parent.name if isinstance(cached, str) else config.revision
 
 
 def _told(bar: Callable[..., object], words: tuple[object, ...], named: dict[str, object]) -> object:

@@ -9,6 +9,7 @@
     drift        DriftItem -> DriftSummary, RoutingDrift; GroupDrift, RestoredRouter
     capability   CapabilitySample -> CapabilityScore
     evaluation   EvaluationRecord -> SuiteSummary -> EvaluationSummary
+    card         License, CardFacts; PushedFile -> Push
     comparison   FairnessCheck, PairedDifference, Flip -> Comparison
     report       ExpertMap, LossCurve, FlipText -> ReportData
     benchmark    BenchmarkPlan -> BenchmarkRow -> Benchmark
@@ -53,6 +54,7 @@ from moe_cli.records.benchmark_prepare import (
     RecordingCost,
 )
 from moe_cli.records.capability import CapabilityResult, CapabilitySample, CapabilityScore
+from moe_cli.records.card import CardFacts, License, Push, PushedFile
 from moe_cli.records.comparison import (
     ComparedArm,
     Comparison,
@@ -181,6 +183,7 @@ __all__ = [
     "CapabilityResult",
     "CapabilitySample",
     "CapabilityScore",
+    "CardFacts",
     "CheckpointState",
     "ComparedArm",
     "Comparison",
@@ -214,6 +217,7 @@ __all__ = [
     "JudgedAnswer",
     "Label",
     "LayerDrift",
+    "License",
     "LossCurve",
     "Machine",
     "Manifest",
@@ -236,6 +240,8 @@ __all__ = [
     "Progress",
     "PromptPair",
     "PublishedAgreement",
+    "Push",
+    "PushedFile",
     "Question",
     "RankedExpert",
     "RankedTable",

@@ -18,13 +18,15 @@ import torch
 from moe_cli.artifacts import RunWriter, Store, finished_run, layout, open_run
 from moe_cli.artifacts.files import whole_directory, whole_file, write_whole
 from moe_cli.artifacts.interruption import resumable
-from moe_cli.codec import encode
+from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.experts import save_delta
+from moe_cli.model.base_files import base_directory, license_of
+from moe_cli.model.final_model import write_final_model
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
-from moe_cli.records import Arm, Notice, TrainingPlan, TrainingSummary
+from moe_cli.records import Arm, CardFacts, Notice, PrepareSummary, TrainingPlan, TrainingSummary
 from moe_cli.train.arguments import hyperparameters, num_steps
 from moe_cli.train.arms import ArmSetup, baseline_arm, selective_arm
 from moe_cli.train.checkpoint import CHECKPOINTS, drop_all, newest_checkpoint, state_of
@@ -33,6 +35,7 @@ from moe_cli.train.fitting import Fitted, Task, fit
 from moe_cli.train.inputs import PreparedRun, output_directory, prepared_run
 from moe_cli.train.summary import training_summary
 from moe_cli.train.trackers import refuse_missing_trackers
+from moe_cli.version import __version__
 
 Notify = Callable[[object], None]
 
@@ -45,8 +48,16 @@ class Trained:
     summary: TrainingSummary
 
 
-def run(arm: Arm, config: MoeConfig, store: Store, notify: Notify, *, resume: bool = False) -> Trained:
-    """Train one arm.
+def run(
+    arm: Arm,
+    config: MoeConfig,
+    store: Store,
+    notify: Notify,
+    *,
+    resume: bool = False,
+    card: Callable[[CardFacts], str] | None = None,
+) -> Trained:
+    """Train one arm; `card` writes the page of the final model.
 
     Raises:
         ArtifactError: no prepare run of this model, or the output directory is taken.
@@ -61,6 +72,7 @@ def run(arm: Arm, config: MoeConfig, store: Store, notify: Notify, *, resume: bo
         if config.train.prepared is not None:
             finished_run(config.train.prepared, "prepare")  # refuses before the long work
         loaded = load_model(config.model)
+        base = base_directory(loaded.identity)
         prepared = prepared_run(config, store, loaded.identity, writer, notify)
         task = _task(arm, config, loaded, prepared, writer)
         with _arm(arm, config, loaded, prepared) as setup:
@@ -73,7 +85,9 @@ def run(arm: Arm, config: MoeConfig, store: Store, notify: Notify, *, resume: bo
         if fitted.proof.num_moved != fitted.proof.num_parameters:
             moved = f"{fitted.proof.num_moved} of {fitted.proof.num_parameters}"
             notify(Notice(text=f"only {moved} parameters of the baseline changed", warning=True))
-        summary = _write(arm, config, loaded, prepared, setup, task, fitted)
+        summary = _summary(arm, config, loaded, prepared, setup, task, fitted)
+        page = card(_card_facts(arm, base, prepared, summary)) if card is not None else None
+        _write(arm, loaded, base, prepared, task, summary, page)
         writer.parents["prepare"] = prepared.run.digest
         drop_all(output)
         store.add(
@@ -142,7 +156,7 @@ def _plan(
     )
 
 
-def _write(
+def _summary(
     arm: Arm,
     config: MoeConfig,
     loaded: LoadedModel,
@@ -151,11 +165,7 @@ def _write(
     task: Task,
     fitted: Fitted,
 ) -> TrainingSummary:
-    """The final model, the masks and the summary."""
-    with whole_directory(task.path / layout.FINAL_MODEL) as staging:
-        loaded.model.save_pretrained(staging)
-        loaded.tokenizer.save_pretrained(staging)
-    summary = training_summary(
+    return training_summary(
         arm,
         loaded.identity,
         config.train.masking if arm == "selective" else None,
@@ -167,8 +177,35 @@ def _write(
         schedule=schedule_digest(len(task.batches), config.seed, config.train.num_epochs),
         num_threads=torch.get_num_threads(),
     )
+
+
+def _card_facts(arm: Arm, base: Path, prepared: PreparedRun, summary: TrainingSummary) -> CardFacts:
+    counts = prepared.run.file(layout.PREPARE_SUMMARY)
+    return CardFacts(
+        holds="model",
+        base=summary.base,
+        license=license_of(base),
+        training=summary,
+        experts=prepared.selection.union if arm == "selective" else (),
+        sources=decode(PrepareSummary, counts.read_bytes(), source=str(counts)).sources,
+        evaluations=(),
+        version=__version__,
+    )
+
+
+def _write(
+    arm: Arm,
+    loaded: LoadedModel,
+    base: Path,
+    prepared: PreparedRun,
+    task: Task,
+    summary: TrainingSummary,
+    page: str | None,
+) -> None:
+    """The final model, the masks and the summary."""
+    with whole_directory(task.path / layout.FINAL_MODEL) as staging:
+        write_final_model(loaded, base, staging, card=page)
     if arm == "selective":
         masks = prepared.run.file(layout.MASKS)
         write_whole(task.path / layout.MASKS, masks.read_bytes())
     write_whole(task.path / layout.METADATA, encode(summary, indent=True))
-    return summary

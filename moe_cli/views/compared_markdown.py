@@ -6,18 +6,15 @@ it, with the ids of all flips; names and ids from elsewhere can neither break a 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
 from moe_cli.views.compared_columns import SEVERAL_RUNS, row_groups
 from moe_cli.views.compared_pairs import MCNEMAR, base_rates, flip_counts, n_text, ordered, p_text, verdict_text
+from moe_cli.views.markdown import markdown_table as _table
+from moe_cli.views.markdown import markdown_text as _safe
 from moe_cli.views.numbers import NOTHING
 from moe_cli.views.report.sheets_judged import agreement_sheet, judge_sheet, unscored_sheet
-from moe_cli.views.safe import plain
-
-MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
-SCHEME = re.compile(r"(?i)(https?|ftp|mailto|www)([:.])")  # what some readers of Markdown make a link of
 
 
 def compared_markdown(comparison: Comparison) -> str:
@@ -35,16 +32,6 @@ def compared_markdown(comparison: Comparison) -> str:
         parts += _pair(pair, comparison)
     parts += _judges(comparison)
     return "\n\n".join(parts) + "\n"
-
-
-def _safe(text: str) -> str:
-    """Foreign text that stays text."""
-    return SCHEME.sub(r"\1\\\2", MARKUP.sub(r"\\\1", plain(text)))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def _thresholds(comparison: Comparison) -> Iterator[str]:

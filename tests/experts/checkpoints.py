@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
@@ -137,6 +138,17 @@ def written(family: str, path: Path) -> Path:
     model.save_pretrained(path)
     AutoTokenizer.from_pretrained(CHECKPOINT_PATH).save_pretrained(path)
     return path
+
+
+def layout_of(directory: Path) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
+    """What the weights are in: file -> tensor -> (dtype, shape)."""
+    files: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            assert file.metadata()["format"] == "pt"
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            files[path.name] = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
+    return files
 
 
 def _configs_of(family: str) -> list[type[PretrainedConfig]]:

@@ -66,6 +66,7 @@ tokenizer that has a chat template:
 | loss from the logits of the answer alone = from all logits | 1e-5 relative |
 | every slice of the experts most chosen before answer tokens gets a gradient | exact |
 | saved after a step and merge, it opens with the same class and fingerprint | bit for bit |
+| saved, it has the base's names, files, shapes and dtypes, encoders included, and its config | exact |
 
 The class follows the config: `AutoModelForCausalLM` where transformers lists a causal language model for it, else
 `AutoModelForMultimodalLM`, which opens a model that also reads images or sound. `final_model/` opens in the same way.
@@ -78,7 +79,7 @@ that only balance the routing.
 **Checked as** is the class in which the tests of the engine build the experts: the language model where the family has
 one, else its text model. **Beside them** are modules named as shared, which `moe` never selects. **Opened** is what the
 commands open of a whole checkpoint: all of it, as that class or as another one that is named, or only the part that
-answers in text, which is then all that `final_model/` holds.
+answers in text. `final_model/` is a whole checkpoint in every case: what was not opened is the base's.
 
 | family | checked as | experts | beside them | opened | remark |
 | --- | --- | --- | --- | --- | --- |

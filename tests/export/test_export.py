@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from moe_cli.artifacts import Store
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.experts import attach, read_delta, save_delta
@@ -14,8 +17,11 @@ from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import load_model
 from moe_cli.records import Expert
 from moe_cli.tiny import CHECKPOINT_PATH
+from moe_cli.views.model_card import NOT_EVALUATED, model_card
+from tests.experts.checkpoints import layout_of
 
 TINY = ModelConfig(name="tiny", device="cpu")
+NO_RUNS = Store(Path("no/registry"))
 EXPERTS = (Expert(layer=1, index=3), Expert(layer=2, index=0))
 
 
@@ -34,7 +40,7 @@ def trained(tmp_path):
 
 def test_a_delta_on_its_base_is_the_trained_model_and_comes_back_as_the_same_delta(trained, tmp_path):
     delta, fingerprint = trained
-    made = full_checkpoint(delta, tmp_path / "merged", TINY)
+    made = full_checkpoint(delta, tmp_path / "merged", TINY, NO_RUNS)
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert weights_fingerprint(saved) == made.fingerprint == fingerprint
     assert (made.num_experts, made.base.name) == (2, "tiny")
@@ -44,6 +50,29 @@ def test_a_delta_on_its_base_is_the_trained_model_and_comes_back_as_the_same_del
     (_, ours), (_, theirs) = read_delta(delta), read_delta(tmp_path / "back.safetensors")
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_page_of_an_export_has_the_results_of_its_run(runs, tmp_path):
+    made = full_checkpoint(runs.selective, tmp_path / "merged", TINY, runs.store, card=model_card)
+    page = (tmp_path / "merged" / "README.md").read_text()
+    assert NOT_EVALUATED not in page and "| attack success | " in page and made.fingerprint in page
+    assert sorted(path.name for path in (tmp_path / "merged").iterdir()) == sorted(
+        path.name for path in (runs.selective / "final_model").iterdir()
+    )
+
+
+def test_the_page_of_a_delta_alone_names_its_experts(trained, tmp_path):
+    full_checkpoint(trained[0], tmp_path / "merged", TINY, NO_RUNS, card=model_card)
+    page = (tmp_path / "merged" / "README.md").read_text()
+    assert "2 of 64 experts were trained:" in page and NOT_EVALUATED in page
+
+
+def test_what_is_exported_is_the_base_with_other_weights(trained, tmp_path):
+    full_checkpoint(trained[0], tmp_path / "merged", TINY, NO_RUNS)
+    assert layout_of(tmp_path / "merged") == layout_of(CHECKPOINT_PATH)
+    names = {path.name for path in (tmp_path / "merged").iterdir()} - {"model.safetensors"}
+    assert names == {path.name for path in CHECKPOINT_PATH.iterdir()} - {"model.safetensors"}
+    assert all((tmp_path / "merged" / name).read_bytes() == (CHECKPOINT_PATH / name).read_bytes() for name in names)
 
 
 def test_a_checkpoint_that_differs_elsewhere_has_no_delta(tmp_path):
@@ -64,19 +93,19 @@ def test_an_unchanged_checkpoint_has_no_delta(tmp_path):
 
 def test_a_delta_for_another_base_is_refused_and_nothing_is_written(trained, tmp_path):
     delta, _ = trained
-    full_checkpoint(delta, tmp_path / "merged", TINY)
+    full_checkpoint(delta, tmp_path / "merged", TINY, NO_RUNS)
     with pytest.raises(ArtifactError, match="belongs to tiny"):
-        full_checkpoint(delta, tmp_path / "twice", TINY, base_name=str(tmp_path / "merged"))
+        full_checkpoint(delta, tmp_path / "twice", TINY, NO_RUNS, base_name=str(tmp_path / "merged"))
     assert not (tmp_path / "twice").exists()
 
 
 def test_nothing_is_overwritten(trained, tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(UsageError, match="there exists"):
-        full_checkpoint(trained[0], tmp_path / "there", TINY)
+        full_checkpoint(trained[0], tmp_path / "there", TINY, NO_RUNS)
 
 
 def test_a_file_that_is_no_delta_is_refused(tmp_path):
     (tmp_path / "text").write_text("hello")
     with pytest.raises(ArtifactError, match="cannot be read"):
-        full_checkpoint(tmp_path / "text", tmp_path / "merged", TINY)
+        full_checkpoint(tmp_path / "text", tmp_path / "merged", TINY, NO_RUNS)

@@ -13,6 +13,7 @@ from moe_cli.experts.interface import attach
 from moe_cli.model import decoding
 from moe_cli.model.chat import encode_prompt, end_of_turn_ids
 from moe_cli.model.engine import Prompt
+from moe_cli.model.final_model import write_final_model
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.generate import generate_answers
 from moe_cli.model.load import LoadedModel, load_model
@@ -20,7 +21,7 @@ from moe_cli.model.loss import IGNORED, answer_loss_sum, loss_sum
 from moe_cli.model.padding import attention_mask, right_padded
 from moe_cli.model.routing import recording
 from moe_cli.records import Expert, Message
-from tests.experts.checkpoints import openable, written
+from tests.experts.checkpoints import layout_of, openable, written
 
 TEXTS = ("repeat apple", "zorp the glim story of the apple", "apple")  # prompts of three lengths
 PROMPTS = [Prompt(text, (Message(role="user", content=text),)) for text in TEXTS]
@@ -95,8 +96,9 @@ def test_a_checkpoint_answers_the_same_in_any_batch_and_its_replay_agrees(family
 
 
 @pytest.mark.parametrize("family", openable())
-def test_a_checkpoint_trains_and_is_saved_as_what_opens_with_the_same_class_and_weights(family, tmp_path):
-    loaded = opened(written(family, tmp_path / "base"))
+def test_a_checkpoint_trains_and_is_saved_as_its_base_with_other_weights(family, tmp_path):
+    base = written(family, tmp_path / "base")
+    loaded = opened(base)
     batch = answered_rows(loaded)
     chosen = most_chosen(loaded, batch)
     loaded.model.train()
@@ -105,9 +107,12 @@ def test_a_checkpoint_trains_and_is_saved_as_what_opens_with_the_same_class_and_
         assert all(master.grad is not None and master.grad.any() for master in slices.parameters.values())
         torch.optim.SGD(slices.parameters.values(), lr=0.1).step()
         slices.merge()
-    loaded.model.save_pretrained(tmp_path / "final")
-    loaded.tokenizer.save_pretrained(tmp_path / "final")
-    again = opened(tmp_path / "final")
+    final = tmp_path / "final"
+    final.mkdir()
+    write_final_model(loaded, base, final)
+    assert layout_of(final) == layout_of(base)
+    assert (final / "config.json").read_bytes() == (base / "config.json").read_bytes()
+    again = opened(final)
     assert type(again.model) is type(loaded.model)
     assert again.identity.layers == loaded.identity.layers
     assert again.identity.fingerprint == weights_fingerprint(loaded.model) != loaded.identity.fingerprint

@@ -1,0 +1,159 @@
+"""`moe push`: one commit with a run's final model, or with its experts alone, and a page with today's results.
+
+Nothing is sent that is not a file of the run with the digest of its manifest, and nothing before all of them were
+checked. The token is that of the hub's own login, or of a named environment variable; it is in no message.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import huggingface_hub
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is that of the client it uses
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+)
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+from moe_cli.activity import activity
+from moe_cli.artifacts import FinishedRun, Store, finished_run, layout
+from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, UsageError
+from moe_cli.export.facts import facts_of_run
+from moe_cli.model.base_files import PAGE
+from moe_cli.records import CardFacts, Push, PushedFile
+
+MAIN = "main"
+
+
+def push(
+    directory: Path,
+    repository: str,
+    store: Store,
+    card: Callable[[CardFacts], str],
+    *,
+    delta: bool = False,
+    private: bool = True,
+    revision: str = MAIN,
+    token_env: str | None = None,
+    dry_run: bool = False,
+    environment: Mapping[str, str] = os.environ,
+) -> Push:
+    """Send the final model of the training run in `directory`, or with `delta` its trained experts, to `repository`.
+
+    A repository that is missing is made, `private` or public. `dry_run` checks and lists everything and sends nothing.
+
+    Raises:
+        UsageError: no name of a repository, a delta of a run that has none, no token, or the repository is public and
+            `private` is asked for.
+        ArtifactError: no complete training run, or a file of it is missing or changed.
+        EnvironmentFaultError: the hub cannot be reached, or refuses.
+    """
+    _check_name(repository)
+    run = finished_run(directory, "selective", "baseline")
+    if delta and run.manifest.kind != "selective":
+        raise UsageError(f"{directory} trained everything, so it has no delta", hint="leave --delta away")
+    _refuse_damaged(run)
+    holds: Literal["model", "delta"] = "delta" if delta else "model"
+    page = card(facts_of_run(run, store, holds))
+    files = dict(_files(run, holds))
+    made = Push(
+        repository=repository,
+        revision=revision,
+        private=private,
+        holds=holds,
+        files=tuple(
+            PushedFile(name=name, num_bytes=(run.path / path).stat().st_size, sha256=run.manifest.files[path])
+            for name, path in files.items()
+        ),
+        num_bytes=sum((run.path / path).stat().st_size for path in files.values()),
+        card=page,
+        url=None,
+    )
+    if dry_run:
+        return made
+    operations = [CommitOperationAdd(name, run.path / path) for name, path in files.items()]
+    url = _send(made, [*operations, CommitOperationAdd(PAGE, page.encode())], _token(token_env, environment))
+    return replace(made, url=url)
+
+
+def _check_name(repository: str) -> None:
+    hint = "name the repository as owner/name"
+    if repository.count("/") != 1:
+        raise UsageError(f"{repository!r} is no name of a repository", hint=hint)
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise UsageError(f"{repository!r} is no name of a repository", hint=hint) from error
+
+
+def _refuse_damaged(run: FinishedRun) -> None:
+    with activity("checking the files of the run"):
+        damaged = run.damaged()
+    if damaged:
+        named = ", ".join(damaged[:3]) + (", ..." if len(damaged) > 3 else "")
+        raise ArtifactError(
+            f"{len(damaged)} files of {run.path} are missing or changed, so nothing was sent: {named}",
+            hint="restore the files, or make the run again",
+        )
+
+
+def _files(run: FinishedRun, holds: Literal["model", "delta"]) -> Iterator[tuple[str, str]]:
+    """Name in the repository -> name in the run; the page is written anew."""
+    if holds == "delta":
+        yield layout.DELTA, layout.DELTA
+        return
+    for path in run.manifest.files:
+        name = path.removeprefix(f"{layout.FINAL_MODEL}/")
+        if name not in (path, PAGE):
+            yield name, path
+
+
+def _token(name: str | None, environment: Mapping[str, str]) -> str:
+    if name is None:
+        if login := huggingface_hub.get_token():
+            return login
+        raise UsageError(
+            "nobody is logged in to the hub on this machine",
+            hint="hf auth login, or name the environment variable that holds a token with --token-env",
+        )
+    token = environment.get(name, "").strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError(f"the environment variable {name} should hold a token of the hub", hint=f"export {name}=...")
+    return token
+
+
+def _send(made: Push, operations: list[CommitOperationAdd], token: str) -> str:
+    """One commit; the address of it."""
+    hub = HfApi(token=token)
+    try:
+        hub.create_repo(made.repository, private=made.private, exist_ok=True)
+        if made.private and not hub.model_info(made.repository).private:
+            raise UsageError(f"{made.repository} is public", hint="--public sends to it all the same")
+        if made.revision != MAIN:
+            hub.create_branch(made.repository, branch=made.revision, exist_ok=True)
+        title = f"{'Trained experts' if made.holds == 'delta' else 'Final model'} of a moe run"
+        commit = hub.create_commit(made.repository, operations, commit_message=title, revision=made.revision)
+    except (HTTPError, ConnectionError) as error:
+        raise _hub_fault(error, made.repository, token) from error
+    return str(commit.commit_url)
+
+
+def _hub_fault(error: Exception, repository: str, token: str) -> MoeError:
+    """Why the hub did not take it, without the token."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(token, "...")
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        return EnvironmentFaultError(
+            f"the hub refuses {repository} with status {status}: {reason}",
+            hint="see that the token may write there: hf auth whoami",
+        )
+    return EnvironmentFaultError(
+        f"the hub cannot be reached: {type(error).__name__}: {reason}",
+        hint="nothing was sent; run the command again where there is a network, without HF_HUB_OFFLINE",
+    )

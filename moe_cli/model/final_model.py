@@ -1,0 +1,192 @@
+"""What a directory with a trained model holds: the base with other weights, and nothing else of another kind.
+
+Every tensor of the base is in it under the base's name, in the base's file and dtype: the trained value where the
+model has it, else the base's own (encoders that were not opened, layers that only speculate). All other files are the
+base's, byte for byte (`base_files`), and `README.md` is the model's own page. It opens to the very bits of the model.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers.core_model_loading import revert_weight_conversion
+
+from moe_cli.activity import counted
+from moe_cli.model.base_files import CONFIG, PAGE, copy_base_files
+from moe_cli.model.load import LoadedModel
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+Json = dict[str, Any]  # a config of transformers, which may hold anything
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseWeights:
+    """The weights of the base as they lie on the disk; none of them is read."""
+
+    files: dict[str, tuple[str, ...]]  # name of a file -> names of its tensors
+    shapes: dict[str, tuple[int, ...]]  # of every tensor
+
+
+def write_final_model(loaded: LoadedModel, base: Path, directory: Path, *, card: str | None = None) -> None:
+    """Write the model into the empty `directory` as the checkpoint `base` with other weights.
+
+    `base` is the directory that the model was loaded from, `card` the text of its page. A base whose weights
+    transformers cannot write back under their names (a quantised one, loaded as floats) keeps its other files, and the
+    weights and the config are written as transformers does.
+    """
+    tensors = _tensors_as_named_in_files(loaded)
+    stored = _stored_weights(base)
+    copy_base_files(base, directory)
+    config = _json_of(base / CONFIG)
+    if stored is not None and _fits(tensors, stored, config):
+        opened = str(loaded.model.config.dtype).removeprefix("torch.")
+        dtype = opened if opened != _dtype_of(config, base, stored) else None
+        _write_weights(tensors, stored, base, directory, keep_dtypes=dtype is None)
+        if dtype is not None:
+            _write_json(directory / CONFIG, _with_dtype(config, dtype))
+    else:
+        _write_as_transformers_does(loaded, config, directory)
+    if card is not None:
+        (directory / PAGE).write_text(card, encoding="utf-8")
+
+
+def _tensors_as_named_in_files(loaded: LoadedModel) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by the names that a checkpoint has for them; tied ones under every name."""
+    ignored = loaded.model._keys_to_ignore_on_save or ()
+    state = {name: tensor for name, tensor in loaded.model.state_dict().items() if name not in ignored}
+    named: dict[str, Tensor] = revert_weight_conversion(loaded.model, state)
+    return named
+
+
+def _stored_weights(base: Path) -> BaseWeights | None:
+    """The files that transformers reads, the whole one before the index; None where it finds them by other names."""
+    if (base / WEIGHTS).is_file():
+        names = {WEIGHTS}
+    elif (base / INDEX).is_file():
+        names = set(_json_of(base / INDEX)["weight_map"].values())
+    else:
+        return None
+    if any(Path(name).name != name or not (base / name).is_file() for name in names):
+        return None
+    files: dict[str, tuple[str, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in sorted(names):
+        with safe_open(base / name, framework="pt") as file:
+            files[name] = tuple(file.keys())
+            shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in files[name]}
+    return BaseWeights(files=files, shapes=shapes)
+
+
+def _fits(tensors: Mapping[str, Tensor], stored: BaseWeights, config: Json) -> bool:
+    """Whether the model's tensors are tensors of the base, so that the base's files can hold them."""
+    quantised = any("quantization_config" in part for part in _parts(config))
+    if quantised and stored.shapes.keys() - tensors.keys():
+        return False
+    here = {name: tensor for name, tensor in tensors.items() if name in stored.shapes}
+    written = {tensor.data_ptr() for tensor in here.values()}
+    tied = all(tensor.data_ptr() in written for name, tensor in tensors.items() if name not in here)
+    same = all(tuple(tensor.shape) == stored.shapes[name] for name, tensor in here.items())
+    return tied and same and not any(tensor.is_meta for tensor in tensors.values())
+
+
+def _write_weights(
+    tensors: Mapping[str, Tensor], stored: BaseWeights, base: Path, directory: Path, *, keep_dtypes: bool
+) -> None:
+    """Every file of the base with the model's tensors; `keep_dtypes`: in the base's dtypes, where that is exact."""
+    num_bytes = 0
+    for name, keys in counted(stored.files.items(), "writing the weights"):
+        with safe_open(base / name, framework="pt") as file:
+            content = dict(_apart((key, _value(tensors.get(key), file, key, keep_dtypes)) for key in keys))
+        save_file(content, directory / name, metadata={"format": "pt"})
+        num_bytes += sum(tensor.nbytes for tensor in content.values())
+    if WEIGHTS not in stored.files:
+        index = _json_of(base / INDEX)
+        metadata = index.get("metadata") or {}
+        if metadata.get("total_size") == num_bytes:
+            shutil.copyfile(base / INDEX, directory / INDEX)
+        else:
+            _write_json(directory / INDEX, index | {"metadata": metadata | {"total_size": num_bytes}})
+
+
+def _value(ours: Tensor | None, file: safe_open, key: str, keep_dtype: bool) -> Tensor:
+    """What stands under a name: the model's tensor, or the base's where the model has none or the very same."""
+    if ours is None:
+        base: Tensor = file.get_tensor(key)
+        return base
+    if not keep_dtype or ours.dtype not in FLOATS:
+        return ours
+    base = file.get_tensor(key)
+    if base.dtype == ours.dtype or base.dtype not in FLOATS:
+        return ours
+    if torch.equal(base.to(ours.dtype), ours.cpu()):
+        return base  # untouched; the base may hold more digits than were loaded
+    cast = ours.to(base.dtype)
+    return cast if torch.equal(cast.to(ours.dtype), ours) else ours
+
+
+def _apart(tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors on the CPU, each with memory of its own: a file of safetensors holds tied ones twice."""
+    seen: set[int] = set()
+    for name, tensor in tensors:
+        here = tensor.detach().cpu().contiguous()
+        yield name, here.clone() if here.data_ptr() in seen else here
+        seen.add(here.data_ptr())
+
+
+def _dtype_of(config: Json, base: Path, stored: BaseWeights) -> str:
+    """The dtype in which `dtype="auto"` opens the base: what its config says, else that of its first weight."""
+    for part in _parts(config):
+        if isinstance(named := part.get("dtype") or part.get("torch_dtype"), str):
+            return named
+    name, keys = next(iter(stored.files.items()))
+    with safe_open(base / name, framework="pt") as file:
+        return str(file.get_tensor(keys[0]).dtype).removeprefix("torch.")
+
+
+def _with_dtype(config: Json, dtype: str) -> Json:
+    """The config of a model that was opened in another dtype than its base's, so that it opens in this one again."""
+    inner = {key: _with_dtype(value, dtype) for key, value in config.items() if _names_dtype(value)}
+    return {**{key: value for key, value in config.items() if key != "torch_dtype"}, **inner, "dtype": dtype}
+
+
+def _names_dtype(value: object) -> bool:
+    return isinstance(value, dict) and any(isinstance(value.get(key), str) for key in ("dtype", "torch_dtype"))
+
+
+def _parts(config: Json) -> Iterator[Json]:
+    """A config, then those inside it."""
+    yield config
+    yield from (value for key, value in config.items() if isinstance(value, dict) and key.endswith("_config"))
+
+
+def _write_as_transformers_does(loaded: LoadedModel, config: Json, directory: Path) -> None:
+    """Weights and config by `save_pretrained`, without what training or this machine left in the config."""
+    kept = {file: file.read_bytes() for file in directory.glob("generation_config.json")}
+    loaded.model.save_pretrained(directory)
+    for file, content in kept.items():
+        file.write_bytes(content)
+    written = _json_of(directory / CONFIG)
+    written = {key: value for key, value in written.items() if key not in ("_name_or_path", "use_cache")}
+    _write_json(directory / CONFIG, written | {key: config[key] for key in ("use_cache",) if key in config})
+
+
+def _json_of(path: Path) -> Json:
+    """A file of transformers, which may hold an infinity."""
+    content: Json = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _write_json(path: Path, content: Json) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
