@@ -73,8 +73,9 @@ def evaluate(
     if dry_run:
         session.show_settings()
         return
-    from moe_cli.evaluate import stage
-    from moe_cli.views.evaluated import evaluated_view
+    with session.importing():
+        from moe_cli.evaluate import stage
+        from moe_cli.views.evaluated import evaluated_view
 
     with session.reporter() as notify:
         made = stage.run(target, session.config, session.store, notify, resume=resume, again=stages)

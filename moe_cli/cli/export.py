@@ -33,7 +33,8 @@ def export(
     if delta and model_name is None:
         raise UsageError("--delta needs the base of the checkpoint", hint="name it with --model-name")
     session = open_session("export", locals())
-    from moe_cli.export import stage
+    with session.importing():
+        from moe_cli.export import stage
 
     with session.reporter():
         if delta:
