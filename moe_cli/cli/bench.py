@@ -108,8 +108,9 @@ def bench(
     _refuse_outputs(json, markdown, output)
     session = open_session("bench", {**words, "model_name": model})
     plan = plan_of(preset, {name: words[name] for name in PLANNED} | {"memory": not no_memory}, model)
-    from moe_cli.bench import stage
-    from moe_cli.views.bench import bench_markdown, bench_view
+    with session.importing():
+        from moe_cli.bench import stage
+        from moe_cli.views.bench import bench_markdown, bench_view
 
     with session.reporter() as notify:
         made = stage.run(session.config, plan, notify)
@@ -143,9 +144,10 @@ def prepare(
     _refuse_outputs(json, markdown, output)
     words = {**locals(), "model_name": model}
     session = open_session("prepare", {name: value for name, value in words.items() if name != "output"})
-    from moe_cli.bench import preparing
-    from moe_cli.prepare import stage
-    from moe_cli.views.bench_prepare import prepare_bench_markdown, prepare_bench_view
+    with session.importing():
+        from moe_cli.bench import preparing
+        from moe_cli.prepare import stage
+        from moe_cli.views.bench_prepare import prepare_bench_markdown, prepare_bench_view
 
     with session.reporter() as notify:
         made = preparing.run(session.config, prompts, repeats, notify, stage.run)
@@ -186,10 +188,11 @@ def evaluate(
     _refuse_outputs(json, markdown, output)
     words = {**locals(), "model_name": model}
     session = open_session("evaluate", words)
-    from moe_cli.bench import evaluating
-    from moe_cli.evaluate.suites import evaluation_items
-    from moe_cli.model.engine import Prompt
-    from moe_cli.views.bench_evaluate import evaluate_bench_markdown, evaluate_bench_view
+    with session.importing():
+        from moe_cli.bench import evaluating
+        from moe_cli.evaluate.suites import evaluation_items
+        from moe_cli.model.engine import Prompt
+        from moe_cli.views.bench_evaluate import evaluate_bench_markdown, evaluate_bench_view
 
     asked: int | list[Prompt] = prompts
     if items or tiny_items:

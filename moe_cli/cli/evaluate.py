@@ -90,8 +90,9 @@ def evaluate(
     if dry_run:
         _show_answers(session) if of_files else _show_dry_run(session, named[0])
         return
-    from moe_cli.evaluate import answers_stage, stage
-    from moe_cli.views.evaluated import evaluated_view
+    with session.importing():
+        from moe_cli.evaluate import answers_stage, stage
+        from moe_cli.views.evaluated import evaluated_view
 
     with session.reporter() as notify:
         if of_files:

@@ -33,8 +33,9 @@ def export(
     if delta and model_name is None:
         raise UsageError("--delta needs the base of the checkpoint", hint="name it with --model-name")
     session = open_session("export", locals())
-    from moe_cli.export import stage
-    from moe_cli.views.model_card import model_card
+    with session.importing():
+        from moe_cli.export import stage
+        from moe_cli.views.model_card import model_card
 
     with session.reporter():
         if delta:

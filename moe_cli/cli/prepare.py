@@ -91,9 +91,10 @@ def prepare(
     if dry_run:
         _show_dry_run(session)
         return
-    from moe_cli.prepare import stage
-    from moe_cli.views.prepared import prepared_view
-    from moe_cli.views.selected import next_text
+    with session.importing():
+        from moe_cli.prepare import stage
+        from moe_cli.views.prepared import prepared_view
+        from moe_cli.views.selected import next_text
 
     with session.reporter() as notify:
         made = stage.run(session.config, session.store, notify, resume=resume)

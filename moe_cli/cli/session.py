@@ -7,7 +7,8 @@ are chosen before torch is imported; with local inputs only, the libraries are t
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -15,6 +16,7 @@ from typing import cast
 
 from rich.console import RenderableType
 
+from moe_cli.activity import activity
 from moe_cli.artifacts import Store, registry_path
 from moe_cli.codec import encode, encode_list, parse_json
 from moe_cli.config import MoeConfig, dump_yaml, load_config, setting_names
@@ -64,6 +66,12 @@ class Session:
     def reporter(self) -> Reporter:
         """Draws what the stage notifies."""
         return Reporter(tables=not self.json)
+
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """Around the imports of what brings torch and transformers along: they take seconds."""
+        with self.reporter(), activity("importing torch and transformers"):
+            yield
 
     def show(self, record: object, view: RenderableType | None, done: str) -> None:
         """The result: one JSON document or its tables, and the line that says what to run next."""

@@ -94,9 +94,10 @@ def _train(arm: Arm, words: Mapping[str, object]) -> None:
     if words["dry_run"]:
         session.show_settings()
         return
-    from moe_cli.train import stage
-    from moe_cli.views.model_card import model_card
-    from moe_cli.views.training import trained_view
+    with session.importing():
+        from moe_cli.train import stage
+        from moe_cli.views.model_card import model_card
+        from moe_cli.views.training import trained_view
 
     with session.reporter() as notify:
         made = stage.run(arm, session.config, session.store, notify, resume=bool(words["resume"]), card=model_card)
