@@ -17,8 +17,8 @@ from moe_cli.artifacts.journal import ANSWERS, drop_journals
 from moe_cli.config import MoeConfig
 from moe_cli.judges.named import judges_of
 from moe_cli.model.answering import answer_all
-from moe_cli.model.chat_endpoint import ChatEndpoint
-from moe_cli.model.engines import EngineOf, answering_engine, endpoint_of, writing_engine
+from moe_cli.model.chat_endpoint import ChatEndpoint, endpoint_of
+from moe_cli.model.engines import EngineOf, answering_engine, writing_engine
 from moe_cli.prepare.batches import BatchPlan, Composition, batch_examples, plan_batches, refuse_too_few
 from moe_cli.prepare.counting import count_routing
 from moe_cli.prepare.evidence import find_experts, selection_rule
