@@ -59,7 +59,7 @@ def cleaned(raw: Mapping[str, object], columns: ColumnMap = AS_NAMED) -> dict[st
     written = {normalised(key) for key in raw}
     for key, value in raw.items():
         name = normalised(key)
-        name = alone if (alone := singular(name)) not in written else name
+        name = alone if (alone := singular(name)) not in written and name not in columns.values() else name
         if name in row:
             raise BadRowError(f"two keys are called `{name}`")
         if name:
