@@ -6,6 +6,7 @@ singular, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -46,9 +47,11 @@ ATTACKED_COLUMNS = (
     "adversarial",
     "augq",
 )
+NAMES_OF_ATTACKS = frozenset({"jailbreak", "attack", "adversarial", "attacked"})  # where they hold nothing but names
+ATTACK_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,24}")
 TEMPLATE_COLUMNS = ("template", "attack_template", "jailbreak_template", *ATTACKED_COLUMNS, *PROMPT_COLUMNS)
-REFUSAL_COLUMNS = ("refusal", "response", "answer", "completion", "output", "target", "text")
 TEST_CASE = "test_case"
+REFUSAL_COLUMNS = ("refusal", "response", "answer", "completion", "output", "target", "text", TEST_CASE)
 # What a model that reads text is not shown.
 MEDIA_COLUMNS = (
     *("image", "images", "image_path", "image_url", "imagefilename", "image_file", "image_file_name"),
@@ -148,6 +151,11 @@ def refuse_absent(columns: ColumnMap, there: Iterable[Iterable[str]]) -> None:
                 f"--map {name}={column}: no source has a column `{column}`",
                 hint="moe prepare --dry-run names the columns that are not read",
             )
+
+
+def is_attack_name(column: str, value: object) -> bool:
+    """Whether the column holds the name of an attack (`AIM`, `pair`), not an attacked prompt."""
+    return column in NAMES_OF_ATTACKS and isinstance(value, str) and ATTACK_NAME.fullmatch(value.strip()) is not None
 
 
 def first_of(names: Sequence[str], columns: Mapping[str, object]) -> str | None:

@@ -21,6 +21,7 @@ from moe_cli.data.column_names import (
     TEST_CASE,
     UNREADABLE_COLUMNS,
     first_of,
+    is_attack_name,
 )
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.labels import Kind
@@ -115,7 +116,8 @@ def renamed_pair(row: ReadRow, place: Place) -> Iterator[Entry]:
         raise BadRowError("its plain form is None")
     others = PROMPT_COLUMNS if plain in PLAIN_COLUMNS else ()
     by_word = ("attack",) if plain in PLAIN_COLUMNS else ()
-    attacked = first_of([name for name in (*ATTACKED_COLUMNS, *others, *by_word) if name != plain], row)
+    sides = [name for name in (*ATTACKED_COLUMNS, *others, *by_word) if name != plain]
+    attacked = first_of([name for name in sides if not is_attack_name(name, row.peek(name))], row)
     safe = turns_of(row, plain)
     goal = name_of(row, "goal") or (safe[0].content if len(safe) == 1 else None)
     unsafe = None if attacked is None else turns_of(row, attacked)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from moe_cli.data.column_names import (
     ATTACKED_COLUMNS,
     GOAL_COLUMNS,
+    NAMES_OF_ATTACKS,
     PLAIN_COLUMNS,
     PROMPT_COLUMNS,
     TEST_CASE,
     TURN_COLUMNS,
+    is_attack_name,
 )
 from moe_cli.data.entries import (
     Reader,
@@ -41,8 +42,6 @@ from moe_cli.data.verdicts import attack_worked
 from moe_cli.errors import UsageError
 
 ATTACK_FAILED, NO_ATTACK = "its attack failed", "it has no attacked prompt"
-MAY_BE_NAMES = frozenset({"jailbreak", "attack", "adversarial", "attacked"})
-NAME = re.compile(r"[A-Za-z0-9_.+-]{1,24}")
 SIDES = frozenset({"safe", "unsafe", *PLAIN_COLUMNS, *ATTACKED_COLUMNS})  # labels under these names are no prompts
 
 
@@ -200,7 +199,7 @@ def format_of(table: Table) -> Format:
 def _columns_of(table: Table) -> set[str]:
     """The columns, without those of a side that hold labels instead of texts or turns."""
     there = table.keys()
-    columns = {name for name in there if name not in MAY_BE_NAMES or not _holds_names(table, name)}
+    columns = {name for name in there if name not in NAMES_OF_ATTACKS or not _holds_names(table, name)}
     if {"safe", "unsafe"} <= columns:
         return columns
     return {name for name in columns if name not in SIDES or not _holds_labels(table, name)}
@@ -209,7 +208,7 @@ def _columns_of(table: Table) -> set[str]:
 def _holds_names(table: Table, name: str) -> bool:
     """Whether a column holds nothing but names, such as that of the attack (`AIM`, `pair`)."""
     values = [row.peek(name) for _, row in table.rows if not is_missing(row.peek(name))]
-    return bool(values) and all(isinstance(value, str) and NAME.fullmatch(value.strip()) for value in values)
+    return bool(values) and all(is_attack_name(name, value) for value in values)
 
 
 def _holds_labels(table: Table, name: str) -> bool:

@@ -37,8 +37,10 @@ def read_refusals(path: Path) -> tuple[str, ...]:
         try:
             texts.append(text_of(row, first_of(REFUSAL_COLUMNS, row) or "refusal").strip())
         except BadRowError as error:
-            columns = shown_keys(sorted(table.keys()))
-            raise UsageError(f"{place}: {error.reason}; the columns are {columns}", hint=REFUSAL_FORMATS) from error
+            columns = shown_keys(table.shown_columns())
+            raise UsageError(
+                f"{place}: {error.reason}; the columns are {columns or 'none'}", hint=REFUSAL_FORMATS
+            ) from error
     if not texts:
         raise UsageError(f"{path} holds no refusal", hint=REFUSAL_FORMATS)
     if are_targets(texts):

@@ -128,9 +128,12 @@ def _records(text: str, name: str, hint: str, separator: str) -> Iterator[list[s
 
 
 def _refuse_twice(header: Sequence[str], name: str, hint: str) -> None:
+    written = {normalised(cell): cell.strip() for cell in header if cell.strip()}
     names = [normalised(cell) for cell in header if cell.strip()]
     if twice := sorted({one for one in names if names.count(one) > 1}):
-        raise UsageError(f"{name}: the column `{twice[0]}` stands twice in the header", hint="rename one of them")
+        shown = is_known(twice[0]) or SINGLE_WORD.fullmatch(written[twice[0]])
+        column = f"the column `{twice[0]}`" if shown else "a column"
+        raise UsageError(f"{name}: {column} stands twice in the header", hint="rename one of them")
 
 
 def _value(cell: str) -> object:
