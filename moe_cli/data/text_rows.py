@@ -85,7 +85,7 @@ def _num_known(cells: Sequence[str], columns: Collection[str]) -> int:
     if not all(map(_could_be_name, cells)):
         return 0
     known = {normalised(cell) for cell in cells if is_known(cell)}
-    return 0 if known <= LABELS and len(known) < len(cells) else len(known)
+    return 0 if len(known) == 1 < len(cells) and known <= LABELS else len(known)
 
 
 def _could_be_name(cell: str) -> bool:
