@@ -106,3 +106,20 @@ def test_attacked_prompts_that_do_not_exist_are_left_out_of_items_too(tmp_path):
     found = of_kind(read(file(tmp_path, {"jailbreaks": rows}), keep_failed=True), "harmful")
     assert ([entry.goal for entry in found.entries], found.faults) == ([GOAL], ())
     assert found.skipped == {"it has no attacked prompt": 1}
+
+
+def test_test_cases_beside_their_behaviour_are_harmful(tmp_path):
+    found = read(file(tmp_path, [{"behavior": GOAL, "test_case": STORY, "generation": "x"}]))
+    assert [(entry.kind, entry.goal, entry.attacked[0].content) for entry in found.entries] == [
+        ("harmful", GOAL, STORY)
+    ]
+    with pytest.raises(UsageError, match="1 of 1 rows are harmful"):
+        of_kind(found, "benign")
+
+
+def test_goals_and_prompts_in_different_rows_do_not_stand_side_by_side(tmp_path):
+    found = read(file(tmp_path, [{"goal": GOAL}, {"prompt": OTHER}]))
+    assert ([entry.goal for entry in found.entries], [fault.reason for fault in found.faults]) == (
+        [GOAL],
+        ["`goal` is None, not a text"],
+    )
