@@ -80,7 +80,8 @@ OTHER_NAMES = frozenset(
     {
         *(*SYSTEM_COLUMNS, *CONTEXT_COLUMNS, *GOAL_CONTEXT, *MEDIA_COLUMNS, *REFUSAL_COLUMNS),
         *("id", "kind", "label", "suite", "cluster", "expected", "attack", "behaviorid", "category", "type", "name"),
-        *("layer", "expert", "item", "doc_id", "index"),
+        *("layer", "expert", "item", "doc_id", "index", "data_type", "safety", "prompt_harm_label", "prompt_type"),
+        *("is_safe", "is_harmful", "toxicity"),
     }
 )
 MAPPED_NAMES = (

@@ -92,7 +92,10 @@ def refuse_unreadable(row: ReadRow) -> None:
             row.columns_read.add(column)
             if column in MEDIA_COLUMNS:
                 raise BadRowError(f"`{column}` holds a picture, a sound or a film, which is not shown to the model")
-            raise BadRowError(f"`{column}` belongs to the prompt and is not read; write it into the prompt")
+            raise BadRowError(
+                f"`{column}` belongs to the prompt and is not read; write it into the prompt, or leave it out by "
+                f"--map name={column}"
+            )
 
 
 def pair(row: ReadRow, place: Place) -> Iterator[Entry]:
@@ -184,7 +187,8 @@ def test_case(row: ReadRow, place: Place) -> Iterator[Entry]:
     """An attacked prompt of the behaviour whose id it stands under, as HarmBench writes its test cases."""
     goal = next((text_of(row, key) for key in ("goal", "behavior") if row.get(key) is not None), None)
     plain = None if goal is None else asked(goal)
-    yield replace(_harmful(row, place, goal, plain, attacked=turns_of(row, TEST_CASE)), kind=None)
+    entry = _harmful(row, place, goal, plain, attacked=turns_of(row, TEST_CASE))
+    yield entry if goal is not None else replace(entry, kind=None)  # lists by id could be harmless ones by topic
 
 
 def xstest(row: ReadRow, place: Place) -> Iterator[Entry]:

@@ -229,8 +229,9 @@ def _refuse_two_prompts(known: Format, table: Table, columns: set[str]) -> None:
 
 
 def _is_said_twice(row: ReadRow, goal: str | None, other: str) -> bool:
-    value = row.peek(other)
-    return is_missing(value) or value == row.peek(goal or "")
+    """Whether the other column says nothing else than the goal, or stands without one."""
+    asked, value = row.peek(goal or ""), row.peek(other)
+    return is_missing(asked) or is_missing(value) or value == asked
 
 
 def _refuse_templates(known: Format, table: Table) -> None:

@@ -82,6 +82,11 @@ def _hint_of(content: Object, name: str, hint: str) -> str:
     return hint
 
 
+def _shown_path(paths: Iterable[str]) -> str:
+    """The first path that an error can show."""
+    return next((path for path in paths if SHOWN_KEY.fullmatch(path)), "KEY")
+
+
 def _items_of(value: object) -> Iterable[tuple[str, object]]:
     return value.items() if isinstance(value, dict) else ()
 
@@ -133,8 +138,8 @@ def _row_or_columns(
     if rows and any(isinstance(value, str) for value in marked.values()):
         path, found = next(iter(rows.items()))
         raise UsageError(
-            f"{name} could be one row, or the {len(found)} rows under `{path}`",
-            hint=f"write '{name}#{path}' for those, or one row a line for the other",
+            f"{name} could be one row, or the {len(found)} rows under `{_shown_path([path])}`",
+            hint=f"write '{name}#{_shown_path([path])}' for those, or one row a line for the other",
         )
     if all(_is_column(value) for value in marked.values()):
         return _columns(content, name, listed, mapped)
@@ -157,7 +162,7 @@ def _columns(content: Object, name: str, listed: Listed, mapped: Collection[str]
         shown = ", ".join(f"`{key}` ({number})" for key, number in lengths.items() if SHOWN_KEY.fullmatch(key))
         raise UsageError(
             f"{name} is an object of columns of different lengths: {shown}",
-            hint=f"name one: '{name}#{next(iter(lengths))}'",
+            hint=f"name one: '{name}#{_shown_path(lengths)}'",
         )
     names = [singular(normalised(key)) for key in columns]
     if not mapped and names in (["prompt"], ["conversation"], ["text"]) and (cells := next(iter(columns.values()))):
@@ -195,9 +200,11 @@ def _by_id(content: Object, name: str) -> RawTable:
 
 def _only_list(content: Object, name: str, lists: Mapping[str, list[object]], listed: Listed) -> RawTable:
     if len(lists) > 1:
-        counts = ", ".join(f"`{path}` ({len(rows)})" for path, rows in lists.items())
+        counts = [f"`{path}` ({len(rows)})" for path, rows in lists.items() if SHOWN_KEY.fullmatch(path)]
+        others = [f"{len(lists) - len(counts)} under texts"] if len(counts) < len(lists) else []
         raise UsageError(
-            f"{name} holds several lists of rows: {counts}", hint=f"name one: '{name}#{next(iter(lists))}'"
+            f"{name} holds several lists of rows: {', '.join([*counts, *others])}",
+            hint=f"name one: '{name}#{_shown_path(lists)}'",
         )
     path, rows = next(iter(lists.items()))
     table = listed(rows, name)

@@ -85,7 +85,7 @@ def labels_of(table: Table, taken: Collection[str] = ()) -> Labels:
         _refuse_bare(table, table.label, mapped=True)
         return Labels((table.label,))
     keys = table.keys() - set(taken)
-    if not keys.isdisjoint(GOAL_COLUMNS):
+    if not table.keys().isdisjoint(GOAL_COLUMNS):
         keys -= OF_ATTACK
     known = (*WORDED, *LOOSELY_WORDED, *HARMFUL_IF_TRUE, *BENIGN_IF_TRUE)
     columns = tuple(column for column in known if column in keys and _says_something(table, column))

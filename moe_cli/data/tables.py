@@ -26,6 +26,8 @@ from moe_cli.data.sources import Source, digest_of, source_of
 from moe_cli.data.text_rows import Shape, text_table
 from moe_cli.errors import UsageError
 
+MOST_WORDS = 4  # of the name of a column that is shown: a longer one could be a prompt
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
@@ -59,8 +61,11 @@ class Table:
         return tuple(sorted(filter(self._is_name, filled - self.columns_read)))
 
     def _is_name(self, key: str) -> bool:
-        """Whether a key can be shown: it is one word, or the column of a table, or most objects have it."""
-        is_word = "JSON" not in self.container or " " not in self.names.get(key, key).strip()
+        """Whether a key can be shown: it is one word, or a few that head a table or that most objects have."""
+        written = self.names.get(key, key).strip()
+        if len(written.split()) > 1 and (len(written.split()) > MOST_WORDS or written.endswith("?")):
+            return False
+        is_word = "JSON" not in self.container or " " not in written
         is_shared = is_word or 2 * sum(key in row for _, row in self.rows) > max(len(self.rows), 2)
         return is_shared and SHOWN_KEY.fullmatch(key) is not None
 

@@ -31,7 +31,15 @@ MISSING = {"", "nan", "NaN"}
 LARGEST_CELL = 2**31 - 1  # characters; Python's own limit is 131,072
 LARGEST_NAME, MOST_WORDS = 60, 8  # of a cell that could be the name of a column
 SENTENCE_END = re.compile(r"[.!]\s*")
-LABELS = {"safe", "unsafe", "plain", "vanilla"}  # names that are cells of many a row, too
+LABELS = {
+    "safe",
+    "unsafe",
+    "plain",
+    "vanilla",
+    "jailbreak",
+    "adversarial",
+    "attack",
+}  # names that are cells of many a row, too
 SINGLE_WORD = re.compile(r"[^\W\d][\w.-]*")
 SAYS_SEPARATOR = re.compile(r"\ufeff?sep=(.)\r?\n?", re.IGNORECASE)  # Excel's own first line
 ADD_HEADER = "give the columns names in the first line, such as goal or prompt, or name one with --map prompt=COLUMN"
@@ -77,7 +85,7 @@ def _num_known(cells: Sequence[str], columns: Collection[str]) -> int:
     if not all(map(_could_be_name, cells)):
         return 0
     known = {normalised(cell) for cell in cells if is_known(cell)}
-    return 0 if known <= LABELS and len(known) < len(cells) else len(known)
+    return 0 if len(known) == 1 < len(cells) and known <= LABELS else len(known)
 
 
 def _could_be_name(cell: str) -> bool:
