@@ -183,7 +183,9 @@ def test_a_checkpoint_that_lacks_one_expert_is_refused(tmp_path, small_settings)
 def test_a_model_without_a_chat_template_is_refused(tmp_path, small_settings):
     model = written(tmp_path / "plain", mixtral())
     (model / "chat_template.jinja").unlink()
-    pairs = lines(tmp_path / "pairs.jsonl", [{"id": str(n), "goal": "g", "safe": "a", "unsafe": "b"} for n in range(8)])
+    pairs = lines(
+        tmp_path / "pairs.jsonl", [{"id": str(n), "goal": f"g{n}", "safe": "a", "unsafe": "b"} for n in range(8)]
+    )
     settings = small_settings(tmp_path, model={"name": str(model)}, prepare={"pairs": pairs})
     with pytest.raises(UsageError, match="has no chat template"):
         prepare.run(settings, Store(tmp_path / "registry"), lambda _: None)

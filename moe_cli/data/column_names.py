@@ -6,7 +6,8 @@ singular, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from moe_cli.errors import UsageError
@@ -29,7 +30,7 @@ TURN_COLUMNS = ("messages", "conversations", "conversation", "dialogue", "dialog
 SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 # What stands behind the question it belongs to, with an empty line between.
 CONTEXT_COLUMNS = ("context", "input")
-HARMBENCH_CONTEXT = ("contextstring", "context_string")
+GOAL_CONTEXT = ("contextstring", "context_string", "context")  # stands before a goal, as HarmBench's own
 GOAL_COLUMNS = ("goal", "behavior", "behaviour", "forbidden_prompt")
 ATTACKED_LISTS = ("all_prompt", "all_prompts")
 # The plain form of a pair, and its attacked form, in other words than `safe` and `unsafe`.
@@ -40,21 +41,33 @@ ATTACKED_COLUMNS = (
     "attack_prompt",
     "jailbreak_prompt",
     "jailbreak",
+    "jailbroken_prompt",
     "adversarial_prompt",
     "adv_prompt",
     "adversarial",
     "augq",
 )
+NAMES_OF_ATTACKS = frozenset({"jailbreak", "attack", "adversarial", "attacked"})  # where they hold nothing but names
+ATTACK_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,24}")
 TEMPLATE_COLUMNS = ("template", "attack_template", "jailbreak_template", *ATTACKED_COLUMNS, *PROMPT_COLUMNS)
-REFUSAL_COLUMNS = ("refusal", "response", "answer", "completion", "output", "target", "text")
 TEST_CASE = "test_case"
+REFUSAL_COLUMNS = ("refusal", "response", "answer", "completion", "output", "target", "text", TEST_CASE)
 # What a model that reads text is not shown.
 MEDIA_COLUMNS = (
     *("image", "images", "image_path", "image_url", "imagefilename", "image_file", "image_file_name"),
+    *("imagedescription", "image_description", "redactedimagedescription"),
     *("audio", "audios", "audio_path", "video", "videos", "video_path"),
 )
 # What belongs to a prompt and has no place in it here.
-UNREADABLE_COLUMNS = ("choices", "options", "tools", "functions", "documents", "history", "conversation_history")
+UNREADABLE_COLUMNS = (
+    *("choices", "options", "tools", "function", "functions", "target_functions", "documents", "parent_id"),
+    *("history", "chat_history", "conversation_history", "dialog_history", "dialog_hist", "previous_turns"),
+)
+# What a model said to a prompt.
+ANSWER_COLUMNS = (
+    *("response", "completion", "output", "generation", "answer", "model_output", "model_response", "reply"),
+    *("llm_output", "llm_response", "assistant", "response_0", "chosen"),
+)
 
 # What makes an object a row, rather than something around rows.
 ROW_MARKS = frozenset(
@@ -65,9 +78,10 @@ ROW_MARKS = frozenset(
 )
 OTHER_NAMES = frozenset(
     {
-        *(*SYSTEM_COLUMNS, *CONTEXT_COLUMNS, *HARMBENCH_CONTEXT, *MEDIA_COLUMNS, *REFUSAL_COLUMNS),
+        *(*SYSTEM_COLUMNS, *CONTEXT_COLUMNS, *GOAL_CONTEXT, *MEDIA_COLUMNS, *REFUSAL_COLUMNS),
         *("id", "kind", "label", "suite", "cluster", "expected", "attack", "behaviorid", "category", "type", "name"),
-        *("layer", "expert", "item", "doc_id", "index"),
+        *("layer", "expert", "item", "doc_id", "index", "data_type", "safety", "prompt_harm_label", "prompt_type"),
+        *("is_safe", "is_harmful", "toxicity"),
     }
 )
 MAPPED_NAMES = (
@@ -86,9 +100,9 @@ def normalised(name: str) -> str:
     return "_".join(name.strip().lower().replace("-", " ").split())
 
 
-def marks_a_row(name: str) -> bool:
-    """Whether an object with such a key is a row."""
-    return singular(normalised(name)) in ROW_MARKS
+def marks_a_row(name: str, mapped: Collection[str] = ()) -> bool:
+    """Whether an object with such a key is a row; `mapped` are columns that `--map` names."""
+    return singular(normalised(name)) in ROW_MARKS or normalised(name) in mapped
 
 
 def is_known(name: str) -> bool:
@@ -138,6 +152,11 @@ def refuse_absent(columns: ColumnMap, there: Iterable[Iterable[str]]) -> None:
                 f"--map {name}={column}: no source has a column `{column}`",
                 hint="moe prepare --dry-run names the columns that are not read",
             )
+
+
+def is_attack_name(column: str, value: object) -> bool:
+    """Whether the column holds the name of an attack (`AIM`, `pair`), not an attacked prompt."""
+    return column in NAMES_OF_ATTACKS and isinstance(value, str) and ATTACK_NAME.fullmatch(value.strip()) is not None
 
 
 def first_of(names: Sequence[str], columns: Mapping[str, object]) -> str | None:

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
 from moe_cli.data.raw import RawRow
-from moe_cli.data.sources import FOLDER_MARKS, Source
+from moe_cli.data.sources import FOLDER_MARKS, HUB_PREFIX, Source
 from moe_cli.errors import EnvironmentFaultError, UsageError
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def hub_rows(source: Source) -> list[RawRow]:
         UsageError: no such data set, revision, configuration or split.
     """
     from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
 
     try:
         loaded = load_dataset(source.place, source.config, revision=source.revision)
@@ -117,6 +118,11 @@ def hub_rows(source: Source) -> list[RawRow]:
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(
             f"{source.name} cannot be read from the hub: {error}", hint="owner/name:CONFIG@COMMIT#SPLIT names it whole"
+        ) from error
+    except DatasetGenerationError as error:  # its own words can hold a row
+        raise UsageError(
+            f"{source.name}: `datasets` cannot make one table of its files",
+            hint=f"name one of them: {HUB_PREFIX}{source.place}@{source.revision}/PATH",
         ) from error
     return _rows(_split_of(loaded, source))
 

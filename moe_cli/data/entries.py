@@ -12,23 +12,22 @@ from hashlib import sha256
 
 from moe_cli.data.column_names import (
     ATTACKED_COLUMNS,
-    CONTEXT_COLUMNS,
     GOAL_COLUMNS,
-    HARMBENCH_CONTEXT,
+    GOAL_CONTEXT,
     MEDIA_COLUMNS,
     PLAIN_COLUMNS,
     PROMPT_COLUMNS,
     SYSTEM_COLUMNS,
     TEST_CASE,
-    TURN_COLUMNS,
     UNREADABLE_COLUMNS,
     first_of,
+    is_attack_name,
 )
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.labels import Kind
 from moe_cli.data.places import Place
 from moe_cli.data.rows import ReadRow
-from moe_cli.data.turns import Turns, are_turns, asked, messages, turns, turns_of
+from moe_cli.data.turns import Turns, are_turns, asked, turns, turns_of
 from moe_cli.data.values import Row, is_missing, name_of, text_of
 from moe_cli.records import Message
 
@@ -93,7 +92,10 @@ def refuse_unreadable(row: ReadRow) -> None:
             row.columns_read.add(column)
             if column in MEDIA_COLUMNS:
                 raise BadRowError(f"`{column}` holds a picture, a sound or a film, which is not shown to the model")
-            raise BadRowError(f"`{column}` belongs to the prompt and is not read; write it into the prompt")
+            raise BadRowError(
+                f"`{column}` belongs to the prompt and is not read; write it into the prompt, or leave it out by "
+                f"--map name={column}"
+            )
 
 
 def pair(row: ReadRow, place: Place) -> Iterator[Entry]:
@@ -117,12 +119,21 @@ def renamed_pair(row: ReadRow, place: Place) -> Iterator[Entry]:
         raise BadRowError("its plain form is None")
     others = PROMPT_COLUMNS if plain in PLAIN_COLUMNS else ()
     by_word = ("attack",) if plain in PLAIN_COLUMNS else ()
-    attacked = first_of([name for name in (*ATTACKED_COLUMNS, *others, *by_word) if name != plain], row)
+    sides = [name for name in (*ATTACKED_COLUMNS, *others, *by_word) if name != plain]
+    attacked = first_of([name for name in sides if not is_attack_name(name, row.peek(name))], row)
     safe = turns_of(row, plain)
     goal = name_of(row, "goal") or (safe[0].content if len(safe) == 1 else None)
     unsafe = None if attacked is None else turns_of(row, attacked)
     attack = None if attacked == "attack" else name_of(row, "attack")
     yield _harmful(row, place, goal, safe, attacked=unsafe, attack=attack)
+
+
+def attacked_alone(row: ReadRow, place: Place) -> Iterator[Entry]:
+    """An attacked prompt whose goal the file does not hold: an item, or the half of a pair."""
+    column = first_of(ATTACKED_COLUMNS, row) or ATTACKED_COLUMNS[0]
+    attack = name_of(row, "attack") if isinstance(row.get("attack"), str) else None
+    entry = _harmful(row, place, None, None, attacked=turns_of(row, column), attack=attack)
+    yield replace(entry, kind=None)
 
 
 def attacked_list(key: str) -> Reader:
@@ -176,7 +187,8 @@ def test_case(row: ReadRow, place: Place) -> Iterator[Entry]:
     """An attacked prompt of the behaviour whose id it stands under, as HarmBench writes its test cases."""
     goal = next((text_of(row, key) for key in ("goal", "behavior") if row.get(key) is not None), None)
     plain = None if goal is None else asked(goal)
-    yield replace(_harmful(row, place, goal, plain, attacked=turns_of(row, TEST_CASE)), kind=None)
+    entry = _harmful(row, place, goal, plain, attacked=turns_of(row, TEST_CASE))
+    yield entry if goal is not None else replace(entry, kind=None)  # lists by id could be harmless ones by topic
 
 
 def xstest(row: ReadRow, place: Place) -> Iterator[Entry]:
@@ -189,51 +201,6 @@ def xstest(row: ReadRow, place: Place) -> Iterator[Entry]:
     goal = text_of(row, "prompt")
     kind: Kind = "benign" if label.lower() == "safe" else "harmful"
     yield Entry(place=place, id=_numbered("xstest", row, "id"), kind=kind, goal=goal, plain=asked(goal))
-
-
-def prompt(row: ReadRow, place: Place) -> Iterator[Entry]:
-    """A prompt under any known name, or a conversation without its last answer: the model's own takes its place."""
-    plain = prompt_turns(row)
-    yield Entry(
-        place=place,
-        id=name_of(row, "id"),
-        kind=None,
-        goal=plain[0].content if len(plain) == 1 else None,
-        plain=plain,
-        attack=name_of(row, "attack"),
-        cluster=name_of(row, "cluster"),
-        suite=name_of(row, "suite"),
-        expected=text_of(row, "expected") if row.get("expected") is not None else None,
-    )
-
-
-def prompt_turns(row: ReadRow) -> Turns:
-    """The turns that a row asks: its conversation without a last answer, or its prompt with its context.
-
-    Raises:
-        BadRowError: none, or two columns that could be the prompt.
-    """
-    if (column := first_of(TURN_COLUMNS, row)) is not None:
-        value = row.get(column)
-        if are_turns(value) and (spoken := messages(value, column))[-1].role == "assistant":
-            value = [{"role": turn.role, "content": turn.content} for turn in spoken[:-1]]
-        return turns(value, column)
-    column = _prompt_column(row)
-    value = row.get(column)
-    context = first_of([name for name in CONTEXT_COLUMNS if name != column], row)
-    if context is None or not isinstance(value, str):
-        return turns(value, column)
-    return asked(f"{text_of(row, column)}\n\n{text_of(row, context)}")
-
-
-def _prompt_column(row: ReadRow) -> str:
-    """The column that holds the prompt; `input` beside another one is its context, `text` something else."""
-    named = [name for name in PROMPT_COLUMNS if name in row and not is_missing(row.peek(name))]
-    chosen = named[0] if named else next((name for name in PROMPT_COLUMNS if name in row), "prompt")
-    others = [name for name in named[1:] if name not in ("input", "text") and row.peek(name) != row.peek(chosen)]
-    if others and "prompt" not in row.mapped:
-        raise BadRowError(f"`{chosen}` and `{others[0]}` could both be the prompt: --map prompt=COLUMN says which is")
-    return chosen
 
 
 def _harmful(
@@ -261,7 +228,7 @@ def _harmful(
 
 def _in_context(row: ReadRow, goal: str) -> str:
     """HarmBench's own scripts put the context before the behaviour, with this line between them."""
-    column = first_of(HARMBENCH_CONTEXT, row)
+    column = first_of(GOAL_CONTEXT, row)
     return goal if column is None else f"{text_of(row, column)}\n\n---\n\n{goal}"
 
 

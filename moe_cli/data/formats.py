@@ -9,20 +9,22 @@ from dataclasses import dataclass
 from moe_cli.data.column_names import (
     ATTACKED_COLUMNS,
     GOAL_COLUMNS,
+    NAMES_OF_ATTACKS,
     PLAIN_COLUMNS,
     PROMPT_COLUMNS,
     TEST_CASE,
     TURN_COLUMNS,
+    is_attack_name,
 )
 from moe_cli.data.entries import (
     Reader,
     artifact,
+    attacked_alone,
     attacked_list,
     goal_under,
     harmbench,
     jailbreakbench,
     pair,
-    prompt,
     renamed_pair,
     says_xstest,
     test_case,
@@ -30,6 +32,8 @@ from moe_cli.data.entries import (
 )
 from moe_cli.data.json_objects import are_targets, shown_keys
 from moe_cli.data.labels import truth_of
+from moe_cli.data.placeholders import holds_placeholder
+from moe_cli.data.prompts import prompt
 from moe_cli.data.raw import TEXT
 from moe_cli.data.rows import ReadRow
 from moe_cli.data.tables import Table
@@ -64,13 +68,13 @@ class Format:
         """The columns that it is recognised by."""
         return self.needs.union(*self.one_of)
 
-    def skipped(self, row: ReadRow) -> str | None:
-        """Why the row is left out; None where it is used."""
+    def skipped(self, row: ReadRow, *, keep_failed: bool = False) -> str | None:
+        """Why the row is left out; None where it is used. `keep_failed` uses those whose attack failed."""
         if self.verdict is None:
             return None
         if self.verdict == "jailbroken" and is_missing(row.get("prompt")):
             return NO_ATTACK
-        return None if attack_worked(row, self.verdict) else ATTACK_FAILED
+        return None if keep_failed or attack_worked(row, self.verdict) else ATTACK_FAILED
 
 
 def _judged(key: str, example: str) -> Format:
@@ -120,7 +124,7 @@ FORMATS = (
     Format(
         name="pairs under other names",
         one_of=(frozenset(PLAIN_COLUMNS),),
-        confirms=lambda table: bool(table.keys() & {*ATTACKED_COLUMNS, *PROMPT_COLUMNS, "attack"}),
+        confirms=lambda table: bool(_columns_of(table) & {*ATTACKED_COLUMNS, *PROMPT_COLUMNS, "attack"}),
         entries=renamed_pair,
         example='{"plain_attack": "the plain question", "attacked": "the attacked question"}',
     ),
@@ -157,6 +161,12 @@ FORMATS = (
     _goals("goals", "goal", goal_under("goal"), '{"goal": "..."}'),
     _goals("behaviours", "behavior", goal_under("behavior"), '{"behavior": "..."}'),
     Format(
+        name="attacked prompts",
+        one_of=(frozenset(ATTACKED_COLUMNS),),
+        entries=attacked_alone,
+        example='{"id": "1", "jailbreak_prompt": "the attacked question"}',
+    ),
+    Format(
         name="prompts",
         one_of=(frozenset((*TURN_COLUMNS, *PROMPT_COLUMNS)),),
         entries=prompt,
@@ -177,20 +187,28 @@ def format_of(table: Table) -> Format:
         if known.matches(columns) and (known.confirms is None or known.confirms(table)):
             _refuse_two_prompts(known, table, columns)
             _refuse_targets(table)
+            _refuse_templates(known, table)
             return known
     nearest, missing = _nearest(columns)
     raise UsageError(
-        f"{table.source.name} is of no known format: its columns are {shown_keys(sorted(columns)) or 'none'}",
+        f"{table.source.name} is of no known format: its columns are {shown_keys(table.shown_columns()) or 'none'}",
         hint=f"the nearest is {nearest.example}; --map {missing}=COLUMN names a column that is called otherwise",
     )
 
 
 def _columns_of(table: Table) -> set[str]:
     """The columns, without those of a side that hold labels instead of texts or turns."""
-    columns = table.keys()
+    there = table.keys()
+    columns = {name for name in there if name not in NAMES_OF_ATTACKS or not _holds_names(table, name)}
     if {"safe", "unsafe"} <= columns:
         return columns
     return {name for name in columns if name not in SIDES or not _holds_labels(table, name)}
+
+
+def _holds_names(table: Table, name: str) -> bool:
+    """Whether a column holds nothing but names, such as that of the attack (`AIM`, `pair`)."""
+    values = [row.peek(name) for _, row in table.rows if not is_missing(row.peek(name))]
+    return bool(values) and all(is_attack_name(name, value) for value in values)
 
 
 def _holds_labels(table: Table, name: str) -> bool:
@@ -201,12 +219,29 @@ def _holds_labels(table: Table, name: str) -> bool:
 
 def _refuse_two_prompts(known: Format, table: Table, columns: set[str]) -> None:
     """A goal beside a prompt: nothing says whether the prompt is the goal asked plainly or inside an attack."""
-    if known.name not in ("goals", "AdvBench", "JailbreakBench") or "prompt" not in columns:
-        return
-    if any(row.peek("prompt") not in (None, row.peek("goal")) for _, row in table.rows):
+    goal = next((name for name in GOAL_COLUMNS if known.only_goals and name in known.needs), None)
+    for other in (*PROMPT_COLUMNS, *TURN_COLUMNS) if goal is not None else ():
+        if other in columns and any(not _is_said_twice(row, goal, other) for _, row in table.rows):
+            raise UsageError(
+                f"{table.source.name}: `{goal}` and `{other}` stand side by side, and nothing says what `{other}` is",
+                hint=f"--map all_prompt={other} reads it as the attacked form, --map name={other} leaves it out",
+            )
+
+
+def _is_said_twice(row: ReadRow, goal: str | None, other: str) -> bool:
+    """Whether the other column says nothing else than the goal, or stands without one."""
+    asked, value = row.peek(goal or ""), row.peek(other)
+    return is_missing(asked) or is_missing(value) or value == asked
+
+
+def _refuse_templates(known: Format, table: Table) -> None:
+    """Prompts that mostly hold a place for a goal are templates."""
+    columns = [name for name in (*PROMPT_COLUMNS, *ATTACKED_COLUMNS) if name in known.columns()]
+    texts = [[value for name in columns if isinstance(value := row.peek(name), str)] for _, row in table.rows]
+    if 2 * sum(any(map(holds_placeholder, some)) for some in texts) > len(texts):
         raise UsageError(
-            f"{table.source.name}: `goal` and `prompt` stand side by side, and nothing says what `prompt` is",
-            hint="--map all_prompt=prompt reads it as the attacked form, --map name=prompt leaves it out",
+            f"{table.source.name} holds attack templates (texts with a place for a goal), not prompts",
+            hint="--attack takes them; where the goal stands beside each, write it into its template",
         )
 
 

@@ -9,13 +9,14 @@
     {"id1": ["a", "b"]}                              test cases: texts under `test_case`, their key under `id`
     {"id1": "a", "id2": "b"}                         texts, their key under `id`
 
-An object that could be two of them is refused, with the way to say which.
+An object that could be two of them is refused, with the way to say which; and so is one whose keys are texts beside
+other texts (`{"a goal": "..."}`), as nothing says whether those are attacked forms or answers.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import cast
 
 from moe_cli.data.column_names import SYSTEM_COLUMNS, TEST_CASE, marks_a_row, normalised, singular
@@ -25,8 +26,9 @@ from moe_cli.data.raw import KEY, RawRow, RawTable, elements, texts
 from moe_cli.data.turns import are_turns
 from moe_cli.errors import UsageError
 
-SHOWN_KEY = re.compile(r"[A-Za-z_][\w.-]{0,40}")  # what an error can show: a key with spaces could be a prompt
+SHOWN_KEY = re.compile(r"[A-Za-z0-9_][\w.()/?#%-]{0,40}")  # what an error can show: a key with spaces could be a prompt
 MOST_SHOWN = 12
+MOST_WORDS_OF_ID = 2  # a key of more could be a prompt
 DEEPEST = 3  # objects around the list of rows
 # Lists that are parts of one data set, never rows by id.
 PARTS = {"train", "training", "test", "validation", "valid", "val", "dev", "eval", "harmful", "harmless", "benign"}
@@ -36,30 +38,71 @@ Object = dict[str, object]
 Listed = Callable[[Sequence[object], str], RawTable]
 
 
-def object_table(content: Object, name: str, hint: str, part: str | None, listed: Listed) -> RawTable:
-    """The rows of an object; `part` is the path of one of its lists, `listed` reads a list.
+def object_table(
+    content: Object, name: str, hint: str, part: str | None, listed: Listed, mapped: Collection[str] = ()
+) -> RawTable:
+    """The rows of an object; `part` is the path of one of its lists, `listed` reads a list, `mapped` are known columns.
 
     Raises:
         UsageError: it holds no rows, or several lists of them and no part is named.
     """
     if part is not None:
-        return _part(content, name, part, hint, listed)
+        return _part(content, name, part, hint, listed, mapped)
     if set(content) <= {"columns", "index", "data"} and _are_lists(content.get("columns"), content.get("data")):
         return listed([content["columns"], *cast("list[object]", content["data"])], name)
     lists = _lists_of_objects(content)
-    if any(marks_a_row(key) and not _is_objects(value) for key, value in content.items()):
-        return _row_or_columns(content, name, lists, listed)
-    if _are_parts_by_id(content):
+    if any(marks_a_row(key, mapped) and not _is_objects(value) for key, value in content.items()):
+        return _row_or_columns(content, name, lists, listed, mapped)
+    if _are_parts_by_id(content, mapped):
+        _refuse_text_keys(content, name)
         return _by_id(content, name)
     if lists:
         return _only_list(content, name, lists, listed)
     if content and all(_is_texts(value) for value in content.values()):
         return _only_list(content, name, cast("dict[str, list[object]]", content), listed)
     if _are_texts_by_id(content):
+        _refuse_text_keys(content, name)
         return texts(list(content.items()), name, "a JSON object of texts by id")
     if not content:
         return elements([], name, "a JSON object")
-    raise UsageError(f"{name} is one JSON object that holds no rows: its keys are {shown_keys(content)}", hint=hint)
+    raise UsageError(
+        f"{name} is one JSON object that holds no rows: its keys are {shown_keys(content)}",
+        hint=_hint_of(content, name, hint),
+    )
+
+
+def _hint_of(content: Object, name: str, hint: str) -> str:
+    """How to say where the rows of an object are."""
+    inner = ((f"{key}.{below}", value) for key, some in content.items() for below, value in _items_of(some))
+    path = next((path for path, value in inner if _is_texts(value) and SHOWN_KEY.fullmatch(path)), None)
+    if path is not None:
+        return f"'{name}#{path}' names one of its lists"
+    if not any(isinstance(value, (dict, list)) for value in content.values()):
+        return f"where it is a row, --map goal=KEY or --map prompt=KEY says what it asks; {hint}"
+    return hint
+
+
+def _shown_path(paths: Iterable[str]) -> str:
+    """The first path that an error can show."""
+    return next((path for path in paths if SHOWN_KEY.fullmatch(path)), "KEY")
+
+
+def _items_of(value: object) -> Iterable[tuple[str, object]]:
+    return value.items() if isinstance(value, dict) else ()
+
+
+def _refuse_text_keys(content: Object, name: str) -> None:
+    """Refuse texts under keys that are texts: targets are told by their words, where they are read."""
+    values = list(content.values())
+    if not (
+        all(map(_is_texts, values)) or (all(isinstance(value, str) for value in values) and not are_targets(values))
+    ):
+        return
+    if any(len(key.split()) > MOST_WORDS_OF_ID for key in content):
+        raise UsageError(
+            f"{name} is a JSON object of texts under texts, and nothing says what they are: attacks, answers or parts",
+            hint=f'write rows such as {{"goal": "...", "all_prompt": [...]}}, or name one list: \'{name}#KEY\'',
+        )
 
 
 def shown_keys(keys: Mapping[str, object] | Sequence[str]) -> str:
@@ -74,12 +117,12 @@ def are_targets(values: Sequence[object]) -> bool:
     return 2 * sum(isinstance(value, str) and TARGET.match(value) is not None for value in values) > len(values)
 
 
-def _part(content: Object, name: str, part: str, hint: str, listed: Listed) -> RawTable:
+def _part(content: Object, name: str, part: str, hint: str, listed: Listed, mapped: Collection[str]) -> RawTable:
     value: object = content
     for key in part.split("."):
         value = value.get(key) if isinstance(value, dict) else None
     if isinstance(value, dict):
-        return object_table(value, name, hint, None, listed)
+        return object_table(value, name, hint, None, listed, mapped)
     if not isinstance(value, list):
         raise UsageError(
             f"{name} has no list under #{part}: its keys are {shown_keys(content)}", hint="name one of its lists"
@@ -87,17 +130,19 @@ def _part(content: Object, name: str, part: str, hint: str, listed: Listed) -> R
     return listed(value, name)
 
 
-def _row_or_columns(content: Object, name: str, lists: Mapping[str, list[object]], listed: Listed) -> RawTable:
-    marked = {key: value for key, value in content.items() if marks_a_row(key) and not _is_objects(value)}
+def _row_or_columns(
+    content: Object, name: str, lists: Mapping[str, list[object]], listed: Listed, mapped: Collection[str]
+) -> RawTable:
+    marked = {key: value for key, value in content.items() if marks_a_row(key, mapped) and not _is_objects(value)}
     rows = {path: found for path, found in lists.items() if _hold_rows(found) and path not in marked}
     if rows and any(isinstance(value, str) for value in marked.values()):
         path, found = next(iter(rows.items()))
         raise UsageError(
-            f"{name} could be one row, or the {len(found)} rows under `{path}`",
-            hint=f"write '{name}#{path}' for those, or one row a line for the other",
+            f"{name} could be one row, or the {len(found)} rows under `{_shown_path([path])}`",
+            hint=f"write '{name}#{_shown_path([path])}' for those, or one row a line for the other",
         )
     if all(_is_column(value) for value in marked.values()):
-        return _columns(content, name, listed)
+        return _columns(content, name, listed, mapped)
     if rows and not any(isinstance(value, str) or are_turns(value) for value in marked.values()):
         return _only_list(content, name, rows, listed)
     return RawTable(rows=[(Place(name, 1), content)], container="JSON Lines")
@@ -110,17 +155,17 @@ def _is_column(value: object) -> bool:
     return isinstance(value, list) and not are_turns(value)
 
 
-def _columns(content: Object, name: str, listed: Listed) -> RawTable:
+def _columns(content: Object, name: str, listed: Listed, mapped: Collection[str]) -> RawTable:
     columns = {key: _cells(value) for key, value in content.items() if _is_column(value)}
     rest = {key: value for key, value in content.items() if key not in columns}
     if len(lengths := {key: len(cells) for key, cells in columns.items()}) > 1 and len(set(lengths.values())) > 1:
         shown = ", ".join(f"`{key}` ({number})" for key, number in lengths.items() if SHOWN_KEY.fullmatch(key))
         raise UsageError(
             f"{name} is an object of columns of different lengths: {shown}",
-            hint=f"name one: '{name}#{next(iter(lengths))}'",
+            hint=f"name one: '{name}#{_shown_path(lengths)}'",
         )
     names = [singular(normalised(key)) for key in columns]
-    if names in (["prompt"], ["conversation"], ["text"]) and (cells := next(iter(columns.values()))):
+    if not mapped and names in (["prompt"], ["conversation"], ["text"]) and (cells := next(iter(columns.values()))):
         table = listed(cells, name)
     else:
         rows = [dict(zip(names, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
@@ -132,12 +177,12 @@ def _cells(value: object) -> list[object]:
     return list(value.values()) if isinstance(value, dict) else cast("list[object]", value)
 
 
-def _are_parts_by_id(content: Object) -> bool:
+def _are_parts_by_id(content: Object, mapped: Collection[str]) -> bool:
     """Rows, lists of rows, or lists of texts under ids; the parts of a data set are no ids."""
     values = list(content.values())
     if not values or {normalised(key) for key in content} & PARTS:
         return False
-    if all(isinstance(value, dict) and any(map(marks_a_row, value)) for value in values):
+    if all(isinstance(value, dict) and any(marks_a_row(key, mapped) for key in value) for value in values):
         return True
     if len(values) == 1 and normalised(next(iter(content))) in LIST_NAMES:
         return False
@@ -155,9 +200,11 @@ def _by_id(content: Object, name: str) -> RawTable:
 
 def _only_list(content: Object, name: str, lists: Mapping[str, list[object]], listed: Listed) -> RawTable:
     if len(lists) > 1:
-        counts = ", ".join(f"`{path}` ({len(rows)})" for path, rows in lists.items())
+        counts = [f"`{path}` ({len(rows)})" for path, rows in lists.items() if SHOWN_KEY.fullmatch(path)]
+        others = [f"{len(lists) - len(counts)} under texts"] if len(counts) < len(lists) else []
         raise UsageError(
-            f"{name} holds several lists of rows: {counts}", hint=f"name one: '{name}#{next(iter(lists))}'"
+            f"{name} holds several lists of rows: {', '.join([*counts, *others])}",
+            hint=f"name one: '{name}#{_shown_path(lists)}'",
         )
     path, rows = next(iter(lists.items()))
     table = listed(rows, name)

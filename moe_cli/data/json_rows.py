@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import reduce
 from typing import cast
 
@@ -49,8 +49,8 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def json_table(text: str, name: str, hint: str, part: str | None = None) -> RawTable:
-    """The rows of a JSON text; `part` names one of several lists in an object.
+def json_table(text: str, name: str, hint: str, part: str | None = None, mapped: Collection[str] = ()) -> RawTable:
+    """The rows of a JSON text; `part` names one of several lists in an object, `mapped` are known columns.
 
     Raises:
         UsageError: no JSON at all, or an object whose rows cannot be told.
@@ -61,7 +61,7 @@ def json_table(text: str, name: str, hint: str, part: str | None = None) -> RawT
         refuse_part(name, part)
         return _lines_or_stream(text, name, error)
     if isinstance(value, dict):
-        return object_table(cast("dict[str, object]", value), name, hint, part, listed)
+        return object_table(cast("dict[str, object]", value), name, hint, part, listed, mapped)
     refuse_part(name, part)
     return listed(cast("list[object]", value), name)
 

@@ -2,7 +2,8 @@
 
 A column of words (`label`, `safety`, `prompt_harm_label`, ...) counts where its words say so; true and false count
 under a name that says what true means (`is_safe`, `is_harmful`). A label of 0 and 1 under a name that does not is
-refused: read either way, it could turn a data set upside down.
+refused, unless another column says it: read either way, it could turn a data set upside down. Beside an answer, most
+labels could be about the answer: they contradict an option, and never choose a kind by themselves.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from moe_cli.data.column_names import ANSWER_COLUMNS, GOAL_COLUMNS
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.tables import Table
 from moe_cli.data.values import Row, is_missing
@@ -23,10 +25,16 @@ WORDED = (
     *("prompt_safety", "harm_label", "harmfulness"),
 )
 LOOSELY_WORDED = ("data_type", "class", "classification", "type", "category", "gt")
-BARE = ("label", "labels", "class", "classification", "gt")  # 0 and 1 say nothing under these names
+BARE = (*WORDED, "class", "classification", "gt")  # 0 and 1 say nothing under these names
+OF_ATTACK = {"jailbreak", "is_jailbreak"}  # beside a goal, they say whether its attack worked
+OF_PROMPT = (
+    *("kind", "prompt_harm_label", "prompt_label", "prompt_type", "prompt_safety", "data_type"),
+    *("prompt_is_harmful", "is_harmful_prompt", "prompt_is_safe", "is_safe_prompt"),
+)
 HARMFUL_IF_TRUE = (
     *("is_harmful", "harmful", "is_unsafe", "unsafe", "is_malicious", "malicious", "is_toxic", "toxic"),
-    *("prompt_is_harmful", "is_harmful_prompt", "is_jailbreak"),
+    *("prompt_is_harmful", "is_harmful_prompt", "is_jailbreak", "jailbreak", "harmful?", "is_harmful?", "harm"),
+    *("is_injection", "toxicity"),
 )
 BENIGN_IF_TRUE = (
     "is_safe",
@@ -37,10 +45,11 @@ BENIGN_IF_TRUE = (
     "harmless",
     "prompt_is_safe",
     "is_safe_prompt",
+    "safe?",
 )
 HARMFUL_WORDS = {
     *("harmful", "unsafe", "malicious", "toxic", "dangerous", "jailbreak", "vanilla_harmful", "adversarial_harmful"),
-    *("harmful_prompt", "not_safe", "non_safe"),
+    *("harmful_prompt", "not_safe", "non_safe", "injection", "prompt_injection"),
 }
 BENIGN_WORDS = {
     *("benign", "safe", "harmless", "unharmful", "not_harmful", "non_harmful", "nonharmful", "vanilla_benign"),
@@ -79,11 +88,22 @@ def labels_of(table: Table, taken: Collection[str] = ()) -> Labels:
         _refuse_bare(table, table.label, mapped=True)
         return Labels((table.label,))
     keys = table.keys() - set(taken)
-    for column in BARE:
-        if column in keys:
-            _refuse_bare(table, column, mapped=False)
+    if not table.keys().isdisjoint(GOAL_COLUMNS):
+        keys -= OF_ATTACK
     known = (*WORDED, *LOOSELY_WORDED, *HARMFUL_IF_TRUE, *BENIGN_IF_TRUE)
-    return Labels(tuple(column for column in known if column in keys and _says_something(table, column)))
+    columns = tuple(column for column in known if column in keys and _says_something(table, column))
+    for column in BARE:
+        if column in keys and not columns:
+            _refuse_bare(table, column, mapped=False)
+    return Labels(columns)
+
+
+def answer_beside(table: Table, column: str) -> str | None:
+    """The column of answers that a label could be about; None where it is about the prompt."""
+    if column in (*OF_PROMPT, table.label) or any(column in row.mapped for _, row in table.rows):
+        return None
+    filled = {key for _, row in table.rows for key in row.filled()}
+    return next((name for name in ANSWER_COLUMNS if name in filled), None)
 
 
 def _refuse_bare(table: Table, column: str, *, mapped: bool) -> None:

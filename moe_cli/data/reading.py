@@ -73,7 +73,7 @@ def read_rows(table: Table, *, keep_failed: bool = False) -> Reading:
     faults = list(table.faults)
     for place, row in table.rows:
         try:
-            if not keep_failed and (reason := known.skipped(row)) is not None:
+            if (reason := known.skipped(row, keep_failed=keep_failed)) is not None:
                 skipped[reason] += 1
             else:
                 entries += _entries_of(row, place, known, labels)
@@ -125,5 +125,6 @@ def of_kind(reading: Reading, kind: Kind, option: str | None = None) -> Reading:
         f"{KIND_WORDS['benign' if kind == 'harmful' else 'harmful']}"
         f"{''.join(f' by their column `{column}`' for column in sorted(map(str, by_column)))}, and {option} takes "
         f"{KIND_WORDS[kind]} ones",
-        hint="harmful goals and pairs belong to --pairs, harmless prompts to --benign; keep them in files of their own",
+        hint="harmful goals and pairs belong to --pairs, harmless prompts to --benign; keep them in files of their own"
+        + "".join(f"; --map name={column} leaves the column out" for column in sorted(map(str, by_column))[:1]),
     )

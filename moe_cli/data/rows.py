@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 
-from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, ColumnMap, normalised, singular
+from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, ColumnMap, is_known, normalised, singular
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.values import Row, is_missing
 
@@ -59,9 +59,9 @@ def cleaned(raw: Mapping[str, object], columns: ColumnMap = AS_NAMED) -> dict[st
     written = {normalised(key) for key in raw}
     for key, value in raw.items():
         name = normalised(key)
-        name = alone if (alone := singular(name)) not in written else name
+        name = alone if (alone := singular(name)) not in written and name not in columns.values() else name
         if name in row:
-            raise BadRowError(f"two keys are called `{name}`")
+            raise BadRowError(f"two keys are called `{name}`" if is_known(name) else "two keys differ in case alone")
         if name:
             row[name] = None if isinstance(value, float) and math.isnan(value) else value
     for name, column in columns.items():

@@ -25,6 +25,7 @@ ItemKind = Literal["harmful", "benign", "text"]
 KINDS: dict[str, ItemKind] = {"harmful": "harmful", "benign": "benign", "text": "text"}
 MOVING = {"main", "master", "HEAD"}  # branches
 HUB_PREFIX = "hf://datasets/"
+FOLDED_PREFIX = "hf:/datasets/"  # as `Path` writes it
 HUB_FILE = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^/#@]+))?/(?P<path>[^#]+)")
 FILE_ENDINGS = {
     *(".arrow", ".bz2", ".csv", ".gz", ".json", ".jsonl", ".md", ".ndjson", ".parquet", ".tsv", ".txt", ".xz", ".yaml"),
@@ -56,6 +57,8 @@ def source_of(words: str, revision: str | None = None, *, accepted: str | None =
     """
     if not words.strip():
         raise UsageError(f"there is no file {words!r}", hint="name a file, a folder, or owner/name@COMMIT on the hub")
+    if words.startswith(FOLDED_PREFIX):
+        words = HUB_PREFIX + words.removeprefix(FOLDED_PREFIX)
     whole = Path(words).expanduser()
     place, _, split = (words, "", "") if whole.exists() else words.partition("#")
     path = Path(place).expanduser()

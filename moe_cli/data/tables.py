@@ -14,7 +14,7 @@ from pathlib import Path
 from moe_cli.activity import activity
 from moe_cli.data import dataset_rows
 from moe_cli.data.arrow_rows import columnar_rows, is_columnar
-from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, SYSTEM_COLUMNS, ColumnMap, normalised
+from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, SYSTEM_COLUMNS, ColumnMap, normalised, singular
 from moe_cli.data.content import decompressed, text_of_bytes
 from moe_cli.data.faults import BadRowError, Fault
 from moe_cli.data.json_objects import SHOWN_KEY, system_of_header
@@ -25,6 +25,8 @@ from moe_cli.data.rows import ReadRow, cleaned
 from moe_cli.data.sources import Source, digest_of, source_of
 from moe_cli.data.text_rows import Shape, text_table
 from moe_cli.errors import UsageError
+
+MOST_WORDS = 4  # of the name of a column that is shown: a longer one could be a prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +48,26 @@ class Table:
         """The known names of the columns that any row holds."""
         return {key for _, row in self.rows for key in row}
 
+    def shown_columns(self) -> tuple[str, ...]:
+        """The columns in alphabetical order; those that could be a prompt as they are written, which no error shows."""
+        return tuple(sorted(key if self._is_name(key) else self.names.get(key, key) for key in self.keys()))
+
     def unread(self) -> tuple[str, ...]:
         """The columns that hold something and that no row was asked for, in alphabetical order.
 
         Only names: a key that is a whole text could be a prompt.
         """
         filled = {key for _, row in self.rows for key in row.filled()}
-        return tuple(sorted(key for key in filled - self.columns_read if SHOWN_KEY.fullmatch(key)))
+        return tuple(sorted(filter(self._is_name, filled - self.columns_read)))
+
+    def _is_name(self, key: str) -> bool:
+        """Whether a key can be shown: it is one word, or a few that head a table or that most objects have."""
+        written = self.names.get(key, key).strip()
+        if len(written.split()) > 1 and (len(written.split()) > MOST_WORDS or written.endswith("?")):
+            return False
+        is_word = "JSON" not in self.container or " " not in written
+        is_shared = is_word or 2 * sum(key in row for _, row in self.rows) > max(len(self.rows), 2)
+        return is_shared and SHOWN_KEY.fullmatch(key) is not None
 
 
 @activity("reading data")
@@ -110,7 +125,7 @@ def _raw_table(
         return _columns(name, columnar_rows(content, name), "parquet or Arrow", part)
     text = text_of_bytes(content, name)
     if looks_like_json(text) and not (shape == "plain" and is_json_around_placeholders(text)):
-        return json_table(text, name, source.accepted, part)
+        return json_table(text, name, source.accepted, part, set(columns.values()))
     refuse_part(name, part)
     return text_table(text, name, source.accepted, set(columns.values()), shape)
 
@@ -140,6 +155,7 @@ def _table(source: Source, digest: str, raw: RawTable, columns: ColumnMap) -> Ta
         if system is not None and not any(column in values for column in SYSTEM_COLUMNS):
             values["system"] = system
         names.update({normalised(key): key for key in row if key.strip()})
+        names.update({singular(normalised(key)): key for key in row if key.strip()})
         rows.append((place, ReadRow(values, columns_read, columns.keys())))
     label = next((columns[name] for name in LABEL_NAMES if name in columns), None)
     return Table(

@@ -7,15 +7,16 @@ goal. Only the placeholder that a template uses is replaced, so all other braces
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_cli.data.column_names import TEMPLATE_COLUMNS, TURN_COLUMNS, first_of
+from moe_cli.data.column_names import TEMPLATE_COLUMNS, TEST_CASE, TURN_COLUMNS, first_of
 from moe_cli.data.faults import BadRowError
+from moe_cli.data.json_objects import SHOWN_KEY, shown_keys
 from moe_cli.data.placeholders import GOAL, holds_placeholder, placeholders_in
 from moe_cli.data.raw import KEY, TEXT
-from moe_cli.data.rows import ReadRow
 from moe_cli.data.sources import source_of
 from moe_cli.data.tables import Table, read_table
 from moe_cli.data.text_rows import LINES
@@ -76,36 +77,35 @@ def _of_text(text: str) -> Iterator[Template]:
 def _of_rows(table: Table) -> Iterator[Template]:
     if table.faults:
         raise UsageError(str(table.faults[0]), hint=TEMPLATE_FORMATS)
+    listed: Counter[str] = Counter()  # of a list of templates under one name
     for number, (place, row) in enumerate(table.rows, start=1):
         try:
-            yield Template(_name(row) or f"attack-{number}", turns_of(row, _column(row)))
+            column = first_of((*TURN_COLUMNS, *TEMPLATE_COLUMNS, TEST_CASE), row)
+            name = name_of(row, "name") or name_of(row, KEY) or f"attack-{number}"
+            listed[name] += column == TEST_CASE
+            yield Template(name if listed[name] < 2 else f"{name}-{listed[name]}", turns_of(row, column or "template"))
         except BadRowError as error:
-            raise UsageError(f"{place}: {error.reason}", hint=TEMPLATE_FORMATS) from error
-
-
-def _name(row: ReadRow) -> str | None:
-    return name_of(row, "name") or name_of(row, KEY)
-
-
-def _column(row: ReadRow) -> str:
-    return first_of((*TURN_COLUMNS, *TEMPLATE_COLUMNS), row) or "template"
+            columns = "" if column else f"; the columns are {shown_keys(table.shown_columns()) or 'none'}"
+            raise UsageError(f"{place}: {error.reason}{columns}", hint=TEMPLATE_FORMATS) from error
 
 
 def _check(templates: Sequence[Template], path: Path) -> None:
     if not templates:
         raise UsageError(f"{path} holds no template", hint=TEMPLATE_FORMATS)
-    for template in templates:
+    for number, template in enumerate(templates, start=1):
         places = placeholders_in(turn.content for turn in template.turns)
+        name = template.name if SHOWN_KEY.fullmatch(template.name) else str(number)
         if not places:
             raise UsageError(
-                f"{path}: the template {template.name} does not hold {GOAL}, nor another place for a goal",
+                f"{path}: the template {name} does not hold {GOAL}, nor another place for a goal",
                 hint=TEMPLATE_FORMATS,
             )
         if len({place.strip("{}[] ").lower() for place in places}) > 1:
             raise UsageError(
-                f"{path}: the template {template.name} has several places: {', '.join(places)}",
+                f"{path}: the template {name} has several places: {', '.join(places)}",
                 hint=f"write {GOAL} where the goal stands",
             )
     names = [template.name for template in templates]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"{path}: two templates are called {twice[0]}", hint="give every template a name of its own")
+        shown = twice[0] if SHOWN_KEY.fullmatch(twice[0]) else "by one text"
+        raise UsageError(f"{path}: two templates are called {shown}", hint="give every template a name of its own")

@@ -4,8 +4,8 @@ The separator is the one of `,` `;` and tab under which the header names known c
 written, no type is guessed (`007` stays `007`); an empty cell and `NaN` are missing. The reader is Python's own: that
 of `datasets` guesses types, and takes a row with a cell too many as one with an index.
 
-A text whose first line names no known column is one text a line, unless its lines are cells: then its header is
-missing or unknown, and it is refused rather than read as prompts.
+A text whose first line names no known column is one text a line, unless its lines are cells (then its header is
+missing or unknown) or are marked as a list, a heading or YAML: it is refused rather than read as prompts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Literal
 
 from moe_cli.data.column_names import is_known, normalised
 from moe_cli.data.faults import Fault
+from moe_cli.data.line_marks import refuse_marked_lines
 from moe_cli.data.places import Place
 from moe_cli.data.raw import TEXT, Element, RawTable, lines_of
 from moe_cli.data.turns import turns_in_cell
@@ -28,7 +29,17 @@ LINES = "lines of text"
 SEPARATORS = ",;\t"
 MISSING = {"", "nan", "NaN"}
 LARGEST_CELL = 2**31 - 1  # characters; Python's own limit is 131,072
-HEADER_CELL = re.compile(r"[^\W\d][\w .()/#%-]{0,40}")
+LARGEST_NAME, MOST_WORDS = 60, 8  # of a cell that could be the name of a column
+SENTENCE_END = re.compile(r"[.!]\s*")
+LABELS = {
+    "safe",
+    "unsafe",
+    "plain",
+    "vanilla",
+    "jailbreak",
+    "adversarial",
+    "attack",
+}  # names that are cells of many a row, too
 SINGLE_WORD = re.compile(r"[^\W\d][\w.-]*")
 SAYS_SEPARATOR = re.compile(r"\ufeff?sep=(.)\r?\n?", re.IGNORECASE)  # Excel's own first line
 ADD_HEADER = "give the columns names in the first line, such as goal or prompt, or name one with --map prompt=COLUMN"
@@ -51,9 +62,12 @@ def text_table(text: str, name: str, hint: str, columns: Collection[str] = (), s
     if separator is None and shape == "table":
         separator = max(SEPARATORS, key=lambda one: len(_cells(first, one)))
     if separator is not None:
+        _refuse_repeated(text, name, separator, columns)
         rows = _rows_of_table(text, name, hint, separator)
         return RawTable(rows=list(rows), container="CSV" if separator == "," else f"CSV with {_label(separator)}")
-    _refuse_unknown_header(text, name, plain=shape == "plain")
+    _refuse_unknown_header(text, name, columns, plain=shape == "plain")
+    if shape == "rows":
+        refuse_marked_lines([line for _, line in lines_of(text)], name)
     return RawTable(rows=_lines(text, name), container=LINES, are_texts=True, header={TEXT: text})
 
 
@@ -66,9 +80,27 @@ def _separator_of(first: str, columns: Collection[str]) -> str | None:
 
 def _num_known(cells: Sequence[str], columns: Collection[str]) -> int:
     """Known columns among the cells of a header; 0 where a cell could not be a name."""
-    if not all(HEADER_CELL.fullmatch(cell.strip()) for cell in cells if cell.strip()):
+    if mapped := sum(normalised(cell) in columns for cell in cells):
+        return mapped
+    if not all(map(_could_be_name, cells)):
         return 0
-    return sum(is_known(cell) or normalised(cell) in columns for cell in cells)
+    known = {normalised(cell) for cell in cells if is_known(cell)}
+    return 0 if len(known) == 1 < len(cells) and known <= LABELS else len(known)
+
+
+def _could_be_name(cell: str) -> bool:
+    return len(cell) <= LARGEST_NAME and len(cell.split()) <= MOST_WORDS and not SENTENCE_END.search(cell[-2:])
+
+
+def _refuse_repeated(text: str, name: str, separator: str, columns: Collection[str]) -> None:
+    """Refuse a first line that is no header, or stands again below: a column holds no cell that is its own name."""
+    names, *rows = _all_cells(text, separator) or [[]]
+    known = [at for at, cell in enumerate(names) if is_known(cell) or normalised(cell) in columns]
+    for number, cells in enumerate(rows, start=1):
+        if len(names) > 1 and cells == names:
+            raise UsageError(f"{name} [row {number}]: the header stands here again", hint="leave the line out")
+        if any(at < len(cells) and cells[at].strip() == names[at].strip() for at in known):
+            raise UsageError(f"{name}: {_without_header(names)}", hint=ADD_HEADER)
 
 
 def _cells(line: str, separator: str) -> list[str]:
@@ -104,9 +136,12 @@ def _records(text: str, name: str, hint: str, separator: str) -> Iterator[list[s
 
 
 def _refuse_twice(header: Sequence[str], name: str, hint: str) -> None:
+    written = {normalised(cell): cell.strip() for cell in header if cell.strip()}
     names = [normalised(cell) for cell in header if cell.strip()]
     if twice := sorted({one for one in names if names.count(one) > 1}):
-        raise UsageError(f"{name}: the column `{twice[0]}` stands twice in the header", hint="rename one of them")
+        shown = is_known(twice[0]) or SINGLE_WORD.fullmatch(written[twice[0]])
+        column = f"the column `{twice[0]}`" if shown else "a column"
+        raise UsageError(f"{name}: {column} stands twice in the header", hint="rename one of them")
 
 
 def _value(cell: str) -> object:
@@ -114,25 +149,27 @@ def _value(cell: str) -> object:
 
 
 def _lines(text: str, name: str) -> list[Element]:
-    """One text a line; lines in quotes are read as cells are."""
+    """One text a line; where it is a CSV of one column, what is in quotes is read as cells are."""
     lines = lines_of(text)
-    if lines and all(line.lstrip().startswith('"') for _, line in lines):
-        quoted = [(number, _cells(line.strip(), ",")) for number, line in lines]
-        if all(len(cells) == 1 for _, cells in quoted):
-            return [(Place(name, number), {TEXT: cells[0]}) for number, cells in quoted]
+    rows = _all_cells(text, ",") if any(line.startswith('"') for _, line in lines) else []
+    if rows and all(len(cells) == 1 for cells in rows):
+        texts = [cell.strip() for (cell,) in rows if cell.strip()]
+        return [(Place(name, number, "row"), {TEXT: cell}) for number, cell in enumerate(texts, start=1)]
     return [(Place(name, number), {TEXT: line.strip()}) for number, line in lines]
 
 
-def _refuse_unknown_header(text: str, name: str, *, plain: bool) -> None:
+def _refuse_unknown_header(text: str, name: str, columns: Collection[str], *, plain: bool) -> None:
     """Refuse what is a table, though its first line names no known column; no cell that could be a prompt is shown."""
     lines = [line for _, line in lines_of(text)]
+    if lines and lines[0].count("|") and _num_known([cell for cell in lines[0].split("|") if cell.strip()], columns):
+        raise UsageError(f"{name}: its columns are separated by `|`", hint="separate them by commas, `;` or tabs")
     for separator in SEPARATORS:
         if not lines or separator not in lines[0]:
             continue
         rows = _all_cells(text, separator)
         if len({len(cells) for cells in rows}) != 1 or len(rows[0]) < 2 or _is_prose(lines, separator):
             continue
-        if not plain or _has_header(rows):
+        if not plain or _has_header(rows) or (len(rows) > 1 and all('"' in line for line in lines)):
             raise UsageError(f"{name}: {_header_text(rows)}", hint=ADD_HEADER)
     if (
         not plain
@@ -164,7 +201,11 @@ def _header_text(rows: Sequence[Sequence[str]]) -> str:
     """What is wrong with the first row; its cells are shown where they are a header's."""
     if _has_header(rows):
         return f"no column is known: {', '.join(f'`{normalised(cell)}`' for cell in rows[0])}"
-    return f"it is a table of {len(rows[0])} columns without a header that names them"
+    return _without_header(rows[0])
+
+
+def _without_header(cells: Sequence[str]) -> str:
+    return f"it is a table of {len(cells)} columns without a header that names them"
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:

@@ -33,6 +33,7 @@ ROLES: dict[str, Role] = {
 }
 SPELLINGS = (("role", "content"), ("from", "value"), ("role", "value"), ("from", "content"))
 SHOWN_ROLE = re.compile(r"[A-Za-z_]{1,20}")
+TRANSCRIPT = re.compile(r"\s*(Human|H|User): .*\n\s*(Assistant|A):(\s|\Z)", re.DOTALL)  # as HH-RLHF writes them
 PRINTED_TURNS = re.compile(r"\[\s*\{\s*['\"](role|from|content|value)['\"]\s*:")  # as Python or JSON prints a list
 
 
@@ -47,6 +48,8 @@ def turns_of(row: Row, key: str) -> Turns:
 
 def turns(value: object, key: str) -> Turns:
     """As `turns_of`, of a value; `key` names it in the error."""
+    if isinstance(value, str) and TRANSCRIPT.match(value):
+        raise BadRowError(f"`{key}` holds a printed conversation (Human: ... Assistant:); write it as `messages`")
     if isinstance(value, str) and PRINTED_TURNS.match(value):
         raise BadRowError(f"`{key}` holds a printed list of turns that cannot be read; write it as JSON")
     if isinstance(value, str) and value.strip() and is_whole(value):

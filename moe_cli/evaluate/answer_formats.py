@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from moe_cli.data import AS_NAMED, ColumnMap, Kind, Place
 from moe_cli.data.column_names import GOAL_COLUMNS, PROMPT_COLUMNS, TURN_COLUMNS, first_of
-from moe_cli.data.entries import XSTEST_TYPES, prompt_turns, refuse_unreadable
+from moe_cli.data.entries import XSTEST_TYPES, refuse_unreadable
+from moe_cli.data.prompts import prompt_turns
 from moe_cli.data.rows import ReadRow
 from moe_cli.data.turns import Turns
 from moe_cli.data.values import Row, name_of

@@ -9,14 +9,18 @@ from moe_cli.data import (
     Entry,
     Fault,
     Place,
+    Reading,
     Table,
     of_kind,
     read_rows,
     read_table,
     source_of,
 )
-from moe_cli.data.entries import prompt_turns, refuse_unreadable, with_system
+from moe_cli.data.column_names import MAPPED_NAMES
+from moe_cli.data.entries import refuse_unreadable, with_system
 from moe_cli.data.faults import BadRowError
+from moe_cli.data.labels import answer_beside
+from moe_cli.data.prompts import prompt_turns
 from moe_cli.data.rows import ReadRow
 from moe_cli.data.sources import KINDS, ItemKind, kind_and_source
 from moe_cli.data.turns import Turns, are_turns, messages, turns
@@ -54,6 +58,8 @@ def source_items(words: str, columns: ColumnMap) -> SourceItems:
         )
     if forced is not None:
         reading = of_kind(reading, forced, f"--items {forced}=")
+    else:
+        _refuse_labels_of_answers(table, reading)
     entries = tuple(replace(entry, kind=entry.kind or forced) for entry in reading.entries)
     unsaid = [entry for entry in entries if entry.kind is None]
     if unsaid:
@@ -71,6 +77,20 @@ def source_items(words: str, columns: ColumnMap) -> SourceItems:
         unread=reading.unread,
     )
     return SourceItems(count, (), entries, reading.faults, reading.columns)
+
+
+def _refuse_labels_of_answers(table: Table, reading: Reading) -> None:
+    for column in sorted({entry.told_by for entry in reading.entries if entry.told_by is not None}):
+        if (answer := answer_beside(table, column)) is not None:
+            name = table.source.name
+            raise UsageError(
+                f"{name}: `{column}` stands beside `{answer}`, and nothing says whether it is about the prompt",
+                hint=f"--map {_mapped_as(column)}={column} says it is; else --items harmful={name} or benign={name}",
+            )
+
+
+def _mapped_as(column: str) -> str:
+    return column if column in MAPPED_NAMES else "label"
 
 
 def _says_kinds(keys: set[str]) -> bool:

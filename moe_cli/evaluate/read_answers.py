@@ -9,19 +9,13 @@ from pathlib import Path
 from moe_cli.data import ColumnMap, Fault, Kind, Table, digest_of, read_table, refuse_bad_rows, source_of
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
-from moe_cli.data.labels import labels_of
+from moe_cli.data.labels import OF_PROMPT, labels_of
 from moe_cli.data.sources import ItemKind, kind_and_source
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_fields import FileAnswer, RowAnswers
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS, AnswerFormat, answer_format
 from moe_cli.evaluate.answer_logs import inspect_answers
 from moe_cli.records import AnswerFile
-
-# Beside an answer, a column of another name (`label`, `is_safe`) could be about the answer.
-LABELS_OF_PROMPTS = {
-    *("kind", "data_type", "prompt_harm_label", "prompt_label", "prompt_type", "prompt_safety"),
-    *("prompt_is_harmful", "is_harmful_prompt", "prompt_is_safe", "is_safe_prompt"),
-}
 
 
 @dataclass(slots=True)
@@ -121,7 +115,7 @@ def _of_table(table: Table, columns: ColumnMap) -> FileOfAnswers:
     file = FileOfAnswers(
         table.source.name, table.sha256, known.name, model if isinstance(model, str) else None, len(table.rows)
     )
-    labels = labels_of(table, taken=table.keys() - LABELS_OF_PROMPTS - columns.keys())
+    labels = labels_of(table, taken=table.keys() - set(OF_PROMPT) - columns.keys())  # others could be of the answer
     for place, row in table.rows:
         try:
             file.take(known.read(row, place), labels.kind_of(row)[0])

@@ -7,6 +7,7 @@ different things are told apart as `id~2`. The same seed draws the same template
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from moe_cli.errors import UsageError
 from moe_cli.records import BenignPrompt, Message, PromptPair
 
 EQUAL = "it is equal to another row"
+SHOWN_ID = re.compile(r"[\w./:#~-]{1,60}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ def _halves(
         for entry in some if len(goals) > 1 else []:
             if entry.goal not in goals:
                 faults.append(
-                    Fault(entry.place, f"the id {name} stands for {len(goals)} goals, and it joins none of them")
+                    Fault(entry.place, f"{_shown(name)} stands for {len(goals)} goals, and it joins none of them")
                 )
     return dict(plain), dict(attacked)
 
@@ -192,7 +194,7 @@ def _is_half(entry: Entry) -> bool:
 def _whole(entry: Entry, other: Entry, faults: list[Fault]) -> Entry | None:
     """A plain half with its attacked one; None where they do not belong together."""
     if entry.goal and other.goal and entry.goal != other.goal:
-        faults.append(Fault(other.place, f"the id {entry.id} has another goal at {entry.place}"))
+        faults.append(Fault(other.place, f"{_shown(entry.id or '')} has another goal at {entry.place}"))
         return None
     if not (goal := entry.goal or other.goal):
         faults.append(Fault(entry.place, "`goal` is None, not a text"))
@@ -231,7 +233,15 @@ def _wrapped(entry: Entry, goal: str, template: Template) -> PromptPair:
 
 def _missing(entry: Entry, attacks: Attacks) -> str:
     if entry.plain and attacks.templates:
-        return "`goal` is None, not a text"
+        several = len(entry.plain) > 1
+        return "a conversation has no goal that a template wraps" if several else "`goal` is None, not a text"
     side = "unsafe" if entry.plain else "safe"
-    elsewhere = "" if entry.id is None else f", and no other row with the id {entry.id} has it"
+    elsewhere = "" if entry.id is None else f", and no other row with {_shown(entry.id)} has it"
+    if entry.id is None and not entry.plain and not entry.goal:
+        elsewhere = ", and no goal stands beside its attacked form"
     return f"`{side}` is None{elsewhere}"
+
+
+def _shown(name: str) -> str:
+    """An id as an error shows it: one that is a whole text could be a prompt."""
+    return f"the id {name}" if SHOWN_ID.fullmatch(name) else "its id"

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,7 @@ from moe_cli.data import (
     read,
     read_templates,
     refuse_bad_rows,
+    source_of,
 )
 from moe_cli.data.attempts import SourceReader
 from moe_cli.data.column_names import refuse_absent
@@ -151,8 +153,8 @@ def gathered(config: MoeConfig) -> Offered:
         sources=(
             *(_count("pairs", reading, pair_faults, paired.merged) for reading in goals),
             *(_count("benign", reading, benign_faults, repeated) for reading in prompts),
-            *_whole_counts("attack", settings.attack, "templates", len(attacks.templates)),
-            *_whole_counts("refusals", settings.refusals, "refusals", len(refusals)),
+            *_whole_counts("attack", settings.attack, "templates", attacks.templates),
+            *_whole_counts("refusals", settings.refusals, "refusals", refusals),
         ),
         unreadable=tuple(reader.unreadable),
         refusals=refusals or None,
@@ -280,19 +282,21 @@ def _is_of(place: Place, reading: Reading) -> bool:
 
 
 def _whole_counts(
-    role: Literal["attack", "refusals"], path: Path | None, form: str, number: int
+    role: Literal["attack", "refusals"], path: Path | None, form: str, rows: Sequence[object]
 ) -> Sequence[SourceCount]:
     """A source of which every row is used; none where it was not named, or could not be read."""
-    if path is None or not number:
+    if path is None or not rows:
         return ()
+    source = source_of(str(path))
+    local = source.kind in ("file", "folder", "repository")
     return (
         SourceCount(
             role=role,
             name=str(path),
-            sha256=digest_of(path),
+            sha256=digest_of(Path(source.place)) if local else sha256(repr(rows).encode()).hexdigest(),
             format=form,
-            rows=number,
-            used=number,
+            rows=len(rows),
+            used=len(rows),
             skipped={},
             bad_rows=(),
             unread=(),

@@ -30,6 +30,7 @@ NAMES = {
     "jailbreak_prompts.jsonl": "goals with their attack",
     "test_cases.json": "test cases",
     "behaviours.csv": "behaviours",
+    "attacked_prompts.csv": "attacked prompts",
 }
 
 

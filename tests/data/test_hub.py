@@ -3,6 +3,7 @@
 import datasets
 import pytest
 from datasets import Dataset, DatasetDict
+from datasets.exceptions import DatasetGenerationError
 
 from moe_cli.data import read
 from moe_cli.errors import EnvironmentFaultError, UsageError
@@ -113,3 +114,10 @@ def test_a_configuration_that_is_not_there_is_a_usage_error(asked):
     asked[1]["found"] = ValueError("BuilderConfig 'x' not found")
     with pytest.raises(UsageError, match="cannot be read from the hub: BuilderConfig 'x' not found"):
         read("owner/name:x@1a2b3c4")
+
+
+def test_files_that_make_no_table_are_refused_without_a_word_of_their_rows(asked):
+    asked[1]["found"] = DatasetGenerationError("CSV parse error: Expected 1 columns, got 3: zorp the glim, a, b")
+    with pytest.raises(UsageError, match="cannot make one table of its files") as refusal:
+        read("owner/name@1a2b3c4")
+    assert "zorp" not in refusal.value.message and "hf://datasets/owner/name@1a2b3c4/PATH" in refusal.value.hint

@@ -37,7 +37,8 @@ def test_both_sources_give_the_peak_in_bytes_with_what_was_given_back(source, na
     peak, high, what = done.stdout.strip().split("|")
     assert what == name
     assert int(peak) > HALF_GIB
-    assert int(peak) == pytest.approx(int(high), rel=0.02)
+    # A process that was forked from a larger one keeps that one's peak in `getrusage`.
+    assert int(peak) == pytest.approx(int(high), rel=0.02) or (source == "getrusage" and int(peak) > int(high))
 
 
 @pytest.mark.parametrize(("system", "unit"), [("darwin", 1), ("freebsd14", 1024)])

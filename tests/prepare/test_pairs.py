@@ -210,10 +210,12 @@ def test_goals_that_nothing_attacks_are_refused_with_a_way_out(tmp_path):
 
 
 def test_a_conversation_is_no_goal_that_a_template_can_wrap(tmp_path):
-    turns = '[{"role": "system", "content": "s"}, {"role": "user", "content": "zorp"}]'
+    turns = (
+        '[{"role": "user", "content": "s"}, {"role": "assistant", "content": "t"}, {"role": "user", "content": "zorp"}]'
+    )
     text = f'{{"messages": {turns}}}\n{{"prompt": "flomp"}}'
     found = paired(tmp_path, text, attacks=Attacks(TEMPLATES))
-    assert [fault.reason for fault in found.faults] == ["`goal` is None, not a text"]
+    assert [fault.reason for fault in found.faults] == ["a conversation has no goal that a template wraps"]
     assert len(found.pairs) == 4
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import orjson
 import pytest
 
@@ -190,3 +192,11 @@ def test_one_source_that_cannot_be_used_hides_no_other(tmp_path):
     assert [(source.role, source.used) for source in preview.sources] == [("pairs", 2), ("benign", 3)]
     assert [source.name for source in preview.unreadable] == [sources[0], empty]
     assert refusal.message.startswith("2 sources cannot be used") and "holds no rows" in refusal.message
+
+
+def test_a_list_of_an_object_may_be_the_templates_and_its_file_is_recorded(tmp_path):
+    templates = lines(tmp_path, "t.json", [{"story": ["Story: {goal}"], "game": ["Game: {goal}"]}])
+    goals = lines(tmp_path, "goals.jsonl", [{"goal": "zorp"}, {"goal": "flomp"}])
+    offered = offered_by(config(pairs=goals, attack=f"{templates}#story"))
+    assert {pair.unsafe[0].content for pair in offered.pairs} == {"Story: zorp", "Story: flomp"}
+    assert offered.sources[1].sha256 == sha256((tmp_path / "t.json").read_bytes()).hexdigest()
