@@ -35,10 +35,7 @@ from moe_cli.data.column_names import refuse_absent
 from moe_cli.data.refusals import read_refusals
 from moe_cli.data.templates import TEMPLATE_FORMATS
 from moe_cli.errors import MoeError, UsageError
-from moe_cli.judges.named import judges_of
-from moe_cli.model.chat_endpoint import endpoint_of
 from moe_cli.prepare.batches import Composition, composition, refuse_too_few
-from moe_cli.prepare.jury import refuse_no_judge_of_refusals
 from moe_cli.prepare.pairs import (
     EQUAL,
     Attacks,
@@ -51,8 +48,6 @@ from moe_cli.prepare.pairs import (
 from moe_cli.records import (
     BadRow,
     BenignPrompt,
-    DataPreview,
-    OfferedCounts,
     PromptPair,
     SourceCount,
     UnreadableSource,
@@ -85,44 +80,6 @@ def offered_by(config: MoeConfig) -> Offered:
     if offered.refusal is not None:
         raise offered.refusal
     return offered
-
-
-def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
-    """What a dry run shows: the same reading, and the error with which a run would end."""
-    offered = gathered(config)
-    try:
-        parts = composition_of(config, offered.benign)
-    except UsageError as error:
-        return DataPreview(
-            sources=offered.sources, unreadable=offered.unreadable, counts=None, refused=error.message
-        ), error
-    refusal = offered.refusal or _unready(config)
-    refused = None if refusal is None else refusal.message
-    by_pairs = len(offered.pairs) // parts.num_pairs
-    counts = OfferedCounts(
-        num_pairs=len(offered.pairs),
-        num_goals=len({pair.cluster for pair in offered.pairs}),
-        num_benign=len(offered.benign),
-        num_benign_attacked=sum(prompt.attack is not None for prompt in offered.benign),
-        batch_size=config.prepare.batch_size,
-        num_plain=parts.num_plain,
-        num_benign_in_batch=parts.num_benign,
-        num_attacked=parts.num_attacked,
-        most_batches=min(by_pairs, len(offered.benign) // parts.num_benign) if parts.num_benign else by_pairs,
-    )
-    shown = None if offered.unreadable else counts
-    preview = DataPreview(sources=offered.sources, unreadable=offered.unreadable, counts=shown, refused=refused)
-    return preview, refusal
-
-
-def _unready(config: MoeConfig) -> MoeError | None:
-    """Why a run would stop at its judges or its endpoint, of which none is asked anything."""
-    try:
-        refuse_no_judge_of_refusals(judges_of(config.prepare.judges, config.judge))
-        endpoint_of(config)
-    except MoeError as error:
-        return error
-    return None
 
 
 def composition_of(config: MoeConfig, benign: Sequence[BenignPrompt]) -> Composition:

@@ -1,0 +1,49 @@
+"""What `moe prepare --dry-run` shows: the same reading as a run's, and what would stop it. Imports no torch."""
+
+from __future__ import annotations
+
+from moe_cli.config import MoeConfig
+from moe_cli.errors import MoeError, UsageError
+from moe_cli.judges.named import judges_of
+from moe_cli.model.chat_endpoint import endpoint_of
+from moe_cli.prepare.jury import refuse_no_judge_of_refusals
+from moe_cli.prepare.sources import composition_of, gathered
+from moe_cli.records import DataPreview, OfferedCounts
+
+
+def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
+    """What a dry run shows: the same reading, and the error with which a run would end."""
+    offered = gathered(config)
+    try:
+        parts = composition_of(config, offered.benign)
+    except UsageError as error:
+        return DataPreview(
+            sources=offered.sources, unreadable=offered.unreadable, counts=None, refused=error.message
+        ), error
+    refusal = offered.refusal or _unready(config)
+    refused = None if refusal is None else refusal.message
+    by_pairs = len(offered.pairs) // parts.num_pairs
+    counts = OfferedCounts(
+        num_pairs=len(offered.pairs),
+        num_goals=len({pair.cluster for pair in offered.pairs}),
+        num_benign=len(offered.benign),
+        num_benign_attacked=sum(prompt.attack is not None for prompt in offered.benign),
+        batch_size=config.prepare.batch_size,
+        num_plain=parts.num_plain,
+        num_benign_in_batch=parts.num_benign,
+        num_attacked=parts.num_attacked,
+        most_batches=min(by_pairs, len(offered.benign) // parts.num_benign) if parts.num_benign else by_pairs,
+    )
+    shown = None if offered.unreadable else counts
+    preview = DataPreview(sources=offered.sources, unreadable=offered.unreadable, counts=shown, refused=refused)
+    return preview, refusal
+
+
+def _unready(config: MoeConfig) -> MoeError | None:
+    """Why a run would stop at its judges or its endpoint, of which none is asked anything."""
+    try:
+        refuse_no_judge_of_refusals(judges_of(config.prepare.judges, config.judge))
+        endpoint_of(config)
+    except MoeError as error:
+        return error
+    return None
