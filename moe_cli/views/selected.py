@@ -29,7 +29,8 @@ def selected_view(selection: Selection) -> RenderableType:
     """Where the selected experts are, their evidence, the union beside noise and beside other methods, warnings."""
     warnings = [safe_text(f"warning: {text}", style="yellow") for text in selection.warnings]
     overlaps = [_overlap_table(selection)] if selection.overlaps else []
-    return Group(_map_view(selection), _evidence_table(selection), *overlaps, _union_text(selection), *warnings)
+    texts = (_batches_text(selection), _union_text(selection))
+    return Group(_map_view(selection), _evidence_table(selection), *overlaps, *texts, *warnings)
 
 
 def next_text(selection: Selection, place: object, train: str) -> str:
@@ -113,6 +114,19 @@ def _overlap_table(selection: Selection) -> Table:
         numbers = (str(other.num_candidates), str(other.union_size), shared, optional(other.jaccard, 2))
         table.add_row(safe_text(other.method), *numbers)
     return table
+
+
+def _batches_text(selection: Selection) -> Text:
+    """How many candidates each batch selects: what a control and its selection must have alike."""
+    sizes = [len(batch) for batch in selection.batches]
+    num_candidates = len(selection.candidates)
+    if all(size == num_candidates for size in sizes):
+        return Text(f"batches: each of the {len(sizes)} selects all {num_candidates} candidates")
+    mean = sum(sizes) / max(1, len(sizes))
+    return Text(
+        f"batches: each of the {len(sizes)} selects its own part of the {num_candidates} candidates, {mean:.1f} on "
+        f"average ({min(sizes)} to {max(sizes)})"
+    )
 
 
 def _union_text(selection: Selection) -> Text:
