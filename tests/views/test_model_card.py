@@ -90,7 +90,7 @@ def test_every_result_has_its_count_interval_and_judge():
     assert "| without a verdict, harmful | 3 of 100 |" in page
     assert "0.4300 (n 100, standard error 0.0500)" in page
     assert f"- judge keywords (revision {'k' * 12}), of harm and refusal; {SMOKE_TEST}" in page
-    assert "5 of 100 goals were trained on" in page
+    assert "5 of 100 goals were trained on, too, by words; paraphrases are not looked for." in page
     assert NOT_EVALUATED not in page
 
 
