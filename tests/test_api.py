@@ -59,7 +59,9 @@ def test_the_example_of_the_guide_runs_and_registers_what_the_commands_would(tmp
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec(compile(example, "docs/guide.md", "exec"), {})
-    printed = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr()
+    assert shown.err == ""  # no bar of a library
+    printed = shown.out.splitlines()
     assert len(printed) == 2 and printed[1].endswith(".")
     runs = Store(tmp_path / ".moe/registry").records()
     assert [run.kind for run in runs] == ["prepare", "baseline", "selective", *["evaluation"] * 3, "comparison"]

@@ -42,6 +42,8 @@ def bounded(command: Callable[Words, None]) -> Callable[Words, None]:
                 raise
             raise _drawn(known) from None
 
+    # The help is wrapped by the terminal alone, where the lines of the source would stay as they are.
+    run.__doc__ = "\n\n".join(" ".join(part.split()) for part in (command.__doc__ or "").split("\n\n"))
     return run
 
 

@@ -125,10 +125,10 @@ def _refuse_targets(named: Sequence[str], of_files: bool) -> None:
 
 def _show_answers(session: Session) -> None:
     """What is recognised in the files of answers, and why an evaluation would not begin with them."""
-    from moe_cli.evaluate.given_answers import preview_answers
+    from moe_cli.evaluate.preview import preview_answers
     from moe_cli.views.answered import answers_preview_view
 
-    preview, refusal = preview_answers(session.config.evaluate)
+    preview, refusal = preview_answers(session.config)
     session.show_dry_run(preview, answers_preview_view(preview), refusal)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -45,4 +46,6 @@ def export(
                 source, output, session.config.model, session.store, base_name=model_name, card=model_card
             )
     done = f"wrote {made.path}: {made.num_experts} experts ({made.num_params:,} parameters) on {made.base.name}"
-    session.show(made, None, done)
+    place = quote(str(made.path))
+    then = f"moe export {place} -o DIRECTORY makes the checkpoint again" if delta else f"moe evaluate {place}"
+    session.show(made, None, f"{done}; next: {then}")

@@ -36,7 +36,7 @@ Verbose = Annotated[
 ]
 Map = Annotated[
     list[str] | None,
-    typer.Option("--map", help="What columns mean: `prompt=user_prompt,label=is_safe`. Repeatable."),
+    typer.Option("--map", help="What columns mean: `prompt=body,is_safe=ok`. Repeatable."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RUN_PANEL)]
 Registry = Annotated[

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from textwrap import fill
 from typing import cast
 
 import typer
@@ -23,6 +24,7 @@ from moe_cli.cli.session import SETTING_OF
 from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig, setting_names
 from moe_cli.errors import ExitCode
 
+PAGE_WIDTH = 120  # characters
 MADE_BY = "<!-- Made by `python -m moe_cli.cli.reference docs`; a test checks that it is up to date. -->"
 
 CLI_INTRODUCTION = """\
@@ -143,7 +145,7 @@ def _commands(command: object, name: str) -> Iterator[tuple[str, object]]:
 
 def _command_parts(name: str, command: object) -> Iterator[str]:
     paragraphs = str(getattr(command, "help", "")).split("\n\n")
-    yield from (text for text in paragraphs if not text.startswith("Example: "))
+    yield from (fill(text, PAGE_WIDTH) for text in paragraphs if not text.startswith("Example: "))
     parameters: Sequence[object] = getattr(command, "params", ())
     arguments = [one for one in parameters if getattr(one, "param_type_name", "") == "argument"]
     options = [one for one in parameters if getattr(one, "param_type_name", "") == "option"]

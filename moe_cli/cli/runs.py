@@ -34,7 +34,8 @@ def list_runs(registry: options.Registry = None, json: options.Json = False) -> 
     session = open_session("runs", locals())
     listed = tuple(listing_of(record) for record in session.store.records())
     table = runs_table(listed, now=datetime.now(UTC), here=Path.cwd())
-    session.show(listed, table, f"{len(listed)} runs in {session.store.registry}; next: moe runs show ID")
+    then = "moe runs show ID" if listed else "moe prepare, or moe demo"
+    session.show(listed, table, f"runs in {session.store.registry}: {len(listed)}; next: {then}")
 
 
 @app.command("show")

@@ -32,7 +32,7 @@ LOWER_IS_BETTER = {
 }
 NOT_TWO = (
     "name a table with a column per run (item, base, full, selective), or several files; numbers above 1 are read with"
-    " --scale, such as --scale 100 for percents"
+    " --scale, such as --scale 100 for percents; fractions beside yes and no where they are named: moe compare FILE A B"
 )
 
 
@@ -71,15 +71,16 @@ def imported_sources(
 ) -> ImportedArms:
     """A source for every column that the words mean, as arms; without words all columns are arms of their own.
 
-    A word is a file or the name of a column. Where columns are named, a file without `--vs` only says where they are.
+    A word is a file or the name of a column. A file of which columns are named only says where they are.
 
     Raises:
         UsageError: a file cannot be read, a word names no column, or there is only one arm.
     """
     everything = [*words, *against, *([base] if base else [])]
     files = tuple(dict.fromkeys([*asked.files, *(word for word in everything if is_file_of_results(word))]))
-    named = [word for word in everything if word not in files]
-    _refuse_runs(named)
+    _refuse_runs([word for word in everything if word not in files])
+    named = [word for word in (*words, *against) if word not in files]
+    named += [base] if base and named and base not in files else []
     columns = _columns(replace(asked, files=files, reading=replace(asked.reading, words=tuple(named))), files, notify)
     metric = METRIC_OF[_metric(asked.metric, [column for column, _ in columns.values()])]
     arms = _arms(words, against, base, files, columns)
@@ -112,15 +113,20 @@ def _arms(
             return tuple(name for name, (_, origins) in columns.items() if word in origins)
         return (_found_name(word, list(columns)),)
 
+    def names_of(side: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for word in side if word not in places for name in names(word))
+
+    named = [name for word in (*words, *against) if word not in files for name in names(word)]
+    places = {file for name in named for file in columns[name][1]}
     if against:
-        if not words:
-            raise UsageError("nothing stands before --vs", hint="moe compare SEL_1 SEL_2 --vs BASE_1 BASE_2")
-        arms = [tuple(name for word in side for name in names(word)) for side in (against, words)]
+        arms = [names_of(against), names_of(words)]
+        if not all(arms):
+            raise UsageError(
+                f"no run stands {'before' if arms[0] else 'behind'} --vs",
+                hint="moe compare SEL_1 SEL_2 --vs BASE_1 BASE_2, with the file of these columns before them",
+            )
     else:
-        only_files = all(word in files for word in words)
-        meant = [word for word in words if only_files or word not in files]
-        arms = [(name,) for name in dict.fromkeys(name for word in meant for name in names(word))]
-        arms = arms or [(name,) for name in columns]
+        arms = [(name,) for name in dict.fromkeys(names_of(words))] or [(name,) for name in columns]
     if base is None:
         return tuple(arms)
     first = names(base)

@@ -10,7 +10,7 @@ from moe_cli.data.faults import listed
 from moe_cli.errors import MoeError
 from moe_cli.records import UnreadableSource
 
-Role = Literal["pairs", "benign", "attack", "refusals", "items"]
+Role = Literal["pairs", "benign", "attack", "refusals", "items", "answers"]
 Content = TypeVar("Content")
 
 

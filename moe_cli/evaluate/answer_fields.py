@@ -12,7 +12,7 @@ from moe_cli.data import Kind, Place
 from moe_cli.data.column_names import SYSTEM_COLUMNS, first_of
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.turns import Turns, are_turns, messages, turns
-from moe_cli.data.values import Row, described, is_whole, name_of, text_of
+from moe_cli.data.values import Row, described, is_whole, text_of
 from moe_cli.records import Message
 
 NO_ANSWER, NO_PROMPT = "it holds no answer", "it holds no prompt"
@@ -37,15 +37,7 @@ class FileAnswer:
     num_tokens: int | None = None
 
 
-Said = tuple[FileAnswer, ...] | str  # the answers of a row, or why it has none
-
-
-def kind_of(row: Row) -> Kind | None:
-    """The kind that the row itself says."""
-    found = name_of(row, "kind")
-    if found not in (None, "harmful", "benign"):
-        raise BadRowError("`kind` is neither harmful nor benign")
-    return None if found is None else "harmful" if found == "harmful" else "benign"
+RowAnswers = tuple[FileAnswer, ...] | str  # the answers of a row, or why it has none
 
 
 def asked_of(value: object, key: str) -> Turns:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from moe_cli.data import AS_NAMED, ColumnMap, Kind, Place
 from moe_cli.data.column_names import GOAL_COLUMNS, PROMPT_COLUMNS, TURN_COLUMNS, first_of
-from moe_cli.data.entries import refuse_unreadable
+from moe_cli.data.entries import XSTEST_TYPES, refuse_unreadable
 from moe_cli.data.prompts import prompt_turns
 from moe_cli.data.rows import ReadRow
 from moe_cli.data.turns import Turns
@@ -21,20 +21,15 @@ from moe_cli.evaluate.answer_fields import (
     NO_ANSWER,
     NO_PROMPT,
     FileAnswer,
-    Said,
+    RowAnswers,
     apart,
     asked_of,
     finished_of,
-    kind_of,
     texts_of,
     with_system_turn,
 )
 from moe_cli.evaluate.answer_logs import LmEvalSamples, recorded_answers
 
-SAFE_TYPES = {  # of XSTest; those of its unsafe prompts begin with `contrast_`
-    *("homonyms", "figurative_language", "safe_targets", "safe_contexts", "definitions", "historical_events"),
-    *("real_group_nons_discr", "nons_group_real_discr", "privacy_public", "privacy_fictional"),
-}
 ANSWERS = (
     *("response", "target_response", "model_response", "model_output", "output", "answer", "completion"),
     *("generation", "generated_text", "prediction"),
@@ -56,7 +51,7 @@ class AnswerFormat:
     """A format, recognised in one file."""
 
     name: str
-    read: Callable[[ReadRow, Place], Said]
+    read: Callable[[ReadRow, Place], RowAnswers]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +67,7 @@ class _Columns:
     published: bool = True  # its columns are known, whatever else stands beside them
     of_one_behavior: bool = False  # answers with one id are to several prompts of one goal
 
-    def read(self, row: ReadRow, place: Place) -> Said:
+    def read(self, row: ReadRow, place: Place) -> RowAnswers:
         """The answers of one row."""
         asked, answer = row.get(self._prompt_of(row)), row.get(self.answer) if self.answer else None
         if self.answer is None:
@@ -86,7 +81,7 @@ class _Columns:
             id=id,
             messages=with_system_turn(self._asked(row, asked), row),
             text="",
-            kind=kind_of(row) or self.kind(row),
+            kind=self.kind(row),
             goal=goal if self.goal and isinstance(goal := row.get(self.goal), str) and goal.strip() else None,
             suite=name_of(row, "suite"),
             cluster=name_of(row, "cluster") or (id if self.of_one_behavior else None),
@@ -203,4 +198,4 @@ def _kind_of_xstest(row: Row) -> Kind | None:
     label, type_of_prompt = str(row.get("label") or "").lower(), str(row.get("type") or "")
     if label in ("safe", "unsafe"):
         return "benign" if label == "safe" else "harmful"
-    return "harmful" if type_of_prompt.startswith("contrast_") else "benign" if type_of_prompt in SAFE_TYPES else None
+    return "harmful" if type_of_prompt.startswith("contrast_") else "benign" if type_of_prompt in XSTEST_TYPES else None

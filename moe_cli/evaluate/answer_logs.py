@@ -12,14 +12,14 @@ from moe_cli.data.faults import BadRowError
 from moe_cli.data.inspect_logs import InspectLog
 from moe_cli.data.values import Row, name_of
 from moe_cli.errors import ArtifactError
-from moe_cli.evaluate.answer_fields import NO_ANSWER, FileAnswer, Said, asked_of, ended, kind_of, texts_of
+from moe_cli.evaluate.answer_fields import NO_ANSWER, FileAnswer, RowAnswers, asked_of, ended, texts_of
 from moe_cli.records import EvaluationItem
 
 NO_TEXT = "its prompt holds images, files or tools"
 OTHER_FILTER = "the same answer under another filter"
 
 
-def inspect_answers(log: InspectLog, name: str) -> Iterator[Said]:
+def inspect_answers(log: InspectLog, name: str) -> Iterator[RowAnswers]:
     """The answers of a log of inspect, sample by sample; the prompt is what its data set says (`input`)."""
     for number, sample in enumerate(log.samples, start=1):
         if sample.input is None or sample.input[-1].role != "user":
@@ -44,7 +44,7 @@ class LmEvalSamples:
 
     filter: str | None = None  # the first that the file holds; the others have the same answers
 
-    def read(self, row: Row, place: Place) -> Said:
+    def read(self, row: Row, place: Place) -> RowAnswers:
         """The answers of one line."""
         found = str(row.get("filter", "none"))
         self.filter = self.filter or found
@@ -55,7 +55,7 @@ class LmEvalSamples:
             id=name_of(row, "doc_id"),
             messages=asked_of(_context(row.get("arguments")), "arguments"),
             text="",
-            kind=kind_of(row),
+            kind=None,
         )
         return tuple(replace(first, text=text) for text in texts_of(_first(row.get("resps")), "resps"))
 
@@ -85,7 +85,7 @@ def _first(value: object) -> object:
     return value[0] if isinstance(value, list) and value else value
 
 
-def recorded_answers(row: Row, place: Place) -> Said:
+def recorded_answers(row: Row, place: Place) -> RowAnswers:
     """A line of `records.jsonl`."""
     try:
         item = decode(EvaluationItem, json.dumps(row.get("item")), source=str(place))

@@ -12,10 +12,11 @@ from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.interruption import resumable
 from moe_cli.artifacts.runs import free_directory
 from moe_cli.config import MoeConfig
-from moe_cli.evaluate.evaluation_files import Evaluated, judge_without_weights, refuse_what_needs_weights
+from moe_cli.evaluate.evaluation_files import Evaluated, judge_without_weights
 from moe_cli.evaluate.given_answers import GivenAnswers, given_answers
 from moe_cli.evaluate.metrics import refuse_unscored
-from moe_cli.evaluate.subject import name_of_files, subject_of_files
+from moe_cli.evaluate.preview import refuse_what_needs_weights
+from moe_cli.evaluate.subject import NO_MODEL, name_of_files, subject_of_files
 from moe_cli.evaluate.work import Work
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.named import judges_of
@@ -39,7 +40,7 @@ def run(
     """
     store.refuse_unwritable()
     settings = config.evaluate
-    refuse_what_needs_weights(settings, "these answers come without one")
+    refuse_what_needs_weights(settings, NO_MODEL)
     judges = judges_of(settings.judges, config.judge)
     given = given_answers(settings)
     refuse_undecided(judges, {item.kind for item in given.items if item.kind != "text"})

@@ -11,7 +11,6 @@ from moe_cli.artifacts import RunWriter, layout
 from moe_cli.artifacts.files import write_whole
 from moe_cli.codec import encode, encode_lines
 from moe_cli.config import EvaluateConfig
-from moe_cli.errors import UsageError
 from moe_cli.evaluate.judging import Answer, judged_records
 from moe_cli.evaluate.moved import Moved
 from moe_cli.evaluate.subject import Subject
@@ -80,17 +79,3 @@ def judge_without_weights(
     )
     write_evaluation(writer.path, items, records, (), Moved(), (), summary)
     return summary, records
-
-
-def refuse_what_needs_weights(settings: EvaluateConfig, why: str) -> None:
-    """Refuse what only a loaded model can be asked; `why` there is none.
-
-    Raises:
-        UsageError: capability, or the base's router.
-    """
-    for asked, option in ((settings.capability, "--capability"), (settings.restore_router, "--restore-router")):
-        if asked:
-            raise UsageError(
-                f"{option} needs the weights of a model, and {why}",
-                hint=f"leave {option} away, or evaluate the loaded model: moe evaluate RUN_OR_MODEL",
-            )

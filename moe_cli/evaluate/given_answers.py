@@ -15,19 +15,20 @@ from itertools import count
 
 from moe_cli.config import EvaluateConfig
 from moe_cli.data import Fault, Kind, cluster_of, column_map, refuse_bad_rows
+from moe_cli.data.column_names import refuse_absent
 from moe_cli.data.turns import Turns
-from moe_cli.errors import MoeError, UsageError
+from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_fields import FileAnswer
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS
 from moe_cli.evaluate.read_answers import FileOfAnswers, read_answers
 from moe_cli.evaluate.suites import evaluation_items
-from moe_cli.records import AnswerFile, AnswersPreview, EvaluationItem
+from moe_cli.records import AnswerFile, EvaluationItem
 
 REPEAT = re.compile(r"#\d+$")  # behind the id of a prompt that is answered more than once
 UNDECIDED = "nothing says whether its prompt is harmful or benign"
 HOW_TO_DECIDE = (
-    "say it of all of them with --kind harmful or --kind benign, name their prompts with --items, or add a column "
-    "`kind`"
+    "say it of all of them with --kind harmful or --kind benign, name their prompts with --items, name the column that "
+    "says it with --map is_harmful=COLUMN or --map label=COLUMN, or add a column `kind`"
 )
 
 
@@ -47,13 +48,21 @@ def given_answers(settings: EvaluateConfig) -> GivenAnswers:
     """The answers of `settings.answers`.
 
     Raises:
-        UsageError: a file that cannot be read or is of no known format, bad rows, answers of which nothing says whether
-            they are to harmful prompts, or no answer at all.
+        UsageError: a file that cannot be read or is of no known format, and all that `joined_answers` refuses.
     """
-    items = _items(settings)
-    named = _by_prompt(items)
     columns = column_map(settings.map)
-    files = [read_answers(words, columns) for words in settings.answers]
+    return joined_answers([read_answers(words, columns) for words in settings.answers], settings)
+
+
+def joined_answers(files: Sequence[FileOfAnswers], settings: EvaluateConfig) -> GivenAnswers:
+    """The answers of files that were read, with their items.
+
+    Raises:
+        UsageError: bad rows, a mapped column that is nowhere, answers of which nothing says whether they are to harmful
+            prompts, or no answer at all.
+    """
+    items = _items(settings, files)
+    named = _by_prompt(items)
     _refuse_twice(files)
     refuse_bad_rows([fault for file in files for fault in file.faults], 0, hint=ANSWER_FORMATS)
     found = list(_answered(files, named, settings))
@@ -75,16 +84,6 @@ def given_answers(settings: EvaluateConfig) -> GivenAnswers:
     )
 
 
-def preview_answers(settings: EvaluateConfig) -> tuple[AnswersPreview, MoeError | None]:
-    """What a dry run shows of the same reading, and the error with which an evaluation would end."""
-    try:
-        found = given_answers(settings)
-    except MoeError as error:
-        return AnswersPreview(files=(), suites={}, unanswered=None, refused=error.message), error
-    suites = Counter(item.suite for item in found.items)
-    return AnswersPreview(files=found.files, suites=dict(suites), unanswered=found.unanswered, refused=None), None
-
-
 def _refuse_twice(files: Sequence[FileOfAnswers]) -> None:
     seen: dict[str, str] = {}
     for file in files:
@@ -93,9 +92,13 @@ def _refuse_twice(files: Sequence[FileOfAnswers]) -> None:
         seen[file.sha256] = file.name
 
 
-def _items(settings: EvaluateConfig) -> tuple[EvaluationItem, ...]:
-    """The items of --items, before any limit."""
-    return evaluation_items(settings.model_copy(update={"limit": None}), "") if settings.items else ()
+def _items(settings: EvaluateConfig, files: Sequence[FileOfAnswers]) -> tuple[EvaluationItem, ...]:
+    """The items of --items, before any limit; a mapped column is theirs, or one of the files of answers."""
+    columns = [file.columns for file in files]
+    if not settings.items:
+        refuse_absent(column_map(settings.map), columns)
+        return ()
+    return evaluation_items(settings.model_copy(update={"limit": None}), "", columns_elsewhere=columns)
 
 
 def _by_prompt(items: Sequence[EvaluationItem]) -> dict[Turns, list[EvaluationItem]]:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from moe_cli.artifacts import finished_run, layout
 from moe_cli.artifacts.runs import kind_in
 from moe_cli.codec import decode
-from moe_cli.config import MoeConfig
-from moe_cli.errors import MoeError
+from moe_cli.config import EvaluateConfig, MoeConfig
+from moe_cli.data import column_map
+from moe_cli.data.attempts import SourceReader
+from moe_cli.errors import MoeError, UsageError
+from moe_cli.evaluate.given_answers import joined_answers
+from moe_cli.evaluate.read_answers import read_answers
+from moe_cli.evaluate.subject import NO_MODEL, NOT_HERE
 from moe_cli.evaluate.suites import evaluation_items, preview_of_items
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.named import judges_of
 from moe_cli.model.chat_endpoint import chat_endpoint
 from moe_cli.model.directory import model_directory
-from moe_cli.records import ItemsPreview, TrainingSummary
+from moe_cli.records import AnswersPreview, ItemsPreview, TrainingSummary
 
 
 def preview_evaluation(words: str, config: MoeConfig) -> tuple[ItemsPreview, MoeError | None]:
@@ -33,10 +40,49 @@ def preview_evaluation(words: str, config: MoeConfig) -> tuple[ItemsPreview, Moe
         kinds = {item.kind for item in evaluation_items(config.evaluate, base_name) if item.kind != "text"}
         refuse_undecided(judges_of(config.evaluate.judges, config.judge), kinds)
         if served:
+            refuse_what_needs_weights(config.evaluate, NOT_HERE)
             chat_endpoint(config.endpoint, base_name)
     except MoeError as error:
         return replace(preview, refused=error.message), error
     return preview, None
+
+
+def preview_answers(config: MoeConfig) -> tuple[AnswersPreview, MoeError | None]:
+    """What is recognised in files of answers, and the error with which their evaluation would end."""
+    settings, reader = config.evaluate, SourceReader()
+    columns = column_map(settings.map)
+    attempts = (reader.attempt("answers", words, partial(read_answers, words, columns)) for words in settings.answers)
+    files = [file for file in attempts if file is not None]
+    refusal, given = reader.refusal(), None
+    if refusal is None:
+        try:
+            refuse_what_needs_weights(settings, NO_MODEL)
+            given = joined_answers(files, settings)
+            kinds = {item.kind for item in given.items if item.kind != "text"}
+            refuse_undecided(judges_of(settings.judges, config.judge), kinds)
+        except MoeError as error:
+            refusal = error
+    return AnswersPreview(
+        files=tuple(file.record() for file in files),
+        unreadable=tuple(reader.unreadable),
+        suites=dict(Counter(item.suite for item in given.items)) if given is not None else {},
+        unanswered=None if given is None else given.unanswered,
+        refused=None if refusal is None else refusal.message,
+    ), refusal
+
+
+def refuse_what_needs_weights(settings: EvaluateConfig, why: str) -> None:
+    """Refuse what only a loaded model can be asked; `why` there is none.
+
+    Raises:
+        UsageError: capability, or the base's router.
+    """
+    for asked, option in ((settings.capability, "--capability"), (settings.restore_router, "--restore-router")):
+        if asked:
+            raise UsageError(
+                f"{option} needs the weights of a model, and {why}",
+                hint=f"leave {option} away, or evaluate the loaded model: moe evaluate RUN_OR_MODEL",
+            )
 
 
 def _base_name(words: str, *, loads: bool) -> str:

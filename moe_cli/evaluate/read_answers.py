@@ -6,15 +6,22 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from moe_cli.data import ColumnMap, Fault, Table, digest_of, read_table, refuse_bad_rows, source_of
+from moe_cli.data import ColumnMap, Fault, Kind, Table, digest_of, read_table, refuse_bad_rows, source_of
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
+from moe_cli.data.labels import labels_of
 from moe_cli.data.sources import ItemKind, kind_and_source
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.answer_fields import FileAnswer, Said
-from moe_cli.evaluate.answer_formats import ANSWER_FORMATS, answer_format
+from moe_cli.evaluate.answer_fields import FileAnswer, RowAnswers
+from moe_cli.evaluate.answer_formats import ANSWER_FORMATS, AnswerFormat, answer_format
 from moe_cli.evaluate.answer_logs import inspect_answers
 from moe_cli.records import AnswerFile
+
+# Beside an answer, a column of another name (`label`, `is_safe`) could be about the answer.
+LABELS_OF_PROMPTS = {
+    *("kind", "data_type", "prompt_harm_label", "prompt_label", "prompt_type", "prompt_safety"),
+    *("prompt_is_harmful", "is_harmful_prompt", "prompt_is_safe", "is_safe_prompt"),
+}
 
 
 @dataclass(slots=True)
@@ -31,13 +38,15 @@ class FileOfAnswers:
     skipped: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
+    columns: frozenset[str] = frozenset()  # as they are written, in the form in which names are compared
+    unread: tuple[str, ...] = ()
 
-    def take(self, said: Said) -> None:
-        """What one row says."""
-        if isinstance(said, str):
-            self.skipped[said] += 1
+    def take(self, row: RowAnswers, kind: Kind | None = None) -> None:
+        """What one row says; `kind` is that of its label."""
+        if isinstance(row, str):
+            self.skipped[row] += 1
         else:
-            self.answers += said
+            self.answers += [replace(answer, kind=kind or answer.kind) for answer in row]
             self.num_used += 1
 
     def record(self) -> AnswerFile:
@@ -54,6 +63,7 @@ class FileOfAnswers:
             finished=sum(answer.finished is True for answer in self.answers),
             skipped=dict(self.skipped),
             kinds=dict(self.kinds),
+            unread=self.unread,
         )
 
 
@@ -96,8 +106,8 @@ def _read(name: str, columns: ColumnMap) -> FileOfAnswers:
 def _of_log(log: InspectLog, name: str, digest: str) -> FileOfAnswers:
     whole = "" if log.status == "success" else f", not complete: its status is {log.status}"
     file = FileOfAnswers(name, digest, f"log of inspect{whole}", log.model, len(log.samples))
-    for said in inspect_answers(log, name):
-        file.take(said)
+    for row in inspect_answers(log, name):
+        file.take(row)
     return file
 
 
@@ -105,15 +115,37 @@ def _of_table(table: Table, columns: ColumnMap) -> FileOfAnswers:
     refuse_bad_rows(table.faults, 0, hint=ANSWER_FORMATS)
     if not table.rows:
         raise UsageError(f"{table.source.name} holds no rows", hint=ANSWER_FORMATS)
-    known = answer_format(table.keys(), table.source.name, columns)
+    known = _format_of(table, columns)
     parameters = table.header.get("parameters")
     model = parameters.get("model") if isinstance(parameters, dict) else None
     file = FileOfAnswers(
         table.source.name, table.sha256, known.name, model if isinstance(model, str) else None, len(table.rows)
     )
+    labels = labels_of(table, taken=table.keys() - LABELS_OF_PROMPTS - columns.keys())
     for place, row in table.rows:
         try:
-            file.take(known.read(row, place))
+            file.take(known.read(row, place), labels.kind_of(row)[0])
         except BadRowError as error:
             file.faults.append(Fault(place, error.reason))
+    file.columns, file.unread = frozenset(table.names), table.unread()
     return file
+
+
+def _format_of(table: Table, columns: ColumnMap) -> AnswerFormat:
+    """The one format of all files of a source.
+
+    Raises:
+        UsageError: none, or a folder holds files of several.
+    """
+    keys: dict[str, set[str]] = {}
+    for place, row in table.rows:
+        keys.setdefault(place.source, set()).update(row)
+    if len(keys) == 1:
+        return answer_format(table.keys(), table.source.name, columns)
+    formats = {known.name: known for file, held in keys.items() for known in [answer_format(held, file, columns)]}
+    if len(formats) > 1:
+        raise UsageError(
+            f"{table.source.name} holds files of several formats: {', '.join(formats)}",
+            hint="name every file with an --answers of its own",
+        )
+    return answer_format(table.keys(), table.source.name, columns)

@@ -13,9 +13,10 @@ from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.interruption import resumable
 from moe_cli.artifacts.runs import free_directory
 from moe_cli.config import MoeConfig
-from moe_cli.evaluate.evaluation_files import Evaluated, judge_without_weights, refuse_what_needs_weights
+from moe_cli.evaluate.evaluation_files import Evaluated, judge_without_weights
 from moe_cli.evaluate.metrics import refuse_unscored
-from moe_cli.evaluate.subject import Subject
+from moe_cli.evaluate.preview import refuse_what_needs_weights
+from moe_cli.evaluate.subject import NOT_HERE, Subject
 from moe_cli.evaluate.suites import evaluation_items
 from moe_cli.evaluate.target import Target, evaluation_target
 from moe_cli.evaluate.trained_on import count_trained_goals
@@ -51,7 +52,7 @@ def run(
     """
     store.refuse_unwritable()
     settings = config.evaluate
-    refuse_what_needs_weights(settings, "an endpoint answers, whose weights are not here")
+    refuse_what_needs_weights(settings, NOT_HERE)
     judges = judges_of(settings.judges, config.judge)
     target = evaluation_target(words, config.model, loads=False)
     endpoint = chat_endpoint(config.endpoint, target.model.name)

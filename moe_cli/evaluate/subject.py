@@ -12,6 +12,8 @@ from moe_cli.data.sources import kind_and_source, source_of
 from moe_cli.evaluate.given_answers import GivenAnswers
 from moe_cli.records import AnswerFile, AnswerServer, ModelIdentity
 
+NO_MODEL = "these answers come without one"  # why nothing is asked of a model
+NOT_HERE = "an endpoint answers, whose weights are not here"
 IMPORTED = "imported"  # the training mode of answers that were made elsewhere
 
 

@@ -8,7 +8,7 @@ says nothing about this model.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -36,13 +36,17 @@ from moe_cli.tiny.language import tiny_items
 EQUAL = "it is equal to another row"
 
 
-def evaluation_items(settings: EvaluateConfig, base_name: str) -> tuple[EvaluationItem, ...]:
+def evaluation_items(
+    settings: EvaluateConfig, base_name: str, *, columns_elsewhere: Sequence[Collection[str]] = ()
+) -> tuple[EvaluationItem, ...]:
     """Items of the configured sources; the tiny language's own for the tiny model.
+
+    `columns_elsewhere` are those of other sources, which a mapped column may be of.
 
     Raises:
         UsageError: a real model and no sources, rows that are no items (names source and row), or nothing to answer.
     """
-    items, _, refusal = _gathered(settings, base_name)
+    items, _, refusal = _gathered(settings, base_name, columns_elsewhere)
     if refusal is not None:
         raise refusal
     return items
@@ -65,14 +69,14 @@ def preview_of_items(settings: EvaluateConfig, base_name: str) -> tuple[ItemsPre
 
 
 def _gathered(
-    settings: EvaluateConfig, base_name: str
+    settings: EvaluateConfig, base_name: str, columns_elsewhere: Sequence[Collection[str]] = ()
 ) -> tuple[tuple[EvaluationItem, ...], ItemsPreview, MoeError | None]:
     """The items, what became of every source, and why an evaluation would not begin with them."""
     reader, columns = SourceReader(), column_map(settings.map)
     attempts = (reader.attempt("items", words, partial(source_items, words, columns)) for words in settings.items)
     sources = [source for source in attempts if source is not None]
     if sources and not reader.errors:
-        reader.check(lambda: refuse_absent(columns, [source.columns for source in sources]))
+        reader.check(lambda: refuse_absent(columns, [*columns_elsewhere, *(source.columns for source in sources)]))
     items, repeated = _items_of(sources)
     if not settings.items and base_name == MODEL_NAME:
         items = list(tiny_items(settings.tiny_items, settings.tiny_seed))

@@ -15,6 +15,7 @@ from huggingface_hub import snapshot_download
 from moe_cli.artifacts.files import sha256_of
 from moe_cli.codec import parse_json
 from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.model.directory import unreached
 
 INDEX = "model.safetensors.index.json"
 HINT = "fetch the classifier again"
@@ -25,13 +26,16 @@ def fetched(name: str, place: Path | None) -> Path:
     """The directory of a classifier; one that is not here is fetched from the hub.
 
     Raises:
-        UsageError: it is not on the hub, is gated, or the hub cannot be reached.
+        UsageError: it is not on the hub, or is gated.
+        EnvironmentFaultError: the hub cannot be reached.
     """
     if place is not None:
         return place
     try:
         return Path(snapshot_download(name, allow_patterns=list(DECIDING)))
     except (OSError, ValueError) as error:
+        if (offline := unreached(f"the classifier {name}", error)) is not None:
+            raise offline from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(
             f"the classifier {name} cannot be fetched: {reason}",

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message as Headers
 
-from moe_cli.config import EndpointConfig
+from moe_cli.config import EndpointConfig, MoeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.model.timed_http import TooLargeError, body_of
 from moe_cli.records import Message
@@ -122,6 +122,17 @@ class ChatEndpoint:
             return body_of(request, seconds=self.timeout, largest=LARGEST)
         except TooLargeError as error:
             raise _no_completion(self, str(error)) from None
+
+
+def endpoint_of(config: MoeConfig) -> ChatEndpoint | None:
+    """The endpoint of `moe prepare`, where one is asked for.
+
+    Raises:
+        UsageError: one is asked for and not named, or its key is not there.
+    """
+    if config.prepare.engine != "openai" and not config.prepare.refusals_are_written:
+        return None
+    return chat_endpoint(config.endpoint, config.model.name)
 
 
 def chat_endpoint(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from moe_cli.config import MoeConfig
-from moe_cli.model.chat_endpoint import ChatEndpoint, chat_endpoint
+from moe_cli.model.chat_endpoint import ChatEndpoint
 from moe_cli.model.endpoint_engine import EndpointEngine
 from moe_cli.model.engine import Engine
 from moe_cli.model.generate import TransformersEngine
@@ -19,17 +19,6 @@ from moe_cli.records import AnswerSettings
 EngineOf = Callable[[MoeConfig, LoadedModel, ChatEndpoint | None], Engine]
 
 REFUSAL_TOKENS = 128  # longest refusal that an endpoint is asked to write
-
-
-def endpoint_of(config: MoeConfig) -> ChatEndpoint | None:
-    """The endpoint, where one is asked for.
-
-    Raises:
-        UsageError: one is asked for and not named, or its key is not there.
-    """
-    if config.prepare.engine != "openai" and not config.prepare.refusals_are_written:
-        return None
-    return chat_endpoint(config.endpoint, config.model.name)
 
 
 def answering_engine(config: MoeConfig, loaded: LoadedModel, endpoint: ChatEndpoint | None) -> Engine:

@@ -25,7 +25,7 @@ from moe_cli.activity import activity, counted
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, UsageError
 from moe_cli.model.auto_class import auto_class
-from moe_cli.model.directory import model_directory
+from moe_cli.model.directory import model_directory, unreached
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.settings import settings_digest
 from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
@@ -66,7 +66,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     Raises:
         UsageError: no such model, one that does not answer text, a dense model, or one without a chat template.
         ArtifactError: the checkpoint holds pickles only, is damaged, or lacks weights.
-        EnvironmentFaultError: no such device.
+        EnvironmentFaultError: no such device, or the model is not here and the hub cannot be reached.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -95,6 +95,7 @@ def opening(name: str, hint: str) -> Iterator[None]:
     Raises:
         UsageError: there is none, or it is none of a model that answers text.
         ArtifactError: it is damaged.
+        EnvironmentFaultError: it is not here, and the hub cannot be reached.
     """
     disable_progress_bar()  # of the library; downloads keep theirs
     set_tqdm_hook(_told)
@@ -102,6 +103,8 @@ def opening(name: str, hint: str) -> Iterator[None]:
         with activity(f"loading {name}"):
             yield
     except (OSError, ValueError) as error:
+        if (offline := unreached(name, error)) is not None:
+            raise offline from error
         raise UsageError(f"{name} cannot be loaded: {_first_line(error)}", hint=hint) from error
     except SafetensorError as error:
         raise _damaged(name, _first_line(error)) from error

@@ -25,13 +25,22 @@ Asked = tuple[PromptSide, Exchange]
 Notify = Callable[[object], None]
 
 
+def refuse_no_judge_of_refusals(judges: Sequence[Judge]) -> None:
+    """Stop where no judge can tell a refusal; no judge is asked anything.
+
+    Raises:
+        UsageError: the hint names some that can.
+    """
+    refuse_untold(judges, "refusal", "a pair is kept where its plain form is refused")
+
+
 def refuse_unable(judges: Sequence[Judge]) -> None:
     """Stop before anything is answered where no judge can tell a refusal, or one of them cannot work.
 
     Raises:
         MoeError: which, and what mends it.
     """
-    refuse_untold(judges, "refusal", "a pair is kept where its plain form is refused")
+    refuse_no_judge_of_refusals(judges)
     for judge in judges:
         judge.check()
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from datasets import Dataset
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import whole_file, write_whole
@@ -41,9 +42,5 @@ def _write_answers(path: Path, rows: Sequence[AnsweredPrompt]) -> None:
     columns = [field.name for field in fields(AnsweredPrompt) if field.name != "messages"]
     table: dict[str, list[object]] = {name: [getattr(row, name) for row in rows] for name in columns}
     table["messages"] = [[{"role": m.role, "content": m.content} for m in row.messages] for row in rows]
-    _write_parquet(path, table)
-
-
-def _write_parquet(path: Path, table: dict[str, list[object]]) -> None:
     with whole_file(path) as temporary:
-        Dataset.from_dict(table).to_parquet(temporary)
+        pq.write_table(pa.table(table), temporary)

@@ -35,7 +35,10 @@ from moe_cli.data.column_names import refuse_absent
 from moe_cli.data.refusals import read_refusals
 from moe_cli.data.templates import TEMPLATE_FORMATS
 from moe_cli.errors import MoeError, UsageError
+from moe_cli.judges.named import judges_of
+from moe_cli.model.chat_endpoint import endpoint_of
 from moe_cli.prepare.batches import Composition, composition, refuse_too_few
+from moe_cli.prepare.jury import refuse_no_judge_of_refusals
 from moe_cli.prepare.pairs import (
     EQUAL,
     Attacks,
@@ -93,7 +96,8 @@ def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
         return DataPreview(
             sources=offered.sources, unreadable=offered.unreadable, counts=None, refused=error.message
         ), error
-    refused = None if offered.refusal is None else offered.refusal.message
+    refusal = offered.refusal or _unready(config)
+    refused = None if refusal is None else refusal.message
     by_pairs = len(offered.pairs) // parts.num_pairs
     counts = OfferedCounts(
         num_pairs=len(offered.pairs),
@@ -108,7 +112,17 @@ def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
     )
     shown = None if offered.unreadable else counts
     preview = DataPreview(sources=offered.sources, unreadable=offered.unreadable, counts=shown, refused=refused)
-    return preview, offered.refusal
+    return preview, refusal
+
+
+def _unready(config: MoeConfig) -> MoeError | None:
+    """Why a run would stop at its judges or its endpoint, of which none is asked anything."""
+    try:
+        refuse_no_judge_of_refusals(judges_of(config.prepare.judges, config.judge))
+        endpoint_of(config)
+    except MoeError as error:
+        return error
+    return None
 
 
 def composition_of(config: MoeConfig, benign: Sequence[BenignPrompt]) -> Composition:

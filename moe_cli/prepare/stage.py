@@ -13,16 +13,23 @@ from pathlib import Path
 
 from moe_cli.artifacts import Store, open_run
 from moe_cli.artifacts.interruption import resumable
-from moe_cli.artifacts.journal import ANSWERS, drop_journals
+from moe_cli.artifacts.journal import ANSWERS, VERDICTS, drop_journals
 from moe_cli.config import MoeConfig
 from moe_cli.judges.named import judges_of
 from moe_cli.model.answering import answer_all
-from moe_cli.model.chat_endpoint import ChatEndpoint
-from moe_cli.model.engines import EngineOf, answering_engine, endpoint_of, writing_engine
+from moe_cli.model.chat_endpoint import ChatEndpoint, endpoint_of
+from moe_cli.model.engines import EngineOf, answering_engine, writing_engine
 from moe_cli.prepare.batches import BatchPlan, Composition, batch_examples, plan_batches, refuse_too_few
 from moe_cli.prepare.counting import count_routing
 from moe_cli.prepare.evidence import find_experts, selection_rule
-from moe_cli.prepare.filtering import BENIGN_CUT_OFF, answered_prompts, drop_reasons, exchanges_of, questions_of
+from moe_cli.prepare.filtering import (
+    BENIGN_CUT_OFF,
+    answered_prompts,
+    drop_reasons,
+    exchanges_of,
+    is_unscored,
+    questions_of,
+)
 from moe_cli.prepare.generation import BENIGN_OPTION, HeldModel, answers_to
 from moe_cli.prepare.gradients import refusal_gradients
 from moe_cli.prepare.jury import Asked, Jury, jury_of, refuse_unable, verdicts_on
@@ -88,7 +95,7 @@ def run(
         jury = jury_of(judges)
         verdicts = _verdicts(exchanges_of(questions, made.by_id), jury, model, output, notify)
         rows = answered_prompts(questions, made.by_id, verdicts, by_harm=jury.by_harm, keep_all=settings.keep_all)
-        plans = _plans(config, offered, parts, rows)
+        plans = _plans(config, offered, parts, rows, by_harm=jury.by_harm)
         batched = [pair for plan in plans for pair in plan.pairs]
         refusals = refusal_targets(rows, texts, _written(config, model, endpoint, batched, jury, notify))
         loaded = model.loaded()
@@ -140,7 +147,7 @@ def _verdicts(
 
 
 def _plans(
-    config: MoeConfig, offered: Offered, parts: Composition, rows: Sequence[AnsweredPrompt]
+    config: MoeConfig, offered: Offered, parts: Composition, rows: Sequence[AnsweredPrompt], *, by_harm: bool
 ) -> tuple[BatchPlan, ...]:
     """The batches of what is kept.
 
@@ -151,6 +158,8 @@ def _plans(
     pairs = [pair for pair in offered.pairs if (pair.id, "safe") in kept]
     benign = [prompt for prompt in offered.benign if (prompt.id, "benign") in kept]
     advice = _cut_off_advice(rows, config.prepare.benign_limit) if len(benign) < parts.num_benign else ""
+    if any(is_unscored(row, by_harm=by_harm) for row in rows):
+        advice += f"read why there is no verdict in {config.prepare.output_dir}/{VERDICTS}; or "
     refuse_too_few(len(pairs), len(benign), parts, dropped=drop_reasons(rows), advice=advice)
     return plan_batches(pairs, benign, parts, seed=config.seed)
 

@@ -12,6 +12,7 @@ from moe_cli.records.capability import CapabilityScore
 from moe_cli.records.drift import DriftSummary, GroupDrift, RestoredRouter, RoutingDrift
 from moe_cli.records.inputs import EvaluationItem, ModelIdentity
 from moe_cli.records.judging import Agreement, JudgeIdentity, Question, Verdict
+from moe_cli.records.preparation import UnreadableSource
 from moe_cli.records.rates import Rate
 from moe_cli.records.record import record
 
@@ -98,6 +99,7 @@ class AnswerFile:
     finished: int  # 0; answers that the file says ended by themselves; of the rest it says nothing
     skipped: dict[str, int]  # {"it holds no answer": 2}
     kinds: dict[str, int]  # {"harmful by the file": 398}; answers by their kind, and what says it
+    unread: tuple[str, ...] = ()  # ("theme",); columns that hold something and are not read
 
 
 @record
@@ -113,6 +115,7 @@ class AnswersPreview:
     """What a dry run recognises in files of answers."""
 
     files: tuple[AnswerFile, ...]
+    unreadable: tuple[UnreadableSource, ...]
     suites: dict[str, int]  # {"attacked": 400}; answers by suite
     unanswered: int | None  # as in the summary
     refused: str | None  # why an evaluation would not begin with them

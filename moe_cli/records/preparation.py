@@ -211,7 +211,7 @@ class SourceCount:
 class UnreadableSource:
     """A source that cannot be used at all."""
 
-    role: Literal["pairs", "benign", "attack", "refusals", "items"]
+    role: Literal["pairs", "benign", "attack", "refusals", "items", "answers"]
     name: str  # "goals.csv"; as it was named
     reason: str  # "goals.csv is a pickle, which could run code when it is read"
     hint: str  # "export it as JSON"

@@ -11,6 +11,7 @@ from rich.text import Text
 from moe_cli.records import AnswerFile, AnswersPreview, EvaluationSummary
 from moe_cli.views.numbers import NOTHING
 from moe_cli.views.safe import safe_text
+from moe_cli.views.sources import unreadable_lines
 
 SHOWN_DIGEST = 12
 
@@ -58,6 +59,8 @@ def server_lines(summary: EvaluationSummary) -> Iterator[Text]:
 def _lines(file: AnswerFile) -> Iterator[Text]:
     for reason, number in file.skipped.items():
         yield safe_text(f"skipped {number:,} of {file.rows:,}: {file.name}: {reason}")
+    if file.unread:
+        yield safe_text(f"not read: {file.name}: the columns {', '.join(file.unread)}")
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in file.kinds.items())
     if kinds:
         yield safe_text(f"kinds of {file.name}: {kinds}")
@@ -67,11 +70,9 @@ def _lines(file: AnswerFile) -> Iterator[Text]:
 
 
 def answers_preview_view(preview: AnswersPreview) -> RenderableType:
-    """What a dry run recognised in files of answers, and what would be refused."""
-    parts = [*file_views(preview.files, preview.unanswered)]
+    """What a dry run recognised in files of answers, and which of them cannot be used."""
+    parts = [*file_views(preview.files, preview.unanswered), *unreadable_lines(preview.unreadable)]
     if preview.suites:
         suites = ", ".join(f"{suite} {number:,}" for suite, number in preview.suites.items())
         parts.append(safe_text(f"answers to judge: {suites}"))
-    if preview.refused is not None:
-        parts.append(safe_text(f"moe evaluate would refuse this: {preview.refused}", style="red"))
     return Group(*parts)

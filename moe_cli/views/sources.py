@@ -19,7 +19,7 @@ def preview_view(preview: DataPreview) -> RenderableType:
     """What a dry run recognised: sources, skipped and bad rows, the batches that result."""
     parts: list[RenderableType] = [sources_table(preview.sources)] if preview.sources else []
     parts += _row_lines(preview.sources)
-    parts += _unreadable_lines(preview.unreadable)
+    parts += unreadable_lines(preview.unreadable)
     if preview.counts is not None:
         parts.append(_counts_table(preview.counts))
     return Group(*parts)
@@ -37,7 +37,7 @@ def items_preview_view(preview: ItemsPreview) -> RenderableType:
         parts.append(table)
     for source in preview.sources:
         parts += _lines_of(source.name, source.skipped, source.unread)
-    parts += _unreadable_lines(preview.unreadable)
+    parts += unreadable_lines(preview.unreadable)
     if preview.suites:
         parts.append(_suites_table(preview.suites))
     return Group(*parts)
@@ -78,7 +78,8 @@ def _lines_of(name: str, skipped: Mapping[str, int], unread: Sequence[str]) -> I
         yield safe_text(f"not read: {name}: the columns {', '.join(unread)}")
 
 
-def _unreadable_lines(sources: Sequence[UnreadableSource]) -> Iterator[Text]:
+def unreadable_lines(sources: Sequence[UnreadableSource]) -> Iterator[Text]:
+    """Two lines for every source that cannot be used."""
     for source in sources:
         yield safe_text(f"cannot be used: --{source.role} {source.name}: {source.reason}", style="red")
         yield safe_text(f"  hint: {source.hint}")

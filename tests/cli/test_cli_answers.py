@@ -37,8 +37,22 @@ def test_a_dry_run_says_what_would_be_refused(moe, tmp_path):
     path = written(tmp_path / "x.jsonl", lines({"prompt": "zorp", "response": "no"}))
     done = moe("evaluate", "--answers", path, "--dry-run")
     assert done.code == 2
-    assert "moe evaluate would refuse this" in done.out and "harmful or benign" in " ".join(done.out.split())
+    assert "kinds of" not in done.out and "harmful or benign" in done.err
     assert "hint: say it of all of them with --kind" in done.err
+
+
+def test_a_dry_run_of_answers_checks_the_judges_and_a_bad_file_hides_no_other(moe, harmbench, tmp_path):
+    unclear = written(tmp_path / "x.jsonl", lines({"prompt": "zorp", "response": "no", "output": "no", "theme": "a"}))
+    done = moe("evaluate", "--answers", unclear, "--answers", harmbench, "--dry-run")
+    assert done.code == 2 and "HarmBench" in done.out
+    assert f"cannot be used: --answers {unclear}" in done.out.replace("\n", " ").replace("  ", " ")
+    assert "could both be the answer" in done.err
+    clear = moe("evaluate", "--answers", unclear, "--map", "answer=response", "--kind", "benign", "--dry-run")
+    assert clear.code == 0 and "the columns output, theme" in " ".join(clear.out.split())
+    unable = moe(
+        "evaluate", "--answers", f"benign={unclear}", "--map", "answer=output", "--judge", "harmbench", "--dry-run"
+    )
+    assert unable.code == 2 and "no judge (harmbench) can tell" in unable.err
 
 
 def test_answers_of_a_file_are_no_models(refused, harmbench):

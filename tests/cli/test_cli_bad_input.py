@@ -76,11 +76,11 @@ def test_a_model_in_a_pickle_is_refused_unread(refused, tmp_path, pairs):
     assert names(tmp_path) == ["old", "pairs.jsonl"]
 
 
-@pytest.mark.parametrize("name", ["./no/such/directory", "nobody/no-such-model", "empty"])
-def test_an_unknown_model_is_a_usage_error_and_leaves_nothing(refused, tmp_path, pairs, name):
+@pytest.mark.parametrize(("name", "code"), [("./no/such/directory", 2), ("nobody/no-such-model", 4), ("empty", 2)])
+def test_an_unknown_model_is_an_error_with_its_name_and_leaves_nothing(refused, tmp_path, pairs, name, code):
     (tmp_path / "empty").mkdir()
     done = refused("prepare", "--model", name, "--pairs", pairs(PAIR), "--batch-size", 2)
-    assert done.code == 2 and name in done.err
+    assert done.code == code and name in done.err  # 4: the hub cannot be asked
     assert names(tmp_path) == ["empty", "pairs.jsonl"]
 
 

@@ -119,7 +119,7 @@ def test_runs_are_listed_with_their_state_for_people_and_for_programs(moe, tmp_p
     assert short_id(kept) in done.out and short_id(gone) in done.out
     assert "just now" in done.out and "gone" in done.out
     assert max(map(len, done.out.splitlines()[:-1])) <= 80
-    assert done.out.splitlines()[-1].startswith("2 runs in ")
+    assert done.out.strip().endswith(": 2; next: moe runs show ID")
     listed = orjson.loads(moe("runs", "list", "--json").out)
     assert [(entry["run"]["id"], entry["state"]) for entry in listed] == [(kept.id, "complete"), (gone.id, "gone")]
 
@@ -145,6 +145,7 @@ def test_every_kind_of_run_is_listed_with_what_came_of_it(moe, tmp_path):
 
 def test_an_empty_registry_is_an_empty_json_list(moe):
     assert orjson.loads(moe("runs", "list", "--json").out) == []
+    assert moe("runs", "list").out.strip().endswith(": 0; next: moe prepare, or moe demo")
 
 
 def test_a_registry_elsewhere_is_named_by_option_or_environment(moe, tmp_path, monkeypatch):

@@ -36,6 +36,12 @@ def test_every_command_says_what_it_does_shows_an_example_and_explains_every_opt
         assert (parameter.help or "").endswith("."), (name, parameter.name)
 
 
+def test_help_is_wrapped_by_the_terminal_and_cut_nowhere(moe):
+    shown = moe("prepare", "--help").out
+    assert "selects experts per batch, and writes batches, masks" in " ".join(shown.split())
+    assert "writes\n" not in shown.replace(" \n", "\n") and "…" not in shown
+
+
 def test_every_group_says_what_it_holds():
     groups = [TREE, *(command for command in TREE.commands.values() if isinstance(command, TyperGroup))]
     assert len(groups) == 5

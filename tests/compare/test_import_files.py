@@ -377,3 +377,19 @@ def test_a_name_that_is_no_column_is_refused_with_those_there_are(tmp_path):
 def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"a folder without samples_\*\.jsonl of lm-eval and without logs of inspect"):
         imported(tmp_path)
+
+
+def test_a_file_on_one_side_of_vs_only_says_where_the_named_columns_are(tmp_path):
+    rows = [["item", "s1", "s2", "f1", "f2", "base"], *([str(k), "1", "1", "0", "0", "1"] for k in range(8))]
+    path = written(tmp_path / "t.csv", rows)
+    before = imported(words=[path, "s1", "s2"], against=["f1", "f2"])
+    behind = imported(words=["s1", "s2"], against=[path, "f1", "f2"])
+    for found in (before, behind):
+        assert [column.name for column in found.columns] == ["f1", "f2", "s1", "s2"]
+    with pytest.raises(UsageError, match="no run stands before --vs"):
+        imported(words=[path], against=["f1"])
+
+
+def test_a_column_after_base_does_not_choose_among_the_others(tmp_path):
+    path = written(tmp_path / "t.csv", [["item", "plain", "a", "b"], ["1", "1", "0", "1"], ["2", "1", "1", "0"]])
+    assert [column.name for column in imported(words=[path], base="plain").columns] == ["plain", "a", "b"]

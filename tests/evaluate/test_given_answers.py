@@ -331,3 +331,47 @@ def test_the_kind_in_front_of_a_file_holds_for_all_of_it_and_a_file_that_says_an
     harmful = written(tmp_path / "y.json", HARMBENCH)
     with pytest.raises(UsageError, match="3 of 3 answers are not to benign prompts, by the file itself"):
         given(f"benign={harmful}")
+
+
+def test_a_label_of_the_prompt_says_the_kind_and_one_that_could_be_of_the_answer_does_not(tmp_path):
+    rows = [
+        {"prompt": "zorp", "response": "no", "prompt_harm_label": "harmful", "label": "safe"},
+        {"prompt": "glim", "response": "yes", "prompt_harm_label": "unharmful", "label": "unsafe"},
+    ]
+    path = written(tmp_path / "x.jsonl", lines(*rows))
+    found = given(path, kind="harmful")
+    assert {item.messages[-1].content: item.kind for item in found.items} == {"zorp": "harmful", "glim": "benign"}
+    assert found.files[0].unread == ("label",)
+    with pytest.raises(UsageError, match="1 of 2 answers are not to harmful prompts"):
+        given(f"harmful={path}")
+    wrong = written(tmp_path / "y.jsonl", lines({"prompt": "zorp", "response": "no", "prompt_harm_label": "glim"}))
+    with pytest.raises(UsageError, match="nothing says whether"):
+        given(wrong)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("is_harmful", "harmful"), ("is_safe", "benign")])
+def test_map_says_which_column_tells_the_kind(tmp_path, name, kind):
+    path = written(tmp_path / "x.jsonl", lines({"prompt": "zorp", "response": "no", "flag": 1}))
+    assert [item.kind for item in given(path, map=(f"{name}=flag",)).items] == [kind]
+    with pytest.raises(UsageError, match="no source has a column `typo`"):
+        given(path, map=(f"{name}=typo",), kind="harmful")
+
+
+def test_a_mapped_column_is_of_the_answers_or_of_the_items(tmp_path):
+    items = written(tmp_path / "i.jsonl", lines({"asked": "zorp"}, {"asked": "glim"}))
+    rows = [{"asked": asked, "response": "no", "output": "yes"} for asked in ("zorp", "glim")]
+    path = written(tmp_path / "x.jsonl", lines(*rows))
+    found = given(path, items=(f"harmful={items}",), map=("prompt=asked", "answer=output"))
+    assert [(item.kind, found.answers[item.id].text) for item in found.items] == [("harmful", "yes")] * 2
+
+
+def test_a_folder_with_files_of_several_formats_is_refused_and_one_of_one_format_is_read(tmp_path):
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    written(folder / "a.jsonl", lines({"prompt": "zorp", "response": "no"}))
+    assert len(given(folder, kind="harmful").items) == 1
+    written(folder / "b.jsonl", lines({"prompt": "glim", "response": "no"}))
+    assert len(given(folder, kind="harmful").items) == 2
+    written(folder / "c.json", HARMBENCH)
+    with pytest.raises(UsageError, match="files of several formats: prompts with answers, HarmBench completions"):
+        given(folder, kind="harmful")

@@ -229,7 +229,7 @@ def test_the_usual_model_is_fetched_only_when_it_is_needed(monkeypatch, guard):
 
 
 def test_a_classifier_that_is_not_here_and_cannot_be_fetched_is_an_error_with_its_name():
-    with pytest.raises(UsageError, match="nobody/nothing-at-all cannot be fetched"):
+    with pytest.raises(EnvironmentFaultError, match="classifier nobody/nothing-at-all is not on this machine"):
         _ = LocalJudge(HARMBENCH, "nobody/nothing-at-all", SETTINGS).identity
 
 
@@ -333,7 +333,7 @@ def test_a_check_finds_what_would_fail_after_all_was_answered(harm, fault, wrong
 
 
 def test_a_check_of_a_classifier_that_cannot_be_fetched_fails():
-    with pytest.raises(UsageError, match="nobody/nothing-at-all cannot be fetched"):
+    with pytest.raises(EnvironmentFaultError, match="classifier nobody/nothing-at-all is not on this machine"):
         LocalJudge(HARMBENCH, "nobody/nothing-at-all", SETTINGS).check()
 
 

@@ -11,8 +11,9 @@ import torch
 from moe_cli.config import EndpointConfig, ModelConfig, MoeConfig, PrepareConfig
 from moe_cli.errors import EnvironmentFaultError
 from moe_cli.model.answering import answer_all
+from moe_cli.model.chat_endpoint import endpoint_of
 from moe_cli.model.engine import Prompt
-from moe_cli.model.engines import answering_engine, endpoint_of
+from moe_cli.model.engines import answering_engine
 from moe_cli.model.generate import TransformersEngine, greedy
 from moe_cli.model.load import load_model
 from moe_cli.model.parallel import results_as_they_come

@@ -17,7 +17,7 @@ from transformers import (
 
 from moe_cli.activity import Activity, listening
 from moe_cli.config import ModelConfig
-from moe_cli.errors import UsageError
+from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.model.auto_class import auto_class
 from moe_cli.model.load import align_weights, load_model
 from moe_cli.tiny import CHECKPOINT_PATH
@@ -58,6 +58,12 @@ def test_layers_that_run_several_times_for_a_token_are_refused_before_weights_ar
     assert family in NOT_OPENED
     with pytest.raises(UsageError, match=rf"a {family} checkpoint runs its layers 3 times for each token"):
         load_model(ModelConfig(name=str(tmp_path), device="cpu"))
+
+
+def test_a_model_that_is_not_here_while_the_hub_cannot_be_reached_is_no_wrong_word():
+    with pytest.raises(EnvironmentFaultError, match="nobody/nothing-at-all is not on this machine") as error:
+        load_model(ModelConfig(name="nobody/nothing-at-all"))
+    assert "HF_HOME" in error.value.hint
 
 
 def test_an_architecture_that_transformers_does_not_know_is_refused_with_its_name(tmp_path):

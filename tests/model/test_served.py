@@ -15,8 +15,9 @@ import torch
 from transformers.utils.import_utils import is_serve_available
 
 from moe_cli.config import EndpointConfig, ModelConfig, MoeConfig, PrepareConfig
+from moe_cli.model.chat_endpoint import endpoint_of
 from moe_cli.model.engine import Prompt
-from moe_cli.model.engines import answering_engine, endpoint_of
+from moe_cli.model.engines import answering_engine
 from moe_cli.model.generate import TransformersEngine, greedy
 from moe_cli.model.load import load_model
 from moe_cli.tiny import CHECKPOINT_PATH

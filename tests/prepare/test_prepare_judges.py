@@ -116,6 +116,15 @@ def test_answers_without_a_verdict_leave_their_rows_out_with_the_reason_and_are_
     assert f"{read} / {read}, by command:reader.py" in text
 
 
+def test_where_no_verdict_leaves_no_batch_the_hint_says_where_the_reasons_are(prepare, program, monkeypatch, tmp_path):
+    monkeypatch.setenv("SILENT", " ".join("aeiou"))
+    with pytest.raises(UsageError, match="has no verdict") as refusal:
+        prepare("run", program.word())
+    assert f"{tmp_path / 'run' / 'prepared'}/.verdicts-*.jsonl" in refusal.value.hint
+    (journal,) = (tmp_path / "run" / "prepared").glob(".verdicts-*.jsonl")
+    assert "gave no line for it" in journal.read_text()
+
+
 def shown(made):
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(prepared_view(made.summary, made.selection))

@@ -159,6 +159,20 @@ def test_a_preview_counts_what_would_be_prepared_and_says_no_word_of_a_prompt():
     assert decode(DataPreview, shown, source="preview") == preview
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"judges": ("harmbench",)}, "no judge (harmbench) can tell"),
+        ({"judges": ("zorp",)}, "there is no judge"),
+        ({"engine": "openai"}, "an endpoint is asked for, but none is named"),
+    ],
+)
+def test_a_preview_ends_as_a_run_would_at_its_judges_and_its_endpoint(changes, reason):
+    preview, refusal = preview_of(config(pairs=[sample("pairs.jsonl")], benign_ratio=None, batch_size=2, **changes))
+    assert refusal is not None and reason in refusal.message and preview.refused == refusal.message
+    assert preview.counts is not None
+
+
 def test_a_preview_shows_bad_rows_and_the_refusal_together(tmp_path):
     preview, refusal = preview_of(config(pairs=bad_file(tmp_path, 8)))
     assert len(preview.sources[0].bad_rows) == 8 and preview.counts.num_pairs == 2

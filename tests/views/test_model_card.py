@@ -27,7 +27,7 @@ SOURCE = SourceCount(
     used=518,
     skipped={"its attack failed": 1},
     bad_rows=(BadRow(place="goals.csv:3", reason="`goal` is None"),),
-    unread=(),
+    unread=("category",),
 )
 TASK = CapabilityScore(
     task="arc_easy", version="1.0", metric="acc,none", num_fewshot=0, n=100, correct=None, score=0.43, stderr=0.05
