@@ -1,22 +1,50 @@
-"""The training examples behind a training run.
+"""The training examples behind a training run, with the plain forms of their goals.
 
-Comes in: what a training run says about itself, and the registry. Goes out: its examples. Always holds: they are the
-very bytes that the run was trained on, else nothing.
+They are the very bytes that the run was trained on, else nothing: a prepare run that is not registered, gone or changed
+says nothing.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from pathlib import Path
+
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import sha256_of
 from moe_cli.artifacts.registry import Store
+from moe_cli.artifacts.runs import FinishedRun
 from moe_cli.codec import decode_lines
-from moe_cli.records import TrainingExample, TrainingSummary
+from moe_cli.records import Message, TrainingExample, TrainingSummary
 
 
-def examples_of(training: TrainingSummary, store: Store) -> tuple[TrainingExample, ...] | None:
-    """The fixed batches of the prepare run, those held out included; None: not registered, gone or changed."""
+@dataclass(frozen=True, slots=True)
+class TrainedExamples:
+    """What a run was trained on."""
+
+    examples: tuple[TrainingExample, ...]  # the fixed batches of the prepare run, those held out included
+    plain_forms: dict[str, tuple[Message, ...]] = field(default_factory=dict)  # of pairs, by their id
+
+
+def examples_of(training: TrainingSummary, store: Store) -> TrainedExamples | None:
+    """The examples of the prepare run; None: not registered, gone or changed."""
     run = store.with_digest(training.prepared, "prepare")
     file = run.path / layout.training_examples(training.base.name) if run else None
-    if file is None or not file.is_file() or sha256_of(file) != training.batches_digest:
+    if run is None or file is None or not file.is_file() or sha256_of(file) != training.batches_digest:
         return None
-    return tuple(decode_lines(TrainingExample, file))
+    return TrainedExamples(tuple(decode_lines(TrainingExample, file)), plain_forms_of(run, training.base.name))
+
+
+def plain_forms_of(prepared: FinishedRun, model_name: str) -> dict[str, tuple[Message, ...]]:
+    """The plain form of every pair of a prepare run, by its id; empty where its answers are gone or changed."""
+    name = layout.batch_outputs(model_name)
+    file = prepared.path / name
+    if not file.is_file() or sha256_of(file) != prepared.manifest.files.get(name):
+        return {}
+    return _plain_forms(file)
+
+
+def _plain_forms(file: Path) -> dict[str, tuple[Message, ...]]:
+    import pyarrow.parquet as pq  # here, as every other command starts without it
+
+    rows = pq.read_table(file, columns=["source_id", "messages"], filters=[("side", "=", "safe")]).to_pylist()
+    return {row["source_id"]: tuple(Message(**turn) for turn in row["messages"]) for row in rows}

@@ -15,7 +15,7 @@ from moe_cli.cli import selection_options as selecting
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import Session, open_session
 from moe_cli.errors import UsageError
-from moe_cli.views.selected import next_text, ranked_view, selected_view
+from moe_cli.views.selected import draws_done, draws_view, next_text, ranked_view, selected_view
 
 
 @bounded
@@ -37,6 +37,12 @@ def select(
     top_p: selecting.TopP = None,
     per_layer: selecting.PerLayer = None,
     stability: selecting.Stability = None,
+    random_draws: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --method random: so many draws, as OUT_1, OUT_2, ...", rich_help_panel="Selection"
+        ),
+    ] = None,
     seed: options.Seed = None,
     config: options.Config = None,
     assignments: options.Assignments = None,
@@ -54,6 +60,8 @@ def select(
 
     Example: moe select prepared --select-by 'q<0.05 and risk_diff>0.1' -o strict
 
+    Example: moe select prepared --method random --random-draws 19 -o control
+
     Example: moe select --from-counts counts.csv --top-k 50 -o ranked.csv
 
     Example: moe select --from-scores scores.json --top-p 0.2
@@ -63,6 +71,11 @@ def select(
         raise UsageError(
             "select from one of: a prepare run, --from-counts FILE, --from-scores FILE",
             hint="moe runs list shows the prepare runs there are",
+        )
+    if random_draws is not None and (prepared is None or resume):
+        raise UsageError(
+            "--random-draws takes a prepare run, and makes all of its draws anew",
+            hint="moe select PREPARED --method random --random-draws N -o NEW, without --resume",
         )
     if prepared is None:
         _rank(open_session("prepare", words), from_counts, from_scores, words)
@@ -76,6 +89,13 @@ def select(
         return
     from moe_cli.prepare import reselect
 
+    if random_draws is not None:
+        with session.reporter() as notify:
+            draws = reselect.run_draws(prepared, session.config, session.store, notify, num_draws=random_draws)
+        selections = tuple(draw.selection for draw in draws)
+        paths = [draw.path for draw in draws]
+        session.show(selections, draws_view(paths, selections), draws_done(paths))
+        return
     with session.reporter() as notify:
         made = reselect.run(prepared, session.config, session.store, notify, resume=resume)
     then = next_text(made.selection, made.path, f"moe train selective --prepared {made.path}")

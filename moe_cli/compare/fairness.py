@@ -180,7 +180,7 @@ def _data_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
 
 
 def _shared(goals: tuple[int, int] | None) -> Value:
-    return UNSAID if goals is None else f"{goals[0]} of {goals[1]}"
+    return UNSAID if goals is None else f"{goals[0]} of {goals[1]} by words"
 
 
 def _lengths(data: TrainingData) -> str:

@@ -34,7 +34,7 @@ from moe_cli.compare.sources import Source, read_sources
 from moe_cli.compare.thresholds import Threshold, checked, thresholds_of
 from moe_cli.compare.training_data import TrainingData, training_data
 from moe_cli.config import MoeConfig
-from moe_cli.data.goals import goals_trained_on
+from moe_cli.data.contamination import goals_trained_on
 from moe_cli.errors import ArtifactError
 from moe_cli.records import ComparedArm, Comparison, FlipText, Notice, ReportData
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_cli.artifacts import Store
-from moe_cli.artifacts.examples import examples_of
-from moe_cli.data.goals import TrainedGoals, trained_goals
-from moe_cli.records import TrainingExample, TrainingSummary
+from moe_cli.artifacts.examples import TrainedExamples, examples_of
+from moe_cli.data.contamination import TrainedGoals, trained_goals
+from moe_cli.records import TrainingSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,13 @@ def training_data(trainings: Sequence[TrainingSummary | None], store: Store) -> 
     return found
 
 
-def _data(examples: Sequence[TrainingExample]) -> TrainingData:
+def _data(trained: TrainedExamples) -> TrainingData:
+    examples = trained.examples
     lengths = [len(example.messages[-1].content) for example in examples]
     refusals = [example.messages[-1].content for example in examples if example.kind != "benign"]
     quartiles = np.quantile(lengths, (0.25, 0.5, 0.75), method="lower")
     return TrainingData(
-        goals=trained_goals(examples),
+        goals=trained_goals(examples, trained.plain_forms),
         target_lengths=(int(quartiles[0]), int(quartiles[1]), int(quartiles[2]), max(lengths)),
         num_refusals=len(refusals),
         distinct_refusals=len(set(refusals)),

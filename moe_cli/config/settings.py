@@ -24,6 +24,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Method = Literal["risk_diff", "esft-token", "esft-gate", "gradient", "stability", "random", "frequency", "all", "file"]
 MATCHED: tuple[Method, ...] = ("random", "frequency")  # controls: as many experts per layer as `risk_diff` would choose
+IN_EVERY_BATCH: tuple[Method, ...] = (*MATCHED, "file", "all")  # not chosen by the risk differences of batches
 BENIGN_TOKENS = 768  # a target of it leaves a quarter of train.max_length to its prompt
 WRITTEN = Path("endpoint")  # in the place of a file of refusals
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from moe_cli.artifacts import Store
 from moe_cli.artifacts.examples import examples_of
-from moe_cli.data.goals import goals_trained_on, trained_goals
+from moe_cli.data.contamination import BY_WORDS, goals_trained_on, trained_goals
 from moe_cli.evaluate.target import Target
 from moe_cli.records import EvaluationItem, Notice
 
@@ -15,11 +15,11 @@ def count_trained_goals(
     target: Target, asked: Sequence[EvaluationItem], store: Store, notify: Callable[[object], None]
 ) -> tuple[int, int] | None:
     """How many evaluated goals the run was trained on; None for a bare model, or where its examples are not found."""
-    examples = examples_of(target.training, store) if target.training else None
-    if examples is None:
+    found = examples_of(target.training, store) if target.training else None
+    if found is None:
         return None
-    held, evaluated = goals_trained_on(trained_goals(examples), asked)
+    held, evaluated = goals_trained_on(trained_goals(found.examples, found.plain_forms), asked)
     if held:
-        text = f"{held} of the {evaluated} evaluated goals were trained on: these answers show what was taught"
-        notify(Notice(text=text, warning=True))
+        count = f"{held} of the {evaluated} evaluated goals were trained on ({BY_WORDS})"
+        notify(Notice(text=f"{count}: these answers show what was taught", warning=True))
     return held, evaluated

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from moe_cli.artifacts import FinishedRun, Store, finished_run, layout, open_run
 from moe_cli.artifacts.files import write_whole
 from moe_cli.codec import decode
 from moe_cli.config import MoeConfig
-from moe_cli.errors import ArtifactError
+from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.prepare.batches import Composition
 from moe_cli.prepare.evidence import find_experts
 from moe_cli.prepare.stored import HINT, read_counts, write_selection
@@ -60,6 +62,36 @@ def run(
             device="none",
         )
     return Reselected(output, found.selection)
+
+
+def run_draws(
+    prepared: Path, config: MoeConfig, store: Store, notify: Callable[[object], None], *, num_draws: int
+) -> tuple[Reselected, ...]:
+    """Draw random experts `num_draws` times, into `prepare.output_dir` with _1, _2, ... behind its name.
+
+    A draw is what `run` selects with a seed of its own, which follows from the seed and the draw's number.
+
+    Raises:
+        ArtifactError: as `run`; nothing is drawn where a directory is taken.
+        UsageError: the method draws nothing.
+    """
+    settings = config.prepare
+    if settings.method != "random":
+        raise UsageError(
+            f"--random-draws draws experts at random, but the method is {settings.method}", hint="add --method random"
+        )
+    outputs = [layout.beside(settings.output_dir, f"_{number}") for number in range(1, num_draws + 1)]
+    if taken := [output for output in outputs if output.exists()]:
+        raise ArtifactError(f"{taken[0]} is there already", hint="choose another name with --output-dir")
+    return tuple(
+        run(prepared, _draw(config, number, output), store, notify) for number, output in enumerate(outputs, start=1)
+    )
+
+
+def _draw(config: MoeConfig, number: int, output: Path) -> MoeConfig:
+    (seed,) = np.random.SeedSequence([config.seed, number]).generate_state(1)
+    moved = config.prepare.model_copy(update={"output_dir": output})
+    return config.model_copy(update={"seed": int(seed), "prepare": moved})
 
 
 def batches_of(counts: RoutingCounts, summary: PrepareSummary) -> list[range]:

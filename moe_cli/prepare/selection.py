@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.config.conditions import Condition
-from moe_cli.config.settings import Method
+from moe_cli.config.settings import IN_EVERY_BATCH, Method
 from moe_cli.prepare.named import NamedExperts
 from moe_cli.prepare.ranking import Bools, Floats, largest
 from moe_cli.records import Expert
@@ -98,7 +98,7 @@ def cut(rule: Rule, scores_X: Floats, eligible_X: Bools, *, within_budget: bool)
 
 def of_batch(rule: Rule, values_X: Floats, candidates_X: Bools) -> Bools:
     """What one batch with these risk differences selects among the candidates [..., X]."""
-    if rule.method == "all":
+    if rule.method in IN_EVERY_BATCH:
         return candidates_X
     above = rule.threshold if rule.original else 0.0
     return largest(np.where(candidates_X, values_X, np.nan), rule.top_k, above)
@@ -107,7 +107,9 @@ def of_batch(rule: Rule, values_X: Floats, candidates_X: Bools) -> Bools:
 def choose(rule: Rule, candidates_X: Bools, per_batch_BX: Floats) -> Chosen:
     """The experts of every batch: its candidates with a risk difference above 0, at most the `top_k` largest.
 
-    With the method `all` every candidate; without a budget the original rule, above the threshold.
+    Controls, lists and `all` select every candidate in every batch: a control that trained in fewer batches than what
+    it is a control for would show that, not that other experts were chosen. Without a budget the original rule, above
+    the threshold.
     """
     selected_BX = of_batch(rule, per_batch_BX, np.broadcast_to(candidates_X, per_batch_BX.shape))
     batches = tuple(tuple(np.flatnonzero(row).tolist()) for row in selected_BX)

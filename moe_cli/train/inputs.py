@@ -7,16 +7,18 @@ where a selective run lies or will lie.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moe_cli.artifacts import FinishedRun, RunWriter, Store, finished_run, layout, state_of
+from moe_cli.artifacts.examples import plain_forms_of
 from moe_cli.artifacts.runs import kind_in
 from moe_cli.codec import decode, decode_lines
 from moe_cli.config import MoeConfig
+from moe_cli.data.contamination import clusters_trained_on, trained_goals
 from moe_cli.errors import ArtifactError, UsageError
-from moe_cli.records import Arm, ModelIdentity, Notice, Selection, TrainingExample
+from moe_cli.records import Arm, Message, ModelIdentity, Notice, Selection, TrainingExample
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,12 @@ def prepared_run(
     writer.remember("prepared", run.path)
     name = layout.training_examples(selection.base.name)
     trains = that_trains(selection, config.train.validation_batches)
-    examples, held_out = parted(tuple(decode_lines(TrainingExample, run.file(name))), len(trains.batches), notify)
+    examples, held_out = parted(
+        tuple(decode_lines(TrainingExample, run.file(name))),
+        len(trains.batches),
+        notify,
+        plain_forms_of(run, selection.base.name),
+    )
     return PreparedRun(
         run=run,
         selection=trains,
@@ -70,9 +77,14 @@ def prepared_run(
 
 
 def parted(
-    examples: Sequence[TrainingExample], num_training: int, notify: Callable[[object], None]
+    examples: Sequence[TrainingExample],
+    num_training: int,
+    notify: Callable[[object], None],
+    plain_forms: Mapping[str, Sequence[Message]] | None = None,
 ) -> tuple[tuple[TrainingExample, ...], tuple[TrainingExample, ...]]:
     """The examples of the batches that train, and those of the last batches whose goals do not.
+
+    A goal trains if its cluster does, or if a training example holds its words. `plain_forms` are those of the pairs.
 
     Raises:
         UsageError: every held-out example is of a goal that trains, too.
@@ -80,6 +92,9 @@ def parted(
     training = tuple(example for example in examples if example.batch_idx < num_training)
     last = [example for example in examples if example.batch_idx >= num_training]
     known = {example.cluster for example in training}
+    known |= clusters_trained_on(
+        trained_goals(training, plain_forms), [(example.cluster, example.messages) for example in last]
+    )
     held_out = tuple(example for example in last if example.cluster not in known)
     if last and not held_out:
         raise UsageError(

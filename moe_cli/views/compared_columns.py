@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
+from moe_cli.data.contamination import BY_WORDS
 from moe_cli.records import Comparison, Estimate, EvaluationSummary, ImportedOutcomes, Rate, RunColumn
 from moe_cli.views.cells import Rows, Runs, of_all, of_each, spread
 from moe_cli.views.compared_drift import drift_rows
@@ -60,7 +61,7 @@ def row_groups(comparison: Comparison) -> tuple[Rows, ...]:
 
 
 def _evaluation_rows(comparison: Comparison) -> Rows:
-    """Which evaluation of each run it is, and how often each item was answered where that is more than once."""
+    """Which evaluation of each run it is, how often each item was answered, and what of it was trained on."""
     found = [column.evaluation for column in comparison.columns if column.evaluation]
     name = ("evaluation", of_each(lambda column: column.evaluation.name if column.evaluation else NOTHING))
     epochs = (
@@ -70,7 +71,13 @@ def _evaluation_rows(comparison: Comparison) -> Rows:
     return (
         *((name,) if found else ()),
         *((epochs,) if any(summary.epochs != 1 for summary in found) else ()),
+        *((("goals trained on", of_each(_goals)),) if any(c.goals_trained_on for c in comparison.columns) else ()),
     )
+
+
+def _goals(column: RunColumn) -> str:
+    held = column.goals_trained_on
+    return NOTHING if held is None else f"{held[0]} of {held[1]} {BY_WORDS}"
 
 
 def _unfrozen(column: RunColumn) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from moe_cli.data.contamination import BY_WORDS
 from moe_cli.records import EvaluationSummary
 from moe_cli.views.answered import file_views, server_lines
 from moe_cli.views.drifted import drift_views
@@ -73,9 +74,11 @@ def _suite_table(summary: EvaluationSummary) -> Table:
 def _goals(summary: EvaluationSummary) -> Iterator[RenderableType]:
     if summary.goals_trained_on is not None:
         held, evaluated = summary.goals_trained_on
-        yield safe_text(f"goals that the run was trained on: {held} of the {evaluated} that are evaluated")
+        yield safe_text(f"goals that the run was trained on: {held} of the {evaluated} that are evaluated, {BY_WORDS}")
     elif summary.run is not None:
         yield safe_text("goals that the run was trained on: not known, its prepare run is not registered here")
+    elif summary.answer_files:
+        yield safe_text("goals that the model was trained on: not known, its answers come without a run")
 
 
 def _not_measured(summary: EvaluationSummary) -> Iterator[RenderableType]:

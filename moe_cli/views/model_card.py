@@ -11,6 +11,7 @@ from pathlib import PurePath
 
 from huggingface_hub import ModelCardData
 
+from moe_cli.data.contamination import BY_WORDS
 from moe_cli.records import CardFacts, EvaluationSummary, JudgeIdentity, ModelIdentity, SourceCount, TrainingSummary
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.markdown import markdown_table, markdown_text
@@ -200,9 +201,9 @@ def _limits(facts: CardFacts) -> Iterator[str]:
     if any((judge := summary.judge_of("harm")) is None or judge.smoke_test for summary in facts.evaluations):
         yield "At least one evaluation was decided by a smoke-test judge, which knows refusals by their phrases."
     for summary in facts.evaluations:
-        if summary.goals_trained_on is not None and summary.goals_trained_on[0]:
+        if summary.goals_trained_on is not None:
             seen, total = summary.goals_trained_on
-            yield f"Evaluation {markdown_text(summary.name)}: {seen} of {total} goals were trained on, too."
+            yield f"Evaluation {markdown_text(summary.name)}: {seen} of {total} goals were trained on, too, {BY_WORDS}."
 
 
 def _use(facts: CardFacts) -> Iterator[str]:

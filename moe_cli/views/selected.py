@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -29,7 +30,8 @@ def selected_view(selection: Selection) -> RenderableType:
     """Where the selected experts are, their evidence, the union beside noise and beside other methods, warnings."""
     warnings = [safe_text(f"warning: {text}", style="yellow") for text in selection.warnings]
     overlaps = [_overlap_table(selection)] if selection.overlaps else []
-    return Group(_map_view(selection), _evidence_table(selection), *overlaps, _union_text(selection), *warnings)
+    texts = (_batches_text(selection), _union_text(selection))
+    return Group(_map_view(selection), _evidence_table(selection), *overlaps, *texts, *warnings)
 
 
 def next_text(selection: Selection, place: object, train: str) -> str:
@@ -115,6 +117,19 @@ def _overlap_table(selection: Selection) -> Table:
     return table
 
 
+def _batches_text(selection: Selection) -> Text:
+    """How many candidates each batch selects: what a control and its selection must have alike."""
+    sizes = [len(batch) for batch in selection.batches]
+    num_candidates = len(selection.candidates)
+    if all(size == num_candidates for size in sizes):
+        return Text(f"batches: each of the {len(sizes)} selects all {num_candidates} candidates")
+    mean = sum(sizes) / max(1, len(sizes))
+    return Text(
+        f"batches: each of the {len(sizes)} selects its own part of the {num_candidates} candidates, {mean:.1f} on "
+        f"average ({min(sizes)} to {max(sizes)})"
+    )
+
+
 def _union_text(selection: Selection) -> Text:
     null = selection.null_union
     noise = (
@@ -126,6 +141,33 @@ def _union_text(selection: Selection) -> Text:
         f"union: {len(selection.union)} experts, {selection.trainable_params:,} parameters, "
         f"{100 * selection.trainable_ratio:.2f} % of all; {noise}; {selection.num_significant} of "
         f"{selection.num_experts_total} experts are more active on the unsafe side with q < 0.05"
+    )
+
+
+def draws_view(paths: Sequence[Path], selections: Sequence[Selection]) -> RenderableType:
+    """A row for every random draw, with what it has in common with the selection by risk difference."""
+    table = Table(title="Random draws", title_justify="left")
+    for name in ("run", "seed", "experts", "of all parameters", "in the union of risk_diff, too"):
+        table.add_column(name, justify="left" if name == "run" else "right")
+    for path, selection in zip(paths, selections, strict=True):
+        shared = [other.num_shared for other in selection.overlaps if other.method == "risk_diff"]
+        size = len(selection.union)
+        table.add_row(
+            safe_text(str(path)),
+            str(selection.seed),
+            str(size),
+            f"{100 * selection.trainable_ratio:.2f} %",
+            count_of(shared[0], size) if shared else NOTHING,
+        )
+    return Group(table, *([_batches_text(selections[0])] if selections else []))
+
+
+def draws_done(paths: Sequence[Path]) -> str:
+    """What was written, what to run next, and what so many draws can show."""
+    wrote = f"wrote {paths[0]}" if len(paths) == 1 else f"wrote {paths[0]} to {paths[-1]}"
+    return (
+        f"{wrote}; with {len(paths)} no p is below {1 / (1 + len(paths)):.2g}; next, for each: "
+        f"moe train selective --prepared {paths[0]}"
     )
 
 

@@ -53,6 +53,21 @@ def test_a_selection_file_is_named_for_one_selection_and_left_behind_by_the_next
     assert finished_run(prepared.parent / "next").manifest.config["prepare"]["selection_file"] is None
 
 
+def test_random_draws_are_written_as_numbered_runs_with_what_they_can_show(moe, refused, prepared):
+    done = moe("select", "prepared", "--method", "random", "--random-draws", "3", "-o", "control")
+    assert done.code == 0
+    assert "Random draws" in done.out and "selects all" in done.out
+    last = "wrote control_1 to control_3; with 3 no p is below 0.25; next, for each: moe train selective --prepared"
+    assert f"{last} control_1" in done.out
+    assert finished_run(prepared.parent / "control_3", "prepare").manifest.config["prepare"]["method"] == "random"
+    again = refused("select", "prepared", "--method", "random", "--random-draws", "1", "-o", "control")
+    assert "control_1 is there already" in again.err
+    json = moe("select", "prepared", "--method", "random", "--random-draws", "2", "--json", "-o", "other")
+    assert [selection["method"] for selection in orjson.loads(json.out)] == ["random", "random"]
+    assert "add --method random" in refused("select", "prepared", "--random-draws", "2", "-o", "x").err
+    assert "without --resume" in refused("select", "prepared", "--random-draws", "2", "--resume").err
+
+
 def test_a_published_table_of_counts_is_ranked_and_written(moe, tmp_path):
     table = PUBLISHED / "routing_counts_olmoe_layers.csv"
     done = moe("select", "--from-counts", table, "--top-k", "5", "-o", "ranked.csv")

@@ -3,6 +3,9 @@
 Comes in: a directory, a name, and which attacks succeed. Goes out: a prepare run, training runs, evaluations on disk.
 """
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_whole
 from moe_cli.codec import encode, encode_lines
@@ -64,14 +67,17 @@ def digest(found):
     return "".join(sorted(record.item.suite for record in found))[:64].ljust(64, "0")
 
 
-def prepared(directory, goals, targets):
-    """A prepare run whose examples ask these goals; its record and the digest of its examples."""
+def prepared(directory, goals, targets, *, plain=None):
+    """A prepare run whose examples ask these goals; its record and the file of its examples.
+
+    With `plain` forms the goals are attacked ones, and the plain forms stand in the answers of the run.
+    """
     examples = [
         TrainingExample(
-            id=str(place),
+            id=f"{place}#{'unsafe' if plain else 'safe'}",
             batch_idx=0,
-            side="safe",
-            kind="refuse_plain",
+            side="unsafe" if plain else "safe",
+            kind="refuse_attacked" if plain else "refuse_plain",
             cluster=cluster,
             messages=(Message(role="user", content=goal), Message(role="assistant", content=target)),
         )
@@ -80,6 +86,14 @@ def prepared(directory, goals, targets):
     name = layout.training_examples(identity().name)
     with open_run(directory / "prepared", "prepare", CONFIG, resume=False) as writer:
         write_whole(directory / "prepared" / name, encode_lines(examples))
+        if plain:
+            rows = [
+                {"source_id": str(place), "side": side, "messages": [{"role": "user", "content": text}], "answer": "-"}
+                for place, form in enumerate(plain)
+                for side, text in (("safe", form), ("unsafe", f"Attack: {form}"))
+            ]
+            file = directory / "prepared" / layout.batch_outputs(identity().name)
+            pq.write_table(pa.Table.from_pylist(rows), file)
         store = Store(directory / ".moe/registry")
         record = store.add(writer, base_fingerprint="a" * 64, model_name="tiny", device="cpu")
     return store, record, directory / "prepared" / name

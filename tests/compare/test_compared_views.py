@@ -167,6 +167,14 @@ def test_imported_rates_of_several_runs_count_unanswered_questions_as_wrong_and_
         assert f"({counts}, {counts})" in draw(compared_view(found))
 
 
+def test_the_overlap_with_the_training_goals_says_what_was_not_looked_for(draw):
+    columns = (column("base", "base"), column("selective", goals_trained_on=(0, 60)))
+    page = compared_markdown(comparison(columns=columns, arms=arms_of(columns), pairs=()))
+    assert "| goals trained on | - | 0 of 60 by words; paraphrases are not looked for |" in page
+    unknown = (column("base", "base"), column("selective"))
+    assert "goals trained on |" not in compared_markdown(comparison(columns=unknown, arms=arms_of(unknown), pairs=()))
+
+
 def test_the_final_model_has_its_step_and_held_out_loss_beside_the_loss_of_the_training(draw):
     columns = (column("baseline"), column("selective", final_step=36, held_out_loss=1.93, delta_bytes=300_000))
     found = comparison(columns=columns, arms=arms_of(columns), pairs=())

@@ -6,7 +6,7 @@ import pytest
 
 from moe_cli.compare.fairness import fairness_checks
 from moe_cli.compare.training_data import TrainingData
-from moe_cli.data.goals import TrainedGoals
+from moe_cli.data.contamination import trained_goals
 from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, column, evaluation, identity, imported, training
 
 
@@ -179,7 +179,7 @@ def test_two_seeds_of_arms_that_are_one_run_each_differ():
 
 
 DATA = TrainingData(
-    goals=TrainedGoals(prompts=frozenset(), clusters=frozenset()),
+    goals=trained_goals(()),
     target_lengths=(20, 30, 40, 90),
     num_refusals=12,
     distinct_refusals=5,
@@ -194,7 +194,7 @@ def data_checks(first, second, goals=((0, 93), (0, 93))):
 
 def test_what_the_training_examples_hold_is_shown_for_every_run():
     found = data_checks(DATA, DATA, goals=((50, 93), (50, 93)))
-    assert found["goals trained on"].values == ("50 of 93", "50 of 93")
+    assert found["goals trained on"].values == ("50 of 93 by words", "50 of 93 by words")
     assert found["target lengths"].values[0] == "median 30 (20-40), longest 90 characters"
     assert found["distinct refusals"].values[0] == "5 in 12"
     assert {check.status for check in found.values()} == {"same"}
@@ -219,7 +219,7 @@ def test_examples_that_cannot_be_found_are_unknown():
 def test_goals_trained_on_are_checked_for_a_single_trained_run_too():
     columns = [column("base", "base"), column("a", goals_trained_on=(5, 93))]
     found = {check.name: check for check in fairness_checks(columns, [None, training()], [None, DATA])}
-    assert found["goals trained on"].values == ("-", "5 of 93")
+    assert found["goals trained on"].values == ("-", "5 of 93 by words")
 
 
 def test_imported_outcomes_have_no_conditions_to_check():

@@ -50,6 +50,46 @@ def test_every_method_gives_what_prepare_would_have_selected_with_it(tmp_path, s
     assert decode(Selection, (made.path / "selection.json").read_bytes(), source="s") == expected.selection
 
 
+def test_random_draws_are_runs_of_their_own_with_different_experts_in_every_batch(tmp_path, store):
+    finished_prepare(tmp_path / "prepared", store)
+    config = config_of(tmp_path / "control", method="random", threshold=-1.0)
+    draws = reselect.run_draws(tmp_path / "prepared", config, store, [].append, num_draws=5)
+    assert [draw.path.name for draw in draws] == [f"control_{number}" for number in range(1, 6)]
+    assert len({draw.selection.union for draw in draws}) == 5
+    assert len({draw.selection.seed for draw in draws} - {config.seed}) == 5
+    for draw in draws:
+        masks = np.load(draw.path / "batch_expert_masks.npy")
+        assert masks.sum((1, 2)).tolist() == [len(draw.selection.candidates)] * len(masks)
+        assert finished_run(draw.path, "prepare").manifest.seed == draw.selection.seed
+    sizes = [np.bincount([e.layer for e in draw.selection.union], minlength=3).tolist() for draw in draws]
+    assert sizes == [sizes[0]] * 5  # as many of each layer
+
+
+def test_a_random_draw_depends_on_its_seed_and_number_alone(tmp_path, store):
+    finished_prepare(tmp_path / "prepared", store)
+    config = config_of(tmp_path / "one", method="random", threshold=-1.0)
+    (first,) = reselect.run_draws(tmp_path / "prepared", config, store, [].append, num_draws=1)
+    config = config_of(tmp_path / "two", method="random", threshold=-1.0)
+    again, _ = reselect.run_draws(tmp_path / "prepared", config, store, [].append, num_draws=2)
+    assert again.selection == first.selection
+    alone = config_of(tmp_path / "alone", method="random", threshold=-1.0).model_copy(
+        update={"seed": first.selection.seed}
+    )
+    assert reselect.run(tmp_path / "prepared", alone, store, [].append).selection == first.selection
+
+
+def test_nothing_is_drawn_by_another_method_or_where_a_directory_is_taken(tmp_path, store):
+    finished_prepare(tmp_path / "prepared", store)
+    with pytest.raises(UsageError, match="the method is risk_diff"):
+        reselect.run_draws(tmp_path / "prepared", config_of(tmp_path / "c"), store, [].append, num_draws=2)
+    (tmp_path / "c_2").mkdir()
+    with pytest.raises(ArtifactError, match="c_2 is there already"):
+        reselect.run_draws(
+            tmp_path / "prepared", config_of(tmp_path / "c", method="random"), store, [].append, num_draws=2
+        )
+    assert not (tmp_path / "c_1").exists()
+
+
 def test_conditions_choose_the_planted_experts(tmp_path, store):
     finished_prepare(tmp_path / "prepared", store)
     made = selected(tmp_path, store, select_by="q<0.05")

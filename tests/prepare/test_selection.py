@@ -96,6 +96,30 @@ def test_the_controls_take_as_many_of_each_layer_as_the_risk_differences_would(m
     assert given(by, seed=3).candidates == chosen[3]
 
 
+CONTROLS = [rule("random", max_candidates=8), rule("frequency", max_candidates=8), rule("all")]
+
+
+@pytest.mark.parametrize("by", [*CONTROLS, rule("file", named=NamedExperts((2, 4, 7)))], ids=lambda by: by.method)
+def test_every_batch_trains_every_candidate_of_a_control_whatever_its_risk_difference(by):
+    """Else a control trains half as often as the selection that it is a control for."""
+    chosen = given(dataclasses.replace(by, top_k=1))
+    masks = as_masks(chosen, 2, 4)
+    assert masks.sum((1, 2)).tolist() == [len(chosen.candidates)] * 2
+    assert chosen.union == chosen.candidates and len(chosen.candidates) >= 3
+
+
+def test_a_control_trains_at_least_as_many_experts_in_a_batch_as_the_risk_differences_do():
+    counts = counts_of(48, shift=0.5)
+    batches = [range(start, start + 8) for start in range(0, 48, 8)]
+    by = rule(max_candidates=6, threshold=-1.0)
+    material = Material(counts, tuple(range(48)), measured(counts, batches, by=by), 3)
+    of_risk = chosen_by(by, material)
+    of_random = chosen_by(dataclasses.replace(by, method="random"), material)
+    assert len(of_random.candidates) == len(of_risk.candidates) == 6
+    assert [len(batch) for batch in of_random.batches] == [6] * 6
+    assert min(len(batch) for batch in of_risk.batches) < 6
+
+
 def test_frequency_takes_the_most_used_experts_of_the_unsafe_answers():
     routed = counts_of(6, experts=4).routed * 0
     routed[:, 1, 0] = [[1, 2, 9, 8], [7, 1, 1, 1]]
@@ -137,7 +161,7 @@ def test_all_selects_every_expert_in_every_batch():
 def test_a_list_names_the_candidates_and_a_table_is_cut_by_threshold_and_budget():
     named = rule("file", named=NamedExperts((3, 7)), max_candidates=1)
     assert given(named).candidates == (3, 7)
-    assert given(named).batches == ((3,), (3,))
+    assert given(named).batches == ((3, 7), (3, 7))
     table = NamedExperts((1, 3, 7), (0.04, 0.5, 0.6))
     assert given(rule("file", named=table, max_candidates=4)).candidates == (3, 7)
     assert given(rule("file", named=table, max_candidates=1)).candidates == (7,)

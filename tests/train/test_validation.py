@@ -19,7 +19,7 @@ from moe_cli.codec import decode, decode_lines
 from moe_cli.compare.fairness import fairness_checks
 from moe_cli.errors import ArtifactError, NumericError, StoppedError, UsageError
 from moe_cli.model.chat import encode_answered
-from moe_cli.records import TrainingExample, TrainingPlan, TrainingSummary
+from moe_cli.records import Message, TrainingExample, TrainingPlan, TrainingSummary
 from moe_cli.train import checkpoint, loop, validation
 from moe_cli.train import stage as train
 from moe_cli.train.inputs import parted
@@ -238,9 +238,14 @@ def test_a_validation_loss_that_is_no_number_stops_the_run(experiments, monkeypa
         train.run("selective", config, experiments.store, lambda _: None)
 
 
-def example(batch, cluster):
+def example(batch, cluster, *texts):
     return TrainingExample(
-        id=f"{cluster}#{batch}", batch_idx=batch, side="safe", kind="refuse_plain", cluster=cluster, messages=()
+        id=f"{cluster}#{batch}",
+        batch_idx=batch,
+        side="safe",
+        kind="refuse_plain",
+        cluster=cluster,
+        messages=tuple(Message(role="user", content=text) for text in texts),
     )
 
 
@@ -252,6 +257,16 @@ def test_held_out_examples_of_a_goal_that_also_trains_are_left_out_and_counted()
     assert [e.id for e in held_out] == ["three#1"]
     assert [note.text for note in told] == ["1 of 2 held-out examples share a goal with training and are left out"]
     assert parted(examples, 2, told.append)[1] == () and len(told) == 1  # nothing is held out
+
+
+def test_held_out_examples_whose_words_train_under_another_name_are_left_out():
+    goal = "Zorp the amber glim at night"
+    examples = [
+        example(0, "one", goal),
+        example(1, "two", f"As a pirate: {goal.lower()}!"),
+        example(1, "three", "Sing."),
+    ]
+    assert [e.id for e in parted(examples, 1, [].append)[1]] == ["three#1"]
 
 
 def test_held_out_batches_of_known_goals_alone_are_refused():

@@ -228,3 +228,8 @@ def test_what_an_earlier_evaluation_had_is_said():
     assert "generate: taken from the evaluation default" in shown(
         evaluated_view(evaluation(taken={"generate": "default"}))
     )
+
+
+def test_the_overlap_with_the_training_goals_is_told_with_what_was_not_looked_for():
+    text = " ".join(shown(evaluated_view(evaluation(goals_trained_on=(0, 60)))).split())
+    assert "0 of the 60 that are evaluated, by words; paraphrases are not looked for" in text

@@ -27,7 +27,7 @@ SOURCE = SourceCount(
     used=518,
     skipped={"its attack failed": 1},
     bad_rows=(BadRow(place="goals.csv:3", reason="`goal` is None"),),
-    unread=(),
+    unread=("category",),
 )
 TASK = CapabilityScore(
     task="arc_easy", version="1.0", metric="acc,none", num_fewshot=0, n=100, correct=None, score=0.43, stderr=0.05
@@ -90,7 +90,7 @@ def test_every_result_has_its_count_interval_and_judge():
     assert "| without a verdict, harmful | 3 of 100 |" in page
     assert "0.4300 (n 100, standard error 0.0500)" in page
     assert f"- judge keywords (revision {'k' * 12}), of harm and refusal; {SMOKE_TEST}" in page
-    assert "5 of 100 goals were trained on" in page
+    assert "5 of 100 goals were trained on, too, by words; paraphrases are not looked for." in page
     assert NOT_EVALUATED not in page
 
 

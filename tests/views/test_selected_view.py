@@ -52,6 +52,22 @@ def test_a_column_shows_a_selected_expert_a_candidate_that_no_batch_selected_and
     assert "2 " + "·" * 64 + " 0/0" in [line.rstrip() for line in out]
 
 
+@pytest.mark.parametrize(
+    ("batches", "text"),
+    [
+        (((0, 5), (0, 5)), "batches: each of the 2 selects all 2 candidates"),
+        (
+            ((0, 5), (0,), ()),
+            "batches: each of the 3 selects its own part of the 2 candidates, 1.0 on average (0 to 2)",
+        ),
+    ],
+)
+def test_it_says_whether_a_batch_selects_every_candidate(lines, batches, text):
+    chosen = tuple(tuple(Expert(layer=1, index=index) for index in batch) for batch in batches)
+    out = lines(selected_view(selection(union=[(1, 0)], candidates=[(1, 0), (1, 5)], batches=chosen)))
+    assert text in " ".join(" ".join(out).split())
+
+
 def test_a_column_of_several_experts_is_the_higher_the_more_of_them_are_selected(lines):
     union = [(1, 0), (1, 4), (1, 5), *((1, i) for i in range(252, 256))]
     out = lines(selected_view(selection(num_experts=256, union=union, candidates=[*union, (1, 9)])))

@@ -1,0 +1,211 @@
+"""Whether evaluated goals were trained on, told by the word n-grams that both hold.
+
+A goal that was trained on shows what was taught, not what was learned, in whatever attack it stands. Goals are compared
+by the words of their user turns; a paraphrase, a translation, an encoding or a look-alike letter is not recognised.
+
+The training goal is looked for in evaluated prompts, and the evaluated prompt in training goals. Where a goal of
+training is known in its plain form the attacks around it are not looked at, so that a shared attack is no overlap.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from moe_cli.records import EvaluationItem, Message, TrainingExample
+
+BY_WORDS = "by words; paraphrases are not looked for"  # how far a count of goals can be trusted
+NGRAM = 5  # words
+LEAST_SHARE = 0.5  # of the n-grams of a goal
+# Thai, Lao, Burmese, Khmer, Japanese and Chinese are written without spaces: every letter counts as a word.
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
+WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
+ALONE = ""  # stands behind the only word of a turn, which counts only as a whole turn
+OTHER_GOALS = 1  # of the same side, that may not hold an n-gram which tells a goal from others
+OTHER_SIDE = 3  # goals of the other side: one of them can be the same goal, and another one an attack on it
+# Clusters that are made from the words of a goal: equal ones are equal goals. Other names can be anything.
+OF_WORDS = re.compile(r"goal-[0-9a-f]{12}")
+
+Gram = tuple[str, ...]
+Turns = Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class GoalText:
+    """The words of a goal, or of a prompt."""
+
+    cluster: str
+    turns: tuple[Gram, ...]  # of the user
+
+    @property
+    def ngrams(self) -> frozenset[Gram]:
+        """All n-grams of five words; of a shorter turn, the whole turn."""
+        return frozenset(gram for words in self.turns for gram in _ngrams(words, min(NGRAM, len(words))))
+
+    def ngrams_of(self, lengths: Iterable[int]) -> set[Gram]:
+        """All n-grams of these lengths."""
+        return {gram for words in self.turns for length in lengths for gram in _ngrams(words, length)}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedGoals:
+    """The goals of training examples."""
+
+    goals: tuple[GoalText, ...]  # in their plain form where it is known
+    forms: tuple[GoalText, ...]  # as they were trained on
+    clusters: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """A goal of which a prompt holds at least half."""
+
+    text: GoalText
+    held: frozenset[Gram]
+    cluster: str  # the evaluated one
+    of_training: bool  # the text is a goal of training
+
+    @property
+    def whole(self) -> bool:
+        return len(self.held) == len(self.text.ngrams)
+
+
+def trained_goals(examples: Iterable[TrainingExample], plain_forms: Mapping[str, Turns] | None = None) -> TrainedGoals:
+    """The goals that the examples hold; `plain_forms` maps the id of a pair to its plain form.
+
+    An attacked prompt whose plain form is known nowhere is its own goal.
+    """
+    examples, plain = tuple(examples), dict(plain_forms or {})
+    of_cluster = {example.cluster: example.messages for example in examples if example.kind == "refuse_plain"}
+    goals = {
+        (example.cluster, _turns(_plain_form(example, plain, of_cluster)))
+        if example.kind == "refuse_attacked"
+        else (example.cluster, _turns(example.messages))
+        for example in examples
+    }
+    return TrainedGoals(
+        goals=tuple(GoalText(*goal) for goal in sorted(goals)),
+        forms=tuple(_text(example.cluster, example.messages) for example in examples),
+        clusters=frozenset(example.cluster for example in examples),
+    )
+
+
+def goals_trained_on(goals: TrainedGoals, items: Iterable[EvaluationItem]) -> tuple[int, int]:
+    """How many evaluated goals (clusters) the training examples hold, and how many are evaluated."""
+    prompts = [(item.cluster, item.messages) for item in items]
+    return len(clusters_trained_on(goals, prompts)), len({cluster for cluster, _ in prompts})
+
+
+def clusters_trained_on(goals: TrainedGoals, prompts: Iterable[tuple[str, Turns]]) -> set[str]:
+    """The clusters of the prompts of which the training examples hold a goal.
+
+    A goal is held where at least half of its 5-grams stand in the user turns of the other side (all of its words in
+    order where it is shorter). Where other goals hold most of them too, up to one word ("How do I ... the ..."), half
+    proves nothing: then all must stand.
+    """
+    texts = [_text(cluster, messages) for cluster, messages in prompts]
+    short = _within(texts, goals.goals)
+    matches = [
+        *(_Match(goal, held, text.cluster, True) for goal, text, held in _matches(goals.goals, texts)),
+        *(_Match(text, held, text.cluster, False) for text, _, held in _matches(short, goals.goals)),
+    ]
+    named = {text.cluster for text in texts if text.cluster in goals.clusters and OF_WORDS.fullmatch(text.cluster)}
+    found = named | {match.cluster for match in matches if match.whole}
+    unsure = [match for match in matches if match.cluster not in found]
+    if not unsure:
+        return found
+    wanted = {pattern for match in unsure for gram in match.text.ngrams for pattern in _patterns(gram)}
+    trained = _clusters_with(goals.forms, wanted)
+    evaluated = _clusters_with([text for text in texts if text.cluster not in found], wanted)
+    return found | {match.cluster for match in unsure if _tells(match, trained, evaluated)}
+
+
+def words_of(text: str) -> Gram:
+    """The words of a text, without case, marks and characters that are not seen; wide letters as the usual ones."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).translate(_unseen())
+    return tuple(WORD.findall(text.casefold()))
+
+
+@cache
+def _unseen() -> dict[int, None]:
+    """Format characters, and marks that stand over or under a letter and are no letter of their own."""
+    return {code: None for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in ("Cf", "Mn")}
+
+
+def _text(cluster: str, messages: Turns) -> GoalText:
+    return GoalText(cluster, _turns(messages))
+
+
+def _turns(messages: Turns) -> tuple[Gram, ...]:
+    spoken = (words_of(message.content) for message in messages if message.role == "user")
+    return tuple(words if len(words) > 1 else (*words, ALONE) for words in spoken if words)
+
+
+def _plain_form(example: TrainingExample, plain: Mapping[str, Turns], of_cluster: Mapping[str, Turns]) -> Turns:
+    source, _, _ = example.id.rpartition("#")
+    return plain.get(source) or of_cluster.get(example.cluster) or example.messages
+
+
+def _ngrams(words: Gram, length: int) -> Iterator[Gram]:
+    return (words[place : place + length] for place in range(len(words) - length + 1))
+
+
+def _matches(
+    texts: Sequence[GoalText], containers: Sequence[GoalText]
+) -> Iterator[tuple[GoalText, GoalText, frozenset[Gram]]]:
+    """Every text of which a container holds enough, with that container and the n-grams that it holds.
+
+    A container with half of a text's n-grams holds one of any larger half: only the rarest of each text are indexed.
+    """
+    ngrams = [text.ngrams for text in texts]
+    frequency = Counter(gram for grams in ngrams for gram in grams)
+    index: dict[Gram, list[int]] = defaultdict(list)
+    for place, grams in enumerate(ngrams):
+        allowed = len(grams) - -(-len(grams) // 2) + 1
+        for gram in sorted(grams, key=lambda gram: (frequency[gram], gram))[:allowed]:
+            index[gram].append(place)
+    lengths = {len(gram) for gram in frequency}
+    for container in containers:
+        standing = container.ngrams_of(lengths)
+        for place in {place for gram in standing & index.keys() for place in index[gram]}:
+            held = ngrams[place] & standing
+            if len(held) >= LEAST_SHARE * len(ngrams[place]):
+                yield texts[place], container, held
+
+
+def _within(texts: Sequence[GoalText], containers: Sequence[GoalText]) -> list[GoalText]:
+    """The texts of which all containers together hold enough: no attack that is longer than its goal."""
+    standing = {gram for container in containers for gram in container.ngrams_of(range(2, NGRAM + 1))}
+    return [text for text in texts if len(text.ngrams & standing) >= LEAST_SHARE * len(text.ngrams)]
+
+
+def _patterns(gram: Gram) -> Iterator[Gram]:
+    """The n-gram with each of its words left open."""
+    return ((*gram[:place], "*", *gram[place + 1 :]) for place in range(len(gram)))
+
+
+def _clusters_with(texts: Iterable[GoalText], wanted: set[Gram]) -> Counter[Gram]:
+    """How many clusters hold each pattern."""
+    of_cluster: dict[str, set[Gram]] = defaultdict(set)
+    for text in texts:
+        of_cluster[text.cluster] |= {p for gram in text.ngrams for p in _patterns(gram) if p in wanted}
+    return Counter(pattern for patterns in of_cluster.values() for pattern in patterns)
+
+
+def _tells(match: _Match, trained: Counter[Gram], evaluated: Counter[Gram]) -> bool:
+    """Whether the n-grams that are held tell this goal from others."""
+    own, other = (trained, evaluated) if match.of_training else (evaluated, trained)
+    distinctive = {
+        gram
+        for gram in match.text.ngrams
+        if all(own[p] <= OTHER_GOALS and other[p] < OTHER_SIDE for p in _patterns(gram))
+    }
+    if 2 * len(distinctive) <= len(match.text.ngrams):
+        return False
+    return len(distinctive & match.held) >= LEAST_SHARE * len(distinctive)
