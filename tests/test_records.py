@@ -163,7 +163,8 @@ def test_records_are_frozen_slotted_and_keyword_only(record):
 
 def test_every_record_of_the_room_is_exported_and_tested():
     rooms = (
-        *("inputs", "answering", "preparation", "training", "judging", "rates", "drift", "capability", "evaluation"),
+        *("inputs", "sources", "answering", "preparation", "training", "judging", "rates", "drift", "capability"),
+        "evaluation",
         *("card", "comparison", "report", "benchmark", "benchmark_prepare", "benchmark_evaluate", "runs"),
         "environment",
     )

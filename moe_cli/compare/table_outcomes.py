@@ -26,6 +26,7 @@ from moe_cli.compare.imported_items import (
     is_outcome,
     settled,
 )
+from moe_cli.data.json_objects import SHOWN_KEY, shown_keys
 from moe_cli.data.places import Place
 from moe_cli.errors import UsageError
 
@@ -107,7 +108,7 @@ def _item_place(table: OutcomeTable) -> int:
         return 0
     if found is None:
         raise UsageError(
-            f"{table.path}: no column says which item a row is about; there are {', '.join(table.header)}",
+            f"{table.path}: no column says which item a row is about; there are {shown_keys(table.header)}",
             hint=f"call it one of {', '.join(ITEM_NAMES)}; {HINT}",
         )
     return found
@@ -149,7 +150,8 @@ def _column(table: OutcomeTable, place: int, items: _Items, scale: float, *, alo
     for where, cell in table.cells(place):
         if not is_outcome(cell, scale):
             numeric = fraction_of(cell, scale) is not None
-            raise UsageError(f"{where}: {name} is {cell!r}, {NO_OUTCOME}", hint=SCALE_HINT if numeric else HINT)
+            shown = repr(cell) if SHOWN_KEY.fullmatch(cell) or numeric else "a text"
+            raise UsageError(f"{where}: {name} is {shown}, {NO_OUTCOME}", hint=SCALE_HINT if numeric else HINT)
     task = name if alone else table.path.stem
     cells = [cell for _, cell in table.cells(place)]
     outcomes = settled([None if is_missing(cell) else fraction_of(cell, scale) for cell in cells])

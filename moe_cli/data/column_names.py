@@ -150,7 +150,7 @@ def refuse_absent(columns: ColumnMap, there: Iterable[Iterable[str]]) -> None:
         if column not in known:
             raise UsageError(
                 f"--map {name}={column}: no source has a column `{column}`",
-                hint="moe prepare --dry-run names the columns that are not read",
+                hint="--dry-run names the columns that are not read",
             )
 
 

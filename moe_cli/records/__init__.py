@@ -1,6 +1,7 @@
 """The nouns of the program in the order in which they flow; reading these files in order is reading the data flow.
 
     inputs       Message, PromptPair, BenignPrompt, EvaluationItem, ModelIdentity
+    sources      SourceCount, OfferedCounts -> DataPreview; ItemSource, SuiteCount -> ItemsPreview
     answering    AnswerSettings, Generation
     preparation  AnsweredPrompt -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
     training     TrainableCount, StepRecord, TrainingProof, TrainingSummary
@@ -102,15 +103,10 @@ from moe_cli.records.judging import (
 from moe_cli.records.preparation import (
     REGIONS,
     AnsweredPrompt,
-    BadRow,
-    DataPreview,
     Expert,
     ExpertEvidence,
-    ItemSource,
-    ItemsPreview,
     MethodOverlap,
     NullUnion,
-    OfferedCounts,
     PrepareSummary,
     RankedExpert,
     RankedTable,
@@ -118,10 +114,7 @@ from moe_cli.records.preparation import (
     RoutingCounts,
     Selection,
     SideJudge,
-    SourceCount,
-    SuiteCount,
     TrainingExample,
-    UnreadableSource,
 )
 from moe_cli.records.rates import Rate
 from moe_cli.records.report import ExpertMap, LossCurve, MapKind, ReportData, ReportOrigin
@@ -140,6 +133,16 @@ from moe_cli.records.runs import (
     RunVerification,
     StartedRun,
     TrainingResult,
+)
+from moe_cli.records.sources import (
+    BadRow,
+    DataPreview,
+    ItemSource,
+    ItemsPreview,
+    OfferedCounts,
+    SourceCount,
+    SuiteCount,
+    UnreadableSource,
 )
 from moe_cli.records.training import (
     Arm,

@@ -6,8 +6,9 @@ from typing import Literal
 
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.inputs import ModelIdentity
-from moe_cli.records.preparation import Expert, SourceCount
+from moe_cli.records.preparation import Expert
 from moe_cli.records.record import record
+from moe_cli.records.sources import SourceCount
 from moe_cli.records.training import TrainingSummary
 
 

@@ -12,9 +12,9 @@ from moe_cli.records.capability import CapabilityScore
 from moe_cli.records.drift import DriftSummary, GroupDrift, RestoredRouter, RoutingDrift
 from moe_cli.records.inputs import EvaluationItem, ModelIdentity
 from moe_cli.records.judging import Agreement, JudgeIdentity, Question, Verdict
-from moe_cli.records.preparation import UnreadableSource
 from moe_cli.records.rates import Rate
 from moe_cli.records.record import record
+from moe_cli.records.sources import UnreadableSource
 
 Stage = Literal["generate", "judge", "drift", "capability"]
 

@@ -75,7 +75,8 @@ def _lines_of(name: str, skipped: Mapping[str, int], unread: Sequence[str]) -> I
     for reason, number in skipped.items():
         yield safe_text(f"skipped {number:,}: {name}: {reason}")
     if unread:
-        yield safe_text(f"not read: {name}: the columns {', '.join(unread)}")
+        columns = "the column" if len(unread) == 1 else "the columns"
+        yield safe_text(f"not read: {name}: {columns} {', '.join(unread)}")
 
 
 def unreadable_lines(sources: Sequence[UnreadableSource]) -> Iterator[Text]:

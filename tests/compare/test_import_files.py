@@ -393,3 +393,13 @@ def test_a_file_on_one_side_of_vs_only_says_where_the_named_columns_are(tmp_path
 def test_a_column_after_base_does_not_choose_among_the_others(tmp_path):
     path = written(tmp_path / "t.csv", [["item", "plain", "a", "b"], ["1", "1", "0", "1"], ["2", "1", "1", "0"]])
     assert [column.name for column in imported(words=[path], base="plain").columns] == ["plain", "a", "b"]
+
+
+def test_no_cell_of_a_file_without_a_header_is_in_an_error(tmp_path):
+    (tmp_path / "x.csv").write_text("zorp the glim,no\nflomp the hesk,no\n")
+    with pytest.raises(UsageError, match="no column says which item a row is about") as refusal:
+        imported(tmp_path / "x.csv")
+    assert "zorp" not in refusal.value.message + refusal.value.hint
+    (tmp_path / "y.csv").write_text("item,a,b\n1,1,0\n2,1,0\n3,zorp the glim,0\n")
+    with pytest.raises(UsageError, match="a is a text, which is no outcome"):
+        imported(tmp_path / "y.csv")
