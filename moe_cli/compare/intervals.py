@@ -1,24 +1,22 @@
 """The interval of a difference whose items come in clusters and whose arms may be several runs.
 
-Comes in: for every cluster the sum of its differences (b - a, means over the runs of an arm) and its number of items;
-how far runs of one arm differ. Goes out: the interval, its p and the smallest effect it could have found. Always holds:
-swapping the arms mirrors the interval exactly, and it never has width zero: two runs that agree on 100 items can still
-differ on the 101st.
+Swapping the arms mirrors the interval exactly, and it never has width zero: two runs that agree on 100 items can still
+differ on the 101st, and ten goals that agree in all of their variants can differ in the eleventh. It needs no random
+draws. How often it covers, and how often a bootstrap does, is in `docs/method.md`, from `tests/studies/intervals.py`.
 
-A percentile bootstrap over clusters covers 0.918 with 33 clusters of three items, and has width zero where nothing
-flipped; one that resamples runs first falls to 0.871 with three runs each. These cover 0.935 to 0.974 and 0.942 to
-0.979 (`tests/simulate_intervals.py`, `docs/method.md`) and need no random draws.
+Letters of shapes: C clusters.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import fsum, sqrt
+from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr, stdtrit
 
+from moe_cli.clusters import Floats, cluster_mean, design_effect
 from moe_cli.compare.significance import LEVEL
 
 CONFIDENCE = 1 - LEVEL
@@ -48,32 +46,59 @@ class Interval:
 
 
 def cluster_interval(
-    differences_C: NDArray[np.generic], sizes_C: NDArray[np.int64], spread: RunSpread = NO_SPREAD
+    differences_C: NDArray[np.generic],
+    sizes_C: NDArray[np.generic],
+    spread: RunSpread = NO_SPREAD,
+    *,
+    squares: float | None = None,
 ) -> Interval:
-    """Cluster-robust t interval after one pseudo-item for either arm, with the variance of runs added.
+    """Cluster-robust t interval after one pseudo-cluster for either arm, with the variance of runs added.
 
-    Pseudo-items: Bonett and Price 2012 (J. Educ. Behav. Stat. 37:479). Variance of a mean over clusters of unequal
-    size, C / (C - 1) * sum (D_c - d n_c)^2 / n^2: Cameron and Miller 2015 (J. Hum. Resour. 50:317), arXiv 2411.00640.
-    Degrees of freedom of a sum of variances: Satterthwaite 1946 (Biometrics Bull. 2:110).
+    `squares` is the sum of the squared differences of all items: how alike items of a cluster are, and so how large
+    the pseudo-clusters have to be. None: as alike as they can be. Sums and sizes can be weighted ones.
+
+    Pseudo-items: Bonett and Price 2012 (J. Educ. Behav. Stat. 37:479), here as many in a cluster as the design effect
+    says. Variance and degrees of freedom of a mean over clusters: `clusters.cluster_mean`. Degrees of freedom of a sum
+    of variances: Satterthwaite 1946 (Biometrics Bull. 2:110).
     """
-    sums = np.concatenate([differences_C, [spread.step, -spread.step]]).astype(np.float64)
-    sizes = np.concatenate([sizes_C, [1, 1]])
-    num, freedom = float(sizes.sum()), len(sums) - 1
-    centre = fsum(sums) / num  # rounded once: the order of the clusters does not matter
-    of_clusters = (freedom + 1) / freedom * fsum((sums - centre * sizes) ** 2) / num**2
-    variance = of_clusters + spread.variance
-    degrees = variance**2 / (of_clusters**2 / freedom + spread.uncertainty)
+    differences, sizes = differences_C.astype(np.float64), sizes_C.astype(np.float64)
+    num_pseudo = _pseudo_size(differences, sizes, spread.step, squares)
+    found = cluster_mean(*_with_pseudo_clusters(differences, sizes, spread.step, num_pseudo))
+    variance = found.variance + spread.variance
+    degrees = variance**2 / (found.variance**2 / found.freedom + spread.uncertainty)
     error, critical = sqrt(variance), float(stdtrit(degrees, 1 - LEVEL / 2))
     return Interval(
-        lower=max(-1.0, centre - critical * error),
-        upper=min(1.0, centre + critical * error),
+        lower=max(-1.0, found.mean - critical * error),
+        upper=min(1.0, found.mean + critical * error),
         detectable=min(1.0, (critical + float(ndtri(POWER))) * error),
-        p_value=2 * float(stdtr(degrees, -abs(centre) / error)),
+        p_value=2 * float(stdtr(degrees, -abs(found.mean) / error)),
     )
 
 
-def rate_interval(yes_C: NDArray[np.float64], sizes_C: NDArray[np.int64], spread: RunSpread) -> tuple[float, float]:
-    """The same for one rate: its difference from one half, with the pseudo-items yes and no."""
-    half = RunSpread(variance=spread.variance, uncertainty=spread.uncertainty, step=spread.step / 2)
-    found = cluster_interval(yes_C - sizes_C / 2, sizes_C, half)
+def rate_interval(
+    yes_C: NDArray[np.float64], sizes_C: NDArray[np.int64], spread: RunSpread, *, squares: float | None = None
+) -> tuple[float, float]:
+    """The same for one rate: its difference from one half, with pseudo-clusters of yes and of no.
+
+    `squares` are those of the differences from one half.
+    """
+    half = replace(spread, step=spread.step / 2)
+    found = cluster_interval(yes_C - sizes_C / 2, sizes_C, half, squares=squares)
     return max(0.0, found.lower + 0.5), min(1.0, found.upper + 0.5)
+
+
+def _pseudo_size(differences_C: Floats, sizes_C: Floats, step: float, squares: float | None) -> float:
+    """How many items a pseudo-cluster has: as many as a cluster, but one where items of a cluster are independent.
+
+    The design effect is that after two whole clusters that disagree were added: where nothing differs, the clusters
+    cannot show that they are alike, and are taken to be.
+    """
+    size = max(1.0, float(sizes_C.mean()))
+    if squares is None:
+        return size
+    every = _with_pseudo_clusters(differences_C, sizes_C, step, size)
+    return min(size, design_effect(*every, squares + 2 * size * step**2))
+
+
+def _with_pseudo_clusters(differences_C: Floats, sizes_C: Floats, step: float, size: float) -> tuple[Floats, Floats]:
+    return np.append(differences_C, [step * size, -step * size]), np.append(sizes_C, [size, size])

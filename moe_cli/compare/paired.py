@@ -19,6 +19,7 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_cli.clusters import effective_number
 from moe_cli.compare.flips import flips
 from moe_cli.compare.intervals import cluster_interval, rate_interval
 from moe_cli.compare.items import RunItems
@@ -27,6 +28,7 @@ from moe_cli.compare.seeds import ArmSums, run_spread
 from moe_cli.compare.significance import LEVEL, benjamini_hochberg, holm, mcnemar_p, sign_flip_p
 from moe_cli.records.comparison import PairComparison, PairedDifference, PairVerdict
 
+FEWEST_GOALS = 20  # of one size; fewer never show that a difference is within the margin
 ROUNDING = 1e-12  # 2 of 100 is within a margin of 0.02, whatever 1 - 0.98 is in binary
 
 
@@ -99,7 +101,8 @@ def rate_estimate(metric: PairedOutcomes, seeded: bool) -> RateEstimate | None:
         return None
     yes_RC = _per_cluster(scored.a_Rn, scored)
     spread = run_spread([ArmSums(yes_RC, seeded)], scored.sizes_C)
-    lower, upper = rate_interval(yes_RC.mean(0), scored.sizes_C, spread)
+    squares = float(((scored.a_Rn.mean(0) - 0.5) ** 2).sum())
+    lower, upper = rate_interval(yes_RC.mean(0), scored.sizes_C, spread, squares=squares)
     return RateEstimate(float(scored.a_Rn.mean()), lower, upper, scored.a_Rn.shape[1])
 
 
@@ -132,7 +135,8 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool]) -> PairedDif
     num_a, num_b, n = len(scored.a_Rn), len(scored.b_Rn), scored.a_Rn.shape[1]
     a_RC, b_RC = _per_cluster(scored.a_Rn, scored), _per_cluster(scored.b_Rn, scored)
     spread = run_spread([ArmSums(a_RC, seeded[0]), ArmSums(b_RC, seeded[1])], scored.sizes_C)
-    interval = cluster_interval(b_RC.mean(0) - a_RC.mean(0), scored.sizes_C, spread)
+    squares = float(((scored.b_Rn.mean(0) - scored.a_Rn.mean(0)) ** 2).sum())
+    interval = cluster_interval(b_RC.mean(0) - a_RC.mean(0), scored.sizes_C, spread, squares=squares)
     change_n = scored.b_Rn.sum(0) * num_a - scored.a_Rn.sum(0) * num_b  # no rounding of yes and no
     only_a, only_b = int((change_n < -ROUNDING).sum()), int((change_n > ROUNDING).sum())
     alone, graded = num_a == num_b == 1, scored.graded
@@ -145,6 +149,7 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool]) -> PairedDif
         graded=graded,
         n=n,
         clusters=len(scored.sizes_C),
+        effective_clusters=effective_number(scored.sizes_C),
         unpaired=len(metric.ids) - n,
         rate_a=fsum(scored.a_Rn.flat) / (num_a * n),
         rate_b=fsum(scored.b_Rn.flat) / (num_b * n),
@@ -181,10 +186,11 @@ def _extremes(runs: Sequence[Outcomes]) -> tuple[float, float]:
 def _verdict(found: PairedDifference, margin: float) -> PairVerdict:
     """What may be said of b against a.
 
-    A whole interval inside the margin is a difference that does not matter, even a significant one. "ceiling": a has at
-    most the margin left to gain and b did not lose more than it, so these items cannot show an improvement.
+    A whole interval inside the margin is a difference that does not matter, even a significant one, but too few goals
+    do not show that. "ceiling": a has at most the margin left to gain and b did not lose more than it, so these items
+    cannot show an improvement.
     """
-    if -margin <= found.lower and found.upper <= margin:
+    if found.effective_clusters >= FEWEST_GOALS and -margin <= found.lower and found.upper <= margin:
         return "within margin"
     if found.p_adjusted < LEVEL and not found.lower <= 0 <= found.upper:
         return "better" if (found.difference < 0) == (found.better == "lower") else "worse"

@@ -106,9 +106,10 @@ def _signed(difference: float) -> str:
 
 
 def _counted(difference: PairedDifference) -> str:
-    """n, and of how many goals where one goal has several answers."""
-    n, clusters = difference.n, difference.clusters
-    return f"{n} answers, {clusters} goals" if clusters < n else f"{n}"
+    """n, of how many goals where one goal has several answers, and what these are worth where some have more."""
+    n, clusters, effective = difference.n, difference.clusters, difference.effective_clusters
+    worth = f" worth {effective:.1f} of one size" if effective < clusters - 0.05 else ""
+    return f"{n} answers, {clusters} goals{worth}" if clusters < n else f"{n}"
 
 
 def _p(difference: PairedDifference) -> str:

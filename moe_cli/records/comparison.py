@@ -34,7 +34,8 @@ class PairedDifference:
     primary: bool  # in the Holm family; everything else is exploratory
     graded: bool  # some outcome is a fraction: a rate is the mean of fractions
     n: int  # items scored in every run of both
-    clusters: int
+    clusters: int  # 200; goals that the n items are of
+    effective_clusters: float  # 32.3; goals of one size that they are worth
     unpaired: int  # items that some run could not score
     rate_a: float
     rate_b: float

@@ -2,7 +2,7 @@
 
 Comes in: `PairComparison` and the `Comparison` it is of. Goes out: rich renderables of 80 columns. Always holds: what
 is exploratory stands below a line that says so; every metric with items that were not scored says how many and what
-they could change; where items share goals, both are counted.
+they could change; where items share goals, the goals that they are worth stand beside n.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference
-from moe_cli.views.numbers import NOTHING
+from moe_cli.views.numbers import NOTHING, goals_text
 from moe_cli.views.safe import safe_text
 
 EXPLORATORY = "exploratory"
@@ -37,8 +37,9 @@ def base_rates(pair: PairComparison, comparison: Comparison) -> dict[str, float]
 
 
 def n_text(found: PairedDifference, between: str = " ") -> str:
-    """`800 (200)`: items, and the goals that they are of where these are fewer."""
-    return f"{found.n}{between}({found.clusters})" if found.clusters < found.n else str(found.n)
+    """`800 (200)`: items, and the goals of one size that they are worth where these are fewer."""
+    goals = goals_text(found.n, found.effective_clusters)
+    return f"{found.n}{between}({goals})" if goals else str(found.n)
 
 
 def verdict_text(found: PairedDifference) -> str:

@@ -208,6 +208,7 @@ def difference(metric, verdict, rate_a, rate_b, **changes):
         "p_adjusted": 0.003,
         "detectable": 0.1,
     }
+    values["effective_clusters"] = float(changes.get("clusters", values["clusters"]))
     return PairedDifference(metric=metric, verdict=verdict, rate_a=rate_a, rate_b=rate_b, **(values | changes))
 
 

@@ -199,8 +199,10 @@ def test_items_that_share_goals_stand_with_both_counts_and_those_that_do_not_wit
     place = next(place for place, line in enumerate(lines) if line.startswith("attack success  12800"))
     assert lines[place + 1].split() == ["(1200)"]
     assert lines[place + 2].startswith("accuracy") and "(" not in lines[place + 2].split("[")[0]
-    assert "in brackets their goals where these are fewer" in " ".join(" ".join(lines).split())
+    assert "in brackets their worth in goals of one size" in " ".join(" ".join(lines).split())
     page = compared_markdown(found)
+    uneven = replace(shared, effective_clusters=32.34)
+    assert "| attack success | 12800 (32.3) |" in compared_markdown(comparison(pairs=(pair(uneven),)))
     assert "| attack success | 12800 (1200) |" in page and "| accuracy | 300 |" in page
 
 

@@ -208,6 +208,17 @@ def test_within_the_margin_needs_the_whole_interval_inside():
     assert verdict(a, nearly) == "within margin"
 
 
+def test_fewer_than_20_goals_never_show_that_a_difference_is_within_the_margin():
+    # Ten goals with a hundred variants each, of which nothing changed, proved "within 2.0 points".
+    a = [True, False] * 500
+    for per_cluster in (100, 1000 // 19 + 1):
+        assert verdict(a, a, per_cluster=per_cluster) == "inconclusive"
+    (found,) = paired_differences([outcomes(a * 10, a * 10, per_cluster=2)], margin=MARGIN)
+    assert (found.verdict, found.effective_clusters) == ("within margin", 5000)
+    uneven = replace(outcomes(a * 10, a * 10), clusters=("giant",) * 3000 + tuple(map(str, range(7000))))
+    assert paired_differences([uneven], margin=MARGIN)[0].verdict == "inconclusive"
+
+
 def test_a_significant_difference_inside_the_margin_does_not_matter():
     a, b = [True] * 2000 + [False] * 2000, [True] * 1990 + [False] * 2010
     (found,) = paired_differences([outcomes(a, b)], margin=MARGIN)
