@@ -14,13 +14,12 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
 from moe_cli.clusters import Floats, cluster_mean, design_effect
 from moe_cli.compare.significance import LEVEL
 
 CONFIDENCE = 1 - LEVEL
-POWER = 0.80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +40,9 @@ class Interval:
 
     lower: float  # -0.21
     upper: float  # -0.04
-    detectable: float  # 0.12; smallest true difference that is found with 80 % power
     p_value: float  # two-sided, of no difference; 0.05 where 0 is at a bound
+    error: float  # standard error
+    freedom: float  # degrees of freedom of the t
 
 
 def cluster_interval(
@@ -70,8 +70,9 @@ def cluster_interval(
     return Interval(
         lower=max(-1.0, found.mean - critical * error),
         upper=min(1.0, found.mean + critical * error),
-        detectable=min(1.0, (critical + float(ndtri(POWER))) * error),
         p_value=2 * float(stdtr(degrees, -abs(found.mean) / error)),
+        error=error,
+        freedom=degrees,
     )
 
 

@@ -57,6 +57,13 @@ def p_text(value: float) -> str:
     return f"p = {value:.3f}" if value >= 0.001 else f"p = {value:.0e}"
 
 
+def power_text(difference: PairedDifference) -> str:
+    """What would be found with 80 % power, corrected as the verdict is."""
+    if difference.detectable is None:
+        return "with so few goals no difference would be found with 80 % power"
+    return f"a difference of {points(difference.detectable)} points would be found with 80 % power"
+
+
 def unless_unscored(difference: PairedDifference, b_first: bool) -> str:
     """What the items that could not be paired, or count as wrong because they are unanswered, could turn it into."""
     low, high = difference.lowest or 0.0, difference.highest or 0.0

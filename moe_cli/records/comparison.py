@@ -50,7 +50,7 @@ class PairedDifference:
     p_value: float  # exact sign flips of whole clusters; with several runs of an arm from the interval's t
     p_adjusted: float  # p_value after Holm in the primary family, Benjamini-Hochberg outside
     verdict: PairVerdict  # of b against a
-    detectable: float  # smallest difference that this n would find with 80 % power
+    detectable: float | None  # smallest difference that the verdict would find with 80 % power; None: there is none
 
     @property
     def of_several_runs(self) -> bool:

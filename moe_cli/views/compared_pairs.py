@@ -44,7 +44,9 @@ def n_text(found: PairedDifference, between: str = " ") -> str:
 
 def verdict_text(found: PairedDifference) -> str:
     """The verdict; an inconclusive one with the difference that would be found, in points."""
-    return found.verdict if found.verdict != "inconclusive" else f"inconclusive ({100 * found.detectable:.0f})"
+    if found.verdict != "inconclusive":
+        return found.verdict
+    return f"inconclusive ({NOTHING if found.detectable is None else f'{100 * found.detectable:.0f}'})"
 
 
 def p_text(found: PairedDifference, p_value: float, digits: int) -> str:

@@ -11,7 +11,7 @@ NOTHING = "-"
 
 
 def rate_text(rate: Rate | None) -> str:
-    """`12.4 % (12/97, 32.3 goals) [7.2, 20.4]`: k, n, what n is worth in goals where that is less, and how many are unscored."""
+    """`12.4 % (12/97, 32.3 goals) [7.2, 20.4]`, with what n is worth in goals and how many are unscored, if any."""
     if rate is None:
         return NOTHING
     unscored = f", {rate.unscored} unscored" if rate.unscored else ""

@@ -23,7 +23,7 @@ def test_swapping_the_runs_mirrors_the_interval_exactly(clusters):
     differences, sizes = arrays(clusters)
     forward, backward = cluster_interval(differences, sizes), cluster_interval(-differences, sizes)
     assert (forward.lower, forward.upper) == (-backward.upper, -backward.lower)
-    assert forward.detectable == backward.detectable
+    assert (forward.error, forward.freedom) == (backward.error, backward.freedom)
 
 
 @given(CLUSTERS)
@@ -31,7 +31,7 @@ def test_the_interval_holds_the_difference_and_has_a_width(clusters):
     differences, sizes = arrays(clusters)
     found = cluster_interval(differences, sizes)
     assert -1 <= found.lower <= differences.sum() / sizes.sum() <= found.upper <= 1
-    assert found.upper - found.lower > 0 < found.detectable
+    assert found.upper - found.lower > 0 < found.error
 
 
 @given(CLUSTERS, st.randoms())
