@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from hashlib import sha256
 from typing import Literal
 
@@ -18,7 +17,6 @@ from moe_cli.compare.items import Outcome
 MISSING = {"", "nan", "none", "null", "na", "n/a"}
 TRUTHS = {"true": 1.0, "false": 0.0}
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?")
-DIFFERENT_CELLS = 2**16  # that are remembered: most cells are one of a few
 NO_OUTCOME = "which is no outcome"
 SCALE_HINT = "a fraction is from 0 to 1: --scale 100 reads percents"
 
@@ -72,7 +70,6 @@ class ImportedColumn:
         return sum(item.outcome is None for item in self.items)
 
 
-@lru_cache(maxsize=DIFFERENT_CELLS)
 def fraction_of(cell: str, scale: float) -> float | None:
     """The number that a cell holds, of a full mark; None where it holds none."""
     text = cell.strip().casefold()
@@ -81,13 +78,11 @@ def fraction_of(cell: str, scale: float) -> float | None:
     return float(text) / scale if NUMBER.fullmatch(text) else None
 
 
-@lru_cache(maxsize=DIFFERENT_CELLS)
 def is_missing(cell: str) -> bool:
     """Whether a cell says that there is no outcome."""
     return cell.strip().casefold() in MISSING
 
 
-@lru_cache(maxsize=DIFFERENT_CELLS)
 def is_outcome(cell: str, scale: float) -> bool:
     """Whether a cell holds a fraction, yes, no or nothing."""
     fraction = fraction_of(cell, scale)

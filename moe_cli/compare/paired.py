@@ -25,7 +25,7 @@ from moe_cli.compare.intervals import cluster_interval, rate_interval
 from moe_cli.compare.items import RunItems
 from moe_cli.compare.outcomes import Outcomes, PairedOutcomes, paired_outcomes
 from moe_cli.compare.power import Design, detectable_effect
-from moe_cli.compare.seeds import ArmSums, run_spread
+from moe_cli.compare.seeds import ArmSums, run_spread, seed_spread
 from moe_cli.compare.significance import LEVEL, benjamini_hochberg, holm, mcnemar_p, sign_flip_p
 from moe_cli.records.comparison import PairComparison, PairedDifference, PairVerdict
 
@@ -178,6 +178,7 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool], num_tests: i
         only_b=only_b,
         p_mcnemar=mcnemar_p(only_a, only_b) if alone and not graded else None,
         p_value=p_value,
+        seeds=None if alone else seed_spread(scored.a_Rn.mean(1), scored.b_Rn.mean(1)),
         p_adjusted=p_value,
         verdict="inconclusive",
         detectable=detectable_effect(design, num_tests),

@@ -139,7 +139,8 @@ def _runs(table: OutcomeTable, places: Sequence[int], scale: float) -> list[int]
 
 def _mostly(table: OutcomeTable, place: int, scale: float, among: set[float] | None = None) -> bool:
     """Whether more than half of the cells that say something are fractions, or among these."""
-    cells = Counter(cell for cell in table.cells(place) if not is_missing(cell))
+    cells = Counter(table.cells(place))
+    cells = Counter({cell: times for cell, times in cells.items() if not is_missing(cell)})
     fitting = sum(
         times
         for cell, times in cells.items()
@@ -151,12 +152,15 @@ def _mostly(table: OutcomeTable, place: int, scale: float, among: set[float] | N
 def _column(table: OutcomeTable, place: int, items: _Items, scale: float, *, alone: bool) -> ImportedColumn:
     name = table.header[place]
     cells = table.cells(place)
-    for cell, (where, _) in zip(cells, table.rows, strict=True):
-        if not is_outcome(cell, scale):
+    different = set(cells)
+    refused = {cell for cell in different if not is_outcome(cell, scale)}
+    for cell, (where, _) in zip(cells, table.rows, strict=True) if refused else ():
+        if cell in refused:
             numeric = fraction_of(cell, scale) is not None
             raise UsageError(f"{where}: {name} is {cell!r}, {NO_OUTCOME}", hint=SCALE_HINT if numeric else HINT)
     task = name if alone else table.path.stem
-    outcomes = settled([None if is_missing(cell) else fraction_of(cell, scale) for cell in cells])
+    fractions = {cell: None if is_missing(cell) else fraction_of(cell, scale) for cell in different}
+    outcomes = settled([fractions[cell] for cell in cells])
     return ImportedColumn(
         name=name,
         file_name=table.path.stem,

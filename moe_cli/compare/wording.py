@@ -2,7 +2,7 @@
 
 Comes in: a paired difference, a threshold or a plain number. Goes out: text. Always holds: rates are percentages and
 differences are percentage points, with one decimal; a small p is given by its power of ten, never as 0, and where an
-arm has several runs as below 0.001: few runs support no smaller one.
+arm has several runs as below what so few runs support.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from moe_cli.compare.intervals import CONFIDENCE
 from moe_cli.records.comparison import Evidence, PairedDifference, ThresholdCheck
 
 SMALLEST_P = 1e-99
-SMALLEST_P_OF_RUNS = 1e-3
 INTERVAL = f"{100 * CONFIDENCE:.0f} % interval"
 FAILS: dict[Evidence, str] = {
     "possibly": "the data do not rule it out",
@@ -120,5 +119,5 @@ def _counted(difference: PairedDifference) -> str:
 
 
 def _p(difference: PairedDifference) -> str:
-    several = difference.of_several_runs and difference.p_adjusted < SMALLEST_P_OF_RUNS
-    return f"p < {SMALLEST_P_OF_RUNS:.3f}" if several else p_text(difference.p_adjusted)
+    smallest = difference.smallest_shown_p
+    return f"p < {smallest:.3f}" if difference.p_adjusted < smallest else p_text(difference.p_adjusted)

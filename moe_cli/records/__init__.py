@@ -65,6 +65,7 @@ from moe_cli.records.comparison import (
     PairComparison,
     PairedDifference,
     RunColumn,
+    SeedSpread,
     ThresholdCheck,
 )
 from moe_cli.records.drift import (
@@ -261,6 +262,7 @@ __all__ = [
     "RunRecord",
     "RunResult",
     "RunVerification",
+    "SeedSpread",
     "Selection",
     "ServedAnswer",
     "SharePoint",

@@ -13,6 +13,8 @@ from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.record import record
 
 PairVerdict = Literal["better", "worse", "within margin", "inconclusive", "ceiling", "not comparable"]
+ENOUGH_RUNS = 4  # of an arm; with fewer a small p rests on the assumption that seeds are normally distributed
+SMALLEST_P_OF_RUNS = 1e-3
 Evidence = Literal["possibly", "estimate", "surely"]
 
 
@@ -23,6 +25,22 @@ class FairnessCheck:
     name: str  # "training batches"
     status: Literal["same", "differs", "unknown"]
     values: tuple[str, ...]  # one per run, for people
+
+
+@record
+class SeedSpread:
+    """How far the runs of two arms differ in one metric, of which one arm at least has several."""
+
+    range_a: tuple[float, float]  # (0.31, 0.36); lowest and highest rate of a run
+    range_b: tuple[float, float]
+    num_runs: tuple[int, int]  # (3, 3); of a and b
+    p_permuted: float | None  # 0.1; share of the ways to exchange runs that differ as much; None: too many ways
+    smallest_p: float  # 0.1; the least that p_permuted can be with so many runs
+
+    @property
+    def smallest_shown_p(self) -> float:
+        """With fewer than four runs an arm what exchanging runs can reach, else 0.001."""
+        return max(self.smallest_p, SMALLEST_P_OF_RUNS) if min(self.num_runs) < ENOUGH_RUNS else SMALLEST_P_OF_RUNS
 
 
 @record
@@ -48,6 +66,7 @@ class PairedDifference:
     only_b: int
     p_mcnemar: float | None  # exact McNemar, which takes the items as independent; None: several runs, or graded
     p_value: float  # exact sign flips of whole clusters; with several runs of an arm from the interval's t
+    seeds: SeedSpread | None  # None: one run each
     p_adjusted: float  # p_value after Holm in the primary family, Benjamini-Hochberg outside
     verdict: PairVerdict  # of b against a
     detectable: float | None  # smallest difference that the verdict would find with 80 % power; None: there is none
@@ -55,7 +74,12 @@ class PairedDifference:
     @property
     def of_several_runs(self) -> bool:
         """Whether an arm has several runs."""
-        return self.p_mcnemar is None and not self.graded
+        return self.seeds is not None
+
+    @property
+    def smallest_shown_p(self) -> float:
+        """No smaller p is shown than this many runs support; 0 with one run each."""
+        return self.seeds.smallest_shown_p if self.seeds else 0.0
 
 
 @record

@@ -81,7 +81,7 @@ def test_published_tables_give_their_published_rates_and_p_values(table, rates, 
 def test_published_base_and_selective_are_inconclusive_and_not_equal():
     found = compared(published(GSM8K, "base"), published(GSM8K, "selective"))["accuracy"]
     assert (found.difference, found.p_value, found.verdict) == (0.01, 1.0, "inconclusive")
-    assert found.detectable == pytest.approx(0.145, abs=0.001)
+    assert found.detectable == pytest.approx(0.172, abs=0.001)  # with Holm over accuracy and over-refusal
 
 
 ITEMS = st.lists(st.tuples(LABELS, LABELS, st.integers(0, 4), st.sampled_from(["harmful", "benign"])), min_size=1)
@@ -234,10 +234,12 @@ def test_a_base_that_is_98_of_100_safe_cannot_be_improved_on():
     assert verdict(safer, [True] * 12 + [False] * 88) == "worse"
 
 
-def test_ten_items_cannot_tell_and_say_what_they_could():
-    (found,) = paired_differences([outcomes([True] * 5 + [False] * 5, [True] * 4 + [False] * 6)], margin=MARGIN)
-    assert found.verdict == "inconclusive"
-    assert 0.1 < found.detectable < 1
+def test_few_items_cannot_tell_and_say_what_they_could():
+    for times, detectable in ((1, None), (4, 0.2)):
+        metric = outcomes([True] * 5 * times + [False] * 5 * times, [True] * 4 * times + [False] * 6 * times)
+        (found,) = paired_differences([metric], margin=MARGIN)
+        assert found.verdict == "inconclusive"
+        assert found.detectable == (detectable and pytest.approx(detectable, abs=0.01))
 
 
 def test_a_metric_without_a_scored_pair_is_a_bug_of_the_caller():
