@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from moe_cli.compare.evidence import Evidence
 from moe_cli.compare.metrics import ATTACK_SUCCESS, DEGENERATE, OVER_REFUSAL, PRIMARY, opinion_of
 from moe_cli.compare.paired import ROUNDING
-from moe_cli.compare.wording import against, figures, listed, percent, points, unless_unscored
+from moe_cli.compare.wording import against, figures, listed, percent, points, power_text, unless_unscored
 from moe_cli.records.comparison import PairComparison, PairedDifference
 
 UNREMARKABLE = ("within margin", "ceiling")  # left to the table where one of the two is the untrained base
@@ -139,5 +139,5 @@ def _sentence(found: PairedDifference, pair: PairComparison, evidence: Evidence)
         case "inconclusive":
             return (
                 f"The data cannot tell whether {pair.b} and {pair.a} differ in {found.metric}: {numbers};"
-                f" a difference of {points(found.detectable)} points would be found with 80 % power."
+                f" {power_text(found)}."
             )

@@ -25,9 +25,11 @@ def flips(metrics: Sequence[PairedOutcomes]) -> tuple[Flip, ...]:
 
 
 def _of_metric(metric: PairedOutcomes) -> Iterator[Flip]:
-    for place, item in enumerate(metric.ids):
-        shares = [_share(tuple(run[place] for run in arm), metric.missing_is_no) for arm in (metric.a, metric.b)]
-        a, b = shares
+    of_items = zip(metric.ids, zip(*metric.a, strict=True), zip(*metric.b, strict=True), strict=True)
+    for place, (item, of_a, of_b) in enumerate(of_items):
+        if of_a == of_b:
+            continue
+        a, b = (_share(outcomes, metric.missing_is_no) for outcomes in (of_a, of_b))
         if a is not None and b is not None and a != b:
             yield Flip(
                 metric=metric.metric,

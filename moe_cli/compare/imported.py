@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from operator import attrgetter
 from pathlib import Path
 
 from moe_cli.artifacts.runs import kind_in
@@ -248,7 +249,7 @@ def _source(column: ImportedColumn, metric: str, untrained: bool) -> Source:
         )
         for item in column.items
     ]
-    outcomes = [(item.id, item.content, item.outcome) for item in sorted(column.items, key=lambda item: item.id)]
+    outcomes = [(item.id, item.content, item.outcome) for item in sorted(column.items, key=attrgetter("id"))]
     digest = sha256(repr(outcomes).encode()).hexdigest()
     return Source(
         column=_run_column(column, metric, digest, untrained or column.name.casefold() == UNTRAINED),

@@ -1,40 +1,43 @@
 """The interval of a difference whose items come in clusters and whose arms may be several runs.
 
-Comes in: for every cluster the sum of its differences (b - a, means over the runs of an arm) and its number of items;
-how far runs of one arm differ. Goes out: the interval, its p and the smallest effect it could have found. Always holds:
-swapping the arms mirrors the interval exactly, and it never has width zero: two runs that agree on 100 items can still
-differ on the 101st.
+Swapping the arms mirrors the interval exactly, and it never has width zero: two runs that agree on 100 items can still
+differ on the 101st, and ten goals that agree in all of their variants can differ in the eleventh. It needs no random
+draws. How often it covers, and how often a bootstrap does, is in `docs/method.md`, from `tests/studies/intervals.py`.
 
-A percentile bootstrap over clusters covers 0.918 with 33 clusters of three items, and has width zero where nothing
-flipped; one that resamples runs first falls to 0.871 with three runs each. These cover 0.935 to 0.974 and 0.942 to
-0.979 (`tests/simulate_intervals.py`, `docs/method.md`) and need no random draws.
+Letters of shapes: C clusters.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr, stdtrit
 
+from moe_cli.clusters import ClusterMean, Floats, cluster_mean, design_effect
 from moe_cli.compare.significance import LEVEL
 
 CONFIDENCE = 1 - LEVEL
-POWER = 0.80
+LEAST_FREEDOM, MOST_FREEDOM = 0.05, 1e4  # between which the t of several runs is looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpread:
-    """What the runs of the arms add to the variance of a difference."""
+    """What the runs of the arms say about the variance of a difference."""
 
-    variance: float  # from run to run, beyond the chance of the items
-    uncertainty: float  # sum of squared variances of the arms' means over their degrees of freedom
+    total: float  # variance of the rates of the runs, of all arms together
+    chance: float  # the part of it that runs of one and the same model would have; the items hold it as well
+    freedom: float  # degrees of freedom of the total; 0: one run each, which says nothing
+    estimated: bool  # whether these degrees of freedom are estimated from the same runs (Satterthwaite)
     step: float  # what one answer of one run changes in the difference of an item, mean of both arms
 
 
-NO_SPREAD = RunSpread(variance=0.0, uncertainty=0.0, step=1.0)  # one run each
+NO_SPREAD = RunSpread(total=0.0, chance=0.0, freedom=0.0, estimated=False, step=1.0)  # one run each
+POOLED = (0.954, 0.25)  # confidence and knee of several runs, so that 95 % are covered (`docs/method.md`)
+ESTIMATED = (0.952, 0.30)  # the same with Satterthwaite's degrees of freedom
+LEAST_OF_PSEUDO = 0.25  # of the variance that the pseudo-clusters bring; so much of it the runs cannot take away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,37 +46,96 @@ class Interval:
 
     lower: float  # -0.21
     upper: float  # -0.04
-    detectable: float  # 0.12; smallest true difference that is found with 80 % power
     p_value: float  # two-sided, of no difference; 0.05 where 0 is at a bound
+    error: float  # standard error
+    freedom: float  # degrees of freedom of the t
 
 
 def cluster_interval(
-    differences_C: NDArray[np.generic], sizes_C: NDArray[np.int64], spread: RunSpread = NO_SPREAD
+    differences_C: NDArray[np.generic],
+    sizes_C: NDArray[np.generic],
+    spread: RunSpread = NO_SPREAD,
+    *,
+    squares: float | None = None,
 ) -> Interval:
-    """Cluster-robust t interval after one pseudo-item for either arm, with the variance of runs added.
+    """Cluster-robust t interval after one pseudo-cluster for either arm; several runs add their variance.
 
-    Pseudo-items: Bonett and Price 2012 (J. Educ. Behav. Stat. 37:479). Variance of a mean over clusters of unequal
-    size, C / (C - 1) * sum (D_c - d n_c)^2 / n^2: Cameron and Miller 2015 (J. Hum. Resour. 50:317), arXiv 2411.00640.
-    Degrees of freedom of a sum of variances: Satterthwaite 1946 (Biometrics Bull. 2:110).
+    `squares` is the sum of the squared differences of all items: how alike items of a cluster are, and so how large
+    the pseudo-clusters have to be. None: as alike as they can be. Sums and sizes can be weighted ones.
+
+    Pseudo-items: Bonett and Price 2012 (J. Educ. Behav. Stat. 37:479), here as many in a cluster as the design effect
+    says. Variance and degrees of freedom of a mean over clusters: `clusters.cluster_mean`.
     """
-    sums = np.concatenate([differences_C, [spread.step, -spread.step]]).astype(np.float64)
-    sizes = np.concatenate([sizes_C, [1, 1]])
-    num, freedom = float(sizes.sum()), len(sums) - 1
-    centre = fsum(sums) / num  # rounded once: the order of the clusters does not matter
-    of_clusters = (freedom + 1) / freedom * fsum((sums - centre * sizes) ** 2) / num**2
-    variance = of_clusters + spread.variance
-    degrees = variance**2 / (of_clusters**2 / freedom + spread.uncertainty)
-    error, critical = sqrt(variance), float(stdtrit(degrees, 1 - LEVEL / 2))
+    differences, sizes = differences_C.astype(np.float64), sizes_C.astype(np.float64)
+    size = _pseudo_size(differences, sizes, spread.step, squares)
+    items = cluster_mean(*_with_pseudo_clusters(differences, sizes, spread.step, size))
+    if spread.freedom:
+        of_pseudo = 2 * (spread.step * size / (float(sizes.sum()) + 2 * size)) ** 2
+        error, freedom = _with_runs(items, spread, LEAST_OF_PSEUDO * of_pseudo)
+    else:
+        error, freedom = sqrt(items.variance), items.freedom
+    critical = float(stdtrit(freedom, 1 - LEVEL / 2))
+    estimate = fsum(differences.tolist()) / fsum(sizes.tolist())
     return Interval(
-        lower=max(-1.0, centre - critical * error),
-        upper=min(1.0, centre + critical * error),
-        detectable=min(1.0, (critical + float(ndtri(POWER))) * error),
-        p_value=2 * float(stdtr(degrees, -abs(centre) / error)),
+        lower=max(-1.0, min(estimate, items.mean - critical * error)),
+        upper=min(1.0, max(estimate, items.mean + critical * error)),
+        p_value=2 * float(stdtr(freedom, -abs(items.mean) / error)),
+        error=error,
+        freedom=freedom,
     )
 
 
-def rate_interval(yes_C: NDArray[np.float64], sizes_C: NDArray[np.int64], spread: RunSpread) -> tuple[float, float]:
-    """The same for one rate: its difference from one half, with the pseudo-items yes and no."""
-    half = RunSpread(variance=spread.variance, uncertainty=spread.uncertainty, step=spread.step / 2)
-    found = cluster_interval(yes_C - sizes_C / 2, sizes_C, half)
-    return max(0.0, found.lower + 0.5), min(1.0, found.upper + 0.5)
+def _with_runs(items: ClusterMean, spread: RunSpread, least: float) -> tuple[float, float]:
+    """Standard error, and degrees of freedom of its t, where arms have several runs.
+
+    A problem of Behrens and Fisher's kind: the variance over items is known well, the one over runs hardly, and
+    Satterthwaite's degrees of freedom of their sum rest on the latter. In their place a line: the squared critical
+    value rises from z^2 to t^2 of the runs as their share of the variance rises from the knee to 1, a fit to the
+    solution of Trickett, Welch and James (1956, Biometrika 43:203).
+    """
+    confidence, knee = ESTIMATED if spread.estimated else POOLED
+    tail = (1 + confidence) / 2
+    z, t_items, t_runs = (float(value) for value in (ndtri(tail), *stdtrit([items.freedom, spread.freedom], tail)))
+    of_items = max(least, items.variance - spread.chance) * (t_items / z) ** 2
+    variance = of_items + spread.total
+    share = max(0.0, (spread.total / variance - knee) / (1 - knee))
+    return sqrt(variance), _freedom_of(sqrt(z**2 + (t_runs**2 - z**2) * share))
+
+
+def _freedom_of(critical: float) -> float:
+    """The degrees of freedom whose t has this 97.5 % point, by bisection."""
+    lower, upper = LEAST_FREEDOM, MOST_FREEDOM
+    while upper - lower > 1e-12 * upper:
+        middle = (lower + upper) / 2
+        lower, upper = (middle, upper) if stdtrit(middle, 1 - LEVEL / 2) > critical else (lower, middle)
+    return upper
+
+
+def rate_interval(
+    yes_C: NDArray[np.float64], sizes_C: NDArray[np.int64], spread: RunSpread, *, squares: float | None = None
+) -> tuple[float, float]:
+    """The same for one rate: its difference from one half, with pseudo-clusters of yes and of no.
+
+    `squares` are those of the differences from one half.
+    """
+    half = replace(spread, step=spread.step / 2)
+    found = cluster_interval(yes_C - sizes_C / 2, sizes_C, half, squares=squares)
+    rate = fsum(yes_C.tolist()) / fsum(sizes_C.tolist())
+    return max(0.0, min(rate, found.lower + 0.5)), min(1.0, max(rate, found.upper + 0.5))
+
+
+def _pseudo_size(differences_C: Floats, sizes_C: Floats, step: float, squares: float | None) -> float:
+    """How many items a pseudo-cluster has: as many as a cluster, but one where items of a cluster are independent.
+
+    The design effect is that after two whole clusters that disagree were added: where nothing differs, the clusters
+    cannot show that they are alike, and are taken to be.
+    """
+    size = max(1.0, float(sizes_C.mean()))
+    if squares is None:
+        return size
+    every = _with_pseudo_clusters(differences_C, sizes_C, step, size)
+    return min(size, design_effect(*every, squares + 2 * size * step**2))
+
+
+def _with_pseudo_clusters(differences_C: Floats, sizes_C: Floats, step: float, size: float) -> tuple[Floats, Floats]:
+    return np.append(differences_C, [step * size, -step * size]), np.append(sizes_C, [size, size])

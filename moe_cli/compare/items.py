@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from moe_cli.compare.metrics import METRICS, Metric
 from moe_cli.errors import ArtifactError
@@ -45,7 +46,7 @@ def run_items(name: str, found: Sequence[ItemOutcomes]) -> RunItems:
     Raises:
         ArtifactError: an item was answered twice.
     """
-    by_id = {item.id: item for item in sorted(found, key=lambda item: item.id)}
+    by_id = {item.id: item for item in sorted(found, key=attrgetter("id"))}
     if len(by_id) < len(found):
         raise ArtifactError(
             f"{name} has {len(found)} answers to only {len(by_id)} different items",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from moe_cli.compare.fairness import IMPORTED, UNTRAINED
 from moe_cli.compare.wording import listed, percent
 from moe_cli.judges.judge import accuracy_text
-from moe_cli.records.comparison import ComparedArm, RunColumn
+from moe_cli.records.comparison import ENOUGH_RUNS, ComparedArm, RunColumn
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.judging import QUESTIONS, JudgeIdentity
 
@@ -52,10 +52,22 @@ def _seeds(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterato
     if several:
         counts = listed([f"{len(arm.runs)} runs of {arm.name}" for arm in several])
         yield f"The intervals cover the change from training seed to training seed, as far as {counts} show it."
+        yield from _few_seeds(several)
     if single and several:
         yield f"{listed(single)} has one training seed: it is taken to vary from seed to seed as much as the other arm."
     elif single:
         yield "One training seed per arm: another seed can give another result, and the intervals do not cover that."
+
+
+def _few_seeds(several: Sequence[ComparedArm]) -> Iterator[str]:
+    """What two or three seeds cannot show, however small a p of theirs is."""
+    few = [f"{len(arm.runs)} seeds of {arm.name}" for arm in several if len(arm.runs) < ENOUGH_RUNS]
+    if few:
+        yield (
+            f"With {listed(few)} a p below that of exchanging runs between the arms (1/3 with two each, 1/10 with"
+            " three) rests on the assumption that seeds are normally distributed. An arm of which a seed now and then"
+            " fails breaks it: about one comparison in seven would then claim a difference where there is none."
+        )
 
 
 def _of_files(columns: Sequence[RunColumn]) -> Iterator[str]:

@@ -19,14 +19,17 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_cli.clusters import effective_number
 from moe_cli.compare.flips import flips
 from moe_cli.compare.intervals import cluster_interval, rate_interval
 from moe_cli.compare.items import RunItems
 from moe_cli.compare.outcomes import Outcomes, PairedOutcomes, paired_outcomes
-from moe_cli.compare.seeds import ArmSums, run_spread
+from moe_cli.compare.power import Design, detectable_effect
+from moe_cli.compare.seeds import ArmSums, run_spread, seed_spread
 from moe_cli.compare.significance import LEVEL, benjamini_hochberg, holm, mcnemar_p, sign_flip_p
 from moe_cli.records.comparison import PairComparison, PairedDifference, PairVerdict
 
+FEWEST_GOALS = 20  # of one size; fewer never show that a difference is within the margin
 ROUNDING = 1e-12  # 2 of 100 is within a margin of 0.02, whatever 1 - 0.98 is in binary
 
 
@@ -65,27 +68,34 @@ class _Scored:
         return any(bool(((of_arm != 0) & (of_arm != 1)).any()) for of_arm in (self.a_Rn, self.b_Rn))
 
 
-def pair_comparison(a: ArmItems, b: ArmItems, *, margin: float) -> PairComparison:
-    """Arm b against arm a in every metric. All runs hold the same items."""
+def pair_comparison(a: ArmItems, b: ArmItems, *, margin: float, num_tests: int | None = None) -> PairComparison:
+    """Arm b against arm a in every metric. All runs hold the same items; `num_tests` as in `paired_differences`."""
     metrics = paired_outcomes(a.runs, b.runs)
     measured = [metric for metric in metrics if _scored(metric) is not None]
     return PairComparison(
         a=a.name,
         b=b.name,
-        differences=paired_differences(measured, margin=margin, seeded=(a.seeded, b.seeded)),
+        differences=paired_differences(measured, margin=margin, seeded=(a.seeded, b.seeded), num_tests=num_tests),
         unmeasured=tuple(metric.metric for metric in metrics if metric not in measured),
         flips=flips(metrics),
     )
 
 
 def paired_differences(
-    metrics: Sequence[PairedOutcomes], *, margin: float, seeded: tuple[bool, bool] = (True, True)
+    metrics: Sequence[PairedOutcomes],
+    *,
+    margin: float,
+    seeded: tuple[bool, bool] = (True, True),
+    num_tests: int | None = None,
 ) -> tuple[PairedDifference, ...]:
     """The difference of every metric, in the given order: Holm over the primary ones, Benjamini-Hochberg over the rest.
 
-    Every metric needs at least one item that was scored in every run.
+    Every metric needs at least one item that was scored in every run. `num_tests` is how many primary differences are
+    corrected together, which decides what can be found; None: those given here.
     """
-    raw = [_uncorrected(metric, seeded) for metric in metrics]
+    num_primary = sum(metric.primary for metric in metrics)
+    families = {True: num_tests or num_primary, False: len(metrics) - num_primary}
+    raw = [_uncorrected(metric, seeded, families[metric.primary]) for metric in metrics]
     primary = iter(holm([difference.p_value for difference in raw if difference.primary]))
     others = iter(benjamini_hochberg([difference.p_value for difference in raw if not difference.primary]))
     corrected = [replace(found, p_adjusted=next(primary if found.primary else others)) for found in raw]
@@ -99,32 +109,31 @@ def rate_estimate(metric: PairedOutcomes, seeded: bool) -> RateEstimate | None:
         return None
     yes_RC = _per_cluster(scored.a_Rn, scored)
     spread = run_spread([ArmSums(yes_RC, seeded)], scored.sizes_C)
-    lower, upper = rate_interval(yes_RC.mean(0), scored.sizes_C, spread)
+    squares = float(((scored.a_Rn.mean(0) - 0.5) ** 2).sum())
+    lower, upper = rate_interval(yes_RC.mean(0), scored.sizes_C, spread, squares=squares)
     return RateEstimate(float(scored.a_Rn.mean()), lower, upper, scored.a_Rn.shape[1])
 
 
 def _scored(metric: PairedOutcomes) -> _Scored | None:
     """The outcomes as arrays; None where no item was scored in every run."""
-    runs = [[False if metric.missing_is_no and yes is None else yes for yes in run] for run in (*metric.a, *metric.b)]
-    kept = [place for place in range(len(metric.ids)) if all(run[place] is not None for run in runs)]
-    if not kept:
+    yes_Rn = np.array((*metric.a, *metric.b), dtype=np.float64)  # None is nan; sums of yes and no are exact
+    if metric.missing_is_no:
+        yes_Rn = np.nan_to_num(yes_Rn)
+    kept_n = ~np.isnan(yes_Rn).any(0)
+    if not kept_n.any():
         return None
-    yes_Rn = np.array(
-        [[run[place] for place in kept] for run in runs], dtype=np.float64
-    )  # sums of yes and no are exact
-    names, cluster_n = np.unique([metric.clusters[place] for place in kept], return_inverse=True)
+    yes_Rn = yes_Rn[:, kept_n]
+    names, cluster_n = np.unique(np.array(metric.clusters)[kept_n], return_inverse=True)
     num_a = len(metric.a)
     return _Scored(yes_Rn[:num_a], yes_Rn[num_a:], cluster_n, np.bincount(cluster_n, minlength=len(names)))
 
 
 def _per_cluster(yes_Rn: NDArray[np.float64], scored: _Scored) -> NDArray[np.float64]:
-    sums_RC = np.zeros((len(yes_Rn), len(scored.sizes_C)))
-    for run, yes_n in enumerate(yes_Rn):
-        np.add.at(sums_RC[run], scored.cluster_n, yes_n)
-    return sums_RC
+    num_clusters = len(scored.sizes_C)
+    return np.array([np.bincount(scored.cluster_n, yes_n, minlength=num_clusters) for yes_n in yes_Rn])
 
 
-def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool]) -> PairedDifference:
+def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool], num_tests: int) -> PairedDifference:
     """The difference before correction, without its verdict."""
     scored = _scored(metric)
     if scored is None:
@@ -132,12 +141,23 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool]) -> PairedDif
     num_a, num_b, n = len(scored.a_Rn), len(scored.b_Rn), scored.a_Rn.shape[1]
     a_RC, b_RC = _per_cluster(scored.a_Rn, scored), _per_cluster(scored.b_Rn, scored)
     spread = run_spread([ArmSums(a_RC, seeded[0]), ArmSums(b_RC, seeded[1])], scored.sizes_C)
-    interval = cluster_interval(b_RC.mean(0) - a_RC.mean(0), scored.sizes_C, spread)
+    a_n, b_n, differences_C = scored.a_Rn.mean(0), scored.b_Rn.mean(0), b_RC.mean(0) - a_RC.mean(0)
+    interval = cluster_interval(differences_C, scored.sizes_C, spread, squares=float(((b_n - a_n) ** 2).sum()))
     change_n = scored.b_Rn.sum(0) * num_a - scored.a_Rn.sum(0) * num_b  # no rounding of yes and no
     only_a, only_b = int((change_n < -ROUNDING).sum()), int((change_n > ROUNDING).sum())
     alone, graded = num_a == num_b == 1, scored.graded
     p_value = sign_flip_p(b_RC[0] - a_RC[0]) if alone else interval.p_value
     lowest, highest = _bounds(metric)
+    design = Design(
+        a_n=a_n,
+        b_n=b_n,
+        differences_C=differences_C,
+        sizes_C=scored.sizes_C,
+        exact=alone and not graded,
+        step=spread.step,
+        error=interval.error,
+        freedom=interval.freedom,
+    )
     return PairedDifference(
         metric=metric.metric,
         better=metric.better,
@@ -145,6 +165,7 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool]) -> PairedDif
         graded=graded,
         n=n,
         clusters=len(scored.sizes_C),
+        effective_clusters=effective_number(scored.sizes_C),
         unpaired=len(metric.ids) - n,
         rate_a=fsum(scored.a_Rn.flat) / (num_a * n),
         rate_b=fsum(scored.b_Rn.flat) / (num_b * n),
@@ -157,9 +178,10 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool]) -> PairedDif
         only_b=only_b,
         p_mcnemar=mcnemar_p(only_a, only_b) if alone and not graded else None,
         p_value=p_value,
+        seeds=None if alone else seed_spread(scored.a_Rn.mean(1), scored.b_Rn.mean(1)),
         p_adjusted=p_value,
         verdict="inconclusive",
-        detectable=interval.detectable,
+        detectable=detectable_effect(design, num_tests),
     )
 
 
@@ -181,10 +203,11 @@ def _extremes(runs: Sequence[Outcomes]) -> tuple[float, float]:
 def _verdict(found: PairedDifference, margin: float) -> PairVerdict:
     """What may be said of b against a.
 
-    A whole interval inside the margin is a difference that does not matter, even a significant one. "ceiling": a has at
-    most the margin left to gain and b did not lose more than it, so these items cannot show an improvement.
+    A whole interval inside the margin is a difference that does not matter, even a significant one, but too few goals
+    do not show that. "ceiling": a has at most the margin left to gain and b did not lose more than it, so these items
+    cannot show an improvement.
     """
-    if -margin <= found.lower and found.upper <= margin:
+    if found.effective_clusters >= FEWEST_GOALS and -margin <= found.lower and found.upper <= margin:
         return "within margin"
     if found.p_adjusted < LEVEL and not found.lower <= 0 <= found.upper:
         return "better" if (found.difference < 0) == (found.better == "lower") else "worse"

@@ -1,7 +1,7 @@
 """How far the runs of one arm differ from each other, beyond the chance of their answers.
 
-Comes in: for every run of an arm the sum of outcomes of every cluster. Goes out: a `RunSpread`. Always holds: one run
-each adds nothing, because one run cannot tell; a model that was not trained has no seed that could have been another.
+One run each adds nothing, because one run cannot tell; a model that was not trained has no seed that could have been
+another.
 
 Letters of shapes: R runs of an arm, C clusters.
 """
@@ -9,12 +9,19 @@ Letters of shapes: R runs of an arm, C clusters.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.compare.intervals import NO_SPREAD, RunSpread
+from moe_cli.records.comparison import SeedSpread
+
+MOST_WAYS = 20_000  # to exchange runs, that are looked at: 8 runs an arm have 12,870
+ROUNDING = 1e-12
+ENOUGH = 2  # degrees of freedom of an arm, from which on Satterthwaite's are estimated: three runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +47,59 @@ class _Spread:
 
 
 def run_spread(arms: Sequence[ArmSums], sizes_C: NDArray[np.int64]) -> RunSpread:
-    """What the runs of all arms add to the variance of a difference (or of the rate of a single arm).
+    """What the runs of all arms say about the variance of a difference (or of the rate of a single arm).
 
     Runs are nested in arms and crossed with clusters: the variance over clusters holds the chance of single answers
-    already, so it is taken out of the variance over runs. An arm with one training run lends the spread of the other.
+    already, so it is known what part of the variance over runs is that chance. An arm with one training run lends the
+    spread of the other. Degrees of freedom are Satterthwaite's (1946, Biometrics Bull. 2:110) where two arms have three
+    runs or more; two runs say too little about that, and those of the arms are added up.
     """
     spreads = [_spread(arm.yes_RC, sizes_C) if arm.num_runs > 1 and arm.seeded else None for arm in arms]
     known = [spread for spread in spreads if spread is not None]
     if not known:
-        return NO_SPREAD
+        return replace(NO_SPREAD, step=_step(arms))
     weights = {id(spread): 0.0 for spread in known}
     for arm, own in zip(arms, spreads, strict=True):
         if arm.seeded:
             weights[id(own or known[0])] += 1 / arm.num_runs
-    variance = sum(weights[id(spread)] * (spread.total - spread.chance) for spread in known)
+    parts = [weights[id(spread)] * spread.total for spread in known]
+    total = sum(parts)
+    estimated = len(known) > 1 and total > 0 and min(spread.freedom for spread in known) >= ENOUGH
+    squares = sum(part**2 / spread.freedom for part, spread in zip(parts, known, strict=True))
     return RunSpread(
-        variance=max(0.0, variance),
-        uncertainty=sum((weights[id(spread)] * spread.total) ** 2 / spread.freedom for spread in known),
-        step=sum(1 / arm.num_runs for arm in arms) / len(arms),
+        total=total,
+        chance=sum(weights[id(spread)] * spread.chance for spread in known),
+        freedom=total**2 / squares if estimated else float(sum(spread.freedom for spread in known)),
+        estimated=estimated,
+        step=_step(arms),
     )
+
+
+def seed_spread(rates_a: NDArray[np.float64], rates_b: NDArray[np.float64]) -> SeedSpread:
+    """How far runs lie apart, and the exact two-sided p of exchanging them between the arms, which are rates of runs.
+
+    With as many runs in either arm every way to exchange them has a mirror image, so that the least p is 2 / ways.
+    """
+    every, num_a = np.concatenate([rates_a, rates_b]), len(rates_a)
+    ways = comb(len(every), num_a)
+    return SeedSpread(
+        range_a=(float(rates_a.min()), float(rates_a.max())),
+        range_b=(float(rates_b.min()), float(rates_b.max())),
+        num_runs=(num_a, len(rates_b)),
+        p_permuted=_permuted_p(every, num_a) if ways <= MOST_WAYS else None,
+        smallest_p=(2 if num_a == len(rates_b) else 1) / ways,
+    )
+
+
+def _permuted_p(every: NDArray[np.float64], num_a: int) -> float:
+    num_b = len(every) - num_a
+    sums = np.array([every[list(chosen)].sum() for chosen in combinations(range(len(every)), num_a)])
+    distances = np.abs(sums / num_a - (every.sum() - sums) / num_b)  # the first is the arms as they are
+    return float((distances >= distances[0] - ROUNDING).mean())
+
+
+def _step(arms: Sequence[ArmSums]) -> float:
+    return sum(1 / arm.num_runs for arm in arms) / len(arms)
 
 
 def _spread(yes_RC: NDArray[np.float64], sizes_C: NDArray[np.int64]) -> _Spread:

@@ -53,9 +53,9 @@ class OutcomeTable:
         """Which column has this name, whatever its case."""
         return next((place for place, title in enumerate(self.header) if title.casefold() == name.casefold()), None)
 
-    def cells(self, place: int) -> list[tuple[Place, str]]:
-        """Place and text of every cell of a column."""
-        return [(where, cells[place].strip()) for where, cells in self.rows]
+    def cells(self, place: int) -> list[str]:
+        """The text of every cell of a column."""
+        return [cells[place].strip() for _, cells in self.rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _items(table: OutcomeTable, place: int) -> _Items:
     cluster_place, epoch_place = table.place(CLUSTER), table.place(EPOCH)
     seen: dict[str, Place] = {}
     clusters: list[str] = []
-    for (where, cell), (_, cells) in zip(table.cells(place), table.rows, strict=True):
+    for cell, (where, cells) in zip(table.cells(place), table.rows, strict=True):
         if not cell:
             raise UsageError(f"{where}: the item has no name", hint=HINT)
         id = cell if epoch_place is None else f"{cell}/epoch {cells[epoch_place].strip()}"
@@ -140,21 +140,29 @@ def _runs(table: OutcomeTable, places: Sequence[int], scale: float) -> list[int]
 
 def _mostly(table: OutcomeTable, place: int, scale: float, among: set[float] | None = None) -> bool:
     """Whether more than half of the cells that say something are fractions, or among these."""
-    cells = [cell for _, cell in table.cells(place) if not is_missing(cell)]
-    fitting = sum(is_outcome(cell, scale) and (among is None or fraction_of(cell, scale) in among) for cell in cells)
-    return bool(table.header[place]) and 2 * fitting > len(cells)
+    cells = Counter(table.cells(place))
+    cells = Counter({cell: times for cell, times in cells.items() if not is_missing(cell)})
+    fitting = sum(
+        times
+        for cell, times in cells.items()
+        if is_outcome(cell, scale) and (among is None or fraction_of(cell, scale) in among)
+    )
+    return bool(table.header[place]) and 2 * fitting > cells.total()
 
 
 def _column(table: OutcomeTable, place: int, items: _Items, scale: float, *, alone: bool) -> ImportedColumn:
     name = table.header[place]
-    for where, cell in table.cells(place):
-        if not is_outcome(cell, scale):
+    cells = table.cells(place)
+    different = set(cells)
+    refused = {cell for cell in different if not is_outcome(cell, scale)}
+    for cell, (where, _) in zip(cells, table.rows, strict=True) if refused else ():
+        if cell in refused:
             numeric = fraction_of(cell, scale) is not None
             shown = repr(cell) if SHOWN_KEY.fullmatch(cell) or numeric else "a text"
             raise UsageError(f"{where}: {name} is {shown}, {NO_OUTCOME}", hint=SCALE_HINT if numeric else HINT)
     task = name if alone else table.path.stem
-    cells = [cell for _, cell in table.cells(place)]
-    outcomes = settled([None if is_missing(cell) else fraction_of(cell, scale) for cell in cells])
+    fractions = {cell: None if is_missing(cell) else fraction_of(cell, scale) for cell in different}
+    outcomes = settled([fractions[cell] for cell in cells])
     return ImportedColumn(
         name=name,
         file_name=table.path.stem,

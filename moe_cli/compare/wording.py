@@ -2,7 +2,7 @@
 
 Comes in: a paired difference, a threshold or a plain number. Goes out: text. Always holds: rates are percentages and
 differences are percentage points, with one decimal; a small p is given by its power of ten, never as 0, and where an
-arm has several runs as below 0.001: few runs support no smaller one.
+arm has several runs as below what so few runs support.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from moe_cli.compare.intervals import CONFIDENCE
 from moe_cli.records.comparison import Evidence, PairedDifference, ThresholdCheck
 
 SMALLEST_P = 1e-99
-SMALLEST_P_OF_RUNS = 1e-3
 INTERVAL = f"{100 * CONFIDENCE:.0f} % interval"
 FAILS: dict[Evidence, str] = {
     "possibly": "the data do not rule it out",
@@ -55,6 +54,13 @@ def p_text(value: float) -> str:
     if value < SMALLEST_P:
         return f"p < {SMALLEST_P:.0e}"
     return f"p = {value:.3f}" if value >= 0.001 else f"p = {value:.0e}"
+
+
+def power_text(difference: PairedDifference) -> str:
+    """What would be found with 80 % power, corrected as the verdict is."""
+    if difference.detectable is None:
+        return "with so few goals no difference would be found with 80 % power"
+    return f"a difference of {points(difference.detectable)} points would be found with 80 % power"
 
 
 def unless_unscored(difference: PairedDifference, b_first: bool) -> str:
@@ -106,11 +112,12 @@ def _signed(difference: float) -> str:
 
 
 def _counted(difference: PairedDifference) -> str:
-    """n, and of how many goals where one goal has several answers."""
-    n, clusters = difference.n, difference.clusters
-    return f"{n} answers, {clusters} goals" if clusters < n else f"{n}"
+    """n, of how many goals where one goal has several answers, and what these are worth where some have more."""
+    n, clusters, effective = difference.n, difference.clusters, difference.effective_clusters
+    worth = f" worth {effective:.1f} of one size" if effective < clusters - 0.05 else ""
+    return f"{n} answers, {clusters} goals{worth}" if clusters < n else f"{n}"
 
 
 def _p(difference: PairedDifference) -> str:
-    several = difference.of_several_runs and difference.p_adjusted < SMALLEST_P_OF_RUNS
-    return f"p < {SMALLEST_P_OF_RUNS:.3f}" if several else p_text(difference.p_adjusted)
+    smallest = difference.smallest_shown_p
+    return f"p < {smallest:.3f}" if difference.p_adjusted < smallest else p_text(difference.p_adjusted)

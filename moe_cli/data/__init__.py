@@ -7,7 +7,7 @@ its place.
 from __future__ import annotations
 
 from moe_cli.data.column_names import AS_NAMED, ColumnMap, column_map
-from moe_cli.data.entries import Entry, cluster_of
+from moe_cli.data.entries import Entry, cluster_of, cluster_of_prompt, normalised
 from moe_cli.data.faults import Fault, listed, refuse_bad_rows
 from moe_cli.data.labels import Kind
 from moe_cli.data.places import Place
@@ -27,9 +27,11 @@ __all__ = [
     "Table",
     "Template",
     "cluster_of",
+    "cluster_of_prompt",
     "column_map",
     "digest_of",
     "listed",
+    "normalised",
     "of_kind",
     "read",
     "read_rows",

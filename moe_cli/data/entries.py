@@ -6,6 +6,7 @@ belongs to its prompt and is not read.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -62,6 +63,20 @@ Reader = Callable[[ReadRow, Place], Iterable[Entry]]
 def cluster_of(goal: str) -> str:
     """What all forms of one goal share."""
     return f"goal-{sha256(goal.encode()).hexdigest()[:12]}"
+
+
+def cluster_of_prompt(asked_turns: Turns) -> str:
+    """What all items with one prompt share, up to Unicode form, case, white space and final punctuation."""
+    turns = [
+        normalised(turn.content) if turn.role == "user" else f"{turn.role}: {turn.content}" for turn in asked_turns
+    ]
+    return cluster_of("\n".join(turns))
+
+
+def normalised(prompt: str) -> str:
+    """A prompt in the form in which prompts are compared: NFKC, no format characters, casefold, single spaces."""
+    plain = "".join(letter for letter in unicodedata.normalize("NFKC", prompt) if unicodedata.category(letter) != "Cf")
+    return " ".join(plain.casefold().split()).rstrip(" .?!")
 
 
 def with_system(entry: Entry, row: Row) -> Entry:

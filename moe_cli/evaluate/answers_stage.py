@@ -17,6 +17,7 @@ from moe_cli.evaluate.given_answers import GivenAnswers, given_answers
 from moe_cli.evaluate.metrics import refuse_unscored
 from moe_cli.evaluate.preview import refuse_what_needs_weights
 from moe_cli.evaluate.subject import NO_MODEL, name_of_files, subject_of_files
+from moe_cli.evaluate.suites import repeat_notices
 from moe_cli.evaluate.work import Work
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.named import judges_of
@@ -43,6 +44,8 @@ def run(
     refuse_what_needs_weights(settings, NO_MODEL)
     judges = judges_of(settings.judges, config.judge)
     given = given_answers(settings)
+    for notice in repeat_notices(given.items):
+        notify(notice)
     refuse_undecided(judges, {item.kind for item in given.items if item.kind != "text"})
     for judge in judges:
         judge.check()

@@ -7,24 +7,22 @@ are not to one prompt.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
 from moe_cli.config import EvaluateConfig
-from moe_cli.data import Fault, Kind, cluster_of, column_map, refuse_bad_rows
+from moe_cli.data import Fault, Kind, cluster_of, cluster_of_prompt, column_map, refuse_bad_rows
 from moe_cli.data.column_names import refuse_absent
 from moe_cli.data.turns import Turns
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_fields import FileAnswer
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS
 from moe_cli.evaluate.read_answers import FileOfAnswers, read_answers
-from moe_cli.evaluate.suites import evaluation_items
+from moe_cli.evaluate.suites import evaluation_items, prompt_id
 from moe_cli.records import AnswerFile, EvaluationItem
 
-REPEAT = re.compile(r"#\d+$")  # behind the id of a prompt that is answered more than once
 UNDECIDED = "nothing says whether its prompt is harmful or benign"
 HOW_TO_DECIDE = (
     "say it of all of them with --kind harmful or --kind benign, name their prompts with --items, name the column that "
@@ -71,8 +69,8 @@ def joined_answers(files: Sequence[FileOfAnswers], settings: EvaluateConfig) -> 
         raise UsageError(f"{', '.join(settings.answers)} holds no answer to judge ({reasons})", hint=ANSWER_FORMATS)
     _refuse_mixed_suites([item for item, _ in found])
     kept = _limited(sorted(_numbered(found), key=lambda pair: pair[0].id), settings.limit)
-    times = Counter(_prompt_id(item.id) for item, _ in kept)
-    answered = {_prompt_id(item.id) for item, _ in found}
+    times = Counter(prompt_id(item.id) for item, _ in kept)
+    answered = {prompt_id(item.id) for item, _ in found}
     texts = [item for item in items if item.kind == "text"]
     return GivenAnswers(
         items=tuple(item for item, _ in kept),
@@ -162,12 +160,11 @@ def _own_item(answer: FileAnswer, kind: Kind) -> EvaluationItem:
     wrapped = answer.goal is not None and answer.goal != prompt
     suite = answer.suite or (kind if kind == "benign" or not wrapped else "attacked")
     own = answer.id or cluster_of("\n".join(turn.content for turn in answer.messages))
-    goal = answer.goal or prompt
     return EvaluationItem(
         id=own if own.startswith(f"{suite}/") else f"{suite}/{own}",
         suite=suite,
         kind=kind,
-        cluster=answer.cluster or cluster_of(goal),
+        cluster=answer.cluster or (cluster_of(answer.goal) if answer.goal else cluster_of_prompt(answer.messages)),
         messages=answer.messages,
         expected=answer.expected,
     )
@@ -181,7 +178,7 @@ def _numbered(
     times: Counter[str] = Counter()
     taken: set[str] = set()
     for item, answer in found:
-        name = _prompt_id(item.id)
+        name = prompt_id(item.id)
         if item.messages not in prompts[name]:
             prompts[name].append(item.messages)
         place = prompts[name].index(item.messages) + 1
@@ -194,11 +191,6 @@ def _numbered(
         yield replace(item, id=id), answer
 
 
-def _prompt_id(id: str) -> str:
-    """Of all answers to one prompt."""
-    return REPEAT.sub("", id)
-
-
 def _limited(
     pairs: Sequence[tuple[EvaluationItem, FileAnswer]], limit: int | None
 ) -> list[tuple[EvaluationItem, FileAnswer]]:
@@ -207,7 +199,7 @@ def _limited(
     numbers: dict[str, count[int]] = defaultdict(lambda: count(1))
     kept = []
     for item, answer in pairs:
-        of_suite, name = places[item.suite], _prompt_id(item.id)
+        of_suite, name = places[item.suite], prompt_id(item.id)
         if name not in of_suite:
             of_suite[name] = next(numbers[item.suite])
         if limit is None or of_suite[name] <= limit:

@@ -11,6 +11,7 @@ from moe_cli.data import (
     Place,
     Reading,
     Table,
+    cluster_of_prompt,
     of_kind,
     read_rows,
     read_table,
@@ -138,7 +139,7 @@ def _item(row: ReadRow, place: Place) -> EvaluationItem:
         id=name,
         suite=suite,
         kind=kind,
-        cluster=name_of(row, "cluster") or name,
+        cluster=name_of(row, "cluster") or cluster_of_prompt(spoken[:-1] if kind == "text" else spoken),
         messages=with_system(entry, row).plain or spoken,
         expected=expected,
     )

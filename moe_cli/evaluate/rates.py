@@ -1,19 +1,22 @@
 """Proportions with their counts, their interval and their bounds.
 
-Comes in: outcomes (yes, no, or None for unscored) in any order, with the cluster of each. Goes out: a `Rate`. Always
-holds: n counts only what was scored, what was not is counted beside it, and the bounds hold whatever the unscored
-outcomes would have been; outcomes of one cluster are never taken for independent ones, and where every cluster has one
-the interval is Wilson's own.
+n counts only what was scored, what was not is counted beside it, and the bounds hold whatever the unscored outcomes
+would have been. Outcomes of one cluster are never taken for independent ones; where every cluster has one outcome the
+interval is Wilson's own. The order of outcomes changes nothing.
+
+Letters of shapes: C clusters.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection
 from math import sqrt
 
-from scipy.special import ndtri
+import numpy as np
+from scipy.special import ndtri, stdtrit
 
+from moe_cli.clusters import Floats, cluster_mean, design_effect, effective_number
 from moe_cli.records.rates import Rate
 
 CONFIDENCE = 0.95
@@ -24,7 +27,11 @@ def rate_of(outcomes: Collection[tuple[str, bool | None]]) -> Rate:
     counts = Counter(outcome for _, outcome in outcomes)
     yes, no, unscored = counts[True], counts[False], counts[None]
     n, offered = yes + no, yes + no + unscored
-    lower, upper = _interval(outcomes, yes, n) if n else (None, None)
+    scored = Counter(cluster for cluster, outcome in outcomes if outcome is not None)
+    of_cluster = Counter(cluster for cluster, outcome in outcomes if outcome)
+    yes_C = np.array([of_cluster[cluster] for cluster in scored], dtype=np.float64)
+    sizes_C = np.array(list(scored.values()), dtype=np.float64)
+    lower, upper = _interval(yes_C, sizes_C) if n else (None, None)
     return Rate(
         k=yes,
         n=n,
@@ -34,6 +41,7 @@ def rate_of(outcomes: Collection[tuple[str, bool | None]]) -> Rate:
         upper=upper,
         lowest=yes / offered if offered else None,
         highest=(yes + unscored) / offered if offered else None,
+        effective_clusters=effective_number(sizes_C) if n else None,
     )
 
 
@@ -48,33 +56,20 @@ def wilson_interval(k: float, n: float) -> tuple[float, float]:
     return (0.0 if k == 0 else lower), (1.0 if k == n else upper)
 
 
-def design_effect(clusters: Sequence[tuple[int, int]]) -> float:
-    """How many times the variance of the share grows as its outcomes come in clusters, each (yes, scored); at least 1.
+def _interval(yes_C: Floats, sizes_C: Floats) -> tuple[float, float]:
+    """Wilson's, of as many independent outcomes as the clusters are worth (Korn and Graubard 1998, Surv. Methodol. 24).
 
-    Kish's ratio of two unbiased estimates (Kish 1965, Survey Sampling): the variance between clusters, and that of as
-    many independent outcomes,
-
-        [m / (m - 1) sum (y_c - p n_c)^2 / n^2]  /  [p (1 - p) / (n - 1)]
-
-    after two clusters of average size were added, one all yes and one all no, as Agresti and Coull (1998) do with
-    outcomes: where few say yes, or none does, the clusters cannot show that they are alike, and are taken to be.
+    These are n / effect * (t(C' - 1) / t(f))^2. The design effect is that after two clusters of average size were
+    added, one all yes and one all no, as Agresti and Coull (1998) do with outcomes: where few say yes, or none does,
+    the clusters cannot show that they are alike, and are taken to be. f are the degrees of freedom of these C'
+    clusters: C' - 1 where all have one size, fewer the more one of them outweighs the others.
     """
-    size = sum(scored for _, scored in clusters) / len(clusters)
-    every = [*clusters, (size, size), (0, size)]
-    m, n = len(every), sum(scored for _, scored in every)
-    p = sum(yes for yes, _ in every) / n
-    between = m / (m - 1) * sum((yes - p * scored) ** 2 for yes, scored in every) / n**2
-    return max(1.0, between * (n - 1) / (p * (1 - p)))
-
-
-def _interval(outcomes: Iterable[tuple[str, bool | None]], k: int, n: int) -> tuple[float, float]:
-    """Wilson's, of as many independent outcomes as the clusters are worth (Korn and Graubard 1998): n / effect."""
-    by_cluster: dict[str, list[bool]] = defaultdict(list)
-    for cluster, outcome in outcomes:
-        if outcome is not None:
-            by_cluster[cluster].append(outcome)
-    if len(by_cluster) == n:
+    k, n, size = float(yes_C.sum()), float(sizes_C.sum()), float(sizes_C.mean())
+    if size == 1.0:
         return wilson_interval(k, n)
-    effect = design_effect([(sum(scored), len(scored)) for _, scored in sorted(by_cluster.items())])
-    lower, upper = wilson_interval(k / effect, n / effect)
+    every = np.append(yes_C, [size, 0.0]), np.append(sizes_C, [size, size])
+    freedom = np.array([len(sizes_C) + 1, cluster_mean(*every).freedom])
+    of_one_size, of_these = stdtrit(freedom, (1 + CONFIDENCE) / 2)
+    worth = float(of_one_size / of_these) ** 2 / design_effect(*every, k + size)
+    lower, upper = wilson_interval(k * worth, n * worth)
     return (0.0 if k == 0 else lower), (1.0 if k == n else upper)

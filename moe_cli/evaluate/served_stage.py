@@ -17,7 +17,7 @@ from moe_cli.evaluate.evaluation_files import Evaluated, judge_without_weights
 from moe_cli.evaluate.metrics import refuse_unscored
 from moe_cli.evaluate.preview import refuse_what_needs_weights
 from moe_cli.evaluate.subject import NOT_HERE, Subject
-from moe_cli.evaluate.suites import evaluation_items
+from moe_cli.evaluate.suites import evaluation_items, repeat_notices
 from moe_cli.evaluate.target import Target, evaluation_target
 from moe_cli.evaluate.trained_on import count_trained_goals
 from moe_cli.evaluate.work import Work
@@ -57,6 +57,8 @@ def run(
     target = evaluation_target(words, config.model, loads=False)
     endpoint = chat_endpoint(config.endpoint, target.model.name)
     items = evaluation_items(settings, target.base_name)
+    for notice in repeat_notices(items):
+        notify(notice)
     asked = [item for item in items if item.kind != "text"]
     refuse_undecided(judges, {item.kind for item in asked if item.kind != "text"})
     for judge in judges:

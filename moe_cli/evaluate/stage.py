@@ -27,7 +27,7 @@ from moe_cli.evaluate.rerouted import rerouted_answers
 from moe_cli.evaluate.restored import restored_router
 from moe_cli.evaluate.selected import selected_experts
 from moe_cli.evaluate.subject import Subject
-from moe_cli.evaluate.suites import evaluation_items
+from moe_cli.evaluate.suites import evaluation_items, repeat_notices
 from moe_cli.evaluate.summary import evaluation_summary
 from moe_cli.evaluate.target import Target, evaluation_target
 from moe_cli.evaluate.trained_on import count_trained_goals
@@ -65,6 +65,8 @@ def run(
     judges = judges_of(settings.judges, config.judge)
     target = evaluation_target(words, config.model)
     items = evaluation_items(settings, target.base_name)
+    for notice in repeat_notices(items):
+        notify(notice)
     asked = [item for item in items if item.kind != "text"]
     texts = [item for item in items if item.kind == "text"]
     refuse_undecided(judges, {item.kind for item in asked if item.kind != "text"})

@@ -7,8 +7,9 @@ says nothing about this model.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -21,7 +22,9 @@ from moe_cli.data import (
     Kind,
     Place,
     cluster_of,
+    cluster_of_prompt,
     column_map,
+    normalised,
     refuse_bad_rows,
 )
 from moe_cli.data.attempts import SourceReader
@@ -29,10 +32,11 @@ from moe_cli.data.column_names import refuse_absent
 from moe_cli.data.turns import Turns
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.evaluate.item_sources import ITEM_FORMATS, SourceItems, source_items
-from moe_cli.records import EvaluationItem, ItemsPreview, SuiteCount
+from moe_cli.records import EvaluationItem, ItemsPreview, Notice, SuiteCount
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.tiny.language import tiny_items
 
+REPEAT = re.compile(r"#\d+$")  # behind the id of an item that is answered more than once
 EQUAL = "it is equal to another row"
 
 
@@ -118,6 +122,27 @@ def _repeated(items: Sequence[EvaluationItem], epochs: int) -> Iterator[Evaluati
             yield replace(item, id=f"{item.id}#{epoch}")
 
 
+def repeat_notices(items: Sequence[EvaluationItem]) -> Iterator[Notice]:
+    """Says how many items ask what another one of their cluster asks; several answers to one item are no repeats."""
+    ids: dict[tuple[str, tuple[tuple[str, str], ...]], set[str]] = defaultdict(set)
+    for item in items:
+        if item.kind != "text":
+            asked = tuple((turn.role, normalised(turn.content)) for turn in item.messages)
+            ids[item.cluster, asked].add(prompt_id(item.id))
+    if repeats := sum(len(alike) - 1 for alike in ids.values()):
+        prompts = sum(map(len, ids.values()))
+        yield Notice(
+            text=f"{repeats:,} of {prompts:,} items ask the same as another one (up to case, white space and final"
+            " punctuation): these count as one goal",
+            warning=True,
+        )
+
+
+def prompt_id(id: str) -> str:
+    """The id that all answers to one item begin with."""
+    return REPEAT.sub("", id)
+
+
 def items_digest(items: Sequence[EvaluationItem]) -> str:
     """sha256 over the items in order of id: equal digests mean the same items."""
     ordered: list[EvaluationItem] = sorted(items, key=lambda item: item.id)
@@ -134,17 +159,19 @@ def _items_of(sources: Sequence[SourceItems]) -> tuple[list[EvaluationItem], Cou
                 repeated[source.count.name] += 1
             else:
                 _add(items, item)
+    of_goal = _goal_clusters([entry for source in sources for entry in source.entries])
     seen: set[tuple[str, str, Turns, str | None]] = set()
     number: dict[str, int] = defaultdict(int)
     for source in sources:
         used: set[Place] = set()
         for entry in source.entries:
             for suite, spoken in _forms(entry):
-                content = (suite, _cluster(entry), spoken, entry.expected)
+                cluster = _cluster(entry, of_goal)
+                content = (suite, cluster, spoken, entry.expected)
                 if content not in seen:
                     seen.add(content)
                     used.add(entry.place)
-                    _add(items, _form_item(entry, suite, spoken, number))
+                    _add(items, _form_item(entry, suite, spoken, cluster, number))
         repeated[source.count.name] += len({entry.place for entry in source.entries} - used)
     return list(items.values()), repeated
 
@@ -170,15 +197,24 @@ def _forms(entry: Entry) -> Iterator[tuple[str, Turns]]:
         yield "attacked", entry.attacked
 
 
-def _cluster(entry: Entry) -> str:
-    """Forms of one goal share it; a harmless prompt has its own, which depends on no file name."""
+def _goal_clusters(entries: Sequence[Entry]) -> dict[str, str]:
+    """The cluster of every goal, normalised: the first by name, where one goal is written in several ways."""
+    of_goal: dict[str, str] = {}
+    for entry in entries:
+        if entry.goal:
+            goal, cluster = normalised(entry.goal), cluster_of(entry.goal)
+            of_goal[goal] = min(cluster, of_goal.get(goal, cluster))
+    return of_goal
+
+
+def _cluster(entry: Entry, of_goal: Mapping[str, str]) -> str:
+    """Forms of one goal share it; a harmless prompt has its own, which depends on no file name and no id."""
     if entry.kind == "harmful" and entry.goal:
-        return cluster_of(entry.goal)
-    return entry.cluster or entry.id or cluster_of((entry.plain or entry.attacked or ())[-1].content)
+        return of_goal[normalised(entry.goal)]
+    return entry.cluster or cluster_of_prompt(entry.plain or entry.attacked or ())
 
 
-def _form_item(entry: Entry, suite: str, spoken: Turns, number: dict[str, int]) -> EvaluationItem:
-    cluster = _cluster(entry)
+def _form_item(entry: Entry, suite: str, spoken: Turns, cluster: str, number: dict[str, int]) -> EvaluationItem:
     name = f"{suite}/{entry.id or cluster}" + ("" if entry.part is None else f"/{entry.part}")
     number[name] += 1
     if entry.id is None and number[name] > 1:  # other forms of the same goal

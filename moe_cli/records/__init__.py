@@ -66,6 +66,7 @@ from moe_cli.records.comparison import (
     PairComparison,
     PairedDifference,
     RunColumn,
+    SeedSpread,
     ThresholdCheck,
 )
 from moe_cli.records.drift import (
@@ -264,6 +265,7 @@ __all__ = [
     "RunRecord",
     "RunResult",
     "RunVerification",
+    "SeedSpread",
     "Selection",
     "ServedAnswer",
     "SharePoint",

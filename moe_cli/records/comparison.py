@@ -13,6 +13,8 @@ from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.record import record
 
 PairVerdict = Literal["better", "worse", "within margin", "inconclusive", "ceiling", "not comparable"]
+ENOUGH_RUNS = 4  # of an arm; with fewer a small p rests on the assumption that seeds are normally distributed
+SMALLEST_P_OF_RUNS = 1e-3
 Evidence = Literal["possibly", "estimate", "surely"]
 
 
@@ -26,6 +28,22 @@ class FairnessCheck:
 
 
 @record
+class SeedSpread:
+    """How far the runs of two arms differ in one metric, of which one arm at least has several."""
+
+    range_a: tuple[float, float]  # (0.31, 0.36); lowest and highest rate of a run
+    range_b: tuple[float, float]
+    num_runs: tuple[int, int]  # (3, 3); of a and b
+    p_permuted: float | None  # 0.1; share of the ways to exchange runs that differ as much; None: too many ways
+    smallest_p: float  # 0.1; the least that p_permuted can be with so many runs
+
+    @property
+    def smallest_shown_p(self) -> float:
+        """With fewer than four runs an arm what exchanging runs can reach, else 0.001."""
+        return max(self.smallest_p, SMALLEST_P_OF_RUNS) if min(self.num_runs) < ENOUGH_RUNS else SMALLEST_P_OF_RUNS
+
+
+@record
 class PairedDifference:
     """One metric of two arms on the same items. A rate of an arm is the mean over its runs."""
 
@@ -34,7 +52,8 @@ class PairedDifference:
     primary: bool  # in the Holm family; everything else is exploratory
     graded: bool  # some outcome is a fraction: a rate is the mean of fractions
     n: int  # items scored in every run of both
-    clusters: int
+    clusters: int  # 200; goals that the n items are of
+    effective_clusters: float  # 32.3; goals of one size that they are worth
     unpaired: int  # items that some run could not score
     rate_a: float
     rate_b: float
@@ -47,14 +66,20 @@ class PairedDifference:
     only_b: int
     p_mcnemar: float | None  # exact McNemar, which takes the items as independent; None: several runs, or graded
     p_value: float  # exact sign flips of whole clusters; with several runs of an arm from the interval's t
+    seeds: SeedSpread | None  # None: one run each
     p_adjusted: float  # p_value after Holm in the primary family, Benjamini-Hochberg outside
     verdict: PairVerdict  # of b against a
-    detectable: float  # smallest difference that this n would find with 80 % power
+    detectable: float | None  # smallest difference that the verdict would find with 80 % power; None: there is none
 
     @property
     def of_several_runs(self) -> bool:
         """Whether an arm has several runs."""
-        return self.p_mcnemar is None and not self.graded
+        return self.seeds is not None
+
+    @property
+    def smallest_shown_p(self) -> float:
+        """No smaller p is shown than this many runs support; 0 with one run each."""
+        return self.seeds.smallest_shown_p if self.seeds else 0.0
 
 
 @record

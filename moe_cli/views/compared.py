@@ -61,7 +61,7 @@ def _fairness_view(comparison: Comparison) -> RenderableType:
 
 def _legend() -> Text:
     return Text(
-        "Rates in %, differences in points. n: items, and in brackets their goals where these are fewer. "
+        "Rates in %, differences in points. n: items, and in brackets their worth in goals of one size. "
         "adj. p: Holm over attack success, over-refusal and accuracy, Benjamini-Hochberg over what is exploratory. "
         "inconclusive (x): x points would be found with 80 % power."
     )

@@ -10,7 +10,16 @@ from collections.abc import Iterator, Sequence
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
 from moe_cli.views.compared_columns import SEVERAL_RUNS, row_groups
-from moe_cli.views.compared_pairs import MCNEMAR, base_rates, flip_counts, n_text, ordered, p_text, verdict_text
+from moe_cli.views.compared_pairs import (
+    MCNEMAR,
+    base_rates,
+    flip_counts,
+    n_text,
+    ordered,
+    p_text,
+    seed_lines,
+    verdict_text,
+)
 from moe_cli.views.markdown import markdown_table as _table
 from moe_cli.views.markdown import markdown_text as _safe
 from moe_cli.views.numbers import NOTHING
@@ -79,6 +88,7 @@ def _pair(pair: PairComparison, comparison: Comparison) -> Iterator[str]:
     primary, others = ordered(pair)
     rows = [*(_cells(found, base, "") for found in primary), *(_cells(found, base, "exploratory") for found in others)]
     yield _table([*head, "either way", MCNEMAR, "p", "adjusted p", "verdict", "family"], rows)
+    yield from (f"- {_safe(line)}" for line in seed_lines(pair))
     if pair.unmeasured:
         yield f"Not measured in all runs: {_safe(', '.join(pair.unmeasured))}."
     yield "### What flipped"

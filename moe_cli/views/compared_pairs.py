@@ -2,7 +2,7 @@
 
 Comes in: `PairComparison` and the `Comparison` it is of. Goes out: rich renderables of 80 columns. Always holds: what
 is exploratory stands below a line that says so; every metric with items that were not scored says how many and what
-they could change; where items share goals, both are counted.
+they could change; where items share goals, the goals that they are worth stand beside n.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference
-from moe_cli.views.numbers import NOTHING
+from moe_cli.views.numbers import NOTHING, goals_text
 from moe_cli.views.safe import safe_text
 
 EXPLORATORY = "exploratory"
@@ -26,7 +26,8 @@ MCNEMAR = "exact McNemar p, if answers were independent"
 
 def pair_view(pair: PairComparison, comparison: Comparison) -> RenderableType:
     """The differences of one pair, and how many items flipped."""
-    return Group(_difference_table(pair, comparison), *_unscored(pair), _flip_table(pair))
+    seeds = map(safe_text, seed_lines(pair))
+    return Group(_difference_table(pair, comparison), *_unscored(pair), *seeds, _flip_table(pair))
 
 
 def base_rates(pair: PairComparison, comparison: Comparison) -> dict[str, float]:
@@ -37,18 +38,40 @@ def base_rates(pair: PairComparison, comparison: Comparison) -> dict[str, float]
 
 
 def n_text(found: PairedDifference, between: str = " ") -> str:
-    """`800 (200)`: items, and the goals that they are of where these are fewer."""
-    return f"{found.n}{between}({found.clusters})" if found.clusters < found.n else str(found.n)
+    """`800 (200)`: items, and the goals of one size that they are worth where these are fewer."""
+    goals = goals_text(found.n, found.effective_clusters)
+    return f"{found.n}{between}({goals})" if goals else str(found.n)
 
 
 def verdict_text(found: PairedDifference) -> str:
     """The verdict; an inconclusive one with the difference that would be found, in points."""
-    return found.verdict if found.verdict != "inconclusive" else f"inconclusive ({100 * found.detectable:.0f})"
+    if found.verdict != "inconclusive":
+        return found.verdict
+    return f"inconclusive ({NOTHING if found.detectable is None else f'{100 * found.detectable:.0f}'})"
 
 
 def p_text(found: PairedDifference, p_value: float, digits: int) -> str:
-    """A p with so many digits; `<0.001` below that where an arm has several runs, which support no smaller one."""
-    return "<0.001" if found.of_several_runs and p_value < 1e-3 else f"{p_value:.{digits}g}"
+    """A p with so many digits; `<0.001`, `<0.33` where an arm has several runs, which support no smaller one."""
+    smallest = found.smallest_shown_p
+    return f"<{smallest:.2g}" if p_value < smallest else f"{p_value:.{digits}g}"
+
+
+def seed_lines(pair: PairComparison) -> Iterator[str]:
+    """How far the runs of the arms lie apart in every primary metric, and what exchanging them says."""
+    for found in pair.differences:
+        if found.primary and found.seeds is not None:
+            permuted = "too many ways to exchange runs"
+            if found.seeds.p_permuted is not None:
+                permuted = f"p of exchanging runs {found.seeds.p_permuted:.2g}"
+            yield (
+                f"{found.metric}, runs from lowest to highest: {pair.a} {_range(found.seeds.range_a)}, "
+                f"{pair.b} {_range(found.seeds.range_b)}; {permuted}, at least {found.seeds.smallest_p:.2g}"
+            )
+
+
+def _range(rates: tuple[float, float]) -> str:
+    lowest, highest = (f"{100 * rate:.1f}" for rate in rates)
+    return f"{lowest} to {highest} %"
 
 
 def ordered(pair: PairComparison) -> tuple[list[PairedDifference], list[PairedDifference]]:

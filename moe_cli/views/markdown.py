@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from moe_cli.views.safe import plain
 
@@ -11,6 +12,7 @@ MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
 SCHEME = re.compile(r"(?i)(https?|ftp|mailto|www)([:.])")  # what some readers of Markdown make a link of
 
 
+@lru_cache(maxsize=4096)
 def markdown_text(text: str) -> str:
     """Foreign text that stays text."""
     return SCHEME.sub(r"\1\\\2", MARKUP.sub(r"\\\1", plain(text)))

@@ -11,13 +11,21 @@ NOTHING = "-"
 
 
 def rate_text(rate: Rate | None) -> str:
-    """`12.4 % (12/97) [7.2, 20.4]`; unscored answers are named."""
+    """`12.4 % (12/97, 32.3 goals) [7.2, 20.4]`, with what n is worth in goals and how many are unscored, if any."""
     if rate is None:
         return NOTHING
     unscored = f", {rate.unscored} unscored" if rate.unscored else ""
+    goals = None if rate.effective_clusters is None else goals_text(rate.n, rate.effective_clusters)
+    worth = f", {goals} goals" if goals else ""
     if rate.rate is None or rate.lower is None or rate.upper is None:
         return f"{NOTHING} (0 scored{unscored})"
-    return f"{100 * rate.rate:.1f} % ({rate.k}/{rate.n}{unscored}) [{100 * rate.lower:.1f}, {100 * rate.upper:.1f}]"
+    counted = f"{rate.k}/{rate.n}{worth}{unscored}"
+    return f"{100 * rate.rate:.1f} % ({counted}) [{100 * rate.lower:.1f}, {100 * rate.upper:.1f}]"
+
+
+def goals_text(n: int, effective: float) -> str:
+    """`32.3`: how many goals of one size n items are worth; empty where every item is a goal of its own."""
+    return f"{effective:.1f}".removesuffix(".0") if effective < n - 0.05 else ""
 
 
 FIXED, SMALL = ".3f", ".2g"  # formats of numbers near 1, and of those that can be far below it

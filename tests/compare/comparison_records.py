@@ -3,8 +3,11 @@
 Comes in: the few values a test is about. Goes out: whole records with plain values for the rest.
 """
 
+import numpy as np
+
 from moe_cli.compare.items import evaluated_items, same_items
 from moe_cli.compare.paired import ArmItems, pair_comparison
+from moe_cli.compare.seeds import seed_spread
 from moe_cli.records.comparison import ComparedArm, ImportedOutcomes, PairComparison, PairedDifference, RunColumn
 from moe_cli.records.evaluation import EvaluationRecord, EvaluationSummary
 from moe_cli.records.inputs import EvaluationItem, ModelIdentity
@@ -207,8 +210,15 @@ def difference(metric, verdict, rate_a, rate_b, **changes):
         "p_value": 0.001,
         "p_adjusted": 0.003,
         "detectable": 0.1,
+        "seeds": None,
     }
+    values["effective_clusters"] = float(changes.get("clusters", values["clusters"]))
     return PairedDifference(metric=metric, verdict=verdict, rate_a=rate_a, rate_b=rate_b, **(values | changes))
+
+
+def seeds(num_a=5, num_b=5):
+    """The spread of runs with rates from 0.1 to 0.3."""
+    return seed_spread(np.linspace(0.1, 0.3, num_a), np.linspace(0.1, 0.3, num_b))
 
 
 def pair(*differences, a="baseline", b="selective", unmeasured=()):

@@ -145,8 +145,10 @@ def test_a_claim_of_fewer_attacks_that_is_not_safer_has_its_caveats_too():
 
 
 def test_answers_of_fewer_goals_are_counted_with_their_goals():
-    said = about("accuracy", sentences(replace(RIGHT, n=800, clusters=200)))
+    said = about("accuracy", sentences(replace(RIGHT, n=800, clusters=200, effective_clusters=200.0)))
     assert "n = 800 answers, 200 goals, adjusted" in said
+    uneven = about("accuracy", sentences(replace(RIGHT, n=800, clusters=200, effective_clusters=32.34)))
+    assert "n = 800 answers, 200 goals worth 32.3 of one size, adjusted" in uneven
     assert "n = 100, adjusted" in about("accuracy", sentences(RIGHT))
 
 

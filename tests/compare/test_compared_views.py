@@ -20,6 +20,7 @@ from tests.compare.comparison_records import (
     evaluation,
     imported,
     pair,
+    seeds,
 )
 
 HOSTILE = {
@@ -192,11 +193,19 @@ def test_the_final_model_has_its_step_and_held_out_loss_beside_the_loss_of_the_t
 
 
 def test_a_p_of_several_runs_is_below_0_001_in_both_forms_and_whole_in_the_record(draw):
-    several = difference("accuracy", "better", 0.1, 0.4, p_mcnemar=None, p_value=8e-14, p_adjusted=8e-14)
+    several = difference("accuracy", "better", 0.1, 0.4, p_mcnemar=None, p_value=8e-14, p_adjusted=8e-14, seeds=seeds())
     found = comparison(pairs=(pair(several),))
     assert "<0.001" in draw(compared_view(found)) and "8e-14" not in draw(compared_view(found))
     assert r"| \<0.001 | \<0.001 |" in compared_markdown(found)
     assert found.pairs[0].differences[0].p_adjusted == 8e-14
+
+
+def test_the_lowest_and_highest_run_of_each_arm_stand_below_the_differences(draw):
+    found = comparison(pairs=(pair(difference("accuracy", "better", 0.1, 0.4, p_adjusted=0.004, seeds=seeds(2, 2))),))
+    line = "accuracy, runs from lowest to highest: baseline 10.0 to 30.0 %, selective 10.0 to 30.0 %"
+    assert line in " ".join(draw(compared_view(found)).split()) and line in compared_markdown(found)
+    assert "p of exchanging runs 1, at least 0.33" in " ".join(draw(compared_view(found)).split())
+    assert "<0.33" in draw(compared_view(found))
 
 
 def test_items_that_share_goals_stand_with_both_counts_and_those_that_do_not_with_one(draw):
@@ -207,8 +216,10 @@ def test_items_that_share_goals_stand_with_both_counts_and_those_that_do_not_wit
     place = next(place for place, line in enumerate(lines) if line.startswith("attack success  12800"))
     assert lines[place + 1].split() == ["(1200)"]
     assert lines[place + 2].startswith("accuracy") and "(" not in lines[place + 2].split("[")[0]
-    assert "in brackets their goals where these are fewer" in " ".join(" ".join(lines).split())
+    assert "in brackets their worth in goals of one size" in " ".join(" ".join(lines).split())
     page = compared_markdown(found)
+    uneven = replace(shared, effective_clusters=32.34)
+    assert "| attack success | 12800 (32.3) |" in compared_markdown(comparison(pairs=(pair(uneven),)))
     assert "| attack success | 12800 (1200) |" in page and "| accuracy | 300 |" in page
 
 

@@ -6,7 +6,7 @@ from moe_cli.compare.conclusion import conclusion
 from moe_cli.compare.evidence import ONE_SEED
 from moe_cli.compare.wording import against, figures
 from moe_cli.records.comparison import ComparedArm, FairnessCheck
-from tests.compare.comparison_records import KEYWORDS, arms_of, column, difference, evaluation, imported, pair
+from tests.compare.comparison_records import KEYWORDS, arms_of, column, difference, evaluation, imported, pair, seeds
 
 COLUMNS = (column("baseline", "full_model_baseline", trainable_ratio=1.0, trainable_params=1000), column("selective"))
 SAFER = difference("attack success", "better", 0.45, 0.12)
@@ -233,9 +233,18 @@ def test_the_mean_of_fractions_is_no_count_of_items():
 
 
 def test_a_p_of_several_runs_is_not_more_exact_than_they_support():
-    several = difference("accuracy", "better", 0.1, 0.2, p_adjusted=8e-14, p_mcnemar=None)
+    several = difference("accuracy", "better", 0.1, 0.2, p_adjusted=8e-14, p_mcnemar=None, seeds=seeds())
     assert "adjusted p < 0.001" in figures(several, True)
     assert "adjusted p = 0.004" in figures(difference("accuracy", "better", 0.1, 0.2, p_adjusted=0.004), True)
+
+
+def test_with_few_seeds_no_p_is_given_below_what_exchanging_them_can_reach():
+    for num_seeds, smallest in ((2, "p < 0.333"), (3, "p < 0.100")):
+        found = difference("accuracy", "better", 0.1, 0.2, p_adjusted=0.004, seeds=seeds(num_seeds, num_seeds))
+        assert f"adjusted {smallest}" in figures(found, True)
+    said = text(SAFER, SAME_REFUSAL, SAME_DEGENERATE, columns=SEEDED, arms=SEEDED_ARMS)
+    assert "With 2 seeds of baseline and 2 seeds of selective a p below that of exchanging runs" in said
+    assert "An arm of which a seed now and then fails breaks it" in said
 
 
 def test_final_models_of_different_steps_are_named_with_their_steps():

@@ -81,7 +81,7 @@ def test_published_tables_give_their_published_rates_and_p_values(table, rates, 
 def test_published_base_and_selective_are_inconclusive_and_not_equal():
     found = compared(published(GSM8K, "base"), published(GSM8K, "selective"))["accuracy"]
     assert (found.difference, found.p_value, found.verdict) == (0.01, 1.0, "inconclusive")
-    assert found.detectable == pytest.approx(0.145, abs=0.001)
+    assert found.detectable == pytest.approx(0.172, abs=0.001)  # with Holm over accuracy and over-refusal
 
 
 ITEMS = st.lists(st.tuples(LABELS, LABELS, st.integers(0, 4), st.sampled_from(["harmful", "benign"])), min_size=1)
@@ -208,6 +208,17 @@ def test_within_the_margin_needs_the_whole_interval_inside():
     assert verdict(a, nearly) == "within margin"
 
 
+def test_fewer_than_20_goals_never_show_that_a_difference_is_within_the_margin():
+    # Ten goals with a hundred variants each, of which nothing changed, proved "within 2.0 points".
+    a = [True, False] * 500
+    for per_cluster in (100, 1000 // 19 + 1):
+        assert verdict(a, a, per_cluster=per_cluster) == "inconclusive"
+    (found,) = paired_differences([outcomes(a * 10, a * 10, per_cluster=2)], margin=MARGIN)
+    assert (found.verdict, found.effective_clusters) == ("within margin", 5000)
+    uneven = replace(outcomes(a * 10, a * 10), clusters=("giant",) * 3000 + tuple(map(str, range(7000))))
+    assert paired_differences([uneven], margin=MARGIN)[0].verdict == "inconclusive"
+
+
 def test_a_significant_difference_inside_the_margin_does_not_matter():
     a, b = [True] * 2000 + [False] * 2000, [True] * 1990 + [False] * 2010
     (found,) = paired_differences([outcomes(a, b)], margin=MARGIN)
@@ -223,10 +234,12 @@ def test_a_base_that_is_98_of_100_safe_cannot_be_improved_on():
     assert verdict(safer, [True] * 12 + [False] * 88) == "worse"
 
 
-def test_ten_items_cannot_tell_and_say_what_they_could():
-    (found,) = paired_differences([outcomes([True] * 5 + [False] * 5, [True] * 4 + [False] * 6)], margin=MARGIN)
-    assert found.verdict == "inconclusive"
-    assert 0.1 < found.detectable < 1
+def test_few_items_cannot_tell_and_say_what_they_could():
+    for times, detectable in ((1, None), (4, 0.2)):
+        metric = outcomes([True] * 5 * times + [False] * 5 * times, [True] * 4 * times + [False] * 6 * times)
+        (found,) = paired_differences([metric], margin=MARGIN)
+        assert found.verdict == "inconclusive"
+        assert found.detectable == (detectable and pytest.approx(detectable, abs=0.01))
 
 
 def test_a_metric_without_a_scored_pair_is_a_bug_of_the_caller():

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.stats import norm, t
 
-from moe_cli.compare.intervals import NO_SPREAD, cluster_interval, rate_interval
-from moe_cli.compare.seeds import ArmSums, run_spread
+from moe_cli.compare.intervals import NO_SPREAD, RunSpread, cluster_interval, rate_interval
+from moe_cli.compare.seeds import ArmSums, run_spread, seed_spread
 from moe_cli.compare.significance import LEVEL
 
 SIZES = np.full(6, 3)
@@ -32,20 +33,29 @@ def test_swapping_the_arms_changes_nothing(a, b):
 
 @given(yes(3), yes(3))
 def test_two_arms_add_what_either_shows(a, b):
-    spreads = [run_spread([arm(one)], SIZES) for one in (a, b)]
+    one, other = (run_spread([arm(runs)], SIZES) for runs in (a, b))
     both = run_spread([arm(a), arm(b)], SIZES)
-    assert both.uncertainty == pytest.approx(sum(one.uncertainty for one in spreads))
-    assert both.variance <= sum(one.variance for one in spreads) + 1e-12
+    assert both.total == pytest.approx(one.total + other.total)
+    assert both.chance == pytest.approx(one.chance + other.chance)
 
 
 def test_it_is_the_two_way_analysis_of_variance():
     # 2 runs x 2 clusters of 4 items: rates 5/8 and 1/8. Residuals are 4-3-2=-1 and 1-0+... : +-0.5 in all four cells.
     found = run_spread([arm([[4, 1], [1, 0]])], np.array([4, 4]))
-    total = np.var([5 / 8, 1 / 8], ddof=1)
-    residual = 4 * 0.5**2 * 2 / (8**2 * 1)
-    assert found.variance == pytest.approx((total - residual) / 2)
-    assert found.uncertainty == pytest.approx((total / 2) ** 2)
-    assert found.step == 0.5
+    assert found.total == pytest.approx(np.var([5 / 8, 1 / 8], ddof=1) / 2)
+    assert found.chance == pytest.approx(4 * 0.5**2 * 2 / (8**2 * 1) / 2)
+    assert (found.freedom, found.step) == (1, 0.5)
+
+
+def test_degrees_of_freedom_are_satterthwaite_s_from_three_runs_on_and_added_up_with_two():
+    steady, shaky = [[1] * 6, [1] * 6, [2] + [1] * 5], [[0] * 6, [3] * 6, [1] * 6]
+    both = run_spread([arm(steady), arm(shaky)], SIZES)
+    parts = [np.var(np.sum(runs, 1) / 18, ddof=1) / 3 for runs in (steady, shaky)]
+    assert both.estimated
+    assert both.freedom == pytest.approx(sum(parts) ** 2 / sum(part**2 / 2 for part in parts))
+    with_two = run_spread([arm(steady), arm(shaky[:2])], SIZES)
+    assert (with_two.freedom, with_two.estimated) == (3, False)
+    assert run_spread([arm(steady), arm([[1] * 6])], SIZES).freedom == 2
 
 
 def test_runs_that_differ_by_chance_alone_add_little():
@@ -53,16 +63,45 @@ def test_runs_that_differ_by_chance_alone_add_little():
     alike = random.binomial(3, 0.4, (5, 200))
     apart = random.binomial(3, np.linspace(0.2, 0.6, 5)[:, None], (5, 200))
     sizes = np.full(200, 3)
-    assert run_spread([arm(alike)], sizes).variance < 1e-4
-    assert run_spread([arm(apart)], sizes).variance > 2e-3
+    assert run_spread([arm(alike)], sizes).total < 3e-4
+    assert run_spread([arm(apart)], sizes).total > 2e-3
 
 
 def test_an_arm_with_one_seed_is_taken_to_vary_like_the_other_and_the_base_not_at_all():
     several, one = arm([[3, 3, 2, 3, 3, 3], [0, 1, 0, 0, 1, 0], [1, 1, 1, 2, 1, 1]]), [[1, 1, 1, 1, 1, 1]]
     borrowed = run_spread([several, arm(one)], SIZES)
     base = run_spread([several, arm(one, seeded=False)], SIZES)
-    assert borrowed.variance == pytest.approx(4 * base.variance)  # 1/3 + 1 instead of 1/3
-    assert base.variance == run_spread([several], SIZES).variance
+    assert borrowed.total == pytest.approx(4 * base.total)  # 1/3 + 1 instead of 1/3
+    assert base.total == run_spread([several], SIZES).total
+
+
+def test_the_critical_value_rises_from_that_of_items_to_that_of_runs():
+    sizes = np.full(100, 1)
+    differences = np.random.default_rng(1).integers(-1, 2, 100)
+    runs = {"chance": 0.0, "freedom": 2.0, "estimated": False, "step": 0.5}
+    widths = []
+    for total in (0.0, 1e-4, 1e-2, 1.0):
+        found = cluster_interval(differences, sizes, RunSpread(total=total, **runs))
+        widths.append(t.ppf(0.975, found.freedom))
+    assert widths == sorted(widths)
+    assert widths[0] == pytest.approx(norm.ppf(0.977), abs=1e-3)
+    assert widths[-1] == pytest.approx(t.ppf(0.977, 2), rel=0.02)
+
+
+def test_runs_that_agree_by_chance_leave_the_interval_a_width():
+    # Every run changes its mind about half of the items, and all have one rate: the items' variance is all chance.
+    swapped = np.array([[1, 0] * 50, [0, 1] * 50])
+    sizes = np.ones(100, dtype=np.int64)
+    found = cluster_interval(np.zeros(100), sizes, run_spread([arm(swapped), arm(swapped)], sizes))
+    assert found.upper - found.lower > 0.01
+
+
+@pytest.mark.parametrize(("runs", "smallest"), [((2, 2), 1 / 3), ((3, 3), 1 / 10), ((4, 4), 1 / 35), ((3, 1), 1 / 4)])
+def test_exchanging_runs_reaches_its_least_p_where_the_arms_are_apart(runs, smallest):
+    apart = seed_spread(np.linspace(0.1, 0.2, runs[0]), np.linspace(0.8, 0.9, runs[1]))
+    assert apart.p_permuted == pytest.approx(smallest) == apart.smallest_p
+    assert seed_spread(np.full(runs[0], 0.5), np.full(runs[1], 0.5)).p_permuted == 1
+    assert apart.smallest_shown_p == pytest.approx(0.001 if runs == (4, 4) else smallest)
 
 
 @given(yes(3), yes(2))

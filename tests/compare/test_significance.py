@@ -1,11 +1,13 @@
 """p-values and corrections equal those of the reference libraries, and clusters are not taken for independent items."""
 
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
@@ -38,6 +40,42 @@ def test_sign_flips_of_fractions_match_counting_all_patterns(differences):
     sums = [abs(np.dot(signs, differences)) for signs in product((-1, 1), repeat=len(differences))]
     expected = np.mean([found >= abs(sum(differences)) - 1e-9 for found in sums])
     assert sign_flip_p(np.array(differences)) == pytest.approx(expected)
+
+
+def exact_p(differences):
+    """The same by counting, in whole numbers."""
+    patterns = {0: 1}
+    for size in map(abs, differences):
+        wider = {}
+        for total, times in patterns.items():
+            for reached in (total - size, total + size):
+                wider[reached] = wider.get(reached, 0) + times
+        patterns = wider
+    reached = sum(times for total, times in patterns.items() if abs(total) >= abs(sum(differences)))
+    return float(Fraction(reached, 2 ** len(differences)))
+
+
+SIZES = st.sampled_from([1, 2, 3, 5, 8, 250])
+
+
+@given(st.lists(SIZES, min_size=1, max_size=60), st.integers(0, 8), st.randoms())
+def test_sign_flips_are_exact_to_the_ninth_digit_in_the_deepest_tail_too(sizes, num_against, random):
+    against = set(random.sample(range(len(sizes)), min(num_against, len(sizes))))
+    differences = [-size if place in against else size for place, size in enumerate(sizes)]
+    assert sign_flip_p(np.array(differences)) == pytest.approx(exact_p(differences), rel=1e-9, abs=0)
+
+
+def test_sign_flips_of_a_thousand_clusters_are_exact_at_1e_119():
+    differences = [3] * 400 + [1] * 500 + [-2] * 80 + [-1] * 100
+    expected = exact_p(differences)
+    assert 1e-130 < expected < 1e-100
+    assert sign_flip_p(np.array(differences)) == pytest.approx(expected, rel=1e-9, abs=0)
+
+
+def test_the_p_of_100_000_clusters_is_near_the_normal_one():
+    differences = np.random.default_rng(2).integers(-3, 4, 100_000)
+    z = (abs(differences.sum()) - 1) / np.sqrt((differences**2).sum())
+    assert sign_flip_p(differences) == pytest.approx(2 * norm.sf(z), rel=1e-4)
 
 
 def test_sign_flips_of_measurements_are_those_of_their_thousandths():

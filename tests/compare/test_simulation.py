@@ -1,10 +1,10 @@
-"""A short form of `tests/simulate_intervals.py`: the interval covers where McNemar or the bootstrap do not."""
+"""A short form of `tests/studies/intervals.py`: the interval covers where McNemar or the bootstrap do not."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tests.simulate_intervals import Scenario, shares
+from tests.studies.intervals import Scenario, shares
 
 
 def test_with_clusters_the_interval_covers_and_sign_flips_keep_the_level_that_mcnemar_loses():

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moe_cli.clusters import design_effect
 from moe_cli.evaluate.metrics import attack_success, degenerate_share, suite_summaries
-from moe_cli.evaluate.rates import design_effect, rate_of, wilson_interval
+from moe_cli.evaluate.rates import rate_of, wilson_interval
 from moe_cli.records.evaluation import EvaluationRecord
 from moe_cli.records.inputs import EvaluationItem
 from moe_cli.records.judging import Verdict
@@ -41,7 +42,6 @@ def test_the_order_of_outcomes_changes_nothing(clusters, generator):
 def test_with_one_scored_outcome_in_every_cluster_it_is_wilson_s_to_the_last_bit(outcomes):
     rate = clustered([[outcome, None] for outcome in outcomes])
     assert (rate.lower, rate.upper) == wilson_interval(sum(outcomes), len(outcomes))
-    assert design_effect([(int(outcome), 1) for outcome in outcomes]) == pytest.approx(1.0)
 
 
 def test_outcomes_that_are_alike_within_their_cluster_are_worth_one_for_each_cluster():
@@ -54,7 +54,8 @@ def test_outcomes_that_are_alike_within_their_cluster_are_worth_one_for_each_clu
 def test_the_design_effect_of_clusters_that_are_all_alike_is_their_size():
     # Two clusters are added: m = 42, n = 126, p = 33 / 126. Every y - p n is 3 (1 - p) or -3 p, so that
     # sum (y - p n)^2 = 9 * 42 p (1 - p), and the effect is 42 / 41 * 9 * 42 / 126^2 * 125 = 3.049.
-    assert design_effect([(3, 3)] * 10 + [(0, 3)] * 30) == pytest.approx(42 / 41 * 9 * 42 / 126**2 * 125)
+    yes_C, sizes_C = np.array([3.0] * 11 + [0.0] * 31), np.full(42, 3.0)
+    assert design_effect(yes_C, sizes_C, 33.0) == pytest.approx(42 / 41 * 9 * 42 / 126**2 * 125)
 
 
 def test_no_yes_at_all_is_as_unsure_as_the_clusters_that_it_rests_on():
@@ -82,6 +83,20 @@ def test_the_interval_covers_the_truth_where_independent_outcomes_would_claim_to
     ours, plain = covered(0.3, 0.5, num_clusters=40, size=3, num_draws=400)
     assert ours > 0.92
     assert plain < 0.85
+
+
+# As if clusters had one size, one giant goal covered .041 and .763 of draws, and was 12 and 35 points wide.
+@pytest.mark.parametrize("giant", [50, 1000])
+def test_one_giant_goal_does_not_make_a_rate_sure(giant):
+    random = np.random.default_rng(6)
+    held = 0
+    for _ in range(300):
+        shares = random.beta(0.5, 0.5, 51)
+        yes = random.binomial([giant] + [1] * 50, shares)
+        rate = clustered([[True] * y + [False] * (n - y) for y, n in zip(yes, [giant] + [1] * 50, strict=True)])
+        held += rate.lower <= 0.5 <= rate.upper
+    assert held >= 285
+    assert rate.effective_clusters == pytest.approx((giant + 50) ** 2 / (giant**2 + 50))
 
 
 def answer(item, cluster, label):

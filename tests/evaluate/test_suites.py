@@ -9,8 +9,9 @@ import pytest
 
 from moe_cli.codec import encode_lines
 from moe_cli.config import EvaluateConfig
+from moe_cli.data import cluster_of_prompt
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.suites import evaluation_items, items_digest
+from moe_cli.evaluate.suites import evaluation_items, items_digest, repeat_notices
 from tests.data.sample_files import sample
 
 
@@ -80,7 +81,7 @@ def test_own_items_keep_suite_cluster_expectation_and_answer(tmp_path):
     (tmp_path / "own.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in OWN))
     attacked, benign, text = items(tmp_path / "own.jsonl")
     assert (attacked.id, attacked.cluster, attacked.suite) == ("attacked/1", "g9", "attacked")
-    assert (benign.id, benign.cluster, benign.expected) == ("benign/2", "benign/2", "5")
+    assert (benign.id, benign.cluster, benign.expected) == ("benign/2", cluster_of_prompt(benign.messages), "5")
     assert [turn.role for turn in text.messages] == ["user", "assistant"]
 
 
@@ -100,6 +101,37 @@ def test_all_bad_rows_of_all_files_are_named_together(tmp_path):
     assert any("/own.jsonl:1: `kind` is not one of harmful, benign, text" in row for row in rows)
     assert any("/own.jsonl:2: `answer` is None" in row for row in rows)
     assert any("/x.csv [row 1]: it has 1 cells" in row for row in rows)
+
+
+FORMS = ("Zorp the glim.", "  zorp the GLIM", "\uff3aorp the gl\u200bim!")  # full-width Z, zero-width space
+
+
+def test_equal_prompts_under_other_ids_are_one_cluster_and_are_counted(tmp_path):
+    rows = [{"id": str(i), "kind": "harmful", "prompt": form} for i, form in enumerate((*FORMS, "Flomp the hesk."))]
+    (tmp_path / "own.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
+    found = items(tmp_path / "own.jsonl")
+    assert len(found) == 4
+    assert len({item.cluster for item in found}) == 2
+    (notice,) = repeat_notices(found)
+    assert notice.text.startswith("2 of 4 items ask the same as another one")
+    assert items(written(tmp_path, found)) == found
+    assert list(repeat_notices(found[2:])) == []
+    twice = EvaluateConfig(items=(str(tmp_path / "own.jsonl"),), epochs=2, temperature=1.0)
+    assert list(repeat_notices(evaluation_items(twice, "owner/model"))) == [notice]
+
+
+@pytest.mark.parametrize("kind", ["harmful", "benign"])
+def test_equal_prompts_of_a_format_under_other_ids_are_one_cluster(tmp_path, kind):
+    rows = [{"id": str(i), "prompt": form} for i, form in enumerate((*FORMS, "Flomp the hesk."))]
+    (tmp_path / "p.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
+    found = evaluation_items(EvaluateConfig(items=(f"{kind}={tmp_path / 'p.jsonl'}",)), "owner/model")
+    assert (len(found), len({item.cluster for item in found})) == (4, 2)
+
+
+def test_sums_that_differ_in_their_sign_are_two_clusters(tmp_path):
+    rows = [{"id": sign, "kind": "benign", "prompt": f"How much is 2 {sign} 3?"} for sign in "+-"]
+    (tmp_path / "own.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
+    assert len({item.cluster for item in items(tmp_path / "own.jsonl")}) == 2
 
 
 def written(directory, found):

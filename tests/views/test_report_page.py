@@ -83,7 +83,10 @@ def test_items_that_share_goals_stand_with_both_counts_in_the_figure_and_in_the_
     found = comparison()
     pairs = tuple(
         dataclasses.replace(
-            pair, differences=tuple(dataclasses.replace(one, n=800, clusters=200) for one in pair.differences)
+            pair,
+            differences=tuple(
+                dataclasses.replace(one, n=800, clusters=200, effective_clusters=200.0) for one in pair.differences
+            ),
         )
         for pair in found.pairs
     )

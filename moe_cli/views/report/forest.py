@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference
 from moe_cli.views.compared_pairs import ordered, p_text, verdict_text
+from moe_cli.views.numbers import goals_text
 from moe_cli.views.report.drawing import Drawing, Mark, Scale, label, line, minus, rect, shape, signed, tick_text, ticks
 
 HEIGHT = 46
@@ -110,8 +111,8 @@ def _row(found: PairedDifference, pair: PairComparison, scale: Scale, ground: tu
         line(scale(100 * found.lower), middle, scale(100 * found.upper), middle, f"interval {style}"),
         shape(scale(100 * found.difference), middle, size, f"sign {style}"),
     )
-    goals = f" ({found.clusters} goals)" if found.clusters < found.n else ""
-    note = f"n {found.n}{goals}, p {p_text(found, found.p_adjusted, 2)}"
+    goals = goals_text(found.n, found.effective_clusters)
+    note = f"n {found.n}{f' ({goals} goals)' if goals else ''}, p {p_text(found, found.p_adjusted, 2)}"
     words = (
         f"{found.metric}: {pair.b} minus {pair.a} is {difference_text(found)} points, {note}: {verdict_text(found)}."
     )

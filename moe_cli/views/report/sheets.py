@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
 from moe_cli.views.compared_columns import row_groups
-from moe_cli.views.compared_pairs import MCNEMAR, base_rates, n_text, ordered, p_text, verdict_text
+from moe_cli.views.compared_pairs import MCNEMAR, base_rates, n_text, ordered, p_text, seed_lines, verdict_text
 from moe_cli.views.numbers import NOTHING
 from moe_cli.views.report.drawing import minus, signed
 from moe_cli.views.report.forest import difference_text, verdict_style
@@ -50,7 +50,7 @@ def metric_sheet(pair: PairComparison, comparison: Comparison) -> Sheet:
     primary, others = ordered(pair)
     rows = [Row(_metric_cells(found, base), f"primary {verdict_style(found)}") for found in primary]
     rows += [Row(_metric_cells(found, base), verdict_style(found)) for found in others]
-    notes = list(_bounds(primary))
+    notes = [*_bounds(primary), *(f"{line}." for line in seed_lines(pair))]
     if pair.unmeasured:
         notes.append(f"Not measured in all runs: {', '.join(pair.unmeasured)}.")
     return Sheet(

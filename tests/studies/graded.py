@@ -1,6 +1,6 @@
 """How often the interval of a graded difference covers the truth, and how often sign flips reject a true null.
 
-    python -m tests.simulate_graded
+    python -m tests.studies.graded
 
 Scores are beta (spread over 0 to 1), near (both runs within 0.03 of the item's score), jumps (equal but for one in 100
 that becomes 1) and split (near 0 or 1). Items of one cluster share their difficulty and half of their difference.

@@ -1,0 +1,77 @@
+"""What clusters of unequal sizes tell about a mean: its variance, its degrees of freedom, and how many they are worth.
+
+The items of a cluster are taken to be as alike as they can be: one giant cluster beside small ones is one fact, however
+many items it has. Clusters of equal size give the variance C / (C - 1) sum (D_c - d n)^2 / (C n)^2 with C - 1 degrees
+of freedom. The order of the clusters changes no bit.
+
+Letters of shapes: C clusters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import fsum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterMean:
+    """A mean over items in clusters."""
+
+    mean: float
+    variance: float  # of the mean
+    freedom: float  # degrees of freedom of that variance
+
+
+def effective_number(sizes_C: NDArray[np.generic]) -> float:
+    """How many clusters of one size are worth as much, (sum n)^2 / sum n^2 (Kish 1965, Survey Sampling)."""
+    sizes = sizes_C.astype(np.float64)
+    return _sum(sizes) ** 2 / _sum(sizes**2)
+
+
+def cluster_mean(sums_C: Floats, sizes_C: Floats) -> ClusterMean:
+    """The mean of all items, from the sum of outcomes of every cluster and its number of items; two clusters or more.
+
+    With n items, w_c = n_c / n, q = sum n_c^2 and s_c = D_c - d n_c, under perfect correlation within clusters
+    E[s_c s_d] is proportional to O_cd = n_c^2 [c = d] - w_d n_c^2 - w_c n_d^2 + q w_c w_d, so that
+
+        variance = sum s_c^2 * q / sum O_cc / n^2          freedom = (sum O_cc)^2 / sum O_cd^2
+
+    (Bell and McCaffrey 2002, Survey Methodology 28:169, with the working model of one value for each cluster.)
+    """
+    num = _sum(sizes_C)
+    mean = _sum(sums_C) / num
+    q, trace, squares = _unequal(np.sort(sizes_C / num))
+    spread = _sum((sums_C - mean * sizes_C) ** 2)
+    return ClusterMean(mean=mean, variance=spread * q / trace / num**2, freedom=trace**2 / squares)
+
+
+def design_effect(sums_C: Floats, sizes_C: Floats, squares: float) -> float:
+    """How many times the variance of the mean grows as its items come in clusters; at least 1.
+
+    Kish's ratio of two estimates (Kish 1965): the variance between clusters, and that of as many independent items,
+    whose squared outcomes sum to `squares`.
+    """
+    found, num = cluster_mean(sums_C, sizes_C), _sum(sizes_C)
+    return max(1.0, found.variance * (num - 1) / (squares / num - found.mean**2))
+
+
+def _unequal(w_C: Floats) -> tuple[float, float, float]:
+    """q, sum O_cc and sum O_cd^2 of sorted shares w; the largest stands apart, as the others can vanish beside it."""
+    w, largest = w_C[:-1], float(w_C[-1])
+    rest, rest_q = _sum(w), _sum(w**2)
+    u, q = w**2, rest_q + largest**2
+    diagonal = np.append(u * (1 - w) ** 2 + u * (q - u), (largest * rest) ** 2 + largest**2 * rest_q)
+    beside = w * (rest_q * largest - largest**2 * rest) - largest * u
+    v = u - q * w / 2
+    off_diagonal = 2 * (rest_q * _sum(v**2) + _sum(w * v) ** 2) - 4 * _sum((w * v) ** 2)
+    return q, _sum(diagonal), _sum(diagonal**2) + 2 * _sum(beside**2) + max(0.0, off_diagonal)
+
+
+def _sum(values: Floats) -> float:
+    """Rounded once, so that the order does not matter."""
+    return fsum(values.tolist())
