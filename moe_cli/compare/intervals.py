@@ -48,7 +48,7 @@ class Interval:
 
 
 def cluster_interval(
-    differences_C: NDArray[np.generic], sizes_C: NDArray[np.int64], spread: RunSpread = NO_SPREAD
+    differences_C: NDArray[np.generic], sizes_C: NDArray[np.number], spread: RunSpread = NO_SPREAD
 ) -> Interval:
     """Cluster-robust t interval after one pseudo-item for either arm, with the variance of runs added.
 
@@ -72,7 +72,7 @@ def cluster_interval(
     )
 
 
-def rate_interval(yes_C: NDArray[np.float64], sizes_C: NDArray[np.int64], spread: RunSpread) -> tuple[float, float]:
+def rate_interval(yes_C: NDArray[np.float64], sizes_C: NDArray[np.number], spread: RunSpread) -> tuple[float, float]:
     """The same for one rate: its difference from one half, with the pseudo-items yes and no."""
     half = RunSpread(variance=spread.variance, uncertainty=spread.uncertainty, step=spread.step / 2)
     found = cluster_interval(yes_C - sizes_C / 2, sizes_C, half)

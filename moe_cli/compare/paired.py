@@ -8,10 +8,14 @@ Items of one cluster (the attack variants of one goal) move together, so exact M
 the verdict rests on sign flips of whole clusters, and McNemar's p stands beside it. Both are equal where every cluster
 is one item. McNemar's test knows no fractions, so graded outcomes have none. Where an arm is several runs the p is
 that of the interval, which knows how far runs differ.
+
+A metric over several suites is the mean of its suites, one vote each: every item counts n / (S n_s), so that a large
+suite cannot hide what happens in a small one.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import fsum
@@ -20,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.compare.flips import flips
-from moe_cli.compare.intervals import cluster_interval, rate_interval
+from moe_cli.compare.intervals import RunSpread, cluster_interval, rate_interval
 from moe_cli.compare.items import RunItems
+from moe_cli.compare.metrics import HARM
 from moe_cli.compare.outcomes import Outcomes, PairedOutcomes, paired_outcomes
+from moe_cli.compare.ratios import ratio_of_counts
 from moe_cli.compare.seeds import ArmSums, run_spread
 from moe_cli.compare.significance import LEVEL, benjamini_hochberg, holm, mcnemar_p, sign_flip_p
 from moe_cli.records.comparison import PairComparison, PairedDifference, PairVerdict
@@ -57,7 +63,9 @@ class _Scored:
     a_Rn: NDArray[np.float64]
     b_Rn: NDArray[np.float64]
     cluster_n: NDArray[np.intp]
-    sizes_C: NDArray[np.int64]
+    sizes_C: NDArray[np.float64]  # votes of its items; they add up to n
+    weight_n: NDArray[np.float64]  # vote of an item: 1 where all suites have as many
+    num_suites: int
 
     @property
     def graded(self) -> bool:
@@ -89,7 +97,7 @@ def paired_differences(
     primary = iter(holm([difference.p_value for difference in raw if difference.primary]))
     others = iter(benjamini_hochberg([difference.p_value for difference in raw if not difference.primary]))
     corrected = [replace(found, p_adjusted=next(primary if found.primary else others)) for found in raw]
-    return tuple(replace(found, verdict=_verdict(found, margin)) for found in corrected)
+    return tuple(replace(found, verdict=verdict_of(found, margin)) for found in corrected)
 
 
 def rate_estimate(metric: PairedOutcomes, seeded: bool) -> RateEstimate | None:
@@ -98,9 +106,9 @@ def rate_estimate(metric: PairedOutcomes, seeded: bool) -> RateEstimate | None:
     if scored is None:
         return None
     yes_RC = _per_cluster(scored.a_Rn, scored)
-    spread = run_spread([ArmSums(yes_RC, seeded)], scored.sizes_C)
+    spread = _spread_of([ArmSums(yes_RC, seeded)], scored)
     lower, upper = rate_interval(yes_RC.mean(0), scored.sizes_C, spread)
-    return RateEstimate(float(scored.a_Rn.mean()), lower, upper, scored.a_Rn.shape[1])
+    return RateEstimate(_rate(scored.a_Rn, scored), lower, upper, scored.a_Rn.shape[1])
 
 
 def _scored(metric: PairedOutcomes) -> _Scored | None:
@@ -114,13 +122,40 @@ def _scored(metric: PairedOutcomes) -> _Scored | None:
     )  # sums of yes and no are exact
     names, cluster_n = np.unique([metric.clusters[place] for place in kept], return_inverse=True)
     num_a = len(metric.a)
-    return _Scored(yes_Rn[:num_a], yes_Rn[num_a:], cluster_n, np.bincount(cluster_n, minlength=len(names)))
+    weight_n = _votes(metric, kept)
+    return _Scored(
+        a_Rn=yes_Rn[:num_a],
+        b_Rn=yes_Rn[num_a:],
+        cluster_n=cluster_n,
+        sizes_C=np.bincount(cluster_n, weights=weight_n, minlength=len(names)).astype(np.float64),
+        weight_n=weight_n,
+        num_suites=len({metric.suites[place] for place in kept}) if metric.over_all else 1,
+    )
+
+
+def _votes(metric: PairedOutcomes, kept: Sequence[int]) -> NDArray[np.float64]:
+    """n / (S n_s) for an item of a suite with n_s of the n items, S suites in all."""
+    sizes = Counter(metric.suites[place] for place in kept)
+    if not metric.over_all or len(sizes) == 1:
+        return np.ones(len(kept))
+    return np.array([len(kept) / (len(sizes) * sizes[metric.suites[place]]) for place in kept])
+
+
+def _rate(yes_Rn: NDArray[np.float64], scored: _Scored) -> float:
+    """Mean over the runs, each the mean of its suites."""
+    return fsum((yes_Rn * scored.weight_n).flat) / yes_Rn.size
+
+
+def _spread_of(arms: Sequence[ArmSums], scored: _Scored) -> RunSpread:
+    """How far runs differ; one answer changes as much as in the smallest suite, where it counts most."""
+    spread = run_spread(arms, scored.sizes_C)
+    return replace(spread, step=spread.step * float(scored.weight_n.max()))
 
 
 def _per_cluster(yes_Rn: NDArray[np.float64], scored: _Scored) -> NDArray[np.float64]:
     sums_RC = np.zeros((len(yes_Rn), len(scored.sizes_C)))
     for run, yes_n in enumerate(yes_Rn):
-        np.add.at(sums_RC[run], scored.cluster_n, yes_n)
+        np.add.at(sums_RC[run], scored.cluster_n, yes_n * scored.weight_n)
     return sums_RC
 
 
@@ -131,13 +166,14 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool]) -> PairedDif
         raise ValueError(f"{metric.metric}: no item was scored in every run")
     num_a, num_b, n = len(scored.a_Rn), len(scored.b_Rn), scored.a_Rn.shape[1]
     a_RC, b_RC = _per_cluster(scored.a_Rn, scored), _per_cluster(scored.b_Rn, scored)
-    spread = run_spread([ArmSums(a_RC, seeded[0]), ArmSums(b_RC, seeded[1])], scored.sizes_C)
+    spread = _spread_of([ArmSums(a_RC, seeded[0]), ArmSums(b_RC, seeded[1])], scored)
     interval = cluster_interval(b_RC.mean(0) - a_RC.mean(0), scored.sizes_C, spread)
     change_n = scored.b_Rn.sum(0) * num_a - scored.a_Rn.sum(0) * num_b  # no rounding of yes and no
     only_a, only_b = int((change_n < -ROUNDING).sum()), int((change_n > ROUNDING).sum())
     alone, graded = num_a == num_b == 1, scored.graded
-    p_value = sign_flip_p(b_RC[0] - a_RC[0]) if alone else interval.p_value
+    p_value = sign_flip_p((b_RC[0] - a_RC[0]) / scored.weight_n.min()) if alone else interval.p_value
     lowest, highest = _bounds(metric)
+    of_harm = metric.metric.partition(": ")[0] in HARM and not graded
     return PairedDifference(
         metric=metric.metric,
         better=metric.better,
@@ -146,9 +182,9 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool]) -> PairedDif
         n=n,
         clusters=len(scored.sizes_C),
         unpaired=len(metric.ids) - n,
-        rate_a=fsum(scored.a_Rn.flat) / (num_a * n),
-        rate_b=fsum(scored.b_Rn.flat) / (num_b * n),
-        difference=fsum(change_n) / (num_a * num_b * n),
+        rate_a=_rate(scored.a_Rn, scored),
+        rate_b=_rate(scored.b_Rn, scored),
+        difference=fsum(change_n * scored.weight_n) / (num_a * num_b * n),
         lower=interval.lower,
         upper=interval.upper,
         lowest=lowest,
@@ -160,6 +196,10 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool]) -> PairedDif
         p_adjusted=p_value,
         verdict="inconclusive",
         detectable=interval.detectable,
+        suites=scored.num_suites,
+        yes_a=fsum(scored.a_Rn.flat) / num_a,
+        yes_b=fsum(scored.b_Rn.flat) / num_b,
+        ratio=ratio_of_counts(a_RC.mean(0), b_RC.mean(0)) if of_harm else None,
     )
 
 
@@ -167,18 +207,19 @@ def _bounds(metric: PairedOutcomes) -> tuple[float | None, float | None]:
     """The difference over all items if every outcome that is not there spoke for a lower one, and for a higher one."""
     if not any(yes is None for run in (*metric.a, *metric.b) for yes in run):
         return None, None
-    (low_a, high_a), (low_b, high_b) = _extremes(metric.a), _extremes(metric.b)
+    votes_n = _votes(metric, range(len(metric.ids)))
+    (low_a, high_a), (low_b, high_b) = _extremes(metric.a, votes_n), _extremes(metric.b, votes_n)
     return low_b - high_a, high_b - low_a
 
 
-def _extremes(runs: Sequence[Outcomes]) -> tuple[float, float]:
+def _extremes(runs: Sequence[Outcomes], votes_n: NDArray[np.float64]) -> tuple[float, float]:
     num = len(runs) * len(runs[0])
-    yes = fsum(outcome or 0 for run in runs for outcome in run)
-    missing = sum(outcome is None for run in runs for outcome in run)
+    yes = fsum(vote * (outcome or 0) for run in runs for vote, outcome in zip(votes_n, run, strict=True))
+    missing = fsum(vote for run in runs for vote, outcome in zip(votes_n, run, strict=True) if outcome is None)
     return yes / num, (yes + missing) / num
 
 
-def _verdict(found: PairedDifference, margin: float) -> PairVerdict:
+def verdict_of(found: PairedDifference, margin: float) -> PairVerdict:
     """What may be said of b against a.
 
     A whole interval inside the margin is a difference that does not matter, even a significant one. "ceiling": a has at

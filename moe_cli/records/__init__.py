@@ -58,6 +58,7 @@ from moe_cli.records.card import CardFacts, License, Push, PushedFile
 from moe_cli.records.comparison import (
     ComparedArm,
     Comparison,
+    CountRatio,
     FairnessCheck,
     Flip,
     FlipText,
@@ -66,6 +67,7 @@ from moe_cli.records.comparison import (
     PairedDifference,
     RunColumn,
     ThresholdCheck,
+    Unshown,
 )
 from moe_cli.records.drift import (
     DriftItem,
@@ -88,7 +90,16 @@ from moe_cli.records.evaluation import (
     Stage,
     SuiteSummary,
 )
-from moe_cli.records.inputs import SIDES, BenignPrompt, EvaluationItem, Message, ModelIdentity, PromptPair, Side
+from moe_cli.records.inputs import (
+    PLAIN_SUITE,
+    SIDES,
+    BenignPrompt,
+    EvaluationItem,
+    Message,
+    ModelIdentity,
+    PromptPair,
+    Side,
+)
 from moe_cli.records.judging import (
     QUESTIONS,
     Agreement,
@@ -157,6 +168,7 @@ from moe_cli.records.training import (
 __all__ = [
     "BENCHMARK_SCHEMA_VERSION",
     "EVALUATE_BENCHMARK_SCHEMA_VERSION",
+    "PLAIN_SUITE",
     "PREPARE_BENCHMARK_SCHEMA_VERSION",
     "QUESTIONS",
     "REGIONS",
@@ -189,6 +201,7 @@ __all__ = [
     "Comparison",
     "ComparisonResult",
     "ComputeDevice",
+    "CountRatio",
     "DataPreview",
     "DriftItem",
     "DriftSummary",
@@ -282,6 +295,7 @@ __all__ = [
     "TrainingResult",
     "TrainingSummary",
     "UnreadableSource",
+    "Unshown",
     "ValidationLoss",
     "Verdict",
     "WeightDrift",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from moe_cli.records import EvaluationSummary
+from moe_cli.records import PLAIN_SUITE, EvaluationSummary
 from moe_cli.views.answered import file_views, server_lines
 from moe_cli.views.drifted import drift_views
 from moe_cli.views.judged import agreement_views, judge_texts, unscored_texts
@@ -45,7 +45,7 @@ def _suite_table(summary: EvaluationSummary) -> Table:
     table.add_column("rate (k/n) [95 %]")
     for suite in summary.suites:
         measures = [
-            ("attack success", suite.attack_success),
+            ("plain compliance" if suite.suite == PLAIN_SUITE else "attack success", suite.attack_success),
             ("full refusal", suite.full_refusal if suite.kind == "harmful" else None),
             ("over-refusal", suite.over_refusal),
             ("partial refusal", suite.partial_refusal if suite.partial_refusal and suite.partial_refusal.k else None),
@@ -61,6 +61,7 @@ def _suite_table(summary: EvaluationSummary) -> Table:
     table.add_section()
     overall = (
         ("attack success", summary.attack_success),
+        *([("plain compliance", summary.plain_compliance)] if summary.plain_compliance else []),
         ("over-refusal", summary.over_refusal),
         ("correct", summary.accuracy),
         ("degenerate", summary.degenerate),
