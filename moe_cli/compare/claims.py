@@ -73,7 +73,7 @@ def _unmeasured(pair: PairComparison, found: Found) -> Iterator[str]:
         yield f"{listed(metrics)} of {pair.b} and {pair.a} cannot be compared: no item was scored in all their runs."
     if ATTACK_SUCCESS not in found and ATTACK_SUCCESS not in metrics:
         why = (
-            "its harmful items are plain goals, of the suite 'harmful'"
+            "the harmful items are plain goals, of the suite 'harmful'"
             if PLAIN_COMPLIANCE in found
             else "there are no attacks to answer"
         )

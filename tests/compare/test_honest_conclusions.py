@@ -169,7 +169,7 @@ def test_every_pair_has_a_sentence_about_attack_success(mode):
 def test_plain_goals_alone_say_nothing_of_attacks():
     goals = [*answers("harmful", 500), *CAPABLE]
     said = concluded(goals, goals)
-    assert "Attack success of B and A was not measured (its harmful items are plain goals, of the suite" in said
+    assert "Attack success of B and A was not measured (the harmful items are plain goals, of the suite" in said
 
 
 def test_a_ceiling_says_how_much_worse_it_may_be():
