@@ -243,9 +243,10 @@ def _metric(asked: MetricWord | None, columns: Sequence[ImportedColumn]) -> Metr
 
 
 def _source(column: ImportedColumn, metric: str, untrained: bool) -> Source:
+    shared = {outcome: {metric: outcome} for outcome in {item.outcome for item in column.items}}
     items = [
         ItemOutcomes(
-            id=item.id, suite=item.task, cluster=item.cluster, content=item.content, outcomes={metric: item.outcome}
+            id=item.id, suite=item.task, cluster=item.cluster, content=item.content, outcomes=shared[item.outcome]
         )
         for item in column.items
     ]

@@ -132,5 +132,5 @@ if __name__ == "__main__":
     for share in (0.02, 0.1, 0.3, 0.5):
         for alike in (0.001, 0.3, 0.8):
             for num_clusters in (10, 30, 100):
-                ours, plain = covered(share, alike, num_clusters, 3, num_draws=2000)
+                ours, plain = covered(share, alike, num_clusters, 3, num_draws=5000)
                 print(f"| {share} | {alike} | {num_clusters} | 1-5 | {ours:.3f} | {plain:.3f} |", flush=True)

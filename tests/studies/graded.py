@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from moe_cli.compare.intervals import cluster_interval
 from moe_cli.compare.significance import LEVEL, sign_flip_p
 
-DRAWS = 1000
+DRAWS = 5000
 SHAPES = ((10, 1), (30, 1), (33, 3), (100, 1))  # clusters, items of each
 KINDS = ("beta", "near", "jumps", "split")
 SHIFTS = (0.0, 0.1)  # by how much b scores higher, before scores are cut off at 1
@@ -58,7 +58,8 @@ def main() -> None:
                 covered, rejected, width = 0, 0, 0.0
                 for _ in range(DRAWS):
                     a, b = pair(kind, shape, shift, rng)
-                    found = cluster_interval((b - a).sum(1), np.full(shape[0], shape[1]))
+                    sizes_C, squares = np.full(shape[0], shape[1]), float(((b - a) ** 2).sum())
+                    found = cluster_interval((b - a).sum(1), sizes_C, squares=squares)
                     covered += found.lower <= true <= found.upper
                     rejected += sign_flip_p((b - a).sum(1)) < LEVEL if shift == 0 else 0
                     width += found.upper - found.lower
