@@ -46,8 +46,8 @@ def write_final_model(loaded: LoadedModel, base: Path, directory: Path, *, card:
     transformers cannot write back under their names (a quantised one, loaded as floats) keeps its other files, and the
     weights and the config are written as transformers does.
     """
-    tensors = _tensors_as_named_in_files(loaded)
     stored = _stored_weights(base)
+    tensors = _tensors_as_named_in_files(loaded, stored)
     copy_base_files(base, directory)
     config = _json_of(base / CONFIG)
     if stored is not None and _fits(tensors, stored, config):
@@ -62,12 +62,16 @@ def write_final_model(loaded: LoadedModel, base: Path, directory: Path, *, card:
         (directory / PAGE).write_text(card, encoding="utf-8")
 
 
-def _tensors_as_named_in_files(loaded: LoadedModel) -> dict[str, Tensor]:
-    """Parameters and persistent buffers by the names that a checkpoint has for them; tied ones under every name."""
+def _tensors_as_named_in_files(loaded: LoadedModel, stored: BaseWeights | None) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by the names that the base has for them; tied ones under every name.
+
+    Of a model that is opened inside a larger one, transformers 5.17 gives the names without that part's own in front.
+    """
     ignored = loaded.model._keys_to_ignore_on_save or ()
     state = {name: tensor for name, tensor in loaded.model.state_dict().items() if name not in ignored}
     named: dict[str, Tensor] = revert_weight_conversion(loaded.model, state)
-    return named
+    known, part = stored.shapes if stored else {}, f"{loaded.model.base_model_prefix}."
+    return {part + name if name not in known and part + name in known else name: named[name] for name in named}
 
 
 def _stored_weights(base: Path) -> BaseWeights | None:
