@@ -58,6 +58,7 @@ def collection_paused() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            gc.freeze()  # what is left is for the rest of the process
             gc.enable()
 
 

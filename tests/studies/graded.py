@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from moe_cli.compare.intervals import cluster_interval
 from moe_cli.compare.significance import LEVEL, sign_flip_p
 
-DRAWS = 5000
+DRAWS = 1000
 SHAPES = ((10, 1), (30, 1), (33, 3), (100, 1))  # clusters, items of each
 KINDS = ("beta", "near", "jumps", "split")
 SHIFTS = (0.0, 0.1)  # by how much b scores higher, before scores are cut off at 1
