@@ -165,7 +165,7 @@ def _counted(difference: PairedDifference) -> str:
     """n, of how many goals where one goal has several answers, and what these are worth where some have more."""
     n, clusters, effective = difference.n, difference.clusters, difference.effective_clusters
     if clusters >= n:
-        return f"{n}{f' worth {effective:.1f} of one vote' if effective < n - 0.05 else ''}"
+        return f"{n}{f' worth {effective:.1f} equal votes' if effective < n - 0.05 else ''}"
     worth = f" worth {effective:.1f} of one size" if effective < clusters - 0.05 else ""
     return f"{n} answers, {clusters} goals{worth}"
 

@@ -139,7 +139,7 @@ RATIOS = (
 )
 
 
-@pytest.mark.parametrize(("ratio", "shown"), zip(RATIOS, ("x38", "x50", "x?"), strict=True))
+@pytest.mark.parametrize(("ratio", "shown"), list(zip(RATIOS, ("x38", "x50", "x?"), strict=True)))
 def test_rare_harm_within_the_margin_has_its_ratio_in_the_tables(draw, ratio, shown):
     found = comparison(pairs=(pair(difference("attack success", "within margin", 0.0, 0.01, ratio=ratio)),))
     assert shown in draw(compared_view(found)) and f"| within margin, {shown} |" in compared_markdown(found)

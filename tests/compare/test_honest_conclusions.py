@@ -208,6 +208,7 @@ def test_many_pairs_are_corrected_together():
     assert alone.p_adjusted == pytest.approx(4 * alone.p_value)
     assert three.p_adjusted == pytest.approx(12 * three.p_value)
     assert (alone.verdict, three.verdict) == ("better", "inconclusive")
+    assert three.detectable > alone.detectable
 
 
 def test_a_pair_with_the_untrained_model_is_corrected_within_itself():
