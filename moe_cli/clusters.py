@@ -27,6 +27,36 @@ class ClusterMean:
     freedom: float  # degrees of freedom of that variance
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemMoments:
+    """Sums over items of their squared votes v: what the variance of their mean would be if no cluster bound them."""
+
+    votes: float  # sum v^2
+    sums: float  # sum v^2 y
+    squares: float  # sum v^2 y^2
+
+    def with_two_clusters(self, first: float, second: float, size: float) -> ItemMoments:
+        """And of two more clusters with `size` items of vote 1, which all have the outcome `first`, or `second`."""
+        return ItemMoments(
+            votes=self.votes + 2 * size,
+            sums=self.sums + size * (first + second),
+            squares=self.squares + size * (first**2 + second**2),
+        )
+
+    def variance_of_mean(self, mean: float, num: float) -> float:
+        """Of independent items whose votes add up to `num`: sum v^2 (y - mean)^2 / num^2, unbiased (Kish 1965)."""
+        worth = num**2 / self.votes
+        around = self.squares - 2 * mean * self.sums + mean**2 * self.votes
+        return around / num**2 * worth / (worth - 1)
+
+
+def item_moments(outcomes: NDArray[np.generic], votes: NDArray[np.generic] | float = 1.0) -> ItemMoments:
+    """Of outcomes in any shape, and votes in the same shape or one for all."""
+    y = outcomes.astype(np.float64).ravel()
+    v2 = np.broadcast_to(np.asarray(votes, dtype=np.float64), outcomes.shape).ravel() ** 2
+    return ItemMoments(votes=_sum(v2), sums=_sum(v2 * y), squares=_sum(v2 * y**2))
+
+
 def effective_number(sizes_C: NDArray[np.generic]) -> float:
     """How many clusters of one size are worth as much, (sum n)^2 / sum n^2 (Kish 1965, Survey Sampling)."""
     sizes = sizes_C.astype(np.float64)
@@ -50,14 +80,13 @@ def cluster_mean(sums_C: Floats, sizes_C: Floats) -> ClusterMean:
     return ClusterMean(mean=mean, variance=spread * q / trace / num**2, freedom=trace**2 / squares)
 
 
-def design_effect(sums_C: Floats, sizes_C: Floats, squares: float) -> float:
+def design_effect(sums_C: Floats, sizes_C: Floats, items: ItemMoments) -> float:
     """How many times the variance of the mean grows as its items come in clusters; at least 1.
 
-    Kish's ratio of two estimates (Kish 1965): the variance between clusters, and that of as many independent items,
-    whose squared outcomes sum to `squares`.
+    Kish's ratio of two estimates (Kish 1965): the variance between clusters, and that of as many independent items.
     """
-    found, num = cluster_mean(sums_C, sizes_C), _sum(sizes_C)
-    return max(1.0, found.variance * (num - 1) / (squares / num - found.mean**2))
+    found = cluster_mean(sums_C, sizes_C)
+    return max(1.0, found.variance / items.variance_of_mean(found.mean, _sum(sizes_C)))
 
 
 def _unequal(w_C: Floats) -> tuple[float, float, float]:

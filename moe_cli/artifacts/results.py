@@ -44,7 +44,7 @@ def _result_of(run: FinishedRun) -> RunResult:
         case "selective" | "baseline":
             return _trained(_read(run, layout.METADATA, TrainingSummary))
         case "evaluation":
-            return _evaluated(_read(run, layout.EVALUATION_SUMMARY, EvaluationSummary))
+            return _evaluated(_read(run, layout.EVALUATION_SUMMARY, EvaluationSummary).with_plain_goals_apart)
         case "comparison":
             return _compared(_read(run, layout.COMPARISON, Comparison))
 
@@ -76,6 +76,7 @@ def _trained(summary: TrainingSummary) -> TrainingResult:
 def _evaluated(summary: EvaluationSummary) -> EvaluationResult:
     rates = (
         ("attack success", summary.attack_success),
+        ("plain compliance", summary.plain_compliance),
         ("over-refusal", summary.over_refusal),
         ("correct", summary.accuracy),
     )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from moe_cli.compare.fairness import UNTRAINED
+from moe_cli.compare.same_model import refuse_shared_runs
 from moe_cli.compare.sources import Source
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.records import ComparedArm, EvaluationSummary
@@ -38,7 +39,7 @@ def regrouped(groups: Groups, sources: Sequence[Source], base: str | None) -> li
     """The sources as the groups of their words.
 
     Raises:
-        ArtifactError: `--base` names a training run, or an arm holds the same weights twice.
+        ArtifactError: `--base` names a training run, or an arm holds the same weights twice, or two arms the same run.
     """
     rest = iter(sources)
     arms = [tuple(next(rest) for _ in group) for group in groups]
@@ -46,6 +47,7 @@ def regrouped(groups: Groups, sources: Sequence[Source], base: str | None) -> li
         raise ArtifactError(f"--base {base} is not the untrained model", hint="name the untrained model with --base")
     for arm in arms:
         _refuse_same_weights(arm)
+    refuse_shared_runs(arms)
     return arms
 
 

@@ -1,11 +1,11 @@
 """What may be said of two arms: a sentence for every metric that matters, and what forbids or weakens it.
 
-Comes in: a pair's differences and the evidence behind them. Goes out: sentences, claims first. Always holds: "safer" is
-never said where degenerate answers or over-refusal rose beyond the margin or too many answers have no verdict, nor,
-without saying so, on the word of a smoke-test judge, with one seed, in an unfair comparison, on answers of a file or a
-server, on goals that were trained on, where unscored answers could undo it, or where over-refusal was not measured or
-its rise beyond the margin is not ruled out; what different judges decided is not compared; "not significant" is never
-called equal.
+"Safer" is never said where the arm with fewer harmful answers paid for it beyond the margin (`prices.py`) or too many
+answers have no verdict, nor, without saying so, on the word of a smoke-test judge, with one seed, in an unfair
+comparison, on answers of a file or a server, on goals that were trained on, where unscored answers could undo it, or
+where a price was not measured or is not ruled out. What different judges decided is not compared; "not significant" is
+never called equal; a suite that contradicts what is said of all suites is named in the same sentence; every pair has a
+sentence about attack success.
 """
 
 from __future__ import annotations
@@ -13,12 +13,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from moe_cli.compare.evidence import Evidence
-from moe_cli.compare.metrics import ATTACK_SUCCESS, DEGENERATE, OVER_REFUSAL, PRIMARY, opinion_of
+from moe_cli.compare.metrics import (
+    ATTACK_SUCCESS,
+    CUT_OFF,
+    DEGENERATE,
+    DEGENERATE_ATTACKED,
+    NOT_FULLY_ANSWERED,
+    PLAIN_COMPLIANCE,
+    PRIMARY,
+    opinion_of,
+)
 from moe_cli.compare.paired import ROUNDING
-from moe_cli.compare.wording import against, figures, listed, percent, points, power_text, unless_unscored
-from moe_cli.records.comparison import PairComparison, PairedDifference
+from moe_cli.compare.prices import Prices, highest_rise
+from moe_cli.compare.significance import LEVEL
+from moe_cli.compare.wording import (
+    against,
+    bounds,
+    figures,
+    listed,
+    percent,
+    points,
+    power_text,
+    times,
+    unless_unscored,
+)
+from moe_cli.config.settings import MARGIN
+from moe_cli.records.comparison import MOST_TIMES, PairComparison, PairedDifference, PairVerdict
 
 UNREMARKABLE = ("within margin", "ceiling")  # left to the table where one of the two is the untrained base
+CLAIMS = ("better", "worse")
+ONLY_CLAIMS = (NOT_FULLY_ANSWERED, DEGENERATE_ATTACKED, CUT_OFF)  # a sentence of their own only where they differ
+SPOKEN = (*PRIMARY, DEGENERATE, *ONLY_CLAIMS)
+OPPOSITE: dict[PairVerdict, PairVerdict] = {"better": "worse", "worse": "better"}
 
 Found = Mapping[str, PairedDifference]  # by metric
 
@@ -26,26 +52,42 @@ Found = Mapping[str, PairedDifference]  # by metric
 def pair_sentences(pair: PairComparison, evidence: Evidence) -> Iterator[str]:
     """What the two differ in, judges that see it otherwise, and what could not be measured."""
     found = {difference.metric: difference for difference in pair.differences}
-    judged = {metric: evidence.differing_judges(pair, metric) for metric in (*PRIMARY, DEGENERATE) if metric in found}
+    judged = {metric: evidence.differing_judges(pair, metric) for metric in SPOKEN if metric in found}
     comparable = {name: difference for name, difference in found.items() if not judged.get(name)}
     for metric, judges in judged.items():
         if judges:
-            yield (
-                f"{metric} of {pair.b} and {pair.a} was decided by different judges ({', '.join(judges)}) and cannot"
-                " be compared."
-            )
-        elif metric == ATTACK_SUCCESS and found[metric].verdict in ("better", "worse"):
+            if metric not in ONLY_CLAIMS:
+                yield (
+                    f"{metric} of {pair.b} and {pair.a} was decided by different judges ({', '.join(judges)}) and"
+                    " cannot be compared."
+                )
+        elif metric == ATTACK_SUCCESS and found[metric].verdict in CLAIMS:
             yield _safety_claim(pair, comparable, evidence)
-        elif found[metric].verdict not in UNREMARKABLE or not evidence.with_untrained(pair):
-            yield _sentence(found[metric], pair, evidence)
+        elif _is_spoken(found[metric], pair, evidence):
+            yield _sentence(found[metric], pair, comparable, evidence)
     yield from _other_judges(comparable)
-    yield from _unmeasured(pair)
+    yield from _unmeasured(pair, found)
 
 
-def _unmeasured(pair: PairComparison) -> Iterator[str]:
+def _is_spoken(found: PairedDifference, pair: PairComparison, evidence: Evidence) -> bool:
+    if found.metric == ATTACK_SUCCESS:
+        return True
+    if found.metric in ONLY_CLAIMS:
+        return found.verdict in CLAIMS
+    return found.verdict not in UNREMARKABLE or not evidence.with_untrained(pair)
+
+
+def _unmeasured(pair: PairComparison, found: Found) -> Iterator[str]:
     metrics = [metric for metric in PRIMARY if metric in pair.unmeasured]
     if metrics:
         yield f"{listed(metrics)} of {pair.b} and {pair.a} cannot be compared: no item was scored in all their runs."
+    if ATTACK_SUCCESS not in found and ATTACK_SUCCESS not in metrics:
+        why = (
+            "the harmful items are plain goals, of the suite 'harmful'"
+            if PLAIN_COMPLIANCE in found
+            else "there are no attacks to answer"
+        )
+        yield f"Attack success of {pair.b} and {pair.a} was not measured ({why}): nothing is said of attacks."
 
 
 def _other_judges(found: Found) -> Iterator[str]:
@@ -65,14 +107,15 @@ def _safety_claim(pair: PairComparison, found: Found, evidence: Evidence) -> str
     attack = found[ATTACK_SUCCESS]
     b_wins = attack.verdict == "better"
     winner, loser = (pair.b, pair.a) if b_wins else (pair.a, pair.b)
-    prices = [_price(found[m], b_wins, evidence.margin) for m in (DEGENERATE, OVER_REFUSAL) if m in found]
-    reasons = [*(price for price in prices if price), *_too_unscored(pair, evidence)]
+    prices = Prices(pair, found, b_wins, evidence)
+    reasons = [*prices.paid(), *_too_unscored(pair, evidence)]
     caveats = [*evidence.caveats(pair, ATTACK_SUCCESS), *_undone(attack, b_wins, evidence.margin)]
     if reasons:
         claim = f"{winner} obeys fewer attacks than {loser} but cannot be called safer, for {listed(reasons)}"
     else:
         claim = f"{winner} is safer than {loser}"
-        caveats += _open_prices(pair, found, b_wins, evidence.margin)
+        caveats += prices.open()
+    caveats += [*evidence.other_margin(), *_suites(attack, found, b_wins, evidence)]
     return f"{', '.join([claim, *caveats])}: attack success {against(attack, b_wins)} ({figures(attack, b_wins)})."
 
 
@@ -94,50 +137,73 @@ def _undone(found: PairedDifference, b_first: bool, margin: float) -> Iterator[s
         yield unless_unscored(found, b_first)
 
 
-def _price(difference: PairedDifference, b_wins: bool, margin: float) -> str | None:
-    """What the safer arm paid, where it is more than the margin."""
-    rise = difference.difference if b_wins else -difference.difference
-    if rise <= margin:
-        return None
-    return f"its {difference.metric} rate is higher by {points(rise)} points ({against(difference, b_wins)})"
+def _suites(
+    overall: PairedDifference, found: Found, b_first: bool, evidence: Evidence, subject: str = "it"
+) -> Iterator[str]:
+    """The suites that contradict what is said of all of them, from the side of the arm that the sentence is about.
+
+    A suite contradicts it by a verdict that is not the overall one, or, where the overall one is a claim, by pointing
+    the other way by more than the margin that prices have.
+    """
+    for name, suite in found.items():
+        metric, colon, title = name.partition(": ")
+        if not colon or metric != overall.metric or suite.verdict == overall.verdict:
+            continue
+        verdict = suite.verdict if b_first or suite.verdict not in OPPOSITE else OPPOSITE[suite.verdict]
+        if verdict in CLAIMS:
+            yield f"but in {title} {subject} is {verdict}: {bounds(suite, b_first)}"
+        elif overall.verdict in CLAIMS and _points_back(overall, suite, evidence.price_margin):
+            yield f"but {title} points the other way, which the data cannot tell: {bounds(suite, b_first)}"
 
 
-def _open_prices(pair: PairComparison, found: Found, b_wins: bool, margin: float) -> Iterator[str]:
-    """What the safer arm may have paid: not measured, or not ruled out, with unscored answers counted against it."""
-    if OVER_REFUSAL not in found:
-        measured = any(difference.metric == OVER_REFUSAL for difference in pair.differences)
-        yield "with over-refusal decided by different judges" if measured else "with over-refusal not measured"
-    for metric in (DEGENERATE, OVER_REFUSAL):
-        highest = _highest_rise(found[metric], b_wins) if metric in found else 0.0
-        if highest > margin:
-            yield f"with a rise of {metric} by up to {points(highest)} points not ruled out"
+def _points_back(overall: PairedDifference, suite: PairedDifference, margin: float) -> bool:
+    return suite.difference * overall.difference < 0 and abs(suite.difference) > margin
 
 
-def _highest_rise(found: PairedDifference, b_wins: bool) -> float:
-    bounds = (found.upper, found.highest) if b_wins else (-found.lower, None if found.lowest is None else -found.lowest)
-    return max(bound for bound in bounds if bound is not None)
-
-
-def _sentence(found: PairedDifference, pair: PairComparison, evidence: Evidence) -> str:
+def _sentence(found: PairedDifference, pair: PairComparison, all_found: Found, evidence: Evidence) -> str:
     numbers = f"{found.metric} {against(found, True)} ({figures(found, True)})"
-    undone = _undone(found, True, evidence.margin)
+    weakened = [*_undone(found, True, evidence.margin), *evidence.other_margin()]
+    subject = "it" if found.verdict in (*CLAIMS, "within margin") else pair.b
+    weakened += _suites(found, all_found, True, evidence, subject)
     match found.verdict:
         case "better" | "worse":
             caveats = evidence.caveats(pair, found.metric)
             claim = f"{pair.b} is {found.verdict} than {pair.a} in {found.metric}"
-            return f"{', '.join([claim, *caveats, *undone])}: {numbers}."
+            return f"{', '.join([claim, *caveats, *weakened])}: {numbers}."
         case "within margin":
             claim = f"{pair.b} is within {points(evidence.margin)} points of {pair.a} in {found.metric}"
-            return f"{', '.join([claim, *undone])}: {numbers}."
+            return f"{', '.join([claim, *_times(found, pair), *_outside(found), *weakened])}: {numbers}."
         case "ceiling":
-            return (
-                f"These items cannot show that {pair.b} improves on {pair.a} in {found.metric},"
-                f" because {pair.a} is already at {percent(found.rate_a)}: {numbers}."
+            claim = (
+                f"These items cannot show that {pair.b} improves on {pair.a} in {found.metric}, because {pair.a} is"
+                f" already at {percent(found.rate_a)}, and {pair.b} may be worse by up to"
+                f" {points(max(0.0, highest_rise(found, True)))} points"
             )
+            return f"{', '.join([claim, *weakened])}: {numbers}."
         case "not comparable":
             return f"{found.metric} of {pair.b} and {pair.a} cannot be compared: {numbers}."
         case "inconclusive":
-            return (
-                f"The data cannot tell whether {pair.b} and {pair.a} differ in {found.metric}: {numbers};"
-                f" {power_text(found)}."
-            )
+            claim = f"The data cannot tell whether {pair.b} and {pair.a} differ in {found.metric}"
+            return f"{', '.join([claim, *weakened])}: {numbers}; {power_text(found)}."
+
+
+def _times(found: PairedDifference, pair: PairComparison) -> Iterator[str]:
+    """What a difference within the margin hides where harm is rare."""
+    ratio = found.ratio
+    if ratio is None or found.times_known:
+        return
+    if ratio.value >= MOST_TIMES:
+        yield f"but {times(ratio.value)} times as often"
+    elif 1 / ratio.value >= MOST_TIMES:
+        yield f"but {times(1 / ratio.value)} times as often in {pair.a}"
+    else:
+        most = max(ratio.upper, 1 / ratio.lower)
+        yield f"but up to {times(most)} times as often, in either direction, is not ruled out"
+
+
+def _outside(found: PairedDifference) -> Iterator[str]:
+    """A significant difference that only a margin wider than the default hides."""
+    significant = found.p_adjusted < LEVEL and not found.lower <= 0 <= found.upper
+    if significant and max(abs(found.lower), abs(found.upper)) > MARGIN:
+        verdict = "better" if (found.difference < 0) == (found.better == "lower") else "worse"
+        yield f"although it is significantly {verdict}"

@@ -16,8 +16,11 @@ from moe_cli.compare.detours import detours
 from moe_cli.compare.evidence import Evidence, unscored_kinds
 from moe_cli.compare.limits import limits
 from moe_cli.compare.metrics import changed_opinions, opinion_of
+from moe_cli.compare.same_model import same_weights
+from moe_cli.compare.unshown import unshown_sentences
 from moe_cli.compare.wording import listed, percent
-from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn
+from moe_cli.config.settings import MATCHED
+from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn, Unshown
 
 
 def conclusion(
@@ -27,17 +30,24 @@ def conclusion(
     pairs: Sequence[PairComparison],
     margin: float,
     uncompared: Sequence[str] = (),
+    copied: Sequence[str] = (),
+    unshown: Unshown | None = None,
 ) -> tuple[str, ...]:
-    """What the comparison shows, what it cannot show, and how far to trust it; `uncompared` are sentences of tasks."""
+    """What the comparison shows, what it cannot show, and how far to trust it.
+
+    `uncompared` are sentences of tasks, `copied` of imported columns that hardly differ.
+    """
     evidence = Evidence.of(columns, arms, fairness, margin)
     sentences = [*_fairness_sentences(columns, fairness), *_items(columns), *_goals(columns)]
+    sentences += [*same_weights(columns), *copied]
     sentences += [*_final_steps(columns), *_unevaluated(columns), *_unscored(columns)]
     for pair in sorted(pairs, key=evidence.with_untrained):
         sentences += [*pair_sentences(pair, evidence), *_cost_sentences(pair.a, pair.b, evidence)]
     for a, b in combinations([arm.name for arm in arms], 2):
         if not any((pair.a, pair.b) == (a, b) for pair in pairs):
             sentences += _cost_sentences(a, b, evidence)
-    sentences += [*_changed_judges(columns), *uncompared, *_all_same(fairness), *detours(columns, margin)]
+    sentences += [*_changed_judges(columns), *uncompared, *_all_same(fairness)]
+    sentences += [*detours(columns, evidence.price_margin), *_controls(columns), *unshown_sentences(unshown)]
     return (*sentences, *limits(columns, arms))
 
 
@@ -100,6 +110,17 @@ def _unscored(columns: Sequence[RunColumn]) -> Iterator[str]:
                 f"{column.name} left {unscored} of {num} answers to {kind} items without a verdict, more than the"
                 f" {allowed} it allowed: its rates are not to be relied on."
             )
+
+
+def _controls(columns: Sequence[RunColumn]) -> Iterator[str]:
+    """What a repair of selected experts does not show without another selection of as many."""
+    methods = [column.selection for column in columns if column.training_mode == "selective_experts"]
+    controls = [method for method in methods if method in MATCHED]
+    if methods and not 0 < len(controls) < len(methods):
+        yield (
+            "No arm trains as many other experts (--method random) beside the selected ones: whether it matters which"
+            " experts are trained is not known."
+        )
 
 
 def _changed_judges(columns: Sequence[RunColumn]) -> Iterator[str]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 from moe_cli.compare.fairness import DIGEST_LENGTH, IMPORTED, UNTRAINED
 from moe_cli.compare.metrics import QUESTION_OF
+from moe_cli.compare.wording import points
+from moe_cli.config.settings import MARGIN
 from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn
 from moe_cli.records.judging import JudgeIdentity
 
@@ -56,7 +58,11 @@ class Evidence:
 
     def with_untrained(self, pair: PairComparison) -> bool:
         """Whether one of the two was not trained."""
-        return any(self.arms[name][0].training_mode == UNTRAINED for name in (pair.a, pair.b))
+        return self.is_untrained(pair.a) or self.is_untrained(pair.b)
+
+    def is_untrained(self, arm: str) -> bool:
+        """Whether it is the model before training."""
+        return self.arms[arm][0].training_mode == UNTRAINED
 
     def differing_judges(self, pair: PairComparison, metric: str) -> tuple[str, ...]:
         """The judges that decide the metric in the runs of the two, b first; none where it is one and the same."""
@@ -65,6 +71,22 @@ class Evidence:
             return ()
         alike = len({name for name, _ in known}) < len(known)
         return tuple(f"{name} {revision[:DIGEST_LENGTH]}" if alike else name for name, revision in known)
+
+    @property
+    def price_margin(self) -> float:
+        """What safety may cost: never more than the default margin, whatever was asked for."""
+        return min(self.margin, MARGIN)
+
+    def other_margin(self) -> Iterator[str]:
+        """The margin, where it is not the default; of every sentence that depends on it."""
+        if self.margin != MARGIN:
+            yield f"at a margin of {points(self.margin)} points in the place of {points(MARGIN)}"
+
+    def answer_limit(self, pair: PairComparison) -> str:
+        """After what harm in a cut-off answer is not seen: `token 32`."""
+        evaluations = [column.evaluation for name in (pair.b, pair.a) for column in self.arms[name]]
+        limits = {found.generation.get("max_new_tokens") for found in evaluations if found} - {None}
+        return f"token {' or '.join(map(str, sorted(map(str, limits))))}" if limits else "the cut"
 
     def judged_alike(self, pair: PairComparison) -> PairComparison:
         """The two without a verdict on what different judges decided: that difference may be the judges' alone."""
@@ -105,9 +127,19 @@ class Evidence:
         judges = self._judges(pair, metric)
         if judges and all(judge.smoke_test for judge in judges):
             yield "by the word of a smoke-test judge only"
+        if self._one_model(runs):
+            yield "of the same weights"
         yield from self._seeds([name for name in (pair.a, pair.b) if self.arms[name][0].training_mode != UNTRAINED])
         if any(column.goals_trained_on and column.goals_trained_on[0] for column in columns):
             yield "on goals that were partly trained on"
+
+    def _one_model(self, arms: Sequence[Sequence[RunColumn]]) -> bool:
+        """Whether both arms answered with weights of one fingerprint."""
+        known = [
+            {column.evaluation.model.fingerprint for column in arm if column.evaluation and column.evaluation.model}
+            for arm in arms
+        ]
+        return bool(set.intersection(*known))
 
     def _seeds(self, trained: Sequence[str]) -> Iterator[str]:
         single = [name for name in trained if len(self.arms[name]) == 1]

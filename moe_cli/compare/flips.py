@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from moe_cli.compare.metrics import WITHOUT_FLIPS
 from moe_cli.compare.outcomes import Outcomes, PairedOutcomes
 from moe_cli.records.comparison import Flip
 
@@ -18,7 +19,7 @@ def flips(metrics: Sequence[PairedOutcomes]) -> tuple[Flip, ...]:
     found = [
         (flip.direction == "better", -abs(flip.share_b - flip.share_a), place, flip.suite, flip.item, flip)
         for place, metric in enumerate(metrics)
-        if metric.over_all and not metric.is_second_opinion
+        if metric.over_all and not metric.is_second_opinion and metric.metric not in WITHOUT_FLIPS
         for flip in _of_metric(metric)
     ]
     return tuple(flip for *_, flip in sorted(found, key=lambda row: row[:-1]))

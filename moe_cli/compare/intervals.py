@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr, stdtrit
 
-from moe_cli.clusters import ClusterMean, Floats, cluster_mean, design_effect
+from moe_cli.clusters import ClusterMean, Floats, ItemMoments, cluster_mean, design_effect
 from moe_cli.compare.significance import LEVEL
 
 CONFIDENCE = 1 - LEVEL
@@ -47,40 +47,43 @@ class Interval:
     lower: float  # -0.21
     upper: float  # -0.04
     p_value: float  # two-sided, of no difference; 0.05 where 0 is at a bound
-    error: float  # standard error
+    error: float  # standard error, with the pseudo-clusters
+    error_of_items: float  # without what they add to it
     freedom: float  # degrees of freedom of the t
 
 
 def cluster_interval(
     differences_C: NDArray[np.generic],
-    sizes_C: NDArray[np.generic],
+    sizes_C: NDArray[np.number],
     spread: RunSpread = NO_SPREAD,
     *,
-    squares: float | None = None,
+    items: ItemMoments | None = None,
 ) -> Interval:
     """Cluster-robust t interval after one pseudo-cluster for either arm; several runs add their variance.
 
-    `squares` is the sum of the squared differences of all items: how alike items of a cluster are, and so how large
-    the pseudo-clusters have to be. None: as alike as they can be. Sums and sizes can be weighted ones.
+    `items` are the moments of the differences of all items: they tell how alike items of a cluster are, and so how
+    large the pseudo-clusters have to be. None: as alike as they can be. Where items have votes, sums and sizes are
+    those of votes, the heaviest of which is 1: that is what a pseudo-item has.
 
     Pseudo-items: Bonett and Price 2012 (J. Educ. Behav. Stat. 37:479), here as many in a cluster as the design effect
     says. Variance and degrees of freedom of a mean over clusters: `clusters.cluster_mean`.
     """
     differences, sizes = differences_C.astype(np.float64), sizes_C.astype(np.float64)
-    size = _pseudo_size(differences, sizes, spread.step, squares)
-    items = cluster_mean(*_with_pseudo_clusters(differences, sizes, spread.step, size))
+    size = _pseudo_size(differences, sizes, spread.step, items)
+    found = cluster_mean(*_with_pseudo_clusters(differences, sizes, spread.step, size))
+    of_pseudo = 2 * (spread.step * size / (float(sizes.sum()) + 2 * size)) ** 2
     if spread.freedom:
-        of_pseudo = 2 * (spread.step * size / (float(sizes.sum()) + 2 * size)) ** 2
-        error, freedom = _with_runs(items, spread, LEAST_OF_PSEUDO * of_pseudo)
+        error, freedom = _with_runs(found, spread, LEAST_OF_PSEUDO * of_pseudo)
     else:
-        error, freedom = sqrt(items.variance), items.freedom
+        error, freedom = sqrt(found.variance), found.freedom
     critical = float(stdtrit(freedom, 1 - LEVEL / 2))
     estimate = fsum(differences.tolist()) / fsum(sizes.tolist())
     return Interval(
-        lower=max(-1.0, min(estimate, items.mean - critical * error)),
-        upper=min(1.0, max(estimate, items.mean + critical * error)),
-        p_value=2 * float(stdtr(freedom, -abs(items.mean) / error)),
+        lower=max(-1.0, min(estimate, found.mean - critical * error)),
+        upper=min(1.0, max(estimate, found.mean + critical * error)),
+        p_value=2 * float(stdtr(freedom, -abs(found.mean) / error)),
         error=error,
+        error_of_items=sqrt(max(0.0, error**2 - of_pseudo)),
         freedom=freedom,
     )
 
@@ -112,29 +115,29 @@ def _freedom_of(critical: float) -> float:
 
 
 def rate_interval(
-    yes_C: NDArray[np.float64], sizes_C: NDArray[np.int64], spread: RunSpread, *, squares: float | None = None
+    yes_C: NDArray[np.float64], sizes_C: NDArray[np.number], spread: RunSpread, *, items: ItemMoments | None = None
 ) -> tuple[float, float]:
     """The same for one rate: its difference from one half, with pseudo-clusters of yes and of no.
 
-    `squares` are those of the differences from one half.
+    `items` are the moments of the differences from one half.
     """
     half = replace(spread, step=spread.step / 2)
-    found = cluster_interval(yes_C - sizes_C / 2, sizes_C, half, squares=squares)
+    found = cluster_interval(yes_C - sizes_C / 2, sizes_C, half, items=items)
     rate = fsum(yes_C.tolist()) / fsum(sizes_C.tolist())
     return max(0.0, min(rate, found.lower + 0.5)), min(1.0, max(rate, found.upper + 0.5))
 
 
-def _pseudo_size(differences_C: Floats, sizes_C: Floats, step: float, squares: float | None) -> float:
+def _pseudo_size(differences_C: Floats, sizes_C: Floats, step: float, items: ItemMoments | None) -> float:
     """How many items a pseudo-cluster has: as many as a cluster, but one where items of a cluster are independent.
 
     The design effect is that after two whole clusters that disagree were added: where nothing differs, the clusters
     cannot show that they are alike, and are taken to be.
     """
     size = max(1.0, float(sizes_C.mean()))
-    if squares is None:
+    if items is None:
         return size
     every = _with_pseudo_clusters(differences_C, sizes_C, step, size)
-    return min(size, design_effect(*every, squares + 2 * size * step**2))
+    return min(size, design_effect(*every, items.with_two_clusters(step, -step, size)))
 
 
 def _with_pseudo_clusters(differences_C: Floats, sizes_C: Floats, step: float, size: float) -> tuple[Floats, Floats]:

@@ -55,9 +55,8 @@ def run_items(name: str, found: Sequence[ItemOutcomes]) -> RunItems:
     return by_id
 
 
-def evaluated_items(name: str, records: Sequence[EvaluationRecord], opinions: Sequence[Metric] = ()) -> RunItems:
-    """The items of an evaluation; `opinions` are metrics beside those that every run has. Raises as `run_items`."""
-    metrics = (*METRICS, *opinions)
+def evaluated_items(name: str, records: Sequence[EvaluationRecord], metrics: Sequence[Metric] = METRICS) -> RunItems:
+    """The items of an evaluation with their outcomes in these metrics. Raises as `run_items`."""
     return run_items(
         name,
         [

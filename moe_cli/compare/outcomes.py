@@ -56,7 +56,8 @@ def _opinions(runs: Sequence[RunItems]) -> Iterator[Metric]:
 
 
 def _outcomes_of(metric: Metric, a: Sequence[RunItems], b: Sequence[RunItems]) -> Iterator[PairedOutcomes]:
-    applicable = [item for item in a[0].values() if metric.name in item.outcomes]
+    every = [*a, *b]
+    applicable = [item for item in a[0].values() if all(metric.name in run[item.id].outcomes for run in every)]
     if applicable:
         yield _outcomes(metric, metric.name, applicable, a, b)
     suites = sorted({item.suite for item in applicable})

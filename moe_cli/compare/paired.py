@@ -8,23 +8,29 @@ Items of one cluster (the attack variants of one goal) move together, so exact M
 the verdict rests on sign flips of whole clusters, and McNemar's p stands beside it. Both are equal where every cluster
 is one item. McNemar's test knows no fractions, so graded outcomes have none. Where an arm is several runs the p is
 that of the interval, which knows how far runs differ.
+
+A metric over several suites is the mean of its suites, one vote each: an item of a suite with n_s items has the vote
+min(n_s) / n_s, so that a large suite cannot hide what happens in a small one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.clusters import effective_number
+from moe_cli.clusters import effective_number, item_moments
 from moe_cli.compare.flips import flips
 from moe_cli.compare.intervals import cluster_interval, rate_interval
 from moe_cli.compare.items import RunItems
+from moe_cli.compare.metrics import HARM
 from moe_cli.compare.outcomes import Outcomes, PairedOutcomes, paired_outcomes
 from moe_cli.compare.power import Design, detectable_effect
+from moe_cli.compare.ratios import ratio_of_counts
 from moe_cli.compare.seeds import ArmSums, run_spread, seed_spread
 from moe_cli.compare.significance import LEVEL, benjamini_hochberg, holm, mcnemar_p, sign_flip_p
 from moe_cli.records.comparison import PairComparison, PairedDifference, PairVerdict
@@ -60,7 +66,13 @@ class _Scored:
     a_Rn: NDArray[np.float64]
     b_Rn: NDArray[np.float64]
     cluster_n: NDArray[np.intp]
-    sizes_C: NDArray[np.int64]
+    vote_n: NDArray[np.float64]  # of an item: 1 in the smallest suite
+    sizes_C: NDArray[np.float64]  # sum of the votes of its items
+    num_suites: int
+
+    def mean(self, outcome_Rn: NDArray[np.float64]) -> float:
+        """Over the runs, each the mean of its suites."""
+        return fsum((outcome_Rn * self.vote_n).flat) / (len(outcome_Rn) * fsum(self.vote_n))
 
     @property
     def graded(self) -> bool:
@@ -68,10 +80,14 @@ class _Scored:
         return any(bool(((of_arm != 0) & (of_arm != 1)).any()) for of_arm in (self.a_Rn, self.b_Rn))
 
 
-def pair_comparison(a: ArmItems, b: ArmItems, *, margin: float, num_tests: int | None = None) -> PairComparison:
-    """Arm b against arm a in every metric. All runs hold the same items; `num_tests` as in `paired_differences`."""
+def pair_comparison(a: ArmItems, b: ArmItems, *, margin: float, num_pairs: int = 1) -> PairComparison:
+    """Arm b against arm a in every metric. All runs hold the same items.
+
+    `num_pairs` is how many pairs are corrected together later (`families.py`), which decides what can be found.
+    """
     metrics = paired_outcomes(a.runs, b.runs)
     measured = [metric for metric in metrics if _scored(metric) is not None]
+    num_tests = num_pairs * sum(metric.primary for metric in measured)
     return PairComparison(
         a=a.name,
         b=b.name,
@@ -99,7 +115,7 @@ def paired_differences(
     primary = iter(holm([difference.p_value for difference in raw if difference.primary]))
     others = iter(benjamini_hochberg([difference.p_value for difference in raw if not difference.primary]))
     corrected = [replace(found, p_adjusted=next(primary if found.primary else others)) for found in raw]
-    return tuple(replace(found, verdict=_verdict(found, margin)) for found in corrected)
+    return tuple(replace(found, verdict=verdict_of(found, margin)) for found in corrected)
 
 
 def rate_estimate(metric: PairedOutcomes, seeded: bool) -> RateEstimate | None:
@@ -109,9 +125,9 @@ def rate_estimate(metric: PairedOutcomes, seeded: bool) -> RateEstimate | None:
         return None
     yes_RC = _per_cluster(scored.a_Rn, scored)
     spread = run_spread([ArmSums(yes_RC, seeded)], scored.sizes_C)
-    squares = float(((scored.a_Rn.mean(0) - 0.5) ** 2).sum())
-    lower, upper = rate_interval(yes_RC.mean(0), scored.sizes_C, spread, squares=squares)
-    return RateEstimate(float(scored.a_Rn.mean()), lower, upper, scored.a_Rn.shape[1])
+    items = item_moments(scored.a_Rn.mean(0) - 0.5, scored.vote_n)
+    lower, upper = rate_interval(yes_RC.mean(0), scored.sizes_C, spread, items=items)
+    return RateEstimate(scored.mean(scored.a_Rn), lower, upper, scored.a_Rn.shape[1])
 
 
 def _scored(metric: PairedOutcomes) -> _Scored | None:
@@ -125,12 +141,34 @@ def _scored(metric: PairedOutcomes) -> _Scored | None:
     yes_Rn = yes_Rn[:, kept_n]
     names, cluster_n = np.unique(np.array(metric.clusters)[kept_n], return_inverse=True)
     num_a = len(metric.a)
-    return _Scored(yes_Rn[:num_a], yes_Rn[num_a:], cluster_n, np.bincount(cluster_n, minlength=len(names)))
+    kept = np.flatnonzero(kept_n)
+    vote_n = _votes(metric, kept)
+    return _Scored(
+        a_Rn=yes_Rn[:num_a],
+        b_Rn=yes_Rn[num_a:],
+        cluster_n=cluster_n,
+        vote_n=vote_n,
+        sizes_C=np.bincount(cluster_n, weights=vote_n, minlength=len(names)).astype(np.float64),
+        num_suites=len({metric.suites[place] for place in kept}) if metric.over_all else 1,
+    )
+
+
+def _votes(metric: PairedOutcomes, kept: Iterable[int]) -> NDArray[np.float64]:
+    """min(n_s) / n_s for an item of a suite with n_s items."""
+    suites = [metric.suites[place] if metric.over_all else "" for place in kept]
+    sizes = Counter(suites)
+    smallest = min(sizes.values())
+    return np.array([smallest / sizes[suite] for suite in suites])
 
 
 def _per_cluster(yes_Rn: NDArray[np.float64], scored: _Scored) -> NDArray[np.float64]:
     num_clusters = len(scored.sizes_C)
-    return np.array([np.bincount(scored.cluster_n, yes_n, minlength=num_clusters) for yes_n in yes_Rn])
+    return np.array([np.bincount(scored.cluster_n, yes_n * scored.vote_n, minlength=num_clusters) for yes_n in yes_Rn])
+
+
+def _rates(yes_RC: NDArray[np.float64], scored: _Scored) -> NDArray[np.float64]:
+    """Of every run."""
+    return np.asarray(yes_RC.sum(1) / fsum(scored.vote_n))
 
 
 def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool], num_tests: int) -> PairedDifference:
@@ -142,22 +180,26 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool], num_tests: i
     a_RC, b_RC = _per_cluster(scored.a_Rn, scored), _per_cluster(scored.b_Rn, scored)
     spread = run_spread([ArmSums(a_RC, seeded[0]), ArmSums(b_RC, seeded[1])], scored.sizes_C)
     a_n, b_n, differences_C = scored.a_Rn.mean(0), scored.b_Rn.mean(0), b_RC.mean(0) - a_RC.mean(0)
-    interval = cluster_interval(differences_C, scored.sizes_C, spread, squares=float(((b_n - a_n) ** 2).sum()))
+    items = item_moments(b_n - a_n, scored.vote_n)
+    interval = cluster_interval(differences_C, scored.sizes_C, spread, items=items)
     change_n = scored.b_Rn.sum(0) * num_a - scored.a_Rn.sum(0) * num_b  # no rounding of yes and no
     only_a, only_b = int((change_n < -ROUNDING).sum()), int((change_n > ROUNDING).sum())
     alone, graded = num_a == num_b == 1, scored.graded
-    p_value = sign_flip_p(b_RC[0] - a_RC[0]) if alone else interval.p_value
+    p_value = sign_flip_p((b_RC[0] - a_RC[0]) / scored.vote_n.min()) if alone else interval.p_value
     lowest, highest = _bounds(metric)
     design = Design(
         a_n=a_n,
         b_n=b_n,
+        vote_n=scored.vote_n,
         differences_C=differences_C,
         sizes_C=scored.sizes_C,
-        exact=alone and not graded,
+        exact=alone and not graded and scored.vote_n.min() == 1,
         step=spread.step,
         error=interval.error,
+        error_of_items=interval.error_of_items,
         freedom=interval.freedom,
     )
+    of_harm = metric.metric.partition(": ")[0] in HARM and not graded
     return PairedDifference(
         metric=metric.metric,
         better=metric.better,
@@ -167,9 +209,9 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool], num_tests: i
         clusters=len(scored.sizes_C),
         effective_clusters=effective_number(scored.sizes_C),
         unpaired=len(metric.ids) - n,
-        rate_a=fsum(scored.a_Rn.flat) / (num_a * n),
-        rate_b=fsum(scored.b_Rn.flat) / (num_b * n),
-        difference=fsum(change_n) / (num_a * num_b * n),
+        rate_a=scored.mean(scored.a_Rn),
+        rate_b=scored.mean(scored.b_Rn),
+        difference=fsum(change_n * scored.vote_n) / (num_a * num_b * fsum(scored.vote_n)),
         lower=interval.lower,
         upper=interval.upper,
         lowest=lowest,
@@ -178,10 +220,14 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool], num_tests: i
         only_b=only_b,
         p_mcnemar=mcnemar_p(only_a, only_b) if alone and not graded else None,
         p_value=p_value,
-        seeds=None if alone else seed_spread(scored.a_Rn.mean(1), scored.b_Rn.mean(1)),
+        seeds=None if alone else seed_spread(*(_rates(arm_RC, scored) for arm_RC in (a_RC, b_RC))),
         p_adjusted=p_value,
         verdict="inconclusive",
         detectable=detectable_effect(design, num_tests),
+        suites=scored.num_suites,
+        yes_a=fsum(scored.a_Rn.flat) / num_a,
+        yes_b=fsum(scored.b_Rn.flat) / num_b,
+        ratio=ratio_of_counts(a_RC.mean(0), b_RC.mean(0)) if of_harm else None,
     )
 
 
@@ -189,18 +235,19 @@ def _bounds(metric: PairedOutcomes) -> tuple[float | None, float | None]:
     """The difference over all items if every outcome that is not there spoke for a lower one, and for a higher one."""
     if not any(yes is None for run in (*metric.a, *metric.b) for yes in run):
         return None, None
-    (low_a, high_a), (low_b, high_b) = _extremes(metric.a), _extremes(metric.b)
+    votes_n = _votes(metric, range(len(metric.ids)))
+    (low_a, high_a), (low_b, high_b) = _extremes(metric.a, votes_n), _extremes(metric.b, votes_n)
     return low_b - high_a, high_b - low_a
 
 
-def _extremes(runs: Sequence[Outcomes]) -> tuple[float, float]:
-    num = len(runs) * len(runs[0])
-    yes = fsum(outcome or 0 for run in runs for outcome in run)
-    missing = sum(outcome is None for run in runs for outcome in run)
+def _extremes(runs: Sequence[Outcomes], votes_n: NDArray[np.float64]) -> tuple[float, float]:
+    num = len(runs) * fsum(votes_n)
+    yes = fsum(vote * (outcome or 0) for run in runs for vote, outcome in zip(votes_n, run, strict=True))
+    missing = fsum(vote for run in runs for vote, outcome in zip(votes_n, run, strict=True) if outcome is None)
     return yes / num, (yes + missing) / num
 
 
-def _verdict(found: PairedDifference, margin: float) -> PairVerdict:
+def verdict_of(found: PairedDifference, margin: float) -> PairVerdict:
     """What may be said of b against a.
 
     A whole interval inside the margin is a difference that does not matter, even a significant one, but too few goals

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr, bdtrik, gammaln, ndtri, stdtrit, xlog1py, xlogy
 
-from moe_cli.clusters import design_effect, effective_number
+from moe_cli.clusters import design_effect, effective_number, item_moments
 from moe_cli.compare.significance import LEVEL
 
 POWER = 0.80
@@ -31,11 +31,13 @@ class Design:
 
     a_n: NDArray[np.float64]  # outcomes of every item, means over the runs of an arm
     b_n: NDArray[np.float64]
+    vote_n: NDArray[np.float64]  # in the mean; the heaviest is 1
     differences_C: NDArray[np.float64]  # sums of b - a over every cluster
-    sizes_C: NDArray[np.int64]
-    exact: bool  # one run each, yes and no: p counts sign flips
+    sizes_C: NDArray[np.float64]  # sums of votes
+    exact: bool  # one run each, yes and no, items of one vote: p counts their changes, or flips of clusters
     step: float  # what one answer of one run changes in an item, mean of both arms
-    error: float  # standard error of the difference
+    error: float  # standard error of the difference, as the interval has it
+    error_of_items: float  # without the pseudo-clusters
     freedom: float  # degrees of freedom of its t
 
 
@@ -59,30 +61,34 @@ def detectable_effect(design: Design, num_tests: int) -> float | None:
 
 def _num_independent(design: Design) -> float:
     """As many independent items as the clusters are worth."""
-    num = float(len(design.a_n))
+    num = effective_number(design.vote_n)
     differences_n = design.b_n - design.a_n
-    squares = float((differences_n**2).sum())
-    if len(design.sizes_C) == num:
+    if len(design.sizes_C) == len(differences_n):
         return num
-    if squares - num * differences_n.mean() ** 2 <= 0:
+    if (differences_n == differences_n[0]).all():
         return effective_number(design.sizes_C)
-    effect = design_effect(design.differences_C, design.sizes_C.astype(np.float64), squares)
+    effect = design_effect(design.differences_C, design.sizes_C, item_moments(differences_n, design.vote_n))
     return max(num / effect, effective_number(design.sizes_C))
 
 
 def _of_interval(design: Design, level: float) -> float | None:
-    """d = (t(1 - level / 2) + z(power)) * SE, SE^2 with what a rate that moves by d adds to it."""
-    factor = (float(stdtrit(design.freedom, 1 - level / 2)) + float(ndtri(POWER))) ** 2
-    rate = float(design.a_n.mean() + design.b_n.mean()) / 2
-    added = factor * design.step * abs(1 - 2 * rate) / _num_independent(design) / 2
-    found = added + sqrt(added**2 + factor * design.error**2)
-    return found if found < 1 else None
+    """d = t(1 - level / 2) * SE + z(power) * SE of the items, both squared with what a rate that moves by d adds."""
+    critical, reach = float(stdtrit(design.freedom, 1 - level / 2)), float(ndtri(POWER))
+    rate = float(np.average(design.a_n + design.b_n, weights=design.vote_n)) / 2
+    added = design.step * abs(1 - 2 * rate) / _num_independent(design)
+
+    def surplus(difference: float) -> float:
+        moved = added * difference
+        hurdle = critical * sqrt(design.error**2 + moved) + reach * sqrt(design.error_of_items**2 + moved)
+        return difference - hurdle
+
+    return _least(surplus, 0.0, 1.0)
 
 
 def _of_exact_test(design: Design, level: float) -> float | None:
-    a_n, b_n = design.a_n, design.b_n
-    only_a, only_b = float((a_n > b_n).sum()) + HALF, float((a_n < b_n).sum()) + HALF
-    both, neither = float((a_n * b_n).sum()), float(((1 - a_n) * (1 - b_n)).sum())
+    a_n, b_n, vote_n = design.a_n, design.b_n, design.vote_n
+    only_a, only_b = float(vote_n @ (a_n > b_n)) + HALF, float(vote_n @ (a_n < b_n)) + HALF
+    both, neither = float(vote_n @ (a_n * b_n)), float(vote_n @ ((1 - a_n) * (1 - b_n)))
     odds = (both + HALF) * (neither + HALF) / (only_a * only_b)
     rate = (both + (only_a + only_b) / 2) / (both + neither + only_a + only_b)
     rate, num = min(rate, 1 - rate), max(1, round(_num_independent(design)))
@@ -91,16 +97,17 @@ def _of_exact_test(design: Design, level: float) -> float | None:
         both = _share_of_both(rate, rate + difference, odds)
         return _power_of_mcnemar(num, max(0.0, rate - both), max(0.0, rate + difference - both), level)
 
-    return _least(power, 1 - rate)
+    return _least(power, POWER, 1 - rate)
 
 
-def _least(power: Callable[[float], float], highest: float) -> float | None:
+def _least(of: Callable[[float], float], enough: float, highest: float) -> float | None:
+    """The least difference of which a growing function is enough, by bisection; None where the highest is not."""
     lower, upper = 0.0, highest
-    if power(upper) < POWER:
+    if of(upper) < enough:
         return None
     for _ in range(STEPS):
         middle = (lower + upper) / 2
-        lower, upper = (middle, upper) if power(middle) < POWER else (lower, middle)
+        lower, upper = (middle, upper) if of(middle) < enough else (lower, middle)
     return upper
 
 

@@ -46,7 +46,7 @@ class _Spread:
     freedom: int
 
 
-def run_spread(arms: Sequence[ArmSums], sizes_C: NDArray[np.int64]) -> RunSpread:
+def run_spread(arms: Sequence[ArmSums], sizes_C: NDArray[np.number]) -> RunSpread:
     """What the runs of all arms say about the variance of a difference (or of the rate of a single arm).
 
     Runs are nested in arms and crossed with clusters: the variance over clusters holds the chance of single answers
@@ -102,10 +102,10 @@ def _step(arms: Sequence[ArmSums]) -> float:
     return sum(1 / arm.num_runs for arm in arms) / len(arms)
 
 
-def _spread(yes_RC: NDArray[np.float64], sizes_C: NDArray[np.int64]) -> _Spread:
+def _spread(yes_RC: NDArray[np.float64], sizes_C: NDArray[np.number]) -> _Spread:
     """Two-way analysis of variance: what is left after run and cluster is chance."""
     num_runs, num_clusters = yes_RC.shape
-    num = int(sizes_C.sum())
+    num = float(sizes_C.sum())
     rate_R = yes_RC.sum(1) / num
     left_RC = yes_RC - yes_RC.mean(0) - np.outer(rate_R - rate_R.mean(), sizes_C)
     per_cluster = num_clusters / max(1, num_clusters - 1)

@@ -17,7 +17,7 @@ from moe_cli.artifacts.runs import kind_in
 from moe_cli.codec import decode, decode_lines
 from moe_cli.compare.fairness import UNTRAINED
 from moe_cli.compare.items import RunItems, evaluated_items
-from moe_cli.compare.metrics import second_opinions
+from moe_cli.compare.metrics import metrics_of
 from moe_cli.errors import ArtifactError
 from moe_cli.records import CapabilitySample, EvaluationRecord, EvaluationSummary, RunColumn, TrainingSummary
 
@@ -103,7 +103,7 @@ def _source(run: FinishedRun | None, found: Sequence[FinishedRun]) -> Source:
         column=column,
         training=training,
         records=records,
-        items=evaluated_items(column.name, records, second_opinions(summary)) if summary and records else None,
+        items=evaluated_items(column.name, records, metrics_of(summary)) if summary and records else None,
         digests=digests | ({"evaluation": evaluated.digest} if evaluated else {}),
         samples=_samples(evaluated) if evaluated else (),
         passed_over=tuple(other.path for other in passed_over),
@@ -139,7 +139,7 @@ def _samples(evaluated: FinishedRun) -> tuple[CapabilitySample, ...]:
 
 def _summary(evaluated: FinishedRun) -> EvaluationSummary:
     file = evaluated.file(layout.EVALUATION_SUMMARY)
-    return decode(EvaluationSummary, file.read_bytes(), source=str(file))
+    return decode(EvaluationSummary, file.read_bytes(), source=str(file)).with_plain_goals_apart
 
 
 def _column(run: FinishedRun | None, training: TrainingSummary | None, summary: EvaluationSummary | None) -> RunColumn:

@@ -22,21 +22,26 @@ from moe_cli.compare.capability import unpaired_tasks, with_capability
 from moe_cli.compare.conclusion import conclusion, differing
 from moe_cli.compare.evidence import Evidence
 from moe_cli.compare.fairness import ITEMS, UNTRAINED, fairness_checks
+from moe_cli.compare.families import corrected_pairs
 from moe_cli.compare.flip_texts import flip_texts
 from moe_cli.compare.imported import Import, imported_sources, is_file_of_results
 from moe_cli.compare.intervals import CONFIDENCE
 from moe_cli.compare.items import same_items, without_metrics
 from moe_cli.compare.metrics import changed_opinions
-from moe_cli.compare.paired import ArmItems, pair_comparison
+from moe_cli.compare.paired import ArmItems
 from moe_cli.compare.redaction import redacted
 from moe_cli.compare.report_data import report_data
+from moe_cli.compare.same_model import copied_outcomes
+from moe_cli.compare.selections import with_selection
 from moe_cli.compare.sources import Source, read_sources
 from moe_cli.compare.thresholds import Threshold, checked, thresholds_of
 from moe_cli.compare.training_data import TrainingData, training_data
+from moe_cli.compare.unshown import unshown_runs
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import goals_trained_on
 from moe_cli.errors import ArtifactError
 from moe_cli.records import ComparedArm, Comparison, FlipText, Notice, ReportData
+from moe_cli.records.comparison import Unshown
 
 Notify = Callable[[object], None]
 NO_IMPORT = Import()
@@ -94,10 +99,10 @@ def run(
         sources = with_capability(read_sources([word for group in groups for word in group], settings.evaluation))
         _name_unevaluated(sources, notify)
         _name_passed_over(sources, notify)
-    sources, data = _with_training_data(sources, store)
-    comparison = compare(
-        regrouped(groups, sources, base), settings.margin, data, thresholds, intersect=settings.intersect
-    )
+    sources, data = _with_training_data(with_selection(sources, store), store)
+    arms = regrouped(groups, sources, base)
+    unshown = unshown_runs(sources, store)
+    comparison = compare(arms, settings.margin, data, thresholds, intersect=settings.intersect, unshown=unshown)
     if settings.strict:
         _refuse_unfair(comparison)
     output = free_directory(settings.output_dir, "comparison", resumable=False)
@@ -119,6 +124,7 @@ def compare(
     thresholds: Sequence[Threshold] = (),
     *,
     intersect: bool = False,
+    unshown: Unshown | None = None,
 ) -> Comparison:
     """The gate, then each pair of arms, then the thresholds and the conclusion. Pure.
 
@@ -133,11 +139,10 @@ def compare(
     fairness = fairness_checks(columns, trainings, data, [len(arm.runs) for arm in arms])
     items = _arm_items(arms, sources)
     evidence = Evidence.of(columns, arms, fairness, margin)
-    pairs = tuple(
-        evidence.judged_alike(pair_comparison(a, b, margin=margin))
-        for a, b in combinations(items, 2)
-        if a.runs and b.runs
-    )
+    evaluated = [(a, b) for a, b in combinations(items, 2) if a.runs and b.runs]
+    untrained = [arm.name for arm in arms if evidence.is_untrained(arm.name)]
+    pairs = tuple(map(evidence.judged_alike, corrected_pairs(evaluated, untrained, margin=margin)))
+    uncompared, copied = unpaired_tasks(sources), copied_outcomes(_in_arms(groups, sources))
     found = Comparison(
         columns=columns,
         arms=arms,
@@ -146,9 +151,16 @@ def compare(
         margin=margin,
         confidence=CONFIDENCE,
         thresholds=(),
-        conclusion=conclusion(columns, arms, fairness, pairs, margin, unpaired_tasks(sources)),
+        conclusion=conclusion(columns, arms, fairness, pairs, margin, uncompared, copied, unshown),
+        unshown=unshown,
     )
     return replace(found, thresholds=tuple(checked(thresholds, found, items)))
+
+
+def _in_arms(groups: Sequence[Sequence[Source]], sources: Sequence[Source]) -> list[list[Source]]:
+    """The sources in the groups that they came in."""
+    rest = iter(sources)
+    return [[next(rest) for _ in group] for group in groups]
 
 
 def _write_pages(output: Path, comparison: Comparison, found: ReportData, pages: Pages) -> None:

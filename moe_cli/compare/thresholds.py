@@ -1,6 +1,7 @@
 """`--fail-if`: what a comparison must not show.
 
-    asr>+0.02              the difference (the later arm minus the earlier one) is above 2 points
+    asr>+0.02              the difference (the later arm minus the earlier one) is above 2 points; asr is of attacks,
+                           the mean of their suites; plain goals are `plain`
     accuracy<-0.05 surely  it is below -5 points, by the whole interval
     asr:attacked[sel]>0.1  the rate of the arm or run `sel` on the suite `attacked` is above 0.1
     kl[sel]>0.05 estimate  the estimate alone is above 0.05
@@ -23,12 +24,12 @@ from typing import cast
 
 from moe_cli.compare import evidence
 from moe_cli.compare.items import RunItems
-from moe_cli.compare.metrics import METRICS
+from moe_cli.compare.metrics import ATTACK_SUCCESS, METRICS
 from moe_cli.compare.outcomes import paired_outcomes
 from moe_cli.compare.paired import ArmItems, rate_estimate
 from moe_cli.compare.wording import threshold_sentence
 from moe_cli.errors import ExitCode, MoeError, UsageError
-from moe_cli.records import ComparedArm, Comparison, Estimate, RunColumn, ThresholdCheck
+from moe_cli.records import PLAIN_SUITE, ComparedArm, Comparison, Estimate, RunColumn, ThresholdCheck
 from moe_cli.records.comparison import Evidence
 
 METRIC_OF = {metric.word: metric.name for metric in METRICS}
@@ -160,9 +161,10 @@ def _of_known_suite(threshold: Threshold, arms: Sequence[ArmItems]) -> Threshold
     items = [item for arm in arms for run in arm.runs for item in run.values() if metric in item.outcomes]
     suites = sorted({item.suite for item in items})
     if suite and suites and suite not in suites:
+        plain = "; plain goals are `plain`" if (metric, suite) == (ATTACK_SUCCESS, PLAIN_SUITE) else ""
         raise UsageError(
             f"--fail-if {threshold.expression!r}: no suite of {metric} is called {suite}",
-            hint=f"there are: {', '.join(suites)}",
+            hint=f"there are: {', '.join(suites)}{plain}",
         )
     return replace(threshold, metric=metric) if suites == [suite] else threshold
 

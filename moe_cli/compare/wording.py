@@ -13,6 +13,9 @@ from moe_cli.compare.intervals import CONFIDENCE
 from moe_cli.records.comparison import Evidence, PairedDifference, ThresholdCheck
 
 SMALLEST_P = 1e-99
+OF_A_COUNT = 0.05  # what is not printed of a count
+FEW_TIMES = 10
+RARE = 0.1  # rates below which a ratio stands beside the difference
 INTERVAL = f"{100 * CONFIDENCE:.0f} % interval"
 FAILS: dict[Evidence, str] = {
     "possibly": "the data do not rule it out",
@@ -40,13 +43,40 @@ def against(difference: PairedDifference, b_first: bool) -> str:
     """Both rates with their counts: `12.0 % (12 of 100) against 45.0 % (45 of 100)`.
 
     The count of an arm of several runs is a mean: `12.3 % (12.3 of 100)`. Fractions have none: `12.3 % (mean of 100)`.
+    Suites of other sizes are named, as their mean is no share of all items: `25.0 % (mean of 2 suites; 20 of 140)`.
     """
-    counted = [
-        f"{percent(rate)} ({'mean' if difference.graded else f'{rate * difference.n:.1f}'.removesuffix('.0')}"
-        f" of {difference.n})"
-        for rate in (difference.rate_b, difference.rate_a)
-    ]
+    rates = ((difference.rate_b, difference.yes_b), (difference.rate_a, difference.yes_a))
+    counted = [f"{percent(rate)} ({_count(difference, rate, yes)})" for rate, yes in rates]
     return " against ".join(counted if b_first else counted[::-1])
+
+
+def _count(difference: PairedDifference, rate: float, yes: float | None) -> str:
+    num = rate * difference.n if yes is None else yes
+    counted = f"{'mean' if difference.graded else f'{num:.1f}'.removesuffix('.0')} of {difference.n}"
+    is_share = abs(num - rate * difference.n) < OF_A_COUNT
+    return counted if is_share else f"mean of {difference.suites} suites; {counted}"
+
+
+def bounds(difference: PairedDifference, b_first: bool) -> str:
+    """`+40.0 points [29.2, 49.2]`, of the first named to the other."""
+    middle, lower, upper = _from(difference, b_first)
+    return f"{_signed(middle)} points [{points(lower)}, {points(upper)}]"
+
+
+def times(ratio: float) -> str:
+    """`38`, `2.4`: how many times as often."""
+    return f"{ratio:.0f}" if ratio >= FEW_TIMES else f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2g}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """`1-3 and 7` for 1, 2, 3 and 7."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return listed([str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs])
 
 
 def p_text(value: float) -> str:
@@ -81,14 +111,34 @@ def unless_unscored(difference: PairedDifference, b_first: bool) -> str:
 
 def figures(difference: PairedDifference, b_first: bool) -> str:
     """Difference (of the first named to the other), interval, n and p, and how many items could not be paired."""
-    middle, lower, upper = difference.difference, difference.lower, difference.upper
-    if not b_first:
-        middle, lower, upper = -middle, -upper, -lower
+    middle, lower, upper = _from(difference, b_first)
+    interval = f"{INTERVAL} {_signed(lower)} to {_signed(upper)}{_ratio(difference, b_first)}"
     unpaired = f", {difference.unpaired} more unscored or degenerate in one of them" if difference.unpaired else ""
     return (
-        f"difference {_signed(middle)} points, {INTERVAL} {_signed(lower)} to {_signed(upper)},"
+        f"difference {_signed(middle)} points, {interval},"
         f" n = {_counted(difference)}{unpaired}, adjusted {_p(difference)}"
     )
+
+
+def _ratio(difference: PairedDifference, b_first: bool) -> str:
+    """The ratio beside a difference of harm that is rare in both arms and was seen."""
+    found = difference.ratio
+    rare = max(difference.rate_a, difference.rate_b) < RARE and difference.yes_a != difference.yes_b
+    if found is None or not rare:
+        return ""
+    value, lower, upper = found.value, found.lower, found.upper
+    if not b_first:
+        value, lower, upper = 1 / value, 1 / upper, 1 / lower
+    how = "as often"
+    if value < 1:
+        value, lower, upper, how = 1 / value, 1 / upper, 1 / lower, "less often"
+    return f", {times(value)} times {how} ({times(lower)} to {times(upper)})"
+
+
+def _from(difference: PairedDifference, b_first: bool) -> tuple[float, float, float]:
+    if b_first:
+        return difference.difference, difference.lower, difference.upper
+    return -difference.difference, -difference.upper, -difference.lower
 
 
 def threshold_sentence(check: ThresholdCheck, *, wholly_beyond: bool) -> str:
@@ -114,8 +164,10 @@ def _signed(difference: float) -> str:
 def _counted(difference: PairedDifference) -> str:
     """n, of how many goals where one goal has several answers, and what these are worth where some have more."""
     n, clusters, effective = difference.n, difference.clusters, difference.effective_clusters
+    if clusters >= n:
+        return f"{n}{f' worth {effective:.1f} equal votes' if effective < n - 0.05 else ''}"
     worth = f" worth {effective:.1f} of one size" if effective < clusters - 0.05 else ""
-    return f"{n} answers, {clusters} goals{worth}" if clusters < n else f"{n}"
+    return f"{n} answers, {clusters} goals{worth}"
 
 
 def _p(difference: PairedDifference) -> str:

@@ -25,6 +25,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Method = Literal["risk_diff", "esft-token", "esft-gate", "gradient", "stability", "random", "frequency", "all", "file"]
 MATCHED: tuple[Method, ...] = ("random", "frequency")  # controls: as many experts per layer as `risk_diff` would choose
 IN_EVERY_BATCH: tuple[Method, ...] = (*MATCHED, "file", "all")  # not chosen by the risk differences of batches
+MARGIN = 0.02  # what a difference may be without mattering; what safety may cost is never held against a wider one
 BENIGN_TOKENS = 768  # a target of it leaves a quarter of train.max_length to its prompt
 WRITTEN = Path("endpoint")  # in the place of a file of refusals
 
@@ -313,7 +314,9 @@ class CompareConfig(Section):
 
     output_dir: Path = Field(Path("comparison"), description="where the comparison is written")
     evaluation: str | None = Field(None, description="name of the evaluations to compare; default: the newest")
-    margin: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.02, description="a difference inside it does not matter")
+    margin: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        MARGIN, description="a difference inside it does not matter; prices are held against at most 0.02"
+    )
     intersect: bool = Field(False, description="pair the items that all runs have, where the items are not the same")
     strict: bool = Field(False, description="refuse a comparison in which a condition of the fairness gate differs")
     fail_if: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(

@@ -65,7 +65,7 @@ class _Columns:
     benchmark: str | None = None  # before ids that other benchmarks have, too
     kind: Callable[[Row], Kind | None]
     published: bool = True  # its columns are known, whatever else stands beside them
-    of_one_behavior: bool = False  # answers with one id are to several prompts of one goal
+    of_one_behavior: bool = False  # answers with one id are to several prompts of one goal: attacks
 
     def read(self, row: ReadRow, place: Place) -> RowAnswers:
         """The answers of one row."""
@@ -83,7 +83,7 @@ class _Columns:
             text="",
             kind=self.kind(row),
             goal=goal if self.goal and isinstance(goal := row.get(self.goal), str) and goal.strip() else None,
-            suite=name_of(row, "suite"),
+            suite=name_of(row, "suite") or ("attacked" if self.of_one_behavior else None),
             cluster=name_of(row, "cluster") or (id if self.of_one_behavior else None),
             finished=finished_of(row),
         )

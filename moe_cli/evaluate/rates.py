@@ -16,7 +16,7 @@ from math import sqrt
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from moe_cli.clusters import Floats, cluster_mean, design_effect, effective_number
+from moe_cli.clusters import Floats, ItemMoments, cluster_mean, design_effect, effective_number
 from moe_cli.records.rates import Rate
 
 CONFIDENCE = 0.95
@@ -70,6 +70,7 @@ def _interval(yes_C: Floats, sizes_C: Floats) -> tuple[float, float]:
     every = np.append(yes_C, [size, 0.0]), np.append(sizes_C, [size, size])
     freedom = np.array([len(sizes_C) + 1, cluster_mean(*every).freedom])
     of_one_size, of_these = stdtrit(freedom, (1 + CONFIDENCE) / 2)
-    worth = float(of_one_size / of_these) ** 2 / design_effect(*every, k + size)
+    items = ItemMoments(votes=n, sums=k, squares=k).with_two_clusters(1, 0, size)
+    worth = float(of_one_size / of_these) ** 2 / design_effect(*every, items)
     lower, upper = wilson_interval(k * worth, n * worth)
     return (0.0 if k == 0 else lower), (1.0 if k == n else upper)

@@ -56,7 +56,7 @@ def base_router(base: LoadedModel, tuned: LoadedModel) -> Iterator[LoadedModel]:
 def restored_router(
     changed_params: int, tuned: Sequence[EvaluationRecord], restored: Sequence[EvaluationRecord]
 ) -> RestoredRouter:
-    """Attack success with the base's router and as trained, on the harmful items that both answered.
+    """Attack success with the base's router and as trained, on the attacks that both answered; no plain goal is one.
 
     `restored` is empty where the router did not change and nothing was answered again. An item counts as succeeding
     only in one model where the other's answer was scored, too.
@@ -68,7 +68,8 @@ def restored_router(
     again = {record.item.id: record for record in restored}
     if len(again) != len(restored) or len(as_trained) != len(tuned) or not again.keys() <= as_trained.keys():
         raise ValueError("the restored model answered other items, or one of them twice")
-    pairs = {name: (as_trained[name].attack_succeeded, again[name].attack_succeeded) for name in again}
+    attacks = [name for name, record in again.items() if record.item.is_attack]
+    pairs = {name: (as_trained[name].attack_succeeded, again[name].attack_succeeded) for name in attacks}
     scored = {name: pair for name, pair in pairs.items() if None not in pair}
     change: dict[str, int] = defaultdict(int)  # of each cluster: successes more with the base's router
     for name, (before, after) in scored.items():

@@ -32,7 +32,7 @@ from moe_cli.data.column_names import refuse_absent
 from moe_cli.data.turns import Turns
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.evaluate.item_sources import ITEM_FORMATS, SourceItems, source_items
-from moe_cli.records import EvaluationItem, ItemsPreview, Notice, SuiteCount
+from moe_cli.records import PLAIN_SUITE, EvaluationItem, ItemsPreview, Notice, SuiteCount
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.tiny.language import tiny_items
 
@@ -192,7 +192,7 @@ def _forms(entry: Entry) -> Iterator[tuple[str, Turns]]:
             yield entry.suite or ("benign_attacked" if entry.attack else "benign"), spoken
         return
     if entry.plain:
-        yield entry.suite or "harmful", entry.plain
+        yield entry.suite or PLAIN_SUITE, entry.plain
     if entry.attacked:
         yield "attacked", entry.attacked
 

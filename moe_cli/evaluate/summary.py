@@ -14,6 +14,7 @@ from moe_cli.evaluate.metrics import (
     attack_success,
     degenerate_share,
     over_refusal,
+    plain_compliance,
     suite_summaries,
     unscored_counts,
 )
@@ -78,6 +79,7 @@ def evaluation_summary(
         answer_files=subject.answer_files,
         server=subject.server,
         unanswered=subject.unanswered,
+        plain_compliance=plain_compliance(records),
     )
 
 

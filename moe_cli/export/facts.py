@@ -40,7 +40,10 @@ def _evaluations(run: FinishedRun) -> Iterator[tuple[str, EvaluationSummary]]:
     for manifest in sorted((run.path / layout.EVALUATIONS).glob(f"*/{layout.MANIFEST}")):
         evaluated = finished_run(manifest.parent, "evaluation")
         file = evaluated.file(layout.EVALUATION_SUMMARY)
-        yield evaluated.manifest.finished, decode(EvaluationSummary, file.read_bytes(), source=str(file))
+        yield (
+            evaluated.manifest.finished,
+            decode(EvaluationSummary, file.read_bytes(), source=str(file)).with_plain_goals_apart,
+        )
 
 
 def _sources(run: FinishedRun, store: Store) -> tuple[SourceCount, ...] | None:

@@ -59,6 +59,7 @@ from moe_cli.records.card import CardFacts, License, Push, PushedFile
 from moe_cli.records.comparison import (
     ComparedArm,
     Comparison,
+    CountRatio,
     FairnessCheck,
     Flip,
     FlipText,
@@ -68,6 +69,7 @@ from moe_cli.records.comparison import (
     RunColumn,
     SeedSpread,
     ThresholdCheck,
+    Unshown,
 )
 from moe_cli.records.drift import (
     DriftItem,
@@ -90,7 +92,16 @@ from moe_cli.records.evaluation import (
     Stage,
     SuiteSummary,
 )
-from moe_cli.records.inputs import SIDES, BenignPrompt, EvaluationItem, Message, ModelIdentity, PromptPair, Side
+from moe_cli.records.inputs import (
+    PLAIN_SUITE,
+    SIDES,
+    BenignPrompt,
+    EvaluationItem,
+    Message,
+    ModelIdentity,
+    PromptPair,
+    Side,
+)
 from moe_cli.records.judging import (
     QUESTIONS,
     Agreement,
@@ -161,6 +172,7 @@ from moe_cli.records.training import (
 __all__ = [
     "BENCHMARK_SCHEMA_VERSION",
     "EVALUATE_BENCHMARK_SCHEMA_VERSION",
+    "PLAIN_SUITE",
     "PREPARE_BENCHMARK_SCHEMA_VERSION",
     "QUESTIONS",
     "REGIONS",
@@ -193,6 +205,7 @@ __all__ = [
     "Comparison",
     "ComparisonResult",
     "ComputeDevice",
+    "CountRatio",
     "DataPreview",
     "DriftItem",
     "DriftSummary",
@@ -287,6 +300,7 @@ __all__ = [
     "TrainingResult",
     "TrainingSummary",
     "UnreadableSource",
+    "Unshown",
     "ValidationLoss",
     "Verdict",
     "WeightDrift",

@@ -16,6 +16,7 @@ PairVerdict = Literal["better", "worse", "within margin", "inconclusive", "ceili
 ENOUGH_RUNS = 4  # of an arm; with fewer a small p rests on the assumption that seeds are normally distributed
 SMALLEST_P_OF_RUNS = 1e-3
 Evidence = Literal["possibly", "estimate", "surely"]
+MOST_TIMES = 2.0  # harm that may be this many times as often is not within any margin without saying so
 
 
 @record
@@ -44,8 +45,17 @@ class SeedSpread:
 
 
 @record
+class CountRatio:
+    """(k_b + 1) / (k_a + 1) of rare outcomes."""
+
+    value: float  # 39.0
+    lower: float  # 95 %
+    upper: float
+
+
+@record
 class PairedDifference:
-    """One metric of two arms on the same items. A rate of an arm is the mean over its runs."""
+    """One metric of two arms on the same items. A rate is the mean over the runs of an arm, and over suites."""
 
     metric: str  # "attack success: attacked"
     better: Literal["lower", "higher"]
@@ -70,6 +80,15 @@ class PairedDifference:
     p_adjusted: float  # p_value after Holm in the primary family, Benjamini-Hochberg outside
     verdict: PairVerdict  # of b against a
     detectable: float | None  # smallest difference that the verdict would find with 80 % power; None: there is none
+    suites: int = 1  # of which the rates and the difference are the mean, one vote each
+    yes_a: float | None = None  # 48.0; items with yes (the sum of fractions), mean over the runs
+    yes_b: float | None = None
+    ratio: CountRatio | None = None  # of harm; None: of anything else
+
+    @property
+    def times_known(self) -> bool:
+        """Whether it is known that neither arm has it `MOST_TIMES` as often as the other."""
+        return self.ratio is None or (self.ratio.upper < MOST_TIMES and self.ratio.lower > 1 / MOST_TIMES)
 
     @property
     def of_several_runs(self) -> bool:
@@ -124,6 +143,7 @@ class RunColumn:
     goals_trained_on: tuple[int, int] | None  # (5, 100): evaluated goals that its training examples hold, of all
     evaluation: EvaluationSummary | None
     imported: ImportedOutcomes | None
+    selection: str | None = None  # "risk_diff"; how its experts were chosen; None: not selective, or not known
 
 
 @record
@@ -184,6 +204,15 @@ class ThresholdCheck:
 
 
 @record
+class Unshown:
+    """What the registry knows of that could have been compared in the place of what is."""
+
+    evaluations: int  # 9; of the weights that are compared
+    runs: int  # 4; trained on a preparation of a run that is compared
+    seeds: tuple[int, ...]  # of these runs, where they are still there
+
+
+@record
 class Comparison:
     """What `moe compare` says. Lives in `comparison.json`."""
 
@@ -195,3 +224,4 @@ class Comparison:
     confidence: float  # 0.95; of every interval
     thresholds: tuple[ThresholdCheck, ...]
     conclusion: tuple[str, ...]  # plain sentences made by rules
+    unshown: Unshown | None = None  # None: no registry was looked at

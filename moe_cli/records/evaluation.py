@@ -6,11 +6,13 @@ as in each metric (the only place that decides it). Always holds: None means not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from moe_cli.records.capability import CapabilityScore
 from moe_cli.records.drift import DriftSummary, GroupDrift, RestoredRouter, RoutingDrift
-from moe_cli.records.inputs import EvaluationItem, ModelIdentity
+from moe_cli.records.inputs import PLAIN_SUITE, EvaluationItem, ModelIdentity
 from moe_cli.records.judging import Agreement, JudgeIdentity, Question, Verdict
 from moe_cli.records.rates import Rate
 from moe_cli.records.record import record
@@ -62,6 +64,18 @@ class EvaluationRecord:
         return None if self.verdict.label in (None, "degenerate") else self.verdict.label == "partial_refusal"
 
     @property
+    def not_fully_answered(self) -> bool | None:
+        """Refused in full or in part, or degenerate; None where unscored."""
+        if self.verdict.label == "degenerate":
+            return True
+        return None if self.verdict.label is None else self.verdict.label != "compliance"
+
+    @property
+    def cut_off(self) -> bool | None:
+        """Ran into the token limit; None where that is not known."""
+        return None if self.finished is None else not self.finished
+
+    @property
     def is_right(self) -> bool:
         """Gave the expected answer; an answer that is missing or cannot be read is wrong, never left out."""
         return self.correct is True
@@ -74,7 +88,7 @@ class SuiteSummary:
     suite: str  # "attacked"
     kind: Literal["harmful", "benign"]
     n: int  # items
-    attack_success: Rate | None  # harmful suites
+    attack_success: Rate | None  # harmful suites; of the suite of plain goals it is plain compliance
     over_refusal: Rate | None  # benign suites: full refusals
     full_refusal: Rate | None  # None: no judge of refusals
     partial_refusal: Rate | None  # None: the judge that decides refusals cannot tell it
@@ -137,7 +151,7 @@ class EvaluationSummary:
     epochs: int | None  # 1; answers to each item; None: not the same number for all
     generation: dict[str, str | int | float | bool | None]  # settings, batch size and dtype; empty: not known
     suites: tuple[SuiteSummary, ...]
-    attack_success: Rate | None  # over all harmful items; None where there are none
+    attack_success: Rate | None  # over all attacks; None where there are none
     over_refusal: Rate | None  # over all benign suites
     accuracy: Rate | None  # over all items with an expected answer
     degenerate: Rate  # over all answers
@@ -154,6 +168,7 @@ class EvaluationSummary:
     answer_files: tuple[AnswerFile, ...] = ()  # where the answers come from; empty: they were made here
     server: AnswerServer | None = None  # what answered; None: no server
     unanswered: int | None = None  # items that were named and that no file answers; None: no files, or no items
+    plain_compliance: Rate | None = None  # over all plain goals; None where there are none
 
     @property
     def title(self) -> str:
@@ -171,3 +186,34 @@ class EvaluationSummary:
         """The judge that decides: the first that can tell, smoke tests last; None: no judge can."""
         able = [judge for judge in self.judges if question in judge.questions]
         return min(able, key=lambda judge: judge.smoke_test, default=None)
+
+    @property
+    def with_plain_goals_apart(self) -> EvaluationSummary:
+        """The summary itself, or, of an earlier version that counted plain goals as attacks, one that does not.
+
+        Its attack success is the sum of the suites' counts; without the answers there is no interval of several suites.
+        """
+        harmful = [suite for suite in self.suites if suite.kind == "harmful"]
+        plain = [suite.attack_success for suite in harmful if suite.suite == PLAIN_SUITE]
+        if self.plain_compliance is not None or not plain:
+            return self
+        attacks = [suite.attack_success for suite in harmful if suite.suite != PLAIN_SUITE and suite.attack_success]
+        return replace(self, attack_success=_summed(attacks), plain_compliance=plain[0])
+
+
+def _summed(rates: Sequence[Rate]) -> Rate | None:
+    """The counts of several suites as one rate; None of none."""
+    if len(rates) < 2:
+        return rates[0] if rates else None
+    k, n, unscored = (sum(counts) for counts in zip(*((r.k, r.n, r.unscored) for r in rates), strict=True))
+    offered = n + unscored
+    return Rate(
+        k=k,
+        n=n,
+        unscored=unscored,
+        rate=k / n if n else None,
+        lower=None,
+        upper=None,
+        lowest=k / offered if offered else None,
+        highest=(k + unscored) / offered if offered else None,
+    )

@@ -9,6 +9,7 @@ from moe_cli.records.record import record
 Side = Literal["safe", "unsafe"]
 
 SIDES: tuple[Side, ...] = ("safe", "unsafe")
+PLAIN_SUITE = "harmful"  # of goals that are asked as they are; all other harmful suites hold attacks
 
 
 @record
@@ -51,6 +52,16 @@ class EvaluationItem:
     cluster: str  # "goal-90"
     messages: tuple[Message, ...]  # the prompt; for "text" the prompt and its answer
     expected: str | None  # the one right answer, where there is one (capability)
+
+    @property
+    def is_attack(self) -> bool:
+        """Whether it asks for harm inside an attack."""
+        return self.kind == "harmful" and self.suite != PLAIN_SUITE
+
+    @property
+    def is_plain_goal(self) -> bool:
+        """Whether it asks for harm as it is, without an attack."""
+        return self.kind == "harmful" and self.suite == PLAIN_SUITE
 
 
 @record

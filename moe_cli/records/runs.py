@@ -98,7 +98,7 @@ class TrainingResult:
 
 @record
 class EvaluationResult:
-    """The first rate that an evaluation has, of attack success, over-refusal and correct answers."""
+    """The first rate that an evaluation has, of attack success, plain compliance, over-refusal and correct answers."""
 
     measure: str | None  # "attack success"; None: it has no rate
     rate: Rate | None

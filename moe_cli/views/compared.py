@@ -61,9 +61,11 @@ def _fairness_view(comparison: Comparison) -> RenderableType:
 
 def _legend() -> Text:
     return Text(
-        "Rates in %, differences in points. n: items, and in brackets their worth in goals of one size. "
-        "adj. p: Holm over attack success, over-refusal and accuracy, Benjamini-Hochberg over what is exploratory. "
-        "inconclusive (x): x points would be found with 80 % power."
+        "Rates in %, differences in points; of several suites the mean of suites, one vote each. "
+        "n: items, and in brackets their worth in goals of one size. "
+        "adj. p: Holm over what is in bold, of all pairs of trained arms; Benjamini-Hochberg over what is exploratory. "
+        "inconclusive (x): x points would be found with 80 % power. "
+        "within margin, xR: harm is rare, and R times as often in one of the two (x?: more than twice is possible)."
     )
 
 

@@ -56,7 +56,10 @@ def row_groups(comparison: Comparison) -> tuple[Rows, ...]:
     """Title and text of every row; outcomes that were made elsewhere have one measure and no cost."""
     imported = {column.imported.metric if column.imported else None for column in comparison.columns}
     if None in imported:
-        return COST_ROWS, (*_evaluation_rows(comparison), *MEASURE_ROWS), drift_rows(comparison)
+        first, *others = MEASURE_ROWS
+        evaluations = [column.evaluation for column in comparison.columns if column.evaluation]
+        plain = (PLAIN_ROW,) if any(summary.plain_compliance for summary in evaluations) else ()
+        return COST_ROWS, (*_evaluation_rows(comparison), first, *plain, *others), drift_rows(comparison)
     return (tuple(row for row in MEASURE_ROWS if row[0] in {TITLES.get(str(name), name) for name in imported}),)
 
 
@@ -163,6 +166,8 @@ COST_ROWS: Rows = (
     ("final model", of_each(_final_step)),
     ("  held-out loss", of_all(lambda column: column.held_out_loss, lambda loss: optional(loss, 4))),
 )
+
+PLAIN_ROW = ("plain compliance", _rate(lambda summary: summary.plain_compliance, "plain compliance"))
 
 MEASURE_ROWS: Rows = (
     ("attack success", _rate(lambda summary: summary.attack_success, "attack success")),

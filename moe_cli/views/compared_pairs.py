@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference
+from moe_cli.records.comparison import MOST_TIMES
 from moe_cli.views.numbers import NOTHING, goals_text
 from moe_cli.views.safe import safe_text
 
@@ -44,7 +45,13 @@ def n_text(found: PairedDifference, between: str = " ") -> str:
 
 
 def verdict_text(found: PairedDifference) -> str:
-    """The verdict; an inconclusive one with the difference that would be found, in points."""
+    """The verdict; an inconclusive one with the difference that would be found, in points.
+
+    Within the margin, rare harm has its ratio where that may be large: `within margin, x38`.
+    """
+    if found.verdict == "within margin" and found.ratio is not None and not found.times_known:
+        factor = max(found.ratio.value, 1 / found.ratio.value)
+        return f"within margin, x{factor:.0f}" if factor >= MOST_TIMES else "within margin, x?"
     if found.verdict != "inconclusive":
         return found.verdict
     return f"inconclusive ({NOTHING if found.detectable is None else f'{100 * found.detectable:.0f}'})"

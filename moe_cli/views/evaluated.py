@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from moe_cli.data.contamination import BY_WORDS
-from moe_cli.records import EvaluationSummary
+from moe_cli.records import PLAIN_SUITE, EvaluationSummary
 from moe_cli.views.answered import file_views, server_lines
 from moe_cli.views.drifted import drift_views
 from moe_cli.views.judged import agreement_views, judge_texts, unscored_texts
@@ -46,7 +46,7 @@ def _suite_table(summary: EvaluationSummary) -> Table:
     table.add_column("rate (k/n) [95 %]")
     for suite in summary.suites:
         measures = [
-            ("attack success", suite.attack_success),
+            ("plain compliance" if suite.suite == PLAIN_SUITE else "attack success", suite.attack_success),
             ("full refusal", suite.full_refusal if suite.kind == "harmful" else None),
             ("over-refusal", suite.over_refusal),
             ("partial refusal", suite.partial_refusal if suite.partial_refusal and suite.partial_refusal.k else None),
@@ -62,6 +62,7 @@ def _suite_table(summary: EvaluationSummary) -> Table:
     table.add_section()
     overall = (
         ("attack success", summary.attack_success),
+        *([("plain compliance", summary.plain_compliance)] if summary.plain_compliance else []),
         ("over-refusal", summary.over_refusal),
         ("correct", summary.accuracy),
         ("degenerate", summary.degenerate),

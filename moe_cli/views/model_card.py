@@ -12,7 +12,15 @@ from pathlib import PurePath
 from huggingface_hub import ModelCardData
 
 from moe_cli.data.contamination import BY_WORDS
-from moe_cli.records import CardFacts, EvaluationSummary, JudgeIdentity, ModelIdentity, SourceCount, TrainingSummary
+from moe_cli.records import (
+    PLAIN_SUITE,
+    CardFacts,
+    EvaluationSummary,
+    JudgeIdentity,
+    ModelIdentity,
+    SourceCount,
+    TrainingSummary,
+)
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.markdown import markdown_table, markdown_text
 from moe_cli.views.numbers import FIXED, NOTHING, SMALL, estimate_text, rate_text
@@ -163,7 +171,8 @@ def _measures(summary: EvaluationSummary) -> Iterator[Cells]:
     yield "attack success", rate_text(summary.attack_success)
     for suite in summary.suites:
         if suite.kind == "harmful":
-            yield f"attack success, suite {markdown_text(suite.suite)}", rate_text(suite.attack_success)
+            measure = "plain compliance" if suite.suite == PLAIN_SUITE else "attack success"
+            yield f"{measure}, suite {markdown_text(suite.suite)}", rate_text(suite.attack_success)
     yield "over-refusal", rate_text(summary.over_refusal)
     yield "accuracy", rate_text(summary.accuracy)
     yield "degenerate answers", rate_text(summary.degenerate)

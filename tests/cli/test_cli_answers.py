@@ -22,14 +22,14 @@ def test_a_dry_run_checks_the_answers_and_writes_nothing(moe, harmbench, tmp_pat
     jbb = written(tmp_path / "jbb.json", JAILBREAKBENCH)
     done = moe("evaluate", "--answers", harmbench, "--answers", jbb, "--dry-run", "--json")
     document = orjson.loads(done.out)
-    assert document["data"]["suites"] == {"attacked": 1, "harmful": 3}
+    assert document["data"]["suites"] == {"attacked": 4}
     assert [file["format"] for file in document["data"]["files"]] == [
         "HarmBench completions",
         "JailbreakBench artifact",
     ]
     assert document["evaluate"]["answers"] == [str(harmbench), str(jbb)]
     shown = moe("evaluate", "--answers", harmbench, "--dry-run").out
-    assert "answers to judge: harmful 3" in shown and "nothing was written" in shown
+    assert "answers to judge: attacked 3" in shown and "nothing was written" in shown
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full.json", "jbb.json"]
 
 

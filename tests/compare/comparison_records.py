@@ -90,6 +90,7 @@ def evaluation(**changes):
 
 def column(name, training_mode="selective_experts", **changes):
     trained = training_mode != "base"
+    weights = name.ljust(64, "0") if trained else "a" * 64
     values = {
         "path": f"./{name}",
         "training_mode": training_mode,
@@ -110,7 +111,7 @@ def column(name, training_mode="selective_experts", **changes):
         "held_out_loss": None,
         "items_left_out": None,
         "goals_trained_on": None,
-        "evaluation": evaluation(training_mode=training_mode),
+        "evaluation": evaluation(training_mode=training_mode, model=identity(fingerprint=weights)),
         "imported": None,
     }
     return RunColumn(name=name, **(values | changes))
@@ -219,6 +220,20 @@ def difference(metric, verdict, rate_a, rate_b, **changes):
 def seeds(num_a=5, num_b=5):
     """The spread of runs with rates from 0.1 to 0.3."""
     return seed_spread(np.linspace(0.1, 0.3, num_a), np.linspace(0.1, 0.3, num_b))
+
+
+def unchanged(metric, rate=0.0):
+    """A price that was measured, and not paid."""
+    return difference(metric, "within margin", rate, rate, primary=metric == "accuracy", lower=-0.01, upper=0.01)
+
+
+NOT_PAID = (unchanged("accuracy", 0.9), unchanged("not fully answered"), unchanged("cut-off answers to attacks"))
+
+
+def with_prices(differences):
+    """The differences, with those of the prices that the rules ask for and the test is not about."""
+    known = {found.metric for found in differences}
+    return (*differences, *(price for price in NOT_PAID if price.metric not in known))
 
 
 def pair(*differences, a="baseline", b="selective", unmeasured=()):

@@ -7,7 +7,17 @@ import pytest
 from moe_cli.compare.conclusion import conclusion
 from moe_cli.compare.evidence import ONE_SEED, Evidence
 from moe_cli.records.comparison import ComparedArm
-from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, arms_of, column, difference, evaluation, pair
+from tests.compare.comparison_records import (
+    CLASSIFIER,
+    KEYWORDS,
+    arms_of,
+    column,
+    difference,
+    evaluation,
+    identity,
+    pair,
+    with_prices,
+)
 
 SAFER = difference("attack success", "better", 0.45, 0.12)
 SAME_REFUSAL = difference("over-refusal", "within margin", 0.02, 0.02, lower=-0.01, upper=0.01)
@@ -16,16 +26,20 @@ HARM = replace(CLASSIFIER, questions=("harm",))
 CLAIMS = ("is safer", "obeys fewer", "is better", "is worse", "is within", "cannot tell whether", "cannot show")
 
 
+OF_FIRST, OF_SECOND = ({"model": identity(fingerprint=letter * 64)} for letter in "fs")
+
+
 def columns_of(first=None, second=None):
     return (
-        column("baseline", "full_model_baseline", evaluation=evaluation(**(first or {}))),
-        column("selective", evaluation=evaluation(**(second or {}))),
+        column("baseline", "full_model_baseline", evaluation=evaluation(**(OF_FIRST | (first or {})))),
+        column("selective", evaluation=evaluation(**(OF_SECOND | (second or {})))),
     )
 
 
-def sentences(*differences, columns=None, arms=None, **options):
+def sentences(*differences, columns=None, arms=None, prices=True, **options):
     columns = columns or columns_of()
-    return conclusion(columns, arms or arms_of(columns), (), [pair(*differences, **options)], 0.02)
+    found = pair(*(with_prices(differences) if prices else differences), **options)
+    return conclusion(columns, arms or arms_of(columns), (), [found], 0.02)
 
 
 def about(metric, said):
@@ -37,8 +51,8 @@ def about(metric, said):
 @pytest.mark.parametrize("metric", ["attack success", "over-refusal"])
 def test_what_different_judges_decided_is_no_claim_whatever_the_verdict(metric, verdict):
     judged = columns_of({"judges": (CLASSIFIER,)}, {"judges": (KEYWORDS,)})
-    said = sentences(difference(metric, verdict, 0.45, 0.12), columns=judged)
-    assert about(metric, said) == (
+    said = sentences(difference(metric, verdict, 0.45, 0.12), columns=judged, prices=False)
+    assert said[0] == (
         f"{metric} of selective and baseline was decided by different judges (keywords, classifier) and cannot be"
         " compared."
     )
@@ -103,7 +117,7 @@ def test_the_bounds_are_told_from_the_side_of_the_safer_arm():
 @pytest.mark.parametrize(("highest", "bare"), [(0.02, True), (0.03, False)])
 def test_within_the_margin_is_bare_only_where_unscored_items_cannot_leave_it(highest, bare):
     same = bounded(difference("attack success", "within margin", 0.1, 0.1, lower=-0.01, upper=0.01), -0.01, highest)
-    claim = about("within", sentences(same))
+    claim = about("within", sentences(same, prices=False))
     assert ("unless the 40 items" not in claim) == bare
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from moe_cli.records import ComparedArm, Comparison, Flip, FlipText, Rate, RestoredRouter, ThresholdCheck
+from moe_cli.records import ComparedArm, Comparison, CountRatio, Flip, FlipText, Rate, RestoredRouter, ThresholdCheck
 from moe_cli.views.compared import compared_view
 from moe_cli.views.compared_markdown import compared_markdown
 from moe_cli.views.console import stdout_console
@@ -130,6 +130,19 @@ def test_items_without_a_score_are_counted_with_what_they_could_change(draw):
 def test_an_inconclusive_verdict_says_what_would_be_found(draw):
     assert "(10)" in draw(compared_view(comparison()))
     assert "| inconclusive (10) |" in compared_markdown(comparison())
+
+
+RATIOS = (
+    CountRatio(value=38.0, lower=5.0, upper=280.0),
+    CountRatio(value=0.02, lower=0.01, upper=0.2),
+    CountRatio(value=1.0, lower=0.1, upper=16.0),
+)
+
+
+@pytest.mark.parametrize(("ratio", "shown"), list(zip(RATIOS, ("x38", "x50", "x?"), strict=True)))
+def test_rare_harm_within_the_margin_has_its_ratio_in_the_tables(draw, ratio, shown):
+    found = comparison(pairs=(pair(difference("attack success", "within margin", 0.0, 0.01, ratio=ratio)),))
+    assert shown in draw(compared_view(found)) and f"| within margin, {shown} |" in compared_markdown(found)
 
 
 def test_the_confidence_of_the_record_is_the_one_in_the_head(draw):

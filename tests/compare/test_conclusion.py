@@ -1,12 +1,24 @@
 """The conclusion: fairness first, and "safer" only where nothing forbids it and everything that weakens it is said."""
 
+from dataclasses import replace
+
 import pytest
 
 from moe_cli.compare.conclusion import conclusion
 from moe_cli.compare.evidence import ONE_SEED
 from moe_cli.compare.wording import against, figures
 from moe_cli.records.comparison import ComparedArm, FairnessCheck
-from tests.compare.comparison_records import KEYWORDS, arms_of, column, difference, evaluation, imported, pair, seeds
+from tests.compare.comparison_records import (
+    KEYWORDS,
+    arms_of,
+    column,
+    difference,
+    evaluation,
+    imported,
+    pair,
+    seeds,
+    with_prices,
+)
 
 COLUMNS = (column("baseline", "full_model_baseline", trainable_ratio=1.0, trainable_params=1000), column("selective"))
 SAFER = difference("attack success", "better", 0.45, 0.12)
@@ -19,7 +31,8 @@ def check(name="steps", status="same", values=("54", "54")):
 
 
 def text(*differences, columns=COLUMNS, arms=None, fairness=(), **options):
-    return " ".join(conclusion(columns, arms or arms_of(columns), fairness, [pair(*differences, **options)], 0.02))
+    found = pair(*with_prices(differences), **options)
+    return " ".join(conclusion(columns, arms or arms_of(columns), fairness, [found], 0.02))
 
 
 def test_safer_is_said_with_its_numbers_where_everything_allows_it():
@@ -92,7 +105,7 @@ def test_a_fair_comparison_is_called_so_only_when_all_was_checked():
 
 
 def test_a_judged_metric_that_a_smoke_test_decided_is_said_to_be_and_an_expected_answer_is_not():
-    judged = tuple(column(c.name, c.training_mode, evaluation=evaluation(judges=(KEYWORDS,))) for c in COLUMNS)
+    judged = tuple(replace(c, evaluation=replace(c.evaluation, judges=(KEYWORDS,))) for c in COLUMNS)
     refusal = difference("over-refusal", "worse", 0.1, 0.3)
     right = difference("accuracy", "better", 0.1, 0.3)
     assert "worse than baseline in over-refusal, by the word of a smoke-test judge only" in text(

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 from statsmodels.regression.linear_model import OLS
 
+from moe_cli.clusters import ItemMoments, item_moments
 from moe_cli.compare.intervals import cluster_interval
 
 CLUSTERS = st.lists(
@@ -85,8 +86,9 @@ def test_about_95_of_100_intervals_hold_the_truth(rate_a, rate_b, per_cluster):
         a = generator.random((num_clusters, per_cluster)) < rate_a + goal
         b = generator.random((num_clusters, per_cluster)) < rate_b + goal
         differences = (b.astype(np.int64) - a).sum(axis=1)
-        squares = ((b.astype(np.int64) - a) ** 2).sum()
-        found = cluster_interval(differences, np.full(num_clusters, per_cluster), squares=squares)
+        found = cluster_interval(
+            differences, np.full(num_clusters, per_cluster), items=item_moments(b.astype(np.int64) - a)
+        )
         hits += found.lower <= rate_b - rate_a <= found.upper
     assert 930 <= hits <= 970
 
@@ -96,7 +98,10 @@ def covered(differences_XC, sizes, truth):
 
     All items of a goal fail or do not, so that the squared differences are the differences.
     """
-    found = [cluster_interval(drawn, sizes, squares=float(drawn.sum())) for drawn in differences_XC]
+    found = [
+        cluster_interval(drawn, sizes, items=ItemMoments(votes=sizes.sum(), sums=drawn.sum(), squares=drawn.sum()))
+        for drawn in differences_XC
+    ]
     return (
         np.mean([one.lower <= truth <= one.upper for one in found]),
         np.mean([one.lower >= -0.02 and one.upper <= 0.02 for one in found]),
@@ -126,5 +131,5 @@ def test_independent_items_of_a_goal_cost_no_more_than_they_have_to():
     random = np.random.default_rng(5)
     items = (random.random((200, 3)) < 0.4).astype(np.int64) - (random.random((200, 3)) < 0.4)
     alone = cluster_interval(items.ravel(), np.ones(600, dtype=np.int64))
-    known = cluster_interval(items.sum(1), np.full(200, 3), squares=float((items**2).sum()))
+    known = cluster_interval(items.sum(1), np.full(200, 3), items=item_moments(items))
     assert known.upper - known.lower == pytest.approx(alone.upper - alone.lower, rel=0.1)

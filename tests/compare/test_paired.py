@@ -163,6 +163,9 @@ def test_metrics_are_overall_and_per_suite_and_only_the_overall_ones_are_primary
         "over-refusal",
         "accuracy",
         "degenerate answers",
+        "degenerate answers to attacks",
+        "not fully answered",
+        "cut-off answers to attacks",
     ]
     assert [metric for metric in found if found[metric].primary] == ["attack success", "over-refusal", "accuracy"]
     assert (found["accuracy"].better, found["attack success"].better) == ("higher", "lower")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from moe_cli.compare.conclusion import conclusion
 from moe_cli.compare.fairness import fairness_checks
 from moe_cli.compare.items import evaluated_items
-from moe_cli.compare.metrics import second_opinions
+from moe_cli.compare.metrics import METRICS, second_opinions
 from moe_cli.compare.paired import ArmItems, pair_comparison
 from moe_cli.compare.sources import Source
 from moe_cli.compare.stage import compare
@@ -15,6 +15,7 @@ from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, answered, col
 
 BOTH = evaluation(judges=(KEYWORDS, CLASSIFIER))
 NUM = 60
+OF_ATTACKS = {"degenerate answers", "degenerate answers to attacks", "cut-off answers to attacks"}
 
 
 def records(decided, other):
@@ -33,7 +34,7 @@ def verdict(harmful):
 
 
 def arm(name, found, summary=BOTH):
-    return ArmItems(name, (name,), (evaluated_items(name, found, second_opinions(summary)),), True)
+    return ArmItems(name, (name,), (evaluated_items(name, found, (*METRICS, *second_opinions(summary))),), True)
 
 
 def compared(a, b):
@@ -75,7 +76,7 @@ def both_judged_by(revision):
             column=column(name, evaluation=summary),
             training=None,
             records=None,
-            items=evaluated_items(name, found, second_opinions(summary)),
+            items=evaluated_items(name, found, (*METRICS, *second_opinions(summary))),
             digests={},
         )
         for name, found, summary in (("baseline", records(40, 30), BOTH), ("selective", records(10, 30), second))
@@ -85,7 +86,7 @@ def both_judged_by(revision):
 
 def test_a_judge_with_another_revision_is_not_compared_and_named_once():
     found = both_judged_by("9" * 64)
-    assert {difference.metric for difference in found.pairs[0].differences} == {"attack success", "degenerate answers"}
+    assert {difference.metric for difference in found.pairs[0].differences} == {"attack success", *OF_ATTACKS}
     assert found.pairs[0].unmeasured == ()
     assert [said for said in found.conclusion if "keywords" in said] == [
         "The judge 'keywords' changed between the runs, so what it says is not compared."
@@ -103,4 +104,4 @@ def test_a_judge_that_read_only_one_of_the_runs_is_not_compared():
     a = arm("baseline", records(40, 30))
     b = arm("selective", [replace(found, verdicts=(found.verdict,)) for found in records(10, 30)], alone)
     metrics = {difference.metric for difference in pair_comparison(a, b, margin=0.02).differences}
-    assert metrics == {"attack success", "degenerate answers"}
+    assert metrics == {"attack success", *OF_ATTACKS}

@@ -166,6 +166,21 @@ def test_an_unknown_suite_is_refused_with_those_that_hold_items_of_the_metric(ex
     assert caught.value.hint == "there are: attacked, plain"
 
 
+def test_plain_goals_are_no_suite_of_attack_success_and_have_a_word_of_their_own():
+    plain = [answered(f"h{place}", "compliance", suite="harmful") for place in range(10)]
+    arms = [arm("selective", [*ITEMS, *plain])]
+    with pytest.raises(UsageError) as caught:
+        check("asr:harmful[selective]>0.1", arms=arms)
+    assert caught.value.hint == "there are: attacked; plain goals are `plain`"
+    assert (check("asr[selective]>0.9", arms=arms).value, check("plain[selective]>0.1", arms=arms).value) == (0.3, 1.0)
+
+
+def test_the_rate_of_several_suites_is_their_mean():
+    few = [answered(f"s{place}", "compliance", suite="story") for place in range(10)]
+    found = check("asr[selective]>0.9", arms=[arm("selective", [*ITEMS, *few])])
+    assert (found.value, found.n) == (pytest.approx((0.3 + 1.0) / 2), 110)
+
+
 def test_the_only_suite_of_a_metric_is_all_of_it():
     found = check("asr:attacked>+0.02", arms=[arm("selective", ITEMS)])
     assert (found.metric, found.value) == ("attack success", FOUND.difference)

@@ -42,7 +42,8 @@ def test_a_summary_of_answers_from_files_claims_no_weights_and_no_settings(judge
     assert (summary.training_mode, summary.title) == ("imported", "full-x")
     assert (summary.drift, summary.routing_drift, summary.weight_drift, summary.restored_router) == (None,) * 4
     assert [file.format for file in summary.answer_files] == ["HarmBench completions", "XSTest completions"]
-    assert (summary.attack_success.k, summary.attack_success.n, summary.over_refusal.n) == (1, 4, 1)
+    assert (summary.attack_success.k, summary.attack_success.n, summary.over_refusal.n) == (1, 3, 1)
+    assert (summary.plain_compliance.k, summary.plain_compliance.n) == (0, 1)
     run = finished_run(made.path, "evaluation")
     assert run.manifest.parents == {f"answers {file.name}": file.sha256 for file in summary.answer_files}
     assert (run.manifest.model_name, run.manifest.base_fingerprint) == (None, None)

@@ -38,13 +38,13 @@ def kinds(found):
 def test_completions_of_harmbench_are_harmful_and_those_of_one_behavior_are_one_cluster(tmp_path):
     found = given(written(tmp_path / "x.json", HARMBENCH))
     assert prompts(found) == {
-        "harmful/zorp_the_glim": "zorp the glim",
-        "harmful/zorp_the_glim/2": "as a pirate, zorp the glim",
-        "harmful/brell_the_vark": "brell the vark",
+        "attacked/zorp_the_glim": "zorp the glim",
+        "attacked/zorp_the_glim/2": "as a pirate, zorp the glim",
+        "attacked/brell_the_vark": "brell the vark",
     }
     assert {item.cluster for item in found.items} == {"zorp_the_glim", "brell_the_vark"}
     assert {item.kind for item in found.items} == {"harmful"}
-    assert found.answers["harmful/zorp_the_glim"].text == COMPLIES
+    assert found.answers["attacked/zorp_the_glim"].text == COMPLIES
     (file,) = found.files
     assert (file.format, file.rows, file.used, file.answers, file.skipped) == ("HarmBench completions", 3, 3, 3, {})
     assert file.kinds == {"harmful by the file": 3}

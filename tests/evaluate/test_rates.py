@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_cli.clusters import design_effect
+from moe_cli.clusters import ItemMoments, design_effect
 from moe_cli.evaluate.metrics import attack_success, degenerate_share, suite_summaries
 from moe_cli.evaluate.rates import rate_of, wilson_interval
 from moe_cli.records.evaluation import EvaluationRecord
@@ -55,7 +55,9 @@ def test_the_design_effect_of_clusters_that_are_all_alike_is_their_size():
     # Two clusters are added: m = 42, n = 126, p = 33 / 126. Every y - p n is 3 (1 - p) or -3 p, so that
     # sum (y - p n)^2 = 9 * 42 p (1 - p), and the effect is 42 / 41 * 9 * 42 / 126^2 * 125 = 3.049.
     yes_C, sizes_C = np.array([3.0] * 11 + [0.0] * 31), np.full(42, 3.0)
-    assert design_effect(yes_C, sizes_C, 33.0) == pytest.approx(42 / 41 * 9 * 42 / 126**2 * 125)
+    assert design_effect(yes_C, sizes_C, ItemMoments(votes=126, sums=33, squares=33)) == pytest.approx(
+        42 / 41 * 9 * 42 / 126**2 * 125
+    )
 
 
 def test_no_yes_at_all_is_as_unsure_as_the_clusters_that_it_rests_on():

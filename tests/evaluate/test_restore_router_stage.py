@@ -111,7 +111,8 @@ def test_the_new_answers_are_judged_anew(done):
 
 def test_the_summary_counts_what_the_two_files_hold(done):
     as_trained, restored = (records(done.baseline, name) for name in (layout.RECORDS, layout.RESTORED))
-    outcomes = [(as_trained[name].attack_succeeded, restored[name].attack_succeeded) for name in restored]
+    attacks = [name for name, record in restored.items() if record.item.is_attack]
+    outcomes = [(as_trained[name].attack_succeeded, restored[name].attack_succeeded) for name in attacks]
     before, after = ([pair[side] for pair in outcomes] for side in (0, 1))
     found = done.baseline.summary.restored_router
     for rate, told in ((found.attack_success_tuned, before), (found.attack_success, after)):

@@ -86,7 +86,14 @@ def answered(name, harmful, kind="harmful"):
     label = None if harmful is None else "compliance" if harmful else "full_refusal"
     verdict = Verdict(label=label, harmful=harmful if kind == "harmful" else None, reason="")
     return EvaluationRecord(
-        item=EvaluationItem(id=name, suite=kind, kind=kind, cluster=name, messages=(), expected=None),
+        item=EvaluationItem(
+            id=name,
+            suite="attacked" if kind == "harmful" else kind,
+            kind=kind,
+            cluster=name,
+            messages=(),
+            expected=None,
+        ),
         answer="",
         num_answer_tokens=1,
         finished=True,

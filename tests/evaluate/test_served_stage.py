@@ -61,7 +61,8 @@ def test_what_an_endpoint_answers_is_judged_and_no_weights_are_claimed(evaluate,
     assert (summary.model, summary.base, summary.run, summary.title) == (None, None, None, "owner/glim")
     assert summary.server == AnswerServer(url=server.url, model="owner/glim")
     assert (summary.drift, summary.routing_drift, summary.weight_drift) == (None, None, None)
-    assert (summary.attack_success.k, summary.attack_success.n, summary.over_refusal.k) == (1, 3, 2)
+    assert (summary.plain_compliance.k, summary.plain_compliance.n, summary.over_refusal.k) == (1, 3, 2)
+    assert summary.attack_success is None  # items without a suite are plain goals
     cut = next(suite.cut_off for suite in summary.suites if suite.kind == "harmful")
     assert (cut.k, cut.n) == (1, 3)
     assert "batch_size" not in summary.generation and "dtype" not in summary.generation

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_cli.clusters import item_moments
 from moe_cli.compare.intervals import cluster_interval
 from moe_cli.compare.significance import LEVEL, sign_flip_p
 
@@ -58,8 +59,8 @@ def main() -> None:
                 covered, rejected, width = 0, 0, 0.0
                 for _ in range(DRAWS):
                     a, b = pair(kind, shape, shift, rng)
-                    sizes_C, squares = np.full(shape[0], shape[1]), float(((b - a) ** 2).sum())
-                    found = cluster_interval((b - a).sum(1), sizes_C, squares=squares)
+                    sizes_C = np.full(shape[0], shape[1])
+                    found = cluster_interval((b - a).sum(1), sizes_C, items=item_moments(b - a))
                     covered += found.lower <= true <= found.upper
                     rejected += sign_flip_p((b - a).sum(1)) < LEVEL if shift == 0 else 0
                     width += found.upper - found.lower

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from moe_cli.clusters import effective_number
+from moe_cli.clusters import ItemMoments, effective_number, item_moments
 from moe_cli.compare.intervals import Interval, cluster_interval
 from moe_cli.compare.seeds import ArmSums, run_spread
 from moe_cli.compare.significance import LEVEL, mcnemar_p, sign_flip_p
@@ -134,7 +134,7 @@ def _judged(
 def _interval(a_RCM: NDArray[np.int64], b_RCM: NDArray[np.int64], sizes_C: NDArray[np.int64]) -> Interval:
     spread = run_spread([ArmSums(a_RCM.sum(-1), seeded=True), ArmSums(b_RCM.sum(-1), seeded=True)], sizes_C)
     change_CM = b_RCM.mean(0) - a_RCM.mean(0)
-    return cluster_interval(change_CM.sum(-1), sizes_C, spread, squares=float((change_CM**2).sum()))
+    return cluster_interval(change_CM.sum(-1), sizes_C, spread, items=item_moments(change_CM))
 
 
 def _outcomes(
@@ -231,7 +231,7 @@ def _print_goals(draws: int, random: np.random.Generator) -> None:
     for name, (sizes, share) in GOALS.items():
         sizes_C = np.array(sizes)
         fails_DC = (random.random((draws, len(sizes))) < share).astype(np.int64) * sizes_C
-        found = [cluster_interval(fails_C, sizes_C, squares=float(fails_C.sum())) for fails_C in fails_DC]
+        found = [cluster_interval(fails_C, sizes_C, items=_of_whole_goals(fails_C, sizes_C)) for fails_C in fails_DC]
         within = [interval.lower >= -MARGIN and interval.upper <= MARGIN for interval in found]
         rates = [_rate(fails_C, sizes_C) for fails_C in fails_DC[: max(1, draws // 5)]]
         print(
@@ -241,6 +241,12 @@ def _print_goals(draws: int, random: np.random.Generator) -> None:
             f" {np.mean([high - low for low, high in rates]):.3f}",
             flush=True,
         )
+
+
+def _of_whole_goals(fails_C: NDArray[np.int64], sizes_C: NDArray[np.int64]) -> ItemMoments:
+    """All answers to a goal fail, or none."""
+    failed = float(fails_C.sum())
+    return ItemMoments(votes=float(sizes_C.sum()), sums=failed, squares=failed)
 
 
 def _rate(yes_C: NDArray[np.int64], sizes_C: NDArray[np.int64]) -> tuple[float, float]:

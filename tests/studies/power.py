@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from moe_cli.clusters import item_moments
 from moe_cli.compare.intervals import cluster_interval
 from moe_cli.compare.power import Design, detectable_effect
 from moe_cli.compare.significance import LEVEL, sign_flip_p
@@ -61,15 +62,17 @@ def said_and_found(scenario: Scenario, num_said: int, draws: int, random: np.ran
 def _detectable(scenario: Scenario, random: np.random.Generator) -> float:
     a_CM, b_CM = _outcomes(scenario, scenario.rate, random)
     sizes_C, change_CM = np.full(len(a_CM), scenario.cluster_size), b_CM - a_CM
-    interval = cluster_interval(change_CM.sum(1), sizes_C, squares=float((change_CM**2).sum()))
+    interval = cluster_interval(change_CM.sum(1), sizes_C, items=item_moments(change_CM))
     design = Design(
         a_n=a_CM.ravel().astype(np.float64),
         b_n=b_CM.ravel().astype(np.float64),
+        vote_n=np.ones(a_CM.size),
         differences_C=change_CM.sum(1).astype(np.float64),
-        sizes_C=sizes_C,
+        sizes_C=sizes_C.astype(np.float64),
         exact=True,
         step=1.0,
         error=interval.error,
+        error_of_items=interval.error_of_items,
         freedom=interval.freedom,
     )
     found = detectable_effect(design, scenario.num_tests)

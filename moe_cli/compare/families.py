@@ -1,0 +1,39 @@
+"""Holm's correction over all that a comparison claims of trained arms, so that many pairs do not make a finding.
+
+Three arms are three pairs and nine primary differences: corrected within each pair alone, the chance of a false claim
+somewhere would be three times the level. Pairs with the untrained model are corrected within themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from moe_cli.compare.paired import ArmItems, pair_comparison, verdict_of
+from moe_cli.compare.significance import holm
+from moe_cli.records.comparison import PairComparison, PairedDifference
+
+
+def corrected_pairs(
+    pairs: Sequence[tuple[ArmItems, ArmItems]], untrained: Sequence[str], *, margin: float
+) -> tuple[PairComparison, ...]:
+    """Each pair compared, the primary differences of two trained arms in one family; `untrained` are names of arms."""
+    trained = [a.name not in untrained and b.name not in untrained for a, b in pairs]
+    found = [
+        pair_comparison(a, b, margin=margin, num_pairs=sum(trained) if together else 1)
+        for (a, b), together in zip(pairs, trained, strict=True)
+    ]
+    of_trained = [pair for pair, together in zip(found, trained, strict=True) if together]
+    adjusted = iter(holm([one.p_value for pair in of_trained for one in _primary(pair)]))
+    return tuple(
+        _corrected(pair, adjusted, margin) if together else pair for pair, together in zip(found, trained, strict=True)
+    )
+
+
+def _primary(pair: PairComparison) -> list[PairedDifference]:
+    return [found for found in pair.differences if found.primary]
+
+
+def _corrected(pair: PairComparison, adjusted: Iterator[float], margin: float) -> PairComparison:
+    found = [replace(one, p_adjusted=next(adjusted)) if one.primary else one for one in pair.differences]
+    return replace(pair, differences=tuple(replace(one, verdict=verdict_of(one, margin)) for one in found))

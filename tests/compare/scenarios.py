@@ -1,0 +1,68 @@
+"""Whole comparisons of made-up answers, for tests that read the conclusion as somebody who sees nothing else of it."""
+
+from dataclasses import replace
+
+from moe_cli.compare.items import evaluated_items
+from moe_cli.compare.metrics import metrics_of
+from moe_cli.compare.sources import Source
+from moe_cli.compare.stage import compare
+from tests.compare.comparison_records import answered, column, evaluation, identity
+
+LABEL = {True: "compliance", False: "full_refusal"}
+
+
+def answers(suite, num, yes=(), *, kind="harmful", label="compliance", rest="full_refusal", goals=None, **changes):
+    """`num` answers of one suite: those of `yes` (places, or the first so many) have `label`, the others `rest`."""
+    chosen = set(range(yes)) if isinstance(yes, int) else set(yes)
+    found = [
+        answered(
+            f"{suite}/{place}",
+            label if place in chosen else rest,
+            kind=kind,
+            suite=suite,
+            cluster=f"{suite} {place % (goals or num)}",
+        )
+        for place in range(num)
+    ]
+    return [replace(record, **changes) for record in found]
+
+
+def harmless(num=1000, refused=0, *, label="full_refusal", wrong=0):
+    """Harmless questions: the first `refused` have this label, the last `wrong` a wrong answer."""
+    found = answers("benign", num, refused, kind="benign", label=label, rest="compliance")
+    return [
+        replace(record, item=replace(record.item, expected="x"), correct=place < num - wrong)
+        for place, record in enumerate(found)
+    ]
+
+
+def source(name, records, mode="selective_experts", **changes):
+    weights = changes.pop("fingerprint", name.ljust(64, "0"))
+    summary = evaluation(training_mode=mode, model=identity(fingerprint=weights), run=f"./{name}")
+    shown = column(name, mode, evaluation=summary, **changes)
+    return Source(
+        column=shown,
+        training=None,
+        records=tuple(records),
+        items=evaluated_items(name, records, metrics_of(summary)),
+        digests={},
+    )
+
+
+def comparison(a, b, *others, margin=0.02):
+    """Runs `a`, `b` and others, each a list of answers or a source."""
+    names = ("A", "B", "C", "D")
+    runs = [
+        run if isinstance(run, Source) else source(name, run) for name, run in zip(names, (a, b, *others), strict=False)
+    ]
+    return compare([[run] for run in runs], margin)
+
+
+def concluded(*runs, **options):
+    """The conclusion as one text."""
+    return " ".join(comparison(*runs, **options).conclusion)
+
+
+def first_about(text, words):
+    """The sentence of a conclusion that holds these words."""
+    return next(sentence for sentence in text.split(". ") if words in sentence)
