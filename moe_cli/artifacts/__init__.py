@@ -2,11 +2,12 @@
 
 from moe_cli.artifacts.registry import State, Store, registry_path, state_of
 from moe_cli.artifacts.results import listing_of
-from moe_cli.artifacts.runs import FinishedRun, RunWriter, finished_run, open_run
+from moe_cli.artifacts.runs import FinishedRun, RunWriter, Scratch, finished_run, open_run
 
 __all__ = [
     "FinishedRun",
     "RunWriter",
+    "Scratch",
     "State",
     "Store",
     "finished_run",

@@ -20,6 +20,15 @@ from moe_cli.errors import EnvironmentFaultError, LockedError
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a run is being written there at this moment."""
+    try:
+        with locked(path, hint=""):
+            return False
+    except LockedError:
+        return True
+
+
 @contextmanager
 def locked(path: Path, *, hint: str) -> Iterator[None]:
     """Hold the lock of a directory until the block ends; `hint` says what to do where another run holds it.

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 from moe_cli.artifacts.files import sha256_of, write_whole
-from moe_cli.artifacts.layout import MANIFEST
+from moe_cli.artifacts.layout import MANIFEST, STARTED
 from moe_cli.artifacts.runs import FinishedRun, RunWriter, finished_run
 from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError, EnvironmentFaultError
-from moe_cli.records import RunKind, RunRecord
+from moe_cli.records import Manifest, RunKind, RunRecord
 
-State = Literal["complete", "gone", "changed"]
+State = Literal["complete", "interrupted", "gone", "changed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +42,25 @@ class Store:
             )
 
     def add(self, writer: RunWriter, *, base_fingerprint: str | None, model_name: str | None, device: str) -> RunRecord:
-        """Complete a run with its manifest and register it."""
-        writer.finish(base_fingerprint=base_fingerprint, model_name=model_name, device=device)
-        return self.register(finished_run(writer.path))
+        """Register a run and complete it with its manifest.
+
+        The record comes first: where that fails, or a crash comes between the two, the run can be resumed.
+        """
+        manifest = writer.manifest(base_fingerprint=base_fingerprint, model_name=model_name, device=device)
+        record = self._add(writer.path, manifest, sha256(encode(manifest, indent=True)).hexdigest())
+        writer.finish(manifest)
+        return record
 
     def register(self, run: FinishedRun) -> RunRecord:
-        """Write the record of a complete run; also for a run that came from another place."""
-        manifest = run.manifest
+        """Write the record of a complete run that came from another place."""
+        return self._add(run.path, run.manifest, run.digest)
+
+    def _add(self, path: Path, manifest: Manifest, digest: str) -> RunRecord:
         record = RunRecord(
             id=manifest.id,
             kind=manifest.kind,
-            path=str(run.path.resolve()),
-            manifest_digest=run.digest,
+            path=str(path.resolve()),
+            manifest_digest=digest,
             base_fingerprint=manifest.base_fingerprint,
             model_name=manifest.model_name,
             parents=manifest.parents,
@@ -119,7 +127,7 @@ def state_of(record: RunRecord) -> State:
     """Whether the registered directory is still there with the same manifest."""
     manifest = Path(record.path) / MANIFEST
     if not manifest.is_file():
-        return "gone"
+        return "interrupted" if manifest.with_name(STARTED).is_file() else "gone"
     return "complete" if sha256_of(manifest) == record.manifest_digest else "changed"
 
 

@@ -8,25 +8,43 @@ writers never share a directory; a file is handed out only if its digest matches
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 
 from moe_cli.artifacts.files import sha256_of, write_whole
+from moe_cli.artifacts.journal import ANSWERS
 from moe_cli.artifacts.layout import CONFIG, EVALUATIONS, LOCK, MANIFEST, STARTED, beside
-from moe_cli.artifacts.locks import locked
+from moe_cli.artifacts.locks import is_locked, locked
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig, dump_yaml
-from moe_cli.errors import ArtifactError
+from moe_cli.errors import ArtifactError, RunCompleteError
 from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
 
 # What is kept of an interrupted training depends on its settings; the answers that other runs keep name theirs.
 TRAINING = ("selective", "baseline")
 TRAINING_SECTIONS = ("seed", "model", "train")
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scipy")
+
+
+def _keep_all(run: Path) -> None:
+    """Nothing is there for the time of the work alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """What a run directory holds only while it is written: no file of the run, and gone when the run is complete."""
+
+    names: str = ""  # "checkpoint-*"; pattern of what stands in the directory itself
+    clear: Callable[[Path], None] = _keep_all  # removes it from a directory
+
+
+NO_SCRATCH = Scratch()
 
 
 @dataclass(slots=True)
@@ -36,6 +54,7 @@ class RunWriter:
     path: Path
     started: StartedRun
     resumed: bool  # the directory held an interrupted run of the same kind
+    scratch: Scratch = NO_SCRATCH
     parents: dict[str, str] = field(default_factory=dict)
 
     def remember(self, role: str, path: Path) -> None:
@@ -48,13 +67,13 @@ class RunWriter:
         found = self.started.inputs.get(role)
         return None if found is None else Path(found)
 
-    def finish(self, *, base_fingerprint: str | None, model_name: str | None, device: str) -> Manifest:
-        """Write the manifest: from here on the run is complete."""
-        manifest = Manifest(
+    def manifest(self, *, base_fingerprint: str | None, model_name: str | None, device: str) -> Manifest:
+        """What the run is and which files it has, with their digests."""
+        return Manifest(
             schema_version=SCHEMA_VERSION,
             kind=self.started.kind,
             id=self.started.id,
-            files={name: sha256_of(self.path / name) for name in _files_of(self.path)},
+            files={name: sha256_of(self.path / name) for name in _files_of(self.path, self.scratch.names)},
             parents=dict(self.parents),
             base_fingerprint=base_fingerprint,
             model_name=model_name,
@@ -65,9 +84,11 @@ class RunWriter:
             started=self.started.started,
             finished=now(),
         )
+
+    def finish(self, manifest: Manifest) -> None:
+        """Write the manifest: from here on the run is complete. What was there for the work alone goes after it."""
         write_whole(self.path / MANIFEST, encode(manifest, indent=True))
-        (self.path / STARTED).unlink(missing_ok=True)  # last: a crash before leaves a run that can be resumed
-        return manifest
+        _clear(self.path, self.scratch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,27 +135,48 @@ class FinishedRun:
 
 
 @contextmanager
-def open_run(path: Path, kind: RunKind, config: MoeConfig, *, resume: bool) -> Iterator[RunWriter]:
+def open_run(
+    path: Path,
+    kind: RunKind,
+    config: MoeConfig,
+    *,
+    resume: bool,
+    scratch: Scratch = NO_SCRATCH,
+    lasting: bool = True,
+) -> Iterator[RunWriter]:
     """Begin (or continue) a run in `path` and hold its lock until the block ends.
 
+    `lasting`: what a run that breaks off has written can be gone on from. Else it is removed, and so is what a killed
+    one has left.
+
     Raises:
+        RunCompleteError: `resume` is on, and the run is complete.
         LockedError: another process works there.
         ArtifactError: the directory holds a complete run, foreign files, or an interrupted run and `resume` is off;
             or it is a file.
     """
     made = _new_directories(path)
     with locked(path, hint=f"wait for it, or {_elsewhere(kind)}"):
-        previous = _interrupted_run(path, kind, resume=resume)
+        settings: dict[str, object] = config.model_dump(mode="json")
+        if resume and _is_complete(path, kind, settings):
+            _clear(path, scratch)
+            raise RunCompleteError(f"{path} is complete: there is nothing left to do", hint="moe runs list shows it")
+        worthless = not lasting and not any(path.glob(ANSWERS))
+        previous = _interrupted_run(path, kind, resume=resume or worthless)
+        if previous is not None and worthless:
+            _empty(path)
+            previous = None
         if previous is not None and kind in TRAINING:
             _same_settings(previous, config, path)
-        settings: dict[str, object] = config.model_dump(mode="json")
         started = replace(previous, config=settings) if previous is not None else _new_run(kind, settings)
-        writer = RunWriter(path, started, resumed=previous is not None)
+        writer = RunWriter(path, started, resumed=previous is not None, scratch=scratch)
         write_whole(path / STARTED, encode(started, indent=True))
         write_whole(path / CONFIG, dump_yaml(config).encode())
         try:
             yield writer
         except BaseException:
+            if worthless and not (path / MANIFEST).is_file():
+                _empty(path)
             _forget_begun(path, made)
             raise
 
@@ -176,13 +218,29 @@ def kind_in(path: Path) -> RunKind | None:
     return None
 
 
-def free_directory(wanted: Path, kind: RunKind, *, resumable: bool) -> Path:
-    """`wanted`, or with the first number that no run of this kind has taken; `resumable` ones can go on."""
+def free_directory(wanted: Path, kind: RunKind, config: MoeConfig | None = None) -> Path:
+    """`wanted`, or with the first number that no complete run of this kind has taken, nor one that is being written.
+
+    With `config`, which `--resume` gives, a complete run with these settings is no other run's.
+    """
+    settings = None if config is None else config.model_dump(mode="json")
     number, path = 1, wanted
-    while kind_in(path) == kind and ((path / MANIFEST).is_file() or not resumable):
+    while _is_taken(path, kind) and not (settings is not None and _is_complete(path, kind, settings)):
         number += 1
         path = beside(wanted, f"_{number}")
     return path
+
+
+def _is_taken(path: Path, kind: RunKind) -> bool:
+    return kind_in(path) == kind and ((path / MANIFEST).is_file() or is_locked(path))
+
+
+def _is_complete(path: Path, kind: RunKind, settings: dict[str, object]) -> bool:
+    """Whether a complete run of this kind is there, made with these settings."""
+    if not (path / MANIFEST).is_file():
+        return False
+    manifest = decode(Manifest, (path / MANIFEST).read_bytes(), source=str(path / MANIFEST))
+    return manifest.kind == kind and manifest.config == settings
 
 
 def now() -> str:
@@ -241,6 +299,19 @@ def _forget_begun(path: Path, made: Sequence[Path]) -> None:
             place.rmdir()
 
 
+def _clear(path: Path, scratch: Scratch) -> None:
+    """Of a complete run: what was there for the work alone."""
+    scratch.clear(path)
+    (path / STARTED).unlink(missing_ok=True)
+
+
+def _empty(path: Path) -> None:
+    """Remove everything but the lock."""
+    for entry in path.iterdir():
+        if entry.name != LOCK:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
 def _holds_work(entry: Path) -> bool:
     return any(entry.iterdir()) if entry.is_dir() else entry.stat().st_size > 0
 
@@ -274,11 +345,13 @@ def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, o
             yield f"{prefix}{key}", value
 
 
-def _files_of(path: Path) -> list[str]:
-    """Files of the run itself: no manifest, no lock, nothing hidden, no evaluation that was written into it."""
+def _files_of(path: Path, scratch: str) -> list[str]:
+    """Files of the run itself: no manifest, nothing hidden or for the work alone, no evaluation written into it."""
     names = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
     return sorted(
         name.as_posix()
         for name in names
-        if not any(part.startswith(".") for part in name.parts) and name.parts[0] not in (MANIFEST, EVALUATIONS)
+        if not any(part.startswith(".") for part in name.parts)
+        and name.parts[0] not in (MANIFEST, EVALUATIONS)
+        and not fnmatch(name.parts[0], scratch)
     )

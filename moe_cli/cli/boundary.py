@@ -14,7 +14,8 @@ from typing import ParamSpec
 
 import typer
 
-from moe_cli.errors import EnvironmentFaultError, InterruptedRunError, MoeError, StoppedError
+from moe_cli.artifacts.interruption import stop_signals_interrupt
+from moe_cli.errors import EnvironmentFaultError, InterruptedRunError, MoeError, RunCompleteError, StoppedError
 from moe_cli.views.console import stderr_console
 from moe_cli.views.safe import plain
 
@@ -32,7 +33,10 @@ def bounded(command: Callable[Words, None]) -> Callable[Words, None]:
     @functools.wraps(command)
     def run(*args: Words.args, **kwargs: Words.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with stop_signals_interrupt():
+                command(*args, **kwargs)
+        except RunCompleteError as nothing_left:
+            stderr_console().print(plain(f"{nothing_left.message}; {nothing_left.hint}"), soft_wrap=True)
         except MoeError as error:
             raise _drawn(error) from None
         except KeyboardInterrupt:

@@ -105,8 +105,8 @@ def run(
     comparison = compare(arms, settings.margin, data, thresholds, intersect=settings.intersect, unshown=unshown)
     if settings.strict:
         _refuse_unfair(comparison)
-    output = free_directory(settings.output_dir, "comparison", resumable=False)
-    with open_run(output, "comparison", config, resume=False) as writer:
+    output = free_directory(settings.output_dir, "comparison")
+    with open_run(output, "comparison", config, resume=False, lasting=False) as writer:
         write_whole(output / layout.COMPARISON, encode(comparison, indent=True))
         if pages is not None:
             found = report_data(comparison, sources, store, made=writer.started.started, num_texts=pages.num_flips)

@@ -74,7 +74,7 @@ def run(
     for judge in judges:
         judge.check()
     wanted = layout.evaluation_directory(target.run.path if target.run else None, words, settings.name)
-    output = free_directory(wanted, "evaluation", resumable=True)
+    output = free_directory(wanted, "evaluation", config if resume else None)
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
         work, models = Work(writer, again, notify), Models(target)

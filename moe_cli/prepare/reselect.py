@@ -50,7 +50,7 @@ def run(
     batches = batches_of(counts, summary)
     found = find_experts(config, before.base, before.params_per_expert, counts, batches)
     output = config.prepare.output_dir
-    with open_run(output, "prepare", config, resume=resume) as writer:
+    with open_run(output, "prepare", config, resume=resume, lasting=False) as writer:
         for name in _kept(before.base.name):
             write_whole(writer.path / name, source.file(name).read_bytes())
         write_selection(writer.path, before.base.name, found)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moe_cli.artifacts import Store, open_run
+from moe_cli.artifacts import Scratch, Store, open_run
 from moe_cli.artifacts.interruption import resumable
 from moe_cli.artifacts.journal import ANSWERS, VERDICTS, drop_journals
 from moe_cli.config import MoeConfig
@@ -48,6 +48,7 @@ from moe_cli.prepare.summary import prepare_summary, with_batches
 from moe_cli.records import AnsweredPrompt, PrepareSummary, PromptPair, Selection, TrainingExample, Verdict
 
 Notify = Callable[[object], None]
+SCRATCH = Scratch(clear=drop_journals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def run(
     questions = questions_of(offered.pairs, offered.benign if parts.num_benign else ())
     refuse_unable(judges)
     output = settings.output_dir
-    with open_run(output, "prepare", config, resume=resume) as writer, resumable(output, ANSWERS):
+    with open_run(output, "prepare", config, resume=resume, scratch=SCRATCH) as writer, resumable(output, ANSWERS):
         model = HeldModel(config.model)
         base, params_per_expert = model.identity, model.loaded().layers[0].params_per_expert
         selection_rule(settings, base, params_per_expert)  # refuses before the long work
@@ -127,7 +128,6 @@ def run(
         write_prepared(writer.path, rows, counts, found, examples, summary)
         if settings.pickle:
             write_pickles(writer.path, base.name, rows, counts, found.masks, examples)
-        drop_journals(output)
         store.add(
             writer,
             base_fingerprint=base.fingerprint,

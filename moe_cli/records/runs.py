@@ -123,7 +123,7 @@ class RunListing:
     """A line of `moe runs list`."""
 
     run: RunRecord
-    state: Literal["complete", "gone", "changed"]
+    state: Literal["complete", "interrupted", "gone", "changed"]
     result: RunResult | None  # None: the run is not complete, or cannot be read
     problem: str | None  # why it cannot be read
 

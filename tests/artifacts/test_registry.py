@@ -1,5 +1,6 @@
 """Many processes add at once and nothing is lost; later commands find earlier runs."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_cli.artifacts import Store, finished_run, layout, open_run, registry_path, runs, state_of
+from moe_cli.artifacts import RunWriter, Store, finished_run, layout, open_run, registry, registry_path, runs, state_of
 from moe_cli.artifacts.files import write_whole
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
@@ -148,3 +149,33 @@ def test_the_registry_is_in_the_nearest_directory_above_that_has_one(tmp_path):
     (tmp_path / "a/b/.moe").mkdir()
     assert registry_path(None, deep) == tmp_path / "a/b/.moe/registry"
     assert registry_path(Path("elsewhere"), deep) == Path("elsewhere")
+
+
+def test_a_crash_between_the_record_and_the_manifest_leaves_a_run_that_can_be_resumed(store, tmp_path, monkeypatch):
+    facts = {"base_fingerprint": None, "model_name": None, "device": "cpu"}
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "finish", lambda *_: (_ for _ in ()).throw(RuntimeError("power cut")))
+        with pytest.raises(RuntimeError), open_run(tmp_path / "out", "prepare", CONFIG, resume=False) as writer:
+            write_whole(tmp_path / "out" / "work.jsonl", b"some work")
+            store.add(writer, **facts)
+    (record,) = store.records()
+    assert state_of(record) == "interrupted"
+    assert store.newest("prepare") is None
+    with open_run(tmp_path / "out", "prepare", CONFIG, resume=True) as writer:
+        store.add(writer, **facts)
+    (again,) = store.records()
+    assert (again.id, state_of(again)) == (record.id, "complete")
+
+
+def test_a_record_that_cannot_be_written_leaves_a_run_that_can_be_resumed(store, tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "write_whole", full)
+        with pytest.raises(OSError), open_run(tmp_path / "out", "prepare", CONFIG, resume=False) as writer:
+            write_whole(tmp_path / "out" / "work.jsonl", b"some work")
+            store.add(writer, base_fingerprint=None, model_name=None, device="cpu")
+    assert not (tmp_path / "out" / layout.MANIFEST).exists()
+    with open_run(tmp_path / "out", "prepare", CONFIG, resume=True) as writer:
+        assert writer.resumed
