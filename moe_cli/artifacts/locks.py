@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from moe_cli.artifacts.layout import LOCK
-from moe_cli.errors import EnvironmentFaultError, LockedError
+from moe_cli.errors import ArtifactError, EnvironmentFaultError, LockedError
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
@@ -27,7 +27,10 @@ def locked(path: Path, *, hint: str) -> Iterator[None]:
     Raises:
         LockedError: another run works there, in this process or in another one.
         EnvironmentFaultError: the file system has no locks.
+        ArtifactError: the lock is a link, which would make a file where it points.
     """
+    if (path / LOCK).is_symlink():
+        raise ArtifactError(f"{path / LOCK} is a link, which no lock is", hint="remove it")
     # Without `fallback_to_soft`, as a soft lock outlives a killed process.
     lock = FileLock(path / LOCK, thread_local=False, fallback_to_soft=False)
     try:

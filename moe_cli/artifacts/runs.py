@@ -16,7 +16,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from moe_cli.artifacts.files import sha256_of, write_whole
-from moe_cli.artifacts.layout import CONFIG, EVALUATIONS, LOCK, MANIFEST, STARTED, beside
+from moe_cli.artifacts.layout import (
+    CONFIG,
+    EVALUATIONS,
+    LOCK,
+    MANIFEST,
+    STARTED,
+    beside,
+    path_in,
+    refuse_links_out,
+)
 from moe_cli.artifacts.locks import locked
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig, dump_yaml
@@ -82,10 +91,10 @@ class FinishedRun:
         """Path of one of its files, after its digest was checked.
 
         Raises:
-            ArtifactError: the run has no such file, or the bytes changed.
+            ArtifactError: the run has no such file, it is a link that leads out, or the bytes changed.
         """
         expected = self.manifest.files.get(name)
-        path = self.path / name
+        path = path_in(self.path, name)
         if expected is None or not path.is_file():
             raise ArtifactError(f"{self.path} has no file {name}", hint="moe runs verify lists what is missing")
         if sha256_of(path) != expected:
@@ -105,11 +114,14 @@ class FinishedRun:
         return self.path / name
 
     def damaged(self) -> tuple[str, ...]:
-        """Names of files that are missing or changed."""
+        """Names of files that are missing or changed.
+
+        Raises:
+            ArtifactError: one is a link that leads out of the run.
+        """
+        files = {name: path_in(self.path, name) for name in self.manifest.files}
         return tuple(
-            name
-            for name, digest in self.manifest.files.items()
-            if not (self.path / name).is_file() or sha256_of(self.path / name) != digest
+            name for name, path in files.items() if not path.is_file() or sha256_of(path) != self.manifest.files[name]
         )
 
 
@@ -119,12 +131,13 @@ def open_run(path: Path, kind: RunKind, config: MoeConfig, *, resume: bool) -> I
 
     Raises:
         LockedError: another process works there.
-        ArtifactError: the directory holds a complete run, foreign files, or an interrupted run and `resume` is off;
-            or it is a file.
+        ArtifactError: the directory holds a complete run, foreign files, an interrupted run and `resume` is off, or
+            one with a link that leads out; or it is a file.
     """
     made = _new_directories(path)
     with locked(path, hint=f"wait for it, or {_elsewhere(kind)}"):
         previous = _interrupted_run(path, kind, resume=resume)
+        refuse_links_out(path)
         if previous is not None and kind in TRAINING:
             _same_settings(previous, config, path)
         settings: dict[str, object] = config.model_dump(mode="json")

@@ -23,9 +23,8 @@ from transformers.core_model_loading import revert_weight_conversion
 from moe_cli.activity import counted
 from moe_cli.model.base_files import CONFIG, PAGE, copy_base_files
 from moe_cli.model.load import LoadedModel
+from moe_cli.model.shards import INDEX, WEIGHTS, shards_of
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Json = dict[str, Any]  # a config of transformers, which may hold anything
@@ -76,17 +75,12 @@ def _tensors_as_named_in_files(loaded: LoadedModel, stored: BaseWeights | None) 
 
 def _stored_weights(base: Path) -> BaseWeights | None:
     """The files that transformers reads, the whole one before the index; None where it finds them by other names."""
-    if (base / WEIGHTS).is_file():
-        names = {WEIGHTS}
-    elif (base / INDEX).is_file():
-        names = set(_json_of(base / INDEX)["weight_map"].values())
-    else:
-        return None
-    if any(Path(name).name != name or not (base / name).is_file() for name in names):
+    names = shards_of(base)
+    if names is None or not all((base / name).is_file() for name in names):
         return None
     files: dict[str, tuple[str, ...]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for name in sorted(names):
+    for name in names:
         with safe_open(base / name, framework="pt") as file:
             files[name] = tuple(file.keys())
             shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in files[name]}

@@ -28,6 +28,7 @@ from moe_cli.model.auto_class import auto_class
 from moe_cli.model.directory import model_directory, unreached
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.settings import settings_digest
+from moe_cli.model.shards import shards_of
 from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
 from moe_cli.records import ModelIdentity
 from moe_cli.tiny import MODEL_NAME
@@ -118,8 +119,10 @@ def opened(name: str, source: str, *, dtype: str, device: str, revision: str | N
     """The checkpoint in evaluation mode; `here`: it is a local directory. To be called inside `opening`.
 
     Raises:
-        ArtifactError: it lacks weights.
+        ArtifactError: it lacks weights, or names some that lie elsewhere.
     """
+    if here:
+        shards_of(Path(source))  # refuses those that lie elsewhere
     auto, config = auto_class(AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False))
     model, info = auto.from_pretrained(
         source,
