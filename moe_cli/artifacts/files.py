@@ -44,8 +44,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
-        _share(temporary)
-        _sync(temporary)
+        bring_to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -60,15 +59,20 @@ def whole_directory(path: Path) -> Iterator[Path]:
     staging.mkdir(parents=True)
     try:
         yield staging
-        for entry in (staging, *staging.rglob("*")):
-            _share(entry)
-            _sync(entry)
+        bring_to_disk(staging)
         if path.exists():
             shutil.rmtree(path)
         staging.replace(path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     _sync(path.parent)
+
+
+def bring_to_disk(path: Path) -> None:
+    """A file, or a directory with all that is in it: for everybody whom the umask lets read it, and on the disk."""
+    for entry in (path, *path.rglob("*")):
+        _share(entry)
+        _sync(entry)
 
 
 def _share(entry: Path) -> None:

@@ -29,10 +29,17 @@ def locked(path: Path, *, hint: str) -> Iterator[None]:
         EnvironmentFaultError: the file system has no locks.
         ArtifactError: the lock is a link, which would make a file where it points.
     """
-    if (path / LOCK).is_symlink():
-        raise ArtifactError(f"{path / LOCK} is a link, which no lock is", hint="remove it")
+    with locked_file(path / LOCK, path, hint=hint):
+        yield
+
+
+@contextmanager
+def locked_file(file: Path, path: Path, *, hint: str) -> Iterator[None]:
+    """As `locked`, by a lock file of any name for what becomes `path`."""
+    if file.is_symlink():
+        raise ArtifactError(f"{file} is a link, which no lock is", hint="remove it")
     # Without `fallback_to_soft`, as a soft lock outlives a killed process.
-    lock = FileLock(path / LOCK, thread_local=False, fallback_to_soft=False)
+    lock = FileLock(file, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
@@ -49,5 +56,5 @@ def locked(path: Path, *, hint: str) -> Iterator[None]:
     finally:
         if lock.is_locked:  # not in a forked child that leaves the block, too
             if os.name == "posix":  # elsewhere an open file stays, and filelock removes it
-                (path / LOCK).unlink(missing_ok=True)  # before the release: nobody's lock is removed but our own
+                file.unlink(missing_ok=True)  # before the release: nobody's lock is removed but our own
             lock.release()

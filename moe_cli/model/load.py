@@ -140,9 +140,8 @@ def opened(name: str, source: str, *, dtype: str, device: str, revision: str | N
     )
     if random := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
         raise _damaged(name, f"{len(random)} weights are not in it, such as {', '.join(random[:3])}")
-    refuse_not_finite(
-        model.state_dict().items(), f"{name}, opened in {model.dtype},".replace("torch.", ""), hint=NO_NUMBERS
-    )
+    dtype_name = str(model.dtype).removeprefix("torch.")
+    refuse_not_finite(model.state_dict().items(), f"{name}, opened in {dtype_name},", hint=NO_NUMBERS)
     align_weights(model)
     model.eval()
     found: PreTrainedModel = model
