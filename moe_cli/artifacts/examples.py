@@ -11,8 +11,8 @@ from pathlib import Path
 
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import sha256_of
+from moe_cli.artifacts.finished import FinishedRun
 from moe_cli.artifacts.registry import Store
-from moe_cli.artifacts.runs import FinishedRun
 from moe_cli.codec import decode_lines
 from moe_cli.records import Message, TrainingExample, TrainingSummary
 

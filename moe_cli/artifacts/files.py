@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from moe_cli.activity import activity
 
 CHUNK_BYTES = 1 << 22
+TEMPORARY = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}|partial)", re.DOTALL)  # of a file or directory that becomes \1
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -41,14 +43,15 @@ def write_whole(path: Path, data: bytes) -> None:
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path for libraries that write files themselves; it becomes `path` when the block ends well."""
-    temporary = path.with_name(f".{path.name}.partial")
+    staging = path.with_name(f".{path.name}.partial")  # a directory: libraries have temporary files of their own
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
     try:
-        yield temporary
-        _share(temporary)
-        _sync(temporary)
-        temporary.replace(path)
+        yield staging / path.name
+        bring_to_disk(staging / path.name)
+        (staging / path.name).replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(staging, ignore_errors=True)
     _sync(path.parent)
 
 
@@ -60,15 +63,33 @@ def whole_directory(path: Path) -> Iterator[Path]:
     staging.mkdir(parents=True)
     try:
         yield staging
-        for entry in (staging, *staging.rglob("*")):
-            _share(entry)
-            _sync(entry)
+        bring_to_disk(staging)
         if path.exists():
             shutil.rmtree(path)
         staging.replace(path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     _sync(path.parent)
+
+
+def is_temporary(entry: Path, *, of: str | None = None) -> bool:
+    """Whether one of the functions above made it, for the file or directory named `of`, and a kill left it."""
+    found = TEMPORARY.fullmatch(entry.name)
+    return found is not None and of in (None, found[1])
+
+
+def drop_temporaries(directory: Path, *, of: str | None = None) -> None:
+    """Remove what kills left in a directory that nobody else writes to, or of one file that nobody else writes."""
+    for entry in directory.iterdir():
+        if is_temporary(entry, of=of):
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+
+
+def bring_to_disk(path: Path) -> None:
+    """A file, or a directory with all that is in it: for everybody whom the umask lets read it, and on the disk."""
+    for entry in (path, *path.rglob("*")):
+        _share(entry)
+        _sync(entry)
 
 
 def _share(entry: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from moe_cli.artifacts.layout import LOCK
-from moe_cli.errors import EnvironmentFaultError, LockedError
+from moe_cli.errors import ArtifactError, EnvironmentFaultError, LockedError
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
@@ -36,9 +36,19 @@ def locked(path: Path, *, hint: str) -> Iterator[None]:
     Raises:
         LockedError: another run works there, in this process or in another one.
         EnvironmentFaultError: the file system has no locks.
+        ArtifactError: the lock is a link, which would make a file where it points.
     """
+    with locked_file(path / LOCK, path, hint=hint):
+        yield
+
+
+@contextmanager
+def locked_file(file: Path, path: Path, *, hint: str) -> Iterator[None]:
+    """As `locked`, by a lock file of any name for what becomes `path`."""
+    if file.is_symlink():
+        raise ArtifactError(f"{file} is a link, which no lock is", hint="remove it")
     # Without `fallback_to_soft`, as a soft lock outlives a killed process.
-    lock = FileLock(path / LOCK, thread_local=False, fallback_to_soft=False)
+    lock = FileLock(file, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
@@ -55,5 +65,5 @@ def locked(path: Path, *, hint: str) -> Iterator[None]:
     finally:
         if lock.is_locked:  # not in a forked child that leaves the block, too
             if os.name == "posix":  # elsewhere an open file stays, and filelock removes it
-                (path / LOCK).unlink(missing_ok=True)  # before the release: nobody's lock is removed but our own
+                file.unlink(missing_ok=True)  # before the release: nobody's lock is removed but our own
             lock.release()

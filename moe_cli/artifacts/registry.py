@@ -12,12 +12,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from moe_cli.artifacts.files import sha256_of, write_whole
+from moe_cli.artifacts.files import drop_temporaries, sha256_of, write_whole
+from moe_cli.artifacts.finished import FinishedRun, finished_run
 from moe_cli.artifacts.layout import MANIFEST, STARTED
-from moe_cli.artifacts.runs import FinishedRun, RunWriter, finished_run
+from moe_cli.artifacts.runs import RunWriter
 from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError, EnvironmentFaultError
 from moe_cli.records import Manifest, RunKind, RunRecord
+from moe_cli.records.names import run_id
 
 State = Literal["complete", "interrupted", "gone", "changed"]
 
@@ -52,7 +54,11 @@ class Store:
         return record
 
     def register(self, run: FinishedRun) -> RunRecord:
-        """Write the record of a complete run that came from another place."""
+        """Write the record of a complete run that came from another place.
+
+        Raises:
+            ArtifactError: another complete run is registered under its id.
+        """
         return self._add(run.path, run.manifest, run.digest)
 
     def _add(self, path: Path, manifest: Manifest, digest: str) -> RunRecord:
@@ -66,7 +72,14 @@ class Store:
             parents=manifest.parents,
             finished=manifest.finished,
         )
-        write_whole(self.registry / f"{record.id}.json", encode(record, indent=True))
+        file = self._file_of(record)
+        if file.is_file() and (before := _read(file)).manifest_digest != digest and state_of(before) == "complete":
+            raise ArtifactError(
+                f"{record.id} is registered already, and is the run in {before.path}, with another manifest",
+                hint=f"moe runs verify {path}; moe runs forget {record.id} removes the record that is there",
+            )
+        write_whole(file, encode(record, indent=True))
+        drop_temporaries(self.registry, of=file.name)
         return record
 
     def records(self, *kinds: RunKind) -> tuple[RunRecord, ...]:
@@ -107,7 +120,10 @@ class Store:
 
     def forget(self, record: RunRecord) -> None:
         """Remove the record; the run directory stays."""
-        (self.registry / f"{record.id}.json").unlink()
+        self._file_of(record).unlink()
+
+    def _file_of(self, record: RunRecord) -> Path:
+        return self.registry / f"{run_id(record.id)}.json"
 
 
 def short_id(record: RunRecord) -> str:
@@ -116,11 +132,14 @@ def short_id(record: RunRecord) -> str:
 
 
 def _read(file: Path) -> RunRecord:
+    hint = "remove this file; moe runs add DIRECTORY registers the run again"
     try:
-        return decode(RunRecord, file.read_bytes(), source=str(file))
+        record = decode(RunRecord, file.read_bytes(), source=str(file))
     except ArtifactError as error:
-        hint = "remove this file; moe runs add DIRECTORY registers the run again"
         raise ArtifactError(error.message, hint=hint) from error
+    if file.stem != record.id:
+        raise ArtifactError(f"{file} holds the record of {record.id}, which is kept in {record.id}.json", hint=hint)
+    return record
 
 
 def state_of(record: RunRecord) -> State:

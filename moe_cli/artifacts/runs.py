@@ -1,8 +1,7 @@
 """One run directory: begun under a lock, filled, and made complete by its manifest.
 
-Comes in: a path and what the run is. Goes out: a `RunWriter` to fill it, or a `FinishedRun` to read it. Always holds: a
-directory with a manifest is complete; one without is an interrupted run that only `--resume` continues; two
-writers never share a directory; a file is handed out only if its digest matches.
+A directory with a manifest is complete; one without is an interrupted run that only `--resume` continues; two writers
+never share a directory. `finished.py` reads what is complete.
 """
 
 from __future__ import annotations
@@ -17,9 +16,18 @@ from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 
-from moe_cli.artifacts.files import sha256_of, write_whole
+from moe_cli.artifacts.files import drop_temporaries, is_temporary, sha256_of, write_whole
+from moe_cli.artifacts.finished import kind_in
 from moe_cli.artifacts.journal import ANSWERS
-from moe_cli.artifacts.layout import CONFIG, EVALUATIONS, LOCK, MANIFEST, STARTED, beside
+from moe_cli.artifacts.layout import (
+    CONFIG,
+    EVALUATIONS,
+    LOCK,
+    MANIFEST,
+    STARTED,
+    beside,
+    refuse_links_out,
+)
 from moe_cli.artifacts.locks import is_locked, locked
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig, dump_yaml
@@ -91,49 +99,6 @@ class RunWriter:
         _clear(self.path, self.scratch)
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedRun:
-    """A complete run directory."""
-
-    path: Path
-    manifest: Manifest
-    digest: str  # sha256 of the manifest
-
-    def file(self, name: str) -> Path:
-        """Path of one of its files, after its digest was checked.
-
-        Raises:
-            ArtifactError: the run has no such file, or the bytes changed.
-        """
-        expected = self.manifest.files.get(name)
-        path = self.path / name
-        if expected is None or not path.is_file():
-            raise ArtifactError(f"{self.path} has no file {name}", hint="moe runs verify lists what is missing")
-        if sha256_of(path) != expected:
-            raise ArtifactError(
-                f"{path} changed since the run wrote it (its sha256 is not the manifest's)",
-                hint="restore the file, or make the run again",
-            )
-        return path
-
-    def directory(self, name: str) -> Path:
-        """Path of one of its directories, after the digests of all its files were checked."""
-        names = [file for file in self.manifest.files if file.startswith(f"{name}/")]
-        if not names:
-            raise ArtifactError(f"{self.path} has no directory {name}", hint="moe runs verify lists what is missing")
-        for file in names:
-            self.file(file)
-        return self.path / name
-
-    def damaged(self) -> tuple[str, ...]:
-        """Names of files that are missing or changed."""
-        return tuple(
-            name
-            for name, digest in self.manifest.files.items()
-            if not (self.path / name).is_file() or sha256_of(self.path / name) != digest
-        )
-
-
 @contextmanager
 def open_run(
     path: Path,
@@ -152,17 +117,21 @@ def open_run(
     Raises:
         RunCompleteError: `resume` is on, and the run is complete.
         LockedError: another process works there.
-        ArtifactError: the directory holds a complete run, foreign files, or an interrupted run and `resume` is off;
-            or it is a file.
+        ArtifactError: the directory holds a complete run, foreign files, an interrupted run and `resume` is off, or
+            one with a link that leads out; or it is a file.
     """
     made = _new_directories(path)
     with locked(path, hint=f"wait for it, or {_elsewhere(kind)}"):
         settings: dict[str, object] = config.model_dump(mode="json")
         if resume and _is_complete(path, kind, settings):
+            refuse_links_out(path)
+            _drop_temporaries(path)
             _clear(path, scratch)
             raise RunCompleteError(f"{path} is complete: there is nothing left to do", hint="moe runs list shows it")
         worthless = not lasting and not any(path.glob(ANSWERS))
         previous = _interrupted_run(path, kind, resume=resume or worthless)
+        refuse_links_out(path)
+        _drop_temporaries(path)
         if previous is not None and worthless:
             _empty(path)
             previous = None
@@ -179,43 +148,6 @@ def open_run(
                 _empty(path)
             _forget_begun(path, made)
             raise
-
-
-def finished_run(path: Path, *kinds: RunKind) -> FinishedRun:
-    """The complete run in `path`, of one of `kinds` (any, where none is named).
-
-    Raises:
-        ArtifactError: nothing there, not complete, of another kind, or damaged.
-    """
-    manifest_path = path / MANIFEST
-    if not manifest_path.is_file():
-        started = (path / STARTED).is_file()
-        what = "holds an interrupted run" if started else "is no run directory (it has no manifest.json)"
-        raise ArtifactError(
-            f"{path} {what}", hint="finish it with --resume" if started else "moe runs list shows the runs there are"
-        )
-    data = manifest_path.read_bytes()
-    manifest = decode(Manifest, data, source=str(manifest_path))
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{manifest_path} has the schema version {manifest.schema_version}, but this moe reads {SCHEMA_VERSION}",
-            hint="read it with the version of moe that wrote it, or make the run again",
-        )
-    if kinds and manifest.kind not in kinds:
-        raise ArtifactError(
-            f"{path} is a run of kind {manifest.kind}, but {' or '.join(kinds)} is needed here",
-            hint="moe runs list shows the kind of every run",
-        )
-    return FinishedRun(path, manifest, sha256_of(manifest_path))
-
-
-def kind_in(path: Path) -> RunKind | None:
-    """The kind of the run in `path`, complete or interrupted; None where there is none."""
-    if (path / MANIFEST).is_file():
-        return decode(Manifest, (path / MANIFEST).read_bytes(), source=str(path / MANIFEST)).kind
-    if (path / STARTED).is_file():
-        return decode(StartedRun, (path / STARTED).read_bytes(), source=str(path / STARTED)).kind
-    return None
 
 
 def free_directory(wanted: Path, kind: RunKind, config: MoeConfig | None = None) -> Path:
@@ -282,7 +214,7 @@ def _interrupted_run(path: Path, kind: RunKind, *, resume: bool) -> StartedRun |
                 hint=f"add --resume to continue it, or {_elsewhere(kind)}",
             )
         return started
-    if any(entry.name != LOCK for entry in path.iterdir()):
+    if any(entry.name != LOCK and not is_temporary(entry, of=STARTED) for entry in path.iterdir()):
         raise ArtifactError(f"{path} is not empty and is no run of moe", hint=_elsewhere(kind))
     return None
 
@@ -303,6 +235,14 @@ def _clear(path: Path, scratch: Scratch) -> None:
     """Of a complete run: what was there for the work alone."""
     scratch.clear(path)
     (path / STARTED).unlink(missing_ok=True)
+
+
+def _drop_temporaries(path: Path) -> None:
+    """What kills left anywhere in the run, but not in the evaluations in it, which are runs of their own."""
+    drop_temporaries(path)
+    for place in path.iterdir():
+        if place.is_dir() and not place.is_symlink() and place.name != EVALUATIONS:
+            _drop_temporaries(place)
 
 
 def _empty(path: Path) -> None:

@@ -77,9 +77,13 @@ def _new_directory(wanted: Path) -> Path:
     while (path / SETTINGS).exists():
         number += 1
         path = layout.beside(wanted, f"_{number}")
+    hint = "choose another directory with --output-dir"
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UsageError(f"{path} is no empty directory and no demo", hint="choose another directory with --output-dir")
-    (path / ".moe").mkdir(parents=True)  # a registry of its own
+        raise UsageError(f"{path} is no empty directory and no demo", hint=hint)
+    try:
+        (path / ".moe").mkdir(parents=True)  # a registry of its own
+    except FileExistsError as error:
+        raise UsageError(f"another demo has just begun in {path}", hint=hint) from error
     return path
 
 

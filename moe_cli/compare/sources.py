@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from moe_cli.artifacts import FinishedRun, finished_run, layout
-from moe_cli.artifacts.runs import kind_in
+from moe_cli.artifacts.finished import kind_in
 from moe_cli.codec import decode, decode_lines
 from moe_cli.compare.fairness import UNTRAINED
 from moe_cli.compare.items import RunItems, evaluated_items
@@ -180,5 +180,5 @@ def _held_out_loss(training: TrainingSummary) -> float | None:
 
 def _size(run: FinishedRun | None, prefix: str) -> int | None:
     """Bytes of the run's files whose names begin so; None where it has none, or they were removed."""
-    files = [run.path / name for name in run.manifest.files if name.startswith(prefix)] if run else []
+    files = [layout.path_in(run.path, name) for name in run.manifest.files if name.startswith(prefix)] if run else []
     return sum(file.stat().st_size for file in files) if files and all(file.is_file() for file in files) else None

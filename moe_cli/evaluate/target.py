@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.artifacts import FinishedRun, finished_run, layout
-from moe_cli.artifacts.runs import kind_in
+from moe_cli.artifacts.finished import kind_in
 from moe_cli.codec import decode
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError

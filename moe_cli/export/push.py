@@ -77,7 +77,7 @@ def push(
     )
     if dry_run:
         return made
-    operations = [CommitOperationAdd(name, run.path / path) for name, path in files.items()]
+    operations = [CommitOperationAdd(name, layout.path_in(run.path, path)) for name, path in files.items()]
     url = _send(made, [*operations, CommitOperationAdd(PAGE, page.encode())], _token(token_env, environment))
     return replace(made, url=url)
 

@@ -27,7 +27,9 @@ from moe_cli.errors import ArtifactError, EnvironmentFaultError, UsageError
 from moe_cli.model.auto_class import auto_class
 from moe_cli.model.directory import model_directory, unreached
 from moe_cli.model.fingerprint import weights_fingerprint
+from moe_cli.model.finite import refuse_not_finite
 from moe_cli.model.settings import settings_digest
+from moe_cli.model.shards import shards_of
 from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
 from moe_cli.records import ModelIdentity
 from moe_cli.tiny import MODEL_NAME
@@ -35,6 +37,7 @@ from moe_cli.tiny import MODEL_NAME
 ALIGNMENT = 64  # bytes; what torch allocates on the CPU begins at a multiple of it
 WEIGHTS_DO_NOT_FIT = "ignore_mismatched_sizes"  # what transformers says of them
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
+NO_NUMBERS = "fetch or save the checkpoint again, or open it in its own dtype (model.dtype)"
 MODEL_HINT = "name a hub model, a local directory with config.json and safetensors, or `tiny`"
 
 
@@ -118,8 +121,11 @@ def opened(name: str, source: str, *, dtype: str, device: str, revision: str | N
     """The checkpoint in evaluation mode; `here`: it is a local directory. To be called inside `opening`.
 
     Raises:
-        ArtifactError: it lacks weights.
+        ArtifactError: it lacks weights, or names some that lie elsewhere.
+        NumericError: a weight is NaN or infinity.
     """
+    if here:
+        shards_of(Path(source))  # refuses those that lie elsewhere
     auto, config = auto_class(AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False))
     model, info = auto.from_pretrained(
         source,
@@ -134,6 +140,8 @@ def opened(name: str, source: str, *, dtype: str, device: str, revision: str | N
     )
     if random := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
         raise _damaged(name, f"{len(random)} weights are not in it, such as {', '.join(random[:3])}")
+    dtype_name = str(model.dtype).removeprefix("torch.")
+    refuse_not_finite(model.state_dict().items(), f"{name}, opened in {dtype_name},", hint=NO_NUMBERS)
     align_weights(model)
     model.eval()
     found: PreTrainedModel = model

@@ -29,6 +29,7 @@ from moe_cli.artifacts.files import whole_directory
 from moe_cli.artifacts.seal import check_seal, seal
 from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError
+from moe_cli.model.finite import refuse_not_finite
 from moe_cli.records import CheckpointState, ValidationLoss
 
 PARAMETERS = "parameters.safetensors"
@@ -54,11 +55,20 @@ def save(
     """Write `checkpoint-{step}` into the run directory; `owner` says whose state it is.
 
     Older ones are removed, but the one with the lowest loss in `validation` stays.
+
+    Raises:
+        NumericError: an update made NaN or infinity; nothing is written, and older ones stay.
     """
     path = path_after(run, trainer_state.global_step)
+    moments = _optimizer_tensors(parameters, optimizer)
+    refuse_not_finite(
+        (*parameters.items(), *moments.items()),
+        f"what the updates up to step {trainer_state.global_step} made, which was not saved,",
+        hint="train into another directory with a lower learning rate; checkpoints of earlier steps are kept",
+    )
     with whole_directory(path) as staging:
         save_file({name: p.detach().contiguous() for name, p in parameters.items()}, staging / PARAMETERS)
-        save_file(_optimizer_tensors(parameters, optimizer), staging / OPTIMIZER)
+        save_file(moments, staging / OPTIMIZER)
         save_file(_random_tensors(), staging / RANDOM)
         state = CheckpointState(
             owner=owner,
@@ -153,8 +163,9 @@ def load_parameters(path: Path, parameters: Parameters) -> None:
 
     Raises:
         ArtifactError: the names or shapes are not exactly those of `parameters`.
+        NumericError: a value is NaN or infinity.
     """
-    saved = load_file(path / PARAMETERS)
+    saved = _finite(path, load_file(path / PARAMETERS))
     wrong = sorted(saved.keys() ^ parameters.keys())
     wrong += [name for name in saved.keys() & parameters.keys() if saved[name].shape != parameters[name].shape]
     if wrong:
@@ -170,7 +181,7 @@ def load_parameters(path: Path, parameters: Parameters) -> None:
 def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, scheduler: LRScheduler) -> None:
     """Restore moments and step counts, their absence included, and the place in the learning rate schedule."""
     optimizer.state.clear()
-    for key, tensor in load_file(path / OPTIMIZER).items():
+    for key, tensor in _finite(path, load_file(path / OPTIMIZER)).items():
         name, _, entry = key.rpartition("/")
         parameter = parameters[name]
         # The optimizer keeps its step count where it made it: on the CPU unless it is fused on a card.
@@ -189,6 +200,12 @@ def load_random_state(path: Path) -> None:
     torch.set_rng_state(states.pop("cpu"))
     for name, state in states.items():
         torch.cuda.set_rng_state(state, int(name.removeprefix("cuda:")))
+
+
+def _finite(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    hint = f"remove {path}; --resume then goes on from the checkpoint before it, or begins again where there is none"
+    refuse_not_finite(tensors.items(), str(path), hint=hint)
+    return tensors
 
 
 def _optimizer_tensors(parameters: Parameters, optimizer: Optimizer) -> dict[str, Tensor]:

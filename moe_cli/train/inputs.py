@@ -13,7 +13,7 @@ from pathlib import Path
 
 from moe_cli.artifacts import FinishedRun, RunWriter, Store, finished_run, layout, state_of
 from moe_cli.artifacts.examples import plain_forms_of
-from moe_cli.artifacts.runs import kind_in
+from moe_cli.artifacts.finished import kind_in
 from moe_cli.codec import decode, decode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import clusters_trained_on, trained_goals

@@ -101,9 +101,8 @@ def test_an_id_may_be_shortened_as_long_as_one_run_has_it(store, tmp_path):
     assert store.record("base") == store.record(other.id[:-1]) == other
     with pytest.raises(ArtifactError, match="2 runs have an id that begins with prepare"):
         store.record("prepare")
-    shutil.copy(store.registry / f"{ids[0]}.json", store.registry / "copy.json")
-    data = (store.registry / "copy.json").read_bytes().replace(ids[0].encode(), f"{ids[0]}-more".encode())
-    write_whole(store.registry / "copy.json", data)
+    data = (store.registry / f"{ids[0]}.json").read_bytes().replace(ids[0].encode(), f"{ids[0]}0d".encode())
+    write_whole(store.registry / f"{ids[0]}0d.json", data)
     assert store.record(ids[0]).id == ids[0]  # a whole id is never ambiguous
 
 

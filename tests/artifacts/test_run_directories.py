@@ -10,7 +10,8 @@ import pytest
 
 from moe_cli.artifacts import Scratch, finished_run, layout, open_run
 from moe_cli.artifacts.files import write_whole
-from moe_cli.artifacts.runs import free_directory, kind_in
+from moe_cli.artifacts.finished import kind_in
+from moe_cli.artifacts.runs import free_directory
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig, load_config
 from moe_cli.errors import ArtifactError, LockedError, RunCompleteError
@@ -18,6 +19,9 @@ from moe_cli.records import Manifest
 
 CONFIG = MoeConfig()
 FACTS = {"base_fingerprint": "f" * 64, "model_name": "tiny", "device": "cpu"}
+
+
+FILES = ["manifest.json", "summary.json"]
 
 
 def finish(path, kind="prepare", contents=None, *, resume=False, config=CONFIG):
@@ -385,3 +389,43 @@ def test_processes_that_begin_at_the_same_moment_write_one_run(tmp_path):
     assert found.count("wrote") == 1
     assert set(found) <= {"wrote", "LockedError", "ArtifactError"}
     assert finished_run(tmp_path / "out").damaged() == ()
+
+
+def test_a_run_that_was_killed_in_its_first_write_can_be_begun_again(tmp_path):
+    for resume, name in ((False, "one"), (True, "two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "..run.json.0badcafe").write_bytes(b"{")
+        finish(tmp_path / name, resume=resume)
+        assert names(tmp_path / name) == ["config.yaml", "manifest.json", "summary.json"]
+
+
+def test_temporary_files_of_a_killed_run_are_gone_when_it_is_complete(tmp_path):
+    interrupt(tmp_path / "out")
+    (tmp_path / "out/final_model").mkdir()
+    for left in (
+        ".summary.json.6553a8d4",
+        "final_model/.config.json.0badcafe",
+        ".delta.partial/x",
+        ".checkpoint-3.partial/y",
+    ):
+        (tmp_path / "out" / left).parent.mkdir(exist_ok=True)
+        (tmp_path / "out" / left).write_bytes(b"half")
+    mine = tmp_path / "out/evaluations/default/.records.jsonl.0badcafe"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"of an evaluation that is written at this moment")
+    finish(tmp_path / "out", resume=True)
+    left = [str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert sorted(left) == [
+        "config.yaml",
+        str(mine.relative_to(tmp_path / "out")),
+        "manifest.json",
+        "summary.json",
+        "work.jsonl",
+    ]
+
+
+def test_a_file_of_a_person_is_never_taken_for_a_temporary_one(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.thesis.deadbeef").write_bytes(b"mine")
+    assert "is not empty and is no run of moe" in refusal(tmp_path / "out", resume=True)
+    assert (tmp_path / "out/.thesis.deadbeef").read_bytes() == b"mine"

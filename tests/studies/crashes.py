@@ -3,9 +3,10 @@
     python -m tests.studies.crashes [--every 1] [--commands prepare,compare]
 
 A command of the small experiment runs in a process of its own, which ends itself by SIGKILL before its k-th operation
-that changes a file or a name (audit events of Python: files opened to be written, renamed, removed, directories made and
-removed). The same command follows, with `--resume` where it has that, and must end with exit code 0, the files of the
-undisturbed command, the same bytes in all that holds no time, and nothing hidden. `--every 10` tries one point in ten.
+that changes a file or a name (audit events of Python: files opened to be written, renamed or removed, directories made
+or removed). The same command follows, with `--resume` where it has that, and must end with exit code 0, the files of
+the undisturbed command, the same bytes in all that holds no time, and nothing hidden. `--every 10` tries one point in
+ten.
 """
 
 from __future__ import annotations
