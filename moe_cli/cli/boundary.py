@@ -15,6 +15,7 @@ from typing import ParamSpec
 import typer
 
 from moe_cli.errors import EnvironmentFaultError, InterruptedRunError, MoeError, StoppedError
+from moe_cli.masking import masked
 from moe_cli.views.console import stderr_console
 from moe_cli.views.safe import plain
 
@@ -81,11 +82,11 @@ def _environment_fault(error: Exception) -> EnvironmentFaultError | None:
 def draw(error: MoeError) -> None:
     """Two lines on stderr: what is wrong, and what to do next."""
     talk = stderr_console()
-    first, *rest = error.message.splitlines()
+    first, *rest = masked(error.message).splitlines()
     talk.print(f"error: {plain(first)}", style="red", soft_wrap=True)
     for line in rest:
         talk.print(plain(line), soft_wrap=True)
-    talk.print("hint: " + "\n".join(plain(line) for line in error.hint.splitlines()), soft_wrap=True)
+    talk.print("hint: " + "\n".join(plain(line) for line in masked(error.hint).splitlines()), soft_wrap=True)
 
 
 def _drawn(error: MoeError) -> typer.Exit:
