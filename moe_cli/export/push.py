@@ -22,7 +22,8 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError i
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from moe_cli.activity import activity
-from moe_cli.artifacts import FinishedRun, Store, finished_run, layout
+from moe_cli.artifacts import FinishedRun, Store, layout
+from moe_cli.artifacts.changes import unchanged_run
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, UsageError
 from moe_cli.export.facts import facts_of_run
 from moe_cli.masking import keep_secret, masked
@@ -56,7 +57,7 @@ def push(
         EnvironmentFaultError: the hub cannot be reached, or refuses.
     """
     _check_name(repository)
-    run = finished_run(directory, "selective", "baseline")
+    run = unchanged_run(directory, store, "selective", "baseline")
     if delta and run.manifest.kind != "selective":
         raise UsageError(f"{directory} trained everything, so it has no delta", hint="leave --delta away")
     _refuse_damaged(run)
