@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from moe_cli.artifacts.files import sha256_of
-from moe_cli.artifacts.layout import MANIFEST, STARTED, path_in
+from moe_cli.artifacts.layout import EVALUATIONS, MANIFEST, STARTED, path_in
 from moe_cli.codec import decode
 from moe_cli.errors import ArtifactError
 from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
@@ -38,13 +39,37 @@ class FinishedRun:
         return path
 
     def directory(self, name: str) -> Path:
-        """Path of one of its directories, after the digests of all its files were checked."""
+        """Path of one of its directories, after the digests of all its files were checked.
+
+        Raises:
+            ArtifactError: one is missing or changed, or a file is there that the run did not write.
+        """
         names = [file for file in self.manifest.files if file.startswith(f"{name}/")]
         if not names:
             raise ArtifactError(f"{self.path} has no directory {name}", hint="moe runs verify lists what is missing")
         for file in names:
             self.file(file)
+        self.refuse_added(name)
         return self.path / name
+
+    def refuse_added(self, name: str) -> None:
+        """Refuse files in one of its directories that the run did not write: they may change what is loaded.
+
+        Raises:
+            ArtifactError: there are any.
+        """
+        if added := [file for file in self.added() if file.startswith(f"{name}/")]:
+            others = f" and {len(added) - 1} more" if len(added) > 1 else ""
+            raise ArtifactError(
+                f"{self.path} holds {added[0]}{others}, which the run did not write", hint="move it out of the run"
+            )
+
+    def added(self) -> tuple[str, ...]:
+        """Files that its manifest does not name; hidden ones and other runs inside are left alone."""
+        inner = {file.parent.relative_to(self.path).as_posix() for file in self.path.glob(f"*/**/{MANIFEST}")}
+        inner |= {file.parent.relative_to(self.path).as_posix() for file in self.path.glob(f"*/**/{STARTED}")}
+        files = (name for name in files_of(self.path) if name not in self.manifest.files)
+        return tuple(name for name in files if not any(name.startswith(f"{run}/") for run in inner))
 
     def damaged(self) -> tuple[str, ...]:
         """Names of files that are missing or changed.
@@ -78,6 +103,11 @@ def finished_run(path: Path, *kinds: RunKind) -> FinishedRun:
             f"{manifest_path} has the schema version {manifest.schema_version}, but this moe reads {SCHEMA_VERSION}",
             hint="read it with the version of moe that wrote it, or make the run again",
         )
+    if not manifest.id.startswith(f"{manifest.kind}-"):
+        raise ArtifactError(
+            f"{manifest_path} was changed by hand: it says {manifest.kind}, but its id is {manifest.id}",
+            hint="put it back as it was, or make the run again",
+        )
     if kinds and manifest.kind not in kinds:
         raise ArtifactError(
             f"{path} is a run of kind {manifest.kind}, but {' or '.join(kinds)} is needed here",
@@ -93,3 +123,15 @@ def kind_in(path: Path) -> RunKind | None:
     if (path / STARTED).is_file():
         return decode(StartedRun, (path / STARTED).read_bytes(), source=str(path / STARTED)).kind
     return None
+
+
+def files_of(path: Path, scratch: str = "") -> list[str]:
+    """Files of the run itself: no manifest, nothing hidden or for the work alone, no evaluation written into it."""
+    names = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    return sorted(
+        name.as_posix()
+        for name in names
+        if not any(part.startswith(".") for part in name.parts)
+        and name.parts[0] not in (MANIFEST, EVALUATIONS)
+        and not fnmatch(name.parts[0], scratch)
+    )

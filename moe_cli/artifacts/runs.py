@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 
 from moe_cli.artifacts.files import drop_temporaries, is_temporary, sha256_of, write_whole
-from moe_cli.artifacts.finished import kind_in
+from moe_cli.artifacts.finished import files_of, kind_in
 from moe_cli.artifacts.journal import ANSWERS
 from moe_cli.artifacts.layout import (
     CONFIG,
@@ -81,7 +80,7 @@ class RunWriter:
             schema_version=SCHEMA_VERSION,
             kind=self.started.kind,
             id=self.started.id,
-            files={name: sha256_of(self.path / name) for name in _files_of(self.path, self.scratch.names)},
+            files={name: sha256_of(self.path / name) for name in files_of(self.path, self.scratch.names)},
             parents=dict(self.parents),
             base_fingerprint=base_fingerprint,
             model_name=model_name,
@@ -283,15 +282,3 @@ def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, o
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _files_of(path: Path, scratch: str) -> list[str]:
-    """Files of the run itself: no manifest, nothing hidden or for the work alone, no evaluation written into it."""
-    names = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
-    return sorted(
-        name.as_posix()
-        for name in names
-        if not any(part.startswith(".") for part in name.parts)
-        and name.parts[0] not in (MANIFEST, EVALUATIONS)
-        and not fnmatch(name.parts[0], scratch)
-    )

@@ -16,6 +16,7 @@ import typer
 
 from moe_cli.artifacts.interruption import stop_signals_interrupt
 from moe_cli.errors import EnvironmentFaultError, InterruptedRunError, MoeError, RunCompleteError, StoppedError
+from moe_cli.masking import masked
 from moe_cli.views.console import stderr_console
 from moe_cli.views.safe import plain
 
@@ -85,11 +86,11 @@ def _environment_fault(error: Exception) -> EnvironmentFaultError | None:
 def draw(error: MoeError) -> None:
     """Two lines on stderr: what is wrong, and what to do next."""
     talk = stderr_console()
-    first, *rest = error.message.splitlines()
+    first, *rest = masked(error.message).splitlines()
     talk.print(f"error: {plain(first)}", style="red", soft_wrap=True)
     for line in rest:
         talk.print(plain(line), soft_wrap=True)
-    talk.print("hint: " + "\n".join(plain(line) for line in error.hint.splitlines()), soft_wrap=True)
+    talk.print("hint: " + "\n".join(plain(line) for line in masked(error.hint).splitlines()), soft_wrap=True)
 
 
 def _drawn(error: MoeError) -> typer.Exit:

@@ -96,7 +96,9 @@ def run(
         sources, groups = imported.sources, imported.groups
     else:
         groups = grouped(words, against, base)
-        sources = with_capability(read_sources([word for group in groups for word in group], settings.evaluation))
+        sources = with_capability(
+            read_sources([word for group in groups for word in group], settings.evaluation, store)
+        )
         _name_unevaluated(sources, notify)
         _name_passed_over(sources, notify)
     sources, data = _with_training_data(with_selection(sources, store), store)

@@ -39,6 +39,8 @@ class EndpointConfig(Section):
 
         A check of the whole section: an error of one setting shows its value, and with it the secret.
         """
+        if self.key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_env):
+            raise ValueError("key_env is no name of an environment variable; the key itself goes into that variable")
         if self.base_url is None:
             return self
         if not re.fullmatch(r"[!-~]+", self.base_url):
@@ -48,6 +50,6 @@ class EndpointConfig(Section):
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("base_url begins with http:// or https:// and names a host: http://localhost:8000/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
+        if "@" in self.base_url or parts.query or parts.fragment:
             raise ValueError("base_url holds no name, password or query; key_env names the variable of a key")
         return self

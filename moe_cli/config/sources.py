@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import difflib
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
@@ -87,12 +88,22 @@ def _from_file(file: Path | None) -> Iterator[tuple[str, object, str]]:
     try:
         content = _yaml().load(file.read_text(encoding="utf-8"))
     except (YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not valid YAML: {error}", hint="docs/configuration.md shows an example") from error
+        raise UsageError(
+            f"{file} is not valid YAML: {_fault(error)}", hint="docs/configuration.md shows an example"
+        ) from error
     if content is None:
         return
     if not isinstance(content, dict):
         raise UsageError(f"{file} holds a {type(content).__name__}, not settings", hint="write `key: value` lines")
     yield from ((key, value, str(file)) for key, value in _leaves(content))
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong and where, without the text around it, which may hold a key."""
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return str(error).splitlines()[0] if isinstance(error, UnicodeDecodeError) else type(error).__name__
+    problem = (error.problem or error.context or "").partition(" with value ")[0]
+    return f"{problem}, line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
@@ -112,9 +123,10 @@ def _from_assignments(assignments: Sequence[str], problems: list[str]) -> Iterat
     for words in assignments:
         key, equals, text = words.partition("=")
         if equals and key:
-            yield key.strip(), _scalar(text), f"--set {words}"
+            yield key.strip(), _scalar(text), f"--set {key.strip()}"
         else:
-            problems.append(f"--set {words}: write it as section.key=value")
+            shown = f" {words}" if re.fullmatch(r"[a-z_.]+", words) else ""  # another word may be a key
+            problems.append(f"--set{shown}: write it as section.key=value")
 
 
 def _scalar(text: str) -> object:
@@ -152,10 +164,16 @@ def _problems(error: ValidationError, origin: Mapping[str, str]) -> Iterator[str
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             yield f"{key}: unknown key{_suggestion(key)}{place}"
-        elif isinstance(problem["input"], dict):  # settings that contradict each other: the message names them
+        elif isinstance(problem["input"], dict) or _may_be_secret(key):
             yield f"{key}: {message}{place}"
         else:
             yield f"{key}: {message}, found {problem['input']!r}{place}"
+
+
+def _may_be_secret(key: str) -> bool:
+    """Whether a value is not shown: where a key may have been typed. (Of a section, the message names the settings.)"""
+    section, _, name = key.partition(".")
+    return section in ("endpoint", "judge") and name.partition(".")[0] in ("", "key_env", "base_url")
 
 
 def _suggestion(key: str) -> str:

@@ -54,7 +54,7 @@ def run(
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
         _name_left_out(given, notify)
-        work = Work(writer, again, notify)
+        work = Work(writer, again, notify, store)
         summary, records = judge_without_weights(
             writer,
             subject_of_files(config, given),

@@ -54,7 +54,7 @@ def run(
     settings = config.evaluate
     refuse_what_needs_weights(settings, NOT_HERE)
     judges = judges_of(settings.judges, config.judge)
-    target = evaluation_target(words, config.model, loads=False)
+    target = evaluation_target(words, config.model, store, loads=False)
     endpoint = chat_endpoint(config.endpoint, target.model.name)
     items = evaluation_items(settings, target.base_name)
     for notice in repeat_notices(items):
@@ -67,7 +67,7 @@ def run(
     output = free_directory(wanted, "evaluation", config if resume else None)
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
-        work = Work(writer, again, notify)
+        work = Work(writer, again, notify, store)
         how = answer_settings(config, endpoint)
         answers = _answers(endpoint, how, config.endpoint.concurrency, asked, work)
         summary, records = judge_without_weights(

@@ -63,7 +63,7 @@ def run(
     store.refuse_unwritable()
     settings = config.evaluate
     judges = judges_of(settings.judges, config.judge)
-    target = evaluation_target(words, config.model)
+    target = evaluation_target(words, config.model, store)
     items = evaluation_items(settings, target.base_name)
     for notice in repeat_notices(items):
         notify(notice)
@@ -77,7 +77,7 @@ def run(
     output = free_directory(wanted, "evaluation", config if resume else None)
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
-        work, models = Work(writer, again, notify), Models(target)
+        work, models = Work(writer, again, notify, store), Models(target)
         model, device = models.tuned().identity, str(models.tuned().device)
         answers = answers_to(models.tuned(), asked, config, work)
         rerouted = rerouted_answers(models, asked, config, work)

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from moe_cli.activity import activity
-from moe_cli.artifacts import Store, finished_run, layout
+from moe_cli.artifacts import Store, layout
+from moe_cli.artifacts.changes import unchanged_run
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.artifacts.outputs import new_directory, new_file
 from moe_cli.config import ModelConfig
@@ -48,7 +49,7 @@ def full_checkpoint(
         UsageError: `output` exists.
         LockedError: another process writes to it.
     """
-    run = finished_run(words, "selective") if kind_in(words) is not None else None
+    run = unchanged_run(words, store, "selective") if kind_in(words) is not None else None
     delta = run.file(layout.DELTA) if run is not None else words
     base, slices = read_delta(delta)
     with new_directory(output) as staging:
@@ -83,14 +84,16 @@ def _facts_of_delta(base: ModelIdentity, files: Path, slices: Iterable[str]) -> 
     )
 
 
-def delta_of(tuned: Path, output: Path, config: ModelConfig) -> Exported:
+def delta_of(tuned: Path, output: Path, config: ModelConfig, store: Store) -> Exported:
     """Write the experts in which the checkpoint `tuned` differs from its base to `output`.
 
     Raises:
-        ArtifactError: something else than whole experts differs, or nothing does.
+        ArtifactError: something else than whole experts differs, or nothing does; the run of a final model changed.
         UsageError: `output` exists.
         LockedError: another process writes to it.
     """
+    if tuned.name == layout.FINAL_MODEL and kind_in(tuned.parent) is not None:
+        unchanged_run(tuned.parent, store).directory(layout.FINAL_MODEL)
     with new_file(output) as temporary:
         base = load_model(config)
         other = load_model(config.model_copy(update={"name": str(tuned), "revision": None}))

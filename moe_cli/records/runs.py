@@ -135,4 +135,6 @@ class RunVerification:
 
     path: str
     num_files: int
-    damaged: tuple[str, ...]
+    damaged: tuple[str, ...]  # missing or changed
+    added: tuple[str, ...]  # not written by the run
+    changed_parents: tuple[str, ...]  # "run: /runs/selective": whose manifest changed since this run was made from it

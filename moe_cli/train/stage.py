@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from moe_cli.artifacts import RunWriter, Scratch, Store, finished_run, layout, open_run
+from moe_cli.artifacts import RunWriter, Scratch, Store, layout, open_run
+from moe_cli.artifacts.changes import unchanged_run
 from moe_cli.artifacts.files import whole_directory, whole_file, write_whole
 from moe_cli.artifacts.interruption import resumable
 from moe_cli.codec import decode, encode
@@ -71,7 +72,7 @@ def run(
     output = output_directory(config, arm, notify)
     with open_run(output, arm, config, resume=resume, scratch=SCRATCH) as writer, resumable(output, CHECKPOINTS):
         if config.train.prepared is not None:
-            finished_run(config.train.prepared, "prepare")  # refuses before the long work
+            unchanged_run(config.train.prepared, store, "prepare")  # refuses before the long work
         loaded = load_model(config.model)
         base = base_directory(loaded.identity)
         prepared = prepared_run(config, store, loaded.identity, writer, notify)
