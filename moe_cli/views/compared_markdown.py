@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
-from moe_cli.views.compared_columns import SEVERAL_RUNS, row_groups
+from moe_cli.views.compared_columns import row_groups, side_notes
 from moe_cli.views.compared_pairs import (
     MCNEMAR,
     base_rates,
@@ -20,6 +20,7 @@ from moe_cli.views.compared_pairs import (
     seed_lines,
     verdict_text,
 )
+from moe_cli.views.labelled import judge_alone, label_lines
 from moe_cli.views.markdown import markdown_table as _table
 from moe_cli.views.markdown import markdown_text as _safe
 from moe_cli.views.numbers import NOTHING
@@ -35,7 +36,7 @@ def compared_markdown(comparison: Comparison) -> str:
         *_fairness(comparison),
         "## Side by side",
         _side_by_side(comparison),
-        *([SEVERAL_RUNS] if any(len(arm.runs) > 1 for arm in comparison.arms) else []),
+        *side_notes(comparison),
     ]
     for pair in comparison.pairs:
         parts += _pair(pair, comparison)
@@ -86,9 +87,9 @@ def _pair(pair: PairComparison, comparison: Comparison) -> Iterator[str]:
     base = base_rates(pair, comparison)
     head = ["measure", "n (goals)", "left out", *(["base"] if base else []), "A", "B", "B - A", _interval(comparison)]
     primary, others = ordered(pair)
-    rows = [*(_cells(found, base, "") for found in primary), *(_cells(found, base, "exploratory") for found in others)]
+    rows = [*_primary_rows(primary, base), *(_cells(found, base, "exploratory") for found in others)]
     yield _table([*head, "either way", MCNEMAR, "p", "adjusted p", "verdict", "family"], rows)
-    yield from (f"- {_safe(line)}" for line in seed_lines(pair))
+    yield from (f"- {_safe(line)}" for line in (*seed_lines(pair), *label_lines(pair)))
     if pair.unmeasured:
         yield f"Not measured in all runs: {_safe(', '.join(pair.unmeasured))}."
     yield "### What flipped"
@@ -114,6 +115,13 @@ def _pair(pair: PairComparison, comparison: Comparison) -> Iterator[str]:
             for flip in pair.flips
         ),
     )
+
+
+def _primary_rows(primary: Sequence[PairedDifference], base: dict[str, float]) -> Iterator[Sequence[str]]:
+    for found in primary:
+        yield _cells(found, base, "")
+        if judge := judge_alone(found):
+            yield _cells(judge, base, NOTHING)
 
 
 def _cells(found: PairedDifference, base: dict[str, float], family: str) -> Sequence[str]:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
-from moe_cli.views.compared_columns import row_groups
+from moe_cli.views.compared_columns import AS_JUDGED, row_groups
 from moe_cli.views.compared_pairs import MCNEMAR, base_rates, n_text, ordered, p_text, seed_lines, verdict_text
+from moe_cli.views.labelled import judge_alone, label_lines
 from moe_cli.views.numbers import NOTHING
 from moe_cli.views.report.drawing import minus, signed
 from moe_cli.views.report.forest import difference_text, verdict_style
@@ -48,9 +49,13 @@ def metric_sheet(pair: PairComparison, comparison: Comparison) -> Sheet:
     base = base_rates(pair, comparison)
     interval = f"B − A, points [{100 * comparison.confidence:.0f}{NO_BREAK}%]"
     primary, others = ordered(pair)
-    rows = [Row(_metric_cells(found, base), f"primary {verdict_style(found)}") for found in primary]
+    rows = []
+    for found in primary:
+        rows.append(Row(_metric_cells(found, base), f"primary {verdict_style(found)}"))
+        if judge := judge_alone(found):
+            rows.append(Row(_metric_cells(judge, {}, with_base=bool(base))))
     rows += [Row(_metric_cells(found, base), verdict_style(found)) for found in others]
-    notes = [*_bounds(primary), *(f"{line}." for line in seed_lines(pair))]
+    notes = [*_bounds(primary), *(f"{line}." for line in (*seed_lines(pair), *label_lines(pair)))]
     if pair.unmeasured:
         notes.append(f"Not measured in all runs: {', '.join(pair.unmeasured)}.")
     return Sheet(
@@ -71,12 +76,12 @@ def metric_sheet(pair: PairComparison, comparison: Comparison) -> Sheet:
     )
 
 
-def _metric_cells(found: PairedDifference, base: dict[str, float]) -> tuple[str, ...]:
+def _metric_cells(found: PairedDifference, base: dict[str, float], *, with_base: bool = False) -> tuple[str, ...]:
     known = base.get(found.metric)
     return (
         found.metric,
         n_text(found),
-        *((NOTHING if known is None else f"{100 * known:.1f}",) if base else ()),
+        *((NOTHING if known is None else f"{100 * known:.1f}",) if base or with_base else ()),
         f"{100 * found.rate_a:.1f}",
         f"{100 * found.rate_b:.1f}",
         difference_text(found),
@@ -104,7 +109,8 @@ def side_by_side_sheet(comparison: Comparison) -> Sheet:
     rows = [
         (title.strip(), *(text(runs) for runs in arms)) for group in row_groups(comparison) for title, text in group
     ]
-    return Sheet("Side by side", ("", *heads), rows_of(rows))
+    notes = (AS_JUDGED,) if comparison.labels else ()
+    return Sheet("Side by side", ("", *heads), rows_of(rows), notes)
 
 
 def fairness_sheet(comparison: Comparison) -> Sheet:
