@@ -71,7 +71,8 @@ def label(
         return
     if len(runs) != 2:
         raise UsageError(
-            f"{len(runs)} run to label", hint="moe label RUN_A RUN_B -o labels.csv, or moe label labels.csv"
+            f"{len(runs)} runs to label in the place of 2, and {runs[0]} is no file of labels",
+            hint="moe label RUN_A RUN_B -o labels.csv, or moe label labels.csv",
         )
     if output.exists() and not dry_run:
         raise UsageError(f"{output} is there already", hint="name another file with -o; labels are never overwritten")
