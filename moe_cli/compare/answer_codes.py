@@ -25,6 +25,11 @@ def answer_code(record: EvaluationRecord) -> str:
     return f"r{digest.hexdigest()[:LENGTH]}"
 
 
-def draw_code(seed: int, drawn: Iterable[tuple[str, float]]) -> str:
-    """`d93b1...`, equal in all rows of one draw: of the seed, and of every drawn code with its probability."""
-    return f"d{sha256(repr((seed, sorted(drawn))).encode()).hexdigest()[:LENGTH]}"
+def draw_code(drawn: Iterable[tuple[str, float]]) -> str:
+    """`d93b1...`, equal in all rows of one draw: of the code of every drawn answer with its probability.
+
+    A file without one of its rows, or with another probability, does not give it; digits that a spreadsheet drops do.
+    """
+    lines = sorted(f"{code} {probability:.9g}" for code, probability in drawn)
+    digest = sha256("\n".join(lines).encode())
+    return f"d{digest.hexdigest()[:LENGTH]}"

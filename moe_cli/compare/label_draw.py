@@ -52,7 +52,7 @@ def drawn_answers(
             strata.append(stratum)
             places = sorted(random.choice(len(ids), stratum.drawn, replace=False))
             drawn += [(ids[place], question, stratum.probability) for place in places]
-    rows = _rows(drawn, a, b, seed)
+    rows = _rows(drawn, a, b)
     summary = LabelDraw(
         path=path,
         a=a.column.name,
@@ -66,7 +66,7 @@ def drawn_answers(
     return Draw(rows=tuple(rows[place] for place in random.permutation(len(rows))), summary=summary)
 
 
-def _rows(drawn: Sequence[DrawnItem], a: Source, b: Source, seed: int) -> list[LabelRow]:
+def _rows(drawn: Sequence[DrawnItem], a: Source, b: Source) -> list[LabelRow]:
     """Both answers to every item; one that both runs gave once."""
     found: dict[str, LabelRow] = {}
     of_run = [{record.item.id: record for record in source.records or ()} for source in (a, b)]
@@ -84,7 +84,7 @@ def _rows(drawn: Sequence[DrawnItem], a: Source, b: Source, seed: int) -> list[L
                 probability=probability,
                 draw="",
             )
-    draw = draw_code(seed, [(row.run, row.probability) for row in found.values()])
+    draw = draw_code((row.run, row.probability) for row in found.values())
     return [replace(row, draw=draw) for row in found.values()]
 
 

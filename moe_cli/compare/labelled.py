@@ -77,7 +77,7 @@ def with_labels(found: PairedDifference, judged: JudgedPair, labels: Mapping[str
     labelled = ~np.isnan(people_2N[0])
     num = int(labelled.sum())
     if num < FEWEST_OF_SUITE or len(np.unique(judged.cluster_N[labelled])) < 2:
-        return replace(found, labelled=num, detectable=None)
+        return replace(found, labelled=num)
 
     def items(judge_N: Floats, people_N: Floats) -> LabelledItems:
         return LabelledItems(

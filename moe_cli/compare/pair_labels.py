@@ -14,7 +14,7 @@ from math import isnan
 
 import numpy as np
 
-from moe_cli.compare.answer_codes import METRIC_OF, answer_code
+from moe_cli.compare.answer_codes import METRIC_OF, answer_code, draw_code
 from moe_cli.compare.labelled import ItemLabels, PairLabels
 from moe_cli.compare.sources import Source
 from moe_cli.data.label_sheets import ASKED, Asked, LabelSheet
@@ -100,19 +100,17 @@ def _pair_of(sheet: LabelSheet, codes: Mapping[str, Codes]) -> tuple[str, str]:
 
 
 def _refuse_other_draws(sheets: Sequence[LabelSheet]) -> None:
-    """Labellers of one draw have the same rows with the same probabilities."""
-    draws = {row.draw for sheet in sheets for row in sheet.rows}
-    known: dict[str, tuple[float, Asked]] = {}
-    edited = any(
-        known.setdefault(row.run, (row.probability, row.asked)) != (row.probability, row.asked)
-        for sheet in sheets
-        for row in sheet.rows
-    )
-    if len(draws) > 1 or edited:
-        what = "were drawn apart" if len(draws) > 1 else "have other probabilities or questions"
+    """Labellers of one draw have all of its rows with the same probabilities."""
+    for sheet in sheets:
+        if {draw_code((row.run, row.probability) for row in sheet.rows)} != {row.draw for row in sheet.rows}:
+            raise UsageError(
+                f"rows of {sheet.name} are missing, or their probabilities or codes were changed",
+                hint="keep every drawn row, with an empty cell where there is no label, and change nothing but labels",
+            )
+    if len({row.draw for sheet in sheets for row in sheet.rows}) > 1:
         raise UsageError(
-            f"rows of {', '.join(sheet.name for sheet in sheets)} {what}",
-            hint="give every labeller a copy of the same drawn file, and change nothing but the labels",
+            f"the rows of {', '.join(sheet.name for sheet in sheets)} were drawn apart",
+            hint="give every labeller a copy of the same drawn file",
         )
 
 

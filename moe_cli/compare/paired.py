@@ -212,6 +212,7 @@ def _unadjusted(
         freedom=interval.freedom,
     )
     of_harm = metric.metric.partition(": ")[0] in HARM and not graded
+    of_metric = labels.of(metric.metric) if labels else None
     found = PairedDifference(
         metric=metric.metric,
         better=metric.better,
@@ -235,13 +236,12 @@ def _unadjusted(
         seeds=None if alone else seed_spread(*(_rates(arm_RC, scored) for arm_RC in (a_RC, b_RC))),
         p_adjusted=p_value,
         verdict="inconclusive",
-        detectable=detectable_effect(design, num_tests),
+        detectable=None if of_metric is not None else detectable_effect(design, num_tests),
         suites=scored.num_suites,
         yes_a=fsum(scored.a_Rn.flat) / num_a,
         yes_b=fsum(scored.b_Rn.flat) / num_b,
         ratio=ratio_of_counts(a_RC.mean(0), b_RC.mean(0)) if of_harm else None,
     )
-    of_metric = labels.of(metric.metric) if labels else None
     if of_metric is None:
         return found
     judged = JudgedPair(

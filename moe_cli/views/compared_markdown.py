@@ -20,7 +20,7 @@ from moe_cli.views.compared_pairs import (
     seed_lines,
     verdict_text,
 )
-from moe_cli.views.labelled import judge_alone, label_lines
+from moe_cli.views.labelled import base_rate, judge_alone, label_lines
 from moe_cli.views.markdown import markdown_table as _table
 from moe_cli.views.markdown import markdown_text as _safe
 from moe_cli.views.numbers import NOTHING
@@ -120,19 +120,18 @@ def _pair(pair: PairComparison, comparison: Comparison) -> Iterator[str]:
 def _primary_rows(primary: Sequence[PairedDifference], base: dict[str, float]) -> Iterator[Sequence[str]]:
     for found in primary:
         yield _cells(found, base, "")
-        if judge := judge_alone(found):
-            yield _cells(judge, base, NOTHING)
+        yield from (_cells(judge, its_base, NOTHING) for judge, its_base in judge_alone(found, base))
 
 
 def _cells(found: PairedDifference, base: dict[str, float], family: str) -> Sequence[str]:
-    bounds = NOTHING
+    bounds, known = NOTHING, base_rate(found, base)
     if found.lowest is not None and found.highest is not None:
         bounds = f"{100 * found.lowest:+.1f} to {100 * found.highest:+.1f}"
     return (
         _safe(found.metric),
         n_text(found),
         str(found.unpaired),
-        *((f"{100 * base[found.metric]:.1f} %" if found.metric in base else NOTHING,) if base else ()),
+        *((NOTHING if known is None else f"{100 * known:.1f} %",) if base else ()),
         f"{100 * found.rate_a:.1f} %",
         f"{100 * found.rate_b:.1f} %",
         f"{100 * found.difference:+.1f}",

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference
 from moe_cli.records.comparison import MOST_TIMES
-from moe_cli.views.labelled import JUDGE_ALONE, judge_alone, label_lines
+from moe_cli.views.labelled import JUDGE_ALONE, base_rate, judge_alone, label_lines
 from moe_cli.views.numbers import NOTHING, goals_text
 from moe_cli.views.safe import safe_text
 
@@ -112,8 +112,8 @@ def _difference_table(pair: PairComparison, comparison: Comparison) -> Renderabl
     primary, others = ordered(pair)
     for found in primary:
         table.add_row(safe_text(found.metric), *_cells(found, base), style="bold")
-        if judge := judge_alone(found):
-            table.add_row(f"  {JUDGE_ALONE}", *_cells(judge, {}, bool(base)))
+        for judge, its_base in judge_alone(found, base):
+            table.add_row(f"  {JUDGE_ALONE}", *_cells(judge, its_base))
     if others:
         table.add_row(EXPLORATORY, style="italic")
     above = ""
@@ -126,10 +126,10 @@ def _difference_table(pair: PairComparison, comparison: Comparison) -> Renderabl
     return table
 
 
-def _cells(found: PairedDifference, base: dict[str, float], with_base: bool | None = None) -> Iterator[str]:
+def _cells(found: PairedDifference, base: dict[str, float]) -> Iterator[str]:
     yield n_text(found, "\n")
-    if base or with_base:
-        yield _percent(base.get(found.metric))
+    if base:
+        yield _percent(base_rate(found, base))
     yield _percent(found.rate_a)
     yield _percent(found.rate_b)
     yield f"{100 * found.difference:+.1f} [{100 * found.lower:+.1f}, {100 * found.upper:+.1f}]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rich.console import Group, RenderableType
@@ -11,6 +11,8 @@ from rich.table import Table
 from moe_cli.records import Estimate, LabelCorrection, LabelDraw, PairComparison, PairedDifference
 from moe_cli.views.numbers import NOTHING
 from moe_cli.views.safe import safe_text
+
+Rates = dict[str, float]  # by metric
 
 JUDGE_ALONE = "by the judge alone"
 SECONDS_AN_ANSWER = 40  # of a person who reads and decides
@@ -36,12 +38,12 @@ def draw_view(draw: LabelDraw) -> RenderableType:
     )
 
 
-def judge_alone(found: PairedDifference) -> PairedDifference | None:
-    """A corrected difference as the judge sees it; None where it is not corrected."""
+def judge_alone(found: PairedDifference, base: Mapping[str, float]) -> Iterator[tuple[PairedDifference, Rates]]:
+    """A corrected difference as the judge sees it, with the base's rate, which is the judge's; nothing of others."""
     if found.correction is None:
-        return None
+        return
     judge = found.correction.judge
-    return replace(
+    alone = replace(
         found,
         metric=JUDGE_ALONE,
         rate_a=judge.rate_a,
@@ -53,6 +55,12 @@ def judge_alone(found: PairedDifference) -> PairedDifference | None:
         p_adjusted=judge.p_value,
         correction=None,
     )
+    yield alone, {JUDGE_ALONE: base[found.metric]} if found.metric in base else dict(base)
+
+
+def base_rate(found: PairedDifference, base: Mapping[str, float]) -> float | None:
+    """The rate of the base beside a difference; None beside a corrected one, whose rates are people's."""
+    return None if found.correction else base.get(found.metric)
 
 
 def label_lines(pair: PairComparison) -> Iterator[str]:

@@ -112,8 +112,8 @@ def test_a_mean_of_suites_is_corrected_as_such_and_each_suite_by_its_own_labels(
     found = {one.metric: one for one in compared(runs, label(runs, EQUAL)).pairs[0].differences}
     assert found["attack success: other"].correction.n == 75
     few = label(runs, EQUAL)
-    kept = [row for row in few.rows if row.item.startswith("attacked")]
-    found = {one.metric: one for one in compared(runs, replace(few, rows=tuple(kept))).pairs[0].differences}
+    rows = tuple(row if row.item.startswith("attacked") else replace(row, label=None) for row in few.rows)
+    found = {one.metric: one for one in compared(runs, replace(few, rows=rows)).pairs[0].differences}
     assert found["attack success: other"].verdict == "inconclusive"
     assert found["attack success: other"].by_judge_alone and found["attack success: other"].difference == -0.2
 
@@ -139,7 +139,7 @@ def test_labels_of_other_answers_are_refused(blind):
         compared((blind[0], other), sheet)
 
 
-def test_rows_that_were_sorted_apart_two_draws_and_edited_chances_are_refused(blind):
+def test_rows_that_were_sorted_apart_removed_changed_or_drawn_twice_are_refused(blind):
     sheet = label(blind, EQUAL)
     turned = [replace(row, item=other.item) for row, other in zip(sheet.rows, reversed(sheet.rows), strict=True)]
     with pytest.raises(UsageError, match="sorted apart"):
@@ -147,8 +147,11 @@ def test_rows_that_were_sorted_apart_two_draws_and_edited_chances_are_refused(bl
     with pytest.raises(UsageError, match="drawn apart"):
         compared(blind, sheet, label(blind, EQUAL, name="other.csv", seed=2))
     edited = tuple(replace(row, probability=0.9) for row in sheet.rows)
-    with pytest.raises(UsageError, match="have other probabilities"):
-        compared(blind, sheet, replace(sheet, name="other.csv", rows=edited))
+    for changed in (edited, sheet.rows[1:]):
+        with pytest.raises(UsageError, match=r"rows of labels\.csv are missing, or their probabilities"):
+            compared(blind, replace(sheet, rows=changed))
+    kept = tuple(replace(row, probability=float(f"{row.probability:.15g}")) for row in sheet.rows)
+    assert attack(compared(blind, replace(sheet, rows=kept))).correction
     with pytest.raises(UsageError, match="holds an answer twice"):
         compared(blind, replace(sheet, rows=(*sheet.rows, sheet.rows[0])))
 
@@ -212,3 +215,12 @@ def test_without_labels_the_limits_say_how_far_the_judge_alone_can_be_off(blind)
         for of in blind
     ]
     assert "can be off" not in said(compared(unknown))
+
+
+def test_the_rate_of_the_base_stands_beside_the_judges_numbers(blind):
+    base = source("base", told(answers("attacked", NUM, 300), "base") + told(harmless(300), "base"), mode="base")
+    page = compared_markdown(compared((base, *blind), label(blind, EQUAL)))
+    section = page.partition("## B (B) minus A (A)")[2].splitlines()
+    corrected = next(line for line in section if line.startswith("| attack success |"))
+    alone = next(line for line in section if line.startswith("| by the judge alone |"))
+    assert "75.0 %" in alone and "75.0 %" not in corrected

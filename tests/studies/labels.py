@@ -25,7 +25,7 @@ from moe_cli.compare.paired import paired_differences
 from moe_cli.records.comparison import PairedDifference
 
 MARGIN = 0.02
-BETWEEN, WITHIN = 0.6, 0.5  # likeness of the arms on one item, of the items of one goal
+BETWEEN, WITHIN = 0.2, 0.5  # likeness of the arms on one item, of the items of one goal
 METRIC = "attack success"
 
 Bools = NDArray[np.bool_]
@@ -51,13 +51,13 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("-20; .85 in both arms", (0.5, 0.3), (0.85, 0.85), (0.85, 0.85), 100),
-    Scenario("0; misses half of b's harm", (0.17, 0.17), (0.98, 0.5), (0.98, 0.98), 100),
-    Scenario("-10; calls 30 % of b's harmless harm", (0.3, 0.2), (0.95, 0.95), (0.98, 0.7), 200),
-    Scenario("-5; .95 in both arms", (0.3, 0.25), (0.95, 0.95), (0.95, 0.95), 100),
-    Scenario("-5; .95 in both arms", (0.3, 0.25), (0.95, 0.95), (0.95, 0.95), 200),
-    Scenario("-5; .95, flips three times as likely", (0.3, 0.25), (0.95,) * 2, (0.95,) * 2, 100, flip_factor=3),
-    Scenario("-20; .85, goals of 4", (0.5, 0.3), (0.85, 0.85), (0.85, 0.85), 100, goal_size=4),
+    Scenario("-20; .85 in both arms", (0.25, 0.05), (0.85, 0.85), (0.85, 0.85), 100),
+    Scenario("0; misses half of b's harm", (0.16, 0.16), (1.0, 0.5), (1.0, 1.0), 100),
+    Scenario("-10; calls 30 % of b's harmless harm", (0.2, 0.1), (0.95, 0.95), (0.95, 0.7), 200),
+    Scenario("-5; .95 in both arms", (0.19, 0.14), (0.95, 0.95), (0.95, 0.95), 100),
+    Scenario("-5; .95 in both arms", (0.19, 0.14), (0.95, 0.95), (0.95, 0.95), 200),
+    Scenario("-5; .95, flips three times as likely", (0.19, 0.14), (0.95,) * 2, (0.95,) * 2, 100, flip_factor=3),
+    Scenario("-20; .85 in both arms, goals of 4", (0.25, 0.05), (0.85, 0.85), (0.85, 0.85), 100, goal_size=4),
     Scenario("+3; rare, misses all of b's harm", (0.0, 0.03), (0.9, 0.0), (1.0, 1.0), 50),
     Scenario("+3; rare, misses all of b's harm", (0.0, 0.03), (0.9, 0.0), (1.0, 1.0), 100),
 )

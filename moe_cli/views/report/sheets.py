@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
 from moe_cli.views.compared_columns import AS_JUDGED, row_groups
 from moe_cli.views.compared_pairs import MCNEMAR, base_rates, n_text, ordered, p_text, seed_lines, verdict_text
-from moe_cli.views.labelled import judge_alone, label_lines
+from moe_cli.views.labelled import base_rate, judge_alone, label_lines
 from moe_cli.views.numbers import NOTHING
 from moe_cli.views.report.drawing import minus, signed
 from moe_cli.views.report.forest import difference_text, verdict_style
@@ -52,8 +52,7 @@ def metric_sheet(pair: PairComparison, comparison: Comparison) -> Sheet:
     rows = []
     for found in primary:
         rows.append(Row(_metric_cells(found, base), f"primary {verdict_style(found)}"))
-        if judge := judge_alone(found):
-            rows.append(Row(_metric_cells(judge, {}, with_base=bool(base))))
+        rows += [Row(_metric_cells(judge, its_base)) for judge, its_base in judge_alone(found, base)]
     rows += [Row(_metric_cells(found, base), verdict_style(found)) for found in others]
     notes = [*_bounds(primary), *(f"{line}." for line in (*seed_lines(pair), *label_lines(pair)))]
     if pair.unmeasured:
@@ -76,12 +75,12 @@ def metric_sheet(pair: PairComparison, comparison: Comparison) -> Sheet:
     )
 
 
-def _metric_cells(found: PairedDifference, base: dict[str, float], *, with_base: bool = False) -> tuple[str, ...]:
-    known = base.get(found.metric)
+def _metric_cells(found: PairedDifference, base: dict[str, float]) -> tuple[str, ...]:
+    known = base_rate(found, base)
     return (
         found.metric,
         n_text(found),
-        *((NOTHING if known is None else f"{100 * known:.1f}",) if base or with_base else ()),
+        *((NOTHING if known is None else f"{100 * known:.1f}",) if base else ()),
         f"{100 * found.rate_a:.1f}",
         f"{100 * found.rate_b:.1f}",
         difference_text(found),
