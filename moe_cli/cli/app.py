@@ -12,7 +12,7 @@ from typing import Annotated, cast
 import typer
 from typer.core import TyperGroup
 
-from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, prepare, push, runs, select, train
+from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, label, prepare, push, runs, select, train
 from moe_cli.cli.boundary import draw
 from moe_cli.cli.pipes import outlive_readers
 from moe_cli.errors import ExitCode, UsageError
@@ -21,7 +21,8 @@ from moe_cli.version import __version__
 WordsFault = typer.BadParameter.__bases__[0]  # every fault in the words typed; where it lies differs between typers
 
 IN_FLOW = (
-    *("prepare", "select", "train", "evaluate", "compare", "export", "push", "bench", "runs", "config", "env", "demo"),
+    *("prepare", "select", "train", "evaluate", "label", "compare", "export", "push"),
+    *("bench", "runs", "config", "env", "demo"),
 )
 
 
@@ -45,6 +46,7 @@ app.command("prepare")(prepare.prepare)
 app.command("select")(select.select)
 app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
+app.command("label")(label.label)
 app.command("compare", cls=compare.Versus)(compare.compare)
 app.command("export")(export.export)
 app.command("push")(push.push)
@@ -67,7 +69,7 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """The five commands share one config and one registry."""
+    """All commands share one config and one registry."""
 
 
 def main() -> None:

@@ -322,6 +322,9 @@ class CompareConfig(Section):
     fail_if: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
         (), description="exit 7 unless the data rule it out: `asr>+0.02` of the difference, `asr[RUN]>0.1` of a rate"
     )
+    labels: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        (), description="files of answers that people labelled (`moe label`), which correct what the judge says"
+    )
 
 
 class MoeConfig(Section):

@@ -11,6 +11,7 @@
     capability   CapabilitySample -> CapabilityScore
     evaluation   EvaluationRecord -> SuiteSummary -> EvaluationSummary
     card         License, CardFacts; PushedFile -> Push
+    labelling    LabelStratum -> LabelDraw; LabelFile, JudgeAlone -> LabelCorrection
     comparison   FairnessCheck, PairedDifference, Flip -> Comparison
     report       ExpertMap, LossCurve, FlipText -> ReportData
     benchmark    BenchmarkPlan -> BenchmarkRow -> Benchmark
@@ -112,6 +113,7 @@ from moe_cli.records.judging import (
     Question,
     Verdict,
 )
+from moe_cli.records.labelling import JudgeAlone, LabelCorrection, LabelDraw, LabelFile, LabelStratum
 from moe_cli.records.preparation import (
     REGIONS,
     AnsweredPrompt,
@@ -230,9 +232,14 @@ __all__ = [
     "ImportedOutcomes",
     "ItemSource",
     "ItemsPreview",
+    "JudgeAlone",
     "JudgeIdentity",
     "JudgedAnswer",
     "Label",
+    "LabelCorrection",
+    "LabelDraw",
+    "LabelFile",
+    "LabelStratum",
     "LayerDrift",
     "License",
     "LossCurve",
