@@ -76,7 +76,7 @@ def label(
         )
     if output.exists() and not dry_run:
         raise UsageError(f"{output} is there already", hint="name another file with -o; labels are never overwritten")
-    a, b = read_sources(runs, session.config.compare.evaluation)
+    a, b = read_sources(runs, session.config.compare.evaluation, session.store)
     for source in (a, b):
         if source.items is None:
             raise ArtifactError(f"{source.column.path} is not evaluated", hint=f"moe evaluate {source.column.path}")
