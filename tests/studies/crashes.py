@@ -60,7 +60,8 @@ def crashes(directory: Path, commands: tuple[str, ...], every: int, first: int =
     )
     (directory / ".moe").mkdir(parents=True)
     (directory / "moe.yaml").write_text(dump_yaml(settings))
-    for name, words in COMMANDS.items():
+    last = max(list(COMMANDS).index(name) for name in commands)
+    for name, words in list(COMMANDS.items())[: last + 1]:
         before = directory.with_name(f"{directory.name} before {name}")
         shutil.copytree(directory, before, symlinks=True)
         whole = _run(words, directory, None)
