@@ -57,7 +57,7 @@ def _prepared_maps(run: FinishedRun, layers: tuple[int, ...], number: str) -> It
         yield ExpertMap(
             kind="risk",
             name=f"risk difference{number}",
-            what="share of tokens routed to the expert, unsafe side minus safe side",
+            what="share of answer tokens routed to the expert, complying inside attacks minus refusing plain goals",
             layers=layers,
             values=_risk(run, table, layers),
         )
