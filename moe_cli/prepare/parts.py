@@ -63,6 +63,7 @@ def risk_parts(
     whole_R = risk_R if is_sure else None
     harmless = wrapper_clusters(counts) if is_recorded("did", counts) else None
     return RiskParts(
+        num_experts=len(union),
         risk_diff=float(risk_R[0]),
         text=_part(risk_R - prompt_R, whole_R),
         prompt=_part(prompt_R, whole_R),

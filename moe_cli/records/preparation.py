@@ -135,6 +135,7 @@ class PartOfRisk:
 class RiskParts:
     """What the risk differences of the selected experts, summed, are made of."""
 
+    num_experts: int  # 12
     risk_diff: float  # 1.86; summed over the experts
     text: PartOfRisk  # the answers, whatever prompt they answer
     prompt: PartOfRisk  # the prompts, with the same answer; the rest of 1

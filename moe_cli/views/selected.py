@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from moe_cli.records import ExpertEvidence, PartOfRisk, RankedTable, Selection
+from moe_cli.records import ExpertEvidence, PartOfRisk, RankedTable, RiskParts, Selection
 from moe_cli.views.numbers import NOTHING, count_of, optional
 from moe_cli.views.safe import safe_text
 
@@ -33,7 +33,8 @@ def selected_view(selection: Selection) -> RenderableType:
     """Where the selected experts are, their evidence, the union beside noise and beside other methods, warnings."""
     warnings = [safe_text(f"warning: {text}", style="yellow") for text in selection.warnings]
     overlaps = [_overlap_table(selection)] if selection.overlaps else []
-    texts = (*parts_texts(selection), _batches_text(selection), _union_text(selection))
+    parts = [Text(parts_text(selection.parts))] if selection.union else []
+    texts = (*parts, _batches_text(selection), _union_text(selection))
     return Group(_map_view(selection), _evidence_table(selection), *overlaps, *texts, *warnings)
 
 
@@ -115,24 +116,18 @@ def _ranked(found: ExpertEvidence) -> float | None:
     return found.risk_diff if found.ranked_by is None else found.ranked_by
 
 
-def parts_texts(selection: Selection) -> Iterator[Text]:
+def parts_text(found: RiskParts | None) -> str:
     """What the risk difference of the selected experts is made of, with intervals, or why it is not known."""
-    found = selection.parts
     if found is None:
-        if selection.union:
-            yield Text(NOT_MEASURED)
-        return
+        return NOT_MEASURED
+    selected = f"of the {found.num_experts} selected experts"
     if found.text.share is None:
-        yield Text(
-            f"the risk difference of the {len(selection.union)} selected experts, summed, is {found.risk_diff:.3f} and "
-            "may be 0: it has no parts to show"
-        )
-        return
+        return f"the risk difference {selected}, summed, is {found.risk_diff:.3f} and may be 0: it has no parts to show"
     wrapper = NO_WRAPPER if found.wrapper is None else f"the wrapper alone makes {_share_text(found.wrapper)}"
     harmless = "" if found.wrapper is None else f" and {found.num_harmless} harmless prompts"
-    yield Text(
-        f"of the risk difference of the {len(selection.union)} selected experts {_share_text(found.text)} is the text "
-        f"of the answers, {_share_text(found.prompt)} the prompts; {wrapper} ({found.num_goals} goals{harmless})"
+    return (
+        f"of the risk difference {selected} {_share_text(found.text)} is the text of the answers, "
+        f"{_share_text(found.prompt)} the prompts; {wrapper} ({found.num_goals} goals{harmless})"
     )
 
 

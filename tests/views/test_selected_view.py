@@ -67,6 +67,7 @@ def parts(share=0.886, wrapper=0.049) -> RiskParts:
         return PartOfRisk(share=value, lower=value - 0.01 if known else None, upper=value + 0.01 if known else None)
 
     return RiskParts(
+        num_experts=12,
         risk_diff=1.86,
         text=part(share),
         prompt=part(None if share is None else 1 - share),
@@ -81,7 +82,7 @@ def parts(share=0.886, wrapper=0.049) -> RiskParts:
     [
         (
             parts(),
-            "of the risk difference of the 1 selected experts 89 % [88, 90] is the text of the answers, 11 % [10, 12] "
+            "of the risk difference of the 12 selected experts 89 % [88, 90] is the text of the answers, 11 % [10, 12] "
             "the prompts; the wrapper alone makes 5 % [4, 6] (96 goals and 90 harmless prompts)",
         ),
         (parts(wrapper=-0.003), "the wrapper alone makes 0 % [-1, 1] (96 goals"),
