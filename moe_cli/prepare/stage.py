@@ -46,7 +46,7 @@ from moe_cli.prepare.refusals import (
 )
 from moe_cli.prepare.sources import Offered, composition_of, offered_by
 from moe_cli.prepare.summary import prepare_summary, with_batches
-from moe_cli.records import AnsweredPrompt, PrepareSummary, PromptPair, Selection, TrainingExample, Verdict
+from moe_cli.records import AnsweredPrompt, Generation, PrepareSummary, PromptPair, Selection, TrainingExample, Verdict
 
 Notify = Callable[[object], None]
 
@@ -99,14 +99,14 @@ def run(
         plans = _plans(config, offered, parts, rows, by_harm=jury.by_harm)
         batched = [pair for plan in plans for pair in plan.pairs]
         refusals = refusal_targets(rows, texts, _written(config, model, endpoint, batched, jury, notify))
-        extra, harmless = settings.extra_replays, list[Harmless]()
-        if extra:
-            harmless = harmless_of(offered.benign, rows, made.by_id, most=len(batched), seed=config.seed)
-            harmless += _brought(config, model, engine_of, endpoint, batched, notify)
+        brought = _brought(config, model, engine_of, endpoint, batched, notify)
+        harmless = _harmless(config, offered, rows, made.by_id, len(batched)) + brought
         loaded = model.loaded()
         replayed = time.monotonic()
         sizes = {"batch_size": settings.generation_batch_size, "batch_tokens": settings.generation_tokens}
-        counts = count_routing(loaded, batched, made.by_id, harmless, crossed=extra, **sizes, notify=notify)
+        counts = count_routing(
+            loaded, batched, made.by_id, harmless, crossed=settings.extra_replays, **sizes, notify=notify
+        )
         counted = time.monotonic()
         batches = [range(b * parts.num_pairs, (b + 1) * parts.num_pairs) for b in range(len(plans))]
         rows = with_batches(rows, plans)
@@ -151,6 +151,19 @@ def _verdicts(
     return verdicts_on(asked, jury, output, notify)
 
 
+def _harmless(
+    config: MoeConfig,
+    offered: Offered,
+    rows: Sequence[AnsweredPrompt],
+    answers: Mapping[str, Generation],
+    num_pairs: int,
+) -> list[Harmless]:
+    """The benign prompts that are replayed in both forms; none where the extra replays are off."""
+    if not config.prepare.extra_replays:
+        return []
+    return harmless_of(offered.benign, rows, answers, most=num_pairs, seed=config.seed)
+
+
 def _brought(
     config: MoeConfig,
     model: HeldModel,
@@ -160,7 +173,7 @@ def _brought(
     notify: Notify,
 ) -> list[Harmless]:
     """The harmless prompts that the pairs bring, answered: the only answers that are made for replays."""
-    prompts = harmless_prompts(pairs)
+    prompts = harmless_prompts(pairs) if config.prepare.extra_replays else []
     if not prompts:
         return []
     engine = engine_of(config, model.loaded(), endpoint)
