@@ -45,13 +45,6 @@ def prepare(
         list[str] | None,
         typer.Option(help="gradient: measure it, too, for moe select.", rich_help_panel=selecting.PANEL),
     ] = None,
-    extra_replays: Annotated[
-        bool | None,
-        typer.Option(
-            "--extra-replays/--no-extra-replays",
-            help="Measure what of the risk difference is the answers' text, the prompts, the wrapper (on).",
-        ),
-    ] = None,
     keep_all: Annotated[bool | None, typer.Option("--keep-all", help="Keep pairs whose attack failed, too.")] = None,
     refusals: Annotated[Path | None, typer.Option(help="Refusal targets: file, or `endpoint`; else its own.")] = None,
     limit: Annotated[int | None, typer.Option(help="Use only the first N pairs.")] = None,

@@ -47,7 +47,7 @@ Ints = NDArray[np.int64]
 
 PARTS: tuple[Literal["text", "prompt", "did"], ...] = ("text", "prompt", "did")
 
-OPTION, OPTION_OFF = "--extra-replays", "--no-extra-replays"
+SETTING = "prepare.extra_replays"
 WRAPS = (
     "bring --benign prompts and --attack templates, which wrap them, or pairs with the columns benign and "
     "benign_attacked"
@@ -84,7 +84,7 @@ def wrapper_clusters(counts: RoutingCounts) -> ClusterCounts:
     if harmless is None or not harmless.prompt_ids:
         raise UsageError(
             NOT_WRAPPED,
-            hint=f"run moe prepare with {OPTION}, which is the default, and {WRAPS}",
+            hint=f"run moe prepare with {SETTING}, which is the default, and {WRAPS}",
         )
     return within_clusters(harmless.clusters, harmless.routed, np.repeat(harmless.seen[:, None], 2, axis=1))
 
@@ -108,7 +108,7 @@ def refuse_unmeasured(settings: PrepareConfig, *, wraps: bool) -> None:
     asked = {settings.method, *(condition.quantity for condition in conditions)}
     for part in (part for part in PARTS if part in asked):
         if not settings.extra_replays:
-            raise UsageError(f"{part} needs replays that are turned off", hint=f"leave out {OPTION_OFF}")
+            raise UsageError(f"{part} needs replays that are turned off", hint=f"leave out --set {SETTING}=false")
         if part == "did" and not wraps:
             raise UsageError(
                 "did needs harmless prompts both plain and inside an attack, and there are none", hint=WRAPS
@@ -150,7 +150,7 @@ def _prompt(counts: RoutingCounts, used: Sequence[int]) -> Contrast:
 def _replays(counts: RoutingCounts, used: Sequence[int]) -> tuple[list[str], Ints, Ints, Ints]:
     """Of the pairs: their clusters, counts with the own and with the other answer [N, S, L, E], tokens of the own."""
     if counts.crossed is None:
-        raise UsageError(NOT_REPLAYED, hint=f"run moe prepare with {OPTION}, which is the default")
+        raise UsageError(NOT_REPLAYED, hint=f"run moe prepare with {SETTING}, which is the default")
     rows = list(used)
     names = [counts.clusters[row] for row in rows]
     return names, counts.routed[rows, :, ANSWER], counts.crossed[rows], counts.seen[rows, :, ANSWER]

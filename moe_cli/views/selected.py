@@ -25,7 +25,7 @@ SHADES = "▁▂▃▄▅▆▇█"  # part of a column's experts that is select
 CANDIDATE, EMPTY = "-", "·"
 RANKED_BY = {"text": "text part", "prompt": "prompt part", "did": "less wrapper"}  # methods by a part, and its head
 RESAMPLED = ("risk_diff", *RANKED_BY, "stability")  # the methods whose rule the stability is of
-NOT_MEASURED = "what of the risk difference is the text of the answers was not measured in this run (--extra-replays)"
+NOT_MEASURED = "what of the risk difference is the text of the answers was not measured (prepare.extra_replays)"
 NO_WRAPPER = "what the wrapper alone makes was not measured: no harmless prompt stood plain and inside an attack"
 
 

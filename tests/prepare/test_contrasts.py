@@ -100,8 +100,8 @@ def test_a_batch_has_its_own_difference_less_the_wrapper_of_the_run():
 @pytest.mark.parametrize(
     ("quantity", "lacking", "hint"),
     [
-        ("text", {"crossed": None}, "--extra-replays"),
-        ("prompt", {"crossed": None}, "--extra-replays"),
+        ("text", {"crossed": None}, "prepare.extra_replays"),
+        ("prompt", {"crossed": None}, "prepare.extra_replays"),
         ("did", {"harmless": None}, "--attack templates"),
     ],
 )

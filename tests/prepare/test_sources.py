@@ -167,7 +167,7 @@ def test_a_preview_has_no_extra_replays_where_they_are_off_and_refuses_what_they
     assert preview.counts.num_extra_replays == 0
     assert preview.counts.num_replays == 2 * preview.counts.most_batches
     _, refusal = preview_of(config(pairs=[sample("pairs.jsonl")], batch_size=2, extra_replays=False, method="text"))
-    assert refusal.hint == "leave out --no-extra-replays"
+    assert refusal.hint == "leave out --set prepare.extra_replays=false"
     _, refusal = preview_of(config(pairs=[sample("pairs.jsonl")], batch_size=2, method="did"))
     assert refusal.message.startswith("did needs harmless prompts both plain and inside an attack")
 

@@ -117,10 +117,8 @@ def test_the_map_of_the_risk_difference_says_what_it_is_made_of_or_that_this_was
     unknown, other = expert_map("risk", (0.5,)), expert_map("drift", (0.5,))
     made, without, drift = heat_maps([known, unknown, other])
     assert made.what.startswith("share; of the risk difference of the 12 selected experts 89 % [88, 90] is the text")
-    assert (
-        without.what == "share; what of the risk difference is the text of the answers was not measured in this run "
-        "(--extra-replays)"
-    )
+    unmeasured = "what of the risk difference is the text of the answers was not measured (prepare.extra_replays)"
+    assert without.what == f"share; {unmeasured}"
     assert drift.what == "share"
 
 

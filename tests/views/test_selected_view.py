@@ -92,7 +92,10 @@ def parts(share=0.886, wrapper=0.049) -> RiskParts:
             "and inside an attack (96 goals)",
         ),
         (parts(share=None), "summed, is 1.860 and may be 0: it has no parts to show"),
-        (None, "what of the risk difference is the text of the answers was not measured in this run (--extra-replays)"),
+        (
+            None,
+            "what of the risk difference is the text of the answers was not measured (prepare.extra_replays)",
+        ),
     ],
 )
 def test_it_says_what_the_risk_difference_is_made_of_or_why_that_is_not_known(lines, found, text):
