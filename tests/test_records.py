@@ -179,4 +179,4 @@ def test_every_record_of_the_room_is_exported_and_tested():
         if dataclasses.is_dataclass(noun)
     }
     assert defined == set(RECORDS)
-    assert [nouns.RiskDifferences, nouns.RoutingCounts] == ARRAYS
+    assert [nouns.HarmlessCounts, nouns.RiskDifferences, nouns.RoutingCounts] == ARRAYS

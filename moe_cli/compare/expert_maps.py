@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.artifacts import FinishedRun, layout
-from moe_cli.codec import decode_lines
+from moe_cli.codec import decode, decode_lines
 from moe_cli.compare.origins import Origin
 from moe_cli.records.comparison import ComparedArm
 from moe_cli.records.drift import DriftItem
+from moe_cli.records.preparation import RiskParts, Selection
 from moe_cli.records.report import ExpertMap
 
 Floats = NDArray[np.float64]
@@ -57,9 +58,10 @@ def _prepared_maps(run: FinishedRun, layers: tuple[int, ...], number: str) -> It
         yield ExpertMap(
             kind="risk",
             name=f"risk difference{number}",
-            what="share of tokens routed to the expert, unsafe side minus safe side",
+            what="share of answer tokens routed to the expert, complying inside attacks minus refusing plain goals",
             layers=layers,
             values=_risk(run, table, layers),
+            parts=_parts(run),
         )
     else:
         yield f"risk difference{number}: {run.path} has no {table}"
@@ -74,6 +76,13 @@ def _prepared_maps(run: FinishedRun, layers: tuple[int, ...], number: str) -> It
         )
     else:
         yield f"selection{number}: {run.path} has no {layout.MASKS}"
+
+
+def _parts(run: FinishedRun) -> RiskParts | None:
+    """What the risk difference of the selected experts is made of; None where the run did not measure it."""
+    if layout.SELECTION not in run.manifest.files:
+        return None
+    return decode(Selection, run.file(layout.SELECTION).read_bytes(), source=layout.SELECTION).parts
 
 
 def _risk(run: FinishedRun, table: str, layers: tuple[int, ...]) -> Values:

@@ -22,7 +22,13 @@ DEFAULT_MODEL = "allenai/OLMoE-1B-7B-0125-Instruct"
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Method = Literal["risk_diff", "esft-token", "esft-gate", "gradient", "stability", "random", "frequency", "all", "file"]
+# fmt: off
+Method = Literal[
+    "risk_diff", "text", "prompt", "did", "esft-token", "esft-gate", "gradient", "stability", "random", "frequency",
+    "all", "file",
+]
+# fmt: on
+CONTRASTS: tuple[Method, ...] = ("text", "prompt", "did")  # as `risk_diff`, by a part of the risk difference
 MATCHED: tuple[Method, ...] = ("random", "frequency")  # controls: as many experts per layer as `risk_diff` would choose
 IN_EVERY_BATCH: tuple[Method, ...] = (*MATCHED, "file", "all")  # not chosen by the risk differences of batches
 MARGIN = 0.02  # what a difference may be without mattering; what safety may cost is never held against a wider one
@@ -160,7 +166,8 @@ class PrepareConfig(Section):
     )
     select_by: Annotated[str | None, BeforeValidator(_as_nothing), AfterValidator(_understood)] = Field(
         None,
-        description="what candidates must meet: `q<0.05 and risk_diff>0.1`; of risk_diff, p, q, lower and stability",
+        description="what candidates must meet: `q<0.05 and risk_diff>0.1`; of risk_diff, text, prompt, did, p, q, "
+        "lower and stability",
     )
     budget: Annotated[Annotated[float, Field(gt=0.0, le=1.0)] | None, BeforeValidator(_as_share)] = Field(
         0.05, description="largest trainable share of all parameters, `0.05` or `5%`; `none` is the original rule"
@@ -178,6 +185,11 @@ class PrepareConfig(Section):
     )
     scores: tuple[Literal["gradient"], ...] = Field(
         (), description="what is measured beside the routing, for `moe select` to use later"
+    )
+    extra_replays: bool = Field(
+        True,
+        description="also replay each form with the answer to the other one, and harmless prompts plain and inside an "
+        "attack: what of the risk difference is the answers' text, the prompts, the wrapper",
     )
     resamples: Count = Field(1000, description="bootstrap resamples, and first permutations of the p-values")
     null_draws: Count = Field(200, description="draws of the null union")

@@ -15,6 +15,7 @@ from moe_cli.compare.sources import read_sources
 from moe_cli.compare.stage import compare
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
+from moe_cli.prepare.parts import ExpertParts
 from moe_cli.prepare.stored import write_risk
 from moe_cli.records import Comparison, DriftItem, ReportData, RiskDifferences, StepRecord, ValidationLoss
 from moe_cli.views.report.page import report_page
@@ -58,7 +59,9 @@ def prepared(tmp_path, store):
     masks = np.array([[[True, False], [False, False]], [[True, False], [False, True]]])
     path = tmp_path / "prepared"
     with open_run(path, "prepare", CONFIG, resume=False) as writer:
-        found = SimpleNamespace(risk=risk([[0.25, np.nan], [0.0, -0.5]]), masks=masks)
+        found = SimpleNamespace(
+            risk=risk([[0.25, np.nan], [0.0, -0.5]]), masks=masks, parts=ExpertParts(None, None, None)
+        )
         write_risk(path / layout.risk_table("tiny"), found)
         write_array(path / layout.MASKS, masks)
         return store.add(writer, base_fingerprint="a" * 64, model_name="tiny", device="cpu")
