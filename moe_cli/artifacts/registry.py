@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Literal
 
-from moe_cli.artifacts.files import sha256_of, write_whole
+from moe_cli.artifacts.files import is_there, sha256_of, write_whole
 from moe_cli.artifacts.layout import MANIFEST
 from moe_cli.artifacts.runs import FinishedRun, RunWriter, finished_run
 from moe_cli.codec import decode, encode
@@ -33,12 +34,15 @@ class Store:
         Raises:
             EnvironmentFaultError: it cannot be made or written.
         """
-        there = next(place for place in (self.registry, *self.registry.absolute().parents) if place.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK):
+        there = next(place for place in (self.registry, *self.registry.absolute().parents) if is_there(place))
+        try:
+            with TemporaryFile(dir=there):
+                pass
+        except OSError as error:
             raise EnvironmentFaultError(
-                f"the registry {self.registry} cannot be written",
+                f"the registry {self.registry} cannot be written: {error.strerror}",
                 hint="choose another one with --registry or MOE_REGISTRY",
-            )
+            ) from error
 
     def add(self, writer: RunWriter, *, base_fingerprint: str | None, model_name: str | None, device: str) -> RunRecord:
         """Complete a run with its manifest and register it."""
@@ -64,7 +68,7 @@ class Store:
     def records(self, *kinds: RunKind) -> tuple[RunRecord, ...]:
         """Records of these kinds (all, where none is named), oldest first."""
         files = sorted(self.registry.glob("*.json")) if self.registry.is_dir() else []
-        found = (_read(file) for file in files)
+        found = (record for file in files if (record := _read(file)) is not None)
         return tuple(sorted((r for r in found if not kinds or r.kind in kinds), key=lambda r: (r.finished, r.id)))
 
     def newest(self, *kinds: RunKind, base_fingerprint: str | None = None) -> FinishedRun | None:
@@ -107,9 +111,14 @@ def short_id(record: RunRecord) -> str:
     return record.id.rpartition("-")[2]
 
 
-def _read(file: Path) -> RunRecord:
+def _read(file: Path) -> RunRecord | None:
+    """The record in a file; None where another process has forgotten it in between."""
+    if not file.is_file() and os.path.lexists(file):
+        raise ArtifactError(f"{file} is no file with a record of a run", hint="remove it from the registry")
     try:
         return decode(RunRecord, file.read_bytes(), source=str(file))
+    except FileNotFoundError:
+        return None
     except ArtifactError as error:
         hint = "remove this file; moe runs add DIRECTORY registers the run again"
         raise ArtifactError(error.message, hint=hint) from error
@@ -118,7 +127,7 @@ def _read(file: Path) -> RunRecord:
 def state_of(record: RunRecord) -> State:
     """Whether the registered directory is still there with the same manifest."""
     manifest = Path(record.path) / MANIFEST
-    if not manifest.is_file():
+    if not os.path.isfile(manifest):  # of a name that is too long, too
         return "gone"
     return "complete" if sha256_of(manifest) == record.manifest_digest else "changed"
 

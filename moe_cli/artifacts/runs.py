@@ -7,6 +7,7 @@ writers never share a directory; a file is handed out only if its digest matches
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from moe_cli.artifacts.files import sha256_of, write_whole
+from moe_cli.artifacts.files import is_there, sha256_of, write_whole
 from moe_cli.artifacts.layout import CONFIG, EVALUATIONS, LOCK, MANIFEST, STARTED, beside
 from moe_cli.artifacts.locks import locked
 from moe_cli.codec import decode, encode
@@ -109,7 +110,7 @@ class FinishedRun:
         return tuple(
             name
             for name, digest in self.manifest.files.items()
-            if not (self.path / name).is_file() or sha256_of(self.path / name) != digest
+            if not os.path.isfile(self.path / name) or sha256_of(self.path / name) != digest
         )
 
 
@@ -192,10 +193,11 @@ def now() -> str:
 
 def _new_directories(path: Path) -> list[Path]:
     """Make the directory; those that were not there before, the innermost first."""
-    missing = [place for place in (path, *path.parents) if not place.exists()]
-    there = next(place for place in (path, *path.parents, Path()) if place.exists())
+    missing = [place for place in (path, *path.parents) if not is_there(place)]
+    there = next(place for place in (path, *path.parents, Path()) if is_there(place))
     if not there.is_dir():
-        raise ArtifactError(f"{path} cannot be a run directory: {there} is a file", hint="choose another directory")
+        what = "is a file" if there.exists() else "is a link that leads nowhere"
+        raise ArtifactError(f"{path} cannot be a run directory: {there} {what}", hint="choose another directory")
     path.mkdir(parents=True, exist_ok=True)
     return missing
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from moe_cli.characters import is_text
 from moe_cli.config.settings import MoeConfig
 from moe_cli.config.yaml_text import parse_yaml
 from moe_cli.errors import UsageError
@@ -113,7 +114,7 @@ def _unwritable(value: object) -> str | None:
     text = str(value) if isinstance(value, (str, Path)) else ""
     if "\0" in text:
         return "it holds a NUL character"
-    return "it is not UTF-8" if any("\ud800" <= sign <= "\udfff" for sign in text) else None
+    return None if is_text(text) else "it is not UTF-8"
 
 
 def _leaves(tree: Mapping[object, object], prefix: str = "") -> Iterator[tuple[str, object]]:

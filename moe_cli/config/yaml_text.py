@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
-UNICODE_BREAKS = "\x85\u2028\u2029"
+from moe_cli.characters import is_unsafe, yaml_escaped
+
 MOST_VALUES = 10_000  # of a text, those behind aliases counted wherever they are named
 DEEPEST = 50  # lists and mappings inside each other
 
@@ -36,13 +37,13 @@ def parse_yaml(text: str) -> object:
 
 
 def dump_yaml(config: BaseModel) -> str:
-    """YAML that loads to the same config."""
+    """YAML that loads to the same config, without a character that is unsafe on a terminal."""
     text = io.StringIO()
     yaml = _yaml()
     yaml.default_flow_style = False
     yaml.representer.add_representer(str, _text)
     yaml.dump(config.model_dump(mode="json"), text)
-    return text.getvalue()
+    return yaml_escaped(text.getvalue())
 
 
 def _count(node: Node, sizes: dict[int, int], depth: int) -> int:
@@ -68,8 +69,8 @@ def _parts(node: Node) -> list[Node]:
 
 
 def _text(representer: SafeRepresenter, text: str) -> ScalarNode:
-    """In quotes that escape, where it holds a break of lines that other quotes would fold."""
-    style = '"' if any(sign in text for sign in UNICODE_BREAKS) else None
+    """In quotes that escape, where it holds what other quotes would fold or leave as it is."""
+    style = '"' if any(map(is_unsafe, text)) else None
     return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
