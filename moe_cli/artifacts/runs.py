@@ -123,6 +123,8 @@ def open_run(path: Path, kind: RunKind, config: MoeConfig, *, resume: bool) -> I
         ArtifactError: the directory holds a complete run, foreign files, or an interrupted run and `resume` is off;
             or it is a file.
     """
+    if kind != "evaluation":  # which lies in the run that it measures
+        _refuse_inside_of_run(path)
     made = _new_directories(path)
     with locked(path, hint=f"wait for it, or {_elsewhere(kind)}"):
         previous = _interrupted_run(path, kind, resume=resume)
@@ -200,6 +202,15 @@ def _new_directories(path: Path) -> list[Path]:
         raise ArtifactError(f"{path} cannot be a run directory: {there} {what}", hint="choose another directory")
     path.mkdir(parents=True, exist_ok=True)
     return missing
+
+
+def _refuse_inside_of_run(path: Path) -> None:
+    """A complete run holds the files that its manifest names, and evaluations of it."""
+    for place in path.absolute().parents:
+        if (place / MANIFEST).is_file() and (place / CONFIG).is_file():
+            raise ArtifactError(
+                f"{path} lies inside {place}, which is a complete run", hint="choose a directory beside the run"
+            )
 
 
 def _elsewhere(kind: RunKind) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import cast
 
+from moe_cli.data.column_names import normalised
 from moe_cli.data.raw import RawRow
 from moe_cli.errors import MoeError, UsageError
 
@@ -30,6 +31,7 @@ def columnar_rows(content: bytes, name: str) -> list[RawRow]:
     kind = "parquet" if content.startswith(PARQUET_MARK) else "Arrow"
     try:
         if kind == "parquet":
+            _refuse_twice(parquet.read_schema(io.BytesIO(content)).names, name)
             table = parquet.read_table(io.BytesIO(content))
         elif content.startswith(ARROW_MARK):
             table = ipc.open_file(content).read_all()
@@ -46,6 +48,7 @@ def columnar_rows(content: bytes, name: str) -> list[RawRow]:
 
 def _refuse_twice(columns: Sequence[str], name: str) -> None:
     """Of two columns of one name a row would hold the last alone."""
-    if twice := sorted({column for column in columns if columns.count(column) > 1}):
+    names = [normalised(column) for column in columns]
+    if twice := sorted({column for column in names if names.count(column) > 1}):
         shown = f"the column `{twice[0]}`" if SINGLE_WORD.fullmatch(twice[0]) else "a column"
         raise UsageError(f"{name}: {shown} stands twice in the table", hint="rename one of them")
