@@ -6,6 +6,7 @@ the last line of an append-only file that a crash cut short is dropped before th
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -23,6 +24,7 @@ from moe_cli.activity import activity
 
 CHUNK_BYTES = 1 << 22
 TEMPORARY = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}|partial)", re.DOTALL)  # of a file or directory that becomes \1
+NO_SYNC_OF_NAMES = (errno.EINVAL, errno.ENOTSUP)  # of file systems that bring the names to disk by themselves
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -135,6 +137,19 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_there(path: Path) -> bool:
+    """Whether something has this name, a link that leads nowhere included.
+
+    Raises:
+        OSError: nothing can have it: it is too long, or a link in it leads to itself.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def _sync(path: Path) -> None:
     """Bring a file, or the names in a directory, to disk, where the system lets both be opened for that."""
     if os.name != "posix":
@@ -142,5 +157,8 @@ def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in NO_SYNC_OF_NAMES):
+            raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -78,9 +79,8 @@ class FinishedRun:
             ArtifactError: one is a link that leads out of the run.
         """
         files = {name: path_in(self.path, name) for name in self.manifest.files}
-        return tuple(
-            name for name, path in files.items() if not path.is_file() or sha256_of(path) != self.manifest.files[name]
-        )
+        whole = {name: os.path.isfile(path) and sha256_of(path) for name, path in files.items()}
+        return tuple(name for name, digest in self.manifest.files.items() if whole[name] != digest)
 
 
 def finished_run(path: Path, *kinds: RunKind) -> FinishedRun:

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import os
 import re
+from hashlib import sha256
 from pathlib import Path
 
 from moe_cli.errors import ArtifactError
 from moe_cli.records.names import file_name
 
+LONGEST_STEM = 200  # of the 255 bytes that systems give the name of a file, with what stands around it
 MANIFEST = "manifest.json"
 CONFIG = "config.yaml"
 STARTED = ".run.json"
@@ -81,8 +83,14 @@ def refuse_links_out(directory: Path) -> None:
 
 
 def file_stem(model_name: str) -> str:
-    """The model's name inside a file name: `/` becomes `--`, anything unsafe `-`, and no dot or dash leads."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", model_name.strip("/").replace("/", "--")).lstrip(".-") or "model"
+    """The model's name inside a file name: `/` becomes `--`, anything unsafe `-`, and no dot or dash leads.
+
+    A name for which the system has no room is cut, and ends with a digest of the whole.
+    """
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", model_name.strip("/").replace("/", "--")).lstrip(".-") or "model"
+    if len(stem) <= LONGEST_STEM:
+        return stem
+    return f"{stem[: LONGEST_STEM - 17]}-{sha256(model_name.encode()).hexdigest()[:16]}"
 
 
 def batch_outputs(model_name: str) -> str:

@@ -54,10 +54,10 @@ def locked_file(file: Path, path: Path, *, hint: str) -> Iterator[None]:
     except Timeout as error:
         raise LockedError(f"another run is writing to {path}", hint=hint) from error
     except OSError as error:
-        if error.errno not in NO_LOCKS:
+        if error.errno not in NO_LOCKS and error.filename is not None:  # it is about the file, not about its lock
             raise
         raise EnvironmentFaultError(
-            f"the file system of {path} has no locks: {os.strerror(error.errno)}",
+            f"the file system of {path} gives no lock: {error.strerror or error}",
             hint="choose a directory on another file system",
         ) from error
     try:

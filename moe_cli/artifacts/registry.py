@@ -10,9 +10,10 @@ import os
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Literal
 
-from moe_cli.artifacts.files import drop_temporaries, sha256_of, write_whole
+from moe_cli.artifacts.files import drop_temporaries, is_there, sha256_of, write_whole
 from moe_cli.artifacts.finished import FinishedRun, finished_run
 from moe_cli.artifacts.layout import MANIFEST, STARTED
 from moe_cli.artifacts.runs import RunWriter
@@ -36,12 +37,15 @@ class Store:
         Raises:
             EnvironmentFaultError: it cannot be made or written.
         """
-        there = next(place for place in (self.registry, *self.registry.absolute().parents) if place.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK):
+        there = next(place for place in (self.registry, *self.registry.absolute().parents) if is_there(place))
+        try:
+            with TemporaryFile(dir=there):
+                pass
+        except OSError as error:
             raise EnvironmentFaultError(
-                f"the registry {self.registry} cannot be written",
+                f"the registry {self.registry} cannot be written: {error.strerror}",
                 hint="choose another one with --registry or MOE_REGISTRY",
-            )
+            ) from error
 
     def add(self, writer: RunWriter, *, base_fingerprint: str | None, model_name: str | None, device: str) -> RunRecord:
         """Register a run and complete it with its manifest.
@@ -73,7 +77,8 @@ class Store:
             finished=manifest.finished,
         )
         file = self._file_of(record)
-        if file.is_file() and (before := _read(file)).manifest_digest != digest and state_of(before) == "complete":
+        before = _read(file) if file.is_file() else None
+        if before is not None and before.manifest_digest != digest and state_of(before) == "complete":
             raise ArtifactError(
                 f"{record.id} is registered already, and is the run in {before.path}, with another manifest",
                 hint=f"moe runs verify {path}; moe runs forget {record.id} removes the record that is there",
@@ -85,7 +90,7 @@ class Store:
     def records(self, *kinds: RunKind) -> tuple[RunRecord, ...]:
         """Records of these kinds (all, where none is named), oldest first."""
         files = sorted(self.registry.glob("*.json")) if self.registry.is_dir() else []
-        found = (_read(file) for file in files)
+        found = (record for file in files if (record := _read(file)) is not None)
         return tuple(sorted((r for r in found if not kinds or r.kind in kinds), key=lambda r: (r.finished, r.id)))
 
     def newest(self, *kinds: RunKind, base_fingerprint: str | None = None) -> FinishedRun | None:
@@ -131,10 +136,15 @@ def short_id(record: RunRecord) -> str:
     return record.id.rpartition("-")[2]
 
 
-def _read(file: Path) -> RunRecord:
+def _read(file: Path) -> RunRecord | None:
+    """The record in a file; None where another process has forgotten it in between."""
+    if not file.is_file() and os.path.lexists(file):
+        raise ArtifactError(f"{file} is no file with a record of a run", hint="remove it from the registry")
     hint = "remove this file; moe runs add DIRECTORY registers the run again"
     try:
         record = decode(RunRecord, file.read_bytes(), source=str(file))
+    except FileNotFoundError:
+        return None
     except ArtifactError as error:
         raise ArtifactError(error.message, hint=hint) from error
     if file.stem != record.id:
@@ -145,8 +155,8 @@ def _read(file: Path) -> RunRecord:
 def state_of(record: RunRecord) -> State:
     """Whether the registered directory is still there with the same manifest."""
     manifest = Path(record.path) / MANIFEST
-    if not manifest.is_file():
-        return "interrupted" if manifest.with_name(STARTED).is_file() else "gone"
+    if not os.path.isfile(manifest):  # of a name that is too long, too
+        return "interrupted" if os.path.isfile(manifest.with_name(STARTED)) else "gone"
     return "complete" if sha256_of(manifest) == record.manifest_digest else "changed"
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from moe_cli.artifacts.files import drop_temporaries, is_temporary, sha256_of, write_whole
+from moe_cli.artifacts.files import drop_temporaries, is_temporary, is_there, sha256_of, write_whole
 from moe_cli.artifacts.finished import files_of, kind_in
 from moe_cli.artifacts.journal import ANSWERS
 from moe_cli.artifacts.layout import (
@@ -119,6 +119,8 @@ def open_run(
         ArtifactError: the directory holds a complete run, foreign files, an interrupted run and `resume` is off, or
             one with a link that leads out; or it is a file.
     """
+    if kind != "evaluation":  # which lies in the run that it measures
+        _refuse_inside_of_run(path)
     made = _new_directories(path)
     with locked(path, hint=f"wait for it, or {_elsewhere(kind)}"):
         settings: dict[str, object] = config.model_dump(mode="json")
@@ -181,12 +183,22 @@ def now() -> str:
 
 def _new_directories(path: Path) -> list[Path]:
     """Make the directory; those that were not there before, the innermost first."""
-    missing = [place for place in (path, *path.parents) if not place.exists()]
-    there = next(place for place in (path, *path.parents, Path()) if place.exists())
+    missing = [place for place in (path, *path.parents) if not is_there(place)]
+    there = next(place for place in (path, *path.parents, Path()) if is_there(place))
     if not there.is_dir():
-        raise ArtifactError(f"{path} cannot be a run directory: {there} is a file", hint="choose another directory")
+        what = "is a file" if there.exists() else "is a link that leads nowhere"
+        raise ArtifactError(f"{path} cannot be a run directory: {there} {what}", hint="choose another directory")
     path.mkdir(parents=True, exist_ok=True)
     return missing
+
+
+def _refuse_inside_of_run(path: Path) -> None:
+    """A complete run holds the files that its manifest names, and evaluations of it."""
+    for place in path.absolute().parents:
+        if (place / MANIFEST).is_file() and (place / CONFIG).is_file():
+            raise ArtifactError(
+                f"{path} lies inside {place}, which is a complete run", hint="choose a directory beside the run"
+            )
 
 
 def _elsewhere(kind: RunKind) -> str:

@@ -7,13 +7,16 @@ torch nor transformers; the underscore spellings of the original scripts (`--mod
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Sequence
 from typing import Annotated, cast
 
 import typer
 from typer.core import TyperGroup
 
+from moe_cli.characters import is_text
 from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, label, prepare, push, runs, select, train
-from moe_cli.cli.boundary import draw
+from moe_cli.cli.boundary import draw, show_warning
 from moe_cli.cli.pipes import outlive_readers
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.version import __version__
@@ -75,13 +78,30 @@ def root(
 def main() -> None:
     """Entry point of the console script."""
     outlive_readers()
+    with warnings.catch_warnings():
+        warnings.showwarning = show_warning
+        sys.exit(_run())
+
+
+def _run() -> int:
+    """The exit code of the command that was typed."""
+    if fault := _undecodable(sys.argv[1:]):
+        draw(fault)
+        return int(fault.exit_code)
     try:
-        code = app(args=hyphenated(sys.argv[1:]), prog_name="moe", standalone_mode=False)
+        return int(app(args=hyphenated(sys.argv[1:]), prog_name="moe", standalone_mode=False) or 0)
     except Exception as error:
         if not isinstance(error, WordsFault):
             raise
-        code = _drawn(cast(typer.BadParameter, error))
-    sys.exit(code)
+        return _drawn(cast(typer.BadParameter, error))
+
+
+def _undecodable(words: Sequence[str]) -> UsageError | None:
+    """The error about a word whose bytes are no UTF-8; None: there is none."""
+    word = next((word for word in words if not is_text(word)), None)
+    if word is None:
+        return None
+    return UsageError(f"the word {word} is not UTF-8, so no record can hold it", hint="name files in UTF-8")
 
 
 def _drawn(error: typer.BadParameter) -> int:

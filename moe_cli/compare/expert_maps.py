@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.artifacts import FinishedRun, layout
+from moe_cli.artifacts.contents import reading
 from moe_cli.codec import decode, decode_lines
 from moe_cli.compare.origins import Origin
 from moe_cli.records.comparison import ComparedArm
@@ -66,13 +67,16 @@ def _prepared_maps(run: FinishedRun, layers: tuple[int, ...], number: str) -> It
     else:
         yield f"risk difference{number}: {run.path} has no {table}"
     if layout.MASKS in run.manifest.files:
-        masks_BLE = np.load(run.file(layout.MASKS), allow_pickle=False)
+        with reading(file := run.file(layout.MASKS)):
+            masks_BLE = np.load(file, allow_pickle=False)
+            num_selected_LE = masks_BLE.sum(0).astype(np.float64)
+            values = _rows(num_selected_LE)
         yield ExpertMap(
             kind="selection",
             name=f"selection{number}",
             what=f"batches, of {len(masks_BLE)}, that selected the expert",
             layers=layers,
-            values=_rows(masks_BLE.sum(0).astype(np.float64)),
+            values=values,
         )
     else:
         yield f"selection{number}: {run.path} has no {layout.MASKS}"
@@ -90,14 +94,16 @@ def _risk(run: FinishedRun, table: str, layers: tuple[int, ...]) -> Values:
     import pyarrow.compute as pc  # here, as every other command starts without it
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(run.file(table), columns=["batch", "layer", "expert", "risk_diff"])
-    rows = rows.filter(pc.is_null(rows["batch"]))
-    experts = rows["expert"].to_numpy()
-    values_LE = np.full((len(layers), int(experts.max(initial=-1)) + 1), np.nan)
-    place = {layer: row for row, layer in enumerate(layers)}
-    at = [place[layer] for layer in rows["layer"].to_pylist()]
-    values_LE[at, experts] = rows["risk_diff"].cast("float64").to_numpy()
-    return _rows(values_LE)
+    path = run.file(table)
+    with reading(path), path.open("rb") as file:
+        rows = pq.read_table(file, columns=["batch", "layer", "expert", "risk_diff"])
+        rows = rows.filter(pc.is_null(rows["batch"]))
+        experts = rows["expert"].to_numpy()
+        values_LE = np.full((len(layers), int(experts.max(initial=-1)) + 1), np.nan)
+        place = {layer: row for row, layer in enumerate(layers)}
+        at = [place[layer] for layer in rows["layer"].to_pylist()]
+        values_LE[at, experts] = rows["risk_diff"].cast("float64").to_numpy()
+        return _rows(values_LE)
 
 
 def _drift_map(arm: ComparedArm, found: Sequence[Origin]) -> ExpertMap | str:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from moe_cli.config.section import Count, Section
+from moe_cli.config.section import Seconds, Section, Threads
 
 
 def _without_slash(url: str | None) -> str | None:
@@ -29,8 +29,8 @@ class EndpointConfig(Section):
     key_env: str | None = Field(
         None, min_length=1, description="environment variable that holds the key; the key itself is never stored"
     )
-    concurrency: Count = Field(16, description="requests under way at once")
-    timeout: float = Field(600.0, gt=0.0, description="longest wait for one answer, in seconds")
+    concurrency: Threads = Field(16, description="requests under way at once")
+    timeout: Seconds = Field(600.0, description="longest wait for one answer, in seconds")
     retries: int = Field(6, ge=0, lt=2**31, description="further tries after 429, 5xx or a lost connection")
 
     @model_validator(mode="after")
@@ -50,6 +50,12 @@ class EndpointConfig(Section):
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("base_url begins with http:// or https:// and names a host: http://localhost:8000/v1")
+        try:
+            parts.hostname.encode("idna")
+        except UnicodeError:
+            raise ValueError("base_url names no host: a part of it is empty or has more than 63 letters") from None
+        if parts.port == 0:
+            raise ValueError("base_url names the port 0, which no server has")
         if "@" in self.base_url or parts.query or parts.fragment:
             raise ValueError("base_url holds no name, password or query; key_env names the variable of a key")
         return self

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from moe_cli.config.conditions import conditions_of
 from moe_cli.config.endpoint import EndpointConfig
 from moe_cli.config.judge import JudgeConfig
-from moe_cli.config.section import Count, Section
+from moe_cli.config.section import Count, Section, Temperature, Threads
 from moe_cli.data.column_names import column_map
 from moe_cli.errors import UsageError
 
@@ -109,7 +109,7 @@ class ModelConfig(Section):
     gpu: Annotated[str | None, BeforeValidator(_as_word)] = Field(
         None, pattern=r"^\d+(,\d+)*$", description="cards to use, such as `0` or `0,1`"
     )
-    threads: Count | None = Field(None, description="CPU threads; default: torch's own")
+    threads: Threads | None = Field(None, description="CPU threads; default: torch's own")
 
     @model_validator(mode="after")
     def _cards_need_cuda(self) -> ModelConfig:
@@ -151,7 +151,7 @@ class PrepareConfig(Section):
         description="longest answer to a benign prompt, in tokens; one that is cut off is left out; default 768, and "
         "max_new_tokens where that is larger",
     )
-    temperature: float = Field(0.0, ge=0.0, le=100.0, description="0 is greedy; above it answers are sampled")
+    temperature: Temperature = Field(0.0, description="0 is greedy; above it answers are sampled")
     sampling_top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="sampling: the likeliest tokens that reach this share of the probability"
     )
@@ -261,7 +261,7 @@ class TrainConfig(Section):
     validation_batches: int = Field(
         0, ge=0, lt=2**31, description="last N batches held out; the final model is the checkpoint best on them"
     )
-    workers: int = Field(0, ge=0, lt=2**31, description="processes that hand out the batches; changes no bit")
+    workers: int = Field(0, ge=0, le=256, description="processes that hand out the batches; changes no bit")
     report_to: Words = Field(
         (), description="trackers that follow the run, such as `tensorboard`: a word, or several; see docs/guide.md"
     )
@@ -270,7 +270,7 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """`moe evaluate`."""
 
-    name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the evaluation")
+    name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$", description="name of the evaluation")
     items: Sources = Field((), description="files, folders or hub data sets of items; not needed for `tiny`")
     map: ColumnNames = Field((), description="what columns mean, such as `prompt=user_prompt,label=is_safe`")
     answers: Sources = Field((), description="files of answers to judge, in the place of a model's own")
@@ -285,7 +285,7 @@ class EvaluateConfig(Section):
         "transformers", description="what answers: the model itself, or the endpoint that serves it"
     )
     max_new_tokens: Count = Field(512, description="longest answer, in tokens")
-    temperature: float = Field(0.0, ge=0.0, le=100.0, description="0 is greedy; above it answers are sampled")
+    temperature: Temperature = Field(0.0, description="0 is greedy; above it answers are sampled")
     sampling_top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="sampling: the likeliest tokens that reach this share of the probability"
     )

@@ -99,7 +99,7 @@ def apply_delta(model: nn.Module, path: Path) -> None:
         with attach(model, experts_of(slices)) as attached:
             attached.put_back(slices)
             attached.merge()
-    except (UsageError, ValueError) as error:
+    except (UsageError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ArtifactError(f"{path} does not fit its base: {error}", hint="make the delta again") from error
 
 

@@ -82,7 +82,7 @@ def _judge(word: str, settings: JudgeConfig, environment: Mapping[str, str]) -> 
         return plugin_judge(rest, settings)
     if name == "rubric":
         _refuse_empty(word, rest, "rubric:FILE names a text file")
-        return _by_endpoint(lambda: rubric_of(Path(rest).expanduser()), settings, environment)
+        return _by_endpoint(lambda: rubric_of(Path(os.path.expanduser(rest))), settings, environment)
     alone: dict[str, Callable[[], Judge]] = {
         "keywords": KeywordJudge,
         "strongreject": lambda: _by_endpoint(lambda: strongreject(settings.threshold), settings, environment),

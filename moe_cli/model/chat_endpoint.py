@@ -188,7 +188,7 @@ def _completion(data: bytes, endpoint: ChatEndpoint) -> Completion:
         text = message.get("content") or ""  # some servers leave it out where nothing was said
         hidden = any(message.get(name) for name in REASONING)
         is_text = isinstance(text, str) and isinstance(reason, str)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         is_text = False
     if not is_text:
         raise _no_completion(endpoint, repr(masked(data.decode(errors="replace"))[:80]))

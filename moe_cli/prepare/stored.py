@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from moe_cli.artifacts import layout
+from moe_cli.artifacts.contents import reading
 from moe_cli.artifacts.files import whole_file, write_array, write_whole
 from moe_cli.codec import encode
 from moe_cli.errors import ArtifactError
@@ -64,7 +65,7 @@ def read_counts(path: Path) -> RoutingCounts:
     Raises:
         ArtifactError: an array is missing or has another shape.
     """
-    with np.load(path, allow_pickle=False) as arrays:
+    with reading(path, hint=HINT), np.load(path, allow_pickle=False) as arrays:
         if missing := {"layers", "top_k", "pair_ids", "clusters", "routed", "seen", "gates"} - set(arrays):
             raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", hint=HINT)
         counts = RoutingCounts(
@@ -126,8 +127,8 @@ def write_risk(path: Path, found: Found) -> None:
         "wrapper": _of_run(risk, nothing if parts.wrapper is None else parts.wrapper),
         "selected": np.concatenate([masks.ravel(), masks.any(0).ravel()]),
     }
-    with whole_file(path) as temporary:
-        pq.write_table(pa.table(table), temporary)
+    with whole_file(path) as temporary, temporary.open("wb") as file:  # pyarrow takes a name with a colon for a URI
+        pq.write_table(pa.table(table), file)
 
 
 def _column(of_batches: Floats, of_run: Floats) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerState
 
 from moe_cli.artifacts import layout
+from moe_cli.artifacts.contents import reading
 from moe_cli.artifacts.files import whole_directory
 from moe_cli.artifacts.seal import check_seal, seal
 from moe_cli.codec import decode, encode
@@ -165,7 +166,8 @@ def load_parameters(path: Path, parameters: Parameters) -> None:
         ArtifactError: the names or shapes are not exactly those of `parameters`.
         NumericError: a value is NaN or infinity.
     """
-    saved = _finite(path, load_file(path / PARAMETERS))
+    with reading(path / PARAMETERS):
+        saved = _finite(path, load_file(path / PARAMETERS))
     wrong = sorted(saved.keys() ^ parameters.keys())
     wrong += [name for name in saved.keys() & parameters.keys() if saved[name].shape != parameters[name].shape]
     if wrong:
@@ -181,25 +183,30 @@ def load_parameters(path: Path, parameters: Parameters) -> None:
 def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, scheduler: LRScheduler) -> None:
     """Restore moments and step counts, their absence included, and the place in the learning rate schedule."""
     optimizer.state.clear()
-    for key, tensor in _finite(path, load_file(path / OPTIMIZER)).items():
-        name, _, entry = key.rpartition("/")
-        parameter = parameters[name]
-        # The optimizer keeps its step count where it made it: on the CPU unless it is fused on a card.
-        place = parameter.device if entry != "step" or optimizer.param_groups[0].get("fused") else "cpu"
-        optimizer.state[parameter][entry] = tensor.to(place)
+    with reading(path / OPTIMIZER):
+        for key, tensor in _finite(path, load_file(path / OPTIMIZER)).items():
+            name, _, entry = key.rpartition("/")
+            parameter = parameters[name]
+            if entry != "step" and tensor.shape != parameter.shape:
+                raise ValueError(f"{key} has the shape {tuple(tensor.shape)}, its weight {tuple(parameter.shape)}")
+            # The optimizer keeps its step count where it made it: on the CPU unless it is fused on a card.
+            place = parameter.device if entry != "step" or optimizer.param_groups[0].get("fused") else "cpu"
+            optimizer.state[parameter][entry] = tensor.to(place)
     state = state_of(path)
-    for group, rate in zip(optimizer.param_groups, state.learning_rates, strict=True):
-        group["lr"] = rate
+    with reading(path / STATE):
+        for group, rate in zip(optimizer.param_groups, state.learning_rates, strict=True):
+            group["lr"] = rate
     position = {"last_epoch": state.schedule_position, "_step_count": state.schedule_position + 1}
     scheduler.load_state_dict({**scheduler.state_dict(), **position, "_last_lr": list(state.learning_rates)})
 
 
 def load_random_state(path: Path) -> None:
     """Restore torch's random generators of the CPU and of every card."""
-    states = load_file(path / RANDOM)
-    torch.set_rng_state(states.pop("cpu"))
-    for name, state in states.items():
-        torch.cuda.set_rng_state(state, int(name.removeprefix("cuda:")))
+    with reading(path / RANDOM):
+        states = load_file(path / RANDOM)
+        torch.set_rng_state(states.pop("cpu"))
+        for name, state in states.items():
+            torch.cuda.set_rng_state(state, int(name.removeprefix("cuda:")))
 
 
 def _finite(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
