@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -17,6 +17,14 @@ from moe_cli.config.section import Seconds, Section, Threads
 
 def _without_slash(url: str | None) -> str | None:
     return None if url is None else url.rstrip("/")
+
+
+def _port(parts: SplitResult) -> int | None:
+    """The port; None where there is none, 0 where it is no number of one. (The library shows what it is.)"""
+    try:
+        return parts.port
+    except ValueError:
+        return 0
 
 
 class EndpointConfig(Section):
@@ -50,12 +58,12 @@ class EndpointConfig(Section):
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("base_url begins with http:// or https:// and names a host: http://localhost:8000/v1")
+        if "@" in self.base_url or parts.query or parts.fragment:
+            raise ValueError("base_url holds no name, password or query; key_env names the variable of a key")
         try:
             parts.hostname.encode("idna")
         except UnicodeError:
             raise ValueError("base_url names no host: a part of it is empty or has more than 63 letters") from None
-        if parts.port == 0:
-            raise ValueError("base_url names the port 0, which no server has")
-        if "@" in self.base_url or parts.query or parts.fragment:
-            raise ValueError("base_url holds no name, password or query; key_env names the variable of a key")
+        if _port(parts) == 0:
+            raise ValueError("base_url names a port that no server has: they are 1 to 65535")
         return self
