@@ -33,7 +33,7 @@ def prepare(
     notify: Notify | None = None,
     resume: bool = False,
 ) -> Prepared:
-    """Find the experts that are more active when the model does harm, as `moe prepare`.
+    """Find the experts that are more active while the model complies inside attacks, as `moe prepare`.
 
     `settings` are a `MoeConfig`, or values by the names that `--set` takes: `{"model.name": "tiny"}`. `notify` is given
     records of progress and notices.

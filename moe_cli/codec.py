@@ -50,9 +50,10 @@ def decode(record_type: type[Record], data: bytes | str, *, source: str) -> Reco
         return cast(Record, _adapter(cast(Hashable, record_type)).validate_json(data, strict=True))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        parts = first["loc"][:-2] if first["loc"][-1:] == ("[key]",) else first["loc"]  # the message names the key
+        where = ".".join(str(part) for part in parts) or "the whole"
         raise ArtifactError(
-            f"{source}: {record_type.__name__}: {where}: {first['msg']}",
+            f"{source}: {record_type.__name__}: {where}: {first['msg'].removeprefix('Value error, ')}",
             hint="the file was written by another version of moe, or changed by hand; make it again",
         ) from error
 

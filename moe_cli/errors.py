@@ -46,6 +46,12 @@ class UsageError(MoeError):
     exit_code = ExitCode.USAGE
 
 
+class RunCompleteError(MoeError):
+    """What was to be gone on with is complete: nothing is wrong, and nothing is left to do."""
+
+    exit_code = ExitCode.OK
+
+
 class ArtifactError(MoeError):
     """A run directory or one of its files is missing, damaged, or made for something else."""
 

@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 import orjson
 
-from moe_cli.artifacts import Store
+from moe_cli.artifacts import Scratch, Store
 from moe_cli.artifacts.files import sha256_of
 from moe_cli.artifacts.layout import FINAL_MODEL, STEPS
 from moe_cli.codec import decode_lines
@@ -33,7 +33,7 @@ from moe_cli.prepare import stage as prepare
 from moe_cli.records import Arm, StepRecord, TrainingPlan
 from moe_cli.tiny import CHECKPOINT_PATH
 from moe_cli.train import stage as train
-from moe_cli.train.checkpoint import OPTIMIZER, PARAMETERS, RANDOM, STATE, TRAINER_STATE
+from moe_cli.train.checkpoint import CHECKPOINTS, OPTIMIZER, PARAMETERS, RANDOM, STATE, TRAINER_STATE
 from tests.small_experiment import settings_of_small_experiment
 
 ARMS: tuple[Arm, ...] = ("selective", "baseline")
@@ -139,7 +139,7 @@ class Experiments:
             notify(event)
             ask_to_stop_after(_last_step(config), event)
 
-        with patch.object(train, "drop_all", _keep_last):
+        with patch.object(train, "SCRATCH", Scratch(names=CHECKPOINTS, clear=_keep_last)):
             return train.run(arm, config, self.store, and_stop, resume=resume).path
 
     def _stopped(self, arm: Arm, config: MoeConfig, case: Configuration) -> None:

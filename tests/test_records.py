@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import moe_cli.records as nouns
 from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError
+from moe_cli.records.names import DirectoryName, FileName, RunId
 
 RECORDS = [noun for name in nouns.__all__ if dataclasses.is_dataclass(noun := getattr(nouns, name))]
 ARRAYS = [record for record in RECORDS if any("NDArray" in str(field.type) for field in dataclasses.fields(record))]
@@ -37,6 +38,9 @@ PLAIN = {
     bool: st.booleans(),
     type(None): st.none(),
     object: JSON,
+    RunId: st.from_regex(r"(prepare|evaluation)-[0-9]{8}-[0-9]{6}-[0-9a-f]{8}", fullmatch=True),
+    FileName: st.sampled_from(["summary.json", "final_model/é \n.json"]),
+    DirectoryName: st.sampled_from(["default", "default_2"]),
 }
 
 
@@ -45,7 +49,7 @@ def values_of(hint):
     if hint in PLAIN:
         return PLAIN[hint]
     if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
+        hints = typing.get_type_hints(hint, include_extras=True)
         return st.builds(hint, **{field.name: values_of(hints[field.name]) for field in dataclasses.fields(hint)})
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
@@ -53,7 +57,7 @@ def values_of(hint):
     if origin in (typing.Union, types.UnionType):
         return st.one_of(*map(values_of, arguments))
     if origin is dict:
-        return st.dictionaries(TEXT, values_of(arguments[1]), max_size=2)
+        return st.dictionaries(values_of(arguments[0]), values_of(arguments[1]), max_size=2)
     if origin is tuple and arguments[-1] is Ellipsis:
         return st.lists(values_of(arguments[0]), max_size=2).map(tuple)
     if origin is tuple:
@@ -165,7 +169,7 @@ def test_every_record_of_the_room_is_exported_and_tested():
     rooms = (
         *("inputs", "sources", "answering", "preparation", "training", "judging", "rates", "drift", "capability"),
         "evaluation",
-        *("card", "comparison", "report", "benchmark", "benchmark_prepare", "benchmark_evaluate", "runs"),
+        *("card", "labelling", "comparison", "report", "benchmark", "benchmark_prepare", "benchmark_evaluate", "runs"),
         "environment",
     )
     defined = {
@@ -175,4 +179,4 @@ def test_every_record_of_the_room_is_exported_and_tested():
         if dataclasses.is_dataclass(noun)
     }
     assert defined == set(RECORDS)
-    assert [nouns.RiskDifferences, nouns.RoutingCounts] == ARRAYS
+    assert [nouns.HarmlessCounts, nouns.RiskDifferences, nouns.RoutingCounts] == ARRAYS

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moe_cli.artifacts import layout
+from moe_cli.artifacts.contents import reading
 from moe_cli.artifacts.files import sha256_of
+from moe_cli.artifacts.finished import FinishedRun
 from moe_cli.artifacts.registry import Store
-from moe_cli.artifacts.runs import FinishedRun
 from moe_cli.codec import decode_lines
 from moe_cli.records import Message, TrainingExample, TrainingSummary
 
@@ -46,5 +47,6 @@ def plain_forms_of(prepared: FinishedRun, model_name: str) -> dict[str, tuple[Me
 def _plain_forms(file: Path) -> dict[str, tuple[Message, ...]]:
     import pyarrow.parquet as pq  # here, as every other command starts without it
 
-    rows = pq.read_table(file, columns=["source_id", "messages"], filters=[("side", "=", "safe")]).to_pylist()
-    return {row["source_id"]: tuple(Message(**turn) for turn in row["messages"]) for row in rows}
+    with reading(file), file.open("rb") as content:
+        rows = pq.read_table(content, columns=["source_id", "messages"], filters=[("side", "=", "safe")]).to_pylist()
+        return {row["source_id"]: tuple(Message(**turn) for turn in row["messages"]) for row in rows}

@@ -6,9 +6,11 @@ the last line of an append-only file that a crash cut short is dropped before th
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ from numpy.typing import NDArray
 from moe_cli.activity import activity
 
 CHUNK_BYTES = 1 << 22
+TEMPORARY = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}|partial)", re.DOTALL)  # of a file or directory that becomes \1
+NO_SYNC_OF_NAMES = (errno.EINVAL, errno.ENOTSUP)  # of file systems that bring the names to disk by themselves
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -41,14 +45,15 @@ def write_whole(path: Path, data: bytes) -> None:
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path for libraries that write files themselves; it becomes `path` when the block ends well."""
-    temporary = path.with_name(f".{path.name}.partial")
+    staging = path.with_name(f".{path.name}.partial")  # a directory: libraries have temporary files of their own
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
     try:
-        yield temporary
-        _share(temporary)
-        _sync(temporary)
-        temporary.replace(path)
+        yield staging / path.name
+        bring_to_disk(staging / path.name)
+        (staging / path.name).replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(staging, ignore_errors=True)
     _sync(path.parent)
 
 
@@ -60,15 +65,33 @@ def whole_directory(path: Path) -> Iterator[Path]:
     staging.mkdir(parents=True)
     try:
         yield staging
-        for entry in (staging, *staging.rglob("*")):
-            _share(entry)
-            _sync(entry)
+        bring_to_disk(staging)
         if path.exists():
             shutil.rmtree(path)
         staging.replace(path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     _sync(path.parent)
+
+
+def is_temporary(entry: Path, *, of: str | None = None) -> bool:
+    """Whether one of the functions above made it, for the file or directory named `of`, and a kill left it."""
+    found = TEMPORARY.fullmatch(entry.name)
+    return found is not None and of in (None, found[1])
+
+
+def drop_temporaries(directory: Path, *, of: str | None = None) -> None:
+    """Remove what kills left in a directory that nobody else writes to, or of one file that nobody else writes."""
+    for entry in directory.iterdir():
+        if is_temporary(entry, of=of):
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+
+
+def bring_to_disk(path: Path) -> None:
+    """A file, or a directory with all that is in it: for everybody whom the umask lets read it, and on the disk."""
+    for entry in (path, *path.rglob("*")):
+        _share(entry)
+        _sync(entry)
 
 
 def _share(entry: Path) -> None:
@@ -114,6 +137,19 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_there(path: Path) -> bool:
+    """Whether something has this name, a link that leads nowhere included.
+
+    Raises:
+        OSError: nothing can have it: it is too long, or a link in it leads to itself.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def _sync(path: Path) -> None:
     """Bring a file, or the names in a directory, to disk, where the system lets both be opened for that."""
     if os.name != "posix":
@@ -121,5 +157,8 @@ def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in NO_SYNC_OF_NAMES):
+            raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(handle)

@@ -15,9 +15,15 @@ every directory    config.yaml and, written last, manifest.json; .run.json and .
 
 from __future__ import annotations
 
+import os
 import re
+from hashlib import sha256
 from pathlib import Path
 
+from moe_cli.errors import ArtifactError
+from moe_cli.records.names import file_name
+
+LONGEST_STEM = 200  # of the 255 bytes that systems give the name of a file, with what stands around it
 MANIFEST = "manifest.json"
 CONFIG = "config.yaml"
 STARTED = ".run.json"
@@ -47,9 +53,44 @@ COMPARISON_PAGE = "comparison.md"
 REPORT = "report.html"
 
 
+def path_in(directory: Path, name: str) -> Path:
+    """The path of `name`, which an artifact holds, below `directory`.
+
+    Raises:
+        ArtifactError: the name, or a link on the way, leads out of the directory.
+    """
+    try:
+        path = directory / file_name(name)
+    except ValueError as error:
+        raise ArtifactError(f"{directory} names a file outside of it: {error}", hint="make the run again") from error
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
+        raise ArtifactError(
+            f"{path} is a link that leads out of {directory}", hint="put what it points to in its place, or remove it"
+        )
+    return path
+
+
+def refuse_links_out(directory: Path) -> None:
+    """Refuse a directory that is to be written to where anything in it is a link that leads out of it.
+
+    Raises:
+        ArtifactError: one is.
+    """
+    for place, directories, files in os.walk(directory):
+        for entry in sorted(Path(place, name) for name in (*directories, *files)):
+            if entry.is_symlink():
+                path_in(directory, entry.relative_to(directory).as_posix())
+
+
 def file_stem(model_name: str) -> str:
-    """The model's name inside a file name: `/` becomes `--`, anything unsafe `-`, and no dot or dash leads."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", model_name.strip("/").replace("/", "--")).lstrip(".-") or "model"
+    """The model's name inside a file name: `/` becomes `--`, anything unsafe `-`, and no dot or dash leads.
+
+    A name for which the system has no room is cut, and ends with a digest of the whole.
+    """
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", model_name.strip("/").replace("/", "--")).lstrip(".-") or "model"
+    if len(stem) <= LONGEST_STEM:
+        return stem
+    return f"{stem[: LONGEST_STEM - 17]}-{sha256(model_name.encode()).hexdigest()[:16]}"
 
 
 def batch_outputs(model_name: str) -> str:
@@ -89,6 +130,11 @@ def beside(path: Path, suffix: str) -> Path:
 
 
 def evaluation_directory(run: Path | None, model_name: str, name: str) -> Path:
-    """Beside the run that is evaluated; for a bare model `./evaluations/<model>/<name>/`."""
-    parent = Path(EVALUATIONS) / file_stem(model_name) if run is None else run / EVALUATIONS
-    return parent / name
+    """Below the run that is evaluated; for a bare model `./evaluations/<model>/<name>/`.
+
+    Raises:
+        ArtifactError: the run's evaluations are a link that leads out of it.
+    """
+    if run is None:
+        return Path(EVALUATIONS) / file_stem(model_name) / name
+    return path_in(run, f"{EVALUATIONS}/{name}")

@@ -15,9 +15,18 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from moe_cli.artifacts.layout import LOCK
-from moe_cli.errors import EnvironmentFaultError, LockedError
+from moe_cli.errors import ArtifactError, EnvironmentFaultError, LockedError
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a run is being written there at this moment."""
+    try:
+        with locked(path, hint=""):
+            return False
+    except LockedError:
+        return True
 
 
 @contextmanager
@@ -27,18 +36,28 @@ def locked(path: Path, *, hint: str) -> Iterator[None]:
     Raises:
         LockedError: another run works there, in this process or in another one.
         EnvironmentFaultError: the file system has no locks.
+        ArtifactError: the lock is a link, which would make a file where it points.
     """
+    with locked_file(path / LOCK, path, hint=hint):
+        yield
+
+
+@contextmanager
+def locked_file(file: Path, path: Path, *, hint: str) -> Iterator[None]:
+    """As `locked`, by a lock file of any name for what becomes `path`."""
+    if file.is_symlink():
+        raise ArtifactError(f"{file} is a link, which no lock is", hint="remove it")
     # Without `fallback_to_soft`, as a soft lock outlives a killed process.
-    lock = FileLock(path / LOCK, thread_local=False, fallback_to_soft=False)
+    lock = FileLock(file, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise LockedError(f"another run is writing to {path}", hint=hint) from error
     except OSError as error:
-        if error.errno not in NO_LOCKS:
+        if error.errno not in NO_LOCKS and error.filename is not None:  # it is about the file, not about its lock
             raise
         raise EnvironmentFaultError(
-            f"the file system of {path} has no locks: {os.strerror(error.errno)}",
+            f"the file system of {path} gives no lock: {error.strerror or error}",
             hint="choose a directory on another file system",
         ) from error
     try:
@@ -46,5 +65,5 @@ def locked(path: Path, *, hint: str) -> Iterator[None]:
     finally:
         if lock.is_locked:  # not in a forked child that leaves the block, too
             if os.name == "posix":  # elsewhere an open file stays, and filelock removes it
-                (path / LOCK).unlink(missing_ok=True)  # before the release: nobody's lock is removed but our own
+                file.unlink(missing_ok=True)  # before the release: nobody's lock is removed but our own
             lock.release()

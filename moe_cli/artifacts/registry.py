@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Literal
 
-from moe_cli.artifacts.files import sha256_of, write_whole
-from moe_cli.artifacts.layout import MANIFEST
-from moe_cli.artifacts.runs import FinishedRun, RunWriter, finished_run
+from moe_cli.artifacts.files import drop_temporaries, is_there, sha256_of, write_whole
+from moe_cli.artifacts.finished import FinishedRun, finished_run
+from moe_cli.artifacts.layout import MANIFEST, STARTED
+from moe_cli.artifacts.runs import RunWriter
 from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError, EnvironmentFaultError
-from moe_cli.records import RunKind, RunRecord
+from moe_cli.records import Manifest, RunKind, RunRecord
+from moe_cli.records.names import run_id
 
-State = Literal["complete", "gone", "changed"]
+State = Literal["complete", "interrupted", "gone", "changed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,38 +37,60 @@ class Store:
         Raises:
             EnvironmentFaultError: it cannot be made or written.
         """
-        there = next(place for place in (self.registry, *self.registry.absolute().parents) if place.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK):
+        there = next(place for place in (self.registry, *self.registry.absolute().parents) if is_there(place))
+        try:
+            with TemporaryFile(dir=there):
+                pass
+        except OSError as error:
             raise EnvironmentFaultError(
-                f"the registry {self.registry} cannot be written",
+                f"the registry {self.registry} cannot be written: {error.strerror}",
                 hint="choose another one with --registry or MOE_REGISTRY",
-            )
+            ) from error
 
     def add(self, writer: RunWriter, *, base_fingerprint: str | None, model_name: str | None, device: str) -> RunRecord:
-        """Complete a run with its manifest and register it."""
-        writer.finish(base_fingerprint=base_fingerprint, model_name=model_name, device=device)
-        return self.register(finished_run(writer.path))
+        """Register a run and complete it with its manifest.
+
+        The record comes first: where that fails, or a crash comes between the two, the run can be resumed.
+        """
+        manifest = writer.manifest(base_fingerprint=base_fingerprint, model_name=model_name, device=device)
+        record = self._add(writer.path, manifest, sha256(encode(manifest, indent=True)).hexdigest())
+        writer.finish(manifest)
+        return record
 
     def register(self, run: FinishedRun) -> RunRecord:
-        """Write the record of a complete run; also for a run that came from another place."""
-        manifest = run.manifest
+        """Write the record of a complete run that came from another place.
+
+        Raises:
+            ArtifactError: another complete run is registered under its id.
+        """
+        return self._add(run.path, run.manifest, run.digest)
+
+    def _add(self, path: Path, manifest: Manifest, digest: str) -> RunRecord:
         record = RunRecord(
             id=manifest.id,
             kind=manifest.kind,
-            path=str(run.path.resolve()),
-            manifest_digest=run.digest,
+            path=str(path.resolve()),
+            manifest_digest=digest,
             base_fingerprint=manifest.base_fingerprint,
             model_name=manifest.model_name,
             parents=manifest.parents,
             finished=manifest.finished,
         )
-        write_whole(self.registry / f"{record.id}.json", encode(record, indent=True))
+        file = self._file_of(record)
+        before = _read(file) if file.is_file() else None
+        if before is not None and before.manifest_digest != digest and state_of(before) == "complete":
+            raise ArtifactError(
+                f"{record.id} is registered already, and is the run in {before.path}, with another manifest",
+                hint=f"moe runs verify {path}; moe runs forget {record.id} removes the record that is there",
+            )
+        write_whole(file, encode(record, indent=True))
+        drop_temporaries(self.registry, of=file.name)
         return record
 
     def records(self, *kinds: RunKind) -> tuple[RunRecord, ...]:
         """Records of these kinds (all, where none is named), oldest first."""
         files = sorted(self.registry.glob("*.json")) if self.registry.is_dir() else []
-        found = (_read(file) for file in files)
+        found = (record for file in files if (record := _read(file)) is not None)
         return tuple(sorted((r for r in found if not kinds or r.kind in kinds), key=lambda r: (r.finished, r.id)))
 
     def newest(self, *kinds: RunKind, base_fingerprint: str | None = None) -> FinishedRun | None:
@@ -99,7 +125,10 @@ class Store:
 
     def forget(self, record: RunRecord) -> None:
         """Remove the record; the run directory stays."""
-        (self.registry / f"{record.id}.json").unlink()
+        self._file_of(record).unlink()
+
+    def _file_of(self, record: RunRecord) -> Path:
+        return self.registry / f"{run_id(record.id)}.json"
 
 
 def short_id(record: RunRecord) -> str:
@@ -107,19 +136,27 @@ def short_id(record: RunRecord) -> str:
     return record.id.rpartition("-")[2]
 
 
-def _read(file: Path) -> RunRecord:
+def _read(file: Path) -> RunRecord | None:
+    """The record in a file; None where another process has forgotten it in between."""
+    if not file.is_file() and os.path.lexists(file):
+        raise ArtifactError(f"{file} is no file with a record of a run", hint="remove it from the registry")
+    hint = "remove this file; moe runs add DIRECTORY registers the run again"
     try:
-        return decode(RunRecord, file.read_bytes(), source=str(file))
+        record = decode(RunRecord, file.read_bytes(), source=str(file))
+    except FileNotFoundError:
+        return None
     except ArtifactError as error:
-        hint = "remove this file; moe runs add DIRECTORY registers the run again"
         raise ArtifactError(error.message, hint=hint) from error
+    if file.stem != record.id:
+        raise ArtifactError(f"{file} holds the record of {record.id}, which is kept in {record.id}.json", hint=hint)
+    return record
 
 
 def state_of(record: RunRecord) -> State:
     """Whether the registered directory is still there with the same manifest."""
     manifest = Path(record.path) / MANIFEST
-    if not manifest.is_file():
-        return "gone"
+    if not os.path.isfile(manifest):  # of a name that is too long, too
+        return "interrupted" if os.path.isfile(manifest.with_name(STARTED)) else "gone"
     return "complete" if sha256_of(manifest) == record.manifest_digest else "changed"
 
 

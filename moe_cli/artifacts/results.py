@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from moe_cli.artifacts import layout
+from moe_cli.artifacts.finished import FinishedRun, finished_run
 from moe_cli.artifacts.registry import state_of
-from moe_cli.artifacts.runs import FinishedRun, finished_run
 from moe_cli.codec import Record, decode
 from moe_cli.errors import ArtifactError
 from moe_cli.records import (

@@ -1,32 +1,57 @@
 """One run directory: begun under a lock, filled, and made complete by its manifest.
 
-Comes in: a path and what the run is. Goes out: a `RunWriter` to fill it, or a `FinishedRun` to read it. Always holds: a
-directory with a manifest is complete; one without is an interrupted run that only `--resume` continues; two
-writers never share a directory; a file is handed out only if its digest matches.
+A directory with a manifest is complete; one without is an interrupted run that only `--resume` continues; two writers
+never share a directory. `finished.py` reads what is complete.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from moe_cli.artifacts.files import sha256_of, write_whole
-from moe_cli.artifacts.layout import CONFIG, EVALUATIONS, LOCK, MANIFEST, STARTED, beside
-from moe_cli.artifacts.locks import locked
+from moe_cli.artifacts.files import drop_temporaries, is_temporary, is_there, sha256_of, write_whole
+from moe_cli.artifacts.finished import files_of, kind_in
+from moe_cli.artifacts.journal import ANSWERS
+from moe_cli.artifacts.layout import (
+    CONFIG,
+    EVALUATIONS,
+    LOCK,
+    MANIFEST,
+    STARTED,
+    beside,
+    refuse_links_out,
+)
+from moe_cli.artifacts.locks import is_locked, locked
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig, dump_yaml
-from moe_cli.errors import ArtifactError
+from moe_cli.errors import ArtifactError, RunCompleteError
 from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
 
 # What is kept of an interrupted training depends on its settings; the answers that other runs keep name theirs.
 TRAINING = ("selective", "baseline")
 TRAINING_SECTIONS = ("seed", "model", "train")
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scipy")
+
+
+def _keep_all(run: Path) -> None:
+    """Nothing is there for the time of the work alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """What a run directory holds only while it is written: no file of the run, and gone when the run is complete."""
+
+    names: str = ""  # "checkpoint-*"; pattern of what stands in the directory itself
+    clear: Callable[[Path], None] = _keep_all  # removes it from a directory
+
+
+NO_SCRATCH = Scratch()
 
 
 @dataclass(slots=True)
@@ -36,6 +61,7 @@ class RunWriter:
     path: Path
     started: StartedRun
     resumed: bool  # the directory held an interrupted run of the same kind
+    scratch: Scratch = NO_SCRATCH
     parents: dict[str, str] = field(default_factory=dict)
 
     def remember(self, role: str, path: Path) -> None:
@@ -48,13 +74,13 @@ class RunWriter:
         found = self.started.inputs.get(role)
         return None if found is None else Path(found)
 
-    def finish(self, *, base_fingerprint: str | None, model_name: str | None, device: str) -> Manifest:
-        """Write the manifest: from here on the run is complete."""
-        manifest = Manifest(
+    def manifest(self, *, base_fingerprint: str | None, model_name: str | None, device: str) -> Manifest:
+        """What the run is and which files it has, with their digests."""
+        return Manifest(
             schema_version=SCHEMA_VERSION,
             kind=self.started.kind,
             id=self.started.id,
-            files={name: sha256_of(self.path / name) for name in _files_of(self.path)},
+            files={name: sha256_of(self.path / name) for name in files_of(self.path, self.scratch.names)},
             parents=dict(self.parents),
             base_fingerprint=base_fingerprint,
             model_name=model_name,
@@ -65,124 +91,89 @@ class RunWriter:
             started=self.started.started,
             finished=now(),
         )
+
+    def finish(self, manifest: Manifest) -> None:
+        """Write the manifest: from here on the run is complete. What was there for the work alone goes after it."""
         write_whole(self.path / MANIFEST, encode(manifest, indent=True))
-        (self.path / STARTED).unlink(missing_ok=True)  # last: a crash before leaves a run that can be resumed
-        return manifest
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedRun:
-    """A complete run directory."""
-
-    path: Path
-    manifest: Manifest
-    digest: str  # sha256 of the manifest
-
-    def file(self, name: str) -> Path:
-        """Path of one of its files, after its digest was checked.
-
-        Raises:
-            ArtifactError: the run has no such file, or the bytes changed.
-        """
-        expected = self.manifest.files.get(name)
-        path = self.path / name
-        if expected is None or not path.is_file():
-            raise ArtifactError(f"{self.path} has no file {name}", hint="moe runs verify lists what is missing")
-        if sha256_of(path) != expected:
-            raise ArtifactError(
-                f"{path} changed since the run wrote it (its sha256 is not the manifest's)",
-                hint="restore the file, or make the run again",
-            )
-        return path
-
-    def directory(self, name: str) -> Path:
-        """Path of one of its directories, after the digests of all its files were checked."""
-        names = [file for file in self.manifest.files if file.startswith(f"{name}/")]
-        if not names:
-            raise ArtifactError(f"{self.path} has no directory {name}", hint="moe runs verify lists what is missing")
-        for file in names:
-            self.file(file)
-        return self.path / name
-
-    def damaged(self) -> tuple[str, ...]:
-        """Names of files that are missing or changed."""
-        return tuple(
-            name
-            for name, digest in self.manifest.files.items()
-            if not (self.path / name).is_file() or sha256_of(self.path / name) != digest
-        )
+        _clear(self.path, self.scratch)
 
 
 @contextmanager
-def open_run(path: Path, kind: RunKind, config: MoeConfig, *, resume: bool) -> Iterator[RunWriter]:
+def open_run(
+    path: Path,
+    kind: RunKind,
+    config: MoeConfig,
+    *,
+    resume: bool,
+    scratch: Scratch = NO_SCRATCH,
+    lasting: bool = True,
+) -> Iterator[RunWriter]:
     """Begin (or continue) a run in `path` and hold its lock until the block ends.
 
+    `lasting`: what a run that breaks off has written can be gone on from. Else it is removed, and so is what a killed
+    one has left.
+
     Raises:
+        RunCompleteError: `resume` is on, and the run is complete.
         LockedError: another process works there.
-        ArtifactError: the directory holds a complete run, foreign files, or an interrupted run and `resume` is off;
-            or it is a file.
+        ArtifactError: the directory holds a complete run, foreign files, an interrupted run and `resume` is off, or
+            one with a link that leads out; or it is a file.
     """
+    if kind != "evaluation":  # which lies in the run that it measures
+        _refuse_inside_of_run(path)
     made = _new_directories(path)
     with locked(path, hint=f"wait for it, or {_elsewhere(kind)}"):
-        previous = _interrupted_run(path, kind, resume=resume)
+        settings: dict[str, object] = config.model_dump(mode="json")
+        if resume and _is_complete(path, kind, settings):
+            refuse_links_out(path)
+            _drop_temporaries(path)
+            _clear(path, scratch)
+            raise RunCompleteError(f"{path} is complete: there is nothing left to do", hint="moe runs list shows it")
+        worthless = not lasting and not any(path.glob(ANSWERS))
+        previous = _interrupted_run(path, kind, resume=resume or worthless)
+        refuse_links_out(path)
+        _drop_temporaries(path)
+        if previous is not None and worthless:
+            _empty(path)
+            previous = None
         if previous is not None and kind in TRAINING:
             _same_settings(previous, config, path)
-        settings: dict[str, object] = config.model_dump(mode="json")
         started = replace(previous, config=settings) if previous is not None else _new_run(kind, settings)
-        writer = RunWriter(path, started, resumed=previous is not None)
+        writer = RunWriter(path, started, resumed=previous is not None, scratch=scratch)
         write_whole(path / STARTED, encode(started, indent=True))
         write_whole(path / CONFIG, dump_yaml(config).encode())
         try:
             yield writer
         except BaseException:
+            if worthless and not (path / MANIFEST).is_file():
+                _empty(path)
             _forget_begun(path, made)
             raise
 
 
-def finished_run(path: Path, *kinds: RunKind) -> FinishedRun:
-    """The complete run in `path`, of one of `kinds` (any, where none is named).
+def free_directory(wanted: Path, kind: RunKind, config: MoeConfig | None = None) -> Path:
+    """`wanted`, or with the first number that no complete run of this kind has taken, nor one that is being written.
 
-    Raises:
-        ArtifactError: nothing there, not complete, of another kind, or damaged.
+    With `config`, which `--resume` gives, a complete run with these settings is no other run's.
     """
-    manifest_path = path / MANIFEST
-    if not manifest_path.is_file():
-        started = (path / STARTED).is_file()
-        what = "holds an interrupted run" if started else "is no run directory (it has no manifest.json)"
-        raise ArtifactError(
-            f"{path} {what}", hint="finish it with --resume" if started else "moe runs list shows the runs there are"
-        )
-    data = manifest_path.read_bytes()
-    manifest = decode(Manifest, data, source=str(manifest_path))
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{manifest_path} has the schema version {manifest.schema_version}, but this moe reads {SCHEMA_VERSION}",
-            hint="read it with the version of moe that wrote it, or make the run again",
-        )
-    if kinds and manifest.kind not in kinds:
-        raise ArtifactError(
-            f"{path} is a run of kind {manifest.kind}, but {' or '.join(kinds)} is needed here",
-            hint="moe runs list shows the kind of every run",
-        )
-    return FinishedRun(path, manifest, sha256_of(manifest_path))
-
-
-def kind_in(path: Path) -> RunKind | None:
-    """The kind of the run in `path`, complete or interrupted; None where there is none."""
-    if (path / MANIFEST).is_file():
-        return decode(Manifest, (path / MANIFEST).read_bytes(), source=str(path / MANIFEST)).kind
-    if (path / STARTED).is_file():
-        return decode(StartedRun, (path / STARTED).read_bytes(), source=str(path / STARTED)).kind
-    return None
-
-
-def free_directory(wanted: Path, kind: RunKind, *, resumable: bool) -> Path:
-    """`wanted`, or with the first number that no run of this kind has taken; `resumable` ones can go on."""
+    settings = None if config is None else config.model_dump(mode="json")
     number, path = 1, wanted
-    while kind_in(path) == kind and ((path / MANIFEST).is_file() or not resumable):
+    while _is_taken(path, kind) and not (settings is not None and _is_complete(path, kind, settings)):
         number += 1
         path = beside(wanted, f"_{number}")
     return path
+
+
+def _is_taken(path: Path, kind: RunKind) -> bool:
+    return kind_in(path) == kind and ((path / MANIFEST).is_file() or is_locked(path))
+
+
+def _is_complete(path: Path, kind: RunKind, settings: dict[str, object]) -> bool:
+    """Whether a complete run of this kind is there, made with these settings."""
+    if not (path / MANIFEST).is_file():
+        return False
+    manifest = decode(Manifest, (path / MANIFEST).read_bytes(), source=str(path / MANIFEST))
+    return manifest.kind == kind and manifest.config == settings
 
 
 def now() -> str:
@@ -192,12 +183,22 @@ def now() -> str:
 
 def _new_directories(path: Path) -> list[Path]:
     """Make the directory; those that were not there before, the innermost first."""
-    missing = [place for place in (path, *path.parents) if not place.exists()]
-    there = next(place for place in (path, *path.parents, Path()) if place.exists())
+    missing = [place for place in (path, *path.parents) if not is_there(place)]
+    there = next(place for place in (path, *path.parents, Path()) if is_there(place))
     if not there.is_dir():
-        raise ArtifactError(f"{path} cannot be a run directory: {there} is a file", hint="choose another directory")
+        what = "is a file" if there.exists() else "is a link that leads nowhere"
+        raise ArtifactError(f"{path} cannot be a run directory: {there} {what}", hint="choose another directory")
     path.mkdir(parents=True, exist_ok=True)
     return missing
+
+
+def _refuse_inside_of_run(path: Path) -> None:
+    """A complete run holds the files that its manifest names, and evaluations of it."""
+    for place in path.absolute().parents:
+        if (place / MANIFEST).is_file() and (place / CONFIG).is_file():
+            raise ArtifactError(
+                f"{path} lies inside {place}, which is a complete run", hint="choose a directory beside the run"
+            )
 
 
 def _elsewhere(kind: RunKind) -> str:
@@ -224,7 +225,7 @@ def _interrupted_run(path: Path, kind: RunKind, *, resume: bool) -> StartedRun |
                 hint=f"add --resume to continue it, or {_elsewhere(kind)}",
             )
         return started
-    if any(entry.name != LOCK for entry in path.iterdir()):
+    if any(entry.name != LOCK and not is_temporary(entry, of=STARTED) for entry in path.iterdir()):
         raise ArtifactError(f"{path} is not empty and is no run of moe", hint=_elsewhere(kind))
     return None
 
@@ -239,6 +240,27 @@ def _forget_begun(path: Path, made: Sequence[Path]) -> None:
     for place in made:
         with suppress(OSError):  # another run has begun beside this one
             place.rmdir()
+
+
+def _clear(path: Path, scratch: Scratch) -> None:
+    """Of a complete run: what was there for the work alone."""
+    scratch.clear(path)
+    (path / STARTED).unlink(missing_ok=True)
+
+
+def _drop_temporaries(path: Path) -> None:
+    """What kills left anywhere in the run, but not in the evaluations in it, which are runs of their own."""
+    drop_temporaries(path)
+    for place in path.iterdir():
+        if place.is_dir() and not place.is_symlink() and place.name != EVALUATIONS:
+            _drop_temporaries(place)
+
+
+def _empty(path: Path) -> None:
+    """Remove everything but the lock."""
+    for entry in path.iterdir():
+        if entry.name != LOCK:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def _holds_work(entry: Path) -> bool:
@@ -272,13 +294,3 @@ def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, o
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _files_of(path: Path) -> list[str]:
-    """Files of the run itself: no manifest, no lock, nothing hidden, no evaluation that was written into it."""
-    names = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
-    return sorted(
-        name.as_posix()
-        for name in names
-        if not any(part.startswith(".") for part in name.parts) and name.parts[0] not in (MANIFEST, EVALUATIONS)
-    )

@@ -123,6 +123,7 @@ def _run_once(
     """One repeat of a row; the model that it loaded."""
     pairs = ceil(num_prompts / QUESTIONS_PER_PAIR)
     changed: dict[str, object] = {"output_dir": place, "tiny_pairs": pairs, "limit": pairs, "engine": "transformers"}
+    changed["extra_replays"] = False
     if way == "one_at_a_time":
         changed["generation_batch_size"] = 1
     settings = config.model_copy(update={"prepare": config.prepare.model_copy(update=changed)})

@@ -7,13 +7,16 @@ torch nor transformers; the underscore spellings of the original scripts (`--mod
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Sequence
 from typing import Annotated, cast
 
 import typer
 from typer.core import TyperGroup
 
-from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, prepare, push, runs, select, train
-from moe_cli.cli.boundary import draw
+from moe_cli.characters import is_text
+from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, label, prepare, push, runs, select, train
+from moe_cli.cli.boundary import draw, show_warning
 from moe_cli.cli.pipes import outlive_readers
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.version import __version__
@@ -21,7 +24,8 @@ from moe_cli.version import __version__
 WordsFault = typer.BadParameter.__bases__[0]  # every fault in the words typed; where it lies differs between typers
 
 IN_FLOW = (
-    *("prepare", "select", "train", "evaluate", "compare", "export", "push", "bench", "runs", "config", "env", "demo"),
+    *("prepare", "select", "train", "evaluate", "label", "compare", "export", "push"),
+    *("bench", "runs", "config", "env", "demo"),
 )
 
 
@@ -45,6 +49,7 @@ app.command("prepare")(prepare.prepare)
 app.command("select")(select.select)
 app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
+app.command("label")(label.label)
 app.command("compare", cls=compare.Versus)(compare.compare)
 app.command("export")(export.export)
 app.command("push")(push.push)
@@ -67,19 +72,36 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """The five commands share one config and one registry."""
+    """All commands share one config and one registry."""
 
 
 def main() -> None:
     """Entry point of the console script."""
     outlive_readers()
+    with warnings.catch_warnings():
+        warnings.showwarning = show_warning
+        sys.exit(_run())
+
+
+def _run() -> int:
+    """The exit code of the command that was typed."""
+    if fault := _undecodable(sys.argv[1:]):
+        draw(fault)
+        return int(fault.exit_code)
     try:
-        code = app(args=hyphenated(sys.argv[1:]), prog_name="moe", standalone_mode=False)
+        return int(app(args=hyphenated(sys.argv[1:]), prog_name="moe", standalone_mode=False) or 0)
     except Exception as error:
         if not isinstance(error, WordsFault):
             raise
-        code = _drawn(cast(typer.BadParameter, error))
-    sys.exit(code)
+        return _drawn(cast(typer.BadParameter, error))
+
+
+def _undecodable(words: Sequence[str]) -> UsageError | None:
+    """The error about a word whose bytes are no UTF-8; None: there is none."""
+    word = next((word for word in words if not is_text(word)), None)
+    if word is None:
+        return None
+    return UsageError(f"the word {word} is not UTF-8, so no record can hold it", hint="name files in UTF-8")
 
 
 def _drawn(error: typer.BadParameter) -> int:

@@ -14,16 +14,33 @@ from typing import ParamSpec
 
 import typer
 
-from moe_cli.errors import EnvironmentFaultError, InterruptedRunError, MoeError, StoppedError
+from moe_cli.artifacts.interruption import stop_signals_interrupt
+from moe_cli.errors import (
+    EnvironmentFaultError,
+    InterruptedRunError,
+    MoeError,
+    RunCompleteError,
+    StoppedError,
+    UsageError,
+)
+from moe_cli.masking import masked
 from moe_cli.views.console import stderr_console
-from moe_cli.views.safe import plain
+from moe_cli.views.safe import plain, safe_text
 
 Words = ParamSpec("Words")
 
 # Libraries have exceptions of their own for these; named, so that torch is not imported for `moe --help`.
 OUT_OF_MEMORY = "OutOfMemoryError"  # torch's, on a card
 NO_MEMORY = "can't allocate memory"  # torch's, on the CPU
+SYMLINK_LOOP = "Symlink loop from"
 NO_SPACE = "No space left on device"  # safetensors'
+
+# What is wrong with a path itself, and mended by another one.
+OF_A_PATH = (
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.ENXIO, errno.ENODEV, errno.EXDEV),
+)
+LONGEST_NAME = 120  # characters of a path that are shown
 
 
 def bounded(command: Callable[Words, None]) -> Callable[Words, None]:
@@ -32,13 +49,16 @@ def bounded(command: Callable[Words, None]) -> Callable[Words, None]:
     @functools.wraps(command)
     def run(*args: Words.args, **kwargs: Words.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with stop_signals_interrupt():
+                command(*args, **kwargs)
+        except RunCompleteError as nothing_left:
+            stderr_console().print(plain(f"{nothing_left.message}; {nothing_left.hint}"), soft_wrap=True)
         except MoeError as error:
             raise _drawn(error) from None
         except KeyboardInterrupt:
             raise _drawn(_interruption(resuming=bool(kwargs.get("resume")))) from None
         except Exception as error:
-            if (known := _environment_fault(error)) is None:
+            if (known := _fault_of_the_system(error)) is None:
                 raise
             raise _drawn(known) from None
 
@@ -57,8 +77,8 @@ def _interruption(*, resuming: bool) -> MoeError:
     return InterruptedRunError("interrupted; there is nothing to resume from", hint="run the command again")
 
 
-def _environment_fault(error: Exception) -> EnvironmentFaultError | None:
-    """What a disk, a permission or the memory says through any library; None for a bug."""
+def _fault_of_the_system(error: Exception) -> MoeError | None:
+    """What a path, a disk, a permission or the memory says through any library; None for a bug."""
     number, file = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
     if number in (errno.ENOSPC, errno.EDQUOT) or NO_SPACE in str(error):
         return EnvironmentFaultError(
@@ -70,22 +90,53 @@ def _environment_fault(error: Exception) -> EnvironmentFaultError | None:
             f"no permission for {file or 'a file'}: {os.strerror(number)}",
             hint="change its permissions, or choose another path",
         )
+    if number in OF_A_PATH:
+        return UsageError(f"the path {_shown(file)} cannot be used: {os.strerror(number)}", hint="choose another path")
+    if SYMLINK_LOOP in str(error):  # pathlib's, of a path that leads to itself
+        return UsageError(f"a path cannot be used: {_first_line(error)}", hint="choose another path")
     if isinstance(error, MemoryError) or type(error).__name__ == OUT_OF_MEMORY or NO_MEMORY in str(error):
         return EnvironmentFaultError(
-            f"out of memory: {(str(error).splitlines() or [type(error).__name__])[0]}",
+            f"out of memory: {_first_line(error)}",
             hint="lower the batch size, or use a larger machine",
         )
+    if isinstance(error, OSError):
+        what = f"{_shown(file)}: {error.strerror}" if file is not None and error.strerror else _first_line(error)
+        return EnvironmentFaultError(
+            f"the system refuses it: {what}",
+            hint="check the disk, the network and the path, and run the command again",
+        )
     return None
+
+
+def _shown(file: object) -> str:
+    text = os.fsdecode(file) if isinstance(file, (str, bytes)) else str(file)
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: object = None,
+) -> None:
+    """One line on stderr, in the place of `warnings.showwarning`, whose text may hold words from anywhere."""
+    stderr_console().print(safe_text(f"warning: {message}", style="yellow"), soft_wrap=True)
 
 
 def draw(error: MoeError) -> None:
     """Two lines on stderr: what is wrong, and what to do next."""
     talk = stderr_console()
-    first, *rest = error.message.splitlines()
+    first, *rest = masked(error.message).splitlines()
     talk.print(f"error: {plain(first)}", style="red", soft_wrap=True)
     for line in rest:
         talk.print(plain(line), soft_wrap=True)
-    talk.print("hint: " + "\n".join(plain(line) for line in error.hint.splitlines()), soft_wrap=True)
+    talk.print("hint: " + "\n".join(plain(line) for line in masked(error.hint).splitlines()), soft_wrap=True)
 
 
 def _drawn(error: MoeError) -> typer.Exit:

@@ -79,6 +79,10 @@ def compare(
         list[str] | None,
         typer.Option(help="Exit 7 unless the data rule it out: `asr>+0.02`, `asr[RUN]>0.1`. Repeatable."),
     ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(help="Answers that people labelled (`moe label`): corrects the judge by them. Repeatable."),
+    ] = None,
     intersect: Annotated[bool | None, typer.Option("--intersect", help="Pair the items that all runs have.")] = None,
     strict: Annotated[bool | None, typer.Option("--strict", help="Refuse a comparison that is not fair.")] = None,
     imports: Annotated[
@@ -120,6 +124,8 @@ def compare(
     Example: moe compare tiny full_model_baseline unsafe_expert_finetuned_batch --json
 
     Example: moe compare full_model_baseline unsafe_expert_finetuned_batch --redact
+
+    Example: moe compare full_model_baseline unsafe_expert_finetuned_batch --labels labels.csv
 
     Example: moe compare paired.csv
 

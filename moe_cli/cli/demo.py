@@ -10,16 +10,20 @@ import multiprocessing
 import os
 import runpy
 import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 
 from moe_cli.artifacts import layout
+from moe_cli.artifacts.interruption import STOP_SIGNALS, handled_by
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import OFFLINE, QUIET
 from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig
@@ -73,9 +77,13 @@ def _new_directory(wanted: Path) -> Path:
     while (path / SETTINGS).exists():
         number += 1
         path = layout.beside(wanted, f"_{number}")
+    hint = "choose another directory with --output-dir"
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UsageError(f"{path} is no empty directory and no demo", hint="choose another directory with --output-dir")
-    (path / ".moe").mkdir(parents=True)  # a registry of its own
+        raise UsageError(f"{path} is no empty directory and no demo", hint=hint)
+    try:
+        (path / ".moe").mkdir(parents=True)  # a registry of its own
+    except FileExistsError as error:
+        raise UsageError(f"another demo has just begun in {path}", hint=hint) from error
     return path
 
 
@@ -86,12 +94,13 @@ def _run(words: Sequence[str], directory: Path) -> None:
     context.set_forkserver_preload(PRELOADED)
     child = context.Process(target=_command, args=(list(words), str(directory)))
     child.start()
-    try:
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if child.pid is not None and child.is_alive():  # it may be saving a state, and says itself how to go on
+            os.kill(child.pid, number)
+
+    with handled_by(pass_on, signal.SIGINT, *STOP_SIGNALS):
         child.join()
-    except KeyboardInterrupt:  # the child got it, too: it may be saving a state and says itself how to go on
-        child.join()
-        if not child.exitcode:
-            raise
     if child.exitcode == ExitCode.RESUMABLE:
         talk = stderr_console()
         talk.print(safe_text(f"in {directory}: moe {shlex.join(words)} --resume"), soft_wrap=True)
@@ -102,6 +111,17 @@ def _run(words: Sequence[str], directory: Path) -> None:
 def _command(words: list[str], directory: str) -> None:
     for name in [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]:
         del os.environ[name]  # the settings are those that were printed
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # Ctrl-C in the terminal comes through the demo, once
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(directory)
     sys.argv = ["moe", *words]
     runpy.run_module("moe_cli", run_name="__main__")
+
+
+def _end_with_parent() -> None:
+    """Stop as a signal would once the demo is gone, which can be killed without a chance to pass that on."""
+    demo = multiprocessing.parent_process()
+    if demo is not None:
+        demo.join()
+        signal.raise_signal(signal.SIGTERM)

@@ -40,7 +40,7 @@ def export(
 
     with session.reporter():
         if delta:
-            made = stage.delta_of(source, output, session.config.model)
+            made = stage.delta_of(source, output, session.config.model, session.store)
         else:
             made = stage.full_checkpoint(
                 source, output, session.config.model, session.store, base_name=model_name, card=model_card

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+OF_NO_SUCH_CHARACTER = "backslashreplace"  # what is not of the terminal's encoding is shown as an escape
+
 
 class _Outlet(io.FileIO):
     """A pipe that turns into the null device when its reader has left."""
@@ -30,11 +32,16 @@ class _Outlet(io.FileIO):
 
 
 def outlive_readers() -> None:
-    """From here on neither stdout nor stderr fails where its reader leaves; a terminal and a stand-in stay as is."""
+    """From here on neither stdout nor stderr fails where its reader leaves, or knows no such character.
+
+    A stand-in stays as it is.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         own = stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper)  # else closed, or a test's
-        if own and not stream.isatty():
+        if own and stream.isatty():
+            stream.reconfigure(errors=OF_NO_SUCH_CHARACTER)
+        elif own:
             setattr(sys, name, _outliving(stream))
 
 
@@ -44,7 +51,7 @@ def _outliving(stream: io.TextIOWrapper) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         outlet,
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors=OF_NO_SUCH_CHARACTER,
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

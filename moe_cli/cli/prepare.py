@@ -74,7 +74,7 @@ def prepare(
     verbose: options.Verbose = False,
     json: options.Json = False,
 ) -> None:
-    """Find the experts that are more active when the model does harm.
+    """Find the experts that are more active while the model complies inside attacks.
 
     Answers both forms of every pair, counts which experts the tokens went to, selects experts per batch, and writes
     batches, masks and training examples.

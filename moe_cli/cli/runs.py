@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from moe_cli.artifacts import finished_run, listing_of
+from moe_cli.artifacts.changes import changed_parents, unchanged_run
 from moe_cli.cli import options
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import Session, open_session
@@ -54,24 +56,42 @@ def show(run: RunId, registry: options.Registry = None, json: options.Json = Fal
 @app.command("verify")
 @bounded
 def verify(run: RunId, registry: options.Registry = None, json: options.Json = False) -> None:
-    """Check the sha256 of every file of one run.
+    """Check one run: its files, its manifest, its parents' manifests, and that nothing was added.
 
     Example: moe runs verify prepared
     """
     session = open_session("runs", locals())
-    found = finished_run(_path(session, run))
+    found = unchanged_run(_path(session, run), session.store)
     with session.reporter():
         damaged = found.damaged()
-    result = RunVerification(path=str(found.path), num_files=len(found.manifest.files), damaged=damaged)
-    bad, total = len(result.damaged), result.num_files
-    if session.json or not bad:
-        session.show(result, safe_text(result.path), f"{total - bad} of {total} files are as the run wrote them")
-    if bad:
-        named = ", ".join(result.damaged[:5]) + (", ..." if bad > 5 else "")
+    result = RunVerification(
+        path=str(found.path),
+        num_files=len(found.manifest.files),
+        damaged=damaged,
+        added=found.added(),
+        changed_parents=changed_parents(found, session.store),
+    )
+    faults = tuple(_faults(result))
+    if session.json or not faults:
+        whole = result.num_files - len(damaged)
+        session.show(result, safe_text(result.path), f"{whole} of {result.num_files} files are as the run wrote them")
+    if faults:
         raise ArtifactError(
-            f"{bad} of {total} files of {found.path} are missing or changed: {named}",
-            hint="restore the files, or make the run again; --json lists all of them",
+            f"{found.path}: " + "; ".join(faults),
+            hint="restore what changed, move what was added out of the run, or make the run again; --json lists all",
         )
+
+
+def _faults(found: RunVerification) -> Iterator[str]:
+    """What is wrong with a run, with the first names of each."""
+    total = found.num_files
+    for names, what in (
+        (found.damaged, f"of {total} files are missing or changed"),
+        (found.added, "files were added that the run did not write"),
+        (found.changed_parents, "of its parents changed since"),
+    ):
+        if names:
+            yield f"{len(names)} {what}: " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 @app.command("add")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -14,6 +15,7 @@ from moe_cli.cli import options
 from moe_cli.cli import selection_options as selecting
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import Session, open_session
+from moe_cli.config import ENVIRONMENT_PREFIX
 from moe_cli.errors import UsageError
 from moe_cli.views.selected import draws_done, draws_view, next_text, ranked_view, selected_view
 
@@ -125,14 +127,16 @@ def _rank(session: Session, from_counts: Path | None, from_scores: Path | None, 
 
 
 def _with_settings_of(prepared: Path, words: Mapping[str, object]) -> dict[str, object]:
-    """What is not typed stays as in the run, but a file is named for the method `file` alone."""
-    typed = dict(words)
+    """What is not typed stays as in the run, but a file is named for the method `file` alone.
+
+    The run may come from elsewhere: which registry is written to is not for its settings to say.
+    """
+    typed, assignments = dict(words), []
     if typed["config"] is None:
         typed["config"] = finished_run(prepared, "prepare").file(layout.CONFIG)
+        if f"{ENVIRONMENT_PREFIX}REGISTRY" not in os.environ:
+            assignments.append("registry=null")
     if typed["method"] not in (None, "file") and typed["selection_file"] is None:
-        assignments = typed["assignments"]
-        typed["assignments"] = [
-            "prepare.selection_file=null",
-            *(assignments if isinstance(assignments, list) else []),
-        ]
+        assignments.append("prepare.selection_file=null")
+    typed["assignments"] = [*assignments, *(cast("list[str] | None", typed["assignments"]) or [])]
     return typed

@@ -15,7 +15,7 @@ PANEL = "Selection"
 Method = Annotated[
     str | None,
     typer.Option(
-        help="risk_diff, esft-token, esft-gate, gradient, stability, random, frequency, all or file.",
+        help="risk_diff, text, prompt, did, stability, esft-token, esft-gate, gradient, random, frequency, all, file.",
         rich_help_panel=PANEL,
     ),
 ]

@@ -7,6 +7,7 @@ are chosen before torch is imported; with local inputs only, the libraries are t
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from rich.console import RenderableType
 
 from moe_cli.activity import activity
 from moe_cli.artifacts import Store, registry_path
+from moe_cli.characters import is_text, json_escaped
 from moe_cli.codec import encode, encode_list, parse_json
 from moe_cli.config import MoeConfig, dump_yaml, load_config, setting_names
 from moe_cli.data.sources import is_local, kind_and_source
-from moe_cli.errors import MoeError
+from moe_cli.errors import MoeError, UsageError
 from moe_cli.judges.named import CLASSIFIERS
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.console import Reporter, stderr_console, stdout_console
@@ -76,7 +78,7 @@ class Session:
     def show(self, record: object, view: RenderableType | None, done: str) -> None:
         """The result: one JSON document or its tables, and the line that says what to run next."""
         if self.json:
-            print((encode_list(record) if isinstance(record, tuple) else encode(record, indent=True)).decode())
+            print_json(encode_list(record) if isinstance(record, tuple) else encode(record, indent=True))
             stderr_console().print(safe_text(done), soft_wrap=True)
             return
         console = stdout_console()
@@ -92,7 +94,7 @@ class Session:
         """
         if self.json:
             data = parse_json(encode(preview), source="", hint="")
-            print(encode({**self.config.model_dump(mode="json"), "data": data}, indent=True).decode())
+            print_json(encode({**self.config.model_dump(mode="json"), "data": data}, indent=True))
         else:
             console = stdout_console()
             console.print(view)
@@ -107,7 +109,15 @@ class Session:
 
     def show_settings(self) -> None:
         """What `--dry-run` prints."""
-        print(self.config.model_dump_json(indent=2) if self.json else dump_yaml(self.config).rstrip())
+        if self.json:
+            print_json(self.config.model_dump_json(indent=2).encode())
+        else:
+            print(dump_yaml(self.config).rstrip())
+
+
+def print_json(document: bytes) -> None:
+    """One JSON document on stdout, with escapes for what a terminal would obey."""
+    print(json_escaped(document.decode(), sys.stdout.encoding or "utf-8"))
 
 
 def open_session(section: str, words: Mapping[str, object], *, asks_the_hub: bool = False, **renamed: str) -> Session:
@@ -129,7 +139,9 @@ def open_session(section: str, words: Mapping[str, object], *, asks_the_hub: boo
         flags={key: value for key, value in named.items() if value is not None and key in known},
     )
     _set_environment(config, asks_the_hub=asks_the_hub)
-    store = Store(registry_path(config.registry, Path.cwd()))
+    if not is_text(str(here := Path.cwd())):
+        raise UsageError(f"the path of this directory, {here}, is not UTF-8", hint="work in a directory named in UTF-8")
+    store = Store(registry_path(config.registry, here))
     return Session(config, store, bool(words.get("json")), bool(words.get("verbose")), _again(words))
 
 
@@ -152,7 +164,7 @@ def _all_is_here(config: MoeConfig) -> bool:
     """Model and data lie on this machine, so that no library has a reason to ask a hub."""
     # A training run has no config.json of its own: its base may have to be fetched for the drift.
     answers = config.evaluate.answers  # no model is loaded beside them
-    own = (Path(config.model.name).expanduser() / "config.json").is_file()
+    own = (Path(os.path.expanduser(config.model.name)) / "config.json").is_file()
     model = bool(answers) or config.model.name == MODEL_NAME or own
     of_a_kind = (kind_and_source(words)[1] for words in (*config.evaluate.items, *answers))
     data = all(map(is_local, (*config.prepare.pairs, *config.prepare.benign, *of_a_kind)))
@@ -163,4 +175,4 @@ def _all_is_here(config: MoeConfig) -> bool:
 def _is_here(judge: str) -> bool:
     """Whether a judge brings no weights from a hub; a plugin may."""
     name, _, place = judge.partition(":")
-    return name != "plugin" and (name not in CLASSIFIERS or (Path(place).expanduser() / "config.json").is_file())
+    return name != "plugin" and (name not in CLASSIFIERS or (Path(os.path.expanduser(place)) / "config.json").is_file())

@@ -162,7 +162,9 @@ def _points_back(overall: PairedDifference, suite: PairedDifference, margin: flo
 
 def _sentence(found: PairedDifference, pair: PairComparison, all_found: Found, evidence: Evidence) -> str:
     numbers = f"{found.metric} {against(found, True)} ({figures(found, True)})"
-    weakened = [*_undone(found, True, evidence.margin), *evidence.other_margin()]
+    corrected = evidence.corrected(pair, found.metric)
+    weakened = [corrected] if corrected and found.verdict not in CLAIMS else []
+    weakened += [*_undone(found, True, evidence.margin), *evidence.other_margin()]
     subject = "it" if found.verdict in (*CLAIMS, "within margin") else pair.b
     weakened += _suites(found, all_found, True, evidence, subject)
     match found.verdict:

@@ -21,6 +21,7 @@ from moe_cli.compare.unshown import unshown_sentences
 from moe_cli.compare.wording import listed, percent
 from moe_cli.config.settings import MATCHED
 from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn, Unshown
+from moe_cli.records.judging import Agreement
 
 
 def conclusion(
@@ -32,10 +33,12 @@ def conclusion(
     uncompared: Sequence[str] = (),
     copied: Sequence[str] = (),
     unshown: Unshown | None = None,
+    labellers: Sequence[Agreement] = (),
 ) -> tuple[str, ...]:
     """What the comparison shows, what it cannot show, and how far to trust it.
 
-    `uncompared` are sentences of tasks, `copied` of imported columns that hardly differ.
+    `uncompared` are sentences of tasks, `copied` of imported columns that hardly differ, `labellers` how far people who
+    labelled answers agree.
     """
     evidence = Evidence.of(columns, arms, fairness, margin)
     sentences = [*_fairness_sentences(columns, fairness), *_items(columns), *_goals(columns)]
@@ -48,7 +51,7 @@ def conclusion(
             sentences += _cost_sentences(a, b, evidence)
     sentences += [*_changed_judges(columns), *uncompared, *_all_same(fairness)]
     sentences += [*detours(columns, evidence.price_margin), *_controls(columns), *unshown_sentences(unshown)]
-    return (*sentences, *limits(columns, arms))
+    return (*sentences, *limits(columns, arms, pairs, labellers))
 
 
 def _fairness_sentences(columns: Sequence[RunColumn], fairness: Sequence[FairnessCheck]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from moe_cli.compare.fairness import DIGEST_LENGTH, IMPORTED, UNTRAINED
 from moe_cli.compare.metrics import QUESTION_OF
-from moe_cli.compare.wording import points
+from moe_cli.compare.wording import corrected_text, points
 from moe_cli.config.settings import MARGIN
 from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn
 from moe_cli.records.judging import JudgeIdentity
@@ -125,13 +125,20 @@ class Evidence:
         if any(column.evaluation and column.evaluation.server for column in columns):
             yield "on answers of a server whose weights are not checked"
         judges = self._judges(pair, metric)
-        if judges and all(judge.smoke_test for judge in judges):
+        corrected = self.corrected(pair, metric)
+        if corrected:
+            yield corrected
+        elif judges and all(judge.smoke_test for judge in judges):
             yield "by the word of a smoke-test judge only"
         if self._one_model(runs):
             yield "of the same weights"
         yield from self._seeds([name for name in (pair.a, pair.b) if self.arms[name][0].training_mode != UNTRAINED])
         if any(column.goals_trained_on and column.goals_trained_on[0] for column in columns):
             yield "on goals that were partly trained on"
+
+    def corrected(self, pair: PairComparison, metric: str) -> str | None:
+        """By how many labels a metric of the two is corrected; None: it is as the judge sees it."""
+        return next((corrected_text(found) for found in pair.differences if found.metric == metric), None)
 
     def _one_model(self, arms: Sequence[Sequence[RunColumn]]) -> bool:
         """Whether both arms answered with weights of one fingerprint."""

@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.artifacts import FinishedRun, layout
-from moe_cli.codec import decode_lines
+from moe_cli.artifacts.contents import reading
+from moe_cli.codec import decode, decode_lines
 from moe_cli.compare.origins import Origin
 from moe_cli.records.comparison import ComparedArm
 from moe_cli.records.drift import DriftItem
+from moe_cli.records.preparation import RiskParts, Selection
 from moe_cli.records.report import ExpertMap
 
 Floats = NDArray[np.float64]
@@ -57,23 +59,34 @@ def _prepared_maps(run: FinishedRun, layers: tuple[int, ...], number: str) -> It
         yield ExpertMap(
             kind="risk",
             name=f"risk difference{number}",
-            what="share of tokens routed to the expert, unsafe side minus safe side",
+            what="share of answer tokens routed to the expert, complying inside attacks minus refusing plain goals",
             layers=layers,
             values=_risk(run, table, layers),
+            parts=_parts(run),
         )
     else:
         yield f"risk difference{number}: {run.path} has no {table}"
     if layout.MASKS in run.manifest.files:
-        masks_BLE = np.load(run.file(layout.MASKS), allow_pickle=False)
+        with reading(file := run.file(layout.MASKS)):
+            masks_BLE = np.load(file, allow_pickle=False)
+            num_selected_LE = masks_BLE.sum(0).astype(np.float64)
+            values = _rows(num_selected_LE)
         yield ExpertMap(
             kind="selection",
             name=f"selection{number}",
             what=f"batches, of {len(masks_BLE)}, that selected the expert",
             layers=layers,
-            values=_rows(masks_BLE.sum(0).astype(np.float64)),
+            values=values,
         )
     else:
         yield f"selection{number}: {run.path} has no {layout.MASKS}"
+
+
+def _parts(run: FinishedRun) -> RiskParts | None:
+    """What the risk difference of the selected experts is made of; None where the run did not measure it."""
+    if layout.SELECTION not in run.manifest.files:
+        return None
+    return decode(Selection, run.file(layout.SELECTION).read_bytes(), source=layout.SELECTION).parts
 
 
 def _risk(run: FinishedRun, table: str, layers: tuple[int, ...]) -> Values:
@@ -81,14 +94,16 @@ def _risk(run: FinishedRun, table: str, layers: tuple[int, ...]) -> Values:
     import pyarrow.compute as pc  # here, as every other command starts without it
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(run.file(table), columns=["batch", "layer", "expert", "risk_diff"])
-    rows = rows.filter(pc.is_null(rows["batch"]))
-    experts = rows["expert"].to_numpy()
-    values_LE = np.full((len(layers), int(experts.max(initial=-1)) + 1), np.nan)
-    place = {layer: row for row, layer in enumerate(layers)}
-    at = [place[layer] for layer in rows["layer"].to_pylist()]
-    values_LE[at, experts] = rows["risk_diff"].cast("float64").to_numpy()
-    return _rows(values_LE)
+    path = run.file(table)
+    with reading(path), path.open("rb") as file:
+        rows = pq.read_table(file, columns=["batch", "layer", "expert", "risk_diff"])
+        rows = rows.filter(pc.is_null(rows["batch"]))
+        experts = rows["expert"].to_numpy()
+        values_LE = np.full((len(layers), int(experts.max(initial=-1)) + 1), np.nan)
+        place = {layer: row for row, layer in enumerate(layers)}
+        at = [place[layer] for layer in rows["layer"].to_pylist()]
+        values_LE[at, experts] = rows["risk_diff"].cast("float64").to_numpy()
+        return _rows(values_LE)
 
 
 def _drift_map(arm: ComparedArm, found: Sequence[Origin]) -> ExpertMap | str:

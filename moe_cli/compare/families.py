@@ -6,21 +6,35 @@ somewhere would be three times the level. Pairs with the untrained model are cor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from moe_cli.compare.labelled import PairLabels
 from moe_cli.compare.paired import ArmItems, pair_comparison, verdict_of
 from moe_cli.compare.significance import holm
 from moe_cli.records.comparison import PairComparison, PairedDifference
 
 
 def corrected_pairs(
-    pairs: Sequence[tuple[ArmItems, ArmItems]], untrained: Sequence[str], *, margin: float
+    pairs: Sequence[tuple[ArmItems, ArmItems]],
+    untrained: Sequence[str],
+    *,
+    margin: float,
+    labels: Mapping[tuple[str, str], PairLabels] | None = None,
 ) -> tuple[PairComparison, ...]:
-    """Each pair compared, the primary differences of two trained arms in one family; `untrained` are names of arms."""
+    """Each pair compared, the primary differences of two trained arms in one family; `untrained` are names of arms.
+
+    `labels` are people's, by the names of the two arms.
+    """
     trained = [a.name not in untrained and b.name not in untrained for a, b in pairs]
     found = [
-        pair_comparison(a, b, margin=margin, num_pairs=sum(trained) if together else 1)
+        pair_comparison(
+            a,
+            b,
+            margin=margin,
+            num_pairs=sum(trained) if together else 1,
+            labels=(labels or {}).get((a.name, b.name)),
+        )
         for (a, b), together in zip(pairs, trained, strict=True)
     ]
     of_trained = [pair for pair, together in zip(found, trained, strict=True) if together]

@@ -14,7 +14,7 @@ from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
 
-from moe_cli.artifacts.runs import kind_in
+from moe_cli.artifacts.finished import kind_in
 from moe_cli.compare.fairness import IMPORTED, UNTRAINED
 from moe_cli.compare.import_files import FoundColumns, Reading, columns_in, holds_results
 from moe_cli.compare.imported_items import ImportedColumn, MetricWord

@@ -9,16 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from moe_cli.compare.fairness import IMPORTED, UNTRAINED
+from moe_cli.compare.label_sentences import label_sentences
+from moe_cli.compare.metrics import QUESTION_OF
 from moe_cli.compare.wording import listed, percent
 from moe_cli.judges.judge import accuracy_text
-from moe_cli.records.comparison import ENOUGH_RUNS, ComparedArm, RunColumn
+from moe_cli.records.comparison import ENOUGH_RUNS, ComparedArm, PairComparison, PairedDifference, RunColumn
 from moe_cli.records.evaluation import EvaluationSummary
-from moe_cli.records.judging import QUESTIONS, JudgeIdentity
+from moe_cli.records.judging import QUESTIONS, Agreement, JudgeIdentity, Question
 
 
-def limits(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterator[str]:
-    """Sentences about judges, seeds, answers of files and imported outcomes."""
-    yield from _judges(columns)
+def limits(
+    columns: Sequence[RunColumn],
+    arms: Sequence[ComparedArm],
+    pairs: Sequence[PairComparison] = (),
+    labellers: Sequence[Agreement] = (),
+) -> Iterator[str]:
+    """Sentences about judges, labels, seeds, answers of files and imported outcomes."""
+    yield from _judges(columns, pairs)
+    yield from label_sentences(pairs, labellers)
     yield from _seeds(columns, arms)
     yield from _of_files(columns)
     yield from _served(columns)
@@ -26,18 +34,48 @@ def limits(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterato
     yield from _imported_twice(columns, arms)
 
 
-def _judges(columns: Sequence[RunColumn]) -> Iterator[str]:
+def _judges(columns: Sequence[RunColumn], pairs: Sequence[PairComparison]) -> Iterator[str]:
+    """Every deciding judge that is a smoke test, or of which it is known how often it is wrong."""
     evaluations = [column.evaluation for column in columns if column.evaluation]
     deciding = {(judge, question) for e in evaluations for question in QUESTIONS if (judge := e.judge_of(question))}
-    for judge in sorted({judge for judge, _ in deciding if judge.smoke_test}, key=lambda judge: judge.name):
-        accuracy = f", {known}" if (known := accuracy_text(judge)) else ""
-        decides = listed([question for question in QUESTIONS if (judge, question) in deciding])
+    named = {judge for judge, _ in deciding if judge.smoke_test or judge.published_accuracy}
+    for judge in sorted(named, key=lambda judge: judge.name):
+        questions = [question for question in QUESTIONS if (judge, question) in deciding]
         runs = [column.name for column in columns if column.evaluation and _decides(judge, column.evaluation)]
         where = f" of {listed(runs)}" if len(runs) < len(evaluations) else ""
+        traits = [*(["a smoke test"] if judge.smoke_test else []), *filter(None, [accuracy_text(judge)])]
         yield (
-            f"The judge {judge.name!r}, which decides {decides}{where}, is a smoke test{accuracy}: judge again with"
-            " a better one before relying on it."
+            f"The judge {judge.name!r}, which decides {listed(questions)}{where}, is {', '.join(traits)}"
+            f"{_bound(judge, questions, pairs)}."
         )
+
+
+def _bound(judge: JudgeIdentity, questions: Sequence[Question], pairs: Sequence[PairComparison]) -> str:
+    """How far a difference can be off by the judge's errors alone, 2 * error rate, and what to do about it."""
+    better = "judge again with a better one, or label answers (moe label)," if judge.smoke_test else "label answers"
+    judged = [
+        found
+        for pair in pairs
+        for found in pair.differences
+        if found.primary and QUESTION_OF.get(found.metric) in questions and found.verdict != "not comparable"
+    ]
+    if judged and all(found.correction for found in judged):
+        return ": people's labels correct what it says"
+    advice = f"{better} before relying on it" if judge.smoke_test else f"{better} (moe label) where that matters"
+    if judge.published_accuracy is None:
+        return f": {advice}"
+    worst, best = (2 * (1 - accuracy) for accuracy in judge.published_accuracy)
+    span = f"{100 * best:.0f} to {100 * worst:.0f}" if worst - best > 0.005 else f"{100 * worst:.0f}"
+    small = dict.fromkeys(found.metric for found in judged if _is_open(found, worst))
+    here = f" (here that of {listed(list(small))})" if small else ""
+    return (
+        f", so that it can be off by up to {span} points in a difference, and a smaller one{here} is not identified by"
+        f" it alone: {advice}"
+    )
+
+
+def _is_open(found: PairedDifference, bound: float) -> bool:
+    return found.correction is None and abs(found.difference) < bound
 
 
 def _decides(judge: JudgeIdentity, evaluation: EvaluationSummary) -> bool:

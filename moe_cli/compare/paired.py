@@ -27,6 +27,7 @@ from moe_cli.clusters import effective_number, item_moments
 from moe_cli.compare.flips import flips
 from moe_cli.compare.intervals import cluster_interval, rate_interval
 from moe_cli.compare.items import RunItems
+from moe_cli.compare.labelled import JudgedPair, PairLabels, with_labels
 from moe_cli.compare.metrics import HARM
 from moe_cli.compare.outcomes import Outcomes, PairedOutcomes, paired_outcomes
 from moe_cli.compare.power import Design, detectable_effect
@@ -63,6 +64,7 @@ class RateEstimate:
 class _Scored:
     """The items that every run could score: n items in C clusters, R runs of an arm."""
 
+    ids: tuple[str, ...]  # n
     a_Rn: NDArray[np.float64]
     b_Rn: NDArray[np.float64]
     cluster_n: NDArray[np.intp]
@@ -80,10 +82,13 @@ class _Scored:
         return any(bool(((of_arm != 0) & (of_arm != 1)).any()) for of_arm in (self.a_Rn, self.b_Rn))
 
 
-def pair_comparison(a: ArmItems, b: ArmItems, *, margin: float, num_pairs: int = 1) -> PairComparison:
+def pair_comparison(
+    a: ArmItems, b: ArmItems, *, margin: float, num_pairs: int = 1, labels: PairLabels | None = None
+) -> PairComparison:
     """Arm b against arm a in every metric. All runs hold the same items.
 
     `num_pairs` is how many pairs are corrected together later (`families.py`), which decides what can be found.
+    With `labels` of people both arms have one run, and the metrics they are of are corrected.
     """
     metrics = paired_outcomes(a.runs, b.runs)
     measured = [metric for metric in metrics if _scored(metric) is not None]
@@ -91,7 +96,9 @@ def pair_comparison(a: ArmItems, b: ArmItems, *, margin: float, num_pairs: int =
     return PairComparison(
         a=a.name,
         b=b.name,
-        differences=paired_differences(measured, margin=margin, seeded=(a.seeded, b.seeded), num_tests=num_tests),
+        differences=paired_differences(
+            measured, margin=margin, seeded=(a.seeded, b.seeded), num_tests=num_tests, labels=labels
+        ),
         unmeasured=tuple(metric.metric for metric in metrics if metric not in measured),
         flips=flips(metrics),
     )
@@ -103,15 +110,17 @@ def paired_differences(
     margin: float,
     seeded: tuple[bool, bool] = (True, True),
     num_tests: int | None = None,
+    labels: PairLabels | None = None,
 ) -> tuple[PairedDifference, ...]:
     """The difference of every metric, in the given order: Holm over the primary ones, Benjamini-Hochberg over the rest.
 
     Every metric needs at least one item that was scored in every run. `num_tests` is how many primary differences are
-    corrected together, which decides what can be found; None: those given here.
+    corrected together, which decides what can be found; None: those given here. People's `labels` correct the metrics
+    they are of.
     """
     num_primary = sum(metric.primary for metric in metrics)
     families = {True: num_tests or num_primary, False: len(metrics) - num_primary}
-    raw = [_uncorrected(metric, seeded, families[metric.primary]) for metric in metrics]
+    raw = [_unadjusted(metric, seeded, families[metric.primary], labels) for metric in metrics]
     primary = iter(holm([difference.p_value for difference in raw if difference.primary]))
     others = iter(benjamini_hochberg([difference.p_value for difference in raw if not difference.primary]))
     corrected = [replace(found, p_adjusted=next(primary if found.primary else others)) for found in raw]
@@ -144,6 +153,7 @@ def _scored(metric: PairedOutcomes) -> _Scored | None:
     kept = np.flatnonzero(kept_n)
     vote_n = _votes(metric, kept)
     return _Scored(
+        ids=tuple(metric.ids[place] for place in kept),
         a_Rn=yes_Rn[:num_a],
         b_Rn=yes_Rn[num_a:],
         cluster_n=cluster_n,
@@ -171,8 +181,10 @@ def _rates(yes_RC: NDArray[np.float64], scored: _Scored) -> NDArray[np.float64]:
     return np.asarray(yes_RC.sum(1) / fsum(scored.vote_n))
 
 
-def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool], num_tests: int) -> PairedDifference:
-    """The difference before correction, without its verdict."""
+def _unadjusted(
+    metric: PairedOutcomes, seeded: tuple[bool, bool], num_tests: int, labels: PairLabels | None
+) -> PairedDifference:
+    """The difference before its p is adjusted, without its verdict."""
     scored = _scored(metric)
     if scored is None:
         raise ValueError(f"{metric.metric}: no item was scored in every run")
@@ -200,7 +212,8 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool], num_tests: i
         freedom=interval.freedom,
     )
     of_harm = metric.metric.partition(": ")[0] in HARM and not graded
-    return PairedDifference(
+    of_metric = labels.of(metric.metric) if labels else None
+    found = PairedDifference(
         metric=metric.metric,
         better=metric.better,
         primary=metric.primary,
@@ -223,12 +236,24 @@ def _uncorrected(metric: PairedOutcomes, seeded: tuple[bool, bool], num_tests: i
         seeds=None if alone else seed_spread(*(_rates(arm_RC, scored) for arm_RC in (a_RC, b_RC))),
         p_adjusted=p_value,
         verdict="inconclusive",
-        detectable=detectable_effect(design, num_tests),
+        detectable=None if of_metric is not None else detectable_effect(design, num_tests),
         suites=scored.num_suites,
         yes_a=fsum(scored.a_Rn.flat) / num_a,
         yes_b=fsum(scored.b_Rn.flat) / num_b,
         ratio=ratio_of_counts(a_RC.mean(0), b_RC.mean(0)) if of_harm else None,
     )
+    if of_metric is None:
+        return found
+    judged = JudgedPair(
+        ids=scored.ids,
+        a_N=a_n,
+        b_N=b_n,
+        vote_N=scored.vote_n,
+        cluster_N=scored.cluster_n,
+        error=interval.error,
+        num_tests=num_tests,
+    )
+    return with_labels(found, judged, of_metric)
 
 
 def _bounds(metric: PairedOutcomes) -> tuple[float | None, float | None]:
@@ -252,9 +277,11 @@ def verdict_of(found: PairedDifference, margin: float) -> PairVerdict:
 
     A whole interval inside the margin is a difference that does not matter, even a significant one, but too few goals
     do not show that. "ceiling": a has at most the margin left to gain and b did not lose more than it, so these items
-    cannot show an improvement.
+    cannot show an improvement. Nothing is said on the judge's word of a suite whose metric people labelled elsewhere.
     """
-    if found.effective_clusters >= FEWEST_GOALS and -margin <= found.lower and found.upper <= margin:
+    if found.by_judge_alone:
+        return "inconclusive"
+    if found.deciding_clusters >= FEWEST_GOALS and -margin <= found.lower and found.upper <= margin:
         return "within margin"
     if found.p_adjusted < LEVEL and not found.lower <= 0 <= found.upper:
         return "better" if (found.difference < 0) == (found.better == "lower") else "worse"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from moe_cli.compare.evidence import Evidence
 from moe_cli.compare.metrics import (
     ACCURACY,
+    ATTACK_SUCCESS,
     CUT_OFF,
     DEGENERATE,
     DEGENERATE_ATTACKED,
@@ -91,6 +92,9 @@ class Prices:
         for metric, text in UNMEASURED.items():
             if metric not in self.found and not (metric == NOT_FULLY_ANSWERED and OVER_REFUSAL not in self.found):
                 yield f"with {metric} decided by different judges" if metric in measured else text
+        corrected = self.found[ATTACK_SUCCESS].correction is not None
+        if corrected and OVER_REFUSAL in self.found and self.found[OVER_REFUSAL].correction is None:
+            yield "with over-refusal by the judge alone"
         asked = [metric for metric in (*RATES, CUT_OFF) if metric in self.found and not self._said_of_refusals(metric)]
         rises = [rise for metric in asked for rise in self._not_ruled_out(self.found[metric])]
         if rises:

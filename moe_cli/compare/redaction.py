@@ -29,7 +29,7 @@ def redacted(comparison: Comparison, data: ReportData) -> tuple[Comparison, Repo
     ids = {flip.item for pair in comparison.pairs for flip in pair.flips} | {text.flip.item for text in data.texts}
     numbers = {item: f"item {number}" for number, item in enumerate(sorted(ids), start=1)}
     values = [value for check in comparison.fairness for value in check.values]
-    shortened = _PathNames(_texts((comparison.columns, data.origins, tuple(values))))
+    shortened = _PathNames(_texts((comparison.columns, comparison.labels, data.origins, tuple(values))))
     pairs = tuple(
         replace(pair, flips=tuple(_numbered(flip, numbers) for flip in pair.flips)) for pair in comparison.pairs
     )

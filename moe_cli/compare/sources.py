@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
-from moe_cli.artifacts import FinishedRun, finished_run, layout
-from moe_cli.artifacts.runs import kind_in
+from moe_cli.artifacts import FinishedRun, Store, layout
+from moe_cli.artifacts.changes import unchanged_run
+from moe_cli.artifacts.finished import kind_in
 from moe_cli.codec import decode, decode_lines
 from moe_cli.compare.fairness import UNTRAINED
 from moe_cli.compare.items import RunItems, evaluated_items
@@ -35,13 +36,14 @@ class Source:
     passed_over: tuple[Path, ...] = ()  # newer evaluations in the run that are of other weights
 
 
-def read_sources(words: Sequence[str], evaluation: str | None) -> list[Source]:
+def read_sources(words: Sequence[str], evaluation: str | None, store: Store) -> list[Source]:
     """One source per word, with names that differ.
 
     Raises:
-        ArtifactError: nothing to compare there, a damaged file, or an evaluation of other weights than the run's.
+        ArtifactError: nothing to compare there, a damaged file, an evaluation of other weights than the run's, or a
+            manifest that is not the one that `store` or an evaluation knows.
     """
-    return with_different_names([_read(word, evaluation) for word in words])
+    return with_different_names([_read(word, evaluation, store) for word in words])
 
 
 def with_different_names(sources: Sequence[Source]) -> list[Source]:
@@ -57,19 +59,19 @@ def _renamed(source: Source, name: str) -> Source:
     return replace(source, column=replace(source.column, name=name))
 
 
-def _read(word: str, evaluation: str | None) -> Source:
+def _read(word: str, evaluation: str | None, store: Store) -> Source:
     path = Path(word).parent if Path(word).name == layout.FINAL_MODEL else Path(word)
     kind = kind_in(path)
     if kind == "evaluation":
-        evaluated = finished_run(path, "evaluation")
+        evaluated = unchanged_run(path, store, "evaluation")
         run = path.parent.parent if _summary(evaluated).run else None
-        return _source(finished_run(run, "selective", "baseline") if run else None, [evaluated])
+        return _source(unchanged_run(run, store, "selective", "baseline") if run else None, [evaluated])
     if kind in ("selective", "baseline"):
-        found = _complete(path / layout.EVALUATIONS, evaluation)
-        return _source(finished_run(path, "selective", "baseline"), found)
+        found = _complete(path / layout.EVALUATIONS, evaluation, store)
+        return _source(unchanged_run(path, store, "selective", "baseline"), found)
     if kind is not None:
         raise ArtifactError(f"{path} is a {kind} run: there is nothing to compare in it", hint="name training runs")
-    bare = _complete(Path(layout.EVALUATIONS) / layout.file_stem(word), evaluation)
+    bare = _complete(Path(layout.EVALUATIONS) / layout.file_stem(word), evaluation, store)
     if not bare:
         raise ArtifactError(
             f"{word} is no training run and no evaluation, and no evaluation of a model of that name is in "
@@ -79,12 +81,13 @@ def _read(word: str, evaluation: str | None) -> Source:
     return _source(None, bare)
 
 
-def _complete(evaluations: Path, name: str | None) -> list[FinishedRun]:
+def _complete(evaluations: Path, name: str | None, store: Store) -> list[FinishedRun]:
     """The complete evaluations below a directory, the newest first, or the one of that name."""
     names = sorted(manifest.parent.name for manifest in evaluations.glob(f"*/{layout.MANIFEST}"))
     if name is not None and names and name not in names:
         raise ArtifactError(f"{evaluations} has no complete evaluation {name}", hint=f"there are: {', '.join(names)}")
-    found = [finished_run(evaluations / each, "evaluation") for each in names if name is None or each == name]
+    wanted = [evaluations / each for each in names if name is None or each == name]
+    found = [unchanged_run(path, store, "evaluation") for path in wanted]
     return sorted(found, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)
 
 
@@ -95,6 +98,9 @@ def _source(run: FinishedRun | None, found: Sequence[FinishedRun]) -> Source:
     evaluated = found[len(passed_over)] if len(passed_over) < len(found) else None
     if run is not None and training is not None and found and evaluated is None:
         _refuse_other_weights(run, training, found[0])
+    if run is not None:
+        run.refuse_added(layout.FINAL_MODEL)
+        _refuse_another_manifest(run, evaluated)
     summary = _summary(evaluated) if evaluated else None
     records = tuple(decode_lines(EvaluationRecord, evaluated.file(layout.RECORDS))) if evaluated else None
     digests = {"run": run.digest} if run else {}
@@ -112,7 +118,13 @@ def _source(run: FinishedRun | None, found: Sequence[FinishedRun]) -> Source:
 
 def _training(run: FinishedRun) -> TrainingSummary:
     metadata = run.file(layout.METADATA)
-    return decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
+    training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
+    if (training.training_mode == "selective_experts") != (run.manifest.kind == "selective"):
+        raise ArtifactError(
+            f"the manifest of {run.path} says {run.manifest.kind}, but {layout.METADATA} {training.training_mode}",
+            hint="put the manifest back as it was, or train again",
+        )
+    return training
 
 
 def _is_of(training: TrainingSummary | None, evaluated: FinishedRun) -> bool:
@@ -129,6 +141,15 @@ def _refuse_other_weights(run: FinishedRun, training: TrainingSummary, evaluated
         f"({training.trained_fingerprint[:12]})",
         hint=f"moe evaluate {run.path}",
     )
+
+
+def _refuse_another_manifest(run: FinishedRun, evaluated: FinishedRun | None) -> None:
+    """An evaluation holds the digest of the manifest of its run."""
+    if evaluated is not None and evaluated.manifest.parents.get("run", run.digest) != run.digest:
+        raise ArtifactError(
+            f"{evaluated.path} was made with another manifest of {run.path} than is there now, of the same weights",
+            hint=f"put {run.path}/manifest.json back as it was, or moe evaluate {run.path}",
+        )
 
 
 def _samples(evaluated: FinishedRun) -> tuple[CapabilitySample, ...]:
@@ -180,5 +201,5 @@ def _held_out_loss(training: TrainingSummary) -> float | None:
 
 def _size(run: FinishedRun | None, prefix: str) -> int | None:
     """Bytes of the run's files whose names begin so; None where it has none, or they were removed."""
-    files = [run.path / name for name in run.manifest.files if name.startswith(prefix)] if run else []
+    files = [layout.path_in(run.path, name) for name in run.manifest.files if name.startswith(prefix)] if run else []
     return sum(file.stat().st_size for file in files) if files and all(file.is_file() for file in files) else None

@@ -28,6 +28,7 @@ from moe_cli.compare.imported import Import, imported_sources, is_file_of_result
 from moe_cli.compare.intervals import CONFIDENCE
 from moe_cli.compare.items import same_items, without_metrics
 from moe_cli.compare.metrics import changed_opinions
+from moe_cli.compare.pair_labels import labels_of_pairs
 from moe_cli.compare.paired import ArmItems
 from moe_cli.compare.redaction import redacted
 from moe_cli.compare.report_data import report_data
@@ -39,6 +40,7 @@ from moe_cli.compare.training_data import TrainingData, training_data
 from moe_cli.compare.unshown import unshown_runs
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import goals_trained_on
+from moe_cli.data.label_sheets import LabelSheet, read_sheet
 from moe_cli.errors import ArtifactError
 from moe_cli.records import ComparedArm, Comparison, FlipText, Notice, ReportData
 from moe_cli.records.comparison import Unshown
@@ -91,22 +93,27 @@ def run(
     """
     settings = config.compare
     thresholds = thresholds_of(settings.fail_if)
+    sheets = [read_sheet(place) for place in dict.fromkeys(settings.labels)]
     if imports.files or any(map(is_file_of_results, [*words, *against, *([base] if base else [])])):
         imported = imported_sources(imports, words, notify, against=against, base=base)
         sources, groups = imported.sources, imported.groups
     else:
         groups = grouped(words, against, base)
-        sources = with_capability(read_sources([word for group in groups for word in group], settings.evaluation))
+        sources = with_capability(
+            read_sources([word for group in groups for word in group], settings.evaluation, store)
+        )
         _name_unevaluated(sources, notify)
         _name_passed_over(sources, notify)
     sources, data = _with_training_data(with_selection(sources, store), store)
     arms = regrouped(groups, sources, base)
     unshown = unshown_runs(sources, store)
-    comparison = compare(arms, settings.margin, data, thresholds, intersect=settings.intersect, unshown=unshown)
+    comparison = compare(
+        arms, settings.margin, data, thresholds, intersect=settings.intersect, unshown=unshown, sheets=sheets
+    )
     if settings.strict:
         _refuse_unfair(comparison)
-    output = free_directory(settings.output_dir, "comparison", resumable=False)
-    with open_run(output, "comparison", config, resume=False) as writer:
+    output = free_directory(settings.output_dir, "comparison")
+    with open_run(output, "comparison", config, resume=False, lasting=False) as writer:
         write_whole(output / layout.COMPARISON, encode(comparison, indent=True))
         if pages is not None:
             found = report_data(comparison, sources, store, made=writer.started.started, num_texts=pages.num_flips)
@@ -125,12 +132,15 @@ def compare(
     *,
     intersect: bool = False,
     unshown: Unshown | None = None,
+    sheets: Sequence[LabelSheet] = (),
 ) -> Comparison:
     """The gate, then each pair of arms, then the thresholds and the conclusion. Pure.
 
+    `sheets` are people's labels, which correct the two arms that they are about.
+
     Raises:
-        ArtifactError: different items.
-        UsageError: a threshold is about something that is not compared.
+        ArtifactError: different items, or labels of answers that are not there.
+        UsageError: a threshold is about something that is not compared, or labels that cannot correct anything.
     """
     sources, arms = [source for group in groups for source in group], named_arms(groups)
     sources = _matched(_by_unchanged_judges(sources), intersect)
@@ -139,9 +149,12 @@ def compare(
     fairness = fairness_checks(columns, trainings, data, [len(arm.runs) for arm in arms])
     items = _arm_items(arms, sources)
     evidence = Evidence.of(columns, arms, fairness, margin)
+    labels = labels_of_pairs(sheets, arms, sources)
     evaluated = [(a, b) for a, b in combinations(items, 2) if a.runs and b.runs]
     untrained = [arm.name for arm in arms if evidence.is_untrained(arm.name)]
-    pairs = tuple(map(evidence.judged_alike, corrected_pairs(evaluated, untrained, margin=margin)))
+    pairs = tuple(
+        map(evidence.judged_alike, corrected_pairs(evaluated, untrained, margin=margin, labels=labels.of_pair))
+    )
     uncompared, copied = unpaired_tasks(sources), copied_outcomes(_in_arms(groups, sources))
     found = Comparison(
         columns=columns,
@@ -151,8 +164,10 @@ def compare(
         margin=margin,
         confidence=CONFIDENCE,
         thresholds=(),
-        conclusion=conclusion(columns, arms, fairness, pairs, margin, uncompared, copied, unshown),
+        conclusion=conclusion(columns, arms, fairness, pairs, margin, uncompared, copied, unshown, labels.labellers),
         unshown=unshown,
+        labels=labels.files,
+        labellers=labels.labellers,
     )
     return replace(found, thresholds=tuple(checked(thresholds, found, items)))
 

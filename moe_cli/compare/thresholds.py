@@ -12,13 +12,15 @@ character is refused before anything is read.
 
 A threshold that the data do not rule out has failed: by default (`possibly`) the bound of the interval that is nearer
 to the fault counts. `estimate` looks at the estimate alone, `surely` fails only where the whole interval is beyond.
-What was not measured has failed: nothing rules it out. What different judges decided is no measured difference.
+What was not measured has failed: nothing rules it out. Rates and differences that people's labels correct are the
+corrected ones; suites of them with too few labels are not measured. What different judges decided is no measured
+difference.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -30,7 +32,7 @@ from moe_cli.compare.paired import ArmItems, rate_estimate
 from moe_cli.compare.wording import threshold_sentence
 from moe_cli.errors import ExitCode, MoeError, UsageError
 from moe_cli.records import PLAIN_SUITE, ComparedArm, Comparison, Estimate, RunColumn, ThresholdCheck
-from moe_cli.records.comparison import Evidence
+from moe_cli.records.comparison import Evidence, PairedDifference
 
 METRIC_OF = {metric.word: metric.name for metric in METRICS}
 DRIFT = {"perplexity_ratio": "perplexity ratio", "kl": "KL per token"}
@@ -82,7 +84,7 @@ def checked(thresholds: Sequence[Threshold], comparison: Comparison, arms: Seque
         if threshold.of is None
         else _of_drift(threshold, threshold.of, comparison)
         if threshold.metric in DRIFT.values()
-        else _of_rate(threshold, threshold.of, arms)
+        else _of_rate(threshold, threshold.of, arms, comparison)
         for threshold in (_of_known_suite(asked, arms) for asked in thresholds)
     ]
 
@@ -176,7 +178,8 @@ def _of_difference(threshold: Threshold, comparison: Comparison) -> ThresholdChe
     for pair in comparison.pairs:
         for found in pair.differences:
             asked = (pair.a, pair.b, found.metric) == (a, b, threshold.metric)
-            if asked and not known.differing_judges(pair, threshold.metric.partition(": ")[0]):
+            differing = known.differing_judges(pair, threshold.metric.partition(": ")[0])
+            if asked and not differing and not found.by_judge_alone:
                 return _check(threshold, subject, found.difference, (found.lower, found.upper), found.n)
     return _check(threshold, subject, None, (None, None), None)
 
@@ -194,13 +197,29 @@ def _meant_pair(threshold: Threshold, comparison: Comparison) -> tuple[str, str]
     return meant[0], meant[1]
 
 
-def _of_rate(threshold: Threshold, of: str, arms: Sequence[ArmItems]) -> ThresholdCheck:
+def _of_rate(threshold: Threshold, of: str, arms: Sequence[ArmItems], comparison: Comparison) -> ThresholdCheck:
     runs, seeded = _runs_of(of, arms)
+    name = next(arm.name for arm in arms if of == arm.name or of in arm.run_names)
+    if labelled := next(_labelled_rates(threshold.metric, name, comparison), None):
+        found, rate = labelled
+        bounds = (rate.lower, rate.upper) if rate else (None, None)
+        return _check(threshold, of, rate.value if rate else None, bounds, found.n)
     metrics = {found.metric: found for found in paired_outcomes(runs, runs)} if runs else {}
     estimate = rate_estimate(metrics[threshold.metric], seeded) if threshold.metric in metrics else None
     if estimate is None:
         return _check(threshold, of, None, (None, None), None)
     return _check(threshold, of, estimate.rate, (estimate.lower, estimate.upper), estimate.n)
+
+
+def _labelled_rates(
+    metric: str, arm: str, comparison: Comparison
+) -> Iterator[tuple[PairedDifference, Estimate | None]]:
+    """The rate of an arm by every pair whose answers people labelled; None: they labelled too few of them."""
+    for pair in comparison.pairs:
+        for found in pair.differences:
+            if found.metric == metric and found.labelled is not None and arm in (pair.a, pair.b):
+                rates = (found.correction.rate_a, found.correction.rate_b) if found.correction else (None, None)
+                yield found, rates[arm == pair.b]
 
 
 def _runs_of(of: str, arms: Sequence[ArmItems]) -> tuple[tuple[RunItems, ...], bool]:

@@ -43,7 +43,8 @@ def against(difference: PairedDifference, b_first: bool) -> str:
     """Both rates with their counts: `12.0 % (12 of 100) against 45.0 % (45 of 100)`.
 
     The count of an arm of several runs is a mean: `12.3 % (12.3 of 100)`. Fractions have none: `12.3 % (mean of 100)`.
-    Suites of other sizes are named, as their mean is no share of all items: `25.0 % (mean of 2 suites; 20 of 140)`.
+    Corrected by labels a rate stands with the judge's count: `9.8 % (by the judge 12 of 100)`. Suites of other sizes
+    are named, as their mean is no share of all items: `25.0 % (mean of 2 suites; 20 of 140)`.
     """
     rates = ((difference.rate_b, difference.yes_b), (difference.rate_a, difference.yes_a))
     counted = [f"{percent(rate)} ({_count(difference, rate, yes)})" for rate, yes in rates]
@@ -51,10 +52,16 @@ def against(difference: PairedDifference, b_first: bool) -> str:
 
 
 def _count(difference: PairedDifference, rate: float, yes: float | None) -> str:
+    if difference.correction:
+        return f"by the judge {_sum(yes)} of {difference.n}" if yes is not None else "corrected"
     num = rate * difference.n if yes is None else yes
-    counted = f"{'mean' if difference.graded else f'{num:.1f}'.removesuffix('.0')} of {difference.n}"
+    counted = f"{'mean' if difference.graded else _sum(num)} of {difference.n}"
     is_share = abs(num - rate * difference.n) < OF_A_COUNT
     return counted if is_share else f"mean of {difference.suites} suites; {counted}"
+
+
+def _sum(num: float) -> str:
+    return f"{num:.1f}".removesuffix(".0")
 
 
 def bounds(difference: PairedDifference, b_first: bool) -> str:
@@ -162,7 +169,18 @@ def _signed(difference: float) -> str:
 
 
 def _counted(difference: PairedDifference) -> str:
-    """n, of how many goals where one goal has several answers, and what these are worth where some have more."""
+    """n, of how many goals where one goal has several answers, what these are worth, and how many people labelled."""
+    labelled = f", {difference.correction.n} of them labelled" if difference.correction else ""
+    return f"{_goals(difference)}{labelled}"
+
+
+def corrected_text(difference: PairedDifference) -> str | None:
+    """On how many labels a corrected difference rests; None: it is the judge's."""
+    found = difference.correction
+    return f"as corrected by {found.n} labelled answers of each arm" if found else None
+
+
+def _goals(difference: PairedDifference) -> str:
     n, clusters, effective = difference.n, difference.clusters, difference.effective_clusters
     if clusters >= n:
         return f"{n}{f' worth {effective:.1f} equal votes' if effective < n - 0.05 else ''}"

@@ -11,7 +11,8 @@ from moe_cli.config.settings import (
     PrepareConfig,
     TrainConfig,
 )
-from moe_cli.config.sources import ENVIRONMENT_PREFIX, dump_yaml, load_config, setting_names
+from moe_cli.config.sources import ENVIRONMENT_PREFIX, load_config, setting_names
+from moe_cli.config.yaml_text import dump_yaml
 
 __all__ = [
     "DEFAULT_MODEL",

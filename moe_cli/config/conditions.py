@@ -10,7 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 
-QUANTITIES = ("risk_diff", "p", "q", "lower", "stability")
+QUANTITIES = ("risk_diff", "text", "prompt", "did", "p", "q", "lower", "stability")
 EXPECTED = f"write comparisons such as q<0.05, joined by ` and `; there are {', '.join(QUANTITIES)} and <, <=, >, >="
 
 _CONDITION = re.compile(r"\s*([a-z_]+)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")

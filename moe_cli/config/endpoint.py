@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from moe_cli.config.section import Count, Section
+from moe_cli.config.section import Seconds, Section, Threads
 
 
 def _without_slash(url: str | None) -> str | None:
     return None if url is None else url.rstrip("/")
+
+
+def _port(parts: SplitResult) -> int | None:
+    """The port; None where there is none, 0 where it is no number of one. (The library shows what it is.)"""
+    try:
+        return parts.port
+    except ValueError:
+        return 0
 
 
 class EndpointConfig(Section):
@@ -29,8 +37,8 @@ class EndpointConfig(Section):
     key_env: str | None = Field(
         None, min_length=1, description="environment variable that holds the key; the key itself is never stored"
     )
-    concurrency: Count = Field(16, description="requests under way at once")
-    timeout: float = Field(600.0, gt=0.0, description="longest wait for one answer, in seconds")
+    concurrency: Threads = Field(16, description="requests under way at once")
+    timeout: Seconds = Field(600.0, description="longest wait for one answer, in seconds")
     retries: int = Field(6, ge=0, lt=2**31, description="further tries after 429, 5xx or a lost connection")
 
     @model_validator(mode="after")
@@ -39,6 +47,8 @@ class EndpointConfig(Section):
 
         A check of the whole section: an error of one setting shows its value, and with it the secret.
         """
+        if self.key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_env):
+            raise ValueError("key_env is no name of an environment variable; the key itself goes into that variable")
         if self.base_url is None:
             return self
         if not re.fullmatch(r"[!-~]+", self.base_url):
@@ -48,6 +58,12 @@ class EndpointConfig(Section):
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("base_url begins with http:// or https:// and names a host: http://localhost:8000/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
+        if "@" in self.base_url or parts.query or parts.fragment:
             raise ValueError("base_url holds no name, password or query; key_env names the variable of a key")
+        try:
+            parts.hostname.encode("idna")
+        except UnicodeError:
+            raise ValueError("base_url names no host: a part of it is empty or has more than 63 letters") from None
+        if _port(parts) == 0:
+            raise ValueError("base_url names a port that no server has: they are 1 to 65535")
         return self

@@ -10,16 +10,16 @@ from typing import Literal
 from pydantic import Field
 
 from moe_cli.config.endpoint import EndpointConfig
-from moe_cli.config.section import Count
+from moe_cli.config.section import Count, Seconds, Threads
 
 
 class JudgeConfig(EndpointConfig):
     """The judges of `moe prepare` and `moe evaluate`: the endpoint, local classifiers and programs that judge."""
 
     model: str | None = Field(None, min_length=1, description="the name of the judging model at the endpoint")
-    concurrency: Count = Field(8, description="answers that an endpoint judges at once")
-    timeout: float = Field(
-        120.0, gt=0.0, description="longest wait for one verdict of an endpoint or one call of a program, in seconds"
+    concurrency: Threads = Field(8, description="answers that an endpoint judges at once")
+    timeout: Seconds = Field(
+        120.0, description="longest wait for one verdict of an endpoint or one call of a program, in seconds"
     )
     retries: int = Field(
         2, ge=0, lt=2**31, description="further tries where a judge fails, is late or cannot be read; then unscored"

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from moe_cli.config.conditions import conditions_of
 from moe_cli.config.endpoint import EndpointConfig
 from moe_cli.config.judge import JudgeConfig
-from moe_cli.config.section import Count, Section
+from moe_cli.config.section import Count, Section, Temperature, Threads
 from moe_cli.data.column_names import column_map
 from moe_cli.errors import UsageError
 
@@ -22,7 +22,13 @@ DEFAULT_MODEL = "allenai/OLMoE-1B-7B-0125-Instruct"
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Method = Literal["risk_diff", "esft-token", "esft-gate", "gradient", "stability", "random", "frequency", "all", "file"]
+# fmt: off
+Method = Literal[
+    "risk_diff", "text", "prompt", "did", "esft-token", "esft-gate", "gradient", "stability", "random", "frequency",
+    "all", "file",
+]
+# fmt: on
+CONTRASTS: tuple[Method, ...] = ("text", "prompt", "did")  # as `risk_diff`, by a part of the risk difference
 MATCHED: tuple[Method, ...] = ("random", "frequency")  # controls: as many experts per layer as `risk_diff` would choose
 IN_EVERY_BATCH: tuple[Method, ...] = (*MATCHED, "file", "all")  # not chosen by the risk differences of batches
 MARGIN = 0.02  # what a difference may be without mattering; what safety may cost is never held against a wider one
@@ -103,7 +109,7 @@ class ModelConfig(Section):
     gpu: Annotated[str | None, BeforeValidator(_as_word)] = Field(
         None, pattern=r"^\d+(,\d+)*$", description="cards to use, such as `0` or `0,1`"
     )
-    threads: Count | None = Field(None, description="CPU threads; default: torch's own")
+    threads: Threads | None = Field(None, description="CPU threads; default: torch's own")
 
     @model_validator(mode="after")
     def _cards_need_cuda(self) -> ModelConfig:
@@ -145,7 +151,7 @@ class PrepareConfig(Section):
         description="longest answer to a benign prompt, in tokens; one that is cut off is left out; default 768, and "
         "max_new_tokens where that is larger",
     )
-    temperature: float = Field(0.0, ge=0.0, le=100.0, description="0 is greedy; above it answers are sampled")
+    temperature: Temperature = Field(0.0, description="0 is greedy; above it answers are sampled")
     sampling_top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="sampling: the likeliest tokens that reach this share of the probability"
     )
@@ -160,7 +166,8 @@ class PrepareConfig(Section):
     )
     select_by: Annotated[str | None, BeforeValidator(_as_nothing), AfterValidator(_understood)] = Field(
         None,
-        description="what candidates must meet: `q<0.05 and risk_diff>0.1`; of risk_diff, p, q, lower and stability",
+        description="what candidates must meet: `q<0.05 and risk_diff>0.1`; of risk_diff, text, prompt, did, p, q, "
+        "lower and stability",
     )
     budget: Annotated[Annotated[float, Field(gt=0.0, le=1.0)] | None, BeforeValidator(_as_share)] = Field(
         0.05, description="largest trainable share of all parameters, `0.05` or `5%`; `none` is the original rule"
@@ -178,6 +185,11 @@ class PrepareConfig(Section):
     )
     scores: tuple[Literal["gradient"], ...] = Field(
         (), description="what is measured beside the routing, for `moe select` to use later"
+    )
+    extra_replays: bool = Field(
+        True,
+        description="also replay each form with the answer to the other one, and harmless prompts plain and inside an "
+        "attack: what of the risk difference is the answers' text, the prompts, the wrapper",
     )
     resamples: Count = Field(1000, description="bootstrap resamples, and first permutations of the p-values")
     null_draws: Count = Field(200, description="draws of the null union")
@@ -249,7 +261,7 @@ class TrainConfig(Section):
     validation_batches: int = Field(
         0, ge=0, lt=2**31, description="last N batches held out; the final model is the checkpoint best on them"
     )
-    workers: int = Field(0, ge=0, lt=2**31, description="processes that hand out the batches; changes no bit")
+    workers: int = Field(0, ge=0, le=256, description="processes that hand out the batches; changes no bit")
     report_to: Words = Field(
         (), description="trackers that follow the run, such as `tensorboard`: a word, or several; see docs/guide.md"
     )
@@ -258,7 +270,7 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """`moe evaluate`."""
 
-    name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the evaluation")
+    name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$", description="name of the evaluation")
     items: Sources = Field((), description="files, folders or hub data sets of items; not needed for `tiny`")
     map: ColumnNames = Field((), description="what columns mean, such as `prompt=user_prompt,label=is_safe`")
     answers: Sources = Field((), description="files of answers to judge, in the place of a model's own")
@@ -273,7 +285,7 @@ class EvaluateConfig(Section):
         "transformers", description="what answers: the model itself, or the endpoint that serves it"
     )
     max_new_tokens: Count = Field(512, description="longest answer, in tokens")
-    temperature: float = Field(0.0, ge=0.0, le=100.0, description="0 is greedy; above it answers are sampled")
+    temperature: Temperature = Field(0.0, description="0 is greedy; above it answers are sampled")
     sampling_top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="sampling: the likeliest tokens that reach this share of the probability"
     )
@@ -321,6 +333,9 @@ class CompareConfig(Section):
     strict: bool = Field(False, description="refuse a comparison in which a condition of the fairness gate differs")
     fail_if: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
         (), description="exit 7 unless the data rule it out: `asr>+0.02` of the difference, `asr[RUN]>0.1` of a rate"
+    )
+    labels: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        (), description="files of answers that people labelled (`moe label`), which correct what the judge says"
     )
 
 

@@ -7,21 +7,19 @@ together, each with the place it came from, before anything heavy is loaded.
 from __future__ import annotations
 
 import difflib
-import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import ScalarNode
-from ruamel.yaml.representer import SafeRepresenter
 
+from moe_cli.characters import is_text
 from moe_cli.config.settings import MoeConfig
+from moe_cli.config.yaml_text import parse_yaml
 from moe_cli.errors import UsageError
 
 ENVIRONMENT_PREFIX = "MOE_"
-UNICODE_BREAKS = "\x85\u2028\u2029"
+LONGEST_VALUE = 200  # characters of a wrong value that are shown
 FLAT_KEYS = ("seed", "registry")
 
 Tree = dict[str, object]
@@ -42,6 +40,9 @@ def load_config(
     problems: list[str] = []
     sources = (*_from_file(file), *_from_environment(environment), *_from_assignments(assignments, problems))
     for key, value, source in (*sources, *((key, value, "the command line") for key, value in flags.items())):
+        if fault := _unwritable(value):
+            problems.append(f"{key}: {fault} (from {source})")
+            continue
         _put(tree, key.split("."), value)
         origin[key] = source
     try:
@@ -57,36 +58,17 @@ def load_config(
     return config
 
 
-def dump_yaml(config: BaseModel) -> str:
-    """YAML that loads to the same config."""
-    text = io.StringIO()
-    yaml = _yaml()
-    yaml.default_flow_style = False
-    yaml.representer.add_representer(str, _text)
-    yaml.dump(config.model_dump(mode="json"), text)
-    return text.getvalue()
-
-
-def _text(representer: SafeRepresenter, text: str) -> ScalarNode:
-    """In quotes that escape, where it holds a break of lines that other quotes would fold."""
-    style = '"' if any(sign in text for sign in UNICODE_BREAKS) else None
-    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-def _yaml() -> YAML:
-    yaml = YAML(typ="safe", pure=True)  # YAML 1.2: `2e-5` is a number, `no` a string, equal keys are refused
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    return yaml
-
-
 def _from_file(file: Path | None) -> Iterator[tuple[str, object, str]]:
     if file is None:
         return
     if not file.exists() or file.is_dir():  # a pipe is as good as a file
         raise UsageError(f"there is no config file {file}", hint="check the path after --config")
     try:
-        content = _yaml().load(file.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
+        content = parse_yaml(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        fault = str(error).splitlines()[0]
+        raise UsageError(f"{file} is not valid YAML: {fault}", hint="docs/configuration.md shows an example") from error
+    except ValueError as error:
         raise UsageError(f"{file} is not valid YAML: {error}", hint="docs/configuration.md shows an example") from error
     if content is None:
         return
@@ -112,19 +94,32 @@ def _from_assignments(assignments: Sequence[str], problems: list[str]) -> Iterat
     for words in assignments:
         key, equals, text = words.partition("=")
         if equals and key:
-            yield key.strip(), _scalar(text), f"--set {words}"
+            yield key.strip(), _scalar(text), f"--set {key.strip()}"
         else:
-            problems.append(f"--set {words}: write it as section.key=value")
+            shown = f" {words}" if re.fullmatch(r"[a-z_.]+", words) else ""  # another word may be a key
+            problems.append(f"--set{shown}: write it as section.key=value")
 
 
 def _scalar(text: str) -> object:
     """The YAML value of a word; no YAML, a number or a date stays text, which the setting's own type reads."""
     value: object
     try:
-        value = _yaml().load(text)
-    except YAMLError:
+        value = parse_yaml(text)
+    except ValueError:
         return text
     return value if value is None or isinstance(value, (bool, str, list, dict)) else text
+
+
+def _unwritable(value: object) -> str | None:
+    """What stands in a text that neither a path nor a file of settings can hold; None: nothing."""
+    if isinstance(value, (list, tuple)):
+        return next(filter(None, map(_unwritable, value)), None)
+    if isinstance(value, dict):
+        return _unwritable([*value, *value.values()])
+    text = str(value) if isinstance(value, (str, Path)) else ""
+    if "\0" in text:
+        return "it holds a NUL character"
+    return None if is_text(text) else "it is not UTF-8"
 
 
 def _leaves(tree: Mapping[object, object], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -148,14 +143,25 @@ def _problems(error: ValidationError, origin: Mapping[str, str]) -> Iterator[str
     for problem in error.errors(include_url=False, include_context=False):
         key = ".".join(str(part) for part in problem["loc"])
         source = next((text for name, text in origin.items() if f"{key}.".startswith(f"{name}.")), None)
-        place = f" (from {source})" if source else ""
+        place = f" (from {source[:LONGEST_VALUE]})" if source else ""
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             yield f"{key}: unknown key{_suggestion(key)}{place}"
-        elif isinstance(problem["input"], dict):  # settings that contradict each other: the message names them
+        elif isinstance(problem["input"], dict) or _may_be_secret(key):
             yield f"{key}: {message}{place}"
         else:
-            yield f"{key}: {message}, found {problem['input']!r}{place}"
+            yield f"{key}: {message}, found {_short(problem['input'])}{place}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+
+
+def _may_be_secret(key: str) -> bool:
+    """Whether a value is not shown: where a key may have been typed. (Of a section, the message names the settings.)"""
+    section, _, name = key.partition(".")
+    return section in ("endpoint", "judge") and name.partition(".")[0] in ("", "key_env", "base_url")
 
 
 def _suggestion(key: str) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from moe_cli.data.raw import RawRow
 from moe_cli.data.sources import FOLDER_MARKS, HUB_PREFIX, Source
-from moe_cli.errors import EnvironmentFaultError, UsageError
+from moe_cli.errors import EnvironmentFaultError, MoeError, UsageError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -42,11 +42,13 @@ def folder_rows(source: Source) -> list[RawRow]:
     with _silence():
         try:
             saved = load_from_disk(source.place, keep_in_memory=True)
-        except (ValueError, OSError, KeyError, TypeError) as error:
+            return _rows(_split_of(saved, source))
+        except (MoeError, MemoryError):
+            raise
+        except Exception as error:  # the library takes the types of its own files for granted
             raise UsageError(
                 f"{source.name} is a damaged folder of `datasets`: {_first_line(error)}", hint="save it again"
             ) from error
-    return _rows(_split_of(saved, source))
 
 
 def is_saved(path: Path) -> bool:
@@ -71,7 +73,9 @@ def repository_files(source: Source) -> list[DataFile]:
                 config, split = (split, "") if split in configs else ("", split)
                 _choose(name, "configurations", configs, config)
             files = load_dataset_builder(source.place, config or None, cache_dir=cache).config.data_files
-        except (ValueError, OSError, ImportError, AttributeError) as error:
+        except (MoeError, MemoryError):
+            raise
+        except Exception as error:
             raise UsageError(
                 f"{name} is a folder that `datasets` cannot read: {_first_line(error)}",
                 hint="name one of its files, or a folder with data files of one kind",

@@ -32,6 +32,7 @@ from moe_cli.data.turns import Turns, are_turns, asked, turns, turns_of
 from moe_cli.data.values import Row, is_missing, name_of, text_of
 from moe_cli.records import Message
 
+HARMLESS, HARMLESS_ATTACKED = "benign", "benign_attacked"  # a third form of a pair
 XSTEST_TYPES = {
     *("homonyms", "figurative_language", "safe_targets", "safe_contexts", "definitions", "historical_events"),
     *("real_group_nons_discr", "nons_group_real_discr", "privacy_public", "privacy_fictional"),
@@ -55,6 +56,8 @@ class Entry:
     system: str | None = None  # what stands in front of every form
     suite: str | None = None  # the row's own
     expected: str | None = None  # the one right answer
+    benign: Turns | None = None  # a harmless prompt like the plain form
+    benign_attacked: Turns | None = None  # the same inside the attack
 
 
 Reader = Callable[[ReadRow, Place], Iterable[Entry]]
@@ -80,7 +83,7 @@ def normalised(prompt: str) -> str:
 
 
 def with_system(entry: Entry, row: Row) -> Entry:
-    """The entry with the row's system prompt in front of both forms.
+    """The entry with the row's system prompt in front of every form.
 
     Raises:
         BadRowError: a form has a system turn of its own.
@@ -89,11 +92,25 @@ def with_system(entry: Entry, row: Row) -> Entry:
     if column is None:
         return entry
     text = text_of(row, column)
-    if any(form and form[0].role == "system" for form in (entry.plain, entry.attacked)):
+    forms = (entry.plain, entry.attacked, entry.benign, entry.benign_attacked)
+    if any(form and form[0].role == "system" for form in forms):
         raise BadRowError(f"`{column}` stands beside turns that begin with a system turn")
     first = Message(role="system", content=text)
-    plain, attacked = ((first, *form) if form else None for form in (entry.plain, entry.attacked))
-    return replace(entry, plain=plain, attacked=attacked, system=text)
+    plain, attacked, benign, benign_attacked = ((first, *form) if form else None for form in forms)
+    return replace(entry, plain=plain, attacked=attacked, benign=benign, benign_attacked=benign_attacked, system=text)
+
+
+def with_harmless(entry: Entry, row: Row) -> Entry:
+    """The entry of a pair with the harmless prompt that its row brings beside it, plain and inside the attack.
+
+    Raises:
+        BadRowError: the attacked one stands alone, or one of them is no text and no turns.
+    """
+    if row.get(HARMLESS_ATTACKED) is None or entry.kind == "benign":
+        return entry
+    if row.get(HARMLESS) is None:
+        raise BadRowError(f"`{HARMLESS_ATTACKED}` stands without `{HARMLESS}`, its plain form")
+    return replace(entry, benign=turns_of(row, HARMLESS), benign_attacked=turns_of(row, HARMLESS_ATTACKED))
 
 
 def refuse_unreadable(row: ReadRow) -> None:

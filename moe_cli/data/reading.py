@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from moe_cli.data.column_names import AS_NAMED, ColumnMap
-from moe_cli.data.entries import Entry, refuse_unreadable, with_system
+from moe_cli.data.entries import Entry, refuse_unreadable, with_harmless, with_system
 from moe_cli.data.faults import BadRowError, Fault, refuse_bad_rows
 from moe_cli.data.formats import Format, format_of
 from moe_cli.data.labels import Kind, Labels, labels_of
@@ -96,7 +96,7 @@ def read_rows(table: Table, *, keep_failed: bool = False) -> Reading:
 
 def _entries_of(row: ReadRow, place: Place, known: Format, labels: Labels) -> list[Entry]:
     refuse_unreadable(row)
-    made = [with_system(entry, row) for entry in known.entries(row, place)]
+    made = [with_system(with_harmless(entry, row), row) for entry in known.entries(row, place)]
     if known.both_kinds:  # its own columns say it
         return made
     kind, column = labels.kind_of(row)

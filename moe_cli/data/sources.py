@@ -9,6 +9,7 @@ tomorrow; pickles are refused unread; what is plainly a path is never looked for
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -59,9 +60,9 @@ def source_of(words: str, revision: str | None = None, *, accepted: str | None =
         raise UsageError(f"there is no file {words!r}", hint="name a file, a folder, or owner/name@COMMIT on the hub")
     if words.startswith(FOLDED_PREFIX):
         words = HUB_PREFIX + words.removeprefix(FOLDED_PREFIX)
-    whole = Path(words).expanduser()
+    whole = Path(os.path.expanduser(words))
     place, _, split = (words, "", "") if whole.exists() else words.partition("#")
-    path = Path(place).expanduser()
+    path = Path(os.path.expanduser(place))
     if path.suffix.lower() in PICKLES and not path.is_dir():
         raise UsageError(
             f"{path} looks like a pickle, which could run code when it is read",
@@ -88,7 +89,7 @@ def kind_and_source(words: str) -> tuple[ItemKind | None, str]:
 
 def is_local(words: str) -> bool:
     """What the words name lies on the disk."""
-    return any(Path(place).expanduser().exists() for place in (words, words.partition("#")[0]))
+    return any(Path(os.path.expanduser(place)).exists() for place in (words, words.partition("#")[0]))
 
 
 def _folder(words: str, path: Path, split: str | None) -> Source:

@@ -80,6 +80,13 @@ def read_table(source: Source, columns: ColumnMap = AS_NAMED, shape: Shape = "ro
         UsageError: it cannot be read as a whole.
         EnvironmentFaultError: a hub cannot be reached.
     """
+    try:
+        return _read(source, columns, shape)
+    except RecursionError:
+        raise UsageError(f"{source.name} holds values that are nested too deeply", hint=source.accepted) from None
+
+
+def _read(source: Source, columns: ColumnMap, shape: Shape) -> Table:
     if source.kind in ("folder", "hub"):
         raw = dataset_rows.folder_rows(source) if source.kind == "folder" else dataset_rows.hub_rows(source)
         digest = digest_of(Path(source.place)) if source.kind == "folder" else sha256(repr(raw).encode()).hexdigest()

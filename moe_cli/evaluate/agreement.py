@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moe_cli.evaluate.resampling import Floats, cluster_sums, estimate, resampled_sums
+from moe_cli.judges.kappa import cohens_kappa
 from moe_cli.records.evaluation import EvaluationRecord
 from moe_cli.records.judging import QUESTIONS, Agreement, JudgeIdentity, Question, Verdict
 
@@ -32,20 +32,6 @@ def agreements(records: Sequence[EvaluationRecord], judges: Sequence[JudgeIdenti
         for question in QUESTIONS
         if question in judges[a].questions and question in judges[b].questions
     )
-
-
-def cohens_kappa(tables_X4: NDArray[np.generic]) -> Floats:
-    """(observed - expected) / (1 - expected) of each table [X, 4]; NaN where both always say the same one thing.
-
-    Expected is what two judges with these shares of yes agree on by chance (Cohen 1960, Educ. Psychol. Meas. 20:37).
-    """
-    yes_both, only_a, only_b, no_both = np.asarray(tables_X4, dtype=np.float64).T
-    n = yes_both + only_a + only_b + no_both
-    # Sums of whole numbers, n * n times the shares: exact, so that 0 is 0.
-    chance = (yes_both + only_a) * (yes_both + only_b) + (no_both + only_b) * (no_both + only_a)
-    with np.errstate(invalid="ignore"):
-        kappa: Floats = (n * (yes_both + no_both) - chance) / (n * n - chance)
-    return kappa
 
 
 def _agreement(

@@ -67,7 +67,7 @@ def _context(arguments: object) -> object:
     if isinstance(context, str) and context.startswith("["):
         try:
             value = json.loads(context)  # turns, where the model is behind an API
-        except ValueError:
+        except (ValueError, RecursionError):
             return context
         return (
             [{"role": turn.get("role"), "content": turn.get("content")} for turn in value]

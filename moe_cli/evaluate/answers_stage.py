@@ -50,11 +50,11 @@ def run(
     for judge in judges:
         judge.check()
     wanted = layout.evaluation_directory(None, name_of_files(config), settings.name)
-    output = free_directory(wanted, "evaluation", resumable=True)
+    output = free_directory(wanted, "evaluation", config if resume else None)
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
         _name_left_out(given, notify)
-        work = Work(writer, again, notify)
+        work = Work(writer, again, notify, store)
         summary, records = judge_without_weights(
             writer,
             subject_of_files(config, given),

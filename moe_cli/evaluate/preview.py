@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from moe_cli.artifacts import finished_run, layout
-from moe_cli.artifacts.runs import kind_in
+from moe_cli.artifacts.finished import kind_in
 from moe_cli.codec import decode
 from moe_cli.config import EvaluateConfig, MoeConfig
 from moe_cli.data import column_map

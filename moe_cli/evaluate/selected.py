@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.artifacts import FinishedRun, Store, layout
+from moe_cli.artifacts.contents import reading
 from moe_cli.codec import decode
 from moe_cli.records import TrainingSummary
 
@@ -28,7 +29,7 @@ def selected_experts(run: FinishedRun, store: Store) -> NDArray[np.bool_] | None
     holder = run if training.training_mode == "selective_experts" else store.with_digest(training.prepared, "prepare")
     if holder is None:
         return None
-    masks_BLE = np.load(holder.file(layout.MASKS), allow_pickle=False)
     num_training = int(training.hyperparameters["num_batches"] or 0)  # those held out stand behind them
-    selected_LE: NDArray[np.bool_] = masks_BLE[:num_training].any(axis=0)
+    with reading(file := holder.file(layout.MASKS)):
+        selected_LE: NDArray[np.bool_] = np.load(file, allow_pickle=False)[:num_training].any(axis=0)
     return selected_LE

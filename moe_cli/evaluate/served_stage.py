@@ -23,7 +23,7 @@ from moe_cli.evaluate.trained_on import count_trained_goals
 from moe_cli.evaluate.work import Work
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.named import judges_of
-from moe_cli.model.chat_endpoint import ChatEndpoint, chat_endpoint
+from moe_cli.model.chat_endpoint import ChatEndpoint, Completion, chat_endpoint
 from moe_cli.model.endpoint_engine import completions
 from moe_cli.model.engine import Prompt
 from moe_cli.records import AnswerServer, AnswerSettings, EvaluationItem, Progress, ServedAnswer, Stage
@@ -54,7 +54,7 @@ def run(
     settings = config.evaluate
     refuse_what_needs_weights(settings, NOT_HERE)
     judges = judges_of(settings.judges, config.judge)
-    target = evaluation_target(words, config.model, loads=False)
+    target = evaluation_target(words, config.model, store, loads=False)
     endpoint = chat_endpoint(config.endpoint, target.model.name)
     items = evaluation_items(settings, target.base_name)
     for notice in repeat_notices(items):
@@ -64,10 +64,10 @@ def run(
     for judge in judges:
         judge.check()
     wanted = layout.evaluation_directory(target.run.path if target.run else None, words, settings.name)
-    output = free_directory(wanted, "evaluation", resumable=True)
+    output = free_directory(wanted, "evaluation", config if resume else None)
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
-        work = Work(writer, again, notify)
+        work = Work(writer, again, notify, store)
         how = answer_settings(config, endpoint)
         answers = _answers(endpoint, how, config.endpoint.concurrency, asked, work)
         summary, records = judge_without_weights(
@@ -113,17 +113,21 @@ def _answers(
     journal = work.journal("generate", "generate", ServedAnswer, "endpoint", prompts, settings, why=UNCHECKED)
     done = {answer.prompt_id: answer for answer in journal.records()}
     work.notify(Progress(task="answers", done=len(done), total=len(prompts)))
-    for prompt, completion in completions(endpoint, settings, concurrency, prompts, tuple(done)):
-        answer = ServedAnswer(
-            prompt_id=prompt.id,
-            text=completion.text,
-            finished=completion.finished,
-            num_tokens=completion.num_tokens,
-        )
-        journal.append([answer])
-        done[prompt.id] = answer
+    for group in completions(endpoint, settings, concurrency, prompts, tuple(done)):
+        made = [_served_answer(prompt, completion) for prompt, completion in group]
+        journal.append(made)
+        done |= {answer.prompt_id: answer for answer in made}
         work.notify(Progress(task="answers", done=len(done), total=len(prompts)))
     return done
+
+
+def _served_answer(prompt: Prompt, completion: Completion) -> ServedAnswer:
+    return ServedAnswer(
+        prompt_id=prompt.id,
+        text=completion.text,
+        finished=completion.finished,
+        num_tokens=completion.num_tokens,
+    )
 
 
 def _subject(words: str, target: Target, how: AnswerSettings, endpoint: ChatEndpoint, epochs: int) -> Subject:

@@ -63,7 +63,7 @@ def run(
     store.refuse_unwritable()
     settings = config.evaluate
     judges = judges_of(settings.judges, config.judge)
-    target = evaluation_target(words, config.model)
+    target = evaluation_target(words, config.model, store)
     items = evaluation_items(settings, target.base_name)
     for notice in repeat_notices(items):
         notify(notice)
@@ -74,10 +74,10 @@ def run(
     for judge in judges:
         judge.check()
     wanted = layout.evaluation_directory(target.run.path if target.run else None, words, settings.name)
-    output = free_directory(wanted, "evaluation", resumable=True)
+    output = free_directory(wanted, "evaluation", config if resume else None)
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
-        work, models = Work(writer, again, notify), Models(target)
+        work, models = Work(writer, again, notify, store), Models(target)
         model, device = models.tuned().identity, str(models.tuned().device)
         answers = answers_to(models.tuned(), asked, config, work)
         rerouted = rerouted_answers(models, asked, config, work)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_cli.artifacts import FinishedRun, finished_run, layout
-from moe_cli.artifacts.runs import kind_in
+from moe_cli.artifacts import FinishedRun, Store, layout
+from moe_cli.artifacts.changes import unchanged_run
+from moe_cli.artifacts.finished import kind_in
 from moe_cli.codec import decode
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError
@@ -38,10 +39,10 @@ class Target:
         return self.training.training_mode if self.training else "base"
 
 
-def evaluation_target(words: str, model: ModelConfig, *, loads: bool = True) -> Target:
+def evaluation_target(words: str, model: ModelConfig, store: Store, *, loads: bool = True) -> Target:
     """The target that `words` name: the directory of a training run, its `final_model`, or a model.
 
-    Without `loads` no weights need to be here.
+    Without `loads` no weights need to be here. The manifest of a run is the one that `store` knows, if it does.
 
     Raises:
         ArtifactError: a run that is not finished, damaged, or of another kind.
@@ -54,7 +55,7 @@ def evaluation_target(words: str, model: ModelConfig, *, loads: bool = True) -> 
         if loads:
             model_directory(words)
         return Target(model.model_copy(update={"name": words}), None, None)
-    run = finished_run(path, "selective", "baseline")
+    run = unchanged_run(path, store, "selective", "baseline")
     metadata = run.file(layout.METADATA)
     training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
     weights = run.directory(layout.FINAL_MODEL) if loads else run.path / layout.FINAL_MODEL

@@ -17,6 +17,9 @@ def count_trained_goals(
     """How many evaluated goals the run was trained on; None for a bare model, or where its examples are not found."""
     found = examples_of(target.training, store) if target.training else None
     if found is None:
+        if target.training is not None:
+            why = "its prepare run is not registered here, or its examples are gone or changed"
+            notify(Notice(text=f"how many of the evaluated goals were trained on is not known: {why}", warning=True))
         return None
     held, evaluated = goals_trained_on(trained_goals(found.examples, found.plain_forms), asked)
     if held:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
-from moe_cli.artifacts import FinishedRun, finished_run, layout
+from moe_cli.artifacts import FinishedRun, Store, layout
+from moe_cli.artifacts.changes import unchanged_run
 from moe_cli.artifacts.files import write_whole
 from moe_cli.artifacts.journal import Journal, journal_name
 from moe_cli.artifacts.runs import RunWriter
@@ -35,12 +36,13 @@ FILE_OF: dict[Stage, str] = {
 class Work:
     """The journals of one evaluation."""
 
-    def __init__(self, writer: RunWriter, again: Collection[Stage], notify: Notify) -> None:
+    def __init__(self, writer: RunWriter, again: Collection[Stage], notify: Notify, store: Store) -> None:
         """`again` are the stages in which nothing of an earlier evaluation is used."""
         self.path = writer.path / layout.STAGES
         self.path.mkdir(exist_ok=True)
         self.taken: dict[str, str] = {}  # "judge keywords" -> evaluation
         self.notify = notify
+        self._store = store
         self._parents = writer.parents
         self._again = frozenset(again)
         self._earlier = self._complete_beside(writer.path)
@@ -87,7 +89,7 @@ class Work:
             if manifest.parent == path:
                 continue
             try:
-                found.append(finished_run(manifest.parent, "evaluation"))
+                found.append(unchanged_run(manifest.parent, self._store, "evaluation"))
             except ArtifactError as unreadable:
                 self.notify(Notice(text=f"{unreadable.message}; nothing of it is taken", warning=True))
         return sorted(found, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)

@@ -9,6 +9,7 @@ The file MUST hold one tensor per slice named `layers.<decoder layer>.experts.<i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,15 +21,36 @@ from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.experts.interface import attach
 from moe_cli.model.fingerprint import weights_fingerprint
+from moe_cli.model.finite import refuse_not_finite
 from moe_cli.records import Expert, ModelIdentity
 
 FORMAT = "moe-expert-delta-1"
+LOWER_RATE = "train into another directory with a lower learning rate"
 
 
 def save_delta(path: Path, slices: Mapping[str, Tensor], identity: ModelIdentity) -> None:
-    """Write the slices that `AttachedSlices.take` gave; `identity` is the base's, taken before training."""
+    """Write the slices that `AttachedSlices.take` gave; `identity` is the base's, taken before training.
+
+    Raises:
+        NumericError: a slice holds NaN or infinity.
+    """
+    refuse_not_finite(slices.items(), "the delta, which was not written,", hint=LOWER_RATE)
     tensors = {name: value.detach().cpu().contiguous() for name, value in slices.items()}
     save_file(tensors, path, metadata={"format": FORMAT, "base": encode(identity).decode()})
+    _order_metadata(path)
+
+
+def _order_metadata(path: Path) -> None:
+    """Equal content gives equal bytes: safetensors writes the names in the metadata in any order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        if len(ordered) != size:
+            raise AssertionError("the same names take other room")
+        file.seek(8)
+        file.write(ordered)
 
 
 def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
@@ -36,6 +58,7 @@ def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
 
     Raises:
         ArtifactError: the file is missing, damaged, or no delta.
+        NumericError: a slice holds NaN or infinity.
     """
     again = "give the expert_delta.safetensors of a finished moe train selective run"
     try:
@@ -46,6 +69,7 @@ def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
         raise ArtifactError(f"{path} cannot be read: {error}", hint=again) from error
     if metadata.get("format") != FORMAT:
         raise ArtifactError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}", hint=again)
+    refuse_not_finite(tensors.items(), str(path), hint=again)
     return decode(ModelIdentity, metadata.get("base", ""), source=f"{path} (base)"), tensors
 
 
@@ -75,7 +99,7 @@ def apply_delta(model: nn.Module, path: Path) -> None:
         with attach(model, experts_of(slices)) as attached:
             attached.put_back(slices)
             attached.merge()
-    except (UsageError, ValueError) as error:
+    except (UsageError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ArtifactError(f"{path} does not fit its base: {error}", hint="make the delta again") from error
 
 

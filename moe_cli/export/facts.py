@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from moe_cli.artifacts import FinishedRun, Store, finished_run, layout
+from moe_cli.artifacts import FinishedRun, Store, layout
+from moe_cli.artifacts.changes import unchanged_run
 from moe_cli.codec import decode
 from moe_cli.experts import experts_of, read_delta
 from moe_cli.model.base_files import license_of
@@ -22,7 +23,7 @@ def facts_of_run(run: FinishedRun, store: Store, holds: Literal["model", "delta"
     metadata = run.file(layout.METADATA)
     training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
     trained = training.trained_fingerprint
-    found = [one for one in _evaluations(run) if one[1].model and one[1].model.fingerprint == trained]
+    found = [one for one in _evaluations(run, store) if one[1].model and one[1].model.fingerprint == trained]
     return CardFacts(
         holds=holds,
         base=training.base,
@@ -35,10 +36,10 @@ def facts_of_run(run: FinishedRun, store: Store, holds: Literal["model", "delta"
     )
 
 
-def _evaluations(run: FinishedRun) -> Iterator[tuple[str, EvaluationSummary]]:
+def _evaluations(run: FinishedRun, store: Store) -> Iterator[tuple[str, EvaluationSummary]]:
     """When each complete evaluation of the run ended, and its summary."""
     for manifest in sorted((run.path / layout.EVALUATIONS).glob(f"*/{layout.MANIFEST}")):
-        evaluated = finished_run(manifest.parent, "evaluation")
+        evaluated = unchanged_run(manifest.parent, store, "evaluation")
         file = evaluated.file(layout.EVALUATION_SUMMARY)
         yield (
             evaluated.manifest.finished,

@@ -22,9 +22,11 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError i
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from moe_cli.activity import activity
-from moe_cli.artifacts import FinishedRun, Store, finished_run, layout
+from moe_cli.artifacts import FinishedRun, Store, layout
+from moe_cli.artifacts.changes import unchanged_run
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, UsageError
 from moe_cli.export.facts import facts_of_run
+from moe_cli.masking import keep_secret, masked
 from moe_cli.model.base_files import PAGE
 from moe_cli.records import CardFacts, Push, PushedFile
 
@@ -55,7 +57,7 @@ def push(
         EnvironmentFaultError: the hub cannot be reached, or refuses.
     """
     _check_name(repository)
-    run = finished_run(directory, "selective", "baseline")
+    run = unchanged_run(directory, store, "selective", "baseline")
     if delta and run.manifest.kind != "selective":
         raise UsageError(f"{directory} trained everything, so it has no delta", hint="leave --delta away")
     _refuse_damaged(run)
@@ -77,7 +79,7 @@ def push(
     )
     if dry_run:
         return made
-    operations = [CommitOperationAdd(name, run.path / path) for name, path in files.items()]
+    operations = [CommitOperationAdd(name, layout.path_in(run.path, path)) for name, path in files.items()]
     url = _send(made, [*operations, CommitOperationAdd(PAGE, page.encode())], _token(token_env, environment))
     return replace(made, url=url)
 
@@ -130,6 +132,7 @@ def _token(name: str | None, environment: Mapping[str, str]) -> str:
 
 def _send(made: Push, operations: list[CommitOperationAdd], token: str) -> str:
     """One commit; the address of it."""
+    keep_secret(token)
     hub = HfApi(token=token)
     try:
         hub.create_repo(made.repository, private=made.private, exist_ok=True)
@@ -140,13 +143,13 @@ def _send(made: Push, operations: list[CommitOperationAdd], token: str) -> str:
         title = f"{'Trained experts' if made.holds == 'delta' else 'Final model'} of a moe run"
         commit = hub.create_commit(made.repository, operations, commit_message=title, revision=made.revision)
     except (HTTPError, ConnectionError) as error:
-        raise _hub_fault(error, made.repository, token) from error
+        raise _hub_fault(error, made.repository) from error
     return str(commit.commit_url)
 
 
-def _hub_fault(error: Exception, repository: str, token: str) -> MoeError:
-    """Why the hub did not take it, without the token."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(token, "...")
+def _hub_fault(error: Exception, repository: str) -> MoeError:
+    """Why the hub did not take it."""
+    reason = masked((str(error).strip() or type(error).__name__).splitlines()[0])
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         return EnvironmentFaultError(

@@ -14,11 +14,12 @@ from pathlib import Path
 import torch
 
 from moe_cli.activity import activity
-from moe_cli.artifacts import Store, finished_run, layout
-from moe_cli.artifacts.files import whole_directory, whole_file
-from moe_cli.artifacts.runs import kind_in
+from moe_cli.artifacts import Store, layout
+from moe_cli.artifacts.changes import unchanged_run
+from moe_cli.artifacts.finished import kind_in
+from moe_cli.artifacts.outputs import new_directory, new_file
 from moe_cli.config import ModelConfig
-from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.errors import ArtifactError
 from moe_cli.experts import apply_delta, attach, experts_of, frozen_digest, read_delta, save_delta
 from moe_cli.export.facts import facts_of_run
 from moe_cli.model.base_files import base_directory, license_of
@@ -46,23 +47,24 @@ def full_checkpoint(
     Raises:
         ArtifactError: no delta there, damaged, or another base.
         UsageError: `output` exists.
+        LockedError: another process writes to it.
     """
-    run = finished_run(words, "selective") if kind_in(words) is not None else None
+    run = unchanged_run(words, store, "selective") if kind_in(words) is not None else None
     delta = run.file(layout.DELTA) if run is not None else words
     base, slices = read_delta(delta)
-    _refuse_existing(output)
-    facts = facts_of_run(run, store, "model") if run is not None else None
-    place = {"name": base_name, "revision": None} if base_name else {"name": base.place, "revision": base.revision}
-    loaded = load_model(config.model_copy(update=place))
-    apply_delta(loaded.model, delta)
-    with whole_directory(output) as staging:
+    with new_directory(output) as staging:
+        facts = facts_of_run(run, store, "model") if run is not None else None
+        place = {"name": base_name, "revision": None} if base_name else {"name": base.place, "revision": base.revision}
+        loaded = load_model(config.model_copy(update=place))
+        apply_delta(loaded.model, delta)
         files = base_directory(loaded.identity)
         page = card(facts or _facts_of_delta(base, files, slices)) if card is not None else None
         write_final_model(loaded, files, staging, card=page)
+        fingerprint = weights_fingerprint(loaded.model)
     return Exported(
         path=str(output),
         base=base,
-        fingerprint=weights_fingerprint(loaded.model),
+        fingerprint=fingerprint,
         num_experts=len({name.rpartition(".")[0] for name in slices}),
         num_params=sum(tensor.numel() for tensor in slices.values()),
     )
@@ -82,28 +84,29 @@ def _facts_of_delta(base: ModelIdentity, files: Path, slices: Iterable[str]) -> 
     )
 
 
-def delta_of(tuned: Path, output: Path, config: ModelConfig) -> Exported:
+def delta_of(tuned: Path, output: Path, config: ModelConfig, store: Store) -> Exported:
     """Write the experts in which the checkpoint `tuned` differs from its base to `output`.
 
     Raises:
-        ArtifactError: something else than whole experts differs, or nothing does.
+        ArtifactError: something else than whole experts differs, or nothing does; the run of a final model changed.
         UsageError: `output` exists.
+        LockedError: another process writes to it.
     """
-    _refuse_existing(output)
-    base = load_model(config)
-    other = load_model(config.model_copy(update={"name": str(tuned), "revision": None}))
-    experts = _differing_experts(base, other)
-    if frozen_digest(base.model, experts) != frozen_digest(other.model, experts):
-        raise ArtifactError(
-            f"{tuned} differs from {base.identity.name} in more than its experts, so a delta cannot hold it",
-            hint="only checkpoints of moe train selective have a delta",
-        )
-    if not experts:
-        raise ArtifactError(f"{tuned} has the weights of {base.identity.name}", hint="there is nothing to export")
-    with attach(other.model, experts) as attached:
-        slices = attached.take()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(output) as temporary:
+    if tuned.name == layout.FINAL_MODEL and kind_in(tuned.parent) is not None:
+        unchanged_run(tuned.parent, store).directory(layout.FINAL_MODEL)
+    with new_file(output) as temporary:
+        base = load_model(config)
+        other = load_model(config.model_copy(update={"name": str(tuned), "revision": None}))
+        experts = _differing_experts(base, other)
+        if frozen_digest(base.model, experts) != frozen_digest(other.model, experts):
+            raise ArtifactError(
+                f"{tuned} differs from {base.identity.name} in more than its experts, so a delta cannot hold it",
+                hint="only checkpoints of moe train selective have a delta",
+            )
+        if not experts:
+            raise ArtifactError(f"{tuned} has the weights of {base.identity.name}", hint="there is nothing to export")
+        with attach(other.model, experts) as attached:
+            slices = attached.take()
         save_delta(temporary, slices, base.identity)
     return Exported(
         path=str(output),
@@ -132,8 +135,3 @@ def _differing_experts(base: LoadedModel, other: LoadedModel) -> tuple[Expert, .
             if any(one.shape != two.shape or not torch.equal(one, two) for one, two in rows):
                 found.append(Expert(layer=ours.layer, index=index))
     return tuple(found)
-
-
-def _refuse_existing(output: Path) -> None:
-    if output.exists():
-        raise UsageError(f"{output} exists", hint="choose another place with --output-dir")

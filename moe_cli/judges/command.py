@@ -24,6 +24,7 @@ from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.judges.judge import Exchange, Kind, contradicts_itself, unscored
 from moe_cli.judges.program import BrokenOffError, called
 from moe_cli.judges.revision import revision_of
+from moe_cli.masking import masked, masked_answer
 from moe_cli.records.inputs import Message
 from moe_cli.records.judging import JudgeIdentity, Label, Question, Verdict
 from moe_cli.records.record import record
@@ -60,6 +61,11 @@ class CommandJudge:
     """
 
     def __init__(self, words: Sequence[str], questions: tuple[Question, ...], settings: JudgeConfig) -> None:
+        if "=" in words[0]:
+            raise UsageError(
+                "the judge `command:` begins with an assignment, which only a shell understands",
+                hint="set the variable in the environment of moe: the program has it, too",
+            )
         found = shutil.which(words[0])
         if found is None:
             raise UsageError(
@@ -122,7 +128,7 @@ class CommandJudge:
         except BrokenOffError as error:
             return {name: unscored(f"the program {error}") for name in exchanges}
         if ended.status:
-            said = " ".join(ended.errors.decode(errors="replace").split())
+            said = masked(" ".join(ended.errors.decode(errors="replace").split()))
             raise EnvironmentFaultError(
                 f"the judge {self.name} ended with status {ended.status}: {said or 'nothing on stderr'}",
                 hint="run it by hand on one line; docs/judges.md shows what it reads and writes",
@@ -145,7 +151,9 @@ def _read(output: bytes, exchanges: Mapping[str, Exchange], questions: Sequence[
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            garbled.append(f"{line[:60]!r} ({f'{where}: ' if where else ''}{first['msg']})")
+            garbled.append(
+                f"{masked(line.decode(errors='replace'))[:60]!r} ({f'{where}: ' if where else ''}{first['msg']})"
+            )
             continue
         said.setdefault(one.id, []).append(one)
     return {
@@ -168,7 +176,7 @@ def _verdict(said: Sequence[Said], questions: Sequence[Question], garbled: Seque
     return Verdict(
         label=label,
         harmful=harmful,
-        reason=one.reason or "the program gave no reason",
+        reason=masked_answer(one.reason) or "the program gave no reason",
         score=one.score,
     )
 

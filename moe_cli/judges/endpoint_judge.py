@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from moe_cli.judges.judge import Exchange, unscored
 from moe_cli.judges.revision import revision_of
@@ -86,7 +87,7 @@ class EndpointJudge:
             EnvironmentFaultError: the endpoint cannot be reached.
         """
         places = list(enumerate(exchanges))
-        found = dict(results_as_they_come(self._judged, places, num_threads=self.concurrency))
+        found = dict(chain.from_iterable(results_as_they_come(self._judged, places, num_threads=self.concurrency)))
         return [found[place] for place, _ in places]
 
     def release(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from jinja2 import TemplateError
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from moe_cli.config import ModelConfig
 from moe_cli.config.judge import JudgeConfig
@@ -29,8 +29,10 @@ from moe_cli.judges.weights import fetched, files_digest, model_type, refuse_inc
 from moe_cli.model.auto_class import auto_class
 from moe_cli.model.chat import end_of_turn_ids
 from moe_cli.model.directory import model_directory
+from moe_cli.model.foreign_files import config_of, refuse_damaged
 from moe_cli.model.length_batches import length_batches
 from moe_cli.model.load import opened, opening, resolve_device
+from moe_cli.model.rendering import rendered
 from moe_cli.records.inputs import Message
 from moe_cli.records.judging import JudgeIdentity, Question, Verdict
 
@@ -111,8 +113,9 @@ class LocalJudge:
         _device(self.settings)
         directory = self._directory()
         refuse_incomplete(directory)
+        refuse_damaged(directory)
         with opening(f"the classifier {self.model}", HINT):
-            auto_class(AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False))
+            auto_class(config_of(str(directory), local_files_only=True))
             tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         if self.classifier.prompts is None:
             _refuse_unasking(tokenizer)
@@ -238,7 +241,7 @@ def _by_own_template(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message
     system = [turn.content for turn in turns if turn.role == "system"]
     others = [{"role": turn.role, "content": turn.content} for turn in turns if turn.role != "system"]
     others[0]["content"] = "\n\n".join([*system, others[0]["content"]])
-    text = str(tokenizer.apply_chat_template([*others, {"role": "assistant", "content": answer}], tokenize=False))
+    text = rendered(tokenizer, [*others, {"role": "assistant", "content": answer}], answer_next=False)
     if answer not in text:
         raise UsageError(
             f"the chat template of {tokenizer.name_or_path} leaves out the answer that is to be judged",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -81,7 +82,7 @@ def _judge(word: str, settings: JudgeConfig, environment: Mapping[str, str]) -> 
         return plugin_judge(rest, settings)
     if name == "rubric":
         _refuse_empty(word, rest, "rubric:FILE names a text file")
-        return _by_endpoint(lambda: rubric_of(Path(rest).expanduser()), settings, environment)
+        return _by_endpoint(lambda: rubric_of(Path(os.path.expanduser(rest))), settings, environment)
     alone: dict[str, Callable[[], Judge]] = {
         "keywords": KeywordJudge,
         "strongreject": lambda: _by_endpoint(lambda: strongreject(settings.threshold), settings, environment),
@@ -90,11 +91,18 @@ def _judge(word: str, settings: JudgeConfig, environment: Mapping[str, str]) -> 
         ),
         "xstest": lambda: _by_endpoint(xstest, settings, environment),
     }
-    if name not in alone or colon:
+    if name in alone and colon:
+        raise UsageError(f"the judge {name} takes nothing after a colon", hint="there are " + ", ".join(NAMES))
+    if name not in alone:
         near = difflib.get_close_matches(name, NAMES, n=1)
-        guess = f", did you mean {near[0]}?" if near and near[0] != word else ""
-        raise UsageError(f"there is no judge {word!r}{guess}", hint="there are " + ", ".join(NAMES))
+        guess = f", did you mean {near[0]}?" if near else ""
+        raise UsageError(f"there is no judge {_shown(name)}{guess}", hint="there are " + ", ".join(NAMES))
     return alone[name]()
+
+
+def _shown(name: str) -> str:
+    """What stands before the colon, where it could be the name of a judge; else it may be a key."""
+    return repr(name) if re.fullmatch(r"[A-Za-z_-]{0,40}", name) else "of that name"
 
 
 def _refuse_empty(word: str, rest: object, hint: str) -> None:
@@ -107,7 +115,7 @@ def _split(word: str, rest: str) -> list[str]:
     try:
         words = shlex.split(rest)
     except ValueError as error:
-        raise UsageError(f"the judge {word!r} cannot be split into words: {error}", hint=hint) from error
+        raise UsageError(f"a judge `command:` cannot be split into words: {error}", hint=hint) from error
     _refuse_empty(word, words, hint)
     return words
 

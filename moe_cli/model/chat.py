@@ -14,7 +14,10 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from moe_cli.errors import UsageError
+from moe_cli.model.rendering import rendered
 from moe_cli.records import Message
+
+PROBE = "zorp the glim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,22 @@ def encode_answered(
     return EncodedChat(prompt_ids + answer_ids, len(prompt_ids))
 
 
+def refuse_blind_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a chat template that does not show the model what it is asked, and a tokenizer that fails on it.
+
+    Raises:
+        UsageError: it leaves the words of a user out, or fails on the plainest question.
+    """
+    question = [Message(role="user", content=PROBE)]
+    if PROBE not in _rendered(tokenizer, question, answer_next=True):
+        raise UsageError(
+            f"the chat template of {tokenizer.name_or_path} leaves out what the user says",
+            hint="its template may read lists of parts alone; bring one that writes the text of a turn",
+        )
+    encode_prompt(tokenizer, question)
+    _special_ids(tokenizer)
+
+
 def end_of_turn_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Ids that end an answer: those of the generation config, and the tokenizer's own."""
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None
@@ -70,13 +89,18 @@ def _answer_ids(
     content = messages[-1].content
     text = whole[len(before) :] if whole.startswith(before) else content
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    special = _special_ids(tokenizer)
     last_special = max((place for place, token in enumerate(ids) if token in special), default=None)
     if last_special is None:
         ids.append(int(tokenizer.eos_token_id))
     else:  # a line break that the template writes after the end of turn is no part of the answer
         del ids[last_special + 1 :]
     return tuple(ids)
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids of what is no text, but of the word for unknown words."""
+    return set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
 
 
 def _cut_middle(ids: tuple[int, ...], room: int, max_length: int) -> tuple[int, ...]:
@@ -93,11 +117,10 @@ def _cut_middle(ids: tuple[int, ...], room: int, max_length: int) -> tuple[int, 
 def _rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer_next: bool) -> str:
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer_next)
+        return rendered(tokenizer, turns, answer_next=answer_next)
     except TemplateError as error:
         roles = ", ".join(message.role for message in messages)
         raise UsageError(
-            f"the chat template refuses a conversation of the turns {roles}: {error}",
+            f"the chat template of {tokenizer.name_or_path} refuses a conversation of the turns {roles}: {error}",
             hint="many templates allow no system turn and want user and assistant to alternate",
         ) from error
-    return str(text)

@@ -1,7 +1,7 @@
 """One request to an OpenAI-compatible endpoint, tried again where that can help.
 
-Comes in: messages. Goes out: a `Completion`. Always holds: the key is sent to the configured address only, never
-written and never part of an error; a redirect is not followed; what is no chat completion is an error, never an
+The key is sent to the configured address only; what the server says of it is masked before it is an answer or an error
+(`masking.py`); a redirect is not followed; what is no chat completion is an error, never an
 answer; a try ends in time, however slowly the server sends.
 """
 
@@ -21,6 +21,7 @@ from email.message import Message as Headers
 
 from moe_cli.config import EndpointConfig, MoeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
+from moe_cli.masking import keep_secret, masked, masked_answer
 from moe_cli.model.timed_http import TooLargeError, body_of
 from moe_cli.records import Message
 
@@ -30,6 +31,7 @@ LONGEST_PAUSE = 60.0  # seconds
 LARGEST = 2**24  # bytes of an answer that are read
 REASONING = ("reasoning_content", "reasoning")  # where servers put what they cut out of an answer
 KEY_SIGNS = r"[!-~]+"  # printable ASCII without white space: what a header can carry
+USUAL_NAME = r"[A-Z]{1,16}|[A-Z][A-Z0-9]*(_[A-Z0-9]+){1,6}"  # of an environment variable
 SERVE_WHOLE = "serve the model without a reasoning parser: the whole answer is replayed or judged"
 
 
@@ -80,6 +82,9 @@ class ChatEndpoint:
     whole: bool = True  # refuse answers whose reasoning the server took out
     words: Words = Words()
 
+    def __post_init__(self) -> None:
+        keep_secret(self.key or "")
+
     def complete(self, messages: Sequence[Message], **settings: float) -> Completion:
         """The answer to `messages`; `settings` are fields of the request: `max_tokens`, `temperature`, `seed`.
 
@@ -97,14 +102,11 @@ class ChatEndpoint:
             except urllib.error.HTTPError as error:
                 if error.code not in TRY_AGAIN:
                     raise _refused(error, self) from None
-                why, asked, reached = (
-                    f"status {error.code} {_said(error, self.key)}".strip(),
-                    _retry_after(error.headers),
-                    True,
-                )
+                why, asked, reached = f"status {error.code} {_said(error)}".strip(), _retry_after(error.headers), True
             except (OSError, http.client.HTTPException) as error:
                 cause = getattr(error, "reason", error)
-                why, asked, reached = str(cause) or type(error).__name__, None, not isinstance(cause, NOT_REACHED)
+                why, asked = masked(str(cause)) or type(error).__name__, None
+                reached = not isinstance(cause, NOT_REACHED)
             if tries_left:
                 self.pause(min(asked or 2.0 ** (self.retries - tries_left), LONGEST_PAUSE))
         tries = f"{self.retries + 1} times, the last time" if self.retries else "once,"
@@ -156,16 +158,23 @@ def chat_endpoint(
             hint=f"set {words.base_url}, such as http://localhost:8000/v1",
         )
     key = environment.get(config.key_env) if config.key_env else None
+    known = re.fullmatch(USUAL_NAME, config.key_env or "")  # another one may be a key that was typed in its place
+    variable = f"the environment variable {config.key_env if known else f'that {words.key} names'}"
     if config.key_env and not key:
         raise UsageError(
-            f"the environment variable {config.key_env} should hold the endpoint's key and is empty",
-            hint=f"export {config.key_env}=..., or leave {words.key} away",
+            f"{variable} should hold the endpoint's key and is empty",
+            hint=f"{words.key} takes the name of the variable, not the key: export NAME=..., or leave it away",
         )
     if key and not re.fullmatch(KEY_SIGNS, key):
         raise UsageError(
-            f"the environment variable {config.key_env} holds white space or a sign that is not printable ASCII, "
-            "which no key does",
-            hint=f"export {config.key_env} again; a file with Windows line ends leaves a carriage return at the end",
+            f"{variable} holds white space or a sign that is not printable ASCII, which no key does",
+            hint="export it again; a file with Windows line ends leaves a carriage return at the end",
+        )
+    keep_secret(key or "")
+    if key and masked(config.base_url) != config.base_url:
+        raise UsageError(
+            f"the address that {words.base_url} names holds the key, and an address is written to the results",
+            hint="leave it out of the address: it is sent in a header",
         )
     served = config.model or model_name
     return ChatEndpoint(config.base_url, served, key, config.timeout, config.retries, whole=whole, words=words)
@@ -179,13 +188,13 @@ def _completion(data: bytes, endpoint: ChatEndpoint) -> Completion:
         text = message.get("content") or ""  # some servers leave it out where nothing was said
         hidden = any(message.get(name) for name in REASONING)
         is_text = isinstance(text, str) and isinstance(reason, str)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         is_text = False
     if not is_text:
-        raise _no_completion(endpoint, repr(data[:80]))
+        raise _no_completion(endpoint, repr(masked(data.decode(errors="replace"))[:80]))
     if hidden and endpoint.whole:
         raise UsageError(f"{endpoint.url} takes the reasoning out of its answers", hint=SERVE_WHOLE)
-    return Completion(text=text.strip(), finished=reason == "stop", num_tokens=_num_tokens(answer))
+    return Completion(text=masked_answer(text.strip()), finished=reason == "stop", num_tokens=_num_tokens(answer))
 
 
 def _num_tokens(answer: Mapping[str, object]) -> int | None:
@@ -210,20 +219,19 @@ def _refused(error: urllib.error.HTTPError, endpoint: ChatEndpoint) -> RefusedRe
         404: f"check {words.base_url}, and that it serves {endpoint.model}: {words.model} is the model's name there",
     }
     return RefusedRequestError(
-        f"the endpoint {endpoint.url} refuses a request with status {error.code} {_said(error, endpoint.key)}".rstrip(),
+        f"the endpoint {endpoint.url} refuses a request with status {error.code} {_said(error)}".rstrip(),
         hint=hints.get(error.code, "the server's log says more; a prompt may be too long for it"),
         status=error.code,
     )
 
 
-def _said(error: urllib.error.HTTPError, key: str | None) -> str:
-    """The beginning of what the server says, on one line; a key that it repeats is left out."""
+def _said(error: urllib.error.HTTPError) -> str:
+    """The beginning of what the server says, on one line."""
     try:
         data = error.read(4000)
     except (OSError, http.client.HTTPException):  # the status alone counts
         return ""
-    said = " ".join(data.decode(errors="replace").split())
-    return (said.replace(key, "(the key)") if key else said)[:400]
+    return masked(" ".join(data.decode(errors="replace").split()))[:400]
 
 
 def _retry_after(headers: Headers) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -18,7 +19,7 @@ def model_directory(name: str) -> Path | None:
     """
     if name == MODEL_NAME:
         return CHECKPOINT_PATH
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         return path
     if not name or path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1:

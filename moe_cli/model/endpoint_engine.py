@@ -1,6 +1,6 @@
 """Prompts to answers by an endpoint that serves the model.
 
-Comes in: prompts. Goes out: a `Generation` for each, one by one. Always holds: an endpoint gives text, so the ids of an
+Comes in: prompts. Goes out: a `Generation` for each. Always holds: an endpoint gives text, so the ids of an
 answer are made again from it, as `chat.py` makes those of any answer, and are marked `retokenised`; an answer that
 stopped by itself ends with the end of turn.
 """
@@ -25,8 +25,8 @@ def completions(
     concurrency: int,
     prompts: Sequence[Prompt],
     done: Collection[str] = (),
-) -> Iterator[tuple[Prompt, Completion]]:
-    """What the endpoint answers to the prompts whose ids are not in `done`, as it comes.
+) -> Iterator[list[tuple[Prompt, Completion]]]:
+    """What the endpoint answers to the prompts whose ids are not in `done`, as it comes, in groups.
 
     Raises:
         UsageError, EnvironmentFaultError: as `ChatEndpoint.complete`.
@@ -58,13 +58,13 @@ class EndpointEngine:
         return self.loaded.identity.fingerprint, self.loaded.identity.settings
 
     def answers(self, prompts: Sequence[Prompt], done: Collection[str] = ()) -> Iterator[tuple[Generation, ...]]:
-        """Answers in groups of one, as they come.
+        """Answers as they come, in groups of what there is.
 
         Raises:
             UsageError, EnvironmentFaultError: as `ChatEndpoint.complete`.
         """
-        for prompt, completion in completions(self.endpoint, self.settings, self.concurrency, prompts, done):
-            yield (self._generation(prompt, completion),)
+        for group in completions(self.endpoint, self.settings, self.concurrency, prompts, done):
+            yield tuple(self._generation(prompt, completion) for prompt, completion in group)
 
     def _generation(self, prompt: Prompt, completion: Completion) -> Generation:
         return Generation(

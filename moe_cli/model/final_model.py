@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from moe_cli.activity import counted
 from moe_cli.model.base_files import CONFIG, PAGE, copy_base_files
+from moe_cli.model.finite import refuse_not_finite
 from moe_cli.model.load import LoadedModel
+from moe_cli.model.shards import INDEX, WEIGHTS, shards_of
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Json = dict[str, Any]  # a config of transformers, which may hold anything
@@ -45,6 +45,9 @@ def write_final_model(loaded: LoadedModel, base: Path, directory: Path, *, card:
     `base` is the directory that the model was loaded from, `card` the text of its page. A base whose weights
     transformers cannot write back under their names (a quantised one, loaded as floats) keeps its other files, and the
     weights and the config are written as transformers does.
+
+    Raises:
+        NumericError: a weight of the model is NaN or infinity, also through the cast to its dtype.
     """
     stored = _stored_weights(base)
     tensors = _tensors_as_named_in_files(loaded, stored)
@@ -76,17 +79,12 @@ def _tensors_as_named_in_files(loaded: LoadedModel, stored: BaseWeights | None) 
 
 def _stored_weights(base: Path) -> BaseWeights | None:
     """The files that transformers reads, the whole one before the index; None where it finds them by other names."""
-    if (base / WEIGHTS).is_file():
-        names = {WEIGHTS}
-    elif (base / INDEX).is_file():
-        names = set(_json_of(base / INDEX)["weight_map"].values())
-    else:
-        return None
-    if any(Path(name).name != name or not (base / name).is_file() for name in names):
+    names = shards_of(base)
+    if names is None or not all((base / name).is_file() for name in names):
         return None
     files: dict[str, tuple[str, ...]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for name in sorted(names):
+    for name in names:
         with safe_open(base / name, framework="pt") as file:
             files[name] = tuple(file.keys())
             shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in files[name]}
@@ -113,6 +111,7 @@ def _write_weights(
     for name, keys in counted(stored.files.items(), "writing the weights"):
         with safe_open(base / name, framework="pt") as file:
             content = dict(_apart((key, _value(tensors.get(key), file, key, keep_dtypes)) for key in keys))
+        _refuse_not_finite((key, tensor) for key, tensor in content.items() if key in tensors)
         save_file(content, directory / name, metadata={"format": "pt"})
         num_bytes += sum(tensor.nbytes for tensor in content.values())
     if WEIGHTS not in stored.files:
@@ -177,6 +176,7 @@ def _parts(config: Json) -> Iterator[Json]:
 
 def _write_as_transformers_does(loaded: LoadedModel, config: Json, directory: Path) -> None:
     """Weights and config by `save_pretrained`, without what training or this machine left in the config."""
+    _refuse_not_finite(loaded.model.state_dict().items())
     kept = {file: file.read_bytes() for file in directory.glob("generation_config.json")}
     loaded.model.save_pretrained(directory)
     for file, content in kept.items():
@@ -184,6 +184,14 @@ def _write_as_transformers_does(loaded: LoadedModel, config: Json, directory: Pa
     written = _json_of(directory / CONFIG)
     written = {key: value for key, value in written.items() if key not in ("_name_or_path", "use_cache")}
     _write_json(directory / CONFIG, written | {key: config[key] for key in ("use_cache",) if key in config})
+
+
+def _refuse_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> None:
+    refuse_not_finite(
+        tensors,
+        "the final model, which was not written,",
+        hint="train with a lower learning rate, or in bfloat16 where the weights do not fit into the range of float16",
+    )
 
 
 def _json_of(path: Path) -> Json:

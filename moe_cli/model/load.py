@@ -18,23 +18,29 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, set_tqdm_hook
 
 from moe_cli.activity import activity, counted
 from moe_cli.config import ModelConfig
-from moe_cli.errors import ArtifactError, EnvironmentFaultError, UsageError
+from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, UsageError
 from moe_cli.model.auto_class import auto_class
+from moe_cli.model.chat import refuse_blind_template
 from moe_cli.model.directory import model_directory, unreached
 from moe_cli.model.fingerprint import weights_fingerprint
+from moe_cli.model.finite import refuse_not_finite
+from moe_cli.model.foreign_files import config_of, refuse_damaged
 from moe_cli.model.settings import settings_digest
+from moe_cli.model.shards import shards_of
 from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
 from moe_cli.records import ModelIdentity
 from moe_cli.tiny import MODEL_NAME
 
 ALIGNMENT = 64  # bytes; what torch allocates on the CPU begins at a multiple of it
+OF_THE_MACHINE = ("OutOfMemoryError", "allocate memory", "CUDA", "No space left")  # in errors of torch
 WEIGHTS_DO_NOT_FIT = "ignore_mismatched_sizes"  # what transformers says of them
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
+NO_NUMBERS = "fetch or save the checkpoint again, or open it in its own dtype (model.dtype)"
 MODEL_HINT = "name a hub model, a local directory with config.json and safetensors, or `tiny`"
 
 
@@ -74,53 +80,78 @@ def load_model(config: ModelConfig) -> LoadedModel:
     place = model_directory(config.name)
     if place is not None:
         _refuse_pickles(place)
+        refuse_damaged(place)
     source, name = str(place or config.name), f"the model {config.name}"
     with opening(name, MODEL_HINT):
-        check_one_pass(AutoConfig.from_pretrained(source, revision=config.revision, trust_remote_code=False))
+        check_one_pass(config_of(source, revision=config.revision))
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
         here = place is not None
         model = opened(name, source, dtype=config.dtype, device=device, revision=config.revision, here=here)
-    if not getattr(tokenizer, "chat_template", None):
-        raise UsageError(
-            f"{config.name} has no chat template, so a prompt cannot be told from its answer",
-            hint="use the instruction-tuned version of the model",
-        )
-    return LoadedModel(model, tokenizer, layers := expert_layers(model), _identity(config, model, tokenizer, layers))
+        if not getattr(tokenizer, "chat_template", None):
+            raise UsageError(
+                f"{config.name} has no chat template, so a prompt cannot be told from its answer",
+                hint="use the instruction-tuned version of the model",
+            )
+        if (snapshot := _snapshot(config)) is not None:
+            refuse_damaged(snapshot)
+        layers = expert_layers(model)
+        refuse_blind_template(tokenizer)
+    with _explained(name, MODEL_HINT):
+        return LoadedModel(model, tokenizer, layers, _identity(config, model, tokenizer, layers))
 
 
 @contextmanager
 def opening(name: str, hint: str) -> Iterator[None]:
     """What transformers says of a checkpoint that it cannot open becomes an error about `name`, "the model tiny".
 
+    A config, a tokenizer or weights of the wrong kind raise whatever they raise in the library.
+
     Raises:
         UsageError: there is none, or it is none of a model that answers text.
         ArtifactError: it is damaged.
-        EnvironmentFaultError: it is not here, and the hub cannot be reached.
+        EnvironmentFaultError: it is not here, and the hub cannot be reached; or it needs a package that is not here.
     """
     disable_progress_bar()  # of the library; downloads keep theirs
     set_tqdm_hook(_told)
+    with _explained(name, hint), activity(f"loading {name}"):
+        yield
+
+
+@contextmanager
+def _explained(name: str, hint: str) -> Iterator[None]:
+    """The errors of `opening`."""
     try:
-        with activity(f"loading {name}"):
-            yield
+        yield
+    except (MoeError, MemoryError):
+        raise
     except (OSError, ValueError) as error:
         if (offline := unreached(name, error)) is not None:
             raise offline from error
         raise UsageError(f"{name} cannot be loaded: {_first_line(error)}", hint=hint) from error
     except SafetensorError as error:
         raise _damaged(name, _first_line(error)) from error
-    except RuntimeError as error:
-        if WEIGHTS_DO_NOT_FIT not in str(error):
+    except ImportError as error:
+        raise EnvironmentFaultError(
+            f"{name} needs what is not installed: {_first_line(error)}", hint="install it, or use another checkpoint"
+        ) from error
+    except Exception as error:
+        if isinstance(error, RuntimeError) and WEIGHTS_DO_NOT_FIT in str(error):
+            raise _damaged(name, "its weights do not have the shapes of its config") from error
+        if isinstance(error, RuntimeError) and any(sign in repr(error) for sign in OF_THE_MACHINE):
             raise
-        raise _damaged(name, "its weights do not have the shapes of its config") from error
+        raise _damaged(name, f"{type(error).__name__}: {_first_line(error)}") from error
 
 
 def opened(name: str, source: str, *, dtype: str, device: str, revision: str | None, here: bool) -> PreTrainedModel:
     """The checkpoint in evaluation mode; `here`: it is a local directory. To be called inside `opening`.
 
     Raises:
-        ArtifactError: it lacks weights.
+        ArtifactError: it lacks weights, or names some that lie elsewhere.
+        NumericError: a weight is NaN or infinity.
     """
-    auto, config = auto_class(AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False))
+    if here:
+        shards_of(Path(source))  # refuses those that lie elsewhere
+    auto, config = auto_class(config_of(source, revision=revision))
     model, info = auto.from_pretrained(
         source,
         config=config,
@@ -134,6 +165,8 @@ def opened(name: str, source: str, *, dtype: str, device: str, revision: str | N
     )
     if random := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
         raise _damaged(name, f"{len(random)} weights are not in it, such as {', '.join(random[:3])}")
+    dtype_name = str(model.dtype).removeprefix("torch.")
+    refuse_not_finite(model.state_dict().items(), f"{name}, opened in {dtype_name},", hint=NO_NUMBERS)
     align_weights(model)
     model.eval()
     found: PreTrainedModel = model
@@ -218,8 +251,16 @@ def _identity(
 
 def _commit_of(config: ModelConfig) -> str | None:
     """The commit of a hub model, by which its files lie in the cache; transformers does not keep it in the config."""
+    snapshot = _snapshot(config)
+    return config.revision if snapshot is None else snapshot.name
+
+
+def _snapshot(config: ModelConfig) -> Path | None:
+    """Where the files of a hub model lie in the cache; None for a local directory."""
+    if model_directory(config.name) is not None:
+        return None
     cached = try_to_load_from_cache(config.name, "config.json", revision=config.revision)
-    return Path(cached).parent.name if isinstance(cached, str) else config.revision
+    return Path(cached).parent if isinstance(cached, str) else None
 
 
 def _told(bar: Callable[..., object], words: tuple[object, ...], named: dict[str, object]) -> object:

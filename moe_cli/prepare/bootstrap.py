@@ -9,13 +9,13 @@ Letters of shapes: C clusters, R resamples, X experts of all layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from moe_cli.prepare.ranking import Bools, Floats
-from moe_cli.prepare.risk import ClusterCounts, pooled
+from moe_cli.prepare.risk import Clusters, pooled
 
 TAIL = 0.025  # each side of a 95 % interval
 CHUNK_RESAMPLES = 250
@@ -31,13 +31,14 @@ class Resampled:
     stability_X: Floats  # share of resamples in which the rule takes the expert
 
 
-def bootstrap_weights(num_clusters: int, resamples: int, random: np.random.Generator) -> Floats:
-    """How often each cluster is drawn [R, C] when C clusters are drawn with replacement."""
-    return random.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=resamples).astype(np.float64)
+def bootstrap_weights(sizes: Sequence[int], resamples: int, random: np.random.Generator) -> Floats:
+    """How often each cluster is drawn [R, C] when of every kind as many are drawn with replacement as there are."""
+    drawn = [random.multinomial(size, np.full(size, 1 / size), size=resamples) for size in sizes]
+    return np.hstack(drawn).astype(np.float64)
 
 
 def resampled(
-    clusters: ClusterCounts, resamples: int, random: np.random.Generator, taken: Callable[[Floats], Bools]
+    clusters: Clusters, resamples: int, random: np.random.Generator, taken: Callable[[Floats], Bools]
 ) -> Resampled:
     """95 % percentile interval and stability of every expert; `taken` is the rule on values [R, X]."""
     values_RX = bootstrap_values(clusters, resamples, random)
@@ -46,20 +47,20 @@ def resampled(
     return Resampled(lower_X, upper_X, taken_X)
 
 
-def bootstrap_values(clusters: ClusterCounts, resamples: int, random: np.random.Generator) -> Floats:
+def bootstrap_values(clusters: Clusters, resamples: int, random: np.random.Generator) -> Floats:
     """Pooled risk differences of resampled clusters [R, X]."""
-    weights_RC = bootstrap_weights(clusters.num_clusters, resamples, random)
+    weights_RC = bootstrap_weights(clusters.sizes, resamples, random)
     values_RX = np.empty((resamples, clusters.num_experts))
     for place, part in zip(_chunks(values_RX), _chunks(weights_RC), strict=True):
         place[:] = pooled(clusters, part)
     return values_RX
 
 
-def batch_interval(clusters: ClusterCounts, resamples: int, random: np.random.Generator) -> Floats:
+def batch_interval(clusters: Clusters, resamples: int, random: np.random.Generator) -> Floats:
     """95 % percentile interval [2, X] without keeping the resamples; undefined with a single cluster."""
-    if clusters.num_clusters < 2:
+    if min(clusters.sizes) < 2:
         return np.full((2, clusters.num_experts), np.nan)
-    weights_RC = bootstrap_weights(clusters.num_clusters, resamples, random)
+    weights_RC = bootstrap_weights(clusters.sizes, resamples, random)
     parts = (clusters.only(part) for part in _expert_chunks(clusters.num_experts))
     return np.concatenate([_bounds(pooled(part, weights_RC)) for part in parts], axis=1)
 

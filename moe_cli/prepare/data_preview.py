@@ -6,9 +6,10 @@ from moe_cli.config import MoeConfig
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.judges.named import judges_of
 from moe_cli.model.chat_endpoint import endpoint_of
+from moe_cli.prepare.harmless import most_extra_replays
 from moe_cli.prepare.jury import refuse_no_judge_of_refusals
 from moe_cli.prepare.sources import composition_of, gathered
-from moe_cli.records import DataPreview, OfferedCounts
+from moe_cli.records import SIDES, DataPreview, OfferedCounts
 
 
 def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
@@ -23,6 +24,10 @@ def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
     refusal = offered.refusal or _unready(config)
     refused = None if refusal is None else refusal.message
     by_pairs = len(offered.pairs) // parts.num_pairs
+    most_batches = min(by_pairs, len(offered.benign) // parts.num_benign) if parts.num_benign else by_pairs
+    benign = offered.benign if parts.num_benign else ()
+    num_batched = most_batches * parts.num_pairs
+    num_extra = most_extra_replays(offered.pairs, benign, num_batched) if config.prepare.extra_replays else 0
     counts = OfferedCounts(
         num_pairs=len(offered.pairs),
         num_goals=len({pair.cluster for pair in offered.pairs}),
@@ -32,7 +37,9 @@ def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
         num_plain=parts.num_plain,
         num_benign_in_batch=parts.num_benign,
         num_attacked=parts.num_attacked,
-        most_batches=min(by_pairs, len(offered.benign) // parts.num_benign) if parts.num_benign else by_pairs,
+        most_batches=most_batches,
+        num_replays=len(SIDES) * num_batched + num_extra,
+        num_extra_replays=num_extra,
     )
     shown = None if offered.unreadable else counts
     preview = DataPreview(sources=offered.sources, unreadable=offered.unreadable, counts=shown, refused=refused)

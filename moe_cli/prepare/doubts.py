@@ -7,15 +7,28 @@ shown without a sentence that says so. Pure.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from moe_cli.config.conditions import Condition
+from moe_cli.prepare.contrasts import Quantity
 from moe_cli.prepare.permutation import ALPHA, most_draws, smallest_p
 from moe_cli.prepare.selection import Chosen, Rule
 from moe_cli.records import NullUnion, RiskDifferences
 
+NAMES: Mapping[Quantity, str] = {
+    "risk_diff": "pooled risk difference",
+    "text": "text part of the pooled risk difference",
+    "prompt": "prompt part of the pooled risk difference",
+    "did": "pooled risk difference less the wrapper",
+}
+SURELY_BELOW: Mapping[Quantity, str] = {
+    "risk_diff": "are significantly less active while complying inside attacks",
+    "text": "are significantly less active on the text of compliance",
+    "prompt": "are significantly less active on the same answers inside attacks",
+    "did": "have a risk difference significantly below what the wrapper alone does",
+}
 CONTROLS = ("random", "frequency", "all")  # not chosen for what the sides differ in
 
 
@@ -54,7 +67,7 @@ def _about_q(rule: Rule, chosen: Chosen, risk: RiskDifferences) -> Iterator[str]
     members, size = list(chosen.union), len(chosen.union)
     small, pooled = risk.q_value.ravel()[members] < ALPHA, risk.pooled.ravel()[members]
     if reverse := int((small & (pooled < 0)).sum()):
-        yield f"{reverse} of {size} selected experts are significantly less active on the unsafe side (q < {ALPHA})"
+        yield f"{reverse} of {size} selected experts {SURELY_BELOW[rule.quantity]} (q < {ALPHA})"
     if rule.method in CONTROLS:
         return
     strong = int((small & (pooled > 0)).sum())
@@ -66,9 +79,9 @@ def _about_q(rule: Rule, chosen: Chosen, risk: RiskDifferences) -> Iterator[str]
 
 def _why_nothing(rule: Rule) -> str:
     met = "" if not rule.conditions else " that meets " + " and ".join(map(_text, rule.conditions))
-    if rule.method in ("risk_diff", "file", *CONTROLS):
-        return f"no expert{met} has a pooled risk difference above {rule.threshold}: nothing to train selectively"
-    return f"the method {rule.method} finds no expert{met} that is more active on the unsafe side of a batch"
+    if rule.is_by_difference or rule.method in ("file", *CONTROLS):
+        return f"no expert{met} has a {NAMES[rule.quantity]} above {rule.threshold}: nothing to train selectively"
+    return f"the method {rule.method} finds no expert{met} that is more active while complying inside a batch's attacks"
 
 
 def _about_reach(rule: Rule, risk: RiskDifferences) -> Iterator[str]:

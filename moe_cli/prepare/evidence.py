@@ -23,11 +23,14 @@ from moe_cli.prepare.doubts import doubts
 from moe_cli.prepare.methods import Material, candidates_of, computable
 from moe_cli.prepare.named import named_experts
 from moe_cli.prepare.null import null_union
+from moe_cli.prepare.parts import ExpertParts, expert_parts, risk_parts
 from moe_cli.prepare.permutation import ALPHA
 from moe_cli.prepare.ranking import Bools, Floats
 from moe_cli.prepare.selection import Chosen, Rule, as_experts, as_masks, choose
-from moe_cli.prepare.uncertainty import Batches, risk_differences, used_pairs
+from moe_cli.prepare.uncertainty import Batches, point_differences, risk_differences, used_pairs
 from moe_cli.records import ExpertEvidence, MethodOverlap, ModelIdentity, RiskDifferences, RoutingCounts, Selection
+
+EVIDENCE = {"p", "q", "lower", "stability"}  # quantities of a condition that take resampling or swapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Found:
     """What the routing says."""
 
     risk: RiskDifferences
+    parts: ExpertParts
     masks: NDArray[np.bool_]  # [B, L, E]; batch b may update the expert
     selection: Selection
 
@@ -52,8 +56,11 @@ def find_experts(
     settings, seed = config.prepare, config.seed
     rule = selection_rule(settings, base, params_per_expert)
     risk = risk_differences(counts, batches, rule, resamples=settings.resamples, seed=seed)
-    material = Material(counts, used_pairs(batches), risk, seed)
+    part = _part(rule, counts, batches, settings.resamples, seed)
+    used = used_pairs(batches)
+    material = Material(counts, used, risk, seed, part)
     chosen = chosen_by(rule, material)
+    parts = expert_parts(counts, batches)
     null = null_union(rule, counts, batches, draws=settings.null_draws, permutations=settings.resamples, seed=seed)
     trainable = len(chosen.union) * params_per_expert
     selection = Selection(
@@ -73,13 +80,14 @@ def find_experts(
         union=as_experts(chosen.union, base.layers, base.num_experts),
         trainable_params=trainable,
         trainable_ratio=trainable / base.total_params,
-        evidence=tuple(_evidence(index, chosen, risk, base) for index in chosen.union),
+        evidence=tuple(_evidence(index, rule, chosen, material, parts, base) for index in chosen.union),
         null_union=null,
         num_significant=int(_significant(risk).sum()),
-        overlaps=tuple(overlaps(rule, material, chosen)),
-        warnings=tuple(doubts(rule, chosen, risk, null, trainable / base.total_params, settings.budget)),
+        overlaps=tuple(overlaps(rule, material, chosen, batches, settings.resamples)),
+        warnings=tuple(doubts(rule, chosen, material.ranked, null, trainable / base.total_params, settings.budget)),
+        parts=risk_parts(counts, used, chosen.union, resamples=settings.resamples, seed=seed),
     )
-    return Found(risk, as_masks(chosen, len(base.layers), base.num_experts), selection)
+    return Found(risk, parts, as_masks(chosen, len(base.layers), base.num_experts), selection)
 
 
 def selection_rule(settings: PrepareConfig, base: ModelIdentity, params_per_expert: int) -> Rule:
@@ -111,17 +119,20 @@ def selection_rule(settings: PrepareConfig, base: ModelIdentity, params_per_expe
 
 def chosen_by(rule: Rule, material: Material) -> Chosen:
     """Candidates and batches of a rule."""
-    per_batch = material.risk.per_batch
+    per_batch = material.ranked.per_batch
     return choose(rule, candidates_of(rule, material), per_batch.reshape(len(per_batch), -1))
 
 
-def overlaps(rule: Rule, material: Material, chosen: Chosen) -> Iterator[MethodOverlap]:
+def overlaps(
+    rule: Rule, material: Material, chosen: Chosen, batches: Batches, resamples: int
+) -> Iterator[MethodOverlap]:
     """What every other method that these counts allow would select under the same settings."""
     mine = set(chosen.union)
     for method in computable(rule, material.counts):
         if method == rule.method:
             continue
-        other = chosen_by(replace(rule, method=method, named=None), material)
+        other_rule = replace(rule, method=method, named=None)
+        other = chosen_by(other_rule, _material_of(other_rule, material, batches, resamples))
         theirs = set(other.union)
         either, shared = len(mine | theirs), len(mine & theirs)
         yield MethodOverlap(
@@ -133,20 +144,41 @@ def overlaps(rule: Rule, material: Material, chosen: Chosen) -> Iterator[MethodO
         )
 
 
+def _material_of(rule: Rule, material: Material, batches: Batches, resamples: int) -> Material:
+    """What another rule looks at; intervals, p and q of a part only where its conditions compare them."""
+    asked = {condition.quantity for condition in rule.conditions}
+    if rule.quantity == "risk_diff" or not EVIDENCE.isdisjoint(asked):
+        return replace(material, part=_part(rule, material.counts, batches, resamples, material.seed))
+    return replace(material, part=point_differences(material.counts, batches, rule.quantity))
+
+
+def _part(rule: Rule, counts: RoutingCounts, batches: Batches, resamples: int, seed: int) -> RiskDifferences | None:
+    """The part of the risk difference that the rule ranks by, with its evidence; None where it ranks by no part."""
+    if rule.quantity == "risk_diff":
+        return None
+    return risk_differences(counts, batches, rule, resamples=resamples, seed=seed, quantity=rule.quantity)
+
+
 def _significant(risk: RiskDifferences) -> Bools:
     return (risk.q_value < ALPHA) & (risk.pooled > 0)
 
 
-def _evidence(index: int, chosen: Chosen, risk: RiskDifferences, base: ModelIdentity) -> ExpertEvidence:
+def _evidence(
+    index: int, rule: Rule, chosen: Chosen, material: Material, parts: ExpertParts, base: ModelIdentity
+) -> ExpertEvidence:
+    risk, ranked = material.risk, material.ranked
     return ExpertEvidence(
         expert=as_experts([index], base.layers, base.num_experts)[0],
         risk_diff=_value(risk.pooled, index),
-        lower=_value(risk.lower, index),
-        upper=_value(risk.upper, index),
-        p_value=_value(risk.p_value, index),
-        q_value=_value(risk.q_value, index),
-        stability=_value(risk.stability, index),
+        lower=_value(ranked.lower, index),
+        upper=_value(ranked.upper, index),
+        p_value=_value(ranked.p_value, index),
+        q_value=_value(ranked.q_value, index),
+        stability=_value(ranked.stability, index),
         num_batches=sum(index in batch for batch in chosen.batches),
+        text=None if parts.text is None else _value(parts.text, index),
+        wrapper=None if parts.wrapper is None else _value(parts.wrapper, index),
+        ranked_by=None if rule.quantity == "risk_diff" else _value(ranked.pooled, index),
     )
 
 

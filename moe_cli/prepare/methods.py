@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from moe_cli.config.settings import MATCHED, Method
 from moe_cli.errors import UsageError
+from moe_cli.prepare.contrasts import PARTS, clusters_of, is_recorded, total
 from moe_cli.prepare.esft import shares_in_layer, top_p
 from moe_cli.prepare.ranking import Bools, Floats, largest, mask_of
 from moe_cli.prepare.risk import ANSWER, UNSAFE
@@ -32,6 +33,12 @@ class Material:
     used: tuple[int, ...]  # pairs that a batch touches
     risk: RiskDifferences
     seed: int
+    part: RiskDifferences | None = None  # of the part that the rule ranks by; None: it ranks by no part
+
+    @property
+    def ranked(self) -> RiskDifferences:
+        """What the rule ranks by: a part, or the risk differences themselves."""
+        return self.risk if self.part is None else self.part
 
 
 def candidates_of(rule: Rule, material: Material) -> Bools:
@@ -40,23 +47,30 @@ def candidates_of(rule: Rule, material: Material) -> Bools:
     Raises:
         UsageError: the method needs a score that was not measured.
     """
-    met_X = meeting(rule.conditions, quantities_of(material.risk))
+    met_X = meeting(rule.conditions, quantities_of(rule, material))
     if rule.method in MATCHED:
         return _matched(rule, material, by_risk(rule, material.risk.pooled.ravel(), met_X))
     standing = STANDINGS[rule.method](rule, material)
     return cut(rule, standing.scores_X, standing.eligible_X & met_X, within_budget=standing.cut)
 
 
-def quantities_of(risk: RiskDifferences) -> dict[str, Floats]:
-    """What conditions compare, flat."""
+def quantities_of(rule: Rule, material: Material) -> dict[str, Floats]:
+    """What conditions compare, flat; p, q, lower and stability are of what the rule ranks by.
+
+    Raises:
+        UsageError: a condition names a part of the risk difference whose counts were not recorded.
+    """
+    ranked = material.ranked
     named = {
-        "risk_diff": risk.pooled,
-        "p": risk.p_value,
-        "q": risk.q_value,
-        "lower": risk.lower,
-        "stability": risk.stability,
+        "risk_diff": material.risk.pooled,
+        "p": ranked.p_value,
+        "q": ranked.q_value,
+        "lower": ranked.lower,
+        "stability": ranked.stability,
     }
-    return {name: values.ravel() for name, values in named.items()}
+    asked = {condition.quantity for condition in rule.conditions}
+    parts = {name: total(clusters_of(name, material.counts, material.used)) for name in PARTS if name in asked}
+    return {name: values.ravel() for name, values in named.items()} | parts
 
 
 def computable(rule: Rule, counts: RoutingCounts) -> Sequence[Method]:
@@ -64,11 +78,14 @@ def computable(rule: Rule, counts: RoutingCounts) -> Sequence[Method]:
     ranking: list[Method] = [method for method in STANDINGS if method not in ("all", "file")]
     if counts.gradients is None:
         ranking.remove("gradient")
+    for part in PARTS:
+        if not is_recorded(part, counts):
+            ranking.remove(part)
     return ranking if rule.max_candidates is None else [*ranking, *MATCHED]
 
 
-def _risk_diff(rule: Rule, material: Material) -> Standing:
-    scores_X = material.risk.pooled.ravel()
+def _difference(rule: Rule, material: Material) -> Standing:
+    scores_X = material.ranked.pooled.ravel()
     eligible_X = np.ones(len(scores_X), dtype=np.bool_) if rule.original else scores_X > rule.threshold
     return Standing(scores_X, eligible_X, cut=True)
 
@@ -112,7 +129,10 @@ def _file(rule: Rule, material: Material) -> Standing:
 
 
 STANDINGS: Mapping[Method, Callable[[Rule, Material], Standing]] = {
-    "risk_diff": _risk_diff,
+    "risk_diff": _difference,
+    "text": _difference,
+    "prompt": _difference,
+    "did": _difference,
     "esft-token": _esft_token,
     "esft-gate": _esft_gate,
     "gradient": _gradient,

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from moe_cli.prepare.contrasts import clusters_of
 from moe_cli.prepare.permutation import p_values, q_values, random_swaps
 from moe_cli.prepare.ranking import Bools, Floats
-from moe_cli.prepare.risk import ClusterCounts, cluster_counts, pooled_swapped
+from moe_cli.prepare.risk import Clusters, pooled_swapped
 from moe_cli.prepare.selection import Rule, by_risk, cut, meeting, of_batch
 from moe_cli.records import NullUnion, RoutingCounts
 
-REPEATABLE = {"risk_diff", "p", "q"}  # what a condition may compare; the others need resamples of every draw
+REPEATABLE = {"p", "q"}  # what a condition may compare beside what the rule ranks by
 
 
 def null_union(
@@ -27,14 +28,17 @@ def null_union(
 ) -> NullUnion | None:
     """Size of the union that the same rule selects when the sides of each cluster are swapped at random.
 
-    None where the rule looks at no risk difference, or at what only resamples of every draw could tell.
+    None where the rule ranks by no difference, or looks at what only resamples of every draw, or the swaps of other
+    sides, could tell.
     """
-    if rule.method != "risk_diff" or any(one.quantity not in REPEATABLE for one in rule.conditions):
+    known = REPEATABLE | {rule.quantity}
+    if not rule.is_by_difference or any(one.quantity not in known for one in rule.conditions):
         return None
     used = sorted({index for batch in batches for index in batch})
     names = sorted({counts.clusters[index] for index in used})
-    clusters = cluster_counts(counts, used)
-    swaps_DC = random_swaps(len(names), draws, np.random.default_rng([seed, 4]))
+    clusters = clusters_of(rule.quantity, counts, used)
+    swaps_DC = random_swaps(clusters.num_clusters, draws, np.random.default_rng([seed, 4]))
+    others = range(len(names), clusters.num_clusters)  # harmless prompts, which every batch shares
     pooled_DX = pooled_swapped(clusters, swaps_DC)
     candidates_DX = _candidates(rule, clusters, pooled_DX, permutations, seed)
     place_DM = np.argsort(~candidates_DX, axis=1, kind="stable")[:, : candidates_DX.sum(1).max()]
@@ -42,16 +46,16 @@ def null_union(
     union_DM = np.zeros_like(allowed_DM)
     for batch in batches:
         places = [names.index(name) for name in sorted({counts.clusters[index] for index in batch})]
-        values_DX = pooled_swapped(cluster_counts(counts, list(batch)), swaps_DC[:, places])
+        values_DX = pooled_swapped(clusters_of(rule.quantity, counts, batch), swaps_DC[:, [*places, *others]])
         union_DM |= of_batch(rule, np.take_along_axis(values_DX, place_DM, axis=1), allowed_DM)
     sizes_D = union_DM.sum(1)
     low, high = np.quantile(sizes_D, [0.025, 0.975])
     return NullUnion(draws=draws, mean=float(sizes_D.mean()), lower=float(low), upper=float(high))
 
 
-def _candidates(rule: Rule, clusters: ClusterCounts, pooled_DX: Floats, permutations: int, seed: int) -> Bools:
+def _candidates(rule: Rule, clusters: Clusters, pooled_DX: Floats, permutations: int, seed: int) -> Bools:
     """[D, X]."""
-    quantities = {"risk_diff": pooled_DX}
+    quantities: dict[str, Floats] = {rule.quantity: pooled_DX}
     if any(one.quantity in ("p", "q") for one in rule.conditions):
         quantities["p"], _ = p_values(clusters, pooled_DX, permutations, np.random.default_rng([seed, 6]))
         quantities["q"] = q_values(quantities["p"])

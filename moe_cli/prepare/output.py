@@ -42,5 +42,5 @@ def _write_answers(path: Path, rows: Sequence[AnsweredPrompt]) -> None:
     columns = [field.name for field in fields(AnsweredPrompt) if field.name != "messages"]
     table: dict[str, list[object]] = {name: [getattr(row, name) for row in rows] for name in columns}
     table["messages"] = [[{"role": m.role, "content": m.content} for m in row.messages] for row in rows]
-    with whole_file(path) as temporary:
-        pq.write_table(pa.table(table), temporary)
+    with whole_file(path) as temporary, temporary.open("wb") as file:  # pyarrow takes a name with a colon for a URI
+        pq.write_table(pa.table(table), file)

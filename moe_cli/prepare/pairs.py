@@ -135,18 +135,29 @@ def benign_of_entries(readings: Sequence[Reading]) -> tuple[list[BenignPrompt], 
 def wrapped_share(prompts: Sequence[BenignPrompt], share: float, attacks: Attacks) -> tuple[BenignPrompt, ...]:
     """The prompts, `share` of the plain ones of a single turn inside a template each; in order of id.
 
-    Which prompts and which templates is drawn by the seed.
+    Which prompts and which templates is drawn by the seed. Every plain one of a single turn has its other form beside
+    it: that of the templates in turn for those that stay plain.
     """
     ordered = sorted(prompts, key=lambda prompt: prompt.id)
     plain = [prompt.id for prompt in ordered if prompt.attack is None and len(prompt.messages) == 1]
     draw = random.Random(f"benign attacks {attacks.seed}")
     chosen = set(draw.sample(plain, round(share * len(plain))))
-    return tuple(_inside(p, draw.choice(attacks.templates)) if p.id in chosen else p for p in ordered)
+    shared = [_inside(p, draw.choice(attacks.templates)) if p.id in chosen else p for p in ordered]
+    if not attacks.templates:
+        return tuple(shared)
+    place = {name: number for number, name in enumerate(plain)}
+    return tuple(
+        _beside(p, attacks.templates[place[p.id] % len(attacks.templates)]) if p.id in place else p for p in shared
+    )
 
 
 def _inside(prompt: BenignPrompt, template: Template) -> BenignPrompt:
-    turns = template.around(prompt.messages[0].content)
-    return replace(prompt, id=f"{prompt.id}/{template.name}", messages=turns, attack=template.name)
+    turns, plain = template.around(prompt.messages[0].content), prompt.messages
+    return replace(prompt, id=f"{prompt.id}/{template.name}", messages=turns, attack=template.name, other_form=plain)
+
+
+def _beside(prompt: BenignPrompt, template: Template) -> BenignPrompt:
+    return replace(prompt, other_form=template.around(prompt.messages[0].content))
 
 
 def _joined(entries: Sequence[Entry], faults: list[Fault]) -> Iterator[Entry]:
@@ -199,7 +210,16 @@ def _whole(entry: Entry, other: Entry, faults: list[Fault]) -> Entry | None:
     if not (goal := entry.goal or other.goal):
         faults.append(Fault(entry.place, "`goal` is None, not a text"))
         return None
-    return replace(entry, goal=goal, attacked=other.attacked, attack=other.attack or entry.attack, part=other.part)
+    harmless = entry if entry.benign_attacked else other
+    return replace(
+        entry,
+        goal=goal,
+        attacked=other.attacked,
+        attack=other.attack or entry.attack,
+        part=other.part,
+        benign=harmless.benign,
+        benign_attacked=harmless.benign_attacked,
+    )
 
 
 def _complete(entry: Entry, unnamed: dict[str, int]) -> PromptPair:
@@ -211,7 +231,14 @@ def _complete(entry: Entry, unnamed: dict[str, int]) -> PromptPair:
     else:
         name = entry.id if entry.part is None else f"{entry.id}/{entry.part}"
     return PromptPair(
-        id=name, goal=entry.goal, cluster=cluster, safe=entry.plain, unsafe=entry.attacked, attack=entry.attack
+        id=name,
+        goal=entry.goal,
+        cluster=cluster,
+        safe=entry.plain,
+        unsafe=entry.attacked,
+        attack=entry.attack,
+        benign=entry.benign,
+        benign_attacked=entry.benign_attacked,
     )
 
 
@@ -228,6 +255,8 @@ def _wrapped(entry: Entry, goal: str, template: Template) -> PromptPair:
         safe=entry.plain,
         unsafe=turns,
         attack=template.name,
+        benign=entry.benign,
+        benign_attacked=entry.benign_attacked,
     )
 
 

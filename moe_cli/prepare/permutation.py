@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import false_discovery_control
 
 from moe_cli.prepare.ranking import Bools, Floats
-from moe_cli.prepare.risk import ClusterCounts, pooled_swapped
+from moe_cli.prepare.risk import Clusters, pooled_swapped
 
 ALPHA = 0.05  # what a q-value is usually compared with: how many draws are enough follows from it
 ENOUGH = 10  # draws that reached the value: further ones would not change what a p-value says
@@ -33,14 +33,14 @@ def random_swaps(num_clusters: int, draws: int, random: np.random.Generator) -> 
     return coins.reshape(draws, num_clusters).astype(np.float64)
 
 
-def swapped_values(clusters: ClusterCounts, draws: int, random: np.random.Generator) -> Iterator[Floats]:
+def swapped_values(clusters: Clusters, draws: int, random: np.random.Generator) -> Iterator[Floats]:
     """Absolute pooled risk differences under random swaps, `draws` rows in chunks [<= 512, X]."""
     for start in range(0, draws, CHUNK_DRAWS):
         swaps_RC = random_swaps(clusters.num_clusters, min(CHUNK_DRAWS, draws - start), random)
         yield np.abs(pooled_swapped(clusters, swaps_RC))
 
 
-def times_reached(clusters: ClusterCounts, pooled_DX: Floats, draws: int, random: np.random.Generator) -> Floats:
+def times_reached(clusters: Clusters, pooled_DX: Floats, draws: int, random: np.random.Generator) -> Floats:
     """How many of `draws` swaps give an absolute value at least as large [D, X]; one set of swaps serves all rows."""
     values_XR = np.sort(np.concatenate(list(swapped_values(clusters, draws, random))).T, axis=1)
     bound_XD = np.abs(pooled_DX.T) - ROUNDING
@@ -48,7 +48,7 @@ def times_reached(clusters: ClusterCounts, pooled_DX: Floats, draws: int, random
     return draws - np.stack(below_XD, axis=1).astype(np.float64)
 
 
-def p_values(clusters: ClusterCounts, pooled_DX: Floats, draws: int, random: np.random.Generator) -> tuple[Floats, int]:
+def p_values(clusters: Clusters, pooled_DX: Floats, draws: int, random: np.random.Generator) -> tuple[Floats, int]:
     """(1 + k) / (1 + R) [D, X] of rows of pooled values, and the largest R.
 
     Values that few of the first `draws` swaps reach get more of them, in rounds that double R, until their q-value

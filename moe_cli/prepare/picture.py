@@ -6,6 +6,7 @@ bytes; white is no difference and grey is undefined; no window, no global state 
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import whole_file
+from moe_cli.characters import plain
 from moe_cli.records import RiskDifferences, Selection
 
 MARK_POINTS = 3.0  # side of the square around a selected expert
@@ -23,7 +25,8 @@ MARK_POINTS = 3.0  # side of the square around a selected expert
 def draw_pictures(path: Path, risk: RiskDifferences, selection: Selection) -> None:
     """Write `risk_diff_{model}.png` and `.svg` into the directory `path`."""
     png, svg = layout.risk_pictures(selection.base.name)
-    with mpl.rc_context({"svg.hashsalt": "moe", "svg.fonttype": "none"}):
+    with mpl.rc_context({"svg.hashsalt": "moe", "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of a name; the SVG holds it as text
         figure = risk_figure(risk, selection)
         with whole_file(path / png) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
@@ -48,6 +51,6 @@ def risk_figure(risk: RiskDifferences, selection: Selection) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins="auto"))
     axes.set_xlabel("expert")
     axes.set_ylabel("layer")
-    model = selection.base.name.replace("$", r"\$")  # a name, never mathematics
+    model = plain(selection.base.name).replace("$", r"\$")  # a name, never mathematics
     axes.set_title(f"{model}: {len(selection.union)} selected by {selection.method}", fontsize="medium")
     return figure

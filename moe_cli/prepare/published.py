@@ -177,7 +177,10 @@ def _object(file: Path) -> dict[str, object]:
     content = parse_json(text, source=str(file), hint=SCORES, error_type=UsageError)
     if not isinstance(content, dict) or not content:
         raise UsageError(f"{file} holds no scores by layer", hint=SCORES)
-    _refuse_twice(json.loads(text, object_pairs_hook=tuple, parse_int=float), str(file))
+    try:
+        _refuse_twice(json.loads(text, object_pairs_hook=tuple, parse_int=float), str(file))
+    except RecursionError:
+        raise UsageError(f"{file} holds values that are nested too deeply", hint=SCORES) from None
     return content
 
 

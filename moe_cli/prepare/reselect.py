@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from moe_cli.artifacts import FinishedRun, Store, finished_run, layout, open_run
+from moe_cli.artifacts import FinishedRun, Store, layout, open_run
+from moe_cli.artifacts.changes import unchanged_run
 from moe_cli.artifacts.files import write_whole
 from moe_cli.codec import decode
 from moe_cli.config import MoeConfig
@@ -42,7 +43,7 @@ def run(
         UsageError: the selection file names unknown experts, or the method needs a score that was not measured.
     """
     store.refuse_unwritable()
-    source = finished_run(prepared, "prepare")
+    source = unchanged_run(prepared, store, "prepare")
     notify(Notice(text=f"selecting from the counts of {source.path}; the model is not loaded"))
     before = decode(Selection, source.file(layout.SELECTION).read_bytes(), source=layout.SELECTION)
     summary = decode(PrepareSummary, source.file(layout.PREPARE_SUMMARY).read_bytes(), source=layout.PREPARE_SUMMARY)
@@ -50,7 +51,7 @@ def run(
     batches = batches_of(counts, summary)
     found = find_experts(config, before.base, before.params_per_expert, counts, batches)
     output = config.prepare.output_dir
-    with open_run(output, "prepare", config, resume=resume) as writer:
+    with open_run(output, "prepare", config, resume=resume, lasting=False) as writer:
         for name in _kept(before.base.name):
             write_whole(writer.path / name, source.file(name).read_bytes())
         write_selection(writer.path, before.base.name, found)

@@ -1,8 +1,8 @@
 """Risk differences of expert activation.
 
-Comes in: routing counts of pairs and which pairs a batch touches. Goes out: rate on the unsafe side minus rate on the
-safe side, per batch and aggregated. Always holds: within [-1, 1]; changes sign when the sides are swapped; NaN (never
-0) where a side saw no token. Pure.
+Comes in: routing counts of pairs and which pairs a batch touches. Goes out: rate while complying inside attacks (the
+unsafe side) minus rate while refusing plain goals (the safe side), per batch and aggregated. Always holds: within
+[-1, 1]; changes sign when the sides are swapped; NaN (never 0) where a side saw no token. Pure.
 
 Source: SteerMoE (arXiv 2509.09660). Tokens of one answer are not independent, so the unit of uncertainty is the goal:
 all pairs of one goal are one cluster that is resampled, or swapped, as a whole.
@@ -11,8 +11,10 @@ Letters of shapes: N pairs, C clusters, R resamples, B batches, L expert layers,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +43,49 @@ class ClusterCounts:
         """X."""
         return int(self.routed_SCX.shape[2])
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Clusters of each kind: one kind."""
+        return (self.num_clusters,)
+
     def only(self, experts_A: NDArray[np.intp] | slice) -> ClusterCounts:
         """The counts of a few experts [A]."""
         return ClusterCounts(self.routed_SCX[:, :, experts_A], self.seen_SC)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One difference of a sum of differences."""
+
+    factor: float
+    clusters: ClusterCounts
+    columns: slice  # which clusters of the contrast these are
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """A sum of differences over the same clusters, or over clusters of several kinds that stand one after another."""
+
+    terms: tuple[Term, ...]
+    sizes: tuple[int, ...]  # clusters of each kind, which is resampled for itself
+
+    @property
+    def num_clusters(self) -> int:
+        """C; of all kinds."""
+        return sum(self.sizes)
+
+    @property
+    def num_experts(self) -> int:
+        """X."""
+        return self.terms[0].clusters.num_experts
+
+    def only(self, experts_A: NDArray[np.intp] | slice) -> Contrast:
+        """The counts of a few experts [A]."""
+        terms = (replace(term, clusters=term.clusters.only(experts_A)) for term in self.terms)
+        return Contrast(tuple(terms), self.sizes)
+
+
+Clusters = ClusterCounts | Contrast
 
 
 def rate_difference(routed_safe: Floats, seen_safe: Floats, routed_unsafe: Floats, seen_unsafe: Floats) -> Floats:
@@ -55,34 +97,48 @@ def rate_difference(routed_safe: Floats, seen_safe: Floats, routed_unsafe: Float
 
 def cluster_counts(counts: RoutingCounts, used: Sequence[int]) -> ClusterCounts:
     """Sum the answer-token counts of the pairs `used` within their clusters."""
-    names = sorted({counts.clusters[index] for index in used})
+    names = [counts.clusters[index] for index in used]
+    return within_clusters(names, counts.routed[list(used), :, ANSWER], counts.seen[list(used), :, ANSWER])
+
+
+def within_clusters(
+    names_N: Sequence[str], routed_NSLE: NDArray[np.int64] | Floats, seen_NS: NDArray[np.int64]
+) -> ClusterCounts:
+    """Sum counts of two sides within the clusters that the names say; clusters in the order of their names."""
+    names = sorted(set(names_N))
     place = {name: number for number, name in enumerate(names)}
-    _, _, _, num_layers, num_experts = counts.routed.shape
-    routed_SCX = np.zeros((2, len(names), num_layers * num_experts))
+    routed_SCX = np.zeros((2, len(names), math.prod(routed_NSLE.shape[2:])))
     seen_SC = np.zeros((2, len(names)))
-    for index in used:
-        cluster = place[counts.clusters[index]]
-        routed_SCX[:, cluster] += counts.routed[index, :, ANSWER].reshape(2, -1)
-        seen_SC[:, cluster] += counts.seen[index, :, ANSWER]
+    for name, routed_SLE, seen_S in zip(names_N, routed_NSLE, seen_NS, strict=True):
+        routed_SCX[:, place[name]] += routed_SLE.reshape(2, -1)
+        seen_SC[:, place[name]] += seen_S
     return ClusterCounts(routed_SCX, seen_SC)
 
 
-def pooled(clusters: ClusterCounts, weights_RC: Floats) -> Floats:
+def pooled(clusters: Clusters, weights_RC: Floats) -> Floats:
     """Pooled risk differences [R, X] when cluster c counts `weights_RC[r, c]` times.
 
     The rates are linear in the counts once the tokens of each side are known, so one product gives the differences.
     """
+    if isinstance(clusters, Contrast):
+        return reduce(
+            np.add, (term.factor * pooled(term.clusters, weights_RC[:, term.columns]) for term in clusters.terms)
+        )
     seen_SR = clusters.seen_SC @ weights_RC.T
     parts = [weights_RC / _known(seen_SR[UNSAFE]), -weights_RC / _known(seen_SR[SAFE])]
     differences: Floats = np.hstack(parts) @ np.concatenate([clusters.routed_SCX[UNSAFE], clusters.routed_SCX[SAFE]])
     return differences
 
 
-def pooled_swapped(clusters: ClusterCounts, swaps_RC: Floats) -> Floats:
+def pooled_swapped(clusters: Clusters, swaps_RC: Floats) -> Floats:
     """Pooled risk differences [R, X] when the sides of cluster c are swapped where `swaps_RC[r, c]` is 1.
 
     With m the tokens that move, (U - m) / n_unsafe - (S + m) / n_safe, as one product.
     """
+    if isinstance(clusters, Contrast):
+        return reduce(
+            np.add, (term.factor * pooled_swapped(term.clusters, swaps_RC[:, term.columns]) for term in clusters.terms)
+        )
     routed, seen = clusters.routed_SCX, clusters.seen_SC
     moved_R = swaps_RC @ (seen[UNSAFE] - seen[SAFE])
     unsafe_R1, safe_R1 = _known(seen[UNSAFE].sum() - moved_R), _known(seen[SAFE].sum() + moved_R)

@@ -12,12 +12,14 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.config.conditions import Condition
-from moe_cli.config.settings import IN_EVERY_BATCH, Method
+from moe_cli.config.settings import CONTRASTS, IN_EVERY_BATCH, Method
+from moe_cli.prepare.contrasts import Quantity
 from moe_cli.prepare.named import NamedExperts
 from moe_cli.prepare.ranking import Bools, Floats, largest
 from moe_cli.records import Expert
@@ -35,7 +37,7 @@ class Rule:
     """How experts are chosen."""
 
     method: Method
-    threshold: float  # candidates by a risk difference have one above it
+    threshold: float  # candidates by a risk difference, or by a part of it, have one above it
     top_k: int  # most experts of one batch
     max_candidates: int | None  # what the budget has room for; None: no budget
     num_experts: int  # E
@@ -48,7 +50,17 @@ class Rule:
     @property
     def original(self) -> bool:
         """Without candidates: every batch selects its largest differences above the threshold."""
-        return self.method == "risk_diff" and self.max_candidates is None
+        return self.is_by_difference and self.max_candidates is None
+
+    @property
+    def is_by_difference(self) -> bool:
+        """Whether the method ranks by the risk difference, or by a part of it."""
+        return self.method == "risk_diff" or self.method in CONTRASTS
+
+    @property
+    def quantity(self) -> Quantity:
+        """What the differences are of that candidates and batches are chosen by."""
+        return cast(Quantity, self.method) if self.method in CONTRASTS else "risk_diff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +117,7 @@ def of_batch(rule: Rule, values_X: Floats, candidates_X: Bools) -> Bools:
 
 
 def choose(rule: Rule, candidates_X: Bools, per_batch_BX: Floats) -> Chosen:
-    """The experts of every batch: its candidates with a risk difference above 0, at most the `top_k` largest.
+    """The experts of every batch: its candidates with a difference above 0, at most the `top_k` largest.
 
     Controls, lists and `all` select every candidate in every batch: a control that trained in fewer batches than what
     it is a control for would show that, not that other experts were chosen. Without a budget the original rule, above

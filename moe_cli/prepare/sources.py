@@ -36,6 +36,8 @@ from moe_cli.data.refusals import read_refusals
 from moe_cli.data.templates import TEMPLATE_FORMATS
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.prepare.batches import Composition, composition, refuse_too_few
+from moe_cli.prepare.contrasts import refuse_unmeasured
+from moe_cli.prepare.harmless import wraps
 from moe_cli.prepare.pairs import (
     EQUAL,
     Attacks,
@@ -164,7 +166,9 @@ def _refusal(config: MoeConfig, offered: Offered, paired: Paired, faults: Sequen
                 f"--attack {settings.attack} wraps nothing: no goal of --pairs lacks its attacked prompt",
                 hint="leave --attack away, or wrap benign prompts with --benign-attack 0.5",
             )
-        refuse_too_few(len(offered.pairs), len(offered.benign), composition_of(config, offered.benign))
+        parts = composition_of(config, offered.benign)
+        refuse_too_few(len(offered.pairs), len(offered.benign), parts)
+        refuse_unmeasured(settings, wraps=wraps(offered.pairs, offered.benign if parts.num_benign else ()))
     except UsageError as error:
         return error
     return None

@@ -1,4 +1,4 @@
-"""`moe prepare`: which experts are more active when the model does harm?
+"""`moe prepare`: which experts are more active while the model complies inside attacks?
 
 Comes in: a config. Goes out: a prepare run on disk, its `PrepareSummary` and its `Selection`. Always holds: batches are
 made once, here, and every count in the summary is of what was written.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moe_cli.artifacts import Store, open_run
+from moe_cli.artifacts import Scratch, Store, open_run
 from moe_cli.artifacts.interruption import resumable
 from moe_cli.artifacts.journal import ANSWERS, VERDICTS, drop_journals
 from moe_cli.config import MoeConfig
@@ -32,6 +32,7 @@ from moe_cli.prepare.filtering import (
 )
 from moe_cli.prepare.generation import BENIGN_OPTION, HeldModel, answers_to
 from moe_cli.prepare.gradients import refusal_gradients
+from moe_cli.prepare.harmless import Harmless, harmless_of, harmless_of_pairs, harmless_prompts
 from moe_cli.prepare.jury import Asked, Jury, jury_of, refuse_unable, verdicts_on
 from moe_cli.prepare.output import write_prepared
 from moe_cli.prepare.pickles import write_pickles
@@ -45,9 +46,10 @@ from moe_cli.prepare.refusals import (
 )
 from moe_cli.prepare.sources import Offered, composition_of, offered_by
 from moe_cli.prepare.summary import prepare_summary, with_batches
-from moe_cli.records import AnsweredPrompt, PrepareSummary, PromptPair, Selection, TrainingExample, Verdict
+from moe_cli.records import AnsweredPrompt, Generation, PrepareSummary, PromptPair, Selection, TrainingExample, Verdict
 
 Notify = Callable[[object], None]
+SCRATCH = Scratch(clear=drop_journals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def run(
     questions = questions_of(offered.pairs, offered.benign if parts.num_benign else ())
     refuse_unable(judges)
     output = settings.output_dir
-    with open_run(output, "prepare", config, resume=resume) as writer, resumable(output, ANSWERS):
+    with open_run(output, "prepare", config, resume=resume, scratch=SCRATCH) as writer, resumable(output, ANSWERS):
         model = HeldModel(config.model)
         base, params_per_expert = model.identity, model.loaded().layers[0].params_per_expert
         selection_rule(settings, base, params_per_expert)  # refuses before the long work
@@ -98,10 +100,14 @@ def run(
         plans = _plans(config, offered, parts, rows, by_harm=jury.by_harm)
         batched = [pair for plan in plans for pair in plan.pairs]
         refusals = refusal_targets(rows, texts, _written(config, model, endpoint, batched, jury, notify))
+        brought = _brought(config, model, engine_of, endpoint, batched, notify)
+        harmless = _harmless(config, offered, rows, made.by_id, len(batched)) + brought
         loaded = model.loaded()
         replayed = time.monotonic()
         sizes = {"batch_size": settings.generation_batch_size, "batch_tokens": settings.generation_tokens}
-        counts = count_routing(loaded, batched, made.by_id, **sizes, notify=notify)
+        counts = count_routing(
+            loaded, batched, made.by_id, harmless, crossed=settings.extra_replays, **sizes, notify=notify
+        )
         counted = time.monotonic()
         batches = [range(b * parts.num_pairs, (b + 1) * parts.num_pairs) for b in range(len(plans))]
         rows = with_batches(rows, plans)
@@ -127,7 +133,6 @@ def run(
         write_prepared(writer.path, rows, counts, found, examples, summary)
         if settings.pickle:
             write_pickles(writer.path, base.name, rows, counts, found.masks, examples)
-        drop_journals(output)
         store.add(
             writer,
             base_fingerprint=base.fingerprint,
@@ -144,6 +149,36 @@ def _verdicts(
     if any(judge.holds_weights for judge in jury.deciding):
         model.release()
     return verdicts_on(asked, jury, output, notify)
+
+
+def _harmless(
+    config: MoeConfig,
+    offered: Offered,
+    rows: Sequence[AnsweredPrompt],
+    answers: Mapping[str, Generation],
+    num_pairs: int,
+) -> list[Harmless]:
+    """The benign prompts that are replayed in both forms; none where the extra replays are off."""
+    if not config.prepare.extra_replays:
+        return []
+    return harmless_of(offered.benign, rows, answers, most=num_pairs, seed=config.seed)
+
+
+def _brought(
+    config: MoeConfig,
+    model: HeldModel,
+    engine_of: EngineOf,
+    endpoint: ChatEndpoint | None,
+    pairs: Sequence[PromptPair],
+    notify: Notify,
+) -> list[Harmless]:
+    """The harmless prompts that the pairs bring, answered: the only answers that are made for replays."""
+    prompts = harmless_prompts(pairs) if config.prepare.extra_replays else []
+    if not prompts:
+        return []
+    engine = engine_of(config, model.loaded(), endpoint)
+    answers = answer_all(engine, prompts, config.prepare.output_dir, notify=notify, task="harmless")
+    return harmless_of_pairs(pairs, answers)
 
 
 def _plans(

@@ -6,8 +6,9 @@ Comes in: records and arrays. Goes out: files in a run directory, and counts rea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +16,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from moe_cli.artifacts import layout
+from moe_cli.artifacts.contents import reading
 from moe_cli.artifacts.files import whole_file, write_array, write_whole
 from moe_cli.codec import encode
 from moe_cli.errors import ArtifactError
 from moe_cli.prepare.evidence import Found
 from moe_cli.prepare.picture import draw_pictures
 from moe_cli.prepare.ranking import Floats
-from moe_cli.records import RiskDifferences, RoutingCounts
+from moe_cli.records import HarmlessCounts, RiskDifferences, RoutingCounts
 
 HINT = "run moe prepare again: the file was written by another version of moe, or changed by hand"
 
@@ -35,7 +37,7 @@ def write_selection(path: Path, model_name: str, found: Found) -> None:
 
 
 def write_counts(path: Path, counts: RoutingCounts) -> None:
-    """`routing`: integer counts and router weights per pair, side and region; gradient norms where they are known."""
+    """`routing`: integer counts and router weights per pair, side and region; and what else was measured."""
     arrays: dict[str, NDArray[np.generic]] = {
         "layers": np.array(counts.layers, dtype=np.int64),
         "top_k": np.array(-1 if counts.top_k is None else counts.top_k, dtype=np.int64),
@@ -47,6 +49,12 @@ def write_counts(path: Path, counts: RoutingCounts) -> None:
     }
     if counts.gradients is not None:
         arrays["gradients"] = counts.gradients
+    if counts.crossed is not None:
+        arrays["crossed"] = counts.crossed
+    if (harmless := counts.harmless) is not None:
+        arrays["harmless_ids"] = np.array(harmless.prompt_ids, dtype=np.str_)
+        arrays["harmless_clusters"] = np.array(harmless.clusters, dtype=np.str_)
+        arrays["harmless_routed"], arrays["harmless_seen"] = harmless.routed, harmless.seen
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -57,7 +65,7 @@ def read_counts(path: Path) -> RoutingCounts:
     Raises:
         ArtifactError: an array is missing or has another shape.
     """
-    with np.load(path, allow_pickle=False) as arrays:
+    with reading(path, hint=HINT), np.load(path, allow_pickle=False) as arrays:
         if missing := {"layers", "top_k", "pair_ids", "clusters", "routed", "seen", "gates"} - set(arrays):
             raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", hint=HINT)
         counts = RoutingCounts(
@@ -69,16 +77,36 @@ def read_counts(path: Path) -> RoutingCounts:
             seen=arrays["seen"],
             gates=arrays["gates"],
             gradients=arrays.get("gradients"),
+            crossed=arrays.get("crossed"),
+            harmless=_harmless(arrays),
         )
     expected = (len(counts.pair_ids), 2, 3, len(counts.layers))
     if counts.routed.shape[:4] != expected or counts.gates.shape != counts.routed.shape:
         raise ArtifactError(f"{path}: routed is {counts.routed.shape}, expected {expected} and experts", hint=HINT)
+    shape = (*counts.routed.shape[:2], *counts.routed.shape[3:])
+    if counts.crossed is not None and counts.crossed.shape != shape:
+        raise ArtifactError(f"{path}: crossed is {counts.crossed.shape}, expected {shape}", hint=HINT)
+    if (harmless := counts.harmless) is not None and harmless.routed.shape != (len(harmless.seen), *shape[1:]):
+        raise ArtifactError(f"{path}: harmless_routed is {harmless.routed.shape}, not as many as seen", hint=HINT)
     return counts
+
+
+def _harmless(arrays: Mapping[str, NDArray[Any]]) -> HarmlessCounts | None:
+    if "harmless_routed" not in arrays:
+        return None
+    return HarmlessCounts(
+        prompt_ids=tuple(arrays["harmless_ids"].tolist()),
+        clusters=tuple(arrays["harmless_clusters"].tolist()),
+        routed=arrays["harmless_routed"],
+        seen=arrays["harmless_seen"],
+    )
 
 
 def write_risk(path: Path, found: Found) -> None:
     """`risk_diff`: one row per (batch, layer, expert); the aggregate of the run has a null batch."""
-    risk, masks = found.risk, found.masks
+    risk, masks, parts = found.risk, found.masks, found.parts
+    nothing = np.full(risk.pooled.shape, np.nan)
+    nothing_in_batches = np.full(risk.per_batch.shape, np.nan)
     num_batches, num_layers, num_experts = risk.per_batch.shape
     batch, layer, expert = (axis.ravel() for axis in np.indices((num_batches + 1, num_layers, num_experts)))
     table = {
@@ -92,10 +120,15 @@ def write_risk(path: Path, found: Found) -> None:
         "p_value": _of_run(risk, risk.p_value),
         "q_value": _of_run(risk, risk.q_value),
         "stability": _of_run(risk, risk.stability),
+        "text": _column(
+            nothing_in_batches if parts.text_of_batches is None else parts.text_of_batches,
+            nothing if parts.text is None else parts.text,
+        ),
+        "wrapper": _of_run(risk, nothing if parts.wrapper is None else parts.wrapper),
         "selected": np.concatenate([masks.ravel(), masks.any(0).ravel()]),
     }
-    with whole_file(path) as temporary:
-        pq.write_table(pa.table(table), temporary)
+    with whole_file(path) as temporary, temporary.open("wb") as file:  # pyarrow takes a name with a colon for a URI
+        pq.write_table(pa.table(table), file)
 
 
 def _column(of_batches: Floats, of_run: Floats) -> NDArray[np.float64]:

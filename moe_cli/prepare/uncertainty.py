@@ -1,6 +1,7 @@
 """Risk differences with their uncertainty.
 
-Comes in: routing counts, the batches over them, and the rule whose stability is asked for. Goes out: `RiskDifferences`.
+Comes in: routing counts, the batches over them, and the rule whose stability is asked for. Goes out: `RiskDifferences`,
+of the risk difference or of a part of it.
 Always holds: the unit that is resampled and swapped is the cluster; the same seed gives the same numbers. Pure.
 
 Letters of shapes: B batches, L expert layers, E experts, X = L * E (flat, layer-major).
@@ -13,8 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_cli.prepare.bootstrap import batch_interval, resampled
+from moe_cli.prepare.contrasts import Quantity, clusters_of, quantity_of, total
 from moe_cli.prepare.permutation import p_values, q_values
-from moe_cli.prepare.risk import cluster_counts, mean_of_batches, of_pairs, pooled
+from moe_cli.prepare.risk import mean_of_batches
 from moe_cli.prepare.selection import Rule, by_risk
 from moe_cli.records import RiskDifferences, RoutingCounts
 
@@ -22,22 +24,28 @@ Batches = Sequence[Sequence[int]]
 
 
 def risk_differences(
-    counts: RoutingCounts, batches: Batches, rule: Rule, *, resamples: int, seed: int
+    counts: RoutingCounts,
+    batches: Batches,
+    rule: Rule,
+    *,
+    resamples: int,
+    seed: int,
+    quantity: Quantity = "risk_diff",
 ) -> RiskDifferences:
-    """Risk differences of the pairs in `batches` (indices into `counts`), with intervals, p, q and stability.
+    """Risk differences, or a part of them, of the pairs in `batches` (indices into `counts`), with all their evidence.
 
     Per batch; as the mean of the batches (the original definition) and pooled from the summed counts. Intervals are
     percentiles of a bootstrap over clusters, of the pooled value and of each batch; stability is the share of these
     resamples in which `by_risk` takes the expert. p and q are of the pooled value.
     """
     shape = counts.routed.shape[-2:]
-    clusters = cluster_counts(counts, used_pairs(batches))
-    pooled_X = pooled(clusters, np.ones((1, clusters.num_clusters)))[0]
+    clusters = clusters_of(quantity, counts, used_pairs(batches))
+    pooled_X = total(clusters)
     again = resampled(clusters, resamples, np.random.default_rng([seed, 1]), lambda values: by_risk(rule, values))
     p_1X, num_permutations = p_values(clusters, pooled_X[None], resamples, np.random.default_rng([seed, 2]))
-    per_batch_BLE = np.stack([of_pairs(counts, batch) for batch in batches])
+    per_batch_BLE = np.stack([quantity_of(quantity, counts, batch) for batch in batches])
     bounds_B2X = [
-        batch_interval(cluster_counts(counts, list(batch)), resamples, np.random.default_rng([seed, 7, index]))
+        batch_interval(clusters_of(quantity, counts, batch), resamples, np.random.default_rng([seed, 7, index]))
         for index, batch in enumerate(batches)
     ]
     lower_BX, upper_BX = np.stack(bounds_B2X, axis=1)
@@ -55,6 +63,30 @@ def risk_differences(
         stability=again.stability_X.reshape(shape),
         num_resamples=resamples,
         num_permutations=num_permutations,
+        num_clusters=clusters.num_clusters,
+    )
+
+
+def point_differences(counts: RoutingCounts, batches: Batches, quantity: Quantity) -> RiskDifferences:
+    """As `risk_differences`, without resampling and swapping: the rest is undefined."""
+    clusters = clusters_of(quantity, counts, used_pairs(batches))
+    per_batch_BLE = np.stack([quantity_of(quantity, counts, batch) for batch in batches])
+    nothing_BLE = np.full(per_batch_BLE.shape, np.nan)
+    nothing_LE = nothing_BLE[0]
+    return RiskDifferences(
+        layers=counts.layers,
+        per_batch=per_batch_BLE,
+        mean=mean_of_batches(per_batch_BLE),
+        pooled=total(clusters).reshape(nothing_LE.shape),
+        lower=nothing_LE,
+        upper=nothing_LE,
+        batch_lower=nothing_BLE,
+        batch_upper=nothing_BLE,
+        p_value=nothing_LE,
+        q_value=nothing_LE,
+        stability=nothing_LE,
+        num_resamples=0,
+        num_permutations=0,
         num_clusters=clusters.num_clusters,
     )
 

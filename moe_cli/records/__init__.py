@@ -11,6 +11,7 @@
     capability   CapabilitySample -> CapabilityScore
     evaluation   EvaluationRecord -> SuiteSummary -> EvaluationSummary
     card         License, CardFacts; PushedFile -> Push
+    labelling    LabelStratum -> LabelDraw; LabelFile, JudgeAlone -> LabelCorrection
     comparison   FairnessCheck, PairedDifference, Flip -> Comparison
     report       ExpertMap, LossCurve, FlipText -> ReportData
     benchmark    BenchmarkPlan -> BenchmarkRow -> Benchmark
@@ -112,17 +113,21 @@ from moe_cli.records.judging import (
     Question,
     Verdict,
 )
+from moe_cli.records.labelling import JudgeAlone, LabelCorrection, LabelDraw, LabelFile, LabelStratum
 from moe_cli.records.preparation import (
     REGIONS,
     AnsweredPrompt,
     Expert,
     ExpertEvidence,
+    HarmlessCounts,
     MethodOverlap,
     NullUnion,
+    PartOfRisk,
     PrepareSummary,
     RankedExpert,
     RankedTable,
     RiskDifferences,
+    RiskParts,
     RoutingCounts,
     Selection,
     SideJudge,
@@ -227,12 +232,18 @@ __all__ = [
     "FlipText",
     "Generation",
     "GroupDrift",
+    "HarmlessCounts",
     "ImportedOutcomes",
     "ItemSource",
     "ItemsPreview",
+    "JudgeAlone",
     "JudgeIdentity",
     "JudgedAnswer",
     "Label",
+    "LabelCorrection",
+    "LabelDraw",
+    "LabelFile",
+    "LabelStratum",
     "LayerDrift",
     "License",
     "LossCurve",
@@ -249,6 +260,7 @@ __all__ = [
     "OfferedCounts",
     "PairComparison",
     "PairedDifference",
+    "PartOfRisk",
     "PrepareBenchmark",
     "PrepareResult",
     "PrepareRow",
@@ -269,6 +281,7 @@ __all__ = [
     "ReportOrigin",
     "RestoredRouter",
     "RiskDifferences",
+    "RiskParts",
     "RoutingCounts",
     "RoutingDrift",
     "RowPeak",

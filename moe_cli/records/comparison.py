@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Literal
 
 from moe_cli.records.evaluation import EvaluationSummary
+from moe_cli.records.judging import Agreement
+from moe_cli.records.labelling import LabelCorrection, LabelFile
 from moe_cli.records.record import record
 
 PairVerdict = Literal["better", "worse", "within margin", "inconclusive", "ceiling", "not comparable"]
@@ -84,6 +86,18 @@ class PairedDifference:
     yes_a: float | None = None  # 48.0; items with yes (the sum of fractions), mean over the runs
     yes_b: float | None = None
     ratio: CountRatio | None = None  # of harm; None: of anything else
+    labelled: int | None = None  # items with people's labels; None: nobody labelled this metric
+    correction: LabelCorrection | None = None  # by people's labels: then all above but the counts is corrected
+
+    @property
+    def deciding_clusters(self) -> float:
+        """Goals of one size that the verdict rests on: those of the labelled items, where they correct it."""
+        return self.correction.effective_clusters if self.correction else self.effective_clusters
+
+    @property
+    def by_judge_alone(self) -> bool:
+        """Whether people labelled items of the metric, but too few of these to correct it."""
+        return self.labelled is not None and self.correction is None
 
     @property
     def times_known(self) -> bool:
@@ -225,3 +239,5 @@ class Comparison:
     thresholds: tuple[ThresholdCheck, ...]
     conclusion: tuple[str, ...]  # plain sentences made by rules
     unshown: Unshown | None = None  # None: no registry was looked at
+    labels: tuple[LabelFile, ...] = ()  # people's labels that correct it
+    labellers: tuple[Agreement, ...] = ()  # of every two files about the same answers

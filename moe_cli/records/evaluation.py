@@ -14,6 +14,7 @@ from moe_cli.records.capability import CapabilityScore
 from moe_cli.records.drift import DriftSummary, GroupDrift, RestoredRouter, RoutingDrift
 from moe_cli.records.inputs import PLAIN_SUITE, EvaluationItem, ModelIdentity
 from moe_cli.records.judging import Agreement, JudgeIdentity, Question, Verdict
+from moe_cli.records.names import DirectoryName
 from moe_cli.records.rates import Rate
 from moe_cli.records.record import record
 from moe_cli.records.sources import UnreadableSource
@@ -139,7 +140,7 @@ class AnswersPreview:
 class EvaluationSummary:
     """What `moe evaluate` measured. Lives in `summary.json`."""
 
-    name: str  # "default"
+    name: DirectoryName  # "default"
     model: ModelIdentity | None  # None: no weights were loaded; whose answers they are is not known from weights
     run: str | None  # directory of the training run; None: a bare model, or answers of files
     training_mode: str  # "selective_experts", "full_model_baseline", "base" or "imported" (answers of files)

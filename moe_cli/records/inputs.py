@@ -22,7 +22,7 @@ class Message:
 
 @record
 class PromptPair:
-    """One goal asked plainly (safe side) and through an attack (unsafe side)."""
+    """One goal asked plainly (safe side) and inside an attack (unsafe side)."""
 
     id: str  # "goal-17/story"
     goal: str  # "zorp the glim"
@@ -30,6 +30,8 @@ class PromptPair:
     safe: tuple[Message, ...]  # the plain question; ends with a user turn
     unsafe: tuple[Message, ...]  # the attacked question; ends with a user turn
     attack: str | None  # "story"; the name of the wrapper where it is known
+    benign: tuple[Message, ...] | None = None  # a harmless prompt like the plain question; None: the pair brings none
+    benign_attacked: tuple[Message, ...] | None = None  # the same inside the attack; None: the pair brings none
 
 
 @record
@@ -40,6 +42,7 @@ class BenignPrompt:
     cluster: str  # "benign-4"
     messages: tuple[Message, ...]  # ends with a user turn
     attack: str | None  # the wrapper's name where the harmless prompt is wrapped in an attack
+    other_form: tuple[Message, ...] | None = None  # inside an attack, or plain where `attack` is one; None: not known
 
 
 @record

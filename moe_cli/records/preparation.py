@@ -44,6 +44,16 @@ class AnsweredPrompt:
 
 
 @record
+class HarmlessCounts:
+    """How many answer tokens of harmless prompts went to which expert, each prompt with one answer in both forms."""
+
+    prompt_ids: tuple[str, ...]  # M
+    clusters: tuple[str, ...]  # M
+    routed: NDArray[np.int64]  # [M, form 2, L, E] tokens whose top-k holds the expert; plain, inside an attack
+    seen: NDArray[np.int64]  # [M] tokens counted, in each form
+
+
+@record
 class RoutingCounts:
     """How many tokens went to which expert, for every pair apart. Lives in `routing_{model}.npz`."""
 
@@ -55,11 +65,18 @@ class RoutingCounts:
     seen: NDArray[np.int64]  # [N, side 2, region 3] tokens counted
     gates: NDArray[np.float64]  # [N, side 2, region 3, L, E] the router's weights of these tokens, summed
     gradients: NDArray[np.float64] | None  # [B, L, E] squared gradient norm of the refusal loss; None: not measured
+    crossed: NDArray[np.int64] | None = (
+        None  # [N, side 2, L, E] as routed, of the other side's answer; None: not measured
+    )
+    harmless: HarmlessCounts | None = None  # None: not measured
 
 
 @record
 class RiskDifferences:
-    """Rate on the unsafe side minus rate on the safe side; NaN in memory (null on disk) where a side saw no token."""
+    """Rate while complying inside attacks minus rate while refusing plain goals, or a part of that difference.
+
+    NaN in memory (null on disk) where a side saw no token.
+    """
 
     layers: tuple[int, ...]  # decoder indices of the expert layers
     per_batch: NDArray[np.float64]  # [B, L, E]
@@ -98,6 +115,33 @@ class ExpertEvidence:
     q_value: float | None  # 0.004
     stability: float | None  # 0.98; share of bootstrap resamples that make it a candidate by its risk difference
     num_batches: int  # 12; batches that selected it
+    text: float | None = None  # 0.19; the part of risk_diff that is the text of the answers; None: not measured
+    wrapper: float | None = None  # 0.01; the same difference of harmless prompts; None: not measured
+    ranked_by: float | None = (
+        None  # 0.19; where the method is text, prompt or did: the interval, p, q, stability are its
+    )
+
+
+@record
+class PartOfRisk:
+    """A part of a risk difference, as its share."""
+
+    share: float | None  # 0.886; None: the risk difference is not above 0, or not surely
+    lower: float | None  # 0.877; cluster bootstrap, 2.5 %
+    upper: float | None  # 0.897; 97.5 %
+
+
+@record
+class RiskParts:
+    """What the risk differences of the selected experts, summed, are made of."""
+
+    num_experts: int  # 12
+    risk_diff: float  # 1.86; summed over the experts
+    text: PartOfRisk  # the answers, whatever prompt they answer
+    prompt: PartOfRisk  # the prompts, with the same answer; the rest of 1
+    wrapper: PartOfRisk | None  # what harmless prompts do inside an attack; None: not measured
+    num_goals: int  # 96; what is resampled
+    num_harmless: int  # 90; the same of harmless prompts
 
 
 @record
@@ -146,6 +190,7 @@ class Selection:
     num_significant: int  # 31; experts of the model with a positive risk difference and q < 0.05
     overlaps: tuple[MethodOverlap, ...]  # other methods that the stored counts allow
     warnings: tuple[str, ...]  # in plain words
+    parts: RiskParts | None = None  # None: not measured, or no expert is selected
 
 
 @record

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from moe_cli.records.comparison import FlipText
+from moe_cli.records.preparation import RiskParts
 from moe_cli.records.record import record
 
 MapKind = Literal["risk", "selection", "drift"]
@@ -24,6 +25,7 @@ class ExpertMap:
     what: str  # "share of a layer's choices, trained minus base"; the unit in words
     layers: tuple[int, ...]  # the decoder's own indices
     values: tuple[tuple[float | None, ...], ...]  # [L][E]; None: undefined
+    parts: RiskParts | None = None  # of kind `risk`: what the selected experts' values are made of; None: not measured
 
 
 @record

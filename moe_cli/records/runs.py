@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from moe_cli.records.comparison import PairedDifference
+from moe_cli.records.names import FileName, RunId
 from moe_cli.records.rates import Rate
 from moe_cli.records.record import record
 
@@ -18,7 +19,7 @@ class StartedRun:
     """Written first; a directory with it and without a manifest is an interrupted run."""
 
     kind: RunKind
-    id: str  # "selective-20261122-171233-5f3a"
+    id: RunId
     started: str  # ISO 8601, UTC
     config: dict[str, object]  # the resolved config
     inputs: dict[str, str]  # role -> path of an earlier run that was found, so that a resumed run takes the same
@@ -30,8 +31,8 @@ class Manifest:
 
     schema_version: int
     kind: RunKind
-    id: str  # "selective-20261122-171233-5f3a"
-    files: dict[str, str]  # relative path -> sha256
+    id: RunId
+    files: dict[FileName, str]  # -> sha256
     parents: dict[str, str]  # role -> digest of the parent's manifest; of a file of answers its own
     base_fingerprint: str | None  # of the model it was made with
     model_name: str | None
@@ -47,7 +48,7 @@ class Manifest:
 class RunRecord:
     """One line of the registry: where a run lies and the digest of its manifest."""
 
-    id: str
+    id: RunId
     kind: RunKind
     path: str  # absolute
     manifest_digest: str
@@ -123,7 +124,7 @@ class RunListing:
     """A line of `moe runs list`."""
 
     run: RunRecord
-    state: Literal["complete", "gone", "changed"]
+    state: Literal["complete", "interrupted", "gone", "changed"]
     result: RunResult | None  # None: the run is not complete, or cannot be read
     problem: str | None  # why it cannot be read
 
@@ -134,4 +135,6 @@ class RunVerification:
 
     path: str
     num_files: int
-    damaged: tuple[str, ...]
+    damaged: tuple[str, ...]  # missing or changed
+    added: tuple[str, ...]  # not written by the run
+    changed_parents: tuple[str, ...]  # "run: /runs/selective": whose manifest changed since this run was made from it

@@ -53,6 +53,8 @@ class OfferedCounts:
     num_benign_in_batch: int  # 4
     num_attacked: int  # 8
     most_batches: int  # 50; where the model's answers drop nothing
+    num_replays: int  # 1600; prompts that are then replayed with an answer, to count the routing
+    num_extra_replays: int  # 800; of these, beside the forms of the pairs with their own answers
 
 
 @record

@@ -44,10 +44,10 @@ def tiny_pairs(num_pairs: int, seed: int) -> tuple[PromptPair, ...]:
 
 
 def tiny_benign(num_prompts: int, seed: int) -> tuple[BenignPrompt, ...]:
-    """Different benign prompts, plain and inside an attack in turn."""
+    """Different benign prompts, plain and inside an attack in turn; the other form of each beside it."""
     goals = draw_benign("prepare", num_prompts, seed)
     return tuple(
-        _benign_prompt(goal, _in_turn(SEEN_WRAPPERS, number // 2) if number % 2 else None)
+        _benign_prompt(goal, _in_turn(SEEN_WRAPPERS, number // 2), wrapped=bool(number % 2))
         for number, goal in enumerate(goals)
     )
 
@@ -83,13 +83,15 @@ def _pair(goal: HarmfulGoal, wrapper: Wrapper) -> PromptPair:
     )
 
 
-def _benign_prompt(goal: BenignGoal, wrapper: Wrapper | None) -> BenignPrompt:
+def _benign_prompt(goal: BenignGoal, wrapper: Wrapper, *, wrapped: bool) -> BenignPrompt:
     cluster = _benign_cluster(goal)
+    plain, inside = _asked(goal.request), _asked(wrapper.around(goal.request))
     return BenignPrompt(
-        id=f"{cluster}/{wrapper.name}" if wrapper else cluster,
+        id=f"{cluster}/{wrapper.name}" if wrapped else cluster,
         cluster=cluster,
-        messages=_asked(wrapper.around(goal.request) if wrapper else goal.request),
-        attack=wrapper.name if wrapper else None,
+        messages=inside if wrapped else plain,
+        attack=wrapper.name if wrapped else None,
+        other_form=plain if wrapped else inside,
     )
 
 

@@ -25,10 +25,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerState
 
 from moe_cli.artifacts import layout
+from moe_cli.artifacts.contents import reading
 from moe_cli.artifacts.files import whole_directory
 from moe_cli.artifacts.seal import check_seal, seal
 from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError
+from moe_cli.model.finite import refuse_not_finite
 from moe_cli.records import CheckpointState, ValidationLoss
 
 PARAMETERS = "parameters.safetensors"
@@ -54,11 +56,20 @@ def save(
     """Write `checkpoint-{step}` into the run directory; `owner` says whose state it is.
 
     Older ones are removed, but the one with the lowest loss in `validation` stays.
+
+    Raises:
+        NumericError: an update made NaN or infinity; nothing is written, and older ones stay.
     """
     path = path_after(run, trainer_state.global_step)
+    moments = _optimizer_tensors(parameters, optimizer)
+    refuse_not_finite(
+        (*parameters.items(), *moments.items()),
+        f"what the updates up to step {trainer_state.global_step} made, which was not saved,",
+        hint="train into another directory with a lower learning rate; checkpoints of earlier steps are kept",
+    )
     with whole_directory(path) as staging:
         save_file({name: p.detach().contiguous() for name, p in parameters.items()}, staging / PARAMETERS)
-        save_file(_optimizer_tensors(parameters, optimizer), staging / OPTIMIZER)
+        save_file(moments, staging / OPTIMIZER)
         save_file(_random_tensors(), staging / RANDOM)
         state = CheckpointState(
             owner=owner,
@@ -153,8 +164,10 @@ def load_parameters(path: Path, parameters: Parameters) -> None:
 
     Raises:
         ArtifactError: the names or shapes are not exactly those of `parameters`.
+        NumericError: a value is NaN or infinity.
     """
-    saved = load_file(path / PARAMETERS)
+    with reading(path / PARAMETERS):
+        saved = _finite(path, load_file(path / PARAMETERS))
     wrong = sorted(saved.keys() ^ parameters.keys())
     wrong += [name for name in saved.keys() & parameters.keys() if saved[name].shape != parameters[name].shape]
     if wrong:
@@ -170,25 +183,36 @@ def load_parameters(path: Path, parameters: Parameters) -> None:
 def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, scheduler: LRScheduler) -> None:
     """Restore moments and step counts, their absence included, and the place in the learning rate schedule."""
     optimizer.state.clear()
-    for key, tensor in load_file(path / OPTIMIZER).items():
-        name, _, entry = key.rpartition("/")
-        parameter = parameters[name]
-        # The optimizer keeps its step count where it made it: on the CPU unless it is fused on a card.
-        place = parameter.device if entry != "step" or optimizer.param_groups[0].get("fused") else "cpu"
-        optimizer.state[parameter][entry] = tensor.to(place)
+    with reading(path / OPTIMIZER):
+        for key, tensor in _finite(path, load_file(path / OPTIMIZER)).items():
+            name, _, entry = key.rpartition("/")
+            parameter = parameters[name]
+            if entry != "step" and tensor.shape != parameter.shape:
+                raise ValueError(f"{key} has the shape {tuple(tensor.shape)}, its weight {tuple(parameter.shape)}")
+            # The optimizer keeps its step count where it made it: on the CPU unless it is fused on a card.
+            place = parameter.device if entry != "step" or optimizer.param_groups[0].get("fused") else "cpu"
+            optimizer.state[parameter][entry] = tensor.to(place)
     state = state_of(path)
-    for group, rate in zip(optimizer.param_groups, state.learning_rates, strict=True):
-        group["lr"] = rate
+    with reading(path / STATE):
+        for group, rate in zip(optimizer.param_groups, state.learning_rates, strict=True):
+            group["lr"] = rate
     position = {"last_epoch": state.schedule_position, "_step_count": state.schedule_position + 1}
     scheduler.load_state_dict({**scheduler.state_dict(), **position, "_last_lr": list(state.learning_rates)})
 
 
 def load_random_state(path: Path) -> None:
     """Restore torch's random generators of the CPU and of every card."""
-    states = load_file(path / RANDOM)
-    torch.set_rng_state(states.pop("cpu"))
-    for name, state in states.items():
-        torch.cuda.set_rng_state(state, int(name.removeprefix("cuda:")))
+    with reading(path / RANDOM):
+        states = load_file(path / RANDOM)
+        torch.set_rng_state(states.pop("cpu"))
+        for name, state in states.items():
+            torch.cuda.set_rng_state(state, int(name.removeprefix("cuda:")))
+
+
+def _finite(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    hint = f"remove {path}; --resume then goes on from the checkpoint before it, or begins again where there is none"
+    refuse_not_finite(tensors.items(), str(path), hint=hint)
+    return tensors
 
 
 def _optimizer_tensors(parameters: Parameters, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from moe_cli.config import MoeConfig
 from moe_cli.errors import StoppedError
 from moe_cli.experts import probe
 from moe_cli.model.checkpointing import checkpointed
+from moe_cli.model.finite import refuse_not_finite
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.loss import loss_sum
 from moe_cli.model.memory import peak_bytes, start_peak
@@ -69,7 +70,7 @@ def fit(
 
     Raises:
         ValueError: the probe step reached other parameters than the requested ones.
-        NumericError: a loss or gradient is not finite.
+        NumericError: a loss, a gradient or what an update made is not finite.
         StoppedError: a signal asked to stop; a checkpoint was saved.
         ArtifactError: the checkpoint that the final model is to come from is damaged.
     """
@@ -105,6 +106,8 @@ def fit(
     peak, peak_of = peak_bytes(loaded.device)
     validation = tuple(trainer.validation)
     final_step = load_best(task.path, validation, setup.trained) if validation else trainer.state.max_steps
+    made = f"what the updates up to step {final_step} made"  # the last update has no loss after it
+    refuse_not_finite(setup.trained.items(), made, hint="train into another directory with a lower learning rate")
     digest_after = setup.frozen_digest() if setup.frozen_digest else None
     if digest_after != digest_before:
         raise AssertionError("a weight outside the selection moved; nothing is written")

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moe_cli.artifacts import FinishedRun, RunWriter, Store, finished_run, layout, state_of
+from moe_cli.artifacts.changes import changed_run, unchanged_run
 from moe_cli.artifacts.examples import plain_forms_of
-from moe_cli.artifacts.runs import kind_in
+from moe_cli.artifacts.finished import kind_in
 from moe_cli.codec import decode, decode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import clusters_trained_on, trained_goals
@@ -43,10 +44,12 @@ def prepared_run(
     """
     named = config.train.prepared or writer.remembered("prepared")
     run = (
-        finished_run(named, "prepare")
+        unchanged_run(named, store, "prepare")
         if named is not None
         else store.newest("prepare", base_fingerprint=base.fingerprint)
     )
+    if run is None and (changed := changed_run(store, "prepare", base_fingerprint=base.fingerprint)) is not None:
+        unchanged_run(changed, store, "prepare")  # says what changed
     if run is None and (other := _newest_of_name(store, base.name)) is not None:
         _refuse_other_model(other, base)
     if run is None:

@@ -1,20 +1,19 @@
 """Stop at the end of a step, with a checkpoint.
 
-Comes in: SIGINT, SIGTERM or SIGUSR1. Goes out: a flag the training loop looks at after every step. Always holds: the
-first signal lets the step finish and saves a state; a second SIGINT interrupts at once; the old handlers come back.
+The first signal (SIGINT, SIGTERM, SIGUSR1, SIGHUP) sets a flag that the training loop looks at after every step: the
+step is finished and a state saved. A second SIGINT interrupts at once. The old handlers come back.
 """
 
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from moe_cli.artifacts.interruption import SCHEDULER_SIGNALS
+from moe_cli.artifacts.interruption import STOP_SIGNALS, handled_by
 
-STOPPING = (signal.SIGINT, *SCHEDULER_SIGNALS)
+STOPPING = (signal.SIGINT, *STOP_SIGNALS)
 
 
 class StopRequest:
@@ -31,21 +30,14 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Turn stopping signals into a request while the block runs; outside the main thread nothing is changed."""
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
 
     def note(number: int, frame: FrameType | None) -> None:
         if request and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal_name = signal.Signals(number).name
 
-    previous = {number: signal.signal(number, note) for number in STOPPING}
-    try:
+    with handled_by(note, *STOPPING):
         yield request
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def stay_when_asked_to_stop(worker: int) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from moe_cli.artifacts import RunWriter, Store, finished_run, layout, open_run
+from moe_cli.artifacts import RunWriter, Scratch, Store, layout, open_run
+from moe_cli.artifacts.changes import unchanged_run
 from moe_cli.artifacts.files import whole_directory, whole_file, write_whole
 from moe_cli.artifacts.interruption import resumable
 from moe_cli.codec import decode, encode
@@ -38,6 +39,7 @@ from moe_cli.train.trackers import refuse_missing_trackers
 from moe_cli.version import __version__
 
 Notify = Callable[[object], None]
+SCRATCH = Scratch(names=CHECKPOINTS, clear=drop_all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,9 @@ def run(
     store.refuse_unwritable()
     refuse_missing_trackers(config.train.report_to)
     output = output_directory(config, arm, notify)
-    with open_run(output, arm, config, resume=resume) as writer, resumable(output, CHECKPOINTS):
+    with open_run(output, arm, config, resume=resume, scratch=SCRATCH) as writer, resumable(output, CHECKPOINTS):
         if config.train.prepared is not None:
-            finished_run(config.train.prepared, "prepare")  # refuses before the long work
+            unchanged_run(config.train.prepared, store, "prepare")  # refuses before the long work
         loaded = load_model(config.model)
         base = base_directory(loaded.identity)
         prepared = prepared_run(config, store, loaded.identity, writer, notify)
@@ -89,7 +91,6 @@ def run(
         page = card(_card_facts(arm, base, prepared, summary)) if card is not None else None
         _write(arm, loaded, base, prepared, task, summary, page)
         writer.parents["prepare"] = prepared.run.digest
-        drop_all(output)
         store.add(
             writer,
             base_fingerprint=loaded.identity.fingerprint,

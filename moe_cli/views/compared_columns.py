@@ -33,6 +33,8 @@ SEVERAL_RUNS = (
     " of differences."
 )
 
+AS_JUDGED = "These rates are the judge's; those that labels correct stand in the table of differences."
+
 
 def side_by_side(comparison: Comparison) -> Table:
     """Parameters, cost and every overall measure."""
@@ -40,8 +42,8 @@ def side_by_side(comparison: Comparison) -> Table:
     arms = [[by_name[run] for run in arm.runs if run in by_name] for arm in comparison.arms]
     table = Table(title="Side by side", title_justify="left")
     table.add_column("")
-    if any(len(arm.runs) > 1 for arm in comparison.arms):
-        table.caption, table.caption_justify = SEVERAL_RUNS, "left"
+    if notes := side_notes(comparison):
+        table.caption, table.caption_justify = " ".join(notes), "left"
     for arm in comparison.arms:
         name = arm.name if len(arm.runs) == 1 else f"{arm.name} ({len(arm.runs)} runs)"
         table.add_column(safe_text(name), overflow="fold")
@@ -50,6 +52,12 @@ def side_by_side(comparison: Comparison) -> Table:
             table.add_row(title, *(safe_text(text(runs)) for runs in arms))
         table.add_section()
     return table
+
+
+def side_notes(comparison: Comparison) -> list[str]:
+    """What has to be said of the rates side by side."""
+    several = any(len(arm.runs) > 1 for arm in comparison.arms)
+    return [*([SEVERAL_RUNS] if several else []), *([AS_JUDGED] if comparison.labels else [])]
 
 
 def row_groups(comparison: Comparison) -> tuple[Rows, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
-from moe_cli.views.compared_columns import SEVERAL_RUNS, row_groups
+from moe_cli.views.compared_columns import row_groups, side_notes
 from moe_cli.views.compared_pairs import (
     MCNEMAR,
     base_rates,
@@ -20,6 +20,7 @@ from moe_cli.views.compared_pairs import (
     seed_lines,
     verdict_text,
 )
+from moe_cli.views.labelled import base_rate, judge_alone, label_lines
 from moe_cli.views.markdown import markdown_table as _table
 from moe_cli.views.markdown import markdown_text as _safe
 from moe_cli.views.numbers import NOTHING
@@ -35,7 +36,7 @@ def compared_markdown(comparison: Comparison) -> str:
         *_fairness(comparison),
         "## Side by side",
         _side_by_side(comparison),
-        *([SEVERAL_RUNS] if any(len(arm.runs) > 1 for arm in comparison.arms) else []),
+        *side_notes(comparison),
     ]
     for pair in comparison.pairs:
         parts += _pair(pair, comparison)
@@ -86,9 +87,9 @@ def _pair(pair: PairComparison, comparison: Comparison) -> Iterator[str]:
     base = base_rates(pair, comparison)
     head = ["measure", "n (goals)", "left out", *(["base"] if base else []), "A", "B", "B - A", _interval(comparison)]
     primary, others = ordered(pair)
-    rows = [*(_cells(found, base, "") for found in primary), *(_cells(found, base, "exploratory") for found in others)]
+    rows = [*_primary_rows(primary, base), *(_cells(found, base, "exploratory") for found in others)]
     yield _table([*head, "either way", MCNEMAR, "p", "adjusted p", "verdict", "family"], rows)
-    yield from (f"- {_safe(line)}" for line in seed_lines(pair))
+    yield from (f"- {_safe(line)}" for line in (*seed_lines(pair), *label_lines(pair)))
     if pair.unmeasured:
         yield f"Not measured in all runs: {_safe(', '.join(pair.unmeasured))}."
     yield "### What flipped"
@@ -116,15 +117,21 @@ def _pair(pair: PairComparison, comparison: Comparison) -> Iterator[str]:
     )
 
 
+def _primary_rows(primary: Sequence[PairedDifference], base: dict[str, float]) -> Iterator[Sequence[str]]:
+    for found in primary:
+        yield _cells(found, base, "")
+        yield from (_cells(judge, its_base, NOTHING) for judge, its_base in judge_alone(found, base))
+
+
 def _cells(found: PairedDifference, base: dict[str, float], family: str) -> Sequence[str]:
-    bounds = NOTHING
+    bounds, known = NOTHING, base_rate(found, base)
     if found.lowest is not None and found.highest is not None:
         bounds = f"{100 * found.lowest:+.1f} to {100 * found.highest:+.1f}"
     return (
         _safe(found.metric),
         n_text(found),
         str(found.unpaired),
-        *((f"{100 * base[found.metric]:.1f} %" if found.metric in base else NOTHING,) if base else ()),
+        *((NOTHING if known is None else f"{100 * known:.1f} %",) if base else ()),
         f"{100 * found.rate_a:.1f} %",
         f"{100 * found.rate_b:.1f} %",
         f"{100 * found.difference:+.1f}",

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference
 from moe_cli.records.comparison import MOST_TIMES
+from moe_cli.views.labelled import JUDGE_ALONE, base_rate, judge_alone, label_lines
 from moe_cli.views.numbers import NOTHING, goals_text
 from moe_cli.views.safe import safe_text
 
@@ -27,8 +28,8 @@ MCNEMAR = "exact McNemar p, if answers were independent"
 
 def pair_view(pair: PairComparison, comparison: Comparison) -> RenderableType:
     """The differences of one pair, and how many items flipped."""
-    seeds = map(safe_text, seed_lines(pair))
-    return Group(_difference_table(pair, comparison), *_unscored(pair), *seeds, _flip_table(pair))
+    seeds, labels = map(safe_text, seed_lines(pair)), map(safe_text, label_lines(pair))
+    return Group(_difference_table(pair, comparison), *_unscored(pair), *seeds, *labels, _flip_table(pair))
 
 
 def base_rates(pair: PairComparison, comparison: Comparison) -> dict[str, float]:
@@ -47,8 +48,13 @@ def n_text(found: PairedDifference, between: str = " ") -> str:
 def verdict_text(found: PairedDifference) -> str:
     """The verdict; an inconclusive one with the difference that would be found, in points.
 
-    Within the margin, rare harm has its ratio where that may be large: `within margin, x38`.
+    Within the margin, rare harm has its ratio where that may be large: `within margin, x38`. What labels correct has a
+    verdict only once it is corrected.
     """
+    if found.metric == JUDGE_ALONE:
+        return "not corrected"
+    if found.by_judge_alone:
+        return "too few labels"
     if found.verdict == "within margin" and found.ratio is not None and not found.times_known:
         factor = max(found.ratio.value, 1 / found.ratio.value)
         return f"within margin, x{factor:.0f}" if factor >= MOST_TIMES else "within margin, x?"
@@ -106,6 +112,8 @@ def _difference_table(pair: PairComparison, comparison: Comparison) -> Renderabl
     primary, others = ordered(pair)
     for found in primary:
         table.add_row(safe_text(found.metric), *_cells(found, base), style="bold")
+        for judge, its_base in judge_alone(found, base):
+            table.add_row(f"  {JUDGE_ALONE}", *_cells(judge, its_base))
     if others:
         table.add_row(EXPLORATORY, style="italic")
     above = ""
@@ -121,7 +129,7 @@ def _difference_table(pair: PairComparison, comparison: Comparison) -> Renderabl
 def _cells(found: PairedDifference, base: dict[str, float]) -> Iterator[str]:
     yield n_text(found, "\n")
     if base:
-        yield _percent(base.get(found.metric))
+        yield _percent(base_rate(found, base))
     yield _percent(found.rate_a)
     yield _percent(found.rate_b)
     yield f"{100 * found.difference:+.1f} [{100 * found.lower:+.1f}, {100 * found.upper:+.1f}]"

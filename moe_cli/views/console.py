@@ -35,6 +35,7 @@ TASK_NAMES = {
     "answers": "answering prompts",
     "benign": "answering benign prompts",
     "refusals": "having refusals written",
+    "harmless": "answering harmless forms",
     "routing": "counting routing",
     "drift": "measuring drift",
 }

@@ -7,27 +7,13 @@ characters become visible stand-ins.
 
 from __future__ import annotations
 
-import unicodedata
-
 from rich.text import Text
 
-VISIBLE = {"\n": "↵", "\t": " ", "\r": "␍"}
-UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, format (bidi), surrogate, private, unassigned, breaks
+from moe_cli.characters import plain
+
+__all__ = ["plain", "safe_text"]
 
 
 def safe_text(value: object, *, style: str = "") -> Text:
     """`value` as rich text without markup, each unsafe character replaced by one visible character."""
     return Text(plain(str(value)), style=style)
-
-
-def plain(text: str) -> str:
-    """`text` with each unsafe character replaced."""
-    if text.isprintable():  # nothing of `UNSAFE` is
-        return text
-    return "".join(_visible(character) for character in text)
-
-
-def _visible(character: str) -> str:
-    if character in VISIBLE:
-        return VISIBLE[character]
-    return "�" if unicodedata.category(character) in UNSAFE else character

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from moe_cli.records import ExpertEvidence, RankedTable, Selection
+from moe_cli.records import ExpertEvidence, PartOfRisk, RankedTable, RiskParts, Selection
 from moe_cli.views.numbers import NOTHING, count_of, optional
 from moe_cli.views.safe import safe_text
 
@@ -23,14 +23,18 @@ MOST_RANKED_ROWS = 20
 MAP_WIDTH = 64  # columns of the heat map
 SHADES = "▁▂▃▄▅▆▇█"  # part of a column's experts that is selected, up to all of them
 CANDIDATE, EMPTY = "-", "·"
-RESAMPLED = ("risk_diff", "stability")  # the methods whose rule the stability is of
+RANKED_BY = {"text": "text part", "prompt": "prompt part", "did": "less wrapper"}  # methods by a part, and its head
+RESAMPLED = ("risk_diff", *RANKED_BY, "stability")  # the methods whose rule the stability is of
+NOT_MEASURED = "what of the risk difference is the text of the answers was not measured (prepare.extra_replays)"
+NO_WRAPPER = "what the wrapper alone makes was not measured: no harmless prompt stood plain and inside an attack"
 
 
 def selected_view(selection: Selection) -> RenderableType:
     """Where the selected experts are, their evidence, the union beside noise and beside other methods, warnings."""
     warnings = [safe_text(f"warning: {text}", style="yellow") for text in selection.warnings]
     overlaps = [_overlap_table(selection)] if selection.overlaps else []
-    texts = (_batches_text(selection), _union_text(selection))
+    parts = [Text(parts_text(selection.parts))] if selection.union else []
+    texts = (*parts, _batches_text(selection), _union_text(selection))
     return Group(_map_view(selection), _evidence_table(selection), *overlaps, *texts, *warnings)
 
 
@@ -86,9 +90,10 @@ def _shade(selected: int, candidates: int, bucket: int) -> str:
 
 def _evidence_table(selection: Selection) -> Table:
     table = Table(title="Evidence for the selected experts", title_justify="left")
-    for name in ("expert", "risk difference", "95 % interval", "q", "stability", "batches"):
+    difference = RANKED_BY.get(selection.method, "risk difference")
+    for name in ("expert", difference, "95 % interval", "q", "stability", "batches"):
         table.add_column(name, justify="left" if name == "expert" else "right")
-    strongest = sorted(selection.evidence, key=lambda found: -(found.risk_diff or 0.0))
+    strongest = sorted(selection.evidence, key=lambda found: -(_ranked(found) or 0.0))
     for found in strongest[:MOST_EVIDENCE_ROWS]:
         table.add_row(*_evidence_cells(found, selection))
     if len(strongest) > MOST_EVIDENCE_ROWS:
@@ -98,12 +103,40 @@ def _evidence_table(selection: Selection) -> Table:
 
 def _evidence_cells(found: ExpertEvidence, selection: Selection) -> Iterator[str]:
     yield f"{found.expert.layer}.{found.expert.index}"
-    yield optional(found.risk_diff, 3)
+    yield optional(_ranked(found), 3)
     yield f"[{optional(found.lower, 3)}, {optional(found.upper, 3)}]"
     yield NOTHING if found.q_value is None else f"{found.q_value:.2g}"
     stability = found.stability if selection.method in RESAMPLED else None
     yield NOTHING if stability is None else f"{100 * stability:.0f} %"
     yield count_of(found.num_batches, len(selection.batches))
+
+
+def _ranked(found: ExpertEvidence) -> float | None:
+    """What the interval, q and stability are of."""
+    return found.risk_diff if found.ranked_by is None else found.ranked_by
+
+
+def parts_text(found: RiskParts | None) -> str:
+    """What the risk difference of the selected experts is made of, with intervals, or why it is not known."""
+    if found is None:
+        return NOT_MEASURED
+    selected = f"of the {found.num_experts} selected experts"
+    if found.text.share is None:
+        return f"the risk difference {selected}, summed, is {found.risk_diff:.3f} and may be 0: it has no parts to show"
+    wrapper = NO_WRAPPER if found.wrapper is None else f"the wrapper alone makes {_share_text(found.wrapper)}"
+    harmless = "" if found.wrapper is None else f" and {found.num_harmless} harmless prompts"
+    return (
+        f"of the risk difference {selected} {_share_text(found.text)} is the text of the answers, "
+        f"{_share_text(found.prompt)} the prompts; {wrapper} ({found.num_goals} goals{harmless})"
+    )
+
+
+def _share_text(part: PartOfRisk) -> str:
+    """`89 % [88, 90]`."""
+    if part.share is None or part.lower is None or part.upper is None:
+        return NOTHING
+    share, lower, upper = (round(100 * value) for value in (part.share, part.lower, part.upper))
+    return f"{share} % [{lower}, {upper}]"
 
 
 def _overlap_table(selection: Selection) -> Table:
@@ -140,7 +173,7 @@ def _union_text(selection: Selection) -> Text:
     return Text(
         f"union: {len(selection.union)} experts, {selection.trainable_params:,} parameters, "
         f"{100 * selection.trainable_ratio:.2f} % of all; {noise}; {selection.num_significant} of "
-        f"{selection.num_experts_total} experts are more active on the unsafe side with q < 0.05"
+        f"{selection.num_experts_total} experts are more active while complying inside attacks with q < 0.05"
     )
 
 

@@ -103,4 +103,6 @@ def _counts_table(counts: OfferedCounts) -> Table:
     table.add_row("benign prompts", f"{counts.num_benign:,}, {counts.num_benign_attacked:,} inside an attack")
     batch = f"{counts.num_plain} plain + {counts.num_benign_in_batch} benign + {counts.num_attacked} attacked"
     table.add_row("batches", f"at most {counts.most_batches:,} of {counts.batch_size} = {batch}")
+    replays = f"at most {counts.num_replays:,}, {counts.num_extra_replays:,} of them for the parts of the difference"
+    table.add_row("replays", replays)
     return table

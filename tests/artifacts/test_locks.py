@@ -85,10 +85,11 @@ def test_a_killed_process_frees_the_lock_though_a_child_of_it_lives(tmp_path):
         os.close(end)
 
 
-def test_a_file_system_without_locks_is_refused_never_written_without_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EIO, errno.EINVAL])
+def test_a_file_system_without_locks_is_refused_never_written_without_one(tmp_path, monkeypatch, number):
     def acquire(self, **_):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
-    with pytest.raises(EnvironmentFaultError, match="has no locks"), locked(tmp_path, hint=""):
+    with pytest.raises(EnvironmentFaultError, match="gives no lock"), locked(tmp_path, hint=""):
         raise AssertionError("the block must not run")

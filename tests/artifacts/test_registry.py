@@ -1,5 +1,6 @@
 """Many processes add at once and nothing is lost; later commands find earlier runs."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_cli.artifacts import Store, finished_run, layout, open_run, registry_path, runs, state_of
+from moe_cli.artifacts import RunWriter, Store, finished_run, layout, open_run, registry, registry_path, runs, state_of
 from moe_cli.artifacts.files import write_whole
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
@@ -100,9 +101,8 @@ def test_an_id_may_be_shortened_as_long_as_one_run_has_it(store, tmp_path):
     assert store.record("base") == store.record(other.id[:-1]) == other
     with pytest.raises(ArtifactError, match="2 runs have an id that begins with prepare"):
         store.record("prepare")
-    shutil.copy(store.registry / f"{ids[0]}.json", store.registry / "copy.json")
-    data = (store.registry / "copy.json").read_bytes().replace(ids[0].encode(), f"{ids[0]}-more".encode())
-    write_whole(store.registry / "copy.json", data)
+    data = (store.registry / f"{ids[0]}.json").read_bytes().replace(ids[0].encode(), f"{ids[0]}0d".encode())
+    write_whole(store.registry / f"{ids[0]}0d.json", data)
     assert store.record(ids[0]).id == ids[0]  # a whole id is never ambiguous
 
 
@@ -148,3 +148,33 @@ def test_the_registry_is_in_the_nearest_directory_above_that_has_one(tmp_path):
     (tmp_path / "a/b/.moe").mkdir()
     assert registry_path(None, deep) == tmp_path / "a/b/.moe/registry"
     assert registry_path(Path("elsewhere"), deep) == Path("elsewhere")
+
+
+def test_a_crash_between_the_record_and_the_manifest_leaves_a_run_that_can_be_resumed(store, tmp_path, monkeypatch):
+    facts = {"base_fingerprint": None, "model_name": None, "device": "cpu"}
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "finish", lambda *_: (_ for _ in ()).throw(RuntimeError("power cut")))
+        with pytest.raises(RuntimeError), open_run(tmp_path / "out", "prepare", CONFIG, resume=False) as writer:
+            write_whole(tmp_path / "out" / "work.jsonl", b"some work")
+            store.add(writer, **facts)
+    (record,) = store.records()
+    assert state_of(record) == "interrupted"
+    assert store.newest("prepare") is None
+    with open_run(tmp_path / "out", "prepare", CONFIG, resume=True) as writer:
+        store.add(writer, **facts)
+    (again,) = store.records()
+    assert (again.id, state_of(again)) == (record.id, "complete")
+
+
+def test_a_record_that_cannot_be_written_leaves_a_run_that_can_be_resumed(store, tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "write_whole", full)
+        with pytest.raises(OSError), open_run(tmp_path / "out", "prepare", CONFIG, resume=False) as writer:
+            write_whole(tmp_path / "out" / "work.jsonl", b"some work")
+            store.add(writer, base_fingerprint=None, model_name=None, device="cpu")
+    assert not (tmp_path / "out" / layout.MANIFEST).exists()
+    with open_run(tmp_path / "out", "prepare", CONFIG, resume=True) as writer:
+        assert writer.resumed

@@ -8,23 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from moe_cli.artifacts import finished_run, layout, open_run
+from moe_cli.artifacts import Scratch, finished_run, layout, open_run
 from moe_cli.artifacts.files import write_whole
-from moe_cli.artifacts.runs import kind_in
+from moe_cli.artifacts.finished import kind_in
+from moe_cli.artifacts.runs import free_directory
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig, load_config
-from moe_cli.errors import ArtifactError, LockedError
+from moe_cli.errors import ArtifactError, LockedError, RunCompleteError
 from moe_cli.records import Manifest
 
 CONFIG = MoeConfig()
 FACTS = {"base_fingerprint": "f" * 64, "model_name": "tiny", "device": "cpu"}
 
 
+FILES = ["manifest.json", "summary.json"]
+
+
 def finish(path, kind="prepare", contents=None, *, resume=False, config=CONFIG):
     with open_run(path, kind, config, resume=resume) as writer:
         for name, data in (contents or {"summary.json": b"{}"}).items():
             write_whole(path / name, data)
-        return writer.finish(**FACTS)
+        manifest = writer.manifest(**FACTS)
+        writer.finish(manifest)
+        return manifest
 
 
 def interrupt(path, kind="prepare", *, config=CONFIG):
@@ -33,8 +39,8 @@ def interrupt(path, kind="prepare", *, config=CONFIG):
         raise RuntimeError("power cut")
 
 
-def refusal(path, kind="prepare", *, resume=False, config=CONFIG, error=ArtifactError):
-    with pytest.raises(error) as found, open_run(path, kind, config, resume=resume):
+def refusal(path, kind="prepare", *, resume=False, config=CONFIG, error=ArtifactError, **options):
+    with pytest.raises(error) as found, open_run(path, kind, config, resume=resume, **options):
         pass
     return f"{found.value.message} / {found.value.hint}"
 
@@ -65,9 +71,59 @@ def test_the_config_in_a_run_resolves_to_the_settings_of_the_run(tmp_path):
 def test_a_complete_run_is_never_overwritten(tmp_path):
     finish(tmp_path / "out")
     before = {name: (tmp_path / "out" / name).read_bytes() for name in names(tmp_path / "out")}
-    for resume in (False, True):
-        assert "already holds a complete run" in refusal(tmp_path / "out", resume=resume)
+    assert "already holds a complete run" in refusal(tmp_path / "out")
+    other = CONFIG.model_copy(update={"seed": 7})
+    assert "already holds a complete run" in refusal(tmp_path / "out", resume=True, config=other)
     assert {name: (tmp_path / "out" / name).read_bytes() for name in names(tmp_path / "out")} == before
+
+
+def test_resuming_a_complete_run_has_nothing_left_to_do_but_to_remove_what_was_for_the_work_alone(tmp_path):
+    run, before = tmp_path / "out", finish(tmp_path / "out")
+    for leftover in (layout.STARTED, "checkpoint-3"):
+        (run / leftover).write_bytes(b"left by a crash")
+    scratch = Scratch(names="checkpoint-*", clear=lambda path: (path / "checkpoint-3").unlink())
+    assert "nothing left to do" in refusal(run, resume=True, scratch=scratch, error=RunCompleteError)
+    assert names(run) == ["config.yaml", "manifest.json", "summary.json"]
+    assert finished_run(run).manifest == before
+
+
+def test_what_is_there_for_the_work_alone_is_no_file_of_the_run_and_goes_after_the_manifest(tmp_path):
+    seen = []
+
+    def clear(path):
+        seen.append((path / layout.MANIFEST).is_file())
+        (path / "checkpoint-1").unlink()
+
+    scratch = Scratch(names="checkpoint-*", clear=clear)
+    with open_run(tmp_path / "out", "prepare", CONFIG, resume=False, scratch=scratch) as writer:
+        write_whole(tmp_path / "out" / "checkpoint-1", b"weights")
+        writer.finish(writer.manifest(**FACTS))
+    assert seen == [True]
+    assert set(finished_run(tmp_path / "out").manifest.files) == {"config.yaml"}
+
+
+def test_a_run_that_cannot_be_gone_on_with_leaves_nothing_where_it_breaks_off(tmp_path):
+    with pytest.raises(RuntimeError), open_run(tmp_path / "out", "comparison", CONFIG, resume=False, lasting=False):
+        write_whole(tmp_path / "out" / "comparison.json", b"half")
+        raise RuntimeError("power cut")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_killed_comparison_left_is_begun_anew_in_the_same_place(tmp_path):
+    interrupt(tmp_path / "out", "comparison")
+    assert free_directory(tmp_path / "out", "comparison") == tmp_path / "out"
+    with open_run(tmp_path / "out", "comparison", CONFIG, resume=False, lasting=False) as writer:
+        assert not writer.resumed
+        assert names(tmp_path / "out") == [".lock", ".run.json", "config.yaml"]
+        assert free_directory(tmp_path / "out", "comparison") == tmp_path / "out_2"
+
+
+def test_selecting_anew_never_removes_the_answers_of_an_interrupted_prepare_run(tmp_path):
+    with pytest.raises(RuntimeError), open_run(tmp_path / "out", "prepare", CONFIG, resume=False):
+        write_whole(tmp_path / "out" / ".answers-0123456789abcdef-8.jsonl", b"{}")
+        raise RuntimeError("power cut")
+    assert "holds an interrupted run" in refusal(tmp_path / "out", lasting=False)
+    assert (tmp_path / "out" / ".answers-0123456789abcdef-8.jsonl").read_bytes() == b"{}"
 
 
 def test_an_interrupted_run_is_refused_without_resume_and_continued_with_it(tmp_path):
@@ -81,7 +137,7 @@ def test_an_interrupted_run_is_refused_without_resume_and_continued_with_it(tmp_
         assert writer.resumed
         assert (writer.path / "work.jsonl").read_bytes() == b"some work"
         begun = writer.started
-        writer.finish(**FACTS)
+        writer.finish(writer.manifest(**FACTS))
     manifest = finished_run(tmp_path / "out").manifest
     assert (manifest.id, manifest.started) == (begun.id, begun.started)
 
@@ -100,7 +156,7 @@ def test_a_resumed_run_takes_the_earlier_run_that_it_found_before(tmp_path):
 def test_resume_in_an_empty_directory_begins_a_run(tmp_path):
     with open_run(tmp_path / "out", "prepare", CONFIG, resume=True) as writer:
         assert not writer.resumed
-        writer.finish(**FACTS)
+        writer.finish(writer.manifest(**FACTS))
 
 
 def test_an_interrupted_run_of_another_kind_is_refused_even_with_resume(tmp_path):
@@ -276,7 +332,7 @@ def _work_until_told(path, begun, told):
     with open_run(Path(path), "prepare", CONFIG, resume=False) as writer:
         begun.set()
         told.wait(30)
-        writer.finish(**FACTS)
+        writer.finish(writer.manifest(**FACTS))
 
 
 def test_of_two_processes_exactly_one_writes(tmp_path):
@@ -315,7 +371,7 @@ def _try(path, start, outcomes):
         with open_run(Path(path), "prepare", CONFIG, resume=True) as writer:
             outcomes.put("wrote")
             write_whole(writer.path / "work", str(os.getpid()).encode())
-            writer.finish(**FACTS)
+            writer.finish(writer.manifest(**FACTS))
     except (LockedError, ArtifactError) as error:
         outcomes.put(type(error).__name__)
 
@@ -333,3 +389,43 @@ def test_processes_that_begin_at_the_same_moment_write_one_run(tmp_path):
     assert found.count("wrote") == 1
     assert set(found) <= {"wrote", "LockedError", "ArtifactError"}
     assert finished_run(tmp_path / "out").damaged() == ()
+
+
+def test_a_run_that_was_killed_in_its_first_write_can_be_begun_again(tmp_path):
+    for resume, name in ((False, "one"), (True, "two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "..run.json.0badcafe").write_bytes(b"{")
+        finish(tmp_path / name, resume=resume)
+        assert names(tmp_path / name) == ["config.yaml", "manifest.json", "summary.json"]
+
+
+def test_temporary_files_of_a_killed_run_are_gone_when_it_is_complete(tmp_path):
+    interrupt(tmp_path / "out")
+    (tmp_path / "out/final_model").mkdir()
+    for left in (
+        ".summary.json.6553a8d4",
+        "final_model/.config.json.0badcafe",
+        ".delta.partial/x",
+        ".checkpoint-3.partial/y",
+    ):
+        (tmp_path / "out" / left).parent.mkdir(exist_ok=True)
+        (tmp_path / "out" / left).write_bytes(b"half")
+    mine = tmp_path / "out/evaluations/default/.records.jsonl.0badcafe"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"of an evaluation that is written at this moment")
+    finish(tmp_path / "out", resume=True)
+    left = [str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert sorted(left) == [
+        "config.yaml",
+        str(mine.relative_to(tmp_path / "out")),
+        "manifest.json",
+        "summary.json",
+        "work.jsonl",
+    ]
+
+
+def test_a_file_of_a_person_is_never_taken_for_a_temporary_one(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.thesis.deadbeef").write_bytes(b"mine")
+    assert "is not empty and is no run of moe" in refusal(tmp_path / "out", resume=True)
+    assert (tmp_path / "out/.thesis.deadbeef").read_bytes() == b"mine"

@@ -110,7 +110,7 @@ def test_a_card_that_is_not_there_is_an_environment_fault_and_leaves_nothing(ref
 def test_a_taken_directory_is_refused_and_says_what_can_be_done(refused, tmp_path):
     config = MoeConfig.model_validate({"model": {"name": "tiny"}})
     with open_run(tmp_path / "complete", "prepare", config, resume=False) as writer:
-        writer.finish(base_fingerprint=None, model_name="tiny", device="cpu")
+        writer.finish(writer.manifest(base_fingerprint=None, model_name="tiny", device="cpu"))
     with pytest.raises(RuntimeError), open_run(tmp_path / "begun", "prepare", config, resume=False):
         write_whole(tmp_path / "begun/work", b"some")
         raise RuntimeError
@@ -163,7 +163,7 @@ def test_a_real_model_without_items_is_told_what_to_bring(refused, tmp_path):
 def test_a_damaged_run_is_not_evaluated(refused, tmp_path):
     with open_run(tmp_path / "out", "selective", MoeConfig(), resume=False) as writer:
         write_whole(tmp_path / "out" / layout.METADATA, b"{}")
-        writer.finish(base_fingerprint=None, model_name="tiny", device="cpu")
+        writer.finish(writer.manifest(base_fingerprint=None, model_name="tiny", device="cpu"))
     (tmp_path / "out" / layout.METADATA).write_bytes(b"[]")
     done = refused("evaluate", "out")
     assert done.code == 3 and "changed since the run wrote it" in done.err

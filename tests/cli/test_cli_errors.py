@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import warnings
 
 import pytest
 
@@ -76,6 +77,45 @@ def test_what_the_machine_lacks_is_an_environment_fault_whatever_library_says_it
     assert len(done.err.splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        (OSError(errno.ENAMETOOLONG, "File name too long", "z" * 300), 2, "the path zzz"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), 2, "the path a/b cannot be used: Not a dir"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/x"), 2, "the path /proc/x cannot be"),
+        (OSError(errno.ELOOP, "Too many levels of symbolic links", "lp"), 2, "the path lp cannot be used"),
+        (RuntimeError("Symlink loop from '/x/lp'"), 2, "a path cannot be used: Symlink loop from '/x/lp'"),
+        (OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b"), 2, "the path a cannot be used"),
+        (OSError(errno.EIO, "Input/output error", "/x"), 4, "the system refuses it: /x: Input/output error"),
+        (OSError(errno.ESTALE, "Stale file handle"), 4, "the system refuses it: [Errno 116] Stale file handle"),
+        (TimeoutError("timed out"), 4, "the system refuses it: timed out"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_what_a_system_says_of_a_path_names_the_path(refused, monkeypatch, fault, code, words):
+    raised_by_a_command(monkeypatch, fault)
+    done = refused("runs", "list")
+    assert done.code == code
+    assert words in done.err
+    assert len(done.err.splitlines()) == 2 and len(done.err) < 400
+
+
+def test_a_warning_of_a_library_reaches_the_terminal_harmless(moe, monkeypatch):
+    def warn(*_):
+        warnings.warn("Glyph 27 (\x1b) missing \x9b2J", UserWarning, stacklevel=1)
+        return ()
+
+    monkeypatch.setattr(Store, "records", warn)
+    assert moe("runs", "list").err == "warning: Glyph 27 (\ufffd) missing \ufffd2J\n"
+
+
+def test_a_word_that_is_no_utf8_is_refused_before_anything_is_done(refused, tmp_path):
+    for words in (["prepare", "--model", "tiny", "-o", "\udcff"], ["runs", "show", "\udcff"], ["\udcff"]):
+        done = refused(*words)
+        assert done.code == 2 and "is not UTF-8" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interruption_with_nothing_to_resume_is_130(refused, monkeypatch):
     raised_by_a_command(monkeypatch, KeyboardInterrupt())
     done = refused("runs", "list")
@@ -98,7 +138,7 @@ def test_an_interruption_before_a_resumed_run_goes_on_can_be_resumed(refused, mo
 
 
 @pytest.mark.parametrize(
-    "fault", [RuntimeError("a bug"), OSError(errno.EIO, "broken"), KeyError("x"), AssertionError()]
+    "fault", [RuntimeError("a bug"), ValueError("a bug"), KeyError("x"), AssertionError(), RecursionError()]
 )
 def test_a_bug_is_not_hidden(monkeypatch, fault, tmp_path):
     raised_by_a_command(monkeypatch, fault)

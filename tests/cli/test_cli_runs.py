@@ -181,7 +181,7 @@ def test_verify_tells_whole_runs_from_damaged_ones(moe, refused, tmp_path):
     for k in range(7):
         (tmp_path / f"out/file{k}").write_bytes(b"y")
     broken = refused("runs", "verify", "out")
-    assert broken.code == 3 and "7 of 9 files of out are missing or changed: file0, " in broken.err
+    assert broken.code == 3 and "out: 7 of 9 files are missing or changed: file0, " in broken.err
     document = moe("runs", "verify", "out", "--json")
     assert document.code == 3
     assert orjson.loads(document.out)["damaged"] == [f"file{k}" for k in range(7)]

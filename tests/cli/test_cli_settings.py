@@ -28,6 +28,8 @@ VALUES = {
     "benign_ratio": "0.75",
     "max_share": "0.75",
     "kind": "benign",
+    "api_key_env": "A_KEY",
+    "judge_key_env": "A_KEY",
 }
 NEEDS = {
     "selection_file": {"prepare.method": "file"},

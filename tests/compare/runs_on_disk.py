@@ -3,6 +3,8 @@
 Comes in: a directory, a name, and which attacks succeed. Goes out: a prepare run, training runs, evaluations on disk.
 """
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -14,6 +16,7 @@ from moe_cli.records import Message, TrainingExample
 from tests.compare.comparison_records import CLASSIFIER, answered, evaluation, identity, training
 
 CONFIG = MoeConfig()
+NO_RUNS = Store(Path("no/registry"))  # which knows none
 
 
 def records(harmful, num=40, suite="attacked"):

@@ -14,6 +14,7 @@ from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
 from moe_cli.records import CapabilitySample, CapabilityScore
 from tests.compare.comparison_records import answered, evaluation
+from tests.compare.runs_on_disk import NO_RUNS
 
 NUM = 30
 
@@ -59,7 +60,7 @@ def evaluated(tmp_path, monkeypatch):
 
 
 def differences(*words):
-    sources = with_capability(read_sources(words, None))
+    sources = with_capability(read_sources(words, None, NO_RUNS))
     return {one.metric: one for one in compare([[source] for source in sources], 0.02).pairs[0].differences}, sources
 
 

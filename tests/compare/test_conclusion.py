@@ -81,7 +81,7 @@ def test_a_smoke_test_judge_is_named_in_the_claim_and_with_its_accuracy():
     said = text(SAFER, SAME_REFUSAL, columns=judged)
     assert "safer than baseline, by the word of a smoke-test judge only," in said
     assert "right in 0.80 to 0.88 of cases against human labels, but agreeing with a GPT-4 judge in 0.55" in said
-    assert "(kappa 0.17) of 519 answers to attacks: judge again" in said
+    assert "(kappa 0.17) of 519 answers to attacks, so that it can be off by up to 24 to 40 points in a" in said
     assert "smoke" not in text(SAFER, SAME_REFUSAL)
 
 

@@ -15,11 +15,12 @@ from moe_cli.compare.sources import read_sources
 from moe_cli.compare.stage import compare
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
+from moe_cli.prepare.parts import ExpertParts
 from moe_cli.prepare.stored import write_risk
 from moe_cli.records import Comparison, DriftItem, ReportData, RiskDifferences, StepRecord, ValidationLoss
 from moe_cli.views.report.page import report_page
 from tests.compare.comparison_records import CLASSIFIER, arms_of, column, evaluation, identity, imported, training
-from tests.compare.runs_on_disk import records, trained
+from tests.compare.runs_on_disk import NO_RUNS, records, trained
 from tests.views.parsed_page import parsed
 
 CONFIG = MoeConfig()
@@ -58,7 +59,9 @@ def prepared(tmp_path, store):
     masks = np.array([[[True, False], [False, False]], [[True, False], [False, True]]])
     path = tmp_path / "prepared"
     with open_run(path, "prepare", CONFIG, resume=False) as writer:
-        found = SimpleNamespace(risk=risk([[0.25, np.nan], [0.0, -0.5]]), masks=masks)
+        found = SimpleNamespace(
+            risk=risk([[0.25, np.nan], [0.0, -0.5]]), masks=masks, parts=ExpertParts(None, None, None)
+        )
         write_risk(path / layout.risk_table("tiny"), found)
         write_array(path / layout.MASKS, masks)
         return store.add(writer, base_fingerprint="a" * 64, model_name="tiny", device="cpu")
@@ -108,7 +111,7 @@ def trained_run(directory, name, prepared, store, arm="baseline", *, drift=DRIFT
 
 
 def data_of(store, *names):
-    sources = read_sources(names, None)
+    sources = read_sources(names, None, NO_RUNS)
     return report_data(compare([[source] for source in sources], 0.02), sources, store, made=MADE, num_texts=5)
 
 
@@ -130,7 +133,7 @@ def test_the_map_of_several_runs_of_an_arm_is_their_mean(tmp_path, store, prepar
     trained_run(tmp_path, "seed_1", prepared, store)
     trained_run(tmp_path, "seed_2", prepared, store, drift=still)
     trained_run(tmp_path, "other", prepared, store)
-    sources = read_sources(["seed_1", "seed_2", "other"], None)
+    sources = read_sources(["seed_1", "seed_2", "other"], None, NO_RUNS)
     comparison = compare([sources[:2], sources[2:]], 0.02)
     found = report_data(comparison, sources, store, made=MADE, num_texts=0)
     assert [each.values for each in found.maps if each.kind == "drift"] == [
@@ -190,7 +193,7 @@ def test_every_directory_is_named_with_its_digest_and_a_prepare_run_once(tmp_pat
 def test_the_words_are_those_of_the_worst_flips_of_every_measure_and_suite(tmp_path, store):
     trained(tmp_path, "a", records(10) + records(10, suite="other"))
     trained(tmp_path, "b", records(30) + records(14, suite="other"), arm="selective")
-    sources = read_sources(["a", "b"], None)
+    sources = read_sources(["a", "b"], None, NO_RUNS)
     found = report_data(compare([[source] for source in sources], 0.02), sources, store, made=MADE, num_texts=3)
     suites = [(text.flip.metric, text.flip.suite) for text in found.texts]
     assert suites.count(("attack success", "attacked")) == suites.count(("attack success", "other")) == 3
@@ -200,7 +203,7 @@ def test_the_words_are_those_of_the_worst_flips_of_every_measure_and_suite(tmp_p
 def test_equal_paths_keep_equal_names_and_different_ones_different_names(tmp_path, store, prepared):
     trained_run(tmp_path, "full", prepared, store)
     trained_run(tmp_path, "some", prepared, store, "selective")
-    sources = read_sources([str(tmp_path / "full"), str(tmp_path / "some")], None)
+    sources = read_sources([str(tmp_path / "full"), str(tmp_path / "some")], None, NO_RUNS)
     comparison = compare([[source] for source in sources], 0.02)
     data = report_data(comparison, sources, store, made=MADE, num_texts=5)
     shown, beside = redacted(comparison, data)

@@ -10,7 +10,7 @@ from moe_cli.cli.app import main
 from moe_cli.compare.sources import read_sources
 from moe_cli.errors import ArtifactError
 from tests.compare.comparison_records import identity
-from tests.compare.runs_on_disk import evaluated, records, trained
+from tests.compare.runs_on_disk import NO_RUNS, evaluated, records, trained
 
 
 @pytest.fixture
@@ -29,35 +29,35 @@ def successes(source):
 
 
 def test_a_newer_evaluation_of_other_weights_is_passed_over_where_another_fits(runs):
-    (source,) = read_sources(["b"], None)
+    (source,) = read_sources(["b"], None, NO_RUNS)
     assert successes(source) == 30
     assert [path.name for path in source.passed_over] == ["other"]
-    assert read_sources(["a"], None)[0].passed_over == ()
+    assert read_sources(["a"], None, NO_RUNS)[0].passed_over == ()
 
 
 @pytest.mark.parametrize(("word", "evaluation"), [("b", "other"), ("b/evaluations/other", None)])
 def test_an_evaluation_of_other_weights_that_is_named_is_refused(runs, word, evaluation):
     with pytest.raises(ArtifactError, match="evaluation of other weights") as caught:
-        read_sources([word], evaluation)
+        read_sources([word], evaluation, NO_RUNS)
     assert caught.value.hint == "moe evaluate b"
 
 
 def test_a_run_that_holds_evaluations_of_other_weights_alone_is_refused(runs):
     shutil.rmtree(runs / "b" / layout.EVALUATIONS / "default")
     with pytest.raises(ArtifactError, match="evaluation of other weights"):
-        read_sources(["b"], None)
+        read_sources(["b"], None, NO_RUNS)
 
 
 def test_the_evaluation_of_a_bare_model_is_no_evaluation_of_a_run(runs):
     evaluated(runs / "b" / layout.EVALUATIONS / "bare", records(1), model=identity())
     with pytest.raises(ArtifactError, match="evaluation of other weights"):
-        read_sources(["b"], "bare")
+        read_sources(["b"], "bare", NO_RUNS)
 
 
 def test_the_newest_evaluation_that_fits_is_taken(runs):
     changes = {"run": "b", "model": identity(fingerprint="b".ljust(64, "0"))}
     evaluated(runs / "b" / layout.EVALUATIONS / "again", records(7), **changes)
-    assert successes(read_sources(["b"], None)[0]) == 7
+    assert successes(read_sources(["b"], None, NO_RUNS)[0]) == 7
 
 
 def test_what_was_passed_over_is_said(runs, monkeypatch, capsys):

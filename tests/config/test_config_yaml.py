@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from moe_cli.config import MoeConfig, dump_yaml, load_config, setting_names
 from moe_cli.errors import UsageError
 
-WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
 HARD_WORDS = st.sampled_from(
     ["no", "yes", "null", "~", "2e-5", "010", "0x10", "1_000", "a: b", "# x", "- x", " x ", "'"]
 )

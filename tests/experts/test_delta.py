@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from moe_cli.errors import ArtifactError
+from moe_cli.errors import ArtifactError, NumericError
 from moe_cli.experts.delta import apply_delta, read_delta, save_delta
 from moe_cli.experts.interface import attach
 from moe_cli.model.fingerprint import weights_fingerprint
@@ -116,3 +116,28 @@ def test_slices_that_do_not_fit_the_base_are_refused_and_change_nothing(name, tm
     with pytest.raises(ArtifactError, match="does not fit its base"):
         apply_delta(model, path)
     assert same_bits(before, weights_of(model))
+
+
+def test_the_same_delta_is_the_same_bytes_every_time(tmp_path):
+    model = olmoe()
+    identity = trained(model, tmp_path / "delta.safetensors")
+    _, slices = read_delta(tmp_path / "delta.safetensors")
+    for number in range(8):
+        save_delta(tmp_path / f"{number}.safetensors", slices, identity)
+    assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
+
+
+def test_a_delta_with_a_value_that_is_no_number_is_neither_written_nor_read(tmp_path):
+    model = olmoe()
+    identity = trained(model, tmp_path / "delta.safetensors")
+    _, slices = read_delta(tmp_path / "delta.safetensors")
+    name = sorted(slices)[0]
+    slices[name].view(-1)[0] = float("inf")
+    with pytest.raises(NumericError, match=name):
+        save_delta(tmp_path / "other.safetensors", slices, identity)
+    assert not (tmp_path / "other.safetensors").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moe_cli.experts.delta.refuse_not_finite", lambda *_, **__: None)
+        save_delta(tmp_path / "other.safetensors", slices, identity)
+    with pytest.raises(NumericError, match=name):
+        read_delta(tmp_path / "other.safetensors")

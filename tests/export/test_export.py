@@ -45,7 +45,7 @@ def test_a_delta_on_its_base_is_the_trained_model_and_comes_back_as_the_same_del
     assert weights_fingerprint(saved) == made.fingerprint == fingerprint
     assert (made.num_experts, made.base.name) == (2, "tiny")
     assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template
-    back = delta_of(tmp_path / "merged", tmp_path / "back.safetensors", TINY)
+    back = delta_of(tmp_path / "merged", tmp_path / "back.safetensors", TINY, NO_RUNS)
     assert (back.num_experts, back.num_params, back.fingerprint) == (2, made.num_params, fingerprint)
     (_, ours), (_, theirs) = read_delta(delta), read_delta(tmp_path / "back.safetensors")
     assert ours.keys() == theirs.keys()
@@ -82,13 +82,13 @@ def test_a_checkpoint_that_differs_elsewhere_has_no_delta(tmp_path):
     model.save_pretrained(tmp_path / "other")
     AutoTokenizer.from_pretrained(CHECKPOINT_PATH).save_pretrained(tmp_path / "other")
     with pytest.raises(ArtifactError, match="in more than its experts"):
-        delta_of(tmp_path / "other", tmp_path / "delta.safetensors", TINY)
+        delta_of(tmp_path / "other", tmp_path / "delta.safetensors", TINY, NO_RUNS)
     assert not (tmp_path / "delta.safetensors").exists()
 
 
 def test_an_unchanged_checkpoint_has_no_delta(tmp_path):
     with pytest.raises(ArtifactError, match="has the weights of tiny"):
-        delta_of(CHECKPOINT_PATH, tmp_path / "delta.safetensors", TINY)
+        delta_of(CHECKPOINT_PATH, tmp_path / "delta.safetensors", TINY, NO_RUNS)
 
 
 def test_a_delta_for_another_base_is_refused_and_nothing_is_written(trained, tmp_path):

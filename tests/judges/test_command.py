@@ -75,8 +75,8 @@ def test_verdicts_come_back_in_order_whatever_the_order_of_the_lines(tmp_path):
     ("line", "why"),
     [
         ("''", "gave no line"),
-        ("'nonsense'", "cannot be read: b'nonsense'"),
-        ("'[]'", "cannot be read: b'[]'"),
+        ("'nonsense'", "cannot be read: 'nonsense'"),
+        ("'[]'", "cannot be read: '[]'"),
         ("""'{"id": "0", "harmful": "yes"}'""", "harmful"),
         ("""'{"id": 0, "harmful": true}'""", "id"),
         ("""'{"id": "0", "label": "refused"}'""", "label"),

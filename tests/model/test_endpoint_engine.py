@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from moe_cli.model.engine import Prompt
 from moe_cli.model.engines import answering_engine
 from moe_cli.model.generate import TransformersEngine, greedy
 from moe_cli.model.load import load_model
-from moe_cli.model.parallel import results_as_they_come
+from moe_cli.model.parallel import BACKLOG, results_as_they_come
 from moe_cli.records import Progress
 from moe_cli.tiny.language import tiny_items
 from tests.model.served import Reply, completion, served
@@ -87,7 +90,11 @@ def test_what_is_done_is_read_once_however_many_prompts_there_are(loaded, prompt
 def test_sampling_asks_with_a_seed_of_each_prompt(loaded, prompts):
     def seeds(seed: int) -> dict[str, object]:
         with served(lambda asked, number: completion("An apple.")) as server:
-            list(remote(loaded, server.url, seed=seed, temperature=0.7, sampling_top_p=0.9).answers(prompts, ()))
+            list(
+                chain.from_iterable(
+                    remote(loaded, server.url, seed=seed, temperature=0.7, sampling_top_p=0.9).answers(prompts, ())
+                )
+            )
         assert {(asked.body["temperature"], asked.body["top_p"]) for asked in server.asked} == {(0.7, 0.9)}
         return {asked.prompt: asked.body["seed"] for asked in server.asked}
 
@@ -111,7 +118,7 @@ def test_no_more_requests_than_allowed_are_under_way(loaded, prompts):
         return completion("An apple.")
 
     with served(reply) as server:
-        answers = list(remote(loaded, server.url, concurrency=3).answers(prompts, ()))
+        answers = list(chain.from_iterable(remote(loaded, server.url, concurrency=3).answers(prompts, ())))
     assert len(answers) == len(prompts) == 12
     assert most == 3
 
@@ -145,6 +152,38 @@ def test_the_first_error_stops_the_rest():
     assert begun == [0, 1, 2]
 
 
+def test_what_came_before_an_interruption_is_handed_out_and_nothing_new_is_begun():
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        if item == 20:
+            signal.raise_signal(signal.SIGTERM)
+        return item
+
+    received: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        for group in results_as_they_come(work, range(1000), num_threads=4):
+            received += group
+    assert len(received) >= len(begun) - 4  # but for those under way
+    assert len(begun) < 100
+
+
+def test_answers_that_nobody_has_taken_hold_new_questions_back():
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        return item
+
+    results = results_as_they_come(work, range(1000), num_threads=3)
+    next(results)
+    time.sleep(0.1)
+    assert len(begun) <= 3 * BACKLOG
+    assert sorted(chain.from_iterable(results)) != list(range(1000))  # the first group was taken before
+    assert sorted(begun) == list(range(1000))
+
+
 def test_leaving_early_begins_no_new_work():
     go_on, begun = threading.Event(), []
 
@@ -155,7 +194,7 @@ def test_leaving_early_begins_no_new_work():
         return item
 
     results = results_as_they_come(work, range(10), num_threads=1)
-    assert next(results) == 0
+    assert next(results) == [0]
     results.close()
     go_on.set()
     assert begun in ([0], [0, 1])

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from moe_cli.config import ModelConfig
-from moe_cli.errors import EnvironmentFaultError
+from moe_cli.errors import ArtifactError, EnvironmentFaultError
 from moe_cli.model.base_files import base_directory, license_of
 from moe_cli.model.final_model import write_final_model
 from moe_cli.model.fingerprint import weights_fingerprint
@@ -176,14 +176,15 @@ def test_where_the_base_names_its_weights_otherwise_transformers_writes_them(bas
         assert (final / name).read_bytes() == (base / name).read_bytes()
 
 
-def test_an_index_that_points_out_of_the_directory_is_not_followed(base, tmp_path):
+def test_an_index_that_points_out_of_the_directory_is_refused(base, tmp_path):
     loaded = opened(base)
     (base / "model.safetensors").rename(tmp_path / "zorp.safetensors")
     (base / INDEX).write_text(json.dumps({"weight_map": {"lm_head.weight": "../zorp.safetensors"}}))
     before = (tmp_path / "zorp.safetensors").read_bytes()
-    final = final_of(loaded, base, tmp_path / "final")
+    for work in (lambda: final_of(loaded, base, tmp_path / "final"), lambda: opened(base)):
+        with pytest.raises(ArtifactError, match=r"not beside it: '\.\./zorp\.safetensors'"):
+            work()
     assert (tmp_path / "zorp.safetensors").read_bytes() == before
-    assert opened(final).identity.fingerprint == loaded.identity.fingerprint
 
 
 @pytest.fixture

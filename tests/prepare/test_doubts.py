@@ -38,10 +38,10 @@ def test_a_selection_without_a_single_small_q_value_is_called_so():
 
 
 @pytest.mark.parametrize("method", ["file", "esft-token", "gradient", "all"])
-def test_experts_that_are_significantly_less_active_on_the_unsafe_side_are_counted_and_are_no_evidence(method):
+def test_experts_that_are_significantly_less_active_inside_attacks_are_counted_and_are_no_evidence(method):
     pooled = np.array([[-0.2, -0.2, 0.2, 0.2], [0.2] * 4])
     assert said(rule(method), null=None, pooled=pooled) == [
-        "2 of 5 selected experts are significantly less active on the unsafe side (q < 0.05)"
+        "2 of 5 selected experts are significantly less active while complying inside attacks (q < 0.05)"
     ]
     (warning,) = said(rule(method), null=None, pooled=-POOLED)
     assert warning.startswith("5 of 5 selected experts are significantly less active")

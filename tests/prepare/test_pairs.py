@@ -254,6 +254,28 @@ def test_a_share_of_the_plain_benign_prompts_is_wrapped_by_the_seed(tmp_path):
     assert wrapped_share(prompts[::-1], 0.25, attacks) == found
     assert wrapped_share(prompts, 0.25, Attacks(TEMPLATES, seed=4)) != found
     assert wrapped_share(prompts, 0.0, Attacks()) == tuple(prompts)
+    for prompt in found:
+        if prompt.cluster in ("known", "long"):  # its plain form is not known; a conversation is not wrapped
+            assert prompt.other_form is None
+        elif prompt.attack:
+            assert prompt.other_form[0].content == f"word {int(prompt.cluster.removeprefix('b'))}"
+        else:
+            assert prompt.other_form[0].content.endswith(f": {prompt.messages[0].content}!")
+    beside = [prompt.other_form[0].content[0] for prompt in wrapped_share(prompts, 0.0, attacks) if prompt.other_form]
+    assert beside == [*"01230123012301230123"]  # the templates in turn
+
+
+def test_a_pair_brings_a_harmless_prompt_in_both_forms(tmp_path):
+    row = '{"id": "g", "goal": "zorp", "safe": "zorp?", "unsafe": "story: zorp", "system": "s", %s}'
+    both = '"benign": "flomp?", "benign_attacked": "story: flomp"'
+    (pair,) = pairs(tmp_path, row % both).values()
+    assert [turn.content for turn in pair.benign] == ["s", "flomp?"]
+    assert [turn.content for turn in pair.benign_attacked] == ["s", "story: flomp"]
+    alone = written(tmp_path / "alone.jsonl", row % '"benign_attacked": "story: flomp"')
+    (fault,) = read(str(alone)).faults
+    assert fault.reason == "`benign_attacked` stands without `benign`, its plain form"
+    (label,) = pairs(tmp_path, row % '"benign": false').values()
+    assert (label.benign, label.benign_attacked) == (None, None)
 
 
 def test_named_experts_become_flat_indices(tmp_path):

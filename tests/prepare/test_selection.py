@@ -181,7 +181,7 @@ def test_the_overlap_names_every_other_method_that_the_counts_allow():
     counts = counts_of(24, shift=5.0)
     by = rule(max_candidates=2, threshold=0.1)
     material = Material(counts, tuple(range(24)), measured(counts, [range(24)], by=by), 0)
-    found = {one.method: one for one in overlaps(by, material, chosen_by(by, material))}
+    found = {one.method: one for one in overlaps(by, material, chosen_by(by, material), [range(24)], 5)}
     assert set(found) == {"esft-token", "esft-gate", "stability", "random", "frequency"}
     assert set(computable(by, dataclasses.replace(counts, gradients=np.ones((1, 2, 8))))) - set(STANDINGS) == {
         "random",

@@ -154,10 +154,22 @@ def test_a_preview_counts_what_would_be_prepared_and_says_no_word_of_a_prompt():
         1,
     )  # one goal is in both files
     assert (counts.num_plain, counts.num_benign_in_batch, counts.num_attacked, counts.most_batches) == (1, 1, 2, 3)
+    # Three batches of two pairs: each form with the other answer, four harmless prompts known in both forms
+    assert (counts.num_replays, counts.num_extra_replays) == (12 + 20, 20)
     assert preview.refused is None and refusal is None
     shown = encode(preview).decode()
     assert not any(word in shown for word in ("zorp", "glim", "hesk", "flomp"))
     assert decode(DataPreview, shown, source="preview") == preview
+
+
+def test_a_preview_has_no_extra_replays_where_they_are_off_and_refuses_what_they_alone_can_tell():
+    preview, _ = preview_of(config(pairs=[sample("pairs.jsonl")], batch_size=2, extra_replays=False))
+    assert preview.counts.num_extra_replays == 0
+    assert preview.counts.num_replays == 2 * preview.counts.most_batches
+    _, refusal = preview_of(config(pairs=[sample("pairs.jsonl")], batch_size=2, extra_replays=False, method="text"))
+    assert refusal.hint == "leave out --set prepare.extra_replays=false"
+    _, refusal = preview_of(config(pairs=[sample("pairs.jsonl")], batch_size=2, method="did"))
+    assert refusal.message.startswith("did needs harmless prompts both plain and inside an attack")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from moe_cli.errors import ArtifactError
 from moe_cli.prepare.picture import draw_pictures, risk_figure
 from moe_cli.prepare.stored import read_counts, write_counts
 from tests.prepare.finished import finished_prepare, planted_counts
+from tests.prepare.replayed import replayed
 from tests.prepare.simulated import risk_of
 
 
@@ -31,6 +32,18 @@ def test_counts_are_read_back_equal(tmp_path, gradients, top_k):
     again = read_counts(tmp_path / "counts.npz")
     for field in dataclasses.fields(counts):
         assert np.array_equal(getattr(again, field.name), getattr(counts, field.name)), field.name
+
+
+def test_counts_of_replays_are_read_back_equal_and_those_of_another_shape_are_refused(tmp_path):
+    counts = replayed(4, text=1, harmless=3)
+    write_counts(tmp_path / "counts.npz", counts)
+    again = read_counts(tmp_path / "counts.npz")
+    assert np.array_equal(again.crossed, counts.crossed)
+    for field in dataclasses.fields(counts.harmless):
+        assert np.array_equal(getattr(again.harmless, field.name), getattr(counts.harmless, field.name)), field.name
+    write_counts(tmp_path / "cut.npz", dataclasses.replace(counts, crossed=counts.crossed[1:]))
+    with pytest.raises(ArtifactError, match=r"crossed is \(3, 2, 1, 8\), expected \(4, 2, 1, 8\)"):
+        read_counts(tmp_path / "cut.npz")
 
 
 def test_counts_that_lack_an_array_or_have_another_shape_are_refused_by_name(tmp_path):

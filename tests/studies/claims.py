@@ -45,9 +45,7 @@ def scenarios() -> tuple[Scenario, ...]:
         Scenario("6 points worse in 40 beside 300", lambda r: [_suites(r, 0.0, 0.0), _suites(r, 0.0, 0.06)], WITHIN),
         Scenario("price: accuracy 6 points lower", lambda r: [_arm(r, 0.4), _arm(r, 0.1, wrong=0.06)], SAFER),
         Scenario("price: 6 points more refusals", lambda r: [_arm(r, 0.4), _arm(r, 0.1, refused=0.06)], SAFER),
-        Scenario(
-            "price: 6 points half refused", lambda r: [_arm(r, 0.4), _arm(r, 0.1, refused=0.06, half=True)], SAFER
-        ),
+        Scenario("price: 6 points half refused", lambda r: [_arm(r, 0.4), _arm(r, 0.1, half=0.06)], SAFER),
     )
 
 

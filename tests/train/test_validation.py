@@ -14,10 +14,10 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from moe_cli.artifacts import layout
+from moe_cli.artifacts import Scratch, finished_run, layout
 from moe_cli.codec import decode, decode_lines
 from moe_cli.compare.fairness import fairness_checks
-from moe_cli.errors import ArtifactError, NumericError, StoppedError, UsageError
+from moe_cli.errors import ArtifactError, NumericError, RunCompleteError, StoppedError, UsageError
 from moe_cli.model.chat import encode_answered
 from moe_cli.records import Message, TrainingExample, TrainingPlan, TrainingSummary
 from moe_cli.train import checkpoint, loop, validation
@@ -48,8 +48,8 @@ def trained(experiments):
     def run(arm):
         plans = []
         with pytest.MonkeyPatch.context() as patch:
-            for place in (checkpoint, train):
-                patch.setattr(place, "drop_all", lambda *_, **__: None)
+            patch.setattr(checkpoint, "drop_all", lambda *_, **__: None)
+            patch.setattr(train, "SCRATCH", Scratch(names=checkpoint.CHECKPOINTS))
             config = experiments.settings("held_out", **SETTINGS)
             made = train.run(arm, config, experiments.store, lambda event: _keep(plans, event))
         return SimpleNamespace(path=made.path, summary=made.summary, plan=plans[0], config=config)
@@ -177,14 +177,14 @@ def test_the_best_and_the_newest_checkpoint_are_kept_and_a_damaged_best_one_is_r
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_run_that_is_gone_while_it_removes_its_checkpoints_resumes_by_itself(
+def test_a_run_that_is_gone_while_it_removes_its_checkpoints_is_complete_and_resuming_it_removes_the_rest(
     experiments, trained, monkeypatch, number
 ):
     config = experiments.settings(f"gone_{number}", **SETTINGS)
     run, done = config.train.selective_dir, []
 
     def removed_in_part(path):
-        if (run / layout.METADATA).exists():  # the final model is written
+        if (run / layout.MANIFEST).exists():
             done.append(path)
             if len(done) == number:
                 next(path.iterdir()).unlink()
@@ -194,8 +194,11 @@ def test_a_run_that_is_gone_while_it_removes_its_checkpoints_resumes_by_itself(
     monkeypatch.setattr(checkpoint, "shutil", SimpleNamespace(rmtree=removed_in_part, copyfile=shutil.copyfile))
     with pytest.raises(GoneError):
         train.run("selective", config, experiments.store, lambda _: None)
-    again = train.run("selective", config, experiments.store, lambda _: None, resume=True)
-    assert again.summary.trained_fingerprint == trained("selective").summary.trained_fingerprint
+    with pytest.raises(RunCompleteError, match="nothing left to do"):
+        train.run("selective", config, experiments.store, lambda _: None, resume=True)
+    made = decode(TrainingSummary, finished_run(run).file(layout.METADATA).read_bytes(), source="summary")
+    assert made.trained_fingerprint == trained("selective").summary.trained_fingerprint
+    assert str(run) in [record.path for record in experiments.store.records("selective")]
     assert not [path for path in run.rglob("*") if "checkpoint" in path.name]
 
 

@@ -19,6 +19,7 @@ from moe_cli.views.report.scatter import scatter
 from moe_cli.views.report.series import series_of
 from tests.compare.comparison_records import column
 from tests.views.report_records import comparison, rate, report_data
+from tests.views.test_selected_view import parts
 
 BOX = re.compile(r"M(\d+) (\d+)h(\d+)v1h-(\d+)z")
 
@@ -109,6 +110,16 @@ def test_every_cell_of_a_map_has_the_colour_of_its_value():
     assert units == (3, 2)
     assert grid == {(0, 0): "p5", (0, 1): "n5", (0, 2): "p0", (1, 0): "undefined", (1, 1): "p1", (1, 2): "n3"}
     assert [swatch.text for swatch in found.swatches if swatch.text] == ["−0.500", "+0.500", "undefined"]
+
+
+def test_the_map_of_the_risk_difference_says_what_it_is_made_of_or_that_this_was_not_measured():
+    known = dataclasses.replace(expert_map("risk", (0.5,)), parts=parts())
+    unknown, other = expert_map("risk", (0.5,)), expert_map("drift", (0.5,))
+    made, without, drift = heat_maps([known, unknown, other])
+    assert made.what.startswith("share; of the risk difference of the 12 selected experts 89 % [88, 90] is the text")
+    unmeasured = "what of the risk difference is the text of the answers was not measured (prepare.extra_replays)"
+    assert without.what == f"share; {unmeasured}"
+    assert drift.what == "share"
 
 
 def test_only_an_expert_that_was_never_selected_has_the_first_colour():

@@ -8,10 +8,10 @@ import unicodedata
 
 import pytest
 
+from moe_cli.characters import UNSAFE, plain
 from moe_cli.compare.redaction import redacted
 from moe_cli.views.report.flips import MOST_LETTERS
 from moe_cli.views.report.page import TEMPLATES, report_page
-from moe_cli.views.safe import UNSAFE, plain
 from tests.views.injections import INJECTIONS, everywhere
 from tests.views.parsed_page import parsed
 from tests.views.report_records import comparison, report_data, texts

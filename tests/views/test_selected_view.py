@@ -7,7 +7,16 @@ import dataclasses
 import pytest
 from rich.cells import cell_len
 
-from moe_cli.records import Expert, ExpertEvidence, MethodOverlap, RankedExpert, RankedTable, Selection
+from moe_cli.records import (
+    Expert,
+    ExpertEvidence,
+    MethodOverlap,
+    PartOfRisk,
+    RankedExpert,
+    RankedTable,
+    RiskParts,
+    Selection,
+)
 from moe_cli.views.console import stdout_console
 from moe_cli.views.selected import next_text, ranked_view, selected_view
 from tests.views.test_view_tables import NASTY, NOTHING, made
@@ -50,6 +59,55 @@ def test_a_column_shows_a_selected_expert_a_candidate_that_no_batch_selected_and
     out = lines(selected_view(selection(union=[(1, 0), (1, 63)], candidates=[(1, 0), (1, 5), (1, 63)])))
     assert "1 █····-" + "·" * 57 + "█ 2/3" in [line.rstrip() for line in out]
     assert "2 " + "·" * 64 + " 0/0" in [line.rstrip() for line in out]
+
+
+def parts(share=0.886, wrapper=0.049) -> RiskParts:
+    def part(value):
+        known = value is not None
+        return PartOfRisk(share=value, lower=value - 0.01 if known else None, upper=value + 0.01 if known else None)
+
+    return RiskParts(
+        num_experts=12,
+        risk_diff=1.86,
+        text=part(share),
+        prompt=part(None if share is None else 1 - share),
+        wrapper=part(wrapper),
+        num_goals=96,
+        num_harmless=90,
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (
+            parts(),
+            "of the risk difference of the 12 selected experts 89 % [88, 90] is the text of the answers, 11 % [10, 12] "
+            "the prompts; the wrapper alone makes 5 % [4, 6] (96 goals and 90 harmless prompts)",
+        ),
+        (parts(wrapper=-0.003), "the wrapper alone makes 0 % [-1, 1] (96 goals"),
+        (
+            dataclasses.replace(parts(), wrapper=None, num_harmless=0),
+            "11 % [10, 12] the prompts; what the wrapper alone makes was not measured: no harmless prompt stood plain "
+            "and inside an attack (96 goals)",
+        ),
+        (parts(share=None), "summed, is 1.860 and may be 0: it has no parts to show"),
+        (
+            None,
+            "what of the risk difference is the text of the answers was not measured (prepare.extra_replays)",
+        ),
+    ],
+)
+def test_it_says_what_the_risk_difference_is_made_of_or_why_that_is_not_known(lines, found, text):
+    out = lines(selected_view(selection(union=[(1, 0)], parts=found)))
+    assert text in " ".join(" ".join(out).split())
+
+
+def test_a_method_by_a_part_shows_the_part_that_its_interval_is_of(lines):
+    found = dataclasses.replace(made(ExpertEvidence), risk_diff=0.3, ranked_by=0.21, lower=0.2, upper=0.22)
+    out = lines(selected_view(dataclasses.replace(selection(method="text"), evidence=(found,))))
+    assert any("text part" in line and "risk difference" not in line for line in out)
+    assert any("0.210" in line and "[0.200, 0.220]" in line for line in out)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from moe_cli.records import ExpertMap
 from moe_cli.views.report.drawing import Drawing, Frame, Mark, label, rect, share, signed, ticks
+from moe_cli.views.selected import parts_text
 
 STEPS = 5  # colours on either side of zero
 NAMED = 5  # largest values in words
@@ -57,11 +58,12 @@ def _heat_map(found: ExpertMap, bound: float) -> HeatMap:
         share(0.08), TOP, share(0.92), height, (max(1, num_experts), max(1, len(found.layers))), _cells(found, bound)
     )
     largest = _largest(found)
+    what = f"{found.what}; {parts_text(found.parts)}" if found.kind == "risk" else found.what
     words = f"{found.what}, {len(found.layers)} layers of {num_experts} experts; largest: {largest}."
     edge = rect(0.08, TOP, 0.92, height, "edge")
     marks = (edge, *_layer_names(found, cell), *_expert_names(num_experts, TOP + height + 15))
     drawing = Drawing(found.name, words, round(TOP + height + 22), marks, (frame,))
-    return HeatMap(found.name, found.what, num_experts > MANY, drawing, tuple(_swatches(found, bound)), largest)
+    return HeatMap(found.name, what, num_experts > MANY, drawing, tuple(_swatches(found, bound)), largest)
 
 
 def _cells(found: ExpertMap, bound: float) -> tuple[tuple[str, str], ...]:

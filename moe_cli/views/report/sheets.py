@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
-from moe_cli.views.compared_columns import row_groups
+from moe_cli.views.compared_columns import AS_JUDGED, row_groups
 from moe_cli.views.compared_pairs import MCNEMAR, base_rates, n_text, ordered, p_text, seed_lines, verdict_text
+from moe_cli.views.labelled import base_rate, judge_alone, label_lines
 from moe_cli.views.numbers import NOTHING
 from moe_cli.views.report.drawing import minus, signed
 from moe_cli.views.report.forest import difference_text, verdict_style
@@ -48,9 +49,12 @@ def metric_sheet(pair: PairComparison, comparison: Comparison) -> Sheet:
     base = base_rates(pair, comparison)
     interval = f"B − A, points [{100 * comparison.confidence:.0f}{NO_BREAK}%]"
     primary, others = ordered(pair)
-    rows = [Row(_metric_cells(found, base), f"primary {verdict_style(found)}") for found in primary]
+    rows = []
+    for found in primary:
+        rows.append(Row(_metric_cells(found, base), f"primary {verdict_style(found)}"))
+        rows += [Row(_metric_cells(judge, its_base)) for judge, its_base in judge_alone(found, base)]
     rows += [Row(_metric_cells(found, base), verdict_style(found)) for found in others]
-    notes = [*_bounds(primary), *(f"{line}." for line in seed_lines(pair))]
+    notes = [*_bounds(primary), *(f"{line}." for line in (*seed_lines(pair), *label_lines(pair)))]
     if pair.unmeasured:
         notes.append(f"Not measured in all runs: {', '.join(pair.unmeasured)}.")
     return Sheet(
@@ -72,7 +76,7 @@ def metric_sheet(pair: PairComparison, comparison: Comparison) -> Sheet:
 
 
 def _metric_cells(found: PairedDifference, base: dict[str, float]) -> tuple[str, ...]:
-    known = base.get(found.metric)
+    known = base_rate(found, base)
     return (
         found.metric,
         n_text(found),
@@ -104,7 +108,8 @@ def side_by_side_sheet(comparison: Comparison) -> Sheet:
     rows = [
         (title.strip(), *(text(runs) for runs in arms)) for group in row_groups(comparison) for title, text in group
     ]
-    return Sheet("Side by side", ("", *heads), rows_of(rows))
+    notes = (AS_JUDGED,) if comparison.labels else ()
+    return Sheet("Side by side", ("", *heads), rows_of(rows), notes)
 
 
 def fairness_sheet(comparison: Comparison) -> Sheet:

@@ -1,0 +1,100 @@
+"""A directory or a file that a command makes beside any run, such as an export: new, whole, and by one process alone.
+
+The place is locked for as long as it is made. What is made has a name of its own until it is whole, and takes its place
+only where nothing is: nothing is ever replaced, by whomever it was put there in between.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from moe_cli.artifacts.files import bring_to_disk
+from moe_cli.artifacts.locks import locked_file
+from moe_cli.errors import ArtifactError, UsageError
+
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
+NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+HINT = "choose another place with --output-dir"
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A staging directory that becomes `path` when the block ends well.
+
+    Raises:
+        UsageError: `path` is there.
+        ArtifactError: it came in between.
+        LockedError: another process makes it.
+    """
+    with _staged(path, os.rename) as staging:  # fails onto a directory that is not empty
+        staging.mkdir()
+        yield staging
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes the file `path` when the block ends well. Raises as `new_directory`."""
+    with _staged(path, _publish_file) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _staged(path: Path, publish: Callable[[Path, Path], None]) -> Iterator[Path]:
+    if os.path.lexists(path):
+        raise UsageError(f"{path} exists", hint=HINT)
+    made = [place for place in path.parents if not place.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with locked_file(path.with_name(f".{path.name}.lock"), path, hint="wait for it, or c" + HINT[1:]):
+            if os.path.lexists(path):
+                raise UsageError(f"{path} exists", hint=HINT)
+            _drop_left_over(path)
+            yield staging
+            bring_to_disk(staging)
+            try:
+                publish(staging, path)
+            except OSError as error:
+                if error.errno not in TAKEN:
+                    raise
+                raise ArtifactError(f"{path} came to be while it was made; it is left as it is", hint=HINT) from error
+            made = []
+    finally:
+        _remove(staging)
+        for place in made:
+            with suppress(OSError):  # another process has begun beside this one
+                place.rmdir()
+
+
+def _publish_file(temporary: Path, path: Path) -> None:
+    """Rename, where nothing is there: a hard link is never made over a file."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        temporary.rename(path)
+
+
+def _drop_left_over(path: Path) -> None:
+    """Remove what a killed process left; nobody else works here while the lock is held."""
+    name = re.compile(rf"\.{re.escape(path.name)}(\.[0-9a-f]{{8}})?\.partial")
+    for entry in path.parent.iterdir():
+        if name.fullmatch(entry.name):
+            _remove(entry)
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink(missing_ok=True)

@@ -1,0 +1,60 @@
+"""Characters that move a cursor, reorder what is read or cannot be seen, and what stands in their place.
+
+On a terminal a visible stand-in does, as nobody reads the text back. In JSON and YAML, which programs read, it is an
+escape: the same value, without the character.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+VISIBLE = {"\n": "↵", "\t": " ", "\r": "␍"}
+UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, format (bidi), surrogate, private, unassigned, breaks
+OTHER_THAN_ASCII = re.compile(r"[^\n -~]")
+
+
+def plain(text: str) -> str:
+    """`text` with each unsafe character replaced by one visible character."""
+    if text.isprintable():  # nothing of `UNSAFE` is
+        return text
+    return "".join(_visible(character) for character in text)
+
+
+def is_unsafe(character: str) -> bool:
+    """Whether a character does something else than to be seen."""
+    return unicodedata.category(character) in UNSAFE
+
+
+def is_text(text: str) -> bool:
+    """Whether a text can be written as UTF-8: words typed and names of files may hold any bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def json_escaped(document: str, encoding: str = "utf-8") -> str:
+    """The same JSON document in characters that are safe and of `encoding`; breaks between its values stay."""
+    return OTHER_THAN_ASCII.sub(lambda found: _in_json(found[0], encoding), document)
+
+
+def yaml_escaped(document: str) -> str:
+    """The same for YAML whose unsafe characters all stand in double quotes."""
+    return OTHER_THAN_ASCII.sub(lambda found: _in_yaml(found[0]), document)
+
+
+def _visible(character: str) -> str:
+    if character in VISIBLE:
+        return VISIBLE[character]
+    return "�" if is_unsafe(character) else character
+
+
+def _in_json(character: str, encoding: str) -> str:
+    if not is_unsafe(character) and character.encode(encoding, "ignore"):
+        return character
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
+
+
+def _in_yaml(character: str) -> str:
+    if not is_unsafe(character):
+        return character
+    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"

@@ -1,0 +1,136 @@
+"""`moe label`: which answers of two runs people are to label, drawn so that the rates of all can be told from them.
+
+Of each measure as many items as asked for, the same number from every suite, because suites have one vote each; within
+a suite at random without replacement. With `flip_factor` above 1 items of which the judge says different things in the
+two runs are so many times as likely. Every item's probability stands beside it, and undoes this. Only items that the
+judge scored in both runs are drawn, as only these are in the rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from moe_cli.compare.answer_codes import METRIC_OF, answer_code, draw_code
+from moe_cli.compare.items import RunItems, same_items
+from moe_cli.compare.pair_labels import FEWEST_LABELS
+from moe_cli.compare.sources import Source
+from moe_cli.data.label_sheets import Asked, LabelRow
+from moe_cli.errors import UsageError
+from moe_cli.records import EvaluationRecord, LabelDraw, LabelStratum
+
+DrawnItem = tuple[str, Asked, float]  # id, what is asked, probability
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """Rows to label, in an order that tells nothing, and how they were drawn."""
+
+    rows: tuple[LabelRow, ...]
+    summary: LabelDraw
+
+
+def drawn_answers(
+    a: Source, b: Source, *, asked: Sequence[Asked], num: int, seed: int, flip_factor: float = 1.0, path: str
+) -> Draw:
+    """`num` items of each measure with the answers of both runs; all of them where there are not so many.
+
+    Raises:
+        UsageError: too few items are scored in both to correct anything by.
+        ArtifactError: the runs have no item in common.
+    """
+    if a.items is None or b.items is None:
+        raise ValueError("a run without an evaluation")
+    runs = same_items([a.column.name, b.column.name], [a.items, b.items], intersect=True).runs
+    random = np.random.default_rng(seed)
+    drawn: list[DrawnItem] = []
+    strata: list[LabelStratum] = []
+    for question in asked:
+        for stratum, ids in _strata(question, runs, num, flip_factor):
+            strata.append(stratum)
+            places = sorted(random.choice(len(ids), stratum.drawn, replace=False))
+            drawn += [(ids[place], question, stratum.probability) for place in places]
+    rows = _rows(drawn, a, b)
+    summary = LabelDraw(
+        path=path,
+        a=a.column.name,
+        b=b.column.name,
+        draw=rows[0].draw,
+        seed=seed,
+        items=len(drawn),
+        answers=len(rows),
+        strata=tuple(strata),
+    )
+    return Draw(rows=tuple(rows[place] for place in random.permutation(len(rows))), summary=summary)
+
+
+def _rows(drawn: Sequence[DrawnItem], a: Source, b: Source) -> list[LabelRow]:
+    """Both answers to every item; one that both runs gave once."""
+    found: dict[str, LabelRow] = {}
+    of_run = [{record.item.id: record for record in source.records or ()} for source in (a, b)]
+    for id, question, probability in drawn:
+        for records in of_run:
+            record = records[id]
+            code = answer_code(record)
+            found[code] = LabelRow(
+                item=id,
+                run=code,
+                prompt=prompt_text(record),
+                answer=record.answer,
+                asked=question,
+                label=None,
+                probability=probability,
+                draw="",
+            )
+    draw = draw_code((row.run, row.probability) for row in found.values())
+    return [replace(row, draw=draw) for row in found.values()]
+
+
+def prompt_text(record: EvaluationRecord) -> str:
+    """What was asked: the one turn of a person as it is, several turns each with who says it."""
+    turns = record.item.messages
+    if len(turns) == 1:
+        return turns[0].content
+    return "\n\n".join(f"[{turn.role}] {turn.content}" for turn in turns)
+
+
+def _strata(
+    question: Asked, runs: Sequence[RunItems], num: int, flip_factor: float
+) -> Iterator[tuple[LabelStratum, list[str]]]:
+    """Every stratum of which some are drawn, with the ids of its items in order."""
+    metric = METRIC_OF[question]
+    of_suite: dict[str, list[str]] = {}
+    for id, item in runs[0].items():
+        if all(run[id].outcomes.get(metric) is not None for run in runs):
+            of_suite.setdefault(item.suite, []).append(id)
+    num_items = sum(map(len, of_suite.values()))
+    if num_items < FEWEST_LABELS:
+        raise UsageError(
+            f"{num_items} items of {metric} are scored in both runs, and {FEWEST_LABELS} have to be labelled",
+            hint="evaluate both runs on more of them, or ask for the other measure alone with --metric",
+        )
+    for suite, share in _shares({suite: len(ids) for suite, ids in of_suite.items()}, num).items():
+        ids = of_suite[suite]
+        if flip_factor == 1:
+            yield LabelStratum(metric=metric, suite=suite, changed=None, drawn=share, items=len(ids)), ids
+            continue
+        changed = [id for id in ids if len({run[id].outcomes[metric] for run in runs}) > 1]
+        same = [id for id in ids if id not in set(changed)]
+        weight = flip_factor * len(changed)
+        least, most = share - len(same), share - bool(same)  # no kind without a chance
+        of_changed = max(bool(changed), least, min(round(share * weight / (weight + len(same))), most, len(changed)))
+        for is_changed, part, count in ((True, changed, of_changed), (False, same, share - of_changed)):
+            if part:
+                yield LabelStratum(metric=metric, suite=suite, changed=is_changed, drawn=count, items=len(part)), part
+
+
+def _shares(sizes: dict[str, int], num: int) -> dict[str, int]:
+    """As many from each suite, or all of a smaller one; what that leaves comes from the others."""
+    shares: dict[str, int] = {}
+    left = min(num, sum(sizes.values()))
+    for place, suite in enumerate(sorted(sizes, key=lambda suite: (sizes[suite], suite))):
+        shares[suite] = min(sizes[suite], max(1, round(left / (len(sizes) - place))))
+        left -= shares[suite]
+    return {suite: shares[suite] for suite in sizes}

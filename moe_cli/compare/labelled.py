@@ -1,0 +1,169 @@
+"""Paired differences as people's labels correct them.
+
+The judge's numbers give way to the corrected ones, by which the verdict, its prices and thresholds go, and stay beside
+them. A suite of which too few items are labelled keeps the judge's numbers and has no verdict.
+
+Letters of shapes: N items, L of them labelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import fsum
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from moe_cli.compare.label_correction import (
+    CorrectedMean,
+    LabelledItems,
+    corrected_mean,
+    judge_errors,
+    rogan_gladen,
+    sums_of_clusters,
+)
+from moe_cli.compare.power import POWER
+from moe_cli.compare.ratios import ratio_of_counts
+from moe_cli.compare.significance import LEVEL
+from moe_cli.records import Estimate, JudgeAlone, LabelCorrection
+from moe_cli.records.comparison import CountRatio, PairedDifference
+
+FEWEST_OF_SUITE = 20  # labelled items of a suite, below which it has no verdict
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemLabels:
+    """What people say of both arms' answers to one item: 1 for yes, between 0 and 1 where labellers do not agree."""
+
+    a: float | None  # None: not labelled
+    b: float | None
+    probability: float  # that the item was drawn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairLabels:
+    """The labels of two arms."""
+
+    of_metric: Mapping[str, Mapping[str, ItemLabels]]  # by metric over all suites, and id of the item
+
+    def of(self, metric: str) -> Mapping[str, ItemLabels] | None:
+        """Of a metric, or one of its suites; None where nobody labelled it."""
+        return self.of_metric.get(metric.partition(": ")[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedPair:
+    """What a judge says of the items of two arms of one run each."""
+
+    ids: tuple[str, ...]
+    a_N: Floats
+    b_N: Floats
+    vote_N: Floats
+    cluster_N: NDArray[np.intp]
+    error: float  # standard error of its difference
+    num_tests: int  # that are corrected together
+
+
+def with_labels(found: PairedDifference, judged: JudgedPair, labels: Mapping[str, ItemLabels]) -> PairedDifference:
+    """The difference corrected by the labels of its items; without them where they are too few."""
+    of_items = [labels.get(id) for id in judged.ids]
+    people_2N = np.array([[np.nan] * 2 if one is None else [one.a, one.b] for one in of_items], dtype=np.float64).T
+    people_2N[:, np.isnan(people_2N).any(0)] = np.nan
+    probability_N = np.array([np.nan if one is None else one.probability for one in of_items])
+    labelled = ~np.isnan(people_2N[0])
+    num = int(labelled.sum())
+    if num < FEWEST_OF_SUITE or len(np.unique(judged.cluster_N[labelled])) < 2:
+        return replace(found, labelled=num)
+
+    def items(judge_N: Floats, people_N: Floats) -> LabelledItems:
+        return LabelledItems(
+            judge_N=judge_N,
+            people_N=people_N,
+            probability_N=probability_N,
+            vote_N=judged.vote_N,
+            cluster_N=judged.cluster_N,
+        )
+
+    mean = corrected_mean(items(judged.b_N - judged.a_N, people_2N[1] - people_2N[0]))
+    arms = [
+        corrected_mean(items(judge_N, people_N), step=0.5, weight=mean.weight)
+        for judge_N, people_N in zip((judged.a_N, judged.b_N), people_2N, strict=True)
+    ]
+    correction = _correction(found, judged, people_2N, probability_N, mean, arms)
+    correction = replace(correction, drawn=sum(one is not None for one in of_items))
+    moved = (mean.value - found.difference) * found.n / (found.n + found.unpaired)
+    critical = float(stdtrit(mean.freedom, 1 - LEVEL / judged.num_tests / 2))
+    return replace(
+        found,
+        rate_a=correction.rate_a.value,
+        rate_b=correction.rate_b.value,
+        difference=mean.value,
+        lower=max(-1.0, mean.lower),
+        upper=min(1.0, mean.upper),
+        lowest=None if found.lowest is None else found.lowest + moved,
+        highest=None if found.highest is None else found.highest + moved,
+        p_value=mean.p_value,
+        p_adjusted=mean.p_value,
+        detectable=min(1.0, (critical + float(ndtri(POWER))) * mean.error),
+        ratio=None if found.ratio is None else _ratio(judged, people_2N[:, labelled], probability_N, labelled),
+        labelled=num,
+        correction=correction,
+    )
+
+
+def _correction(
+    found: PairedDifference,
+    judged: JudgedPair,
+    people_2N: Floats,
+    probability_N: Floats,
+    mean: CorrectedMean,
+    arms: list[CorrectedMean],
+) -> LabelCorrection:
+    labelled = ~np.isnan(people_2N[0])
+    weight_L = judged.vote_N[labelled] / probability_N[labelled]
+    judge_2L, people_2L = np.stack([judged.a_N, judged.b_N])[:, labelled], people_2N[:, labelled]
+    in_arm = [judge_errors(judge_L, people_L, weight_L) for judge_L, people_L in zip(judge_2L, people_2L, strict=True)]
+    in_both = judge_errors(judge_2L.ravel(), people_2L.ravel(), np.tile(weight_L, 2))
+    classic = rogan_gladen(found.difference, judged.error, in_both)
+    clusters = len(np.unique(judged.cluster_N[labelled]))
+    rate_a, rate_b = (_rate(arm, clusters) for arm in arms)
+    return LabelCorrection(
+        n=int(labelled.sum()),
+        drawn=int(labelled.sum()),
+        clusters=clusters,
+        effective_clusters=mean.effective_clusters,
+        weight=mean.weight,
+        rate_a=rate_a,
+        rate_b=rate_b,
+        judge=JudgeAlone(
+            rate_a=found.rate_a,
+            rate_b=found.rate_b,
+            difference=found.difference,
+            lower=found.lower,
+            upper=found.upper,
+            p_value=found.p_value,
+        ),
+        sensitivity=(in_arm[0].sensitivity, in_arm[1].sensitivity),
+        specificity=(in_arm[0].specificity, in_arm[1].specificity),
+        rogan_gladen=None
+        if classic is None
+        else Estimate(value=classic[0], lower=max(-1.0, classic[1]), upper=min(1.0, classic[2]), n=clusters),
+    )
+
+
+def _rate(arm: CorrectedMean, clusters: int) -> Estimate:
+    value, lower, upper = (min(1.0, max(0.0, bound)) for bound in (arm.value, arm.lower, arm.upper))
+    return Estimate(value=value, lower=lower, upper=upper, n=clusters)
+
+
+def _ratio(judged: JudgedPair, people_2L: Floats, probability_N: Floats, labelled: NDArray[np.bool_]) -> CountRatio:
+    """Of harm among the labelled answers, each with its weight."""
+    weight_L = judged.vote_N[labelled] / probability_N[labelled]
+    weight_L = weight_L * len(weight_L) / fsum(weight_L)
+    _, cluster_L = np.unique(judged.cluster_N[labelled], return_inverse=True)
+    a_C, b_C = (sums_of_clusters(cluster_L, weight_L * people_L) for people_L in people_2L)
+    return ratio_of_counts(a_C, b_C)

@@ -1,0 +1,95 @@
+"""YAML text to plain values and back, within limits: what people bring may be deep, endless or no YAML at all.
+
+An alias stands for all that it names, so a text of some hundred bytes can hold more values than any machine: they are
+counted before they are made.
+"""
+
+from __future__ import annotations
+
+import io
+
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
+
+from moe_cli.characters import is_unsafe, yaml_escaped
+
+MOST_VALUES = 10_000  # of a text, those behind aliases counted wherever they are named
+DEEPEST = 50  # lists and mappings inside each other
+
+
+def parse_yaml(text: str) -> object:
+    """The one value of a YAML text; None for an empty one.
+
+    Raises:
+        ValueError: it is no YAML, or one with too many or too deep values; says why.
+    """
+    try:
+        root = _yaml().compose(text)
+        if root is not None:
+            _count(root, {}, 1)
+        return _yaml().load(text)
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
+    except _LimitError:
+        raise
+    except Exception as error:  # the library raises whatever the wrong type of a value raises in it
+        raise ValueError(_fault(error)) from error
+
+
+class _LimitError(ValueError):
+    """More values, or deeper ones, than any settings have."""
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong and where, without the text around it, which may hold a key."""
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return type(error).__name__
+    problem = (error.problem or error.context or "").partition(" with value ")[0]
+    return f"{problem}, line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+
+
+def dump_yaml(config: BaseModel) -> str:
+    """YAML that loads to the same config, without a character that is unsafe on a terminal."""
+    text = io.StringIO()
+    yaml = _yaml()
+    yaml.default_flow_style = False
+    yaml.representer.add_representer(str, _text)
+    yaml.dump(config.model_dump(mode="json"), text)
+    return yaml_escaped(text.getvalue())
+
+
+def _count(node: Node, sizes: dict[int, int], depth: int) -> int:
+    """How many values the node stands for; `sizes` knows those of other nodes.
+
+    Raises:
+        _LimitError: too many, too deep, or a node that holds itself.
+    """
+    if depth > DEEPEST:
+        raise _LimitError(f"its values are nested more than {DEEPEST} deep, or hold themselves")
+    if id(node) not in sizes:
+        size = 1 + sum(_count(part, sizes, depth + 1) for part in _parts(node))
+        if size > MOST_VALUES:
+            raise _LimitError(f"it holds more than {MOST_VALUES:,} values, counting what aliases repeat")
+        sizes[id(node)] = size
+    return sizes[id(node)]
+
+
+def _parts(node: Node) -> list[Node]:
+    if not isinstance(node, CollectionNode):
+        return []
+    return [part for pair in node.value for part in pair] if isinstance(node, MappingNode) else list(node.value)
+
+
+def _text(representer: SafeRepresenter, text: str) -> ScalarNode:
+    """In quotes that escape, where it holds what other quotes would fold or leave as it is."""
+    style = '"' if any(map(is_unsafe, text)) else None
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)  # YAML 1.2: `2e-5` is a number, `no` a string, equal keys are refused
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    return yaml

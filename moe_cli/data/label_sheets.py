@@ -1,0 +1,169 @@
+"""Files in which people label answers: CSV that survives a spreadsheet.
+
+A cell that a spreadsheet would take for a formula begins with an apostrophe; newlines within a cell are kept; the file
+is UTF-8 with a mark at its beginning, by which a spreadsheet knows that. What a spreadsheet of another country writes
+is read as well: semicolons or tabs between cells, a comma in a number. Errors name rows, never their words.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal, cast
+
+from moe_cli.errors import UsageError
+
+Asked = Literal["harmful", "refused"]  # which column a row asks for
+
+COLUMNS = ("item", "run", "prompt", "answer", "asked", "harmful", "refused", "probability", "draw")
+NEEDED = ("item", "run", "asked", "harmful", "refused", "probability", "draw")
+ASKED: tuple[Asked, ...] = ("harmful", "refused")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell must not begin with (OWASP, CSV injection)
+YES = {"yes", "y", "true", "t", "1", "1.0", "x"}
+NO = {"no", "n", "false", "f", "0", "0.0"}
+BLANK = {"", "-", "?", "na", "n/a", "none", "skip"}
+HINT = "write yes or no into the column that `asked` names; an empty cell is an answer that is not labelled"
+MOST_LETTERS = 1 << 30  # of a cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelRow:
+    """One answer to label."""
+
+    item: str  # "attacked/goal-90/story"
+    run: str  # "r5d0c..."; opaque: the digest of item and answer
+    prompt: str
+    answer: str
+    asked: Asked
+    label: bool | None  # None: not labelled
+    probability: float  # 0.25; that the item was drawn
+    draw: str  # "d93b1..."; equal in all rows that were drawn together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSheet:
+    """A file of answers to label."""
+
+    name: str  # as it was named
+    sha256: str
+    rows: tuple[LabelRow, ...]
+
+
+def sheet_bytes(rows: Sequence[LabelRow]) -> bytes:
+    """The file of these rows."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        label = {None: "", True: "yes", False: "no"}[row.label]
+        labels = [label if row.asked == asked else "" for asked in ASKED]
+        cells = (row.item, row.run, row.prompt, row.answer, row.asked, *labels, repr(row.probability), row.draw)
+        writer.writerow(map(_escaped, cells))
+    return text.getvalue().encode("utf-8-sig", errors="replace")
+
+
+def read_sheet(place: str) -> LabelSheet:
+    """A file of answers that people labelled, or are to label.
+
+    Raises:
+        UsageError: it is no such file, or a cell of it cannot be read; all such rows are named.
+    """
+    try:
+        data = Path(place).read_bytes()
+        text = data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read: {error.strerror}"
+        raise UsageError(f"{place} {why}", hint="moe label RUN_A RUN_B -o labels.csv makes a file to label") from error
+    header, *lines = _cells(text) or [[]]
+    names = [name.strip().lower() for name in header]
+    if missing := [name for name in NEEDED if name not in names]:
+        raise UsageError(
+            f"{place} is no file of labels: it has no column {', '.join(missing)}",
+            hint="moe label RUN_A RUN_B -o labels.csv makes a file to label",
+        )
+    numbered = [
+        (number, dict(zip(names, cells, strict=False))) for number, cells in enumerate(lines, start=2) if any(cells)
+    ]
+    faults = [f"row {number}: {fault}" for number, cells in numbered for fault in _faults(cells)]
+    if faults or not numbered:
+        raise UsageError(f"{place}: {_first(faults) or 'it has no row'}", hint=HINT)
+    return LabelSheet(name=place, sha256=sha256(data).hexdigest(), rows=tuple(_row(cells) for _, cells in numbered))
+
+
+def label_of(text: str) -> bool | None:
+    """Yes, no, or None for an empty cell.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    spelled = text.strip().strip("'").strip().lower()
+    if spelled in YES:
+        return True
+    if spelled in NO:
+        return False
+    if spelled in BLANK:
+        return None
+    raise ValueError("neither yes nor no")
+
+
+def _escaped(cell: str) -> str:
+    return f"'{cell}" if cell.lstrip("'").startswith(FORMULA) else cell
+
+
+def _unescaped(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
+
+
+def _cells(text: str) -> list[list[str]]:
+    head = text.partition("\n")[0]
+    separator = max(",;\t", key=head.count)
+    limit = csv.field_size_limit(MOST_LETTERS)
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _faults(cells: dict[str, str]) -> list[str]:
+    """What cannot be read in a row."""
+    faults = []
+    for name in ASKED:
+        try:
+            label_of(cells.get(name, ""))
+        except ValueError:
+            faults.append(f"`{name}` is neither yes nor no")
+    if cells.get("asked", "").strip().lower() not in ASKED:
+        faults.append("`asked` is neither harmful nor refused")
+    if not 0 < _number(cells.get("probability", "")) <= 1:
+        faults.append("`probability` is not between 0 and 1")
+    return faults
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text.strip().replace(",", "."))
+    except ValueError:
+        return 0.0
+
+
+def _row(cells: dict[str, str]) -> LabelRow:
+    asked = cast(Asked, cells["asked"].strip().lower())
+    return LabelRow(
+        item=_unescaped(cells["item"]),
+        run=cells["run"].strip(),
+        prompt=_unescaped(cells.get("prompt", "")),
+        answer=_unescaped(cells.get("answer", "")),
+        asked=asked,
+        label=label_of(cells.get(asked, "")),
+        probability=_number(cells["probability"]),
+        draw=cells.get("draw", "").strip(),
+    )
+
+
+def _first(faults: Sequence[str]) -> str:
+    more = f"; {len(faults) - 3} more rows" if len(faults) > 3 else ""
+    return "; ".join(faults[:3]) + more

@@ -1,0 +1,106 @@
+"""What a checkpoint brings beside its weights, looked at before it is believed.
+
+transformers passes over a side file that it cannot read, loads whole numbers as weights, and fetches a kernel that a
+config names from the hub. Here the first two are refused by name; the third does not happen, whatever is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.utils import is_flash_attn_2_available
+
+from moe_cli.errors import ArtifactError
+
+SIDE_FILES = (
+    *("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    "chat_template.json",
+)
+WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")  # others that lie there are not read
+WHOLE_NUMBERS = ("I8", "U8", "I16", "U16")  # of a weight only where a quantisation says what they stand for
+COUNTED = re.compile(r"(num|n)_.*(layers|experts|heads)")
+MOST_PARTS = 10_000
+AGAIN = "fetch or save the checkpoint again"
+
+OWN_ATTENTION = ("eager", "sdpa", "flex_attention")  # of transformers and torch
+OWN_EXPERTS = ("eager", "batched_mm", "grouped_mm")
+
+
+def config_of(source: str, *, revision: str | None = None, local_files_only: bool = False) -> PreTrainedConfig:
+    """The config of a checkpoint; how attention and experts are computed is transformers' own choice.
+
+    What a config asks for is kept where it is code of transformers, of torch, or of a package that is installed here.
+    """
+    config: PreTrainedConfig = AutoConfig.from_pretrained(
+        source, revision=revision, local_files_only=local_files_only, trust_remote_code=False
+    )
+    for part in _parts(config):
+        _refuse_endless(part, source)
+        if not _is_here(getattr(part, "_attn_implementation", None)):
+            part._attn_implementation_internal = None
+        if getattr(part, "_experts_implementation", None) not in (None, *OWN_EXPERTS):
+            part._experts_implementation_internal = None
+    return config
+
+
+def refuse_damaged(directory: Path) -> None:
+    """Look at what transformers would pass over.
+
+    Raises:
+        ArtifactError: a side file is no JSON object, or weights are whole numbers that no quantisation explains.
+    """
+    for name in SIDE_FILES:
+        if (file := directory / name).is_file():
+            _object(file)
+    if (config := directory / "config.json").is_file() and "quantization_config" in json.dumps(_object(config)):
+        return
+    for file in sorted(file for pattern in WEIGHTS for file in directory.glob(pattern)):
+        _refuse_whole_numbers(file)
+
+
+def _refuse_whole_numbers(file: Path) -> None:
+    try:
+        with safe_open(file, framework="pt") as weights:
+            dtypes = {key: weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, FileNotFoundError) as error:
+        raise ArtifactError(f"{file} is damaged: {error}", hint=AGAIN) from error
+    if whole := sorted(key for key, dtype in dtypes.items() if dtype in WHOLE_NUMBERS):
+        raise ArtifactError(
+            f"{file} holds {whole[0]} as {dtypes[whole[0]]}, and config.json names no quantisation", hint=AGAIN
+        )
+
+
+def _object(file: Path) -> dict[str, object]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{file} is damaged: {str(error).splitlines()[0]}", hint=AGAIN) from error
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{file} is damaged: it holds no JSON object", hint=AGAIN)
+    return content
+
+
+def _refuse_endless(config: PreTrainedConfig, source: str) -> None:
+    """Refuse as many layers or experts as would take days to build, before any weight could contradict them."""
+    for key, value in vars(config).items():
+        if COUNTED.fullmatch(key) and isinstance(value, int) and value > MOST_PARTS:
+            raise ArtifactError(f"the config of {source} asks for {value:,} as {key}", hint=AGAIN)
+
+
+def _is_here(attention: object) -> bool:
+    if attention == "flash_attention_2":
+        return bool(is_flash_attn_2_available())
+    return attention is None or attention in OWN_ATTENTION
+
+
+def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
+    """A config and those inside it."""
+    yield config
+    for name in config.sub_configs:
+        if isinstance(part := getattr(config, name, None), PreTrainedConfig):
+            yield from _parts(part)

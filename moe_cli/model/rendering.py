@@ -1,0 +1,136 @@
+"""A conversation as a chat template of a stranger writes it, within limits of time and memory.
+
+A template is a program. jinja's sandbox keeps it from files and from Python, not from running for hours or from asking
+for all memory there is. A limit of memory holds on Linux, one of time wherever there are timers; both in the main
+thread alone, in which every template of this program is rendered.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+
+from jinja2 import Environment, TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from transformers import PreTrainedTokenizerBase
+
+from moe_cli.errors import UsageError
+
+MOST_SECONDS = 10.0  # for one conversation; a thousandth of it is usual
+MOST_MEMORY = 1 << 30  # bytes beside what the process has
+MOST_TEXT = 1 << 24  # characters beside those of the conversation
+STATM = Path("/proc/self/statm")
+HINT = "use the checkpoint with the template that its publisher made for it"
+
+
+class _LateError(Exception):
+    """The time of a template is over."""
+
+
+def rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], *, answer_next: bool) -> str:
+    """The conversation as text; `answer_next`: up to where the model's answer begins.
+
+    Raises:
+        TemplateError: the template refuses the conversation, or is none.
+        UsageError: it fails, takes too long, or wants more memory or text than any conversation needs.
+    """
+    name = f"the chat template of {tokenizer.name_or_path}"
+    try:
+        if any(map(_has_no_limit, _templates(tokenizer))):
+            raise UsageError(f"{name} raises to a power or adds up lists, which has no limit", hint=HINT)
+        with _within_limits():
+            text = str(tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=answer_next))
+    except (TemplateError, UsageError):
+        raise
+    except _LateError:
+        raise UsageError(f"{name} takes more than {MOST_SECONDS:g} seconds for one conversation", hint=HINT) from None
+    except MemoryError:
+        raise UsageError(f"{name} wants more than {MOST_MEMORY >> 20} MiB of memory", hint=HINT) from None
+    except Exception as error:  # a template is a program: it raises what its author did not think of
+        reason = (str(error).strip() or "no reason").splitlines()[0]
+        raise UsageError(f"{name} fails: {type(error).__name__}: {reason}", hint=HINT) from error
+    if len(text) > MOST_TEXT + 8 * sum(len(turn["content"]) for turn in turns):
+        raise UsageError(f"{name} makes {len(text):,} characters of one conversation", hint=HINT)
+    return text
+
+
+def _templates(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    template: object = tokenizer.chat_template
+    if isinstance(template, dict):  # several by name
+        return tuple(text for text in template.values() if isinstance(text, str))
+    return (template,) if isinstance(template, str) else ()
+
+
+@contextmanager
+def _within_limits() -> Iterator[None]:
+    """The block may take so much time and memory, where the system can hold it to that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _in_time(), _in_memory():
+        yield
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+    handler = signal.signal(signal.SIGALRM, _stop)
+    before = signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _LateError
+
+
+@contextmanager
+def _in_memory() -> Iterator[None]:
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = int(STATM.read_bytes().split()[0]) * resource.getpagesize() + MOST_MEMORY
+    limits = [limit for limit in (wanted, soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@lru_cache(maxsize=8)
+def _has_no_limit(template: str) -> bool:
+    """Whether it holds what is computed in one step that no timer interrupts: a power, or a sum of lists.
+
+    Raises:
+        TemplateSyntaxError: it is no template.
+    """
+    tree = Environment(extensions=[_Generation, "jinja2.ext.loopcontrols"]).parse(template)
+    sums = (filtered for filtered in tree.find_all(nodes.Filter) if filtered.name == "sum")
+    return any(tree.find_all(nodes.Pow)) or any(len(one.args) > 1 or one.kwargs or one.dyn_kwargs for one in sums)
+
+
+class _Generation(Extension):
+    """`{% generation %}`, by which templates mark what is an answer."""
+
+    tags = {"generation"}  # noqa: RUF012 (as jinja names it)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """What stands inside."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)

@@ -1,0 +1,156 @@
+"""What the risk difference of an expert is made of: the text of the answers, the prompts, the wrapper alone.
+
+With r(form, answer) the rate of an expert over the answer tokens when a form of a goal (plain P, attacked A) is
+replayed with an answer (the refusal that the plain form got, the compliance that the attacked form got), and r(wrapped)
+and r(plain) the rates of harmless prompts in both forms, each with one answer:
+
+    risk_diff = r(A, compliance) - r(P, refusal)
+    prompt    = 1/2 sum over both answers a of [r(A, a) - r(P, a)]
+    text      = risk_diff - prompt = 1/2 sum over both forms f of [r(f, compliance) - r(f, refusal)]
+    wrapper   = r(wrapped) - r(plain)
+    did       = risk_diff - wrapper
+
+So text is a difference of two sides as the risk difference is, and prompt and did are sums of two of them. Pure.
+
+Letters of shapes: N pairs, S sides, L expert layers, E experts, X = L * E (flat, layer-major).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_cli.config import PrepareConfig
+from moe_cli.config.conditions import conditions_of
+from moe_cli.errors import UsageError
+from moe_cli.prepare.ranking import Floats
+from moe_cli.prepare.risk import (
+    ANSWER,
+    SAFE,
+    UNSAFE,
+    ClusterCounts,
+    Clusters,
+    Contrast,
+    Term,
+    cluster_counts,
+    of_pairs,
+    pooled,
+    within_clusters,
+)
+from moe_cli.records import RoutingCounts
+
+Quantity = Literal["risk_diff", "text", "prompt", "did"]
+Ints = NDArray[np.int64]
+
+PARTS: tuple[Literal["text", "prompt", "did"], ...] = ("text", "prompt", "did")
+
+SETTING = "prepare.extra_replays"
+WRAPS = (
+    "bring --benign prompts and --attack templates, which wrap them, or pairs with the columns benign and "
+    "benign_attacked"
+)
+NOT_REPLAYED = "each form was not replayed with the answer to the other form in this run"
+NOT_WRAPPED = "no harmless prompt was counted both plain and inside an attack in this run"
+
+
+def clusters_of(quantity: Quantity, counts: RoutingCounts, used: Sequence[int]) -> Clusters:
+    """The counts whose pooled difference is the quantity, of the pairs `used` and of all harmless prompts.
+
+    Raises:
+        UsageError: it needs counts that were not recorded.
+    """
+    if quantity == "risk_diff":
+        return cluster_counts(counts, used)
+    if quantity == "text":
+        return _text(counts, used)
+    if quantity == "prompt":
+        return _prompt(counts, used)
+    pairs, harmless = cluster_counts(counts, used), wrapper_clusters(counts)
+    sizes = pairs.num_clusters, harmless.num_clusters
+    terms = Term(1.0, pairs, slice(0, sizes[0])), Term(-1.0, harmless, slice(sizes[0], sum(sizes)))
+    return Contrast(terms, sizes)
+
+
+def wrapper_clusters(counts: RoutingCounts) -> ClusterCounts:
+    """The counts of harmless prompts, plain and inside an attack in the place of the safe and the unsafe side.
+
+    Raises:
+        UsageError: there are none.
+    """
+    harmless = counts.harmless
+    if harmless is None or not harmless.prompt_ids:
+        raise UsageError(
+            NOT_WRAPPED,
+            hint=f"run moe prepare with {SETTING}, which is the default, and {WRAPS}",
+        )
+    return within_clusters(harmless.clusters, harmless.routed, np.repeat(harmless.seen[:, None], 2, axis=1))
+
+
+def is_recorded(quantity: Quantity, counts: RoutingCounts) -> bool:
+    """Whether what the quantity needs was counted."""
+    if quantity == "did":
+        return counts.harmless is not None and bool(counts.harmless.prompt_ids)
+    return quantity == "risk_diff" or counts.crossed is not None
+
+
+def refuse_unmeasured(settings: PrepareConfig, *, wraps: bool) -> None:
+    """Stop before anything is answered where the selection needs counts that the run would not record.
+
+    `wraps`: there are harmless prompts of which both forms are known.
+
+    Raises:
+        UsageError: says which counts, and what records them.
+    """
+    conditions = () if settings.select_by is None else conditions_of(settings.select_by)
+    asked = {settings.method, *(condition.quantity for condition in conditions)}
+    for part in (part for part in PARTS if part in asked):
+        if not settings.extra_replays:
+            raise UsageError(f"{part} needs replays that are turned off", hint=f"leave out --set {SETTING}=false")
+        if part == "did" and not wraps:
+            raise UsageError(
+                "did needs harmless prompts both plain and inside an attack, and there are none", hint=WRAPS
+            )
+
+
+def quantity_of(quantity: Quantity, counts: RoutingCounts, pairs: Sequence[int]) -> Floats:
+    """The pooled quantity [L, E] of some pairs (indices into `counts`); the wrapper of `did` is the run's."""
+    if quantity == "risk_diff":
+        return of_pairs(counts, pairs)
+    return total(clusters_of(quantity, counts, pairs)).reshape(counts.routed.shape[-2:])
+
+
+def total(clusters: Clusters) -> Floats:
+    """The pooled difference [X] with every cluster counted once."""
+    value_X: Floats = pooled(clusters, np.ones((1, clusters.num_clusters)))[0]
+    return value_X
+
+
+def _text(counts: RoutingCounts, used: Sequence[int]) -> ClusterCounts:
+    """The refusal in the place of the safe side and the compliance of the unsafe one, each the mean of both forms."""
+    names, own_NSLE, crossed_NSLE, seen_NS = _replays(counts, used)
+    return within_clusters(names, (own_NSLE + crossed_NSLE[:, ::-1]) / 2, seen_NS)
+
+
+def _prompt(counts: RoutingCounts, used: Sequence[int]) -> Contrast:
+    """Attacked form against plain form: half the difference with the refusal, half the one with the compliance."""
+    names, own_NSLE, crossed_NSLE, seen_NS = _replays(counts, used)
+    refusal_NSLE = np.stack([own_NSLE[:, SAFE], crossed_NSLE[:, UNSAFE]], axis=1)
+    compliance_NSLE = np.stack([crossed_NSLE[:, SAFE], own_NSLE[:, UNSAFE]], axis=1)
+    halves = (
+        within_clusters(names, refusal_NSLE, seen_NS[:, [SAFE, SAFE]]),
+        within_clusters(names, compliance_NSLE, seen_NS[:, [UNSAFE, UNSAFE]]),
+    )
+    size = halves[0].num_clusters
+    return Contrast(tuple(Term(0.5, half, slice(0, size)) for half in halves), (size,))
+
+
+def _replays(counts: RoutingCounts, used: Sequence[int]) -> tuple[list[str], Ints, Ints, Ints]:
+    """Of the pairs: their clusters, counts with the own and with the other answer [N, S, L, E], tokens of the own."""
+    if counts.crossed is None:
+        raise UsageError(NOT_REPLAYED, hint=f"run moe prepare with {SETTING}, which is the default")
+    rows = list(used)
+    names = [counts.clusters[row] for row in rows]
+    return names, counts.routed[rows, :, ANSWER], counts.crossed[rows], counts.seen[rows, :, ANSWER]

@@ -1,0 +1,105 @@
+"""Paths that are too long, lead nowhere or to something else: an error that names them, before any work."""
+
+import os
+
+import orjson
+import pytest
+
+from moe_cli.artifacts import layout
+from moe_cli.artifacts.files import whole_directory
+from moe_cli.characters import json_escaped
+from moe_cli.prepare import generation
+
+LONG = "z" * 300
+
+
+def refuse_to_work(monkeypatch):
+    def work(*_, **__):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(generation, "load_model", work)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("runs show {}", "runs verify {}", "runs add {}", "runs list --registry {}", "prepare --config {}"),
+        *("prepare --model tiny -o {}", "prepare --model tiny --registry {}", "prepare --model {} --pairs FILE"),
+        *("train selective --model tiny --prepared {}", "evaluate {}", "evaluate tiny --output-name {}"),
+        *("compare {} b", "demo -o {}", "select {}", "select --from-counts {}", "prepare --model tiny --pairs {}"),
+        *("prepare --model tiny --judge rubric:{}", "prepare --model tiny --judge harmbench:{}"),
+    ],
+)
+def test_a_name_that_is_too_long_for_the_system_is_refused_and_leaves_nothing(refused, tmp_path, monkeypatch, words):
+    refuse_to_work(monkeypatch)
+    (tmp_path / "FILE").write_text('{"goal": "g", "safe": "s", "unsafe": "u"}\n')
+    done = refused(*words.format(LONG).split())
+    assert done.code in (2, 3, 4) and "zzz" in done.err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["FILE"]
+
+
+@pytest.mark.parametrize("place", ["FILE/x", "/proc/x", "loop", "loop/x", "dangling"])
+@pytest.mark.parametrize("words", ["demo -o", "prepare --model tiny -o", "prepare --model tiny --registry"])
+def test_a_place_where_nothing_can_be_written_is_refused_before_the_work(refused, tmp_path, monkeypatch, words, place):
+    refuse_to_work(monkeypatch)
+    (tmp_path / "FILE").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    done = refused(*words.split(), place)
+    assert done.code in (2, 3, 4) and place.removesuffix("/x") in done.err
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["FILE", "dangling", "loop"]
+
+
+@pytest.mark.parametrize("kind", ["directory", "dangling link", "loop", "pipe"])
+def test_what_is_no_record_in_the_registry_is_named(refused, tmp_path, kind):
+    registry, entry = tmp_path / "r", tmp_path / "r/x.json"
+    registry.mkdir()
+    make = {
+        "directory": entry.mkdir,
+        "dangling link": lambda: entry.symlink_to("nowhere"),
+        "loop": lambda: entry.symlink_to("x.json"),
+        "pipe": lambda: os.mkfifo(entry),
+    }
+    make[kind]()
+    done = refused("runs", "list", "--registry", "r")
+    assert done.code == 3
+    assert done.err.startswith("error: r/x.json is no file with a record of a run\nhint: remove it")
+
+
+def test_a_long_name_of_a_model_leaves_room_in_the_names_of_its_files():
+    name = f"/home/{'a' * 100}/{'b' * 100}/model"
+    for file in (layout.batch_outputs(name), *layout.risk_pictures(name)):
+        assert len(f".{file}.partial") <= 255
+    assert layout.file_stem(name) != layout.file_stem(f"{name}2")
+    assert layout.file_stem("allenai/OLMoE-1B-7B") == "allenai--OLMoE-1B-7B"
+
+
+def test_a_directory_that_the_system_brings_to_disk_by_itself_is_written(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def fsync(handle):
+        if os.path.isdir(f"/proc/self/fd/{handle}"):
+            raise OSError(22, "Invalid argument")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with whole_directory(tmp_path / "model") as staging:
+        (staging / "x").write_text("x")
+    assert (tmp_path / "model/x").read_text() == "x"
+
+
+NAME = "m\x9b2J\x7f\u202e\u2066\u200b\U000e0041é"
+
+
+def test_json_is_the_same_value_without_a_character_that_a_terminal_obeys(moe):
+    done = moe("config", "show", "--json", "--set", f"model.name={NAME}")
+    assert '"m\\u009b2J\\u007f\\u202e\\u2066\\u200b\\udb40\\udc41é"' in done.out
+    assert orjson.loads(done.out)["model"]["name"] == NAME
+    assert json_escaped('"é"', "ascii") == '"\\u00e9"'
+
+
+def test_settings_in_yaml_hold_no_such_character_and_load_to_the_same(moe, tmp_path):
+    done = moe("config", "show", "--set", f"model.name={NAME}")
+    assert done.out.replace("\n", "").isprintable()
+    (tmp_path / "again.yaml").write_text(done.out)
+    assert orjson.loads(moe("config", "show", "--json", "--config", "again.yaml").out)["model"]["name"] == NAME

@@ -1,0 +1,133 @@
+"""The parts of the risk difference: their formulas, their resamples and swaps, and what they need."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from moe_cli.config import PrepareConfig
+from moe_cli.errors import UsageError
+from moe_cli.prepare.bootstrap import bootstrap_weights
+from moe_cli.prepare.contrasts import (
+    clusters_of,
+    is_recorded,
+    quantity_of,
+    refuse_unmeasured,
+    total,
+    wrapper_clusters,
+)
+from moe_cli.prepare.risk import pooled, pooled_swapped
+from tests.prepare.replayed import replayed
+
+QUANTITIES = ("risk_diff", "text", "prompt", "did")
+PLAIN, ATTACKED, REFUSAL, COMPLIANCE = 0, 1, 0, 1
+
+
+def rate(counts, form, answer, times):
+    """The rate of every expert over the tokens of one answer after one form, each pair as often as it is drawn."""
+    routed = counts.routed[:, form, 0] if form == answer else counts.crossed[:, form]
+    return np.einsum("n,nle->le", times, routed) / (times @ counts.seen[:, answer, 0])
+
+
+def parts(counts, times, harmless_times):
+    """The formulas of docs/method.md, one by one."""
+    r = {(form, answer): rate(counts, form, answer, times) for form in (0, 1) for answer in (0, 1)}
+    risk = r[ATTACKED, COMPLIANCE] - r[PLAIN, REFUSAL]
+    prompt = sum(r[ATTACKED, answer] - r[PLAIN, answer] for answer in (REFUSAL, COMPLIANCE)) / 2
+    harmless = counts.harmless
+    wrapped, plain = (np.einsum("m,mle->le", harmless_times, harmless.routed[:, form]) for form in (1, 0))
+    wrapper = (wrapped - plain) / (harmless_times @ harmless.seen)
+    return {"risk_diff": risk, "prompt": prompt, "text": risk - prompt, "did": risk - wrapper}
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_every_quantity_is_its_formula_however_often_a_cluster_is_drawn(quantity):
+    counts = replayed(7, text=2, prompt=1, wrapper=1, harmless=5)
+    clusters = clusters_of(quantity, counts, range(7))
+    times = np.array([[1.0] * 7, [0, 3, 1, 1, 0, 2, 0]])
+    harmless_times = np.array([[1.0] * 5, [2, 0, 1, 0, 2]])
+    weights = np.hstack([times, harmless_times]) if quantity == "did" else times
+    expected = [parts(counts, *row)[quantity].ravel() for row in zip(times, harmless_times, strict=True)]
+    assert pooled(clusters, weights) == pytest.approx(np.array(expected), abs=1e-14)
+    assert quantity_of(quantity, counts, range(7)).ravel() == pytest.approx(expected[0], abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("planted", "there", "absent"),
+    [({"text": 4}, "text", "prompt"), ({"prompt": 4}, "prompt", "text"), ({"wrapper": 4}, "prompt", "did")],
+)
+def test_each_part_is_found_where_it_was_planted_and_nowhere_else(planted, there, absent):
+    counts = replayed(60, **planted, harmless=60)
+    found = {name: total(clusters_of(name, counts, range(60))) for name in QUANTITIES}
+    assert found["text"] + found["prompt"] == pytest.approx(found["risk_diff"], abs=1e-14)
+    assert found["did"] + total(wrapper_clusters(counts)) == pytest.approx(found["risk_diff"], abs=1e-14)
+    assert found[there].max() > 0.25
+    assert np.abs(found[absent]).max() < 0.05
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_swapping_nothing_is_the_value_and_swapping_every_cluster_of_both_kinds_its_negative(quantity):
+    counts = replayed(5, text=2, harmless=4)
+    clusters = clusters_of(quantity, counts, range(5))
+    coins = np.stack([np.zeros(clusters.num_clusters), np.ones(clusters.num_clusters)])
+    value = total(clusters)
+    assert pooled_swapped(clusters, coins) == pytest.approx(np.array([value, -value]), abs=1e-14)
+
+
+def test_clusters_of_both_kinds_are_resampled_and_swapped_apart():
+    counts = replayed(6, text=2, wrapper=2, harmless=4)
+    clusters = clusters_of("did", counts, range(6))
+    weights = bootstrap_weights(clusters.sizes, 50, np.random.default_rng(0))
+    assert weights.shape == (50, 10)
+    assert np.array_equal(weights[:, :6].sum(1), np.full(50, 6)) and np.array_equal(
+        weights[:, 6:].sum(1), np.full(50, 4)
+    )
+    risk, wrapper = total(clusters_of("risk_diff", counts, range(6))), total(wrapper_clusters(counts))
+    only_harmless = np.array([[0.0] * 6 + [1.0] * 4])
+    assert pooled_swapped(clusters, only_harmless)[0] == pytest.approx(risk + wrapper)
+
+
+def test_a_batch_has_its_own_difference_less_the_wrapper_of_the_run():
+    counts = replayed(6, text=2, wrapper=2, harmless=4)
+    wrapper = total(wrapper_clusters(counts))
+    for batch in ([0, 1, 2], [3, 4, 5]):
+        own = quantity_of("risk_diff", counts, batch).ravel()
+        assert quantity_of("did", counts, batch).ravel() == pytest.approx(own - wrapper)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "lacking", "hint"),
+    [
+        ("text", {"crossed": None}, "prepare.extra_replays"),
+        ("prompt", {"crossed": None}, "prepare.extra_replays"),
+        ("did", {"harmless": None}, "--attack templates"),
+    ],
+)
+def test_counts_that_were_not_recorded_are_refused_with_the_option_that_records_them(quantity, lacking, hint):
+    counts = dataclasses.replace(replayed(3, harmless=2), **lacking)
+    assert not is_recorded(quantity, counts)
+    with pytest.raises(UsageError) as caught:
+        clusters_of(quantity, counts, range(3))
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("settings", "wraps", "message"),
+    [
+        ({"method": "text", "extra_replays": False}, True, "text needs replays that are turned off"),
+        ({"select_by": "q<0.05 and prompt>0.1", "extra_replays": False}, True, "prompt needs replays"),
+        ({"method": "did"}, False, "did needs harmless prompts both plain and inside an attack"),
+        ({"select_by": "did>0"}, False, "did needs harmless prompts"),
+    ],
+)
+def test_a_selection_by_what_the_run_would_not_record_is_refused_before_it_begins(settings, wraps, message):
+    with pytest.raises(UsageError, match=message):
+        refuse_unmeasured(PrepareConfig(**settings), wraps=wraps)
+
+
+def test_a_selection_by_what_the_run_records_is_not_refused():
+    refuse_unmeasured(PrepareConfig(method="did", select_by="q<0.05 and text>0"), wraps=True)
+    refuse_unmeasured(PrepareConfig(method="text"), wraps=False)
+    refuse_unmeasured(PrepareConfig(extra_replays=False), wraps=False)

@@ -1,0 +1,156 @@
+"""The extra replays of a prepare run on the tiny model: what they count, and that they change nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from moe_cli.artifacts import Store, layout
+from moe_cli.codec import decode
+from moe_cli.config import ModelConfig
+from moe_cli.errors import StoppedError
+from moe_cli.model.load import load_model
+from moe_cli.prepare import stage
+from moe_cli.prepare.counting import count_routing
+from moe_cli.prepare.harmless import Harmless
+from moe_cli.prepare.stored import read_counts
+from moe_cli.records import SIDES, Generation, Progress, Selection
+from moe_cli.tiny.language import tiny_benign, tiny_pairs
+
+NUM_PAIRS = 16
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("replays")
+
+
+@pytest.fixture(scope="module")
+def prepare(small_settings, place):
+    def run(name, *, resume=False, seen=None, **settings):
+        config = small_settings(place / name, prepare={"tiny_pairs": NUM_PAIRS, **settings})
+        notify = (lambda _: None) if seen is None else seen.append
+        return stage.run(config, Store(place / "registry"), notify, resume=resume)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def both(prepare):
+    """The same run with the extra replays and without, and what the first one said."""
+    seen = []
+    return prepare("with", seen=seen), prepare("without", extra_replays=False), seen
+
+
+def counts_in(made):
+    return read_counts(made.path / layout.routing_counts("tiny"))
+
+
+def test_they_change_no_answer_batch_count_mask_or_evidence(both):
+    there, here, _ = both
+    for name in (layout.MASKS, layout.training_examples("tiny"), layout.batch_outputs("tiny")):
+        assert (there.path / name).read_bytes() == (here.path / name).read_bytes(), name
+    counts, bare = counts_in(there), counts_in(here)
+    for field in ("routed", "seen", "gates"):
+        assert np.array_equal(getattr(counts, field), getattr(bare, field)), field
+    tables = [pq.read_table(made.path / layout.risk_table("tiny")) for made in (there, here)]
+    added = ["text", "wrapper"]
+    assert tables[0].drop(added).equals(tables[1].drop(added))
+    assert tables[0]["text"].null_count == 0 and tables[1]["text"].null_count == len(tables[1])
+    assert (bare.crossed, bare.harmless, here.selection.parts) == (None, None, None)
+
+
+def test_every_form_is_counted_with_the_answer_to_the_other_one_and_harmless_forms_with_one_answer():
+    loaded, pairs = load_model(ModelConfig(name="tiny")), tiny_pairs(3, 42)
+    random = np.random.default_rng(0)
+    ids = {f"{pair.id}#{side}": random.integers(5, 40, size=random.integers(3, 9)) for pair in pairs for side in SIDES}
+    answers = {name: generation(name, some) for name, some in ids.items()}
+    exchanged = {
+        name: answers[name.replace("unsafe", "x").replace("safe", "unsafe").replace("x", "safe")] for name in ids
+    }
+    harmless = [
+        Harmless(pair.id, pair.cluster, pair.safe, pair.unsafe, answers[f"{pair.id}#unsafe"]) for pair in pairs[:2]
+    ]
+    one_answer = {f"{pair.id}#{side}": answers[f"{pair.id}#unsafe"] for pair in pairs for side in SIDES}
+    found = count(loaded, pairs, answers, harmless, crossed=True)
+    assert np.array_equal(found.crossed, count(loaded, pairs, exchanged).routed[:, :, 0])
+    assert np.array_equal(found.harmless.routed, count(loaded, pairs, one_answer).routed[:2, :, 0])
+    assert found.harmless.seen.tolist() == found.seen[:2, 1, 0].tolist()
+    assert np.array_equal(found.crossed.sum(-1), np.repeat(4 * found.seen[:, ::-1, :1], 4, axis=2))  # top-4, 4 layers
+    assert np.array_equal(found.routed, count(loaded, pairs, answers).routed)
+
+
+def count(loaded, pairs, answers, *more, **settings):
+    return count_routing(
+        loaded, pairs, answers, *more, **settings, batch_size=4, batch_tokens=4096, notify=lambda _: None
+    )
+
+
+def generation(name, ids):
+    return Generation(
+        prompt_id=name,
+        text="",
+        token_ids=tuple(ids.tolist()),
+        num_prompt_tokens=1,
+        finished=True,
+        answer_ids="generated",
+    )
+
+
+def test_harmless_prompts_are_kept_ones_with_both_forms_drawn_by_the_seed(both):
+    harmless = counts_in(both[0]).harmless
+    offered = {prompt.id: prompt for prompt in tiny_benign(NUM_PAIRS, 42)}
+    assert len(harmless.prompt_ids) == len(set(harmless.prompt_ids)) == NUM_PAIRS
+    assert set(harmless.prompt_ids) == set(offered)
+    assert harmless.clusters == tuple(offered[name].cluster for name in harmless.prompt_ids)
+    for prompt in offered.values():
+        assert prompt.other_form is not None and prompt.other_form != prompt.messages
+
+
+def test_progress_counts_the_extra_replays_and_the_selection_holds_the_shares(both):
+    made, _, seen = both
+    done = [record for record in seen if isinstance(record, Progress) and record.task == "routing"]
+    assert {record.total for record in done} == {6 * NUM_PAIRS} and done[-1].done == 6 * NUM_PAIRS
+    stored = decode(Selection, (made.path / layout.SELECTION).read_bytes(), source="selection")
+    assert stored.parts == made.selection.parts
+    assert stored.parts.text.share + stored.parts.prompt.share == pytest.approx(1)
+    assert stored.parts.num_harmless == NUM_PAIRS
+
+
+def test_a_resume_counts_them_too(prepare, both, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "count_routing", interrupt)
+        with pytest.raises(StoppedError):
+            prepare("resumed")
+    made = prepare("resumed", resume=True)
+    assert made.selection == both[0].selection
+
+
+def test_pairs_that_bring_a_harmless_prompt_have_it_answered_and_counted_in_both_forms(prepare, place, monkeypatch):
+    rows = [
+        {
+            "id": pair.id,
+            "goal": pair.goal,
+            "safe": pair.safe[0].content,
+            "unsafe": pair.unsafe[0].content,
+            "benign": benign.messages[0].content,
+            "benign_attacked": benign.other_form[0].content,
+        }
+        for pair, benign in zip(tiny_pairs(NUM_PAIRS, 42), tiny_benign(2 * NUM_PAIRS, 7)[::2], strict=True)
+    ]
+    file = place / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = prepare("brought", pairs=[str(file)], benign_ratio=0.0, method="did")
+    counts = counts_in(made)
+    assert counts.harmless.prompt_ids == tuple(f"{name}#harmless" for name in counts.pair_ids)
+    assert counts.harmless.clusters == counts.clusters
+    assert (counts.harmless.seen > 0).all()
+    assert made.selection.parts.num_harmless == len(set(counts.clusters))
+    outputs = pq.read_table(made.path / layout.batch_outputs("tiny"))
+    assert set(outputs["side"].to_pylist()) == {"safe", "unsafe"}  # it is neither judged nor trained on
