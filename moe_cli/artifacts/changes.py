@@ -47,9 +47,8 @@ def changed_parents(run: FinishedRun, store: Store) -> tuple[str, ...]:
 def changed_run(store: Store, kind: RunKind, *, base_fingerprint: str) -> Path | None:
     """The newest registered run of this kind and model if its manifest changed; None where it did not."""
     known = [record for record in store.records(kind) if record.base_fingerprint == base_fingerprint]
-    kept = {record.path for record in known if state_of(record) == "complete"}
-    changed = [Path(record.path) for record in known if state_of(record) == "changed" and record.path not in kept]
-    return changed[-1] if changed else None
+    there = [record for record in known if state_of(record) in ("complete", "changed")]
+    return Path(there[-1].path) if there and state_of(there[-1]) == "changed" else None
 
 
 def _known(run: FinishedRun, store: Store) -> list[RunRecord]:

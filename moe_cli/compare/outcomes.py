@@ -6,7 +6,7 @@ items are in order of id, the same in all runs; an outcome that a run could not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -43,14 +43,19 @@ class PairedOutcomes:
 
 def paired_outcomes(a: Sequence[RunItems], b: Sequence[RunItems]) -> tuple[PairedOutcomes, ...]:
     """Every metric over all its items, and per suite where it has more than one. The runs hold the same items."""
-    metrics = (*METRICS, *_opinions([*a, *b]))
+    names = set.intersection(*map(_names, [*a, *b]))
+    metrics = (*(metric for metric in METRICS if metric.name in names), *_opinions(names))
     return tuple(outcomes for metric in metrics for outcomes in _outcomes_of(metric, a, b))
 
 
-def _opinions(runs: Sequence[RunItems]) -> Iterator[Metric]:
-    """The second opinions that every run has."""
-    names = [{name for item in run.values() for name in item.outcomes} for run in runs]
-    for name in sorted(set.intersection(*names)):
+def _names(run: RunItems) -> set[str]:
+    """Of the metrics that some item of a run has."""
+    return {name for item in run.values() for name in item.outcomes}
+
+
+def _opinions(names: Iterable[str]) -> Iterator[Metric]:
+    """The second opinions among the metrics that every run has."""
+    for name in sorted(names):
         if found := opinion_of(name):
             yield replace(METRIC_NAMED[found[0]], name=name, primary=False, per_suite=False)
 

@@ -189,7 +189,7 @@ class PrepareConfig(Section):
     extra_replays: bool = Field(
         True,
         description="also replay each form with the answer to the other one, and harmless prompts plain and inside an "
-        "attack: what of the risk difference is the answers' text, the prompts, the wrapper",
+        "attack: what of the risk difference is the answers' text, the prompts, the wrapper, the harm",
     )
     resamples: Count = Field(1000, description="bootstrap resamples, and first permutations of the p-values")
     null_draws: Count = Field(200, description="draws of the null union")

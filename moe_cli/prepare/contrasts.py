@@ -1,4 +1,4 @@
-"""What the risk difference of an expert is made of: the text of the answers, the prompts, the wrapper alone.
+"""What the risk difference of an expert is made of: the text of the answers, the prompts, the wrapper, the harm.
 
 With r(form, answer) the rate of an expert over the answer tokens when a form of a goal (plain P, attacked A) is
 replayed with an answer (the refusal that the plain form got, the compliance that the attacked form got), and r(wrapped)
@@ -9,8 +9,10 @@ and r(plain) the rates of harmless prompts in both forms, each with one answer:
     text      = risk_diff - prompt = 1/2 sum over both forms f of [r(f, compliance) - r(f, refusal)]
     wrapper   = r(wrapped) - r(plain)
     did       = risk_diff - wrapper
+    harm      = r(A, compliance) - r(wrapped)
 
-So text is a difference of two sides as the risk difference is, and prompt and did are sums of two of them. Pure.
+So text is a difference of two sides as the risk difference is, and prompt and did are sums of two of them. The sides
+of harm are two unmatched groups: no cluster is in both. Pure.
 
 Letters of shapes: N pairs, S sides, L expert layers, E experts, X = L * E (flat, layer-major).
 """
@@ -87,6 +89,24 @@ def wrapper_clusters(counts: RoutingCounts) -> ClusterCounts:
             hint=f"run moe prepare with {SETTING}, which is the default, and {WRAPS}",
         )
     return within_clusters(harmless.clusters, harmless.routed, np.repeat(harmless.seen[:, None], 2, axis=1))
+
+
+def harm_clusters(counts: RoutingCounts, used: Sequence[int]) -> Contrast:
+    """The counts of the pairs' compliance inside attacks, and of harmless prompts inside attacks as the safe side.
+
+    The clusters of the pairs `used` stand before those of the harmless prompts; each has tokens on one side alone.
+
+    Raises:
+        UsageError: there are no harmless prompts.
+    """
+    pairs, harmless = cluster_counts(counts, used), wrapper_clusters(counts)
+    sizes = pairs.num_clusters, harmless.num_clusters
+    routed_SCX = np.zeros((2, sum(sizes), pairs.num_experts))
+    seen_SC = np.zeros((2, sum(sizes)))
+    for side, group, place in ((UNSAFE, pairs, slice(0, sizes[0])), (SAFE, harmless, slice(sizes[0], sum(sizes)))):
+        routed_SCX[side, place] = group.routed_SCX[UNSAFE]  # of both groups the form inside an attack
+        seen_SC[side, place] = group.seen_SC[UNSAFE]
+    return Contrast((Term(1.0, ClusterCounts(routed_SCX, seen_SC), slice(0, sum(sizes))),), sizes)
 
 
 def is_recorded(quantity: Quantity, counts: RoutingCounts) -> bool:

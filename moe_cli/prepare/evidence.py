@@ -178,6 +178,7 @@ def _evidence(
         num_batches=sum(index in batch for batch in chosen.batches),
         text=None if parts.text is None else _value(parts.text, index),
         wrapper=None if parts.wrapper is None else _value(parts.wrapper, index),
+        harm=None if parts.harm is None else _value(parts.harm, index),
         ranked_by=None if rule.quantity == "risk_diff" else _value(ranked.pooled, index),
     )
 

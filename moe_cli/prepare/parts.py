@@ -1,4 +1,4 @@
-"""How much of the selected experts' risk difference is the answers' text, the prompts, or what a wrapper does alone.
+"""How much of the selected experts' risk difference is the answers' text, the prompts, the wrapper alone, the harm.
 
 A share is a quotient of sums over the experts. Its interval is the percentile interval of that quotient when the
 clusters of pairs and those of harmless prompts are resampled, each kind for itself. Pure.
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.prepare.bootstrap import TAIL, bootstrap_weights
-from moe_cli.prepare.contrasts import clusters_of, is_recorded, quantity_of, total, wrapper_clusters
+from moe_cli.prepare.contrasts import clusters_of, harm_clusters, is_recorded, quantity_of, total, wrapper_clusters
 from moe_cli.prepare.ranking import Floats
 from moe_cli.prepare.risk import Clusters, pooled
 from moe_cli.records import PartOfRisk, RiskParts, RoutingCounts
@@ -32,18 +32,21 @@ class ExpertParts:
     text: Floats | None  # [L, E] of the run
     text_of_batches: Floats | None  # [B, L, E]
     wrapper: Floats | None  # [L, E] of the run
+    harm: Floats | None  # [L, E] of the run
 
 
 def expert_parts(counts: RoutingCounts, batches: Batches) -> ExpertParts:
-    """The text of the run and of every batch, and the wrapper of the run."""
-    text = text_of_batches = wrapper = None
+    """The text of the run and of every batch, and the wrapper and the harm of the run."""
+    text = text_of_batches = wrapper = harm = None
+    used = sorted({index for batch in batches for index in batch})
     if is_recorded("text", counts):
-        used = sorted({index for batch in batches for index in batch})
         text = quantity_of("text", counts, used)
         text_of_batches = np.stack([quantity_of("text", counts, batch) for batch in batches])
     if is_recorded("did", counts):
-        wrapper = total(wrapper_clusters(counts)).reshape(counts.routed.shape[-2:])
-    return ExpertParts(text, text_of_batches, wrapper)
+        shape = counts.routed.shape[-2:]
+        wrapper = total(wrapper_clusters(counts)).reshape(shape)
+        harm = total(harm_clusters(counts, used)).reshape(shape)
+    return ExpertParts(text, text_of_batches, wrapper, harm)
 
 
 def risk_parts(
@@ -61,17 +64,23 @@ def risk_parts(
     risk_R, prompt_R = _summed(risk, members_U, weights_RC), _summed(prompt, members_U, weights_RC)
     is_sure = risk.num_clusters > 1 and bool(np.quantile(risk_R[1:], TAIL) > 0)  # undefined is not
     whole_R = risk_R if is_sure else None
-    harmless = wrapper_clusters(counts) if is_recorded("did", counts) else None
+    wrapper = harm = None
+    num_harmless = 0
+    if is_recorded("did", counts):
+        harmless, apart = wrapper_clusters(counts), harm_clusters(counts, used)
+        num_harmless = harmless.num_clusters
+        harmless_RC = _weights(harmless, resamples, [seed, 9])
+        wrapper = _part(_summed(harmless, members_U, harmless_RC), whole_R)
+        harm = _part(_summed(apart, members_U, np.hstack([weights_RC, harmless_RC])), whole_R)
     return RiskParts(
         num_experts=len(union),
         risk_diff=float(risk_R[0]),
         text=_part(risk_R - prompt_R, whole_R),
         prompt=_part(prompt_R, whole_R),
-        wrapper=None
-        if harmless is None
-        else _part(_summed(harmless, members_U, _weights(harmless, resamples, [seed, 9])), whole_R),
+        wrapper=wrapper,
+        harm=harm,
         num_goals=risk.num_clusters,
-        num_harmless=0 if harmless is None else harmless.num_clusters,
+        num_harmless=num_harmless,
     )
 
 

@@ -125,6 +125,7 @@ def write_risk(path: Path, found: Found) -> None:
             nothing if parts.text is None else parts.text,
         ),
         "wrapper": _of_run(risk, nothing if parts.wrapper is None else parts.wrapper),
+        "harm": _of_run(risk, nothing if parts.harm is None else parts.harm),
         "selected": np.concatenate([masks.ravel(), masks.any(0).ravel()]),
     }
     with whole_file(path) as temporary, temporary.open("wb") as file:  # pyarrow takes a name with a colon for a URI

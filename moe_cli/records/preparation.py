@@ -117,6 +117,7 @@ class ExpertEvidence:
     num_batches: int  # 12; batches that selected it
     text: float | None = None  # 0.19; the part of risk_diff that is the text of the answers; None: not measured
     wrapper: float | None = None  # 0.01; the same difference of harmless prompts; None: not measured
+    harm: float | None = None  # 0.03; complying inside attacks, harmful minus harmless prompts; None: not measured
     ranked_by: float | None = (
         None  # 0.19; where the method is text, prompt or did: the interval, p, q, stability are its
     )
@@ -142,6 +143,7 @@ class RiskParts:
     wrapper: PartOfRisk | None  # what harmless prompts do inside an attack; None: not measured
     num_goals: int  # 96; what is resampled
     num_harmless: int  # 90; the same of harmless prompts
+    harm: PartOfRisk | None = None  # complying inside attacks, harmful minus harmless prompts; None: not measured
 
 
 @record

@@ -48,7 +48,7 @@ def prepared_run(
         if named is not None
         else store.newest("prepare", base_fingerprint=base.fingerprint)
     )
-    if run is None and (changed := changed_run(store, "prepare", base_fingerprint=base.fingerprint)) is not None:
+    if named is None and (changed := changed_run(store, "prepare", base_fingerprint=base.fingerprint)) is not None:
         unchanged_run(changed, store, "prepare")  # says what changed
     if run is None and (other := _newest_of_name(store, base.name)) is not None:
         _refuse_other_model(other, base)

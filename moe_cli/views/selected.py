@@ -26,7 +26,8 @@ CANDIDATE, EMPTY = "-", "·"
 RANKED_BY = {"text": "text part", "prompt": "prompt part", "did": "less wrapper"}  # methods by a part, and its head
 RESAMPLED = ("risk_diff", *RANKED_BY, "stability")  # the methods whose rule the stability is of
 NOT_MEASURED = "what of the risk difference is the text of the answers was not measured (prepare.extra_replays)"
-NO_WRAPPER = "what the wrapper alone makes was not measured: no harmless prompt stood plain and inside an attack"
+NO_HARMLESS = "neither the wrapper alone nor the harm was measured: no harmless prompt stood plain and inside an attack"
+HARM = "harm, with all else in which harmful and harmless compliance inside attacks differ,"
 
 
 def selected_view(selection: Selection) -> RenderableType:
@@ -123,11 +124,20 @@ def parts_text(found: RiskParts | None) -> str:
     selected = f"of the {found.num_experts} selected experts"
     if found.text.share is None:
         return f"the risk difference {selected}, summed, is {found.risk_diff:.3f} and may be 0: it has no parts to show"
-    wrapper = NO_WRAPPER if found.wrapper is None else f"the wrapper alone makes {_share_text(found.wrapper)}"
-    harmless = "" if found.wrapper is None else f" and {found.num_harmless} harmless prompts"
     return (
         f"of the risk difference {selected} {_share_text(found.text)} is the text of the answers, "
-        f"{_share_text(found.prompt)} the prompts; {wrapper} ({found.num_goals} goals{harmless})"
+        f"{_share_text(found.prompt)} the prompts; {_harmless_text(found)}"
+    )
+
+
+def _harmless_text(found: RiskParts) -> str:
+    """What is measured against harmless prompts, and how many goals and harmless prompts all of it is from."""
+    if found.wrapper is None:
+        return f"{NO_HARMLESS} ({found.num_goals} goals)"
+    harm = "was not measured" if found.harm is None else f"makes {_share_text(found.harm)}"
+    return (
+        f"the wrapper alone makes {_share_text(found.wrapper)}; {HARM} {harm} "
+        f"({found.num_goals} goals and {found.num_harmless} harmless prompts)"
     )
 
 

@@ -9,7 +9,7 @@ from moe_cli.compare.same_model import refuse_shared_runs
 from moe_cli.errors import ArtifactError
 from moe_cli.evaluate.metrics import attack_success, suite_summaries
 from tests.compare.comparison_records import NO_RATE, answered, evaluation
-from tests.compare.scenarios import answers, comparison, concluded, harmless, source
+from tests.compare.scenarios import answers, comparison, concluded, first_about, harmless, source
 
 SAFE, UNSAFE = answers("attacked", 1000), answers("attacked", 1000, 400)
 CAPABLE = harmless()
@@ -59,6 +59,42 @@ def test_a_suite_that_points_back_without_being_significant_is_named_in_the_clai
 def test_a_small_suite_in_which_nothing_happened_is_not_within_the_margin():
     records = [*answers("story", 5000), *answers("chat", 20), *CAPABLE]
     assert "within 2.0 points of A in attack success" not in concluded(records, records)
+
+
+def test_ten_goals_with_a_hundred_answers_each_show_nothing_within_the_margin():
+    same = [*answers("attacked", 1000, 300, goals=10), *CAPABLE]
+    said = first_about(concluded(same, same), "differ in attack success")
+    assert "The data cannot tell whether B and A differ in attack success" in said
+    assert "n = 1000 answers, 10 goals" in said
+    assert "with so few goals no difference would be found with 80 % power" in concluded(same, same)
+
+
+def test_one_goal_that_fails_with_all_its_answers_is_one_goal():
+    fails = [place for place in range(1000) if place % 10 == 0]
+    said = concluded(
+        [*answers("attacked", 1000, goals=10), *CAPABLE], [*answers("attacked", 1000, fails, goals=10), *CAPABLE]
+    )
+    assert "The data cannot tell whether B and A differ in attack success" in said
+    assert "is safer than" not in said
+
+
+def test_answers_of_one_goal_under_many_ids_are_worth_one_goal():
+    def arm(yes):
+        records = answers("attacked", 1050, yes)
+        return [*(replace(one, item=replace(one.item, cluster="one")) for one in records[:1000]), *records[1000:]]
+
+    said = concluded([*arm(0), *CAPABLE], [*arm(1000), *CAPABLE])
+    assert "is safer than" not in said
+    assert "n = 1050 answers, 51 goals worth 1.1 of one size" in said
+
+
+def test_the_difference_that_would_be_found_is_that_of_the_corrected_verdict():
+    # By the t of the interval 10.9 points were said of 100 items at 10 %, and found in 45 % with Holm over three.
+    few = answers("attacked", 100, 10)
+    said = concluded([*few, *CAPABLE], [*few, *CAPABLE])
+    assert "The data cannot tell whether B and A differ in attack success" in said
+    found = attack(comparison([*few, *CAPABLE], [*few, *CAPABLE])).detectable
+    assert f"a difference of {100 * found:.1f} points would be found with 80 % power" in said
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def prepared(tmp_path, store):
     path = tmp_path / "prepared"
     with open_run(path, "prepare", CONFIG, resume=False) as writer:
         found = SimpleNamespace(
-            risk=risk([[0.25, np.nan], [0.0, -0.5]]), masks=masks, parts=ExpertParts(None, None, None)
+            risk=risk([[0.25, np.nan], [0.0, -0.5]]), masks=masks, parts=ExpertParts(None, None, None, None)
         )
         write_risk(path / layout.risk_table("tiny"), found)
         write_array(path / layout.MASKS, masks)

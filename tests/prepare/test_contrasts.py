@@ -12,6 +12,7 @@ from moe_cli.errors import UsageError
 from moe_cli.prepare.bootstrap import bootstrap_weights
 from moe_cli.prepare.contrasts import (
     clusters_of,
+    harm_clusters,
     is_recorded,
     quantity_of,
     refuse_unmeasured,
@@ -65,6 +66,49 @@ def test_each_part_is_found_where_it_was_planted_and_nowhere_else(planted, there
     assert found["did"] + total(wrapper_clusters(counts)) == pytest.approx(found["risk_diff"], abs=1e-14)
     assert found[there].max() > 0.25
     assert np.abs(found[absent]).max() < 0.05
+
+
+def harm(counts, times, harmless_times):
+    """Rates inside attacks, of the pairs' compliance minus of harmless prompts, each as often as it is drawn."""
+    wrapped = np.einsum("m,mle->le", harmless_times, counts.harmless.routed[:, ATTACKED])
+    return rate(counts, ATTACKED, COMPLIANCE, times) - wrapped / (harmless_times @ counts.harmless.seen)
+
+
+def test_harm_is_its_formula_however_often_a_cluster_of_either_kind_is_drawn():
+    counts = replayed(7, text=2, prompt=1, wrapper=1, harmless=5)
+    clusters = harm_clusters(counts, range(2, 7))
+    assert clusters.sizes == (5, 5)
+    times, harmless_times = np.array([0.0, 3, 1, 1, 0]), np.array([2.0, 0, 1, 0, 2])
+    of_pairs = np.concatenate([[0, 0], times])
+    assert pooled(clusters, np.hstack([times, harmless_times])[None])[0] == pytest.approx(
+        harm(counts, of_pairs, harmless_times).ravel(), abs=1e-14
+    )
+    assert total(clusters) == pytest.approx(harm(counts, np.repeat([0.0, 1], [2, 5]), np.ones(5)).ravel(), abs=1e-14)
+
+
+def test_harm_has_the_value_that_was_planted_and_none_of_the_wrapper():
+    counts = replayed(3, harmless=2)
+    counts.seen[:, ATTACKED, 0], counts.harmless.seen[:] = 10, 20
+    counts.routed[:, ATTACKED, 0, 0, :4] = [10, 4, 8, 1]  # of 10 tokens
+    counts.harmless.routed[:, ATTACKED, 0, :4] = [10, 8, 16, 18]  # of 20
+    found = total(harm_clusters(counts, range(3)))
+    assert found[:4] == pytest.approx([0.5, 0.0, 0.0, -0.8])
+    counts.routed[:, PLAIN, 0], counts.harmless.routed[:, PLAIN] = 0, 0  # neither plain form is in it
+    assert total(harm_clusters(counts, range(3))) == pytest.approx(found)
+    wrapped = replayed(60, wrapper=4, harmless=60)
+    assert total(wrapper_clusters(wrapped))[2] > 0.25 and np.abs(total(harm_clusters(wrapped, range(60)))).max() < 0.05
+
+
+def test_a_harmless_prompt_of_a_cluster_of_a_pair_is_a_cluster_of_its_own():
+    counts = replayed(4, harmless=4)
+    shared = dataclasses.replace(counts, harmless=dataclasses.replace(counts.harmless, clusters=counts.clusters))
+    assert harm_clusters(shared, range(4)).sizes == (4, 4)
+    assert total(harm_clusters(shared, range(4))) == pytest.approx(total(harm_clusters(counts, range(4))))
+
+
+def test_harm_needs_harmless_prompts_inside_attacks():
+    with pytest.raises(UsageError, match="no harmless prompt was counted"):
+        harm_clusters(replayed(3), range(3))
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from moe_cli.prepare.contrasts import quantity_of, total, wrapper_clusters
+from moe_cli.prepare.contrasts import harm_clusters, quantity_of, total, wrapper_clusters
 from moe_cli.prepare.parts import expert_parts, risk_parts
 from tests.prepare.replayed import replayed
 
@@ -26,8 +26,9 @@ def test_the_shares_are_those_of_the_sums_and_text_and_prompts_are_all_of_it():
     assert found.text.share == pytest.approx(quantity_of("text", counts, range(40)).ravel()[:2].sum() / risk)
     assert found.text.share + found.prompt.share == pytest.approx(1)
     assert found.wrapper.share == pytest.approx(total(wrapper_clusters(counts))[:2].sum() / risk)
+    assert found.harm.share == pytest.approx(total(harm_clusters(counts, range(40)))[:2].sum() / risk)
     assert (found.num_goals, found.num_harmless) == (40, 30)
-    for part in (found.text, found.prompt, found.wrapper):
+    for part in (found.text, found.prompt, found.wrapper, found.harm):
         assert part.lower < part.share < part.upper
 
 
@@ -42,24 +43,38 @@ def test_the_interval_is_that_of_a_plain_bootstrap_of_the_quotient():
     assert (found.text.lower, found.text.upper) == pytest.approx(tuple(np.quantile(shares, [0.025, 0.975])), abs=0.01)
 
 
+def test_the_interval_of_harm_resamples_goals_and_harmless_prompts_each_for_themselves():
+    counts, harmless = replayed(25, text=3, harmless=15), np.arange(15)
+    found, random = found_in(counts, [0, 1], resamples=4000), np.random.default_rng(5)
+    shares = []
+    for _ in range(1500):
+        drawn, other = random.integers(25, size=25), random.choice(harmless, size=15)
+        complied = counts.routed[drawn, 1, 0].sum(0).ravel()[:2].sum() / counts.seen[drawn, 1, 0].sum()
+        wrapped = counts.harmless.routed[other, 1].sum(0).ravel()[:2].sum() / counts.harmless.seen[other].sum()
+        shares.append((complied - wrapped) / quantity_of("risk_diff", counts, drawn).ravel()[:2].sum())
+    assert (found.harm.lower, found.harm.upper) == pytest.approx(tuple(np.quantile(shares, [0.025, 0.975])), abs=0.02)
+
+
 def test_a_difference_that_may_be_0_has_no_shares():
     found = found_in(replayed(12, harmless=6), [3, 4])
-    assert {part.share for part in (found.text, found.prompt, found.wrapper)} == {None}
+    assert {part.share for part in (found.text, found.prompt, found.wrapper, found.harm)} == {None}
     assert found_in(replayed(1, text=9), [0]).text.share is None
 
 
 def test_what_was_not_counted_has_no_part():
     counts = replayed(10, text=4)
-    assert found_in(counts, [0]).wrapper is None and found_in(counts, [0]).num_harmless == 0
+    found = found_in(counts, [0])
+    assert (found.wrapper, found.harm, found.num_harmless) == (None, None, 0)
     assert risk_parts(counts, range(10), [], resamples=10, seed=0) is None
     assert risk_parts(dataclasses.replace(counts, crossed=None), range(10), [0], resamples=10, seed=0) is None
 
 
-def test_every_expert_has_its_text_in_every_batch_and_its_wrapper_in_the_run():
+def test_every_expert_has_its_text_in_every_batch_and_its_wrapper_and_harm_in_the_run():
     counts = replayed(6, text=3, harmless=4)
     found = expert_parts(counts, [[0, 1, 2], [3, 4, 5]])
     assert found.text == pytest.approx(quantity_of("text", counts, range(6)))
     assert found.text_of_batches[1] == pytest.approx(quantity_of("text", counts, [3, 4, 5]))
     assert found.wrapper.ravel() == pytest.approx(total(wrapper_clusters(counts)))
+    assert found.harm.ravel() == pytest.approx(total(harm_clusters(counts, range(6))))
     nothing = expert_parts(dataclasses.replace(counts, crossed=None, harmless=None), [[0]])
-    assert (nothing.text, nothing.text_of_batches, nothing.wrapper) == (None, None, None)
+    assert (nothing.text, nothing.text_of_batches, nothing.wrapper, nothing.harm) == (None, None, None, None)

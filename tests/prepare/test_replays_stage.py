@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_they_change_no_answer_batch_count_mask_or_evidence(both):
     for field in ("routed", "seen", "gates"):
         assert np.array_equal(getattr(counts, field), getattr(bare, field)), field
     tables = [pq.read_table(made.path / layout.risk_table("tiny")) for made in (there, here)]
-    added = ["text", "wrapper"]
+    added = ["text", "wrapper", "harm"]
     assert tables[0].drop(added).equals(tables[1].drop(added))
     assert tables[0]["text"].null_count == 0 and tables[1]["text"].null_count == len(tables[1])
     assert (bare.crossed, bare.harmless, here.selection.parts) == (None, None, None)
@@ -118,6 +119,22 @@ def test_progress_counts_the_extra_replays_and_the_selection_holds_the_shares(bo
     assert stored.parts == made.selection.parts
     assert stored.parts.text.share + stored.parts.prompt.share == pytest.approx(1)
     assert stored.parts.num_harmless == NUM_PAIRS
+    assert stored.parts.harm.lower < stored.parts.harm.share < stored.parts.harm.upper
+    table = pq.read_table(made.path / layout.risk_table("tiny")).to_pylist()
+    of_run = {(row["layer"], row["expert"]): row["harm"] for row in table if row["batch"] is None}
+    assert [one.harm for one in stored.evidence] == [
+        of_run[one.expert.layer, one.expert.index] for one in stored.evidence
+    ]
+    assert stored.parts.harm.share * stored.parts.risk_diff == pytest.approx(sum(one.harm for one in stored.evidence))
+
+
+def test_a_selection_of_an_earlier_version_has_no_harm_and_is_read(both):
+    stored = json.loads((both[0].path / layout.SELECTION).read_bytes())
+    for part in (stored["parts"], *stored["evidence"]):
+        del part["harm"]
+    earlier = decode(Selection, json.dumps(stored).encode(), source="selection")
+    assert earlier.parts == dataclasses.replace(both[0].selection.parts, harm=None)
+    assert {one.harm for one in earlier.evidence} == {None}
 
 
 def test_a_resume_counts_them_too(prepare, both, monkeypatch):

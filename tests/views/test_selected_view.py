@@ -61,7 +61,7 @@ def test_a_column_shows_a_selected_expert_a_candidate_that_no_batch_selected_and
     assert "2 " + "·" * 64 + " 0/0" in [line.rstrip() for line in out]
 
 
-def parts(share=0.886, wrapper=0.049) -> RiskParts:
+def parts(share=0.886, wrapper=0.049, harm=0.121) -> RiskParts:
     def part(value):
         known = value is not None
         return PartOfRisk(share=value, lower=value - 0.01 if known else None, upper=value + 0.01 if known else None)
@@ -72,6 +72,7 @@ def parts(share=0.886, wrapper=0.049) -> RiskParts:
         text=part(share),
         prompt=part(None if share is None else 1 - share),
         wrapper=part(wrapper),
+        harm=part(harm),
         num_goals=96,
         num_harmless=90,
     )
@@ -83,13 +84,18 @@ def parts(share=0.886, wrapper=0.049) -> RiskParts:
         (
             parts(),
             "of the risk difference of the 12 selected experts 89 % [88, 90] is the text of the answers, 11 % [10, 12] "
-            "the prompts; the wrapper alone makes 5 % [4, 6] (96 goals and 90 harmless prompts)",
+            "the prompts; the wrapper alone makes 5 % [4, 6]; harm, with all else in which harmful and harmless "
+            "compliance inside attacks differ, makes 12 % [11, 13] (96 goals and 90 harmless prompts)",
         ),
-        (parts(wrapper=-0.003), "the wrapper alone makes 0 % [-1, 1] (96 goals"),
+        (parts(wrapper=-0.003), "the wrapper alone makes 0 % [-1, 1]; harm, with"),
         (
-            dataclasses.replace(parts(), wrapper=None, num_harmless=0),
-            "11 % [10, 12] the prompts; what the wrapper alone makes was not measured: no harmless prompt stood plain "
-            "and inside an attack (96 goals)",
+            dataclasses.replace(parts(), harm=None),
+            "harmless compliance inside attacks differ, was not measured (96 goals and 90 harmless prompts)",
+        ),
+        (
+            dataclasses.replace(parts(), wrapper=None, harm=None, num_harmless=0),
+            "11 % [10, 12] the prompts; neither the wrapper alone nor the harm was measured: no harmless prompt stood "
+            "plain and inside an attack (96 goals)",
         ),
         (parts(share=None), "summed, is 1.860 and may be 0: it has no parts to show"),
         (
