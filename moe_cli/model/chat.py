@@ -70,7 +70,7 @@ def refuse_blind_template(tokenizer: PreTrainedTokenizerBase) -> None:
             hint="its template may read lists of parts alone; bring one that writes the text of a turn",
         )
     encode_prompt(tokenizer, question)
-    _special_ids(tokenizer)
+    special_ids(tokenizer)
 
 
 def end_of_turn_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -78,6 +78,12 @@ def end_of_turn_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None
     listed = configured if isinstance(configured, list) else [configured]
     return tuple(dict.fromkeys(int(i) for i in (*listed, tokenizer.eos_token_id) if i is not None))
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids of what is no text, but of the word for unknown words; a token may be special without a role of its own."""
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return (added | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}
 
 
 def _answer_ids(
@@ -89,18 +95,13 @@ def _answer_ids(
     content = messages[-1].content
     text = whole[len(before) :] if whole.startswith(before) else content
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    special = _special_ids(tokenizer)
+    special = special_ids(tokenizer)
     last_special = max((place for place, token in enumerate(ids) if token in special), default=None)
     if last_special is None:
         ids.append(int(tokenizer.eos_token_id))
     else:  # a line break that the template writes after the end of turn is no part of the answer
         del ids[last_special + 1 :]
     return tuple(ids)
-
-
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids of what is no text, but of the word for unknown words."""
-    return set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
 
 
 def _cut_middle(ids: tuple[int, ...], room: int, max_length: int) -> tuple[int, ...]:

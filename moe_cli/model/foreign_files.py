@@ -16,6 +16,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import is_flash_attn_2_available
 
 from moe_cli.errors import ArtifactError
+from moe_cli.model.generation_defaults import ask_for_logits_alone
 
 SIDE_FILES = (
     *("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -41,6 +42,7 @@ def config_of(source: str, *, revision: str | None = None, local_files_only: boo
     )
     for part in _parts(config):
         _refuse_endless(part, source)
+        ask_for_logits_alone(part)
         if not _is_here(getattr(part, "_attn_implementation", None)):
             part._attn_implementation_internal = None
         if getattr(part, "_experts_implementation", None) not in (None, *OWN_EXPERTS):

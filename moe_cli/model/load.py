@@ -30,6 +30,7 @@ from moe_cli.model.directory import model_directory, unreached
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.finite import refuse_not_finite
 from moe_cli.model.foreign_files import config_of, refuse_damaged
+from moe_cli.model.generation_defaults import drop_generation_defaults, settle_ends
 from moe_cli.model.settings import settings_digest
 from moe_cli.model.shards import shards_of
 from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
@@ -96,6 +97,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
             refuse_damaged(snapshot)
         layers = expert_layers(model)
         refuse_blind_template(tokenizer)
+        settle_ends(model, tokenizer)
     with _explained(name, MODEL_HINT):
         return LoadedModel(model, tokenizer, layers, _identity(config, model, tokenizer, layers))
 
@@ -168,6 +170,7 @@ def opened(name: str, source: str, *, dtype: str, device: str, revision: str | N
     dtype_name = str(model.dtype).removeprefix("torch.")
     refuse_not_finite(model.state_dict().items(), f"{name}, opened in {dtype_name},", hint=NO_NUMBERS)
     align_weights(model)
+    drop_generation_defaults(model, name)
     model.eval()
     found: PreTrainedModel = model
     return found

@@ -1,0 +1,180 @@
+"""What the checkpoints of others bring along: each is answered right, or refused by name before the long work."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from moe_cli.config import ModelConfig
+from moe_cli.errors import UsageError
+from moe_cli.model.chat import encode_answered, encode_prompt, end_of_turn_ids
+from moe_cli.model.decoding import padding_id
+from moe_cli.model.engine import Prompt
+from moe_cli.model.generate import generate_answers
+from moe_cli.model.load import load_model
+from moe_cli.records import Message
+from moe_cli.tiny import CHECKPOINT_PATH
+
+torch.set_num_threads(1)
+
+TEMPLATE = (CHECKPOINT_PATH / "chat_template.jinja").read_text()
+PROMPTS = [
+    Prompt(text, (Message(role="user", content=text),))
+    for text in ("zorp", "describe the glim", "zorp the glim please")
+]
+ANSWERED = [Message(role="user", content="zorp"), Message(role="assistant", content="two")]
+CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer_config.json"
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    shutil.copytree(CHECKPOINT_PATH, tmp_path / "stranger")
+    return tmp_path / "stranger"
+
+
+def opened(directory, **more):
+    return load_model(ModelConfig(name=str(directory), device="cpu", **more))
+
+
+def edit(directory, name, **more):
+    file = directory / name
+    file.write_text(json.dumps({**json.loads(file.read_text()), **more}))
+
+
+def answers(loaded):
+    groups = generate_answers(loaded, PROMPTS, max_new_tokens=20, batch_size=2)
+    return {made.prompt_id: (made.token_ids, made.finished) for group in groups for made in group}
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return opened(CHECKPOINT_PATH)
+
+
+@pytest.fixture(scope="module")
+def expected(tiny):
+    return answers(tiny)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *({"min_new_tokens": 20}, {"min_length": 40}, {"suppress_tokens": [5, 6, 7]}, {"bad_words_ids": [[5], [6]]}),
+        *({"begin_suppress_tokens": list(range(2, 60))}, {"no_repeat_ngram_size": 1}, {"repetition_penalty": 9.0}),
+        *({"exponential_decay_length_penalty": [1, 9.0]}, {"sequence_bias": [[[40], 50.0]]}, {"num_beams": 3}),
+        *({"forced_bos_token_id": 5}, {"forced_eos_token_id": 5}, {"guidance_scale": 2.0}, {"use_cache": False}),
+        *({"watermarking_config": {"bias": 5.0, "seeding_scheme": "lefthash"}}, {"max_time": 1e-9}, {"max_length": 3}),
+        *({"penalty_alpha": 0.5}, {"dola_layers": "low"}, {"prompt_lookup_num_tokens": 3}, {"token_healing": True}),
+        *({"assistant_early_exit": 1}, {"use_mtp": True}, {"constraints": [1]}, {"is_assistant": True}),
+        *({"do_sample": True, "temperature": 2.0}, {"cache_implementation": "static"}, {"prefill_chunk_size": 2}),
+    ],
+    ids=str,
+)
+def test_what_a_generation_config_asks_for_changes_no_answer_and_no_digest(stranger, tiny, expected, asked):
+    edit(stranger, GENERATION, **asked)
+    loaded = opened(stranger)
+    assert answers(loaded) == expected
+    assert loaded.identity.settings == tiny.identity.settings
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *({"output_router_logits": True}, {"output_attentions": True}, {"output_hidden_states": True}),
+        *({"return_dict": False}, {"use_cache": False}, {"output_router_logits": True, "use_cache": False}),
+    ],
+    ids=str,
+)
+def test_what_a_config_asks_of_every_forward_changes_no_answer_and_no_digest(stranger, tiny, expected, asked):
+    edit(stranger, CONFIG, **asked)
+    loaded = opened(stranger)
+    assert answers(loaded) == expected
+    assert loaded.identity.settings == tiny.identity.settings
+
+
+def test_generation_settings_of_an_old_config_change_no_answer(stranger, expected):
+    (stranger / GENERATION).unlink()
+    edit(stranger, CONFIG, min_new_tokens=20, repetition_penalty=9.0, num_beams=3)
+    assert answers(opened(stranger)) == expected
+
+
+def test_a_checkpoint_that_ends_its_answers_at_strings_is_refused_by_name(stranger):
+    edit(stranger, GENERATION, stop_strings=["glim"])
+    with pytest.raises(UsageError, match=f"the model {stranger} ends its answers at strings"):
+        opened(stranger)
+
+
+def test_every_end_of_turn_ends_an_answer_and_is_in_the_digest(stranger, tiny, expected):
+    word = expected["zorp"][0][0]
+    edit(stranger, GENERATION, eos_token_id=[1, word])
+    loaded = opened(stranger)
+    assert answers(loaded)["zorp"] == ((word,), True)
+    assert loaded.identity.settings != tiny.identity.settings
+
+
+@pytest.mark.parametrize("pad", [None, "<end>"], ids=["no padding token", "padding = end of turn"])
+def test_padding_that_is_missing_or_is_the_end_of_turn_changes_no_answer(stranger, expected, pad):
+    number = None if pad is None else 1
+    edit(stranger, TOKENIZER, pad_token=pad)
+    edit(stranger, CONFIG, pad_token_id=number)
+    edit(stranger, GENERATION, pad_token_id=number)
+    loaded = opened(stranger)
+    assert answers(loaded) == expected
+    assert encode_answered(loaded.tokenizer, ANSWERED).labels[-1] == 1  # the end of turn is learnt
+
+
+def test_a_tokenizer_without_an_end_takes_that_of_the_generation_config(stranger, tiny, expected):
+    edit(stranger, TOKENIZER, eos_token=None)
+    loaded = opened(stranger)
+    assert answers(loaded) == expected
+    assert encode_answered(loaded.tokenizer, ANSWERED) == encode_answered(tiny.tokenizer, ANSWERED)
+
+
+def test_a_checkpoint_in_which_nothing_ends_a_turn_is_refused_by_name(stranger, expected):
+    edit(stranger, TOKENIZER, eos_token=None)
+    edit(stranger, CONFIG, eos_token_id=None)
+    edit(stranger, GENERATION, eos_token_id=None)
+    assert answers(opened(stranger)) == expected  # its template ends a turn
+    (stranger / "chat_template.jinja").write_text(TEMPLATE.replace("<end>", ""))
+    with pytest.raises(UsageError, match=f"nothing ends an answer of {stranger}"):
+        opened(stranger)
+
+
+def test_the_token_that_ends_the_answers_of_a_template_ends_them_though_no_config_names_it(stranger, expected):
+    other = opened(CHECKPOINT_PATH).tokenizer.convert_ids_to_tokens(9)
+    edit(stranger, TOKENIZER, eos_token=other, additional_special_tokens=["<end>"])
+    edit(stranger, CONFIG, eos_token_id=9)
+    edit(stranger, GENERATION, eos_token_id=9)
+    loaded = opened(stranger)
+    assert end_of_turn_ids(loaded.model, loaded.tokenizer) == (9, 1)
+    assert answers(loaded)["zorp"] == expected["zorp"]
+
+
+def _add_token(directory, text, **more):
+    tokenizer = opened(CHECKPOINT_PATH).tokenizer
+    tokenizer.add_special_tokens(more or {"additional_special_tokens": [text]})
+    tokenizer.save_pretrained(directory)
+    return tokenizer.convert_tokens_to_ids(text)
+
+
+def test_a_token_without_an_embedding_is_refused_by_name(stranger):
+    number = _add_token(stranger, "<beyond>")
+    with pytest.raises(UsageError, match=f"1 tokens of the tokenizer of {stranger} have no row .* the id {number} "):
+        opened(stranger)
+
+
+def test_a_padding_token_without_an_embedding_is_never_used(stranger, expected):
+    number = _add_token(stranger, "<beyond>", pad_token="<beyond>")
+    loaded = opened(stranger)
+    assert loaded.tokenizer.pad_token_id == number and padding_id(loaded) == 1
+    assert answers(loaded) == expected
+
+
+def test_a_template_that_refuses_a_system_turn_is_named_where_there_is_one(stranger, expected):
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    (stranger / "chat_template.jinja").write_text(refusing + TEMPLATE)
+    loaded = opened(stranger)
+    assert answers(loaded) == expected
+    with pytest.raises(UsageError, match=f"the chat template of {stranger} refuses .* system, user: no system turn"):
+        encode_prompt(loaded.tokenizer, [Message(role="system", content="glim"), *ANSWERED[:1]])
