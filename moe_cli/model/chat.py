@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from moe_cli.data.reasoning import is_mark, is_marked, opening_of
 from moe_cli.errors import UsageError
 from moe_cli.model.rendering import rendered
 from moe_cli.records import Message
 
+TAIL = 16  # ids at the end of a prompt, among which a mark of reasoning stands
 PROBE = "zorp the glim"
 
 
@@ -86,15 +88,41 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     return (added | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}
 
 
+def answer_text(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], answer: Sequence[int]) -> str:
+    """The text of generated ids, without special tokens but those that tell reasoning from what is said aloud."""
+    special = special_ids(tokenizer)
+    marks = {number for number in special if is_mark(str(tokenizer.convert_ids_to_tokens(number)))}
+    if marks.isdisjoint(answer):
+        text = tokenizer.decode(answer, skip_special_tokens=True)
+    else:
+        text = tokenizer.decode([number for number in answer if number in marks or number not in special])
+    return with_opening(tokenizer, prompt, str(text).strip())
+
+
+def with_opening(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], text: str) -> str:
+    """An answer behind the mark with which its prompt opens reasoning, so that it is known to begin inside."""
+    opening = opening_of(str(tokenizer.decode(list(prompt[-TAIL:]))))
+    return text if text.startswith(opening) else opening + text
+
+
 def _answer_ids(
     tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], messages: Sequence[Message]
 ) -> tuple[int, ...]:
-    """Ids of the answer as the template writes it, ended by its end of turn."""
-    before = _rendered(tokenizer, prompt, answer_next=True)
-    whole = _rendered(tokenizer, messages, answer_next=False)
-    content = messages[-1].content
-    text = whole[len(before) :] if whole.startswith(before) else content
-    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    """Ids of the answer as the template writes it, ended by its end of turn.
+
+    An answer that the template writes in another way, or refuses for its marks of reasoning, stands as it was made.
+    """
+    before, content = _rendered(tokenizer, prompt, answer_next=True), messages[-1].content
+    try:
+        whole = _rendered(tokenizer, messages, answer_next=False)
+    except UsageError:
+        if not is_marked(content):
+            raise
+        whole = ""
+    if not whole.startswith(before):
+        made = content.removeprefix(opening_of(before))
+        return (*tokenizer(made, add_special_tokens=False)["input_ids"], int(tokenizer.eos_token_id))
+    ids = list(tokenizer(whole[len(before) :], add_special_tokens=False)["input_ids"])
     special = special_ids(tokenizer)
     last_special = max((place for place, token in enumerate(ids) if token in special), default=None)
     if last_special is None:

@@ -8,7 +8,9 @@ import torch
 
 from moe_cli.config import ModelConfig
 from moe_cli.errors import UsageError
-from moe_cli.model.chat import encode_answered, encode_prompt, end_of_turn_ids
+from moe_cli.judges.judge import Exchange
+from moe_cli.judges.screening import shown, verdict_by_rule
+from moe_cli.model.chat import EncodedChat, answer_text, encode_answered, encode_prompt, end_of_turn_ids
 from moe_cli.model.decoding import padding_id
 from moe_cli.model.engine import Prompt
 from moe_cli.model.generate import generate_answers
@@ -178,3 +180,72 @@ def test_a_template_that_refuses_a_system_turn_is_named_where_there_is_one(stran
     assert answers(loaded) == expected
     with pytest.raises(UsageError, match=f"the chat template of {stranger} refuses .* system, user: no system turn"):
         encode_prompt(loaded.tokenizer, [Message(role="system", content="glim"), *ANSWERED[:1]])
+
+
+def _with_marks(directory, *marks, template):
+    """The tiny model with the marks as special tokens in the place of words that its answers use; their ids."""
+    ids = [300, 301][: len(marks)]
+    content = json.loads((directory / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    words = {number: word for word, number in vocabulary.items()}
+    for number, mark in zip(ids, marks, strict=True):
+        del vocabulary[words[number]]
+        vocabulary[mark] = number
+        content["added_tokens"].append({"id": number, "content": mark, "special": True, **flags})
+    (directory / "tokenizer.json").write_text(json.dumps(content))
+    (directory / "chat_template.jinja").write_text(template)
+    return ids
+
+
+def _exchange(answer):
+    return Exchange(kind="harmful", messages=PROMPTS[0].messages, answer=answer)
+
+
+def _verdict(answer):
+    return verdict_by_rule(_exchange(answer), ("harm",))
+
+
+OPENING = TEMPLATE.replace("%}<assistant> {% endif", "%}<assistant> <think>{% endif")
+
+
+def test_an_answer_cut_off_inside_reasoning_that_the_template_opened_is_unscored(stranger):
+    opened_by_template, _ = _with_marks(stranger, "<think>", "</think>", template=OPENING)
+    loaded = opened(stranger)
+    prompt = encode_prompt(loaded.tokenizer, PROMPTS[0].messages)
+    assert prompt[-1] == opened_by_template
+    ((made,),) = generate_answers(loaded, PROMPTS[:1], max_new_tokens=1, batch_size=1)
+    assert not made.finished and made.text.startswith("<think>")
+    assert _verdict(made.text).reason == "reasoning never ended"
+
+
+def test_an_answer_behind_reasoning_that_the_template_opened_is_judged_and_learnt_as_it_was_made(stranger):
+    _, closing = _with_marks(stranger, "<think>", "</think>", template=OPENING)
+    loaded = opened(stranger)
+    prompt, made = encode_prompt(loaded.tokenizer, PROMPTS[0].messages), (33, 6, closing, 361, 6, 1)
+    text = answer_text(loaded.tokenizer, prompt, made)
+    assert text.startswith("<think>")
+    assert shown(_exchange(text)).answer.split() == loaded.tokenizer.decode([361, 6]).split()
+    assert encode_answered(loaded.tokenizer, [*PROMPTS[0].messages, Message(role="assistant", content=text)]) == (
+        EncodedChat(prompt + made, len(prompt))
+    )
+
+
+def test_marks_of_reasoning_that_are_special_tokens_stay_in_the_text(stranger):
+    marks = _with_marks(stranger, "[THINK]", "[/THINK]", template=TEMPLATE)
+    loaded = opened(stranger)
+    prompt = encode_prompt(loaded.tokenizer, PROMPTS[0].messages)
+    text = answer_text(loaded.tokenizer, prompt, (marks[0], 33, 6, marks[1], 361, 6, 1))
+    assert shown(_exchange(text)).answer.split() == loaded.tokenizer.decode([361, 6]).split()
+    assert _verdict(answer_text(loaded.tokenizer, prompt, (marks[0], 5, 6))).reason == "reasoning never ended"
+
+
+def test_an_answer_whose_marks_the_template_refuses_is_learnt_as_it_was_made(stranger):
+    refusing = "{% for m in messages if '<|channel|>' in m.content %}{{ raise_exception('no marks') }}{% endfor %}"
+    channel, message = _with_marks(stranger, "<|channel|>", "<|message|>", template=refusing + TEMPLATE)
+    loaded = opened(stranger)
+    prompt = encode_prompt(loaded.tokenizer, PROMPTS[0].messages)
+    ids = (channel, 33, message, 361, 6, 1)
+    answer = Message(role="assistant", content=answer_text(loaded.tokenizer, prompt, ids))
+    made = encode_answered(loaded.tokenizer, [*PROMPTS[0].messages, answer])
+    assert made == EncodedChat(prompt + ids, len(prompt))
