@@ -31,6 +31,7 @@ from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.finite import refuse_not_finite
 from moe_cli.model.foreign_files import config_of, refuse_damaged
 from moe_cli.model.generation_defaults import drop_generation_defaults, settle_ends
+from moe_cli.model.rendering import fix_date
 from moe_cli.model.settings import settings_digest
 from moe_cli.model.shards import shards_of
 from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
@@ -88,6 +89,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
         here = place is not None
         model = opened(name, source, dtype=config.dtype, device=device, revision=config.revision, here=here)
+        fix_date(tokenizer)
         if not getattr(tokenizer, "chat_template", None):
             raise UsageError(
                 f"{config.name} has no chat template, so a prompt cannot be told from its answer",

@@ -2,14 +2,17 @@
 
 import json
 import shutil
+from datetime import datetime
 
 import pytest
 import torch
+from transformers.utils import chat_template_utils
 
 from moe_cli.config import ModelConfig
 from moe_cli.errors import UsageError
 from moe_cli.judges.judge import Exchange
 from moe_cli.judges.screening import shown, verdict_by_rule
+from moe_cli.model import rendering
 from moe_cli.model.chat import EncodedChat, answer_text, encode_answered, encode_prompt, end_of_turn_ids
 from moe_cli.model.decoding import padding_id
 from moe_cli.model.engine import Prompt
@@ -249,3 +252,22 @@ def test_an_answer_whose_marks_the_template_refuses_is_learnt_as_it_was_made(str
     answer = Message(role="assistant", content=answer_text(loaded.tokenizer, prompt, ids))
     made = encode_answered(loaded.tokenizer, [*PROMPTS[0].messages, answer])
     assert made == EncodedChat(prompt + ids, len(prompt))
+
+
+@pytest.mark.parametrize("asked", ["%d %b %Y", "%-d %B %y", "%Y-%m-%d", "%H:%M"])
+def test_a_template_that_shows_the_date_makes_the_same_prompt_on_every_day(stranger, monkeypatch, asked):
+    shows = "{%- set date = strftime_now('" + asked + "') if strftime_now is defined %}<system> {{ date }} "
+    (stranger / "chat_template.jinja").write_text(shows + TEMPLATE)
+    tokenizer = opened(stranger).tokenizer
+    monkeypatch.setattr(chat_template_utils, "datetime", None)  # what knows the day
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "zorp"}], tokenize=False)
+    assert text == f"<system> {rendering.DATE.strftime(asked)} <user> zorp"
+
+
+def test_the_date_of_a_template_is_in_the_digests_of_what_shows_it_alone(stranger, tiny, monkeypatch):
+    (stranger / "chat_template.jinja").write_text("<system> {{ strftime_now('%Y') }} " + TEMPLATE)
+    before = opened(stranger).identity
+    monkeypatch.setattr(rendering, "DATE", datetime(2026, 2, 3))
+    after = opened(stranger).identity
+    assert before.chat_template != after.chat_template and before.settings != after.settings
+    assert opened(CHECKPOINT_PATH).identity == tiny.identity
