@@ -28,6 +28,7 @@ class EncodedChat:
 
     token_ids: tuple[int, ...]  # prompt, then answer
     num_prompt: int  # ids before the answer
+    cut: bool = False  # whether the middle of the prompt is left out
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -54,9 +55,8 @@ def encode_answered(
         raise UsageError("a conversation has no answer to learn from", hint="end it with a non-empty assistant turn")
     prompt_ids = encode_prompt(tokenizer, prompt)
     answer_ids = _answer_ids(tokenizer, prompt, messages)
-    if max_length is not None:
-        prompt_ids = _cut_middle(prompt_ids, max_length - len(answer_ids), max_length)
-    return EncodedChat(prompt_ids + answer_ids, len(prompt_ids))
+    kept = prompt_ids if max_length is None else _cut_middle(prompt_ids, max_length - len(answer_ids), max_length)
+    return EncodedChat(kept + answer_ids, len(kept), cut=len(kept) < len(prompt_ids))
 
 
 def refuse_blind_template(tokenizer: PreTrainedTokenizerBase) -> None:
