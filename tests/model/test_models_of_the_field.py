@@ -6,10 +6,11 @@ from datetime import datetime
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers.utils import chat_template_utils
 
 from moe_cli.config import ModelConfig
-from moe_cli.errors import UsageError
+from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.judges.judge import Exchange
 from moe_cli.judges.screening import shown, verdict_by_rule
 from moe_cli.model import rendering
@@ -29,6 +30,7 @@ PROMPTS = [
     for text in ("zorp", "describe the glim", "zorp the glim please")
 ]
 ANSWERED = [Message(role="user", content="zorp"), Message(role="assistant", content="two")]
+WEIGHTS = "model.safetensors"
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer_config.json"
 
 
@@ -271,3 +273,104 @@ def test_the_date_of_a_template_is_in_the_digests_of_what_shows_it_alone(strange
     after = opened(stranger).identity
     assert before.chat_template != after.chat_template and before.settings != after.settings
     assert opened(CHECKPOINT_PATH).identity == tiny.identity
+
+
+def test_a_template_in_chat_template_json_alone_is_read(stranger, expected):
+    (stranger / "chat_template.jinja").unlink()
+    (stranger / "chat_template.json").write_text(json.dumps({"chat_template": TEMPLATE}))
+    assert answers(opened(stranger)) == expected
+
+
+def test_a_template_that_reads_lists_of_parts_alone_is_refused_by_name(stranger):
+    parts = "{% for m in messages %}{% for p in m.content if p.type == 'text' %}{{ p.text }}{% endfor %}{% endfor %}"
+    (stranger / "chat_template.jinja").write_text(parts + "<assistant> ")
+    with pytest.raises(UsageError, match=f"the chat template of {stranger} leaves out what the user says"):
+        opened(stranger)
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "gptq", "awq", "torchao", "no", None])
+def test_quantised_weights_that_are_not_opened_as_floats_are_refused_by_name_before_loading(stranger, method):
+    edit(stranger, CONFIG, quantization_config={"quant_method": method, "load_in_4bit": True, "bits": 4})
+    with pytest.raises(UsageError, match=rf"the model {stranger} is quantised \({method}\)"):
+        opened(stranger)
+
+
+FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+
+
+def _in_fp8(tensors):
+    """Weights of experts in FP8 with their scales, and the floats that these stand for."""
+    stored, floats = dict(tensors), dict(tensors)
+    for name, weight in tensors.items():
+        if ".experts." in name:
+            scale = weight.abs().max() / 448
+            stored[name] = (weight / scale).to(torch.float8_e4m3fn)
+            stored[f"{name}_scale_inv"] = scale.reshape(1, 1)
+            floats[name] = stored[name].float() * scale
+    return stored, floats
+
+
+def test_fp8_experts_are_opened_as_the_floats_that_they_stand_for(stranger):
+    stored, floats = _in_fp8(load_file(stranger / WEIGHTS))
+    save_file(floats, stranger / WEIGHTS, metadata={"format": "pt"})
+    expected = opened(stranger)
+    save_file(stored, stranger / WEIGHTS, metadata={"format": "pt"})
+    edit(stranger, CONFIG, quantization_config=FP8)
+    loaded = opened(stranger)
+    assert {weight.dtype for weight in loaded.model.parameters()} == {torch.float32}
+    for weight, other in zip(loaded.model.parameters(), expected.model.parameters(), strict=True):
+        assert torch.equal(weight, other)
+
+
+def test_fp8_weights_without_a_quantisation_have_lost_their_scales_and_are_refused(stranger):
+    stored, _ = _in_fp8(load_file(stranger / WEIGHTS))
+    save_file(stored, stranger / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(ArtifactError, match=r"as F8_E4M3, and config\.json names no quantisation"):
+        opened(stranger)
+
+
+def _in_two_files(directory):
+    tensors = load_file(directory / WEIGHTS)
+    (directory / WEIGHTS).unlink()
+    names = {key: f"model-0000{1 + place % 2}-of-00002.safetensors" for place, key in enumerate(sorted(tensors))}
+    for name in set(names.values()):
+        of_file = {key: tensors[key] for key in tensors if names[key] == name}
+        save_file(of_file, directory / name, metadata={"format": "pt"})
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+
+
+def test_a_shard_that_is_missing_is_named(stranger, expected):
+    _in_two_files(stranger)
+    assert answers(opened(stranger)) == expected
+    (stranger / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(UsageError, match=rf"{stranger}.*model-00002-of-00002\.safetensors"):
+        opened(stranger)
+
+
+def test_embeddings_that_were_resized_and_saved_with_their_config_change_no_answer(stranger, expected):
+    tensors = load_file(stranger / WEIGHTS)
+    for name in ("lm_head.weight", "model.embed_tokens.weight"):
+        tensors[name] = torch.cat([tensors[name], torch.zeros(16, tensors[name].shape[1])])
+    save_file(tensors, stranger / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(ArtifactError, match="weights do not have the shapes of its config"):
+        opened(stranger)
+    edit(stranger, CONFIG, vocab_size=480)
+    assert answers(opened(stranger)) == expected
+
+
+def test_a_head_that_is_not_stored_is_the_embeddings_only_where_the_config_ties_them(stranger):
+    tensors = load_file(stranger / WEIGHTS)
+    del tensors["lm_head.weight"]
+    save_file(tensors, stranger / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(ArtifactError, match=r"1 weights are not in it, such as lm_head\.weight"):
+        opened(stranger)
+    edit(stranger, CONFIG, tie_word_embeddings=True)
+    model = opened(stranger).model
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+
+
+def test_a_prompt_that_is_cut_says_so():
+    tokenizer = opened(CHECKPOINT_PATH).tokenizer
+    assert encode_answered(tokenizer, ANSWERED, max_length=99).cut is False
+    long = [Message(role="user", content="zorp " * 99), *ANSWERED[1:]]
+    assert encode_answered(tokenizer, long, max_length=20).cut is True
