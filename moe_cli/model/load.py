@@ -257,7 +257,7 @@ def _identity(
         dtype=str(model.dtype).removeprefix("torch."),
         layers=tuple(layer.layer for layer in layers),
         num_experts=layers[0].num_experts,
-        top_k=layers[0].top_k,
+        top_k=layers[0].top_k if len({layer.top_k for layer in layers}) == 1 else None,
         total_params=sum(parameter.numel() for parameter in model.parameters()),
         chat_template=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
         settings=settings_digest(model, tokenizer),
