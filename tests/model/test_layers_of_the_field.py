@@ -1,14 +1,18 @@
 """Layers as others build them: dense ones first, a correction bias, a top-k for each layer, multimodal wrappers."""
 
+import json
 from types import MappingProxyType
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoTokenizer
 
 from moe_cli.config import ModelConfig
 from moe_cli.model.engine import Prompt
+from moe_cli.model.final_model import write_final_model
+from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.generate import generate_answers
 from moe_cli.model.load import load_model
 from moe_cli.model.routing import recording
@@ -84,3 +88,41 @@ def test_a_multimodal_wrapper_that_asks_for_router_logits_answers(tmp_path, fami
     prompts = [Prompt(text, (Message(role="user", content=text),)) for text in ("zorp", "describe the glim")]
     ((*made,),) = generate_answers(loaded, prompts, max_new_tokens=4, batch_size=2)
     assert len(made) == 2
+
+
+FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+EXPONENT = 124  # of a block of 32: 2^(124 - 127)
+
+
+def _in_mxfp4(tensors):
+    """Random experts in MXFP4 as gpt-oss stores them, and the floats that these stand for."""
+    stored, floats = dict(tensors), dict(tensors)
+    for name, weight in tensors.items():
+        if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            num_experts, num_in, num_out = weight.shape
+            blocks = torch.randint(0, 256, (num_experts, num_out, num_in // 32, 16), dtype=torch.uint8)
+            stored[f"{name}_blocks"] = blocks
+            stored[f"{name}_scales"] = torch.full(blocks.shape[:3], EXPONENT, dtype=torch.uint8)
+            del stored[name]
+            pairs = torch.stack([FP4[(blocks & 15).long()], FP4[(blocks >> 4).long()]], -1)  # the low half is first
+            rows = pairs.reshape(num_experts, num_out, num_in) * 2.0 ** (EXPONENT - 127)
+            floats[name] = rows.transpose(1, 2).contiguous()
+    return stored, floats
+
+
+def test_mxfp4_experts_are_opened_and_saved_as_the_floats_that_they_stand_for(tmp_path):
+    base, final = tmp_path / "base", tmp_path / "final"
+    opened("gpt_oss", base, hidden_size=32, intermediate_size=32)
+    stored, floats = _in_mxfp4(load_file(base / "model.safetensors"))
+    save_file(stored, base / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((base / "config.json").read_text())
+    left = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]
+    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": left}
+    (base / "config.json").write_text(json.dumps(config))
+    loaded = load_model(ModelConfig(name=str(base), device="cpu"))
+    weights = dict(loaded.model.named_parameters())
+    assert all(torch.equal(weights[name].float(), weight.float()) for name, weight in floats.items())
+    final.mkdir()
+    write_final_model(loaded, base, final)
+    again = load_model(ModelConfig(name=str(final), device="cpu"))
+    assert weights_fingerprint(again.model) == loaded.identity.fingerprint

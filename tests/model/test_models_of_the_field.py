@@ -17,6 +17,7 @@ from moe_cli.model import rendering
 from moe_cli.model.chat import EncodedChat, answer_text, encode_answered, encode_prompt, end_of_turn_ids
 from moe_cli.model.decoding import padding_id
 from moe_cli.model.engine import Prompt
+from moe_cli.model.final_model import write_final_model
 from moe_cli.model.generate import generate_answers
 from moe_cli.model.load import load_model
 from moe_cli.records import Message
@@ -320,6 +321,10 @@ def test_fp8_experts_are_opened_as_the_floats_that_they_stand_for(stranger):
     assert {weight.dtype for weight in loaded.model.parameters()} == {torch.float32}
     for weight, other in zip(loaded.model.parameters(), expected.model.parameters(), strict=True):
         assert torch.equal(weight, other)
+    final = stranger.with_name("final")
+    final.mkdir()
+    write_final_model(loaded, stranger, final)
+    assert opened(final).identity.fingerprint == loaded.identity.fingerprint
 
 
 def test_fp8_weights_without_a_quantisation_have_lost_their_scales_and_are_refused(stranger):
