@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from moe_cli.model.chat import encode_answered, encode_prompt
+from moe_cli.model.chat import encode_answered, encode_prompt, with_opening
 from moe_cli.model.chat_endpoint import ChatEndpoint, Completion
 from moe_cli.model.engine import Prompt
 from moe_cli.model.load import LoadedModel
@@ -67,11 +67,12 @@ class EndpointEngine:
             yield tuple(self._generation(prompt, completion) for prompt, completion in group)
 
     def _generation(self, prompt: Prompt, completion: Completion) -> Generation:
+        ids = encode_prompt(self.loaded.tokenizer, prompt.messages)
         return Generation(
             prompt_id=prompt.id,
-            text=completion.text,
+            text=with_opening(self.loaded.tokenizer, ids, completion.text),
             token_ids=self._answer_ids(prompt, completion),
-            num_prompt_tokens=len(encode_prompt(self.loaded.tokenizer, prompt.messages)),
+            num_prompt_tokens=len(ids),
             finished=completion.finished,
             answer_ids="retokenised",
         )
