@@ -97,7 +97,7 @@ def test_a_state_of_another_optimizer_is_refused_by_name(tmp_path):
 
 def test_a_run_inside_a_complete_run_is_refused_but_for_an_evaluation(tmp_path):
     with open_run(tmp_path / "run", "selective", MoeConfig(), resume=False) as writer:
-        writer.finish(base_fingerprint=None, model_name="tiny", device="cpu")
+        writer.finish(writer.manifest(base_fingerprint=None, model_name="tiny", device="cpu"))
     with (
         pytest.raises(ArtifactError, match="which is a complete run"),
         open_run(tmp_path / "run/deep/new", "prepare", MoeConfig(), resume=False),
