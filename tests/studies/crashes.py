@@ -17,6 +17,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def main() -> None:
     commands = tuple(asked.commands.split(","))
     counts = dict.fromkeys(commands, 0)
     wrong = dict.fromkeys(commands, 0)
-    with tempfile.TemporaryDirectory() as place:
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as place:  # the counts so far
         for crash in crashes(Path(place).resolve() / "experiment", commands, asked.every):
             counts[crash.command] += 1
             if crash.problem is not None:

@@ -26,6 +26,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,7 +185,7 @@ def main() -> None:
     tried: Counter[tuple[str, str]] = Counter()
     ended: Counter[tuple[str, str]] = Counter()
     wrong: Counter[tuple[str, str]] = Counter()
-    with tempfile.TemporaryDirectory() as place:
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as place:  # the counts so far
         experiment = Path(place).resolve() / "experiment"
         for found in outcomes(experiment, commands, every=asked.every, rooms=asked.rooms, sizes=asked.sizes):
             key = (found.command, found.way.partition(" ")[0])

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def main() -> None:
     pairs = tuple(asked.pairs.split(","))
     codes: dict[str, Counter[tuple[int, int]]] = {name: Counter() for name in pairs}
     wrong = dict.fromkeys(pairs, 0)
-    with tempfile.TemporaryDirectory() as place:
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as place:  # the counts so far
         for race in races(Path(place).resolve() / "experiment", pairs, asked.times):
             codes[race.pair][race.exit_codes] += 1
             if race.problem is not None:

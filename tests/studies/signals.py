@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def main() -> None:
     commands = tuple(asked.commands.split(","))
     codes: dict[str, Counter[int]] = {name: Counter() for name in commands}
     wrong = dict.fromkeys(commands, 0)
-    with tempfile.TemporaryDirectory() as place:
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as place:  # the counts so far
         draws = random.Random(asked.seed)
         experiment = Path(place).resolve() / "experiment"
         for stop in stops(experiment, commands, asked.signals, draws, fresh=asked.fresh):
