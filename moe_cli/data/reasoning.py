@@ -18,6 +18,8 @@ FINAL = r"<\|channel\|>final[^<]*<\|message\|>(.*?)(?=<\|(?:end|return|start|cha
 BARE = r"\A(?:analysis|commentary)(?=[A-Z\"“<]|.*assistantfinal)"
 BARE_FINAL = r"\Afinal(?=[A-Z])"
 HARMONY = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
+# How the mark that ends reasoning differs from the one that opens it.
+ENDS = (("<|START", "<|END"), ("<|begin", "<|end"), ("<|channel>", "<channel|>"), ("[", "[/"), ("◁", "◁/"), ("<", "</"))
 PATTERNS = (OPEN, CLOSE, CHANNEL, FINAL, BARE, BARE_FINAL)
 
 _OPEN, _CLOSE, _CHANNEL = (re.compile(pattern, re.IGNORECASE) for pattern in (OPEN, CLOSE, CHANNEL))
@@ -50,3 +52,9 @@ def opening_of(prompt: str) -> str:
     """The mark that a prompt ends with, so that the answer begins inside of reasoning; else nothing."""
     opened = re.search(rf"(?:{OPEN})\s*\Z", prompt, re.IGNORECASE)
     return opened[0].strip() if opened else ""
+
+
+def without_reasoning(opening: str, answer: str) -> str:
+    """An answer behind reasoning that a prompt opened with this mark and that ends at once."""
+    start, end = next(pair for pair in ENDS if opening.startswith(pair[0]))
+    return f"{opening}\n{opening.replace(start, end, 1)}\n\n{answer}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from moe_cli.data.reasoning import is_mark, is_marked, opening_of
+from moe_cli.data.reasoning import is_mark, is_marked, opening_of, without_reasoning
 from moe_cli.errors import UsageError
 from moe_cli.model.rendering import rendered
 from moe_cli.records import Message
@@ -110,17 +110,20 @@ def _answer_ids(
 ) -> tuple[int, ...]:
     """Ids of the answer as the template writes it, ended by its end of turn.
 
-    An answer that the template writes in another way, or refuses for its marks of reasoning, stands as it was made.
+    An answer that the template writes in another way, or refuses for its marks of reasoning, stands as it was made. One
+    without such marks ends the reasoning that its prompt opens.
     """
     before, content = _rendered(tokenizer, prompt, answer_next=True), messages[-1].content
+    if (opening := opening_of(before)) and not is_marked(content):
+        content = without_reasoning(opening, content)
     try:
-        whole = _rendered(tokenizer, messages, answer_next=False)
+        whole = _rendered(tokenizer, [*prompt, Message(role="assistant", content=content)], answer_next=False)
     except UsageError:
         if not is_marked(content):
             raise
         whole = ""
     if not whole.startswith(before):
-        made = content.removeprefix(opening_of(before))
+        made = content.removeprefix(opening)
         return (*tokenizer(made, add_special_tokens=False)["input_ids"], int(tokenizer.eos_token_id))
     ids = list(tokenizer(whole[len(before) :], add_special_tokens=False)["input_ids"])
     special = special_ids(tokenizer)

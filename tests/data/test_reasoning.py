@@ -2,7 +2,7 @@
 
 import pytest
 
-from moe_cli.data.reasoning import is_mark, opening_of, spoken
+from moe_cli.data.reasoning import is_mark, opening_of, spoken, without_reasoning
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,11 @@ def test_a_prompt_that_opens_reasoning_is_seen(prompt, mark):
 def test_a_token_is_a_mark_only_as_a_whole():
     assert is_mark("<|channel|>") and is_mark("[/THINK]") and is_mark("</think>")
     assert not is_mark("think") and not is_mark("<end>") and not is_mark("<assistant>")
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["<think>", "<seed:think>", "[THINK]", "◁think▷", "<|START_THINKING|>", "<|channel>", "<|begin_of_thought|>"],
+)
+def test_reasoning_that_a_prompt_opened_is_ended_by_the_mark_of_its_kind(mark):
+    assert spoken(without_reasoning(mark, "No")).strip() == "No"

@@ -105,6 +105,7 @@ FIELD = (
     ),
     ("a template that refuses a system turn", "refused by name where there is one", "a_template_that_refuses_a_system"),
     ("a template that opens `<think>`", "an answer cut off inside is unscored", "cut_off_inside_reasoning"),
+    ("the same, and a refusal is learnt", "it ends the reasoning first", "a_refusal_behind"),
     ("the same, and the answer is learnt", "the ids as they were made", "judged_and_learnt"),
     ("marks of reasoning that are special tokens", "answered: they stay in the text", "marks_of_reasoning_that_are"),
     ("a template that refuses them (gpt-oss)", "learnt as they were made", "whose_marks_the_template_refuses"),

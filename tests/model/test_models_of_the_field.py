@@ -237,6 +237,17 @@ def test_an_answer_behind_reasoning_that_the_template_opened_is_judged_and_learn
     )
 
 
+def test_a_refusal_behind_a_prompt_that_opens_reasoning_ends_it_first(stranger):
+    _, closing = _with_marks(stranger, "<think>", "</think>", template=OPENING)
+    tokenizer = opened(stranger).tokenizer
+    learnt = encode_answered(tokenizer, ANSWERED)
+    answer = learnt.token_ids[learnt.num_prompt :]
+    assert answer[0] == closing and answer[-1] == 1
+    assert (
+        shown(_exchange(answer_text(tokenizer, learnt.token_ids[: learnt.num_prompt], answer))).answer.strip() == "two"
+    )
+
+
 def test_marks_of_reasoning_that_are_special_tokens_stay_in_the_text(stranger):
     marks = _with_marks(stranger, "[THINK]", "[/THINK]", template=TEMPLATE)
     loaded = opened(stranger)
