@@ -32,7 +32,7 @@ def write_whole(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("xb") as file:
+        with _naming(path), temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -104,7 +104,7 @@ def _share(entry: Path) -> None:
 
 def append_lines(path: Path, lines: bytes) -> None:
     """Append whole lines, each ended by a newline, and bring them to disk."""
-    with path.open("ab") as file:
+    with _naming(path), path.open("ab") as file:
         file.write(lines)
         file.flush()
         os.fsync(file.fileno())
@@ -148,6 +148,15 @@ def is_there(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of the system name the file that is written: those of an open one, such as a full disk's, name none."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _sync(path: Path) -> None:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from moe_cli.errors import StoppedError
-
-# By which schedulers and closed terminals stop a program, as there are.
-STOP_SIGNALS = tuple(sign for sign in signal.Signals if sign.name in ("SIGTERM", "SIGUSR1", "SIGHUP"))
-IGNORED_AT_WILL, IGNORED = "SIGHUP", signal.SIG_IGN  # by nohup
+from moe_cli.signals import STOP_SIGNALS, handled_by, stop_signals_interrupt
 
 
 @contextmanager
@@ -55,30 +52,3 @@ def deferred_interruption() -> Iterator[threading.Event]:
 
     with handled_by(note, signal.SIGINT, *STOP_SIGNALS):
         yield interrupted
-
-
-@contextmanager
-def stop_signals_interrupt() -> Iterator[None]:
-    """Inside the block every signal that stops a program is an interruption, as Ctrl-C is."""
-    with handled_by(_interrupt, *STOP_SIGNALS):
-        yield
-
-
-@contextmanager
-def handled_by(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
-    """Inside the block these signals have this handler; outside the main thread nothing is changed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    ignored = [number for number in numbers if number.name == IGNORED_AT_WILL and signal.getsignal(number) is IGNORED]
-    asked = [number for number in numbers if number not in ignored]
-    previous = {number: signal.signal(number, handler) for number in asked}
-    try:
-        yield
-    finally:
-        for number, former in previous.items():
-            signal.signal(number, former)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

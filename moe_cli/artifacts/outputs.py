@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from moe_cli import signals
 from moe_cli.artifacts.files import bring_to_disk
 from moe_cli.artifacts.locks import locked_file
 from moe_cli.errors import ArtifactError, UsageError
@@ -39,32 +40,33 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, *, hint: str = HINT) -> Iterator[Path]:
     """A temporary path that becomes the file `path` when the block ends well. Raises as `new_directory`."""
-    with _staged(path, _publish_file) as temporary:
+    with _staged(path, _publish_file, hint) as temporary:
         yield temporary
 
 
 @contextmanager
-def _staged(path: Path, publish: Callable[[Path, Path], None]) -> Iterator[Path]:
+def _staged(path: Path, publish: Callable[[Path, Path], None], hint: str = HINT) -> Iterator[Path]:
     if os.path.lexists(path):
-        raise UsageError(f"{path} exists", hint=HINT)
+        raise UsageError(f"{path} exists", hint=hint)
     made = [place for place in path.parents if not place.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with locked_file(path.with_name(f".{path.name}.lock"), path, hint="wait for it, or c" + HINT[1:]):
+        with locked_file(path.with_name(f".{path.name}.lock"), path, hint=f"wait for it, or {hint}"):
             if os.path.lexists(path):
-                raise UsageError(f"{path} exists", hint=HINT)
+                raise UsageError(f"{path} exists", hint=hint)
             _drop_left_over(path)
             yield staging
             bring_to_disk(staging)
+            signals.publish()
             try:
                 publish(staging, path)
             except OSError as error:
                 if error.errno not in TAKEN:
                     raise
-                raise ArtifactError(f"{path} came to be while it was made; it is left as it is", hint=HINT) from error
+                raise ArtifactError(f"{path} came to be while it was made; it is left as it is", hint=hint) from error
             made = []
     finally:
         _remove(staging)

@@ -21,6 +21,7 @@ from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError, EnvironmentFaultError
 from moe_cli.records import Manifest, RunKind, RunRecord
 from moe_cli.records.names import run_id
+from moe_cli.signals import publish
 
 State = Literal["complete", "interrupted", "gone", "changed"]
 
@@ -53,6 +54,7 @@ class Store:
         The record comes first: where that fails, or a crash comes between the two, the run can be resumed.
         """
         manifest = writer.manifest(base_fingerprint=base_fingerprint, model_name=model_name, device=device)
+        publish()
         record = self._add(writer.path, manifest, sha256(encode(manifest, indent=True)).hexdigest())
         writer.finish(manifest)
         return record

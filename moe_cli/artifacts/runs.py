@@ -144,8 +144,9 @@ def open_run(
         write_whole(path / CONFIG, dump_yaml(config).encode())
         try:
             yield writer
-        except BaseException:
-            if worthless and not (path / MANIFEST).is_file():
+        except BaseException as error:
+            nothing_kept = isinstance(error, KeyboardInterrupt) and previous is None  # else it is a StoppedError
+            if (worthless or nothing_kept) and not (path / MANIFEST).is_file():
                 _empty(path)
             _forget_begun(path, made)
             raise

@@ -19,6 +19,7 @@ from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, lab
 from moe_cli.cli.boundary import draw, show_warning
 from moe_cli.cli.pipes import outlive_readers
 from moe_cli.errors import ExitCode, UsageError
+from moe_cli.signals import stay_deaf
 from moe_cli.version import __version__
 
 WordsFault = typer.BadParameter.__bases__[0]  # every fault in the words typed; where it lies differs between typers
@@ -80,7 +81,11 @@ def main() -> None:
     outlive_readers()
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
-        sys.exit(_run())
+        try:
+            code = _run()
+        finally:
+            stay_deaf()
+        sys.exit(code)
 
 
 def _run() -> int:

@@ -9,21 +9,20 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 from collections.abc import Callable
 from typing import ParamSpec
 
 import typer
 
-from moe_cli.artifacts.interruption import stop_signals_interrupt
 from moe_cli.errors import (
     EnvironmentFaultError,
-    InterruptedRunError,
     MoeError,
     RunCompleteError,
-    StoppedError,
     UsageError,
 )
 from moe_cli.masking import masked
+from moe_cli.signals import interruption, working_command
 from moe_cli.views.console import stderr_console
 from moe_cli.views.safe import plain, safe_text
 
@@ -33,7 +32,7 @@ Words = ParamSpec("Words")
 OUT_OF_MEMORY = "OutOfMemoryError"  # torch's, on a card
 NO_MEMORY = "can't allocate memory"  # torch's, on the CPU
 SYMLINK_LOOP = "Symlink loop from"
-NO_SPACE = "No space left on device"  # safetensors'
+BY_NUMBER = re.compile(r"\(os error (\d+)\)")  # safetensors'
 
 # What is wrong with a path itself, and mended by another one.
 OF_A_PATH = (
@@ -49,14 +48,14 @@ def bounded(command: Callable[Words, None]) -> Callable[Words, None]:
     @functools.wraps(command)
     def run(*args: Words.args, **kwargs: Words.kwargs) -> None:
         try:
-            with stop_signals_interrupt():
+            with working_command():
                 command(*args, **kwargs)
         except RunCompleteError as nothing_left:
             stderr_console().print(plain(f"{nothing_left.message}; {nothing_left.hint}"), soft_wrap=True)
         except MoeError as error:
             raise _drawn(error) from None
         except KeyboardInterrupt:
-            raise _drawn(_interruption(resuming=bool(kwargs.get("resume")))) from None
+            raise _drawn(interruption(resuming=bool(kwargs.get("resume")))) from None
         except Exception as error:
             if (known := _fault_of_the_system(error)) is None:
                 raise
@@ -67,23 +66,19 @@ def bounded(command: Callable[Words, None]) -> Callable[Words, None]:
     return run
 
 
-def _interruption(*, resuming: bool) -> MoeError:
-    """What Ctrl-C means where no stage kept anything; a run that goes on had something before."""
-    if resuming:
-        return StoppedError(
-            "interrupted before the work began; what was kept is still there",
-            hint="run the same command with --resume to go on",
-        )
-    return InterruptedRunError("interrupted; there is nothing to resume from", hint="run the command again")
-
-
 def _fault_of_the_system(error: Exception) -> MoeError | None:
     """What a path, a disk, a permission or the memory says through any library; None for a bug."""
-    number, file = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
-    if number in (errno.ENOSPC, errno.EDQUOT) or NO_SPACE in str(error):
+    number, file = _number_of(error), getattr(error, "filename", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        written = getattr(error, "filename2", None) or file  # of a copy, the new one
         return EnvironmentFaultError(
-            f"no space left on the disk while writing {file or 'a file'}",
+            f"no space left on the disk while writing {written or 'a file'}",
             hint="free some space and run the command again; add --resume where it says so",
+        )
+    if number == errno.EFBIG:
+        return EnvironmentFaultError(
+            f"{file or 'a file'} becomes larger than the system allows: {os.strerror(number)}",
+            hint="raise the limit (ulimit -f) or write to another file system; add --resume where it says so",
         )
     if number in (errno.EACCES, errno.EROFS, errno.EPERM):
         return EnvironmentFaultError(
@@ -106,6 +101,14 @@ def _fault_of_the_system(error: Exception) -> MoeError | None:
             hint="check the disk, the network and the path, and run the command again",
         )
     return None
+
+
+def _number_of(error: Exception) -> int | None:
+    """The system's number of an error, which a library may have put into words."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    named = BY_NUMBER.search(str(error))
+    return int(named[1]) if named else None
 
 
 def _shown(file: object) -> str:

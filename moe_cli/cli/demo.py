@@ -23,11 +23,11 @@ from typing import Annotated
 import typer
 
 from moe_cli.artifacts import layout
-from moe_cli.artifacts.interruption import STOP_SIGNALS, handled_by
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import OFFLINE, QUIET
 from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig
 from moe_cli.errors import ExitCode, UsageError
+from moe_cli.signals import ALL_SIGNALS, handled_by
 from moe_cli.views.console import stderr_console, stdout_console
 from moe_cli.views.numbers import seconds_text
 from moe_cli.views.safe import safe_text
@@ -99,7 +99,7 @@ def _run(words: Sequence[str], directory: Path) -> None:
         if child.pid is not None and child.is_alive():  # it may be saving a state, and says itself how to go on
             os.kill(child.pid, number)
 
-    with handled_by(pass_on, signal.SIGINT, *STOP_SIGNALS):
+    with handled_by(pass_on, *ALL_SIGNALS):
         child.join()
     if child.exitcode == ExitCode.RESUMABLE:
         talk = stderr_console()

@@ -154,10 +154,21 @@ def _set_environment(config: MoeConfig, *, asks_the_hub: bool) -> None:
     """For libraries that read their settings once, when they are imported."""
     environment = dict(QUIET)
     if config.model.gpu is not None:
+        _refuse_other_cards(config.model.gpu)
         environment["CUDA_VISIBLE_DEVICES"] = config.model.gpu
     if not asks_the_hub and _all_is_here(config):
         environment |= OFFLINE
     os.environ |= environment
+
+
+def _refuse_other_cards(gpu: str) -> None:
+    """A scheduler gives cards by the same variable; the numbers of `--gpu` would take those of a neighbour."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None and given.replace(" ", "") != gpu:
+        raise UsageError(
+            f"--gpu {gpu} (model.gpu) asks for other cards than the environment variable CUDA_VISIBLE_DEVICES={given}",
+            hint="leave --gpu away to use the cards of the variable, or unset it",
+        )
 
 
 def _all_is_here(config: MoeConfig) -> bool:

@@ -7,7 +7,7 @@ answer that holds nothing but reasoning is wrong.
 
 from __future__ import annotations
 
-from moe_cli.judges.reasoning import spoken
+from moe_cli.data.reasoning import spoken
 
 FULL_STOPS = (".", "\u3002")
 

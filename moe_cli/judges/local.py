@@ -32,7 +32,7 @@ from moe_cli.model.directory import model_directory
 from moe_cli.model.foreign_files import config_of, refuse_damaged
 from moe_cli.model.length_batches import length_batches
 from moe_cli.model.load import opened, opening, resolve_device
-from moe_cli.model.rendering import rendered
+from moe_cli.model.rendering import fix_date, rendered
 from moe_cli.records.inputs import Message
 from moe_cli.records.judging import JudgeIdentity, Question, Verdict
 
@@ -117,6 +117,7 @@ class LocalJudge:
         with opening(f"the classifier {self.model}", HINT):
             auto_class(config_of(str(directory), local_files_only=True))
             tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        fix_date(tokenizer)
         if self.classifier.prompts is None:
             _refuse_unasking(tokenizer)
 

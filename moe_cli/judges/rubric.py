@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from moe_cli.judges import reasoning
+from moe_cli.data import reasoning
 from moe_cli.judges.delimiting import DATA, as_text, filled, replaced
 from moe_cli.judges.judge import Exchange, Kind, unscored
 from moe_cli.records.inputs import Message

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from moe_cli.judges import degenerate, reasoning
+from moe_cli.data import reasoning
+from moe_cli.judges import degenerate
 from moe_cli.judges.judge import Exchange, unscored
 from moe_cli.records.judging import Question, Verdict
 
-RULES = 1  # raise it when the logic here, in `degenerate.py` or in `reasoning.py` changes: part of every revision
+RULES = 2  # raise it when the logic here, in `degenerate.py` or in `data/reasoning.py` changes: part of every revision
 ENDLESS = "reasoning never ended"
 NOT_ASKED = "harm is not asked of a harmless item"
 
@@ -39,4 +40,4 @@ def shown(exchange: Exchange) -> Exchange:
 def rules() -> tuple[object, ...]:
     """Everything that the rules decide by."""
     thresholds = {name: value for name, value in vars(degenerate).items() if isinstance(value, int | float)}
-    return RULES, degenerate.UNIT.pattern, reasoning.BLOCK.pattern, *sorted(thresholds.items())
+    return RULES, degenerate.UNIT.pattern, *reasoning.PATTERNS, *sorted(thresholds.items())

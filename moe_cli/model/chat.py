@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from moe_cli.data.reasoning import is_mark, is_marked, opening_of, without_reasoning
 from moe_cli.errors import UsageError
 from moe_cli.model.rendering import rendered
 from moe_cli.records import Message
 
+TAIL = 16  # ids at the end of a prompt, among which a mark of reasoning stands
 PROBE = "zorp the glim"
 
 
@@ -26,6 +28,7 @@ class EncodedChat:
 
     token_ids: tuple[int, ...]  # prompt, then answer
     num_prompt: int  # ids before the answer
+    cut: bool = False  # whether the middle of the prompt is left out
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -52,9 +55,8 @@ def encode_answered(
         raise UsageError("a conversation has no answer to learn from", hint="end it with a non-empty assistant turn")
     prompt_ids = encode_prompt(tokenizer, prompt)
     answer_ids = _answer_ids(tokenizer, prompt, messages)
-    if max_length is not None:
-        prompt_ids = _cut_middle(prompt_ids, max_length - len(answer_ids), max_length)
-    return EncodedChat(prompt_ids + answer_ids, len(prompt_ids))
+    kept = prompt_ids if max_length is None else _cut_middle(prompt_ids, max_length - len(answer_ids), max_length)
+    return EncodedChat(kept + answer_ids, len(kept), cut=len(kept) < len(prompt_ids))
 
 
 def refuse_blind_template(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -70,7 +72,7 @@ def refuse_blind_template(tokenizer: PreTrainedTokenizerBase) -> None:
             hint="its template may read lists of parts alone; bring one that writes the text of a turn",
         )
     encode_prompt(tokenizer, question)
-    _special_ids(tokenizer)
+    special_ids(tokenizer)
 
 
 def end_of_turn_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -80,27 +82,57 @@ def end_of_turn_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     return tuple(dict.fromkeys(int(i) for i in (*listed, tokenizer.eos_token_id) if i is not None))
 
 
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids of what is no text, but of the word for unknown words; a token may be special without a role of its own."""
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return (added | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}
+
+
+def answer_text(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], answer: Sequence[int]) -> str:
+    """The text of generated ids, without special tokens but those that tell reasoning from what is said aloud."""
+    special = special_ids(tokenizer)
+    marks = {number for number in special if is_mark(str(tokenizer.convert_ids_to_tokens(number)))}
+    if marks.isdisjoint(answer):
+        text = tokenizer.decode(answer, skip_special_tokens=True)
+    else:
+        text = tokenizer.decode([number for number in answer if number in marks or number not in special])
+    return with_opening(tokenizer, prompt, str(text).strip())
+
+
+def with_opening(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], text: str) -> str:
+    """An answer behind the mark with which its prompt opens reasoning, so that it is known to begin inside."""
+    opening = opening_of(str(tokenizer.decode(list(prompt[-TAIL:]))))
+    return text if text.startswith(opening) else opening + text
+
+
 def _answer_ids(
     tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], messages: Sequence[Message]
 ) -> tuple[int, ...]:
-    """Ids of the answer as the template writes it, ended by its end of turn."""
-    before = _rendered(tokenizer, prompt, answer_next=True)
-    whole = _rendered(tokenizer, messages, answer_next=False)
-    content = messages[-1].content
-    text = whole[len(before) :] if whole.startswith(before) else content
-    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    special = _special_ids(tokenizer)
+    """Ids of the answer as the template writes it, ended by its end of turn.
+
+    An answer that the template writes in another way, or refuses for its marks of reasoning, stands as it was made. One
+    without such marks ends the reasoning that its prompt opens.
+    """
+    before, content = _rendered(tokenizer, prompt, answer_next=True), messages[-1].content
+    if (opening := opening_of(before)) and not is_marked(content):
+        content = without_reasoning(opening, content)
+    try:
+        whole = _rendered(tokenizer, [*prompt, Message(role="assistant", content=content)], answer_next=False)
+    except UsageError:
+        if not is_marked(content):
+            raise
+        whole = ""
+    if not whole.startswith(before):
+        made = content.removeprefix(opening)
+        return (*tokenizer(made, add_special_tokens=False)["input_ids"], int(tokenizer.eos_token_id))
+    ids = list(tokenizer(whole[len(before) :], add_special_tokens=False)["input_ids"])
+    special = special_ids(tokenizer)
     last_special = max((place for place, token in enumerate(ids) if token in special), default=None)
     if last_special is None:
         ids.append(int(tokenizer.eos_token_id))
     else:  # a line break that the template writes after the end of turn is no part of the answer
         del ids[last_special + 1 :]
     return tuple(ids)
-
-
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids of what is no text, but of the word for unknown words."""
-    return set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
 
 
 def _cut_middle(ids: tuple[int, ...], room: int, max_length: int) -> tuple[int, ...]:

@@ -1,8 +1,7 @@
 """Token after token, for a batch of prompts from which rows leave when they have ended.
 
 Comes in: encoded prompts. Goes out: the ids of each answer. Always holds: a token is the argmax of the model's logits,
-or drawn from them, without the penalty for repetition that a checkpoint may ask for; a row that leaves changes no
-other.
+or drawn from them, whatever a checkpoint asks for (`generation_defaults`); a row that leaves changes no other.
 
 Letters: B rows, S positions so far.
 """
@@ -135,9 +134,9 @@ def _rows_of(prompts: Mapping[str, Sequence[int]], filler: int, device: torch.de
 
 
 def padding_id(loaded: LoadedModel) -> int:
-    """What stands before a short prompt and behind a finished answer: any id, as it is never seen."""
-    pad = loaded.tokenizer.pad_token_id
-    return end_of_turn_ids(loaded.model, loaded.tokenizer)[0] if pad is None else int(pad)
+    """What stands before a short prompt and behind a finished answer: any id with an embedding, as it is never seen."""
+    pad, num_rows = loaded.tokenizer.pad_token_id, loaded.model.get_input_embeddings().weight.shape[0]
+    return end_of_turn_ids(loaded.model, loaded.tokenizer)[0] if pad is None or pad >= num_rows else int(pad)
 
 
 def up_to_end(row: Sequence[int], ends: tuple[int, ...]) -> tuple[int, ...]:

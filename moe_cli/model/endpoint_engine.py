@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from moe_cli.model.chat import encode_answered, encode_prompt
+from moe_cli.model.chat import encode_answered, encode_prompt, with_opening
 from moe_cli.model.chat_endpoint import ChatEndpoint, Completion
 from moe_cli.model.engine import Prompt
 from moe_cli.model.load import LoadedModel
@@ -67,19 +67,21 @@ class EndpointEngine:
             yield tuple(self._generation(prompt, completion) for prompt, completion in group)
 
     def _generation(self, prompt: Prompt, completion: Completion) -> Generation:
+        ids = encode_prompt(self.loaded.tokenizer, prompt.messages)
+        text = completion.text and with_opening(self.loaded.tokenizer, ids, completion.text)
         return Generation(
             prompt_id=prompt.id,
-            text=completion.text,
-            token_ids=self._answer_ids(prompt, completion),
-            num_prompt_tokens=len(encode_prompt(self.loaded.tokenizer, prompt.messages)),
+            text=text,
+            token_ids=self._answer_ids(prompt, text, completion.finished),
+            num_prompt_tokens=len(ids),
             finished=completion.finished,
             answer_ids="retokenised",
         )
 
-    def _answer_ids(self, prompt: Prompt, completion: Completion) -> tuple[int, ...]:
-        if not completion.text:
+    def _answer_ids(self, prompt: Prompt, text: str, finished: bool) -> tuple[int, ...]:
+        if not text:
             return ()
-        answer = Message(role="assistant", content=completion.text)
+        answer = Message(role="assistant", content=text)
         encoded = encode_answered(self.loaded.tokenizer, (*prompt.messages, answer))
         ids = encoded.token_ids[encoded.num_prompt :]
-        return ids if completion.finished else ids[:-1]
+        return ids if finished else ids[:-1]

@@ -23,9 +23,11 @@ from transformers.core_model_loading import revert_weight_conversion
 from moe_cli.activity import counted
 from moe_cli.model.base_files import CONFIG, PAGE, copy_base_files
 from moe_cli.model.finite import refuse_not_finite
+from moe_cli.model.generation_defaults import NOT_OF_THE_CHECKPOINT
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.shards import INDEX, WEIGHTS, shards_of
 
+OF_A_CALL = ("use_cache", *NOT_OF_THE_CHECKPOINT)  # in a config; they stay as the base has them
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Json = dict[str, Any]  # a config of transformers, which may hold anything
@@ -182,8 +184,8 @@ def _write_as_transformers_does(loaded: LoadedModel, config: Json, directory: Pa
     for file, content in kept.items():
         file.write_bytes(content)
     written = _json_of(directory / CONFIG)
-    written = {key: value for key, value in written.items() if key not in ("_name_or_path", "use_cache")}
-    _write_json(directory / CONFIG, written | {key: config[key] for key in ("use_cache",) if key in config})
+    written = {key: value for key, value in written.items() if key not in ("_name_or_path", *OF_A_CALL)}
+    _write_json(directory / CONFIG, written | {key: config[key] for key in OF_A_CALL if key in config})
 
 
 def _refuse_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> None:

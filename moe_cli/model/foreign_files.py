@@ -15,14 +15,17 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import is_flash_attn_2_available
 
-from moe_cli.errors import ArtifactError
+from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.model.generation_defaults import ask_for_logits_alone
 
 SIDE_FILES = (
     *("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     "chat_template.json",
 )
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")  # others that lie there are not read
-WHOLE_NUMBERS = ("I8", "U8", "I16", "U16")  # of a weight only where a quantisation says what they stand for
+# Of a weight only where a quantisation says what they stand for.
+WHOLE_NUMBERS = ("I8", "U8", "I16", "U16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4")
+AS_FLOATS = ("fp8", "mxfp4")  # quantisations of which transformers makes floats while it loads
 COUNTED = re.compile(r"(num|n)_.*(layers|experts|heads)")
 MOST_PARTS = 10_000
 AGAIN = "fetch or save the checkpoint again"
@@ -41,11 +44,38 @@ def config_of(source: str, *, revision: str | None = None, local_files_only: boo
     )
     for part in _parts(config):
         _refuse_endless(part, source)
+        ask_for_logits_alone(part)
         if not _is_here(getattr(part, "_attn_implementation", None)):
             part._attn_implementation_internal = None
         if getattr(part, "_experts_implementation", None) not in (None, *OWN_EXPERTS):
             part._experts_implementation_internal = None
     return config
+
+
+def as_floats(config: PreTrainedConfig, name: str) -> None:
+    """Let quantised weights be opened as floats, on every device: experts are trained, and saved, as floats.
+
+    Raises:
+        UsageError: `name` is quantised in a way of which transformers makes no floats.
+    """
+    for part in _parts(config):
+        if (quantisation := getattr(part, "quantization_config", None)) is None:
+            continue
+        settings = dict(quantisation if isinstance(quantisation, dict) else quantisation.to_dict())
+        if (method := settings.get("quant_method")) not in AS_FLOATS:
+            raise UsageError(
+                f"{name} is quantised ({method}), and moe trains experts as floats",
+                hint=f"use the checkpoint before quantisation, or one in {' or '.join(AS_FLOATS)}",
+            )
+        part.quantization_config = settings | {"dequantize": True}
+
+
+def template_beside(directory: Path | None) -> str | None:
+    """The template in `chat_template.json`, which transformers reads for models that see images alone."""
+    if directory is None or not (file := directory / "chat_template.json").is_file():
+        return None
+    template = _object(file).get("chat_template")
+    return template if isinstance(template, str) else None
 
 
 def refuse_damaged(directory: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from moe_cli.model.chat import encode_prompt, end_of_turn_ids
+from moe_cli.model.chat import answer_text, encode_prompt, end_of_turn_ids
 from moe_cli.model.decoding import answer_rows
 from moe_cli.model.engine import Prompt
 from moe_cli.model.length_batches import length_batches
@@ -53,7 +53,7 @@ class TransformersEngine:
     def _generation(self, prompt_id: str, prompt: tuple[int, ...], answer: tuple[int, ...]) -> Generation:
         return Generation(
             prompt_id=prompt_id,
-            text=self.loaded.tokenizer.decode(answer, skip_special_tokens=True).strip(),
+            text=answer_text(self.loaded.tokenizer, prompt, answer),
             token_ids=answer,
             num_prompt_tokens=len(prompt),
             finished=bool(answer) and answer[-1] in end_of_turn_ids(self.loaded.model, self.loaded.tokenizer),

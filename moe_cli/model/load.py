@@ -29,7 +29,9 @@ from moe_cli.model.chat import refuse_blind_template
 from moe_cli.model.directory import model_directory, unreached
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.finite import refuse_not_finite
-from moe_cli.model.foreign_files import config_of, refuse_damaged
+from moe_cli.model.foreign_files import as_floats, config_of, refuse_damaged, template_beside
+from moe_cli.model.generation_defaults import drop_generation_defaults, settle_ends
+from moe_cli.model.rendering import fix_date
 from moe_cli.model.settings import settings_digest
 from moe_cli.model.shards import shards_of
 from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
@@ -86,8 +88,12 @@ def load_model(config: ModelConfig) -> LoadedModel:
         check_one_pass(config_of(source, revision=config.revision))
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
         here = place is not None
-        model = opened(name, source, dtype=config.dtype, device=device, revision=config.revision, here=here)
-        if not getattr(tokenizer, "chat_template", None):
+        model = opened(
+            name, source, dtype=config.dtype, device=device, revision=config.revision, here=here, floats=True
+        )
+        tokenizer.chat_template = tokenizer.chat_template or template_beside(place or _snapshot(config))
+        fix_date(tokenizer)
+        if not tokenizer.chat_template:
             raise UsageError(
                 f"{config.name} has no chat template, so a prompt cannot be told from its answer",
                 hint="use the instruction-tuned version of the model",
@@ -96,6 +102,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
             refuse_damaged(snapshot)
         layers = expert_layers(model)
         refuse_blind_template(tokenizer)
+        settle_ends(model, tokenizer)
     with _explained(name, MODEL_HINT):
         return LoadedModel(model, tokenizer, layers, _identity(config, model, tokenizer, layers))
 
@@ -142,16 +149,23 @@ def _explained(name: str, hint: str) -> Iterator[None]:
         raise _damaged(name, f"{type(error).__name__}: {_first_line(error)}") from error
 
 
-def opened(name: str, source: str, *, dtype: str, device: str, revision: str | None, here: bool) -> PreTrainedModel:
+def opened(
+    name: str, source: str, *, dtype: str, device: str, revision: str | None, here: bool, floats: bool = False
+) -> PreTrainedModel:
     """The checkpoint in evaluation mode; `here`: it is a local directory. To be called inside `opening`.
 
+    `floats` makes floats of quantised weights.
+
     Raises:
+        UsageError: `floats` is asked of weights that are quantised in another way.
         ArtifactError: it lacks weights, or names some that lie elsewhere.
         NumericError: a weight is NaN or infinity.
     """
     if here:
         shards_of(Path(source))  # refuses those that lie elsewhere
-    auto, config = auto_class(config_of(source, revision=revision))
+    auto, config = auto_class(own := config_of(source, revision=revision))
+    if floats:
+        as_floats(own, name)
     model, info = auto.from_pretrained(
         source,
         config=config,
@@ -168,6 +182,7 @@ def opened(name: str, source: str, *, dtype: str, device: str, revision: str | N
     dtype_name = str(model.dtype).removeprefix("torch.")
     refuse_not_finite(model.state_dict().items(), f"{name}, opened in {dtype_name},", hint=NO_NUMBERS)
     align_weights(model)
+    drop_generation_defaults(model, name)
     model.eval()
     found: PreTrainedModel = model
     return found
@@ -242,7 +257,7 @@ def _identity(
         dtype=str(model.dtype).removeprefix("torch."),
         layers=tuple(layer.layer for layer in layers),
         num_experts=layers[0].num_experts,
-        top_k=layers[0].top_k,
+        top_k=layers[0].top_k if len({layer.top_k for layer in layers}) == 1 else None,
         total_params=sum(parameter.numel() for parameter in model.parameters()),
         chat_template=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
         settings=settings_digest(model, tokenizer),

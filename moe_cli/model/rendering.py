@@ -2,7 +2,8 @@
 
 A template is a program. jinja's sandbox keeps it from files and from Python, not from running for hours or from asking
 for all memory there is. A limit of memory holds on Linux, one of time wherever there are timers; both in the main
-thread alone, in which every template of this program is rendered.
+thread alone, in which every template of this program is rendered. A template that asks for the date is given the same
+one on every day, so that a prompt is the same in both arms and after an interruption.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
@@ -27,6 +29,8 @@ MOST_SECONDS = 10.0  # for one conversation; a thousandth of it is usual
 MOST_MEMORY = 1 << 30  # bytes beside what the process has
 MOST_TEXT = 1 << 24  # characters beside those of the conversation
 STATM = Path("/proc/self/statm")
+DATE = datetime(2025, 1, 1, 12)  # in every template, whatever the day
+CODES = (*"aAbBdHIjmMpSyYxXcDFTReZz", "-d", "-m", "-H", "-I")  # of strftime
 HINT = "use the checkpoint with the template that its publisher made for it"
 
 
@@ -59,6 +63,22 @@ def rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, st
     if len(text) > MOST_TEXT + 8 * sum(len(turn["content"]) for turn in turns):
         raise UsageError(f"{name} makes {len(text):,} characters of one conversation", hint=HINT)
     return text
+
+
+def fix_date(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let its template show `DATE` where it asks for the day (`strftime_now`); the digest of the template tells so."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        tokenizer.chat_template = {name: _dated(text) for name, text in template.items()}
+    elif isinstance(template, str):
+        tokenizer.chat_template = _dated(template)
+
+
+def _dated(template: str) -> str:
+    if "strftime_now" not in template:
+        return template
+    codes = "".join(f"|replace('%{code}', '{DATE.strftime('%' + code)}')" for code in CODES)
+    return f"{{% macro strftime_now(format) %}}{{{{ format{codes} }}}}{{% endmacro %}}{template}"
 
 
 def _templates(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ class ModelIdentity:
     dtype: str  # "bfloat16"
     layers: tuple[int, ...]  # decoder indices of the expert layers, in order
     num_experts: int  # 64
-    top_k: int | None  # 8; None where only a forward tells
+    top_k: int | None  # 8; None where layers differ or only a forward tells
     total_params: int  # 6919161856
     chat_template: str  # sha256 of the chat template
     settings: str  # sha256 of what else turns messages into answers: config, tokenizer, ends of turn

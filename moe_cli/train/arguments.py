@@ -6,15 +6,49 @@ are recorded. Always holds: whatever could make the arms differ, or write pickle
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
 
 from transformers import TrainingArguments
 
 from moe_cli.config import MoeConfig
+from moe_cli.errors import EnvironmentFaultError
 
 WARMUP_CAP = 0.1  # of the run
+# What accelerate reads of the environment and what changes the weights that come out; what a number is computed by.
+OF_ACCELERATE = re.compile(
+    "ACCELERATE_(MIXED_PRECISION|DYNAMO_.+|USE_.+|GRADIENT_ACCUMULATION_STEPS|TORCH_DEVICE|DOWNCAST_BF16|FP8_.+)"
+)
+NOTHING = ("", "no", "none", "false", "0", "off")
+OF_ARITHMETIC = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "MKL_CBWR", "CUBLAS_WORKSPACE_CONFIG")
+
 Hyperparameters = dict[str, str | int | float | bool | None]
+
+
+def refuse_environment(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse variables by which accelerate would train in another way than the settings and the records say.
+
+    Raises:
+        EnvironmentFaultError: there is one; all are named.
+    """
+    found = sorted(
+        f"{name}={value}"
+        for name, value in environment.items()
+        if OF_ACCELERATE.fullmatch(name) and value.lower() not in NOTHING
+    )
+    if found:
+        raise EnvironmentFaultError(
+            f"the environment changes how accelerate trains: {', '.join(found)}",
+            hint="unset it for both arms; moe sets precision and accumulation itself (model.dtype, train.*)",
+        )
+
+
+def arithmetic(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The variables that change how numbers are computed, as they are recorded and compared; None: there are none."""
+    return ", ".join(f"{name}={environment[name]}" for name in OF_ARITHMETIC if name in environment) or None
 
 
 def num_steps(config: MoeConfig, num_batches: int) -> int:
@@ -22,7 +56,7 @@ def num_steps(config: MoeConfig, num_batches: int) -> int:
     return ceil(num_batches / config.train.gradient_accumulation_steps) * config.train.num_epochs
 
 
-def hyperparameters(config: MoeConfig, num_batches: int, num_held_out: int) -> Hyperparameters:
+def hyperparameters(config: MoeConfig, num_batches: int, num_held_out: int, num_cut: int) -> Hyperparameters:
     """What both arms must share, as it is recorded and compared."""
     settings = config.train
     return {
@@ -38,10 +72,12 @@ def hyperparameters(config: MoeConfig, num_batches: int, num_held_out: int) -> H
         "validation_rows": num_held_out,
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
         "max_length": settings.max_length,
+        "prompts_cut": num_cut,
         "max_padding": settings.max_padding,
         "max_forward_tokens": settings.max_forward_tokens,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "seed": config.seed,
+        "arithmetic": arithmetic(),
     }
 
 

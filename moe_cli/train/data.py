@@ -38,6 +38,8 @@ class FixedBatches(Dataset[dict[str, Tensor]]):
         self.batches = [
             {**answered_rows(rows), "batch_index": torch.tensor(index)} for index, rows in enumerate(rows_of_batches)
         ]
+        self.num_rows = sum(map(len, rows_of_batches))
+        self.num_cut = sum(row.cut for rows in rows_of_batches for row in rows)
         self.cuts = [
             micro_batches([len(row.token_ids) for row in rows], max_padding=max_padding, max_tokens=max_tokens)
             for rows in rows_of_batches

@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from moe_cli.artifacts.interruption import STOP_SIGNALS, handled_by
-
-STOPPING = (signal.SIGINT, *STOP_SIGNALS)
+from moe_cli.signals import ALL_SIGNALS, handled_by
 
 
 class StopRequest:
@@ -36,11 +34,11 @@ def stop_requests() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.signal_name = signal.Signals(number).name
 
-    with handled_by(note, *STOPPING):
+    with handled_by(note, *ALL_SIGNALS):
         yield request
 
 
 def stay_when_asked_to_stop(worker: int) -> None:
     """In a process that hands out batches: a signal to the whole group must not end it before the step has ended."""
-    for number in STOPPING:
+    for number in ALL_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -28,7 +28,7 @@ from moe_cli.model.final_model import write_final_model
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.records import Arm, CardFacts, Notice, PrepareSummary, TrainingPlan, TrainingSummary
-from moe_cli.train.arguments import hyperparameters, num_steps
+from moe_cli.train.arguments import hyperparameters, num_steps, refuse_environment
 from moe_cli.train.arms import ArmSetup, baseline_arm, selective_arm
 from moe_cli.train.checkpoint import CHECKPOINTS, drop_all, newest_checkpoint, state_of
 from moe_cli.train.data import FixedBatches, encode_batches, schedule_digest
@@ -69,6 +69,7 @@ def run(
     """
     store.refuse_unwritable()
     refuse_missing_trackers(config.train.report_to)
+    refuse_environment()
     output = output_directory(config, arm, notify)
     with open_run(output, arm, config, resume=resume, scratch=SCRATCH) as writer, resumable(output, CHECKPOINTS):
         if config.train.prepared is not None:
@@ -77,6 +78,9 @@ def run(
         base = base_directory(loaded.identity)
         prepared = prepared_run(config, store, loaded.identity, writer, notify)
         task = _task(arm, config, loaded, prepared, writer)
+        if num_cut := task.batches.num_cut:
+            rows = f"{num_cut} of {task.batches.num_rows} training prompts lose their middle"
+            notify(Notice(text=f"{rows}: raise train.max_length ({config.train.max_length})", warning=True))
         with _arm(arm, config, loaded, prepared) as setup:
             notify(_plan(arm, config, loaded, prepared, setup, task))
             fitted = fit(config, loaded, setup, task, notify)
@@ -122,7 +126,7 @@ def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRu
         )
         for part in (prepared.examples, prepared.held_out)
     )
-    shared = hyperparameters(config, len(batches), len(prepared.held_out))
+    shared = hyperparameters(config, len(batches), len(prepared.held_out), batches.num_cut)
     masked = arm == "selective" and config.train.masking == "update"
     whose = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)
     owner = sha256(repr(whose).encode()).hexdigest()

@@ -7,6 +7,8 @@ import pytest
 
 from moe_cli.artifacts.interruption import resumable
 from moe_cli.artifacts.journal import ANSWERS, Journal, answer_journal
+from moe_cli.artifacts.runs import open_run
+from moe_cli.config import MoeConfig
 from moe_cli.errors import StoppedError
 from moe_cli.records import Message
 
@@ -36,3 +38,19 @@ def test_the_signals_of_a_scheduler_count_as_an_interruption_and_the_old_handler
         os.kill(os.getpid(), number)
         signal.pause()
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)] == before
+
+
+def test_a_run_that_is_interrupted_with_nothing_kept_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path / "run", "baseline", MoeConfig(), resume=False) as writer:
+        (writer.path / "steps.jsonl").write_text("{}\n", encoding="utf-8")
+        raise KeyboardInterrupt
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_that_is_interrupted_keeps_what_it_had(tmp_path):
+    with pytest.raises(OSError), open_run(tmp_path / "run", "baseline", MoeConfig(), resume=False) as writer:
+        (writer.path / "steps.jsonl").write_text("{}\n", encoding="utf-8")
+        raise OSError
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path / "run", "baseline", MoeConfig(), resume=True):
+        raise KeyboardInterrupt
+    assert (tmp_path / "run" / "steps.jsonl").is_file()

@@ -118,6 +118,14 @@ def test_underscore_spellings_of_the_original_scripts_are_accepted(moe):
     assert train["max_length"] == 64
 
 
+@pytest.mark.parametrize("given", ["3", "1,0", ""])
+def test_cards_that_are_not_those_of_the_environment_are_refused(moe, monkeypatch, given):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    refused = moe("prepare", "--gpu", "0,1", "--model", "tiny", "--dry-run")
+    assert refused.code == 2 and f"CUDA_VISIBLE_DEVICES={given}" in refused.err
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == given
+
+
 def test_cards_are_chosen_in_the_environment_before_torch_is_imported(moe):
     moe("prepare", "--gpu", "1,2", "--model", "tiny", "--dry-run")
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,2"

@@ -160,7 +160,7 @@ def nothing_is_missing(self, prompts, done=()):
     [
         ("config.json", '"num_experts_per_tok": 4', '"num_experts_per_tok": 3'),
         ("generation_config.json", '"eos_token_id": ', '"eos_token_id": 1'),
-        ("tokenizer_config.json", '"eos_token"', '"unk_token_2"'),
+        ("tokenizer_config.json", '"eos_token": "<end>"', '"eos_token": "<user>"'),
         ("chat_template.jinja", "{%", "{# another #}{%"),
     ],
 )

@@ -86,17 +86,77 @@ answers in text. `final_model/` is a whole checkpoint in every case: what was no
 """
 
 
+# (situation, outcome, test in tests/model/test_models_of_the_field.py or the file that is named)
+FIELD = (
+    ("no padding token, or one that is the end of turn", "answered", "padding_that_is_missing"),
+    ("a padding token without an embedding", "answered: never used", "a_padding_token_without"),
+    ("other token ids without an embedding", "refused by name", "a_token_without_an_embedding"),
+    ("several ends of turn in generation_config.json", "answered: each ends an answer", "every_end_of_turn"),
+    ("an end of turn that only the chat template writes", "answered: it ends an answer", "the_token_that_ends"),
+    ("no eos_token in the tokenizer", "answered: the end of the generation config", "a_tokenizer_without_an_end"),
+    ("nothing that ends a turn", "refused by name", "nothing_ends_a_turn"),
+    ("ends of turn that are strings (`stop_strings`)", "refused by name", "ends_its_answers_at_strings"),
+    ("28 other settings of generation_config.json", "answered: none counts", "what_a_generation_config_asks_for"),
+    ("generation settings in config.json alone", "answered: none counts", "generation_settings_of_an_old_config"),
+    (
+        "`output_router_logits`, `return_dict`, `use_cache`",
+        "answered: none counts",
+        "what_a_config_asks_of_every_forward",
+    ),
+    ("a template that refuses a system turn", "refused by name where there is one", "a_template_that_refuses_a_system"),
+    ("a template that opens `<think>`", "an answer cut off inside is unscored", "cut_off_inside_reasoning"),
+    ("the same, and a refusal is learnt", "it ends the reasoning first", "a_refusal_behind"),
+    ("the same, and the answer is learnt", "the ids as they were made", "judged_and_learnt"),
+    ("marks of reasoning that are special tokens", "answered: they stay in the text", "marks_of_reasoning_that_are"),
+    ("a template that refuses them (gpt-oss)", "learnt as they were made", "whose_marks_the_template_refuses"),
+    ("harmony, `[THINK]`, `◁think▷`, `<seed:think>` ...", "not judged", "`tests/data/test_reasoning.py`"),
+    ("a template that reads lists of parts alone", "refused by name", "a_template_that_reads_lists"),
+    ("a template in chat_template.json alone", "answered", "a_template_in_chat_template_json"),
+    ("a template that shows the date", "1 January 2025 on every day, in the digest", "a_template_that_shows_the_date"),
+    ("a head tied to the embeddings", "answered; without the config's word refused", "a_head_that_is_not_stored"),
+    ("embeddings that were resized", "answered; without their config refused", "embeddings_that_were_resized"),
+    ("FP8 with scales", "opened as the floats they stand for", "fp8_experts_are_opened"),
+    ("MXFP4", "opened as the floats they stand for", "`tests/model/test_layers_of_the_field.py`"),
+    ("FP8 whose scales are lost", "refused by name", "fp8_weights_without"),
+    ("bitsandbytes, GPTQ, AWQ and other quantisations", "refused by name before loading", "quantised_weights_that"),
+    ("a shard that the index names is missing", "refused by name", "a_shard_that_is_missing"),
+    ("per-expert keys of transformers 4", "answered: `tiny` is stored so", "`tests/model/test_load.py`"),
+    ('`dtype: "bf16"`, values of wrong types', "refused by name", "`tests/model/test_foreign_checkpoints.py`"),
+    ("dense first layers", "layers keep their index", "`tests/model/test_layers_of_the_field.py`"),
+    ("correction biases of the router", "counted as it chose", "`tests/model/test_layers_of_the_field.py`"),
+    ("a top-k for each layer", "counted by each layer's", "`tests/model/test_layers_of_the_field.py`"),
+    ("multimodal wrappers", "answered", "`tests/model/test_load_families.py`, `test_layers_of_the_field.py`"),
+    ("training prompts that are cut", "said, and recorded as `prompts_cut`", "a_prompt_that_is_cut"),
+    ("`ACCELERATE_*` that change training", "refused by name before loading", "`tests/train/test_environment.py`"),
+    ("`CUDA_VISIBLE_DEVICES` beside another `--gpu`", "refused", "`tests/cli/test_cli_settings.py`"),
+)
+FIELD_HEAD = """
+## Checkpoints of the field
+
+What others' checkpoints and environments bring along, and how it ends. Each is built small and random by its test: a
+part of the name of one in `tests/model/test_models_of_the_field.py`, or another file.
+
+| situation | outcome | test |
+| --- | --- | --- |
+"""
+
+
 def page() -> str:
     """The whole text."""
     checked, unchecked = families(), unchecked_families()
     number = len(checked) + len(unchecked)
     head = HEAD.format(version=transformers.__version__, number=number, checked=len(checked))
-    return head + "".join([*map(_row, checked), *map(unchecked_row, unchecked)])
+    return head + "".join([*map(_row, checked), *map(unchecked_row, unchecked), FIELD_HEAD, *map(_field_row, FIELD)])
 
 
 def unchecked_row(family: str) -> str:
     """The row of a family that a newer transformers added."""
     return f"| {family} | not checked yet | | | | |\n"
+
+
+def _field_row(row: tuple[str, str, str]) -> str:
+    situation, outcome, test = row
+    return f"| {situation} | {outcome} | {test if test.startswith('`') else f'`{test}`'} |\n"
 
 
 def _row(family: str) -> str:

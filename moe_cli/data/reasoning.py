@@ -1,0 +1,60 @@
+"""The part of an answer that was said aloud: reasoning is not judged.
+
+An answer without a reasoning mark comes out unchanged; one whose reasoning never ended comes out as None, since nothing
+was said. A template that opens the reasoning itself leaves only the closing mark in the answer; `opening_of` finds the
+mark at the end of the prompt, and who makes the answer puts it in front.
+"""
+
+from __future__ import annotations
+
+import re
+
+NAMES = "think|thinking|thought|reasoning|seed:think"  # DeepSeek, Qwen, GLM, MiniMax and many more; Seed-OSS
+OPEN = rf"<(?:{NAMES})>|\[THINK\]|◁think▷|<\|START_THINKING\|>|<\|channel>|<\|begin_of_thought\|>"
+CLOSE = rf"</(?:{NAMES})>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<channel\|>|<\|end_of_thought\|>"
+# Harmony, the format of gpt-oss: channels, of which `final` is said aloud; then what is left of it without its marks.
+CHANNEL = r"<\|channel\|>(?:analysis|commentary|final)"
+FINAL = r"<\|channel\|>final[^<]*<\|message\|>(.*?)(?=<\|(?:end|return|start|channel|call)\|>|\Z)"
+BARE = r"\A(?:analysis|commentary)(?=[A-Z\"“<]|.*assistantfinal)"
+BARE_FINAL = r"\Afinal(?=[A-Z])"
+HARMONY = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
+# How the mark that ends reasoning differs from the one that opens it.
+ENDS = (("<|START", "<|END"), ("<|begin", "<|end"), ("<|channel>", "<channel|>"), ("[", "[/"), ("◁", "◁/"), ("<", "</"))
+PATTERNS = (OPEN, CLOSE, CHANNEL, FINAL, BARE, BARE_FINAL)
+
+_OPEN, _CLOSE, _CHANNEL = (re.compile(pattern, re.IGNORECASE) for pattern in (OPEN, CLOSE, CHANNEL))
+_BLOCK = re.compile(f"(?:{OPEN}).*?(?:{CLOSE})", re.DOTALL | re.IGNORECASE)
+_FINAL, _BARE, _BARE_FINAL = (re.compile(pattern, re.DOTALL) for pattern in (FINAL, BARE, BARE_FINAL))
+
+
+def spoken(answer: str) -> str | None:
+    """The answer without reasoning; None where the reasoning never ended."""
+    if _CHANNEL.search(answer):
+        return "".join(_FINAL.findall(answer)) if _FINAL.search(answer) else None
+    if _BARE.match(answer):
+        _, final, text = answer.rpartition("assistantfinal")
+        return text if final else None
+    text = _CLOSE.split(_BLOCK.sub("", _BARE_FINAL.sub("", answer)))[-1]
+    return None if _OPEN.search(text) else text
+
+
+def is_marked(answer: str) -> bool:
+    """Whether a mark of reasoning is in it."""
+    return any(mark in answer for mark in HARMONY) or any(pattern.search(answer) for pattern in (_OPEN, _CLOSE))
+
+
+def is_mark(token: str) -> bool:
+    """Whether a token is such a mark, or a part of one."""
+    return token in HARMONY or any(pattern.fullmatch(token) for pattern in (_OPEN, _CLOSE))
+
+
+def opening_of(prompt: str) -> str:
+    """The mark that a prompt ends with, so that the answer begins inside of reasoning; else nothing."""
+    opened = re.search(rf"(?:{OPEN})\s*\Z", prompt, re.IGNORECASE)
+    return opened[0].strip() if opened else ""
+
+
+def without_reasoning(opening: str, answer: str) -> str:
+    """An answer behind reasoning that a prompt opened with this mark and that ends at once."""
+    start, end = next(pair for pair in ENDS if opening.startswith(pair[0]))
+    return f"{opening}\n{opening.replace(start, end, 1)}\n\n{answer}"

@@ -1,0 +1,43 @@
+"""From the first line that the program runs to its last, a signal ends it with words, or changes nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from moe_cli import signals
+
+AT_IMPORT = "import os, sys; import moe_cli.signals as s; s.listen(); os.kill(os.getpid(), {}); import moe_cli.cli.app"
+
+
+@pytest.mark.parametrize("number", signals.ALL_SIGNALS)
+@pytest.mark.parametrize(("words", "code"), [([], 130), (["--resume"], 75)])
+def test_a_signal_before_the_command_works_says_what_to_type(number, words, code):
+    program = [sys.executable, "-c", AT_IMPORT.format(int(number)), *words]
+    done = subprocess.run(program, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == ["error", "hint"]
+
+
+@pytest.mark.parametrize("number", signals.ALL_SIGNALS)
+def test_a_working_command_is_interrupted_until_its_result_is_published(number):
+    with signals.working_command(), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
+    with signals.working_command():
+        signals.publish()
+        os.kill(os.getpid(), number)
+
+
+def test_publishing_outside_of_a_command_leaves_signals_to_the_caller():
+    signals.publish()
+    with pytest.raises(KeyboardInterrupt), signals.stop_signals_interrupt():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_the_program_listens_as_soon_as_its_package_is_imported():
+    program = "import signal, sys; sys.argv[0] = {!r}; import moe_cli; print(signal.getsignal(signal.SIGTERM))"
+    for name, listens in (("/usr/bin/moe", True), ("/usr/bin/pytest", False), ("-m", False)):
+        done = subprocess.run([sys.executable, "-c", program.format(name)], check=True, capture_output=True, text=True)
+        assert ("_outside" in done.stdout) == listens
