@@ -133,12 +133,13 @@ def open_run(
         previous = _interrupted_run(path, kind, resume=resume or worthless)
         refuse_links_out(path)
         _drop_temporaries(path)
+        new = _new_run(kind, settings)
         if previous is not None and worthless:
             _empty(path)
-            previous = None
+            new, previous = replace(new, id=previous.id), None  # its record in the registry may have been begun
         if previous is not None and kind in TRAINING:
             _same_settings(previous, config, path)
-        started = replace(previous, config=settings) if previous is not None else _new_run(kind, settings)
+        started = replace(previous, config=settings) if previous is not None else new
         writer = RunWriter(path, started, resumed=previous is not None, scratch=scratch)
         write_whole(path / STARTED, encode(started, indent=True))
         write_whole(path / CONFIG, dump_yaml(config).encode())

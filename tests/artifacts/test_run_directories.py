@@ -15,7 +15,7 @@ from moe_cli.artifacts.runs import free_directory
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig, load_config
 from moe_cli.errors import ArtifactError, LockedError, RunCompleteError
-from moe_cli.records import Manifest
+from moe_cli.records import Manifest, StartedRun
 
 CONFIG = MoeConfig()
 FACTS = {"base_fingerprint": "f" * 64, "model_name": "tiny", "device": "cpu"}
@@ -111,9 +111,11 @@ def test_a_run_that_cannot_be_gone_on_with_leaves_nothing_where_it_breaks_off(tm
 
 def test_what_a_killed_comparison_left_is_begun_anew_in_the_same_place(tmp_path):
     interrupt(tmp_path / "out", "comparison")
+    killed = decode(StartedRun, (tmp_path / "out" / layout.STARTED).read_bytes(), source="killed")
     assert free_directory(tmp_path / "out", "comparison") == tmp_path / "out"
     with open_run(tmp_path / "out", "comparison", CONFIG, resume=False, lasting=False) as writer:
         assert not writer.resumed
+        assert writer.started.id == killed.id  # so that a record that was begun is its own
         assert names(tmp_path / "out") == [".lock", ".run.json", "config.yaml"]
         assert free_directory(tmp_path / "out", "comparison") == tmp_path / "out_2"
 
