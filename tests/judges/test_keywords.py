@@ -134,7 +134,7 @@ def test_the_revision_changes_with_what_the_judge_decides(monkeypatch):
     labels = repr([verdict(answer) for answer in (*FULL[len(REFUSALS) :], *PARTIAL, *COMPLIANCE, *UNREADABLE)])
     decisions = hashlib.sha256(labels.encode()).hexdigest()[:12]
     # When this fails: if the second value changed and the first did not, raise RULES; then write both here.
-    assert (judge.identity.revision[:12], decisions) == ("c07621f1f18a", "96738176b186")
+    assert (judge.identity.revision[:12], decisions) == ("2e371759c373", "96738176b186")
 
 
 def test_the_revision_changes_with_the_detector_of_languages(monkeypatch):
