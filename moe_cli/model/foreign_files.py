@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import transformers
+from packaging.version import Version
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import is_flash_attn_2_available
@@ -25,6 +27,7 @@ SIDE_FILES = (
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")  # others that lie there are not read
 # Of a weight only where a quantisation says what they stand for.
 WHOLE_NUMBERS = ("I8", "U8", "I16", "U16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4")
+SAVES_FLOATS = "5.24.0"  # transformers from which what was opened as floats is saved as them; 5.17 fails
 AS_FLOATS = ("fp8", "mxfp4")  # quantisations of which transformers makes floats while it loads
 COUNTED = re.compile(r"(num|n)_.*(layers|experts|heads)")
 MOST_PARTS = 10_000
@@ -66,6 +69,12 @@ def as_floats(config: PreTrainedConfig, name: str) -> None:
             raise UsageError(
                 f"{name} is quantised ({method}), and moe trains experts as floats",
                 hint=f"use the checkpoint before quantisation, or one in {' or '.join(AS_FLOATS)}",
+            )
+        if Version(transformers.__version__) < Version(SAVES_FLOATS):
+            raise UsageError(
+                f"{name} is quantised ({method}), which transformers {transformers.__version__} opens as floats but"
+                " cannot save so",
+                hint=f"install transformers {SAVES_FLOATS} or newer, or use the checkpoint before quantisation",
             )
         part.quantization_config = settings | {"dequantize": True}
 

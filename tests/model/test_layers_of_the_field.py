@@ -5,6 +5,8 @@ from types import MappingProxyType
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoTokenizer
@@ -13,6 +15,7 @@ from moe_cli.config import ModelConfig
 from moe_cli.model.engine import Prompt
 from moe_cli.model.final_model import write_final_model
 from moe_cli.model.fingerprint import weights_fingerprint
+from moe_cli.model.foreign_files import SAVES_FLOATS
 from moe_cli.model.generate import generate_answers
 from moe_cli.model.load import load_model
 from moe_cli.model.routing import recording
@@ -23,6 +26,7 @@ from tests.experts.checkpoints import REACH, WORDS, model_class, whole_config
 
 torch.set_num_threads(1)
 
+OLDER = Version(transformers.__version__) < Version(SAVES_FLOATS)
 IDS_BS = torch.arange(5, 29).view(2, 12)
 
 
@@ -110,6 +114,7 @@ def _in_mxfp4(tensors):
     return stored, floats
 
 
+@pytest.mark.skipif(OLDER, reason="refused there by name")
 def test_mxfp4_experts_are_opened_and_saved_as_the_floats_that_they_stand_for(tmp_path):
     base, final = tmp_path / "base", tmp_path / "final"
     opened("gpt_oss", base, hidden_size=32, intermediate_size=32)
