@@ -84,7 +84,12 @@ def drop_temporaries(directory: Path, *, of: str | None = None) -> None:
     """Remove what kills left in a directory that nobody else writes to, or of one file that nobody else writes."""
     for entry in directory.iterdir():
         if is_temporary(entry, of=of):
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+            remove(entry)
+
+
+def remove(entry: Path) -> None:
+    """A file, a directory with all that is in it, or a link without what it points to; nothing where nothing is."""
+    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
 
 
 def bring_to_disk(path: Path) -> None:

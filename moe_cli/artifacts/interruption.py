@@ -6,7 +6,6 @@ holds: outside the main thread no handler is touched; the old handlers come back
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from moe_cli.errors import StoppedError
-from moe_cli.signals import STOP_SIGNALS, handled_by, stop_signals_interrupt
+from moe_cli.signals import ALL_SIGNALS, handled_by, stop_signals_interrupt
 
 
 @contextmanager
@@ -50,5 +49,5 @@ def deferred_interruption() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         interrupted.set()
 
-    with handled_by(note, signal.SIGINT, *STOP_SIGNALS):
+    with handled_by(note, *ALL_SIGNALS):
         yield interrupted

@@ -10,13 +10,12 @@ import errno
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from moe_cli import signals
-from moe_cli.artifacts.files import bring_to_disk
+from moe_cli.artifacts.files import bring_to_disk, remove
 from moe_cli.artifacts.locks import locked_file
 from moe_cli.errors import ArtifactError, UsageError
 
@@ -69,7 +68,7 @@ def _staged(path: Path, publish: Callable[[Path, Path], None], hint: str = HINT)
                 raise ArtifactError(f"{path} came to be while it was made; it is left as it is", hint=hint) from error
             made = []
     finally:
-        _remove(staging)
+        remove(staging)
         for place in made:
             with suppress(OSError):  # another process has begun beside this one
                 place.rmdir()
@@ -92,11 +91,4 @@ def _drop_left_over(path: Path) -> None:
     name = re.compile(rf"\.{re.escape(path.name)}(\.[0-9a-f]{{8}})?\.partial")
     for entry in path.parent.iterdir():
         if name.fullmatch(entry.name):
-            _remove(entry)
-
-
-def _remove(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink(missing_ok=True)
+            remove(entry)

@@ -7,7 +7,6 @@ never share a directory. `finished.py` reads what is complete.
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from moe_cli.artifacts.files import drop_temporaries, is_temporary, is_there, sha256_of, write_whole
+from moe_cli.artifacts.files import drop_temporaries, is_temporary, is_there, remove, sha256_of, write_whole
 from moe_cli.artifacts.finished import files_of, kind_in
 from moe_cli.artifacts.journal import ANSWERS
 from moe_cli.artifacts.layout import (
@@ -262,7 +261,7 @@ def _empty(path: Path) -> None:
     """Remove everything but the lock."""
     for entry in path.iterdir():
         if entry.name != LOCK:
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            remove(entry)
 
 
 def _holds_work(entry: Path) -> bool:

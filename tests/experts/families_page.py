@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from moe_cli.model.auto_class import auto_class
+from moe_cli.model.foreign_files import SAVES_FLOATS
 from moe_cli.model.topology import expert_layers
 from tests.experts.catalog import build, families, unchecked_families
 from tests.experts.checkpoints import NOT_OPENED, model_class, whole_config
@@ -87,6 +88,7 @@ answers in text. `final_model/` is a whole checkpoint in every case: what was no
 
 
 # (situation, outcome, test in tests/model/test_models_of_the_field.py or the file that is named)
+AS_FLOATS = f"opened as the floats they stand for (transformers {SAVES_FLOATS} or newer)"
 FIELD = (
     ("no padding token, or one that is the end of turn", "answered", "padding_that_is_missing"),
     ("a padding token without an embedding", "answered: never used", "a_padding_token_without"),
@@ -115,8 +117,9 @@ FIELD = (
     ("a template that shows the date", "1 January 2025 on every day, in the digest", "a_template_that_shows_the_date"),
     ("a head tied to the embeddings", "answered; without the config's word refused", "a_head_that_is_not_stored"),
     ("embeddings that were resized", "answered; without their config refused", "embeddings_that_were_resized"),
-    ("FP8 with scales", "opened as the floats they stand for", "fp8_experts_are_opened"),
-    ("MXFP4", "opened as the floats they stand for", "`tests/model/test_layers_of_the_field.py`"),
+    ("FP8 with scales", AS_FLOATS, "fp8_experts_are_opened"),
+    ("MXFP4", AS_FLOATS, "`tests/model/test_layers_of_the_field.py`"),
+    ("FP8 where transformers is older", "refused by name before loading", "where_the_library_cannot_save"),
     ("FP8 whose scales are lost", "refused by name", "fp8_weights_without"),
     ("bitsandbytes, GPTQ, AWQ and other quantisations", "refused by name before loading", "quantised_weights_that"),
     ("a shard that the index names is missing", "refused by name", "a_shard_that_is_missing"),
