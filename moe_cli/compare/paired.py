@@ -91,7 +91,7 @@ def pair_comparison(
     With `labels` of people both arms have one run, and the metrics they are of are corrected.
     """
     metrics = paired_outcomes(a.runs, b.runs)
-    measured = [metric for metric in metrics if _scored(metric) is not None]
+    measured = [metric for metric in metrics if _is_measured(metric)]
     num_tests = num_pairs * sum(metric.primary for metric in measured)
     return PairComparison(
         a=a.name,
@@ -137,6 +137,11 @@ def rate_estimate(metric: PairedOutcomes, seeded: bool) -> RateEstimate | None:
     items = item_moments(scored.a_Rn.mean(0) - 0.5, scored.vote_n)
     lower, upper = rate_interval(yes_RC.mean(0), scored.sizes_C, spread, items=items)
     return RateEstimate(scored.mean(scored.a_Rn), lower, upper, scored.a_Rn.shape[1])
+
+
+def _is_measured(metric: PairedOutcomes) -> bool:
+    """Whether an item was scored in every run."""
+    return metric.missing_is_no or any(None not in of_item for of_item in zip(*metric.a, *metric.b, strict=True))
 
 
 def _scored(metric: PairedOutcomes) -> _Scored | None:
