@@ -17,7 +17,7 @@ from pathlib import Path
 from moe_cli import signals
 from moe_cli.artifacts.files import bring_to_disk, remove
 from moe_cli.artifacts.locks import locked_file
-from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.errors import ArtifactError, LockedError, UsageError
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
@@ -48,6 +48,7 @@ def new_file(path: Path, *, hint: str = HINT) -> Iterator[Path]:
 @contextmanager
 def _staged(path: Path, publish: Callable[[Path, Path], None], hint: str = HINT) -> Iterator[Path]:
     if os.path.lexists(path):
+        _tidy(path)
         raise UsageError(f"{path} exists", hint=hint)
     made = [place for place in path.parents if not place.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +85,14 @@ def _publish_file(temporary: Path, path: Path) -> None:
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
         temporary.rename(path)
+
+
+def _tidy(path: Path) -> None:
+    """Remove what a process has left that was killed when `path` was whole."""
+    lock = path.with_name(f".{path.name}.lock")
+    if lock.exists():
+        with suppress(LockedError), locked_file(lock, path, hint=""):
+            _drop_left_over(path)
 
 
 def _drop_left_over(path: Path) -> None:

@@ -29,7 +29,7 @@ from moe_cli.artifacts.layout import (
 from moe_cli.artifacts.locks import is_locked, locked
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig, dump_yaml
-from moe_cli.errors import ArtifactError, RunCompleteError
+from moe_cli.errors import ArtifactError, LockedError, RunCompleteError
 from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
 
 # What is kept of an interrupted training depends on its settings; the answers that other runs keep name theirs.
@@ -160,9 +160,19 @@ def free_directory(wanted: Path, kind: RunKind, config: MoeConfig | None = None)
     settings = None if config is None else config.model_dump(mode="json")
     number, path = 1, wanted
     while _is_taken(path, kind) and not (settings is not None and _is_complete(path, kind, settings)):
+        _tidy(path)
         number += 1
         path = beside(wanted, f"_{number}")
     return path
+
+
+def _tidy(path: Path) -> None:
+    """Remove what the process has left that was killed when the run was complete."""
+    if (path / STARTED).exists() or (path / LOCK).exists():
+        with suppress(LockedError), locked(path, hint=""):
+            if (path / MANIFEST).is_file():
+                _drop_temporaries(path)
+                _clear(path, NO_SCRATCH)
 
 
 def _is_taken(path: Path, kind: RunKind) -> bool:

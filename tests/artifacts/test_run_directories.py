@@ -120,6 +120,16 @@ def test_what_a_killed_comparison_left_is_begun_anew_in_the_same_place(tmp_path)
         assert free_directory(tmp_path / "out", "comparison") == tmp_path / "out_2"
 
 
+def test_a_complete_run_that_is_passed_by_keeps_nothing_of_the_process_that_was_killed_after_it(tmp_path):
+    path = tmp_path / "out"
+    finish(path, "comparison")
+    whole = names(path)
+    for left in (layout.STARTED, layout.LOCK, ".manifest.json.0badcafe"):
+        (path / left).touch()
+    assert free_directory(path, "comparison") == tmp_path / "out_2"
+    assert names(path) == whole
+
+
 def test_selecting_anew_never_removes_the_answers_of_an_interrupted_prepare_run(tmp_path):
     with pytest.raises(RuntimeError), open_run(tmp_path / "out", "prepare", CONFIG, resume=False):
         write_whole(tmp_path / "out" / ".answers-0123456789abcdef-8.jsonl", b"{}")

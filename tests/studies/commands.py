@@ -95,6 +95,10 @@ class Step:
         """The words by which it goes on."""
         return () if self.name.partition(" ")[0] in WITHOUT_RESUME else ("--resume",)
 
+    def is_whole(self, again: Path) -> bool:
+        """Whether all files that it writes are in this directory."""
+        return set(_files(self.after)) <= set(_files(again))
+
     def copy(self, name: object) -> Path:
         """A copy of the directory before it; the caller removes it."""
         path = self.before.with_name(f"{self.before.name} {name}")

@@ -5,8 +5,9 @@
 A command of the small experiment runs in a process of its own, which ends itself by SIGKILL before its k-th operation
 that changes a file or a name (audit events of Python: files opened to be written, renamed or removed, directories made
 or removed). The same command follows, with `--resume` where it has that, and must end with exit code 0, the files of
-the undisturbed command, the same bytes in all that holds no time, and nothing hidden. `--every 10` tries one point in
-ten.
+the undisturbed command, the same bytes in all that holds no time, and nothing hidden. A command without `--resume` that
+was killed when all was written must end as the undisturbed command does that is typed twice. `--every 10` tries one
+point in ten.
 """
 
 from __future__ import annotations
@@ -64,12 +65,27 @@ def _problem(step: Step, point: int) -> str | None:
         killed = run(step.words, again, Kill(point))
         if killed.exit_code != -signal.SIGKILL:
             return f"was not killed, but ended with {killed.exit_code}"
+        if not step.resumes and step.is_whole(again):
+            return _problem_of_second(step, again)
         done = run((*step.words, *step.resumes), again)
         if done.exit_code != 0:
             return f"the same command ended with {done.exit_code}: {done.error}"
         return next(differences(step.after, again), None)
     finally:
         shutil.rmtree(again)
+
+
+def _problem_of_second(step: Step, again: Path) -> str | None:
+    """What differs from the undisturbed command that is typed twice."""
+    twice = again.with_name(f"{again.name} twice")
+    shutil.copytree(step.after, twice, symlinks=True)
+    try:
+        expected, done = run(step.words, twice), run(step.words, again)
+        if done.exit_code != expected.exit_code:
+            return f"the same command ended with {done.exit_code}, not {expected.exit_code}: {done.error}"
+        return next(differences(twice, again), None)
+    finally:
+        shutil.rmtree(twice)
 
 
 def main() -> None:
