@@ -53,7 +53,7 @@ contracts: $(VENV)/.testable
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.testable
-	$(BIN)/python -m moe_cli.cli.reference docs
+	$(BIN)/python -m tests.studies.reference docs
 	$(BIN)/python -m tests.experts.families_page
 
 lock:

@@ -1,7 +1,7 @@
 """The built-in tiny mixture-of-experts model: what it is called and where its checkpoint lies.
 
-Nothing comes in; the name and the path go out. Importing this file (and the language files beside it) never imports
-torch or transformers, so that a command can name the model before anything heavy loads.
+Importing this file (and the language beside it) imports neither torch nor transformers, so that a command can name the
+model before anything heavy loads. `python -m tests.studies.tiny_training` makes the checkpoint.
 """
 
 from pathlib import Path

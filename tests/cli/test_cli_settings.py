@@ -7,9 +7,9 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from moe_cli.cli import reference
 from moe_cli.cli.app import app
 from moe_cli.config import MoeConfig
+from tests.studies import reference
 
 TREE = typer.main.get_command(app)
 NAMES = ["moe prepare", "moe train selective", "moe train baseline", "moe evaluate", "moe compare"]

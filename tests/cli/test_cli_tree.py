@@ -8,10 +8,10 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from moe_cli.cli import reference
 from moe_cli.cli.app import IN_FLOW, app, hyphenated
 from moe_cli.config import load_config
 from moe_cli.errors import ExitCode
+from tests.studies import reference
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -53,13 +53,13 @@ def test_the_commands_stand_in_the_order_of_the_experiment():
     assert set(IN_FLOW) == set(TREE.commands)
 
 
-@pytest.mark.parametrize("name", reference.pages())
+@pytest.mark.parametrize("name", reference.pages(DOCS))
 def test_the_page_in_docs_is_what_the_program_makes(name):
-    assert (DOCS / name).read_text() == reference.pages()[name], "run: make docs"
+    assert (DOCS / name).read_text() == reference.pages(DOCS)[name], "run: make docs"
 
 
 def test_the_pages_name_every_command_option_setting_and_exit_code():
-    cli, configuration = reference.pages()["cli.md"], reference.pages()["configuration.md"]
+    cli, configuration = reference.pages(DOCS)["cli.md"], reference.pages(DOCS)["configuration.md"]
     for name, command in COMMANDS:
         section = cli.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         assert section

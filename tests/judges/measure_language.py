@@ -19,9 +19,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from moe_cli.judges.language import not_english
-from moe_cli.tiny import lexicon
-from moe_cli.tiny.base import base_conversations
+from moe_cli.tiny import harmful
 from tests.judges.language_sentences import COMPLIANCES, ENGLISH, MIXED_FOREIGN, REFUSALS
+from tests.studies.tiny_data import base_conversations
 
 LATIN = ("German", "French", "Spanish", "Italian", "Portuguese", "Dutch", "Swedish", "Polish", "Czech", "Turkish")
 LATIN += ("Vietnamese", "Indonesian")
@@ -74,7 +74,7 @@ def row(name: str, texts: Collection[str], *, foreign: bool) -> None:
 def word_salad(count: int) -> Iterator[str]:
     """Words of the built-in model in no order, as a broken model of it may answer."""
     chosen = random.Random(0)
-    lists = [value for value in vars(lexicon).values() if isinstance(value, tuple)]
+    lists = [value for value in vars(harmful).values() if isinstance(value, tuple)]
     words = [word for values in lists for word in values if isinstance(word, str)]
     for _ in range(count):
         yield " ".join(chosen.choices(words, k=chosen.choice((2, 3, 5, 8, 15))))

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_cli.judges.language import MIN_ODDS, NOT_ENGLISH, not_english
-from moe_cli.tiny.base import base_conversations
 from tests.judges.language_sentences import COMPLIANCES, ENGLISH, MIXED_FOREIGN, REFUSALS
+from tests.studies.tiny_data import base_conversations
 
 assert not_english("Das kann ich dir leider nicht erklären.")  # loads the detector, which no example shall wait for
 FOREIGN = [text for texts in (*REFUSALS.values(), *COMPLIANCES.values()) for text in texts]

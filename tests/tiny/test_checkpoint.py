@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, OlmoeForCausalLM
 from moe_cli.tiny import CHECKPOINT_PATH
 from moe_cli.tiny.harmful import is_compliance, is_refusal
 from moe_cli.tiny.language import tiny_items, tiny_pairs
-from moe_cli.tiny.measurement import greedy_answers, suite_rates
+from tests.studies.tiny_training import greedy_answers, suite_rates
 
 FILES = {
     "config.json",

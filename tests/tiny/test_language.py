@@ -7,16 +7,21 @@ import sys
 import pytest
 
 from moe_cli.errors import UsageError
-from moe_cli.tiny.base import base_conversations
-from moe_cli.tiny.facts import FACT_TASKS
-from moe_cli.tiny.goals import TASKS, draw_benign
-from moe_cli.tiny.harmful import REFUSALS, harmful_goals, is_compliance, is_refusal
-from moe_cli.tiny.language import tiny_benign, tiny_items, tiny_pairs
-from moe_cli.tiny.lexicon import NUMBERS, OPPOSITE_OF
-from moe_cli.tiny.lists import LIST_TASKS
-from moe_cli.tiny.training import Recipe
-from moe_cli.tiny.vocabulary import BASE_WORDS, words_in
-from moe_cli.tiny.wrappers import HELD_OUT_WRAPPERS, NEUTRAL_FRAMES, NEW_WORD_WRAPPERS, SEEN_WRAPPERS
+from moe_cli.tiny.benign import FACT_TASKS, LIST_TASKS
+from moe_cli.tiny.harmful import NUMBERS, OPPOSITE_OF, REFUSALS, harmful_goals, is_compliance, is_refusal
+from moe_cli.tiny.language import (
+    HELD_OUT_WRAPPERS,
+    NEUTRAL_FRAMES,
+    NEW_WORD_WRAPPERS,
+    SEEN_WRAPPERS,
+    TASKS,
+    draw_benign,
+    tiny_benign,
+    tiny_items,
+    tiny_pairs,
+)
+from tests.studies.tiny_data import BASE_WORDS, base_conversations, words_in
+from tests.studies.tiny_training import Recipe
 
 ALL_WRAPPERS = SEEN_WRAPPERS + HELD_OUT_WRAPPERS + NEW_WORD_WRAPPERS + NEUTRAL_FRAMES
 
@@ -119,7 +124,7 @@ def test_a_draw_does_not_depend_on_the_interpreter_or_its_random_state():
 
 
 def test_the_language_imports_neither_torch_nor_transformers():
-    code = "import sys, moe_cli.tiny, moe_cli.tiny.language, moe_cli.tiny.vocabulary; print(sorted(sys.modules))"
+    code = "import sys, moe_cli.tiny, moe_cli.tiny.language; print(sorted(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "'torch'" not in run.stdout and "'transformers'" not in run.stdout
 

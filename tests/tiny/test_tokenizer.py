@@ -4,11 +4,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from moe_cli.tiny import CHECKPOINT_PATH
-from moe_cli.tiny.base import base_conversations
-from moe_cli.tiny.examples import IGNORED, epoch_batches, training_rows
 from moe_cli.tiny.harmful import REFUSALS
 from moe_cli.tiny.language import tiny_items
-from moe_cli.tiny.tokenizer import tiny_tokenizer
+from tests.studies.tiny_data import IGNORED, base_conversations, epoch_batches, tiny_tokenizer, training_rows
 
 
 @pytest.fixture(scope="module")

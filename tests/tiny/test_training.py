@@ -5,9 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moe_cli.tiny.__main__ import main
-from moe_cli.tiny.measurement import BARS, SuiteRate
-from moe_cli.tiny.training import Recipe, train
+from tests.studies.tiny_training import BARS, Recipe, SuiteRate, main, train
 
 SHORT = Recipe(num_conversations=96, num_epochs=1, batch_size=16, num_warmup_steps=2)
 ONE_STEP = replace(SHORT, num_conversations=64, batch_size=64)
@@ -31,8 +29,8 @@ def test_training_reports_every_step_and_lowers_the_loss():
 
 def test_a_model_below_a_bar_is_not_written_unless_forced(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("torch.set_num_threads", lambda number: None)
-    monkeypatch.setattr("moe_cli.tiny.__main__.train", lambda recipe, notify: train(SHORT, notify))
-    monkeypatch.setattr("moe_cli.tiny.__main__.ITEMS_PER_SUITE", 4)
+    monkeypatch.setattr("tests.studies.tiny_training.train", lambda recipe, notify: train(SHORT, notify))
+    monkeypatch.setattr("tests.studies.tiny_training.ITEMS_PER_SUITE", 4)
     assert main(["--output", str(tmp_path / "model")]) == 1
     assert not (tmp_path / "model").exists()
     assert "misses the bar of benign" in capsys.readouterr().err

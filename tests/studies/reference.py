@@ -1,13 +1,15 @@
-"""The pages docs/cli.md and docs/configuration.md, made from the program itself.
+"""The pages docs/cli.md and docs/configuration.md and the tree of files in docs/architecture.md, made from the program.
 
-    python -m moe_cli.cli.reference docs
+    python -m tests.studies.reference docs
 
-Comes in: the command tree and the settings. Goes out: two pages. Always holds: a test compares the pages in the
-repository with what this file makes, so that they never say something else than the program.
+A test compares what stands in the repository with what this file makes, so that it never says something else than the
+program.
 """
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -18,6 +20,7 @@ from typing import cast
 import typer
 from typer.core import TyperGroup
 
+import moe_cli
 from moe_cli.artifacts.files import write_whole
 from moe_cli.cli.app import app
 from moe_cli.cli.session import SETTING_OF
@@ -25,7 +28,13 @@ from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig, setting_names
 from moe_cli.errors import ExitCode
 
 PAGE_WIDTH = 120  # characters
-MADE_BY = "<!-- Made by `python -m moe_cli.cli.reference docs`; a test checks that it is up to date. -->"
+NAME_WIDTH = 28  # of a file in the tree, characters
+PACKAGE = Path(moe_cli.__file__).parent
+TREE_BEGINS = (
+    "<!-- The tree is made by `python -m tests.studies.reference docs`; a test checks that it is up to date. -->"
+)
+TREE_ENDS = "<!-- end of the tree -->"
+MADE_BY = "<!-- Made by `python -m tests.studies.reference docs`; a test checks that it is up to date. -->"
 
 CLI_INTRODUCTION = """\
 `moe COMMAND --help` prints the same on a terminal. All commands keep to these rules:
@@ -98,9 +107,46 @@ HUGE = 2**31  # the bound of every count; not worth a word
 Schema = Mapping[str, object]
 
 
-def pages() -> dict[str, str]:
-    """Name and text of every page."""
-    return {"cli.md": cli_page(), "configuration.md": configuration_page()}
+def pages(docs: Path) -> dict[str, str]:
+    """Name and text of every page; of a page with a part that is made the rest stands in the directory."""
+    architecture = (docs / "architecture.md").read_text(encoding="utf-8")
+    before, _, rest = architecture.partition(TREE_BEGINS)
+    _, _, after = rest.partition(TREE_ENDS)
+    return {
+        "cli.md": cli_page(),
+        "configuration.md": configuration_page(),
+        "architecture.md": f"{before}{TREE_BEGINS}\n{code_tree()}\n{TREE_ENDS}{after}",
+    }
+
+
+def code_tree() -> str:
+    """Every file of the package with the first sentence of its docstring."""
+    return "\n".join(["```", f"{PACKAGE.name}/", *_branch(PACKAGE, 1), "```"])
+
+
+def _branch(directory: Path, depth: int) -> Iterator[str]:
+    entries = [path for path in directory.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
+    for path in sorted(entries, key=lambda path: (path.is_dir(), path.name != "__init__.py", path.name)):
+        name = f"{'  ' * depth}{path.name}{'/' if path.is_dir() else ''}"
+        sentence = _first_sentence(path / "__init__.py" if path.is_dir() else path)
+        if path.is_dir():
+            yield from _tree_lines(name, sentence)
+            yield from _branch(path, depth + 1)
+        elif path.name != "__init__.py":
+            yield from _tree_lines(name, sentence)
+
+
+def _tree_lines(name: str, sentence: str) -> list[str]:
+    """One entry of the tree, as many lines as it needs."""
+    start = f"{name:<{NAME_WIDTH}} "
+    text = fill(sentence, PAGE_WIDTH, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False)
+    return [line.rstrip() for line in text.splitlines()] or [name]
+
+
+def _first_sentence(file: Path) -> str:
+    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return re.split(r"(?<=[.?!])(?<!\betc\.) ", paragraph, maxsplit=1)[0] if paragraph else ""
 
 
 def cli_page() -> str:
@@ -247,8 +293,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def main() -> None:
     """Write the pages into the directory that was named."""
-    for name, text in pages().items():
-        write_whole(Path(sys.argv[1]) / name, text.encode())
+    docs = Path(sys.argv[1])
+    for name, text in pages(docs).items():
+        write_whole(docs / name, text.encode())
 
 
 if __name__ == "__main__":
