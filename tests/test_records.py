@@ -169,7 +169,7 @@ def test_every_record_of_the_room_is_exported_and_tested():
     rooms = (
         *("inputs", "sources", "answering", "preparation", "training", "judging", "rates", "drift", "capability"),
         "evaluation",
-        *("card", "labelling", "comparison", "report", "benchmark", "benchmark_prepare", "benchmark_evaluate", "runs"),
+        *("card", "labelling", "comparison", "report", "benchmark", "runs"),
         "environment",
     )
     defined = {

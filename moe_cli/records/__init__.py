@@ -15,8 +15,6 @@
     comparison   FairnessCheck, PairedDifference, Flip -> Comparison
     report       ExpertMap, LossCurve, FlipText -> ReportData
     benchmark    BenchmarkPlan -> BenchmarkRow -> Benchmark
-    benchmark_prepare  PrepareRow, RecordingCost -> PrepareBenchmark
-    benchmark_evaluate EvaluateRow -> EvaluateBenchmark
     runs         StartedRun -> Manifest -> RunRecord -> RunListing
     environment  Environment
 
@@ -41,19 +39,6 @@ from moe_cli.records.benchmark import (
     SharePoint,
     Spread,
     StepBytes,
-)
-from moe_cli.records.benchmark_evaluate import (
-    EVALUATE_BENCHMARK_SCHEMA_VERSION,
-    EvaluateBenchmark,
-    EvaluateRow,
-    EvaluateWay,
-)
-from moe_cli.records.benchmark_prepare import (
-    PREPARE_BENCHMARK_SCHEMA_VERSION,
-    PrepareBenchmark,
-    PrepareRow,
-    PrepareWay,
-    RecordingCost,
 )
 from moe_cli.records.capability import CapabilityResult, CapabilitySample, CapabilityScore
 from moe_cli.records.card import CardFacts, License, Push, PushedFile
@@ -176,9 +161,7 @@ from moe_cli.records.training import (
 
 __all__ = [
     "BENCHMARK_SCHEMA_VERSION",
-    "EVALUATE_BENCHMARK_SCHEMA_VERSION",
     "PLAIN_SUITE",
-    "PREPARE_BENCHMARK_SCHEMA_VERSION",
     "QUESTIONS",
     "REGIONS",
     "SCHEMA_VERSION",
@@ -216,9 +199,6 @@ __all__ = [
     "DriftSummary",
     "Environment",
     "Estimate",
-    "EvaluateBenchmark",
-    "EvaluateRow",
-    "EvaluateWay",
     "EvaluationItem",
     "EvaluationRecord",
     "EvaluationResult",
@@ -261,11 +241,8 @@ __all__ = [
     "PairComparison",
     "PairedDifference",
     "PartOfRisk",
-    "PrepareBenchmark",
     "PrepareResult",
-    "PrepareRow",
     "PrepareSummary",
-    "PrepareWay",
     "Progress",
     "PromptPair",
     "PublishedAgreement",
@@ -276,7 +253,6 @@ __all__ = [
     "RankedTable",
     "Rate",
     "RatioOfRows",
-    "RecordingCost",
     "ReportData",
     "ReportOrigin",
     "RestoredRouter",

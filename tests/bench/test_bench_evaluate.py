@@ -1,4 +1,4 @@
-"""`moe bench evaluate`: three ways of answering the same prompts, equal answers counted."""
+"""`tests.studies.evaluate_benchmark`: three ways of answering the same prompts, equal answers counted."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moe_cli.bench import evaluating
-from moe_cli.bench.drawn_lengths import ATTACKED, FULL_ANSWER, PLAIN, REFUSAL, drawn_prompts, ending_at
-from moe_cli.bench.fixed_batches import FixedBatches
-from moe_cli.bench.turns import same_answers, turns
 from moe_cli.config import EvaluateConfig, ModelConfig, MoeConfig
 from moe_cli.model.chat import encode_prompt
 from moe_cli.model.engine import Prompt
 from moe_cli.model.generate import TransformersEngine, greedy
 from moe_cli.model.load import load_model
 from moe_cli.tiny.language import tiny_items
-from moe_cli.views.bench_evaluate import evaluate_bench_markdown, evaluate_bench_view
 from moe_cli.views.console import stdout_console
-from tests.cli.conftest import moe, refused
-
-__all__ = ["moe", "refused"]
+from tests.studies import evaluate_benchmark
+from tests.studies.drawn_lengths import ATTACKED, FULL_ANSWER, PLAIN, REFUSAL, FixedBatches, drawn_prompts, ending_at
+from tests.studies.evaluate_benchmark import evaluate_bench_markdown, evaluate_bench_view
+from tests.studies.stage_benchmarks import same_answers, turns
 
 torch.set_num_threads(1)
 
@@ -38,7 +34,7 @@ def loaded():
 
 @pytest.fixture(scope="module")
 def made():
-    return evaluating.run(CONFIG, 10, 2, lambda record: None)
+    return evaluate_benchmark.run(CONFIG, 10, 2, lambda record: None)
 
 
 def own_prompts():
@@ -56,8 +52,8 @@ def test_every_row_gives_the_answers_of_the_fixed_batches(made):
 
 
 def test_the_model_s_own_items_are_answered_as_moe_evaluate_answers_them(loaded):
-    found = evaluating.run(CONFIG, own_prompts(), 1, lambda record: None)
-    assert found.prompts == evaluating.ITEMS
+    found = evaluate_benchmark.run(CONFIG, own_prompts(), 1, lambda record: None)
+    assert found.prompts == evaluate_benchmark.ITEMS
     assert all(row.same_answers == (12, 12) for row in found.rows)
     answers = TransformersEngine(loaded, greedy(max_new_tokens=40, batch_size=4)).answers(own_prompts())
     assert found.num_answer_tokens == sum(len(answer.token_ids) for batch in answers for answer in batch)
@@ -116,15 +112,9 @@ def test_terminal_and_page_show_the_same_cells_within_80_columns(made, capsys):
     assert "9 / 10" in evaluate_bench_markdown(other)
 
 
-def test_the_command_prints_one_document(moe):
-    done = moe("bench", "evaluate", "--tiny-items", 1, "--repeats", 1, "--threads", 1, "--json")
-    assert done.code == 0
-    document = json.loads(done.out)
+def test_the_command_answers_the_items_that_the_settings_name(monkeypatch, capsys):
+    small = ["--set", "evaluate.tiny_items=1", "--repeats", "1", "--threads", "1", "--json"]
+    monkeypatch.setattr("sys.argv", ["it", *small])
+    evaluate_benchmark.main()
+    document = json.loads(capsys.readouterr().out)
     assert (document["schema_version"], document["num_prompts"], document["model_name"]) == (1, 6, "tiny")
-    assert done.err.splitlines()[-1] == "wrote nothing; next: moe evaluate --help"
-
-
-def test_words_that_make_no_benchmark_are_refused(refused):
-    done = refused("bench", "evaluate", "--items", "none.jsonl")
-    assert done.code == 2
-    assert "none.jsonl" in done.err

@@ -1,4 +1,4 @@
-"""`moe bench prepare`: the whole stage in three ways that give the same answers, and what recording adds."""
+"""The benchmark of prepare runs the whole stage in three ways that give the same answers, and times the recording."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moe_cli.bench import preparing
-from moe_cli.bench.recorded import recording_cost
-from moe_cli.bench.ways import Heard, HeardEngine
 from moe_cli.config import ModelConfig, MoeConfig, PrepareConfig
 from moe_cli.model.engine import Prompt
 from moe_cli.model.generate import TransformersEngine, greedy
 from moe_cli.model.load import load_model
 from moe_cli.prepare import stage
 from moe_cli.records import Message, Progress
-from moe_cli.views.bench_prepare import prepare_bench_markdown, prepare_bench_view
 from moe_cli.views.console import stdout_console
-from tests.cli.conftest import moe, refused
-
-__all__ = ["moe", "refused"]
+from tests.studies import prepare_benchmark
+from tests.studies.prepare_benchmark import prepare_bench_markdown, prepare_bench_view
+from tests.studies.stage_benchmarks import Heard, HeardEngine, recording_cost
 
 torch.set_num_threads(1)
 
@@ -38,7 +34,7 @@ def seen() -> list[Progress]:
 
 @pytest.fixture(scope="module")
 def made(seen):
-    return preparing.run(CONFIG, 18, 2, seen.append, stage.run)
+    return prepare_benchmark.run(CONFIG, 18, 2, seen.append, stage.run)
 
 
 def test_every_row_runs_the_whole_stage_on_the_same_prompts_and_answers_the_same(made, seen):
@@ -53,7 +49,7 @@ def test_every_row_runs_the_whole_stage_on_the_same_prompts_and_answers_the_same
     assert all(row.answering.median < row.time.median for row in made.rows)
     assert (made.rows[0].speedup.median, made.rows[0].answering_speedup.median) == (1.0, 1.0)
     assert [progress.done for progress in seen] == [1, 2, 3, 4, 5, 6]
-    assert made.recording.ratio.n == 2 * preparing.FORWARDS_PER_REPEAT
+    assert made.recording.ratio.n == 2 * prepare_benchmark.FORWARDS_PER_REPEAT
 
 
 def test_ways_differ_in_which_prompts_are_answered_together_alone():
@@ -79,7 +75,7 @@ def test_another_answer_is_counted_as_another():
             heard.answers[next(iter(heard.answers))] = ()
         return found
 
-    found = preparing.run(CONFIG, 18, 1, lambda _: None, forgetful)
+    found = prepare_benchmark.run(CONFIG, 18, 1, lambda _: None, forgetful)
     assert [row.same_answers for row in found.rows] == [(18, 18), (18, 18), (17, 18)]
 
 
@@ -104,25 +100,9 @@ def test_terminal_and_page_show_the_same_cells_within_80_columns(made, capsys):
     assert "17 / 18" in prepare_bench_markdown(slower)
 
 
-def test_the_command_prints_one_document(moe):
+def test_the_command_prints_one_document(monkeypatch, capsys):
     small = ["--set", "prepare.batch_size=4", "--set", "prepare.resamples=20", "--set", "prepare.null_draws=5"]
-    done = moe("bench", "prepare", "--prompts", 12, "--repeats", 1, "--threads", 1, "--json", *small)
-    assert done.code == 0
-    document = json.loads(done.out)
+    monkeypatch.setattr("sys.argv", ["it", "--prompts", "12", "--repeats", "1", "--threads", "1", "--json", *small])
+    prepare_benchmark.main()
+    document = json.loads(capsys.readouterr().out)
     assert (document["schema_version"], document["num_prompts"], document["model_name"]) == (1, 12, "tiny")
-    assert done.err.splitlines()[-1] == "wrote nothing; next: moe prepare --help"
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--threads", "1", "prepare"], "--threads stands before `prepare` and would be ignored"),
-        (["prepare", "--json", "--markdown"], "both print the result"),
-        (["prepare", "-o", "."], ". is a directory"),
-        (["prepare", "-m", "./nowhere", "--pairs", "none.jsonl"], "none.jsonl"),
-    ],
-)
-def test_words_that_make_no_benchmark_are_refused(refused, words, said):
-    done = refused("bench", *words)
-    assert done.code == 2
-    assert said in done.err

@@ -1,8 +1,10 @@
-"""The steps of `moe bench prepare`.
+"""The whole of `moe prepare` timed: prompt by prompt, in fixed batches, and as it runs.
 
-Comes in: settings, how many prompts and repeats, and the stage itself (a room never imports another). Goes out:
-`PrepareBenchmark`. Always holds: every row runs the whole stage on the same prompts, in a directory that is removed;
-the rows take turns; whether they gave the same answers is counted, not assumed.
+    python -m tests.studies.prepare_benchmark --threads 1 --prompts 1000 --repeats 3 --markdown
+
+By default the model is the tiny one with its own prompts; `--model-name M --set prepare.pairs=[FILE]` is any other.
+Every row runs the whole stage on the same prompts, in a directory that is removed. The rows take turns, and it is
+counted how many of their answers are equal.
 """
 
 from __future__ import annotations
@@ -17,27 +19,83 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Protocol, get_args
 
+from rich.console import RenderableType
+
 from moe_cli.artifacts import Store
 from moe_cli.bench.machine import machine
-from moe_cli.bench.recorded import Row, known, recording_cost
 from moe_cli.bench.rounds import free
 from moe_cli.bench.spread import ratio, spread
-from moe_cli.bench.turns import described_loaded, same_answers, turns
-from moe_cli.bench.ways import Heard
+from moe_cli.cli.boundary import bounded
 from moe_cli.config import MoeConfig
 from moe_cli.model.chat import encode_prompt
 from moe_cli.model.engines import EngineOf
 from moe_cli.model.length_batches import length_batches
 from moe_cli.model.load import LoadedModel
-from moe_cli.records import (
-    PREPARE_BENCHMARK_SCHEMA_VERSION,
-    PrepareBenchmark,
-    PrepareRow,
-    PrepareSummary,
-    PrepareWay,
-    Progress,
-)
+from moe_cli.prepare import stage
+from moe_cli.records import PrepareSummary, Progress
+from moe_cli.records.answering import AnswerSettings
+from moe_cli.records.benchmark import BenchmarkedModel, Machine, Spread
+from moe_cli.records.record import record
 from moe_cli.version import __version__
+from moe_cli.views.numbers import count_of
+from tests.studies.stage_benchmarks import (
+    Cells,
+    Drawn,
+    Heard,
+    PrepareWay,
+    RecordingCost,
+    Side,
+    benchmarking,
+    described_loaded,
+    known,
+    machine_text,
+    model_text,
+    on_page,
+    on_terminal,
+    ratio_text,
+    recording_cost,
+    same_answers,
+    show,
+    turns,
+)
+
+PREPARE_BENCHMARK_SCHEMA_VERSION = 1
+
+
+@record
+class PrepareRow:
+    """The whole stage with its prompts answered in one way."""
+
+    name: PrepareWay
+    batch_size: int  # 64; most prompts answered at once
+    seconds: tuple[float, ...]  # of the whole stage, one per repeat, in order
+    time: Spread  # of `seconds`
+    answering: Spread  # seconds of answering alone
+    routing: Spread  # seconds of counting the routing alone
+    tokens_per_second: float  # answer tokens, at the median of answering
+    speedup: Spread  # the whole stage one at a time divided by this, repeat by repeat
+    answering_speedup: Spread  # the same of answering alone
+    same_answers: tuple[int, int]  # (1000, 1000); token for token those of one at a time, in every repeat
+
+
+@record
+class PrepareBenchmark:
+    """What `moe bench prepare` found; the document of `--json`."""
+
+    schema_version: int
+    moe: str  # "0.1.0"
+    measured: str  # ISO 8601, UTC
+    seed: int
+    machine: Machine
+    model_name: str  # "tiny"
+    model: BenchmarkedModel
+    num_prompts: int  # 1002; answered in every row
+    num_pairs_counted: int  # 328; replayed in every row
+    num_answer_tokens: int  # 12873
+    answering: AnswerSettings  # of the last row
+    rows: tuple[PrepareRow, ...]
+    recording: RecordingCost
+
 
 WAYS: tuple[PrepareWay, ...] = get_args(PrepareWay)
 FORWARDS_PER_REPEAT = 40  # of the recording, whose cost is small beside the noise
@@ -155,7 +213,7 @@ def _row(way: PrepareWay, measured: Mapping[PrepareWay, _Measured]) -> PrepareRo
     )
 
 
-def _replayed(loaded: LoadedModel, heard: Heard, config: MoeConfig) -> list[Row]:
+def _replayed(loaded: LoadedModel, heard: Heard, config: MoeConfig) -> list[Side]:
     """The rows of the batch of median length."""
     rows = []
     for prompt in heard.prompts:
@@ -166,3 +224,90 @@ def _replayed(loaded: LoadedModel, heard: Heard, config: MoeConfig) -> list[Row]
         [len(ids) for ids, _ in rows], max_rows=settings.generation_batch_size, max_tokens=settings.generation_tokens
     )
     return [rows[place] for place in batches[len(batches) // 2]]
+
+
+LABELS: dict[PrepareWay, str] = {
+    "one_at_a_time": "one at a time",
+    "file_order": "in file order",
+    "by_length": "by length",
+}
+HEAD = ("prompts answered", "stage, s", "answering, s", "routing, s", "tokens/s", "same answers")
+RATIO_HEAD = ("one at a time / ...", "stage", "answering")
+LEGEND = (
+    "Seconds are medians; ratios are medians [quartiles] of the ratios of the same repeat. "
+    "Same answers: token for token those of one at a time, in every repeat."
+)
+MS = 1000  # in a second
+
+
+def prepare_bench_view(benchmark: PrepareBenchmark) -> RenderableType:
+    """What was measured, on what, and the tables."""
+    return on_terminal(headlines(benchmark), _tables(benchmark), [recording_text(benchmark), LEGEND])
+
+
+def prepare_bench_markdown(benchmark: PrepareBenchmark) -> str:
+    """The same as `prepare_bench_view`, for a page."""
+    return on_page(headlines(benchmark), _tables(benchmark), [recording_text(benchmark), LEGEND])
+
+
+def headlines(benchmark: PrepareBenchmark) -> list[str]:
+    """Model, prompts and machine."""
+    how = benchmark.answering
+    return [
+        model_text(benchmark.model_name, benchmark.model),
+        f"{benchmark.num_prompts} prompts => {benchmark.num_answer_tokens:,} answer tokens; "
+        f"{benchmark.num_pairs_counted} pairs replayed; {len(benchmark.rows[0].seconds)} repeats",
+        f"batches of at most {how.batch_size} prompts and {how.batch_tokens} tokens",
+        machine_text(benchmark.machine),
+    ]
+
+
+def recording_text(benchmark: PrepareBenchmark) -> str:
+    """What recording adds."""
+    found = benchmark.recording
+    return (
+        f"recording the routing: forward of {found.rows} x {found.positions} tokens "
+        f"{MS * found.forward.median:.1f} ms, recorded {MS * found.recorded.median:.1f} ms, "
+        f"ratio {ratio_text(found.ratio, 3)} (n {found.ratio.n})"
+    )
+
+
+def _tables(benchmark: PrepareBenchmark) -> list[Drawn]:
+    return [(HEAD, [_cells(row) for row in benchmark.rows]), (RATIO_HEAD, _ratios(benchmark))]
+
+
+def _cells(row: PrepareRow) -> Cells:
+    return (
+        _label(row),
+        f"{row.time.median:.1f}",
+        f"{row.answering.median:.1f}",
+        f"{row.routing.median:.2f}",
+        f"{row.tokens_per_second:,.0f}",
+        count_of(*row.same_answers),
+    )
+
+
+def _ratios(benchmark: PrepareBenchmark) -> list[Cells]:
+    return [
+        (_label(row), ratio_text(row.speedup, 1), ratio_text(row.answering_speedup, 1)) for row in benchmark.rows[1:]
+    ]
+
+
+def _label(row: PrepareRow) -> str:
+    return f"{LABELS[row.name]} ({row.batch_size})"
+
+
+@bounded
+def main() -> None:
+    """Time the stage as the command line says, and print what was found."""
+    asked = benchmarking(__doc__, "prepare", num_prompts=1000)
+    show(
+        asked,
+        run(asked.config, asked.num_prompts, asked.repeats, asked.notify, stage.run),
+        prepare_bench_view,
+        prepare_bench_markdown,
+    )
+
+
+if __name__ == "__main__":
+    main()
