@@ -1,6 +1,5 @@
 """A key that a server repeats, in any way that is common, is in nothing that is kept or shown; plain words stay."""
 
-import base64
 import json
 import socket
 import threading
@@ -16,32 +15,11 @@ from moe_cli.judges.named import judges_of
 from moe_cli.masking import MASK, keep_secret, masked, masked_answer
 from moe_cli.model.chat_endpoint import ChatEndpoint, chat_endpoint
 from moe_cli.records import Message
+from tests.coded_keys import FORMS, KEY, visible
 from tests.model.served import Reply, completion, served
 
-KEY = "sk-Zorp0.the+Glim/7=="
 QUESTION = (Message(role="user", content="Name a fruit."),)
-CODED = {
-    "as it is": KEY,
-    "after Bearer": f"Authorization: Bearer {KEY}",
-    "in capitals": KEY.upper(),
-    "in small letters": KEY.lower(),
-    "percent-encoded": quote(KEY, safe=""),
-    "escaped": "".join(f"\\u{ord(sign):04X}" for sign in KEY),
-    "half escaped": f"\\u{ord(KEY[0]):04x}{KEY[1:]}",
-    "in base64": base64.b64encode(KEY.encode()).decode(),
-    "in base64 after Bearer": base64.b64encode(f"Bearer {KEY}".encode()).decode(),
-    "in base64 as a password": base64.b64encode(f"me:{KEY}@".encode()).decode(),
-    "in base64 for addresses": base64.urlsafe_b64encode(f"x{KEY}".encode()).decode(),
-    "in hexadecimal digits": KEY.encode().hex(),
-}
-
-
-def visible(text):
-    """Whether the key, or most of it, can be read from a text."""
-    low = text.lower()
-    pieces = [coded.lower() for coded in CODED.values()]
-    pieces += [KEY[start : start + 8].lower() for start in range(len(KEY) - 8)]
-    return any(piece in low for piece in pieces)
+CODED = {name: form(KEY) for name, form in FORMS.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +154,7 @@ def test_a_key_in_the_place_of_the_variables_name_is_not_shown():
 
 def test_an_address_that_holds_the_key_is_refused_before_it_is_written():
     config = EndpointConfig(base_url=f"http://h/{quote(KEY, safe='')}/v1", key_env="API_KEY")
-    with pytest.raises(UsageError, match="holds the key"):
+    with pytest.raises(UsageError, match="holds a key"):
         chat_endpoint(config, "m", {"API_KEY": KEY})
 
 
