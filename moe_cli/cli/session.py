@@ -154,11 +154,12 @@ def _again(words: Mapping[str, object]) -> str:
 
 def _refuse_keys(config: MoeConfig) -> None:
     """Settings are written to the results, so none may hold a key."""
-    for section in (config.endpoint, config.judge):
-        keep_secret(os.environ.get(section.key_env or "", ""))
+    for endpoint in (config.endpoint, config.judge):
+        keep_secret(os.environ.get(endpoint.key_env or "", ""))
+    tree = config.model_dump(mode="json")
     for name in setting_names():
         section, _, key = name.rpartition(".")
-        value = getattr(getattr(config, section) if section else config, key)
+        value = tree[section][key] if section else tree[key]
         if not isinstance(value, (int, float)) and holds_key(str(value)):
             raise UsageError(
                 f"the setting {name} holds a key, and settings are written to the results",
