@@ -45,7 +45,8 @@ def keep_environment_secret(environment: Mapping[str, str]) -> None:
 
 def masked(text: str) -> str:
     """The text of an error or a log without any key."""
-    return OF_A_SERVICE.sub(MASK, _without(text, sorted(_KEYS)))
+    dense = text.replace("\0", "")  # which UTF-16 has between the letters
+    return OF_A_SERVICE.sub(MASK, _without(dense, sorted(_KEYS)))
 
 
 def masked_answer(text: str) -> str:
