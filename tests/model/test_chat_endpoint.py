@@ -276,6 +276,18 @@ def test_a_redirect_takes_the_key_nowhere():
     assert other.asked == []
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("place", ["http://[zorp", "file:///etc/passwd", "//", "http://127.0.0.1:1/"])
+def test_a_redirect_to_anywhere_is_an_error_of_its_status(status, place):
+    away = Reply(status, headers={"Location": place})
+    with (
+        served(lambda asked, number: away) as server,
+        pytest.raises(UsageError, match=f"status {status}$"),
+    ):
+        endpoint(server.url, key=KEY).complete(QUESTION)
+    assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_an_answer_without_its_reasoning_is_refused_as_it_cannot_be_replayed(name):
     with (
