@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import pytest
+
+from moe_cli import masking
 from tests.coded_keys import FORMS, KEY, visible
 from tests.studies.key_mistakes import MISTAKES
 from tests.studies.key_replies import REPLIES
-from tests.studies.secrets import COMMANDS, mistakes, replies
+from tests.studies.secrets import COMMANDS, mistakes, replies, requests
 
 TYPED = ("words: --judge-key-env, Bearer", "words: an argument too many", "key in its variable: a model that is it")
+
+
+@pytest.fixture(autouse=True)
+def no_keys_of_other_tests(monkeypatch):
+    monkeypatch.setattr(masking, "_KEYS", set())
+
+
+def test_a_key_that_a_server_repeats_in_any_place_and_form_is_in_no_outcome_of_a_request():
+    found = list(requests())
+    assert len(found) == 2 * len(REPLIES) * len(FORMS)
+    assert [trial for trial in found if trial.outcome != "clean"] == []
 
 
 def test_a_key_that_a_server_repeats_is_in_nothing_that_a_command_keeps_or_shows(tmp_path):

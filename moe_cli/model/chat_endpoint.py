@@ -116,7 +116,7 @@ class ChatEndpoint:
                 why, asked, reached = str(error), None, True
             except (OSError, http.client.HTTPException) as error:
                 cause = getattr(error, "reason", error)
-                why, asked = masked(str(cause)) or type(error).__name__, None
+                why, asked = _fault(cause), None
                 reached = not isinstance(cause, NOT_REACHED)
             if tries_left:
                 self.pause(min(asked or 2.0 ** (self.retries - tries_left), LONGEST_PAUSE))
@@ -250,6 +250,13 @@ def _refused(error: urllib.error.HTTPError, endpoint: ChatEndpoint) -> RefusedRe
         hint=hints.get(error.code, "the server's log says more; a prompt may be too long for it"),
         status=error.code,
     )
+
+
+def _fault(cause: object) -> str:
+    """Why there was no reply; not with its first line, which may be the first half of a key."""
+    if type(cause) is http.client.BadStatusLine:
+        return "a reply that does not begin as HTTP does"
+    return masked(str(cause)) or type(cause).__name__
 
 
 def _said(error: urllib.error.HTTPError) -> str:

@@ -2,6 +2,9 @@
 
     python -m tests.studies.secrets [--every 1] [--commands "evaluate judges,prepare answers"]
 
+*Requests*: a server repeats the key in every place of a reply, in every form, to one request for an answer and one for
+a verdict, whose outcomes are searched; all of them, always. This is where every command gets the words of a server.
+
 *Replies*: a server repeats the key that it is sent in every place of a reply (`key_replies.py`), in every form
 (`tests/coded_keys.py`), from the first request on or from the second, to every command that asks one. `--every 10` is
 one in ten of all these. *Mistakes*: a person types the key, or puts it into a file or a variable, where something else
@@ -22,7 +25,7 @@ import shutil
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, product
@@ -31,6 +34,12 @@ from pathlib import Path
 from pyarrow import ArrowException, parquet
 
 from moe_cli.config import dump_yaml
+from moe_cli.errors import MoeError
+from moe_cli.judges.endpoint_judge import EndpointJudge
+from moe_cli.judges.judge import Exchange
+from moe_cli.judges.xstest import xstest
+from moe_cli.model.chat_endpoint import ChatEndpoint
+from moe_cli.records import Message
 from tests.coded_keys import FORMS, KEY, KEY_OF_A_SERVICE, visible
 from tests.model.served import Asked, Reply, completion, served
 from tests.small_experiment import settings_of_small_experiment
@@ -74,6 +83,35 @@ class Trial:
     way: str  # "401 text, in capitals, from request 2 on"
     outcome: str  # "clean", or one of FAULTS
     where: str  # of what leaked: "stderr: sk-Zorp0"
+
+
+def requests() -> Iterator[Trial]:
+    """An answer and a verdict for every place and form."""
+    replied = Reply()
+    exchange = Exchange(kind="harmful", messages=(Message(role="user", content="Zorp the glim."),), answer="I zorp it.")
+    with served(lambda asked, number: replied) as server:
+        endpoint = ChatEndpoint(server.url, "m", KEY, 5.0, 0)
+        judge = EndpointJudge(xstest(), endpoint, max_tokens=9, tries=1, concurrency=1)
+        for part, form in product(REPLIES, FORMS):
+            replied = REPLIES[part](FORMS[form](KEY))
+            for kind, ask in (
+                ("answer", lambda: endpoint.complete(exchange.messages)),
+                ("verdict", lambda: judge.verdicts([exchange])),
+            ):
+                outcome, where = _asked(ask)
+                yield Trial(f"request for a{'n' * (kind == 'answer')} {kind}", f"{part}, {form}", outcome, where)
+
+
+def _asked(ask: Callable[[], object]) -> tuple[str, str]:
+    """What came of one request."""
+    try:
+        text = repr(ask())
+    except MoeError as error:
+        text = f"{error.message}\n{error.hint}"
+    except Exception as error:
+        return "traceback", f"{type(error).__name__}: {error}"
+    found = visible(text)
+    return ("clean", "") if found is None else ("leaked", f"{found} in {text[:200]}")
 
 
 def replies(place: Path, commands: tuple[str, ...], *, every: int, first: int = 0) -> Iterator[Trial]:
@@ -155,14 +193,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--commands", default=",".join(("mistakes", *COMMANDS)))
+    parser.add_argument("--commands", default=",".join(("requests", "mistakes", *COMMANDS)))
     asked = parser.parse_args()
     counts: Counter[tuple[str, str]] = Counter()
     with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as place:  # the counts so far
         commands = tuple(asked.commands.split(","))
+        asked_for = requests() if "requests" in commands else ()
         typed = mistakes(Path(place)) if "mistakes" in commands else ()
-        asking = tuple(name for name in commands if name != "mistakes")
-        for trial in chain(typed, replies(Path(place), asking, every=asked.every, first=asked.first)):
+        asking = tuple(name for name in commands if name in COMMANDS)
+        for trial in chain(asked_for, typed, replies(Path(place), asking, every=asked.every, first=asked.first)):
             counts[trial.kind, trial.outcome] += 1
             if trial.outcome in FAULTS:
                 print(f"{trial.kind}: {trial.way}: {trial.outcome}: {trial.where}", flush=True)
