@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from moe_cli import masking
+from moe_cli.cli.session import open_session
 from moe_cli.config import EndpointConfig, JudgeConfig, load_config
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.judges.judge import Exchange
@@ -15,7 +16,7 @@ from moe_cli.judges.named import judges_of
 from moe_cli.masking import MASK, keep_secret, masked, masked_answer
 from moe_cli.model.chat_endpoint import ChatEndpoint, chat_endpoint
 from moe_cli.records import Message
-from tests.coded_keys import FORMS, KEY, visible
+from tests.coded_keys import FORMS, KEY, KEY_OF_A_SERVICE, visible
 from tests.model.served import Reply, completion, served
 
 QUESTION = (Message(role="user", content="Name a fruit."),)
@@ -41,6 +42,36 @@ def test_a_key_that_is_a_plain_word_stays_in_answers(key):
     text = f"The box is {key}."
     assert masked_answer(text) == text
     assert masked(text) == f"The box is {MASK}."
+
+
+def test_what_stands_in_variables_that_are_named_as_keys_are_is_masked():
+    environment = {
+        "HF_TOKEN": KEY,
+        "SSH_KEY": "/home/zorp/.ssh/id_of_the_glim",
+        "MY_PASSWORD": "short",
+        "OTHER": "x" * 30,
+    }
+    masking.keep_environment_secret(environment)
+    text = " ".join(environment.values())
+    assert masked(text) == masked_answer(text) == text.replace(KEY, MASK)
+
+
+@pytest.mark.parametrize("key", [KEY_OF_A_SERVICE, "hf_" + "Zorp1" * 7, "ghp_" + "aB3" * 12])
+def test_what_has_the_form_of_a_key_is_masked_in_errors_alone(key):
+    assert masked(f"typed {key} here") == f"typed {MASK} here"
+    assert masked_answer(f"typed {key} here") == f"typed {key} here"
+    for plain in ("sk-learn-0.24", "hf_models/allenai/OLMoE-1B-7B-0125-Instruct", "prepare-20260101-000000-0badcafe"):
+        assert masked(plain) == plain
+
+
+@pytest.mark.parametrize("assignment", ["judge.model={}", "model.name={}", "evaluate.judges=['command:prog --key {}']"])
+def test_a_setting_that_holds_a_key_is_refused(monkeypatch, assignment):
+    monkeypatch.setenv("ZORP", KEY)
+    for key in (KEY, KEY_OF_A_SERVICE):
+        with pytest.raises(UsageError, match="holds a key, and settings are written to the results") as refused:
+            open_session("config", {"assignments": ["judge.key_env=ZORP", assignment.format(key)]})
+        assert not visible(refused.value.message, key)
+    assert open_session("config", {"assignments": ["judge.key_env=ZORP", assignment.format("glim")]}).config
 
 
 def outcome(reply):

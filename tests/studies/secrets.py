@@ -85,14 +85,14 @@ class Trial:
     where: str  # of what leaked: "stderr: sk-Zorp0"
 
 
-def requests() -> Iterator[Trial]:
-    """An answer and a verdict for every place and form."""
+def requests(*, every: int = 1) -> Iterator[Trial]:
+    """An answer and a verdict for every `every`-th of all places and forms."""
     replied = Reply()
     exchange = Exchange(kind="harmful", messages=(Message(role="user", content="Zorp the glim."),), answer="I zorp it.")
     with served(lambda asked, number: replied) as server:
         endpoint = ChatEndpoint(server.url, "m", KEY, 5.0, 0)
         judge = EndpointJudge(xstest(), endpoint, max_tokens=9, tries=1, concurrency=1)
-        for part, form in product(REPLIES, FORMS):
+        for part, form in list(product(REPLIES, FORMS))[::every]:
             replied = REPLIES[part](FORMS[form](KEY))
             for kind, ask in (
                 ("answer", lambda: endpoint.complete(exchange.messages)),
