@@ -7,10 +7,7 @@ The four functions do what the commands of the same names do; importing them imp
 
 from importlib import import_module
 
-from moe_cli.signals import listen_where_program
 from moe_cli.version import __version__
-
-listen_where_program()  # before the imports that take time
 
 # Four rooms have the names of the functions. Python binds a package in its parent once, when it is first imported; that
 # is done here, before the functions get the names, so that no later import of a room takes a name away again. A room is

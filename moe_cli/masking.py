@@ -1,17 +1,31 @@
 """Keys that this process uses, masked in whatever comes from outside before it is kept or shown.
 
-A key is found as it is and in other cases, percent-encoded or escaped as JSON, in hexadecimal digits and in base64.
-What cannot be found is a part of a key, or one that was changed in another way.
+A key is found as it is and in other cases; percent-encoded or escaped as JSON, Python or HTML do; in hexadecimal digits
+and in base64; broken over lines. What cannot be found is a part of a key, or one that was changed in another way.
+
+Errors and warnings are also without what was typed and has the form of a key that a well-known service gives.
 """
 
 from __future__ import annotations
 
+import html
 import re
 from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 MASK = "(the key)"
 WORD = re.compile(r"[A-Za-z]{1,16}|.{1,7}")  # such as EMPTY, which servers without keys are given
+LONGEST_FORM = 2**14  # characters that a key may take: what is cut to fewer of them may end within one
+GAP = r"(?:\s|\\[nrt]?|\0){0,8}"  # what breaks a key over lines, and the backslash before a backslash
+GAP_OF_DIGITS = r"(?:[:\s]|\\[nrt]){0,4}"
+SECRET_VARIABLE = re.compile(r"(?:.*_)?(?:KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)  # of the environment, by its name
+SECRET_VALUE = re.compile(r"(?![/~.])[!-~]{16,}")  # no path of a file that holds one
+OF_A_SERVICE = re.compile(
+    r"(?<![A-Za-z0-9])(?:sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{30,}|xai-[A-Za-z0-9]{30,}"
+    r"|nvapi-[A-Za-z0-9_-]{30,}|pplx-[A-Za-z0-9]{30,}|gh[opsu]_[A-Za-z0-9]{30,}|github_pat_\w{30,}"
+    r"|AIza[A-Za-z0-9_-]{35}|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})"
+)
 
 _KEYS: set[str] = set()
 
@@ -22,27 +36,55 @@ def keep_secret(key: str) -> None:
         _KEYS.add(key)
 
 
+def keep_environment_secret(environment: Mapping[str, str]) -> None:
+    """Mask from now on what stands in variables that are named as keys are: `HF_TOKEN`, `OPENAI_API_KEY`."""
+    for name, value in environment.items():
+        if SECRET_VARIABLE.fullmatch(name) and SECRET_VALUE.fullmatch(value):
+            keep_secret(value)
+
+
 def masked(text: str) -> str:
     """The text of an error or a log without any key."""
-    return _without(text, sorted(_KEYS))
+    dense = text.replace("\0", "")  # which UTF-16 has between the letters
+    return OF_A_SERVICE.sub(MASK, _without(dense, sorted(_KEYS)))
 
 
 def masked_answer(text: str) -> str:
     """The text of an answer or a reply without any key, but for plain words, which are no secret and stand in texts."""
-    return _without(text, [key for key in sorted(_KEYS) if WORD.fullmatch(key) is None])
+    return _without(text, [key for key in sorted(_KEYS) if not _is_word(key)])
 
 
-def _without(text: str, keys: list[str]) -> str:
+def holds_key(text: str) -> bool:
+    """Whether a key stands in the text that is no plain word, or something of the form of one."""
+    return masked_answer(text) != text or OF_A_SERVICE.search(text) is not None
+
+
+def _without(text: str, keys: Iterable[str]) -> str:
     for key in keys:
         text = _pattern(key).sub(MASK, text)
     return text
 
 
+def _is_word(key: str) -> bool:
+    return WORD.fullmatch(key) is not None
+
+
 @cache
 def _pattern(key: str) -> re.Pattern[str]:
-    signs = (rf"(?:{re.escape(sign)}|\\u{ord(sign):04x}|%{ord(sign):02x})" for sign in key)
-    encoded = [rf"(?-i:{re.escape(part)})" for part in _in_base64(key.encode()) if len(part) >= 8]
-    return re.compile("|".join(["".join(signs), *encoded, key.encode().hex()]), re.IGNORECASE)
+    gap = "" if _is_word(key) else GAP
+    encoded = [gap.join(map(re.escape, part)) for part in _in_base64(key.encode()) if len(part) >= 8]
+    forms = [
+        gap.join(f"(?:{'|'.join(_forms(sign))})" for sign in key),
+        GAP_OF_DIGITS.join(key.encode().hex()),
+        *(f"(?-i:{part})" for part in encoded),
+    ]
+    return re.compile("|".join(forms), re.IGNORECASE)
+
+
+def _forms(sign: str) -> set[str]:
+    code = ord(sign)
+    escaped = {rf"\\u{code:04x}", rf"\\x{code:02x}", f"%{code:02x}", f"&#0*{code};", f"&#x0*{code:x};"}
+    return {re.escape(sign), re.escape(html.escape(sign)), *escaped}
 
 
 def _in_base64(key: bytes) -> set[str]:

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Literal
 
@@ -30,17 +29,10 @@ _command: Literal["to come", "at work", "published", "over"] = "to come"  # of t
 
 
 def listen() -> None:
-    """From here on no signal ends the program without a word."""
+    """From here on no signal ends the program without a word; only the program itself calls it."""
     if threading.current_thread() is threading.main_thread():
         for number in _asked(ALL_SIGNALS):
             signal.signal(number, _outside)
-
-
-def listen_where_program() -> None:
-    """`listen`, where this package is imported because somebody typed `moe` or `python -m moe_cli`."""
-    by_module = sys.argv[:1] == ["-m"] and "moe_cli" in sys.orig_argv
-    if by_module or Path(*sys.argv[:1]).stem == "moe":
-        listen()
 
 
 def stay_deaf() -> None:

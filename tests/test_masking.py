@@ -1,6 +1,5 @@
 """A key that a server repeats, in any way that is common, is in nothing that is kept or shown; plain words stay."""
 
-import base64
 import json
 import socket
 import threading
@@ -9,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from moe_cli import masking
+from moe_cli.cli.session import open_session
 from moe_cli.config import EndpointConfig, JudgeConfig, load_config
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.judges.judge import Exchange
@@ -16,32 +16,11 @@ from moe_cli.judges.named import judges_of
 from moe_cli.masking import MASK, keep_secret, masked, masked_answer
 from moe_cli.model.chat_endpoint import ChatEndpoint, chat_endpoint
 from moe_cli.records import Message
+from tests.coded_keys import FORMS, KEY, KEY_OF_A_SERVICE, visible
 from tests.model.served import Reply, completion, served
 
-KEY = "sk-Zorp0.the+Glim/7=="
 QUESTION = (Message(role="user", content="Name a fruit."),)
-CODED = {
-    "as it is": KEY,
-    "after Bearer": f"Authorization: Bearer {KEY}",
-    "in capitals": KEY.upper(),
-    "in small letters": KEY.lower(),
-    "percent-encoded": quote(KEY, safe=""),
-    "escaped": "".join(f"\\u{ord(sign):04X}" for sign in KEY),
-    "half escaped": f"\\u{ord(KEY[0]):04x}{KEY[1:]}",
-    "in base64": base64.b64encode(KEY.encode()).decode(),
-    "in base64 after Bearer": base64.b64encode(f"Bearer {KEY}".encode()).decode(),
-    "in base64 as a password": base64.b64encode(f"me:{KEY}@".encode()).decode(),
-    "in base64 for addresses": base64.urlsafe_b64encode(f"x{KEY}".encode()).decode(),
-    "in hexadecimal digits": KEY.encode().hex(),
-}
-
-
-def visible(text):
-    """Whether the key, or most of it, can be read from a text."""
-    low = text.lower()
-    pieces = [coded.lower() for coded in CODED.values()]
-    pieces += [KEY[start : start + 8].lower() for start in range(len(KEY) - 8)]
-    return any(piece in low for piece in pieces)
+CODED = {name: form(KEY) for name, form in FORMS.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +42,36 @@ def test_a_key_that_is_a_plain_word_stays_in_answers(key):
     text = f"The box is {key}."
     assert masked_answer(text) == text
     assert masked(text) == f"The box is {MASK}."
+
+
+def test_what_stands_in_variables_that_are_named_as_keys_are_is_masked():
+    environment = {
+        "HF_TOKEN": KEY,
+        "SSH_KEY": "/home/zorp/.ssh/id_of_the_glim",
+        "MY_PASSWORD": "short",
+        "OTHER": "x" * 30,
+    }
+    masking.keep_environment_secret(environment)
+    text = " ".join(environment.values())
+    assert masked(text) == masked_answer(text) == text.replace(KEY, MASK)
+
+
+@pytest.mark.parametrize("key", [KEY_OF_A_SERVICE, "hf_" + "Zorp1" * 7, "ghp_" + "aB3" * 12])
+def test_what_has_the_form_of_a_key_is_masked_in_errors_alone(key):
+    assert masked(f"typed {key} here") == f"typed {MASK} here"
+    assert masked_answer(f"typed {key} here") == f"typed {key} here"
+    for plain in ("sk-learn-0.24", "hf_models/allenai/OLMoE-1B-7B-0125-Instruct", "prepare-20260101-000000-0badcafe"):
+        assert masked(plain) == plain
+
+
+@pytest.mark.parametrize("assignment", ["judge.model={}", "model.name={}", "evaluate.judges=['command:prog --key {}']"])
+def test_a_setting_that_holds_a_key_is_refused(monkeypatch, assignment):
+    monkeypatch.setenv("ZORP", KEY)
+    for key in (KEY, KEY_OF_A_SERVICE):
+        with pytest.raises(UsageError, match="holds a key, and settings are written to the results") as refused:
+            open_session("config", {"assignments": ["judge.key_env=ZORP", assignment.format(key)]})
+        assert not visible(refused.value.message, key)
+    assert open_session("config", {"assignments": ["judge.key_env=ZORP", assignment.format("glim")]}).config
 
 
 def outcome(reply):
@@ -92,7 +101,7 @@ def test_nothing_that_a_server_says_brings_the_key_back(reply, coded):
     assert found and not visible(found)
 
 
-def test_a_status_line_that_is_the_key_is_masked():
+def test_a_status_line_that_is_the_key_is_not_shown():
     def serve(server):
         for _ in range(2):
             connection, _ = server.accept()
@@ -105,7 +114,7 @@ def test_a_status_line_that_is_the_key_is_masked():
         url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
         with pytest.raises(MoeError) as refused:
             ChatEndpoint(url, "m", KEY, 5.0, 1, lambda _: None).complete(QUESTION)
-    assert MASK in refused.value.message and not visible(refused.value.message)
+    assert "does not begin as HTTP" in refused.value.message and not visible(refused.value.message)
 
 
 @pytest.mark.parametrize("text", [f"Bearer {KEY}", f"#1 x {KEY}", "z" * 70 + KEY, ""], ids=range(4))
@@ -176,7 +185,7 @@ def test_a_key_in_the_place_of_the_variables_name_is_not_shown():
 
 def test_an_address_that_holds_the_key_is_refused_before_it_is_written():
     config = EndpointConfig(base_url=f"http://h/{quote(KEY, safe='')}/v1", key_env="API_KEY")
-    with pytest.raises(UsageError, match="holds the key"):
+    with pytest.raises(UsageError, match="holds a key"):
         chat_endpoint(config, "m", {"API_KEY": KEY})
 
 

@@ -4,11 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from moe_cli import signals
 
+ROOT = Path(__file__).parent.parent
 AT_IMPORT = "import os, sys; import moe_cli.signals as s; s.listen(); os.kill(os.getpid(), {}); import moe_cli.cli.app"
 
 
@@ -36,8 +39,24 @@ def test_publishing_outside_of_a_command_leaves_signals_to_the_caller():
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_the_program_listens_as_soon_as_its_package_is_imported():
-    program = "import signal, sys; sys.argv[0] = {!r}; import moe_cli; print(signal.getsignal(signal.SIGTERM))"
-    for name, listens in (("/usr/bin/moe", True), ("/usr/bin/pytest", False), ("-m", False)):
-        done = subprocess.run([sys.executable, "-c", program.format(name)], check=True, capture_output=True, text=True)
-        assert ("_outside" in done.stdout) == listens
+def test_the_program_listens_before_it_imports_what_takes_time():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"moe": "moe_cli.__main__:main"}
+    program = (
+        "import signal, sys, types; from moe_cli.__main__ import main\n"
+        "assert 'typer' not in sys.modules\n"
+        "shown = lambda: print(signal.getsignal(signal.SIGTERM))\n"
+        "sys.modules['moe_cli.cli.app'] = types.SimpleNamespace(main=shown); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert "_outside" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["/usr/bin/moe", "moe", "-m", "/usr/bin/pytest", ""])
+def test_a_program_that_imports_the_package_keeps_its_signals_whatever_its_name(name):
+    program = (
+        f"import signal, sys; sys.argv = [{name!r}]; numbers = (signal.SIGINT, signal.SIGTERM)\n"
+        "before = [signal.getsignal(number) for number in numbers]\n"
+        "import moe_cli, moe_cli.cli.app; assert [signal.getsignal(number) for number in numbers] == before"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -23,14 +23,21 @@ def unchanged_run(path: Path, store: Store, *kinds: RunKind) -> FinishedRun:
         ArtifactError: as `finished_run`, or its manifest is another one than the registry's; it says what changed.
     """
     run = finished_run(path, *kinds)
-    known = _known(run, store)
-    if known and run.digest not in {record.manifest_digest for record in known}:
+    if change := change_of(run, store):
         raise ArtifactError(
-            f"the manifest of {path} changed since {known[-1].id} was registered: {_changes(run, known[-1])}",
+            change,
             hint=f"put {path}/manifest.json back as it was, or make the run again; where the change is meant, "
             f"moe runs add {path} registers it as it is now",
         )
     return run
+
+
+def change_of(run: FinishedRun, store: Store) -> str | None:
+    """How its manifest differs from the registry's; None: it does not, or the registry does not know the run."""
+    known = _known(run, store)
+    if not known or run.digest in {record.manifest_digest for record in known}:
+        return None
+    return f"the manifest of {run.path} changed since {known[-1].id} was registered: {_changes(run, known[-1])}"
 
 
 def changed_parents(run: FinishedRun, store: Store) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ torch nor transformers; the underscore spellings of the original scripts (`--mod
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, lab
 from moe_cli.cli.boundary import draw, show_warning
 from moe_cli.cli.pipes import outlive_readers
 from moe_cli.errors import ExitCode, UsageError
+from moe_cli.masking import keep_environment_secret
 from moe_cli.signals import stay_deaf
 from moe_cli.version import __version__
 
@@ -79,6 +81,7 @@ def root(
 def main() -> None:
     """Entry point of the console script."""
     outlive_readers()
+    keep_environment_secret(os.environ)
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:

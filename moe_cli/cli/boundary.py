@@ -129,7 +129,7 @@ def show_warning(
     line: object = None,
 ) -> None:
     """One line on stderr, in the place of `warnings.showwarning`, whose text may hold words from anywhere."""
-    stderr_console().print(safe_text(f"warning: {message}", style="yellow"), soft_wrap=True)
+    stderr_console().print(safe_text(masked(f"warning: {message}"), style="yellow"), soft_wrap=True)
 
 
 def draw(error: MoeError) -> None:

@@ -11,6 +11,7 @@ from moe_cli.cli import options
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import QUIET, Session
 from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig, setting_names
+from moe_cli.masking import masked
 
 REGISTRY = f"{ENVIRONMENT_PREFIX}REGISTRY"
 PREFIXES = (ENVIRONMENT_PREFIX, "HF_", "HUGGING", "TRANSFORMERS_", "CUDA_", "PYTORCH_", "OMP_", "TENSORBOARD_")
@@ -55,10 +56,12 @@ def env(registry: options.Registry = None, json: options.Json = False) -> None:
 def shown_variables(variables: Mapping[str, str]) -> dict[str, str | None]:
     """The variables that change what moe does, by name; None in the place of a value that could be a secret.
 
-    A value is shown where its name is known to hold none, never because it looks harmless.
+    A value is shown where its name is known to hold none, never because it looks harmless, and without any key.
     """
     settings = [name for name in setting_names() if name.rpartition(".")[2] not in MAY_HOLD_SECRETS]
     known = {*HARMLESS, *(ENVIRONMENT_PREFIX + name.replace(".", "__").upper() for name in settings)}
     return {
-        name: value if name in known else None for name, value in sorted(variables.items()) if name.startswith(PREFIXES)
+        name: masked(value) if name in known else None
+        for name, value in sorted(variables.items())
+        if name.startswith(PREFIXES)
     }

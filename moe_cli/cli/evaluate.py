@@ -137,7 +137,7 @@ def _show_dry_run(session: Session, target: str) -> None:
     from moe_cli.evaluate.preview import preview_evaluation
     from moe_cli.views.sources import items_preview_view
 
-    preview, refusal = preview_evaluation(target, session.config)
+    preview, refusal = preview_evaluation(target, session.config, session.store)
     session.show_dry_run(preview, items_preview_view(preview), refusal)
 
 

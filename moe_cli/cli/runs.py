@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from moe_cli.artifacts import finished_run, listing_of
-from moe_cli.artifacts.changes import changed_parents, unchanged_run
+from moe_cli.artifacts.changes import change_of, changed_parents, unchanged_run
 from moe_cli.cli import options
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import Session, open_session
 from moe_cli.errors import ArtifactError
 from moe_cli.records import RunVerification
-from moe_cli.views.console import stdout_console
+from moe_cli.views.console import stderr_console, stdout_console
 from moe_cli.views.runs import manifest_view, runs_table
 from moe_cli.views.safe import safe_text
 
@@ -43,13 +43,16 @@ def list_runs(registry: options.Registry = None, json: options.Json = False) -> 
 @app.command("show")
 @bounded
 def show(run: RunId, registry: options.Registry = None, json: options.Json = False) -> None:
-    """Show the manifest of one run: files, parents, settings, packages.
+    """Show the manifest of one run: files, parents, settings, packages; and whether it changed since.
 
     Example: moe runs show selective-2026
     """
     session = open_session("runs", locals())
     path = _path(session, run)
-    manifest = finished_run(path).manifest
+    found = finished_run(path)
+    manifest = found.manifest
+    if change := change_of(found, session.store):
+        stderr_console().print(safe_text(f"warning: {change}", style="yellow"), soft_wrap=True)
     session.show(manifest, manifest_view(manifest), f"{path}; next: moe runs verify {run}")
 
 

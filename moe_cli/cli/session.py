@@ -25,6 +25,7 @@ from moe_cli.config import MoeConfig, dump_yaml, load_config, setting_names
 from moe_cli.data.sources import is_local, kind_and_source
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.judges.named import CLASSIFIERS
+from moe_cli.masking import holds_key, keep_secret
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.console import Reporter, stderr_console, stdout_console
 from moe_cli.views.safe import safe_text
@@ -138,6 +139,7 @@ def open_session(section: str, words: Mapping[str, object], *, asks_the_hub: boo
         assignments=cast("list[str] | None", words.get("assignments")) or [],
         flags={key: value for key, value in named.items() if value is not None and key in known},
     )
+    _refuse_keys(config)
     _set_environment(config, asks_the_hub=asks_the_hub)
     if not is_text(str(here := Path.cwd())):
         raise UsageError(f"the path of this directory, {here}, is not UTF-8", hint="work in a directory named in UTF-8")
@@ -148,6 +150,21 @@ def open_session(section: str, words: Mapping[str, object], *, asks_the_hub: boo
 def _again(words: Mapping[str, object]) -> str:
     typed = {"--config": words.get("config"), "--model-name": words.get("model_name")}
     return "".join(f" {option} {quote(str(value))}" for option, value in typed.items() if value is not None)
+
+
+def _refuse_keys(config: MoeConfig) -> None:
+    """Settings are written to the results, so none may hold a key."""
+    for endpoint in (config.endpoint, config.judge):
+        keep_secret(os.environ.get(endpoint.key_env or "", ""))
+    tree = config.model_dump(mode="json")
+    for name in setting_names():
+        section, _, key = name.rpartition(".")
+        value = tree[section][key] if section else tree[key]
+        if not isinstance(value, (int, float)) and holds_key(str(value)):
+            raise UsageError(
+                f"the setting {name} holds a key, and settings are written to the results",
+                hint="a key stands in an environment variable: --api-key-env and --judge-key-env name it",
+            )
 
 
 def _set_environment(config: MoeConfig, *, asks_the_hub: bool) -> None:

@@ -17,6 +17,7 @@ from moe_cli.characters import is_text
 from moe_cli.config.settings import MoeConfig
 from moe_cli.config.yaml_text import parse_yaml
 from moe_cli.errors import UsageError
+from moe_cli.masking import masked
 
 ENVIRONMENT_PREFIX = "MOE_"
 LONGEST_VALUE = 200  # characters of a wrong value that are shown
@@ -154,7 +155,7 @@ def _problems(error: ValidationError, origin: Mapping[str, str]) -> Iterator[str
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = masked(repr(value))  # before it is cut, as half a key is not found
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 

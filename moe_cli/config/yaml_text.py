@@ -7,6 +7,7 @@ counted before they are made.
 from __future__ import annotations
 
 import io
+import re
 
 from pydantic import BaseModel
 from ruamel.yaml import YAML
@@ -48,6 +49,7 @@ def _fault(error: Exception) -> str:
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
         return type(error).__name__
     problem = (error.problem or error.context or "").partition(" with value ")[0]
+    problem = re.sub(r"""(['"])(?![a-z_.]+\1).*\1""", "(some text)", problem)
     return f"{problem}, line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
 
 

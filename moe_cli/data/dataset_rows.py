@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 from moe_cli.data.raw import RawRow
 from moe_cli.data.sources import FOLDER_MARKS, HUB_PREFIX, Source
 from moe_cli.errors import EnvironmentFaultError, MoeError, UsageError
+from moe_cli.masking import masked
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -111,12 +112,13 @@ def hub_rows(source: Source) -> list[RawRow]:
     """
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # of the client it uses
 
     try:
         loaded = load_dataset(source.place, source.config, revision=source.revision)
-    except ConnectionError as error:
+    except (ConnectionError, HTTPError) as error:
         raise EnvironmentFaultError(
-            f"the hub cannot be reached for {source.name}: {error}",
+            f"the hub cannot be reached for {source.name}: {_first_line(error)}",
             hint="check the network and HF_HUB_OFFLINE, or save the data set to a local folder (save_to_disk)",
         ) from error
     except (ValueError, FileNotFoundError) as error:
@@ -139,20 +141,21 @@ def remote_bytes(source: Source) -> bytes:
         UsageError: no such file.
     """
     import fsspec
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # of the client it uses
 
     try:
         with fsspec.open(source.place, "rb") as file:
             return cast(bytes, file.read())
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {source.name}", hint="check the name and the revision") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         raise EnvironmentFaultError(
             f"{source.name} cannot be fetched: {_first_line(error)}", hint="check the network and HF_HUB_OFFLINE"
         ) from error
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]
+    return masked(str(error).partition("\n")[0])[:200]
 
 
 def _split_of(loaded: Dataset | DatasetDict, source: Source) -> Dataset:

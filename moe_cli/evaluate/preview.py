@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from moe_cli.artifacts import finished_run, layout
+from moe_cli.artifacts import Store, layout
+from moe_cli.artifacts.changes import unchanged_run
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.codec import decode
 from moe_cli.config import EvaluateConfig, MoeConfig
@@ -25,14 +26,14 @@ from moe_cli.model.directory import model_directory
 from moe_cli.records import AnswersPreview, ItemsPreview, TrainingSummary
 
 
-def preview_evaluation(words: str, config: MoeConfig) -> tuple[ItemsPreview, MoeError | None]:
+def preview_evaluation(words: str, config: MoeConfig, store: Store) -> tuple[ItemsPreview, MoeError | None]:
     """The items that would be evaluated, and the error with which the evaluation would end.
 
     Raises:
-        MoeError: the run or model that `words` name is not there.
+        MoeError: the run or model that `words` name is not there, or the run is not the one that `store` knows.
     """
     served = config.evaluate.engine == "openai"
-    base_name = _base_name(words, loads=not served)
+    base_name = _base_name(words, store, loads=not served)
     preview, refusal = preview_of_items(config.evaluate, base_name)
     if refusal is not None:
         return preview, refusal
@@ -85,7 +86,7 @@ def refuse_what_needs_weights(settings: EvaluateConfig, why: str) -> None:
             )
 
 
-def _base_name(words: str, *, loads: bool) -> str:
+def _base_name(words: str, store: Store, *, loads: bool) -> str:
     """The name of the model before training, of a run or of the model itself, which is here where it is loaded."""
     path = Path(words)
     if path.name == layout.FINAL_MODEL and kind_in(path.parent) is not None:
@@ -94,5 +95,10 @@ def _base_name(words: str, *, loads: bool) -> str:
         if loads:
             model_directory(words)
         return words
-    metadata = finished_run(path, "selective", "baseline").file(layout.METADATA)
-    return decode(TrainingSummary, metadata.read_bytes(), source=str(metadata)).base.name
+    run = unchanged_run(path, store, "selective", "baseline")
+    metadata = run.file(layout.METADATA)
+    base = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata)).base
+    if loads:
+        run.directory(layout.FINAL_MODEL)
+        model_directory(base.place)
+    return base.name

@@ -7,6 +7,7 @@ checked. The token is that of the hub's own login, or of a named environment var
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, Usage
 from moe_cli.export.facts import facts_of_run
 from moe_cli.masking import keep_secret, masked
 from moe_cli.model.base_files import PAGE
+from moe_cli.model.chat_endpoint import USUAL_NAME
 from moe_cli.records import CardFacts, Push, PushedFile
 
 MAIN = "main"
@@ -126,7 +128,11 @@ def _token(name: str | None, environment: Mapping[str, str]) -> str:
         )
     token = environment.get(name, "").strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise UsageError(f"the environment variable {name} should hold a token of the hub", hint=f"export {name}=...")
+        shown = name if re.fullmatch(USUAL_NAME, name) else "that --token-env names"
+        raise UsageError(
+            f"the environment variable {shown} should hold a token of the hub",
+            hint="--token-env takes the name of the variable, not the token: export NAME=...",
+        )
     return token
 
 

@@ -22,13 +22,14 @@ from moe_cli.codec import encode_lines
 from moe_cli.config.judge import JudgeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.judges.judge import Exchange, Kind, contradicts_itself, unscored
-from moe_cli.judges.program import BrokenOffError, called
+from moe_cli.judges.program import END_OF_STDERR, BrokenOffError, called
 from moe_cli.judges.revision import revision_of
-from moe_cli.masking import masked, masked_answer
+from moe_cli.masking import LONGEST_FORM, masked, masked_answer
 from moe_cli.records.inputs import Message
 from moe_cli.records.judging import JudgeIdentity, Label, Question, Verdict
 from moe_cli.records.record import record
 
+SHOWN_OF_STDERR = 400  # characters of its end
 READING = 1  # raise it when the protocol or its reading changes: it is part of the revision
 
 
@@ -128,12 +129,19 @@ class CommandJudge:
         except BrokenOffError as error:
             return {name: unscored(f"the program {error}") for name in exchanges}
         if ended.status:
-            said = masked(" ".join(ended.errors.decode(errors="replace").split()))
+            said = _end_of(ended.errors)
             raise EnvironmentFaultError(
                 f"the judge {self.name} ended with status {ended.status}: {said or 'nothing on stderr'}",
                 hint="run it by hand on one line; docs/judges.md shows what it reads and writes",
             )
         return _read(ended.output, exchanges, self.questions)
+
+
+def _end_of(errors: bytes) -> str:
+    text = errors.decode(errors="replace")
+    if len(errors) == END_OF_STDERR:  # the first key in it may be cut
+        text = text[LONGEST_FORM:]
+    return masked(" ".join(text.split()))[-SHOWN_OF_STDERR:]
 
 
 def _files(words: Sequence[str]) -> list[Path]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import IO, cast
 
 LARGEST = 2**24  # bytes of stdout that are read
-END_OF_STDERR = 400  # bytes of it that are kept
+END_OF_STDERR = 2**16  # bytes of it that are kept
 AT_ONCE = 2**16  # bytes that are read at once
 
 

@@ -21,15 +21,20 @@ from email.message import Message as Headers
 
 from moe_cli.config import EndpointConfig, MoeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
-from moe_cli.masking import keep_secret, masked, masked_answer
+from moe_cli.masking import LONGEST_FORM, holds_key, keep_secret, masked, masked_answer
 from moe_cli.model.timed_http import TooLargeError, body_of
 from moe_cli.records import Message
 
-TRY_AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
+TRY_AGAIN = (408, 409, 425, 429, *range(500, 600))
 NOT_REACHED = (ConnectionRefusedError, socket.gaierror)
 LONGEST_PAUSE = 60.0  # seconds
 LARGEST = 2**24  # bytes of an answer that are read
+LARGEST_REFUSAL = 2**16  # bytes of what a server says to a request that it refuses
+ENDED_BY_ITSELF = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")  # the finish_reason of several servers
+CUT_OFF = ("length", "max_tokens", "model_length", "content_filter", "tool_calls", "function_call")
+FAILED = ("abort", "aborted", "error", "cancelled")
 REASONING = ("reasoning_content", "reasoning")  # where servers put what they cut out of an answer
+HALF_SIGN = re.compile("[\ud800-\udfff]")  # of UTF-16, which JSON can hold alone and UTF-8 cannot
 KEY_SIGNS = r"[!-~]+"  # printable ASCII without white space: what a header can carry
 USUAL_NAME = r"[A-Z]{1,16}|[A-Z][A-Z0-9]*(_[A-Z0-9]+){1,6}"  # of an environment variable
 SERVE_WHOLE = "serve the model without a reasoning parser: the whole answer is replayed or judged"
@@ -59,6 +64,10 @@ class NoAnswerError(EnvironmentFaultError):
 
 class NoCompletionError(EnvironmentFaultError):
     """The endpoint answered with something that is no chat completion."""
+
+
+class FailedAnswerError(Exception):
+    """The endpoint says itself that it did not finish an answer, which may pass."""
 
 
 class RefusedRequestError(UsageError):
@@ -103,9 +112,11 @@ class ChatEndpoint:
                 if error.code not in TRY_AGAIN:
                     raise _refused(error, self) from None
                 why, asked, reached = f"status {error.code} {_said(error)}".strip(), _retry_after(error.headers), True
+            except FailedAnswerError as error:
+                why, asked, reached = str(error), None, True
             except (OSError, http.client.HTTPException) as error:
                 cause = getattr(error, "reason", error)
-                why, asked = masked(str(cause)) or type(error).__name__, None
+                why, asked = _fault(cause), None
                 reached = not isinstance(cause, NOT_REACHED)
             if tries_left:
                 self.pause(min(asked or 2.0 ** (self.retries - tries_left), LONGEST_PAUSE))
@@ -171,9 +182,9 @@ def chat_endpoint(
             hint="export it again; a file with Windows line ends leaves a carriage return at the end",
         )
     keep_secret(key or "")
-    if key and masked(config.base_url) != config.base_url:
+    if holds_key(config.base_url):
         raise UsageError(
-            f"the address that {words.base_url} names holds the key, and an address is written to the results",
+            f"the address that {words.base_url} names holds a key, and an address is written to the results",
             hint="leave it out of the address: it is sent in a header",
         )
     served = config.model or model_name
@@ -184,17 +195,33 @@ def _completion(data: bytes, endpoint: ChatEndpoint) -> Completion:
     try:
         answer = json.loads(data)
         choice = answer["choices"][0]
-        message, reason = choice["message"], choice["finish_reason"]
+        message, reason = choice["message"], choice.get("finish_reason")
         text = message.get("content") or ""  # some servers leave it out where nothing was said
         hidden = any(message.get(name) for name in REASONING)
-        is_text = isinstance(text, str) and isinstance(reason, str)
+        is_text = isinstance(text, str)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         is_text = False
     if not is_text:
         raise _no_completion(endpoint, repr(masked(data.decode(errors="replace"))[:80]))
     if hidden and endpoint.whole:
         raise UsageError(f"{endpoint.url} takes the reasoning out of its answers", hint=SERVE_WHOLE)
-    return Completion(text=masked_answer(text.strip()), finished=reason == "stop", num_tokens=_num_tokens(answer))
+    finished = _finished(reason, endpoint)
+    whole = HALF_SIGN.sub("\ufffd", text).strip()
+    return Completion(text=masked_answer(whole), finished=finished, num_tokens=_num_tokens(answer))
+
+
+def _finished(reason: object, endpoint: ChatEndpoint) -> bool:
+    """Whether the answer ended by itself, by the words of several servers."""
+    name = reason.lower() if isinstance(reason, str) else ""
+    if name in FAILED:
+        raise FailedAnswerError(f"finish_reason {name}")
+    if name not in (*ENDED_BY_ITSELF, *CUT_OFF):
+        shown = masked(json.dumps(reason))[:80]
+        raise NoCompletionError(
+            f"{endpoint.url} does not say whether an answer is whole: its finish_reason is {shown}",
+            hint=f"use a server that says `stop` or `length`; known are {', '.join((*ENDED_BY_ITSELF, *CUT_OFF))}",
+        )
+    return name in ENDED_BY_ITSELF
 
 
 def _num_tokens(answer: Mapping[str, object]) -> int | None:
@@ -225,13 +252,23 @@ def _refused(error: urllib.error.HTTPError, endpoint: ChatEndpoint) -> RefusedRe
     )
 
 
+def _fault(cause: object) -> str:
+    """Why there was no reply; not with its first line, which may be the first half of a key."""
+    if type(cause) is http.client.BadStatusLine:
+        return "a reply that does not begin as HTTP does"
+    return masked(str(cause)) or type(cause).__name__
+
+
 def _said(error: urllib.error.HTTPError) -> str:
     """The beginning of what the server says, on one line."""
     try:
-        data = error.read(4000)
+        data = error.read(LARGEST_REFUSAL)
     except (OSError, http.client.HTTPException):  # the status alone counts
         return ""
-    return masked(" ".join(data.decode(errors="replace").split()))[:400]
+    text = data.decode(errors="replace")
+    if len(data) == LARGEST_REFUSAL:  # the last key in it may be cut
+        text = text[:-LONGEST_FORM]
+    return masked(" ".join(text.split()))[:400]
 
 
 def _retry_after(headers: Headers) -> float | None:

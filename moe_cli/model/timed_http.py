@@ -13,7 +13,7 @@ import socket
 import time
 import urllib.request
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -42,10 +42,14 @@ def body_of(request: urllib.request.Request, *, seconds: float, largest: int) ->
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another address."""
+    """A redirect would carry the key to another address, which may be none."""
 
-    def redirect_request(self, *args: object) -> None:
+    def http_error_302(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
+    ) -> None:
         """None: the redirect is an error of its status."""
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 class TimedHandler(urllib.request.HTTPHandler):

@@ -72,6 +72,8 @@ def test_every_changed_field_of_a_manifest_is_seen_and_named(moe, tmp_path, fiel
     done = moe("runs", "verify", "out")
     assert done.code == 3 and "changed since" in done.err
     assert moe("select", "out", "--top-k", "3").code == 3
+    shown = moe("runs", "show", "out", "--json")
+    assert shown.code == 0 and "changed since prepare-" in shown.err and orjson.loads(shown.out)["kind"] == "prepare"
 
 
 def test_the_kind_is_that_of_the_id(tmp_path):
@@ -165,6 +167,17 @@ def test_a_run_of_another_kind_than_its_training_is_refused(moe, arms):  # noqa:
     shutil.rmtree(arms.store.registry)
     done = moe("compare", "a", "b")
     assert done.code == 3 and "says selective, but training_metadata.json full_model_baseline" in done.err
+
+
+@pytest.mark.parametrize("engine", ["transformers", "openai"])
+def test_a_dry_run_ends_as_the_evaluation_of_a_changed_run_would(moe, arms, engine):  # noqa: F811
+    words = ("evaluate", "b", "--engine", engine, "--base-url", "http://127.0.0.1:1/v1")
+    before = moe(*words, "--dry-run")
+    assert before.code == 0, before.err
+    edit(arms.path / "b", packages={})
+    done = [moe(*words, "--dry-run"), moe(*words)]
+    assert [one.code for one in done] == [3, 3]
+    assert all("changed since" in one.err for one in done)
 
 
 @pytest.mark.parametrize("loads", [True, False])

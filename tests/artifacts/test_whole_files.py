@@ -42,6 +42,26 @@ def test_a_write_that_fails_keeps_the_old_content_and_leaves_nothing_behind(tmp_
     assert names(tmp_path) == ["c.json"]
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_file_system_that_syncs_no_directory_is_no_fault_and_another_error_names_it(tmp_path, monkeypatch, number):
+    fsync = os.fsync
+
+    def of_files_alone(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", of_files_alone)
+    if number == errno.EIO:
+        with pytest.raises(OSError, match=str(tmp_path)):
+            write(tmp_path / "c.json", b"new")
+        return
+    write(tmp_path / "c.json", b"new")
+    with whole_directory(tmp_path / "e") as staging:
+        (staging / "f").write_bytes(b"x")
+    assert names(tmp_path) == ["c.json", "e"]
+
+
 def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     done = []
     fsync, replace = os.fsync, files.Path.replace

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.errors import ArtifactError, MoeError, UsageError
 from tests.compare.outcome_files import NOTICES, imported, pair, samples, written
 from tests.data.inspect_log_files import eval_log, json_log, sample
 
@@ -260,6 +260,17 @@ def test_graded_metrics_of_lm_eval_are_read_and_one_can_be_named(tmp_path):
     assert rates(imported(words=files, measure="f1")) == {"a": 1.0, "b": 1.0}
     with pytest.raises(UsageError, match="has no measure glim"):
         imported(words=files, measure="glim")
+
+
+@pytest.mark.parametrize("depth", [300, 1_000, 2_000, 100_000])
+def test_samples_of_lm_eval_of_any_depth_are_read_or_refused_by_name(tmp_path, depth):
+    files = [samples(tmp_path / run / "samples_sum.jsonl", [1, 0], doc_hash=None, doc="DEEP") for run in "ab"]
+    for file in files:
+        file.write_text(file.read_text().replace('"DEEP"', '{"a":' * depth + "1" + "}" * depth))
+    try:
+        assert rates(imported(words=files)) == {"a": 0.5, "b": 0.5}
+    except MoeError as refused:
+        assert depth >= 1_000 and "samples_sum.jsonl" in refused.message and refused.hint
 
 
 def test_the_summary_of_lm_eval_points_to_its_samples(tmp_path):

@@ -4,6 +4,7 @@ import datasets
 import pytest
 from datasets import Dataset, DatasetDict
 from datasets.exceptions import DatasetGenerationError
+from huggingface_hub.errors import HTTPError
 
 from moe_cli.data import read
 from moe_cli.errors import EnvironmentFaultError, UsageError
@@ -108,6 +109,14 @@ def test_a_hub_out_of_reach_is_a_fault_of_the_environment(asked):
     asked[1]["found"] = ConnectionError("no route")
     with pytest.raises(EnvironmentFaultError, match="the hub cannot be reached for owner/name@1a2b3c4: no route"):
         read("owner/name@1a2b3c4")
+
+
+def test_a_hub_that_redirects_without_end_is_one_too_and_brings_no_token_back(asked):
+    token = "hf_" + "Zorp1" * 7
+    asked[1]["found"] = HTTPError(f"/Bearer%20{token}")
+    with pytest.raises(EnvironmentFaultError, match="the hub cannot be reached for owner/name@1a2b3c4") as refused:
+        read("owner/name@1a2b3c4")
+    assert token not in refused.value.message
 
 
 def test_a_configuration_that_is_not_there_is_a_usage_error(asked):

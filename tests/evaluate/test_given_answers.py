@@ -102,6 +102,15 @@ def test_samples_of_lm_eval_have_all_their_answers_once_whatever_filters_there_a
     assert (found.epochs, found.files[0].skipped) == (2, {"the same answer under another filter": 1})
 
 
+@pytest.mark.parametrize("depth", [300, 1_000, 2_000, 100_000])
+def test_samples_of_lm_eval_of_any_depth_are_read_or_refused_by_name(tmp_path, depth):
+    deep = lines({**LM_EVAL, "doc": "DEEP"}, {**LM_EVAL, "doc_id": 4}).replace('"DEEP"', "[" * depth + "]" * depth)
+    try:
+        assert len(given(written(tmp_path / "x.jsonl", deep), kind="benign").answers) == 4
+    except UsageError as refused:
+        assert depth >= 1_000 and "x.jsonl" in refused.message and refused.hint
+
+
 def test_likelihoods_of_lm_eval_are_no_answers(tmp_path):
     row = {**LM_EVAL, "resps": [[[-1.5, "False"]]]}
     with pytest.raises(UsageError, match="`resps` is a list, not an answer"):

@@ -33,6 +33,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     hang_up: bool = False
     wait: threading.Event | None = None  # until it is set
+    raw: bytes | None = None  # in the place of all of it: a whole reply as it goes over the line
 
 
 def completion(text: str | None, reason: str = "stop", **more: object) -> Reply:
@@ -67,6 +68,10 @@ def served(reply: Callable[[Asked, int], Reply]) -> Iterator[Served]:
                 answer.wait.wait()
             if answer.hang_up:
                 self.connection.close()
+                return
+            if answer.raw is not None:
+                self.wfile.write(answer.raw)
+                self.close_connection = True
                 return
             self.send_response(answer.status)
             for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():

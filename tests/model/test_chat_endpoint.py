@@ -8,11 +8,19 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from moe_cli.codec import decode, encode
 from moe_cli.config import EndpointConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.model import chat_endpoint as chat_endpoint_file
-from moe_cli.model.chat_endpoint import LONGEST_PAUSE, ChatEndpoint, Completion, NoCompletionError, chat_endpoint
-from moe_cli.records import Message
+from moe_cli.model.chat_endpoint import (
+    LONGEST_PAUSE,
+    ChatEndpoint,
+    Completion,
+    NoAnswerError,
+    NoCompletionError,
+    chat_endpoint,
+)
+from moe_cli.records import Generation, Message
 from tests.model.served import Reply, completion, served
 
 QUESTION = (Message(role="system", content="Be brief."), Message(role="user", content="Name a fruit."))
@@ -45,10 +53,40 @@ def test_without_a_key_none_is_sent():
     assert server.asked[0].key is None
 
 
-@pytest.mark.parametrize(("reason", "finished"), [("stop", True), ("length", False), ("content_filter", False)])
+@pytest.mark.parametrize(
+    ("reason", "finished"),
+    [
+        *((reason, True) for reason in ("stop", "STOP", "eos_token", "eos", "end_turn", "stop_sequence")),
+        *((reason, False) for reason in ("length", "max_tokens", "content_filter", "tool_calls")),
+    ],
+)
 def test_only_an_answer_that_stopped_by_itself_is_finished(reason, finished):
     with served(lambda asked, number: completion("An", reason)) as server:
         assert endpoint(server.url).complete(QUESTION) == Completion("An", finished)
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+def test_an_answer_that_the_server_gave_up_is_asked_for_again_and_never_taken(reason):
+    with served(
+        lambda asked, number: completion("An" if number < 2 else "An apple.", "stop" if number > 1 else reason)
+    ) as server:
+        assert endpoint(server.url).complete(QUESTION) == Completion("An apple.", finished=True)
+    with (
+        served(lambda asked, number: completion("An", reason)) as server,
+        pytest.raises(NoAnswerError, match=f"failed 4 times, the last time with: finish_reason {reason}"),
+    ):
+        endpoint(server.url).complete(QUESTION)
+    assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("reason", [None, "", "zorp", 5, ["stop"], f"because of {KEY}"])
+def test_an_answer_of_which_nobody_knows_whether_it_is_whole_is_none(reason):
+    with (
+        served(lambda asked, number: completion("An", reason)) as server,
+        pytest.raises(NoCompletionError, match="does not say whether an answer is whole") as refused,
+    ):
+        endpoint(server.url, key=KEY).complete(QUESTION)
+    assert "stop" in refused.value.hint and KEY not in refused.value.message
 
 
 def test_no_content_is_an_empty_answer():
@@ -56,7 +94,7 @@ def test_no_content_is_an_empty_answer():
         assert endpoint(server.url).complete(QUESTION) == Completion("", finished=True)
 
 
-@pytest.mark.parametrize("bad", [Reply(429), Reply(500), Reply(503), Reply(hang_up=True)])
+@pytest.mark.parametrize("bad", [Reply(429), Reply(500), Reply(503), Reply(529), Reply(hang_up=True)])
 def test_what_may_pass_is_tried_again_with_growing_pauses(bad):
     pauses: list[float] = []
     with served(lambda asked, number: bad if number < 3 else completion("An apple.")) as server:
@@ -157,6 +195,24 @@ def test_an_answer_that_is_too_large_is_none(monkeypatch):
         assert endpoint(server.url).complete(QUESTION).text == "apple"
 
 
+def test_a_gigantic_answer_is_left_after_the_largest_that_is_read():
+    with (
+        served(lambda asked, number: Reply(body=bytes(chat_endpoint_file.LARGEST + 2**20))) as server,
+        pytest.raises(NoCompletionError, match="no chat completion: more than 16,777,216 bytes"),
+    ):
+        endpoint(server.url).complete(QUESTION)
+
+
+@pytest.mark.parametrize("text", ["zorp\0the", "zorp \ud800 glim", "\udfff", "\x1b[31m\x07"])
+def test_an_answer_can_be_kept_whatever_signs_it_has(text):
+    with served(lambda asked, number: completion(text)) as server:
+        found = endpoint(server.url).complete(QUESTION)
+    kept = Generation(
+        prompt_id="1", text=found.text, token_ids=(), num_prompt_tokens=1, finished=True, answer_ids="retokenised"
+    )
+    assert decode(Generation, encode(kept), source="") == kept
+
+
 def test_a_refusal_whose_reason_never_comes_is_a_refusal():
     late = Reply(401, headers={"Content-Length": "100"})
     with (
@@ -181,10 +237,12 @@ def test_a_server_that_is_not_there_is_an_error_of_the_environment():
         b"[]",
         b"null",
         b'{"choices": []}',
-        b'{"choices": [{"message": {"content": "An apple."}}]}',
         b'{"choices": [{"message": {"content": 5}, "finish_reason": "stop"}]}',
         b'{"choices": [{"message": "An apple.", "finish_reason": "stop"}]}',
         b"\xff\xfe",
+        b"[" * 2_000 + b"]" * 2_000,
+        b'{"choices": ' + b"[" * 200_000,
+        b"\0" * 20,
     ],
 )
 def test_what_is_no_chat_completion_is_an_error_and_never_an_answer(garbage):
@@ -216,6 +274,18 @@ def test_a_redirect_takes_the_key_nowhere():
         ):
             endpoint(server.url, key=KEY).complete(QUESTION)
     assert other.asked == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("place", ["http://[zorp", "file:///etc/passwd", "//", "http://127.0.0.1:1/"])
+def test_a_redirect_to_anywhere_is_an_error_of_its_status(status, place):
+    away = Reply(status, headers={"Location": place})
+    with (
+        served(lambda asked, number: away) as server,
+        pytest.raises(UsageError, match=f"status {status}$"),
+    ):
+        endpoint(server.url, key=KEY).complete(QUESTION)
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])

@@ -33,6 +33,7 @@ COMMANDS = {
 MANY = ("--output-name", "many", "--set", "evaluate.tiny_items=17", "--set", "evaluate.max_new_tokens=4")
 PRELUDES = {"label": (("evaluate", "tiny", *MANY), ("evaluate", "selective", *MANY))}
 WITHOUT_RESUME = ("compare", "export", "label")
+WITHOUT_SETTINGS = ("runs", "env", "push")
 WITH_TIMES = (".json", ".yaml", ".md", ".html", "steps.jsonl", "README.md")
 TRACEBACK = "Traceback (most recent call last)"
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -150,7 +151,8 @@ def _command(words: tuple[str, ...], directory: str, fault: Fault | None, notes:
     os.dup2(text, 1)
     os.dup2(text, 2)
     os.chdir(directory)
-    sys.argv = ["moe", *words, *(() if words[0] == "runs" else ("--config", "moe.yaml"))]
+    by_itself = words[0] in WITHOUT_SETTINGS or "--config" in words
+    sys.argv = ["moe", *words, *(() if by_itself else ("--config", "moe.yaml"))]
     if fault is not None:
         fault.begin(directory, notes)
     runpy.run_module("moe_cli", run_name="__main__")
