@@ -143,7 +143,9 @@ def _rows() -> Iterator[str]:
     for room in [*rooms, "all"]:
         files = [file for file in source_files() if room in ("all", file.room)]
         largest = max(files, key=lambda file: file.num_lines)
-        longest = max((size, f"{file.path.stem}.{name}") for file in files for size, name in (file.functions or [(0, "")]))
+        longest = max(
+            (size, f"{file.path.stem}.{name}") for file in files for size, name in (file.functions or [(0, "")])
+        )
         yield ROWS.format(
             room or "(package)",
             len(files),

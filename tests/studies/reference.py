@@ -30,9 +30,7 @@ from moe_cli.errors import ExitCode
 PAGE_WIDTH = 120  # characters
 NAME_WIDTH = 28  # of a file in the tree, characters
 PACKAGE = Path(moe_cli.__file__).parent
-TREE_BEGINS = (
-    "<!-- The tree is made by `python -m tests.studies.reference docs`; a test checks that it is up to date. -->"
-)
+TREE_BEGINS = "<!-- The tree is made by `python -m tests.studies.reference docs`; a test checks it. -->"
 TREE_ENDS = "<!-- end of the tree -->"
 MADE_BY = "<!-- Made by `python -m tests.studies.reference docs`; a test checks that it is up to date. -->"
 
@@ -110,8 +108,10 @@ Schema = Mapping[str, object]
 def pages(docs: Path) -> dict[str, str]:
     """Name and text of every page; of a page with a part that is made the rest stands in the directory."""
     architecture = (docs / "architecture.md").read_text(encoding="utf-8")
-    before, _, rest = architecture.partition(TREE_BEGINS)
-    _, _, after = rest.partition(TREE_ENDS)
+    before, begins, rest = architecture.partition(TREE_BEGINS)
+    _, ends, after = rest.partition(TREE_ENDS)
+    if not (begins and ends):
+        raise ValueError(f"architecture.md lacks {TREE_BEGINS} or {TREE_ENDS}")
     return {
         "cli.md": cli_page(),
         "configuration.md": configuration_page(),
