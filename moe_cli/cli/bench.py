@@ -10,6 +10,7 @@ import typer
 from rich.console import RenderableType
 
 from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.outputs import refuse_unwritable
 from moe_cli.bench.plan import SHAPE_FIELDS, plan_of
 from moe_cli.cli import options
 from moe_cli.cli.boundary import bounded
@@ -223,8 +224,8 @@ def _show(
 def _refuse_outputs(json: bool, markdown: bool, output: Path | None) -> None:
     if json and markdown:
         raise UsageError("--json and --markdown both print the result", hint="give one of them; -o writes the JSON")
-    if output is not None and output.is_dir():
-        raise UsageError(f"{output} is a directory", hint="name the file to write")
+    if output is not None:
+        refuse_unwritable(output)
 
 
 def _refuse_typed(context: typer.Context) -> None:

@@ -20,6 +20,7 @@ from typing import Literal, cast
 import numpy as np
 
 from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.outputs import refuse_unwritable
 from moe_cli.codec import encode, parse_json
 from moe_cli.config import PrepareConfig
 from moe_cli.config.conditions import conditions_of
@@ -104,8 +105,9 @@ def write_ranked(file: Path, table: RankedTable) -> None:
     """`.csv`: every row, ranked, with `selected`; `.json`: the selected experts. `--selection-file` reads both.
 
     Raises:
-        UsageError: another ending.
+        UsageError: another ending, or no place for a file.
     """
+    refuse_unwritable(file)
     chosen = sorted(row.expert for row in table.rows if row.selected)
     if file.suffix.lower() == ".json":
         write_whole(file, encode([[expert.layer, expert.index] for expert in chosen]) + b"\n")
