@@ -41,7 +41,7 @@ OF_A_PATH = (
     *(errno.ENXIO, errno.ENODEV, errno.EXDEV),
 )
 LONGEST_NAME = 120  # characters of a path that are shown
-NEXT_PROBLEM = "\n  - "  # any other break in a message is of a name in it
+NEXT_LINE = re.compile("\n(?=  )")  # of our own texts; any other break is of a name in them
 
 
 def bounded(command: Callable[Words, None]) -> Callable[Words, None]:
@@ -143,13 +143,13 @@ class SafeRecord(logging.LogRecord):
 
 
 def draw(error: MoeError) -> None:
-    """Two lines on stderr, what is wrong and what to do next, and one between them for each of several problems."""
+    """Two lines on stderr, what is wrong and what to do next; further ones of either are indented."""
     talk = stderr_console()
-    first, *rest = masked(error.message).split(NEXT_PROBLEM)
+    first, *rest = NEXT_LINE.split(masked(error.message))
     talk.print(f"error: {plain(first)}", style="red", soft_wrap=True)
-    for problem in rest:
-        talk.print(plain(f"{NEXT_PROBLEM}{problem}".removeprefix("\n")), soft_wrap=True)
-    talk.print(f"hint: {plain(masked(error.hint))}", soft_wrap=True)
+    for line in rest:
+        talk.print(plain(line), soft_wrap=True)
+    talk.print("hint: " + "\n".join(map(plain, NEXT_LINE.split(masked(error.hint)))), soft_wrap=True)
 
 
 def _drawn(error: MoeError) -> typer.Exit:

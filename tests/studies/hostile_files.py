@@ -48,7 +48,7 @@ INPUTS: dict[str, tuple[str, str]] = {
     ),
     "refusals": ("prepare --model tiny --set prepare.tiny_pairs=24 --refusals {}", "I will not.\nNo.\n"),
     "items": ("evaluate tiny --items harmful={}", "id,prompt\n1,zorp the glim\n2,flomp the hesk\n"),
-    "answers": ("evaluate --answers {} --kind harmful --dry-run", f"prompt,response\nzorp,{ANSWER}\nflomp,No.\n"),
+    "answers": ("evaluate --answers {} --kind harmful", f"prompt,response\nzorp,{ANSWER}\nflomp,No.\n"),
     "outcomes": ("compare {}", PAIRED),
     "labels": ("compare tiny selective --labels {}", "id,asked,harmful\n1,harmful,yes\n"),
     "counts": ("select --from-counts {}", COUNTS),
@@ -181,8 +181,7 @@ PLACES: dict[str, Callable[[Path], None]] = {
 }
 OF_FEW_LINES = ("settings", "rubric")
 SAVED = ("state.json", "dataset_info.json")
-OF_OF_FEW_LINES = ("settings", "rubric")
-SAVED = (
+OF_SAVED = (
     "",
     "{}",
     "[]",

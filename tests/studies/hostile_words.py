@@ -17,6 +17,7 @@ import random
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import typer
@@ -131,6 +132,7 @@ AROUND = (
     "evaluate selective --again {}",
     "bench --arms selective,{}",
 )
+READING = ("runs list", "runs show", "runs verify", "runs forget", "push", "label")  # of the registry
 WRITTEN = ("output_dir", "output", "registry")
 UNWRITABLE = ("FILE/x", "/proc/x", "loop", "loop/x", "dangling", "fifo", "/dev/full", "/proc/self/mem")
 NO_NUMBERS = ("9" * 5000, "1e400", "nan", "true", "0x" + "f" * 400)
@@ -149,7 +151,8 @@ class Option:
     is_number: bool
 
 
-def options() -> Iterator[Option]:
+@cache
+def options() -> tuple[Option, ...]:
     """Every one that takes a value, from the command tree."""
 
     def below(command: typer.core.TyperGroup, path: str) -> Iterator[Option]:
@@ -161,9 +164,10 @@ def options() -> Iterator[Option]:
         for name, one in getattr(command, "commands", {}).items():
             yield from below(one, f"{path} {name}".strip())
 
-    yield from below(typer.main.get_command(app), "")
+    return tuple(below(typer.main.get_command(app), ""))
 
 
+@cache
 def numbers() -> set[str]:
     """The settings that are numbers."""
     schema = MoeConfig.model_json_schema()
@@ -200,9 +204,13 @@ def _as_option(kind: str, word: str, option: Option) -> Case:
     refused = (
         _is_no_text(word)
         or (option.is_number and word in NO_NUMBERS)
-        or (option.typed is not None and option.name in WRITTEN and word in UNWRITABLE)
+        or (option.name in WRITTEN and word in UNWRITABLE and not _is_read(option))
     )
     return Case(kind=kind, name=f"{option.command} {option.typed or option.name}", words=typed, must_be_refused=refused)
+
+
+def _is_read(option: Option) -> bool:
+    return option.name == "registry" and option.command in READING
 
 
 def _is_no_text(word: str) -> bool:
@@ -211,10 +219,9 @@ def _is_no_text(word: str) -> bool:
 
 def _as_settings(kind: str, word: str) -> Iterator[Case]:
     """By --set, by an environment variable and by a file, shown and used."""
-    of_numbers = numbers()
     for number, key in enumerate(setting_names()):
         section = key.partition(".")[0]
-        refused = _is_no_text(word) or (kind == "no text") or (key in of_numbers and word in NO_NUMBERS)
+        refused = _is_no_text(word) or (kind == "no text") or (key in numbers() and word in NO_NUMBERS)
         command = COMMAND_OF.get(section, "prepare")
         arguments, more = NEEDED[command]
         if section in ("endpoint", "judge"):

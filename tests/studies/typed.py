@@ -126,16 +126,13 @@ def _outcome(case: Case, code: int, out: str, err: str, raised: BaseException | 
 
 def _is_refusal(code: int, out: str, err: str) -> bool:
     lines = err.splitlines()
-    while lines and lines[0].startswith(("warning: ", "importing ")):
+    while lines and not lines[0].startswith("error: "):  # notices
         del lines[0]
-    between = lines[1:-1]
+    unindented = [line for line in lines if not line.startswith("  ")]
     return (
         code in set(ExitCode) - {ExitCode.BUG}
         and (not out or code in SPOKEN_AFTER_RESULTS)
-        and len(lines) >= 2
-        and lines[0].startswith("error: ")
-        and lines[-1].startswith("hint: ")
-        and all(line.startswith("  - ") for line in between)
+        and [line.partition(" ")[0] for line in unindented] == ["error:", "hint:"]
     )
 
 
