@@ -13,11 +13,12 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from moe_cli import signals
-from moe_cli.artifacts.files import bring_to_disk, remove
+from moe_cli.artifacts.files import bring_to_disk, is_there, remove
 from moe_cli.artifacts.locks import locked_file
-from moe_cli.errors import ArtifactError, LockedError, UsageError
+from moe_cli.errors import ArtifactError, EnvironmentFaultError, LockedError, UsageError
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
@@ -43,6 +44,25 @@ def new_file(path: Path, *, hint: str = HINT) -> Iterator[Path]:
     """A temporary path that becomes the file `path` when the block ends well. Raises as `new_directory`."""
     with _staged(path, _publish_file, hint) as temporary:
         yield temporary
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse, before any work, a place where no file could be written, or where another thing than a file is.
+
+    Raises:
+        UsageError: a directory, a link, a pipe or a device is there, which a file would replace.
+        EnvironmentFaultError: nothing can be written there.
+    """
+    if is_there(path) and (path.is_symlink() or not path.is_file()):
+        raise UsageError(f"{path} is no regular file, and is not replaced by one", hint="name the file to write")
+    there = next(place for place in path.absolute().parents if is_there(place))
+    try:
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise EnvironmentFaultError(
+            f"{path} cannot be written: {error.strerror}", hint="name another file to write"
+        ) from error
 
 
 @contextmanager

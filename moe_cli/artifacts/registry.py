@@ -116,6 +116,8 @@ class Store:
         Raises:
             ArtifactError: none, or several.
         """
+        if not run_id:
+            raise ArtifactError("the id of a run is empty", hint="moe runs list shows the ids")
         records = self.records()
         found = [record for record in records if record.id.startswith(run_id) or short_id(record) == run_id]
         exact = [record for record in found if record.id == run_id]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import get_args
 
+from moe_cli.data.values import is_index
 from moe_cli.errors import UsageError
 from moe_cli.records import BenchmarkArm, BenchmarkPlan, ModelShape
 
@@ -160,6 +161,6 @@ def _arms(text: str) -> tuple[BenchmarkArm, ...]:
 
 def _numbers(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    if not all(map(is_index, parts)):
         raise UsageError(f"--shares {text!r} is no list of numbers", hint="write --shares 0,1,3,8")
     return tuple(sorted({int(part) for part in parts}))

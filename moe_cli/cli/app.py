@@ -6,6 +6,7 @@ torch nor transformers; the underscore spellings of the original scripts (`--mod
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -17,7 +18,7 @@ from typer.core import TyperGroup
 
 from moe_cli.characters import is_text
 from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, label, prepare, push, runs, select, train
-from moe_cli.cli.boundary import draw, show_warning
+from moe_cli.cli.boundary import SafeRecord, draw, show_warning
 from moe_cli.cli.pipes import outlive_readers
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.masking import keep_environment_secret
@@ -82,6 +83,7 @@ def main() -> None:
     """Entry point of the console script."""
     outlive_readers()
     keep_environment_secret(os.environ)
+    logging.setLogRecordFactory(SafeRecord)
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.outputs import refuse_unwritable
 from moe_cli.bench.plan import SHAPE_FIELDS, plan_of
 from moe_cli.cli import options
 from moe_cli.cli.boundary import bounded
@@ -111,5 +112,5 @@ def bench(
 def _refuse_outputs(json: bool, markdown: bool, output: Path | None) -> None:
     if json and markdown:
         raise UsageError("--json and --markdown both print the result", hint="give one of them; -o writes the JSON")
-    if output is not None and output.is_dir():
-        raise UsageError(f"{output} is a directory", hint="name the file to write")
+    if output is not None:
+        refuse_unwritable(output)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -40,6 +41,7 @@ OF_A_PATH = (
     *(errno.ENXIO, errno.ENODEV, errno.EXDEV),
 )
 LONGEST_NAME = 120  # characters of a path that are shown
+NEXT_LINE = re.compile("\n(?=  )")  # of our own texts; any other break is of a name in them
 
 
 def bounded(command: Callable[Words, None]) -> Callable[Words, None]:
@@ -132,14 +134,22 @@ def show_warning(
     stderr_console().print(safe_text(masked(f"warning: {message}"), style="yellow"), soft_wrap=True)
 
 
+class SafeRecord(logging.LogRecord):
+    """What a library logs, as one line of safe text without a key, whichever handler writes it."""
+
+    def getMessage(self) -> str:  # noqa: N802  # the library's name
+        """The message."""
+        return plain(masked(super().getMessage()))
+
+
 def draw(error: MoeError) -> None:
-    """Two lines on stderr: what is wrong, and what to do next."""
+    """Two lines on stderr, what is wrong and what to do next; further ones of either are indented."""
     talk = stderr_console()
-    first, *rest = masked(error.message).splitlines()
+    first, *rest = NEXT_LINE.split(masked(error.message))
     talk.print(f"error: {plain(first)}", style="red", soft_wrap=True)
     for line in rest:
         talk.print(plain(line), soft_wrap=True)
-    talk.print("hint: " + "\n".join(plain(line) for line in masked(error.hint).splitlines()), soft_wrap=True)
+    talk.print("hint: " + "\n".join(map(plain, NEXT_LINE.split(masked(error.hint)))), soft_wrap=True)
 
 
 def _drawn(error: MoeError) -> typer.Exit:

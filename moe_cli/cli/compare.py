@@ -144,7 +144,7 @@ def compare(
 
     session = open_session("compare", words)
     if dry_run:
-        session.show_settings()
+        session.show_settings_of_run()
         return
     with session.reporter() as notify, collection_paused():
         made = stage.run(

@@ -87,7 +87,7 @@ def select(
     moved = session.config.prepare.model_copy(update={"output_dir": target})
     session = replace(session, config=session.config.model_copy(update={"prepare": moved}))
     if dry_run:
-        session.show_settings()
+        session.show_settings_of_run()
         return
     from moe_cli.prepare import reselect
 

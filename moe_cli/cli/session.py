@@ -91,7 +91,7 @@ class Session:
         """What a run would begin with: the data first, the settings with `--verbose`.
 
         Raises:
-            MoeError: the one with which the run would end.
+            MoeError: the one with which the run would end, or that of a registry that cannot be written.
         """
         if self.json:
             data = parse_json(encode(preview), source="", hint="")
@@ -107,9 +107,19 @@ class Session:
             console.print(safe_text(done), soft_wrap=True)
         if refusal is not None:
             raise refusal
+        self.store.refuse_unwritable()
+
+    def show_settings_of_run(self) -> None:
+        """What a dry run prints of a command whose inputs are runs.
+
+        Raises:
+            EnvironmentFaultError: the run could not be registered.
+        """
+        self.show_settings()
+        self.store.refuse_unwritable()
 
     def show_settings(self) -> None:
-        """What `--dry-run` prints."""
+        """The resolved settings."""
         if self.json:
             print_json(self.config.model_dump_json(indent=2).encode())
         else:

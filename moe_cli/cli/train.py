@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from moe_cli.artifacts.changes import unchanged_run
 from moe_cli.cli import options
 from moe_cli.cli.boundary import bounded
 from moe_cli.cli.session import open_session
@@ -92,7 +93,9 @@ def baseline(
 def _train(arm: Arm, words: Mapping[str, object]) -> None:
     session = open_session("train", words, output_dir=f"train.{arm}_dir")
     if words["dry_run"]:
-        session.show_settings()
+        session.show_settings_of_run()
+        if session.config.train.prepared is not None:
+            unchanged_run(session.config.train.prepared, session.store, "prepare")
         return
     with session.importing():
         from moe_cli.train import stage

@@ -90,7 +90,9 @@ def run(
     Raises:
         UsageError: fewer than two runs, a threshold that is not understood, or a file that cannot be imported.
         ArtifactError: nothing to compare, damaged files, different items, or (strict) an unfair comparison.
+        EnvironmentFaultError: the comparison could not be registered.
     """
+    store.refuse_unwritable()
     settings = config.compare
     thresholds = thresholds_of(settings.fail_if)
     sheets = [read_sheet(place) for place in dict.fromkeys(settings.labels)]

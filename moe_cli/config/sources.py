@@ -6,8 +6,9 @@ together, each with the place it came from, before anything heavy is loaded.
 
 from __future__ import annotations
 
-import difflib
+import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,13 +16,16 @@ from pydantic import BaseModel, ValidationError
 
 from moe_cli.characters import is_text
 from moe_cli.config.settings import MoeConfig
-from moe_cli.config.yaml_text import parse_yaml
+from moe_cli.config.yaml_text import LONGEST_TEXT, parse_yaml
 from moe_cli.errors import UsageError
 from moe_cli.masking import masked
+from moe_cli.spelling import nearest
 
 ENVIRONMENT_PREFIX = "MOE_"
 LONGEST_VALUE = 200  # characters of a wrong value that are shown
 FLAT_KEYS = ("seed", "registry")
+LARGEST_FILE = 4 * LONGEST_TEXT  # bytes: a character of UTF-8 has four at most
+NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # Windows has no such pipes
 
 Tree = dict[str, object]
 
@@ -62,10 +66,8 @@ def load_config(
 def _from_file(file: Path | None) -> Iterator[tuple[str, object, str]]:
     if file is None:
         return
-    if not file.exists() or file.is_dir():  # a pipe is as good as a file
-        raise UsageError(f"there is no config file {file}", hint="check the path after --config")
     try:
-        content = parse_yaml(file.read_text(encoding="utf-8"))
+        content = parse_yaml(_bytes_of(file).decode())
     except UnicodeDecodeError as error:
         fault = str(error).splitlines()[0]
         raise UsageError(f"{file} is not valid YAML: {fault}", hint="docs/configuration.md shows an example") from error
@@ -76,6 +78,29 @@ def _from_file(file: Path | None) -> Iterator[tuple[str, object, str]]:
     if not isinstance(content, dict):
         raise UsageError(f"{file} holds a {type(content).__name__}, not settings", hint="write `key: value` lines")
     yield from ((key, value, str(file)) for key, value in _leaves(content))
+
+
+def _bytes_of(file: Path) -> bytes:
+    """The content of a file, or of a pipe (`--config <(...)`, `/dev/stdin`) that somebody writes into.
+
+    Raises:
+        UsageError: there is none, or more of it than any settings take.
+    """
+    if not file.exists() or file.is_dir():
+        raise UsageError(f"there is no config file {file}", hint="check the path after --config")
+    handle = os.open(file, os.O_RDONLY | NO_WAITING)  # for a writer of a pipe, who may never come
+    with open(handle, "rb") as stream:
+        try:
+            begun = os.read(handle, LARGEST_FILE)
+        except BlockingIOError:  # the writer is there, and has not written yet
+            begun = None
+        if begun == b"" and stat.S_ISFIFO(os.fstat(handle).st_mode):
+            raise UsageError(f"nobody writes into the pipe {file}", hint="name a file, or --config <(COMMAND)")
+        os.set_blocking(handle, True)
+        content = (begun or b"") + stream.read(LARGEST_FILE + 1 - len(begun or b""))
+    if len(content) > LARGEST_FILE:
+        raise UsageError(f"{file} has more than {LARGEST_FILE:,} bytes, and settings take few", hint="check --config")
+    return content
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
@@ -168,7 +193,7 @@ def _may_be_secret(key: str) -> bool:
 def _suggestion(key: str) -> str:
     known = list(setting_names())
     sections = list(dict.fromkeys(name.partition(".")[0] for name in known))
-    near = difflib.get_close_matches(key, [*known, *sections], n=1)
+    near = nearest(key, [*known, *sections])
     return f", did you mean {near[0]}?" if near else ""
 
 

@@ -17,7 +17,9 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from moe_cli.characters import is_unsafe, yaml_escaped
 
+LONGEST_TEXT = 100_000  # characters
 MOST_VALUES = 10_000  # of a text, those behind aliases counted wherever they are named
+BRACKET = re.compile(r"[\[\]{}]")
 DEEPEST = 50  # lists and mappings inside each other
 
 
@@ -27,6 +29,10 @@ def parse_yaml(text: str) -> object:
     Raises:
         ValueError: it is no YAML, or one with too many or too deep values; says why.
     """
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"it has more than {LONGEST_TEXT:,} characters")
+    if _bracket_depth(text) > DEEPEST:  # for which the library takes the square of it
+        raise ValueError(f"its brackets are nested more than {DEEPEST} deep")
     try:
         root = _yaml().compose(text)
         if root is not None:
@@ -38,6 +44,15 @@ def parse_yaml(text: str) -> object:
         raise
     except Exception as error:  # the library raises whatever the wrong type of a value raises in it
         raise ValueError(_fault(error)) from error
+
+
+def _bracket_depth(text: str) -> int:
+    """How deep brackets can be nested at most: those in quotes and comments are counted, too."""
+    depth = deepest = 0
+    for bracket in BRACKET.findall(text):
+        depth = depth + 1 if bracket in "[{" else max(depth - 1, 0)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 class _LimitError(ValueError):

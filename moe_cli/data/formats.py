@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -40,6 +39,7 @@ from moe_cli.data.tables import Table
 from moe_cli.data.values import is_missing
 from moe_cli.data.verdicts import attack_worked
 from moe_cli.errors import UsageError
+from moe_cli.spelling import nearest
 
 ATTACK_FAILED, NO_ATTACK = "its attack failed", "it has no attacked prompt"
 SIDES = frozenset({"safe", "unsafe", *PLAIN_COLUMNS, *ATTACKED_COLUMNS})  # labels under these names are no prompts
@@ -268,7 +268,5 @@ def _nearest(columns: set[str]) -> tuple[Format, str]:
 def _likeness(known: Format, columns: set[str]) -> float:
     """The share of a format's columns that are there, or are spelt alike."""
     wanted = [frozenset({name}) for name in known.needs] + list(known.one_of)
-    there = [
-        bool(some & columns) or any(difflib.get_close_matches(c, some, cutoff=0.7) for c in columns) for some in wanted
-    ]
+    there = [bool(some & columns) or any(nearest(c, some, cutoff=0.7) for c in columns) for some in wanted]
     return sum(there) / len(wanted)

@@ -72,6 +72,8 @@ def source_of(words: str, revision: str | None = None, *, accepted: str | None =
         source = Source(words, "file", str(path), split=split or None)
     elif path.is_dir():
         source = _folder(words, path, split or None)
+    elif path.exists():
+        raise UsageError(f"{path} is a pipe or a device, and no file", hint="write what it gives into a file")
     elif words.startswith(HUB_PREFIX):
         source = _remote(words, place.removeprefix(HUB_PREFIX), split or None, revision, accepted)
     else:

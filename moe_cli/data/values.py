@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from moe_cli.data.faults import BadRowError
 
 Row = Mapping[str, object]
+INDEX = re.compile(r"[0-9]{1,9}")
 
 
 def described(value: object) -> str:
@@ -21,6 +23,11 @@ def described(value: object) -> str:
 def is_whole(text: str) -> bool:
     """Whether the text has no lone surrogate, which no file could hold."""
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def is_index(text: str) -> bool:
+    """Whether the text is a whole number from 0 that can count layers or experts."""
+    return INDEX.fullmatch(text) is not None
 
 
 def is_missing(value: object) -> bool:

@@ -7,13 +7,13 @@ one of lm-eval; code that a model writes is never run.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
 from lm_eval.tasks import TaskManager
 
 from moe_cli.errors import EnvironmentFaultError, UsageError
+from moe_cli.spelling import nearest
 
 KNOWN = ("arc_easy", "hellaswag", "mmlu")  # where no name is near
 
@@ -61,7 +61,7 @@ def task_manager(task: str, include_path: Path | None) -> TaskManager:
             return own
     every = _every(None if include_path is None else str(include_path))
     if task not in every.all_tasks:
-        near = get_close_matches(task, every.all_tasks, n=5) or KNOWN
+        near = nearest(task, every.all_tasks, num=5) or KNOWN
         raise UsageError(f"lm-eval has no task {task}", hint=f"did you mean one of: {', '.join(near)}")
     return every
 

@@ -20,7 +20,7 @@ from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_fields import FileAnswer
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS
 from moe_cli.evaluate.read_answers import FileOfAnswers, read_answers
-from moe_cli.evaluate.suites import evaluation_items, prompt_id
+from moe_cli.evaluate.suites import evaluation_items, prompt_id, refuse_mixed_suites
 from moe_cli.records import AnswerFile, EvaluationItem
 
 UNDECIDED = "nothing says whether its prompt is harmful or benign"
@@ -67,7 +67,7 @@ def joined_answers(files: Sequence[FileOfAnswers], settings: EvaluateConfig) -> 
     if not found:
         reasons = "; ".join(f"{reason}: {number}" for file in files for reason, number in file.skipped.items())
         raise UsageError(f"{', '.join(settings.answers)} holds no answer to judge ({reasons})", hint=ANSWER_FORMATS)
-    _refuse_mixed_suites([item for item, _ in found])
+    refuse_mixed_suites([item for item, _ in found])
     kept = _limited(sorted(_numbered(found), key=lambda pair: pair[0].id), settings.limit)
     times = Counter(prompt_id(item.id) for item, _ in kept)
     answered = {prompt_id(item.id) for item, _ in found}
@@ -205,15 +205,3 @@ def _limited(
         if limit is None or of_suite[name] <= limit:
             kept.append((item, answer))
     return kept
-
-
-def _refuse_mixed_suites(items: Sequence[EvaluationItem]) -> None:
-    kinds: dict[str, set[str]] = defaultdict(set)
-    for item in items:
-        kinds[item.suite].add(item.kind)
-    for suite, found in kinds.items():
-        if len(found) > 1:
-            raise UsageError(
-                f"the suite {suite!r} holds answers to harmful and to benign prompts",
-                hint="a suite is either harmful or benign; split it in two (column `suite`)",
-            )

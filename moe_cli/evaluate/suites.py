@@ -109,6 +109,7 @@ def _refusal(
             raise unreadable
         refuse_bad_rows([fault for one in sources for fault in one.faults], 0, hint=ITEM_FORMATS)
         _refuse_texts_alone(items)
+        refuse_mixed_suites(items)
     except MoeError as error:
         return error
     return None
@@ -235,6 +236,24 @@ def _refuse_texts_alone(items: Sequence[EvaluationItem]) -> None:
             f"there is no item to answer, only texts for drift ({len(items)})",
             hint=f"add harmful or benign items with a further --items; {ITEM_FORMATS}",
         )
+
+
+def refuse_mixed_suites(items: Sequence[EvaluationItem]) -> None:
+    """Refuse a suite whose answers no single rate can be of; texts for drift have none.
+
+    Raises:
+        UsageError: a suite holds harmful and benign items.
+    """
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        if item.kind != "text":
+            kinds[item.suite].add(item.kind)
+    for suite, of_suite in kinds.items():
+        if len(of_suite) > 1:
+            raise UsageError(
+                f"the suite {suite!r} holds harmful and benign prompts",
+                hint="a suite is either harmful or benign; split it in two (column `suite`)",
+            )
 
 
 def _limited(items: Sequence[EvaluationItem], limit: int | None) -> tuple[EvaluationItem, ...]:

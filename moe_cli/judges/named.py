@@ -6,7 +6,6 @@ weight is loaded or any request sent, and all that is wrong is said at once; no 
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
@@ -31,6 +30,7 @@ from moe_cli.judges.wildguard import WILDGUARD
 from moe_cli.judges.xstest import xstest
 from moe_cli.model.chat_endpoint import Words, chat_endpoint
 from moe_cli.records.judging import QUESTIONS, Question
+from moe_cli.spelling import nearest
 
 CLASSIFIERS = {classifier.name: classifier for classifier in (HARMBENCH, LLAMA_GUARD, WILDGUARD)}
 COMMANDS: dict[str, tuple[Question, ...]] = {
@@ -94,7 +94,7 @@ def _judge(word: str, settings: JudgeConfig, environment: Mapping[str, str]) -> 
     if name in alone and colon:
         raise UsageError(f"the judge {name} takes nothing after a colon", hint="there are " + ", ".join(NAMES))
     if name not in alone:
-        near = difflib.get_close_matches(name, NAMES, n=1)
+        near = nearest(name, NAMES)
         guess = f", did you mean {near[0]}?" if near else ""
         raise UsageError(f"there is no judge {_shown(name)}{guess}", hint="there are " + ", ".join(NAMES))
     return alone[name]()

@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import ConfigDict, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from moe_cli.config.section import Section
+from moe_cli.config.yaml_text import parse_yaml
 from moe_cli.errors import UsageError
 from moe_cli.judges.judge import Kind, contradicts_itself
 from moe_cli.judges.rubric import ORNAMENT, Rubric
@@ -91,13 +90,13 @@ def _parts(file: Path) -> tuple[str, str]:
 
 def _head(file: Path, text: str) -> Head:
     try:
-        return Head.model_validate(YAML(typ="safe", pure=True).load(text))
-    except YAMLError as error:
-        raise _fault(file, f"its head is no YAML: {' '.join(str(error).split())}") from error
+        return Head.model_validate(parse_yaml(text))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the head"
         raise _fault(file, f"{where}: {first['msg']}") from error
+    except ValueError as error:
+        raise _fault(file, f"its head is no YAML: {error}") from error
 
 
 def _meanings(file: Path, head: Head) -> dict[str, Meaning]:

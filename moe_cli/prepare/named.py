@@ -11,6 +11,7 @@ from pathlib import Path
 
 from moe_cli.codec import parse_json
 from moe_cli.data.tables import text_of_file
+from moe_cli.data.values import is_index
 from moe_cli.errors import UsageError
 from moe_cli.prepare.tables import TableRow, expert_rows
 from moe_cli.records import Expert, ModelIdentity
@@ -99,7 +100,7 @@ def _of_config(content: dict[str, object], file: Path) -> Iterator[Expert]:
     if not isinstance(layers, dict):
         raise UsageError(f"{file} has no `experts` with a list for every layer", hint=FORMAT)
     for layer, indices in layers.items():
-        if not (str(layer).isdecimal() and isinstance(indices, list) and all(type(i) is int for i in indices)):
+        if not (is_index(str(layer)) and isinstance(indices, list) and all(type(i) is int for i in indices)):
             raise UsageError(f"{file}: experts: {layer!r}: {indices!r} is no list of experts of a layer", hint=FORMAT)
         yield from (Expert(layer=int(layer), index=index) for index in indices)
 

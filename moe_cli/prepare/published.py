@@ -13,6 +13,7 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
@@ -20,10 +21,12 @@ from typing import Literal, cast
 import numpy as np
 
 from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.outputs import refuse_unwritable
 from moe_cli.codec import encode, parse_json
 from moe_cli.config import PrepareConfig
 from moe_cli.config.conditions import conditions_of
 from moe_cli.data.tables import text_of_file
+from moe_cli.data.values import is_index
 from moe_cli.errors import UsageError
 from moe_cli.prepare.esft import top_p
 from moe_cli.prepare.ranking import Bools, Floats, largest
@@ -104,8 +107,9 @@ def write_ranked(file: Path, table: RankedTable) -> None:
     """`.csv`: every row, ranked, with `selected`; `.json`: the selected experts. `--selection-file` reads both.
 
     Raises:
-        UsageError: another ending.
+        UsageError: another ending, or no place for a file.
     """
+    refuse_unwritable(file)
     chosen = sorted(row.expert for row in table.rows if row.selected)
     if file.suffix.lower() == ".json":
         write_whole(file, encode([[expert.layer, expert.index] for expert in chosen]) + b"\n")
@@ -213,13 +217,13 @@ def _scores_of(scores: object, layer: object, file: Path) -> dict[int, float]:
     if not isinstance(scores, dict) or not scores:
         raise UsageError(f"{file}: layer {layer} holds no scores of experts", hint=SCORES)
     for index, score in scores.items():
-        if type(score) not in (int, float) or score < 0:
+        if type(score) not in (int, float) or not 0 <= score <= sys.float_info.max:
             raise UsageError(f"{file}: layer {layer}, expert {index}: {score!r} is no score", hint=SCORES)
     return {_index(index, file): float(score) for index, score in scores.items()}
 
 
 def _index(word: object, file: Path) -> int:
-    if not (isinstance(word, str) and word.isascii() and word.isdecimal()):
+    if not (isinstance(word, str) and is_index(word)):
         raise UsageError(f"{file}: {word!r} is no number of a layer or an expert", hint=SCORES)
     return int(word)
 
@@ -235,7 +239,7 @@ def _equal_layers(
     for expert, selected in zip(experts, selected_X, strict=True):
         ours.setdefault(expert.layer, set()).update({expert.index} if selected else ())
     for layer, indices in published.items():
-        if not (str(layer).isdecimal() and isinstance(indices, list) and all(type(index) is int for index in indices)):
+        if not (is_index(str(layer)) and isinstance(indices, list) and all(type(index) is int for index in indices)):
             raise UsageError(f"{file}: experts: {layer!r}: {indices!r} is no list of experts of a layer", hint=SCORES)
     listed = {int(layer): set(indices) for layer, indices in published.items()}
     return [ours.get(layer) == indices for layer, indices in listed.items()]

@@ -13,6 +13,7 @@ from pathlib import Path
 from moe_cli.data import Place, Table, read_table, refuse_bad_rows, source_of
 from moe_cli.data.json_objects import shown_keys
 from moe_cli.data.rows import ReadRow
+from moe_cli.data.values import is_index
 from moe_cli.errors import UsageError
 from moe_cli.records import Expert
 
@@ -69,7 +70,7 @@ def _refuse_missing(table: Table, needed: Collection[str], hint: str) -> None:
 def _row(row: ReadRow, place: Place, hint: str) -> TableRow:
     cells = {name: _cell(value) for name, value in row.items()}
     for column in ("layer", "expert"):
-        if not (cells[column].isascii() and cells[column].isdecimal()):
+        if not is_index(cells[column]):
             raise UsageError(f"{place}: {column} is {cells[column]!r}, not a whole number from 0", hint=hint)
     return TableRow(str(place), Expert(layer=int(cells["layer"]), index=int(cells["expert"])), cells)
 

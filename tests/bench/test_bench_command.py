@@ -88,7 +88,7 @@ def test_markdown_prints_the_tables_alone(moe):
     [
         (["--preset", "olmo"], "there is no preset 'olmo'"),
         (["--json", "--markdown"], "both print the result"),
-        (["-o", "."], ". is a directory"),
+        (["-o", "."], ". is no regular file"),
         (["--model", "tiny", "--layers", "2"], "--layers makes a random model"),
         (["--hidden", "12"], "--hidden 12 is no multiple of 8"),
         (["--repeats", "0"], "repeats"),

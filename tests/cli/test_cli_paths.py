@@ -1,5 +1,6 @@
 """Paths that are too long, lead nowhere or to something else: an error that names them, before any work."""
 
+import logging
 import os
 
 import orjson
@@ -103,3 +104,59 @@ def test_settings_in_yaml_hold_no_such_character_and_load_to_the_same(moe, tmp_p
     assert done.out.replace("\n", "").isprintable()
     (tmp_path / "again.yaml").write_text(done.out)
     assert orjson.loads(moe("config", "show", "--json", "--config", "again.yaml").out)["model"]["name"] == NAME
+
+
+def test_settings_come_from_a_pipe_that_is_written_and_one_that_nobody_writes_into_is_refused_at_once(moe, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    done = moe("config", "show", "--config", "pipe")
+    assert done.code == 2 and done.err.startswith("error: nobody writes into the pipe pipe\nhint: ")
+    source, sink = os.pipe()
+    os.write(sink, b"seed: 7\n")
+    os.close(sink)
+    assert moe("config", "show", "--config", f"/dev/fd/{source}").out.startswith("seed: 7\n")
+    os.close(source)
+
+
+def test_a_device_is_no_config_file_to_the_end(refused):
+    assert "/dev/zero has more than 400,000 bytes" in refused("config", "show", "--config", "/dev/zero").err
+
+
+@pytest.mark.parametrize("words", ["compare a b --labels pipe", "evaluate tiny --items harmful=pipe"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(refused, tmp_path, words):
+    os.mkfifo(tmp_path / "pipe")
+    done = refused(*words.split())
+    assert done.code == 2 and done.err.startswith("error: pipe is ")
+
+
+def test_a_name_with_a_line_break_stays_on_the_line_of_the_error(refused):
+    lines = refused("prepare", "--model", "tiny", "--pairs", "a\nb").err.splitlines()
+    assert lines[0] == "error: there is no file a↵b" and len(lines) == 2
+
+
+def test_what_a_library_logs_is_one_safe_line(moe, caplog):
+    before = logging.getLogRecordFactory()
+    try:
+        moe("config", "show")
+        logging.getLogger("strange").error("%s", "m\x1b]0;X\x07\nerror: none")
+        assert caplog.messages == ["m�]0;X�↵error: none"]
+    finally:
+        logging.setLogRecordFactory(before)
+
+
+def test_the_result_of_a_benchmark_has_a_place_before_it_is_measured(refused, tmp_path):
+    (tmp_path / "link").symlink_to("FILE")
+    (tmp_path / "FILE").touch()
+    for place in ("link", "/dev/full", "FILE/x", "/proc/x"):
+        assert refused("bench", "-o", place).code in (2, 4)
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_dry_run_looks_at_the_registry_where_the_run_would(moe, tmp_path):
+    (tmp_path / "FILE").touch()
+    for words in ("prepare --model tiny", "train selective --model tiny", "evaluate tiny", "compare a b"):
+        assert moe(*words.split(), "--dry-run", "--registry", "FILE").code == 4
+    assert moe("train", "selective", "--dry-run", "--prepared", "nowhere").code == 3
+
+
+def test_no_run_is_forgotten_by_an_empty_id(refused):
+    assert "the id of a run is empty" in refused("runs", "forget", "").err

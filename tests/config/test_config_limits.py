@@ -84,3 +84,9 @@ def test_true_and_false_are_values_of_switches_alone():
 
 def test_a_wrong_value_is_not_repeated_at_length(tmp_path):
     assert len(refusal(tmp_path, f"seed: [{'1, ' * 5000}]")) < 600
+
+
+@pytest.mark.parametrize("word", ["[" * 100_000, "{a: " * 30_000, "z" * 100_000, "a." * 50_000])
+def test_a_long_word_is_refused_without_a_search_for_what_it_meant(tmp_path, word):
+    assert "- seed: " in refusal(tmp_path, "", f"seed={word}")
+    assert "unknown key" in refusal(tmp_path, "", f"x{word.replace('=', '')}=1")

@@ -328,7 +328,7 @@ def test_one_file_named_twice_is_no_second_answer(tmp_path):
 
 def test_a_suite_of_both_kinds_is_refused_before_anything_is_judged(tmp_path):
     rows = [{"suite": "s", "kind": kind, "prompt": kind, "response": ""} for kind in ("harmful", "benign")]
-    with pytest.raises(UsageError, match="the suite 's' holds answers to harmful and to benign prompts"):
+    with pytest.raises(UsageError, match="the suite 's' holds harmful and benign prompts"):
         given(written(tmp_path / "x.jsonl", lines(*rows)))
 
 

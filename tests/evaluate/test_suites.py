@@ -197,3 +197,19 @@ def test_equal_items_are_one_and_other_items_of_one_id_are_told_apart(tmp_path):
         ("attacked/1", OWN[0]["prompt"]),
         ("attacked/1~2", "Brell it."),
     ]
+
+
+def test_a_suite_of_both_kinds_is_refused_before_anything_is_answered(tmp_path):
+    rows = [{"suite": "s", "kind": kind, "prompt": f"zorp the {kind} glim"} for kind in ("harmful", "benign")]
+    (tmp_path / "items.jsonl").write_text("".join(orjson.dumps(row).decode() + "\n" for row in rows))
+    with pytest.raises(UsageError, match="the suite 's' holds harmful and benign prompts"):
+        evaluation_items(EvaluateConfig(items=(str(tmp_path / "items.jsonl"),)), "a/model")
+
+
+def test_texts_for_drift_may_share_a_suite_with_items(tmp_path):
+    rows = [
+        {"suite": "s", "kind": "harmful", "prompt": "zorp the glim"},
+        {"suite": "s", "kind": "text", "prompt": "glim?", "answer": "Zorp."},
+    ]
+    (tmp_path / "items.jsonl").write_text("".join(orjson.dumps(row).decode() + "\n" for row in rows))
+    assert len(evaluation_items(EvaluateConfig(items=(str(tmp_path / "items.jsonl"),)), "a/model")) == 2

@@ -254,6 +254,7 @@ def test_a_rubric_tells_what_all_its_words_tell(words, questions, tmp_path):
         ("---\nwords: {a: {harmful: true}}\n{prompt} {answer}", "must begin with a head"),
         ("---\nwords: [\n---\n{prompt} {answer}", "no YAML"),
         ("---\nwords: {a: {harmful: true}, a: {harmful: false}}\n---\n{prompt} {answer}", "no YAML"),
+        ("---\nwords: {a: !!int abc, b: 1}\n---\n{prompt} {answer}", "no YAML"),
         ("---\n---\n{prompt} {answer}", "the head"),
         ("---\nwards: {}\n---\n{prompt} {answer}", "words: Field required"),
         ("---\nwords: {a: {harmful: maybe}}\n---\n{prompt} {answer}", "words.a.harmful"),

@@ -226,3 +226,17 @@ def test_published_experts_that_are_no_lists_of_experts_are_refused(tmp_path, ex
     file.write_text(f'{{"token_scores": {{"1": {{"0": 0.6, "1": 0.4}}}}, "experts": {experts}}}')
     with pytest.raises(UsageError, match="is no list of experts of a layer"):
         scores(file)
+
+
+@pytest.mark.parametrize("layer", ["9" * 5000, "9" * 10, "²", "-1", "1.0"])
+def test_what_is_no_number_of_a_layer_is_refused(tmp_path, layer):
+    (tmp_path / "counts.csv").write_text(f"layer,expert,a1,a2,d1,d2\n{layer},0,3,1,1,3\n")
+    with pytest.raises(UsageError, match="not a whole number from 0"):
+        ranked_counts(tmp_path / "counts.csv", PrepareConfig())
+
+
+@pytest.mark.parametrize("score", ["9" * 400, "NaN", "Infinity", "-1"])
+def test_a_score_that_is_no_finite_number_is_refused(tmp_path, score):
+    (tmp_path / "scores.json").write_text(f'{{"0": [{score}, 0.5]}}')
+    with pytest.raises(UsageError):
+        ranked_scores(tmp_path / "scores.json", PrepareConfig(), top_p_typed=False)

@@ -70,11 +70,12 @@ Every setting has a name with dots, such as `train.learning_rate`. Five sources 
 
 All problems of all sources are reported together, each with the place it comes from, before a model is loaded. An
 unknown key is refused. `moe config show` prints the settings as they are resolved, `--dry-run` does the same for one
-command, and `moe config schema` prints the JSON schema. Every run keeps its resolved settings in `config.yaml`, which
-is itself a valid file for `--config`.
+command and exits with the code of a run as far as it can be told without the model, and `moe config schema` prints the
+JSON schema. Every run keeps its resolved settings in `config.yaml`, which is itself a valid file for `--config`.
 
-The file is YAML 1.2: `2e-5` is a number, `no` is a word, `010` is ten, and a key that stands twice is refused. For
-example, `moe prepare --config moe.yaml` with this `moe.yaml`:"""
+The file is YAML 1.2: `2e-5` is a number, `no` is a word, `010` is ten, and a key that stands twice is refused. It has
+at most 100,000 characters, and may be a pipe (`--config <(COMMAND)`, `/dev/stdin`) that somebody writes into; one
+without a writer is refused at once. For example, `moe prepare --config moe.yaml` with this `moe.yaml`:"""
 
 EXAMPLE = """\
 seed: 42

@@ -1,0 +1,13 @@
+"""What a misspelt word may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+LONGEST_NAME = 100  # characters; no name is longer, and a comparison takes the product of two lengths
+
+
+def nearest(word: str, names: Collection[str], *, num: int = 1, cutoff: float = 0.6) -> list[str]:
+    """The names spelt most like a word, the nearest first; none where the word is too long to be a name."""
+    return difflib.get_close_matches(word, names, num, cutoff) if len(word) <= LONGEST_NAME else []

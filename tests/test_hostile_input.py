@@ -1,0 +1,19 @@
+"""Hostile words and files in small; long forms: `hostile_words.py` and `hostile_files.py` in `tests/studies`."""
+
+from __future__ import annotations
+
+from tests.studies import hostile_files, hostile_words
+
+
+def test_a_hostile_word_is_used_as_a_word_or_refused_and_leaves_nothing():
+    found = list(hostile_words.study(0.0008, 7, with_runs=False))
+    assert {one.case.kind for one in found} == set(hostile_words.WORDS)
+    assert "refused" in {one.outcome for one in found}
+    assert [one.fault for one in found if one.fault is not None] == []
+
+
+def test_a_file_of_wrong_content_is_read_as_what_it_says_or_refused_by_name():
+    found = list(hostile_files.study(0.04, 7, with_runs=False))
+    assert {one.case.kind for one in found} >= set(hostile_files.INPUTS)
+    assert "refused" in {one.outcome for one in found}
+    assert [one.fault for one in found if one.fault is not None] == []
