@@ -11,7 +11,6 @@ from pathlib import Path
 
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.contents import reading
-from moe_cli.artifacts.files import sha256_of
 from moe_cli.artifacts.finished import FinishedRun
 from moe_cli.artifacts.registry import Store
 from moe_cli.codec import decode_lines
@@ -29,19 +28,25 @@ class TrainedExamples:
 def examples_of(training: TrainingSummary, store: Store) -> TrainedExamples | None:
     """The examples of the prepare run; None: not registered, gone or changed."""
     run = store.with_digest(training.prepared, "prepare")
-    file = run.path / layout.training_examples(training.base.name) if run else None
-    if run is None or file is None or not file.is_file() or sha256_of(file) != training.batches_digest:
+    name, answers = layout.training_examples(training.base.name), layout.batch_outputs(training.base.name)
+    if run is None or run.manifest.files.get(name) != training.batches_digest or not run.is_whole(name):
         return None
-    return TrainedExamples(tuple(decode_lines(TrainingExample, file)), plain_forms_of(run, training.base.name))
+    if answers in run.manifest.files and not run.is_whole(answers):
+        return None
+    return TrainedExamples(
+        tuple(decode_lines(TrainingExample, run.path / name)), plain_forms_of(run, training.base.name)
+    )
 
 
 def plain_forms_of(prepared: FinishedRun, model_name: str) -> dict[str, tuple[Message, ...]]:
-    """The plain form of every pair of a prepare run, by its id; empty where its answers are gone or changed."""
-    name = layout.batch_outputs(model_name)
-    file = prepared.path / name
-    if not file.is_file() or sha256_of(file) != prepared.manifest.files.get(name):
+    """The plain form of every pair of a prepare run, by its id; empty where it wrote no answers.
+
+    Raises:
+        ArtifactError: they are gone or changed.
+    """
+    if layout.batch_outputs(model_name) not in prepared.manifest.files:
         return {}
-    return _plain_forms(file)
+    return _plain_forms(prepared.file(layout.batch_outputs(model_name)))
 
 
 def _plain_forms(file: Path) -> dict[str, tuple[Message, ...]]:

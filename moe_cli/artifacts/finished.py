@@ -39,6 +39,11 @@ class FinishedRun:
             )
         return path
 
+    def is_whole(self, name: str) -> bool:
+        """Whether this file is there as the run wrote it."""
+        file = path_in(self.path, name)
+        return os.path.isfile(file) and sha256_of(file) == self.manifest.files.get(name)
+
     def directory(self, name: str) -> Path:
         """Path of one of its directories, after the digests of all its files were checked.
 

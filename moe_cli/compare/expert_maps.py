@@ -43,7 +43,8 @@ def expert_maps(arms: Sequence[ComparedArm], found: Sequence[Origin]) -> Maps:
     made: list[ExpertMap | str] = []
     for place, origin in enumerate(prepared.values(), start=1):
         run = cast(FinishedRun, origin.prepared)
-        made += _prepared_maps(run, origin.source.column.layers, f" {place}" if len(prepared) > 1 else "")
+        shape = len(origin.source.column.layers), origin.source.column.num_experts or 0
+        made += _prepared_maps(run, origin.source.column.layers, shape, f" {place}" if len(prepared) > 1 else "")
     if trained and not prepared:
         made.append("risk difference and selection: the prepare run is not in the registry, gone or changed")
     made += [_drift_map(arm, [origin for origin in trained if origin.source.column.name in arm.runs]) for arm in arms]
@@ -53,7 +54,9 @@ def expert_maps(arms: Sequence[ComparedArm], found: Sequence[Origin]) -> Maps:
     )
 
 
-def _prepared_maps(run: FinishedRun, layers: tuple[int, ...], number: str) -> Iterator[ExpertMap | str]:
+def _prepared_maps(
+    run: FinishedRun, layers: tuple[int, ...], shape: tuple[int, int], number: str
+) -> Iterator[ExpertMap | str]:
     table = layout.risk_table(run.manifest.model_name or "")
     if table in run.manifest.files:
         yield ExpertMap(
@@ -61,7 +64,7 @@ def _prepared_maps(run: FinishedRun, layers: tuple[int, ...], number: str) -> It
             name=f"risk difference{number}",
             what="share of answer tokens routed to the expert, complying inside attacks minus refusing plain goals",
             layers=layers,
-            values=_risk(run, table, layers),
+            values=_risk(run, table, layers, shape),
             parts=_parts(run),
         )
     else:
@@ -69,6 +72,8 @@ def _prepared_maps(run: FinishedRun, layers: tuple[int, ...], number: str) -> It
     if layout.MASKS in run.manifest.files:
         with reading(file := run.file(layout.MASKS)):
             masks_BLE = np.load(file, allow_pickle=False)
+            if masks_BLE.dtype != np.bool_ or masks_BLE.shape[1:] != shape:
+                raise ValueError(f"it is {masks_BLE.dtype} {masks_BLE.shape}, not bool of batches and {shape}")
             num_selected_LE = masks_BLE.sum(0).astype(np.float64)
             values = _rows(num_selected_LE)
         yield ExpertMap(
@@ -86,10 +91,11 @@ def _parts(run: FinishedRun) -> RiskParts | None:
     """What the risk difference of the selected experts is made of; None where the run did not measure it."""
     if layout.SELECTION not in run.manifest.files:
         return None
-    return decode(Selection, run.file(layout.SELECTION).read_bytes(), source=layout.SELECTION).parts
+    file = run.file(layout.SELECTION)
+    return decode(Selection, file.read_bytes(), source=str(file)).parts
 
 
-def _risk(run: FinishedRun, table: str, layers: tuple[int, ...]) -> Values:
+def _risk(run: FinishedRun, table: str, layers: tuple[int, ...], shape: tuple[int, int]) -> Values:
     """The risk difference of the whole run [L][E]: the rows without a batch."""
     import pyarrow.compute as pc  # here, as every other command starts without it
     import pyarrow.parquet as pq
@@ -99,10 +105,12 @@ def _risk(run: FinishedRun, table: str, layers: tuple[int, ...]) -> Values:
         rows = pq.read_table(file, columns=["batch", "layer", "expert", "risk_diff"])
         rows = rows.filter(pc.is_null(rows["batch"]))
         experts = rows["expert"].to_numpy()
-        values_LE = np.full((len(layers), int(experts.max(initial=-1)) + 1), np.nan)
+        values_LE = np.full(shape, np.nan)
         place = {layer: row for row, layer in enumerate(layers)}
         at = [place[layer] for layer in rows["layer"].to_pylist()]
         values_LE[at, experts] = rows["risk_diff"].cast("float64").to_numpy()
+        if len(rows) != values_LE.size or (experts < 0).any() or (np.abs(values_LE) > 1).any():
+            raise ValueError("it has not one risk difference from -1 to 1 for every expert")
         return _rows(values_LE)
 
 

@@ -23,7 +23,7 @@ from moe_cli.errors import ArtifactError
 from moe_cli.experts import apply_delta, attach, experts_of, frozen_digest, read_delta, save_delta
 from moe_cli.export.facts import facts_of_run
 from moe_cli.model.base_files import base_directory, license_of
-from moe_cli.model.final_model import write_final_model
+from moe_cli.model.final_model import refuse_unopened_not_finite, write_final_model
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.records import CardFacts, Expert, Exported, ModelIdentity
@@ -56,8 +56,9 @@ def full_checkpoint(
         facts = facts_of_run(run, store, "model") if run is not None else None
         place = {"name": base_name, "revision": None} if base_name else {"name": base.place, "revision": base.revision}
         loaded = load_model(config.model_copy(update=place))
-        apply_delta(loaded.model, delta)
         files = base_directory(loaded.identity)
+        refuse_unopened_not_finite(loaded, files)
+        apply_delta(loaded.model, delta)
         page = card(facts or _facts_of_delta(base, files, slices)) if card is not None else None
         write_final_model(loaded, files, staging, card=page)
         fingerprint = weights_fingerprint(loaded.model)

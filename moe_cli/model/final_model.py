@@ -28,6 +28,7 @@ from moe_cli.model.load import LoadedModel
 from moe_cli.model.shards import INDEX, WEIGHTS, shards_of
 
 OF_A_CALL = ("use_cache", *NOT_OF_THE_CHECKPOINT)  # in a config; they stay as the base has them
+AGAIN = "fetch or save the checkpoint again"
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Json = dict[str, Any]  # a config of transformers, which may hold anything
@@ -65,6 +66,22 @@ def write_final_model(loaded: LoadedModel, base: Path, directory: Path, *, card:
         _write_as_transformers_does(loaded, config, directory)
     if card is not None:
         (directory / PAGE).write_text(card, encoding="utf-8")
+
+
+def refuse_unopened_not_finite(loaded: LoadedModel, base: Path) -> None:
+    """Look at the weights that a final model would take from `base` as they are: loading looks at those it opens.
+
+    Raises:
+        NumericError: one is NaN or infinity.
+    """
+    stored = _stored_weights(base)
+    opened = _tensors_as_named_in_files(loaded, stored)
+    if stored is None or not _fits(opened, stored, _json_of(base / CONFIG)):
+        return  # transformers writes, and has nothing else to write
+    for name, keys in stored.files.items():
+        with safe_open(base / name, framework="pt") as file:
+            unopened = ((key, file.get_tensor(key)) for key in keys if key not in opened)
+            refuse_not_finite(unopened, f"{base / name}, from which a final model takes it as it is,", hint=AGAIN)
 
 
 def _tensors_as_named_in_files(loaded: LoadedModel, stored: BaseWeights | None) -> dict[str, Tensor]:
@@ -113,7 +130,7 @@ def _write_weights(
     for name, keys in counted(stored.files.items(), "writing the weights"):
         with safe_open(base / name, framework="pt") as file:
             content = dict(_apart((key, _value(tensors.get(key), file, key, keep_dtypes)) for key in keys))
-        _refuse_not_finite((key, tensor) for key, tensor in content.items() if key in tensors)
+        _refuse_not_finite(content.items())
         save_file(content, directory / name, metadata={"format": "pt"})
         num_bytes += sum(tensor.nbytes for tensor in content.values())
     if WEIGHTS not in stored.files:

@@ -45,10 +45,13 @@ def run(
     store.refuse_unwritable()
     source = unchanged_run(prepared, store, "prepare")
     notify(Notice(text=f"selecting from the counts of {source.path}; the model is not loaded"))
-    before = decode(Selection, source.file(layout.SELECTION).read_bytes(), source=layout.SELECTION)
-    summary = decode(PrepareSummary, source.file(layout.PREPARE_SUMMARY).read_bytes(), source=layout.PREPARE_SUMMARY)
-    counts = read_counts(source.file(layout.routing_counts(before.base.name)))
-    batches = batches_of(counts, summary)
+    file, summary_file = source.file(layout.SELECTION), source.file(layout.PREPARE_SUMMARY)
+    before = decode(Selection, file.read_bytes(), source=str(file))
+    summary = decode(PrepareSummary, summary_file.read_bytes(), source=str(summary_file))
+    counts_file = source.file(layout.routing_counts(before.base.name))
+    counts = read_counts(counts_file)
+    _refuse_other_experts(counts, before, counts_file)
+    batches = batches_of(counts, summary, counts_file)
     found = find_experts(config, before.base, before.params_per_expert, counts, batches)
     output = config.prepare.output_dir
     with open_run(output, "prepare", config, resume=resume, lasting=False) as writer:
@@ -63,6 +66,13 @@ def run(
             device="none",
         )
     return Reselected(output, found.selection)
+
+
+def _refuse_other_experts(counts: RoutingCounts, selection: Selection, file: Path) -> None:
+    base, num_batches = selection.base, len(selection.batches)
+    here = counts.layers, counts.routed.shape[4], num_batches if counts.gradients is None else len(counts.gradients)
+    if here != (base.layers, base.num_experts, num_batches):
+        raise ArtifactError(f"{file} counts other layers, experts or batches than {layout.SELECTION} names", hint=HINT)
 
 
 def run_draws(
@@ -95,16 +105,16 @@ def _draw(config: MoeConfig, number: int, output: Path) -> MoeConfig:
     return config.model_copy(update={"seed": int(seed), "prepare": moved})
 
 
-def batches_of(counts: RoutingCounts, summary: PrepareSummary) -> list[range]:
-    """Which counted pairs each batch touches: they stand batch after batch.
+def batches_of(counts: RoutingCounts, summary: PrepareSummary, file: Path) -> list[range]:
+    """Which counted pairs each batch touches: they stand batch after batch; `file` holds the counts.
 
     Raises:
         ArtifactError: the counts are not those of these batches.
     """
     size = Composition(summary.num_plain, summary.num_benign_in_batch, summary.num_attacked).num_pairs
-    if len(counts.pair_ids) != size * summary.num_batches:
+    if size < 1 or len(counts.pair_ids) != size * summary.num_batches:
         raise ArtifactError(
-            f"there are counts of {len(counts.pair_ids)} pairs, but {summary.num_batches} batches touch {size} each",
+            f"{file} counts {len(counts.pair_ids)} pairs, but {summary.num_batches} batches touch {size} each",
             hint=HINT,
         )
     return [range(batch * size, (batch + 1) * size) for batch in range(summary.num_batches)]

@@ -25,6 +25,24 @@ from moe_cli.prepare.picture import draw_pictures
 from moe_cli.prepare.ranking import Floats
 from moe_cli.records import HarmlessCounts, RiskDifferences, RoutingCounts
 
+# N pairs, S sides, R regions, L expert layers, E experts of each, B batches, M harmless prompts (in as many forms)
+ARRAYS = {
+    "layers": ("i", "L"),
+    "top_k": ("i", ""),
+    "pair_ids": ("U", "N"),
+    "clusters": ("U", "N"),
+    "routed": ("i", "NSRLE"),
+    "seen": ("i", "NSR"),
+    "gates": ("f", "NSRLE"),
+    "gradients": ("f", "BLE"),
+    "crossed": ("i", "NSLE"),
+    "harmless_ids": ("U", "M"),
+    "harmless_clusters": ("U", "M"),
+    "harmless_routed": ("i", "MSLE"),
+    "harmless_seen": ("i", "M"),
+}
+NEEDED = {"layers", "top_k", "pair_ids", "clusters", "routed", "seen", "gates"}
+KINDS = {"i": "whole numbers", "f": "fractions", "U": "texts"}
 HINT = "run moe prepare again: the file was written by another version of moe, or changed by hand"
 
 
@@ -63,12 +81,12 @@ def read_counts(path: Path) -> RoutingCounts:
     """What `write_counts` wrote.
 
     Raises:
-        ArtifactError: an array is missing or has another shape.
+        ArtifactError: an array is missing, has another type or shape, or holds what no count or weight can be.
     """
-    with reading(path, hint=HINT), np.load(path, allow_pickle=False) as arrays:
-        if missing := {"layers", "top_k", "pair_ids", "clusters", "routed", "seen", "gates"} - set(arrays):
-            raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", hint=HINT)
-        counts = RoutingCounts(
+    with reading(path, hint=HINT), np.load(path, allow_pickle=False) as stored:
+        arrays = dict(stored)
+        _refuse_others(path, arrays)
+        return RoutingCounts(
             layers=tuple(arrays["layers"].tolist()),
             top_k=None if int(arrays["top_k"]) < 0 else int(arrays["top_k"]),
             pair_ids=tuple(arrays["pair_ids"].tolist()),
@@ -80,15 +98,32 @@ def read_counts(path: Path) -> RoutingCounts:
             crossed=arrays.get("crossed"),
             harmless=_harmless(arrays),
         )
-    expected = (len(counts.pair_ids), 2, 3, len(counts.layers))
-    if counts.routed.shape[:4] != expected or counts.gates.shape != counts.routed.shape:
-        raise ArtifactError(f"{path}: routed is {counts.routed.shape}, expected {expected} and experts", hint=HINT)
-    shape = (*counts.routed.shape[:2], *counts.routed.shape[3:])
-    if counts.crossed is not None and counts.crossed.shape != shape:
-        raise ArtifactError(f"{path}: crossed is {counts.crossed.shape}, expected {shape}", hint=HINT)
-    if (harmless := counts.harmless) is not None and harmless.routed.shape != (len(harmless.seen), *shape[1:]):
-        raise ArtifactError(f"{path}: harmless_routed is {harmless.routed.shape}, not as many as seen", hint=HINT)
-    return counts
+
+
+def _refuse_others(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse arrays that are not those of one run: each axis has one size in all of them."""
+    if missing := NEEDED - set(arrays):
+        raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", hint=HINT)
+    sizes = {"S": 2, "R": 3}
+    for name, (kind, axes) in ARRAYS.items():
+        if (array := arrays.get(name)) is None:
+            continue
+        fits = array.dtype.kind == kind and array.ndim == len(axes)
+        if not fits or any(sizes.setdefault(axis, size) != size for axis, size in zip(axes, array.shape, strict=True)):
+            expected = f"{KINDS[kind]} [{', '.join(str(sizes.get(axis, axis)) for axis in axes)}]"
+            raise ArtifactError(f"{path}: {name} is {array.dtype} {list(array.shape)}, not {expected}", hint=HINT)
+        if kind != "U" and name != "top_k" and not (np.isfinite(array).all() and (array >= 0).all()):
+            raise ArtifactError(f"{path}: {name} holds a value that is negative or no finite number", hint=HINT)
+    layers = arrays["layers"].tolist()
+    if layers != sorted(set(layers)):
+        raise ArtifactError(f"{path}: layers are not in order, each once", hint=HINT)
+    seen, harmless_seen = arrays["seen"], arrays.get("harmless_seen", np.zeros(0))
+    for name, tokens in (("routed", seen), ("crossed", seen[:, ::-1, 0]), ("harmless_routed", harmless_seen)):
+        if (
+            name in arrays
+            and (arrays[name] > tokens.reshape(tokens.shape + (1,) * (arrays[name].ndim - tokens.ndim))).any()
+        ):
+            raise ArtifactError(f"{path}: {name} counts more tokens than were seen", hint=HINT)
 
 
 def _harmless(arrays: Mapping[str, NDArray[Any]]) -> HarmlessCounts | None:

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TypeVar, dataclass_transform
+from typing import Annotated, TypeVar, dataclass_transform
+
+from pydantic import AfterValidator
 
 Class = TypeVar("Class", bound=type)
 
 STRICT = {"extra": "forbid", "allow_inf_nan": False, "strict": True}  # pydantic's names; read by `codec.py`
+
+
+def finite_tree(tree: dict[str, object]) -> dict[str, object]:
+    """The values of a JSON object, where each number in it is finite: no field's own type says so of them.
+
+    Raises:
+        ValueError: one is NaN or infinity.
+    """
+    pending: list[object] = [tree]
+    while pending:
+        match pending.pop():
+            case dict() as inner:
+                pending += inner.values()
+            case list() as inner:
+                pending += inner
+            case float() as number if not math.isfinite(number):
+                raise ValueError("a number in it is NaN or infinity")
+    return tree
+
+
+JsonObject = Annotated[dict[str, object], AfterValidator(finite_tree)]
 
 
 def strict(cls: Class) -> Class:

@@ -7,7 +7,7 @@ from typing import Literal
 from moe_cli.records.comparison import PairedDifference
 from moe_cli.records.names import FileName, RunId
 from moe_cli.records.rates import Rate
-from moe_cli.records.record import record
+from moe_cli.records.record import JsonObject, record
 
 RunKind = Literal["prepare", "selective", "baseline", "evaluation", "comparison"]
 
@@ -21,7 +21,7 @@ class StartedRun:
     kind: RunKind
     id: RunId
     started: str  # ISO 8601, UTC
-    config: dict[str, object]  # the resolved config
+    config: JsonObject  # the resolved config
     inputs: dict[str, str]  # role -> path of an earlier run that was found, so that a resumed run takes the same
 
 
@@ -36,7 +36,7 @@ class Manifest:
     parents: dict[str, str]  # role -> digest of the parent's manifest; of a file of answers its own
     base_fingerprint: str | None  # of the model it was made with
     model_name: str | None
-    config: dict[str, object]  # the resolved config
+    config: JsonObject  # the resolved config
     packages: dict[str, str]  # {"torch": "2.13.0"}
     seed: int
     device: str  # "cpu"

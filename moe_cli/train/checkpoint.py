@@ -28,16 +28,18 @@ from moe_cli.artifacts import layout
 from moe_cli.artifacts.contents import reading
 from moe_cli.artifacts.files import whole_directory
 from moe_cli.artifacts.seal import check_seal, seal
-from moe_cli.codec import decode, encode
+from moe_cli.codec import decode, decode_lines, encode
 from moe_cli.errors import ArtifactError
 from moe_cli.model.finite import refuse_not_finite
-from moe_cli.records import CheckpointState, ValidationLoss
+from moe_cli.records import CheckpointState, StepRecord, ValidationLoss
+from moe_cli.records.record import JsonObject
 
 PARAMETERS = "parameters.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 RANDOM = "random.safetensors"
 STATE = "state.json"
 TRAINER_STATE = "trainer_state.json"  # the name that the Trainer reads on resume
+FRACTIONS = ("epoch", "total_flos")  # of the Trainer's state, which begin as the whole number 0
 CHECKPOINTS = "checkpoint-*"
 NAME = re.compile(r"^checkpoint-(\d+)$")
 
@@ -130,7 +132,31 @@ def newest_checkpoint(run: Path, owner: str) -> Path | None:
         )
     for best in lowest(state.validation):
         _check_best(run, best.step)
+    if [record.step for record in decode_lines(StepRecord, path / layout.STEPS)] != list(range(1, step + 1)):
+        raise ArtifactError(f"{path / layout.STEPS} does not hold the steps 1 to {step}, each once", hint=hint)
+    _check_trainer_state(path / TRAINER_STATE, step, hint)
     return path
+
+
+def _check_trainer_state(file: Path, step: int, hint: str) -> None:
+    """The Trainer reads it without looking: refuse other fields than its own, of other types than it writes.
+
+    Raises:
+        ArtifactError: it is not the Trainer's after `step` steps.
+    """
+    with reading(file, hint=hint):
+        fields, own = decode(JsonObject, file.read_bytes(), source=str(file)), vars(TrainerState())
+        saved = vars(TrainerState(**fields))  # type: ignore[arg-type]
+        wrong = [name for name, value in saved.items() if not _is_like(name, value, own[name])]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} of another type")
+    if saved["global_step"] != step or not 0 <= saved["epoch"] <= step:
+        raise ArtifactError(f"{file} is not of step {step}, but of step {saved['global_step']}", hint=hint)
+
+
+def _is_like(name: str, value: object, own: object) -> bool:
+    """Whether a field of the Trainer's state has the type that it begins with; fields without one are not of use."""
+    return own is None or type(value) is type(own) or (name in FRACTIONS and isinstance(value, float))
 
 
 def state_of(path: Path) -> CheckpointState:

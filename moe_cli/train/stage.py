@@ -24,7 +24,7 @@ from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.experts import save_delta
 from moe_cli.model.base_files import base_directory, license_of
-from moe_cli.model.final_model import write_final_model
+from moe_cli.model.final_model import refuse_unopened_not_finite, write_final_model
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.records import Arm, CardFacts, Notice, PrepareSummary, TrainingPlan, TrainingSummary
@@ -76,6 +76,7 @@ def run(
             unchanged_run(config.train.prepared, store, "prepare")  # refuses before the long work
         loaded = load_model(config.model)
         base = base_directory(loaded.identity)
+        refuse_unopened_not_finite(loaded, base)
         prepared = prepared_run(config, store, loaded.identity, writer, notify)
         task = _task(arm, config, loaded, prepared, writer)
         if num_cut := task.batches.num_cut:

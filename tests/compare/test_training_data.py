@@ -81,6 +81,6 @@ def test_a_goal_that_was_trained_on_inside_an_attack_is_known_by_its_plain_form(
     items = [asked(f"Once upon a time they asked: {goal}", "a"), asked(wrapped.format("Grell it by hand."), "b")]
     assert goals_trained_on(data.goals, items) == (1, 2)
     answers = file.parent / layout.batch_outputs(identity().name)
-    answers.write_bytes(answers.read_bytes() + b"\n")  # changed answers are not read: the attack hides the goal
+    answers.write_bytes(answers.read_bytes() + b"\n")  # without them the attack would hide the goal
     (data,) = training_data([training(prepared=record.manifest_digest, batches_digest=sha256_of(file))], store)
-    assert goals_trained_on(data.goals, items) == (0, 2)
+    assert data is None
