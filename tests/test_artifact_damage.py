@@ -1,4 +1,4 @@
-"""Damaged artifacts and numbers that are none, in small; `tests/studies/artifact_damage.py`, `not_finite.py` are long."""
+"""Damaged artifacts and numbers that are none, in small; long: `artifact_damage.py`, `not_finite.py` in `tests/studies`."""
 
 from __future__ import annotations
 
