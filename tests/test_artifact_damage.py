@@ -1,4 +1,4 @@
-"""Damaged artifacts and numbers that are none, in small; long: `artifact_damage.py`, `not_finite.py` in `tests/studies`."""
+"""Damaged artifacts and numbers that are none, in small; `artifact_damage.py`, `not_finite.py` in studies are long."""
 
 from __future__ import annotations
 
