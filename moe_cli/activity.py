@@ -46,7 +46,7 @@ class _State:
 
 
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
+def listening_to(listener: Listener) -> Iterator[None]:
     """Let `listener` be told of the activities inside the block."""
     before, _State.listener = _State.listener, listener
     try:
@@ -56,7 +56,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 @contextmanager
-def activity(text: str, *, total: int | None = None, unit: Unit = "") -> Iterator[Activity]:
+def begin_activity(text: str, *, total: int | None = None, unit: Unit = "") -> Iterator[Activity]:
     """Tell that `text` is going on until the block ends."""
     begun, around, listener = Activity(text, total, unit), _State.innermost, _State.listener
     _State.innermost = begun
@@ -70,14 +70,14 @@ def activity(text: str, *, total: int | None = None, unit: Unit = "") -> Iterato
             listener.ended(begun)
 
 
-def counted(items: Collection[Item], text: str) -> Iterator[Item]:
+def count_items(items: Collection[Item], text: str) -> Iterator[Item]:
     """The items, counted one by one in the innermost activity that counts nothing yet, else in one named `text`."""
     around = _State.innermost
     if around is not None and around.total is None:
         around.total = len(items)
         yield from _advancing(items, around)
     else:
-        with activity(text, total=len(items)) as begun:
+        with begin_activity(text, total=len(items)) as begun:
             yield from _advancing(items, begun)
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from moe_cli.artifacts import Store
-    from moe_cli.compare.stage import Compared
+    from moe_cli.compare.stage import ComparisonOutput
     from moe_cli.config import MoeConfig
-    from moe_cli.evaluate.evaluation_files import Evaluated
-    from moe_cli.prepare.stage import Prepared
+    from moe_cli.evaluate.evaluation_files import EvaluationOutput
+    from moe_cli.prepare.stage import PrepareOutput
     from moe_cli.records import Arm, Stage
-    from moe_cli.train.stage import Trained
+    from moe_cli.train.stage import TrainOutput
 
     Settings = MoeConfig | Mapping[str, object]
 
@@ -32,7 +32,7 @@ def prepare(
     output_dir: Place | None = None,
     notify: Notify | None = None,
     resume: bool = False,
-) -> Prepared:
+) -> PrepareOutput:
     """Find the experts that are more active while the model complies inside attacks, as `moe prepare`.
 
     `settings` are a `MoeConfig`, or values by the names that `--set` takes: `{"model.name": "tiny"}`. `notify` is given
@@ -54,7 +54,7 @@ def train(
     output_dir: Place | None = None,
     notify: Notify | None = None,
     resume: bool = False,
-) -> Trained:
+) -> TrainOutput:
     """Train one arm, "selective" or "baseline", as `moe train`; the rest as in `prepare`."""
     if arm not in ("selective", "baseline"):
         raise ValueError(f"{arm!r} is no arm: it is 'selective' or 'baseline'")
@@ -72,7 +72,7 @@ def evaluate(
     notify: Notify | None = None,
     resume: bool = False,
     again: Sequence[Stage] = (),
-) -> Evaluated:
+) -> EvaluationOutput:
     """Measure a training run or a model, as `moe evaluate`; it is written beside what it measures, as `output_name`.
 
     The rest as in `prepare`; the stages in `again` take nothing from earlier evaluations.
@@ -90,7 +90,7 @@ def compare(
     base: Place | None = None,
     output_dir: Place | None = None,
     notify: Notify | None = None,
-) -> Compared:
+) -> ComparisonOutput:
     """Compare runs on the same items, as `moe compare`: each pair of `runs`, or all of `runs` with all of `against`.
 
     The rest as in `prepare`. The result holds the conclusion whether a threshold of `compare.fail_if` failed or not.

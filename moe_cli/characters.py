@@ -14,7 +14,7 @@ UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, format (bidi), s
 OTHER_THAN_ASCII = re.compile(r"[^\n -~]")
 
 
-def plain(text: str) -> str:
+def escape_unsafe(text: str) -> str:
     """`text` with each unsafe character replaced by one visible character."""
     if text.isprintable():  # nothing of `UNSAFE` is
         return text
@@ -31,12 +31,12 @@ def is_text(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def json_escaped(document: str, encoding: str = "utf-8") -> str:
+def escape_json(document: str, encoding: str = "utf-8") -> str:
     """The same JSON document in characters that are safe and of `encoding`; breaks between its values stay."""
     return OTHER_THAN_ASCII.sub(lambda found: _in_json(found[0], encoding), document)
 
 
-def yaml_escaped(document: str) -> str:
+def escape_yaml(document: str) -> str:
     """The same for YAML whose unsafe characters all stand in double quotes."""
     return OTHER_THAN_ASCII.sub(lambda found: _in_yaml(found[0]), document)
 

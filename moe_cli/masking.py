@@ -43,20 +43,20 @@ def keep_environment_secret(environment: Mapping[str, str]) -> None:
             keep_secret(value)
 
 
-def masked(text: str) -> str:
+def mask_keys(text: str) -> str:
     """The text of an error or a log without any key."""
     dense = text.replace("\0", "")  # which UTF-16 has between the letters
     return OF_A_SERVICE.sub(MASK, _without(dense, sorted(_KEYS)))
 
 
-def masked_answer(text: str) -> str:
+def mask_answer(text: str) -> str:
     """The text of an answer or a reply without any key, but for plain words, which are no secret and stand in texts."""
     return _without(text, [key for key in sorted(_KEYS) if not _is_word(key)])
 
 
 def holds_key(text: str) -> bool:
     """Whether a key stands in the text that is no plain word, or something of the form of one."""
-    return masked_answer(text) != text or OF_A_SERVICE.search(text) is not None
+    return mask_answer(text) != text or OF_A_SERVICE.search(text) is not None
 
 
 def _without(text: str, keys: Iterable[str]) -> str:

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import torch
 
-from moe_cli.bench.arms import Bench, build
-from moe_cli.bench.model import built, device_of, selection
+from moe_cli.bench.arms import RowSettings, build_row
+from moe_cli.bench.model import build_model, device_of, draw_selection
 from moe_cli.bench.plan import plan_of
-from moe_cli.bench.step import Row
+from moe_cli.bench.step import StepRow
 from moe_cli.codec import decode
 from moe_cli.config import ModelConfig, MoeConfig
 from moe_cli.errors import ExitCode
@@ -93,7 +93,7 @@ def _checks() -> Iterator[Check]:
         plan = plan_of("olmoe-1b-7b", LEFT | {"layers": 4, "rows": 4, "checkpointing": checkpointing})
         words = " with gradient checkpointing" if checkpointing else ""
         for name in ("selective", "full_grouped_mm"):
-            row = build(name, plan.selected, Bench(plan, config, device_of(config)))
+            row = build_row(name, plan.selected, RowSettings(plan, config, device_of(config)))
             yield _products(row, f"{name}{words}")
             yield _synchronisations(row, f"{name}{words}", plan)
             del row
@@ -103,7 +103,7 @@ def _checks() -> Iterator[Check]:
 def _gradients(config: MoeConfig) -> Check:
     """The slices' gradients beside the rows of the dense gradient of the same model."""
     plan = plan_of("olmoe-1b-7b", LEFT | {"layers": 2, "rows": 4, "length": 128, "checkpointing": False})
-    model = built(plan, config, device_of(config))
+    model = build_model(plan, config, device_of(config))
     model.set_experts_implementation(KERNEL)
     layers = expert_layers(model)
     ids_BS = torch.randint(3, 1000, (plan.rows, plan.length), device=model.device)
@@ -111,7 +111,7 @@ def _gradients(config: MoeConfig) -> Check:
     for layer in layers:
         layer.module.requires_grad_(True)
     model(input_ids=ids_BS, labels=ids_BS, use_cache=False).loss.backward()
-    experts = selection(layers, plan.selected)
+    experts = draw_selection(layers, plan.selected)
     dense = {
         f"layers.{layer.layer}.experts.{expert.index}.{name}": layer.module.get_parameter(name).grad[expert.index]
         for layer in layers
@@ -133,7 +133,7 @@ def _gradients(config: MoeConfig) -> Check:
     )
 
 
-def _products(row: Row, name: str) -> Check:
+def _products(row: StepRow, name: str) -> Check:
     """Which grouped products a step takes."""
     seen: Counter[str] = Counter()
     kernel: Callable[..., torch.Tensor] = torch.nn.functional.grouped_mm
@@ -151,7 +151,7 @@ def _products(row: Row, name: str) -> Check:
     return Check(f"{name}: calls of torch.nn.functional.grouped_mm", str(dict(seen)), set(seen) == {"bfloat16 on cuda"})
 
 
-def _synchronisations(row: Row, name: str, plan: BenchmarkPlan) -> Check:
+def _synchronisations(row: StepRow, name: str, plan: BenchmarkPlan) -> Check:
     """How often the host waits for the card in a step, and where."""
     with row.during():
         for _ in range(WARM_UP):

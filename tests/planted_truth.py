@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from transformers import OlmoeConfig, OlmoeForCausalLM
 
 from moe_cli.config.conditions import conditions_of
-from moe_cli.model.routing import recording
+from moe_cli.model.routing import record_routing
 from moe_cli.prepare.evidence import chosen_by
-from moe_cli.prepare.methods import Material
+from moe_cli.prepare.methods import MethodInputs
 from moe_cli.prepare.selection import Rule
-from moe_cli.prepare.uncertainty import risk_differences
+from moe_cli.prepare.uncertainty import estimate_risk_differences
 from moe_cli.records import RoutingCounts
 
 LAYERS, EXPERTS, TOP_K, HIDDEN, WORDS = 4, 32, 4, 32, 64  # words without their marked twins
@@ -111,7 +111,7 @@ def recorded(model: OlmoeForCausalLM, ids: Ints, lengths: Ints) -> RoutingCounts
     inside_BS = place_1S < torch.tensor(lengths)[:, None]
     is_prompt_BS = (place_1S < PROMPT).expand_as(inside_BS)
     regions_RBS = torch.stack([inside_BS & ~is_prompt_BS, is_prompt_BS, (place_1S == PROMPT - 1).expand_as(inside_BS)])
-    with torch.inference_mode(), recording(model) as recorder:
+    with torch.inference_mode(), record_routing(model) as recorder:
         recorder.watch(regions_RBS)
         model(input_ids=torch.tensor(ids), attention_mask=inside_BS.long(), use_cache=False, logits_to_keep=1)
         counts_BRLE, gates_BRLE = recorder.counts().numpy(), recorder.gates().numpy()
@@ -135,8 +135,8 @@ def outcome(seed: int, shares: tuple[float, float]) -> Outcome:
     counts = recorded(routing_model(planted, random), *answers(shares, random))
     rule = Rule("risk_diff", 0.0, 50, LAYERS * EXPERTS // 2, EXPERTS, conditions=conditions_of("q<0.05"))
     batches = [range(start, start + GOALS_IN_BATCH) for start in range(0, GOALS, GOALS_IN_BATCH)]
-    risk = risk_differences(counts, batches, rule, resamples=RESAMPLES, seed=seed)
-    chosen = chosen_by(rule, Material(counts, tuple(range(GOALS)), risk, seed))
+    risk = estimate_risk_differences(counts, batches, rule, resamples=RESAMPLES, seed=seed)
+    chosen = chosen_by(rule, MethodInputs(counts, tuple(range(GOALS)), risk, seed))
     flat = (np.arange(LAYERS)[:, None] * EXPERTS + planted).ravel().tolist()
     return Outcome(frozenset(flat), frozenset(chosen.union))
 

@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 import orjson
 
-from moe_cli.artifacts import Scratch, Store
+from moe_cli.artifacts import ScratchFiles, Store
 from moe_cli.artifacts.files import sha256_of
 from moe_cli.artifacts.layout import FINAL_MODEL, STEPS
 from moe_cli.codec import decode_lines
@@ -139,7 +139,7 @@ class Experiments:
             notify(event)
             ask_to_stop_after(_last_step(config), event)
 
-        with patch.object(train, "SCRATCH", Scratch(names=CHECKPOINTS, clear=_keep_last)):
+        with patch.object(train, "SCRATCH", ScratchFiles(names=CHECKPOINTS, clear=_keep_last)):
             return train.run(arm, config, self.store, and_stop, resume=resume).path
 
     def _stopped(self, arm: Arm, config: MoeConfig, case: Configuration) -> None:

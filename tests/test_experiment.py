@@ -25,7 +25,7 @@ from moe_cli.evaluate import stage as evaluate
 from moe_cli.experts import apply_delta
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import load_model
-from moe_cli.model.routing import recording
+from moe_cli.model.routing import record_routing
 from moe_cli.prepare import stage as prepare
 from moe_cli.records import (
     EvaluationRecord,
@@ -120,7 +120,7 @@ def test_routing_is_recorded_without_changing_a_logit(done):
     ids = torch.tensor([[7, 8, 9, 10, 11], [12, 13, 14, 15, 16]])
     with torch.no_grad():
         before = loaded.model(ids).logits
-        with recording(loaded.model) as recorder:
+        with record_routing(loaded.model) as recorder:
             recorder.watch(torch.ones(1, 2, 5, dtype=torch.bool))
             during = loaded.model(ids).logits
         after = loaded.model(ids).logits

@@ -13,7 +13,7 @@ from moe_cli.config import EndpointConfig, JudgeConfig, load_config
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.judges.judge import Exchange
 from moe_cli.judges.named import judges_of
-from moe_cli.masking import MASK, keep_secret, masked, masked_answer
+from moe_cli.masking import MASK, keep_secret, mask_answer, mask_keys
 from moe_cli.model.chat_endpoint import ChatEndpoint, chat_endpoint
 from moe_cli.records import Message
 from tests.coded_keys import FORMS, KEY, KEY_OF_A_SERVICE, visible
@@ -31,7 +31,7 @@ def no_keys_of_other_tests(monkeypatch):
 @pytest.mark.parametrize("coded", CODED.values(), ids=CODED)
 def test_a_key_is_masked_however_it_is_coded(coded):
     keep_secret(KEY)
-    for mask in (masked, masked_answer):
+    for mask in (mask_keys, mask_answer):
         assert MASK in mask(f"before {coded} after") and not visible(mask(f"before {coded} after"))
         assert mask("an answer without one: sk-, Zorp, the Glim") == "an answer without one: sk-, Zorp, the Glim"
 
@@ -40,8 +40,8 @@ def test_a_key_is_masked_however_it_is_coded(coded):
 def test_a_key_that_is_a_plain_word_stays_in_answers(key):
     keep_secret(key)
     text = f"The box is {key}."
-    assert masked_answer(text) == text
-    assert masked(text) == f"The box is {MASK}."
+    assert mask_answer(text) == text
+    assert mask_keys(text) == f"The box is {MASK}."
 
 
 def test_what_stands_in_variables_that_are_named_as_keys_are_is_masked():
@@ -53,15 +53,15 @@ def test_what_stands_in_variables_that_are_named_as_keys_are_is_masked():
     }
     masking.keep_environment_secret(environment)
     text = " ".join(environment.values())
-    assert masked(text) == masked_answer(text) == text.replace(KEY, MASK)
+    assert mask_keys(text) == mask_answer(text) == text.replace(KEY, MASK)
 
 
 @pytest.mark.parametrize("key", [KEY_OF_A_SERVICE, "hf_" + "Zorp1" * 7, "ghp_" + "aB3" * 12])
 def test_what_has_the_form_of_a_key_is_masked_in_errors_alone(key):
-    assert masked(f"typed {key} here") == f"typed {MASK} here"
-    assert masked_answer(f"typed {key} here") == f"typed {key} here"
+    assert mask_keys(f"typed {key} here") == f"typed {MASK} here"
+    assert mask_answer(f"typed {key} here") == f"typed {key} here"
     for plain in ("sk-learn-0.24", "hf_models/allenai/OLMoE-1B-7B-0125-Instruct", "prepare-20260101-000000-0badcafe"):
-        assert masked(plain) == plain
+        assert mask_keys(plain) == plain
 
 
 @pytest.mark.parametrize("assignment", ["judge.model={}", "model.name={}", "evaluate.judges=['command:prog --key {}']"])

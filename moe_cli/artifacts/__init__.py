@@ -3,12 +3,12 @@
 from moe_cli.artifacts.finished import FinishedRun, finished_run
 from moe_cli.artifacts.registry import State, Store, registry_path, state_of
 from moe_cli.artifacts.results import listing_of
-from moe_cli.artifacts.runs import RunWriter, Scratch, open_run
+from moe_cli.artifacts.runs import RunWriter, ScratchFiles, open_run
 
 __all__ = [
     "FinishedRun",
     "RunWriter",
-    "Scratch",
+    "ScratchFiles",
     "State",
     "Store",
     "finished_run",

@@ -16,7 +16,7 @@ from moe_cli.records import Manifest, RunKind, RunRecord
 REGISTERED = ("id", "kind", "base_fingerprint", "model_name", "parents", "finished")  # fields that a record repeats
 
 
-def unchanged_run(path: Path, store: Store, *kinds: RunKind) -> FinishedRun:
+def require_unchanged_run(path: Path, store: Store, *kinds: RunKind) -> FinishedRun:
     """The complete run in `path`; one that the registry does not know is taken as it is.
 
     Raises:
@@ -51,7 +51,7 @@ def changed_parents(run: FinishedRun, store: Store) -> tuple[str, ...]:
     )
 
 
-def changed_run(store: Store, kind: RunKind, *, base_fingerprint: str) -> Path | None:
+def describe_change(store: Store, kind: RunKind, *, base_fingerprint: str) -> Path | None:
     """The newest registered run of this kind and model if its manifest changed; None where it did not."""
     known = [record for record in store.records(kind) if record.base_fingerprint == base_fingerprint]
     there = [record for record in known if state_of(record) in ("complete", "changed")]

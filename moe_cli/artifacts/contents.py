@@ -16,7 +16,7 @@ AGAIN = "the file was written by another version of moe, or changed by hand; mak
 
 
 @contextmanager
-def reading(file: Path, *, hint: str = AGAIN) -> Iterator[None]:
+def naming_file(file: Path, *, hint: str = AGAIN) -> Iterator[None]:
     """Around what is read of `file` and made of it, and nothing else.
 
     Raises:

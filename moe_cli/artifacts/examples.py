@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moe_cli.artifacts import layout
-from moe_cli.artifacts.contents import reading
+from moe_cli.artifacts.contents import naming_file
 from moe_cli.artifacts.finished import FinishedRun
 from moe_cli.artifacts.registry import Store
 from moe_cli.codec import decode_lines
@@ -18,14 +18,14 @@ from moe_cli.records import Message, TrainingExample, TrainingSummary
 
 
 @dataclass(frozen=True, slots=True)
-class TrainedExamples:
+class TrainingInputs:
     """What a run was trained on."""
 
     examples: tuple[TrainingExample, ...]  # the fixed batches of the prepare run, those held out included
     plain_forms: dict[str, tuple[Message, ...]] = field(default_factory=dict)  # of pairs, by their id
 
 
-def examples_of(training: TrainingSummary, store: Store) -> TrainedExamples | None:
+def examples_of(training: TrainingSummary, store: Store) -> TrainingInputs | None:
     """The examples of the prepare run; None: not registered, gone or changed."""
     run = store.with_digest(training.prepared, "prepare")
     name, answers = layout.training_examples(training.base.name), layout.batch_outputs(training.base.name)
@@ -33,7 +33,7 @@ def examples_of(training: TrainingSummary, store: Store) -> TrainedExamples | No
         return None
     if answers in run.manifest.files and not run.is_whole(answers):
         return None
-    return TrainedExamples(
+    return TrainingInputs(
         tuple(decode_lines(TrainingExample, run.path / name)), plain_forms_of(run, training.base.name)
     )
 
@@ -52,6 +52,6 @@ def plain_forms_of(prepared: FinishedRun, model_name: str) -> dict[str, tuple[Me
 def _plain_forms(file: Path) -> dict[str, tuple[Message, ...]]:
     import pyarrow.parquet as pq  # here, as every other command starts without it
 
-    with reading(file), file.open("rb") as content:
+    with naming_file(file), file.open("rb") as content:
         rows = pq.read_table(content, columns=["source_id", "messages"], filters=[("side", "=", "safe")]).to_pylist()
         return {row["source_id"]: tuple(Message(**turn) for turn in row["messages"]) for row in rows}

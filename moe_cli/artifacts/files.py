@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.activity import activity
+from moe_cli.activity import begin_activity
 
 CHUNK_BYTES = 1 << 22
 TEMPORARY = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}|partial)", re.DOTALL)  # of a file or directory that becomes \1
 NO_SYNC_OF_NAMES = (errno.EINVAL, errno.ENOTSUP)  # of file systems that bring the names to disk by themselves
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` at once; on any error the old content stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -43,14 +43,14 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path for libraries that write files themselves; it becomes `path` when the block ends well."""
     staging = path.with_name(f".{path.name}.partial")  # a directory: libraries have temporary files of their own
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
         yield staging / path.name
-        bring_to_disk(staging / path.name)
+        sync_to_disk(staging / path.name)
         (staging / path.name).replace(path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -58,14 +58,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_directory(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path) -> Iterator[Path]:
     """A staging directory that becomes `path` when the block ends well; an older `path` is replaced."""
     staging = path.with_name(f".{path.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
         yield staging
-        bring_to_disk(staging)
+        sync_to_disk(staging)
         if path.exists():
             shutil.rmtree(path)
         staging.replace(path)
@@ -92,7 +92,7 @@ def remove(entry: Path) -> None:
     shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
 
 
-def bring_to_disk(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
     """A file, or a directory with all that is in it: for everybody whom the umask lets read it, and on the disk."""
     for entry in (path, *path.rglob("*")):
         _share(entry)
@@ -119,23 +119,26 @@ def write_array(path: Path, array: NDArray[np.generic]) -> None:
     """Write one array as `.npy`, at once and without pickle."""
     data = io.BytesIO()
     np.save(data, array, allow_pickle=False)
-    write_whole(path, data.getvalue())
+    write_atomic(path, data.getvalue())
 
 
-def drop_torn_line(path: Path) -> None:
+def drop_partial_line(path: Path) -> None:
     """Cut off a last line without a newline: a crash stopped its writing."""
     if not path.is_file():
         return
     data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
     if whole != len(data):
-        write_whole(path, data[:whole])
+        write_atomic(path, data[:whole])
 
 
 def sha256_of(path: Path) -> str:
     """Hex digest of a file's bytes."""
     digest = hashlib.sha256()
-    with path.open("rb") as file, activity(f"hashing {path.name}", total=path.stat().st_size, unit="bytes") as hashing:
+    with (
+        path.open("rb") as file,
+        begin_activity(f"hashing {path.name}", total=path.stat().st_size, unit="bytes") as hashing,
+    ):
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
             hashing.advance(len(chunk))

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from moe_cli.artifacts.files import append_lines, drop_torn_line
+from moe_cli.artifacts.files import append_lines, drop_partial_line
 from moe_cli.codec import decode_lines, encode_lines
 
 Record = TypeVar("Record")
@@ -27,12 +27,12 @@ def answer_journal(run: Path, *whose: object, limit: int, kept: bool = False) ->
     `whose` says what the answers depend on (model, prompts, settings) beside `limit`, the most tokens of one: when it
     changes, old answers are not found. `kept` names those taken over from other limits.
     """
-    return run / f".answers-{digest_of(*whose)}-{limit}{'-kept' if kept else ''}.jsonl"
+    return run / f".answers-{settings_digest_of(*whose)}-{limit}{'-kept' if kept else ''}.jsonl"
 
 
 def other_answer_journals(run: Path, *whose: object, limit: int) -> dict[Path, int]:
     """The journals of the same answers under another limit, and that limit, the smallest first."""
-    found = ((path, LIMITED.search(path.name)) for path in run.glob(f".answers-{digest_of(*whose)}-*.jsonl"))
+    found = ((path, LIMITED.search(path.name)) for path in run.glob(f".answers-{settings_digest_of(*whose)}-*.jsonl"))
     limits = {path: int(match[1]) for path, match in found if match}
     others = sorted(path for path in limits if limits[path] != limit)
     return {path: limits[path] for path in sorted(others, key=limits.__getitem__)}
@@ -45,10 +45,10 @@ def verdict_journal(run: Path, *whose: object) -> Path:
 
 def journal_name(what: str, *whose: object) -> str:
     """`answers-0123456789abcdef.jsonl`: the same name wherever everything that the records depend on is the same."""
-    return f"{what}-{digest_of(*whose)}.jsonl"
+    return f"{what}-{settings_digest_of(*whose)}.jsonl"
 
 
-def digest_of(*whose: object) -> str:
+def settings_digest_of(*whose: object) -> str:
     """16 hexadecimal digits that change with everything in `whose`."""
     return sha256(repr(whose).encode()).hexdigest()[:16]
 
@@ -63,7 +63,7 @@ class Journal(Generic[Record]):
     """Records of one type in one JSON Lines file."""
 
     def __init__(self, path: Path, record_type: type[Record]) -> None:
-        drop_torn_line(path)
+        drop_partial_line(path)
         self.path = path
         self.record_type = record_type
 

@@ -23,14 +23,14 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 def is_locked(path: Path) -> bool:
     """Whether a run is being written there at this moment."""
     try:
-        with locked(path, hint=""):
+        with hold_lock(path, hint=""):
             return False
     except LockedError:
         return True
 
 
 @contextmanager
-def locked(path: Path, *, hint: str) -> Iterator[None]:
+def hold_lock(path: Path, *, hint: str) -> Iterator[None]:
     """Hold the lock of a directory until the block ends; `hint` says what to do where another run holds it.
 
     Raises:
@@ -38,12 +38,12 @@ def locked(path: Path, *, hint: str) -> Iterator[None]:
         EnvironmentFaultError: the file system has no locks.
         ArtifactError: the lock is a link, which would make a file where it points.
     """
-    with locked_file(path / LOCK, path, hint=hint):
+    with hold_lock_file(path / LOCK, path, hint=hint):
         yield
 
 
 @contextmanager
-def locked_file(file: Path, path: Path, *, hint: str) -> Iterator[None]:
+def hold_lock_file(file: Path, path: Path, *, hint: str) -> Iterator[None]:
     """As `locked`, by a lock file of any name for what becomes `path`."""
     if file.is_symlink():
         raise ArtifactError(f"{file} is a link, which no lock is", hint="remove it")

@@ -16,8 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from moe_cli import signals
-from moe_cli.artifacts.files import bring_to_disk, is_there, remove
-from moe_cli.artifacts.locks import locked_file
+from moe_cli.artifacts.files import is_there, remove, sync_to_disk
+from moe_cli.artifacts.locks import hold_lock_file
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, LockedError, UsageError
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
@@ -74,12 +74,12 @@ def _staged(path: Path, publish: Callable[[Path, Path], None], hint: str = HINT)
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with locked_file(path.with_name(f".{path.name}.lock"), path, hint=f"wait for it, or {hint}"):
+        with hold_lock_file(path.with_name(f".{path.name}.lock"), path, hint=f"wait for it, or {hint}"):
             if os.path.lexists(path):
                 raise UsageError(f"{path} exists", hint=hint)
             _drop_left_over(path)
             yield staging
-            bring_to_disk(staging)
+            sync_to_disk(staging)
             signals.publish()
             try:
                 publish(staging, path)
@@ -111,7 +111,7 @@ def _tidy(path: Path) -> None:
     """Remove what a process has left that was killed when `path` was whole."""
     lock = path.with_name(f".{path.name}.lock")
     if lock.exists():
-        with suppress(LockedError), locked_file(lock, path, hint=""):
+        with suppress(LockedError), hold_lock_file(lock, path, hint=""):
             _drop_left_over(path)
 
 

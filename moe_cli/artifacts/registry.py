@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Literal
 
-from moe_cli.artifacts.files import drop_temporaries, is_there, sha256_of, write_whole
+from moe_cli.artifacts.files import drop_temporaries, is_there, sha256_of, write_atomic
 from moe_cli.artifacts.finished import FinishedRun, finished_run
 from moe_cli.artifacts.layout import MANIFEST, STARTED
 from moe_cli.artifacts.runs import RunWriter
@@ -85,7 +85,7 @@ class Store:
                 f"{record.id} is registered already, and is the run in {before.path}, with another manifest",
                 hint=f"moe runs verify {path}; moe runs forget {record.id} removes the record that is there",
             )
-        write_whole(file, encode(record, indent=True))
+        write_atomic(file, encode(record, indent=True))
         drop_temporaries(self.registry, of=file.name)
         return record
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from moe_cli.artifacts.files import drop_temporaries, is_temporary, is_there, remove, sha256_of, write_whole
+from moe_cli.artifacts.files import drop_temporaries, is_temporary, is_there, remove, sha256_of, write_atomic
 from moe_cli.artifacts.finished import files_of, kind_in
 from moe_cli.artifacts.journal import ANSWERS
 from moe_cli.artifacts.layout import (
@@ -26,7 +26,7 @@ from moe_cli.artifacts.layout import (
     beside,
     refuse_links_out,
 )
-from moe_cli.artifacts.locks import is_locked, locked
+from moe_cli.artifacts.locks import hold_lock, is_locked
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig, dump_yaml
 from moe_cli.errors import ArtifactError, LockedError, RunCompleteError
@@ -43,14 +43,14 @@ def _keep_all(run: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Scratch:
+class ScratchFiles:
     """What a run directory holds only while it is written: no file of the run, and gone when the run is complete."""
 
     names: str = ""  # "checkpoint-*"; pattern of what stands in the directory itself
     clear: Callable[[Path], None] = _keep_all  # removes it from a directory
 
 
-NO_SCRATCH = Scratch()
+NO_SCRATCH = ScratchFiles()
 
 
 @dataclass(slots=True)
@@ -60,13 +60,13 @@ class RunWriter:
     path: Path
     started: StartedRun
     resumed: bool  # the directory held an interrupted run of the same kind
-    scratch: Scratch = NO_SCRATCH
+    scratch: ScratchFiles = NO_SCRATCH
     parents: dict[str, str] = field(default_factory=dict)
 
     def remember(self, role: str, path: Path) -> None:
         """Note which earlier run is used, so that a resumed run takes the same one."""
         self.started = replace(self.started, inputs={**self.started.inputs, role: str(path.resolve())})
-        write_whole(self.path / STARTED, encode(self.started, indent=True))
+        write_atomic(self.path / STARTED, encode(self.started, indent=True))
 
     def remembered(self, role: str) -> Path | None:
         """The earlier run noted under `role`."""
@@ -88,12 +88,12 @@ class RunWriter:
             seed=int(str(self.started.config["seed"])),
             device=device,
             started=self.started.started,
-            finished=now(),
+            finished=now_in_utc(),
         )
 
     def finish(self, manifest: Manifest) -> None:
         """Write the manifest: from here on the run is complete. What was there for the work alone goes after it."""
-        write_whole(self.path / MANIFEST, encode(manifest, indent=True))
+        write_atomic(self.path / MANIFEST, encode(manifest, indent=True))
         _clear(self.path, self.scratch)
 
 
@@ -104,7 +104,7 @@ def open_run(
     config: MoeConfig,
     *,
     resume: bool,
-    scratch: Scratch = NO_SCRATCH,
+    scratch: ScratchFiles = NO_SCRATCH,
     lasting: bool = True,
 ) -> Iterator[RunWriter]:
     """Begin (or continue) a run in `path` and hold its lock until the block ends.
@@ -121,7 +121,7 @@ def open_run(
     if kind != "evaluation":  # which lies in the run that it measures
         _refuse_inside_of_run(path)
     made = _new_directories(path)
-    with locked(path, hint=f"wait for it, or {_elsewhere(kind)}"):
+    with hold_lock(path, hint=f"wait for it, or {_elsewhere(kind)}"):
         settings: dict[str, object] = config.model_dump(mode="json")
         if resume and _is_complete(path, kind, settings):
             refuse_links_out(path)
@@ -140,8 +140,8 @@ def open_run(
             _same_settings(previous, config, path)
         started = replace(previous, config=settings) if previous is not None else new
         writer = RunWriter(path, started, resumed=previous is not None, scratch=scratch)
-        write_whole(path / STARTED, encode(started, indent=True))
-        write_whole(path / CONFIG, dump_yaml(config).encode())
+        write_atomic(path / STARTED, encode(started, indent=True))
+        write_atomic(path / CONFIG, dump_yaml(config).encode())
         try:
             yield writer
         except BaseException as error:
@@ -169,7 +169,7 @@ def free_directory(wanted: Path, kind: RunKind, config: MoeConfig | None = None)
 def _tidy(path: Path) -> None:
     """Remove what the process has left that was killed when the run was complete."""
     if (path / STARTED).exists() or (path / LOCK).exists():
-        with suppress(LockedError), locked(path, hint=""):
+        with suppress(LockedError), hold_lock(path, hint=""):
             if (path / MANIFEST).is_file():
                 _drop_temporaries(path)
                 _clear(path, NO_SCRATCH)
@@ -187,7 +187,7 @@ def _is_complete(path: Path, kind: RunKind, settings: dict[str, object]) -> bool
     return manifest.kind == kind and manifest.config == settings
 
 
-def now() -> str:
+def now_in_utc() -> str:
     """This moment, UTC, ISO 8601 to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
@@ -253,7 +253,7 @@ def _forget_begun(path: Path, made: Sequence[Path]) -> None:
             place.rmdir()
 
 
-def _clear(path: Path, scratch: Scratch) -> None:
+def _clear(path: Path, scratch: ScratchFiles) -> None:
     """Of a complete run: what was there for the work alone."""
     scratch.clear(path)
     (path / STARTED).unlink(missing_ok=True)
@@ -280,7 +280,9 @@ def _holds_work(entry: Path) -> bool:
 
 def _new_run(kind: RunKind, settings: dict[str, object]) -> StartedRun:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return StartedRun(kind=kind, id=f"{kind}-{stamp}-{secrets.token_hex(4)}", started=now(), config=settings, inputs={})
+    return StartedRun(
+        kind=kind, id=f"{kind}-{stamp}-{secrets.token_hex(4)}", started=now_in_utc(), config=settings, inputs={}
+    )
 
 
 def _same_settings(previous: StartedRun, config: MoeConfig, path: Path) -> None:

@@ -19,13 +19,13 @@ SEAL = "digests.json"
 Digests = dict[str, str]  # name -> sha256; the one of the seal is over all others
 
 
-def seal(directory: Path) -> None:
+def write_checksums(directory: Path) -> None:
     """Write the digests of all files that are in the directory."""
     digests = {file.name: sha256_of(file) for file in sorted(directory.iterdir())}
     (directory / SEAL).write_bytes(encode({**digests, SEAL: _digest_of(digests)}))
 
 
-def check_seal(directory: Path, *, hint: str) -> None:
+def check_checksums(directory: Path, *, hint: str) -> None:
     """Compare every file with its digest; `hint` says what to do about a damaged one.
 
     Raises:

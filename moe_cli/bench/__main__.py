@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-from moe_cli.bench.arms import Bench
+from moe_cli.bench.arms import RowSettings
 from moe_cli.bench.model import device_of
 from moe_cli.bench.peak import peak_here
 from moe_cli.codec import decode, encode
@@ -24,7 +24,7 @@ def main() -> None:
     plan, config = sys.stdin.buffer.read().split(b"\n")
     torch.set_num_threads(int(threads))
     settings = MoeConfig.model_validate_json(config)
-    bench = Bench(decode(BenchmarkPlan, plan, source="standard input"), settings, device_of(settings))
+    bench = RowSettings(decode(BenchmarkPlan, plan, source="standard input"), settings, device_of(settings))
     print(encode(peak_here(name, int(selected), bench)).decode())
 
 

@@ -26,13 +26,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from moe_cli.bench.faults import NotMeasuredError
-from moe_cli.bench.machine import installed
-from moe_cli.bench.model import Batch, batch_of, built, selection
-from moe_cli.bench.step import Row
+from moe_cli.bench.machine import installed_version
+from moe_cli.bench.model import Batch, batch_of, build_model, draw_selection
+from moe_cli.bench.step import StepRow
 from moe_cli.config import MoeConfig
 from moe_cli.experts import attach
 from moe_cli.experts.dense import KERNEL, dense_experts
-from moe_cli.model.checkpointing import checkpointed
+from moe_cli.model.checkpointing import enable_checkpointing
 from moe_cli.model.topology import ExpertLayer, expert_layers
 from moe_cli.records import BenchmarkPlan
 
@@ -40,7 +40,7 @@ EAGER = "eager"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bench:
+class RowSettings:
     """What rows are built from."""
 
     plan: BenchmarkPlan
@@ -48,64 +48,64 @@ class Bench:
     device: torch.device
 
 
-def build(name: str, selected: int, bench: Bench) -> Row:
+def build_row(name: str, selected: int, bench: RowSettings) -> StepRow:
     """The row `name`; `selected` experts of every layer where it has a selection.
 
     Raises:
         NotMeasuredError: something that it needs is not installed.
     """
-    if name == "lora" and installed("peft") is None:
+    if name == "lora" and installed_version("peft") is None:
         raise NotMeasuredError("peft is not installed: pip install 'moe-selective-repair[bench]'")
-    model = built(bench.plan, bench.config, bench.device)
+    model = build_model(bench.plan, bench.config, bench.device)
     model.set_experts_implementation(KERNEL)
     row = _BUILDERS["selective" if name.startswith("selective") else name](
         model, batch_of(bench.plan, model, bench.config.seed), selected, bench.plan
     )
     if bench.plan.checkpointing and row.backward:
-        row.during = _both(row.during, lambda: checkpointed(model))
+        row.during = _both(row.during, lambda: enable_checkpointing(model))
     return row
 
 
-def _forward_library(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> Row:
-    return Row(model.eval(), batch, backward=False)
+def _forward_library(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
+    return StepRow(model.eval(), batch, backward=False)
 
 
-def _forward_moe(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> Row:
-    attach(model, selection(expert_layers(model), selected))
-    return Row(model.eval(), batch, backward=False)
+def _forward_moe(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
+    attach(model, draw_selection(expert_layers(model), selected))
+    return StepRow(model.eval(), batch, backward=False)
 
 
-def _floor_library(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> Row:
+def _floor_library(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
     model.requires_grad_(False)
     model.enable_input_require_grads()
-    return Row(model, batch)
+    return StepRow(model, batch)
 
 
-def _floor_moe(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> Row:
-    attached = attach(model, selection(expert_layers(model), 1))
+def _floor_moe(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
+    attached = attach(model, draw_selection(expert_layers(model), 1))
     attached.activate(())
     model.enable_input_require_grads()
-    return Row(model, batch)
+    return StepRow(model, batch)
 
 
-def _selective(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> Row:
-    attached = attach(model, selection(expert_layers(model), selected))
-    return Row(model, batch, tuple(attached.parameters.values()))
+def _selective(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
+    attached = attach(model, draw_selection(expert_layers(model), selected))
+    return StepRow(model, batch, tuple(attached.parameters.values()))
 
 
-def _full_grouped_mm(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> Row:
+def _full_grouped_mm(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
     during, mixed = _with_masters(model)
     model.float()
-    return Row(model, batch, tuple(model.parameters()), autocast=mixed, during=during)
+    return StepRow(model, batch, tuple(model.parameters()), autocast=mixed, during=during)
 
 
-def _full_eager(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> Row:
+def _full_eager(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
     mixed = model.dtype is not torch.float32
     model.float().set_experts_implementation(EAGER)
-    return Row(model, batch, tuple(model.parameters()), autocast=mixed)
+    return StepRow(model, batch, tuple(model.parameters()), autocast=mixed)
 
 
-def _zeroed_gradients(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> Row:
+def _zeroed_gradients(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
     """The rest stays frozen in its own dtype; the bank trains as a whole, so that every weight of it has moments."""
     during, _ = _with_masters(model)
     model.requires_grad_(False)
@@ -123,16 +123,16 @@ def _zeroed_gradients(model: PreTrainedModel, batch: Batch, selected: int, plan:
 
     for weight, _ in masked:
         weight.requires_grad_()
-    return Row(model, batch, tuple(weight for weight, _ in masked), during=during, before_update=zero_the_others)
+    return StepRow(model, batch, tuple(weight for weight, _ in masked), during=during, before_update=zero_the_others)
 
 
 def _others(layer: ExpertLayer, selected: int) -> Tensor:
     """Indices of the experts of a layer that are not selected."""
-    chosen = {expert.index for expert in selection((layer,), selected)}
+    chosen = {expert.index for expert in draw_selection((layer,), selected)}
     return torch.tensor([index for index in range(layer.num_experts) if index not in chosen], dtype=torch.long)
 
 
-def _lora(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> Row:
+def _lora(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
     from peft import LoraConfig, get_peft_model
 
     names = [f"{layer.name}.{weight}" for layer in expert_layers(model) for weight in layer.weights]
@@ -140,11 +140,11 @@ def _lora(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPl
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, for what peft calls
         adapted = get_peft_model(model, wanted)
-    return Row(adapted, batch, tuple(p for p in adapted.parameters() if p.requires_grad))
+    return StepRow(adapted, batch, tuple(p for p in adapted.parameters() if p.requires_grad))
 
 
 Entered = Callable[[], AbstractContextManager[object]]
-_BUILDERS: dict[str, Callable[[PreTrainedModel, Batch, int, BenchmarkPlan], Row]] = {
+_BUILDERS: dict[str, Callable[[PreTrainedModel, Batch, int, BenchmarkPlan], StepRow]] = {
     "forward_library": _forward_library,
     "forward_moe": _forward_moe,
     "floor_library": _floor_library,

@@ -15,7 +15,7 @@ NO_MEMORY = "can't allocate memory"  # torch's, on the CPU
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Failure:
     """What became of a row."""
 
     status: Literal["not measured", "out of memory"]
@@ -30,11 +30,11 @@ class NoRoomError(Exception):
     """A row needs more memory than there is."""
 
 
-def fault_of(error: Exception) -> Fault | None:
+def failure_of(error: Exception) -> Failure | None:
     """The fault that an error means; None where it is a bug."""
     note = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, NotMeasuredError):
-        return Fault("not measured", note)
+        return Failure("not measured", note)
     if isinstance(error, (NoRoomError, MemoryError, torch.OutOfMemoryError)) or NO_MEMORY in str(error):
-        return Fault("out of memory", note)
+        return Failure("out of memory", note)
     return None

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from moe_cli.bench.step import Row
+from moe_cli.bench.step import StepRow
 from moe_cli.records import StepBytes
 
 GROUPED = "grouped_mm"  # in the name of torch's operator and of transformers' fallback
 STEP_COUNTER = "step"  # AdamW's name
 
 
-def step_bytes(row: Row) -> tuple[StepBytes, str | None]:
+def step_bytes(row: StepRow) -> tuple[StepBytes, str | None]:
     """Bytes of a row that has stepped before, and the dtype of its grouped products; runs one more forward.
 
     Raises:
@@ -42,7 +42,7 @@ def step_bytes(row: Row) -> tuple[StepBytes, str | None]:
     return counted, next(iter(dtypes), None)
 
 
-def _saved_in_forward(row: Row) -> tuple[int, set[str]]:
+def _saved_in_forward(row: StepRow) -> tuple[int, set[str]]:
     """Bytes that a forward keeps for its backward, and the dtypes of its grouped products."""
     own = {_storage(tensor)[0] for tensor in (*row.model.parameters(), *row.model.buffers(), row.batch.ids_BS)}
     saved: dict[int, int] = {}

@@ -46,7 +46,7 @@ DTYPES = (torch.bfloat16, torch.float32)
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-def machine(device: torch.device) -> Machine:
+def describe_machine(device: torch.device) -> Machine:
     """What this process runs on."""
     card = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
     return Machine(
@@ -57,11 +57,11 @@ def machine(device: torch.device) -> Machine:
         num_cores=num_cores(),
         num_threads=torch.get_num_threads(),
         python=platform.python_version(),
-        packages={name: installed(name) for name in PACKAGES},
+        packages={name: installed_version(name) for name in PACKAGES},
     )
 
 
-def environment(registry: Path, variables: dict[str, str | None]) -> Environment:
+def describe_environment(registry: Path, variables: dict[str, str | None]) -> Environment:
     """What this program runs on; `variables` are those of the environment that may be shown."""
     return Environment(
         moe=__version__,
@@ -73,14 +73,14 @@ def environment(registry: Path, variables: dict[str, str | None]) -> Environment
         memory_bytes=psutil.virtual_memory().total,
         available_bytes=available_bytes(torch.device("cpu")),
         devices=tuple(_compute_device(device) for device in _devices()),
-        packages={name: installed(name) for name in DEPENDENCIES},
+        packages={name: installed_version(name) for name in DEPENDENCIES},
         registry=str(registry.absolute()),
         num_runs=len(list(registry.glob("*.json"))),
         variables=variables,
     )
 
 
-def installed(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
     """The version of a package; None where it is not installed."""
     try:
         return version(package)

@@ -61,7 +61,7 @@ def batch_of(plan: BenchmarkPlan, model: PreTrainedModel, seed: int) -> Batch:
     return Batch(ids_BS.to(model.device), kept_A.to(model.device), max(1, plan.forward_tokens // plan.length))
 
 
-def built(plan: BenchmarkPlan, config: MoeConfig, device: torch.device) -> PreTrainedModel:
+def build_model(plan: BenchmarkPlan, config: MoeConfig, device: torch.device) -> PreTrainedModel:
     """The model of the plan in training mode.
 
     Raises:
@@ -79,7 +79,7 @@ def built(plan: BenchmarkPlan, config: MoeConfig, device: torch.device) -> PreTr
     return real.train()
 
 
-def described(model: PreTrainedModel, plan: BenchmarkPlan) -> BenchmarkedModel:
+def describe_model(model: PreTrainedModel, plan: BenchmarkPlan) -> BenchmarkedModel:
     """What is known of the model; it may lie on the meta device.
 
     Raises:
@@ -98,7 +98,7 @@ def described(model: PreTrainedModel, plan: BenchmarkPlan) -> BenchmarkedModel:
     )
 
 
-def selection(layers: tuple[ExpertLayer, ...], selected: int) -> list[Expert]:
+def draw_selection(layers: tuple[ExpertLayer, ...], selected: int) -> list[Expert]:
     """`selected` experts of every layer, spread evenly over their indices."""
     return [
         Expert(layer=layer.layer, index=place * layer.num_experts // selected)

@@ -12,9 +12,9 @@ import sys
 
 import torch
 
-from moe_cli.bench.arms import Bench, build
+from moe_cli.bench.arms import RowSettings, build_row
 from moe_cli.bench.faults import NoRoomError
-from moe_cli.bench.rounds import timed
+from moe_cli.bench.rounds import time_rows
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig
 from moe_cli.model.memory import peak_bytes, start_peak
@@ -39,11 +39,11 @@ def peak_in_own_process(name: str, selected: int, plan: BenchmarkPlan, config: M
     return decode(RowPeak, done.stdout, source=" ".join(words[1:]))
 
 
-def peak_here(name: str, selected: int, bench: Bench) -> RowPeak:
+def peak_here(name: str, selected: int, bench: RowSettings) -> RowPeak:
     """The peak of this process over two steps of a row."""
-    row = build(name, selected, bench)
+    row = build_row(name, selected, bench)
     start_peak(bench.device)
     for _ in range(NUM_STEPS):
-        timed(row)
+        time_rows(row)
     peak, what = peak_bytes(bench.device)
     return RowPeak(peak_memory_bytes=peak, peak_memory_of=what)

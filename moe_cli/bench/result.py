@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from moe_cli.bench.needs import selected_params
 from moe_cli.bench.rounds import Outcome
-from moe_cli.bench.spread import faster_floor, ratio, spread
+from moe_cli.bench.spread import faster_floor, ratio_of, spread_of
 from moe_cli.records import BenchmarkedModel, BenchmarkPlan, BenchmarkRow, RatioOfRows, SharePoint
 
 FULL = "full_grouped_mm"
@@ -41,7 +41,7 @@ def row_of_share(share: int, plan: BenchmarkPlan) -> str:
     return "selective" if share == plan.selected else f"selective_{share}"
 
 
-def rows_of(outcomes: Sequence[Outcome], tokens: int) -> tuple[tuple[BenchmarkRow, ...], str | None]:
+def benchmark_rows_of(outcomes: Sequence[Outcome], tokens: int) -> tuple[tuple[BenchmarkRow, ...], str | None]:
     """The rows of a benchmark, and the faster floor."""
     seconds: Mapping[str, Sequence[float]] = {outcome.name: outcome.seconds for outcome in outcomes}
     floor = faster_floor(seconds)
@@ -51,7 +51,7 @@ def rows_of(outcomes: Sequence[Outcome], tokens: int) -> tuple[tuple[BenchmarkRo
 def ratios_of(rows: Sequence[BenchmarkRow]) -> tuple[RatioOfRows, ...]:
     """How the rows of ours compare with what they replace."""
     seconds = {row.name: row.seconds for row in rows}
-    found = [(row, other, ratio(seconds.get(row, ()), seconds.get(other))) for row, other in PAIRS]
+    found = [(row, other, ratio_of(seconds.get(row, ()), seconds.get(other))) for row, other in PAIRS]
     return tuple(RatioOfRows(row=row, reference=other, ratio=value) for row, other, value in found if value)
 
 
@@ -82,7 +82,7 @@ def experts_dtype(rows: Sequence[BenchmarkRow]) -> str | None:
 
 
 def _row(outcome: Outcome, seconds: Mapping[str, Sequence[float]], floor: str | None, tokens: int) -> BenchmarkRow:
-    time = spread(outcome.seconds)
+    time = spread_of(outcome.seconds)
     peak, peak_of = outcome.peak or (None, None)
     return BenchmarkRow(
         name=outcome.name,
@@ -92,8 +92,8 @@ def _row(outcome: Outcome, seconds: Mapping[str, Sequence[float]], floor: str | 
         seconds=tuple(outcome.seconds),
         time=time,
         tokens_per_second=tokens / time.median if time else None,
-        to_full=ratio(outcome.seconds, seconds.get(FULL)),
-        to_floor=ratio(outcome.seconds, seconds.get(floor or "")),
+        to_full=ratio_of(outcome.seconds, seconds.get(FULL)),
+        to_floor=ratio_of(outcome.seconds, seconds.get(floor or "")),
         bytes=outcome.bytes,
         peak_memory_bytes=peak,
         peak_memory_of=peak_of,

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from moe_cli.bench.faults import Fault, fault_of
+from moe_cli.bench.faults import Failure, failure_of
 from moe_cli.bench.footprint import step_bytes
-from moe_cli.bench.step import Row
+from moe_cli.bench.step import StepRow
 from moe_cli.model.memory import peak_bytes, start_peak
 from moe_cli.records import StepBytes
 
@@ -37,16 +37,16 @@ class Outcome:
     bytes: StepBytes | None = None
     experts_dtype: str | None = None
     peak: tuple[int, str] | None = None
-    fault: Fault | None = None
+    fault: Failure | None = None
 
 
-Builder = Callable[[str, int | None], Row]
+Builder = Callable[[str, int | None], StepRow]
 Told = Callable[[], None]  # one step is done
 
 
-def side_by_side(outcomes: Sequence[Outcome], build: Builder, repeats: int, told: Told) -> None:
+def time_side_by_side(outcomes: Sequence[Outcome], build: Builder, repeats: int, told: Told) -> None:
     """Build all rows, step them in turns, weigh them."""
-    rows: dict[str, Row] = {}
+    rows: dict[str, StepRow] = {}
     for outcome in outcomes:
         with _Faults(outcome):
             rows[outcome.name] = build(outcome.name, outcome.selected)
@@ -54,7 +54,7 @@ def side_by_side(outcomes: Sequence[Outcome], build: Builder, repeats: int, told
         for outcome in outcomes if repeat % 2 else reversed(outcomes):
             if outcome.fault is None:
                 with _Faults(outcome):
-                    seconds = timed(rows[outcome.name])
+                    seconds = time_rows(rows[outcome.name])
                     outcome.seconds += [seconds] if repeat else []
             if outcome.fault is not None:
                 rows.pop(outcome.name, None)
@@ -65,7 +65,9 @@ def side_by_side(outcomes: Sequence[Outcome], build: Builder, repeats: int, told
                 outcome.bytes, outcome.experts_dtype = step_bytes(rows[outcome.name])
 
 
-def one_at_a_time(outcomes: Sequence[Outcome], build: Builder, repeats: int, device: torch.device, told: Told) -> int:
+def time_one_at_a_time(
+    outcomes: Sequence[Outcome], build: Builder, repeats: int, device: torch.device, told: Told
+) -> int:
     """Build, step and drop the rows in turns; the number of rounds."""
     shares = [len(range(repeats)[number::ROUNDS]) for number in range(min(ROUNDS, repeats))]
     for number, share in enumerate(shares):
@@ -75,26 +77,26 @@ def one_at_a_time(outcomes: Sequence[Outcome], build: Builder, repeats: int, dev
                     _one_turn(outcome, build, share, device, weigh=number == 0)
             for _ in range(share):
                 told()
-            free(device)
+            free_memory(device)
     return len(shares)
 
 
-def timed(row: Row) -> float:
+def time_rows(row: StepRow) -> float:
     """Seconds of one step, from an idle device to an idle device, without Python's collector of cycles."""
     device = row.batch.ids_BS.device
     with row.during():
-        wait_for(device)
+        synchronize(device)
         gc.disable()
         try:
             start = time.perf_counter()
             row.step()
-            wait_for(device)
+            synchronize(device)
             return time.perf_counter() - start
         finally:
             gc.enable()
 
 
-def free(device: torch.device) -> None:
+def free_memory(device: torch.device) -> None:
     """Give back what a dropped row held."""
     gc.collect()
     if device.type == "cuda":
@@ -106,14 +108,14 @@ def free(device: torch.device) -> None:
 def _one_turn(outcome: Outcome, build: Builder, share: int, device: torch.device, *, weigh: bool) -> None:
     row = build(outcome.name, outcome.selected)
     start_peak(device)
-    timed(row)
-    outcome.seconds += [timed(row) for _ in range(share)]
+    time_rows(row)
+    outcome.seconds += [time_rows(row) for _ in range(share)]
     if weigh:
         outcome.peak = peak_bytes(device) if device.type != "cpu" else None
         outcome.bytes, outcome.experts_dtype = step_bytes(row)
 
 
-def wait_for(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -131,7 +133,7 @@ class _Faults:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        fault = fault_of(error) if isinstance(error, Exception) else None
+        fault = failure_of(error) if isinstance(error, Exception) else None
         if fault is None:
             return False
         self.outcome.fault = fault

@@ -14,7 +14,7 @@ from moe_cli.records import Spread
 FLOORS = ("floor_library", "floor_moe")
 
 
-def spread(values: Sequence[float]) -> Spread | None:
+def spread_of(values: Sequence[float]) -> Spread | None:
     """Median, quartiles (inclusive method) and extremes; None of nothing."""
     if not values:
         return None
@@ -22,11 +22,11 @@ def spread(values: Sequence[float]) -> Spread | None:
     return Spread(median=median(values), lower=lower, upper=upper, least=min(values), most=max(values), n=len(values))
 
 
-def ratio(seconds: Sequence[float], reference: Sequence[float] | None) -> Spread | None:
+def ratio_of(seconds: Sequence[float], reference: Sequence[float] | None) -> Spread | None:
     """`seconds` divided by `reference`, repeat by repeat; None where either has no figures."""
     if not seconds or not reference:
         return None
-    return spread([one / other for one, other in zip(seconds, reference, strict=True)])
+    return spread_of([one / other for one, other in zip(seconds, reference, strict=True)])
 
 
 def faster_floor(seconds: Mapping[str, Sequence[float]]) -> str | None:

@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 import torch
 
 from moe_cli.bench import arms
-from moe_cli.bench.faults import fault_of
-from moe_cli.bench.machine import machine
-from moe_cli.bench.model import built, described, device_of
+from moe_cli.bench.faults import failure_of
+from moe_cli.bench.machine import describe_machine
+from moe_cli.bench.model import build_model, describe_model, device_of
 from moe_cli.bench.needs import check_room, fits_side_by_side
 from moe_cli.bench.peak import peak_in_own_process
-from moe_cli.bench.result import experts_dtype, names_of_rows, ratios_of, rows_of, share_points
-from moe_cli.bench.rounds import Outcome, free, one_at_a_time, side_by_side
-from moe_cli.bench.step import Row
+from moe_cli.bench.result import benchmark_rows_of, experts_dtype, names_of_rows, ratios_of, share_points
+from moe_cli.bench.rounds import Outcome, free_memory, time_one_at_a_time, time_side_by_side
+from moe_cli.bench.step import StepRow
 from moe_cli.config import MoeConfig
 from moe_cli.model.memory import available_bytes
 from moe_cli.records import (
@@ -45,7 +45,7 @@ def run(config: MoeConfig, plan: BenchmarkPlan, notify: Notify) -> Benchmark:
     """
     if config.model.threads is not None:
         torch.set_num_threads(config.model.threads)
-    bench = arms.Bench(plan, config, device_of(config))
+    bench = arms.RowSettings(plan, config, device_of(config))
     model = _look_at_model(bench)
     outcomes = [Outcome(name, selected) for name, selected in names_of_rows(plan)]
     together = bench.device.type == "cpu" and fits_side_by_side(
@@ -55,14 +55,14 @@ def run(config: MoeConfig, plan: BenchmarkPlan, notify: Notify) -> Benchmark:
     if plan.memory and bench.device.type == "cpu":
         _weigh(bench, outcomes, notify)
     tokens = plan.rows * plan.length
-    rows, floor = rows_of(outcomes, tokens)
+    rows, floor = benchmark_rows_of(outcomes, tokens)
     return Benchmark(
         schema_version=BENCHMARK_SCHEMA_VERSION,
         moe=__version__,
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
         plan=plan,
         seed=config.seed,
-        machine=machine(bench.device),
+        machine=describe_machine(bench.device),
         model=model,
         placement="side by side" if together else "one at a time",
         num_rounds=num_rounds,
@@ -75,16 +75,16 @@ def run(config: MoeConfig, plan: BenchmarkPlan, notify: Notify) -> Benchmark:
     )
 
 
-def _look_at_model(bench: arms.Bench) -> BenchmarkedModel:
+def _look_at_model(bench: arms.RowSettings) -> BenchmarkedModel:
     """Random weights need not be made for it; a real model is loaded once, so that what is wrong with it shows here."""
     device = bench.device if bench.plan.model else torch.device("meta")
-    found = described(built(bench.plan, bench.config, device), bench.plan)
-    free(bench.device)
+    found = describe_model(build_model(bench.plan, bench.config, device), bench.plan)
+    free_memory(bench.device)
     return found
 
 
 def _time(
-    bench: arms.Bench, model: BenchmarkedModel, outcomes: Sequence[Outcome], together: bool, notify: Notify
+    bench: arms.RowSettings, model: BenchmarkedModel, outcomes: Sequence[Outcome], together: bool, notify: Notify
 ) -> int:
     repeats, done = bench.plan.repeats, 0
     total = len(outcomes) * (repeats + together)
@@ -94,19 +94,19 @@ def _time(
         done += 1
         notify(Progress(task="timing steps", done=done, total=total))
 
-    def build(name: str, selected: int | None) -> Row:
+    def build(name: str, selected: int | None) -> StepRow:
         num_selected = selected or bench.plan.selected
         check_room(name, num_selected, model, available_bytes(bench.device))
-        return arms.build(name, num_selected, bench)
+        return arms.build_row(name, num_selected, bench)
 
     if together:
-        side_by_side(outcomes, build, repeats, told)
-        free(bench.device)
+        time_side_by_side(outcomes, build, repeats, told)
+        free_memory(bench.device)
         return 1
-    return one_at_a_time(outcomes, build, repeats, bench.device, told)
+    return time_one_at_a_time(outcomes, build, repeats, bench.device, told)
 
 
-def _weigh(bench: arms.Bench, outcomes: Sequence[Outcome], notify: Notify) -> None:
+def _weigh(bench: arms.RowSettings, outcomes: Sequence[Outcome], notify: Notify) -> None:
     measured = [outcome for outcome in outcomes if outcome.fault is None]
     for done, outcome in enumerate(measured):
         notify(Progress(task="weighing rows", done=done, total=len(measured)))
@@ -114,7 +114,7 @@ def _weigh(bench: arms.Bench, outcomes: Sequence[Outcome], notify: Notify) -> No
         try:
             found = peak_in_own_process(outcome.name, selected, bench.plan, bench.config)
         except Exception as error:
-            if (fault := fault_of(error)) is None:
+            if (fault := failure_of(error)) is None:
                 raise
             notify(Notice(text=f"no peak memory of {outcome.name}: {fault.note}", warning=True))
         else:

@@ -22,7 +22,7 @@ LEARNING_RATE = 1e-5  # its size costs nothing
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class StepRow:
     """A model, ready to be stepped."""
 
     model: PreTrainedModel

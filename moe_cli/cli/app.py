@@ -18,8 +18,8 @@ from typer.core import TyperGroup
 
 from moe_cli.characters import is_text
 from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, label, prepare, push, runs, select, train
-from moe_cli.cli.boundary import SafeRecord, draw, show_warning
-from moe_cli.cli.pipes import outlive_readers
+from moe_cli.cli.boundary import SafeRecord, print_error, show_warning
+from moe_cli.cli.pipes import survive_closed_pipes
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.masking import keep_environment_secret
 from moe_cli.signals import stay_deaf
@@ -54,7 +54,7 @@ app.command("select")(select.select)
 app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
 app.command("label")(label.label)
-app.command("compare", cls=compare.Versus)(compare.compare)
+app.command("compare", cls=compare.CompareCommand)(compare.compare)
 app.command("export")(export.export)
 app.command("push")(push.push)
 app.command("bench")(bench.bench)
@@ -81,7 +81,7 @@ def root(
 
 def main() -> None:
     """Entry point of the console script."""
-    outlive_readers()
+    survive_closed_pipes()
     keep_environment_secret(os.environ)
     logging.setLogRecordFactory(SafeRecord)
     with warnings.catch_warnings():
@@ -96,7 +96,7 @@ def main() -> None:
 def _run() -> int:
     """The exit code of the command that was typed."""
     if fault := _undecodable(sys.argv[1:]):
-        draw(fault)
+        print_error(fault)
         return int(fault.exit_code)
     try:
         return int(app(args=hyphenated(sys.argv[1:]), prog_name="moe", standalone_mode=False) or 0)
@@ -118,7 +118,7 @@ def _drawn(error: typer.BadParameter) -> int:
     """The exit code of a wrong word on the command line; a command group without a command has shown its help."""
     where = error.ctx.command_path if error.ctx else "moe"
     if message := error.format_message():
-        draw(UsageError(message, hint=f"{where} --help shows how it is used"))
+        print_error(UsageError(message, hint=f"{where} --help shows how it is used"))
     return int(ExitCode.USAGE)
 
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.outputs import refuse_unwritable
 from moe_cli.bench.plan import SHAPE_FIELDS, plan_of
 from moe_cli.cli import options
-from moe_cli.cli.boundary import bounded
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import open_session
 from moe_cli.codec import encode
 from moe_cli.errors import UsageError
@@ -46,7 +46,7 @@ def _size(help: str) -> object:
     return typer.Option(min=1, help=help, rich_help_panel=MODEL_PANEL)
 
 
-@bounded
+@catch_errors
 def bench(
     preset: Annotated[str, typer.Option(help="issue, olmoe-1b-7b or qwen3-30b-a3b: the shape.")] = "issue",
     model: Annotated[
@@ -102,7 +102,7 @@ def bench(
     with session.reporter() as notify:
         made = stage.run(session.config, plan, notify)
     if output is not None:
-        write_whole(output, encode(made, indent=True) + b"\n")
+        write_atomic(output, encode(made, indent=True) + b"\n")
     if markdown:
         print(bench_markdown(made))
     view = None if markdown else bench_view(made)

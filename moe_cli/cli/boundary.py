@@ -22,10 +22,10 @@ from moe_cli.errors import (
     RunCompleteError,
     UsageError,
 )
-from moe_cli.masking import masked
+from moe_cli.masking import mask_keys
 from moe_cli.signals import interruption, working_command
 from moe_cli.views.console import stderr_console
-from moe_cli.views.safe import plain, safe_text
+from moe_cli.views.safe import escape_unsafe, safe_text
 
 Words = ParamSpec("Words")
 
@@ -44,7 +44,7 @@ LONGEST_NAME = 120  # characters of a path that are shown
 NEXT_LINE = re.compile("\n(?=  )")  # of our own texts; any other break is of a name in them
 
 
-def bounded(command: Callable[Words, None]) -> Callable[Words, None]:
+def catch_errors(command: Callable[Words, None]) -> Callable[Words, None]:
     """`command` with its errors drawn on stderr and its exit code set."""
 
     @functools.wraps(command)
@@ -53,7 +53,7 @@ def bounded(command: Callable[Words, None]) -> Callable[Words, None]:
             with working_command():
                 command(*args, **kwargs)
         except RunCompleteError as nothing_left:
-            stderr_console().print(plain(f"{nothing_left.message}; {nothing_left.hint}"), soft_wrap=True)
+            stderr_console().print(escape_unsafe(f"{nothing_left.message}; {nothing_left.hint}"), soft_wrap=True)
         except MoeError as error:
             raise _drawn(error) from None
         except KeyboardInterrupt:
@@ -131,7 +131,7 @@ def show_warning(
     line: object = None,
 ) -> None:
     """One line on stderr, in the place of `warnings.showwarning`, whose text may hold words from anywhere."""
-    stderr_console().print(safe_text(masked(f"warning: {message}"), style="yellow"), soft_wrap=True)
+    stderr_console().print(safe_text(mask_keys(f"warning: {message}"), style="yellow"), soft_wrap=True)
 
 
 class SafeRecord(logging.LogRecord):
@@ -139,19 +139,19 @@ class SafeRecord(logging.LogRecord):
 
     def getMessage(self) -> str:  # noqa: N802  # the library's name
         """The message."""
-        return plain(masked(super().getMessage()))
+        return escape_unsafe(mask_keys(super().getMessage()))
 
 
-def draw(error: MoeError) -> None:
+def print_error(error: MoeError) -> None:
     """Two lines on stderr, what is wrong and what to do next; further ones of either are indented."""
     talk = stderr_console()
-    first, *rest = NEXT_LINE.split(masked(error.message))
-    talk.print(f"error: {plain(first)}", style="red", soft_wrap=True)
+    first, *rest = NEXT_LINE.split(mask_keys(error.message))
+    talk.print(f"error: {escape_unsafe(first)}", style="red", soft_wrap=True)
     for line in rest:
-        talk.print(plain(line), soft_wrap=True)
-    talk.print("hint: " + "\n".join(map(plain, NEXT_LINE.split(masked(error.hint)))), soft_wrap=True)
+        talk.print(escape_unsafe(line), soft_wrap=True)
+    talk.print("hint: " + "\n".join(map(escape_unsafe, NEXT_LINE.split(mask_keys(error.hint)))), soft_wrap=True)
 
 
 def _drawn(error: MoeError) -> typer.Exit:
-    draw(error)
+    print_error(error)
     return typer.Exit(int(error.exit_code))

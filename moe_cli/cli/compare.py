@@ -12,12 +12,12 @@ from typer.core import TyperCommand
 
 from moe_cli.artifacts import layout
 from moe_cli.cli import options
-from moe_cli.cli.boundary import bounded
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import Session, open_session
 from moe_cli.compare import stage
-from moe_cli.compare.import_files import Reading
+from moe_cli.compare.import_files import SourceContent
 from moe_cli.compare.imported import Import
-from moe_cli.compare.thresholds import refuse_failed
+from moe_cli.compare.thresholds import raise_failed
 from moe_cli.errors import UsageError
 from moe_cli.views.compared import compared_view
 from moe_cli.views.compared_markdown import compared_markdown
@@ -27,15 +27,15 @@ from moe_cli.views.safe import safe_text
 VERSUS = "--vs"
 
 
-class Versus(TyperCommand):
+class CompareCommand(TyperCommand):
     """A command whose `--vs` takes all words up to the next option."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """`--vs a b` as `--vs a --vs b`."""
-        return super().parse_args(ctx, list(repeated(args)))
+        return super().parse_args(ctx, list(split_arms(args)))
 
 
-def repeated(words: list[str]) -> list[str]:
+def split_arms(words: list[str]) -> list[str]:
     """The words with `--vs` before each one that it takes."""
     found: list[str] = []
     taking = False
@@ -62,7 +62,7 @@ def collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-@bounded
+@catch_errors
 def compare(
     runs: Annotated[
         list[str] | None,
@@ -157,16 +157,16 @@ def compare(
             imports=Import(
                 files=tuple(imports or ()),
                 metric=metric,
-                reading=Reading(lm_filter=lm_filter, measure=measure, scale=scale),
+                reading=SourceContent(lm_filter=lm_filter, measure=measure, scale=scale),
             ),
             pages=stage.Pages(markdown=compared_markdown, report=report_page, num_flips=report_flips, redact=redact),
             num_texts=show_flips,
         )
     _show(session, made, markdown=markdown)
-    refuse_failed(made.comparison.thresholds)
+    raise_failed(made.comparison.thresholds)
 
 
-def _show(session: Session, made: stage.Compared, *, markdown: bool) -> None:
+def _show(session: Session, made: stage.ComparisonOutput, *, markdown: bool) -> None:
     done = f"wrote {made.path}; open {made.path / layout.REPORT}; next: moe runs list"
     if markdown:
         print(compared_markdown(made.comparison), end="")

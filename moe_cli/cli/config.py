@@ -6,7 +6,7 @@ import orjson
 import typer
 
 from moe_cli.cli import options
-from moe_cli.cli.boundary import bounded
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import open_session
 from moe_cli.config import MoeConfig
 
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Show the resolved settings, or eve
 
 
 @app.command("show")
-@bounded
+@catch_errors
 def show(config: options.Config = None, assignments: options.Assignments = None, json: options.Json = False) -> None:
     """Print the settings as file, environment and --set resolve them.
 
@@ -24,7 +24,7 @@ def show(config: options.Config = None, assignments: options.Assignments = None,
 
 
 @app.command("schema")
-@bounded
+@catch_errors
 def schema() -> None:
     """Print the JSON schema of the config file.
 

@@ -23,7 +23,7 @@ from typing import Annotated
 import typer
 
 from moe_cli.artifacts import layout
-from moe_cli.cli.boundary import bounded
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import OFFLINE, QUIET
 from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig
 from moe_cli.errors import ExitCode, UsageError
@@ -46,7 +46,7 @@ COMMANDS = (
 PRELOADED = ["moe_cli.prepare.stage", "moe_cli.train.stage", "moe_cli.evaluate.stage"]
 
 
-@bounded
+@catch_errors
 def demo(
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Directory to write to.")] = Path("demo"),
 ) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from moe_cli.artifacts import Store, registry_path
 from moe_cli.cli import options
-from moe_cli.cli.boundary import bounded
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import QUIET, Session
 from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig, setting_names
-from moe_cli.masking import masked
+from moe_cli.masking import mask_keys
 
 REGISTRY = f"{ENVIRONMENT_PREFIX}REGISTRY"
 PREFIXES = (ENVIRONMENT_PREFIX, "HF_", "HUGGING", "TRANSFORMERS_", "CUDA_", "PYTORCH_", "OMP_", "TENSORBOARD_")
@@ -34,7 +34,7 @@ HARMLESS = (
 DONE = "no value that could be a secret is shown; next: paste it into the report"
 
 
-@bounded
+@catch_errors
 def env(registry: options.Registry = None, json: options.Json = False) -> None:
     """Print what a report of a fault needs: versions, devices, memory, registry, and variables without secrets.
 
@@ -46,10 +46,10 @@ def env(registry: options.Registry = None, json: options.Json = False) -> None:
     place = registry or (Path(os.environ[REGISTRY]) if os.environ.get(REGISTRY) else None)
     session = Session(MoeConfig(), Store(registry_path(place, Path.cwd())), json, False, "")
     os.environ |= QUIET
-    from moe_cli.bench.machine import environment
+    from moe_cli.bench.machine import describe_environment
     from moe_cli.views.environment import environment_view
 
-    found = environment(session.store.registry, variables)
+    found = describe_environment(session.store.registry, variables)
     session.show(found, environment_view(found), DONE)
 
 
@@ -61,7 +61,7 @@ def shown_variables(variables: Mapping[str, str]) -> dict[str, str | None]:
     settings = [name for name in setting_names() if name.rpartition(".")[2] not in MAY_HOLD_SECRETS]
     known = {*HARMLESS, *(ENVIRONMENT_PREFIX + name.replace(".", "__").upper() for name in settings)}
     return {
-        name: masked(value) if name in known else None
+        name: mask_keys(value) if name in known else None
         for name, value in sorted(variables.items())
         if name.startswith(PREFIXES)
     }

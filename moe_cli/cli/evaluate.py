@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from moe_cli.cli import answer_options, evaluate_options, options
-from moe_cli.cli.boundary import bounded
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import Session, open_session
 from moe_cli.errors import UsageError
 from moe_cli.records import STAGES, Stage
 
 
-@bounded
+@catch_errors
 def evaluate(
     run_or_model: Annotated[str | None, typer.Argument(help="Training run, its final_model, or a model.")] = None,
     model_path: Annotated[str | None, typer.Option(help="The same as the argument.")] = None,

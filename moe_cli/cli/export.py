@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from moe_cli.cli import options
-from moe_cli.cli.boundary import bounded
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import open_session
 from moe_cli.errors import UsageError
 
 
-@bounded
+@catch_errors
 def export(
     source: Annotated[Path, typer.Argument(help="Selective run, its delta file, or (with --delta) a checkpoint.")],
     output: Annotated[Path, typer.Option("--output-dir", "-o", help="Directory, or file with --delta, to write.")],

@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.outputs import new_file
 from moe_cli.cli import options
-from moe_cli.cli.boundary import bounded
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import open_session
-from moe_cli.compare.label_draw import drawn_answers
+from moe_cli.compare.label_draw import draw_answers
 from moe_cli.compare.pair_labels import FEWEST_LABELS
 from moe_cli.compare.sources import read_sources
 from moe_cli.data.label_sheets import ASKED, NO, YES, Asked, LabelRow, read_sheet, sheet_bytes
@@ -33,7 +33,7 @@ ANOTHER = "name another file with -o; labels are never overwritten"
 STOP = {"q", "quit", "stop"}
 
 
-@bounded
+@catch_errors
 def label(
     runs: Annotated[
         list[str], typer.Argument(help="Two runs, evaluations or model names; or a file to label on the terminal.")
@@ -82,7 +82,7 @@ def label(
     for source in (a, b):
         if source.items is None:
             raise ArtifactError(f"{source.column.path} is not evaluated", hint=f"moe evaluate {source.column.path}")
-    found = drawn_answers(
+    found = draw_answers(
         a,
         b,
         asked=QUESTIONS[metric],
@@ -112,7 +112,7 @@ def _ask(place: str) -> None:
             break
         if label is not None:
             rows[number] = replace(rows[number], label=label)
-            write_whole(Path(place), sheet_bytes(rows))
+            write_atomic(Path(place), sheet_bytes(rows))
     num = sum(row.label is not None for row in rows)
     more = f"; go on with: moe label {place}" if num < len(rows) else ""
     console.print(safe_text(f"{place}: {num} of {len(rows)} answers are labelled{more}"), soft_wrap=True)

@@ -31,7 +31,7 @@ class _Outlet(io.FileIO):
             return memoryview(data).nbytes
 
 
-def outlive_readers() -> None:
+def survive_closed_pipes() -> None:
     """From here on neither stdout nor stderr fails where its reader leaves, or knows no such character.
 
     A stand-in stays as it is.

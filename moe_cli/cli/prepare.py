@@ -10,11 +10,11 @@ import typer
 from moe_cli.cli import answer_options as answering
 from moe_cli.cli import options
 from moe_cli.cli import selection_options as selecting
-from moe_cli.cli.boundary import bounded
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import Session, open_session
 
 
-@bounded
+@catch_errors
 def prepare(
     model_name: options.ModelName = None,
     output_dir: options.OutputDir = None,

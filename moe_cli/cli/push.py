@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from moe_cli.cli import options
-from moe_cli.cli.boundary import bounded
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import open_session
 
 
-@bounded
+@catch_errors
 def push(
     run: Annotated[Path, typer.Argument(help="Training run whose final model is sent.")],
     repository: Annotated[str, typer.Argument(help="Repository on the hub: owner/name.")],

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from moe_cli.artifacts import finished_run, listing_of
-from moe_cli.artifacts.changes import change_of, changed_parents, unchanged_run
+from moe_cli.artifacts.changes import change_of, changed_parents, require_unchanged_run
 from moe_cli.cli import options
-from moe_cli.cli.boundary import bounded
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import Session, open_session
 from moe_cli.errors import ArtifactError
 from moe_cli.records import RunVerification
@@ -27,7 +27,7 @@ RegisteredId = Annotated[str, typer.Argument(help="Id of a run, its beginning or
 
 
 @app.command("list")
-@bounded
+@catch_errors
 def list_runs(registry: options.Registry = None, json: options.Json = False) -> None:
     """List all registered runs, oldest first.
 
@@ -41,7 +41,7 @@ def list_runs(registry: options.Registry = None, json: options.Json = False) -> 
 
 
 @app.command("show")
-@bounded
+@catch_errors
 def show(run: RunId, registry: options.Registry = None, json: options.Json = False) -> None:
     """Show the manifest of one run: files, parents, settings, packages; and whether it changed since.
 
@@ -57,14 +57,14 @@ def show(run: RunId, registry: options.Registry = None, json: options.Json = Fal
 
 
 @app.command("verify")
-@bounded
+@catch_errors
 def verify(run: RunId, registry: options.Registry = None, json: options.Json = False) -> None:
     """Check one run: its files, its manifest, its parents' manifests, and that nothing was added.
 
     Example: moe runs verify prepared
     """
     session = open_session("runs", locals())
-    found = unchanged_run(_path(session, run), session.store)
+    found = require_unchanged_run(_path(session, run), session.store)
     with session.reporter():
         damaged = found.damaged()
     result = RunVerification(
@@ -98,7 +98,7 @@ def _faults(found: RunVerification) -> Iterator[str]:
 
 
 @app.command("add")
-@bounded
+@catch_errors
 def add(
     directory: Annotated[Path, typer.Argument(help="Directory of a complete run.")],
     registry: options.Registry = None,
@@ -114,7 +114,7 @@ def add(
 
 
 @app.command("forget")
-@bounded
+@catch_errors
 def forget(run: RegisteredId, registry: options.Registry = None) -> None:
     """Remove a run from the registry; its directory stays.
 

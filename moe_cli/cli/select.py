@@ -13,14 +13,14 @@ import typer
 from moe_cli.artifacts import finished_run, layout
 from moe_cli.cli import options
 from moe_cli.cli import selection_options as selecting
-from moe_cli.cli.boundary import bounded
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import Session, open_session
 from moe_cli.config import ENVIRONMENT_PREFIX
 from moe_cli.errors import UsageError
 from moe_cli.views.selected import draws_done, draws_view, next_text, ranked_view, selected_view
 
 
-@bounded
+@catch_errors
 def select(
     prepared: Annotated[Path | None, typer.Argument(help="Directory of a prepare run.")] = None,
     from_counts: Annotated[
@@ -112,9 +112,9 @@ def _rank(session: Session, from_counts: Path | None, from_scores: Path | None, 
 
     settings = session.config.prepare
     if from_counts is not None:
-        table = published.ranked_counts(from_counts, settings)
+        table = published.rank_counts(from_counts, settings)
     else:
-        table = published.ranked_scores(Path(str(from_scores)), settings, top_p_typed=words["top_p"] is not None)
+        table = published.rank_scores(Path(str(from_scores)), settings, top_p_typed=words["top_p"] is not None)
     output = words["output"]
     if isinstance(output, Path):
         published.write_ranked(output, table)

@@ -17,9 +17,9 @@ from typing import cast
 
 from rich.console import RenderableType
 
-from moe_cli.activity import activity
+from moe_cli.activity import begin_activity
 from moe_cli.artifacts import Store, registry_path
-from moe_cli.characters import is_text, json_escaped
+from moe_cli.characters import escape_json, is_text
 from moe_cli.codec import encode, encode_list, parse_json
 from moe_cli.config import MoeConfig, dump_yaml, load_config, setting_names
 from moe_cli.data.sources import is_local, kind_and_source
@@ -73,7 +73,7 @@ class Session:
     @contextmanager
     def importing(self) -> Iterator[None]:
         """Around the imports of what brings torch and transformers along: they take seconds."""
-        with self.reporter(), activity("importing torch and transformers"):
+        with self.reporter(), begin_activity("importing torch and transformers"):
             yield
 
     def show(self, record: object, view: RenderableType | None, done: str) -> None:
@@ -128,7 +128,7 @@ class Session:
 
 def print_json(document: bytes) -> None:
     """One JSON document on stdout, with escapes for what a terminal would obey."""
-    print(json_escaped(document.decode(), sys.stdout.encoding or "utf-8"))
+    print(escape_json(document.decode(), sys.stdout.encoding or "utf-8"))
 
 
 def open_session(section: str, words: Mapping[str, object], *, asks_the_hub: bool = False, **renamed: str) -> Session:

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from moe_cli.artifacts.changes import unchanged_run
+from moe_cli.artifacts.changes import require_unchanged_run
 from moe_cli.cli import options
-from moe_cli.cli.boundary import bounded
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import open_session
 from moe_cli.records import Arm
 from moe_cli.tiny import MODEL_NAME
@@ -27,7 +27,7 @@ CheckpointEvery = Annotated[int | None, typer.Option(help="Steps between checkpo
 
 
 @app.command("selective")
-@bounded
+@catch_errors
 def selective(
     model_name: options.ModelName = None,
     output_dir: options.OutputDir = None,
@@ -60,7 +60,7 @@ def selective(
 
 
 @app.command("baseline")
-@bounded
+@catch_errors
 def baseline(
     model_name: options.ModelName = None,
     output_dir: options.OutputDir = None,
@@ -95,7 +95,7 @@ def _train(arm: Arm, words: Mapping[str, object]) -> None:
     if words["dry_run"]:
         session.show_settings_of_run()
         if session.config.train.prepared is not None:
-            unchanged_run(session.config.train.prepared, session.store, "prepare")
+            require_unchanged_run(session.config.train.prepared, session.store, "prepare")
         return
     with session.importing():
         from moe_cli.train import stage

@@ -12,7 +12,7 @@ from itertools import takewhile
 
 from moe_cli.compare.fairness import UNTRAINED
 from moe_cli.compare.same_model import refuse_shared_runs
-from moe_cli.compare.sources import Source
+from moe_cli.compare.sources import ComparedRun
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.records import ComparedArm, EvaluationSummary
 
@@ -20,7 +20,7 @@ Groups = tuple[tuple[str, ...], ...]
 NUMBERING = "_-. (0123456789"  # what may stand between the name of an arm and the number of a seed
 
 
-def grouped(words: Sequence[str], against: Sequence[str], base: str | None) -> Groups:
+def group_runs(words: Sequence[str], against: Sequence[str], base: str | None) -> Groups:
     """The words of every arm: with `--vs` two arms, without it one for every word.
 
     Raises:
@@ -35,7 +35,7 @@ def grouped(words: Sequence[str], against: Sequence[str], base: str | None) -> G
     return arms
 
 
-def regrouped(groups: Groups, sources: Sequence[Source], base: str | None) -> list[tuple[Source, ...]]:
+def regroup_sources(groups: Groups, sources: Sequence[ComparedRun], base: str | None) -> list[tuple[ComparedRun, ...]]:
     """The sources as the groups of their words.
 
     Raises:
@@ -51,7 +51,7 @@ def regrouped(groups: Groups, sources: Sequence[Source], base: str | None) -> li
     return arms
 
 
-def named_arms(arms: Sequence[Sequence[Source]]) -> tuple[ComparedArm, ...]:
+def name_arms(arms: Sequence[Sequence[ComparedRun]]) -> tuple[ComparedArm, ...]:
     """A name for every arm: that of its run, or what the names of its runs begin with."""
     runs = [tuple(source.column.name for source in arm) for arm in arms]
     names = [_name(of_arm) for of_arm in runs]
@@ -69,7 +69,7 @@ def _name(runs: Sequence[str]) -> str:
     return "".join(letters[0] for letters in alike).rstrip(NUMBERING)
 
 
-def _refuse_same_weights(arm: Sequence[Source]) -> None:
+def _refuse_same_weights(arm: Sequence[ComparedRun]) -> None:
     seen: dict[str, str] = {}
     for source in arm:
         weights = source.training.trained_fingerprint if source.training else None
@@ -95,5 +95,5 @@ def _answered_by(evaluation: EvaluationSummary) -> str | None:
     return " ".join(sorted(file.sha256 for file in evaluation.answer_files)) or None
 
 
-def _what(source: Source) -> str:
+def _what(source: ComparedRun) -> str:
     return "answers" if source.column.evaluation and source.column.evaluation.answer_files else "weights"

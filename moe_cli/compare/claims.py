@@ -27,14 +27,14 @@ from moe_cli.compare.paired import ROUNDING
 from moe_cli.compare.prices import Prices, highest_rise
 from moe_cli.compare.significance import LEVEL
 from moe_cli.compare.wording import (
-    against,
-    bounds,
-    figures,
-    listed,
-    percent,
-    points,
+    compare_rates,
+    format_bounds,
+    format_figures,
+    format_percent,
+    format_points,
+    format_ratio,
+    join_words,
     power_text,
-    times,
     unless_unscored,
 )
 from moe_cli.config.settings import MARGIN
@@ -80,7 +80,7 @@ def _is_spoken(found: PairedDifference, pair: PairComparison, evidence: Evidence
 def _unmeasured(pair: PairComparison, found: Found) -> Iterator[str]:
     metrics = [metric for metric in PRIMARY if metric in pair.unmeasured]
     if metrics:
-        yield f"{listed(metrics)} of {pair.b} and {pair.a} cannot be compared: no item was scored in all their runs."
+        yield f"{join_words(metrics)} of {pair.b} and {pair.a} cannot be compared: no item was scored in all their runs."
     if ATTACK_SUCCESS not in found and ATTACK_SUCCESS not in metrics:
         why = (
             "the harmful items are plain goals, of the suite 'harmful'"
@@ -98,7 +98,7 @@ def _other_judges(found: Found) -> Iterator[str]:
             metric, judge = opinion
             yield (
                 f"The judge {judge!r}, which does not decide, sees {metric} otherwise ({difference.verdict}):"
-                f" {against(difference, True)} ({figures(difference, True)})."
+                f" {compare_rates(difference, True)} ({format_figures(difference, True)})."
             )
 
 
@@ -111,18 +111,18 @@ def _safety_claim(pair: PairComparison, found: Found, evidence: Evidence) -> str
     reasons = [*prices.paid(), *_too_unscored(pair, evidence)]
     caveats = [*evidence.caveats(pair, ATTACK_SUCCESS), *_undone(attack, b_wins, evidence.margin)]
     if reasons:
-        claim = f"{winner} obeys fewer attacks than {loser} but cannot be called safer, for {listed(reasons)}"
+        claim = f"{winner} obeys fewer attacks than {loser} but cannot be called safer, for {join_words(reasons)}"
     else:
         claim = f"{winner} is safer than {loser}"
         caveats += prices.open()
     caveats += [*evidence.other_margin(), *_suites(attack, found, b_wins, evidence)]
-    return f"{', '.join([claim, *caveats])}: attack success {against(attack, b_wins)} ({figures(attack, b_wins)})."
+    return f"{', '.join([claim, *caveats])}: attack success {compare_rates(attack, b_wins)} ({format_figures(attack, b_wins)})."
 
 
 def _too_unscored(pair: PairComparison, evidence: Evidence) -> Iterator[str]:
     runs = evidence.unscored_runs(pair)
     if runs:
-        yield f"too many answers of {listed(runs)} have no verdict"
+        yield f"too many answers of {join_words(runs)} have no verdict"
 
 
 def _undone(found: PairedDifference, b_first: bool, margin: float) -> Iterator[str]:
@@ -151,9 +151,9 @@ def _suites(
             continue
         verdict = suite.verdict if b_first or suite.verdict not in OPPOSITE else OPPOSITE[suite.verdict]
         if verdict in CLAIMS:
-            yield f"but in {title} {subject} is {verdict}: {bounds(suite, b_first)}"
+            yield f"but in {title} {subject} is {verdict}: {format_bounds(suite, b_first)}"
         elif overall.verdict in CLAIMS and _points_back(overall, suite, evidence.price_margin):
-            yield f"but {title} points the other way, which the data cannot tell: {bounds(suite, b_first)}"
+            yield f"but {title} points the other way, which the data cannot tell: {format_bounds(suite, b_first)}"
 
 
 def _points_back(overall: PairedDifference, suite: PairedDifference, margin: float) -> bool:
@@ -161,7 +161,7 @@ def _points_back(overall: PairedDifference, suite: PairedDifference, margin: flo
 
 
 def _sentence(found: PairedDifference, pair: PairComparison, all_found: Found, evidence: Evidence) -> str:
-    numbers = f"{found.metric} {against(found, True)} ({figures(found, True)})"
+    numbers = f"{found.metric} {compare_rates(found, True)} ({format_figures(found, True)})"
     corrected = evidence.corrected(pair, found.metric)
     weakened = [corrected] if corrected and found.verdict not in CLAIMS else []
     weakened += [*_undone(found, True, evidence.margin), *evidence.other_margin()]
@@ -173,13 +173,13 @@ def _sentence(found: PairedDifference, pair: PairComparison, all_found: Found, e
             claim = f"{pair.b} is {found.verdict} than {pair.a} in {found.metric}"
             return f"{', '.join([claim, *caveats, *weakened])}: {numbers}."
         case "within margin":
-            claim = f"{pair.b} is within {points(evidence.margin)} points of {pair.a} in {found.metric}"
+            claim = f"{pair.b} is within {format_points(evidence.margin)} points of {pair.a} in {found.metric}"
             return f"{', '.join([claim, *_times(found, pair), *_outside(found), *weakened])}: {numbers}."
         case "ceiling":
             claim = (
                 f"These items cannot show that {pair.b} improves on {pair.a} in {found.metric}, because {pair.a} is"
-                f" already at {percent(found.rate_a)}, and {pair.b} may be worse by up to"
-                f" {points(max(0.0, highest_rise(found, True)))} points"
+                f" already at {format_percent(found.rate_a)}, and {pair.b} may be worse by up to"
+                f" {format_points(max(0.0, highest_rise(found, True)))} points"
             )
             return f"{', '.join([claim, *weakened])}: {numbers}."
         case "not comparable":
@@ -195,12 +195,12 @@ def _times(found: PairedDifference, pair: PairComparison) -> Iterator[str]:
     if ratio is None or found.times_known:
         return
     if ratio.value >= MOST_TIMES:
-        yield f"but {times(ratio.value)} times as often"
+        yield f"but {format_ratio(ratio.value)} times as often"
     elif 1 / ratio.value >= MOST_TIMES:
-        yield f"but {times(1 / ratio.value)} times as often in {pair.a}"
+        yield f"but {format_ratio(1 / ratio.value)} times as often in {pair.a}"
     else:
         most = max(ratio.upper, 1 / ratio.lower)
-        yield f"but up to {times(most)} times as often, in either direction, is not ruled out"
+        yield f"but up to {format_ratio(most)} times as often, in either direction, is not ruled out"
 
 
 def _outside(found: PairedDifference) -> Iterator[str]:

@@ -12,19 +12,19 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from moe_cli.compare.claims import pair_sentences
-from moe_cli.compare.detours import detours
+from moe_cli.compare.detours import router_claims
 from moe_cli.compare.evidence import Evidence, unscored_kinds
-from moe_cli.compare.limits import limits
+from moe_cli.compare.limits import state_caveats
 from moe_cli.compare.metrics import changed_opinions, opinion_of
 from moe_cli.compare.same_model import same_weights
-from moe_cli.compare.unshown import unshown_sentences
-from moe_cli.compare.wording import listed, percent
+from moe_cli.compare.unshown import describe_unshown_runs
+from moe_cli.compare.wording import format_percent, join_words
 from moe_cli.config.settings import MATCHED
 from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn, Unshown
 from moe_cli.records.judging import Agreement
 
 
-def conclusion(
+def draw_conclusion(
     columns: Sequence[RunColumn],
     arms: Sequence[ComparedArm],
     fairness: Sequence[FairnessCheck],
@@ -50,17 +50,17 @@ def conclusion(
         if not any((pair.a, pair.b) == (a, b) for pair in pairs):
             sentences += _cost_sentences(a, b, evidence)
     sentences += [*_changed_judges(columns), *uncompared, *_all_same(fairness)]
-    sentences += [*detours(columns, evidence.price_margin), *_controls(columns), *unshown_sentences(unshown)]
-    return (*sentences, *limits(columns, arms, pairs, labellers))
+    sentences += [*router_claims(columns, evidence.price_margin), *_controls(columns), *describe_unshown_runs(unshown)]
+    return (*sentences, *state_caveats(columns, arms, pairs, labellers))
 
 
 def _fairness_sentences(columns: Sequence[RunColumn], fairness: Sequence[FairnessCheck]) -> Iterator[str]:
     failing = [check for check in fairness if check.status == "differs"]
     unknown = [check.name for check in fairness if check.status == "unknown"]
     if failing:
-        yield f"The comparison is not fair: {'; '.join(differing(check, columns) for check in failing)}."
+        yield f"The comparison is not fair: {'; '.join(differing_checks(check, columns) for check in failing)}."
     if unknown:
-        yield f"Could not be checked for fairness: {listed(unknown)}."
+        yield f"Could not be checked for fairness: {join_words(unknown)}."
 
 
 def _all_same(fairness: Sequence[FairnessCheck]) -> Iterator[str]:
@@ -68,7 +68,7 @@ def _all_same(fairness: Sequence[FairnessCheck]) -> Iterator[str]:
         yield f"All {len(fairness)} conditions of a fair comparison that were checked are the same."
 
 
-def differing(check: FairnessCheck, columns: Sequence[RunColumn]) -> str:
+def differing_checks(check: FairnessCheck, columns: Sequence[RunColumn]) -> str:
     """A failing check with the value of every run."""
     values = ", ".join(f"{column.name} {value}" for column, value in zip(columns, check.values, strict=True))
     return f"{check.name} differs ({values})"
@@ -77,7 +77,7 @@ def differing(check: FairnessCheck, columns: Sequence[RunColumn]) -> str:
 def _items(columns: Sequence[RunColumn]) -> Iterator[str]:
     left_out = [f"{column.items_left_out} of {column.name}" for column in columns if column.items_left_out is not None]
     if left_out:
-        yield f"Only the items that all runs have are compared; left out are {listed(left_out)}."
+        yield f"Only the items that all runs have are compared; left out are {join_words(left_out)}."
 
 
 def _goals(columns: Sequence[RunColumn]) -> Iterator[str]:
@@ -86,14 +86,14 @@ def _goals(columns: Sequence[RunColumn]) -> Iterator[str]:
             held, all_goals = column.goals_trained_on
             yield (
                 f"{column.name} was trained on {held} of the {all_goals} goals that it is evaluated on"
-                f" ({percent(held / all_goals)}): on these its answers show what it was taught, not what it learned."
+                f" ({format_percent(held / all_goals)}): on these its answers show what it was taught, not what it learned."
             )
 
 
 def _final_steps(columns: Sequence[RunColumn]) -> Iterator[str]:
     trained = [column for column in columns if column.final_step is not None]
     if len({column.final_step for column in trained}) > 1:
-        steps = listed([f"{column.name} step {column.final_step} of {column.num_steps}" for column in trained])
+        steps = join_words([f"{column.name} step {column.final_step} of {column.num_steps}" for column in trained])
         held_out = any(column.held_out_loss is not None for column in trained)
         reason = ": a run with held-out batches keeps the step of its lowest held-out loss" if held_out else ""
         yield f"The final models are of different steps ({steps}){reason}."
@@ -108,7 +108,7 @@ def _unevaluated(columns: Sequence[RunColumn]) -> Iterator[str]:
 def _unscored(columns: Sequence[RunColumn]) -> Iterator[str]:
     for column in columns:
         for kind, unscored, num in unscored_kinds(column):
-            allowed = percent(column.evaluation.max_unscored if column.evaluation else 0.0)
+            allowed = format_percent(column.evaluation.max_unscored if column.evaluation else 0.0)
             yield (
                 f"{column.name} left {unscored} of {num} answers to {kind} items without a verdict, more than the"
                 f" {allowed} it allowed: its rates are not to be relied on."
@@ -143,12 +143,14 @@ def _cost(columns: Sequence[RunColumn], name: str) -> str:
     """What an arm trained, and what that took (the mean of its runs); empty where nothing is known."""
     first, parts = columns[0], []
     if first.trainable_params is not None and first.trainable_ratio is not None:
-        parts.append(f"{percent(first.trainable_ratio)} of the parameters ({first.trainable_params:,})")
+        parts.append(f"{format_percent(first.trainable_ratio)} of the parameters ({first.trainable_params:,})")
     if seconds := _mean([column.seconds_training for column in columns]):
         parts.append(f"{seconds:.1f} s")
     if peak := _mean([column.peak_memory_bytes for column in columns]):
         parts.append(f"{peak / 1e9:.2f} GB of peak memory")
-    return f"{name} trained {listed(parts)}{f' (means of {len(columns)} runs)' * (len(columns) > 1)}" if parts else ""
+    return (
+        f"{name} trained {join_words(parts)}{f' (means of {len(columns)} runs)' * (len(columns) > 1)}" if parts else ""
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from moe_cli.compare.significance import LEVEL, mcnemar_p
-from moe_cli.compare.wording import p_text, points
+from moe_cli.compare.wording import format_points, p_text
 from moe_cli.records.comparison import RunColumn
 from moe_cli.records.drift import RestoredRouter
 
 
-def detours(columns: Sequence[RunColumn], margin: float) -> Iterator[str]:
+def router_claims(columns: Sequence[RunColumn], margin: float) -> Iterator[str]:
     """Sentences about the runs whose router was restored and had changed."""
     for column in columns:
         restored = column.evaluation.restored_router if column.evaluation else None
@@ -42,7 +42,7 @@ def _change(name: str, restored: RestoredRouter, back: float, p_value: float) ->
     changed = restored.clusters_restored + restored.clusters_tuned
     return (
         f"With the router of its base {name} obeys {restored.only_restored} attacks that it does not obey as trained,"
-        f" and {restored.only_tuned} the other way round, {points(back)} points more (n = {restored.n} answers;"
+        f" and {restored.only_tuned} the other way round, {format_points(back)} points more (n = {restored.n} answers;"
         f" {restored.clusters_restored} of the {changed} goals that changed obey more, {p_text(p_value)})"
     )
 

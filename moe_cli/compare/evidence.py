@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from moe_cli.compare.fairness import DIGEST_LENGTH, IMPORTED, UNTRAINED
 from moe_cli.compare.metrics import QUESTION_OF
-from moe_cli.compare.wording import corrected_text, points
+from moe_cli.compare.wording import corrected_text, format_points
 from moe_cli.config.settings import MARGIN
 from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn
 from moe_cli.records.judging import JudgeIdentity
@@ -80,7 +80,7 @@ class Evidence:
     def other_margin(self) -> Iterator[str]:
         """The margin, where it is not the default; of every sentence that depends on it."""
         if self.margin != MARGIN:
-            yield f"at a margin of {points(self.margin)} points in the place of {points(MARGIN)}"
+            yield f"at a margin of {format_points(self.margin)} points in the place of {format_points(MARGIN)}"
 
     def answer_limit(self, pair: PairComparison) -> str:
         """After what harm in a cut-off answer is not seen: `token 32`."""

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.artifacts import FinishedRun, layout
-from moe_cli.artifacts.contents import reading
+from moe_cli.artifacts.contents import naming_file
 from moe_cli.codec import decode, decode_lines
-from moe_cli.compare.origins import Origin
+from moe_cli.compare.origins import RunProvenance
 from moe_cli.records.comparison import ComparedArm
 from moe_cli.records.drift import DriftItem
 from moe_cli.records.preparation import RiskParts, Selection
@@ -36,7 +36,7 @@ class Maps:
     missing: tuple[str, ...]
 
 
-def expert_maps(arms: Sequence[ComparedArm], found: Sequence[Origin]) -> Maps:
+def expert_maps(arms: Sequence[ComparedArm], found: Sequence[RunProvenance]) -> Maps:
     """The maps of every prepare run behind the arms, then the routing drift of every trained arm."""
     trained = [origin for origin in found if origin.source.training is not None]
     prepared = {origin.prepared.digest: origin for origin in trained if origin.prepared is not None}
@@ -70,7 +70,7 @@ def _prepared_maps(
     else:
         yield f"risk difference{number}: {run.path} has no {table}"
     if layout.MASKS in run.manifest.files:
-        with reading(file := run.file(layout.MASKS)):
+        with naming_file(file := run.file(layout.MASKS)):
             masks_BLE = np.load(file, allow_pickle=False)
             if masks_BLE.dtype != np.bool_ or masks_BLE.shape[1:] != shape:
                 raise ValueError(f"it is {masks_BLE.dtype} {masks_BLE.shape}, not bool of batches and {shape}")
@@ -101,7 +101,7 @@ def _risk(run: FinishedRun, table: str, layers: tuple[int, ...], shape: tuple[in
     import pyarrow.parquet as pq
 
     path = run.file(table)
-    with reading(path), path.open("rb") as file:
+    with naming_file(path), path.open("rb") as file:
         rows = pq.read_table(file, columns=["batch", "layer", "expert", "risk_diff"])
         rows = rows.filter(pc.is_null(rows["batch"]))
         experts = rows["expert"].to_numpy()
@@ -114,7 +114,7 @@ def _risk(run: FinishedRun, table: str, layers: tuple[int, ...], shape: tuple[in
         return _rows(values_LE)
 
 
-def _drift_map(arm: ComparedArm, found: Sequence[Origin]) -> ExpertMap | str:
+def _drift_map(arm: ComparedArm, found: Sequence[RunProvenance]) -> ExpertMap | str:
     """The mean over the arm's runs; a sentence where a run has no drift, nothing for an untrained arm."""
     if not found:
         return ""

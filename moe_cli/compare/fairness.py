@@ -85,7 +85,7 @@ class _Run:
         return self.column.evaluation.base if self.trained else self.column.evaluation.model
 
 
-def fairness_checks(
+def check_fairness(
     columns: Sequence[RunColumn],
     trainings: Sequence[TrainingSummary | None],
     data: Sequence[TrainingData | None] | None = None,

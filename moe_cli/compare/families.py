@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from moe_cli.compare.labelled import PairLabels
-from moe_cli.compare.paired import ArmItems, pair_comparison, verdict_of
+from moe_cli.compare.paired import ArmItems, compare_pair, verdict_of
 from moe_cli.compare.significance import holm
 from moe_cli.records.comparison import PairComparison, PairedDifference
 
 
-def corrected_pairs(
+def correct_pairs(
     pairs: Sequence[tuple[ArmItems, ArmItems]],
     untrained: Sequence[str],
     *,
@@ -28,7 +28,7 @@ def corrected_pairs(
     """
     trained = [a.name not in untrained and b.name not in untrained for a, b in pairs]
     found = [
-        pair_comparison(
+        compare_pair(
             a,
             b,
             margin=margin,

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from moe_cli.compare.sources import Source
+from moe_cli.compare.sources import ComparedRun
 from moe_cli.records import Comparison, EvaluationRecord, Flip, FlipText, PairComparison
 
 Records = Mapping[str, EvaluationRecord]
 
 
-def flip_texts(comparison: Comparison, sources: Sequence[Source], num: int) -> tuple[FlipText, ...]:
+def select_flip_texts(comparison: Comparison, sources: Sequence[ComparedRun], num: int) -> tuple[FlipText, ...]:
     """The `num` worst flips of each pair with the prompt and the answers of the first run of both arms."""
     return _texts(comparison, sources, lambda pair: pair.flips[:num])
 
 
-def worst_of_each(comparison: Comparison, sources: Sequence[Source], num: int) -> tuple[FlipText, ...]:
+def worst_flips(comparison: Comparison, sources: Sequence[ComparedRun], num: int) -> tuple[FlipText, ...]:
     """The same of the `num` worst flips of every measure and suite of each pair."""
     return _texts(comparison, sources, lambda pair: tuple(_first_of_each(pair, num)))
 
@@ -34,7 +34,7 @@ def _first_of_each(pair: PairComparison, num: int) -> Iterator[Flip]:
 
 
 def _texts(
-    comparison: Comparison, sources: Sequence[Source], chosen: Callable[[PairComparison], Sequence[Flip]]
+    comparison: Comparison, sources: Sequence[ComparedRun], chosen: Callable[[PairComparison], Sequence[Flip]]
 ) -> tuple[FlipText, ...]:
     first = {arm.name: arm.runs[0] for arm in comparison.arms}
     records: dict[str, Records] = {

@@ -14,7 +14,7 @@ from moe_cli.compare.outcomes import Outcomes, PairedOutcomes
 from moe_cli.records.comparison import Flip
 
 
-def flips(metrics: Sequence[PairedOutcomes]) -> tuple[Flip, ...]:
+def find_flips(metrics: Sequence[PairedOutcomes]) -> tuple[Flip, ...]:
     """Items that became worse in b first, the most runs first, in the order of the metrics; ties by suite and id."""
     found = [
         (flip.direction == "better", -abs(flip.share_b - flip.share_a), place, flip.suite, flip.item, flip)

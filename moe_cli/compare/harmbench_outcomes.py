@@ -18,13 +18,13 @@ from moe_cli.compare.imported_items import (
     cell_of,
     digest_of_text,
     fraction_of,
-    is_missing,
-    settled,
+    is_missing_cell,
+    parse_outcome,
 )
 from moe_cli.errors import UsageError
 
 TEST_CASE, GENERATION, LABEL = "test_case", "generation", "label"
-HINT = "name the file of results/ that evaluate_completions.py of HarmBench wrote, whose attacks have labels"
+HARMBENCH_HINT = "name the file of results/ that evaluate_completions.py of HarmBench wrote, whose attacks have labels"
 
 
 def is_harmbench(value: Mapping[str, object]) -> bool:
@@ -50,8 +50,10 @@ def harmbench_column(value: Mapping[str, object], path: Path) -> ImportedColumn:
         for number, attack in enumerate(of_behavior, start=1)
     ]
     if all(attack.get(LABEL) is None for _, _, attack in attacks):
-        raise UsageError(f"{path} holds completions of HarmBench without labels", hint=HINT)
-    outcomes = settled([_fraction(attack, f"{path}: attack {number} of {id}") for id, number, attack in attacks])
+        raise UsageError(f"{path} holds completions of HarmBench without labels", hint=HARMBENCH_HINT)
+    outcomes = parse_outcome(
+        [_harmbench_fraction(attack, f"{path}: attack {number} of {id}") for id, number, attack in attacks]
+    )
     return ImportedColumn(
         name=path.stem,
         file_name=path.stem,
@@ -72,11 +74,11 @@ def harmbench_column(value: Mapping[str, object], path: Path) -> ImportedColumn:
     )
 
 
-def _fraction(attack: Mapping[str, object], place: str) -> float | None:
+def _harmbench_fraction(attack: Mapping[str, object], place: str) -> float | None:
     cell = cell_of(attack.get(LABEL))
-    if is_missing(cell):
+    if is_missing_cell(cell):
         return None
     fraction = fraction_of(cell, 1)
     if fraction not in (0.0, 1.0):
-        raise UsageError(f"{place}: its label is neither 0 nor 1, {NO_OUTCOME}", hint=HINT)
+        raise UsageError(f"{place}: its label is neither 0 nor 1, {NO_OUTCOME}", hint=HARMBENCH_HINT)
     return fraction

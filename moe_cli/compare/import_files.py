@@ -18,11 +18,11 @@ from moe_cli.compare.inspect_outcomes import inspect_column
 from moe_cli.compare.lm_eval import is_sample, lm_eval_column, sample_files
 from moe_cli.compare.table_outcomes import row_table, table_columns
 from moe_cli.data.arrow_rows import columnar_rows, is_columnar
-from moe_cli.data.content import decompressed, text_of_bytes
-from moe_cli.data.faults import Fault, refuse_bad_rows
+from moe_cli.data.content import decompress, text_of_bytes
+from moe_cli.data.faults import RowFault, refuse_bad_rows
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
-from moe_cli.data.json_rows import json_table, looks_like_json, parsed
-from moe_cli.data.places import Place
+from moe_cli.data.json_rows import json_table, looks_like_json, parse_values
+from moe_cli.data.places import Location
 from moe_cli.data.raw import RawTable
 from moe_cli.data.text_rows import text_table
 from moe_cli.errors import UsageError
@@ -33,11 +33,11 @@ FORMATS = (
 )
 
 Row = Mapping[str, object]
-PlacedRows = list[tuple[Place, Row]]
+PlacedRows = list[tuple[Location, Row]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class SourceContent:
     """How files are read, where they leave a choice."""
 
     words: tuple[str, ...] = ()  # the columns of tables that are wanted; none: all with outcomes
@@ -60,7 +60,7 @@ def holds_results(path: Path) -> bool:
     return path.is_file() or (path.is_dir() and bool(sample_files(path) or _log_files(path)))
 
 
-def columns_in(path: Path, reading: Reading) -> FoundColumns:
+def read_columns(path: Path, reading: SourceContent) -> FoundColumns:
     """The columns of a file or folder.
 
     Raises:
@@ -73,17 +73,17 @@ def columns_in(path: Path, reading: Reading) -> FoundColumns:
     log = inspect_log_in(path)
     if log is not None:
         return _of_log(log, reading)
-    content = decompressed(path.read_bytes(), str(path))
+    content = decompress(path.read_bytes(), str(path))
     if is_columnar(content):
         rows = enumerate(columnar_rows(content, str(path)), start=1)
-        return _of_rows([(Place(str(path), number, "row"), row) for number, row in rows], path, reading)
+        return _of_rows([(Location(str(path), number, "row"), row) for number, row in rows], path, reading)
     text = _text(content, path)
     if looks_like_json(text):
         return _of_json(text, path, reading)
     return _of_rows(_placed(text_table(text, str(path), FORMATS, shape="table")), path, reading)
 
 
-def _in_folder(folder: Path, reading: Reading) -> FoundColumns:
+def _in_folder(folder: Path, reading: SourceContent) -> FoundColumns:
     """Every model of a folder of lm-eval, or every log of a folder of inspect."""
     samples = sample_files(folder)
     if samples:
@@ -102,8 +102,8 @@ def _in_folder(folder: Path, reading: Reading) -> FoundColumns:
     )
 
 
-def _of_sample_file(path: Path, folder: Path, alone: bool, reading: Reading) -> ImportedColumn:
-    text = _text(decompressed(path.read_bytes(), str(path)), path)
+def _of_sample_file(path: Path, folder: Path, alone: bool, reading: SourceContent) -> ImportedColumn:
+    text = _text(decompress(path.read_bytes(), str(path)), path)
     rows = _placed(json_table(text, str(path), FORMATS))
     column = lm_eval_column(rows, path, reading.lm_filter, reading.measure, reading.scale)
     own = folder.resolve().name
@@ -115,23 +115,23 @@ def _log_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.eval")) or sorted(folder.glob("[0-9][0-9][0-9][0-9]-*T*_*.json"))
 
 
-def _of_log(log: InspectLog, reading: Reading) -> FoundColumns:
+def _of_log(log: InspectLog, reading: SourceContent) -> FoundColumns:
     unfinished = () if log.status == "success" else (f"{log.path}: the evaluation has the status {log.status!r}",)
     return FoundColumns((inspect_column(log, reading.measure, reading.scale),), unfinished=unfinished)
 
 
-def _of_json(text: str, path: Path, reading: Reading) -> FoundColumns:
+def _of_json(text: str, path: Path, reading: SourceContent) -> FoundColumns:
     value = _whole(text) if text.lstrip().startswith("{") else None
     if isinstance(value, dict):
         _refuse_summary(value, path)
         if is_harmbench(value):
             return FoundColumns((harmbench_column(value, path),))
         if is_sample(value):
-            return _of_rows([(Place(str(path), 1), value)], path, reading)
+            return _of_rows([(Location(str(path), 1), value)], path, reading)
     return _of_rows(_placed(json_table(text, str(path), FORMATS)), path, reading)
 
 
-def _of_rows(rows: PlacedRows, path: Path, reading: Reading) -> FoundColumns:
+def _of_rows(rows: PlacedRows, path: Path, reading: SourceContent) -> FoundColumns:
     if rows and is_sample(rows[0][1]):
         return FoundColumns((lm_eval_column(rows, path, reading.lm_filter, reading.measure, reading.scale),))
     return _found(*table_columns(row_table(rows, path), reading.words, reading.scale))
@@ -144,9 +144,9 @@ def _found(columns: Sequence[ImportedColumn], left_out: tuple[str, ...]) -> Foun
 def _placed(table: RawTable) -> PlacedRows:
     """The rows of a table, if none is bad."""
     rows: PlacedRows = []
-    faults: list[Fault] = []
+    faults: list[RowFault] = []
     for each in table.rows:
-        if isinstance(each, Fault):
+        if isinstance(each, RowFault):
             faults.append(each)
         else:
             rows.append(each)
@@ -157,7 +157,7 @@ def _placed(table: RawTable) -> PlacedRows:
 def _whole(text: str) -> object:
     """The one JSON value that a text is; None where it is several lines of them, or none."""
     try:
-        return parsed(text, "", hint="")
+        return parse_values(text, "", hint="")
     except UsageError:
         return None
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.compare.fairness import IMPORTED, UNTRAINED
-from moe_cli.compare.import_files import FoundColumns, Reading, columns_in, holds_results
+from moe_cli.compare.import_files import FoundColumns, SourceContent, holds_results, read_columns
 from moe_cli.compare.imported_items import ImportedColumn, MetricWord
 from moe_cli.compare.items import ItemOutcomes, run_items
 from moe_cli.compare.metrics import ACCURACY, ATTACK_SUCCESS, METRIC_NAMED
-from moe_cli.compare.sources import Source
+from moe_cli.compare.sources import ComparedRun
 from moe_cli.errors import UsageError
 from moe_cli.records import ImportedOutcomes, Notice, RunColumn
 
@@ -43,14 +43,14 @@ class Import:
 
     files: tuple[str, ...] = ()  # "paired.csv", "base=samples_gsm8k.jsonl"
     metric: MetricWord | None = None  # what a yes of these files is; None: accuracy, if no file says otherwise
-    reading: Reading = field(default_factory=Reading)
+    reading: SourceContent = field(default_factory=SourceContent)
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedArms:
     """The sources, and their names in arms: with `--base` that of the untrained model first."""
 
-    sources: list[Source]
+    sources: list[ComparedRun]
     groups: tuple[tuple[str, ...], ...]
 
 
@@ -62,7 +62,7 @@ def is_file_of_results(word: str) -> bool:
     return path.is_file() or path.suffix.lower() in ENDINGS
 
 
-def imported_sources(
+def import_sources(
     asked: Import,
     words: Sequence[str],
     notify: Callable[[object], None],
@@ -150,7 +150,7 @@ def _columns(asked: Import, files: Sequence[str], notify: Callable[[object], Non
     left_out: list[str] = []
     for typed in files:
         name, path = _named_file(typed)
-        found = columns_in(path, asked.reading)
+        found = read_columns(path, asked.reading)
         for text in found.unfinished:
             notify(Notice(text=f"{text}: samples may be missing", warning=True))
         if found.left_out and not asked.reading.words:
@@ -242,7 +242,7 @@ def _metric(asked: MetricWord | None, columns: Sequence[ImportedColumn]) -> Metr
     return "accuracy"
 
 
-def _source(column: ImportedColumn, metric: str, untrained: bool) -> Source:
+def _source(column: ImportedColumn, metric: str, untrained: bool) -> ComparedRun:
     shared = {outcome: {metric: outcome} for outcome in {item.outcome for item in column.items}}
     items = [
         ItemOutcomes(
@@ -252,7 +252,7 @@ def _source(column: ImportedColumn, metric: str, untrained: bool) -> Source:
     ]
     outcomes = [(item.id, item.content, item.outcome) for item in sorted(column.items, key=attrgetter("id"))]
     digest = sha256(repr(outcomes).encode()).hexdigest()
-    return Source(
+    return ComparedRun(
         column=_run_column(column, metric, digest, untrained or column.name.casefold() == UNTRAINED),
         training=None,
         records=None,

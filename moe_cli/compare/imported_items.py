@@ -78,7 +78,7 @@ def fraction_of(cell: str, scale: float) -> float | None:
     return float(text) / scale if NUMBER.fullmatch(text) else None
 
 
-def is_missing(cell: str) -> bool:
+def is_missing_cell(cell: str) -> bool:
     """Whether a cell says that there is no outcome."""
     return cell.strip().casefold() in MISSING
 
@@ -86,10 +86,10 @@ def is_missing(cell: str) -> bool:
 def is_outcome(cell: str, scale: float) -> bool:
     """Whether a cell holds a fraction, yes, no or nothing."""
     fraction = fraction_of(cell, scale)
-    return is_missing(cell) or (fraction is not None and 0 <= fraction <= 1)
+    return is_missing_cell(cell) or (fraction is not None and 0 <= fraction <= 1)
 
 
-def settled(fractions: Sequence[float | None]) -> tuple[Outcome, ...]:
+def parse_outcome(fractions: Sequence[float | None]) -> tuple[Outcome, ...]:
     """The outcomes of a column: yes and no where it holds nothing between them."""
     if any(fraction not in (None, 0.0, 1.0) for fraction in fractions):
         return tuple(fractions)

@@ -14,14 +14,14 @@ from moe_cli.compare.imported_items import (
     cell_of,
     digest_of_text,
     fraction_of,
-    settled,
+    parse_outcome,
 )
 from moe_cli.data.inspect_logs import InspectLog, InspectSample, ScoreValue
 from moe_cli.errors import UsageError
 
 LETTERS: dict[str, float | None] = {"C": 1.0, "P": 0.5, "I": 0.0, "N": None}
 WORDS = {"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0}
-HINT = "a score is C, I, P or N, yes or no, or a fraction from 0 to 1"
+INSPECT_HINT = "a score is C, I, P or N, yes or no, or a fraction from 0 to 1"
 
 
 def inspect_column(log: InspectLog, measure: str | None, scale: float) -> ImportedColumn:
@@ -35,7 +35,7 @@ def inspect_column(log: InspectLog, measure: str | None, scale: float) -> Import
     ids = [f"{sample.id}/epoch {sample.epoch}" if repeated else sample.id for sample in log.samples]
     if twice := next((id for id in ids if ids.count(id) > 1), None) if len(set(ids)) < len(ids) else None:
         raise UsageError(f"{log.path}: the sample {twice} stands in it twice", hint="name a log that inspect wrote")
-    outcomes = settled([_fraction(log, sample, name, scale) for sample in log.samples])
+    outcomes = parse_outcome([_inspect_fraction(log, sample, name, scale) for sample in log.samples])
     return ImportedColumn(
         name=log.model,
         file_name=log.path.stem,
@@ -44,7 +44,7 @@ def inspect_column(log: InspectLog, measure: str | None, scale: float) -> Import
         measure=name,
         metric=None,
         items=tuple(
-            ImportedItem(id=id, task=log.task, cluster=sample.id, content=_digest(sample), outcome=outcome)
+            ImportedItem(id=id, task=log.task, cluster=sample.id, content=_inspect_digest(sample), outcome=outcome)
             for id, sample, outcome in zip(ids, log.samples, outcomes, strict=True)
         ),
     )
@@ -61,7 +61,7 @@ def _score_name(log: InspectLog, measure: str | None) -> str:
     return measure or names[0]
 
 
-def _fraction(log: InspectLog, sample: InspectSample, name: str, scale: float) -> float | None:
+def _inspect_fraction(log: InspectLog, sample: InspectSample, name: str, scale: float) -> float | None:
     score = sample.score(name)
     if sample.error is not None or score is None or score.value is None or score.value == "N":
         return None
@@ -71,7 +71,7 @@ def _fraction(log: InspectLog, sample: InspectSample, name: str, scale: float) -
         shown = "a text" if isinstance(score.value, str) and fraction is None else repr(score.value)
         raise UsageError(
             f"{log.path}: {name} of sample {sample.id} is {shown}, {NO_OUTCOME}",
-            hint=HINT if fraction is None else SCALE_HINT,
+            hint=INSPECT_HINT if fraction is None else SCALE_HINT,
         )
     return fraction
 
@@ -84,5 +84,5 @@ def _number(value: ScoreValue, scale: float) -> float | None:
     return fraction_of(cell_of(value), scale)
 
 
-def _digest(sample: InspectSample) -> str | None:
+def _inspect_digest(sample: InspectSample) -> str | None:
     return None if sample.input is None else digest_of_text(repr(sample.input))

@@ -33,7 +33,7 @@ RunItems = Mapping[str, ItemOutcomes]  # by id, in order of id
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
+class MatchedSources:
     """Runs with the same items."""
 
     runs: tuple[RunItems, ...]
@@ -72,7 +72,7 @@ def evaluated_items(name: str, records: Sequence[EvaluationRecord], metrics: Seq
     )
 
 
-def without_metrics(items: RunItems, names: Collection[str]) -> RunItems:
+def drop_metrics(items: RunItems, names: Collection[str]) -> RunItems:
     """The items without their outcomes in these metrics."""
     return {
         id: replace(item, outcomes={name: yes for name, yes in item.outcomes.items() if name not in names})
@@ -80,18 +80,18 @@ def without_metrics(items: RunItems, names: Collection[str]) -> RunItems:
     }
 
 
-def same_items(names: Sequence[str], runs: Sequence[RunItems], *, intersect: bool) -> Matched:
+def match_items(names: Sequence[str], runs: Sequence[RunItems], *, intersect: bool) -> MatchedSources:
     """The runs, if their items are the same; with `intersect` only the items that all of them have.
 
     Raises:
         ArtifactError: different items, or not one that is the same in all.
     """
     if not runs:
-        return Matched((), None)
+        return MatchedSources((), None)
     first = runs[0]
     common = [id for id in first if all(id in run and run[id].content == first[id].content for run in runs[1:])]
     if all(len(run) == len(common) for run in runs):
-        return Matched(tuple(runs), None)
+        return MatchedSources(tuple(runs), None)
     if not intersect:
         other = next(place for place, run in enumerate(runs) if _differ(first, run))
         _refuse(first, runs[other], names[0], names[other])
@@ -99,7 +99,9 @@ def same_items(names: Sequence[str], runs: Sequence[RunItems], *, intersect: boo
         raise ArtifactError(
             f"{_and(names)} have no item in common", hint="evaluate them on the same items with moe evaluate"
         )
-    return Matched(tuple({id: run[id] for id in common} for run in runs), tuple(len(run) - len(common) for run in runs))
+    return MatchedSources(
+        tuple({id: run[id] for id in common} for run in runs), tuple(len(run) - len(common) for run in runs)
+    )
 
 
 def _differ(first: RunItems, run: RunItems) -> bool:

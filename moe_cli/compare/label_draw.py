@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from moe_cli.compare.answer_codes import METRIC_OF, answer_code, draw_code
-from moe_cli.compare.items import RunItems, same_items
+from moe_cli.compare.items import RunItems, match_items
 from moe_cli.compare.pair_labels import FEWEST_LABELS
-from moe_cli.compare.sources import Source
+from moe_cli.compare.sources import ComparedRun
 from moe_cli.data.label_sheets import Asked, LabelRow
 from moe_cli.errors import UsageError
 from moe_cli.records import EvaluationRecord, LabelDraw, LabelStratum
@@ -25,16 +25,16 @@ DrawnItem = tuple[str, Asked, float]  # id, what is asked, probability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draw:
+class LabelSample:
     """Rows to label, in an order that tells nothing, and how they were drawn."""
 
     rows: tuple[LabelRow, ...]
     summary: LabelDraw
 
 
-def drawn_answers(
-    a: Source, b: Source, *, asked: Sequence[Asked], num: int, seed: int, flip_factor: float = 1.0, path: str
-) -> Draw:
+def draw_answers(
+    a: ComparedRun, b: ComparedRun, *, asked: Sequence[Asked], num: int, seed: int, flip_factor: float = 1.0, path: str
+) -> LabelSample:
     """`num` items of each measure with the answers of both runs; all of them where there are not so many.
 
     Raises:
@@ -43,7 +43,7 @@ def drawn_answers(
     """
     if a.items is None or b.items is None:
         raise ValueError("a run without an evaluation")
-    runs = same_items([a.column.name, b.column.name], [a.items, b.items], intersect=True).runs
+    runs = match_items([a.column.name, b.column.name], [a.items, b.items], intersect=True).runs
     random = np.random.default_rng(seed)
     drawn: list[DrawnItem] = []
     strata: list[LabelStratum] = []
@@ -63,10 +63,10 @@ def drawn_answers(
         answers=len(rows),
         strata=tuple(strata),
     )
-    return Draw(rows=tuple(rows[place] for place in random.permutation(len(rows))), summary=summary)
+    return LabelSample(rows=tuple(rows[place] for place in random.permutation(len(rows))), summary=summary)
 
 
-def _rows(drawn: Sequence[DrawnItem], a: Source, b: Source) -> list[LabelRow]:
+def _rows(drawn: Sequence[DrawnItem], a: ComparedRun, b: ComparedRun) -> list[LabelRow]:
     """Both answers to every item; one that both runs gave once."""
     found: dict[str, LabelRow] = {}
     of_run = [{record.item.id: record for record in source.records or ()} for source in (a, b)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from moe_cli.compare.wording import listed, points
+from moe_cli.compare.wording import format_points, join_words
 from moe_cli.records import Agreement, Estimate
 from moe_cli.records.comparison import PairComparison, PairedDifference
 from moe_cli.records.labelling import LabelCorrection
 
 
-def label_sentences(pairs: Sequence[PairComparison], labellers: Sequence[Agreement]) -> Iterator[str]:
+def describe_labels(pairs: Sequence[PairComparison], labellers: Sequence[Agreement]) -> Iterator[str]:
     """Of every primary difference that labels correct, then of the labellers."""
     corrected = [(pair, found) for pair in pairs for found in pair.differences if found.primary and found.correction]
     for pair, found in corrected:
@@ -54,7 +54,7 @@ def _errors(labels: LabelCorrection, pair: PairComparison) -> Iterator[str]:
             f"{share:.2f} in {arm}" for share, arm in zip(shares, (pair.a, pair.b), strict=True) if share is not None
         ]
         if known:
-            yield f"its {name} is {listed(known)}"
+            yield f"its {name} is {join_words(known)}"
 
 
 def _rogan_gladen(found: Estimate | None) -> str:
@@ -67,4 +67,4 @@ def _rogan_gladen(found: Estimate | None) -> str:
 
 
 def _points(value: float, lower: float, upper: float) -> str:
-    return f"{100 * value:+.1f} points [{points(lower)}, {points(upper)}]"
+    return f"{100 * value:+.1f} points [{format_points(lower)}, {format_points(upper)}]"

@@ -68,7 +68,9 @@ class JudgedPair:
     num_tests: int  # that are corrected together
 
 
-def with_labels(found: PairedDifference, judged: JudgedPair, labels: Mapping[str, ItemLabels]) -> PairedDifference:
+def correct_with_labels(
+    found: PairedDifference, judged: JudgedPair, labels: Mapping[str, ItemLabels]
+) -> PairedDifference:
     """The difference corrected by the labels of its items; without them where they are too few."""
     of_items = [labels.get(id) for id in judged.ids]
     people_2N = np.array([[np.nan] * 2 if one is None else [one.a, one.b] for one in of_items], dtype=np.float64).T

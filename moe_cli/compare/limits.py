@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from moe_cli.compare.fairness import IMPORTED, UNTRAINED
-from moe_cli.compare.label_sentences import label_sentences
+from moe_cli.compare.label_sentences import describe_labels
 from moe_cli.compare.metrics import QUESTION_OF
-from moe_cli.compare.wording import listed, percent
+from moe_cli.compare.wording import format_percent, join_words
 from moe_cli.judges.judge import accuracy_text
 from moe_cli.records.comparison import ENOUGH_RUNS, ComparedArm, PairComparison, PairedDifference, RunColumn
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.judging import QUESTIONS, Agreement, JudgeIdentity, Question
 
 
-def limits(
+def state_caveats(
     columns: Sequence[RunColumn],
     arms: Sequence[ComparedArm],
     pairs: Sequence[PairComparison] = (),
@@ -26,7 +26,7 @@ def limits(
 ) -> Iterator[str]:
     """Sentences about judges, labels, seeds, answers of files and imported outcomes."""
     yield from _judges(columns, pairs)
-    yield from label_sentences(pairs, labellers)
+    yield from describe_labels(pairs, labellers)
     yield from _seeds(columns, arms)
     yield from _of_files(columns)
     yield from _served(columns)
@@ -42,10 +42,10 @@ def _judges(columns: Sequence[RunColumn], pairs: Sequence[PairComparison]) -> It
     for judge in sorted(named, key=lambda judge: judge.name):
         questions = [question for question in QUESTIONS if (judge, question) in deciding]
         runs = [column.name for column in columns if column.evaluation and _decides(judge, column.evaluation)]
-        where = f" of {listed(runs)}" if len(runs) < len(evaluations) else ""
+        where = f" of {join_words(runs)}" if len(runs) < len(evaluations) else ""
         traits = [*(["a smoke test"] if judge.smoke_test else []), *filter(None, [accuracy_text(judge)])]
         yield (
-            f"The judge {judge.name!r}, which decides {listed(questions)}{where}, is {', '.join(traits)}"
+            f"The judge {judge.name!r}, which decides {join_words(questions)}{where}, is {', '.join(traits)}"
             f"{_bound(judge, questions, pairs)}."
         )
 
@@ -67,7 +67,7 @@ def _bound(judge: JudgeIdentity, questions: Sequence[Question], pairs: Sequence[
     worst, best = (2 * (1 - accuracy) for accuracy in judge.published_accuracy)
     span = f"{100 * best:.0f} to {100 * worst:.0f}" if worst - best > 0.005 else f"{100 * worst:.0f}"
     small = dict.fromkeys(found.metric for found in judged if _is_open(found, worst))
-    here = f" (here that of {listed(list(small))})" if small else ""
+    here = f" (here that of {join_words(list(small))})" if small else ""
     return (
         f", so that it can be off by up to {span} points in a difference, and a smaller one{here} is not identified by"
         f" it alone: {advice}"
@@ -88,11 +88,11 @@ def _seeds(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterato
     several = [arm for arm in trained if len(arm.runs) > 1]
     single = [arm.name for arm in trained if len(arm.runs) == 1]
     if several:
-        counts = listed([f"{len(arm.runs)} runs of {arm.name}" for arm in several])
+        counts = join_words([f"{len(arm.runs)} runs of {arm.name}" for arm in several])
         yield f"The intervals cover the change from training seed to training seed, as far as {counts} show it."
         yield from _few_seeds(several)
     if single and several:
-        yield f"{listed(single)} has one training seed: it is taken to vary from seed to seed as much as the other arm."
+        yield f"{join_words(single)} has one training seed: it is taken to vary from seed to seed as much as the other arm."
     elif single:
         yield "One training seed per arm: another seed can give another result, and the intervals do not cover that."
 
@@ -102,7 +102,7 @@ def _few_seeds(several: Sequence[ComparedArm]) -> Iterator[str]:
     few = [f"{len(arm.runs)} seeds of {arm.name}" for arm in several if len(arm.runs) < ENOUGH_RUNS]
     if few:
         yield (
-            f"With {listed(few)} a p below that of exchanging runs between the arms (1/3 with two each, 1/10 with"
+            f"With {join_words(few)} a p below that of exchanging runs between the arms (1/3 with two each, 1/10 with"
             " three) rests on the assumption that seeds are normally distributed. An arm of which a seed now and then"
             " fails breaks it: about one comparison in seven would then claim a difference where there is none."
         )
@@ -112,7 +112,7 @@ def _of_files(columns: Sequence[RunColumn]) -> Iterator[str]:
     names = [column.name for column in columns if column.evaluation and column.evaluation.answer_files]
     if names:
         yield (
-            f"The answers of {listed(names)} were read from files: which weights gave them, and with what settings, is"
+            f"The answers of {join_words(names)} were read from files: which weights gave them, and with what settings, is"
             " not known here, so that a difference may come from those."
         )
 
@@ -133,14 +133,14 @@ def _imported(columns: Sequence[RunColumn]) -> Iterator[str]:
         yield "These outcomes were made elsewhere: how, and whether the runs are comparable, is not known here."
     graded = [name for name, found in imported if found.graded]
     if graded:
-        yield f"The outcomes of {listed(graded)} are fractions: a rate is their mean, no share of the items."
+        yield f"The outcomes of {join_words(graded)} are fractions: a rate is their mean, no share of the items."
     for name, found in imported:
         if found.unanswered and found.rate_answered is not None:
             counted = "is wrong in the rates above" if found.metric == "accuracy" else "is left out of the rates above"
             yield (
                 f"{name} left {found.unanswered} of {found.n} items unanswered, which {counted}: of the answered items"
-                f" alone it is {percent(found.rate_answered)}, and with all unanswered ones counted either way"
-                f" {percent(found.lowest)} to {percent(found.highest)}."
+                f" alone it is {format_percent(found.rate_answered)}, and with all unanswered ones counted either way"
+                f" {format_percent(found.lowest)} to {format_percent(found.highest)}."
             )
 
 
@@ -154,6 +154,6 @@ def _imported_twice(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -
         for names in alike.values():
             if len(names) > 1:
                 yield (
-                    f"Warning: {listed(names)} have the same outcome for every item. If they are one run, they are no"
+                    f"Warning: {join_words(names)} have the same outcome for every item. If they are one run, they are no"
                     f" second seed, and the intervals and p-values of {arm.name} are surer than the data."
                 )

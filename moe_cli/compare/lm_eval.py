@@ -18,22 +18,22 @@ from moe_cli.compare.imported_items import (
     ImportedItem,
     cell_of,
     fraction_of,
-    is_missing,
+    is_missing_cell,
     is_outcome,
-    settled,
+    parse_outcome,
 )
 from moe_cli.data.lm_eval_metrics import FIRST_METRICS, by_precedence
-from moe_cli.data.places import Place
+from moe_cli.data.places import Location
 from moe_cli.errors import UsageError
 
 FILE_NAME = re.compile(r"samples_(?P<task>.+?)(_(?P<time>\d{4}-\d\d-\d\dT[\d.:-]+))?")
 SAMPLE_KEYS = {"resps", "filtered_resps", "filter", "doc_hash", "metrics", "arguments"}  # one of them beside doc_id
 UNREAD = ["[invalid]"]  # what a filter of lm-eval leaves where it finds no answer
 NO_FILTER = "none"
-HINT = "import files that lm-eval wrote with --log_samples"
+LM_EVAL_HINT = "import files that lm-eval wrote with --log_samples"
 
 Row = Mapping[str, object]
-Rows = Sequence[tuple[Place, Row]]
+Rows = Sequence[tuple[Location, Row]]
 
 
 def is_sample(row: Row) -> bool:
@@ -59,18 +59,20 @@ def lm_eval_column(rows: Rows, path: Path, lm_filter: str | None, measure: str |
     """
     for place, row in rows:
         if row.get("doc_id") is None:
-            raise UsageError(f"{place}: it has no doc_id, so it is no sample of lm-eval", hint=HINT)
+            raise UsageError(f"{place}: it has no doc_id, so it is no sample of lm-eval", hint=LM_EVAL_HINT)
     kept = _filtered(rows, path, lm_filter)
     metric = _metric(kept[0][1], path, measure, scale)
     matched = FILE_NAME.fullmatch(path.stem)
     task = matched["task"] if matched else path.stem
-    seen: dict[str, Place] = {}
+    seen: dict[str, Location] = {}
     for place, row in kept:
         id = str(row["doc_id"])
         if id in seen:
-            raise UsageError(f"{place}: the item {id} stands in {seen[id].unit} {seen[id].number} already", hint=HINT)
+            raise UsageError(
+                f"{place}: the item {id} stands in {seen[id].unit} {seen[id].number} already", hint=LM_EVAL_HINT
+            )
         seen[id] = place
-    outcomes = settled([_fraction(row, metric, place, scale) for place, row in kept])
+    outcomes = parse_outcome([_lm_eval_fraction(row, metric, place, scale) for place, row in kept])
     return ImportedColumn(
         name=path.resolve().parent.name if matched else path.stem,
         file_name=path.stem,
@@ -79,7 +81,7 @@ def lm_eval_column(rows: Rows, path: Path, lm_filter: str | None, measure: str |
         measure=metric,
         metric=None,
         items=tuple(
-            ImportedItem(id=id, task=task, cluster=id, content=_digest(row), outcome=outcome)
+            ImportedItem(id=id, task=task, cluster=id, content=_lm_eval_digest(row), outcome=outcome)
             for id, (_, row), outcome in zip(seen, kept, outcomes, strict=True)
         ),
     )
@@ -114,15 +116,15 @@ def _metric(row: Row, path: Path, measure: str | None, scale: float) -> str:
     )
 
 
-def _fraction(row: Row, metric: str, place: Place, scale: float) -> float | None:
+def _lm_eval_fraction(row: Row, metric: str, place: Location, scale: float) -> float | None:
     cell = cell_of(row.get(metric))
     if not is_outcome(cell, scale):
         numeric = fraction_of(cell, scale) is not None
         hint = SCALE_HINT if numeric else "outcomes are 0 or 1, or fractions"
         raise UsageError(f"{place}: {metric} is {cell!r}, {NO_OUTCOME}", hint=hint)
-    return None if row.get("filtered_resps") == UNREAD or is_missing(cell) else fraction_of(cell, scale)
+    return None if row.get("filtered_resps") == UNREAD or is_missing_cell(cell) else fraction_of(cell, scale)
 
 
-def _digest(row: Row) -> str | None:
+def _lm_eval_digest(row: Row) -> str | None:
     digest = row.get("doc_hash")
     return None if digest is None else str(digest)

@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.artifacts import FinishedRun, Store, finished_run, layout
-from moe_cli.compare.sources import Source
+from moe_cli.compare.sources import ComparedRun
 from moe_cli.records.report import ReportOrigin
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class RunProvenance:
     """The directories behind one column."""
 
-    source: Source
+    source: ComparedRun
     run: FinishedRun | None  # None: a bare model, or outcomes that were made elsewhere
     evaluation: FinishedRun | None  # None: not evaluated, or the directory is gone
     prepared: FinishedRun | None  # None: not trained, or the prepare run is not registered, gone or changed
 
 
-def origins(sources: Sequence[Source], store: Store) -> list[Origin]:
+def provenance_of(sources: Sequence[ComparedRun], store: Store) -> list[RunProvenance]:
     """The directories behind every column."""
     return [
-        Origin(
+        RunProvenance(
             source=source,
             run=_in(Path(source.column.path), source.digests.get("run")),
             evaluation=_in(_evaluation_path(source), source.digests.get("evaluation")),
@@ -38,7 +38,7 @@ def origins(sources: Sequence[Source], store: Store) -> list[Origin]:
     ]
 
 
-def report_origins(found: Sequence[Origin]) -> tuple[ReportOrigin, ...]:
+def report_provenance(found: Sequence[RunProvenance]) -> tuple[ReportOrigin, ...]:
     """One line for every directory, in the order of the columns; a prepare run stands once."""
     lines: dict[tuple[str, str], ReportOrigin] = {}
     for line in (line for origin in found for line in _lines(origin)):
@@ -46,7 +46,7 @@ def report_origins(found: Sequence[Origin]) -> tuple[ReportOrigin, ...]:
     return tuple(lines.values())
 
 
-def _lines(origin: Origin) -> Iterator[ReportOrigin]:
+def _lines(origin: RunProvenance) -> Iterator[ReportOrigin]:
     named = (("prepare run", origin.prepared), ("training run", origin.run), ("evaluation", origin.evaluation))
     for what, run in named:
         if run is not None:
@@ -60,7 +60,7 @@ def _lines(origin: Origin) -> Iterator[ReportOrigin]:
             )
 
 
-def _evaluation_path(source: Source) -> Path:
+def _evaluation_path(source: ComparedRun) -> Path:
     """A bare model's evaluations lie below the working directory."""
     summary = source.column.evaluation
     run = Path(source.column.path) if source.training else None

@@ -16,7 +16,7 @@ import numpy as np
 
 from moe_cli.compare.answer_codes import METRIC_OF, answer_code, draw_code
 from moe_cli.compare.labelled import ItemLabels, PairLabels
-from moe_cli.compare.sources import Source
+from moe_cli.compare.sources import ComparedRun
 from moe_cli.data.label_sheets import ASKED, Asked, LabelSheet
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.judges.kappa import cohens_kappa
@@ -31,7 +31,7 @@ Codes = Mapping[str, str]  # id of the item, by the code of an answer to it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Labels:
+class ComparisonLabels:
     """What people say of the compared arms."""
 
     of_pair: Mapping[tuple[str, str], PairLabels]  # by the names of two arms, in their order
@@ -39,10 +39,12 @@ class Labels:
     labellers: tuple[Agreement, ...]  # of every two files about the same arms
 
 
-NO_LABELS = Labels(of_pair={}, files=(), labellers=())
+NO_LABELS = ComparisonLabels(of_pair={}, files=(), labellers=())
 
 
-def labels_of_pairs(sheets: Sequence[LabelSheet], arms: Sequence[ComparedArm], sources: Sequence[Source]) -> Labels:
+def labels_of_pairs(
+    sheets: Sequence[LabelSheet], arms: Sequence[ComparedArm], sources: Sequence[ComparedRun]
+) -> ComparisonLabels:
     """The labels of every two arms that a file is about.
 
     Raises:
@@ -72,7 +74,7 @@ def labels_of_pairs(sheets: Sequence[LabelSheet], arms: Sequence[ComparedArm], s
         of_pair[pair] = PairLabels(of_metric={metric: of_items for metric, of_items in labels.items() if of_items})
         files += [_file(sheet, pair) for sheet in of_this]
         labellers += [found for two in combinations(of_this, 2) for found in _agreements(*two)]
-    return Labels(of_pair=of_pair, files=tuple(files), labellers=tuple(labellers))
+    return ComparisonLabels(of_pair=of_pair, files=tuple(files), labellers=tuple(labellers))
 
 
 def _pair_of(sheet: LabelSheet, codes: Mapping[str, Codes]) -> tuple[str, str]:
@@ -138,7 +140,7 @@ def _joined(sheets: Sequence[LabelSheet], a: Codes, b: Codes) -> dict[str, dict[
     }
 
 
-def _refuse_few(labels: Mapping[str, Mapping[str, ItemLabels]], a: Source, b: Source) -> None:
+def _refuse_few(labels: Mapping[str, Mapping[str, ItemLabels]], a: ComparedRun, b: ComparedRun) -> None:
     for metric, of_items in labels.items():
         scored = [
             one

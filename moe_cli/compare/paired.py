@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.clusters import effective_number, item_moments
-from moe_cli.compare.flips import flips
+from moe_cli.compare.flips import find_flips
 from moe_cli.compare.intervals import cluster_interval, rate_interval
 from moe_cli.compare.items import RunItems
-from moe_cli.compare.labelled import JudgedPair, PairLabels, with_labels
+from moe_cli.compare.labelled import JudgedPair, PairLabels, correct_with_labels
 from moe_cli.compare.metrics import HARM
 from moe_cli.compare.outcomes import Outcomes, PairedOutcomes, paired_outcomes
 from moe_cli.compare.power import Design, detectable_effect
@@ -82,7 +82,7 @@ class _Scored:
         return any(bool(((of_arm != 0) & (of_arm != 1)).any()) for of_arm in (self.a_Rn, self.b_Rn))
 
 
-def pair_comparison(
+def compare_pair(
     a: ArmItems, b: ArmItems, *, margin: float, num_pairs: int = 1, labels: PairLabels | None = None
 ) -> PairComparison:
     """Arm b against arm a in every metric. All runs hold the same items.
@@ -96,15 +96,15 @@ def pair_comparison(
     return PairComparison(
         a=a.name,
         b=b.name,
-        differences=paired_differences(
+        differences=difference_of_pairs(
             measured, margin=margin, seeded=(a.seeded, b.seeded), num_tests=num_tests, labels=labels
         ),
         unmeasured=tuple(metric.metric for metric in metrics if metric not in measured),
-        flips=flips(metrics),
+        flips=find_flips(metrics),
     )
 
 
-def paired_differences(
+def difference_of_pairs(
     metrics: Sequence[PairedOutcomes],
     *,
     margin: float,
@@ -258,7 +258,7 @@ def _unadjusted(
         error=interval.error,
         num_tests=num_tests,
     )
-    return with_labels(found, judged, of_metric)
+    return correct_with_labels(found, judged, of_metric)
 
 
 def _bounds(metric: PairedOutcomes) -> tuple[float | None, float | None]:

@@ -21,7 +21,7 @@ from moe_cli.compare.metrics import (
     PLAIN_COMPLIANCE,
 )
 from moe_cli.compare.paired import ROUNDING
-from moe_cli.compare.wording import against, listed, points
+from moe_cli.compare.wording import compare_rates, format_points, join_words
 from moe_cli.records.comparison import PairComparison, PairedDifference
 
 MOST_CUT_OFF = 0.1  # share of the answers to attacks that may be cut off in either arm
@@ -72,7 +72,7 @@ class Prices:
         loss = difference.difference if self.b_wins == (difference.better == "lower") else -difference.difference
         if loss > self.evidence.price_margin + ROUNDING:
             how = "lower" if difference.better == "higher" else "higher"
-            yield f"its {name} is {how} by {points(loss)} points ({against(difference, self.b_wins)})"
+            yield f"its {name} is {how} by {format_points(loss)} points ({compare_rates(difference, self.b_wins)})"
 
     def _cut_off(self) -> Iterator[str]:
         """Where answers to attacks were cut off too often in one of the two, or more often in this one."""
@@ -81,7 +81,7 @@ class Prices:
             return
         more = any(self._lost(CUT_OFF, found))
         if more or max(found.rate_a, found.rate_b) > MOST_CUT_OFF:
-            of_b, of_a = against(found, True).split(" against ")
+            of_b, of_a = compare_rates(found, True).split(" against ")
             shares = f"{self.pair.b} {of_b} and {self.pair.a} {of_a}"
             limit = self.evidence.answer_limit(self.pair)
             yield f"answers to attacks were cut off ({shares}), so that harm after {limit} is not seen"
@@ -98,13 +98,13 @@ class Prices:
         asked = [metric for metric in (*RATES, CUT_OFF) if metric in self.found and not self._said_of_refusals(metric)]
         rises = [rise for metric in asked for rise in self._not_ruled_out(self.found[metric])]
         if rises:
-            yield f"with {listed(rises)} not ruled out"
+            yield f"with {join_words(rises)} not ruled out"
 
     def _not_ruled_out(self, difference: PairedDifference) -> Iterator[str]:
         highest = highest_rise(difference, self.b_wins)
         if highest > self.evidence.price_margin + ROUNDING:
             what = "fall" if difference.better == "higher" else "rise"
-            yield f"a {what} of {difference.metric} by up to {points(highest)} points"
+            yield f"a {what} of {difference.metric} by up to {format_points(highest)} points"
 
 
 def highest_rise(found: PairedDifference, of_b: bool) -> float:

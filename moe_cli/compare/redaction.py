@@ -24,7 +24,7 @@ ABSOLUTE = re.compile(rf"(?:file:/*(?=/)|(?<![\w./{CUT}-]))/(?!/)[^\s,;:'\"<>|()
 FIELD = re.compile(r"(?:^|[\s:=])(/(?![/\s]).*[^/])/*$", re.DOTALL)
 
 
-def redacted(comparison: Comparison, data: ReportData) -> tuple[Comparison, ReportData]:
+def redact(comparison: Comparison, data: ReportData) -> tuple[Comparison, ReportData]:
     """Both for other eyes."""
     ids = {flip.item for pair in comparison.pairs for flip in pair.flips} | {text.flip.item for text in data.texts}
     numbers = {item: f"item {number}" for number, item in enumerate(sorted(ids), start=1)}

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from moe_cli.compare.fairness import DIGEST_LENGTH
-from moe_cli.compare.sources import Source
-from moe_cli.compare.wording import listed, percent
+from moe_cli.compare.sources import ComparedRun
+from moe_cli.compare.wording import format_percent, join_words
 from moe_cli.errors import ArtifactError
 from moe_cli.records.comparison import RunColumn
 
 ALIKE = 0.01  # imported columns of one arm that differ in a smaller share of their items are named
 
 
-def refuse_shared_runs(arms: Sequence[Sequence[Source]]) -> None:
+def refuse_shared_runs(arms: Sequence[Sequence[ComparedRun]]) -> None:
     """Refuse a run that stands in two arms.
 
     Raises:
@@ -35,11 +35,11 @@ def refuse_shared_runs(arms: Sequence[Sequence[Source]]) -> None:
                     )
 
 
-def _place(source: Source) -> str:
+def _place(source: ComparedRun) -> str:
     return f"{source.column.name} of {source.column.path}" if source.column.imported else source.column.path
 
 
-def _shared(first: Source, second: Source, roles: Sequence[str]) -> bool:
+def _shared(first: ComparedRun, second: ComparedRun, roles: Sequence[str]) -> bool:
     if first.column.imported is not None or second.column.imported is not None:
         return (first.column.name, first.column.path) == (second.column.name, second.column.path)
     asked = roles if "evaluation" in first.digests else ("run",)
@@ -56,12 +56,12 @@ def same_weights(columns: Sequence[RunColumn]) -> Iterator[str]:
     for fingerprint, names in by_weights.items():
         if len(names) > 1:
             yield (
-                f"{listed(names)} are the same weights (fingerprint {fingerprint[:DIGEST_LENGTH]}): a difference"
+                f"{join_words(names)} are the same weights (fingerprint {fingerprint[:DIGEST_LENGTH]}): a difference"
                 " between them is of their answers or judges, not of what was trained."
             )
 
 
-def copied_outcomes(arms: Sequence[Sequence[Source]]) -> tuple[str, ...]:
+def copied_outcomes(arms: Sequence[Sequence[ComparedRun]]) -> tuple[str, ...]:
     """Sentences about imported columns that hardly differ: those of one arm, and equal ones of two arms."""
     within = [sentence for arm in arms for pair in combinations(arm, 2) for sentence in _nearly(*pair)]
     between = [
@@ -74,17 +74,17 @@ def copied_outcomes(arms: Sequence[Sequence[Source]]) -> tuple[str, ...]:
     return (*within, *between)
 
 
-def _nearly(first: Source, second: Source) -> Iterator[str]:
+def _nearly(first: ComparedRun, second: ComparedRun) -> Iterator[str]:
     differing, num = _differing(first, second)
     if num and 0 < differing < ALIKE * num:
         yield (
             f"Warning: {first.column.name} and {second.column.name} differ in {differing} of {num} items"
-            f" ({percent(differing / num)}). If they are one run, they are no second seed, and the intervals and"
+            f" ({format_percent(differing / num)}). If they are one run, they are no second seed, and the intervals and"
             " p-values of their arm are surer than the data."
         )
 
 
-def _equal(first: Source, second: Source) -> Iterator[str]:
+def _equal(first: ComparedRun, second: ComparedRun) -> Iterator[str]:
     differing, num = _differing(first, second)
     if num and not differing:
         yield (
@@ -93,7 +93,7 @@ def _equal(first: Source, second: Source) -> Iterator[str]:
         )
 
 
-def _differing(first: Source, second: Source) -> tuple[int, int]:
+def _differing(first: ComparedRun, second: ComparedRun) -> tuple[int, int]:
     """How many of the items of two imported columns have another outcome; of none where one is a run of moe."""
     if first.column.imported is None or second.column.imported is None:
         return 0, 0

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from moe_cli.artifacts import Store, layout
 from moe_cli.codec import decode
-from moe_cli.compare.sources import Source
+from moe_cli.compare.sources import ComparedRun
 from moe_cli.records import Selection
 
 
-def with_selection(sources: Sequence[Source], store: Store) -> list[Source]:
+def add_selection(sources: Sequence[ComparedRun], store: Store) -> list[ComparedRun]:
     """The sources with the method of their selection, where the registry still knows the prepare run.
 
     Raises:
@@ -20,7 +20,7 @@ def with_selection(sources: Sequence[Source], store: Store) -> list[Source]:
     return [replace(source, column=replace(source.column, selection=_method(source, store))) for source in sources]
 
 
-def _method(source: Source, store: Store) -> str | None:
+def _method(source: ComparedRun, store: Store) -> str | None:
     if source.training is None or source.training.training_mode != "selective_experts":
         return None
     prepared = store.with_digest(source.training.prepared, "prepare")

@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from moe_cli.artifacts import FinishedRun, Store, layout
-from moe_cli.artifacts.changes import unchanged_run
+from moe_cli.artifacts.changes import require_unchanged_run
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.codec import decode, decode_lines
 from moe_cli.compare.fairness import UNTRAINED
@@ -24,7 +24,7 @@ from moe_cli.records import CapabilitySample, EvaluationRecord, EvaluationSummar
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ComparedRun:
     """One run to compare."""
 
     column: RunColumn
@@ -36,17 +36,17 @@ class Source:
     passed_over: tuple[Path, ...] = ()  # newer evaluations in the run that are of other weights
 
 
-def read_sources(words: Sequence[str], evaluation: str | None, store: Store) -> list[Source]:
+def read_sources(words: Sequence[str], evaluation: str | None, store: Store) -> list[ComparedRun]:
     """One source per word, with names that differ.
 
     Raises:
         ArtifactError: nothing to compare there, a damaged file, an evaluation of other weights than the run's, or a
             manifest that is not the one that `store` or an evaluation knows.
     """
-    return with_different_names([_read(word, evaluation, store) for word in words])
+    return rename_duplicates([_read(word, evaluation, store) for word in words])
 
 
-def with_different_names(sources: Sequence[Source]) -> list[Source]:
+def rename_duplicates(sources: Sequence[ComparedRun]) -> list[ComparedRun]:
     """The sources, with their place in the names that several have."""
     names = [source.column.name for source in sources]
     return [
@@ -55,20 +55,20 @@ def with_different_names(sources: Sequence[Source]) -> list[Source]:
     ]
 
 
-def _renamed(source: Source, name: str) -> Source:
+def _renamed(source: ComparedRun, name: str) -> ComparedRun:
     return replace(source, column=replace(source.column, name=name))
 
 
-def _read(word: str, evaluation: str | None, store: Store) -> Source:
+def _read(word: str, evaluation: str | None, store: Store) -> ComparedRun:
     path = Path(word).parent if Path(word).name == layout.FINAL_MODEL else Path(word)
     kind = kind_in(path)
     if kind == "evaluation":
-        evaluated = unchanged_run(path, store, "evaluation")
+        evaluated = require_unchanged_run(path, store, "evaluation")
         run = path.parent.parent if _summary(evaluated).run else None
-        return _source(unchanged_run(run, store, "selective", "baseline") if run else None, [evaluated])
+        return _source(require_unchanged_run(run, store, "selective", "baseline") if run else None, [evaluated])
     if kind in ("selective", "baseline"):
         found = _complete(path / layout.EVALUATIONS, evaluation, store)
-        return _source(unchanged_run(path, store, "selective", "baseline"), found)
+        return _source(require_unchanged_run(path, store, "selective", "baseline"), found)
     if kind is not None:
         raise ArtifactError(f"{path} is a {kind} run: there is nothing to compare in it", hint="name training runs")
     bare = _complete(Path(layout.EVALUATIONS) / layout.file_stem(word), evaluation, store)
@@ -87,11 +87,11 @@ def _complete(evaluations: Path, name: str | None, store: Store) -> list[Finishe
     if name is not None and names and name not in names:
         raise ArtifactError(f"{evaluations} has no complete evaluation {name}", hint=f"there are: {', '.join(names)}")
     wanted = [evaluations / each for each in names if name is None or each == name]
-    found = [unchanged_run(path, store, "evaluation") for path in wanted]
+    found = [require_unchanged_run(path, store, "evaluation") for path in wanted]
     return sorted(found, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)
 
 
-def _source(run: FinishedRun | None, found: Sequence[FinishedRun]) -> Source:
+def _source(run: FinishedRun | None, found: Sequence[FinishedRun]) -> ComparedRun:
     """The run with the first of the evaluations that is of its weights."""
     training = _training(run) if run else None
     passed_over = list(takewhile(lambda evaluated: not _is_of(training, evaluated), found))
@@ -105,7 +105,7 @@ def _source(run: FinishedRun | None, found: Sequence[FinishedRun]) -> Source:
     records = tuple(decode_lines(EvaluationRecord, evaluated.file(layout.RECORDS))) if evaluated else None
     digests = {"run": run.digest} if run else {}
     column = _column(run, training, summary)
-    return Source(
+    return ComparedRun(
         column=column,
         training=training,
         records=records,

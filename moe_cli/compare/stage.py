@@ -12,32 +12,32 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-from moe_cli.activity import activity
+from moe_cli.activity import begin_activity
 from moe_cli.artifacts import Store, layout, open_run
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.runs import free_directory
 from moe_cli.codec import encode
-from moe_cli.compare.arms import grouped, named_arms, regrouped
-from moe_cli.compare.capability import unpaired_tasks, with_capability
-from moe_cli.compare.conclusion import conclusion, differing
+from moe_cli.compare.arms import group_runs, name_arms, regroup_sources
+from moe_cli.compare.capability import add_capability, unpaired_tasks_of
+from moe_cli.compare.conclusion import differing_checks, draw_conclusion
 from moe_cli.compare.evidence import Evidence
-from moe_cli.compare.fairness import ITEMS, UNTRAINED, fairness_checks
-from moe_cli.compare.families import corrected_pairs
-from moe_cli.compare.flip_texts import flip_texts
-from moe_cli.compare.imported import Import, imported_sources, is_file_of_results
+from moe_cli.compare.fairness import ITEMS, UNTRAINED, check_fairness
+from moe_cli.compare.families import correct_pairs
+from moe_cli.compare.flip_texts import select_flip_texts
+from moe_cli.compare.imported import Import, import_sources, is_file_of_results
 from moe_cli.compare.intervals import CONFIDENCE
-from moe_cli.compare.items import same_items, without_metrics
+from moe_cli.compare.items import drop_metrics, match_items
 from moe_cli.compare.metrics import changed_opinions
 from moe_cli.compare.pair_labels import labels_of_pairs
 from moe_cli.compare.paired import ArmItems
-from moe_cli.compare.redaction import redacted
-from moe_cli.compare.report_data import report_data
+from moe_cli.compare.redaction import redact
+from moe_cli.compare.report_data import collect_report_data
 from moe_cli.compare.same_model import copied_outcomes
-from moe_cli.compare.selections import with_selection
-from moe_cli.compare.sources import Source, read_sources
-from moe_cli.compare.thresholds import Threshold, checked, thresholds_of
-from moe_cli.compare.training_data import TrainingData, training_data
-from moe_cli.compare.unshown import unshown_runs
+from moe_cli.compare.selections import add_selection
+from moe_cli.compare.sources import ComparedRun, read_sources
+from moe_cli.compare.thresholds import Threshold, check_thresholds, thresholds_of
+from moe_cli.compare.training_data import TrainingData, read_training_data
+from moe_cli.compare.unshown import find_unshown_runs
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import goals_trained_on
 from moe_cli.data.label_sheets import LabelSheet, read_sheet
@@ -60,7 +60,7 @@ class Pages:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparisonOutput:
     """What `moe compare` made."""
 
     path: Path
@@ -68,7 +68,7 @@ class Compared:
     texts: tuple[FlipText, ...]  # of the worst flips, as many as were asked for
 
 
-@activity("comparing")
+@begin_activity("comparing")
 def run(
     words: Sequence[str],
     config: MoeConfig,
@@ -80,7 +80,7 @@ def run(
     imports: Import = NO_IMPORT,
     pages: Pages | None = None,
     num_texts: int = 0,
-) -> Compared:
+) -> ComparisonOutput:
     """Compare the arms, each pair of them.
 
     `against` are the words after `--vs`, `imports` says how results made elsewhere are read, which any word may name,
@@ -97,18 +97,16 @@ def run(
     thresholds = thresholds_of(settings.fail_if)
     sheets = [read_sheet(place) for place in dict.fromkeys(settings.labels)]
     if imports.files or any(map(is_file_of_results, [*words, *against, *([base] if base else [])])):
-        imported = imported_sources(imports, words, notify, against=against, base=base)
+        imported = import_sources(imports, words, notify, against=against, base=base)
         sources, groups = imported.sources, imported.groups
     else:
-        groups = grouped(words, against, base)
-        sources = with_capability(
-            read_sources([word for group in groups for word in group], settings.evaluation, store)
-        )
+        groups = group_runs(words, against, base)
+        sources = add_capability(read_sources([word for group in groups for word in group], settings.evaluation, store))
         _name_unevaluated(sources, notify)
         _name_passed_over(sources, notify)
-    sources, data = _with_training_data(with_selection(sources, store), store)
-    arms = regrouped(groups, sources, base)
-    unshown = unshown_runs(sources, store)
+    sources, data = _with_training_data(add_selection(sources, store), store)
+    arms = regroup_sources(groups, sources, base)
+    unshown = find_unshown_runs(sources, store)
     comparison = compare(
         arms, settings.margin, data, thresholds, intersect=settings.intersect, unshown=unshown, sheets=sheets
     )
@@ -116,18 +114,20 @@ def run(
         _refuse_unfair(comparison)
     output = free_directory(settings.output_dir, "comparison")
     with open_run(output, "comparison", config, resume=False, lasting=False) as writer:
-        write_whole(output / layout.COMPARISON, encode(comparison, indent=True))
+        write_atomic(output / layout.COMPARISON, encode(comparison, indent=True))
         if pages is not None:
-            found = report_data(comparison, sources, store, made=writer.started.started, num_texts=pages.num_flips)
+            found = collect_report_data(
+                comparison, sources, store, made=writer.started.started, num_texts=pages.num_flips
+            )
             _write_pages(output, comparison, found, pages)
         for place, source in enumerate(sources, start=1):
             writer.parents |= {f"{role} {place}": digest for role, digest in source.digests.items()}
         store.add(writer, base_fingerprint=None, model_name=None, device="none")
-    return Compared(output, comparison, flip_texts(comparison, sources, num_texts))
+    return ComparisonOutput(output, comparison, select_flip_texts(comparison, sources, num_texts))
 
 
 def compare(
-    groups: Sequence[Sequence[Source]],
+    groups: Sequence[Sequence[ComparedRun]],
     margin: float,
     data: Sequence[TrainingData | None] | None = None,
     thresholds: Sequence[Threshold] = (),
@@ -144,20 +144,18 @@ def compare(
         ArtifactError: different items, or labels of answers that are not there.
         UsageError: a threshold is about something that is not compared, or labels that cannot correct anything.
     """
-    sources, arms = [source for group in groups for source in group], named_arms(groups)
+    sources, arms = [source for group in groups for source in group], name_arms(groups)
     sources = _matched(_by_unchanged_judges(sources), intersect)
     columns = tuple(source.column for source in sources)
     trainings = [source.training for source in sources]
-    fairness = fairness_checks(columns, trainings, data, [len(arm.runs) for arm in arms])
+    fairness = check_fairness(columns, trainings, data, [len(arm.runs) for arm in arms])
     items = _arm_items(arms, sources)
     evidence = Evidence.of(columns, arms, fairness, margin)
     labels = labels_of_pairs(sheets, arms, sources)
     evaluated = [(a, b) for a, b in combinations(items, 2) if a.runs and b.runs]
     untrained = [arm.name for arm in arms if evidence.is_untrained(arm.name)]
-    pairs = tuple(
-        map(evidence.judged_alike, corrected_pairs(evaluated, untrained, margin=margin, labels=labels.of_pair))
-    )
-    uncompared, copied = unpaired_tasks(sources), copied_outcomes(_in_arms(groups, sources))
+    pairs = tuple(map(evidence.judged_alike, correct_pairs(evaluated, untrained, margin=margin, labels=labels.of_pair)))
+    uncompared, copied = unpaired_tasks_of(sources), copied_outcomes(_in_arms(groups, sources))
     found = Comparison(
         columns=columns,
         arms=arms,
@@ -166,39 +164,43 @@ def compare(
         margin=margin,
         confidence=CONFIDENCE,
         thresholds=(),
-        conclusion=conclusion(columns, arms, fairness, pairs, margin, uncompared, copied, unshown, labels.labellers),
+        conclusion=draw_conclusion(
+            columns, arms, fairness, pairs, margin, uncompared, copied, unshown, labels.labellers
+        ),
         unshown=unshown,
         labels=labels.files,
         labellers=labels.labellers,
     )
-    return replace(found, thresholds=tuple(checked(thresholds, found, items)))
+    return replace(found, thresholds=tuple(check_thresholds(thresholds, found, items)))
 
 
-def _in_arms(groups: Sequence[Sequence[Source]], sources: Sequence[Source]) -> list[list[Source]]:
+def _in_arms(groups: Sequence[Sequence[ComparedRun]], sources: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
     """The sources in the groups that they came in."""
     rest = iter(sources)
     return [[next(rest) for _ in group] for group in groups]
 
 
 def _write_pages(output: Path, comparison: Comparison, found: ReportData, pages: Pages) -> None:
-    write_whole(output / layout.COMPARISON_PAGE, pages.markdown(comparison).encode())
-    shown = redacted(comparison, found) if pages.redact else (comparison, found)
-    write_whole(output / layout.REPORT, pages.report(*shown).encode())
+    write_atomic(output / layout.COMPARISON_PAGE, pages.markdown(comparison).encode())
+    shown = redact(comparison, found) if pages.redact else (comparison, found)
+    write_atomic(output / layout.REPORT, pages.report(*shown).encode())
 
 
-def _name_unevaluated(sources: Sequence[Source], notify: Notify) -> None:
+def _name_unevaluated(sources: Sequence[ComparedRun], notify: Notify) -> None:
     for path in [source.column.path for source in sources if source.items is None]:
         notify(Notice(text=f"{path} is not evaluated: moe evaluate {path}", warning=True))
 
 
-def _name_passed_over(sources: Sequence[Source], notify: Notify) -> None:
+def _name_passed_over(sources: Sequence[ComparedRun], notify: Notify) -> None:
     for path in [path for source in sources for path in source.passed_over]:
         notify(Notice(text=f"{path} is an evaluation of other weights than its run wrote: left out", warning=True))
 
 
-def _with_training_data(sources: Sequence[Source], store: Store) -> tuple[list[Source], list[TrainingData | None]]:
+def _with_training_data(
+    sources: Sequence[ComparedRun], store: Store
+) -> tuple[list[ComparedRun], list[TrainingData | None]]:
     """What every run was trained on, and how many of its evaluated goals are among it."""
-    data = training_data([source.training for source in sources], store)
+    data = read_training_data([source.training for source in sources], store)
     shared = [
         goals_trained_on(found.goals, [record.item for record in source.records]) if found and source.records else None
         for source, found in zip(sources, data, strict=True)
@@ -209,19 +211,19 @@ def _with_training_data(sources: Sequence[Source], store: Store) -> tuple[list[S
     ], data
 
 
-def _by_unchanged_judges(sources: Sequence[Source]) -> list[Source]:
+def _by_unchanged_judges(sources: Sequence[ComparedRun]) -> list[ComparedRun]:
     """The sources without the second opinions of a judge that is not the same in all runs."""
     changed = changed_opinions([source.column.evaluation for source in sources if source.column.evaluation])
     return [
-        replace(source, items=without_metrics(source.items, changed)) if source.items and changed else source
+        replace(source, items=drop_metrics(source.items, changed)) if source.items and changed else source
         for source in sources
     ]
 
 
-def _matched(sources: Sequence[Source], intersect: bool) -> list[Source]:
+def _matched(sources: Sequence[ComparedRun], intersect: bool) -> list[ComparedRun]:
     """The sources with the same items in all that were evaluated."""
     evaluated = {source.column.name: source.items for source in sources if source.items is not None}
-    found = same_items(list(evaluated), list(evaluated.values()), intersect=intersect)
+    found = match_items(list(evaluated), list(evaluated.values()), intersect=intersect)
     items = dict(zip(evaluated, found.runs, strict=True))
     left_out = dict(zip(evaluated, found.left_out or [None] * len(evaluated), strict=True))
     return [
@@ -234,7 +236,7 @@ def _matched(sources: Sequence[Source], intersect: bool) -> list[Source]:
     ]
 
 
-def _arm_items(arms: Sequence[ComparedArm], sources: Sequence[Source]) -> list[ArmItems]:
+def _arm_items(arms: Sequence[ComparedArm], sources: Sequence[ComparedRun]) -> list[ArmItems]:
     by_name = {source.column.name: source for source in sources}
     found = []
     for arm in arms:
@@ -253,6 +255,6 @@ def _refuse_unfair(comparison: Comparison) -> None:
     if failing:
         raise ArtifactError(
             "the comparison is not fair"
-            + "".join(f"\n  - {differing(check, comparison.columns)}" for check in failing),
+            + "".join(f"\n  - {differing_checks(check, comparison.columns)}" for check in failing),
             hint="make the runs alike, or leave --strict away: then the conclusion names the differences",
         )

@@ -22,12 +22,12 @@ from moe_cli.compare.imported_items import (
     ImportedItem,
     cell_of,
     fraction_of,
-    is_missing,
+    is_missing_cell,
     is_outcome,
-    settled,
+    parse_outcome,
 )
 from moe_cli.data.json_objects import SHOWN_KEY, shown_keys
-from moe_cli.data.places import Place
+from moe_cli.data.places import Location
 from moe_cli.errors import UsageError
 
 ITEM_NAMES = (
@@ -47,7 +47,7 @@ class OutcomeTable:
 
     path: Path
     header: list[str]
-    rows: list[tuple[Place, list[str]]]
+    rows: list[tuple[Location, list[str]]]
 
     def place(self, name: str) -> int | None:
         """Which column has this name, whatever its case."""
@@ -83,7 +83,7 @@ def table_columns(
     return found, tuple(table.header[place] for place in others if place not in runs and table.header[place])
 
 
-def row_table(rows: Iterable[tuple[Place, Mapping[str, object]]], path: Path) -> OutcomeTable:
+def row_table(rows: Iterable[tuple[Location, Mapping[str, object]]], path: Path) -> OutcomeTable:
     """The table of rows with keys; a key that a row lacks is an empty cell.
 
     Raises:
@@ -117,7 +117,7 @@ def _item_place(table: OutcomeTable) -> int:
 def _items(table: OutcomeTable, place: int) -> _Items:
     """Id and cluster of every row; the epochs of an item are a cluster, and an item without one is its own."""
     cluster_place, epoch_place = table.place(CLUSTER), table.place(EPOCH)
-    seen: dict[str, Place] = {}
+    seen: dict[str, Location] = {}
     clusters: list[str] = []
     for cell, (where, cells) in zip(table.cells(place), table.rows, strict=True):
         if not cell:
@@ -141,7 +141,7 @@ def _runs(table: OutcomeTable, places: Sequence[int], scale: float) -> list[int]
 def _mostly(table: OutcomeTable, place: int, scale: float, among: set[float] | None = None) -> bool:
     """Whether more than half of the cells that say something are fractions, or among these."""
     cells = Counter(table.cells(place))
-    cells = Counter({cell: times for cell, times in cells.items() if not is_missing(cell)})
+    cells = Counter({cell: times for cell, times in cells.items() if not is_missing_cell(cell)})
     fitting = sum(
         times
         for cell, times in cells.items()
@@ -161,8 +161,8 @@ def _column(table: OutcomeTable, place: int, items: _Items, scale: float, *, alo
             shown = repr(cell) if SHOWN_KEY.fullmatch(cell) or numeric else "a text"
             raise UsageError(f"{where}: {name} is {shown}, {NO_OUTCOME}", hint=SCALE_HINT if numeric else HINT)
     task = name if alone else table.path.stem
-    fractions = {cell: None if is_missing(cell) else fraction_of(cell, scale) for cell in different}
-    outcomes = settled([fractions[cell] for cell in cells])
+    fractions = {cell: None if is_missing_cell(cell) else fraction_of(cell, scale) for cell in different}
+    outcomes = parse_outcome([fractions[cell] for cell in cells])
     return ImportedColumn(
         name=name,
         file_name=table.path.stem,

@@ -73,7 +73,9 @@ def thresholds_of(expressions: Sequence[str]) -> tuple[Threshold, ...]:
     return tuple(map(_threshold, expressions))
 
 
-def checked(thresholds: Sequence[Threshold], comparison: Comparison, arms: Sequence[ArmItems]) -> list[ThresholdCheck]:
+def check_thresholds(
+    thresholds: Sequence[Threshold], comparison: Comparison, arms: Sequence[ArmItems]
+) -> list[ThresholdCheck]:
     """Every threshold held against the comparison.
 
     Raises:
@@ -89,7 +91,7 @@ def checked(thresholds: Sequence[Threshold], comparison: Comparison, arms: Seque
     ]
 
 
-def refuse_failed(checks: Sequence[ThresholdCheck]) -> None:
+def raise_failed(checks: Sequence[ThresholdCheck]) -> None:
     """End the command where a threshold failed.
 
     Raises:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_cli.artifacts import Store
-from moe_cli.artifacts.examples import TrainedExamples, examples_of
+from moe_cli.artifacts.examples import TrainingInputs, examples_of
 from moe_cli.data.contamination import TrainedGoals, trained_goals
 from moe_cli.records import TrainingSummary
 
@@ -27,7 +27,7 @@ class TrainingData:
     distinct_refusals: int
 
 
-def training_data(trainings: Sequence[TrainingSummary | None], store: Store) -> list[TrainingData | None]:
+def read_training_data(trainings: Sequence[TrainingSummary | None], store: Store) -> list[TrainingData | None]:
     """What every run was trained on; None for a bare model, or where the prepare run is not registered or gone."""
     known: dict[tuple[str, str], TrainingData | None] = {}
     found: list[TrainingData | None] = []
@@ -43,7 +43,7 @@ def training_data(trainings: Sequence[TrainingSummary | None], store: Store) -> 
     return found
 
 
-def _data(trained: TrainedExamples) -> TrainingData:
+def _data(trained: TrainingInputs) -> TrainingData:
     examples = trained.examples
     lengths = [len(example.messages[-1].content) for example in examples]
     refusals = [example.messages[-1].content for example in examples if example.kind != "benign"]

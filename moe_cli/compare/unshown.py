@@ -11,13 +11,13 @@ from pathlib import Path
 
 from moe_cli.artifacts import Store, finished_run
 from moe_cli.artifacts.registry import state_of
-from moe_cli.compare.sources import Source
-from moe_cli.compare.wording import listed, ranges
+from moe_cli.compare.sources import ComparedRun
+from moe_cli.compare.wording import format_interval, join_words
 from moe_cli.records import RunRecord
 from moe_cli.records.comparison import Unshown
 
 
-def unshown_runs(sources: Sequence[Source], store: Store) -> Unshown:
+def find_unshown_runs(sources: Sequence[ComparedRun], store: Store) -> Unshown:
     """Evaluations of the weights that are compared, and runs trained on the same preparations, that are not shown."""
     shown = {digest for source in sources for digest in source.digests.values()}
     others = [record for record in store.records() if record.manifest_digest not in shown]
@@ -35,7 +35,7 @@ def unshown_runs(sources: Sequence[Source], store: Store) -> Unshown:
     )
 
 
-def unshown_sentences(unshown: Unshown | None) -> Iterator[str]:
+def describe_unshown_runs(unshown: Unshown | None) -> Iterator[str]:
     """How many there are, and of which seeds."""
     if unshown is None:
         return
@@ -43,18 +43,18 @@ def unshown_sentences(unshown: Unshown | None) -> Iterator[str]:
     if unshown.evaluations:
         parts.append(f"{_number(unshown.evaluations, 'other evaluation')} of these weights")
     if unshown.runs:
-        seeds = f" (seed{'s' * (len(unshown.seeds) > 1)} {ranges(unshown.seeds)})" if unshown.seeds else ""
+        seeds = f" (seed{'s' * (len(unshown.seeds) > 1)} {format_interval(unshown.seeds)})" if unshown.seeds else ""
         parts.append(f"{_number(unshown.runs, 'other trained run')} of this preparation{seeds}")
     if parts:
         verb = "is" if unshown.evaluations + unshown.runs == 1 else "are"
-        yield f"{listed(parts)} {verb} not shown: where the best of several is shown, it looks better than it is."
+        yield f"{join_words(parts)} {verb} not shown: where the best of several is shown, it looks better than it is."
 
 
 def _number(num: int, what: str) -> str:
     return f"{num} {what}{'s' * (num > 1)}"
 
 
-def _is_of(record: RunRecord, sources: Sequence[Source]) -> bool:
+def _is_of(record: RunRecord, sources: Sequence[ComparedRun]) -> bool:
     """Whether an evaluation is of a run that is compared, or of a bare model with these weights."""
     if "run" in record.parents:
         return record.parents["run"] in {source.digests.get("run") for source in sources}

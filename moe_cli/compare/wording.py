@@ -24,22 +24,22 @@ FAILS: dict[Evidence, str] = {
 }
 
 
-def percent(rate: float) -> str:
+def format_percent(rate: float) -> str:
     """`0.124` as `12.4 %`."""
     return f"{100 * rate:.1f} %"
 
 
-def points(difference: float) -> str:
+def format_points(difference: float) -> str:
     """`0.02` as `2.0`, in percentage points."""
     return f"{100 * difference:.1f}"
 
 
-def listed(parts: Sequence[str]) -> str:
+def join_words(parts: Sequence[str]) -> str:
     """`a, b and c`."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
 
 
-def against(difference: PairedDifference, b_first: bool) -> str:
+def compare_rates(difference: PairedDifference, b_first: bool) -> str:
     """Both rates with their counts: `12.0 % (12 of 100) against 45.0 % (45 of 100)`.
 
     The count of an arm of several runs is a mean: `12.3 % (12.3 of 100)`. Fractions have none: `12.3 % (mean of 100)`.
@@ -47,7 +47,7 @@ def against(difference: PairedDifference, b_first: bool) -> str:
     are named, as their mean is no share of all items: `25.0 % (mean of 2 suites; 20 of 140)`.
     """
     rates = ((difference.rate_b, difference.yes_b), (difference.rate_a, difference.yes_a))
-    counted = [f"{percent(rate)} ({_count(difference, rate, yes)})" for rate, yes in rates]
+    counted = [f"{format_percent(rate)} ({_count(difference, rate, yes)})" for rate, yes in rates]
     return " against ".join(counted if b_first else counted[::-1])
 
 
@@ -64,18 +64,18 @@ def _sum(num: float) -> str:
     return f"{num:.1f}".removesuffix(".0")
 
 
-def bounds(difference: PairedDifference, b_first: bool) -> str:
+def format_bounds(difference: PairedDifference, b_first: bool) -> str:
     """`+40.0 points [29.2, 49.2]`, of the first named to the other."""
     middle, lower, upper = _from(difference, b_first)
-    return f"{_signed(middle)} points [{points(lower)}, {points(upper)}]"
+    return f"{_signed(middle)} points [{format_points(lower)}, {format_points(upper)}]"
 
 
-def times(ratio: float) -> str:
+def format_ratio(ratio: float) -> str:
     """`38`, `2.4`: how many times as often."""
     return f"{ratio:.0f}" if ratio >= FEW_TIMES else f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2g}"
 
 
-def ranges(numbers: Sequence[int]) -> str:
+def format_interval(numbers: Sequence[int]) -> str:
     """`1-3 and 7` for 1, 2, 3 and 7."""
     runs: list[list[int]] = []
     for number in sorted(numbers):
@@ -83,7 +83,7 @@ def ranges(numbers: Sequence[int]) -> str:
             runs[-1].append(number)
         else:
             runs.append([number])
-    return listed([str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs])
+    return join_words([str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs])
 
 
 def p_text(value: float) -> str:
@@ -97,7 +97,7 @@ def power_text(difference: PairedDifference) -> str:
     """What would be found with 80 % power, corrected as the verdict is."""
     if difference.detectable is None:
         return "with so few goals no difference would be found with 80 % power"
-    return f"a difference of {points(difference.detectable)} points would be found with 80 % power"
+    return f"a difference of {format_points(difference.detectable)} points would be found with 80 % power"
 
 
 def unless_unscored(difference: PairedDifference, b_first: bool) -> str:
@@ -116,7 +116,7 @@ def unless_unscored(difference: PairedDifference, b_first: bool) -> str:
     )
 
 
-def figures(difference: PairedDifference, b_first: bool) -> str:
+def format_figures(difference: PairedDifference, b_first: bool) -> str:
     """Difference (of the first named to the other), interval, n and p, and how many items could not be paired."""
     middle, lower, upper = _from(difference, b_first)
     interval = f"{INTERVAL} {_signed(lower)} to {_signed(upper)}{_ratio(difference, b_first)}"
@@ -139,7 +139,7 @@ def _ratio(difference: PairedDifference, b_first: bool) -> str:
     how = "as often"
     if value < 1:
         value, lower, upper, how = 1 / value, 1 / upper, 1 / lower, "less often"
-    return f", {times(value)} times {how} ({times(lower)} to {times(upper)})"
+    return f", {format_ratio(value)} times {how} ({format_ratio(lower)} to {format_ratio(upper)})"
 
 
 def _from(difference: PairedDifference, b_first: bool) -> tuple[float, float, float]:

@@ -18,7 +18,7 @@ from moe_cli.characters import is_text
 from moe_cli.config.settings import MoeConfig
 from moe_cli.config.yaml_text import LONGEST_TEXT, parse_yaml
 from moe_cli.errors import UsageError
-from moe_cli.masking import masked
+from moe_cli.masking import mask_keys
 from moe_cli.spelling import nearest
 
 ENVIRONMENT_PREFIX = "MOE_"
@@ -180,7 +180,7 @@ def _problems(error: ValidationError, origin: Mapping[str, str]) -> Iterator[str
 
 
 def _short(value: object) -> str:
-    text = masked(repr(value))  # before it is cut, as half a key is not found
+    text = mask_keys(repr(value))  # before it is cut, as half a key is not found
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 

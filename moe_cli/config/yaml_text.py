@@ -15,7 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
-from moe_cli.characters import is_unsafe, yaml_escaped
+from moe_cli.characters import escape_yaml, is_unsafe
 
 LONGEST_TEXT = 100_000  # characters
 MOST_VALUES = 10_000  # of a text, those behind aliases counted wherever they are named
@@ -75,7 +75,7 @@ def dump_yaml(config: BaseModel) -> str:
     yaml.default_flow_style = False
     yaml.representer.add_representer(str, _text)
     yaml.dump(config.model_dump(mode="json"), text)
-    return yaml_escaped(text.getvalue())
+    return escape_yaml(text.getvalue())
 
 
 def _count(node: Node, sizes: dict[int, int], depth: int) -> int:

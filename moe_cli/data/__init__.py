@@ -7,12 +7,12 @@ its place.
 from __future__ import annotations
 
 from moe_cli.data.column_names import AS_NAMED, ColumnMap, column_map
-from moe_cli.data.entries import Entry, cluster_of, cluster_of_prompt, normalised
-from moe_cli.data.faults import Fault, listed, refuse_bad_rows
+from moe_cli.data.entries import Entry, cluster_of, cluster_of_prompt, normalise_text
+from moe_cli.data.faults import RowFault, list_names, refuse_bad_rows
 from moe_cli.data.labels import Kind
-from moe_cli.data.places import Place
-from moe_cli.data.reading import Reading, of_kind, read, read_rows
-from moe_cli.data.sources import digest_of, source_of
+from moe_cli.data.places import Location
+from moe_cli.data.reading import SourceReading, of_kind, read_rows, read_source
+from moe_cli.data.sources import digest_of_source, source_of
 from moe_cli.data.tables import Table, read_table
 from moe_cli.data.templates import Template, read_templates
 
@@ -20,21 +20,21 @@ __all__ = [
     "AS_NAMED",
     "ColumnMap",
     "Entry",
-    "Fault",
     "Kind",
-    "Place",
-    "Reading",
+    "Location",
+    "RowFault",
+    "SourceReading",
     "Table",
     "Template",
     "cluster_of",
     "cluster_of_prompt",
     "column_map",
-    "digest_of",
-    "listed",
-    "normalised",
+    "digest_of_source",
+    "list_names",
+    "normalise_text",
     "of_kind",
-    "read",
     "read_rows",
+    "read_source",
     "read_table",
     "read_templates",
     "refuse_bad_rows",

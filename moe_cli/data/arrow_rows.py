@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import cast
 
-from moe_cli.data.column_names import normalised
+from moe_cli.data.column_names import normalise_name
 from moe_cli.data.raw import RawRow
 from moe_cli.errors import MoeError, UsageError
 
@@ -48,7 +48,7 @@ def columnar_rows(content: bytes, name: str) -> list[RawRow]:
 
 def _refuse_twice(columns: Sequence[str], name: str) -> None:
     """Of two columns of one name a row would hold the last alone."""
-    names = [normalised(column) for column in columns]
+    names = [normalise_name(column) for column in columns]
     if twice := sorted({column for column in names if names.count(column) > 1}):
         shown = f"the column `{twice[0]}`" if SINGLE_WORD.fullmatch(twice[0]) else "a column"
         raise UsageError(f"{name}: {shown} stands twice in the table", hint="rename one of them")

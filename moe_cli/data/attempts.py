@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from moe_cli.data.faults import listed
+from moe_cli.data.faults import list_names
 from moe_cli.errors import MoeError
 from moe_cli.records import UnreadableSource
 
@@ -42,5 +42,5 @@ class SourceReader:
         if len(self.errors) < 2:
             return self.errors[0] if self.errors else None
         hints = dict.fromkeys(error.hint for error in self.errors)
-        message = f"{len(self.errors)} sources cannot be used{listed(error.message for error in self.errors)}"
+        message = f"{len(self.errors)} sources cannot be used{list_names(error.message for error in self.errors)}"
         return type(self.errors[0])(message, hint="; ".join(hints))

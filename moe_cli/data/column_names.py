@@ -95,22 +95,22 @@ ColumnMap = Mapping[str, str]  # {"prompt": "user_prompt"}
 AS_NAMED: ColumnMap = MappingProxyType({})
 
 
-def normalised(name: str) -> str:
+def normalise_name(name: str) -> str:
     """The name as it is compared: lower case, `_` for spaces and hyphens."""
     return "_".join(name.strip().lower().replace("-", " ").split())
 
 
 def marks_a_row(name: str, mapped: Collection[str] = ()) -> bool:
     """Whether an object with such a key is a row; `mapped` are columns that `--map` names."""
-    return singular(normalised(name)) in ROW_MARKS or normalised(name) in mapped
+    return singular_of(normalise_name(name)) in ROW_MARKS or normalise_name(name) in mapped
 
 
 def is_known(name: str) -> bool:
     """Whether any format has such a column."""
-    return singular(normalised(name)) in ROW_MARKS | OTHER_NAMES
+    return singular_of(normalise_name(name)) in ROW_MARKS | OTHER_NAMES
 
 
-def singular(name: str) -> str:
+def singular_of(name: str) -> str:
     """`prompt` of `prompts`, `query` of `queries`; the name itself where it is known as it stands."""
     if name in ROW_MARKS:
         return name
@@ -127,7 +127,7 @@ def column_map(assignments: Iterable[str]) -> ColumnMap:
     columns: dict[str, str] = {}
     for word in (word for assignment in assignments for word in assignment.split(",") if word.strip()):
         name, equals, column = (side.strip() for side in word.partition("="))
-        name = normalised(name)
+        name = normalise_name(name)
         if not (name and equals and column) or name not in MAPPED_NAMES:
             raise UsageError(
                 f"--map {word.strip()} does not say what a column is",
@@ -135,7 +135,7 @@ def column_map(assignments: Iterable[str]) -> ColumnMap:
             )
         if name in columns:
             raise UsageError(f"--map names a column for {name} twice", hint="name one")
-        columns[name] = normalised(column)
+        columns[name] = normalise_name(column)
     return columns
 
 

@@ -52,7 +52,7 @@ GIT_LFS = "version https://git-lfs.github.com/spec/"
 WEB_PAGE = re.compile(r"\s*<(!doctype\s+html|html\b|\?xml\b)", re.IGNORECASE)
 
 
-def decompressed(content: bytes, name: str) -> bytes:
+def decompress(content: bytes, name: str) -> bytes:
     """The content without its compression (gzip, bzip2, xz, zstandard, a zip of one file); `name` is for errors.
 
     Raises:

@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
 from moe_cli.data.raw import RawRow
-from moe_cli.data.sources import FOLDER_MARKS, HUB_PREFIX, Source
+from moe_cli.data.sources import FOLDER_MARKS, HUB_PREFIX, NamedSource
 from moe_cli.errors import EnvironmentFaultError, MoeError, UsageError
-from moe_cli.masking import masked
+from moe_cli.masking import mask_keys
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -32,7 +32,7 @@ class DataFile:
     name: str  # as it is named in errors: below the folder
 
 
-def folder_rows(source: Source) -> list[RawRow]:
+def read_folder(source: NamedSource) -> list[RawRow]:
     """The rows of a folder that `datasets` wrote with `save_to_disk`.
 
     Raises:
@@ -57,7 +57,7 @@ def is_saved(path: Path) -> bool:
     return any((path / mark).is_file() for mark in FOLDER_MARKS)
 
 
-def repository_files(source: Source) -> list[DataFile]:
+def repository_files(source: NamedSource) -> list[DataFile]:
     """The files of the named split of a data set repository as it is downloaded; its README says which they are.
 
     Raises:
@@ -103,7 +103,7 @@ def _choose(name: str, what: str, there: list[str], chosen: str, where: str = ""
     )
 
 
-def hub_rows(source: Source) -> list[RawRow]:
+def read_hub(source: NamedSource) -> list[RawRow]:
     """The rows of a hub data set at its revision.
 
     Raises:
@@ -133,7 +133,7 @@ def hub_rows(source: Source) -> list[RawRow]:
     return _rows(_split_of(loaded, source))
 
 
-def remote_bytes(source: Source) -> bytes:
+def remote_bytes(source: NamedSource) -> bytes:
     """The bytes of a file that is named as hf://datasets/owner/name@REVISION/path.
 
     Raises:
@@ -155,10 +155,10 @@ def remote_bytes(source: Source) -> bytes:
 
 
 def _first_line(error: Exception) -> str:
-    return masked(str(error).partition("\n")[0])[:200]
+    return mask_keys(str(error).partition("\n")[0])[:200]
 
 
-def _split_of(loaded: Dataset | DatasetDict, source: Source) -> Dataset:
+def _split_of(loaded: Dataset | DatasetDict, source: NamedSource) -> Dataset:
     if not isinstance(loaded, dict):
         if source.split is None:
             return cast("Dataset", loaded)

@@ -26,9 +26,9 @@ from moe_cli.data.column_names import (
 )
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.labels import Kind
-from moe_cli.data.places import Place
+from moe_cli.data.places import Location
 from moe_cli.data.rows import ReadRow
-from moe_cli.data.turns import Turns, are_turns, asked, turns, turns_of
+from moe_cli.data.turns import Turns, are_turns, prompt_of_turns, turns, turns_of
 from moe_cli.data.values import Row, is_missing, name_of, text_of
 from moe_cli.records import Message
 
@@ -43,7 +43,7 @@ XSTEST_TYPES = {
 class Entry:
     """What one row says, or one attacked prompt of a row that holds several."""
 
-    place: Place
+    place: Location
     id: str | None  # the row's own
     kind: Kind | None  # None: nothing says it
     goal: str | None  # what attack templates wrap; None where only turns are known
@@ -60,7 +60,7 @@ class Entry:
     benign_attacked: Turns | None = None  # the same inside the attack
 
 
-Reader = Callable[[ReadRow, Place], Iterable[Entry]]
+Reader = Callable[[ReadRow, Location], Iterable[Entry]]
 
 
 def cluster_of(goal: str) -> str:
@@ -71,12 +71,12 @@ def cluster_of(goal: str) -> str:
 def cluster_of_prompt(asked_turns: Turns) -> str:
     """What all items with one prompt share, up to Unicode form, case, white space and final punctuation."""
     turns = [
-        normalised(turn.content) if turn.role == "user" else f"{turn.role}: {turn.content}" for turn in asked_turns
+        normalise_text(turn.content) if turn.role == "user" else f"{turn.role}: {turn.content}" for turn in asked_turns
     ]
     return cluster_of("\n".join(turns))
 
 
-def normalised(prompt: str) -> str:
+def normalise_text(prompt: str) -> str:
     """A prompt in the form in which prompts are compared: NFKC, no format characters, casefold, single spaces."""
     plain = "".join(letter for letter in unicodedata.normalize("NFKC", prompt) if unicodedata.category(letter) != "Cf")
     return " ".join(plain.casefold().split()).rstrip(" .?!")
@@ -130,7 +130,7 @@ def refuse_unreadable(row: ReadRow) -> None:
             )
 
 
-def pair(row: ReadRow, place: Place) -> Iterator[Entry]:
+def pair_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
     """One goal in both forms, or in one of them, for another row with the same id to complete."""
     if row.get("all_prompt") is not None:
         raise BadRowError("`all_prompt` stands beside `safe` or `unsafe`: keep the two formats in files of their own")
@@ -141,7 +141,7 @@ def pair(row: ReadRow, place: Place) -> Iterator[Entry]:
     yield _harmful(row, place, goal, safe, attacked=unsafe, attack=name_of(row, "attack"))
 
 
-def renamed_pair(row: ReadRow, place: Place) -> Iterator[Entry]:
+def renamed_pair_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
     """A pair whose sides have other names: `plain_attack` or `goal` beside `attacked`, `jailbreak_prompt`, ...
 
     A row whose attacked side is empty is its plain side alone.
@@ -160,7 +160,7 @@ def renamed_pair(row: ReadRow, place: Place) -> Iterator[Entry]:
     yield _harmful(row, place, goal, safe, attacked=unsafe, attack=attack)
 
 
-def attacked_alone(row: ReadRow, place: Place) -> Iterator[Entry]:
+def attacked_alone_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
     """An attacked prompt whose goal the file does not hold: an item, or the half of a pair."""
     column = first_of(ATTACKED_COLUMNS, row) or ATTACKED_COLUMNS[0]
     attack = name_of(row, "attack") if isinstance(row.get("attack"), str) else None
@@ -168,62 +168,62 @@ def attacked_alone(row: ReadRow, place: Place) -> Iterator[Entry]:
     yield replace(entry, kind=None)
 
 
-def attacked_list(key: str) -> Reader:
+def attacked_list_entry(key: str) -> Reader:
     """Reader of a goal (`goal` or `prompt`) with its attacked prompts under `key`.
 
     They are one text, one conversation (a list of turns), or a list of these; the goal itself is the plain form.
     """
 
-    def entries(row: ReadRow, place: Place) -> Iterator[Entry]:
+    def entries(row: ReadRow, place: Location) -> Iterator[Entry]:
         goal = text_of(row, "goal" if row.get("goal") is not None or "prompt" not in row else "prompt")
         value = row.get(key)
         several = isinstance(value, list) and not are_turns(value)
         forms = value if several and isinstance(value, list) and value else [value]
         attack = name_of(row, "attack") if isinstance(row.get("attack"), str) else None
         for part, form in enumerate(forms):
-            yield _harmful(row, place, goal, asked(goal), attacked=turns(form, key), attack=attack, part=part)
+            yield _harmful(row, place, goal, prompt_of_turns(goal), attacked=turns(form, key), attack=attack, part=part)
 
     return entries
 
 
-def artifact(row: ReadRow, place: Place) -> Iterator[Entry]:
+def artifact_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
     """A row of JailbreakBench's artifacts: the goal, and the prompt that attacks with it."""
     goal = text_of(row, "goal")
     name = _numbered("jbb", row, "index")
-    yield replace(_harmful(row, place, goal, asked(goal), attacked=turns_of(row, "prompt")), id=name)
+    yield replace(_harmful(row, place, goal, prompt_of_turns(goal), attacked=turns_of(row, "prompt")), id=name)
 
 
 def goal_under(key: str) -> Reader:
     """Reader of a harmful goal alone, under `key`; HarmBench's context stands before it."""
 
-    def entries(row: ReadRow, place: Place) -> Iterator[Entry]:
+    def entries(row: ReadRow, place: Location) -> Iterator[Entry]:
         goal = _in_context(row, text_of(row, key))
-        yield _harmful(row, place, goal, asked(goal))
+        yield _harmful(row, place, goal, prompt_of_turns(goal))
 
     return entries
 
 
-def jailbreakbench(row: ReadRow, place: Place) -> Iterator[Entry]:
+def jailbreakbench_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
     """Its files of harmful and of benign goals have the same columns: only the option can say which they are."""
     goal = _in_context(row, text_of(row, "goal"))
-    yield replace(_harmful(row, place, goal, asked(goal)), id=_numbered("jbb", row, "index"), kind=None)
+    yield replace(_harmful(row, place, goal, prompt_of_turns(goal)), id=_numbered("jbb", row, "index"), kind=None)
 
 
-def harmbench(row: ReadRow, place: Place) -> Iterator[Entry]:
+def harmbench_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
     """A behaviour of HarmBench, known by its `BehaviorID`."""
     goal = _in_context(row, text_of(row, "behavior"))
-    yield replace(_harmful(row, place, goal, asked(goal)), id=name_of(row, "behaviorid"))
+    yield replace(_harmful(row, place, goal, prompt_of_turns(goal)), id=name_of(row, "behaviorid"))
 
 
-def test_case(row: ReadRow, place: Place) -> Iterator[Entry]:
+def test_case_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
     """An attacked prompt of the behaviour whose id it stands under, as HarmBench writes its test cases."""
     goal = next((text_of(row, key) for key in ("goal", "behavior") if row.get(key) is not None), None)
-    plain = None if goal is None else asked(goal)
+    plain = None if goal is None else prompt_of_turns(goal)
     entry = _harmful(row, place, goal, plain, attacked=turns_of(row, TEST_CASE))
     yield entry if goal is not None else replace(entry, kind=None)  # lists by id could be harmless ones by topic
 
 
-def xstest(row: ReadRow, place: Place) -> Iterator[Entry]:
+def xstest_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
     """Safe and unsafe prompts by `label`; without it those of a contrast type are unsafe."""
     label = name_of(row, "label")
     if label is None:
@@ -232,12 +232,12 @@ def xstest(row: ReadRow, place: Place) -> Iterator[Entry]:
         raise BadRowError("`label` is neither safe nor unsafe")
     goal = text_of(row, "prompt")
     kind: Kind = "benign" if label.lower() == "safe" else "harmful"
-    yield Entry(place=place, id=_numbered("xstest", row, "id"), kind=kind, goal=goal, plain=asked(goal))
+    yield Entry(place=place, id=_numbered("xstest", row, "id"), kind=kind, goal=goal, plain=prompt_of_turns(goal))
 
 
 def _harmful(
     row: ReadRow,
-    place: Place,
+    place: Location,
     goal: str | None,
     plain: Turns | None,
     *,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from moe_cli.data.places import Place
+from moe_cli.data.places import Location
 from moe_cli.errors import UsageError
 
 MOST_NAMED = 5  # bad rows in the message of an error
@@ -24,22 +24,22 @@ class BadRowError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class RowFault:
     """One row that cannot be used."""
 
-    place: Place
+    place: Location
     reason: str  # "`goal` is None, not a text"
 
     def __str__(self) -> str:
         return f"{self.place}: {self.reason}"
 
 
-def listed(lines: Iterable[object]) -> str:
+def list_names(lines: Iterable[object]) -> str:
     """The lines below a sentence, one each."""
     return "".join(f"\n  - {line}" for line in lines)
 
 
-def refuse_bad_rows(faults: Sequence[Fault], allowed: int, *, hint: str) -> None:
+def refuse_bad_rows(faults: Sequence[RowFault], allowed: int, *, hint: str) -> None:
     """Refuse more bad rows than are allowed.
 
     Raises:
@@ -51,4 +51,4 @@ def refuse_bad_rows(faults: Sequence[Fault], allowed: int, *, hint: str) -> None
         raise UsageError(str(faults[0]), hint=hint)
     more = [f"and {len(faults) - MOST_NAMED} more"] if len(faults) > MOST_NAMED else []
     limit = f", and {allowed} are allowed" if allowed else ""
-    raise UsageError(f"{len(faults)} bad rows{limit}{listed([*faults[:MOST_NAMED], *more])}", hint=hint)
+    raise UsageError(f"{len(faults)} bad rows{limit}{list_names([*faults[:MOST_NAMED], *more])}", hint=hint)

@@ -17,27 +17,27 @@ from moe_cli.data.column_names import (
 )
 from moe_cli.data.entries import (
     Reader,
-    artifact,
-    attacked_alone,
-    attacked_list,
+    artifact_entry,
+    attacked_alone_entry,
+    attacked_list_entry,
     goal_under,
-    harmbench,
-    jailbreakbench,
-    pair,
-    renamed_pair,
+    harmbench_entry,
+    jailbreakbench_entry,
+    pair_entry,
+    renamed_pair_entry,
     says_xstest,
-    test_case,
-    xstest,
+    test_case_entry,
+    xstest_entry,
 )
 from moe_cli.data.json_objects import are_targets, shown_keys
 from moe_cli.data.labels import truth_of
 from moe_cli.data.placeholders import holds_placeholder
-from moe_cli.data.prompts import prompt
+from moe_cli.data.prompts import prompt_entry
 from moe_cli.data.raw import TEXT
 from moe_cli.data.rows import ReadRow
 from moe_cli.data.tables import Table
 from moe_cli.data.values import is_missing
-from moe_cli.data.verdicts import attack_worked
+from moe_cli.data.verdicts import attack_succeeded
 from moe_cli.errors import UsageError
 from moe_cli.spelling import nearest
 
@@ -74,7 +74,7 @@ class Format:
             return None
         if self.verdict == "jailbroken" and is_missing(row.get("prompt")):
             return NO_ATTACK
-        return None if keep_failed or attack_worked(row, self.verdict) else ATTACK_FAILED
+        return None if keep_failed or attack_succeeded(row, self.verdict) else ATTACK_FAILED
 
 
 def _judged(key: str, example: str) -> Format:
@@ -82,7 +82,7 @@ def _judged(key: str, example: str) -> Format:
         name=key,
         needs=frozenset({"all_prompt", key}),
         one_of=(frozenset({"goal", "prompt"}),),
-        entries=attacked_list("all_prompt"),
+        entries=attacked_list_entry("all_prompt"),
         verdict=key,
         example=example,
     )
@@ -93,7 +93,7 @@ def _unjudged(key: str, example: str) -> Format:
         name=key,
         needs=frozenset({key}),
         one_of=(frozenset({"goal", "prompt"}),),
-        entries=attacked_list(key),
+        entries=attacked_list_entry(key),
         example=example,
     )
 
@@ -106,7 +106,7 @@ FORMATS = (
     Format(
         name="pairs",
         one_of=(frozenset({"safe", "unsafe"}),),
-        entries=pair,
+        entries=pair_entry,
         example='{"id": "1", "goal": "...", "safe": "the plain question", "unsafe": "the attacked question"}',
     ),
     _judged("judge_success_gpt4", '{"goal": "...", "all_prompt": [{"role": ...}, ...], "judge_success_gpt4": 1}'),
@@ -117,7 +117,7 @@ FORMATS = (
     Format(
         name="JailbreakBench artifact",
         needs=frozenset({"goal", "prompt", "jailbroken"}),
-        entries=artifact,
+        entries=artifact_entry,
         verdict="jailbroken",
         example='{"jailbreaks": [{"index": 0, "goal": "...", "prompt": "...", "jailbroken": true}, ...]}',
     ),
@@ -125,34 +125,36 @@ FORMATS = (
         name="pairs under other names",
         one_of=(frozenset(PLAIN_COLUMNS),),
         confirms=lambda table: bool(_columns_of(table) & {*ATTACKED_COLUMNS, *PROMPT_COLUMNS, "attack"}),
-        entries=renamed_pair,
+        entries=renamed_pair_entry,
         example='{"plain_attack": "the plain question", "attacked": "the attacked question"}',
     ),
     Format(
         name="goals with their attack",
         one_of=(frozenset(ATTACKED_COLUMNS), frozenset((*GOAL_COLUMNS, *PROMPT_COLUMNS))),
-        entries=renamed_pair,
+        entries=renamed_pair_entry,
         example='{"goal": "...", "jailbreak_prompt": "the attacked question"}',
     ),
     Format(
         name="test cases",
         needs=frozenset({TEST_CASE}),
-        entries=test_case,
+        entries=test_case_entry,
         example='{"behaviour_id": ["an attacked question", ...]}, as HarmBench writes them',
     ),
-    _goals("HarmBench", "behavior behaviorid", harmbench, "HarmBench: Behavior, ContextString, BehaviorID"),
+    _goals("HarmBench", "behavior behaviorid", harmbench_entry, "HarmBench: Behavior, ContextString, BehaviorID"),
     _goals(
         "StrongREJECT",
         "forbidden_prompt",
         goal_under("forbidden_prompt"),
         "StrongREJECT: category, source, forbidden_prompt",
     ),
-    _goals("JailbreakBench", "goal behavior category", jailbreakbench, "JailbreakBench: Goal, Behavior, Category"),
+    _goals(
+        "JailbreakBench", "goal behavior category", jailbreakbench_entry, "JailbreakBench: Goal, Behavior, Category"
+    ),
     Format(
         name="XSTest",
         needs=frozenset({"prompt", "type"}),
         confirms=lambda table: says_xstest([row.peek("type") for _, row in table.rows]),
-        entries=xstest,
+        entries=xstest_entry,
         only_goals=True,
         both_kinds=True,
         example="XSTest: id, prompt, type, label, focus, note",
@@ -163,13 +165,13 @@ FORMATS = (
     Format(
         name="attacked prompts",
         one_of=(frozenset(ATTACKED_COLUMNS),),
-        entries=attacked_alone,
+        entries=attacked_alone_entry,
         example='{"id": "1", "jailbreak_prompt": "the attacked question"}',
     ),
     Format(
         name="prompts",
         one_of=(frozenset((*TURN_COLUMNS, *PROMPT_COLUMNS)),),
-        entries=prompt,
+        entries=prompt_entry,
         only_goals=True,
         example='{"id": "1", "prompt": "..."}, {"id": "1", "messages": [{"role": "user", "content": "..."}]}',
     ),

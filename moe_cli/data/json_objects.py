@@ -19,10 +19,10 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import cast
 
-from moe_cli.data.column_names import SYSTEM_COLUMNS, TEST_CASE, marks_a_row, normalised, singular
+from moe_cli.data.column_names import SYSTEM_COLUMNS, TEST_CASE, marks_a_row, normalise_name, singular_of
 from moe_cli.data.placeholders import holds_placeholder
-from moe_cli.data.places import Place
-from moe_cli.data.raw import KEY, RawRow, RawTable, elements, texts
+from moe_cli.data.places import Location
+from moe_cli.data.raw import KEY, RawRow, RawTable, elements_of, texts_of
 from moe_cli.data.turns import are_turns
 from moe_cli.errors import UsageError
 
@@ -62,9 +62,9 @@ def object_table(
         return _only_list(content, name, cast("dict[str, list[object]]", content), listed)
     if _are_texts_by_id(content):
         _refuse_text_keys(content, name)
-        return texts(list(content.items()), name, "a JSON object of texts by id")
+        return texts_of(list(content.items()), name, "a JSON object of texts by id")
     if not content:
-        return elements([], name, "a JSON object")
+        return elements_of([], name, "a JSON object")
     raise UsageError(
         f"{name} is one JSON object that holds no rows: its keys are {shown_keys(content)}",
         hint=_hint_of(content, name, hint),
@@ -145,7 +145,7 @@ def _row_or_columns(
         return _columns(content, name, listed, mapped)
     if rows and not any(isinstance(value, str) or are_turns(value) for value in marked.values()):
         return _only_list(content, name, rows, listed)
-    return RawTable(rows=[(Place(name, 1), content)], container="JSON Lines")
+    return RawTable(rows=[(Location(name, 1), content)], container="JSON Lines")
 
 
 def _is_column(value: object) -> bool:
@@ -164,12 +164,12 @@ def _columns(content: Object, name: str, listed: Listed, mapped: Collection[str]
             f"{name} is an object of columns of different lengths: {shown}",
             hint=f"name one: '{name}#{_shown_path(lengths)}'",
         )
-    names = [singular(normalised(key)) for key in columns]
+    names = [singular_of(normalise_name(key)) for key in columns]
     if not mapped and names in (["prompt"], ["conversation"], ["text"]) and (cells := next(iter(columns.values()))):
         table = listed(cells, name)
     else:
         rows = [dict(zip(names, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-        table = elements(rows, name, "a JSON object of columns")
+        table = elements_of(rows, name, "a JSON object of columns")
     return RawTable(rows=table.rows, container=table.container, are_texts=table.are_texts, header=rest)
 
 
@@ -180,11 +180,11 @@ def _cells(value: object) -> list[object]:
 def _are_parts_by_id(content: Object, mapped: Collection[str]) -> bool:
     """Rows, lists of rows, or lists of texts under ids; the parts of a data set are no ids."""
     values = list(content.values())
-    if not values or {normalised(key) for key in content} & PARTS:
+    if not values or {normalise_name(key) for key in content} & PARTS:
         return False
     if all(isinstance(value, dict) and any(marks_a_row(key, mapped) for key in value) for value in values):
         return True
-    if len(values) == 1 and normalised(next(iter(content))) in LIST_NAMES:
+    if len(values) == 1 and normalise_name(next(iter(content))) in LIST_NAMES:
         return False
     is_of_rows = all(map(_is_objects, values)) and (len(values) > 1 or _hold_test_cases(values))
     return is_of_rows or all(map(_is_texts, values))
@@ -195,7 +195,7 @@ def _by_id(content: Object, name: str) -> RawTable:
     for key, value in content.items():
         for cell in [value] if isinstance(value, dict) else cast("list[object]", value):
             rows.append({KEY: key, **cell} if isinstance(cell, dict) else {KEY: key, TEST_CASE: cell})
-    return elements(rows, name, "a JSON object of rows by id")
+    return elements_of(rows, name, "a JSON object of rows by id")
 
 
 def _only_list(content: Object, name: str, lists: Mapping[str, list[object]], listed: Listed) -> RawTable:
@@ -260,5 +260,5 @@ def _is_named_by(text: str, key: str) -> bool:
 
 def system_of_header(header: Mapping[str, object]) -> str | None:
     """The system prompt that stands beside a list of rows and holds for all of them."""
-    value = next((header[key] for key in header if normalised(key) in SYSTEM_COLUMNS), None)
+    value = next((header[key] for key in header if normalise_name(key) in SYSTEM_COLUMNS), None)
     return value if isinstance(value, str) and value.strip() else None

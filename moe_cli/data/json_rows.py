@@ -14,11 +14,11 @@ from functools import reduce
 from typing import cast
 
 from moe_cli.codec import parse_json
-from moe_cli.data.faults import Fault
+from moe_cli.data.faults import RowFault
 from moe_cli.data.json_objects import SHOWN_KEY, object_table
 from moe_cli.data.placeholders import placeholders_in
-from moe_cli.data.places import Place
-from moe_cli.data.raw import Element, RawTable, elements, lines_of, refuse_part, row_of, texts
+from moe_cli.data.places import Location
+from moe_cli.data.raw import Element, RawTable, elements_of, lines_of, refuse_part, row_of, texts_of
 from moe_cli.data.turns import are_turns
 from moe_cli.errors import UsageError
 
@@ -43,7 +43,7 @@ def is_json_around_placeholders(text: str) -> bool:
 
 def _is_json(text: str) -> bool:
     try:
-        parsed(text, "", hint="")
+        parse_values(text, "", hint="")
     except UsageError:
         return False
     return True
@@ -56,17 +56,17 @@ def json_table(text: str, name: str, hint: str, part: str | None = None, mapped:
         UsageError: no JSON at all, or an object whose rows cannot be told.
     """
     try:
-        value = parsed(text, name, hint)
+        value = parse_values(text, name, hint)
     except UsageError as error:
         refuse_part(name, part)
         return _lines_or_stream(text, name, error)
     if isinstance(value, dict):
-        return object_table(cast("dict[str, object]", value), name, hint, part, listed, mapped)
+        return object_table(cast("dict[str, object]", value), name, hint, part, list_rows, mapped)
     refuse_part(name, part)
-    return listed(cast("list[object]", value), name)
+    return list_rows(cast("list[object]", value), name)
 
 
-def parsed(text: str, source: str, hint: str) -> object:
+def parse_values(text: str, source: str, hint: str) -> object:
     """One JSON value; Python's own `NaN` and lone surrogates are read.
 
     Raises:
@@ -81,16 +81,16 @@ def parsed(text: str, source: str, hint: str) -> object:
             raise strict from None
 
 
-def listed(values: Sequence[object], name: str) -> RawTable:
+def list_rows(values: Sequence[object], name: str) -> RawTable:
     """The rows of a list: objects, texts, conversations, or lists of cells below a list of names."""
     if values and all(isinstance(value, str) for value in values):
-        return texts([(None, value) for value in values], name, "a JSON list of texts")
+        return texts_of([(None, value) for value in values], name, "a JSON list of texts")
     if values and all(map(are_turns, values)):
-        return elements([{"messages": value} for value in values], name, "a JSON list of conversations")
+        return elements_of([{"messages": value} for value in values], name, "a JSON list of conversations")
     if _are_cells(values):
         names, *rows = cast("list[list[str]]", values)
-        return elements([dict(zip(names, row, strict=True)) for row in rows], name, "a JSON list of lists")
-    return elements(values, name, "a JSON list")
+        return elements_of([dict(zip(names, row, strict=True)) for row in rows], name, "a JSON list of lists")
+    return elements_of(values, name, "a JSON list")
 
 
 def _are_cells(values: Sequence[object]) -> bool:
@@ -105,14 +105,14 @@ def _are_cells(values: Sequence[object]) -> bool:
 
 def _lines_or_stream(text: str, name: str, whole: UsageError) -> RawTable:
     lines = lines_of(text)
-    rows = [_line(line, Place(name, number)) for number, line in lines]
-    if any(not isinstance(row, Fault) for row in rows):
+    rows = [_line(line, Location(name, number)) for number, line in lines]
+    if any(not isinstance(row, RowFault) for row in rows):
         return RawTable(rows=rows, container="JSON Lines")
     if quoted := _lines_of_texts(lines):
-        return texts([(None, value) for value in quoted], name, "lines of JSON texts")
+        return texts_of([(None, value) for value in quoted], name, "lines of JSON texts")
     stream = _stream(text)
     if stream is not None:
-        return listed(stream, name)
+        return list_rows(stream, name)
     return RawTable(rows=rows, container="JSON Lines") if len(rows) > 1 and _is_of_lines(lines) else _refuse(whole)
 
 
@@ -125,11 +125,11 @@ def _is_of_lines(lines: Sequence[tuple[int, str]]) -> bool:
     return 2 * sum(line.lstrip().startswith("{") for _, line in lines) > len(lines)
 
 
-def _line(line: str, place: Place) -> Element:
+def _line(line: str, place: Location) -> Element:
     try:
-        value = parsed(line, str(place), hint="")
+        value = parse_values(line, str(place), hint="")
     except UsageError as error:
-        return Fault(place, error.message.removeprefix(f"{place}: "))
+        return RowFault(place, error.message.removeprefix(f"{place}: "))
     return row_of(value, place)
 
 
@@ -138,7 +138,7 @@ def _lines_of_texts(lines: Sequence[tuple[int, str]]) -> list[str]:
     values = []
     for _, line in lines:
         try:
-            value = parsed(line, "", hint="")
+            value = parse_values(line, "", hint="")
         except UsageError:
             return []
         if not isinstance(value, str):

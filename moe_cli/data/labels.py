@@ -59,7 +59,7 @@ TRUE, FALSE = {"true", "1", "yes", "1.0"}, {"false", "0", "no", "0.0"}
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class RowLabels:
     """The columns of a table that say what its rows are."""
 
     columns: tuple[str, ...]  # ("is_safe",)
@@ -76,7 +76,7 @@ class Labels:
         return found[0] if found else (None, None)
 
 
-def labels_of(table: Table, taken: Collection[str] = ()) -> Labels:
+def labels_of(table: Table, taken: Collection[str] = ()) -> RowLabels:
     """The label columns of a table: the one that `--map` names, else all that are known and say something.
 
     `taken` are columns that the format of the table reads as something else, such as the sides of a pair.
@@ -86,7 +86,7 @@ def labels_of(table: Table, taken: Collection[str] = ()) -> Labels:
     """
     if table.label is not None:
         _refuse_bare(table, table.label, mapped=True)
-        return Labels((table.label,))
+        return RowLabels((table.label,))
     keys = table.keys() - set(taken)
     if not table.keys().isdisjoint(GOAL_COLUMNS):
         keys -= OF_ATTACK
@@ -95,7 +95,7 @@ def labels_of(table: Table, taken: Collection[str] = ()) -> Labels:
     for column in BARE:
         if column in keys and not columns:
             _refuse_bare(table, column, mapped=False)
-    return Labels(columns)
+    return RowLabels(columns)
 
 
 def answer_beside(table: Table, column: str) -> str | None:

@@ -9,7 +9,7 @@ Unit = Literal["line", "element", "row"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """One row of one source."""
 
     source: str  # "pairs.jsonl"; as it was named

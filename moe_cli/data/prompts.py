@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from moe_cli.data.column_names import CONTEXT_COLUMNS, PROMPT_COLUMNS, TURN_COLUMNS, first_of
 from moe_cli.data.entries import Entry
 from moe_cli.data.faults import BadRowError
-from moe_cli.data.places import Place
+from moe_cli.data.places import Location
 from moe_cli.data.rows import ReadRow
-from moe_cli.data.turns import ROLES, Turns, are_turns, asked, messages, turns
+from moe_cli.data.turns import ROLES, Turns, are_turns, messages_of, prompt_of_turns, turns
 from moe_cli.data.values import is_missing, name_of, text_of
 
 
-def prompt(row: ReadRow, place: Place) -> Iterator[Entry]:
+def prompt_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
     """A prompt under any known name, or a conversation without its last answer: the model's own takes its place."""
     plain = prompt_turns(row)
     system = plain[0].content if len(plain) == 2 and plain[0].role == "system" else None
@@ -49,7 +49,7 @@ def prompt_turns(row: ReadRow) -> Turns:
     context = first_of([name for name in CONTEXT_COLUMNS if name != column], row)
     if context is None or not isinstance(value, str):
         return turns(value, column)
-    return asked(f"{text_of(row, column)}\n\n{text_of(row, context)}")
+    return prompt_of_turns(f"{text_of(row, column)}\n\n{text_of(row, context)}")
 
 
 def _conversation(row: ReadRow, column: str) -> Turns:
@@ -62,7 +62,7 @@ def _conversation(row: ReadRow, column: str) -> Turns:
         if len(value) > 1:
             raise BadRowError(f"`{column}` holds {len(value)} texts, and nothing says who says them")
         value = value[0]
-    if are_turns(value) and (spoken := messages(value, column))[-1].role == "assistant":
+    if are_turns(value) and (spoken := messages_of(value, column))[-1].role == "assistant":
         value = [{"role": turn.role, "content": turn.content} for turn in spoken[:-1]]
     asked_turns = turns(value, column)
     contents = {turn.content.strip() for turn in asked_turns}

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from moe_cli.data.faults import Fault
-from moe_cli.data.places import Place
-from moe_cli.data.values import described
+from moe_cli.data.faults import RowFault
+from moe_cli.data.places import Location
+from moe_cli.data.values import describe_value
 from moe_cli.errors import UsageError
 
 RawRow = dict[str, object]
-Element = tuple[Place, RawRow] | Fault
+Element = tuple[Location, RawRow] | RowFault
 TEXT, KEY = "text", "id"  # the columns of rows that no column names: one text each, and the key it stands under
 
 
@@ -32,25 +32,25 @@ def lines_of(text: str) -> list[tuple[int, str]]:
     return [(number, line) for number, line in numbered if line.strip()]
 
 
-def elements(values: Sequence[object], name: str, container: str) -> RawTable:
+def elements_of(values: Sequence[object], name: str, container: str) -> RawTable:
     """The values of a list as rows."""
-    rows = [row_of(value, Place(name, at, "element")) for at, value in enumerate(values, start=1)]
+    rows = [row_of(value, Location(name, at, "element")) for at, value in enumerate(values, start=1)]
     return RawTable(rows=rows, container=container)
 
 
-def texts(pairs: Iterable[tuple[str | None, object]], name: str, container: str) -> RawTable:
+def texts_of(pairs: Iterable[tuple[str | None, object]], name: str, container: str) -> RawTable:
     """Texts with the key that each stands under, as rows."""
     rows: list[Element] = [
-        (Place(name, at, "element"), {TEXT: text} if key is None else {KEY: key, TEXT: text})
+        (Location(name, at, "element"), {TEXT: text} if key is None else {KEY: key, TEXT: text})
         for at, (key, text) in enumerate(pairs, start=1)
     ]
     return RawTable(rows=rows, container=container, are_texts=True)
 
 
-def row_of(value: object, place: Place) -> Element:
+def row_of(value: object, place: Location) -> Element:
     """One element as a row; what is no object is a fault."""
     if not isinstance(value, dict):
-        return Fault(place, f"{described(value)} is no row")
+        return RowFault(place, f"{describe_value(value)} is no row")
     inner = value.get("row")  # as the viewer of the hub sends rows
     return place, inner if isinstance(inner, dict) and "row_idx" in value else value
 

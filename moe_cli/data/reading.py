@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 from moe_cli.data.column_names import AS_NAMED, ColumnMap
 from moe_cli.data.entries import Entry, refuse_unreadable, with_harmless, with_system
-from moe_cli.data.faults import BadRowError, Fault, refuse_bad_rows
+from moe_cli.data.faults import BadRowError, RowFault, refuse_bad_rows
 from moe_cli.data.formats import Format, format_of
-from moe_cli.data.labels import Kind, Labels, labels_of
-from moe_cli.data.places import Place
+from moe_cli.data.labels import Kind, RowLabels, labels_of
+from moe_cli.data.places import Location
 from moe_cli.data.rows import ReadRow
-from moe_cli.data.sources import Source, source_of
+from moe_cli.data.sources import NamedSource, source_of
 from moe_cli.data.tables import Table, read_table
 from moe_cli.errors import UsageError
 
@@ -25,17 +25,17 @@ KIND_WORDS: dict[Kind, str] = {"harmful": "harmful", "benign": "harmless"}
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SourceReading:
     """What one source holds."""
 
-    source: Source
+    source: NamedSource
     sha256: str
     format: Format
     container: str  # "CSV"
     num_rows: int  # bad ones included
     entries: tuple[Entry, ...]
     skipped: Mapping[str, int]  # rows by reason
-    faults: tuple[Fault, ...]
+    faults: tuple[RowFault, ...]
     unread: tuple[str, ...]  # columns that hold something and that nothing was read from
     columns: frozenset[str]  # as they are written, in the form in which names are compared
 
@@ -45,9 +45,9 @@ class Reading:
         return f"{self.format.name}, {self.container}" if " text" in self.container else self.format.name
 
 
-def read(
+def read_source(
     words: str, revision: str | None = None, *, keep_failed: bool = False, columns: ColumnMap = AS_NAMED
-) -> Reading:
+) -> SourceReading:
     """The source that the words name. `keep_failed` also uses the rows whose attack failed.
 
     Raises:
@@ -56,7 +56,7 @@ def read(
     return read_rows(read_table(source_of(words, revision), columns), keep_failed=keep_failed)
 
 
-def read_rows(table: Table, *, keep_failed: bool = False) -> Reading:
+def read_rows(table: Table, *, keep_failed: bool = False) -> SourceReading:
     """The rows of a table as entries of the format that they are of.
 
     Raises:
@@ -78,9 +78,9 @@ def read_rows(table: Table, *, keep_failed: bool = False) -> Reading:
             else:
                 entries += _entries_of(row, place, known, labels)
         except BadRowError as error:
-            faults.append(Fault(place, error.reason))
+            faults.append(RowFault(place, error.reason))
     faults.sort(key=lambda fault: fault.place.number)
-    return Reading(
+    return SourceReading(
         source=table.source,
         sha256=table.sha256,
         format=known,
@@ -94,7 +94,7 @@ def read_rows(table: Table, *, keep_failed: bool = False) -> Reading:
     )
 
 
-def _entries_of(row: ReadRow, place: Place, known: Format, labels: Labels) -> list[Entry]:
+def _entries_of(row: ReadRow, place: Location, known: Format, labels: RowLabels) -> list[Entry]:
     refuse_unreadable(row)
     made = [with_system(with_harmless(entry, row), row) for entry in known.entries(row, place)]
     if known.both_kinds:  # its own columns say it
@@ -103,7 +103,7 @@ def _entries_of(row: ReadRow, place: Place, known: Format, labels: Labels) -> li
     return made if kind is None else [replace(entry, kind=kind, told_by=column) for entry in made]
 
 
-def of_kind(reading: Reading, kind: Kind, option: str | None = None) -> Reading:
+def of_kind(reading: SourceReading, kind: Kind, option: str | None = None) -> SourceReading:
     """The reading for an option that takes one kind of prompts (`--pairs` harmful, `--benign` harmless ones).
 
     A format that is made to hold both kinds gives its own, and the others count as skipped.

@@ -27,7 +27,7 @@ _BLOCK = re.compile(f"(?:{OPEN}).*?(?:{CLOSE})", re.DOTALL | re.IGNORECASE)
 _FINAL, _BARE, _BARE_FINAL = (re.compile(pattern, re.DOTALL) for pattern in (FINAL, BARE, BARE_FINAL))
 
 
-def spoken(answer: str) -> str | None:
+def strip_reasoning(answer: str) -> str | None:
     """The answer without reasoning; None where the reasoning never ended."""
     if _CHANNEL.search(answer):
         return "".join(_FINAL.findall(answer)) if _FINAL.search(answer) else None

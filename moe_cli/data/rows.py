@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 
-from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, ColumnMap, is_known, normalised, singular
+from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, ColumnMap, is_known, normalise_name, singular_of
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.values import Row, is_missing
 
@@ -49,17 +49,17 @@ class ReadRow(Mapping[str, object]):
         return (key for key, value in self._values.items() if not is_missing(value))
 
 
-def cleaned(raw: Mapping[str, object], columns: ColumnMap = AS_NAMED) -> dict[str, object]:
+def clean_row(raw: Mapping[str, object], columns: ColumnMap = AS_NAMED) -> dict[str, object]:
     """The row by known names; NaN is None, and a column without a name (the index of pandas) is left out.
 
     Raises:
         BadRowError: two keys differ in case, spaces or hyphens alone.
     """
     row: dict[str, object] = {}
-    written = {normalised(key) for key in raw}
+    written = {normalise_name(key) for key in raw}
     for key, value in raw.items():
-        name = normalised(key)
-        name = alone if (alone := singular(name)) not in written and name not in columns.values() else name
+        name = normalise_name(key)
+        name = alone if (alone := singular_of(name)) not in written and name not in columns.values() else name
         if name in row:
             raise BadRowError(f"two keys are called `{name}`" if is_known(name) else "two keys differ in case alone")
         if name:
@@ -70,4 +70,4 @@ def cleaned(raw: Mapping[str, object], columns: ColumnMap = AS_NAMED) -> dict[st
     return row
 
 
-__all__ = ["ReadRow", "Row", "cleaned"]
+__all__ = ["ReadRow", "Row", "clean_row"]

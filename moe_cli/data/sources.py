@@ -35,7 +35,7 @@ FILE_ENDINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class NamedSource:
     """Where rows come from."""
 
     name: str  # as it was typed
@@ -47,7 +47,7 @@ class Source:
     accepted: str = ACCEPTED  # what a hint says where nothing can be read
 
 
-def source_of(words: str, revision: str | None = None, *, accepted: str | None = None) -> Source:
+def source_of(words: str, revision: str | None = None, *, accepted: str | None = None) -> NamedSource:
     """The source that the words name.
 
     `revision` is for hub names without one of their own. `accepted` is what a hint says where the words are not those
@@ -69,7 +69,7 @@ def source_of(words: str, revision: str | None = None, *, accepted: str | None =
             hint="export it as JSON",
         )
     if path.is_file():
-        source = Source(words, "file", str(path), split=split or None)
+        source = NamedSource(words, "file", str(path), split=split or None)
     elif path.is_dir():
         source = _folder(words, path, split or None)
     elif path.exists():
@@ -94,31 +94,31 @@ def is_local(words: str) -> bool:
     return any(Path(os.path.expanduser(place)).exists() for place in (words, words.partition("#")[0]))
 
 
-def _folder(words: str, path: Path, split: str | None) -> Source:
+def _folder(words: str, path: Path, split: str | None) -> NamedSource:
     """A folder that `datasets` wrote, or one with data files."""
     saved = any((path / mark).is_file() for mark in FOLDER_MARKS)
     if not saved and not any(file.is_file() for file in path.rglob("*")):
         raise UsageError(f"the folder {path} holds no file", hint="name a file, or a folder with data files")
-    return Source(words, "folder" if saved else "repository", str(path), split=split)
+    return NamedSource(words, "folder" if saved else "repository", str(path), split=split)
 
 
-def _remote(words: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> Source:
+def _remote(words: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> NamedSource:
     """A file on the hub, or a whole data set by its address there."""
     named = HUB_FILE.fullmatch(place)
     if named is None:
         return _on_the_hub(words, place, split, revision, accepted)
     pinned = _pinned(f"{HUB_PREFIX}{named['name']}", named["revision"] or revision, accepted)
-    return Source(
+    return NamedSource(
         words, "remote", f"{HUB_PREFIX}{named['name']}@{pinned}/{named['path']}", revision=pinned, split=split
     )
 
 
-def _on_the_hub(words: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> Source:
+def _on_the_hub(words: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> NamedSource:
     named = HUB_NAME.fullmatch(place)
     if named is None or _is_plainly_a_path(place):
         raise UsageError(f"there is no file {place}", hint="check the path")
     pinned = _pinned(place, named["revision"] or revision, accepted)
-    return Source(words, "hub", named["name"], config=named["config"], revision=pinned, split=split)
+    return NamedSource(words, "hub", named["name"], config=named["config"], revision=pinned, split=split)
 
 
 def _pinned(place: str, revision: str | None, accepted: str | None) -> str:
@@ -141,7 +141,7 @@ def _is_plainly_a_path(place: str) -> bool:
     return place.startswith(".") or Path(place).suffix.lower() in FILE_ENDINGS
 
 
-def digest_of(path: Path) -> str:
+def digest_of_source(path: Path) -> str:
     """sha256 of a file; of a folder, over the names and digests of its files."""
     if path.is_file():
         return sha256(path.read_bytes()).hexdigest()

@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from moe_cli.activity import activity
+from moe_cli.activity import begin_activity
 from moe_cli.data import dataset_rows
 from moe_cli.data.arrow_rows import columnar_rows, is_columnar
-from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, SYSTEM_COLUMNS, ColumnMap, normalised, singular
-from moe_cli.data.content import decompressed, text_of_bytes
-from moe_cli.data.faults import BadRowError, Fault
+from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, SYSTEM_COLUMNS, ColumnMap, normalise_name, singular_of
+from moe_cli.data.content import decompress, text_of_bytes
+from moe_cli.data.faults import BadRowError, RowFault
 from moe_cli.data.json_objects import SHOWN_KEY, system_of_header
 from moe_cli.data.json_rows import is_json_around_placeholders, json_table, looks_like_json
-from moe_cli.data.places import Place
+from moe_cli.data.places import Location
 from moe_cli.data.raw import Element, RawRow, RawTable, refuse_part
-from moe_cli.data.rows import ReadRow, cleaned
-from moe_cli.data.sources import Source, digest_of, source_of
+from moe_cli.data.rows import ReadRow, clean_row
+from moe_cli.data.sources import NamedSource, digest_of_source, source_of
 from moe_cli.data.text_rows import Shape, text_table
 from moe_cli.errors import UsageError
 
@@ -33,11 +33,11 @@ MOST_WORDS = 4  # of the name of a column that is shown: a longer one could be a
 class Table:
     """The rows of one source."""
 
-    source: Source
+    source: NamedSource
     sha256: str  # of the file or folder as it lies there; of a hub data set, over its rows
     container: str  # "CSV", "JSON Lines"
-    rows: tuple[tuple[Place, ReadRow], ...]
-    faults: tuple[Fault, ...]  # rows that cannot be read
+    rows: tuple[tuple[Location, ReadRow], ...]
+    faults: tuple[RowFault, ...]  # rows that cannot be read
     are_texts: bool = False  # one text a row, under `text`, which no column names
     header: Mapping[str, object] = field(default_factory=dict)  # what stands beside the rows in a JSON object
     names: Mapping[str, str] = field(default_factory=dict)  # known name -> the column as it is written
@@ -70,8 +70,8 @@ class Table:
         return is_shared and SHOWN_KEY.fullmatch(key) is not None
 
 
-@activity("reading data")
-def read_table(source: Source, columns: ColumnMap = AS_NAMED, shape: Shape = "rows") -> Table:
+@begin_activity("reading data")
+def read_table(source: NamedSource, columns: ColumnMap = AS_NAMED, shape: Shape = "rows") -> Table:
     """All rows of a source; `columns` names those whose own names are not known (`--map`).
 
     `shape` says how a text is read: rows of prompts, a table whatever its header names, or plain text.
@@ -86,10 +86,12 @@ def read_table(source: Source, columns: ColumnMap = AS_NAMED, shape: Shape = "ro
         raise UsageError(f"{source.name} holds values that are nested too deeply", hint=source.accepted) from None
 
 
-def _read(source: Source, columns: ColumnMap, shape: Shape) -> Table:
+def _read(source: NamedSource, columns: ColumnMap, shape: Shape) -> Table:
     if source.kind in ("folder", "hub"):
-        raw = dataset_rows.folder_rows(source) if source.kind == "folder" else dataset_rows.hub_rows(source)
-        digest = digest_of(Path(source.place)) if source.kind == "folder" else sha256(repr(raw).encode()).hexdigest()
+        raw = dataset_rows.read_folder(source) if source.kind == "folder" else dataset_rows.read_hub(source)
+        digest = (
+            digest_of_source(Path(source.place)) if source.kind == "folder" else sha256(repr(raw).encode()).hexdigest()
+        )
         return _table(source, digest, _columns(source.name, raw, "a data set"), columns)
     if source.kind == "repository":
         return _repository(source, columns)
@@ -107,26 +109,26 @@ def text_of_file(path: Path, hint: str) -> str | None:
     source = source_of(str(path), accepted=hint)
     if source.kind != "file":
         raise UsageError(f"{path} is no file", hint=hint)
-    content = decompressed(path.read_bytes(), str(path))
+    content = decompress(path.read_bytes(), str(path))
     return None if is_columnar(content) else text_of_bytes(content, str(path))
 
 
-def _repository(source: Source, columns: ColumnMap) -> Table:
+def _repository(source: NamedSource, columns: ColumnMap) -> Table:
     """The files of one split, one after the other; each row is named by its file."""
     files = dataset_rows.repository_files(source)
     parts = [_raw_table(Path(file.path).read_bytes(), file.name, source, columns, whole=True) for file in files]
     rows = [row for part in parts for row in part.rows]
     first = parts[0]
     whole = RawTable(rows=rows, container=first.container, are_texts=first.are_texts, header=first.header)
-    lines = [f"{file.name} {digest_of(Path(file.path))}\n" for file in files]
+    lines = [f"{file.name} {digest_of_source(Path(file.path))}\n" for file in files]
     return _table(source, sha256("".join(lines).encode()).hexdigest(), whole, columns)
 
 
 def _raw_table(
-    content: bytes, name: str, source: Source, columns: ColumnMap, *, whole: bool = False, shape: Shape = "rows"
+    content: bytes, name: str, source: NamedSource, columns: ColumnMap, *, whole: bool = False, shape: Shape = "rows"
 ) -> RawTable:
     """The rows of one file; `whole` where the source's split has chosen the file already."""
-    content = decompressed(content, name)
+    content = decompress(content, name)
     part = None if whole else source.split
     if is_columnar(content):
         return _columns(name, columnar_rows(content, name), "parquet or Arrow", part)
@@ -139,30 +141,30 @@ def _raw_table(
 
 def _columns(name: str, raw: Iterable[RawRow], container: str, part: str | None = None) -> RawTable:
     refuse_part(name, part)
-    rows: list[Element] = [(Place(name, number, "row"), row) for number, row in enumerate(raw, start=1)]
+    rows: list[Element] = [(Location(name, number, "row"), row) for number, row in enumerate(raw, start=1)]
     return RawTable(rows=rows, container=container)
 
 
-def _table(source: Source, digest: str, raw: RawTable, columns: ColumnMap) -> Table:
-    rows: list[tuple[Place, ReadRow]] = []
-    faults: list[Fault] = []
+def _table(source: NamedSource, digest: str, raw: RawTable, columns: ColumnMap) -> Table:
+    rows: list[tuple[Location, ReadRow]] = []
+    faults: list[RowFault] = []
     names: dict[str, str] = {}
     columns_read: set[str] = set()
     system = system_of_header(raw.header)
     for element in raw.rows:
-        if isinstance(element, Fault):
+        if isinstance(element, RowFault):
             faults.append(element)
             continue
         place, row = element
         try:
-            values = cleaned(row, columns)
+            values = clean_row(row, columns)
         except BadRowError as error:
-            faults.append(Fault(place, error.reason))
+            faults.append(RowFault(place, error.reason))
             continue
         if system is not None and not any(column in values for column in SYSTEM_COLUMNS):
             values["system"] = system
-        names.update({normalised(key): key for key in row if key.strip()})
-        names.update({singular(normalised(key)): key for key in row if key.strip()})
+        names.update({normalise_name(key): key for key in row if key.strip()})
+        names.update({singular_of(normalise_name(key)): key for key in row if key.strip()})
         rows.append((place, ReadRow(values, columns_read, columns.keys())))
     label = next((columns[name] for name in LABEL_NAMES if name in columns), None)
     return Table(

@@ -20,7 +20,7 @@ from moe_cli.data.raw import KEY, TEXT
 from moe_cli.data.sources import source_of
 from moe_cli.data.tables import Table, read_table
 from moe_cli.data.text_rows import LINES
-from moe_cli.data.turns import Turns, asked, turns_of
+from moe_cli.data.turns import Turns, prompt_of_turns, turns_of
 from moe_cli.data.values import name_of
 from moe_cli.errors import UsageError
 from moe_cli.records import Message
@@ -71,7 +71,7 @@ def _of_text(text: str) -> Iterator[Template]:
     if len(blocks) == 1 and len(filled) > 1 and all(map(holds_placeholder, filled)):
         blocks = [[line] for line in filled]
     whole = [block for some in blocks if (block := "\n".join(some).strip("\n")).strip()]
-    return (Template(f"attack-{number}", asked(block)) for number, block in enumerate(whole, start=1))
+    return (Template(f"attack-{number}", prompt_of_turns(block)) for number, block in enumerate(whole, start=1))
 
 
 def _of_rows(table: Table) -> Iterator[Template]:

@@ -16,10 +16,10 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
-from moe_cli.data.column_names import is_known, normalised
-from moe_cli.data.faults import Fault
+from moe_cli.data.column_names import is_known, normalise_name
+from moe_cli.data.faults import RowFault
 from moe_cli.data.line_marks import refuse_marked_lines
-from moe_cli.data.places import Place
+from moe_cli.data.places import Location
 from moe_cli.data.raw import TEXT, Element, RawTable, lines_of
 from moe_cli.data.turns import turns_in_cell
 from moe_cli.errors import UsageError
@@ -80,11 +80,11 @@ def _separator_of(first: str, columns: Collection[str]) -> str | None:
 
 def _num_known(cells: Sequence[str], columns: Collection[str]) -> int:
     """Known columns among the cells of a header; 0 where a cell could not be a name."""
-    if mapped := sum(normalised(cell) in columns for cell in cells):
+    if mapped := sum(normalise_name(cell) in columns for cell in cells):
         return mapped
     if not all(map(_could_be_name, cells)):
         return 0
-    known = {normalised(cell) for cell in cells if is_known(cell)}
+    known = {normalise_name(cell) for cell in cells if is_known(cell)}
     return 0 if len(known) == 1 < len(cells) and known <= LABELS else len(known)
 
 
@@ -95,7 +95,7 @@ def _could_be_name(cell: str) -> bool:
 def _refuse_repeated(text: str, name: str, separator: str, columns: Collection[str]) -> None:
     """Refuse a first line that is no header, or stands again below: a column holds no cell that is its own name."""
     names, *rows = _all_cells(text, separator) or [[]]
-    known = [at for at, cell in enumerate(names) if is_known(cell) or normalised(cell) in columns]
+    known = [at for at, cell in enumerate(names) if is_known(cell) or normalise_name(cell) in columns]
     for number, cells in enumerate(rows, start=1):
         if len(names) > 1 and cells == names:
             raise UsageError(f"{name} [row {number}]: the header stands here again", hint="leave the line out")
@@ -119,9 +119,9 @@ def _rows_of_table(text: str, name: str, hint: str, separator: str) -> Iterator[
     header = next(records, [])
     _refuse_twice(header, name, hint)
     for number, cells in enumerate(records, start=1):
-        place = Place(name, number, "row")
+        place = Location(name, number, "row")
         if len(cells) != len(header):
-            yield Fault(place, f"it has {len(cells)} cells, the header has {len(header)}")
+            yield RowFault(place, f"it has {len(cells)} cells, the header has {len(header)}")
         else:
             yield place, {key: _value(cell) for key, cell in zip(header, cells, strict=True)}
 
@@ -136,8 +136,8 @@ def _records(text: str, name: str, hint: str, separator: str) -> Iterator[list[s
 
 
 def _refuse_twice(header: Sequence[str], name: str, hint: str) -> None:
-    written = {normalised(cell): cell.strip() for cell in header if cell.strip()}
-    names = [normalised(cell) for cell in header if cell.strip()]
+    written = {normalise_name(cell): cell.strip() for cell in header if cell.strip()}
+    names = [normalise_name(cell) for cell in header if cell.strip()]
     if twice := sorted({one for one in names if names.count(one) > 1}):
         shown = is_known(twice[0]) or SINGLE_WORD.fullmatch(written[twice[0]])
         column = f"the column `{twice[0]}`" if shown else "a column"
@@ -154,8 +154,8 @@ def _lines(text: str, name: str) -> list[Element]:
     rows = _all_cells(text, ",") if any(line.startswith('"') for _, line in lines) else []
     if rows and all(len(cells) == 1 for cells in rows):
         texts = [cell.strip() for (cell,) in rows if cell.strip()]
-        return [(Place(name, number, "row"), {TEXT: cell}) for number, cell in enumerate(texts, start=1)]
-    return [(Place(name, number), {TEXT: line.strip()}) for number, line in lines]
+        return [(Location(name, number, "row"), {TEXT: cell}) for number, cell in enumerate(texts, start=1)]
+    return [(Location(name, number), {TEXT: line.strip()}) for number, line in lines]
 
 
 def _refuse_unknown_header(text: str, name: str, columns: Collection[str], *, plain: bool) -> None:
@@ -200,7 +200,7 @@ def _is_prose(lines: Sequence[str], separator: str) -> bool:
 def _header_text(rows: Sequence[Sequence[str]]) -> str:
     """What is wrong with the first row; its cells are shown where they are a header's."""
     if _has_header(rows):
-        return f"no column is known: {', '.join(f'`{normalised(cell)}`' for cell in rows[0])}"
+        return f"no column is known: {', '.join(f'`{normalise_name(cell)}`' for cell in rows[0])}"
     return _without_header(rows[0])
 
 

@@ -13,7 +13,7 @@ from typing import Literal, cast
 
 from moe_cli.codec import parse_json
 from moe_cli.data.faults import BadRowError
-from moe_cli.data.values import Row, described, is_missing, is_whole
+from moe_cli.data.values import Row, describe_value, is_missing, is_whole
 from moe_cli.errors import UsageError
 from moe_cli.records import Message
 
@@ -53,13 +53,13 @@ def turns(value: object, key: str) -> Turns:
     if isinstance(value, str) and PRINTED_TURNS.match(value):
         raise BadRowError(f"`{key}` holds a printed list of turns that cannot be read; write it as JSON")
     if isinstance(value, str) and value.strip() and is_whole(value):
-        return asked(value)
-    if are_turns(value) and (spoken := messages(value, key))[-1].role == "user":
+        return prompt_of_turns(value)
+    if are_turns(value) and (spoken := messages_of(value, key))[-1].role == "user":
         return spoken
-    raise BadRowError(f"`{key}` is {described(value)}, not a text and not a list of turns that ends with the user")
+    raise BadRowError(f"`{key}` is {describe_value(value)}, not a text and not a list of turns that ends with the user")
 
 
-def asked(text: str) -> Turns:
+def prompt_of_turns(text: str) -> Turns:
     """The text as one user turn."""
     return (Message(role="user", content=text),)
 
@@ -69,7 +69,7 @@ def are_turns(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(_spelling(turn) is not None for turn in value)
 
 
-def messages(value: object, key: str) -> Turns:
+def messages_of(value: object, key: str) -> Turns:
     """The turns of a value that has their shape.
 
     Raises:
@@ -121,7 +121,7 @@ def _message(turn: dict[str, object], key: str) -> Message:
 def _content(value: object, key: str) -> str:
     text = "".join(_part(part, key) for part in value) if isinstance(value, list) else value
     if not isinstance(text, str) or not is_whole(text):
-        raise BadRowError(f"`{key}` holds a turn whose content is {described(value)}, not a text")
+        raise BadRowError(f"`{key}` holds a turn whose content is {describe_value(value)}, not a text")
     return text
 
 

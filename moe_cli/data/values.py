@@ -11,7 +11,7 @@ Row = Mapping[str, object]
 INDEX = re.compile(r"[0-9]{1,9}")
 
 
-def described(value: object) -> str:
+def describe_value(value: object) -> str:
     """What a value is, without the words of a prompt."""
     if value is None:
         return "None"
@@ -47,7 +47,7 @@ def name_of(row: Row, key: str) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, (list, dict)) or (isinstance(value, str) and not is_whole(value)):
-        raise BadRowError(f"`{key}` is {described(value)}, not a name")
+        raise BadRowError(f"`{key}` is {describe_value(value)}, not a name")
     return None if value is None or not str(value).strip() else str(value).strip()
 
 
@@ -59,5 +59,5 @@ def text_of(row: Row, key: str) -> str:
     """
     value = row.get(key)
     if not isinstance(value, str) or not value.strip() or not is_whole(value):
-        raise BadRowError(f"`{key}` is {described(value)}, not a text")
+        raise BadRowError(f"`{key}` is {describe_value(value)}, not a text")
     return value

@@ -24,7 +24,7 @@ SEED = 0
 BOTH_YES, ONLY_A, ONLY_B, BOTH_NO = range(4)
 
 
-def agreements(records: Sequence[EvaluationRecord], judges: Sequence[JudgeIdentity]) -> tuple[Agreement, ...]:
+def measure_agreement(records: Sequence[EvaluationRecord], judges: Sequence[JudgeIdentity]) -> tuple[Agreement, ...]:
     """The agreement of every two judges on every question that both can tell; judges in the order of the verdicts."""
     return tuple(
         _agreement(records, judges, (a, b), question)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from moe_cli.data import Kind, Place
+from moe_cli.data import Kind, Location
 from moe_cli.data.column_names import SYSTEM_COLUMNS, first_of
 from moe_cli.data.faults import BadRowError
-from moe_cli.data.turns import Turns, are_turns, messages, turns
-from moe_cli.data.values import Row, described, is_whole, text_of
+from moe_cli.data.turns import Turns, are_turns, messages_of, turns
+from moe_cli.data.values import Row, describe_value, is_whole, text_of
 from moe_cli.records import Message
 
 NO_ANSWER, NO_PROMPT = "it holds no answer", "it holds no prompt"
@@ -24,7 +24,7 @@ CUT = {"length", "max_tokens", "model_length", "max_new_tokens"}
 class FileAnswer:
     """One answer of a file, with all that the file says about it."""
 
-    place: Place
+    place: Location
     id: str | None
     messages: Turns  # the prompt; ends with a user turn
     text: str
@@ -56,13 +56,13 @@ def with_system_turn(asked: Turns, row: Row) -> Turns:
     return (Message(role="system", content=text_of(row, column)), *asked)
 
 
-def apart(value: object, key: str) -> tuple[object, object]:
+def separate_system_turn(value: object, key: str) -> tuple[object, object]:
     """The prompt and the answer of turns that end with it; without one the answer is None."""
     if value is None or not are_turns(value):
         if value is not None:
-            raise BadRowError(f"`{key}` is {described(value)}, not a list of turns")
+            raise BadRowError(f"`{key}` is {describe_value(value)}, not a list of turns")
         return None, None
-    *asked, last = messages(value, key)
+    *asked, last = messages_of(value, key)
     if last.role != "assistant":
         return value, None
     return [{"role": turn.role, "content": turn.content} for turn in asked], last.content
@@ -73,7 +73,7 @@ def texts_of(value: object, key: str) -> tuple[str, ...]:
     several = value if isinstance(value, list) else [value]
     for text in several:
         if not isinstance(text, str) or not is_whole(text):
-            raise BadRowError(f"`{key}` is {described(text)}, not an answer")
+            raise BadRowError(f"`{key}` is {describe_value(text)}, not an answer")
     return tuple(several)
 
 
@@ -82,10 +82,12 @@ def finished_of(row: Row) -> bool | None:
     said = row.get("finished")
     if isinstance(said, bool):
         return said
-    return next((found for key in ("finish_reason", "stop_reason") if (found := ended(row.get(key))) is not None), None)
+    return next(
+        (found for key in ("finish_reason", "stop_reason") if (found := has_ended(row.get(key))) is not None), None
+    )
 
 
-def ended(reason: object) -> bool | None:
+def has_ended(reason: object) -> bool | None:
     """Whether a stop reason says that the answer ended by itself; None: it says neither."""
     word = str(reason or "").lower()
     return True if word in ENDED else False if word in CUT else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from moe_cli.data import AS_NAMED, ColumnMap, Kind, Place
+from moe_cli.data import AS_NAMED, ColumnMap, Kind, Location
 from moe_cli.data.column_names import GOAL_COLUMNS, PROMPT_COLUMNS, TURN_COLUMNS, first_of
 from moe_cli.data.entries import XSTEST_TYPES, refuse_unreadable
 from moe_cli.data.prompts import prompt_turns
@@ -22,9 +22,9 @@ from moe_cli.evaluate.answer_fields import (
     NO_PROMPT,
     FileAnswer,
     RowAnswers,
-    apart,
     asked_of,
     finished_of,
+    separate_system_turn,
     texts_of,
     with_system_turn,
 )
@@ -51,7 +51,7 @@ class AnswerFormat:
     """A format, recognised in one file."""
 
     name: str
-    read: Callable[[ReadRow, Place], RowAnswers]
+    read: Callable[[ReadRow, Location], RowAnswers]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +67,11 @@ class _Columns:
     published: bool = True  # its columns are known, whatever else stands beside them
     of_one_behavior: bool = False  # answers with one id are to several prompts of one goal: attacks
 
-    def read(self, row: ReadRow, place: Place) -> RowAnswers:
+    def read(self, row: ReadRow, place: Location) -> RowAnswers:
         """The answers of one row."""
         asked, answer = row.get(self._prompt_of(row)), row.get(self.answer) if self.answer else None
         if self.answer is None:
-            asked, answer = apart(asked, self.prompt)
+            asked, answer = separate_system_turn(asked, self.prompt)
         if asked is None or answer is None:
             return NO_PROMPT if asked is None else NO_ANSWER
         number = name_of(row, self.id)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from moe_cli.codec import decode
-from moe_cli.data import Place
+from moe_cli.data import Location
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.inspect_logs import InspectLog
 from moe_cli.data.values import Row, name_of
 from moe_cli.errors import ArtifactError
-from moe_cli.evaluate.answer_fields import NO_ANSWER, FileAnswer, RowAnswers, asked_of, ended, texts_of
+from moe_cli.evaluate.answer_fields import NO_ANSWER, FileAnswer, RowAnswers, asked_of, has_ended, texts_of
 from moe_cli.records import EvaluationItem
 
 NO_TEXT = "its prompt holds images, files or tools"
@@ -28,12 +28,12 @@ def inspect_answers(log: InspectLog, name: str) -> Iterator[RowAnswers]:
             yield NO_ANSWER
         else:
             answer = FileAnswer(
-                place=Place(name, number, "element"),
+                place=Location(name, number, "element"),
                 id=sample.id,
                 messages=sample.input,
                 text=sample.answer,
                 kind=None,
-                finished=False if sample.limit else ended(sample.stop_reason),
+                finished=False if sample.limit else has_ended(sample.stop_reason),
             )
             yield (answer,)
 
@@ -44,7 +44,7 @@ class LmEvalSamples:
 
     filter: str | None = None  # the first that the file holds; the others have the same answers
 
-    def read(self, row: Row, place: Place) -> RowAnswers:
+    def read(self, row: Row, place: Location) -> RowAnswers:
         """The answers of one line."""
         found = str(row.get("filter", "none"))
         self.filter = self.filter or found
@@ -85,7 +85,7 @@ def _first(value: object) -> object:
     return value[0] if isinstance(value, list) and value else value
 
 
-def recorded_answers(row: Row, place: Place) -> RowAnswers:
+def recorded_answers(row: Row, place: Location) -> RowAnswers:
     """A line of `records.jsonl`."""
     try:
         item = decode(EvaluationItem, json.dumps(row.get("item")), source=str(place))

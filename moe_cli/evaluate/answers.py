@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 
 from moe_cli.config import MoeConfig
-from moe_cli.evaluate.work import Work
-from moe_cli.model.answering import answered, depends_on
+from moe_cli.evaluate.work import StageCache
+from moe_cli.model.answering import answer_in_batches, depends_on
 from moe_cli.model.engine import Prompt
 from moe_cli.model.generate import TransformersEngine, greedy
 from moe_cli.model.load import LoadedModel
@@ -24,7 +24,7 @@ def answers_to(
     loaded: LoadedModel,
     items: Sequence[EvaluationItem],
     config: MoeConfig,
-    work: Work,
+    work: StageCache,
     *,
     label: str = "generate",
     task: str = "answers",
@@ -33,7 +33,7 @@ def answers_to(
     engine = TransformersEngine(loaded, answer_settings(config))
     prompts = [Prompt(item.id, item.messages) for item in items]
     journal = work.journal("generate", label, Generation, *depends_on(engine, prompts))
-    return answered(engine, prompts, journal, notify=work.notify, task=task)
+    return answer_in_batches(engine, prompts, journal, notify=work.notify, task=task)
 
 
 def answer_settings(config: MoeConfig) -> AnswerSettings:

@@ -12,13 +12,13 @@ from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.interruption import resumable
 from moe_cli.artifacts.runs import free_directory
 from moe_cli.config import MoeConfig
-from moe_cli.evaluate.evaluation_files import Evaluated, judge_without_weights
-from moe_cli.evaluate.given_answers import GivenAnswers, given_answers
+from moe_cli.evaluate.evaluation_files import EvaluationOutput, judge_without_weights
+from moe_cli.evaluate.given_answers import GivenAnswers, read_given_answers
 from moe_cli.evaluate.metrics import refuse_unscored
 from moe_cli.evaluate.preview import refuse_what_needs_weights
 from moe_cli.evaluate.subject import NO_MODEL, name_of_files, subject_of_files
-from moe_cli.evaluate.suites import repeat_notices
-from moe_cli.evaluate.work import Work
+from moe_cli.evaluate.suites import notices_of_repeats
+from moe_cli.evaluate.work import StageCache
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.named import judges_of
 from moe_cli.records import Notice, Stage
@@ -31,7 +31,7 @@ def run(
     *,
     resume: bool = False,
     again: Collection[Stage] = (),
-) -> Evaluated:
+) -> EvaluationOutput:
     """Judge the answers of `config.evaluate.answers`; the stages in `again` take nothing from earlier evaluations.
 
     Raises:
@@ -43,8 +43,8 @@ def run(
     settings = config.evaluate
     refuse_what_needs_weights(settings, NO_MODEL)
     judges = judges_of(settings.judges, config.judge)
-    given = given_answers(settings)
-    for notice in repeat_notices(given.items):
+    given = read_given_answers(settings)
+    for notice in notices_of_repeats(given.items):
         notify(notice)
     refuse_undecided(judges, {item.kind for item in given.items if item.kind != "text"})
     for judge in judges:
@@ -54,7 +54,7 @@ def run(
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
         _name_left_out(given, notify)
-        work = Work(writer, again, notify, store)
+        work = StageCache(writer, again, notify, store)
         summary, records = judge_without_weights(
             writer,
             subject_of_files(config, given),
@@ -69,7 +69,7 @@ def run(
         writer.parents |= {f"answers {file.name}": file.sha256 for file in given.files}
         store.add(writer, base_fingerprint=None, model_name=None, device="none")
     refuse_unscored(records, settings.max_unscored, output)
-    return Evaluated(output, summary)
+    return EvaluationOutput(output, summary)
 
 
 def _name_left_out(given: GivenAnswers, notify: Callable[[object], None]) -> None:

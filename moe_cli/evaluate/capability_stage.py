@@ -13,8 +13,8 @@ from importlib.metadata import version
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.capability import capability_of, refuse_unknown_tasks
-from moe_cli.evaluate.models import Models
-from moe_cli.evaluate.work import Work
+from moe_cli.evaluate.models import ModelPool
+from moe_cli.evaluate.work import StageCache
 from moe_cli.records import CapabilityResult, CapabilitySample, CapabilityScore, Progress
 
 
@@ -34,19 +34,19 @@ def refuse_unmeasurable(config: MoeConfig) -> None:
 
 
 def capability_results(
-    models: Models, config: MoeConfig, work: Work
+    models: ModelPool, config: MoeConfig, work: StageCache
 ) -> tuple[tuple[CapabilityScore, ...], tuple[CapabilitySample, ...]]:
     """Scores and samples of every task; one that is named and also in a named group stands once.
 
     Raises as `capability_of`.
     """
-    results = list(_results(models, config, work))
+    results = list(_results_of_tasks(models, config, work))
     scores = {score.task: score for result in results for score in result.scores}
     samples = {sample.id: sample for result in results for sample in result.samples}
     return tuple(scores.values()), tuple(samples.values())
 
 
-def _results(models: Models, config: MoeConfig, work: Work) -> Iterator[CapabilityResult]:
+def _results_of_tasks(models: ModelPool, config: MoeConfig, work: StageCache) -> Iterator[CapabilityResult]:
     settings = config.evaluate
     for place, task in enumerate(settings.capability):
         work.notify(Progress(task=f"capability {task}", done=place, total=len(settings.capability)))
@@ -54,7 +54,7 @@ def _results(models: Models, config: MoeConfig, work: Work) -> Iterator[Capabili
         work.notify(Progress(task=f"capability {task}", done=place + 1, total=len(settings.capability)))
 
 
-def _measured(models: Models, task: str, config: MoeConfig, work: Work) -> CapabilityResult:
+def _measured(models: ModelPool, task: str, config: MoeConfig, work: StageCache) -> CapabilityResult:
     settings = config.evaluate
     how = (
         *(settings.capability_limit, settings.capability_batch_size, settings.capability_chat, config.seed),

@@ -20,7 +20,7 @@ KNOWN = ("arc_easy", "hellaswag", "mmlu")  # where no name is near
 Loaded = dict[str, dict[str, object]]
 
 
-class Tasks(TaskManager):
+class TaskSet(TaskManager):
     """Loads tasks; what a person can fix is said."""
 
     def load(self, task_list: object) -> Loaded:
@@ -47,7 +47,7 @@ class Tasks(TaskManager):
         return loaded
 
 
-def task_manager(task: str, include_path: Path | None) -> TaskManager:
+def make_task_manager(task: str, include_path: Path | None) -> TaskManager:
     """The manager that knows the task; the many definitions of lm-eval are read only if the directory has none.
 
     Raises:
@@ -56,7 +56,7 @@ def task_manager(task: str, include_path: Path | None) -> TaskManager:
     if include_path is not None:
         if not include_path.is_dir():
             raise UsageError(f"{include_path} is no directory of task definitions", hint="check --capability-tasks")
-        own = Tasks(include_path=str(include_path), include_defaults=False)
+        own = TaskSet(include_path=str(include_path), include_defaults=False)
         if task in own.all_tasks:
             return own
     every = _every(None if include_path is None else str(include_path))
@@ -69,7 +69,7 @@ def task_manager(task: str, include_path: Path | None) -> TaskManager:
 @cache
 def _every(include_path: str | None) -> TaskManager:
     """All definitions; reading the thousands of lm-eval takes seconds."""
-    return Tasks(include_path=include_path)
+    return TaskSet(include_path=include_path)
 
 
 def _refuse_code(loaded: Loaded) -> None:

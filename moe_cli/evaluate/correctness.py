@@ -7,14 +7,14 @@ answer that holds nothing but reasoning is wrong.
 
 from __future__ import annotations
 
-from moe_cli.data.reasoning import spoken
+from moe_cli.data.reasoning import strip_reasoning
 
 FULL_STOPS = (".", "\u3002")
 
 
 def is_correct(answer: str, expected: str) -> bool:
     """Whether the answer equals the expected one up to case, white space and one final full stop."""
-    text = spoken(answer)
+    text = strip_reasoning(answer)
     return text is not None and _plain(text) == _plain(expected)
 
 

@@ -18,7 +18,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from moe_cli.evaluate.read_texts import Watched, answers_of, read_by_both
+from moe_cli.evaluate.read_texts import ForwardRecord, answers_of, run_paired_forward
 from moe_cli.model.chat import EncodedChat, encode_answered
 from moe_cli.model.length_batches import length_batches
 from moe_cli.model.load import LoadedModel
@@ -27,7 +27,7 @@ from moe_cli.records import DriftItem, EvaluationItem, Progress
 CHUNK_VALUES = 1 << 24  # float32 log probabilities of one model made at once: 64 MiB
 
 
-def drift_items(
+def measure_text_drift(
     base: LoadedModel,
     tuned: LoadedModel,
     items: Sequence[EvaluationItem],
@@ -51,7 +51,7 @@ def drift_items(
         for places in length_batches(lengths, max_rows=batch_size, max_tokens=batch_tokens)
         if any(ordered[place].id not in done for place in places)
     ]
-    for batch, of_base, of_tuned in read_by_both(base, tuned, batches):
+    for batch, of_base, of_tuned in run_paired_forward(base, tuned, batches):
         texts, rows = zip(*batch, strict=True)
         found = _drift_of_batch(texts, rows, of_base, of_tuned, base.identity.num_experts)
         missing = tuple(item for item in found if item.id not in done)
@@ -63,8 +63,8 @@ def drift_items(
 def _drift_of_batch(
     items: Sequence[EvaluationItem],
     rows: Sequence[EncodedChat],
-    of_base: Watched,
-    of_tuned: Watched,
+    of_base: ForwardRecord,
+    of_tuned: ForwardRecord,
     num_experts: int,
 ) -> list[DriftItem]:
     same_BL = same_choices(of_base.chosen_LNK, of_tuned.chosen_LNK, answers_of(rows), num_experts)

@@ -18,7 +18,7 @@ from moe_cli.records.drift import DriftItem, DriftSummary
 TOKENS, NLL_BASE, NLL_TUNED, KL, SAME_TOP = range(5)
 
 
-def drift_summary(items: Sequence[DriftItem], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> DriftSummary:
+def summarise_drift(items: Sequence[DriftItem], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> DriftSummary:
     """Perplexity ratio exp(mean nll_tuned - mean nll_base), mean KL and share of equal top tokens.
 
     Raises:

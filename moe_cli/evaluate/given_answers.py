@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from moe_cli.config import EvaluateConfig
-from moe_cli.data import Fault, Kind, cluster_of, cluster_of_prompt, column_map, refuse_bad_rows
+from moe_cli.data import Kind, RowFault, cluster_of, cluster_of_prompt, column_map, refuse_bad_rows
 from moe_cli.data.column_names import refuse_absent
 from moe_cli.data.turns import Turns
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_fields import FileAnswer
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS
 from moe_cli.evaluate.read_answers import FileOfAnswers, read_answers
-from moe_cli.evaluate.suites import evaluation_items, prompt_id, refuse_mixed_suites
+from moe_cli.evaluate.suites import load_items, prompt_id, refuse_mixed_suites
 from moe_cli.records import AnswerFile, EvaluationItem
 
 UNDECIDED = "nothing says whether its prompt is harmful or benign"
@@ -42,17 +42,17 @@ class GivenAnswers:
     unanswered: int | None  # items of --items without an answer; None: none were named
 
 
-def given_answers(settings: EvaluateConfig) -> GivenAnswers:
+def read_given_answers(settings: EvaluateConfig) -> GivenAnswers:
     """The answers of `settings.answers`.
 
     Raises:
         UsageError: a file that cannot be read or is of no known format, and all that `joined_answers` refuses.
     """
     columns = column_map(settings.map)
-    return joined_answers([read_answers(words, columns) for words in settings.answers], settings)
+    return join_answers([read_answers(words, columns) for words in settings.answers], settings)
 
 
-def joined_answers(files: Sequence[FileOfAnswers], settings: EvaluateConfig) -> GivenAnswers:
+def join_answers(files: Sequence[FileOfAnswers], settings: EvaluateConfig) -> GivenAnswers:
     """The answers of files that were read, with their items.
 
     Raises:
@@ -96,7 +96,7 @@ def _items(settings: EvaluateConfig, files: Sequence[FileOfAnswers]) -> tuple[Ev
     if not settings.items:
         refuse_absent(column_map(settings.map), columns)
         return ()
-    return evaluation_items(settings.model_copy(update={"limit": None}), "", columns_elsewhere=columns)
+    return load_items(settings.model_copy(update={"limit": None}), "", columns_elsewhere=columns)
 
 
 def _by_prompt(items: Sequence[EvaluationItem]) -> dict[Turns, list[EvaluationItem]]:
@@ -126,8 +126,8 @@ def _answered(
     Raises:
         UsageError: nothing says the kind of an answer's prompt, or the file and --items say different ones.
     """
-    faults: list[Fault] = []
-    undecided: list[Fault] = []
+    faults: list[RowFault] = []
+    undecided: list[RowFault] = []
     turn: Counter[Turns] = Counter()
     for file in files:
         for answer in file.answers:
@@ -135,7 +135,7 @@ def _answered(
             item = alike[turn[answer.messages] % len(alike)] if alike else None
             turn[answer.messages] += 1
             if item is not None and answer.kind not in (None, item.kind):
-                faults.append(Fault(answer.place, f"the file says {answer.kind}, and --items says {item.kind}"))
+                faults.append(RowFault(answer.place, f"the file says {answer.kind}, and --items says {item.kind}"))
             elif item is not None:
                 file.kinds[f"{item.kind} by --items"] += 1
                 yield item, answer
@@ -143,7 +143,7 @@ def _answered(
                 file.kinds[f"{kind} by {'the file' if answer.kind else '--kind'}"] += 1
                 yield _own_item(answer, kind), answer
             else:
-                undecided.append(Fault(answer.place, UNDECIDED))
+                undecided.append(RowFault(answer.place, UNDECIDED))
     refuse_bad_rows(faults, 0, hint="leave --items away, or correct the kind in one of the two")
     if undecided:
         of_items = ", and --items does not hold it" if named else ""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from moe_cli.data import (
     ColumnMap,
     Entry,
-    Fault,
-    Place,
-    Reading,
+    Location,
+    RowFault,
+    SourceReading,
     Table,
     cluster_of_prompt,
     of_kind,
@@ -24,7 +24,7 @@ from moe_cli.data.labels import answer_beside
 from moe_cli.data.prompts import prompt_turns
 from moe_cli.data.rows import ReadRow
 from moe_cli.data.sources import KINDS, ItemKind, kind_and_source
-from moe_cli.data.turns import Turns, are_turns, messages, turns
+from moe_cli.data.turns import Turns, are_turns, messages_of, turns
 from moe_cli.data.values import name_of, text_of
 from moe_cli.errors import UsageError
 from moe_cli.records import EvaluationItem, ItemSource, Message
@@ -42,7 +42,7 @@ class SourceItems:
     count: ItemSource
     items: tuple[EvaluationItem, ...]
     entries: tuple[Entry, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[RowFault, ...]
     columns: frozenset[str]  # as they are written, in the form in which names are compared
 
 
@@ -80,7 +80,7 @@ def source_items(words: str, columns: ColumnMap) -> SourceItems:
     return SourceItems(count, (), entries, reading.faults, reading.columns)
 
 
-def _refuse_labels_of_answers(table: Table, reading: Reading) -> None:
+def _refuse_labels_of_answers(table: Table, reading: SourceReading) -> None:
     for column in sorted({entry.told_by for entry in reading.entries if entry.told_by is not None}):
         if (answer := answer_beside(table, column)) is not None:
             name = table.source.name
@@ -106,7 +106,7 @@ def _own_items(words: str, table: Table, forced: ItemKind | None) -> SourceItems
         try:
             items.append(_item(row, place))
         except BadRowError as error:
-            faults.append(Fault(place, error.reason))
+            faults.append(RowFault(place, error.reason))
     if forced is not None and (other := sum(item.kind != forced for item in items)):
         raise UsageError(
             f"{table.source.name}: {other:,} of {len(items):,} rows are not {forced} by their column `kind`",
@@ -124,7 +124,7 @@ def _own_items(words: str, table: Table, forced: ItemKind | None) -> SourceItems
     return SourceItems(count, tuple(items), (), tuple(faults), frozenset(table.names))
 
 
-def _item(row: ReadRow, place: Place) -> EvaluationItem:
+def _item(row: ReadRow, place: Location) -> EvaluationItem:
     kind = KINDS.get(name_of(row, "kind") or "")
     if kind is None:
         raise BadRowError(f"`kind` is not one of {', '.join(KINDS)}")
@@ -157,7 +157,7 @@ def _text_turns(row: ReadRow) -> Turns:
     if (
         row.get("answer") is None
         and are_turns(value)
-        and (spoken := messages(value, "messages"))[-1].role == "assistant"
+        and (spoken := messages_of(value, "messages"))[-1].role == "assistant"
     ):
         *asked, answer = spoken
         return (*turns([{"role": turn.role, "content": turn.content} for turn in asked], "messages"), answer)

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from moe_cli.evaluate.correctness import is_correct
-from moe_cli.evaluate.work import Work
-from moe_cli.judges.deciding import decided
+from moe_cli.evaluate.work import StageCache
+from moe_cli.judges.deciding import decide_verdict
 from moe_cli.judges.judge import Exchange, Judge, Kind
 from moe_cli.judges.judging import journaled_verdicts
 from moe_cli.records import EvaluationItem, EvaluationRecord, JudgedAnswer, JudgeIdentity, Verdict
 
 
-class Answer(Protocol):
+class JudgedAnswerText(Protocol):
     """An answer, made here or elsewhere."""
 
     @property
@@ -37,10 +37,10 @@ class Answer(Protocol):
         ...
 
 
-Answered = tuple[Sequence[EvaluationItem], Mapping[str, Answer]]
+Answered = tuple[Sequence[EvaluationItem], Mapping[str, JudgedAnswerText]]
 
 
-def judged_records(judges: Sequence[Judge], sets: Sequence[Answered], work: Work) -> list[list[EvaluationRecord]]:
+def judge_answers(judges: Sequence[Judge], sets: Sequence[Answered], work: StageCache) -> list[list[EvaluationRecord]]:
     """Of every set of answers the items with answer and verdicts, in the order of the items.
 
     A judge reads all sets before the next judge begins, and then gives back what it holds.
@@ -54,14 +54,14 @@ def judged_records(judges: Sequence[Judge], sets: Sequence[Answered], work: Work
     ]
 
 
-def _by(judge: Judge, exchanges: Sequence[Mapping[str, Exchange]], work: Work) -> list[dict[str, Verdict]]:
+def _by(judge: Judge, exchanges: Sequence[Mapping[str, Exchange]], work: StageCache) -> list[dict[str, Verdict]]:
     try:
         return [_verdicts(judge, of_set, work) if of_set else {} for of_set in exchanges]
     finally:
         judge.release()
 
 
-def _exchange(item: EvaluationItem, answer: Answer) -> Exchange:
+def _exchange(item: EvaluationItem, answer: JudgedAnswerText) -> Exchange:
     return Exchange(kind=_kind(item), messages=item.messages, answer=answer.text)
 
 
@@ -69,20 +69,20 @@ def _kind(item: EvaluationItem) -> Kind:
     return "harmful" if item.kind == "harmful" else "benign"
 
 
-def _verdicts(judge: Judge, exchanges: Mapping[str, Exchange], work: Work) -> dict[str, Verdict]:
+def _verdicts(judge: Judge, exchanges: Mapping[str, Exchange], work: StageCache) -> dict[str, Verdict]:
     journal = work.journal("judge", f"judge {judge.name}", JudgedAnswer, judge.identity, tuple(exchanges.items()))
     return journaled_verdicts(judge, exchanges, journal, work.notify)
 
 
 def _record(
-    item: EvaluationItem, answer: Answer, judges: Sequence[JudgeIdentity], verdicts: Sequence[Verdict]
+    item: EvaluationItem, answer: JudgedAnswerText, judges: Sequence[JudgeIdentity], verdicts: Sequence[Verdict]
 ) -> EvaluationRecord:
     return EvaluationRecord(
         item=item,
         answer=answer.text,
         num_answer_tokens=answer.num_tokens,
         finished=answer.finished,
-        verdict=decided(judges, verdicts, _kind(item)),
+        verdict=decide_verdict(judges, verdicts, _kind(item)),
         verdicts=tuple(verdicts),
         correct=None if item.expected is None else is_correct(answer.text, item.expected),
     )

@@ -47,7 +47,7 @@ def degenerate_share(records: Iterable[EvaluationRecord]) -> Rate:
     return _rate_of_all((record, record.is_degenerate) for record in records)
 
 
-def suite_summaries(records: Sequence[EvaluationRecord]) -> tuple[SuiteSummary, ...]:
+def summarise_suites(records: Sequence[EvaluationRecord]) -> tuple[SuiteSummary, ...]:
     """One summary for each suite: harmful suites first, then by name.
 
     Raises:

@@ -10,7 +10,7 @@ import gc
 
 import torch
 
-from moe_cli.evaluate.target import Target, load_base, load_target
+from moe_cli.evaluate.target import EvaluationTarget, load_base, load_target
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.memory import available_bytes
 
@@ -26,10 +26,10 @@ def has_room_for_another(loaded: LoadedModel) -> bool:
     return available_bytes(loaded.device) >= ROOM * size + FORWARDS
 
 
-class Models:
+class ModelPool:
     """What is evaluated, and what it was trained from."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: EvaluationTarget) -> None:
         self.target = target
         self._tuned: LoadedModel | None = None
         self._base: LoadedModel | None = None

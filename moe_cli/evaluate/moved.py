@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.config import MoeConfig
-from moe_cli.evaluate.drift import drift_items
-from moe_cli.evaluate.drift_summary import drift_summary
-from moe_cli.evaluate.models import Models
-from moe_cli.evaluate.routing_drift import routing_drift
-from moe_cli.evaluate.weight_drift import weight_drift
-from moe_cli.evaluate.work import Work
+from moe_cli.evaluate.drift import measure_text_drift
+from moe_cli.evaluate.drift_summary import summarise_drift
+from moe_cli.evaluate.models import ModelPool
+from moe_cli.evaluate.routing_drift import measure_routing_drift
+from moe_cli.evaluate.weight_drift import measure_weight_drift
+from moe_cli.evaluate.work import StageCache
 from moe_cli.model.load import LoadedModel
 from moe_cli.records import (
     DriftItem,
@@ -34,7 +34,7 @@ MOST_LOGITS = 1 << 30  # of one model at once: 2 GiB in bfloat16
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Drift:
     """All drift of one evaluation."""
 
     items: tuple[DriftItem, ...] = ()
@@ -43,29 +43,31 @@ class Moved:
     weights: tuple[GroupDrift, ...] | None = None
 
 
-def moved_from_base(
-    models: Models,
+def measure_drift(
+    models: ModelPool,
     texts: Sequence[EvaluationItem],
     selected_LE: NDArray[np.bool_] | None,
     config: MoeConfig,
-    work: Work,
-) -> Moved:
+    work: StageCache,
+) -> Drift:
     """Drift of the trained model; `selected_LE` are the experts that the prepare run selected, where that is known."""
     training = models.target.training
     if training is None:
-        return Moved()
+        return Drift()
     items = _on_texts(models, training.base, texts, config, work)
-    routing = routing_drift(items, training.base.layers, selected_LE=selected_LE, seed=config.seed) if items else None
-    return Moved(
+    routing = (
+        measure_routing_drift(items, training.base.layers, selected_LE=selected_LE, seed=config.seed) if items else None
+    )
+    return Drift(
         items=items,
-        texts=drift_summary(items, seed=config.seed) if items else None,
+        texts=summarise_drift(items, seed=config.seed) if items else None,
         routing=routing,
         weights=_of_weights(models, training.base, selected_LE, work),
     )
 
 
 def _on_texts(
-    models: Models, base: ModelIdentity, texts: Sequence[EvaluationItem], config: MoeConfig, work: Work
+    models: ModelPool, base: ModelIdentity, texts: Sequence[EvaluationItem], config: MoeConfig, work: StageCache
 ) -> tuple[DriftItem, ...]:
     settings = config.evaluate
     how = (*_both(models, base), tuple(texts), settings.batch_size, settings.batch_tokens)
@@ -78,39 +80,39 @@ def _on_texts(
 
 
 def _missing(
-    models: Models, texts: Sequence[EvaluationItem], done: Collection[str], config: MoeConfig, work: Work
+    models: ModelPool, texts: Sequence[EvaluationItem], done: Collection[str], config: MoeConfig, work: StageCache
 ) -> Iterator[tuple[DriftItem, ...]]:
     """Drift of the texts that are not done; the base is loaded only for them."""
     if len(done) == len(texts):
         return
-    yield from drift_items(
+    yield from measure_text_drift(
         models.base(),
         models.tuned(),
         texts,
         done=done,
         batch_size=config.evaluate.batch_size,
-        batch_tokens=most_tokens(config.evaluate.batch_tokens, models.tuned()),
+        batch_tokens=max_drift_tokens(config.evaluate.batch_tokens, models.tuned()),
         notify=work.notify,
     )
 
 
-def most_tokens(batch_tokens: int, loaded: LoadedModel) -> int:
+def max_drift_tokens(batch_tokens: int, loaded: LoadedModel) -> int:
     """Tokens of a batch of texts: no more than `batch_tokens`, and no more logits than `MOST_LOGITS` of one model."""
     vocabulary: int = loaded.model.config.get_text_config().vocab_size
     return max(1, min(batch_tokens, MOST_LOGITS // vocabulary))
 
 
 def _of_weights(
-    models: Models, base: ModelIdentity, selected_LE: NDArray[np.bool_] | None, work: Work
+    models: ModelPool, base: ModelIdentity, selected_LE: NDArray[np.bool_] | None, work: StageCache
 ) -> tuple[GroupDrift, ...]:
     selection = None if selected_LE is None else (selected_LE.shape, selected_LE.tobytes())
     journal = work.journal("drift", "drift of weights", WeightDrift, *_both(models, base), selection, file="weights")
     if not (found := journal.records()):
-        found = [WeightDrift(groups=weight_drift(models.base(), models.tuned(), selected_LE))]
+        found = [WeightDrift(groups=measure_weight_drift(models.base(), models.tuned(), selected_LE))]
         journal.append(found)
     return found[0].groups
 
 
-def _both(models: Models, base: ModelIdentity) -> tuple[object, ...]:
+def _both(models: ModelPool, base: ModelIdentity) -> tuple[object, ...]:
     """Both models, and the machine."""
     return base.fingerprint, base.settings, models.tuned().depends_on

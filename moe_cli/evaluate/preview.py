@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path
 
 from moe_cli.artifacts import Store, layout
-from moe_cli.artifacts.changes import unchanged_run
+from moe_cli.artifacts.changes import require_unchanged_run
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.codec import decode
 from moe_cli.config import EvaluateConfig, MoeConfig
 from moe_cli.data import column_map
 from moe_cli.data.attempts import SourceReader
 from moe_cli.errors import MoeError, UsageError
-from moe_cli.evaluate.given_answers import joined_answers
+from moe_cli.evaluate.given_answers import join_answers
 from moe_cli.evaluate.read_answers import read_answers
 from moe_cli.evaluate.subject import NO_MODEL, NOT_HERE
-from moe_cli.evaluate.suites import evaluation_items, preview_of_items
+from moe_cli.evaluate.suites import load_items, preview_of_items
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.named import judges_of
 from moe_cli.model.chat_endpoint import chat_endpoint
@@ -38,7 +38,7 @@ def preview_evaluation(words: str, config: MoeConfig, store: Store) -> tuple[Ite
     if refusal is not None:
         return preview, refusal
     try:
-        kinds = {item.kind for item in evaluation_items(config.evaluate, base_name) if item.kind != "text"}
+        kinds = {item.kind for item in load_items(config.evaluate, base_name) if item.kind != "text"}
         refuse_undecided(judges_of(config.evaluate.judges, config.judge), kinds)
         if served:
             refuse_what_needs_weights(config.evaluate, NOT_HERE)
@@ -58,7 +58,7 @@ def preview_answers(config: MoeConfig) -> tuple[AnswersPreview, MoeError | None]
     if refusal is None:
         try:
             refuse_what_needs_weights(settings, NO_MODEL)
-            given = joined_answers(files, settings)
+            given = join_answers(files, settings)
             kinds = {item.kind for item in given.items if item.kind != "text"}
             refuse_undecided(judges_of(settings.judges, config.judge), kinds)
         except MoeError as error:
@@ -95,7 +95,7 @@ def _base_name(words: str, store: Store, *, loads: bool) -> str:
         if loads:
             model_directory(words)
         return words
-    run = unchanged_run(path, store, "selective", "baseline")
+    run = require_unchanged_run(path, store, "selective", "baseline")
     metadata = run.file(layout.METADATA)
     base = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata)).base
     if loads:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from moe_cli.data import ColumnMap, Fault, Kind, Table, digest_of, read_table, refuse_bad_rows, source_of
+from moe_cli.data import ColumnMap, Kind, RowFault, Table, digest_of_source, read_table, refuse_bad_rows, source_of
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
 from moe_cli.data.labels import OF_PROMPT, labels_of
@@ -31,7 +31,7 @@ class FileOfAnswers:
     num_used: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[RowFault] = field(default_factory=list)
     columns: frozenset[str] = frozenset()  # as they are written, in the form in which names are compared
     unread: tuple[str, ...] = ()
 
@@ -93,7 +93,7 @@ def _read(name: str, columns: ColumnMap) -> FileOfAnswers:
     path = Path(source.place)
     log = inspect_log_in(path) if source.kind == "file" else None
     if log is not None:
-        return _of_log(log, source.name, digest_of(path))
+        return _of_log(log, source.name, digest_of_source(path))
     return _of_table(read_table(source, columns), columns)
 
 
@@ -120,7 +120,7 @@ def _of_table(table: Table, columns: ColumnMap) -> FileOfAnswers:
         try:
             file.take(known.read(row, place), labels.kind_of(row)[0])
         except BadRowError as error:
-            file.faults.append(Fault(place, error.reason))
+            file.faults.append(RowFault(place, error.reason))
     file.columns, file.unread = frozenset(table.names), table.unread()
     return file
 

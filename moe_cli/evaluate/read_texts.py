@@ -19,23 +19,23 @@ from torch import Tensor
 
 from moe_cli.model.chat import EncodedChat
 from moe_cli.model.load import LoadedModel
-from moe_cli.model.loss import KEPT
+from moe_cli.model.loss import LOGITS_TO_KEEP
 from moe_cli.model.padding import attention_mask, right_padded
-from moe_cli.model.routing import recording
+from moe_cli.model.routing import record_routing
 from moe_cli.records import EvaluationItem
 
 WAITING_VALUES = 1 << 31  # logits of the base that wait for the tuned model: 4 GiB in bfloat16
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class ForwardRecord:
     """What one model makes of a batch."""
 
     logits_BSV: Tensor  # of the last positions, from the one before the first answer token on
     experts_BLE: Tensor  # int64, on the CPU
     chosen_LNK: tuple[Tensor, ...]  # id E: no expert
 
-    def waiting(self) -> Watched:
+    def waiting(self) -> ForwardRecord:
         """The same with the logits in the machine's memory."""
         return replace(self, logits_BSV=self.logits_BSV.cpu())
 
@@ -43,9 +43,9 @@ class Watched:
 Batch = Sequence[tuple[EvaluationItem, EncodedChat]]
 
 
-def read_by_both(
+def run_paired_forward(
     base: LoadedModel, tuned: LoadedModel, batches: Sequence[Batch]
-) -> Iterator[tuple[Batch, Watched, Watched]]:
+) -> Iterator[tuple[Batch, ForwardRecord, ForwardRecord]]:
     """What both models make of every batch.
 
     Where they do not fit on one device together (the base then waits in the machine's memory), they take turns on the
@@ -53,14 +53,14 @@ def read_by_both(
     """
     if base.device == tuned.device:
         for batch in batches:
-            yield batch, watched(base, _rows(batch)), watched(tuned, _rows(batch))
+            yield batch, record_forward(base, _rows(batch)), record_forward(tuned, _rows(batch))
         return
     device, host = tuned.device, base.device
     for group in _groups(batches, base.model.config.get_text_config().vocab_size):
         with _on(base, device, instead_of=tuned, host=host):
-            of_base = [watched(base, _rows(batch)).waiting() for batch in group]
+            of_base = [record_forward(base, _rows(batch)).waiting() for batch in group]
         for batch, waiting in zip(group, of_base, strict=True):
-            yield batch, waiting, watched(tuned, _rows(batch))
+            yield batch, waiting, record_forward(tuned, _rows(batch))
 
 
 def _groups(batches: Sequence[Batch], vocabulary: int) -> Iterator[list[Batch]]:
@@ -95,17 +95,17 @@ def _rows(batch: Batch) -> list[EncodedChat]:
 
 
 @torch.inference_mode()
-def watched(loaded: LoadedModel, rows: Sequence[EncodedChat]) -> Watched:
+def record_forward(loaded: LoadedModel, rows: Sequence[EncodedChat]) -> ForwardRecord:
     """One forward over right-padded rows, its routing recorded."""
     ids = [row.token_ids for row in rows]
     input_ids, mask_BS = right_padded(ids).to(loaded.device), attention_mask(ids).to(loaded.device)
     words: dict[str, bool | int] = {"use_cache": False}
-    if KEPT in signature(loaded.model.forward).parameters:
-        words[KEPT] = _num_kept(rows)
-    with recording(loaded.model, keep_choices=True) as recorder:
+    if LOGITS_TO_KEEP in signature(loaded.model.forward).parameters:
+        words[LOGITS_TO_KEEP] = _num_kept(rows)
+    with record_routing(loaded.model, keep_choices=True) as recorder:
         recorder.watch(answers_of(rows).to(loaded.device)[None])
         logits_BSV = loaded.model(input_ids=input_ids, attention_mask=mask_BS, **words).logits
-        return Watched(logits_BSV, recorder.counts()[:, 0], recorder.choices())
+        return ForwardRecord(logits_BSV, recorder.counts()[:, 0], recorder.choices())
 
 
 def _num_kept(rows: Sequence[EncodedChat]) -> int:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from moe_cli.config import MoeConfig
 from moe_cli.evaluate.answers import answers_to
-from moe_cli.evaluate.models import Models
-from moe_cli.evaluate.restored import base_router, changed_router_params
-from moe_cli.evaluate.work import Work
+from moe_cli.evaluate.models import ModelPool
+from moe_cli.evaluate.restored import base_router_of, changed_router_params
+from moe_cli.evaluate.work import StageCache
 from moe_cli.records import EvaluationItem, Generation, Notice
 
 
 @dataclass(frozen=True, slots=True)
-class Rerouted:
+class BaseRouterAnswers:
     """What the model answers with the router of its base."""
 
     changed_params: int  # of the router, by the training
@@ -26,7 +26,9 @@ class Rerouted:
     answers: Mapping[str, Generation]
 
 
-def rerouted_answers(models: Models, asked: Sequence[EvaluationItem], config: MoeConfig, work: Work) -> Rerouted | None:
+def answer_with_base_router(
+    models: ModelPool, asked: Sequence[EvaluationItem], config: MoeConfig, work: StageCache
+) -> BaseRouterAnswers | None:
     """Answer the harmful items once more.
 
     Raises:
@@ -41,9 +43,9 @@ def rerouted_answers(models: Models, asked: Sequence[EvaluationItem], config: Mo
     changed = changed_router_params(base, models.tuned())
     harmful = tuple(item for item in asked if item.kind == "harmful") if changed else ()
     if not harmful:
-        return Rerouted(changed, (), {})
-    with base_router(base, models.tuned()) as rerouted:
+        return BaseRouterAnswers(changed, (), {})
+    with base_router_of(base, models.tuned()) as rerouted:
         answers = answers_to(
             rerouted, harmful, config, work, label="generate with the base's router", task="answers, base router"
         )
-    return Rerouted(changed, harmful, answers)
+    return BaseRouterAnswers(changed, harmful, answers)

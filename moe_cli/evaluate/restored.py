@@ -36,7 +36,7 @@ def changed_router_params(base: LoadedModel, tuned: LoadedModel) -> int:
 
 
 @contextmanager
-def base_router(base: LoadedModel, tuned: LoadedModel) -> Iterator[LoadedModel]:
+def base_router_of(base: LoadedModel, tuned: LoadedModel) -> Iterator[LoadedModel]:
     """`tuned` with the base's router inside the block, under an identity of its own; the weights are swapped in place.
 
     Raises:
@@ -53,7 +53,7 @@ def base_router(base: LoadedModel, tuned: LoadedModel) -> Iterator[LoadedModel]:
             of_tuned.data.copy_(own)
 
 
-def restored_router(
+def restoring_base_router(
     changed_params: int, tuned: Sequence[EvaluationRecord], restored: Sequence[EvaluationRecord]
 ) -> RestoredRouter:
     """Attack success with the base's router and as trained, on the attacks that both answered; no plain goal is one.

@@ -35,7 +35,7 @@ KL, JS, OVERLAP = range(3)
 Bools = NDArray[np.bool_]
 
 
-def routing_drift(
+def measure_routing_drift(
     items: Sequence[DriftItem],
     layers: Sequence[int],
     *,

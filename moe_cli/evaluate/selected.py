@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.artifacts import FinishedRun, Store, layout
-from moe_cli.artifacts.contents import reading
+from moe_cli.artifacts.contents import naming_file
 from moe_cli.codec import decode
 from moe_cli.records import TrainingSummary
 
 
-def selected_experts(run: FinishedRun, store: Store) -> NDArray[np.bool_] | None:
+def selected_experts_of(run: FinishedRun, store: Store) -> NDArray[np.bool_] | None:
     """bool [L, E]: experts that any batch of the training selected; L are the expert layers in order.
 
     A selective run holds the masks itself. For a baseline they are read from its prepare run: None where that is not
@@ -30,6 +30,6 @@ def selected_experts(run: FinishedRun, store: Store) -> NDArray[np.bool_] | None
     if holder is None:
         return None
     num_training = int(training.hyperparameters["num_batches"] or 0)  # those held out stand behind them
-    with reading(file := holder.file(layout.MASKS)):
+    with naming_file(file := holder.file(layout.MASKS)):
         selected_LE: NDArray[np.bool_] = np.load(file, allow_pickle=False)[:num_training].any(axis=0)
     return selected_LE

@@ -13,18 +13,18 @@ from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.interruption import resumable
 from moe_cli.artifacts.runs import free_directory
 from moe_cli.config import MoeConfig
-from moe_cli.evaluate.evaluation_files import Evaluated, judge_without_weights
+from moe_cli.evaluate.evaluation_files import EvaluationOutput, judge_without_weights
 from moe_cli.evaluate.metrics import refuse_unscored
 from moe_cli.evaluate.preview import refuse_what_needs_weights
 from moe_cli.evaluate.subject import NOT_HERE, Subject
-from moe_cli.evaluate.suites import evaluation_items, repeat_notices
-from moe_cli.evaluate.target import Target, evaluation_target
+from moe_cli.evaluate.suites import load_items, notices_of_repeats
+from moe_cli.evaluate.target import EvaluationTarget, resolve_target
 from moe_cli.evaluate.trained_on import count_trained_goals
-from moe_cli.evaluate.work import Work
+from moe_cli.evaluate.work import StageCache
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.named import judges_of
 from moe_cli.model.chat_endpoint import ChatEndpoint, Completion, chat_endpoint
-from moe_cli.model.endpoint_engine import completions
+from moe_cli.model.endpoint_engine import request_completions
 from moe_cli.model.engine import Prompt
 from moe_cli.records import AnswerServer, AnswerSettings, EvaluationItem, Progress, ServedAnswer, Stage
 
@@ -41,7 +41,7 @@ def run(
     *,
     resume: bool = False,
     again: Collection[Stage] = (),
-) -> Evaluated:
+) -> EvaluationOutput:
     """Evaluate what the endpoint serves under the name of the run or model that `words` name.
 
     Raises:
@@ -54,10 +54,10 @@ def run(
     settings = config.evaluate
     refuse_what_needs_weights(settings, NOT_HERE)
     judges = judges_of(settings.judges, config.judge)
-    target = evaluation_target(words, config.model, store, loads=False)
+    target = resolve_target(words, config.model, store, loads=False)
     endpoint = chat_endpoint(config.endpoint, target.model.name)
-    items = evaluation_items(settings, target.base_name)
-    for notice in repeat_notices(items):
+    items = load_items(settings, target.base_name)
+    for notice in notices_of_repeats(items):
         notify(notice)
     asked = [item for item in items if item.kind != "text"]
     refuse_undecided(judges, {item.kind for item in asked if item.kind != "text"})
@@ -67,8 +67,8 @@ def run(
     output = free_directory(wanted, "evaluation", config if resume else None)
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
-        work = Work(writer, again, notify, store)
-        how = answer_settings(config, endpoint)
+        work = StageCache(writer, again, notify, store)
+        how = served_answer_settings(config, endpoint)
         answers = _answers(endpoint, how, config.endpoint.concurrency, asked, work)
         summary, records = judge_without_weights(
             writer,
@@ -85,10 +85,10 @@ def run(
             writer.parents["run"] = target.run.digest
         store.add(writer, base_fingerprint=None, model_name=target.base_name, device="none")
     refuse_unscored(records, settings.max_unscored, output)
-    return Evaluated(output, summary)
+    return EvaluationOutput(output, summary)
 
 
-def answer_settings(config: MoeConfig, endpoint: ChatEndpoint) -> AnswerSettings:
+def served_answer_settings(config: MoeConfig, endpoint: ChatEndpoint) -> AnswerSettings:
     """Everything that is known of how the endpoint answers."""
     settings, sampling = config.evaluate, config.evaluate.temperature > 0
     return AnswerSettings(
@@ -107,13 +107,17 @@ def answer_settings(config: MoeConfig, endpoint: ChatEndpoint) -> AnswerSettings
 
 
 def _answers(
-    endpoint: ChatEndpoint, settings: AnswerSettings, concurrency: int, items: Sequence[EvaluationItem], work: Work
+    endpoint: ChatEndpoint,
+    settings: AnswerSettings,
+    concurrency: int,
+    items: Sequence[EvaluationItem],
+    work: StageCache,
 ) -> dict[str, ServedAnswer]:
     prompts = tuple(Prompt(item.id, item.messages) for item in items)
     journal = work.journal("generate", "generate", ServedAnswer, "endpoint", prompts, settings, why=UNCHECKED)
     done = {answer.prompt_id: answer for answer in journal.records()}
     work.notify(Progress(task="answers", done=len(done), total=len(prompts)))
-    for group in completions(endpoint, settings, concurrency, prompts, tuple(done)):
+    for group in request_completions(endpoint, settings, concurrency, prompts, tuple(done)):
         made = [_served_answer(prompt, completion) for prompt, completion in group]
         journal.append(made)
         done |= {answer.prompt_id: answer for answer in made}
@@ -130,7 +134,7 @@ def _served_answer(prompt: Prompt, completion: Completion) -> ServedAnswer:
     )
 
 
-def _subject(words: str, target: Target, how: AnswerSettings, endpoint: ChatEndpoint, epochs: int) -> Subject:
+def _subject(words: str, target: EvaluationTarget, how: AnswerSettings, endpoint: ChatEndpoint, epochs: int) -> Subject:
     """Of the settings those that were asked for; the rest is the endpoint's own affair."""
     return Subject(
         model=None,

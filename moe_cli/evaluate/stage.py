@@ -18,20 +18,20 @@ from moe_cli.config import MoeConfig
 from moe_cli.evaluate import served_stage
 from moe_cli.evaluate.answers import answers_to, generation_settings
 from moe_cli.evaluate.capability_stage import capability_results, refuse_unmeasurable
-from moe_cli.evaluate.evaluation_files import Evaluated, write_evaluation
-from moe_cli.evaluate.judging import judged_records
+from moe_cli.evaluate.evaluation_files import EvaluationOutput, write_evaluation
+from moe_cli.evaluate.judging import judge_answers
 from moe_cli.evaluate.metrics import refuse_unscored
-from moe_cli.evaluate.models import Models
-from moe_cli.evaluate.moved import moved_from_base
-from moe_cli.evaluate.rerouted import rerouted_answers
-from moe_cli.evaluate.restored import restored_router
-from moe_cli.evaluate.selected import selected_experts
+from moe_cli.evaluate.models import ModelPool
+from moe_cli.evaluate.moved import measure_drift
+from moe_cli.evaluate.rerouted import answer_with_base_router
+from moe_cli.evaluate.restored import restoring_base_router
+from moe_cli.evaluate.selected import selected_experts_of
 from moe_cli.evaluate.subject import Subject
-from moe_cli.evaluate.suites import evaluation_items, repeat_notices
-from moe_cli.evaluate.summary import evaluation_summary
-from moe_cli.evaluate.target import Target, evaluation_target
+from moe_cli.evaluate.suites import load_items, notices_of_repeats
+from moe_cli.evaluate.summary import summarise_evaluation
+from moe_cli.evaluate.target import EvaluationTarget, resolve_target
 from moe_cli.evaluate.trained_on import count_trained_goals
-from moe_cli.evaluate.work import Work
+from moe_cli.evaluate.work import StageCache
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.named import judges_of
 from moe_cli.records import (
@@ -50,7 +50,7 @@ def run(
     *,
     resume: bool = False,
     again: Collection[Stage] = (),
-) -> Evaluated:
+) -> EvaluationOutput:
     """Evaluate the training run or model that `words` name; the stages in `again` take nothing from earlier ones.
 
     Raises:
@@ -63,9 +63,9 @@ def run(
     store.refuse_unwritable()
     settings = config.evaluate
     judges = judges_of(settings.judges, config.judge)
-    target = evaluation_target(words, config.model, store)
-    items = evaluation_items(settings, target.base_name)
-    for notice in repeat_notices(items):
+    target = resolve_target(words, config.model, store)
+    items = load_items(settings, target.base_name)
+    for notice in notices_of_repeats(items):
         notify(notice)
     asked = [item for item in items if item.kind != "text"]
     texts = [item for item in items if item.kind == "text"]
@@ -77,21 +77,21 @@ def run(
     output = free_directory(wanted, "evaluation", config if resume else None)
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
-        work, models = Work(writer, again, notify, store), Models(target)
+        work, models = StageCache(writer, again, notify, store), ModelPool(target)
         model, device = models.tuned().identity, str(models.tuned().device)
         answers = answers_to(models.tuned(), asked, config, work)
-        rerouted = rerouted_answers(models, asked, config, work)
+        rerouted = answer_with_base_router(models, asked, config, work)
         if any(judge.holds_weights for judge in judges):
             models.release()
         again_asked = (rerouted.items, rerouted.answers) if rerouted else ((), {})
-        records, again_records = judged_records(judges, [(asked, answers), again_asked], work)
-        restored = restored_router(rerouted.changed_params, records, again_records) if rerouted else None
+        records, again_records = judge_answers(judges, [(asked, answers), again_asked], work)
+        restored = restoring_base_router(rerouted.changed_params, records, again_records) if rerouted else None
         trained = count_trained_goals(target, asked, store, notify)
-        selected_LE = selected_experts(target.run, store) if target.run else None
-        moved = moved_from_base(models, texts, selected_LE, config, work)
+        selected_LE = selected_experts_of(target.run, store) if target.run else None
+        moved = measure_drift(models, texts, selected_LE, config, work)
         models.release_base()
         scores, samples = capability_results(models, config, work)
-        summary = evaluation_summary(
+        summary = summarise_evaluation(
             output.name,
             _subject(target, model, config),
             items,
@@ -116,10 +116,10 @@ def run(
         )
     for found in (records, again_records):
         refuse_unscored(found, settings.max_unscored, output)
-    return Evaluated(output, summary)
+    return EvaluationOutput(output, summary)
 
 
-def _subject(target: Target, model: ModelIdentity, config: MoeConfig) -> Subject:
+def _subject(target: EvaluationTarget, model: ModelIdentity, config: MoeConfig) -> Subject:
     return Subject(
         model=model,
         run=target.run.path if target.run else None,

@@ -20,11 +20,11 @@ from moe_cli.config import EvaluateConfig
 from moe_cli.data import (
     Entry,
     Kind,
-    Place,
+    Location,
     cluster_of,
     cluster_of_prompt,
     column_map,
-    normalised,
+    normalise_text,
     refuse_bad_rows,
 )
 from moe_cli.data.attempts import SourceReader
@@ -40,7 +40,7 @@ REPEAT = re.compile(r"#\d+$")  # behind the id of an item that is answered more 
 EQUAL = "it is equal to another row"
 
 
-def evaluation_items(
+def load_items(
     settings: EvaluateConfig, base_name: str, *, columns_elsewhere: Sequence[Collection[str]] = ()
 ) -> tuple[EvaluationItem, ...]:
     """Items of the configured sources; the tiny language's own for the tiny model.
@@ -123,12 +123,12 @@ def _repeated(items: Sequence[EvaluationItem], epochs: int) -> Iterator[Evaluati
             yield replace(item, id=f"{item.id}#{epoch}")
 
 
-def repeat_notices(items: Sequence[EvaluationItem]) -> Iterator[Notice]:
+def notices_of_repeats(items: Sequence[EvaluationItem]) -> Iterator[Notice]:
     """Says how many items ask what another one of their cluster asks; several answers to one item are no repeats."""
     ids: dict[tuple[str, tuple[tuple[str, str], ...]], set[str]] = defaultdict(set)
     for item in items:
         if item.kind != "text":
-            asked = tuple((turn.role, normalised(turn.content)) for turn in item.messages)
+            asked = tuple((turn.role, normalise_text(turn.content)) for turn in item.messages)
             ids[item.cluster, asked].add(prompt_id(item.id))
     if repeats := sum(len(alike) - 1 for alike in ids.values()):
         prompts = sum(map(len, ids.values()))
@@ -164,7 +164,7 @@ def _items_of(sources: Sequence[SourceItems]) -> tuple[list[EvaluationItem], Cou
     seen: set[tuple[str, str, Turns, str | None]] = set()
     number: dict[str, int] = defaultdict(int)
     for source in sources:
-        used: set[Place] = set()
+        used: set[Location] = set()
         for entry in source.entries:
             for suite, spoken in _forms(entry):
                 cluster = _cluster(entry, of_goal)
@@ -203,7 +203,7 @@ def _goal_clusters(entries: Sequence[Entry]) -> dict[str, str]:
     of_goal: dict[str, str] = {}
     for entry in entries:
         if entry.goal:
-            goal, cluster = normalised(entry.goal), cluster_of(entry.goal)
+            goal, cluster = normalise_text(entry.goal), cluster_of(entry.goal)
             of_goal[goal] = min(cluster, of_goal.get(goal, cluster))
     return of_goal
 
@@ -211,7 +211,7 @@ def _goal_clusters(entries: Sequence[Entry]) -> dict[str, str]:
 def _cluster(entry: Entry, of_goal: Mapping[str, str]) -> str:
     """Forms of one goal share it; a harmless prompt has its own, which depends on no file name and no id."""
     if entry.kind == "harmful" and entry.goal:
-        return of_goal[normalised(entry.goal)]
+        return of_goal[normalise_text(entry.goal)]
     return entry.cluster or cluster_of_prompt(entry.plain or entry.attacked or ())
 
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from moe_cli.evaluate.agreement import agreements
+from moe_cli.evaluate.agreement import measure_agreement
 from moe_cli.evaluate.metrics import (
     accuracy,
     attack_success,
     degenerate_share,
     over_refusal,
     plain_compliance,
-    suite_summaries,
+    summarise_suites,
     unscored_counts,
 )
-from moe_cli.evaluate.moved import Moved
+from moe_cli.evaluate.moved import Drift
 from moe_cli.evaluate.subject import Subject
 from moe_cli.evaluate.suites import items_digest
 from moe_cli.judges.deciding import deciding_place
@@ -33,13 +33,13 @@ from moe_cli.records import (
 )
 
 
-def evaluation_summary(
+def summarise_evaluation(
     name: str,
     subject: Subject,
     items: Sequence[EvaluationItem],
     records: Sequence[EvaluationRecord],
     judges: Sequence[JudgeIdentity],
-    moved: Moved,
+    moved: Drift,
     capability: Sequence[CapabilityScore],
     restored: RestoredRouter | None,
     trained: tuple[int, int] | None,
@@ -58,7 +58,7 @@ def evaluation_summary(
         items_digest=items_digest(items),
         goals_trained_on=trained,
         judges=tuple(judges),
-        agreement=agreements(records, judges),
+        agreement=measure_agreement(records, judges),
         epochs=subject.epochs,
         generation=dict(subject.generation),
         suites=_suites(records, judges),
@@ -85,7 +85,7 @@ def evaluation_summary(
 
 def _suites(records: Sequence[EvaluationRecord], judges: Sequence[JudgeIdentity]) -> tuple[SuiteSummary, ...]:
     """A judge that cannot tell a refusal, or a partial one, has counted none, which is not a rate of 0."""
-    suites = suite_summaries(records)
+    suites = summarise_suites(records)
     place = deciding_place(judges, "refusal")
     if place is None:
         return tuple(replace(suite, full_refusal=None, partial_refusal=None) for suite in suites)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.artifacts import FinishedRun, Store, layout
-from moe_cli.artifacts.changes import unchanged_run
+from moe_cli.artifacts.changes import require_unchanged_run
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.codec import decode
 from moe_cli.config import ModelConfig
@@ -21,7 +21,7 @@ from moe_cli.records import TrainingSummary
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class EvaluationTarget:
     """A model to evaluate."""
 
     model: ModelConfig
@@ -39,7 +39,7 @@ class Target:
         return self.training.training_mode if self.training else "base"
 
 
-def evaluation_target(words: str, model: ModelConfig, store: Store, *, loads: bool = True) -> Target:
+def resolve_target(words: str, model: ModelConfig, store: Store, *, loads: bool = True) -> EvaluationTarget:
     """The target that `words` name: the directory of a training run, its `final_model`, or a model.
 
     Without `loads` no weights need to be here. The manifest of a run is the one that `store` knows, if it does.
@@ -54,17 +54,17 @@ def evaluation_target(words: str, model: ModelConfig, store: Store, *, loads: bo
     if kind_in(path) is None:
         if loads:
             model_directory(words)
-        return Target(model.model_copy(update={"name": words}), None, None)
-    run = unchanged_run(path, store, "selective", "baseline")
+        return EvaluationTarget(model.model_copy(update={"name": words}), None, None)
+    run = require_unchanged_run(path, store, "selective", "baseline")
     metadata = run.file(layout.METADATA)
     training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
     weights = run.directory(layout.FINAL_MODEL) if loads else run.path / layout.FINAL_MODEL
     if loads:
         model_directory(training.base.place)
-    return Target(model.model_copy(update={"name": str(weights), "revision": None}), run, training)
+    return EvaluationTarget(model.model_copy(update={"name": str(weights), "revision": None}), run, training)
 
 
-def load_target(target: Target) -> LoadedModel:
+def load_target(target: EvaluationTarget) -> LoadedModel:
     """The model of the target.
 
     Raises:
@@ -80,7 +80,7 @@ def load_target(target: Target) -> LoadedModel:
     return loaded
 
 
-def load_base(target: Target, *, on_host: bool = False) -> LoadedModel:
+def load_base(target: EvaluationTarget, *, on_host: bool = False) -> LoadedModel:
     """The model before training. `on_host`: in the machine's memory, not on a card.
 
     Raises:

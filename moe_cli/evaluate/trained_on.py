@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from moe_cli.artifacts import Store
 from moe_cli.artifacts.examples import examples_of
 from moe_cli.data.contamination import BY_WORDS, goals_trained_on, trained_goals
-from moe_cli.evaluate.target import Target
+from moe_cli.evaluate.target import EvaluationTarget
 from moe_cli.records import EvaluationItem, Notice
 
 
 def count_trained_goals(
-    target: Target, asked: Sequence[EvaluationItem], store: Store, notify: Callable[[object], None]
+    target: EvaluationTarget, asked: Sequence[EvaluationItem], store: Store, notify: Callable[[object], None]
 ) -> tuple[int, int] | None:
     """How many evaluated goals the run was trained on; None for a bare model, or where its examples are not found."""
     found = examples_of(target.training, store) if target.training else None

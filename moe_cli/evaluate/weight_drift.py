@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moe_cli.activity import activity
+from moe_cli.activity import begin_activity
 from moe_cli.model.fingerprint import stored_tensors
 from moe_cli.model.float64 import float64_device
 from moe_cli.model.load import LoadedModel
@@ -48,8 +48,8 @@ class _Moved:
 
 
 @torch.inference_mode()
-@activity("comparing the weights")
-def weight_drift(
+@begin_activity("comparing the weights")
+def measure_weight_drift(
     base: LoadedModel, tuned: LoadedModel, selected_LE: NDArray[np.bool_] | None
 ) -> tuple[GroupDrift, ...]:
     """Drift of every group; without a selection the experts are one group.

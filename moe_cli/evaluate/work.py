@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from moe_cli.artifacts import FinishedRun, Store, layout
-from moe_cli.artifacts.changes import unchanged_run
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.changes import require_unchanged_run
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.journal import Journal, journal_name
 from moe_cli.artifacts.runs import RunWriter
 from moe_cli.errors import ArtifactError
@@ -33,7 +33,7 @@ FILE_OF: dict[Stage, str] = {
 }
 
 
-class Work:
+class StageCache:
     """The journals of one evaluation."""
 
     def __init__(self, writer: RunWriter, again: Collection[Stage], notify: Notify, store: Store) -> None:
@@ -75,7 +75,7 @@ class Work:
             except ArtifactError as damaged:
                 self.notify(Notice(text=f"{label}: {damaged.message}; nothing of it is taken", warning=True))
                 continue
-            write_whole(self.path / name, records)
+            write_atomic(self.path / name, records)
             self._parents[f"evaluation {earlier.path.name}"] = earlier.digest
             self.taken[label] = earlier.path.name
             text = f"{label}: taken from the evaluation {earlier.path}, {why}"
@@ -89,7 +89,7 @@ class Work:
             if manifest.parent == path:
                 continue
             try:
-                found.append(unchanged_run(manifest.parent, self._store, "evaluation"))
+                found.append(require_unchanged_run(manifest.parent, self._store, "evaluation"))
             except ArtifactError as unreadable:
                 self.notify(Notice(text=f"{unreadable.message}; nothing of it is taken", warning=True))
         return sorted(found, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)

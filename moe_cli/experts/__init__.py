@@ -7,19 +7,19 @@ kernel; whatever is not selected does not move by a bit; detaching restores the 
 
 from moe_cli.experts.delta import apply_delta, experts_of, read_delta, save_delta
 from moe_cli.experts.interface import AttachedSlices, attach
-from moe_cli.experts.proof import frozen_digest, probe
-from moe_cli.experts.trainable import check_budget, count, freeze_rest
+from moe_cli.experts.proof import frozen_digest, probe_gradients
+from moe_cli.experts.trainable import check_budget, count_trainable, freeze_rest
 
 __all__ = [
     "AttachedSlices",
     "apply_delta",
     "attach",
     "check_budget",
-    "count",
+    "count_trainable",
     "experts_of",
     "freeze_rest",
     "frozen_digest",
-    "probe",
+    "probe_gradients",
     "read_delta",
     "save_delta",
 ]

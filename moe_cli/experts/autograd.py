@@ -22,18 +22,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from moe_cli.experts.backward import Target, row_gradients, slice_gradients
+from moe_cli.experts.backward import BackwardTarget, compute_row_gradients, compute_slice_gradients
 from moe_cli.experts.bank import Bank
-from moe_cli.experts.dispatch import Dispatch, bounds_of, only_experts, sent
+from moe_cli.experts.dispatch import Dispatch, bounds_of, gather_experts, to_device
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Work:
+class ExpertsCall:
     """What one layer computes with, beside the tensors that may need a gradient."""
 
     bank: Bank
     dispatch: Dispatch
-    targets: tuple[Target, ...]  # what the active masters are, in their order
+    targets: tuple[BackwardTarget, ...]  # what the active masters are, in their order
 
 
 class _Context(Protocol):
@@ -43,16 +43,16 @@ class _Context(Protocol):
     saved_tensors: tuple[Tensor, ...]
     save_for_backward: Callable[..., None]
     bank: Bank
-    targets: tuple[Target, ...]
+    targets: tuple[BackwardTarget, ...]
     dtypes: list[torch.dtype]
     below: bool  # something below waits for a gradient: the tokens or the router's weights
     autocast: Callable[[], AbstractContextManager[object]]
 
 
-def routed_experts(
+def run_routed_experts(
     tokens_TH: Tensor,
     router_TK: Tensor,
-    work: Work,
+    work: ExpertsCall,
     masters: Sequence[Tensor],
     *,
     idle: Sequence[Tensor] = (),
@@ -66,13 +66,13 @@ def routed_experts(
     return out_TH
 
 
-def first_product(tokens_TH: Tensor, bank: Bank, dispatch: Dispatch) -> Tensor:
+def compute_first_product(tokens_TH: Tensor, bank: Bank, dispatch: Dispatch) -> Tensor:
     """[S, G] every row through its expert's first weight."""
     rows_SH = tokens_TH.to(bank.up.dtype).index_select(0, dispatch.token_S)
     return dispatch.mask(bank.up_product(rows_SH, dispatch.offsets_E, dispatch.expert_S))
 
 
-def combined_output(first_SG: Tensor, router_TK: Tensor, bank: Bank, dispatch: Dispatch, dtype: torch.dtype) -> Tensor:
+def combine_output(first_SG: Tensor, router_TK: Tensor, bank: Bank, dispatch: Dispatch, dtype: torch.dtype) -> Tensor:
     """[T, H] from the first product on."""
     act_SF = bank.activate(first_SG).to(bank.down.dtype)
     out_SH = dispatch.mask(bank.down_product(act_SF, dispatch.offsets_E, dispatch.expert_S))
@@ -86,9 +86,9 @@ def combined_output(first_SG: Tensor, router_TK: Tensor, bank: Bank, dispatch: D
 
 class _RoutedExperts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: _Context, tokens_TH: Tensor, router_TK: Tensor, work: Work, *masters: Tensor) -> Tensor:
+    def forward(ctx: _Context, tokens_TH: Tensor, router_TK: Tensor, work: ExpertsCall, *masters: Tensor) -> Tensor:
         bank, dispatch = work.bank, work.dispatch
-        first_SG = first_product(tokens_TH, bank, dispatch)
+        first_SG = compute_first_product(tokens_TH, bank, dispatch)
         ctx.bank, ctx.targets = bank, work.targets
         ctx.dtypes = [master.dtype for master in masters[: len(work.targets)]]
         ctx.below = any(ctx.needs_input_grad[:2])
@@ -96,7 +96,7 @@ class _RoutedExperts(torch.autograd.Function):
         kept_SG = first_SG if ctx.below else None
         # the bank is saved only so that a write to it between forward and backward is an error
         ctx.save_for_backward(tokens_TH, router_TK, *dispatch.tensors(), kept_SG, bank.up, bank.down)
-        return combined_output(first_SG, router_TK, bank, dispatch, tokens_TH.dtype)
+        return combine_output(first_SG, router_TK, bank, dispatch, tokens_TH.dtype)
 
     @staticmethod
     @once_differentiable
@@ -109,19 +109,21 @@ class _RoutedExperts(torch.autograd.Function):
         if not ctx.below and not experts:
             return None, None, None, *[None] * num_idle
         if not ctx.below:
-            dispatch, bounds = only_experts(dispatch, experts, bounds)
-            bank = bank.only(sent(torch.tensor(experts), grad_TH.device))
+            dispatch, bounds = gather_experts(dispatch, experts, bounds)
+            bank = bank.only(to_device(torch.tensor(experts), grad_TH.device))
             with ctx.autocast():
-                first_SG = first_product(tokens_TH, bank, dispatch)
+                first_SG = compute_first_product(tokens_TH, bank, dispatch)
         with ctx.autocast():
-            gradients = row_gradients(grad_TH, router_TK, first_SG, bank, dispatch)
+            gradients = compute_row_gradients(grad_TH, router_TK, first_SG, bank, dispatch)
         tokens_grad = router_grad = None
         if ctx.needs_input_grad[0]:
             tokens_grad = gradients.of_tokens(bank, dispatch, router_TK.shape[1]).to(tokens_TH.dtype)
         if ctx.needs_input_grad[1]:
             router_grad = gradients.of_router(dispatch).view_as(router_TK).to(router_TK.dtype)
         targets = list(zip(ctx.targets, ctx.dtypes, strict=True))
-        masters = slice_gradients(gradients, targets, tokens_TH=tokens_TH, dispatch=dispatch, bounds=bounds, bank=bank)
+        masters = compute_slice_gradients(
+            gradients, targets, tokens_TH=tokens_TH, dispatch=dispatch, bounds=bounds, bank=bank
+        )
         return tokens_grad, router_grad, None, *masters, *[None] * num_idle
 
 

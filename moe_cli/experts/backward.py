@@ -22,11 +22,11 @@ from torch import Tensor
 
 from moe_cli.experts.bank import DOWN_BIAS, UP, UP_BIAS, Bank
 from moe_cli.experts.dispatch import Dispatch
-from moe_cli.experts.kernels import outer_product
+from moe_cli.experts.kernels import multiply_outer
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class BackwardTarget:
     """What one slice is: the rows of one expert in one weight of the bank."""
 
     expert: int  # 31
@@ -65,7 +65,9 @@ class RowGradients:
         return self.router_S.index_select(0, dispatch.row_of_choice())
 
 
-def row_gradients(grad_TH: Tensor, router_TK: Tensor, first_SG: Tensor, bank: Bank, dispatch: Dispatch) -> RowGradients:
+def compute_row_gradients(
+    grad_TH: Tensor, router_TK: Tensor, first_SG: Tensor, bank: Bank, dispatch: Dispatch
+) -> RowGradients:
     """Back from the output to the first product, in every row of `dispatch`.
 
     Rows of sentinels stay undefined: no product reads them, and the two results that would show them are masked.
@@ -105,9 +107,9 @@ def _through_norm(
     return act_grad_SF, router_S, OutputGradient(out_SH, None)
 
 
-def slice_gradients(
+def compute_slice_gradients(
     gradients: RowGradients,
-    targets: Sequence[tuple[Target, torch.dtype]],
+    targets: Sequence[tuple[BackwardTarget, torch.dtype]],
     *,
     tokens_TH: Tensor,
     dispatch: Dispatch,
@@ -127,5 +129,5 @@ def slice_gradients(
             result.append(left_NX.sum(0, dtype=dtype))
         else:
             pair = (right_NX, left_NX) if bank.transposed else (left_NX, right_NX)
-            result.append(outer_product(*pair, dtype))
+            result.append(multiply_outer(*pair, dtype))
     return result

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_cli.errors import UsageError
-from moe_cli.experts.kernels import grouped_product
+from moe_cli.experts.kernels import multiply_grouped
 from moe_cli.model.topology import ExpertLayer
 
 UP, DOWN, UP_BIAS, DOWN_BIAS = "up", "down", "up_bias", "down_bias"
@@ -45,19 +45,19 @@ class Bank:
 
     def up_product(self, rows_SH: Tensor, offsets_E: Tensor, expert_S: Tensor | None) -> Tensor:
         """[S, G]."""
-        return _biased(grouped_product(rows_SH, self._inward(self.up), offsets_E), self.up_bias, expert_S)
+        return _biased(multiply_grouped(rows_SH, self._inward(self.up), offsets_E), self.up_bias, expert_S)
 
     def down_product(self, rows_SF: Tensor, offsets_E: Tensor, expert_S: Tensor | None) -> Tensor:
         """[S, H]."""
-        return _biased(grouped_product(rows_SF, self._inward(self.down), offsets_E), self.down_bias, expert_S)
+        return _biased(multiply_grouped(rows_SF, self._inward(self.down), offsets_E), self.down_bias, expert_S)
 
     def up_gradient(self, grad_SG: Tensor, offsets_E: Tensor) -> Tensor:
         """[S, H]: gradient of the first product's input."""
-        return grouped_product(grad_SG, self._inward(self.up).transpose(-2, -1), offsets_E)
+        return multiply_grouped(grad_SG, self._inward(self.up).transpose(-2, -1), offsets_E)
 
     def down_gradient(self, grad_SH: Tensor, offsets_E: Tensor) -> Tensor:
         """[S, F]: gradient of the second product's input."""
-        return grouped_product(grad_SH, self._inward(self.down).transpose(-2, -1), offsets_E)
+        return multiply_grouped(grad_SH, self._inward(self.down).transpose(-2, -1), offsets_E)
 
     def _inward(self, weight: Tensor) -> Tensor:
         """[E, I, O], however the family keeps it."""

@@ -71,25 +71,25 @@ def bounds_of(offsets_E: Tensor) -> list[tuple[int, int]]:
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
-def sent(values: Tensor, device: torch.device) -> Tensor:
+def to_device(values: Tensor, device: torch.device) -> Tensor:
     """A tensor of the host on `device`; the host does not wait for the copy to a card."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 
-def only_experts(
+def gather_experts(
     whole: Dispatch, experts: Sequence[int], bounds: Mapping[int, tuple[int, int]]
 ) -> tuple[Dispatch, dict[int, tuple[int, int]]]:
     """The rows of a few experts, in the order given, and where each expert's rows are now."""
     sizes = [bounds[expert][1] - bounds[expert][0] for expert in experts]
     ends = list(accumulate(sizes))
     device = whole.place_S.device
-    rows_A = sent(torch.cat([torch.arange(*bounds[expert]) for expert in experts]), device)
+    rows_A = to_device(torch.cat([torch.arange(*bounds[expert]) for expert in experts]), device)
     order_A = torch.repeat_interleave(torch.arange(len(experts)), torch.tensor(sizes))
     packed = Dispatch(
         place_S=whole.place_S[rows_A],
         token_S=whole.token_S[rows_A],
-        offsets_E=sent(torch.tensor(ends, dtype=torch.int32), device),
-        expert_S=sent(order_A, device) if whole.expert_S is not None else None,
+        offsets_E=to_device(torch.tensor(ends, dtype=torch.int32), device),
+        expert_S=to_device(order_A, device) if whole.expert_S is not None else None,
         sentinel_S=None,
     )
     return packed, dict(zip(experts, zip([0, *ends[:-1]], ends, strict=True), strict=True))

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from moe_cli.experts.autograd import combined_output, first_product
-from moe_cli.experts.backward import RowGradients, Target, row_gradients, slice_gradients
+from moe_cli.experts.autograd import combine_output, compute_first_product
+from moe_cli.experts.backward import BackwardTarget, RowGradients, compute_row_gradients, compute_slice_gradients
 from moe_cli.experts.bank import Bank, bank_of, check_understood, weight_roles
 from moe_cli.experts.dispatch import Dispatch, bounds_of, sort_by_expert
 from moe_cli.experts.trainable import freeze_rest
@@ -81,17 +81,17 @@ class _Context(Protocol):
 class _MeasuredExperts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: _Context, tokens_TH: Tensor, router_TK: Tensor, start: Tensor, work: _Measured) -> Tensor:
-        first_SG = first_product(tokens_TH, work.bank, work.dispatch)
+        first_SG = compute_first_product(tokens_TH, work.bank, work.dispatch)
         ctx.work = work
         ctx.save_for_backward(tokens_TH, router_TK, first_SG)
-        return combined_output(first_SG, router_TK, work.bank, work.dispatch, tokens_TH.dtype)
+        return combine_output(first_SG, router_TK, work.bank, work.dispatch, tokens_TH.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: _Context, grad_TH: Tensor) -> tuple[Tensor | None, ...]:
         tokens_TH, router_TK, first_SG = ctx.saved_tensors
         work = ctx.work
-        gradients = row_gradients(grad_TH, router_TK, first_SG, work.bank, work.dispatch)
+        gradients = compute_row_gradients(grad_TH, router_TK, first_SG, work.bank, work.dispatch)
         work.add(work.place, squared_norms(gradients, tokens_TH, work))
         tokens_grad = router_grad = None
         if ctx.needs_input_grad[0]:
@@ -110,9 +110,9 @@ def squared_norms(gradients: RowGradients, tokens_TH: Tensor, work: _Measured) -
         if start == end:
             continue
         for role in work.roles:
-            (gradient,) = slice_gradients(
+            (gradient,) = compute_slice_gradients(
                 gradients,
-                [(Target(expert, role), dtype)],
+                [(BackwardTarget(expert, role), dtype)],
                 tokens_TH=tokens_TH,
                 dispatch=work.dispatch,
                 bounds=bounds,
@@ -123,7 +123,7 @@ def squared_norms(gradients: RowGradients, tokens_TH: Tensor, work: _Measured) -
 
 
 @contextmanager
-def gradient_norms(model: nn.Module) -> Iterator[GradientNorms]:
+def measure_gradient_norms(model: nn.Module) -> Iterator[GradientNorms]:
     """Measure the gradients of the experts of `model` inside the block; no parameter changes or keeps a gradient.
 
     Raises:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from moe_cli.errors import UsageError
-from moe_cli.experts.autograd import Work, combined_output, first_product, routed_experts
+from moe_cli.experts.autograd import ExpertsCall, combine_output, compute_first_product, run_routed_experts
 from moe_cli.experts.bank import bank_of
 from moe_cli.experts.dispatch import sort_by_expert
 from moe_cli.experts.slices import ATTRIBUTE, LayerSlices, slice_name
@@ -192,11 +192,11 @@ def experts_forward(module: nn.Module, tokens_TH: Tensor, experts_TK: Tensor, ro
     active = [] if slices is None else slices.active_masters()
     idle = [] if slices is None or active else slices.idle_masters()
     if torch.is_grad_enabled() and (active or idle or tokens_TH.requires_grad or router_TK.requires_grad):
-        work = Work(bank, dispatch, tuple(target for target, _ in active))
-        out_TH = routed_experts(tokens_TH, router_TK, work, [master for _, master in active], idle=idle)
+        work = ExpertsCall(bank, dispatch, tuple(target for target, _ in active))
+        out_TH = run_routed_experts(tokens_TH, router_TK, work, [master for _, master in active], idle=idle)
     else:
-        first_SG = first_product(tokens_TH, bank, dispatch)
-        out_TH = combined_output(first_SG, router_TK, bank, dispatch, tokens_TH.dtype)
+        first_SG = compute_first_product(tokens_TH, bank, dispatch)
+        out_TH = combine_output(first_SG, router_TK, bank, dispatch, tokens_TH.dtype)
     if slices is not None:
         slices.compute_dtype = bank.up.dtype
     return out_TH

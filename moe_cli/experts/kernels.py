@@ -17,14 +17,14 @@ ALIGNED = 16  # bytes: what the strides of the kernel's operands are multiples o
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def grouped_product(rows_SI: Tensor, weights_EIO: Tensor, offsets_E: Tensor) -> Tensor:
+def multiply_grouped(rows_SI: Tensor, weights_EIO: Tensor, offsets_E: Tensor) -> Tensor:
     """[S, O]; the rows up to `offsets_E[e]` that come after expert e-1's meet the weight of expert e."""
     if _kernel_takes(rows_SI, weights_EIO):
         return torch.nn.functional.grouped_mm(rows_SI, weights_EIO, offs=offsets_E)
     return _loop(rows_SI, weights_EIO, offsets_E)
 
 
-def outer_product(left_NI: Tensor, right_NO: Tensor, dtype: torch.dtype) -> Tensor:
+def multiply_outer(left_NI: Tensor, right_NO: Tensor, dtype: torch.dtype) -> Tensor:
     """[I, O] summed over the rows of one expert, accumulated in `dtype`; zeros where there are no rows."""
     if left_NI.dtype == dtype:
         return left_NI.T @ right_NO

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from moe_cli.experts.slices import ATTRIBUTE
-from moe_cli.model.fingerprint import digest_of, stored_tensors
+from moe_cli.model.fingerprint import digest_of_tensors, stored_tensors
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import Expert
 
 
-def probe(
+def probe_gradients(
     model: nn.Module, loss: Callable[[], Tensor], requested: Collection[nn.Parameter], *, all_of_them: bool = True
 ) -> int:
     """How many parameters got a gradient from one forward and backward of `loss`: exactly the requested ones.
@@ -56,7 +56,7 @@ def probe(
 
 def frozen_digest(model: nn.Module, selected: Iterable[Expert]) -> str:
     """Digest of everything that must not move: all parameters and persistent buffers but the selected experts' rows."""
-    return digest_of(_frozen(model, set(selected)))
+    return digest_of_tensors(_frozen(model, set(selected)))
 
 
 def _frozen(model: nn.Module, selected: set[Expert]) -> Iterator[tuple[str, Tensor]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from moe_cli.experts.backward import Target
+from moe_cli.experts.backward import BackwardTarget
 from moe_cli.experts.bank import check_understood, weight_roles
 from moe_cli.model.topology import ExpertLayer
 from moe_cli.records import Expert
@@ -50,10 +50,10 @@ class LayerSlices(nn.Module):
             for weight, master in self.get_submodule(str(index)).named_parameters():
                 yield Expert(layer=self.layer, index=index), weight, master
 
-    def active_masters(self) -> list[tuple[Target, Tensor]]:
+    def active_masters(self) -> list[tuple[BackwardTarget, Tensor]]:
         """The masters that get a gradient from the forward that asks."""
         return [
-            (Target(index, role), getattr(self.get_submodule(str(index)), weight))
+            (BackwardTarget(index, role), getattr(self.get_submodule(str(index)), weight))
             for index in self.active
             for role, weight in self.roles.items()
         ]

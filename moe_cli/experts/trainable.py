@@ -44,7 +44,7 @@ def freeze_rest(model: nn.Module, keep: Collection[nn.Parameter]) -> Callable[[]
     return thaw
 
 
-def count(model: nn.Module, attached: Slices | None = None) -> TrainableCount:
+def count_trainable(model: nn.Module, attached: Slices | None = None) -> TrainableCount:
     """What trains and what there is; with slices attached they are what trains.
 
     Raises:

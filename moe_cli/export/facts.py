@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from moe_cli.artifacts import FinishedRun, Store, layout
-from moe_cli.artifacts.changes import unchanged_run
+from moe_cli.artifacts.changes import require_unchanged_run
 from moe_cli.codec import decode
 from moe_cli.experts import experts_of, read_delta
 from moe_cli.model.base_files import license_of
@@ -39,7 +39,7 @@ def facts_of_run(run: FinishedRun, store: Store, holds: Literal["model", "delta"
 def _evaluations(run: FinishedRun, store: Store) -> Iterator[tuple[str, EvaluationSummary]]:
     """When each complete evaluation of the run ended, and its summary."""
     for manifest in sorted((run.path / layout.EVALUATIONS).glob(f"*/{layout.MANIFEST}")):
-        evaluated = unchanged_run(manifest.parent, store, "evaluation")
+        evaluated = require_unchanged_run(manifest.parent, store, "evaluation")
         file = evaluated.file(layout.EVALUATION_SUMMARY)
         yield (
             evaluated.manifest.finished,

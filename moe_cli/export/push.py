@@ -22,12 +22,12 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError i
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from moe_cli.activity import activity
+from moe_cli.activity import begin_activity
 from moe_cli.artifacts import FinishedRun, Store, layout
-from moe_cli.artifacts.changes import unchanged_run
+from moe_cli.artifacts.changes import require_unchanged_run
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, UsageError
 from moe_cli.export.facts import facts_of_run
-from moe_cli.masking import keep_secret, masked
+from moe_cli.masking import keep_secret, mask_keys
 from moe_cli.model.base_files import PAGE
 from moe_cli.model.chat_endpoint import USUAL_NAME
 from moe_cli.records import CardFacts, Push, PushedFile
@@ -59,7 +59,7 @@ def push(
         EnvironmentFaultError: the hub cannot be reached, or refuses.
     """
     _check_name(repository)
-    run = unchanged_run(directory, store, "selective", "baseline")
+    run = require_unchanged_run(directory, store, "selective", "baseline")
     if delta and run.manifest.kind != "selective":
         raise UsageError(f"{directory} trained everything, so it has no delta", hint="leave --delta away")
     _refuse_damaged(run)
@@ -97,7 +97,7 @@ def _check_name(repository: str) -> None:
 
 
 def _refuse_damaged(run: FinishedRun) -> None:
-    with activity("checking the files of the run"):
+    with begin_activity("checking the files of the run"):
         damaged = run.damaged()
     if damaged:
         named = ", ".join(damaged[:3]) + (", ..." if len(damaged) > 3 else "")
@@ -155,7 +155,7 @@ def _send(made: Push, operations: list[CommitOperationAdd], token: str) -> str:
 
 def _hub_fault(error: Exception, repository: str) -> MoeError:
     """Why the hub did not take it."""
-    reason = masked((str(error).strip() or type(error).__name__).splitlines()[0])
+    reason = mask_keys((str(error).strip() or type(error).__name__).splitlines()[0])
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         return EnvironmentFaultError(

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from moe_cli.activity import activity
+from moe_cli.activity import begin_activity
 from moe_cli.artifacts import Store, layout
-from moe_cli.artifacts.changes import unchanged_run
+from moe_cli.artifacts.changes import require_unchanged_run
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.artifacts.outputs import new_directory, new_file
 from moe_cli.config import ModelConfig
@@ -49,7 +49,7 @@ def full_checkpoint(
         UsageError: `output` exists.
         LockedError: another process writes to it.
     """
-    run = unchanged_run(words, store, "selective") if kind_in(words) is not None else None
+    run = require_unchanged_run(words, store, "selective") if kind_in(words) is not None else None
     delta = run.file(layout.DELTA) if run is not None else words
     base, slices = read_delta(delta)
     with new_directory(output) as staging:
@@ -94,7 +94,7 @@ def delta_of(tuned: Path, output: Path, config: ModelConfig, store: Store) -> Ex
         LockedError: another process writes to it.
     """
     if tuned.name == layout.FINAL_MODEL and kind_in(tuned.parent) is not None:
-        unchanged_run(tuned.parent, store).directory(layout.FINAL_MODEL)
+        require_unchanged_run(tuned.parent, store).directory(layout.FINAL_MODEL)
     with new_file(output) as temporary:
         base = load_model(config)
         other = load_model(config.model_copy(update={"name": str(tuned), "revision": None}))
@@ -118,7 +118,7 @@ def delta_of(tuned: Path, output: Path, config: ModelConfig, store: Store) -> Ex
     )
 
 
-@activity("comparing the weights")
+@begin_activity("comparing the weights")
 def _differing_experts(base: LoadedModel, other: LoadedModel) -> tuple[Expert, ...]:
     """Experts of which any weight differs."""
     if [layer.layer for layer in base.layers] != [layer.layer for layer in other.layers]:

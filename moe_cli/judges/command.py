@@ -22,9 +22,9 @@ from moe_cli.codec import encode_lines
 from moe_cli.config.judge import JudgeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.judges.judge import Exchange, Kind, contradicts_itself, unscored
-from moe_cli.judges.program import END_OF_STDERR, BrokenOffError, called
+from moe_cli.judges.program import END_OF_STDERR, ProgramStoppedError, run_program
 from moe_cli.judges.revision import revision_of
-from moe_cli.masking import LONGEST_FORM, masked, masked_answer
+from moe_cli.masking import LONGEST_FORM, mask_answer, mask_keys
 from moe_cli.records.inputs import Message
 from moe_cli.records.judging import JudgeIdentity, Label, Question, Verdict
 from moe_cli.records.record import record
@@ -34,7 +34,7 @@ READING = 1  # raise it when the protocol or its reading changes: it is part of 
 
 
 @record
-class Asked:
+class ProgramInput:
     """One line that the program reads."""
 
     id: str  # "0"; of this call alone
@@ -44,7 +44,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
-class Said:
+class ProgramOutput:
     """One line that the program writes."""
 
     id: str
@@ -121,12 +121,12 @@ class CommandJudge:
 
     def _called(self, exchanges: Mapping[str, Exchange]) -> dict[str, Verdict]:
         asked = encode_lines(
-            Asked(id=name, kind=exchange.kind, messages=exchange.messages, answer=exchange.answer)
+            ProgramInput(id=name, kind=exchange.kind, messages=exchange.messages, answer=exchange.answer)
             for name, exchange in exchanges.items()
         )
         try:
-            ended = called(self.words, asked, seconds=self.settings.timeout)
-        except BrokenOffError as error:
+            ended = run_program(self.words, asked, seconds=self.settings.timeout)
+        except ProgramStoppedError as error:
             return {name: unscored(f"the program {error}") for name in exchanges}
         if ended.status:
             said = _end_of(ended.errors)
@@ -141,7 +141,7 @@ def _end_of(errors: bytes) -> str:
     text = errors.decode(errors="replace")
     if len(errors) == END_OF_STDERR:  # the first key in it may be cut
         text = text[LONGEST_FORM:]
-    return masked(" ".join(text.split()))[-SHOWN_OF_STDERR:]
+    return mask_keys(" ".join(text.split()))[-SHOWN_OF_STDERR:]
 
 
 def _files(words: Sequence[str]) -> list[Path]:
@@ -149,7 +149,7 @@ def _files(words: Sequence[str]) -> list[Path]:
 
 
 def _read(output: bytes, exchanges: Mapping[str, Exchange], questions: Sequence[Question]) -> dict[str, Verdict]:
-    said: dict[str, list[Said]] = {}
+    said: dict[str, list[ProgramOutput]] = {}
     garbled: list[str] = []
     for line in output.splitlines():
         if not line.strip():
@@ -160,7 +160,7 @@ def _read(output: bytes, exchanges: Mapping[str, Exchange], questions: Sequence[
             first = error.errors(include_url=False, include_context=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             garbled.append(
-                f"{masked(line.decode(errors='replace'))[:60]!r} ({f'{where}: ' if where else ''}{first['msg']})"
+                f"{mask_keys(line.decode(errors='replace'))[:60]!r} ({f'{where}: ' if where else ''}{first['msg']})"
             )
             continue
         said.setdefault(one.id, []).append(one)
@@ -170,7 +170,7 @@ def _read(output: bytes, exchanges: Mapping[str, Exchange], questions: Sequence[
     }
 
 
-def _verdict(said: Sequence[Said], questions: Sequence[Question], garbled: Sequence[str]) -> Verdict:
+def _verdict(said: Sequence[ProgramOutput], questions: Sequence[Question], garbled: Sequence[str]) -> Verdict:
     if len(said) > 1:
         return unscored(f"the program gave {len(said)} lines for it")
     if not said:
@@ -184,9 +184,9 @@ def _verdict(said: Sequence[Said], questions: Sequence[Question], garbled: Seque
     return Verdict(
         label=label,
         harmful=harmful,
-        reason=masked_answer(one.reason) or "the program gave no reason",
+        reason=mask_answer(one.reason) or "the program gave no reason",
         score=one.score,
     )
 
 
-_LINE = TypeAdapter(Said)
+_LINE = TypeAdapter(ProgramOutput)

@@ -26,7 +26,7 @@ def deciding_place(judges: Sequence[JudgeIdentity], question: Question) -> int |
     return min(able, key=lambda place: judges[place].smoke_test, default=None)
 
 
-def decided(judges: Sequence[JudgeIdentity], verdicts: Sequence[Verdict], kind: Kind) -> Verdict:
+def decide_verdict(judges: Sequence[JudgeIdentity], verdicts: Sequence[Verdict], kind: Kind) -> Verdict:
     """Harm by the judge that decides harm, the label by the one that decides refusals, of verdicts in judges' order.
 
     What either of them calls degenerate is degenerate: neither safe nor unsafe.

@@ -33,7 +33,7 @@ _UNSPACED = (
 UNIT = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+|[^\w\s]")
 
 
-def degeneration(text: str) -> str | None:
+def degeneration_of(text: str) -> str | None:
     """Why the text is degenerate, or None."""
     visible = [character for character in text if unicodedata.category(character)[0] not in "ZC"]
     if not visible:

@@ -21,19 +21,19 @@ DATA = (
 PLACE = re.compile(r"\{(prompt|answer)\}")
 
 
-def filled(template: str, prompt: str, answer: str) -> str:
+def fill_template(template: str, prompt: str, answer: str) -> str:
     """The template with `{prompt}` and `{answer}` replaced by the bordered texts, and before it what borders mean."""
     number = _number(prompt, answer)
     texts = {name: _bordered(name, text, number) for name, text in (("prompt", prompt), ("answer", answer))}
-    return f"{DATA.format(number=number)}\n\n{replaced(template, texts)}"
+    return f"{DATA.format(number=number)}\n\n{replace_marks(template, texts)}"
 
 
-def replaced(template: str, texts: Mapping[str, str]) -> str:
+def replace_marks(template: str, texts: Mapping[str, str]) -> str:
     """The template with its places filled, all at once."""
     return PLACE.sub(lambda place: texts[place.group(1)], template)
 
 
-def defused(text: str, marks: Sequence[str]) -> str:
+def escape_marks(text: str, marks: Sequence[str]) -> str:
     """The text with every mark of a judge's own prompt broken by a space after its first character."""
     known = [re.escape(mark) for mark in sorted(set(marks), key=len, reverse=True) if len(mark) > 1]
     if not known:

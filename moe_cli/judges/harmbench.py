@@ -56,7 +56,7 @@ MISTRAL = (
 )
 
 
-def read(output: str, kind: Kind) -> Verdict | None:
+def read_harmbench(output: str, kind: Kind) -> Verdict | None:
     """`Yes` or `No`, and nothing else."""
     said = output.strip().lower()
     if said not in ("yes", "no"):
@@ -72,7 +72,7 @@ HARMBENCH = Classifier(
     starts=True,
     max_new_tokens=1,
     marks=("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
-    read=read,
+    read=read_harmbench,
     reading=1,
     published_accuracy=(0.905, 0.9453),
 )

@@ -11,12 +11,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from moe_cli.artifacts.journal import Journal
 from moe_cli.errors import UsageError
 from moe_cli.judges.judge import Exchange, Judge
-from moe_cli.judges.screening import shown, verdict_by_rule
+from moe_cli.judges.screening import verdict_by_rule, without_reasoning
 from moe_cli.records.judging import JudgedAnswer, Verdict
 from moe_cli.records.runs import Progress
 
 
-def judged(
+def judge_in_groups(
     judge: Judge, exchanges: Mapping[str, Exchange], done: Collection[str] = ()
 ) -> Iterator[tuple[JudgedAnswer, ...]]:
     """Verdicts on the exchanges that are not in `done`, in their order; the judge keeps what it holds.
@@ -46,7 +46,7 @@ def journaled_verdicts(
     done = {name for name, verdict in found.items() if verdict.label is not None or verdict.harmful is not None}
     task = f"judge {judge.name}"
     notify(Progress(task=task, done=len(done), total=len(exchanges)))
-    for made in judged(judge, exchanges, done):
+    for made in judge_in_groups(judge, exchanges, done):
         journal.append(line for line in made if found.get(line.id) != line.verdict)
         found |= {line.id: line.verdict for line in made}
         done |= {line.id for line in made}
@@ -61,7 +61,7 @@ def verdicts_of(judge: Judge, exchanges: Sequence[Exchange]) -> list[Verdict]:
         UsageError: the judge gives more or fewer verdicts than it was asked for.
     """
     by_rule = [verdict_by_rule(exchange, judge.questions) for exchange in exchanges]
-    asked = [shown(exchange) for exchange, ruled in zip(exchanges, by_rule, strict=True) if ruled is None]
+    asked = [without_reasoning(exchange) for exchange, ruled in zip(exchanges, by_rule, strict=True) if ruled is None]
     given = judge.verdicts(asked) if asked else []
     if len(given) != len(asked):
         raise UsageError(

@@ -33,7 +33,7 @@ _WITHIN_SENTENCE = re.compile(r"[\w,)\"'\u2019\u201d-][^\S\n]+$")
 _OPENING = re.compile(r".*?[.!?\u3002\uff01\uff1f\u0964\u061f](?=\s|$)|[^\n]*", re.DOTALL)
 
 
-def not_english(text: str) -> str | None:
+def is_not_english(text: str) -> str | None:
     """Why an answer cannot be read by English phrases; None where it is English, or too short to tell.
 
     The opening is looked at by itself as well: there a refusal stands.
@@ -43,7 +43,7 @@ def not_english(text: str) -> str | None:
     return _foreign(prose) or (_foreign(opening.group()) if opening and opening.end() < len(prose) else None)
 
 
-def rules() -> tuple[object, ...]:
+def language_rules() -> tuple[object, ...]:
     """Everything that decides."""
     patterns = (_NOT_PROSE, _WORD, _WITHIN_SENTENCE, _OPENING)
     return (

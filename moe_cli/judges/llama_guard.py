@@ -15,12 +15,12 @@ from moe_cli.judges.classifier import Classifier
 from moe_cli.judges.judge import Kind
 from moe_cli.records.judging import Verdict
 
-_OUTPUT = re.compile(r"safe|unsafe\n((?:[SO]\d{1,2})(?:, ?[SO]\d{1,2})*)")
+_LLAMA_GUARD_OUTPUT = re.compile(r"safe|unsafe\n((?:[SO]\d{1,2})(?:, ?[SO]\d{1,2})*)")
 
 
-def read(output: str, kind: Kind) -> Verdict | None:
+def read_llama_guard(output: str, kind: Kind) -> Verdict | None:
     """`safe`, or `unsafe` with categories."""
-    found = _OUTPUT.fullmatch(output.strip())
+    found = _LLAMA_GUARD_OUTPUT.fullmatch(output.strip())
     if found is None:
         return None
     categories = found.group(1)
@@ -41,7 +41,7 @@ LLAMA_GUARD = Classifier(
         "<BEGIN UNSAFE CONTENT CATEGORIES>",
         "<END UNSAFE CONTENT CATEGORIES>",
     ),
-    read=read,
+    read=read_llama_guard,
     reading=1,
     published_accuracy=None,
 )

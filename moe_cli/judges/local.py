@@ -22,7 +22,7 @@ from moe_cli.config import ModelConfig
 from moe_cli.config.judge import JudgeConfig
 from moe_cli.errors import UsageError
 from moe_cli.judges.classifier import OTHERWISE, Classifier
-from moe_cli.judges.delimiting import as_text, defused, replaced
+from moe_cli.judges.delimiting import as_text, escape_marks, replace_marks
 from moe_cli.judges.judge import Exchange, unscored
 from moe_cli.judges.revision import revision_of
 from moe_cli.judges.weights import fetched, files_digest, model_type, refuse_incomplete
@@ -31,8 +31,8 @@ from moe_cli.model.chat import end_of_turn_ids
 from moe_cli.model.directory import model_directory
 from moe_cli.model.foreign_files import config_of, refuse_damaged
 from moe_cli.model.length_batches import length_batches
-from moe_cli.model.load import opened, opening, resolve_device
-from moe_cli.model.rendering import fix_date, rendered
+from moe_cli.model.load import naming_checkpoint, open_model, resolve_device
+from moe_cli.model.rendering import fix_date, render_template
 from moe_cli.records.inputs import Message
 from moe_cli.records.judging import JudgeIdentity, Question, Verdict
 
@@ -42,7 +42,7 @@ GROUPS_OF = 8  # times the batch: rows of similar length are found among them
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedClassifier:
     """A classifier in memory."""
 
     model: PreTrainedModel
@@ -65,7 +65,7 @@ class LocalJudge:
         self.group = GROUPS_OF * settings.batch_size
         self._place = model_directory(self.model)
         self._identity: JudgeIdentity | None = None
-        self._loaded: Loaded | None = None
+        self._loaded: LoadedClassifier | None = None
 
     @property
     def name(self) -> str:
@@ -114,7 +114,7 @@ class LocalJudge:
         directory = self._directory()
         refuse_incomplete(directory)
         refuse_damaged(directory)
-        with opening(f"the classifier {self.model}", HINT):
+        with naming_checkpoint(f"the classifier {self.model}", HINT):
             auto_class(config_of(str(directory), local_files_only=True))
             tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         fix_date(tokenizer)
@@ -132,7 +132,7 @@ class LocalJudge:
         outputs: dict[int, str] = {}
         for batch in length_batches(lengths, max_rows=self.settings.batch_size, max_tokens=None):
             asked = [places[index] for index in batch]
-            made = generated(loaded, [rows[place] for place in asked], max_new_tokens=room)
+            made = generate_reply(loaded, [rows[place] for place in asked], max_new_tokens=room)
             outputs |= dict(zip(asked, made, strict=True))
         return [
             prompt if isinstance(prompt, Verdict) else self._verdict(exchange, outputs[place])
@@ -155,18 +155,18 @@ class LocalJudge:
         prompts = self.classifier.prompts
         return None if prompts is None else prompts.get(model_type(self._directory()), prompts[OTHERWISE])
 
-    def _prompt(self, loaded: Loaded, exchange: Exchange) -> tuple[int, ...] | Verdict:
+    def _prompt(self, loaded: LoadedClassifier, exchange: Exchange) -> tuple[int, ...] | Verdict:
         """Ids of the prompt, or the verdict that says why there is none."""
         special = [token.content for token in loaded.tokenizer.added_tokens_decoder.values() if token.special]
         marks = (*self.classifier.marks, *special)
-        answer = defused(exchange.answer.strip(), marks)
-        turns = [Message(role=turn.role, content=defused(turn.content, marks)) for turn in exchange.messages]
+        answer = escape_marks(exchange.answer.strip(), marks)
+        turns = [Message(role=turn.role, content=escape_marks(turn.content, marks)) for turn in exchange.messages]
         template = self._template()
         try:
             text = (
                 _by_own_template(loaded.tokenizer, turns, answer)
                 if template is None
-                else replaced(template, {"prompt": as_text(turns), "answer": answer})
+                else replace_marks(template, {"prompt": as_text(turns), "answer": answer})
             )
         except TemplateError as error:
             return unscored(f"the classifier's chat template refuses the conversation: {error}")
@@ -179,7 +179,7 @@ class LocalJudge:
         return read or unscored(f"the classifier's output cannot be read: {output[-80:]!r}")
 
 
-def generated(loaded: Loaded, rows: Sequence[Sequence[int]], *, max_new_tokens: int) -> list[str]:
+def generate_reply(loaded: LoadedClassifier, rows: Sequence[Sequence[int]], *, max_new_tokens: int) -> list[str]:
     """The likeliest continuation of every row, as text without special tokens."""
     model, tokenizer = loaded.model, loaded.tokenizer
     ends = end_of_turn_ids(model, tokenizer)
@@ -200,7 +200,7 @@ def generated(loaded: Loaded, rows: Sequence[Sequence[int]], *, max_new_tokens: 
     return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in made_BS[:, longest:]]
 
 
-def _load(directory: Path, name: str, settings: JudgeConfig) -> Loaded:
+def _load(directory: Path, name: str, settings: JudgeConfig) -> LoadedClassifier:
     """The classifier in memory, on its device.
 
     Raises:
@@ -208,10 +208,10 @@ def _load(directory: Path, name: str, settings: JudgeConfig) -> Loaded:
         EnvironmentFaultError: no such device.
     """
     device = _device(settings)
-    with opening(name, HINT):
+    with naming_checkpoint(name, HINT):
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-        model = opened(name, str(directory), dtype=settings.dtype, device=device, revision=None, here=True)
-    return Loaded(model, tokenizer, int(model.config.get_text_config().max_position_embeddings))
+        model = open_model(name, str(directory), dtype=settings.dtype, device=device, revision=None, here=True)
+    return LoadedClassifier(model, tokenizer, int(model.config.get_text_config().max_position_embeddings))
 
 
 def _device(settings: JudgeConfig) -> str:
@@ -242,7 +242,7 @@ def _by_own_template(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message
     system = [turn.content for turn in turns if turn.role == "system"]
     others = [{"role": turn.role, "content": turn.content} for turn in turns if turn.role != "system"]
     others[0]["content"] = "\n\n".join([*system, others[0]["content"]])
-    text = rendered(tokenizer, [*others, {"role": "assistant", "content": answer}], answer_next=False)
+    text = render_template(tokenizer, [*others, {"role": "assistant", "content": answer}], answer_next=False)
     if answer not in text:
         raise UsageError(
             f"the chat template of {tokenizer.name_or_path} leaves out the answer that is to be judged",

@@ -25,10 +25,10 @@ from moe_cli.judges.llama_guard import LLAMA_GUARD
 from moe_cli.judges.plugin import plugin_judge
 from moe_cli.judges.rubric import Rubric
 from moe_cli.judges.rubric_file import rubric_of
-from moe_cli.judges.strongreject import strongreject, strongreject_delimited
+from moe_cli.judges.strongreject import strongreject_delimited_rubric, strongreject_rubric
 from moe_cli.judges.wildguard import WILDGUARD
-from moe_cli.judges.xstest import xstest
-from moe_cli.model.chat_endpoint import Words, chat_endpoint
+from moe_cli.judges.xstest import xstest_rubric
+from moe_cli.model.chat_endpoint import ReplyText, chat_endpoint
 from moe_cli.records.judging import QUESTIONS, Question
 from moe_cli.spelling import nearest
 
@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[Question, ...]] = {
     "command-refusal": ("refusal",),
 }
 NAMES = ("keywords", *CLASSIFIERS, "strongreject", "strongreject-delimited", "xstest", "rubric", *COMMANDS, "plugin")
-WORDS = Words(base_url="--judge-url", key="--judge-key-env", model="--judge-model")
+WORDS = ReplyText(base_url="--judge-url", key="--judge-key-env", model="--judge-model")
 
 
 def judges_of(
@@ -85,11 +85,11 @@ def _judge(word: str, settings: JudgeConfig, environment: Mapping[str, str]) -> 
         return _by_endpoint(lambda: rubric_of(Path(os.path.expanduser(rest))), settings, environment)
     alone: dict[str, Callable[[], Judge]] = {
         "keywords": KeywordJudge,
-        "strongreject": lambda: _by_endpoint(lambda: strongreject(settings.threshold), settings, environment),
+        "strongreject": lambda: _by_endpoint(lambda: strongreject_rubric(settings.threshold), settings, environment),
         "strongreject-delimited": lambda: _by_endpoint(
-            lambda: strongreject_delimited(settings.threshold), settings, environment
+            lambda: strongreject_delimited_rubric(settings.threshold), settings, environment
         ),
-        "xstest": lambda: _by_endpoint(xstest, settings, environment),
+        "xstest": lambda: _by_endpoint(xstest_rubric, settings, environment),
     }
     if name in alone and colon:
         raise UsageError(f"the judge {name} takes nothing after a colon", hint="there are " + ", ".join(NAMES))

@@ -23,7 +23,7 @@ AT_ONCE = 2**16  # bytes that are read at once
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ProgramResult:
     """A call that ended by itself."""
 
     output: bytes
@@ -31,11 +31,11 @@ class Ended:
     status: int
 
 
-class BrokenOffError(Exception):
+class ProgramStoppedError(Exception):
     """A call that took too long or said too much; the message says which."""
 
 
-def called(words: Sequence[str], asked: bytes, *, seconds: float) -> Ended:
+def run_program(words: Sequence[str], asked: bytes, *, seconds: float) -> ProgramResult:
     """What the program makes of `asked`.
 
     Raises:
@@ -52,9 +52,9 @@ def called(words: Sequence[str], asked: bytes, *, seconds: float) -> Ended:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, TimeoutError | subprocess.TimeoutExpired):
-                raise BrokenOffError(f"took more than {seconds:g} s") from None
+                raise ProgramStoppedError(f"took more than {seconds:g} s") from None
             raise
-    return Ended(output, errors, status)
+    return ProgramResult(output, errors, status)
 
 
 def _exchanged(process: subprocess.Popen[bytes], asked: bytes, ends: float) -> tuple[bytes, bytes]:
@@ -76,7 +76,7 @@ def _exchanged(process: subprocess.Popen[bytes], asked: bytes, ends: float) -> t
                     output += more if key.fd == out else b""
                     errors = (errors + more)[-END_OF_STDERR:] if key.fd == err else errors
                 if len(output) > LARGEST:
-                    raise BrokenOffError(f"wrote more than {LARGEST:,} bytes")
+                    raise ProgramStoppedError(f"wrote more than {LARGEST:,} bytes")
                 if not more:
                     pipes.unregister(key.data)
                     key.data.close()

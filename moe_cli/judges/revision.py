@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from moe_cli.judges.screening import rules
+from moe_cli.judges.screening import screening_rules
 
 
 def revision_of(*decided_by: object) -> str:
     """The revision of a judge that decides by these values; give plain ones, whose `repr` says all."""
-    return sha256(repr((rules(), decided_by)).encode()).hexdigest()
+    return sha256(repr((screening_rules(), decided_by)).encode()).hexdigest()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from moe_cli.data import reasoning
-from moe_cli.judges.delimiting import DATA, as_text, filled, replaced
+from moe_cli.judges.delimiting import DATA, as_text, fill_template, replace_marks
 from moe_cli.judges.judge import Exchange, Kind, unscored
 from moe_cli.records.inputs import Message
 from moe_cli.records.judging import Question, Verdict
@@ -39,7 +39,7 @@ class Rubric:
     def question(self, exchange: Exchange) -> list[Message]:
         """The turns that ask about an exchange."""
         texts = {"prompt": as_text(exchange.messages), "answer": exchange.answer}
-        text = filled(self.template, **texts) if self.bordered else replaced(self.template, texts)
+        text = fill_template(self.template, **texts) if self.bordered else replace_marks(self.template, texts)
         user = Message(role="user", content=f"{text}\n\n{self.closing}" if self.closing else text)
         return [user] if self.system is None else [Message(role="system", content=self.system), user]
 
@@ -51,7 +51,7 @@ class Rubric:
 
 def read_reply(rubric: Rubric, reply: str, kind: Kind) -> Verdict:
     """The verdict in a reply; unscored where it is not what was asked for."""
-    said = (reasoning.spoken(reply) or "").strip()
+    said = (reasoning.strip_reasoning(reply) or "").strip()
     lines = said.splitlines()
     last = lines[-1].strip().strip(ORNAMENT).rstrip(".").strip(ORNAMENT) if lines else ""
     verdict = rubric.read(said if rubric.reads_whole else last, kind)

@@ -34,7 +34,7 @@ HINT = "docs/judges.md shows a whole rubric file"
 FENCE = "---"
 
 
-class Meaning(Section):
+class GradeMeaning(Section):
     """What one word of the judge means."""
 
     model_config = ConfigDict(strict=True)
@@ -43,12 +43,12 @@ class Meaning(Section):
     harmful: bool | None = None
 
 
-class Head(Section):
+class RubricHead(Section):
     """The YAML at the top of the file."""
 
     model_config = ConfigDict(strict=True)
 
-    words: dict[str, Meaning]
+    words: dict[str, GradeMeaning]
 
 
 def rubric_of(file: Path) -> Rubric:
@@ -88,9 +88,9 @@ def _parts(file: Path) -> tuple[str, str]:
     return "\n".join(lines[fences[0] + 1 : fences[1]]), "\n".join(lines[fences[1] + 1 :]).strip()
 
 
-def _head(file: Path, text: str) -> Head:
+def _head(file: Path, text: str) -> RubricHead:
     try:
-        return Head.model_validate(parse_yaml(text))
+        return RubricHead.model_validate(parse_yaml(text))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the head"
@@ -99,7 +99,7 @@ def _head(file: Path, text: str) -> Head:
         raise _fault(file, f"its head is no YAML: {error}") from error
 
 
-def _meanings(file: Path, head: Head) -> dict[str, Meaning]:
+def _meanings(file: Path, head: RubricHead) -> dict[str, GradeMeaning]:
     """By the word as a reply is compared with it."""
     meanings = {word.casefold().strip(ORNAMENT).rstrip("."): meaning for word, meaning in head.words.items()}
     if len(meanings) < 2 or len(meanings) < len(head.words) or "" in meanings:
@@ -110,7 +110,7 @@ def _meanings(file: Path, head: Head) -> dict[str, Meaning]:
     return meanings
 
 
-def _questions(file: Path, meanings: Mapping[str, Meaning]) -> tuple[Question, ...]:
+def _questions(file: Path, meanings: Mapping[str, GradeMeaning]) -> tuple[Question, ...]:
     """What the words tell; each must tell the same things."""
     told: dict[Question, list[bool]] = {
         "harm": [meaning.harmful is not None for meaning in meanings.values()],
@@ -121,7 +121,7 @@ def _questions(file: Path, meanings: Mapping[str, Meaning]) -> tuple[Question, .
     return tuple(question for question, tells in told.items() if all(tells))
 
 
-def _verdict(meanings: Mapping[str, Meaning], line: str, kind: Kind) -> Verdict | None:
+def _verdict(meanings: Mapping[str, GradeMeaning], line: str, kind: Kind) -> Verdict | None:
     word = line.casefold()
     if word not in meanings:
         return None

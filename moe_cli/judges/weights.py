@@ -15,7 +15,7 @@ from huggingface_hub import snapshot_download
 from moe_cli.artifacts.files import sha256_of
 from moe_cli.codec import parse_json
 from moe_cli.errors import ArtifactError, UsageError
-from moe_cli.model.directory import unreached
+from moe_cli.model.directory import is_unreachable
 
 INDEX = "model.safetensors.index.json"
 HINT = "fetch the classifier again"
@@ -34,7 +34,7 @@ def fetched(name: str, place: Path | None) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(DECIDING)))
     except (OSError, ValueError) as error:
-        if (offline := unreached(f"the classifier {name}", error)) is not None:
+        if (offline := is_unreachable(f"the classifier {name}", error)) is not None:
             raise offline from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.journal import Journal, answer_journal, other_answer_journals
 from moe_cli.codec import encode_lines
 from moe_cli.model.engine import Engine, Prompt
@@ -41,7 +41,7 @@ def answer_all(
     """
     path = answer_journal(run, *_beside_limit(engine, prompts), limit=engine.settings.max_new_tokens)
     journal = Journal(path, Generation)
-    return answered(engine, prompts, journal, notify=notify, task=task, advice=advice, kept=kept)
+    return answer_in_batches(engine, prompts, journal, notify=notify, task=task, advice=advice, kept=kept)
 
 
 def kept_answers(engine: Engine, prompts: Sequence[Prompt], run: Path) -> dict[str, Generation]:
@@ -63,7 +63,7 @@ def kept_answers(engine: Engine, prompts: Sequence[Prompt], run: Path) -> dict[s
                 if _ends_within(made, limit, other):
                     found.setdefault(made.prompt_id, made)
         if found:
-            write_whole(decided, encode_lines(found.values()))
+            write_atomic(decided, encode_lines(found.values()))
     return {made.prompt_id: made for made in Journal(decided, Generation).records()}
 
 
@@ -72,7 +72,7 @@ def depends_on(engine: Engine, prompts: Sequence[Prompt]) -> tuple[object, ...]:
     return *engine.depends_on, tuple(prompts), engine.settings
 
 
-def answered(
+def answer_in_batches(
     engine: Engine,
     prompts: Sequence[Prompt],
     journal: Journal[Generation],

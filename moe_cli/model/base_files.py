@@ -24,7 +24,7 @@ PAGE = "README.md"  # of the base; a final model has its own
 
 LICENSE_KEYS = ("license", "license_name", "license_link")
 
-WEIGHTS = (
+WEIGHT_FILES = (
     *("*.safetensors", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.npz"),
     *("*.gguf", "*.ggml", "*.onnx", "*.onnx_data*", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.mlmodel", "*.engine"),
     *("*.index.json", "adapter_config.json"),  # they belong to weights
@@ -46,7 +46,7 @@ def base_directory(identity: ModelIdentity) -> Path:
     place = model_directory(identity.place)
     if place is not None:
         return place
-    left_out = [*WEIGHTS, *CODE, *DATA]
+    left_out = [*WEIGHT_FILES, *CODE, *DATA]
     try:
         return Path(snapshot_download(identity.name, revision=identity.revision, ignore_patterns=left_out))
     except (OSError, HTTPError) as error:  # offline, or closed by now; what was loaded lies in the cache
@@ -83,6 +83,6 @@ def kept_files(base: Path) -> Iterator[PurePath]:
     places = [place for place in (base, base / TEMPLATES) if place.is_dir()]
     for path in sorted(path for place in places for path in place.iterdir() if path.is_file()):
         name = path.name.lower()
-        other = path == base / PAGE or any(fnmatch(name, pattern) for pattern in (*WEIGHTS, *CODE, *DATA))
+        other = path == base / PAGE or any(fnmatch(name, pattern) for pattern in (*WEIGHT_FILES, *CODE, *DATA))
         if not other and not name.startswith("."):
             yield path.relative_to(base)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from moe_cli.data.reasoning import is_mark, is_marked, opening_of, without_reasoning
 from moe_cli.errors import UsageError
-from moe_cli.model.rendering import rendered
+from moe_cli.model.rendering import render_template
 from moe_cli.records import Message
 
 TAIL = 16  # ids at the end of a prompt, among which a mark of reasoning stands
@@ -149,7 +149,7 @@ def _cut_middle(ids: tuple[int, ...], room: int, max_length: int) -> tuple[int, 
 def _rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer_next: bool) -> str:
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
-        return rendered(tokenizer, turns, answer_next=answer_next)
+        return render_template(tokenizer, turns, answer_next=answer_next)
     except TemplateError as error:
         roles = ", ".join(message.role for message in messages)
         raise UsageError(

@@ -21,7 +21,7 @@ from email.message import Message as Headers
 
 from moe_cli.config import EndpointConfig, MoeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
-from moe_cli.masking import LONGEST_FORM, holds_key, keep_secret, masked, masked_answer
+from moe_cli.masking import LONGEST_FORM, holds_key, keep_secret, mask_answer, mask_keys
 from moe_cli.model.timed_http import TooLargeError, body_of
 from moe_cli.records import Message
 
@@ -50,7 +50,7 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class ReplyText:
     """What a person types for the settings of an endpoint, for hints."""
 
     base_url: str = "--base-url"
@@ -89,7 +89,7 @@ class ChatEndpoint:
     retries: int
     pause: Callable[[float], None] = field(default=time.sleep, repr=False)
     whole: bool = True  # refuse answers whose reasoning the server took out
-    words: Words = Words()
+    words: ReplyText = ReplyText()
 
     def __post_init__(self) -> None:
         keep_secret(self.key or "")
@@ -154,7 +154,7 @@ def chat_endpoint(
     environment: Mapping[str, str] = os.environ,
     *,
     whole: bool = True,
-    words: Words = Words(),
+    words: ReplyText = ReplyText(),
 ) -> ChatEndpoint:
     """The configured endpoint; it serves `model_name` where no other name is set.
 
@@ -202,12 +202,12 @@ def _completion(data: bytes, endpoint: ChatEndpoint) -> Completion:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         is_text = False
     if not is_text:
-        raise _no_completion(endpoint, repr(masked(data.decode(errors="replace"))[:80]))
+        raise _no_completion(endpoint, repr(mask_keys(data.decode(errors="replace"))[:80]))
     if hidden and endpoint.whole:
         raise UsageError(f"{endpoint.url} takes the reasoning out of its answers", hint=SERVE_WHOLE)
     finished = _finished(reason, endpoint)
     whole = HALF_SIGN.sub("\ufffd", text).strip()
-    return Completion(text=masked_answer(whole), finished=finished, num_tokens=_num_tokens(answer))
+    return Completion(text=mask_answer(whole), finished=finished, num_tokens=_num_tokens(answer))
 
 
 def _finished(reason: object, endpoint: ChatEndpoint) -> bool:
@@ -216,7 +216,7 @@ def _finished(reason: object, endpoint: ChatEndpoint) -> bool:
     if name in FAILED:
         raise FailedAnswerError(f"finish_reason {name}")
     if name not in (*ENDED_BY_ITSELF, *CUT_OFF):
-        shown = masked(json.dumps(reason))[:80]
+        shown = mask_keys(json.dumps(reason))[:80]
         raise NoCompletionError(
             f"{endpoint.url} does not say whether an answer is whole: its finish_reason is {shown}",
             hint=f"use a server that says `stop` or `length`; known are {', '.join((*ENDED_BY_ITSELF, *CUT_OFF))}",
@@ -256,7 +256,7 @@ def _fault(cause: object) -> str:
     """Why there was no reply; not with its first line, which may be the first half of a key."""
     if type(cause) is http.client.BadStatusLine:
         return "a reply that does not begin as HTTP does"
-    return masked(str(cause)) or type(cause).__name__
+    return mask_keys(str(cause)) or type(cause).__name__
 
 
 def _said(error: urllib.error.HTTPError) -> str:
@@ -268,7 +268,7 @@ def _said(error: urllib.error.HTTPError) -> str:
     text = data.decode(errors="replace")
     if len(data) == LARGEST_REFUSAL:  # the last key in it may be cut
         text = text[:-LONGEST_FORM]
-    return masked(" ".join(text.split()))[:400]
+    return mask_keys(" ".join(text.split()))[:400]
 
 
 def _retry_after(headers: Headers) -> float | None:

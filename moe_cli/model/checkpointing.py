@@ -62,7 +62,7 @@ def _modes() -> tuple[_AtTopK, _AtTopK]:
 
 
 @contextmanager
-def checkpointed(model: nn.Module) -> Iterator[None]:
+def enable_checkpointing(model: nn.Module) -> Iterator[None]:
     """Checkpoint every decoder layer of `model` inside the block, where it is in training mode.
 
     Raises:

@@ -22,7 +22,7 @@ from moe_cli.model.padding import left_padded
 from moe_cli.model.sampling import FiniteLogits, SampledToken
 from moe_cli.records import AnswerSettings
 
-STRETCH = 16  # tokens after which the rows that have ended leave
+CHUNK = 16  # tokens after which the rows that have ended leave
 FAMILIES = "transformers.models"  # where the layers of a cache lie that one family alone has
 KEPT_BY_A_CACHE = vars(DynamicCache()).keys()
 # What `generate` calls its cache, as a keyword and in its output: renamed in transformers 5.24.
@@ -62,7 +62,7 @@ def answer_rows(
         NumericError: the model's logits are not finite.
     """
     ends = end_of_turn_ids(loaded.model, loaded.tokenizer)
-    rows = _rows_of(prompts, padding_id(loaded), loaded.device)
+    rows = _rows_of(prompts, pad_id_of(loaded), loaded.device)
     answers: dict[str, tuple[int, ...]] = {}
     while rows.names:
         _stretch(loaded, rows, ends, settings)
@@ -80,11 +80,11 @@ def answer_rows(
 def _stretch(loaded: LoadedModel, rows: _Rows, ends: tuple[int, ...], settings: AnswerSettings) -> None:
     """Make the next tokens of all rows."""
     wanted = GenerationConfig(
-        max_new_tokens=min(STRETCH, settings.max_new_tokens - rows.num_made),
+        max_new_tokens=min(CHUNK, settings.max_new_tokens - rows.num_made),
         do_sample=False,
         repetition_penalty=1.0,
         eos_token_id=list(ends),
-        pad_token_id=padding_id(loaded),
+        pad_token_id=pad_id_of(loaded),
         use_cache=True,
         return_dict_in_generate=True,
     )
@@ -133,7 +133,7 @@ def _rows_of(prompts: Mapping[str, Sequence[int]], filler: int, device: torch.de
     return _Rows(list(prompts), ids_BS.to(device), mask_BS.to(device), ids_BS.shape[1])
 
 
-def padding_id(loaded: LoadedModel) -> int:
+def pad_id_of(loaded: LoadedModel) -> int:
     """What stands before a short prompt and behind a finished answer: any id with an embedding, as it is never seen."""
     pad, num_rows = loaded.tokenizer.pad_token_id, loaded.model.get_input_embeddings().weight.shape[0]
     return end_of_turn_ids(loaded.model, loaded.tokenizer)[0] if pad is None or pad >= num_rows else int(pad)

@@ -27,7 +27,7 @@ def model_directory(name: str) -> Path | None:
     return None
 
 
-def unreached(name: str, error: BaseException) -> EnvironmentFaultError | None:
+def is_unreachable(name: str, error: BaseException) -> EnvironmentFaultError | None:
     """The error about `name`, "the model x", where the hub could not be asked for it; None: it failed otherwise."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, LocalEntryNotFoundError):

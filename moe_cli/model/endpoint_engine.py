@@ -19,7 +19,7 @@ from moe_cli.model.sampling import seed_of
 from moe_cli.records import AnswerSettings, Generation, Message
 
 
-def completions(
+def request_completions(
     endpoint: ChatEndpoint,
     settings: AnswerSettings,
     concurrency: int,
@@ -63,7 +63,7 @@ class EndpointEngine:
         Raises:
             UsageError, EnvironmentFaultError: as `ChatEndpoint.complete`.
         """
-        for group in completions(self.endpoint, self.settings, self.concurrency, prompts, done):
+        for group in request_completions(self.endpoint, self.settings, self.concurrency, prompts, done):
             yield tuple(self._generation(prompt, completion) for prompt, completion in group)
 
     def _generation(self, prompt: Prompt, completion: Completion) -> Generation:

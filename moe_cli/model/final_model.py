@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 
-from moe_cli.activity import counted
+from moe_cli.activity import count_items
 from moe_cli.model.base_files import CONFIG, PAGE, copy_base_files
 from moe_cli.model.finite import refuse_not_finite
 from moe_cli.model.generation_defaults import NOT_OF_THE_CHECKPOINT
@@ -127,7 +127,7 @@ def _write_weights(
 ) -> None:
     """Every file of the base with the model's tensors; `keep_dtypes`: in the base's dtypes, where that is exact."""
     num_bytes = 0
-    for name, keys in counted(stored.files.items(), "writing the weights"):
+    for name, keys in count_items(stored.files.items(), "writing the weights"):
         with safe_open(base / name, framework="pt") as file:
             content = dict(_apart((key, _value(tensors.get(key), file, key, keep_dtypes)) for key in keys))
         _refuse_not_finite(content.items())

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from moe_cli.activity import activity
+from moe_cli.activity import begin_activity
 
 CHUNK_BYTES = 1 << 26  # 64 MiB cross from a device at a time
 
 
 def weights_fingerprint(model: nn.Module) -> str:
     """Digest of all parameters and persistent buffers, in sorted order of name, tied weights once."""
-    return digest_of(stored_tensors(model), size=sum(tensor.nbytes for _, tensor in stored_tensors(model)))
+    return digest_of_tensors(stored_tensors(model), size=sum(tensor.nbytes for _, tensor in stored_tensors(model)))
 
 
 def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -33,10 +33,10 @@ def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, tensor
 
 
-def digest_of(tensors: Iterable[tuple[str, Tensor]], *, size: int | None = None) -> str:
+def digest_of_tensors(tensors: Iterable[tuple[str, Tensor]], *, size: int | None = None) -> str:
     """Digest of named tensors in the order given; `size` is that of all in bytes, where it is known."""
     digest = hashlib.sha256()
-    with activity("hashing the weights", total=size, unit="bytes") as hashing:
+    with begin_activity("hashing the weights", total=size, unit="bytes") as hashing:
         for name, tensor in tensors:
             header = f"{name}\n{str(tensor.dtype).removeprefix('torch.')}\n{list(tensor.shape)}\n".encode()
             digest.update(len(header).to_bytes(8, "little") + header)

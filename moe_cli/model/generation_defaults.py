@@ -12,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from moe_cli.errors import UsageError
 from moe_cli.model.chat import end_of_turn_ids, special_ids
-from moe_cli.model.rendering import rendered
+from moe_cli.model.rendering import render_template
 
 NOT_OF_THE_CHECKPOINT: dict[str, bool] = {  # what a forward gives: a setting of a call, or of a training that is over
     "output_router_logits": False,
@@ -73,7 +73,7 @@ def settle_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> N
 def _end_of_template(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The special token right after the text of an answer, where the template writes one."""
     try:
-        text = rendered(tokenizer, [QUESTION, ANSWER], answer_next=False)
+        text = render_template(tokenizer, [QUESTION, ANSWER], answer_next=False)
     except TemplateError:  # a template that takes questions alone
         return ()
     _, answer, rest = text.rpartition(ANSWER["content"])

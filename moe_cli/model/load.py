@@ -21,12 +21,12 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, set_tqdm_hook
 
-from moe_cli.activity import activity, counted
+from moe_cli.activity import begin_activity, count_items
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, UsageError
 from moe_cli.model.auto_class import auto_class
 from moe_cli.model.chat import refuse_blind_template
-from moe_cli.model.directory import model_directory, unreached
+from moe_cli.model.directory import is_unreachable, model_directory
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.finite import refuse_not_finite
 from moe_cli.model.foreign_files import as_floats, config_of, refuse_damaged, template_beside
@@ -84,11 +84,11 @@ def load_model(config: ModelConfig) -> LoadedModel:
         _refuse_pickles(place)
         refuse_damaged(place)
     source, name = str(place or config.name), f"the model {config.name}"
-    with opening(name, MODEL_HINT):
+    with naming_checkpoint(name, MODEL_HINT):
         check_one_pass(config_of(source, revision=config.revision))
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
         here = place is not None
-        model = opened(
+        model = open_model(
             name, source, dtype=config.dtype, device=device, revision=config.revision, here=here, floats=True
         )
         tokenizer.chat_template = tokenizer.chat_template or template_beside(place or _snapshot(config))
@@ -108,7 +108,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
 
 
 @contextmanager
-def opening(name: str, hint: str) -> Iterator[None]:
+def naming_checkpoint(name: str, hint: str) -> Iterator[None]:
     """What transformers says of a checkpoint that it cannot open becomes an error about `name`, "the model tiny".
 
     A config, a tokenizer or weights of the wrong kind raise whatever they raise in the library.
@@ -120,7 +120,7 @@ def opening(name: str, hint: str) -> Iterator[None]:
     """
     disable_progress_bar()  # of the library; downloads keep theirs
     set_tqdm_hook(_told)
-    with _explained(name, hint), activity(f"loading {name}"):
+    with _explained(name, hint), begin_activity(f"loading {name}"):
         yield
 
 
@@ -132,7 +132,7 @@ def _explained(name: str, hint: str) -> Iterator[None]:
     except (MoeError, MemoryError):
         raise
     except (OSError, ValueError) as error:
-        if (offline := unreached(name, error)) is not None:
+        if (offline := is_unreachable(name, error)) is not None:
             raise offline from error
         raise UsageError(f"{name} cannot be loaded: {_first_line(error)}", hint=hint) from error
     except SafetensorError as error:
@@ -149,7 +149,7 @@ def _explained(name: str, hint: str) -> Iterator[None]:
         raise _damaged(name, f"{type(error).__name__}: {_first_line(error)}") from error
 
 
-def opened(
+def open_model(
     name: str, source: str, *, dtype: str, device: str, revision: str | None, here: bool, floats: bool = False
 ) -> PreTrainedModel:
     """The checkpoint in evaluation mode; `here`: it is a local directory. To be called inside `opening`.
@@ -282,7 +282,7 @@ def _told(bar: Callable[..., object], words: tuple[object, ...], named: dict[str
     """In the place of a bar of transformers: what it counts becomes an activity."""
     first, *rest = words or (None,)
     if isinstance(first, Collection):
-        first = counted(first, str(named.get("desc", "loading")).lower())
+        first = count_items(first, str(named.get("desc", "loading")).lower())
     return bar(first, *rest, **named)
 
 

@@ -18,7 +18,7 @@ from moe_cli.model.chat import EncodedChat
 from moe_cli.model.padding import attention_mask, right_padded
 
 IGNORED = -100  # label of what is not in the loss
-KEPT = "logits_to_keep"  # of most families: how many logits at the end of a row are wanted
+LOGITS_TO_KEEP = "logits_to_keep"  # of most families: how many logits at the end of a row are wanted
 
 
 def answered_rows(rows: Sequence[EncodedChat]) -> dict[str, Tensor]:
@@ -43,9 +43,9 @@ def loss_sum(model: nn.Module, rows: Mapping[str, Tensor]) -> Tensor:
     """
     labels_BS = rows["labels"]
     words: dict[str, bool | int] = {"use_cache": False}
-    if KEPT in signature(getattr(model, "module", model).forward).parameters:
+    if LOGITS_TO_KEEP in signature(getattr(model, "module", model).forward).parameters:
         first = int((labels_BS != IGNORED).any(0).nonzero()[0])
-        words[KEPT] = labels_BS.shape[1] - first + 1  # each token is told by the logits before it
+        words[LOGITS_TO_KEEP] = labels_BS.shape[1] - first + 1  # each token is told by the logits before it
     logits_BSV: Tensor = model(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"], **words).logits
     return answer_loss_sum(logits_BSV, labels_BS[:, -logits_BSV.shape[1] :])
 

@@ -38,7 +38,9 @@ class _LateError(Exception):
     """The time of a template is over."""
 
 
-def rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], *, answer_next: bool) -> str:
+def render_template(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], *, answer_next: bool
+) -> str:
     """The conversation as text; `answer_next`: up to where the model's answer begins.
 
     Raises:

@@ -145,7 +145,7 @@ class RoutingRecorder:
 
 
 @contextmanager
-def recording(model: nn.Module, *, keep_choices: bool = False) -> Iterator[RoutingRecorder]:
+def record_routing(model: nn.Module, *, keep_choices: bool = False) -> Iterator[RoutingRecorder]:
     """Record the routing of `model` inside the block; afterwards, also after an error, the model is as it was.
 
     `keep_choices` holds the choices of one forward: tokens x top-k x layers x 8 bytes.

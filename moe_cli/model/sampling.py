@@ -22,7 +22,7 @@ from moe_cli.model.float64 import float64_device
 UNITS = 2**53  # a float64 holds every multiple of 1 / UNITS below 1
 
 
-def uniform(seed: int, prompt_id: str, place: int) -> float:
+def uniform_of(seed: int, prompt_id: str, place: int) -> float:
     """The number in [0, 1) that decides the answer's token at `place`."""
     digest = sha256(f"{seed} {place} {prompt_id}".encode()).digest()
     return (int.from_bytes(digest[:8]) >> 11) / UNITS
@@ -33,7 +33,7 @@ def seed_of(seed: int, prompt_id: str) -> int:
     return int.from_bytes(sha256(f"{seed} {prompt_id}".encode()).digest()[:4]) >> 1
 
 
-def sampled(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:
+def sample_token(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:
     """int64 [B]: the token at which the cumulative probability, likeliest token first, passes the row's number.
 
     Only the likeliest tokens that reach `top_p` together can be drawn (Holtzman et al. 2020); the first always can.
@@ -84,7 +84,7 @@ class SampledToken(LogitsProcessor):
         place = input_ids.shape[1] - self.num_before
         device = float64_device(scores.device)
         uniform_B = torch.tensor(
-            [uniform(self.seed, prompt_id, place) for prompt_id in self.ids], dtype=torch.float64, device=device
+            [uniform_of(self.seed, prompt_id, place) for prompt_id in self.ids], dtype=torch.float64, device=device
         )
-        token_B = sampled(scores.to(device), uniform_B, self.temperature, self.top_p).to(scores.device)
+        token_B = sample_token(scores.to(device), uniform_B, self.temperature, self.top_p).to(scores.device)
         return torch.full_like(scores, -torch.inf).scatter(1, token_B[:, None], 0.0)

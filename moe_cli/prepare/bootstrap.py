@@ -23,7 +23,7 @@ CHUNK_EXPERTS = 128  # columns whose resamples are ordered at once: fits the cac
 
 
 @dataclass(frozen=True, slots=True)
-class Resampled:
+class ResampledValues:
     """What resampling the clusters says about every expert."""
 
     lower_X: Floats
@@ -37,14 +37,14 @@ def bootstrap_weights(sizes: Sequence[int], resamples: int, random: np.random.Ge
     return np.hstack(drawn).astype(np.float64)
 
 
-def resampled(
+def resample(
     clusters: Clusters, resamples: int, random: np.random.Generator, taken: Callable[[Floats], Bools]
-) -> Resampled:
+) -> ResampledValues:
     """95 % percentile interval and stability of every expert; `taken` is the rule on values [R, X]."""
     values_RX = bootstrap_values(clusters, resamples, random)
     taken_X = sum(np.count_nonzero(taken(part), axis=0) for part in _chunks(values_RX)) / resamples
     lower_X, upper_X = interval(values_RX)
-    return Resampled(lower_X, upper_X, taken_X)
+    return ResampledValues(lower_X, upper_X, taken_X)
 
 
 def bootstrap_values(clusters: Clusters, resamples: int, random: np.random.Generator) -> Floats:

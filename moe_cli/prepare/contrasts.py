@@ -139,10 +139,10 @@ def quantity_of(quantity: Quantity, counts: RoutingCounts, pairs: Sequence[int])
     """The pooled quantity [L, E] of some pairs (indices into `counts`); the wrapper of `did` is the run's."""
     if quantity == "risk_diff":
         return of_pairs(counts, pairs)
-    return total(clusters_of(quantity, counts, pairs)).reshape(counts.routed.shape[-2:])
+    return sum_over_batches(clusters_of(quantity, counts, pairs)).reshape(counts.routed.shape[-2:])
 
 
-def total(clusters: Clusters) -> Floats:
+def sum_over_batches(clusters: Clusters) -> Floats:
     """The pooled difference [X] with every cluster counted once."""
     value_X: Floats = pooled(clusters, np.ones((1, clusters.num_clusters)))[0]
     return value_X

@@ -18,8 +18,8 @@ from moe_cli.model.chat import encode_prompt
 from moe_cli.model.length_batches import length_batches
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.padding import attention_mask, right_padded
-from moe_cli.model.routing import RoutingRecorder, recording
-from moe_cli.prepare.harmless import Harmless
+from moe_cli.model.routing import RoutingRecorder, record_routing
+from moe_cli.prepare.harmless import HarmlessPrompts
 from moe_cli.records import REGIONS, SIDES, Generation, HarmlessCounts, Message, Progress, PromptPair, RoutingCounts
 
 Replay = tuple[tuple[int, ...], int]  # ids of prompt + answer, and how many are the prompt's
@@ -29,7 +29,7 @@ def count_routing(
     loaded: LoadedModel,
     pairs: Sequence[PromptPair],
     answers: Mapping[str, Generation],
-    harmless: Sequence[Harmless] = (),
+    harmless: Sequence[HarmlessPrompts] = (),
     *,
     crossed: bool = False,
     batch_size: int,
@@ -45,7 +45,7 @@ def count_routing(
     both = [_row(loaded, turns, prompt.answer) for prompt in harmless for turns in (prompt.plain, prompt.wrapped)]
     progress = _Progress(len(own) + len(other) + len(both), notify)
     sizes = _Sizes(batch_size, batch_tokens)
-    with torch.inference_mode(), recording(loaded.model) as recorder:
+    with torch.inference_mode(), record_routing(loaded.model) as recorder:
         routed, gates, seen = _replayed(loaded, recorder, own, sizes, progress)
         crossed_routed, _, _ = _replayed(loaded, recorder, other, sizes, progress, num_regions=1)
         harmless_routed, _, harmless_seen = _replayed(loaded, recorder, both, sizes, progress, num_regions=1)

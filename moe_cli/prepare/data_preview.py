@@ -8,13 +8,13 @@ from moe_cli.judges.named import judges_of
 from moe_cli.model.chat_endpoint import endpoint_of
 from moe_cli.prepare.harmless import most_extra_replays
 from moe_cli.prepare.jury import refuse_no_judge_of_refusals
-from moe_cli.prepare.sources import composition_of, gathered
+from moe_cli.prepare.sources import composition_of, gather_prompts
 from moe_cli.records import SIDES, DataPreview, OfferedCounts
 
 
 def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
     """What a dry run shows: the same reading, and the error with which a run would end."""
-    offered = gathered(config)
+    offered = gather_prompts(config)
     try:
         parts = composition_of(config, offered.benign)
     except UsageError as error:

@@ -14,7 +14,7 @@ import numpy as np
 from moe_cli.config.conditions import Condition
 from moe_cli.prepare.contrasts import Quantity
 from moe_cli.prepare.permutation import ALPHA, most_draws, smallest_p
-from moe_cli.prepare.selection import Chosen, Rule
+from moe_cli.prepare.selection import BatchSelection, Rule
 from moe_cli.records import NullUnion, RiskDifferences
 
 NAMES: Mapping[Quantity, str] = {
@@ -32,8 +32,13 @@ SURELY_BELOW: Mapping[Quantity, str] = {
 CONTROLS = ("random", "frequency", "all")  # not chosen for what the sides differ in
 
 
-def doubts(
-    rule: Rule, chosen: Chosen, risk: RiskDifferences, null: NullUnion | None, share: float, budget: float | None
+def selection_warnings(
+    rule: Rule,
+    chosen: BatchSelection,
+    risk: RiskDifferences,
+    null: NullUnion | None,
+    share: float,
+    budget: float | None,
 ) -> Iterator[str]:
     """Every warning about the selection; `share` is the union's part of all parameters."""
     yield from _about_noise(rule, chosen, risk, null)
@@ -49,7 +54,7 @@ def doubts(
         yield rule.named.remark
 
 
-def _about_noise(rule: Rule, chosen: Chosen, risk: RiskDifferences, null: NullUnion | None) -> Iterator[str]:
+def _about_noise(rule: Rule, chosen: BatchSelection, risk: RiskDifferences, null: NullUnion | None) -> Iterator[str]:
     size = len(chosen.union)
     if size == 0:
         yield _why_nothing(rule)
@@ -62,7 +67,7 @@ def _about_noise(rule: Rule, chosen: Chosen, risk: RiskDifferences, null: NullUn
     yield from _about_q(rule, chosen, risk)
 
 
-def _about_q(rule: Rule, chosen: Chosen, risk: RiskDifferences) -> Iterator[str]:
+def _about_q(rule: Rule, chosen: BatchSelection, risk: RiskDifferences) -> Iterator[str]:
     """q is two-sided: a small one speaks for a selected expert only where its risk difference is above 0."""
     members, size = list(chosen.union), len(chosen.union)
     small, pooled = risk.q_value.ravel()[members] < ALPHA, risk.pooled.ravel()[members]

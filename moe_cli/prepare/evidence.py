@@ -15,26 +15,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.activity import activity
+from moe_cli.activity import begin_activity
 from moe_cli.config import MoeConfig, PrepareConfig
 from moe_cli.config.conditions import conditions_of
 from moe_cli.errors import UsageError
-from moe_cli.prepare.doubts import doubts
-from moe_cli.prepare.methods import Material, candidates_of, computable
-from moe_cli.prepare.named import named_experts
-from moe_cli.prepare.null import null_union
+from moe_cli.prepare.doubts import selection_warnings
+from moe_cli.prepare.methods import MethodInputs, candidates_of, is_computable
+from moe_cli.prepare.named import read_named_experts
+from moe_cli.prepare.null import select_from_noise
 from moe_cli.prepare.parts import ExpertParts, expert_parts, risk_parts
 from moe_cli.prepare.permutation import ALPHA
 from moe_cli.prepare.ranking import Bools, Floats
-from moe_cli.prepare.selection import Chosen, Rule, as_experts, as_masks, choose
-from moe_cli.prepare.uncertainty import Batches, point_differences, risk_differences, used_pairs
+from moe_cli.prepare.selection import BatchSelection, Rule, as_experts, as_masks, select_experts
+from moe_cli.prepare.uncertainty import Batches, estimate_risk_differences, point_differences, used_pairs
 from moe_cli.records import ExpertEvidence, MethodOverlap, ModelIdentity, RiskDifferences, RoutingCounts, Selection
 
 EVIDENCE = {"p", "q", "lower", "stability"}  # quantities of a condition that take resampling or swapping
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SelectionResult:
     """What the routing says."""
 
     risk: RiskDifferences
@@ -43,10 +43,10 @@ class Found:
     selection: Selection
 
 
-@activity("selecting experts")
+@begin_activity("selecting experts")
 def find_experts(
     config: MoeConfig, base: ModelIdentity, params_per_expert: int, counts: RoutingCounts, batches: Batches
-) -> Found:
+) -> SelectionResult:
     """Risk differences of the counted pairs, the experts of every batch (indices into `counts`), and the evidence.
 
     Raises:
@@ -55,13 +55,15 @@ def find_experts(
     """
     settings, seed = config.prepare, config.seed
     rule = selection_rule(settings, base, params_per_expert)
-    risk = risk_differences(counts, batches, rule, resamples=settings.resamples, seed=seed)
+    risk = estimate_risk_differences(counts, batches, rule, resamples=settings.resamples, seed=seed)
     part = _part(rule, counts, batches, settings.resamples, seed)
     used = used_pairs(batches)
-    material = Material(counts, used, risk, seed, part)
+    material = MethodInputs(counts, used, risk, seed, part)
     chosen = chosen_by(rule, material)
     parts = expert_parts(counts, batches)
-    null = null_union(rule, counts, batches, draws=settings.null_draws, permutations=settings.resamples, seed=seed)
+    null = select_from_noise(
+        rule, counts, batches, draws=settings.null_draws, permutations=settings.resamples, seed=seed
+    )
     trainable = len(chosen.union) * params_per_expert
     selection = Selection(
         method=rule.method,
@@ -83,11 +85,13 @@ def find_experts(
         evidence=tuple(_evidence(index, rule, chosen, material, parts, base) for index in chosen.union),
         null_union=null,
         num_significant=int(_significant(risk).sum()),
-        overlaps=tuple(overlaps(rule, material, chosen, batches, settings.resamples)),
-        warnings=tuple(doubts(rule, chosen, material.ranked, null, trainable / base.total_params, settings.budget)),
+        overlaps=tuple(compare_selections(rule, material, chosen, batches, settings.resamples)),
+        warnings=tuple(
+            selection_warnings(rule, chosen, material.ranked, null, trainable / base.total_params, settings.budget)
+        ),
         parts=risk_parts(counts, used, chosen.union, resamples=settings.resamples, seed=seed),
     )
-    return Found(risk, parts, as_masks(chosen, len(base.layers), base.num_experts), selection)
+    return SelectionResult(risk, parts, as_masks(chosen, len(base.layers), base.num_experts), selection)
 
 
 def selection_rule(settings: PrepareConfig, base: ModelIdentity, params_per_expert: int) -> Rule:
@@ -113,22 +117,22 @@ def selection_rule(settings: PrepareConfig, base: ModelIdentity, params_per_expe
         per_layer=settings.per_layer,
         stability=settings.stability,
         conditions=() if settings.select_by is None else conditions_of(settings.select_by),
-        named=None if settings.selection_file is None else named_experts(settings.selection_file, base),
+        named=None if settings.selection_file is None else read_named_experts(settings.selection_file, base),
     )
 
 
-def chosen_by(rule: Rule, material: Material) -> Chosen:
+def chosen_by(rule: Rule, material: MethodInputs) -> BatchSelection:
     """Candidates and batches of a rule."""
     per_batch = material.ranked.per_batch
-    return choose(rule, candidates_of(rule, material), per_batch.reshape(len(per_batch), -1))
+    return select_experts(rule, candidates_of(rule, material), per_batch.reshape(len(per_batch), -1))
 
 
-def overlaps(
-    rule: Rule, material: Material, chosen: Chosen, batches: Batches, resamples: int
+def compare_selections(
+    rule: Rule, material: MethodInputs, chosen: BatchSelection, batches: Batches, resamples: int
 ) -> Iterator[MethodOverlap]:
     """What every other method that these counts allow would select under the same settings."""
     mine = set(chosen.union)
-    for method in computable(rule, material.counts):
+    for method in is_computable(rule, material.counts):
         if method == rule.method:
             continue
         other_rule = replace(rule, method=method, named=None)
@@ -144,7 +148,7 @@ def overlaps(
         )
 
 
-def _material_of(rule: Rule, material: Material, batches: Batches, resamples: int) -> Material:
+def _material_of(rule: Rule, material: MethodInputs, batches: Batches, resamples: int) -> MethodInputs:
     """What another rule looks at; intervals, p and q of a part only where its conditions compare them."""
     asked = {condition.quantity for condition in rule.conditions}
     if rule.quantity == "risk_diff" or not EVIDENCE.isdisjoint(asked):
@@ -156,7 +160,7 @@ def _part(rule: Rule, counts: RoutingCounts, batches: Batches, resamples: int, s
     """The part of the risk difference that the rule ranks by, with its evidence; None where it ranks by no part."""
     if rule.quantity == "risk_diff":
         return None
-    return risk_differences(counts, batches, rule, resamples=resamples, seed=seed, quantity=rule.quantity)
+    return estimate_risk_differences(counts, batches, rule, resamples=resamples, seed=seed, quantity=rule.quantity)
 
 
 def _significant(risk: RiskDifferences) -> Bools:
@@ -164,7 +168,7 @@ def _significant(risk: RiskDifferences) -> Bools:
 
 
 def _evidence(
-    index: int, rule: Rule, chosen: Chosen, material: Material, parts: ExpertParts, base: ModelIdentity
+    index: int, rule: Rule, chosen: BatchSelection, material: MethodInputs, parts: ExpertParts, base: ModelIdentity
 ) -> ExpertEvidence:
     risk, ranked = material.risk, material.ranked
     return ExpertEvidence(

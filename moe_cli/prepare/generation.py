@@ -27,7 +27,7 @@ BENIGN_ADVICE = (
 )
 
 
-class HeldModel:
+class ModelHolder:
     """The model, in memory until it is released and asked for again."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -68,7 +68,7 @@ class Answers:
     num_kept: int  # taken over from another limit
 
 
-def answers_to(
+def answer_prompts(
     questions: Sequence[Question],
     config: MoeConfig,
     engine_of: EngineOf,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from moe_cli.experts.gradient_norms import gradient_norms
+from moe_cli.experts.gradient_norms import measure_gradient_norms
 from moe_cli.model.chat import EncodedChat, encode_answered
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.loss import answered_rows, loss_sum, num_answer_tokens
@@ -36,7 +36,7 @@ def refusal_gradients(
             row = encode_answered(loaded.tokenizer, example.messages, max_length=max_length)
             batches[example.batch_idx].append(row)
     measured = []
-    with gradient_norms(loaded.model) as norms, torch.enable_grad():
+    with measure_gradient_norms(loaded.model) as norms, torch.enable_grad():
         for rows in batches:
             batch = {name: tensor.to(loaded.device) for name, tensor in answered_rows(rows).items()}
             (loss_sum(loaded.model, batch) / num_answer_tokens(batch["labels"])).backward()

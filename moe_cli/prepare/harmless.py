@@ -15,7 +15,7 @@ from moe_cli.records import AnsweredPrompt, BenignPrompt, Generation, Message, P
 
 
 @dataclass(frozen=True, slots=True)
-class Harmless:
+class HarmlessPrompts:
     """A harmless prompt in both forms, and the one answer that both are replayed with."""
 
     id: str  # "benign-4"
@@ -32,7 +32,7 @@ def harmless_of(
     *,
     most: int,
     seed: int,
-) -> list[Harmless]:
+) -> list[HarmlessPrompts]:
     """The kept benign prompts of which both forms are known, at most `most` of them, drawn by the seed; in order of id.
 
     `answers` is keyed by `{prompt id}#benign`.
@@ -48,10 +48,12 @@ def harmless_prompts(pairs: Iterable[PromptPair]) -> list[Prompt]:
     return [Prompt(f"{pair.id}#harmless", pair.benign) for pair in pairs if pair.benign and pair.benign_attacked]
 
 
-def harmless_of_pairs(pairs: Iterable[PromptPair], answers: Mapping[str, Generation]) -> list[Harmless]:
+def harmless_of_pairs(pairs: Iterable[PromptPair], answers: Mapping[str, Generation]) -> list[HarmlessPrompts]:
     """The harmless prompts that pairs bring, with the answers to `harmless_prompts`; they share the pair's cluster."""
     return [
-        Harmless(f"{pair.id}#harmless", pair.cluster, pair.benign, pair.benign_attacked, answers[f"{pair.id}#harmless"])
+        HarmlessPrompts(
+            f"{pair.id}#harmless", pair.cluster, pair.benign, pair.benign_attacked, answers[f"{pair.id}#harmless"]
+        )
         for pair in pairs
         if pair.benign and pair.benign_attacked
     ]
@@ -69,7 +71,7 @@ def most_extra_replays(pairs: Sequence[PromptPair], benign: Iterable[BenignPromp
     return 2 * (num_batched + num_known + num_brought)  # both forms of each
 
 
-def _of_benign(prompt: BenignPrompt, answer: Generation) -> Harmless:
+def _of_benign(prompt: BenignPrompt, answer: Generation) -> HarmlessPrompts:
     other = prompt.other_form or ()
     plain, wrapped = (prompt.messages, other) if prompt.attack is None else (other, prompt.messages)
-    return Harmless(prompt.id, prompt.cluster, plain, wrapped, answer)
+    return HarmlessPrompts(prompt.id, prompt.cluster, plain, wrapped, answer)

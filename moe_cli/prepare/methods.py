@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from moe_cli.config.settings import MATCHED, Method
 from moe_cli.errors import UsageError
-from moe_cli.prepare.contrasts import PARTS, clusters_of, is_recorded, total
+from moe_cli.prepare.contrasts import PARTS, clusters_of, is_recorded, sum_over_batches
 from moe_cli.prepare.esft import shares_in_layer, top_p
 from moe_cli.prepare.ranking import Bools, Floats, largest, mask_of
 from moe_cli.prepare.risk import ANSWER, UNSAFE
-from moe_cli.prepare.selection import Rule, Standing, by_risk, cut, meeting
+from moe_cli.prepare.selection import Ranking, Rule, by_risk, limit_candidates, meets_conditions
 from moe_cli.records import RiskDifferences, RoutingCounts
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class MethodInputs:
     """What methods look at."""
 
     counts: RoutingCounts
@@ -41,20 +41,20 @@ class Material:
         return self.risk if self.part is None else self.part
 
 
-def candidates_of(rule: Rule, material: Material) -> Bools:
+def candidates_of(rule: Rule, material: MethodInputs) -> Bools:
     """The candidates of the run [X].
 
     Raises:
         UsageError: the method needs a score that was not measured.
     """
-    met_X = meeting(rule.conditions, quantities_of(rule, material))
+    met_X = meets_conditions(rule.conditions, quantities_of(rule, material))
     if rule.method in MATCHED:
         return _matched(rule, material, by_risk(rule, material.risk.pooled.ravel(), met_X))
     standing = STANDINGS[rule.method](rule, material)
-    return cut(rule, standing.scores_X, standing.eligible_X & met_X, within_budget=standing.cut)
+    return limit_candidates(rule, standing.scores_X, standing.eligible_X & met_X, within_budget=standing.cut)
 
 
-def quantities_of(rule: Rule, material: Material) -> dict[str, Floats]:
+def quantities_of(rule: Rule, material: MethodInputs) -> dict[str, Floats]:
     """What conditions compare, flat; p, q, lower and stability are of what the rule ranks by.
 
     Raises:
@@ -69,11 +69,13 @@ def quantities_of(rule: Rule, material: Material) -> dict[str, Floats]:
         "stability": ranked.stability,
     }
     asked = {condition.quantity for condition in rule.conditions}
-    parts = {name: total(clusters_of(name, material.counts, material.used)) for name in PARTS if name in asked}
+    parts = {
+        name: sum_over_batches(clusters_of(name, material.counts, material.used)) for name in PARTS if name in asked
+    }
     return {name: values.ravel() for name, values in named.items()} | parts
 
 
-def computable(rule: Rule, counts: RoutingCounts) -> Sequence[Method]:
+def is_computable(rule: Rule, counts: RoutingCounts) -> Sequence[Method]:
     """The methods that these counts allow, beside `all` and `file`."""
     ranking: list[Method] = [method for method in STANDINGS if method not in ("all", "file")]
     if counts.gradients is None:
@@ -84,51 +86,51 @@ def computable(rule: Rule, counts: RoutingCounts) -> Sequence[Method]:
     return ranking if rule.max_candidates is None else [*ranking, *MATCHED]
 
 
-def _difference(rule: Rule, material: Material) -> Standing:
+def _difference(rule: Rule, material: MethodInputs) -> Ranking:
     scores_X = material.ranked.pooled.ravel()
     eligible_X = np.ones(len(scores_X), dtype=np.bool_) if rule.original else scores_X > rule.threshold
-    return Standing(scores_X, eligible_X, cut=True)
+    return Ranking(scores_X, eligible_X, cut=True)
 
 
-def _stability(rule: Rule, material: Material) -> Standing:
-    return Standing(material.risk.pooled.ravel(), material.risk.stability.ravel() >= rule.stability, cut=True)
+def _stability(rule: Rule, material: MethodInputs) -> Ranking:
+    return Ranking(material.risk.pooled.ravel(), material.risk.stability.ravel() >= rule.stability, cut=True)
 
 
-def _esft_token(rule: Rule, material: Material) -> Standing:
+def _esft_token(rule: Rule, material: MethodInputs) -> Ranking:
     return _of_layers(rule, _of_unsafe_answers(material.counts.routed, material))
 
 
-def _esft_gate(rule: Rule, material: Material) -> Standing:
+def _esft_gate(rule: Rule, material: MethodInputs) -> Ranking:
     return _of_layers(rule, _of_unsafe_answers(material.counts.gates, material))
 
 
-def _gradient(rule: Rule, material: Material) -> Standing:
+def _gradient(rule: Rule, material: MethodInputs) -> Ranking:
     if material.counts.gradients is None:
         raise UsageError(
             "the squared gradient norms of the experts were not measured in this run",
             hint="run moe prepare with --method gradient or --scores gradient",
         )
     scores_X = material.counts.gradients.mean(0).ravel()
-    return Standing(scores_X, scores_X > 0, cut=True)
+    return Ranking(scores_X, scores_X > 0, cut=True)
 
 
-def _all(rule: Rule, material: Material) -> Standing:
+def _all(rule: Rule, material: MethodInputs) -> Ranking:
     scores_X = material.risk.pooled.ravel()
-    return Standing(scores_X, np.ones(len(scores_X), dtype=np.bool_), cut=False)
+    return Ranking(scores_X, np.ones(len(scores_X), dtype=np.bool_), cut=False)
 
 
-def _file(rule: Rule, material: Material) -> Standing:
+def _file(rule: Rule, material: MethodInputs) -> Ranking:
     if rule.named is None:
         raise ValueError("the method `file` needs named experts")
     scores_X = material.risk.pooled.ravel()
     if rule.named.scores is None:
-        return Standing(scores_X, mask_of(rule.named.indices, len(scores_X)), cut=False)
+        return Ranking(scores_X, mask_of(rule.named.indices, len(scores_X)), cut=False)
     table_X = np.full(len(scores_X), np.nan)
     table_X[list(rule.named.indices)] = rule.named.scores
-    return Standing(table_X, table_X > rule.threshold, cut=True)
+    return Ranking(table_X, table_X > rule.threshold, cut=True)
 
 
-STANDINGS: Mapping[Method, Callable[[Rule, Material], Standing]] = {
+STANDINGS: Mapping[Method, Callable[[Rule, MethodInputs], Ranking]] = {
     "risk_diff": _difference,
     "text": _difference,
     "prompt": _difference,
@@ -142,18 +144,18 @@ STANDINGS: Mapping[Method, Callable[[Rule, Material], Standing]] = {
 }
 
 
-def _of_unsafe_answers(amounts: NDArray[np.int64] | Floats, material: Material) -> Floats:
+def _of_unsafe_answers(amounts: NDArray[np.int64] | Floats, material: MethodInputs) -> Floats:
     """[L, E] summed over the answers to the attacked forms."""
     summed_LE: Floats = amounts[list(material.used), UNSAFE, ANSWER].sum(0, dtype=np.float64)
     return summed_LE
 
 
-def _of_layers(rule: Rule, amounts_LE: Floats) -> Standing:
+def _of_layers(rule: Rule, amounts_LE: Floats) -> Ranking:
     scores_LE = shares_in_layer(amounts_LE)
-    return Standing(scores_LE.ravel(), top_p(scores_LE, rule.top_p).ravel(), cut=False)
+    return Ranking(scores_LE.ravel(), top_p(scores_LE, rule.top_p).ravel(), cut=False)
 
 
-def _matched(rule: Rule, material: Material, model_X: Bools) -> Bools:
+def _matched(rule: Rule, material: MethodInputs, model_X: Bools) -> Bools:
     """As many experts of each layer as `model_X` holds: the most used ones, or drawn once for the run."""
     wanted_L = model_X.reshape(-1, rule.num_experts).sum(1)
     if rule.method == "frequency":

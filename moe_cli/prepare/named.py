@@ -13,7 +13,7 @@ from moe_cli.codec import parse_json
 from moe_cli.data.tables import text_of_file
 from moe_cli.data.values import is_index
 from moe_cli.errors import UsageError
-from moe_cli.prepare.tables import TableRow, expert_rows
+from moe_cli.prepare.tables import ExpertRow, expert_rows
 from moe_cli.records import Expert, ModelIdentity
 
 FORMAT = (
@@ -32,7 +32,7 @@ class NamedExperts:
     remark: str | None = None  # what the file asks for beside experts
 
 
-def named_experts(file: Path, base: ModelIdentity) -> NamedExperts:
+def read_named_experts(file: Path, base: ModelIdentity) -> NamedExperts:
     """The experts in `file`. A table with a column `selected` is a list of its selected rows.
 
     Raises:
@@ -81,7 +81,7 @@ def _of_table(file: Path, base: ModelIdentity) -> NamedExperts:
     return NamedExperts(tuple(index for index, _ in scored), tuple(score for _, score in scored))
 
 
-def _is_selected(row: TableRow) -> bool:
+def _is_selected(row: ExpertRow) -> bool:
     word = row.cells["selected"].lower()
     if word not in YES | NO:
         raise UsageError(f"{row.place}: selected is {word!r}, not true or false", hint=FORMAT)

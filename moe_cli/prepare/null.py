@@ -17,13 +17,13 @@ from moe_cli.prepare.contrasts import clusters_of
 from moe_cli.prepare.permutation import p_values, q_values, random_swaps
 from moe_cli.prepare.ranking import Bools, Floats
 from moe_cli.prepare.risk import Clusters, pooled_swapped
-from moe_cli.prepare.selection import Rule, by_risk, cut, meeting, of_batch
+from moe_cli.prepare.selection import Rule, by_risk, limit_candidates, meets_conditions, select_of_batch
 from moe_cli.records import NullUnion, RoutingCounts
 
 REPEATABLE = {"p", "q"}  # what a condition may compare beside what the rule ranks by
 
 
-def null_union(
+def select_from_noise(
     rule: Rule, counts: RoutingCounts, batches: Sequence[Sequence[int]], *, draws: int, permutations: int, seed: int
 ) -> NullUnion | None:
     """Size of the union that the same rule selects when the sides of each cluster are swapped at random.
@@ -47,7 +47,7 @@ def null_union(
     for batch in batches:
         places = [names.index(name) for name in sorted({counts.clusters[index] for index in batch})]
         values_DX = pooled_swapped(clusters_of(rule.quantity, counts, batch), swaps_DC[:, [*places, *others]])
-        union_DM |= of_batch(rule, np.take_along_axis(values_DX, place_DM, axis=1), allowed_DM)
+        union_DM |= select_of_batch(rule, np.take_along_axis(values_DX, place_DM, axis=1), allowed_DM)
     sizes_D = union_DM.sum(1)
     low, high = np.quantile(sizes_D, [0.025, 0.975])
     return NullUnion(draws=draws, mean=float(sizes_D.mean()), lower=float(low), upper=float(high))
@@ -59,7 +59,7 @@ def _candidates(rule: Rule, clusters: Clusters, pooled_DX: Floats, permutations:
     if any(one.quantity in ("p", "q") for one in rule.conditions):
         quantities["p"], _ = p_values(clusters, pooled_DX, permutations, np.random.default_rng([seed, 6]))
         quantities["q"] = q_values(quantities["p"])
-    met_DX = meeting(rule.conditions, quantities)
+    met_DX = meets_conditions(rule.conditions, quantities)
     if rule.original:
-        return cut(rule, pooled_DX, met_DX, within_budget=False)
+        return limit_candidates(rule, pooled_DX, met_DX, within_budget=False)
     return by_risk(rule, pooled_DX, met_DX)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from moe_cli.data import Entry, Fault, Place, Reading, Template, cluster_of
+from moe_cli.data import Entry, Location, RowFault, SourceReading, Template, cluster_of
 from moe_cli.data.turns import Turns
 from moe_cli.errors import UsageError
 from moe_cli.records import BenignPrompt, Message, PromptPair
@@ -38,12 +38,12 @@ class Attacks:
 
 
 @dataclass(slots=True)
-class Paired:
+class PairedEntries:
     """Pairs by id, and the rows that make none of their own."""
 
     pairs: dict[str, PromptPair] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
-    merged: set[Place] = field(default_factory=set)  # rows that are equal to an earlier one
+    faults: list[RowFault] = field(default_factory=list)
+    merged: set[Location] = field(default_factory=set)  # rows that are equal to an earlier one
     alone: dict[str, str] = field(default_factory=dict)  # sources of goals that no attack wraps -> their format
     num_wrapped: int = 0  # goals that templates wrap
 
@@ -62,9 +62,9 @@ def different_name(name: str, taken: Collection[str]) -> str:
     return chosen
 
 
-def pairs_of_entries(readings: Sequence[Reading], attacks: Attacks) -> Paired:
+def pairs_of_entries(readings: Sequence[SourceReading], attacks: Attacks) -> PairedEntries:
     """A pair for every entry with both sides, every two entries joined by id, and every goal in its attacks."""
-    made = Paired()
+    made = PairedEntries()
     format_of = {reading.source.name: reading.format for reading in readings}
     unnamed: dict[str, int] = defaultdict(int)
     entries, made.merged = different_entries((entry for one in readings for entry in one.entries), joined=True)
@@ -84,18 +84,18 @@ def pairs_of_entries(readings: Sequence[Reading], attacks: Attacks) -> Paired:
         elif source in format_of and format_of[source].only_goals and not attacks.templates:
             made.alone[source] = format_of[source].name
         else:
-            made.faults.append(Fault(entry.place, _missing(entry, attacks)))
+            made.faults.append(RowFault(entry.place, _missing(entry, attacks)))
     return made
 
 
-def different_entries(entries: Iterable[Entry], *, joined: bool) -> tuple[list[Entry], set[Place]]:
+def different_entries(entries: Iterable[Entry], *, joined: bool) -> tuple[list[Entry], set[Location]]:
     """The entries without those that repeat an earlier one, and the rows of which nothing is left.
 
     Where sides are `joined`, one side alone is the same entry only under the same id.
     """
     seen: set[tuple[object, ...]] = set()
     kept: list[Entry] = []
-    repeated: set[Place] = set()
+    repeated: set[Location] = set()
     for entry in entries:
         name = entry.id if joined and _is_half(entry) else None
         content = (entry.kind, entry.goal, entry.plain, entry.attacked, entry.attack, entry.expected, entry.suite, name)
@@ -107,7 +107,7 @@ def different_entries(entries: Iterable[Entry], *, joined: bool) -> tuple[list[E
     return kept, repeated - {entry.place for entry in kept}
 
 
-def refuse_goals_alone(paired: Paired) -> None:
+def refuse_goals_alone(paired: PairedEntries) -> None:
     """Refuse goals that have no attacked prompt and no template.
 
     Raises:
@@ -120,7 +120,7 @@ def refuse_goals_alone(paired: Paired) -> None:
         )
 
 
-def benign_of_entries(readings: Sequence[Reading]) -> tuple[list[BenignPrompt], set[Place]]:
+def benign_of_entries(readings: Sequence[SourceReading]) -> tuple[list[BenignPrompt], set[Location]]:
     """A harmless prompt for every different entry, in order of id, and the rows that repeat an earlier one."""
     prompts: dict[str, BenignPrompt] = {}
     entries, repeated = different_entries((entry for one in readings for entry in one.entries), joined=False)
@@ -160,7 +160,7 @@ def _beside(prompt: BenignPrompt, template: Template) -> BenignPrompt:
     return replace(prompt, other_form=template.around(prompt.messages[0].content))
 
 
-def _joined(entries: Sequence[Entry], faults: list[Fault]) -> Iterator[Entry]:
+def _joined(entries: Sequence[Entry], faults: list[RowFault]) -> Iterator[Entry]:
     """The entries, two halves of one id made one where the plain half stands; a half that finds no other, alone."""
     plain, attacked = _halves(entries, faults)
     for entry in entries:
@@ -179,7 +179,7 @@ def _joined(entries: Sequence[Entry], faults: list[Fault]) -> Iterator[Entry]:
 
 
 def _halves(
-    entries: Sequence[Entry], faults: list[Fault]
+    entries: Sequence[Entry], faults: list[RowFault]
 ) -> tuple[Mapping[str, list[Entry]], Mapping[str, list[Entry]]]:
     """Plain and attacked halves by id; a bad row is an attacked one that names none of the several goals of its id."""
     plain: dict[str, list[Entry]] = defaultdict(list)
@@ -192,7 +192,7 @@ def _halves(
         for entry in some if len(goals) > 1 else []:
             if entry.goal not in goals:
                 faults.append(
-                    Fault(entry.place, f"{_shown(name)} stands for {len(goals)} goals, and it joins none of them")
+                    RowFault(entry.place, f"{_shown(name)} stands for {len(goals)} goals, and it joins none of them")
                 )
     return dict(plain), dict(attacked)
 
@@ -202,13 +202,13 @@ def _is_half(entry: Entry) -> bool:
     return (entry.plain is None) != (entry.attacked is None)
 
 
-def _whole(entry: Entry, other: Entry, faults: list[Fault]) -> Entry | None:
+def _whole(entry: Entry, other: Entry, faults: list[RowFault]) -> Entry | None:
     """A plain half with its attacked one; None where they do not belong together."""
     if entry.goal and other.goal and entry.goal != other.goal:
-        faults.append(Fault(other.place, f"{_shown(entry.id or '')} has another goal at {entry.place}"))
+        faults.append(RowFault(other.place, f"{_shown(entry.id or '')} has another goal at {entry.place}"))
         return None
     if not (goal := entry.goal or other.goal):
-        faults.append(Fault(entry.place, "`goal` is None, not a text"))
+        faults.append(RowFault(entry.place, "`goal` is None, not a text"))
         return None
     harmless = entry if entry.benign_attacked else other
     return replace(

@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.prepare.bootstrap import TAIL, bootstrap_weights
-from moe_cli.prepare.contrasts import clusters_of, harm_clusters, is_recorded, quantity_of, total, wrapper_clusters
+from moe_cli.prepare.contrasts import (
+    clusters_of,
+    harm_clusters,
+    is_recorded,
+    quantity_of,
+    sum_over_batches,
+    wrapper_clusters,
+)
 from moe_cli.prepare.ranking import Floats
 from moe_cli.prepare.risk import Clusters, pooled
 from moe_cli.records import PartOfRisk, RiskParts, RoutingCounts
@@ -44,8 +51,8 @@ def expert_parts(counts: RoutingCounts, batches: Batches) -> ExpertParts:
         text_of_batches = np.stack([quantity_of("text", counts, batch) for batch in batches])
     if is_recorded("did", counts):
         shape = counts.routed.shape[-2:]
-        wrapper = total(wrapper_clusters(counts)).reshape(shape)
-        harm = total(harm_clusters(counts, used)).reshape(shape)
+        wrapper = sum_over_batches(wrapper_clusters(counts)).reshape(shape)
+        harm = sum_over_batches(harm_clusters(counts, used)).reshape(shape)
     return ExpertParts(text, text_of_batches, wrapper, harm)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.artifacts import layout
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.records import REGIONS, SIDES, AnsweredPrompt, Message, RoutingCounts, TrainingExample
 
 PROTOCOL = 4
@@ -38,7 +38,7 @@ def write_pickles(
 
 
 def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
-    write_whole(layout.pickle_of(path), pickle.dumps(list(rows), protocol=PROTOCOL))
+    write_atomic(layout.pickle_of(path), pickle.dumps(list(rows), protocol=PROTOCOL))
 
 
 def _plain(row: AnsweredPrompt | TrainingExample) -> dict[str, object]:

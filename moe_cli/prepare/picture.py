@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from moe_cli.artifacts import layout
-from moe_cli.artifacts.files import whole_file
-from moe_cli.characters import plain
+from moe_cli.artifacts.files import atomic_file
+from moe_cli.characters import escape_unsafe
 from moe_cli.records import RiskDifferences, Selection
 
 MARK_POINTS = 3.0  # side of the square around a selected expert
@@ -28,9 +28,9 @@ def draw_pictures(path: Path, risk: RiskDifferences, selection: Selection) -> No
     with mpl.rc_context({"svg.hashsalt": "moe", "svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of a name; the SVG holds it as text
         figure = risk_figure(risk, selection)
-        with whole_file(path / png) as temporary:
+        with atomic_file(path / png) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
-        with whole_file(path / svg) as temporary:
+        with atomic_file(path / svg) as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
 
 
@@ -51,6 +51,6 @@ def risk_figure(risk: RiskDifferences, selection: Selection) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins="auto"))
     axes.set_xlabel("expert")
     axes.set_ylabel("layer")
-    model = plain(selection.base.name).replace("$", r"\$")  # a name, never mathematics
+    model = escape_unsafe(selection.base.name).replace("$", r"\$")  # a name, never mathematics
     axes.set_title(f"{model}: {len(selection.union)} selected by {selection.method}", fontsize="medium")
     return figure

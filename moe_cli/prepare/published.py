@@ -20,7 +20,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.outputs import refuse_unwritable
 from moe_cli.codec import encode, parse_json
 from moe_cli.config import PrepareConfig
@@ -31,8 +31,8 @@ from moe_cli.errors import UsageError
 from moe_cli.prepare.esft import top_p
 from moe_cli.prepare.ranking import Bools, Floats, largest
 from moe_cli.prepare.risk import rate_difference
-from moe_cli.prepare.selection import meeting
-from moe_cli.prepare.tables import TableRow, expert_rows
+from moe_cli.prepare.selection import meets_conditions
+from moe_cli.prepare.tables import ExpertRow, expert_rows
 from moe_cli.records import Expert, RankedExpert, RankedTable
 
 COUNTS = (
@@ -45,7 +45,7 @@ Kind = Literal["token_scores", "gate_scores", "scores"]
 KINDS: tuple[Kind, ...] = ("token_scores", "gate_scores", "scores")
 
 
-def ranked_counts(file: Path, settings: PrepareConfig) -> RankedTable:
+def rank_counts(file: Path, settings: PrepareConfig) -> RankedTable:
     """Risk differences a1 / (a1 + d1) - a2 / (a2 + d2) of a table, and what threshold, top-k and conditions select.
 
     Raises:
@@ -72,7 +72,7 @@ def ranked_counts(file: Path, settings: PrepareConfig) -> RankedTable:
     )
 
 
-def ranked_scores(file: Path, settings: PrepareConfig, *, top_p_typed: bool) -> RankedTable:
+def rank_scores(file: Path, settings: PrepareConfig, *, top_p_typed: bool) -> RankedTable:
     """Scores per layer, and the experts that reach `top_p` of each layer's scores, as published (not normalised).
 
     The share that the file itself states is used where none was typed. Experts that the file lists are compared.
@@ -112,7 +112,7 @@ def write_ranked(file: Path, table: RankedTable) -> None:
     refuse_unwritable(file)
     chosen = sorted(row.expert for row in table.rows if row.selected)
     if file.suffix.lower() == ".json":
-        write_whole(file, encode([[expert.layer, expert.index] for expert in chosen]) + b"\n")
+        write_atomic(file, encode([[expert.layer, expert.index] for expert in chosen]) + b"\n")
         return
     if file.suffix.lower() != ".csv":
         raise UsageError(f"{file} ends neither in .csv nor in .json", hint="name the file to write, such as ranked.csv")
@@ -123,17 +123,17 @@ def write_ranked(file: Path, table: RankedTable) -> None:
     for rank, row in enumerate(table.rows, start=1):
         score = "" if row.score is None else repr(row.score)
         writer.writerow([rank, row.expert.layer, row.expert.index, score, int(row.selected)])
-    write_whole(file, text.getvalue().encode())
+    write_atomic(file, text.getvalue().encode())
 
 
-def _count(row: TableRow, column: str) -> float:
+def _count(row: ExpertRow, column: str) -> float:
     value = row.number(column, COUNTS)
     if value < 0 or not value.is_integer():
         raise UsageError(f"{row.place}: {column} is {row.cells[column]}, not a count (a whole number)", hint=COUNTS)
     return value
 
 
-def _published(row: TableRow) -> float | None:
+def _published(row: ExpertRow) -> float | None:
     return row.number("risk_diff", COUNTS) if row.cells.get("risk_diff") else None
 
 
@@ -144,7 +144,7 @@ def _selected(risk_X: Floats, experts: Sequence[Expert], settings: PrepareConfig
             f"summed counts of two sides tell no {', '.join(unknown)}: there is one table, not one for each pair",
             hint="use risk_diff alone here; moe prepare counts pair by pair and has all of them",
         )
-    kept_X = meeting(conditions, {"risk_diff": risk_X}) & (risk_X > settings.smallest_difference)
+    kept_X = meets_conditions(conditions, {"risk_diff": risk_X}) & (risk_X > settings.smallest_difference)
     if settings.per_layer is not None:
         of_layer = np.array([expert.layer for expert in experts])
         for layer in set(of_layer.tolist()):

@@ -36,7 +36,7 @@ UNJUDGED = "what the endpoint wrote has no verdict"
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class EndpointRefusals:
     """What an endpoint wrote."""
 
     refusals: dict[str, str] = field(default_factory=dict)  # by pair id: those that can be used
@@ -49,18 +49,18 @@ class Refusals:
 
     targets: dict[str, str]
     num_own: int  # the model's own
-    written: Written
+    written: EndpointRefusals
 
 
 def refusal_targets(
-    rows: Sequence[AnsweredPrompt], texts: Sequence[str] | None, written: Written | None = None
+    rows: Sequence[AnsweredPrompt], texts: Sequence[str] | None, written: EndpointRefusals | None = None
 ) -> Refusals:
     """A target for every kept pair: one of `texts` where there are any.
 
     Else what was written for it, else the model's own whole refusal of the plain form, else a built-in one.
     """
     plain = [row for row in rows if row.side == "safe" and row.kept]
-    written = written or Written()
+    written = written or EndpointRefusals()
     own = {
         row.source_id: row.answer
         for row in plain
@@ -90,7 +90,7 @@ def written_exchanges(
 
 def written_refusals(
     pairs: Sequence[PromptPair], answers: Mapping[str, Generation], verdicts: Mapping[str, Verdict]
-) -> Written:
+) -> EndpointRefusals:
     """The answers to `refusal_prompts` that are whole refusals, and why the others are not used."""
     refusals: dict[str, str] = {}
     unused: Counter[str] = Counter()
@@ -104,7 +104,7 @@ def written_refusals(
             unused[NO_REFUSAL] += 1
         else:
             refusals[pair.id] = answer.text
-    return Written(refusals, dict(sorted(unused.items())))
+    return EndpointRefusals(refusals, dict(sorted(unused.items())))
 
 
 def _pick(texts: Sequence[str], pair_id: str) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from moe_cli.artifacts import FinishedRun, Store, layout, open_run
-from moe_cli.artifacts.changes import unchanged_run
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.changes import require_unchanged_run
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.codec import decode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, UsageError
@@ -26,7 +26,7 @@ from moe_cli.records import Notice, PrepareSummary, RoutingCounts, Selection
 
 
 @dataclass(frozen=True, slots=True)
-class Reselected:
+class ReselectOutput:
     """What `moe select` made."""
 
     path: Path
@@ -35,7 +35,7 @@ class Reselected:
 
 def run(
     prepared: Path, config: MoeConfig, store: Store, notify: Callable[[object], None], *, resume: bool = False
-) -> Reselected:
+) -> ReselectOutput:
     """Select anew from the counts of `prepared`, into `prepare.output_dir`.
 
     Raises:
@@ -43,7 +43,7 @@ def run(
         UsageError: the selection file names unknown experts, or the method needs a score that was not measured.
     """
     store.refuse_unwritable()
-    source = unchanged_run(prepared, store, "prepare")
+    source = require_unchanged_run(prepared, store, "prepare")
     notify(Notice(text=f"selecting from the counts of {source.path}; the model is not loaded"))
     file, summary_file = source.file(layout.SELECTION), source.file(layout.PREPARE_SUMMARY)
     before = decode(Selection, file.read_bytes(), source=str(file))
@@ -56,7 +56,7 @@ def run(
     output = config.prepare.output_dir
     with open_run(output, "prepare", config, resume=resume, lasting=False) as writer:
         for name in _kept(before.base.name):
-            write_whole(writer.path / name, source.file(name).read_bytes())
+            write_atomic(writer.path / name, source.file(name).read_bytes())
         write_selection(writer.path, before.base.name, found)
         writer.parents["prepare"] = source.digest
         store.add(
@@ -65,7 +65,7 @@ def run(
             model_name=source.manifest.model_name,
             device="none",
         )
-    return Reselected(output, found.selection)
+    return ReselectOutput(output, found.selection)
 
 
 def _refuse_other_experts(counts: RoutingCounts, selection: Selection, file: Path) -> None:
@@ -77,7 +77,7 @@ def _refuse_other_experts(counts: RoutingCounts, selection: Selection, file: Pat
 
 def run_draws(
     prepared: Path, config: MoeConfig, store: Store, notify: Callable[[object], None], *, num_draws: int
-) -> tuple[Reselected, ...]:
+) -> tuple[ReselectOutput, ...]:
     """Draw random experts `num_draws` times, into `prepare.output_dir` with _1, _2, ... behind its name.
 
     A draw is what `run` selects with a seed of its own, which follows from the seed and the draw's number.

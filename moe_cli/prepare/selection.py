@@ -64,7 +64,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Ranking:
     """What a method says of every expert."""
 
     scores_X: Floats  # larger is better
@@ -73,7 +73,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class BatchSelection:
     """Flat expert indices."""
 
     candidates: tuple[int, ...]  # ascending
@@ -85,7 +85,7 @@ class Chosen:
         return tuple(sorted({index for batch in self.batches for index in batch}))
 
 
-def meeting(conditions: Sequence[Condition], quantities: Mapping[str, Floats]) -> Bools:
+def meets_conditions(conditions: Sequence[Condition], quantities: Mapping[str, Floats]) -> Bools:
     """Where all conditions hold [..., X]; an undefined quantity meets none."""
     size = next(iter(quantities.values()))
     each = (COMPARISONS[one.comparison](quantities[one.quantity], one.bound) for one in conditions)
@@ -94,10 +94,10 @@ def meeting(conditions: Sequence[Condition], quantities: Mapping[str, Floats]) -
 
 def by_risk(rule: Rule, pooled_X: Floats, met_X: Bools | bool = True) -> Bools:
     """The largest differences above the threshold that a layer and the budget have room for [..., X]."""
-    return cut(rule, pooled_X, met_X & (pooled_X > rule.threshold), within_budget=True)
+    return limit_candidates(rule, pooled_X, met_X & (pooled_X > rule.threshold), within_budget=True)
 
 
-def cut(rule: Rule, scores_X: Floats, eligible_X: Bools, *, within_budget: bool) -> Bools:
+def limit_candidates(rule: Rule, scores_X: Floats, eligible_X: Bools, *, within_budget: bool) -> Bools:
     """The eligible experts [..., X] that each layer, and the budget where it counts, have room for."""
     kept_X = eligible_X
     if rule.per_layer is not None:
@@ -108,7 +108,7 @@ def cut(rule: Rule, scores_X: Floats, eligible_X: Bools, *, within_budget: bool)
     return kept_X
 
 
-def of_batch(rule: Rule, values_X: Floats, candidates_X: Bools) -> Bools:
+def select_of_batch(rule: Rule, values_X: Floats, candidates_X: Bools) -> Bools:
     """What one batch with these risk differences selects among the candidates [..., X]."""
     if rule.method in IN_EVERY_BATCH:
         return candidates_X
@@ -116,16 +116,16 @@ def of_batch(rule: Rule, values_X: Floats, candidates_X: Bools) -> Bools:
     return largest(np.where(candidates_X, values_X, np.nan), rule.top_k, above)
 
 
-def choose(rule: Rule, candidates_X: Bools, per_batch_BX: Floats) -> Chosen:
+def select_experts(rule: Rule, candidates_X: Bools, per_batch_BX: Floats) -> BatchSelection:
     """The experts of every batch: its candidates with a difference above 0, at most the `top_k` largest.
 
     Controls, lists and `all` select every candidate in every batch: a control that trained in fewer batches than what
     it is a control for would show that, not that other experts were chosen. Without a budget the original rule, above
     the threshold.
     """
-    selected_BX = of_batch(rule, per_batch_BX, np.broadcast_to(candidates_X, per_batch_BX.shape))
+    selected_BX = select_of_batch(rule, per_batch_BX, np.broadcast_to(candidates_X, per_batch_BX.shape))
     batches = tuple(tuple(np.flatnonzero(row).tolist()) for row in selected_BX)
-    return Chosen(tuple(np.flatnonzero(candidates_X).tolist()), batches)
+    return BatchSelection(tuple(np.flatnonzero(candidates_X).tolist()), batches)
 
 
 def as_experts(indices: Sequence[int], layers: Sequence[int], num_experts: int) -> tuple[Expert, ...]:
@@ -133,7 +133,7 @@ def as_experts(indices: Sequence[int], layers: Sequence[int], num_experts: int) 
     return tuple(Expert(layer=layers[i // num_experts], index=i % num_experts) for i in indices)
 
 
-def as_masks(chosen: Chosen, num_layers: int, num_experts: int) -> NDArray[np.bool_]:
+def as_masks(chosen: BatchSelection, num_layers: int, num_experts: int) -> NDArray[np.bool_]:
     """`mask[b, l, e]`: batch b selected expert e of the l-th expert layer; [B, L, E]."""
     masks_BX = np.zeros((len(chosen.batches), num_layers * num_experts), dtype=np.bool_)
     for batch, indices in enumerate(chosen.batches):

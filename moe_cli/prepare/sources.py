@@ -18,14 +18,14 @@ from typing import Literal
 
 from moe_cli.config import MoeConfig, PrepareConfig
 from moe_cli.data import (
-    Fault,
     Kind,
-    Place,
-    Reading,
+    Location,
+    RowFault,
+    SourceReading,
     column_map,
-    digest_of,
+    digest_of_source,
     of_kind,
-    read,
+    read_source,
     read_templates,
     refuse_bad_rows,
     source_of,
@@ -41,7 +41,7 @@ from moe_cli.prepare.harmless import wraps
 from moe_cli.prepare.pairs import (
     EQUAL,
     Attacks,
-    Paired,
+    PairedEntries,
     benign_of_entries,
     pairs_of_entries,
     refuse_goals_alone,
@@ -61,7 +61,7 @@ DEFAULT_BENIGN_RATIO = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
+class PromptSources:
     """What the sources offer."""
 
     pairs: tuple[PromptPair, ...]  # in order of id
@@ -72,13 +72,13 @@ class Offered:
     refusal: MoeError | None  # why a run would not begin with this
 
 
-def offered_by(config: MoeConfig) -> Offered:
+def offered_by(config: MoeConfig) -> PromptSources:
     """Pairs and benign prompts of the configured sources; the tiny language's own where a tiny model has no sources.
 
     Raises:
         UsageError: a real model and no pairs, an unreadable source, too many bad rows, or no full batch.
     """
-    offered = gathered(config)
+    offered = gather_prompts(config)
     if offered.refusal is not None:
         raise offered.refusal
     return offered
@@ -91,7 +91,7 @@ def composition_of(config: MoeConfig, benign: Sequence[BenignPrompt]) -> Composi
     return composition(settings.batch_size, settings.safe_ratio, wanted)
 
 
-def gathered(config: MoeConfig) -> Offered:
+def gather_prompts(config: MoeConfig) -> PromptSources:
     """As `offered_by`, with the reason to refuse it beside what was read."""
     settings, reader = config.prepare, SourceReader()
     if not settings.pairs and config.model.name != MODEL_NAME:
@@ -106,7 +106,7 @@ def gathered(config: MoeConfig) -> Offered:
     benign, repeated = benign_of_entries(prompts)
     pair_faults = _by_place([fault for reading in goals for fault in reading.faults], paired.faults)
     benign_faults = [fault for reading in prompts for fault in reading.faults]
-    offered = Offered(
+    offered = PromptSources(
         pairs=tuple(paired.pairs[name] for name in sorted(paired.pairs))[: settings.limit],
         benign=wrapped_share(benign[: settings.limit], settings.benign_attack, attacks),
         sources=(
@@ -127,12 +127,12 @@ def gathered(config: MoeConfig) -> Offered:
 
 def _readings(
     role: Literal["pairs", "benign"], names: Sequence[str], kind: Kind, settings: PrepareConfig, reader: SourceReader
-) -> list[Reading]:
+) -> list[SourceReading]:
     """What can be read of the sources of one option, in their order."""
     columns = column_map(settings.map)
 
-    def reading_of(name: str) -> Reading:
-        return of_kind(read(name, settings.data_revision, columns=columns), kind)
+    def reading_of(name: str) -> SourceReading:
+        return of_kind(read_source(name, settings.data_revision, columns=columns), kind)
 
     readings = (reader.attempt(role, name, partial(reading_of, name)) for name in names)
     return [reading for reading in readings if reading is not None]
@@ -153,7 +153,9 @@ def _no_pairs(model: str) -> UsageError:
     )
 
 
-def _refusal(config: MoeConfig, offered: Offered, paired: Paired, faults: Sequence[Fault]) -> UsageError | None:
+def _refusal(
+    config: MoeConfig, offered: PromptSources, paired: PairedEntries, faults: Sequence[RowFault]
+) -> UsageError | None:
     """Why a run would not begin: the first reason, as the error that says so."""
     settings = config.prepare
     try:
@@ -199,7 +201,7 @@ def _attacks(config: MoeConfig, reader: SourceReader) -> Attacks:
     return Attacks(templates, settings.attack_per_goal, config.seed)
 
 
-def _with_tiny(offered: Offered, config: MoeConfig, attacks: Attacks) -> Offered:
+def _with_tiny(offered: PromptSources, config: MoeConfig, attacks: Attacks) -> PromptSources:
     """The tiny language's own pairs, and beside them its own benign prompts where none were named."""
     settings = config.prepare
     pairs = tiny_pairs(settings.tiny_pairs, config.seed)[: settings.limit]
@@ -209,16 +211,19 @@ def _with_tiny(offered: Offered, config: MoeConfig, attacks: Attacks) -> Offered
     return replace(offered, pairs=pairs, benign=wrapped_share(benign, settings.benign_attack, attacks))
 
 
-def _by_place(*faults: Sequence[Fault]) -> tuple[Fault, ...]:
+def _by_place(*faults: Sequence[RowFault]) -> tuple[RowFault, ...]:
     """One fault for every bad row, in the order in which they were found."""
-    first: dict[Place, Fault] = {}
+    first: dict[Location, RowFault] = {}
     for fault in chain(*faults):
         first.setdefault(fault.place, fault)
     return tuple(first.values())
 
 
 def _count(
-    role: Literal["pairs", "benign"], reading: Reading, faults: Sequence[Fault], repeated: AbstractSet[Place]
+    role: Literal["pairs", "benign"],
+    reading: SourceReading,
+    faults: Sequence[RowFault],
+    repeated: AbstractSet[Location],
 ) -> SourceCount:
     bad = [fault for fault in faults if _is_of(fault.place, reading)]
     equal = sum(_is_of(place, reading) for place in repeated - {fault.place for fault in bad})
@@ -236,7 +241,7 @@ def _count(
     )
 
 
-def _is_of(place: Place, reading: Reading) -> bool:
+def _is_of(place: Location, reading: SourceReading) -> bool:
     """Whether a row is of the source: of its file, or of a file in its folder."""
     name = reading.source.name
     return place.source == name or place.source.startswith(f"{name.partition('#')[0]}/")
@@ -254,7 +259,7 @@ def _whole_counts(
         SourceCount(
             role=role,
             name=str(path),
-            sha256=digest_of(Path(source.place)) if local else sha256(repr(rows).encode()).hexdigest(),
+            sha256=digest_of_source(Path(source.place)) if local else sha256(repr(rows).encode()).hexdigest(),
             format=form,
             rows=len(rows),
             used=len(rows),

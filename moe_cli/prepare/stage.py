@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moe_cli.artifacts import Scratch, Store, open_run
+from moe_cli.artifacts import ScratchFiles, Store, open_run
 from moe_cli.artifacts.interruption import resumable
 from moe_cli.artifacts.journal import ANSWERS, VERDICTS, drop_journals
 from moe_cli.config import MoeConfig
@@ -30,30 +30,30 @@ from moe_cli.prepare.filtering import (
     is_unscored,
     questions_of,
 )
-from moe_cli.prepare.generation import BENIGN_OPTION, HeldModel, answers_to
+from moe_cli.prepare.generation import BENIGN_OPTION, ModelHolder, answer_prompts
 from moe_cli.prepare.gradients import refusal_gradients
-from moe_cli.prepare.harmless import Harmless, harmless_of, harmless_of_pairs, harmless_prompts
+from moe_cli.prepare.harmless import HarmlessPrompts, harmless_of, harmless_of_pairs, harmless_prompts
 from moe_cli.prepare.jury import Asked, Jury, jury_of, refuse_unable, verdicts_on
 from moe_cli.prepare.output import write_prepared
 from moe_cli.prepare.pickles import write_pickles
 from moe_cli.prepare.refusals import (
+    EndpointRefusals,
     Refusals,
-    Written,
     refusal_prompts,
     refusal_targets,
     written_exchanges,
     written_refusals,
 )
-from moe_cli.prepare.sources import Offered, composition_of, offered_by
+from moe_cli.prepare.sources import PromptSources, composition_of, offered_by
 from moe_cli.prepare.summary import prepare_summary, with_batches
 from moe_cli.records import AnsweredPrompt, Generation, PrepareSummary, PromptPair, Selection, TrainingExample, Verdict
 
 Notify = Callable[[object], None]
-SCRATCH = Scratch(clear=drop_journals)
+SCRATCH = ScratchFiles(clear=drop_journals)
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PrepareOutput:
     """What `moe prepare` made."""
 
     path: Path
@@ -68,7 +68,7 @@ def run(
     *,
     resume: bool = False,
     engine_of: EngineOf = answering_engine,
-) -> Prepared:
+) -> PrepareOutput:
     """Answer, judge, filter, batch, count, select, write; `engine_of` makes what answers.
 
     Raises:
@@ -88,11 +88,11 @@ def run(
     refuse_unable(judges)
     output = settings.output_dir
     with open_run(output, "prepare", config, resume=resume, scratch=SCRATCH) as writer, resumable(output, ANSWERS):
-        model = HeldModel(config.model)
+        model = ModelHolder(config.model)
         base, params_per_expert = model.identity, model.loaded().layers[0].params_per_expert
         selection_rule(settings, base, params_per_expert)  # refuses before the long work
         started = time.monotonic()
-        made = answers_to(questions, config, engine_of, model.loaded(), endpoint, notify)
+        made = answer_prompts(questions, config, engine_of, model.loaded(), endpoint, notify)
         answered = time.monotonic()
         jury = jury_of(judges)
         verdicts = _verdicts(exchanges_of(questions, made.by_id), jury, model, output, notify)
@@ -139,11 +139,11 @@ def run(
             model_name=config.model.name,
             device=str(loaded.device),
         )
-    return Prepared(output, summary, found.selection)
+    return PrepareOutput(output, summary, found.selection)
 
 
 def _verdicts(
-    asked: Mapping[str, Asked], jury: Jury, model: HeldModel, output: Path, notify: Notify
+    asked: Mapping[str, Asked], jury: Jury, model: ModelHolder, output: Path, notify: Notify
 ) -> dict[str, Verdict]:
     """The verdict on every answer; the model makes room for a judge that holds weights."""
     if any(judge.holds_weights for judge in jury.deciding):
@@ -153,11 +153,11 @@ def _verdicts(
 
 def _harmless(
     config: MoeConfig,
-    offered: Offered,
+    offered: PromptSources,
     rows: Sequence[AnsweredPrompt],
     answers: Mapping[str, Generation],
     num_pairs: int,
-) -> list[Harmless]:
+) -> list[HarmlessPrompts]:
     """The benign prompts that are replayed in both forms; none where the extra replays are off."""
     if not config.prepare.extra_replays:
         return []
@@ -166,12 +166,12 @@ def _harmless(
 
 def _brought(
     config: MoeConfig,
-    model: HeldModel,
+    model: ModelHolder,
     engine_of: EngineOf,
     endpoint: ChatEndpoint | None,
     pairs: Sequence[PromptPair],
     notify: Notify,
-) -> list[Harmless]:
+) -> list[HarmlessPrompts]:
     """The harmless prompts that the pairs bring, answered: the only answers that are made for replays."""
     prompts = harmless_prompts(pairs) if config.prepare.extra_replays else []
     if not prompts:
@@ -182,7 +182,7 @@ def _brought(
 
 
 def _plans(
-    config: MoeConfig, offered: Offered, parts: Composition, rows: Sequence[AnsweredPrompt], *, by_harm: bool
+    config: MoeConfig, offered: PromptSources, parts: Composition, rows: Sequence[AnsweredPrompt], *, by_harm: bool
 ) -> tuple[BatchPlan, ...]:
     """The batches of what is kept.
 
@@ -224,12 +224,12 @@ def _examples(
 
 def _written(
     config: MoeConfig,
-    model: HeldModel,
+    model: ModelHolder,
     endpoint: ChatEndpoint | None,
     pairs: Sequence[PromptPair],
     jury: Jury,
     notify: Notify,
-) -> Written | None:
+) -> EndpointRefusals | None:
     """The refusals that the endpoint writes for these pairs; None where it is not asked to."""
     if endpoint is None or not config.prepare.refusals_are_written:
         return None

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from moe_cli.artifacts import layout
-from moe_cli.artifacts.contents import reading
-from moe_cli.artifacts.files import whole_file, write_array, write_whole
+from moe_cli.artifacts.contents import naming_file
+from moe_cli.artifacts.files import atomic_file, write_array, write_atomic
 from moe_cli.codec import encode
 from moe_cli.errors import ArtifactError
-from moe_cli.prepare.evidence import Found
+from moe_cli.prepare.evidence import SelectionResult
 from moe_cli.prepare.picture import draw_pictures
 from moe_cli.prepare.ranking import Floats
 from moe_cli.records import HarmlessCounts, RiskDifferences, RoutingCounts
@@ -46,11 +46,11 @@ KINDS = {"i": "whole numbers", "f": "fractions", "U": "texts"}
 HINT = "run moe prepare again: the file was written by another version of moe, or changed by hand"
 
 
-def write_selection(path: Path, model_name: str, found: Found) -> None:
+def write_selection(path: Path, model_name: str, found: SelectionResult) -> None:
     """Evidence, masks, selection and pictures, into the run directory `path`."""
     write_risk(path / layout.risk_table(model_name), found)
     write_array(path / layout.MASKS, found.masks)
-    write_whole(path / layout.SELECTION, encode(found.selection, indent=True))
+    write_atomic(path / layout.SELECTION, encode(found.selection, indent=True))
     draw_pictures(path, found.risk, found.selection)
 
 
@@ -73,7 +73,7 @@ def write_counts(path: Path, counts: RoutingCounts) -> None:
         arrays["harmless_ids"] = np.array(harmless.prompt_ids, dtype=np.str_)
         arrays["harmless_clusters"] = np.array(harmless.clusters, dtype=np.str_)
         arrays["harmless_routed"], arrays["harmless_seen"] = harmless.routed, harmless.seen
-    with whole_file(path) as temporary, temporary.open("wb") as file:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
@@ -83,7 +83,7 @@ def read_counts(path: Path) -> RoutingCounts:
     Raises:
         ArtifactError: an array is missing, has another type or shape, or holds what no count or weight can be.
     """
-    with reading(path, hint=HINT), np.load(path, allow_pickle=False) as stored:
+    with naming_file(path, hint=HINT), np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
         _refuse_others(path, arrays)
         return RoutingCounts(
@@ -137,7 +137,7 @@ def _harmless(arrays: Mapping[str, NDArray[Any]]) -> HarmlessCounts | None:
     )
 
 
-def write_risk(path: Path, found: Found) -> None:
+def write_risk(path: Path, found: SelectionResult) -> None:
     """`risk_diff`: one row per (batch, layer, expert); the aggregate of the run has a null batch."""
     risk, masks, parts = found.risk, found.masks, found.parts
     nothing = np.full(risk.pooled.shape, np.nan)
@@ -163,7 +163,7 @@ def write_risk(path: Path, found: Found) -> None:
         "harm": _of_run(risk, nothing if parts.harm is None else parts.harm),
         "selected": np.concatenate([masks.ravel(), masks.any(0).ravel()]),
     }
-    with whole_file(path) as temporary, temporary.open("wb") as file:  # pyarrow takes a name with a colon for a URI
+    with atomic_file(path) as temporary, temporary.open("wb") as file:  # pyarrow takes a name with a colon for a URI
         pq.write_table(pa.table(table), file)
 
 

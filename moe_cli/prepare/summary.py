@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from moe_cli.config import MoeConfig
 from moe_cli.prepare.batches import BatchPlan, Composition
-from moe_cli.prepare.filtering import complied, drop_reasons, is_unscored, refused
+from moe_cli.prepare.filtering import drop_reasons, has_complied, has_refused, is_unscored
 from moe_cli.prepare.jury import Jury
 from moe_cli.prepare.refusals import Refusals
 from moe_cli.records import AnsweredPrompt, AnswerSettings, ModelIdentity, PrepareSummary, SourceCount
@@ -73,8 +73,8 @@ def prepare_summary(
         own_refusals=refusals.num_own,
         written_refusals=len(refusals.written.refusals),
         unwritten_refusals=refusals.written.unused,
-        plain_refused=_part([refused(row) for row in safe]),
-        attacked_complied=_part([complied(row, by_harm=jury.by_harm) for row in unsafe]),
+        plain_refused=_part([has_refused(row) for row in safe]),
+        attacked_complied=_part([has_complied(row, by_harm=jury.by_harm) for row in unsafe]),
         seconds_generate=seconds_generate,
         seconds_routing=seconds_routing,
         warnings=(

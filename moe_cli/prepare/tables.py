@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_cli.data import Place, Table, read_table, refuse_bad_rows, source_of
+from moe_cli.data import Location, Table, read_table, refuse_bad_rows, source_of
 from moe_cli.data.json_objects import shown_keys
 from moe_cli.data.rows import ReadRow
 from moe_cli.data.values import is_index
@@ -19,7 +19,7 @@ from moe_cli.records import Expert
 
 
 @dataclass(frozen=True, slots=True)
-class TableRow:
+class ExpertRow:
     """One line about one expert."""
 
     place: str  # "counts.csv [row 7]"
@@ -41,7 +41,7 @@ class TableRow:
         return value
 
 
-def expert_rows(file: Path, columns: Collection[str], hint: str) -> tuple[TableRow, ...]:
+def expert_rows(file: Path, columns: Collection[str], hint: str) -> tuple[ExpertRow, ...]:
     """Every row of a table that has `layer`, `expert` and the named columns.
 
     Raises:
@@ -67,12 +67,12 @@ def _refuse_missing(table: Table, needed: Collection[str], hint: str) -> None:
         )
 
 
-def _row(row: ReadRow, place: Place, hint: str) -> TableRow:
+def _row(row: ReadRow, place: Location, hint: str) -> ExpertRow:
     cells = {name: _cell(value) for name, value in row.items()}
     for column in ("layer", "expert"):
         if not is_index(cells[column]):
             raise UsageError(f"{place}: {column} is {cells[column]!r}, not a whole number from 0", hint=hint)
-    return TableRow(str(place), Expert(layer=int(cells["layer"]), index=int(cells["expert"])), cells)
+    return ExpertRow(str(place), Expert(layer=int(cells["layer"]), index=int(cells["expert"])), cells)
 
 
 def _cell(value: object) -> str:
@@ -82,7 +82,7 @@ def _cell(value: object) -> str:
     return repr(value) if isinstance(value, float) else str(value).strip()
 
 
-def _refuse_twice(rows: Sequence[TableRow], hint: str) -> None:
+def _refuse_twice(rows: Sequence[ExpertRow], hint: str) -> None:
     first: dict[Expert, str] = {}
     for row in rows:
         if row.expert in first:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from moe_cli.prepare.bootstrap import batch_interval, resampled
-from moe_cli.prepare.contrasts import Quantity, clusters_of, quantity_of, total
+from moe_cli.prepare.bootstrap import batch_interval, resample
+from moe_cli.prepare.contrasts import Quantity, clusters_of, quantity_of, sum_over_batches
 from moe_cli.prepare.permutation import p_values, q_values
 from moe_cli.prepare.risk import mean_of_batches
 from moe_cli.prepare.selection import Rule, by_risk
@@ -23,7 +23,7 @@ from moe_cli.records import RiskDifferences, RoutingCounts
 Batches = Sequence[Sequence[int]]
 
 
-def risk_differences(
+def estimate_risk_differences(
     counts: RoutingCounts,
     batches: Batches,
     rule: Rule,
@@ -40,8 +40,8 @@ def risk_differences(
     """
     shape = counts.routed.shape[-2:]
     clusters = clusters_of(quantity, counts, used_pairs(batches))
-    pooled_X = total(clusters)
-    again = resampled(clusters, resamples, np.random.default_rng([seed, 1]), lambda values: by_risk(rule, values))
+    pooled_X = sum_over_batches(clusters)
+    again = resample(clusters, resamples, np.random.default_rng([seed, 1]), lambda values: by_risk(rule, values))
     p_1X, num_permutations = p_values(clusters, pooled_X[None], resamples, np.random.default_rng([seed, 2]))
     per_batch_BLE = np.stack([quantity_of(quantity, counts, batch) for batch in batches])
     bounds_B2X = [
@@ -77,7 +77,7 @@ def point_differences(counts: RoutingCounts, batches: Batches, quantity: Quantit
         layers=counts.layers,
         per_batch=per_batch_BLE,
         mean=mean_of_batches(per_batch_BLE),
-        pooled=total(clusters).reshape(nothing_LE.shape),
+        pooled=sum_over_batches(clusters).reshape(nothing_LE.shape),
         lower=nothing_LE,
         upper=nothing_LE,
         batch_lower=nothing_BLE,

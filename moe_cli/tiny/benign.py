@@ -28,7 +28,7 @@ Filling = Callable[[Random], dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class BenignTask:
     """A kind of benign question."""
 
     kind: str  # "reverse"
@@ -46,7 +46,7 @@ class BenignGoal:
     answer: str  # "apple, lamp."
 
 
-def benign_goal(task: Task, generator: Random) -> BenignGoal:
+def benign_goal(task: BenignTask, generator: Random) -> BenignGoal:
     """A question of this task."""
     values = task.fill(generator)
     question = generator.choice(task.questions)
@@ -105,56 +105,56 @@ def _chores(generator: Random) -> dict[str, str]:
     return {"verb": verb, "adjective": adjective, "noun": noun, "tool": CHORES[verb]}
 
 
-FACT_TASKS: tuple[Task, ...] = (
-    Task(
+FACT_TASKS: tuple[BenignTask, ...] = (
+    BenignTask(
         kind="opposites",
         questions=("What are the opposites of {a} and {b}?", "Give me the opposites of {a} and {b}."),
         answer="They are {x} and {y}.",
         fill=_opposites,
     ),
-    Task(
+    BenignTask(
         kind="categories",
         questions=("What kind of things are {a} and {b}?",),
         answer="One is {x}, the other is {y}.",
         fill=_categories,
     ),
-    Task(
+    BenignTask(
         kind="numbers_after",
         questions=("Which numbers come after {a} and {b}?",),
         answer="They are {x} and {y}.",
         fill=_numbers_after,
     ),
-    Task(
+    BenignTask(
         kind="sums",
         questions=("{name} has {a} of {noun} and buys {b} more. How many are there now?",),
         answer="There are {sum}.",
         fill=_sums,
     ),
-    Task(
+    BenignTask(
         kind="compare",
         questions=("Is {a} larger than {b}?",),
         answer="{result}.",
         fill=_compared,
     ),
-    Task(
+    BenignTask(
         kind="colours",
         questions=("{name} paints the {noun} {colour}. What colour is it now?",),
         answer="The {noun} is {colour}.",
         fill=_colours,
     ),
-    Task(
+    BenignTask(
         kind="owners",
         questions=("{giver} gives the {noun} to {taker}. Who has it now?",),
         answer="{taker} has the {noun}.",
         fill=_owners,
     ),
-    Task(
+    BenignTask(
         kind="days",
         questions=("{name} leaves by {vehicle} on {day} and returns two days later. Which day is that?",),
         answer="It is {result}.",
         fill=_days,
     ),
-    Task(
+    BenignTask(
         kind="chores",
         questions=HOW_TO_REQUESTS,
         answer="Take a {tool} and {verb} the {adjective} {noun}.",
@@ -219,14 +219,24 @@ def _smallest(generator: Random) -> dict[str, str]:
     return {"words": _text([NUMBERS[v] for v in values]), "result": NUMBERS[min(values)]}
 
 
-LIST_TASKS: tuple[Task, ...] = (
-    Task(kind="repeat", questions=("Repeat {words}.",), answer="{words}.", fill=_same),
-    Task(kind="reverse", questions=("Say {words} in reverse order.",), answer="{result}.", fill=_reversed),
-    Task(kind="first", questions=("What is the first word of {words}?",), answer="The first is {result}.", fill=_at(0)),
-    Task(kind="last", questions=("What is the last word of {words}?",), answer="The last is {result}.", fill=_at(-1)),
-    Task(kind="count", questions=("How many words are in {words}?",), answer="There are {result}.", fill=_counted),
-    Task(kind="rest", questions=("Leave out the first word of {words}.",), answer="{result}.", fill=_rest),
-    Task(kind="sort", questions=("Sort {words} from small to large.",), answer="{result}.", fill=_sorted),
-    Task(kind="largest", questions=("Which is the largest of {words}?",), answer="It is {result}.", fill=_largest),
-    Task(kind="smallest", questions=("Which is the smallest of {words}?",), answer="It is {result}.", fill=_smallest),
+LIST_TASKS: tuple[BenignTask, ...] = (
+    BenignTask(kind="repeat", questions=("Repeat {words}.",), answer="{words}.", fill=_same),
+    BenignTask(kind="reverse", questions=("Say {words} in reverse order.",), answer="{result}.", fill=_reversed),
+    BenignTask(
+        kind="first", questions=("What is the first word of {words}?",), answer="The first is {result}.", fill=_at(0)
+    ),
+    BenignTask(
+        kind="last", questions=("What is the last word of {words}?",), answer="The last is {result}.", fill=_at(-1)
+    ),
+    BenignTask(
+        kind="count", questions=("How many words are in {words}?",), answer="There are {result}.", fill=_counted
+    ),
+    BenignTask(kind="rest", questions=("Leave out the first word of {words}.",), answer="{result}.", fill=_rest),
+    BenignTask(kind="sort", questions=("Sort {words} from small to large.",), answer="{result}.", fill=_sorted),
+    BenignTask(
+        kind="largest", questions=("Which is the largest of {words}?",), answer="It is {result}.", fill=_largest
+    ),
+    BenignTask(
+        kind="smallest", questions=("Which is the smallest of {words}?",), answer="It is {result}.", fill=_smallest
+    ),
 )

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from moe_cli.activity import activity
+from moe_cli.activity import begin_activity
 from moe_cli.errors import UsageError
-from moe_cli.experts import AttachedSlices, attach, check_budget, count, frozen_digest
+from moe_cli.experts import AttachedSlices, attach, check_budget, count_trainable, frozen_digest
 from moe_cli.experts.dense import IMPLEMENTATION as DENSE
 from moe_cli.experts.dense import dense_experts
 from moe_cli.experts.interface import IMPLEMENTATION as SLICES
-from moe_cli.model.fingerprint import digest_of, stored_tensors
+from moe_cli.model.fingerprint import digest_of_tensors, stored_tensors
 from moe_cli.model.load import LoadedModel
 from moe_cli.records import Selection, TrainableCount
 
@@ -51,7 +51,7 @@ def selective_arm(loaded: LoadedModel, selection: Selection, budget: float | Non
     compute_dtype(loaded)
     model, union = loaded.model, selection.union
     with attach(model, union) as slices:
-        counted = count(model, slices)
+        counted = count_trainable(model, slices)
         check_budget(counted, requested_params=selection.trainable_params, budget=budget)
         yield ArmSetup(
             trained=slices.parameters,
@@ -75,7 +75,7 @@ def baseline_arm(loaded: LoadedModel) -> Iterator[ArmSetup]:
     with dense_experts(model, dtype) as experts:
         yield ArmSetup(
             trained=dict(model.named_parameters()),
-            count=count(model),
+            count=count_trainable(model),
             implementation=DENSE,
             experts_dtype=lambda: experts.compute_dtype,
             finish=lambda: _cast(model, own),
@@ -117,5 +117,5 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _digests(model: nn.Module) -> dict[str, str]:
     names = {name for name, _ in model.named_parameters()}
-    with activity("hashing the weights"):
-        return {name: digest_of([(name, tensor)]) for name, tensor in stored_tensors(model) if name in names}
+    with begin_activity("hashing the weights"):
+        return {name: digest_of_tensors([(name, tensor)]) for name, tensor in stored_tensors(model) if name in names}

@@ -25,9 +25,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerState
 
 from moe_cli.artifacts import layout
-from moe_cli.artifacts.contents import reading
-from moe_cli.artifacts.files import whole_directory
-from moe_cli.artifacts.seal import check_seal, seal
+from moe_cli.artifacts.contents import naming_file
+from moe_cli.artifacts.files import atomic_directory
+from moe_cli.artifacts.seal import check_checksums, write_checksums
 from moe_cli.codec import decode, decode_lines, encode
 from moe_cli.errors import ArtifactError
 from moe_cli.model.finite import refuse_not_finite
@@ -46,7 +46,7 @@ NAME = re.compile(r"^checkpoint-(\d+)$")
 Parameters = Mapping[str, nn.Parameter]
 
 
-def save(
+def save_checkpoint(
     run: Path,
     owner: str,
     parameters: Parameters,
@@ -69,7 +69,7 @@ def save(
         f"what the updates up to step {trainer_state.global_step} made, which was not saved,",
         hint="train into another directory with a lower learning rate; checkpoints of earlier steps are kept",
     )
-    with whole_directory(path) as staging:
+    with atomic_directory(path) as staging:
         save_file({name: p.detach().contiguous() for name, p in parameters.items()}, staging / PARAMETERS)
         save_file(moments, staging / OPTIMIZER)
         save_file(_random_tensors(), staging / RANDOM)
@@ -83,8 +83,8 @@ def save(
         (staging / STATE).write_bytes(encode(state))
         shutil.copyfile(run / layout.STEPS, staging / layout.STEPS)
         trainer_state.save_to_json(str(staging / TRAINER_STATE))
-        seal(staging)
-    drop_all(run, but=[path, *(path_after(run, best.step) for best in lowest(validation))])
+        write_checksums(staging)
+    drop_checkpoints(run, but=[path, *(path_after(run, best.step) for best in lowest_loss(validation))])
     return path
 
 
@@ -93,12 +93,12 @@ def path_after(run: Path, step: int) -> Path:
     return run / f"checkpoint-{step}"
 
 
-def lowest(validation: Sequence[ValidationLoss]) -> list[ValidationLoss]:
+def lowest_loss(validation: Sequence[ValidationLoss]) -> list[ValidationLoss]:
     """The one with the lowest loss, the earliest of equal ones; nothing where nothing was measured."""
     return sorted(validation, key=lambda found: (found.loss, found.step))[:1]
 
 
-def drop_all(run: Path, *, but: Collection[Path] = ()) -> None:
+def drop_checkpoints(run: Path, *, but: Collection[Path] = ()) -> None:
     """Remove every checkpoint `but` some, half-written ones too: a complete run has its final model and needs none.
 
     A crash in between leaves what a resumed run can use: each is put aside whole before its files go, and the newest
@@ -121,8 +121,8 @@ def newest_checkpoint(run: Path, owner: str) -> Path | None:
         return None
     step, path = max(found)
     hint = f"remove {path}; --resume then goes on from the checkpoint before it, or begins again where there is none"
-    check_seal(path, hint=hint)
-    state = state_of(path)
+    check_checksums(path, hint=hint)
+    state = read_state(path)
     if state.step != step:
         raise ArtifactError(f"{path} holds the state after step {state.step}: it was renamed", hint=hint)
     if state.owner != owner:
@@ -130,7 +130,7 @@ def newest_checkpoint(run: Path, owner: str) -> Path | None:
             f"{path} holds the state of another base model, arm or prepare run",
             hint="resume with the settings the run was begun with, or choose another directory",
         )
-    for best in lowest(state.validation):
+    for best in lowest_loss(state.validation):
         _check_best(run, best.step)
     if [record.step for record in decode_lines(StepRecord, path / layout.STEPS)] != list(range(1, step + 1)):
         raise ArtifactError(f"{path / layout.STEPS} does not hold the steps 1 to {step}, each once", hint=hint)
@@ -144,7 +144,7 @@ def _check_trainer_state(file: Path, step: int, hint: str) -> None:
     Raises:
         ArtifactError: it is not the Trainer's after `step` steps.
     """
-    with reading(file, hint=hint):
+    with naming_file(file, hint=hint):
         fields, own = decode(JsonObject, file.read_bytes(), source=str(file)), vars(TrainerState())
         saved = vars(TrainerState(**fields))  # type: ignore[arg-type]
         wrong = [name for name, value in saved.items() if not _is_like(name, value, own[name])]
@@ -159,7 +159,7 @@ def _is_like(name: str, value: object, own: object) -> bool:
     return own is None or type(value) is type(own) or (name in FRACTIONS and isinstance(value, float))
 
 
-def state_of(path: Path) -> CheckpointState:
+def read_state(path: Path) -> CheckpointState:
     """Where the checkpoint stands."""
     return decode(CheckpointState, (path / STATE).read_bytes(), source=str(path / STATE))
 
@@ -170,7 +170,7 @@ def load_best(run: Path, validation: Sequence[ValidationLoss], parameters: Param
     Raises:
         ArtifactError: a file of it is missing or changed.
     """
-    (best,) = lowest(validation)
+    (best,) = lowest_loss(validation)
     _check_best(run, best.step)
     load_parameters(path_after(run, best.step), parameters)
     return best.step
@@ -182,7 +182,7 @@ def _checkpoints(run: Path) -> list[tuple[int, Path]]:
 
 
 def _check_best(run: Path, step: int) -> None:
-    check_seal(path_after(run, step), hint=f"remove every checkpoint in {run}; --resume then begins again")
+    check_checksums(path_after(run, step), hint=f"remove every checkpoint in {run}; --resume then begins again")
 
 
 def load_parameters(path: Path, parameters: Parameters) -> None:
@@ -192,7 +192,7 @@ def load_parameters(path: Path, parameters: Parameters) -> None:
         ArtifactError: the names or shapes are not exactly those of `parameters`.
         NumericError: a value is NaN or infinity.
     """
-    with reading(path / PARAMETERS):
+    with naming_file(path / PARAMETERS):
         saved = _finite(path, load_file(path / PARAMETERS))
     wrong = sorted(saved.keys() ^ parameters.keys())
     wrong += [name for name in saved.keys() & parameters.keys() if saved[name].shape != parameters[name].shape]
@@ -209,7 +209,7 @@ def load_parameters(path: Path, parameters: Parameters) -> None:
 def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, scheduler: LRScheduler) -> None:
     """Restore moments and step counts, their absence included, and the place in the learning rate schedule."""
     optimizer.state.clear()
-    with reading(path / OPTIMIZER):
+    with naming_file(path / OPTIMIZER):
         for key, tensor in _finite(path, load_file(path / OPTIMIZER)).items():
             name, _, entry = key.rpartition("/")
             parameter = parameters[name]
@@ -218,8 +218,8 @@ def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, sch
             # The optimizer keeps its step count where it made it: on the CPU unless it is fused on a card.
             place = parameter.device if entry != "step" or optimizer.param_groups[0].get("fused") else "cpu"
             optimizer.state[parameter][entry] = tensor.to(place)
-    state = state_of(path)
-    with reading(path / STATE):
+    state = read_state(path)
+    with naming_file(path / STATE):
         for group, rate in zip(optimizer.param_groups, state.learning_rates, strict=True):
             group["lr"] = rate
     position = {"last_epoch": state.schedule_position, "_step_count": state.schedule_position + 1}
@@ -228,7 +228,7 @@ def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, sch
 
 def load_random_state(path: Path) -> None:
     """Restore torch's random generators of the CPU and of every card."""
-    with reading(path / RANDOM):
+    with naming_file(path / RANDOM):
         states = load_file(path / RANDOM)
         torch.set_rng_state(states.pop("cpu"))
         for name, state in states.items():

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from moe_cli.artifacts import layout
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.journal import Journal
 from moe_cli.config import MoeConfig
 from moe_cli.errors import StoppedError
-from moe_cli.experts import probe
-from moe_cli.model.checkpointing import checkpointed
+from moe_cli.experts import probe_gradients
+from moe_cli.model.checkpointing import enable_checkpointing
 from moe_cli.model.finite import refuse_not_finite
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.loss import loss_sum
@@ -38,7 +38,7 @@ from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class FitTask:
     """One training run in a directory."""
 
     path: Path
@@ -51,7 +51,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FitResult:
     """What happened."""
 
     proof: TrainingProof
@@ -63,9 +63,9 @@ class Fitted:
     experts_dtype: str
 
 
-def fit(
-    config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: Task, notify: Callable[[object], None]
-) -> Fitted:
+def fit_arm(
+    config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTask, notify: Callable[[object], None]
+) -> FitResult:
     """Train the arm on the batches.
 
     Raises:
@@ -80,13 +80,13 @@ def fit(
         journal.append([step])
         notify(step)
 
-    saving_memory = checkpointed(loaded.model) if config.train.gradient_checkpointing else nullcontext()
+    saving_memory = enable_checkpointing(loaded.model) if config.train.gradient_checkpointing else nullcontext()
     digest_before = setup.frozen_digest() if setup.frozen_digest else None
     trainer = _trainer(config, loaded, setup, task, on_step)
     keep_in_run(trainer, task.path)
     start_peak(loaded.device)
     with stop_requests() as stop, saving_memory:
-        with_gradient = probe(
+        with_gradient = probe_gradients(
             loaded.model,
             lambda: _probe_loss(loaded, setup, task),
             list(setup.trained.values()),
@@ -111,7 +111,7 @@ def fit(
     digest_after = setup.frozen_digest() if setup.frozen_digest else None
     if digest_after != digest_before:
         raise AssertionError("a weight outside the selection moved; nothing is written")
-    return Fitted(
+    return FitResult(
         proof=TrainingProof(
             requested=len(setup.trained),
             in_optimizer=loop.num_in_optimizer,
@@ -131,7 +131,7 @@ def fit(
 
 
 def _trainer(
-    config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: Task, on_step: Callable[[StepRecord], None]
+    config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTask, on_step: Callable[[StepRecord], None]
 ) -> FixedBatchTrainer:
     arguments = training_arguments(
         config,
@@ -148,7 +148,7 @@ def _trainer(
     return trainer
 
 
-def _probe_loss(loaded: LoadedModel, setup: ArmSetup, task: Task) -> Tensor:
+def _probe_loss(loaded: LoadedModel, setup: ArmSetup, task: FitTask) -> Tensor:
     """The loss of the longest rows of the first batch with every parameter of the arm active."""
     if setup.slices is not None:
         setup.slices.activate(None)
@@ -167,10 +167,10 @@ def _unreached(reached: int, requested: int) -> str:
     )
 
 
-def _journal(task: Task) -> Journal[StepRecord]:
+def _journal(task: FitTask) -> Journal[StepRecord]:
     """The steps so far are those in the checkpoint; steps after it are done again."""
     path = task.path / layout.STEPS
-    write_whole(path, (task.checkpoint / layout.STEPS).read_bytes() if task.checkpoint else b"")
+    write_atomic(path, (task.checkpoint / layout.STEPS).read_bytes() if task.checkpoint else b"")
     return Journal(path, StepRecord)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moe_cli.artifacts import FinishedRun, RunWriter, Store, finished_run, layout, state_of
-from moe_cli.artifacts.changes import changed_run, unchanged_run
+from moe_cli.artifacts.changes import describe_change, require_unchanged_run
 from moe_cli.artifacts.examples import plain_forms_of
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.codec import decode, decode_lines
@@ -44,12 +44,12 @@ def prepared_run(
     """
     named = config.train.prepared or writer.remembered("prepared")
     run = (
-        unchanged_run(named, store, "prepare")
+        require_unchanged_run(named, store, "prepare")
         if named is not None
         else store.newest("prepare", base_fingerprint=base.fingerprint)
     )
-    if named is None and (changed := changed_run(store, "prepare", base_fingerprint=base.fingerprint)) is not None:
-        unchanged_run(changed, store, "prepare")  # says what changed
+    if named is None and (changed := describe_change(store, "prepare", base_fingerprint=base.fingerprint)) is not None:
+        require_unchanged_run(changed, store, "prepare")  # says what changed
     if run is None and (other := _newest_of_name(store, base.name)) is not None:
         _refuse_other_model(other, base)
     if run is None:
@@ -63,8 +63,8 @@ def prepared_run(
     _refuse_other_model(selection.base, base)
     writer.remember("prepared", run.path)
     name = layout.training_examples(selection.base.name)
-    trains = that_trains(selection, config.train.validation_batches)
-    examples, held_out = parted(
+    trains = require_trainable(selection, config.train.validation_batches)
+    examples, held_out = split_held_out(
         tuple(decode_lines(TrainingExample, run.file(name))),
         len(trains.batches),
         notify,
@@ -79,7 +79,7 @@ def prepared_run(
     )
 
 
-def parted(
+def split_held_out(
     examples: Sequence[TrainingExample],
     num_training: int,
     notify: Callable[[object], None],
@@ -111,7 +111,7 @@ def parted(
     return training, held_out
 
 
-def that_trains(selection: Selection, num_held_out: int) -> Selection:
+def require_trainable(selection: Selection, num_held_out: int) -> Selection:
     """The selection of all batches but the last ones; an expert that only those selected is no part of it.
 
     Raises:

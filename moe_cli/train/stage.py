@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from moe_cli.artifacts import RunWriter, Scratch, Store, layout, open_run
-from moe_cli.artifacts.changes import unchanged_run
-from moe_cli.artifacts.files import whole_directory, whole_file, write_whole
+from moe_cli.artifacts import RunWriter, ScratchFiles, Store, layout, open_run
+from moe_cli.artifacts.changes import require_unchanged_run
+from moe_cli.artifacts.files import atomic_directory, atomic_file, write_atomic
 from moe_cli.artifacts.interruption import resumable
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig
@@ -30,20 +30,20 @@ from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.records import Arm, CardFacts, Notice, PrepareSummary, TrainingPlan, TrainingSummary
 from moe_cli.train.arguments import hyperparameters, num_steps, refuse_environment
 from moe_cli.train.arms import ArmSetup, baseline_arm, selective_arm
-from moe_cli.train.checkpoint import CHECKPOINTS, drop_all, newest_checkpoint, state_of
+from moe_cli.train.checkpoint import CHECKPOINTS, drop_checkpoints, newest_checkpoint, read_state
 from moe_cli.train.data import FixedBatches, encode_batches, schedule_digest
-from moe_cli.train.fitting import Fitted, Task, fit
+from moe_cli.train.fitting import FitResult, FitTask, fit_arm
 from moe_cli.train.inputs import PreparedRun, output_directory, prepared_run
 from moe_cli.train.summary import training_summary
 from moe_cli.train.trackers import refuse_missing_trackers
 from moe_cli.version import __version__
 
 Notify = Callable[[object], None]
-SCRATCH = Scratch(names=CHECKPOINTS, clear=drop_all)
+SCRATCH = ScratchFiles(names=CHECKPOINTS, clear=drop_checkpoints)
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainOutput:
     """What `moe train` made."""
 
     path: Path
@@ -58,7 +58,7 @@ def run(
     *,
     resume: bool = False,
     card: Callable[[CardFacts], str] | None = None,
-) -> Trained:
+) -> TrainOutput:
     """Train one arm; `card` writes the page of the final model.
 
     Raises:
@@ -73,7 +73,7 @@ def run(
     output = output_directory(config, arm, notify)
     with open_run(output, arm, config, resume=resume, scratch=SCRATCH) as writer, resumable(output, CHECKPOINTS):
         if config.train.prepared is not None:
-            unchanged_run(config.train.prepared, store, "prepare")  # refuses before the long work
+            require_unchanged_run(config.train.prepared, store, "prepare")  # refuses before the long work
         loaded = load_model(config.model)
         base = base_directory(loaded.identity)
         refuse_unopened_not_finite(loaded, base)
@@ -84,9 +84,9 @@ def run(
             notify(Notice(text=f"{rows}: raise train.max_length ({config.train.max_length})", warning=True))
         with _arm(arm, config, loaded, prepared) as setup:
             notify(_plan(arm, config, loaded, prepared, setup, task))
-            fitted = fit(config, loaded, setup, task, notify)
+            fitted = fit_arm(config, loaded, setup, task, notify)
             if setup.slices is not None:
-                with whole_file(output / layout.DELTA) as temporary:
+                with atomic_file(output / layout.DELTA) as temporary:
                     save_delta(temporary, setup.slices.take(), loaded.identity)
             setup.finish()
         if fitted.proof.num_moved != fitted.proof.num_parameters:
@@ -102,7 +102,7 @@ def run(
             model_name=config.model.name,
             device=str(loaded.device),
         )
-    return Trained(output, summary)
+    return TrainOutput(output, summary)
 
 
 def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun) -> AbstractContextManager[ArmSetup]:
@@ -118,7 +118,7 @@ def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun
     return selective_arm(loaded, selection, budget)
 
 
-def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun, writer: RunWriter) -> Task:
+def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun, writer: RunWriter) -> FitTask:
     batches, held_out = (
         FixedBatches(
             encode_batches(loaded.tokenizer, part, config.train.max_length),
@@ -131,7 +131,7 @@ def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRu
     masked = arm == "selective" and config.train.masking == "update"
     whose = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)
     owner = sha256(repr(whose).encode()).hexdigest()
-    return Task(
+    return FitTask(
         path=writer.path,
         owner=owner,
         batches=batches,
@@ -143,7 +143,7 @@ def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRu
 
 
 def _plan(
-    arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun, setup: ArmSetup, task: Task
+    arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun, setup: ArmSetup, task: FitTask
 ) -> TrainingPlan:
     null = prepared.selection.null_union
     return TrainingPlan(
@@ -158,7 +158,7 @@ def _plan(
         hyperparameters=task.shared,
         num_batches=len(task.batches),
         num_steps=num_steps(config, len(task.batches)),
-        first_step=1 + (state_of(task.checkpoint).step if task.checkpoint else 0),
+        first_step=1 + (read_state(task.checkpoint).step if task.checkpoint else 0),
     )
 
 
@@ -168,8 +168,8 @@ def _summary(
     loaded: LoadedModel,
     prepared: PreparedRun,
     setup: ArmSetup,
-    task: Task,
-    fitted: Fitted,
+    task: FitTask,
+    fitted: FitResult,
 ) -> TrainingSummary:
     return training_summary(
         arm,
@@ -204,14 +204,14 @@ def _write(
     loaded: LoadedModel,
     base: Path,
     prepared: PreparedRun,
-    task: Task,
+    task: FitTask,
     summary: TrainingSummary,
     page: str | None,
 ) -> None:
     """The final model, the masks and the summary."""
-    with whole_directory(task.path / layout.FINAL_MODEL) as staging:
+    with atomic_directory(task.path / layout.FINAL_MODEL) as staging:
         write_final_model(loaded, base, staging, card=page)
     if arm == "selective":
         masks = prepared.run.file(layout.MASKS)
-        write_whole(task.path / layout.MASKS, masks.read_bytes())
-    write_whole(task.path / layout.METADATA, encode(summary, indent=True))
+        write_atomic(task.path / layout.MASKS, masks.read_bytes())
+    write_atomic(task.path / layout.METADATA, encode(summary, indent=True))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from moe_cli.records import Arm, Masking, ModelIdentity, StepRecord, TrainingSummary
 from moe_cli.train.arguments import Hyperparameters
 from moe_cli.train.arms import ArmSetup
-from moe_cli.train.fitting import Fitted
+from moe_cli.train.fitting import FitResult
 from moe_cli.train.inputs import PreparedRun
 
 NOTES: dict[Masking | None, str] = {
@@ -28,7 +28,7 @@ def training_summary(
     masking: Masking | None,
     prepared: PreparedRun,
     setup: ArmSetup,
-    fitted: Fitted,
+    fitted: FitResult,
     *,
     trained_fingerprint: str,
     shared: Hyperparameters,

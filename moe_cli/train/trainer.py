@@ -184,11 +184,11 @@ class FixedBatchTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         run = Path(self.args.output_dir)
         words = (self.trained, self.optimizer, self.lr_scheduler, self.state)
-        checkpoint.save(run, self.owner, *words, self.validation)
+        checkpoint.save_checkpoint(run, self.owner, *words, self.validation)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         checkpoint.load_parameters(Path(resume_from_checkpoint), self.trained)
-        self.validation = list(checkpoint.state_of(Path(resume_from_checkpoint)).validation)
+        self.validation = list(checkpoint.read_state(Path(resume_from_checkpoint)).validation)
 
     def _load_optimizer_and_scheduler(self, checkpoint_path: str | None) -> None:
         if checkpoint_path is not None:

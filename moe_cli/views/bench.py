@@ -15,7 +15,7 @@ from rich.text import Text
 
 from moe_cli.records import Benchmark, BenchmarkRow, SharePoint, Spread, StepBytes
 from moe_cli.views.numbers import NOTHING, bytes_text
-from moe_cli.views.safe import plain, safe_text
+from moe_cli.views.safe import escape_unsafe, safe_text
 
 LABELS = {
     "forward_library": "forward (library)",
@@ -43,24 +43,24 @@ def bench_view(benchmark: Benchmark) -> RenderableType:
     return Group(
         *(safe_text(line) for line in headlines(benchmark)),
         *(_drawn(title, head, lines) for title, head, lines in _tables(benchmark)),
-        *(safe_text(f"{label(row.name)}: {row.status}: {row.note}") for row in benchmark.rows if row.note),
+        *(safe_text(f"{row_label(row.name)}: {row.status}: {row.note}") for row in benchmark.rows if row.note),
         Text(_legend(benchmark)),
     )
 
 
 def bench_markdown(benchmark: Benchmark) -> str:
     """The same as `bench_view`, for a page."""
-    parts = ["\n".join(f"- {plain(line)}" for line in headlines(benchmark))]
+    parts = ["\n".join(f"- {escape_unsafe(line)}" for line in headlines(benchmark))]
     for _, head, lines in _tables(benchmark):
         rule = ["---"] * len(head)
-        parts.append("\n".join("| " + " | ".join(map(plain, line)) + " |" for line in (head, rule, *lines)))
-    notes = [f"{label(row.name)}: {row.status}: {plain(row.note)}" for row in benchmark.rows if row.note]
+        parts.append("\n".join("| " + " | ".join(map(escape_unsafe, line)) + " |" for line in (head, rule, *lines)))
+    notes = [f"{row_label(row.name)}: {row.status}: {escape_unsafe(row.note)}" for row in benchmark.rows if row.note]
     return "\n\n".join([*parts, *notes, _legend(benchmark)])
 
 
-def label(name: str) -> str:
+def row_label(name: str) -> str:
     """A row's name as people read it."""
-    return LABELS.get(name) or plain(name.replace("_", " "))
+    return LABELS.get(name) or escape_unsafe(name.replace("_", " "))
 
 
 def headlines(benchmark: Benchmark) -> list[str]:
@@ -85,7 +85,8 @@ def headlines(benchmark: Benchmark) -> list[str]:
 def _tables(benchmark: Benchmark) -> list[tuple[str, tuple[str, ...], Lines]]:
     rows = {row.name: row for row in benchmark.rows}
     ratios: Lines = [
-        (f"{label(found.row)} / {label(found.reference)}", _spread_text(found.ratio)) for found in benchmark.ratios
+        (f"{row_label(found.row)} / {row_label(found.reference)}", _spread_text(found.ratio))
+        for found in benchmark.ratios
     ]
     tables: list[tuple[str, tuple[str, ...], Lines]] = [
         ("One optimizer step", TIME_HEAD, [_time_cells(row) for row in benchmark.rows]),
@@ -98,9 +99,9 @@ def _tables(benchmark: Benchmark) -> list[tuple[str, tuple[str, ...], Lines]]:
 
 def _time_cells(row: BenchmarkRow) -> tuple[str, ...]:
     if row.time is None:
-        return label(row.name), row.status, *[NOTHING] * 5
+        return row_label(row.name), row.status, *[NOTHING] * 5
     return (
-        label(row.name),
+        row_label(row.name),
         _short(MS * row.time.median),
         _between(row.time.lower, row.time.upper),
         _between(row.time.least, row.time.most),
@@ -113,9 +114,9 @@ def _time_cells(row: BenchmarkRow) -> tuple[str, ...]:
 def _bytes_cells(row: BenchmarkRow) -> tuple[str, ...]:
     found, peak = row.bytes, bytes_text(row.peak_memory_bytes)
     if found is None:
-        return label(row.name), *[NOTHING] * 3, peak
+        return row_label(row.name), *[NOTHING] * 3, peak
     return (
-        label(row.name),
+        row_label(row.name),
         f"{found.trained_params:,}",
         bytes_text(_state(found)),
         bytes_text(found.saved_for_backward),
@@ -140,12 +141,12 @@ def _state(found: StepBytes) -> int:
 
 
 def _legend(benchmark: Benchmark) -> str:
-    floor = f" (here {label(benchmark.faster_floor)})" if benchmark.faster_floor else ""
+    floor = f" (here {row_label(benchmark.faster_floor)})" if benchmark.faster_floor else ""
     peaks = {row.peak_memory_of for row in benchmark.rows if row.peak_memory_of}
     peak = f" peak: {', '.join(sorted(peaks))}." if peaks else ""
     return (
         f"x full, x floor: median of the ratios to full grouped_mm and to the faster floor{floor} in the same repeat. "
-        f"for backward: tensors saved in the forward, without parameters.{plain(peak)}"
+        f"for backward: tensors saved in the forward, without parameters.{escape_unsafe(peak)}"
     )
 
 

@@ -15,7 +15,7 @@ Runs = Sequence[RunColumn]
 Rows = tuple[tuple[str, Callable[[Runs], str]], ...]
 
 
-def spread(values: Sequence[float | None], text: Callable[[float], str]) -> str:
+def spread_text(values: Sequence[float | None], text: Callable[[float], str]) -> str:
     """The value of one run; of several the mean, with its range where they differ; `-` where one is not known."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
@@ -24,16 +24,16 @@ def spread(values: Sequence[float | None], text: Callable[[float], str]) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def alike(texts: Sequence[str]) -> str:
+def alike_text(texts: Sequence[str]) -> str:
     """What all runs of an arm say, or each of them."""
     return " / ".join(dict.fromkeys(texts)) if texts else NOTHING
 
 
 def of_each(text: Callable[[RunColumn], str]) -> Callable[[Runs], str]:
     """What every run of an arm says."""
-    return lambda runs: alike([text(column) for column in runs])
+    return lambda runs: alike_text([text(column) for column in runs])
 
 
 def of_all(value: Callable[[RunColumn], float | None], text: Callable[[float], str]) -> Callable[[Runs], str]:
     """The mean over the runs of an arm."""
-    return lambda runs: spread([value(column) for column in runs], text)
+    return lambda runs: spread_text([value(column) for column in runs], text)

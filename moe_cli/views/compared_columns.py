@@ -12,7 +12,7 @@ from rich.table import Table
 
 from moe_cli.data.contamination import BY_WORDS
 from moe_cli.records import Comparison, Estimate, EvaluationSummary, ImportedOutcomes, Rate, RunColumn
-from moe_cli.views.cells import Rows, Runs, of_all, of_each, spread
+from moe_cli.views.cells import Rows, Runs, of_all, of_each, spread_text
 from moe_cli.views.compared_drift import drift_rows
 from moe_cli.views.numbers import (
     FIXED,
@@ -21,7 +21,7 @@ from moe_cli.views.numbers import (
     bytes_text,
     count_of,
     estimate_text,
-    optional,
+    optional_text,
     rate_text,
     seconds_text,
 )
@@ -155,7 +155,7 @@ def _drift(found: Callable[[EvaluationSummary], Estimate | None], form: str = FI
         if len(runs) == 1:
             return estimate_text(estimates[0], form)
         values = [estimate.value if estimate else None for estimate in estimates]
-        return spread(values, lambda value: f"{value:{form}}")
+        return spread_text(values, lambda value: f"{value:{form}}")
 
     return text
 
@@ -172,7 +172,7 @@ COST_ROWS: Rows = (
     ("expert_delta", of_all(lambda column: column.delta_bytes, bytes_text)),
     ("last epoch's loss", of_all(lambda column: column.final_loss, lambda loss: f"{loss:.4f} (training)")),
     ("final model", of_each(_final_step)),
-    ("  held-out loss", of_all(lambda column: column.held_out_loss, lambda loss: optional(loss, 4))),
+    ("  held-out loss", of_all(lambda column: column.held_out_loss, lambda loss: optional_text(loss, 4))),
 )
 
 PLAIN_ROW = ("plain compliance", _rate(lambda summary: summary.plain_compliance, "plain compliance"))

@@ -16,7 +16,7 @@ from moe_cli.views.compared_pairs import (
     flip_counts,
     n_text,
     ordered,
-    p_text,
+    p_cell,
     seed_lines,
     verdict_text,
 )
@@ -138,8 +138,8 @@ def _cells(found: PairedDifference, base: dict[str, float], family: str) -> Sequ
         f"{100 * found.lower:+.1f} to {100 * found.upper:+.1f}",
         bounds,
         NOTHING if found.p_mcnemar is None else f"{found.p_mcnemar:.3g}",
-        _safe(p_text(found, found.p_value, 3)),
-        _safe(p_text(found, found.p_adjusted, 3)),
+        _safe(p_cell(found, found.p_value, 3)),
+        _safe(p_cell(found, found.p_adjusted, 3)),
         verdict_text(found),
         family or "primary",
     )

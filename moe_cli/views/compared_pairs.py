@@ -63,7 +63,7 @@ def verdict_text(found: PairedDifference) -> str:
     return f"inconclusive ({NOTHING if found.detectable is None else f'{100 * found.detectable:.0f}'})"
 
 
-def p_text(found: PairedDifference, p_value: float, digits: int) -> str:
+def p_cell(found: PairedDifference, p_value: float, digits: int) -> str:
     """A p with so many digits; `<0.001`, `<0.33` where an arm has several runs, which support no smaller one."""
     smallest = found.smallest_shown_p
     return f"<{smallest:.2g}" if p_value < smallest else f"{p_value:.{digits}g}"
@@ -133,7 +133,7 @@ def _cells(found: PairedDifference, base: dict[str, float]) -> Iterator[str]:
     yield _percent(found.rate_a)
     yield _percent(found.rate_b)
     yield f"{100 * found.difference:+.1f} [{100 * found.lower:+.1f}, {100 * found.upper:+.1f}]"
-    yield p_text(found, found.p_adjusted, 1)
+    yield p_cell(found, found.p_adjusted, 1)
     yield verdict_text(found)
 
 

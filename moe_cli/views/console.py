@@ -25,10 +25,10 @@ from rich.progress import (
 from rich.progress import Progress as ProgressBars
 from rich.text import Text
 
-from moe_cli.activity import Activity, listening
+from moe_cli.activity import Activity, listening_to
 from moe_cli.records import Notice, Progress, StepRecord, TrainingPlan
 from moe_cli.views.numbers import bytes_text
-from moe_cli.views.safe import plain, safe_text
+from moe_cli.views.safe import escape_unsafe, safe_text
 from moe_cli.views.training import plan_view
 
 TASK_NAMES = {
@@ -97,7 +97,7 @@ class Reporter:
         self._block = ExitStack()
 
     def __enter__(self) -> Reporter:
-        self._block.enter_context(listening(self))
+        self._block.enter_context(listening_to(self))
         return self
 
     def __exit__(
@@ -114,7 +114,9 @@ class Reporter:
         timer = Timer(self.silence, self._draw, [activity])
         timer.daemon = True
         with self._lock:
-            line = self.bars.add_task(plain(activity.text), total=None, visible=False, more="", activity=activity)
+            line = self.bars.add_task(
+                escape_unsafe(activity.text), total=None, visible=False, more="", activity=activity
+            )
             self.lines[activity] = (line, timer)
         timer.start()
 

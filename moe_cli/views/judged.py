@@ -31,7 +31,7 @@ class JudgeOfRuns:
     roles: tuple[tuple[str, tuple[str, ...]], ...]  # (("harm", ("full", "selective")),)
 
 
-def judges_of(runs: NamedRuns) -> list[JudgeOfRuns]:
+def judges_of_runs(runs: NamedRuns) -> list[JudgeOfRuns]:
     """Every judge once, by its name and revision, in the order of the runs."""
     known: dict[tuple[str, str], JudgeIdentity] = {}
     roles: dict[tuple[str, str], dict[str, list[str]]] = {}
@@ -58,7 +58,7 @@ def roles_text(found: JudgeOfRuns, *, named: bool) -> str:
 
 def judge_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
     """A line for each judge: what it decides, in which runs where they are named, and how far it can be trusted."""
-    for found in judges_of(runs):
+    for found in judges_of_runs(runs):
         yield safe_text(f"judge: {trust_text(found.judge, f'decides {roles_text(found, named=named)}')}")
 
 

@@ -24,7 +24,7 @@ from moe_cli.records import (
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.markdown import markdown_table, markdown_text
 from moe_cli.views.numbers import FIXED, NOTHING, SMALL, estimate_text, rate_text
-from moe_cli.views.safe import plain
+from moe_cli.views.safe import escape_unsafe
 
 NOT_EVALUATED = "Not evaluated yet when this page was written."
 SMOKE_TEST = "a smoke test: its verdicts alone carry no claim of safety"
@@ -60,7 +60,7 @@ def _header(facts: CardFacts) -> str:
     """The YAML that the hub reads."""
     on_the_hub = facts.base.directory is None and facts.base.name != MODEL_NAME
     header = ModelCardData(
-        base_model=plain(facts.base.name) if on_the_hub else None,
+        base_model=escape_unsafe(facts.base.name) if on_the_hub else None,
         license=_known(facts.license.license),
         license_name=_known(facts.license.license_name),
         license_link=_known(facts.license.license_link),
@@ -73,7 +73,7 @@ def _header(facts: CardFacts) -> str:
 
 
 def _known(text: str | None) -> str | None:
-    return None if text is None else plain(text)
+    return None if text is None else escape_unsafe(text)
 
 
 def _arm(facts: CardFacts) -> str:

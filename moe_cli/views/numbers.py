@@ -91,6 +91,6 @@ def percent_text(share: float | None) -> str:
     return NOTHING if share is None else f"{100 * share:.1f} %"
 
 
-def optional(value: float | None, digits: int) -> str:
+def optional_text(value: float | None, digits: int) -> str:
     """A number, or `-`."""
     return NOTHING if value is None else f"{value:.{digits}f}"

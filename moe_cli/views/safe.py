@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from moe_cli.characters import plain
+from moe_cli.characters import escape_unsafe
 
-__all__ = ["plain", "safe_text"]
+__all__ = ["escape_unsafe", "safe_text"]
 
 
 def safe_text(value: object, *, style: str = "") -> Text:
     """`value` as rich text without markup, each unsafe character replaced by one visible character."""
-    return Text(plain(str(value)), style=style)
+    return Text(escape_unsafe(str(value)), style=style)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from moe_cli.records import ExpertEvidence, PartOfRisk, RankedTable, RiskParts, Selection
-from moe_cli.views.numbers import NOTHING, count_of, optional
+from moe_cli.views.numbers import NOTHING, count_of, optional_text
 from moe_cli.views.safe import safe_text
 
 MOST_EVIDENCE_ROWS = 12
@@ -104,8 +104,8 @@ def _evidence_table(selection: Selection) -> Table:
 
 def _evidence_cells(found: ExpertEvidence, selection: Selection) -> Iterator[str]:
     yield f"{found.expert.layer}.{found.expert.index}"
-    yield optional(_ranked(found), 3)
-    yield f"[{optional(found.lower, 3)}, {optional(found.upper, 3)}]"
+    yield optional_text(_ranked(found), 3)
+    yield f"[{optional_text(found.lower, 3)}, {optional_text(found.upper, 3)}]"
     yield NOTHING if found.q_value is None else f"{found.q_value:.2g}"
     stability = found.stability if selection.method in RESAMPLED else None
     yield NOTHING if stability is None else f"{100 * stability:.0f} %"
@@ -155,7 +155,7 @@ def _overlap_table(selection: Selection) -> Table:
         table.add_column(name, justify="left" if name == "method" else "right")
     for other in selection.overlaps:
         shared = count_of(other.num_shared, other.union_size)
-        numbers = (str(other.num_candidates), str(other.union_size), shared, optional(other.jaccard, 2))
+        numbers = (str(other.num_candidates), str(other.union_size), shared, optional_text(other.jaccard, 2))
         table.add_row(safe_text(other.method), *numbers)
     return table
 
@@ -222,7 +222,7 @@ def ranked_view(table: RankedTable) -> RenderableType:
     for rank, row in enumerate(table.rows[:MOST_RANKED_ROWS], start=1):
         place = f"{row.expert.layer}.{row.expert.index}"
         chosen = "yes" if row.selected else "no"
-        ranked.add_row(str(rank), place, optional(row.score, 6), optional(row.published, 6), chosen)
+        ranked.add_row(str(rank), place, optional_text(row.score, 6), optional_text(row.published, 6), chosen)
     if len(table.rows) > MOST_RANKED_ROWS:
         ranked.caption = f"{len(table.rows) - MOST_RANKED_ROWS} more with --json, or in the file after -o"
     return Group(ranked, *_ranked_lines(table))

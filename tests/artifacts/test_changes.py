@@ -9,12 +9,12 @@ import orjson
 import pytest
 
 from moe_cli.artifacts import Store, finished_run, layout, open_run
-from moe_cli.artifacts.changes import changed_parents, changed_run, unchanged_run
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.changes import changed_parents, describe_change, require_unchanged_run
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.codec import encode_lines
 from moe_cli.config import ModelConfig, MoeConfig
 from moe_cli.errors import ArtifactError
-from moe_cli.evaluate.target import evaluation_target
+from moe_cli.evaluate.target import resolve_target
 from moe_cli.evaluate.trained_on import count_trained_goals
 from tests.cli.conftest import moe, refused  # noqa: F401
 from tests.compare.runs_on_disk import records, trained
@@ -41,7 +41,7 @@ def registered(directory, name="out", kind="prepare", parents=None, **contents):
     store = Store(directory / ".moe" / "registry")
     with open_run(directory / name, kind, CONFIG, resume=False) as writer:
         for file, data in (contents or {"summary.json": b"{}"}).items():
-            write_whole(directory / name / file, data)
+            write_atomic(directory / name / file, data)
         writer.parents |= parents or {}
         store.add(writer, base_fingerprint="a" * 64, model_name="tiny", device="cpu")
     return directory / name, store
@@ -63,11 +63,11 @@ def flipped(run):
 @pytest.mark.parametrize("field", CHANGES)
 def test_every_changed_field_of_a_manifest_is_seen_and_named(moe, tmp_path, field):  # noqa: F811
     run, store = registered(tmp_path)
-    assert unchanged_run(run, store).path == run
+    assert require_unchanged_run(run, store).path == run
     edit(run, **{field: CHANGES[field]})
     named = "a field that only the manifest holds" if field in NOT_IN_THE_RECORD else field
     with pytest.raises(ArtifactError, match=f"changed since prepare-.* was registered: .*{named}") as seen:
-        unchanged_run(run, store)
+        require_unchanged_run(run, store)
     assert "put " in seen.value.hint and "moe runs add" in seen.value.hint
     done = moe("runs", "verify", "out")
     assert done.code == 3 and "changed since" in done.err
@@ -85,22 +85,22 @@ def test_the_kind_is_that_of_the_id(tmp_path):
 
 def test_a_run_that_is_unknown_moved_or_registered_again_is_the_run(tmp_path):
     run, store = registered(tmp_path)
-    assert unchanged_run(run, Store(tmp_path / "other")).path == run
+    assert require_unchanged_run(run, Store(tmp_path / "other")).path == run
     shutil.copytree(run, tmp_path / "copy")
-    assert unchanged_run(tmp_path / "copy", store).path == tmp_path / "copy"
+    assert require_unchanged_run(tmp_path / "copy", store).path == tmp_path / "copy"
     edit(run, device="cuda:0")
     store.register(finished_run(run))
-    assert unchanged_run(run, store).manifest.device == "cuda:0"
+    assert require_unchanged_run(run, store).manifest.device == "cuda:0"
 
 
 def test_a_run_made_again_in_the_same_place_is_not_the_changed_one(tmp_path):
     run, store = registered(tmp_path)
     shutil.rmtree(run)
     registered(tmp_path)
-    assert unchanged_run(run, store).path == run
-    assert changed_run(store, "prepare", base_fingerprint="a" * 64) is None
+    assert require_unchanged_run(run, store).path == run
+    assert describe_change(store, "prepare", base_fingerprint="a" * 64) is None
     edit(run, seed=7)
-    assert changed_run(store, "prepare", base_fingerprint="a" * 64) == run
+    assert describe_change(store, "prepare", base_fingerprint="a" * 64) == run
 
 
 def test_a_run_whose_parents_manifest_changed_is_named_by_verify(refused, tmp_path):  # noqa: F811
@@ -184,18 +184,18 @@ def test_a_dry_run_ends_as_the_evaluation_of_a_changed_run_would(moe, arms, engi
 def test_nothing_is_evaluated_of_a_changed_run(arms, loads):
     edit(arms.path / "b", packages={})
     with pytest.raises(ArtifactError, match="changed since"):
-        evaluation_target("b", ModelConfig(), arms.store, loads=loads)
+        resolve_target("b", ModelConfig(), arms.store, loads=loads)
 
 
 def test_neither_evaluated_nor_compared_is_a_final_model_with_an_added_file(moe, arms):  # noqa: F811
     (arms.path / "b" / "final_model" / "adapter_config.json").write_text("{}")
     with pytest.raises(ArtifactError, match="which the run did not write"):
-        evaluation_target("b/final_model", ModelConfig(), arms.store)
+        resolve_target("b/final_model", ModelConfig(), arms.store)
     assert "which the run did not write" in moe("compare", "a", "b").err
 
 
 def test_that_the_goals_of_a_training_are_not_known_is_said(arms):
-    target = evaluation_target("b", ModelConfig(), arms.store, loads=False)
+    target = resolve_target("b", ModelConfig(), arms.store, loads=False)
     notices = []
     assert count_trained_goals(target, [], arms.store, notices.append) is None
     (notice,) = notices

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from moe_cli.artifacts import FinishedRun, layout, open_run
-from moe_cli.artifacts.contents import reading
+from moe_cli.artifacts.contents import naming_file
 from moe_cli.artifacts.examples import plain_forms_of
 from moe_cli.artifacts.files import sha256_of
 from moe_cli.config import MoeConfig
@@ -23,12 +23,12 @@ NAMES = ("layers", "top_k", "pair_ids", "clusters", "routed", "seen", "gates")
 def test_what_a_library_finds_wrong_names_the_file_and_keeps_the_reason(tmp_path):
     with (
         pytest.raises(ArtifactError, match=r"x\.npy does not hold what it should: no such axis"),
-        reading(tmp_path / "x.npy"),
+        naming_file(tmp_path / "x.npy"),
     ):
         raise IndexError("no such axis\nmore")
-    with pytest.raises(UsageError, match="as it was"), reading(tmp_path):
+    with pytest.raises(UsageError, match="as it was"), naming_file(tmp_path):
         raise UsageError("as it was", hint="")
-    with pytest.raises(MemoryError), reading(tmp_path):
+    with pytest.raises(MemoryError), naming_file(tmp_path):
         raise MemoryError
 
 

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from moe_cli.artifacts.layout import LOCK
-from moe_cli.artifacts.locks import locked
+from moe_cli.artifacts.locks import hold_lock
 from moe_cli.errors import EnvironmentFaultError, LockedError
 
 FORKED = multiprocessing.get_context("fork")
@@ -18,7 +18,7 @@ FORKED = multiprocessing.get_context("fork")
 
 def taken(path):
     try:
-        with locked(path, hint="wait"):
+        with hold_lock(path, hint="wait"):
             return False
     except LockedError:
         return True
@@ -33,8 +33,8 @@ def taken_for_another_process(path):
 
 
 def test_the_holder_keeps_out_itself_its_threads_and_other_processes(tmp_path):
-    with locked(tmp_path, hint="wait"):
-        with pytest.raises(LockedError, match="another run is writing to") as refusal, locked(tmp_path, hint="wait"):
+    with hold_lock(tmp_path, hint="wait"):
+        with pytest.raises(LockedError, match="another run is writing to") as refusal, hold_lock(tmp_path, hint="wait"):
             pass
         assert (refusal.value.hint, refusal.value.exit_code) == ("wait", 6)
         found = []
@@ -50,7 +50,7 @@ def test_the_holder_keeps_out_itself_its_threads_and_other_processes(tmp_path):
 def test_a_forked_child_that_leaves_the_block_leaves_the_lock_with_its_parent(tmp_path):
     parent = os.getpid()
     try:
-        with locked(tmp_path, hint=""):
+        with hold_lock(tmp_path, hint=""):
             if (child := os.fork()) == 0:
                 raise SystemExit  # through the end of the block
             os.waitpid(child, 0)
@@ -63,7 +63,7 @@ def test_a_forked_child_that_leaves_the_block_leaves_the_lock_with_its_parent(tm
 
 
 def _hold_with_a_child(path, begun, until_closed):
-    with locked(path, hint=""):
+    with hold_lock(path, hint=""):
         if os.fork():
             os.write(begun, b"1")
         os.read(until_closed, 1)  # both, the child as a process that hands out batches
@@ -91,5 +91,5 @@ def test_a_file_system_without_locks_is_refused_never_written_without_one(tmp_pa
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
-    with pytest.raises(EnvironmentFaultError, match="gives no lock"), locked(tmp_path, hint=""):
+    with pytest.raises(EnvironmentFaultError, match="gives no lock"), hold_lock(tmp_path, hint=""):
         raise AssertionError("the block must not run")

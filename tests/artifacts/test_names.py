@@ -6,7 +6,7 @@ import os
 import pytest
 
 from moe_cli.artifacts import Store, finished_run, layout, open_run
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
 from moe_cli.model.shards import shards_of
@@ -27,7 +27,7 @@ def complete(directory, name="out", **contents):
     store = Store(directory / ".moe" / "registry")
     with open_run(directory / name, "prepare", CONFIG, resume=False) as writer:
         for file, data in (contents or {"summary.json": b"{}"}).items():
-            write_whole(directory / name / file, data)
+            write_atomic(directory / name / file, data)
         store.add(writer, base_fingerprint=None, model_name="tiny", device="cpu")
     return directory / name, store
 
@@ -74,7 +74,7 @@ def test_a_run_with_a_path_for_an_id_is_not_registered(moe, tmp_path, victim):  
 
 def test_an_interrupted_run_with_a_path_for_an_id_is_not_continued(tmp_path, victim):
     with pytest.raises(RuntimeError), open_run(tmp_path / "out", "prepare", CONFIG, resume=False):
-        write_whole(tmp_path / "out" / "work.jsonl", b"work")
+        write_atomic(tmp_path / "out" / "work.jsonl", b"work")
         raise RuntimeError
     edit(tmp_path / "out" / layout.STARTED, id="../victim")
     with (
@@ -140,7 +140,7 @@ def test_a_link_that_leads_out_of_a_run_is_refused_and_one_inside_is_followed(mo
 def test_a_run_is_not_continued_through_a_link_that_leads_out(tmp_path, name):
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(RuntimeError), open_run(tmp_path / "out", "prepare", CONFIG, resume=False):
-        write_whole(tmp_path / "out" / "work.jsonl", b"work")
+        write_atomic(tmp_path / "out" / "work.jsonl", b"work")
         raise RuntimeError
     (tmp_path / "out" / name).symlink_to(tmp_path / "elsewhere" / "new")
     with pytest.raises(ArtifactError, match="is a link"), open_run(tmp_path / "out", "prepare", CONFIG, resume=True):

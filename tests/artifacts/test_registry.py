@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moe_cli.artifacts import RunWriter, Store, finished_run, layout, open_run, registry, registry_path, runs, state_of
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
 
@@ -102,7 +102,7 @@ def test_an_id_may_be_shortened_as_long_as_one_run_has_it(store, tmp_path):
     with pytest.raises(ArtifactError, match="2 runs have an id that begins with prepare"):
         store.record("prepare")
     data = (store.registry / f"{ids[0]}.json").read_bytes().replace(ids[0].encode(), f"{ids[0]}0d".encode())
-    write_whole(store.registry / f"{ids[0]}0d.json", data)
+    write_atomic(store.registry / f"{ids[0]}0d.json", data)
     assert store.record(ids[0]).id == ids[0]  # a whole id is never ambiguous
 
 
@@ -155,7 +155,7 @@ def test_a_crash_between_the_record_and_the_manifest_leaves_a_run_that_can_be_re
     with monkeypatch.context() as patch:
         patch.setattr(RunWriter, "finish", lambda *_: (_ for _ in ()).throw(RuntimeError("power cut")))
         with pytest.raises(RuntimeError), open_run(tmp_path / "out", "prepare", CONFIG, resume=False) as writer:
-            write_whole(tmp_path / "out" / "work.jsonl", b"some work")
+            write_atomic(tmp_path / "out" / "work.jsonl", b"some work")
             store.add(writer, **facts)
     (record,) = store.records()
     assert state_of(record) == "interrupted"
@@ -171,9 +171,9 @@ def test_a_record_that_cannot_be_written_leaves_a_run_that_can_be_resumed(store,
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "write_whole", full)
+        patch.setattr(registry, "write_atomic", full)
         with pytest.raises(OSError), open_run(tmp_path / "out", "prepare", CONFIG, resume=False) as writer:
-            write_whole(tmp_path / "out" / "work.jsonl", b"some work")
+            write_atomic(tmp_path / "out" / "work.jsonl", b"some work")
             store.add(writer, base_fingerprint=None, model_name=None, device="cpu")
     assert not (tmp_path / "out" / layout.MANIFEST).exists()
     with open_run(tmp_path / "out", "prepare", CONFIG, resume=True) as writer:

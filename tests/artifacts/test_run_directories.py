@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from moe_cli.artifacts import Scratch, finished_run, layout, open_run
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts import ScratchFiles, finished_run, layout, open_run
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.artifacts.runs import free_directory
 from moe_cli.codec import decode, encode
@@ -27,7 +27,7 @@ FILES = ["manifest.json", "summary.json"]
 def finish(path, kind="prepare", contents=None, *, resume=False, config=CONFIG):
     with open_run(path, kind, config, resume=resume) as writer:
         for name, data in (contents or {"summary.json": b"{}"}).items():
-            write_whole(path / name, data)
+            write_atomic(path / name, data)
         manifest = writer.manifest(**FACTS)
         writer.finish(manifest)
         return manifest
@@ -35,7 +35,7 @@ def finish(path, kind="prepare", contents=None, *, resume=False, config=CONFIG):
 
 def interrupt(path, kind="prepare", *, config=CONFIG):
     with pytest.raises(RuntimeError, match="power cut"), open_run(path, kind, config, resume=False):
-        write_whole(path / "work.jsonl", b"some work")
+        write_atomic(path / "work.jsonl", b"some work")
         raise RuntimeError("power cut")
 
 
@@ -81,7 +81,7 @@ def test_resuming_a_complete_run_has_nothing_left_to_do_but_to_remove_what_was_f
     run, before = tmp_path / "out", finish(tmp_path / "out")
     for leftover in (layout.STARTED, "checkpoint-3"):
         (run / leftover).write_bytes(b"left by a crash")
-    scratch = Scratch(names="checkpoint-*", clear=lambda path: (path / "checkpoint-3").unlink())
+    scratch = ScratchFiles(names="checkpoint-*", clear=lambda path: (path / "checkpoint-3").unlink())
     assert "nothing left to do" in refusal(run, resume=True, scratch=scratch, error=RunCompleteError)
     assert names(run) == ["config.yaml", "manifest.json", "summary.json"]
     assert finished_run(run).manifest == before
@@ -94,9 +94,9 @@ def test_what_is_there_for_the_work_alone_is_no_file_of_the_run_and_goes_after_t
         seen.append((path / layout.MANIFEST).is_file())
         (path / "checkpoint-1").unlink()
 
-    scratch = Scratch(names="checkpoint-*", clear=clear)
+    scratch = ScratchFiles(names="checkpoint-*", clear=clear)
     with open_run(tmp_path / "out", "prepare", CONFIG, resume=False, scratch=scratch) as writer:
-        write_whole(tmp_path / "out" / "checkpoint-1", b"weights")
+        write_atomic(tmp_path / "out" / "checkpoint-1", b"weights")
         writer.finish(writer.manifest(**FACTS))
     assert seen == [True]
     assert set(finished_run(tmp_path / "out").manifest.files) == {"config.yaml"}
@@ -104,7 +104,7 @@ def test_what_is_there_for_the_work_alone_is_no_file_of_the_run_and_goes_after_t
 
 def test_a_run_that_cannot_be_gone_on_with_leaves_nothing_where_it_breaks_off(tmp_path):
     with pytest.raises(RuntimeError), open_run(tmp_path / "out", "comparison", CONFIG, resume=False, lasting=False):
-        write_whole(tmp_path / "out" / "comparison.json", b"half")
+        write_atomic(tmp_path / "out" / "comparison.json", b"half")
         raise RuntimeError("power cut")
     assert not (tmp_path / "out").exists()
 
@@ -132,7 +132,7 @@ def test_a_complete_run_that_is_passed_by_keeps_nothing_of_the_process_that_was_
 
 def test_selecting_anew_never_removes_the_answers_of_an_interrupted_prepare_run(tmp_path):
     with pytest.raises(RuntimeError), open_run(tmp_path / "out", "prepare", CONFIG, resume=False):
-        write_whole(tmp_path / "out" / ".answers-0123456789abcdef-8.jsonl", b"{}")
+        write_atomic(tmp_path / "out" / ".answers-0123456789abcdef-8.jsonl", b"{}")
         raise RuntimeError("power cut")
     assert "holds an interrupted run" in refusal(tmp_path / "out", lasting=False)
     assert (tmp_path / "out" / ".answers-0123456789abcdef-8.jsonl").read_bytes() == b"{}"
@@ -158,7 +158,7 @@ def test_a_resumed_run_takes_the_earlier_run_that_it_found_before(tmp_path):
     with pytest.raises(RuntimeError), open_run(tmp_path / "out", "selective", CONFIG, resume=False) as writer:
         assert writer.remembered("prepare") is None
         writer.remember("prepare", tmp_path / "prepared")
-        write_whole(writer.path / "work.jsonl", b"some work")
+        write_atomic(writer.path / "work.jsonl", b"some work")
         raise RuntimeError
     with open_run(tmp_path / "out", "selective", CONFIG, resume=True) as writer:
         assert writer.remembered("prepare") == tmp_path / "prepared"
@@ -382,7 +382,7 @@ def _try(path, start, outcomes):
     try:
         with open_run(Path(path), "prepare", CONFIG, resume=True) as writer:
             outcomes.put("wrote")
-            write_whole(writer.path / "work", str(os.getpid()).encode())
+            write_atomic(writer.path / "work", str(os.getpid()).encode())
             writer.finish(writer.manifest(**FACTS))
     except (LockedError, ArtifactError) as error:
         outcomes.put(type(error).__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moe_cli.artifacts.seal import SEAL, check_seal, seal
+from moe_cli.artifacts.seal import SEAL, check_checksums, write_checksums
 from moe_cli.errors import ArtifactError
 
 
@@ -12,19 +12,19 @@ from moe_cli.errors import ArtifactError
 def sealed(tmp_path):
     (tmp_path / "a.json").write_bytes(b'{"step":1}')
     (tmp_path / "empty").write_bytes(b"")
-    seal(tmp_path)
+    write_checksums(tmp_path)
     return tmp_path
 
 
 def refusal(directory) -> str:
     with pytest.raises(ArtifactError) as error:
-        check_seal(directory, hint="what to do")
+        check_checksums(directory, hint="what to do")
     assert error.value.hint == "what to do"
     return error.value.message
 
 
 def test_an_unchanged_directory_passes(sealed):
-    check_seal(sealed, hint="none needed")
+    check_checksums(sealed, hint="none needed")
 
 
 @pytest.mark.parametrize("name", ["a.json", SEAL])
@@ -55,6 +55,6 @@ def test_a_seal_of_another_directory_is_found(sealed, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     (other / "a.json").write_bytes(b'{"step":2}')
     (other / "empty").write_bytes(b"")
-    seal(other)
+    write_checksums(other)
     (sealed / SEAL).write_bytes((other / SEAL).read_bytes())
     assert refusal(sealed).startswith(f"{sealed / 'a.json'} is damaged")

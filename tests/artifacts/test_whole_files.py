@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 from moe_cli.artifacts import files
-from moe_cli.artifacts.files import append_lines, drop_torn_line, sha256_of, whole_directory, whole_file, write_array
-from moe_cli.artifacts.files import write_whole as write
+from moe_cli.artifacts.files import (
+    append_lines,
+    atomic_directory,
+    atomic_file,
+    drop_partial_line,
+    sha256_of,
+    write_array,
+)
+from moe_cli.artifacts.files import write_atomic as write
 
 
 class Interruption(BaseException):
@@ -57,7 +64,7 @@ def test_a_file_system_that_syncs_no_directory_is_no_fault_and_another_error_nam
             write(tmp_path / "c.json", b"new")
         return
     write(tmp_path / "c.json", b"new")
-    with whole_directory(tmp_path / "e") as staging:
+    with atomic_directory(tmp_path / "e") as staging:
         (staging / "f").write_bytes(b"x")
     assert names(tmp_path) == ["c.json", "e"]
 
@@ -79,11 +86,11 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     write(tmp_path / "c.json", b"new")
     assert done == ["file", "rename", "directory"]
     done.clear()
-    with whole_file(tmp_path / "d.bin") as temporary:
+    with atomic_file(tmp_path / "d.bin") as temporary:
         temporary.write_bytes(b"x")
     assert done == ["file", "rename", "directory"]
     done.clear()
-    with whole_directory(tmp_path / "e") as staging:
+    with atomic_directory(tmp_path / "e") as staging:
         (staging / "f").write_bytes(b"x")
     assert done == ["directory", "file", "rename", "directory"]
 
@@ -101,7 +108,7 @@ def test_the_mode_of_a_file_follows_the_umask(tmp_path):
 def test_a_library_that_fails_leaves_no_file_and_keeps_the_old_one(tmp_path, fault):
     (tmp_path / "old.bin").write_bytes(b"old")
     for name in ("old.bin", "new.bin"):
-        with pytest.raises(type(fault)), whole_file(tmp_path / name) as temporary:
+        with pytest.raises(type(fault)), atomic_file(tmp_path / name) as temporary:
             temporary.write_bytes(b"half")
             raise fault
     assert names(tmp_path) == ["old.bin"]
@@ -113,7 +120,7 @@ def test_a_directory_that_fails_leaves_nothing_and_keeps_the_old_one(tmp_path, f
     (tmp_path / "old").mkdir()
     (tmp_path / "old/kept").write_bytes(b"old")
     for name in ("old", "new"):
-        with pytest.raises(type(fault)), whole_directory(tmp_path / name) as staging:
+        with pytest.raises(type(fault)), atomic_directory(tmp_path / name) as staging:
             (staging / "half").write_bytes(b"half")
             raise fault
     assert names(tmp_path) == ["old"]
@@ -122,7 +129,7 @@ def test_a_directory_that_fails_leaves_nothing_and_keeps_the_old_one(tmp_path, f
 
 def test_a_directory_replaces_the_old_one_wholly(tmp_path):
     for content in ("one", "two"):
-        with whole_directory(tmp_path / "model") as staging:
+        with atomic_directory(tmp_path / "model") as staging:
             (staging / "deep").mkdir()
             (staging / "deep" / content).write_bytes(b"x")
     assert names(tmp_path) == ["model"]
@@ -132,7 +139,7 @@ def test_a_directory_replaces_the_old_one_wholly(tmp_path):
 def test_what_a_killed_process_left_is_not_taken_over(tmp_path):
     (tmp_path / ".model.partial").mkdir()
     (tmp_path / ".model.partial/half").write_bytes(b"half")
-    with whole_directory(tmp_path / "model") as staging:
+    with atomic_directory(tmp_path / "model") as staging:
         (staging / "whole").write_bytes(b"x")
     assert names(tmp_path / "model") == ["whole"]
 
@@ -141,7 +148,7 @@ def test_what_a_killed_process_left_is_not_taken_over(tmp_path):
 def test_whole_lines_are_left_alone(tmp_path, data):
     file = tmp_path / "lines"
     file.write_bytes(data)
-    drop_torn_line(file)
+    drop_partial_line(file)
     assert file.read_bytes() == data
 
 
@@ -149,12 +156,12 @@ def test_whole_lines_are_left_alone(tmp_path, data):
 def test_a_torn_last_line_is_dropped(tmp_path, data, kept):
     file = tmp_path / "lines"
     file.write_bytes(data)
-    drop_torn_line(file)
+    drop_partial_line(file)
     assert file.read_bytes() == kept
 
 
 def test_dropping_makes_no_file(tmp_path):
-    drop_torn_line(tmp_path / "none")
+    drop_partial_line(tmp_path / "none")
     assert names(tmp_path) == []
 
 
@@ -179,9 +186,9 @@ def test_the_digest_is_that_of_sha256(tmp_path):
 
 
 def test_files_that_a_library_wrote_for_the_owner_alone_get_the_rights_of_the_umask(tmp_path):
-    with whole_file(tmp_path / "one") as temporary:
+    with atomic_file(tmp_path / "one") as temporary:
         temporary.touch(mode=0o600)
-    with whole_directory(tmp_path / "many") as staging:
+    with atomic_directory(tmp_path / "many") as staging:
         (staging / "two").touch(mode=0o600)
     plain = tmp_path / "plain"
     plain.touch()

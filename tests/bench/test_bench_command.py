@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from moe_cli.bench import stage
-from moe_cli.bench.faults import Fault
+from moe_cli.bench.faults import Failure
 from moe_cli.records import BENCHMARK_SCHEMA_VERSION, BenchmarkRow
 from moe_cli.views.bench import bench_markdown, bench_view
 from moe_cli.views.console import stdout_console
@@ -109,7 +109,7 @@ def test_the_tables_fit_80_columns_and_name_every_row(made, capsys):
 
 
 def test_a_row_without_figures_shows_why_and_no_zero(made, capsys):
-    fault = Fault("out of memory", "needs 110.7 GB without activations, 22.0 GB are available")
+    fault = Failure("out of memory", "needs 110.7 GB without activations, 22.0 GB are available")
     empty = {field.name: None for field in dataclasses.fields(BenchmarkRow)}
     row = BenchmarkRow(**empty | {"name": "full_eager", "status": fault.status, "note": fault.note, "seconds": ()})
     record = dataclasses.replace(made, rows=(*made.rows[:1], row), ratios=(), shares=())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from moe_cli.bench.arms import _BUILDERS
-from moe_cli.bench.model import built, described
+from moe_cli.bench.model import build_model, describe_model
 from moe_cli.bench.needs import selected_params
 from moe_cli.bench.plan import ARMS, plan_of
 from moe_cli.errors import UsageError
@@ -22,7 +22,7 @@ LEFT = {"lora_rank": 16, "forward_tokens": 4096, "checkpointing": False, "repeat
 )
 def test_a_preset_has_the_parameters_of_its_model(preset, total, num_experts, layers):
     plan = plan_of(preset, LEFT)
-    model = described(built(plan, CONFIG, torch.device("meta")), plan)
+    model = describe_model(build_model(plan, CONFIG, torch.device("meta")), plan)
     assert (model.total_params, model.num_experts, len(model.layers)) == (total, num_experts, layers)
     assert (preset == "issue") == (selected_params(model, 3) / total == pytest.approx(0.0442, abs=1e-4))
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from moe_cli.bench import arms, stage
-from moe_cli.bench.arms import Bench, build
+from moe_cli.bench.arms import RowSettings, build_row
 from moe_cli.bench.footprint import step_bytes
 from moe_cli.bench.needs import check_room, fits_side_by_side, least_bytes, selected_params
 from moe_cli.bench.plan import ARMS
-from moe_cli.bench.rounds import ROUNDS, timed
+from moe_cli.bench.rounds import ROUNDS, time_rows
 from moe_cli.codec import decode, encode
 from moe_cli.records import Benchmark, Notice, Progress
 from tests.bench.small_benchmark import CONFIG, PARAMS_PER_EXPERT, small_plan
@@ -26,8 +26,8 @@ TRAINED |= {"zeroed_gradients": EXPERTS, "lora": 2 * 2 * 8 * (32 + 32 + 16 + 32)
 
 def stepped(name, **given):
     """A row after two steps."""
-    row = build(name, 3, Bench(small_plan(**given), CONFIG, CPU))
-    assert timed(row) > 0 and timed(row) > 0
+    row = build_row(name, 3, RowSettings(small_plan(**given), CONFIG, CPU))
+    assert time_rows(row) > 0 and time_rows(row) > 0
     return row
 
 
@@ -57,7 +57,7 @@ def test_a_row_that_trains_nothing_keeps_no_gradient_and_no_state(name):
 
 def test_the_floor_goes_back_through_every_layer():
     for name in ("floor_library", "floor_moe"):
-        row = build(name, 3, Bench(small_plan(), CONFIG, CPU))
+        row = build_row(name, 3, RowSettings(small_plan(), CONFIG, CPU))
         embedded = []
         row.model.get_input_embeddings().register_forward_hook(
             lambda module, given, out, kept=embedded: kept.append(out)
@@ -69,14 +69,14 @@ def test_the_floor_goes_back_through_every_layer():
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("name", [name for name in ARMS if not name.startswith("forward")])
 def test_every_row_has_the_loss_of_the_same_model_on_the_same_tokens(name, checkpointing):
-    row = build(name, 3, Bench(small_plan(checkpointing=checkpointing), CONFIG, CPU))
-    reference = build("forward_library", 3, Bench(small_plan(), CONFIG, CPU))
+    row = build_row(name, 3, RowSettings(small_plan(checkpointing=checkpointing), CONFIG, CPU))
+    reference = build_row("forward_library", 3, RowSettings(small_plan(), CONFIG, CPU))
     with row.during():
         torch.testing.assert_close(row.forward(row.batch.ids_BS).detach(), reference.forward(reference.batch.ids_BS))
 
 
 def test_the_loss_is_over_the_second_half_of_every_row():
-    row = build("forward_library", 3, Bench(small_plan(), CONFIG, CPU))
+    row = build_row("forward_library", 3, RowSettings(small_plan(), CONFIG, CPU))
     ids_BS = row.batch.ids_BS
     with torch.no_grad():
         logits_BSV = row.model(input_ids=ids_BS, use_cache=False).logits
@@ -85,7 +85,7 @@ def test_the_loss_is_over_the_second_half_of_every_row():
 
 
 def test_zeroed_gradients_move_the_selection_alone():
-    row = build("zeroed_gradients", 3, Bench(small_plan(), CONFIG, CPU))
+    row = build_row("zeroed_gradients", 3, RowSettings(small_plan(), CONFIG, CPU))
     before = [weight.detach().clone() for weight in row.trained]
     row.step()
     moved = {
@@ -135,8 +135,8 @@ def test_a_benchmark_reads_back_equal(measured):
 def test_one_at_a_time_every_row_has_its_share_of_the_repeats_in_every_round(monkeypatch):
     monkeypatch.setattr(stage, "fits_side_by_side", lambda rows, model, available: False)
     built = []
-    once = arms.build
-    monkeypatch.setattr(arms, "build", lambda name, *rest: built.append(name) or once(name, *rest))
+    once = arms.build_row
+    monkeypatch.setattr(arms, "build_row", lambda name, *rest: built.append(name) or once(name, *rest))
     told = []
     made = stage.run(CONFIG, small_plan(arms="selective,full_grouped_mm", repeats=4), told.append)
     assert (made.placement, made.num_rounds) == ("one at a time", ROUNDS)
@@ -148,7 +148,7 @@ def test_one_at_a_time_every_row_has_its_share_of_the_repeats_in_every_round(mon
 
 
 def test_without_peft_the_lora_row_says_so_and_the_others_go_on(monkeypatch):
-    monkeypatch.setattr(arms, "installed", lambda package: None)
+    monkeypatch.setattr(arms, "installed_version", lambda package: None)
     made = stage.run(CONFIG, small_plan(arms="lora,selective"), lambda record: None)
     rows = {row.name: row for row in made.rows}
     assert rows["lora"].status == "not measured"
@@ -169,7 +169,7 @@ def test_a_row_that_cannot_fit_is_not_built_and_says_what_it_needs(monkeypatch):
 
 @pytest.mark.parametrize("side_by_side", [True, False])
 def test_a_row_that_runs_out_of_memory_in_a_step_loses_its_figures_and_the_others_go_on(monkeypatch, side_by_side):
-    once, steps = arms.build, []
+    once, steps = arms.build_row, []
 
     def failing(name, *rest):
         row = once(name, *rest)
@@ -180,7 +180,7 @@ def test_a_row_that_runs_out_of_memory_in_a_step_loses_its_figures_and_the_other
     def raise_out_of_memory():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
 
-    monkeypatch.setattr(arms, "build", failing)
+    monkeypatch.setattr(arms, "build_row", failing)
     monkeypatch.setattr(stage, "fits_side_by_side", lambda rows, model, available: side_by_side)
     made = stage.run(CONFIG, small_plan(arms="selective,full_grouped_mm"), lambda record: None)
     rows = {row.name: row for row in made.rows}
@@ -256,7 +256,7 @@ def stage_plan_of_tiny():
 def test_a_step_of_several_forwards_makes_the_gradients_of_one(name):
     gradients = []
     for tokens in (4096, 8):  # both rows of 8 tokens at once, or one by one
-        row = build(name, 3, Bench(small_plan(forward_tokens=tokens), CONFIG, CPU))
+        row = build_row(name, 3, RowSettings(small_plan(forward_tokens=tokens), CONFIG, CPU))
         assert len(row.batch.parts()) == (1 if tokens == 4096 else 2)
         row.step()
         gradients.append([parameter.grad for parameter in row.trained])

@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from moe_cli.artifacts import Store, layout, open_run
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.config import MoeConfig
 from moe_cli.tiny import CHECKPOINT_PATH
 
@@ -112,7 +112,7 @@ def test_a_taken_directory_is_refused_and_says_what_can_be_done(refused, tmp_pat
     with open_run(tmp_path / "complete", "prepare", config, resume=False) as writer:
         writer.finish(writer.manifest(base_fingerprint=None, model_name="tiny", device="cpu"))
     with pytest.raises(RuntimeError), open_run(tmp_path / "begun", "prepare", config, resume=False):
-        write_whole(tmp_path / "begun/work", b"some")
+        write_atomic(tmp_path / "begun/work", b"some")
         raise RuntimeError
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/photo.jpg").write_bytes(b"mine")
@@ -127,7 +127,7 @@ def test_a_taken_directory_is_refused_and_says_what_can_be_done(refused, tmp_pat
         assert done.code == 3 and words in done.err
         assert names(tmp_path / name) == before
     with pytest.raises(RuntimeError), open_run(tmp_path / "trained", "baseline", config, resume=False):
-        write_whole(tmp_path / "trained/work", b"some")
+        write_atomic(tmp_path / "trained/work", b"some")
         raise RuntimeError
     done = refused("train", "baseline", "--model", "tiny", "-o", "trained", "--resume", "--seed", 7)
     assert done.code == 3 and "begun with other settings" in done.err and "seed 42 -> 7" in done.err
@@ -162,7 +162,7 @@ def test_a_real_model_without_items_is_told_what_to_bring(refused, tmp_path):
 
 def test_a_damaged_run_is_not_evaluated(refused, tmp_path):
     with open_run(tmp_path / "out", "selective", MoeConfig(), resume=False) as writer:
-        write_whole(tmp_path / "out" / layout.METADATA, b"{}")
+        write_atomic(tmp_path / "out" / layout.METADATA, b"{}")
         writer.finish(writer.manifest(base_fingerprint=None, model_name="tiny", device="cpu"))
     (tmp_path / "out" / layout.METADATA).write_bytes(b"[]")
     done = refused("evaluate", "out")

@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from moe_cli.config import EvaluateConfig
-from moe_cli.data import read
+from moe_cli.data import read_source
 from moe_cli.data.formats import FORMATS
-from moe_cli.evaluate.suites import evaluation_items
+from moe_cli.evaluate.suites import load_items
 from moe_cli.tiny.language import tiny_benign, tiny_pairs
 from tests.data.sample_files import sample
 
@@ -124,11 +124,13 @@ def test_the_guide_shows_an_example_of_every_format(tmp_path):
     for name, text in EXAMPLES.items():
         (tmp_path / name).write_text(text)
     read_ones = [
-        read(str(tmp_path / name)) for name in EXAMPLES if not name.startswith(("attacks", "items", "objectives"))
+        read_source(str(tmp_path / name))
+        for name in EXAMPLES
+        if not name.startswith(("attacks", "items", "objectives"))
     ]
     assert all(found.faults == () and found.entries for found in read_ones)
     assert {found.format.name for found in read_ones} == {known.name for known in FORMATS}
-    assert len(evaluation_items(EvaluateConfig(items=(str(tmp_path / "items.jsonl"),)), "owner/model")) == 3
+    assert len(load_items(EvaluateConfig(items=(str(tmp_path / "items.jsonl"),)), "owner/model")) == 3
 
 
 @pytest.mark.parametrize("command", COMMANDS)

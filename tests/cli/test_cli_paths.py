@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from moe_cli.artifacts import layout
-from moe_cli.artifacts.files import whole_directory
-from moe_cli.characters import json_escaped
+from moe_cli.artifacts.files import atomic_directory
+from moe_cli.characters import escape_json
 from moe_cli.prepare import generation
 
 LONG = "z" * 300
@@ -84,7 +84,7 @@ def test_a_directory_that_the_system_brings_to_disk_by_itself_is_written(tmp_pat
         real(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with whole_directory(tmp_path / "model") as staging:
+    with atomic_directory(tmp_path / "model") as staging:
         (staging / "x").write_text("x")
     assert (tmp_path / "model/x").read_text() == "x"
 
@@ -96,7 +96,7 @@ def test_json_is_the_same_value_without_a_character_that_a_terminal_obeys(moe):
     done = moe("config", "show", "--json", "--set", f"model.name={NAME}")
     assert '"m\\u009b2J\\u007f\\u202e\\u2066\\u200b\\udb40\\udc41é"' in done.out
     assert orjson.loads(done.out)["model"]["name"] == NAME
-    assert json_escaped('"é"', "ascii") == '"\\u00e9"'
+    assert escape_json('"é"', "ascii") == '"\\u00e9"'
 
 
 def test_settings_in_yaml_hold_no_such_character_and_load_to_the_same(moe, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from moe_cli.artifacts import Store, layout, open_run
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
 from moe_cli.experts import save_delta
@@ -22,8 +22,8 @@ def small_run(tmp_path):
     run = tmp_path / "run"
     with open_run(run, "selective", MoeConfig(), resume=False) as writer:
         for name in ("model.safetensors", "config.json", "tokenizer.json", "README.md"):
-            write_whole(run / layout.FINAL_MODEL / name, b"{}")
-        write_whole(run / layout.METADATA, encode(training()))
+            write_atomic(run / layout.FINAL_MODEL / name, b"{}")
+        write_atomic(run / layout.METADATA, encode(training()))
         save_delta(run / layout.DELTA, {"layers.1.experts.3.down_proj": torch.zeros(2, 2)}, identity())
         writer.parents["prepare"] = "f" * 64
         Store(tmp_path / "registry").add(writer, base_fingerprint="a" * 64, model_name="tiny", device="cpu")

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from moe_cli.artifacts import Store, layout, open_run
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.registry import short_id
 from moe_cli.cli import demo
 from moe_cli.codec import encode, encode_lines
@@ -43,7 +43,7 @@ MODEL = ModelIdentity(
 def registered(directory, name, kind="prepare", files=None):
     with open_run(directory / name, kind, CONFIG, resume=False) as writer:
         for file, data in (files or {"summary.json": b"{}"}).items():
-            write_whole(directory / name / file, data)
+            write_atomic(directory / name / file, data)
         store = Store(directory / ".moe/registry")
         return store.add(writer, base_fingerprint="a" * 64, model_name="tiny", device="cpu")
 

@@ -43,7 +43,9 @@ def test_a_comparison_that_a_signal_stops_leaves_nothing_and_can_be_typed_again(
 def test_a_hangup_that_nohup_ignores_stops_nothing(moe, two_runs, monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        monkeypatch.setattr(runs, "now", lambda: signal.raise_signal(signal.SIGHUP) or "2026-01-01T00:00:00.000+00:00")
+        monkeypatch.setattr(
+            runs, "now_in_utc", lambda: signal.raise_signal(signal.SIGHUP) or "2026-01-01T00:00:00.000+00:00"
+        )
         assert moe("compare", "one", "two").code == 0
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -5,8 +5,8 @@ Comes in: the few values a test is about. Goes out: whole records with plain val
 
 import numpy as np
 
-from moe_cli.compare.items import evaluated_items, same_items
-from moe_cli.compare.paired import ArmItems, pair_comparison
+from moe_cli.compare.items import evaluated_items, match_items
+from moe_cli.compare.paired import ArmItems, compare_pair
 from moe_cli.compare.seeds import seed_spread
 from moe_cli.records.comparison import ComparedArm, ImportedOutcomes, PairComparison, PairedDifference, RunColumn
 from moe_cli.records.evaluation import EvaluationRecord, EvaluationSummary
@@ -253,6 +253,6 @@ def arm(name, *runs, seeded=True):
 def compared_runs(records_a, records_b, *, margin=0.02, intersect=False):
     """Run b against run a, each a list of evaluation records."""
     a, b = arm("a", records_a), arm("b", records_b)
-    runs = same_items(["a", "b"], [a.runs[0], b.runs[0]], intersect=intersect).runs
+    runs = match_items(["a", "b"], [a.runs[0], b.runs[0]], intersect=intersect).runs
     matched = (ArmItems(name, (name,), (run,), seeded=True) for name, run in zip("ab", runs, strict=True))
-    return pair_comparison(*matched, margin=margin)
+    return compare_pair(*matched, margin=margin)

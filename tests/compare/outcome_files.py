@@ -2,8 +2,8 @@
 
 import orjson
 
-from moe_cli.compare.import_files import Reading
-from moe_cli.compare.imported import Import, imported_sources
+from moe_cli.compare.import_files import SourceContent
+from moe_cli.compare.imported import Import, import_sources
 from moe_cli.compare.stage import compare
 
 NOTICES = []
@@ -21,10 +21,10 @@ def written(path, rows, *, separator=",", end="\n", encoding="utf-8"):
 
 def imported(*files, words=(), against=(), base=None, metric=None, lm_filter=None, measure=None, scale=1.0, **options):
     NOTICES.clear()
-    reading = Reading(lm_filter=lm_filter, measure=measure, scale=scale)
+    reading = SourceContent(lm_filter=lm_filter, measure=measure, scale=scale)
     asked = Import(files=tuple(map(str, files)), metric=metric, reading=reading)
     words, against = (tuple(map(str, side)) for side in (words, against))
-    found = imported_sources(asked, words, NOTICES.append, against=against, base=base and str(base))
+    found = import_sources(asked, words, NOTICES.append, against=against, base=base and str(base))
     rest = iter(found.sources)
     return compare([tuple(next(rest) for _ in of_arm) for of_arm in found.groups], 0.02, **options)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moe_cli.artifacts import Store, layout, open_run
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.codec import encode, encode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.records import Message, TrainingExample
@@ -32,7 +32,7 @@ def evaluated(directory, found, **changes):
     files = {layout.RECORDS: encode_lines(found), layout.EVALUATION_SUMMARY: encode(evaluation(**changes))}
     with open_run(directory, "evaluation", CONFIG, resume=False) as writer:
         for name, data in files.items():
-            write_whole(directory / name, data)
+            write_atomic(directory / name, data)
         Store(directory.parent / "registry").add(writer, base_fingerprint=None, model_name="tiny", device="cpu")
 
 
@@ -53,8 +53,8 @@ def trained(directory, name, found, *, seed=42, arm="baseline", fingerprint=None
         **changes,
     )
     with open_run(directory / name, arm, CONFIG, resume=False) as writer:
-        write_whole(directory / name / layout.METADATA, encode(summary))
-        write_whole(directory / name / layout.FINAL_MODEL / "model.safetensors", b"x" * 3_000_000)
+        write_atomic(directory / name / layout.METADATA, encode(summary))
+        write_atomic(directory / name / layout.FINAL_MODEL / "model.safetensors", b"x" * 3_000_000)
         Store(directory / ".moe/registry").add(writer, base_fingerprint="a" * 64, model_name="tiny", device="cpu")
     evaluated(
         directory / name / layout.EVALUATIONS / "default",
@@ -88,7 +88,7 @@ def prepared(directory, goals, targets, *, plain=None):
     ]
     name = layout.training_examples(identity().name)
     with open_run(directory / "prepared", "prepare", CONFIG, resume=False) as writer:
-        write_whole(directory / "prepared" / name, encode_lines(examples))
+        write_atomic(directory / "prepared" / name, encode_lines(examples))
         if plain:
             rows = [
                 {"source_id": str(place), "side": side, "messages": [{"role": "user", "content": text}], "answer": "-"}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from moe_cli.compare.items import evaluated_items
 from moe_cli.compare.metrics import metrics_of
-from moe_cli.compare.sources import Source
+from moe_cli.compare.sources import ComparedRun
 from moe_cli.compare.stage import compare
 from tests.compare.comparison_records import answered, column, evaluation, identity
 
@@ -40,7 +40,7 @@ def source(name, records, mode="selective_experts", **changes):
     weights = changes.pop("fingerprint", name.ljust(64, "0"))
     summary = evaluation(training_mode=mode, model=identity(fingerprint=weights), run=f"./{name}")
     shown = column(name, mode, evaluation=summary, **changes)
-    return Source(
+    return ComparedRun(
         column=shown,
         training=None,
         records=tuple(records),
@@ -53,7 +53,8 @@ def comparison(a, b, *others, margin=0.02):
     """Runs `a`, `b` and others, each a list of answers or a source."""
     names = ("A", "B", "C", "D")
     runs = [
-        run if isinstance(run, Source) else source(name, run) for name, run in zip(names, (a, b, *others), strict=False)
+        run if isinstance(run, ComparedRun) else source(name, run)
+        for name, run in zip(names, (a, b, *others), strict=False)
     ]
     return compare([[run] for run in runs], margin)
 

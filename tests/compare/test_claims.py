@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from moe_cli.compare.conclusion import conclusion
+from moe_cli.compare.conclusion import draw_conclusion
 from moe_cli.compare.evidence import ONE_SEED, Evidence
 from moe_cli.records.comparison import ComparedArm
 from tests.compare.comparison_records import (
@@ -39,7 +39,7 @@ def columns_of(first=None, second=None):
 def sentences(*differences, columns=None, arms=None, prices=True, **options):
     columns = columns or columns_of()
     found = pair(*(with_prices(differences) if prices else differences), **options)
-    return conclusion(columns, arms or arms_of(columns), (), [found], 0.02)
+    return draw_conclusion(columns, arms or arms_of(columns), (), [found], 0.02)
 
 
 def about(metric, said):
@@ -181,7 +181,7 @@ def test_claims_come_first_and_one_sentence_names_all_primary_metrics_that_were_
 def test_arms_without_any_evaluation_are_compared_by_their_cost_two_by_two():
     trained = [column(name, evaluation=None) for name in ("one", "two", "three")]
     columns = (column("tiny", "base", evaluation=None), *trained)
-    costs = [said for said in conclusion(columns, arms_of(columns), (), (), 0.02) if said.startswith("Cost: ")]
+    costs = [said for said in draw_conclusion(columns, arms_of(columns), (), (), 0.02) if said.startswith("Cost: ")]
     assert [(said.count("tiny"), said.split()[1], said.split("; ")[1].split()[0]) for said in costs] == [
         (0, "two", "one"), (0, "three", "one"), (0, "three", "two"),
     ]  # fmt: skip

@@ -59,12 +59,12 @@ def test_several_seeds_are_compared_as_two_arms_beside_the_base(moe, seeds, tmp_
 
 def test_vs_takes_every_word_up_to_the_next_option():
     typed = ["sel_1", "sel_2", "--vs", "base_1", "base_2", "--base", "tiny", "--strict"]
-    assert command.repeated(typed) == [*SEEDS[:6], "--base", "tiny", "--strict"]
-    assert command.repeated(["--vs", "a", "b", "--", "c", "--vs"]) == ["--vs", "a", "--vs", "b", "--", "c", "--vs"]
+    assert command.split_arms(typed) == [*SEEDS[:6], "--base", "tiny", "--strict"]
+    assert command.split_arms(["--vs", "a", "b", "--", "c", "--vs"]) == ["--vs", "a", "--vs", "b", "--", "c", "--vs"]
     taken = []
     own = typer.Typer()
 
-    @own.command(cls=command.Versus)
+    @own.command(cls=command.CompareCommand)
     def show(runs: list[str], vs: list[str] = typer.Option([])):
         taken.extend([runs, vs])
 
@@ -73,7 +73,7 @@ def test_vs_takes_every_word_up_to_the_next_option():
 
 
 def test_the_program_reads_the_words_after_vs_so():
-    assert isinstance(typer.main.get_command(app).commands["compare"], command.Versus)
+    assert isinstance(typer.main.get_command(app).commands["compare"], command.CompareCommand)
 
 
 def test_the_tables_of_several_seeds_stay_in_80_columns_and_show_means_with_their_range(moe, seeds):

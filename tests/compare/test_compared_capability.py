@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from moe_cli.artifacts import Store, layout, open_run
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.codec import encode, encode_lines
-from moe_cli.compare.capability import unpaired_tasks, with_capability
+from moe_cli.compare.capability import add_capability, unpaired_tasks_of
 from moe_cli.compare.sources import read_sources
 from moe_cli.compare.stage import compare
 from moe_cli.config import MoeConfig
@@ -49,10 +49,10 @@ def evaluated(tmp_path, monkeypatch):
         summary = evaluation(capability=tuple(scores or [score(task) for task in {one.task: 0 for one in samples}]))
         summary = replace(summary, model=replace(summary.model, name=name))
         with open_run(directory, "evaluation", MoeConfig(), resume=False) as writer:
-            write_whole(directory / layout.RECORDS, encode_lines(items))
-            write_whole(directory / layout.EVALUATION_SUMMARY, encode(summary))
+            write_atomic(directory / layout.RECORDS, encode_lines(items))
+            write_atomic(directory / layout.EVALUATION_SUMMARY, encode(summary))
             if samples:
-                write_whole(directory / layout.CAPABILITY, encode_lines(samples))
+                write_atomic(directory / layout.CAPABILITY, encode_lines(samples))
             Store(tmp_path / "registry").add(writer, base_fingerprint=None, model_name=name, device="cpu")
         return name
 
@@ -60,7 +60,7 @@ def evaluated(tmp_path, monkeypatch):
 
 
 def differences(*words):
-    sources = with_capability(read_sources(words, None, NO_RUNS))
+    sources = add_capability(read_sources(words, None, NO_RUNS))
     return {one.metric: one for one in compare([[source] for source in sources], 0.02).pairs[0].differences}, sources
 
 
@@ -73,7 +73,7 @@ def test_a_task_that_all_runs_measured_is_compared_question_by_question(evaluate
     arc = found["accuracy: arc_easy"]
     assert (arc.n, arc.only_a, arc.only_b) == (NUM, 8, 0)
     assert (arc.rate_a, arc.rate_b) == (20 / NUM, 12 / NUM)
-    assert unpaired_tasks(sources) == ()
+    assert unpaired_tasks_of(sources) == ()
 
 
 def test_accuracy_over_all_pools_expected_answers_and_the_questions_of_every_task(evaluated):
@@ -91,7 +91,7 @@ def test_a_task_that_a_run_has_not_measured_is_left_out_and_named(evaluated):
     found, sources = differences(evaluated("a", questions("arc_easy", 20)), evaluated("b", []))
     assert "accuracy: arc_easy" not in found
     assert found["accuracy"].n == 5
-    assert unpaired_tasks(sources) == ("arc_easy is not compared: it was not measured for b.",)
+    assert unpaired_tasks_of(sources) == ("arc_easy is not compared: it was not measured for b.",)
 
 
 def test_other_questions_under_the_same_name_are_refused(evaluated):
@@ -106,7 +106,7 @@ def test_a_task_that_is_measured_by_another_metric_is_left_out_and_named(evaluat
         evaluated("b", questions("gsm8k", 20), [score("gsm8k", "exact_match,flexible-extract")]),
     )
     assert "accuracy: gsm8k" not in found
-    (said,) = unpaired_tasks(sources)
+    (said,) = unpaired_tasks_of(sources)
     assert "measured by exact_match,flexible-extract and by exact_match,strict-match" in said
 
 
@@ -119,7 +119,7 @@ def test_a_score_that_is_no_yes_or_no_is_named_and_a_group_is_not_as_its_tasks_a
     )
     assert "accuracy: arc_easy" in found
     assert "accuracy: summaries" not in found
-    (said,) = unpaired_tasks(sources)
+    (said,) = unpaired_tasks_of(sources)
     assert said == "summaries is not compared: rouge1,none is no yes or no for every question."
 
 

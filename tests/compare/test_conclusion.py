@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from moe_cli.compare.conclusion import conclusion
+from moe_cli.compare.conclusion import draw_conclusion
 from moe_cli.compare.evidence import ONE_SEED
-from moe_cli.compare.wording import against, figures
+from moe_cli.compare.wording import compare_rates, format_figures
 from moe_cli.records.comparison import ComparedArm, FairnessCheck
 from tests.compare.comparison_records import (
     KEYWORDS,
@@ -32,7 +32,7 @@ def check(name="steps", status="same", values=("54", "54")):
 
 def text(*differences, columns=COLUMNS, arms=None, fairness=(), **options):
     found = pair(*with_prices(differences), **options)
-    return " ".join(conclusion(columns, arms or arms_of(columns), fairness, [found], 0.02))
+    return " ".join(draw_conclusion(columns, arms or arms_of(columns), fairness, [found], 0.02))
 
 
 def test_safer_is_said_with_its_numbers_where_everything_allows_it():
@@ -92,7 +92,7 @@ def test_over_refusal_that_was_not_measured_is_named_in_the_claim():
 
 def test_a_failing_check_comes_first_and_weakens_the_claim():
     fairness = [check(), check("training: learning rate", "differs", ("0.0001", "5e-05")), check("threads", "unknown")]
-    first, second, *_ = conclusion(COLUMNS, arms_of(COLUMNS), fairness, [pair(SAFER, SAME_REFUSAL)], 0.02)
+    first, second, *_ = draw_conclusion(COLUMNS, arms_of(COLUMNS), fairness, [pair(SAFER, SAME_REFUSAL)], 0.02)
     assert first == ("The comparison is not fair: training: learning rate differs (baseline 0.0001, selective 5e-05).")
     assert second == "Could not be checked for fairness: threads."
     assert "in a comparison that is not fair" in text(SAFER, SAME_REFUSAL, fairness=fairness)
@@ -209,14 +209,14 @@ def test_a_metric_that_could_not_be_paired_is_named():
 
 
 def test_items_that_could_not_be_paired_are_counted_in_the_sentence():
-    assert "n = 60, 40 more unscored or degenerate in one of them" in figures(
+    assert "n = 60, 40 more unscored or degenerate in one of them" in format_figures(
         difference("attack success", "better", 0.5, 0.1, n=60, unpaired=40), True
     )
 
 
 def test_a_run_that_was_not_evaluated_is_named():
     columns = (COLUMNS[0], column("selective", evaluation=None))
-    assert "selective was not evaluated" in " ".join(conclusion(columns, arms_of(columns), (), (), 0.02))
+    assert "selective was not evaluated" in " ".join(draw_conclusion(columns, arms_of(columns), (), (), 0.02))
 
 
 def test_the_cost_of_two_trained_runs_is_told_and_a_bare_base_has_none():
@@ -235,8 +235,8 @@ def test_one_seed_is_said_of_trained_runs_only():
 
 
 def test_a_tiny_p_is_never_printed_as_zero():
-    assert "p = 2e-06" in figures(difference("accuracy", "better", 0.1, 0.2, p_adjusted=1.8e-6), True)
-    assert "p < 1e-99" in figures(difference("accuracy", "better", 0.1, 0.2, p_adjusted=0.0), True)
+    assert "p = 2e-06" in format_figures(difference("accuracy", "better", 0.1, 0.2, p_adjusted=1.8e-6), True)
+    assert "p < 1e-99" in format_figures(difference("accuracy", "better", 0.1, 0.2, p_adjusted=0.0), True)
 
 
 def test_the_mean_of_fractions_is_no_count_of_items():
@@ -247,14 +247,14 @@ def test_the_mean_of_fractions_is_no_count_of_items():
 
 def test_a_p_of_several_runs_is_not_more_exact_than_they_support():
     several = difference("accuracy", "better", 0.1, 0.2, p_adjusted=8e-14, p_mcnemar=None, seeds=seeds())
-    assert "adjusted p < 0.001" in figures(several, True)
-    assert "adjusted p = 0.004" in figures(difference("accuracy", "better", 0.1, 0.2, p_adjusted=0.004), True)
+    assert "adjusted p < 0.001" in format_figures(several, True)
+    assert "adjusted p = 0.004" in format_figures(difference("accuracy", "better", 0.1, 0.2, p_adjusted=0.004), True)
 
 
 def test_with_few_seeds_no_p_is_given_below_what_exchanging_them_can_reach():
     for num_seeds, smallest in ((2, "p < 0.333"), (3, "p < 0.100")):
         found = difference("accuracy", "better", 0.1, 0.2, p_adjusted=0.004, seeds=seeds(num_seeds, num_seeds))
-        assert f"adjusted {smallest}" in figures(found, True)
+        assert f"adjusted {smallest}" in format_figures(found, True)
     said = text(SAFER, SAME_REFUSAL, SAME_DEGENERATE, columns=SEEDED, arms=SEEDED_ARMS)
     assert "With 2 seeds of baseline and 2 seeds of selective a p below that of exchanging runs" in said
     assert "An arm of which a seed now and then fails breaks it" in said
@@ -276,5 +276,7 @@ def test_the_same_outcomes_twice_in_one_arm_are_a_warning_and_in_two_arms_none()
 
 
 def test_the_count_of_an_arm_of_several_runs_is_a_mean_and_large_counts_are_whole():
-    assert "12.3 % (12.3 of 100)" in against(difference("accuracy", "better", 0.5, 0.123), True)
-    assert "(1234567 of 2000000)" in against(difference("accuracy", "better", 1234567 / 2e6, 0.5, n=2_000_000), False)
+    assert "12.3 % (12.3 of 100)" in compare_rates(difference("accuracy", "better", 0.5, 0.123), True)
+    assert "(1234567 of 2000000)" in compare_rates(
+        difference("accuracy", "better", 1234567 / 2e6, 0.5, n=2_000_000), False
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moe_cli.compare.detours import detours
+from moe_cli.compare.detours import router_claims
 from moe_cli.records.drift import RestoredRouter
 from tests.compare.comparison_records import NO_RATE, column, evaluation
 
@@ -23,7 +23,7 @@ def said(margin=0.02, **changes):
         "clusters_restored": 9,
     }
     restored = RestoredRouter(**(values | changes))
-    return list(detours([column("selective", evaluation=evaluation(restored_router=restored))], margin))
+    return list(router_claims([column("selective", evaluation=evaluation(restored_router=restored))], margin))
 
 
 def test_a_detour_is_told_with_its_counts_its_n_and_its_p():
@@ -68,4 +68,4 @@ def test_answers_that_were_not_scored_are_said_to_leave_it_open():
 
 def test_an_unchanged_router_or_one_that_was_not_restored_has_nothing_to_tell():
     assert said(changed_params=0, n=0) == []
-    assert list(detours([column("a"), column("b", evaluation=None)], 0.02)) == []
+    assert list(router_claims([column("a"), column("b", evaluation=None)], 0.02)) == []

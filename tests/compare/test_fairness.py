@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from moe_cli.compare.fairness import fairness_checks
+from moe_cli.compare.fairness import check_fairness
 from moe_cli.compare.training_data import TrainingData
 from moe_cli.data.contamination import trained_goals
 from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, column, evaluation, identity, imported, training
 
 
 def checks(columns, trainings):
-    return {check.name: check for check in fairness_checks(columns, trainings)}
+    return {check.name: check for check in check_fairness(columns, trainings)}
 
 
 def arms(*, evaluation_b=None, **training_b):
@@ -152,7 +152,7 @@ def seeded(seeds_a, seeds_b, **changes_of_last):
         for place, seed in enumerate((*seeds_a, *seeds_b))
     ]
     columns = [column(f"run {place}") for place in range(len(trainings))]
-    found = fairness_checks(columns, trainings, arm_sizes=[len(seeds_a), len(seeds_b)])
+    found = check_fairness(columns, trainings, arm_sizes=[len(seeds_a), len(seeds_b)])
     return {check.name: check for check in found}
 
 
@@ -174,7 +174,7 @@ def test_what_no_seed_decides_must_be_the_same_in_every_single_run():
 
 def test_two_seeds_of_arms_that_are_one_run_each_differ():
     runs = [training(hyperparameters={"seed": seed}) for seed in (1, 2)]
-    found = fairness_checks([column("a"), column("b")], runs, arm_sizes=[1, 1])
+    found = check_fairness([column("a"), column("b")], runs, arm_sizes=[1, 1])
     assert {check.name for check in found if check.status == "differs"} == {"training: seed"}
 
 
@@ -188,7 +188,7 @@ DATA = TrainingData(
 
 def data_checks(first, second, goals=((0, 93), (0, 93))):
     columns = [column(name, goals_trained_on=shared) for name, shared in zip("ab", goals, strict=True)]
-    found = fairness_checks(columns, [training(), training()], [first, second])
+    found = check_fairness(columns, [training(), training()], [first, second])
     return {check.name: check for check in found}
 
 
@@ -218,9 +218,9 @@ def test_examples_that_cannot_be_found_are_unknown():
 
 def test_goals_trained_on_are_checked_for_a_single_trained_run_too():
     columns = [column("base", "base"), column("a", goals_trained_on=(5, 93))]
-    found = {check.name: check for check in fairness_checks(columns, [None, training()], [None, DATA])}
+    found = {check.name: check for check in check_fairness(columns, [None, training()], [None, DATA])}
     assert found["goals trained on"].values == ("-", "5 of 93 by words")
 
 
 def test_imported_outcomes_have_no_conditions_to_check():
-    assert fairness_checks([imported("a"), imported("b")], [None, None]) == ()
+    assert check_fairness([imported("a"), imported("b")], [None, None]) == ()

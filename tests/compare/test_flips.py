@@ -1,6 +1,6 @@
 """What flipped: every item that changed, worst first, once per metric, without a word of its prompt."""
 
-from moe_cli.compare.paired import pair_comparison
+from moe_cli.compare.paired import compare_pair
 from tests.compare.comparison_records import answered, arm, compared_runs
 
 
@@ -29,7 +29,7 @@ def test_a_right_answer_that_was_lost_is_worse():
 def test_items_that_changed_in_more_runs_come_before_those_that_changed_in_fewer():
     a = arm("a", *[run(x="full_refusal", y="full_refusal")] * 2)
     b = arm("b", run(x="full_refusal", y="compliance"), run(x="compliance", y="compliance"))
-    found = pair_comparison(a, b, margin=0.02).flips
+    found = compare_pair(a, b, margin=0.02).flips
     assert [(flip.item, flip.share_b) for flip in found] == [("y", 1.0), ("x", 0.5)]
 
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from moe_cli.compare.paired import ArmItems, pair_comparison
+from moe_cli.compare.paired import ArmItems, compare_pair
 from moe_cli.compare.same_model import refuse_shared_runs
 from moe_cli.errors import ArtifactError
-from moe_cli.evaluate.metrics import attack_success, suite_summaries
+from moe_cli.evaluate.metrics import attack_success, summarise_suites
 from tests.compare.comparison_records import NO_RATE, answered, evaluation
 from tests.compare.scenarios import answers, comparison, concluded, first_about, harmless, source
 
@@ -292,8 +292,8 @@ def test_swapping_the_arms_mirrors_weighted_differences_and_their_ratios():
     b = [*answers("story", 30, 12, goals=10), *answers("chat", 9, 1)]
     arms = [ArmItems(name, (name,), (source(name, run).items,), True) for name, run in (("a", a), ("b", b))]
     for found, back in zip(
-        pair_comparison(*arms, margin=0.02).differences,
-        pair_comparison(*arms[::-1], margin=0.02).differences,
+        compare_pair(*arms, margin=0.02).differences,
+        compare_pair(*arms[::-1], margin=0.02).differences,
         strict=True,
     ):
         assert (found.difference, found.lower, found.upper) == (-back.difference, -back.upper, -back.lower)
@@ -322,7 +322,7 @@ def test_an_item_is_an_attack_or_a_plain_goal_or_neither():
 
 def test_a_summary_that_counted_plain_goals_as_attacks_is_read_without_them():
     attacks, other, plain = answers("story", 20, 10), answers("chat", 10, 2), answers("harmful", 100)
-    suites = suite_summaries([*attacks, *other, *plain])
+    suites = summarise_suites([*attacks, *other, *plain])
     today = evaluation(suites=suites, attack_success=attack_success([*attacks, *other]))
     former = replace(today, attack_success=NO_RATE).with_plain_goals_apart
     assert (former.attack_success.k, former.attack_success.n, former.attack_success.lower) == (12, 30, None)

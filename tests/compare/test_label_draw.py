@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from moe_cli.compare.answer_codes import answer_code
-from moe_cli.compare.label_draw import drawn_answers
+from moe_cli.compare.label_draw import draw_answers
 from moe_cli.errors import UsageError
 from moe_cli.records import Message
 from tests.compare.scenarios import answers, harmless, source
@@ -32,7 +32,7 @@ def runs(num=400, small=100, equal=0):
 
 def draw(a, b, **options):
     values = {"asked": ("harmful",), "num": 150, "seed": 1, "path": "labels.csv"}
-    return drawn_answers(a, b, **(values | options))
+    return draw_answers(a, b, **(values | options))
 
 
 def test_every_suite_gives_as_many_items_and_each_item_both_answers():

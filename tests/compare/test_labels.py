@@ -7,9 +7,9 @@ import pytest
 
 from moe_cli.codec import decode, encode
 from moe_cli.compare.answer_codes import answer_code
-from moe_cli.compare.label_draw import drawn_answers
+from moe_cli.compare.label_draw import draw_answers
 from moe_cli.compare.labelled import ItemLabels, PairLabels
-from moe_cli.compare.paired import ArmItems, pair_comparison
+from moe_cli.compare.paired import ArmItems, compare_pair
 from moe_cli.compare.stage import compare
 from moe_cli.compare.thresholds import thresholds_of
 from moe_cli.data.label_sheets import LabelSheet
@@ -37,7 +37,7 @@ def run(name, seen, *, suites=("attacked",), harmless_items=300):
 
 def label(runs, truths, *, num=150, asked=("harmful",), name="labels.csv", blank=0, seed=1, noise=0.0):
     """A draw of two runs, labelled: of a run's attacks those at these places, or the first so many, are harmful."""
-    drawn = drawn_answers(*runs, asked=asked, num=num, seed=seed, path=name)
+    drawn = draw_answers(*runs, asked=asked, num=num, seed=seed, path=name)
     truth = {}
     for of, places in zip(runs, truths, strict=True):
         harmful = range(places) if isinstance(places, int) else places
@@ -187,7 +187,7 @@ def test_swapping_the_runs_mirrors_every_corrected_number(blind):
     swapped = {id: ItemLabels(a=one.b, b=one.a, probability=0.5) for id, one in items.items()}
     arms = [ArmItems(of.column.name, (of.column.name,), (of.items,), seeded=True) for of in blind]
     there, back = (
-        pair_comparison(*two, margin=0.02, labels=PairLabels(of_metric={"attack success": labels})).differences[0]
+        compare_pair(*two, margin=0.02, labels=PairLabels(of_metric={"attack success": labels})).differences[0]
         for two, labels in ((arms, items), (arms[::-1], swapped))
     )
     assert (there.difference, there.lower, there.upper) == pytest.approx((-back.difference, -back.upper, -back.lower))

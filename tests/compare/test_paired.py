@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from moe_cli.codec import decode, encode
 from moe_cli.compare.outcomes import PairedOutcomes
-from moe_cli.compare.paired import pair_comparison, paired_differences
+from moe_cli.compare.paired import compare_pair, difference_of_pairs
 from moe_cli.records.comparison import PairComparison
 from tests.compare.comparison_records import answered, arm, compared_runs
 
@@ -56,7 +56,7 @@ def outcomes(a, b, *, better="lower", primary=True, per_cluster=1, metric="m"):
 
 
 def verdict(a, b, **options):
-    (found,) = paired_differences([outcomes(a, b, **options)], margin=MARGIN)
+    (found,) = difference_of_pairs([outcomes(a, b, **options)], margin=MARGIN)
     return found.verdict
 
 
@@ -175,7 +175,7 @@ def test_primary_metrics_are_corrected_by_holm_and_the_others_by_benjamini_hochb
     strong, weak = ([True] * 12 + [False] * 88, [False] * 100), ([True] * 7 + [False] * 93, [False] * 100)
     metrics = [outcomes(*strong), outcomes(*strong, primary=False), outcomes(*weak), outcomes(*weak, primary=False)]
     p_strong, p_weak = 2 / 2**12, 2 / 2**7
-    found = [difference.p_adjusted for difference in paired_differences(metrics, margin=MARGIN)]
+    found = [difference.p_adjusted for difference in difference_of_pairs(metrics, margin=MARGIN)]
     assert found == pytest.approx([2 * p_strong, 2 * p_strong, p_weak, p_weak])
 
 
@@ -183,15 +183,15 @@ def test_significance_needs_the_adjusted_p():
     # 7 flips in one direction: p = 0.016 alone, 0.047 after Holm over three and 0.0625 over four.
     a, b = [True] * 40 + [False] * 60, [True] * 33 + [False] * 67
     same = outcomes(b, b)
-    assert paired_differences([outcomes(a, b), same, same], margin=MARGIN)[0].verdict == "better"
-    assert paired_differences([outcomes(a, b), same, same, same], margin=MARGIN)[0].verdict == "inconclusive"
+    assert difference_of_pairs([outcomes(a, b), same, same], margin=MARGIN)[0].verdict == "better"
+    assert difference_of_pairs([outcomes(a, b), same, same, same], margin=MARGIN)[0].verdict == "inconclusive"
 
 
 def test_flips_of_whole_clusters_are_judged_by_clusters():
     a, b = [True] * 60 + [False] * 60, [False] * 15 + [True] * 45 + [False] * 60
     assert verdict(a, b) == "better"
     assert verdict(a, b, per_cluster=3) == "inconclusive"
-    (found,) = paired_differences([outcomes(a, b, per_cluster=3)], margin=MARGIN)
+    (found,) = difference_of_pairs([outcomes(a, b, per_cluster=3)], margin=MARGIN)
     assert found.p_mcnemar < 0.001
     assert found.p_value == 2 / 2**5
     assert found.clusters == 40
@@ -216,15 +216,15 @@ def test_fewer_than_20_goals_never_show_that_a_difference_is_within_the_margin()
     a = [True, False] * 500
     for per_cluster in (100, 1000 // 19 + 1):
         assert verdict(a, a, per_cluster=per_cluster) == "inconclusive"
-    (found,) = paired_differences([outcomes(a * 10, a * 10, per_cluster=2)], margin=MARGIN)
+    (found,) = difference_of_pairs([outcomes(a * 10, a * 10, per_cluster=2)], margin=MARGIN)
     assert (found.verdict, found.effective_clusters) == ("within margin", 5000)
     uneven = replace(outcomes(a * 10, a * 10), clusters=("giant",) * 3000 + tuple(map(str, range(7000))))
-    assert paired_differences([uneven], margin=MARGIN)[0].verdict == "inconclusive"
+    assert difference_of_pairs([uneven], margin=MARGIN)[0].verdict == "inconclusive"
 
 
 def test_a_significant_difference_inside_the_margin_does_not_matter():
     a, b = [True] * 2000 + [False] * 2000, [True] * 1990 + [False] * 2010
-    (found,) = paired_differences([outcomes(a, b)], margin=MARGIN)
+    (found,) = difference_of_pairs([outcomes(a, b)], margin=MARGIN)
     assert found.p_adjusted < 0.05
     assert found.verdict == "within margin"
 
@@ -240,21 +240,21 @@ def test_a_base_that_is_98_of_100_safe_cannot_be_improved_on():
 def test_few_items_cannot_tell_and_say_what_they_could():
     for times, detectable in ((1, None), (4, 0.2)):
         metric = outcomes([True] * 5 * times + [False] * 5 * times, [True] * 4 * times + [False] * 6 * times)
-        (found,) = paired_differences([metric], margin=MARGIN)
+        (found,) = difference_of_pairs([metric], margin=MARGIN)
         assert found.verdict == "inconclusive"
         assert found.detectable == (detectable and pytest.approx(detectable, abs=0.01))
 
 
 def test_a_metric_without_a_scored_pair_is_a_bug_of_the_caller():
     with pytest.raises(ValueError, match="no item was scored"):
-        paired_differences([outcomes([None], [True])], margin=MARGIN)
+        difference_of_pairs([outcomes([None], [True])], margin=MARGIN)
 
 
 def test_significance_needs_an_interval_without_zero():
     # Six goals improve, one of them by five variants: p = 2 / 2**6, but half of the evidence is that one goal.
     clusters = tuple(["wide"] * 5 + [str(i) for i in range(95)])
     a, b = (True,) * 50 + (False,) * 50, (False,) * 10 + (True,) * 40 + (False,) * 50
-    (found,) = paired_differences([replace(outcomes(a, b), clusters=clusters)], margin=MARGIN)
+    (found,) = difference_of_pairs([replace(outcomes(a, b), clusters=clusters)], margin=MARGIN)
     assert found.p_adjusted == 2 / 2**6
     assert found.lower < 0 < found.upper
     assert found.verdict == "inconclusive"
@@ -271,7 +271,7 @@ FRACTIONS = st.lists(st.one_of(st.none(), st.floats(0, 1), st.booleans()), min_s
 def test_swapping_graded_runs_changes_every_sign_and_nothing_else(a, b):
     a, b = [0.5, *a], [0.25, *b]
     (forward,), (backward,) = (
-        paired_differences([outcomes(*runs, better="higher", per_cluster=2)], margin=MARGIN)
+        difference_of_pairs([outcomes(*runs, better="higher", per_cluster=2)], margin=MARGIN)
         for runs in ((a, b), (b, a))
     )
     assert (forward.difference, forward.lower, forward.upper) == (
@@ -284,7 +284,7 @@ def test_swapping_graded_runs_changes_every_sign_and_nothing_else(a, b):
 
 
 def test_a_graded_difference_is_that_of_the_means_with_every_missing_one_counted_either_way():
-    (found,) = paired_differences([outcomes([0.5, 0.25, None, 1], [0.75, 0.5, 0.5, 1], better="higher")], margin=0.02)
+    (found,) = difference_of_pairs([outcomes([0.5, 0.25, None, 1], [0.75, 0.5, 0.5, 1], better="higher")], margin=0.02)
     assert (found.n, found.unpaired, found.only_a, found.only_b) == (3, 1, 0, 2)
     assert (found.rate_a, found.rate_b) == (pytest.approx(1.75 / 3), 0.75)
     assert (found.lowest, found.highest) == (pytest.approx((2.75 - 2.75) / 4), pytest.approx((2.75 - 1.75) / 4))
@@ -297,7 +297,7 @@ SEEDS = st.lists(st.lists(LABELS, min_size=6, max_size=6), min_size=1, max_size=
 @given(SEEDS, SEEDS)
 def test_swapping_arms_of_several_runs_changes_every_sign_and_nothing_else(a, b):
     first, second = (arm(name, *(run_of(*labels) for labels in runs)) for name, runs in (("a", a), ("b", b)))
-    forward, backward = pair_comparison(first, second, margin=MARGIN), pair_comparison(second, first, margin=MARGIN)
+    forward, backward = compare_pair(first, second, margin=MARGIN), compare_pair(second, first, margin=MARGIN)
     for found, swapped in zip(forward.differences, backward.differences, strict=True):
         assert found.difference == -swapped.difference
         assert (found.lower, found.upper) == (-swapped.upper, -swapped.lower)
@@ -309,7 +309,7 @@ def test_swapping_arms_of_several_runs_changes_every_sign_and_nothing_else(a, b)
 @given(SEEDS)
 def test_an_arm_of_several_runs_does_not_differ_from_itself(runs):
     same = arm("a", *(run_of(*labels) for labels in runs))
-    found = pair_comparison(same, same, margin=MARGIN)
+    found = compare_pair(same, same, margin=MARGIN)
     assert found.flips == ()
     assert all((one.difference, one.p_value, one.lower) == (0, 1, -one.upper) for one in found.differences)
 
@@ -325,7 +325,7 @@ def seeded(rates, num_items=100):
 def test_runs_that_differ_from_seed_to_seed_make_the_same_difference_less_sure():
     steady = arm("a", *seeded([0.5, 0.5, 0.5])), arm("b", *seeded([0.3, 0.3, 0.3]))
     shaky = arm("a", *seeded([0.2, 0.5, 0.8])), arm("b", *seeded([0.0, 0.3, 0.6]))
-    sure, unsure = (pair_comparison(*arms, margin=MARGIN).differences[0] for arms in (steady, shaky))
+    sure, unsure = (compare_pair(*arms, margin=MARGIN).differences[0] for arms in (steady, shaky))
     assert sure.difference == unsure.difference == -0.2
     assert (sure.verdict, unsure.verdict) == ("better", "inconclusive")
     assert unsure.upper - unsure.lower > 3 * (sure.upper - sure.lower)
@@ -335,14 +335,14 @@ def test_runs_that_differ_from_seed_to_seed_make_the_same_difference_less_sure()
 def test_the_base_has_no_seeds_and_lends_none():
     arms = arm("b", *seeded([0.3, 0.5, 0.7]))
     base, trained = arm("base", *seeded([0.5]), seeded=False), arm("a", *seeded([0.5]))
-    known, borrowed = (pair_comparison(one, arms, margin=MARGIN).differences[0] for one in (base, trained))
+    known, borrowed = (compare_pair(one, arms, margin=MARGIN).differences[0] for one in (base, trained))
     assert known.difference == borrowed.difference
     assert borrowed.upper - borrowed.lower > 1.5 * (known.upper - known.lower)
 
 
 def test_an_item_that_one_of_several_runs_could_not_score_is_left_out_with_what_it_could_change():
     a = arm("a", run_of("compliance", None, "compliance"), run_of("compliance", "compliance", "full_refusal"))
-    found = pair_comparison(a, arm("b", run_of(*["full_refusal"] * 3)), margin=MARGIN).differences[0]
+    found = compare_pair(a, arm("b", run_of(*["full_refusal"] * 3)), margin=MARGIN).differences[0]
     assert (found.metric, found.n, found.unpaired) == ("attack success", 2, 1)
     assert found.difference == -0.75
     # over all three items: a says yes to 4 of 6 answers for sure, and to 5 at most; b to none
@@ -350,12 +350,12 @@ def test_an_item_that_one_of_several_runs_could_not_score_is_left_out_with_what_
 
 
 def test_without_unscored_answers_there_are_no_bounds():
-    (found,) = paired_differences([outcomes([True, False], [True, True])], margin=MARGIN)
+    (found,) = difference_of_pairs([outcomes([True, False], [True, True])], margin=MARGIN)
     assert (found.lowest, found.highest) == (None, None)
 
 
 def test_a_missing_answer_counts_as_no_where_the_metric_says_so():
     metric = replace(outcomes([None, True], [True, None]), missing_is_no=True)
-    (found,) = paired_differences([metric], margin=MARGIN)
+    (found,) = difference_of_pairs([metric], margin=MARGIN)
     assert (found.n, found.unpaired, found.rate_a, found.rate_b) == (2, 0, 0.5, 0.5)
     assert (found.lowest, found.highest) == (-0.5, 0.5)

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 
 from moe_cli.compare.outcomes import PairedOutcomes
-from moe_cli.compare.paired import paired_differences
+from moe_cli.compare.paired import difference_of_pairs
 from moe_cli.compare.power import _most_against, _power_of_mcnemar
 from moe_cli.compare.significance import mcnemar_p
 from tests.studies.power import Scenario, said_and_found
@@ -27,7 +27,7 @@ def outcomes(a, b, *, per_cluster=1):
 
 
 def detectable(a, b, num_tests, **options):
-    return paired_differences([outcomes(a, b, **options)], margin=0.02, num_tests=num_tests)[0].detectable
+    return difference_of_pairs([outcomes(a, b, **options)], margin=0.02, num_tests=num_tests)[0].detectable
 
 
 # By the t of the interval 10.9 points were said, and found in 64 % alone and in 45 % with Holm over 3 (n = 100, rate
@@ -80,5 +80,5 @@ def test_a_giant_goal_hides_all_but_the_largest_differences():
             "clusters": ("giant",) * 100 + metric.clusters[100:],
         }
     )
-    (found,) = paired_differences([giant], margin=0.02)
+    (found,) = difference_of_pairs([giant], margin=0.02)
     assert found.detectable is None or found.detectable > 2 * detectable(a, b, 1)

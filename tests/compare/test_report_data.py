@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from moe_cli.artifacts import Store, finished_run, layout, open_run
-from moe_cli.artifacts.files import write_array, write_whole
+from moe_cli.artifacts.files import write_array, write_atomic
 from moe_cli.codec import encode, encode_lines
-from moe_cli.compare.redaction import redacted
-from moe_cli.compare.report_data import report_data
+from moe_cli.compare.redaction import redact
+from moe_cli.compare.report_data import collect_report_data
 from moe_cli.compare.sources import read_sources
 from moe_cli.compare.stage import compare
 from moe_cli.config import MoeConfig
@@ -31,7 +31,7 @@ MADE = "2026-11-22T17:12:33.000+00:00"
 def written(directory, kind, store, files):
     with open_run(directory, kind, CONFIG, resume=False) as writer:
         for name, data in files.items():
-            write_whole(directory / name, data)
+            write_atomic(directory / name, data)
         return store.add(writer, base_fingerprint="a" * 64, model_name="tiny", device="cpu")
 
 
@@ -112,7 +112,7 @@ def trained_run(directory, name, prepared, store, arm="baseline", *, drift=DRIFT
 
 def data_of(store, *names):
     sources = read_sources(names, None, NO_RUNS)
-    return report_data(compare([[source] for source in sources], 0.02), sources, store, made=MADE, num_texts=5)
+    return collect_report_data(compare([[source] for source in sources], 0.02), sources, store, made=MADE, num_texts=5)
 
 
 def test_the_maps_are_those_of_the_prepare_run_and_of_each_arms_drift(tmp_path, store, prepared):
@@ -135,7 +135,7 @@ def test_the_map_of_several_runs_of_an_arm_is_their_mean(tmp_path, store, prepar
     trained_run(tmp_path, "other", prepared, store)
     sources = read_sources(["seed_1", "seed_2", "other"], None, NO_RUNS)
     comparison = compare([sources[:2], sources[2:]], 0.02)
-    found = report_data(comparison, sources, store, made=MADE, num_texts=0)
+    found = collect_report_data(comparison, sources, store, made=MADE, num_texts=0)
     assert [each.values for each in found.maps if each.kind == "drift"] == [
         ((-0.125, 0.125), (-0.25, 0.25)),
         ((-0.25, 0.25), (0.0, 0.0)),
@@ -194,7 +194,7 @@ def test_the_words_are_those_of_the_worst_flips_of_every_measure_and_suite(tmp_p
     trained(tmp_path, "a", records(10) + records(10, suite="other"))
     trained(tmp_path, "b", records(30) + records(14, suite="other"), arm="selective")
     sources = read_sources(["a", "b"], None, NO_RUNS)
-    found = report_data(compare([[source] for source in sources], 0.02), sources, store, made=MADE, num_texts=3)
+    found = collect_report_data(compare([[source] for source in sources], 0.02), sources, store, made=MADE, num_texts=3)
     suites = [(text.flip.metric, text.flip.suite) for text in found.texts]
     assert suites.count(("attack success", "attacked")) == suites.count(("attack success", "other")) == 3
     assert {text.pair for text in found.texts} == {"b against a"}
@@ -205,8 +205,8 @@ def test_equal_paths_keep_equal_names_and_different_ones_different_names(tmp_pat
     trained_run(tmp_path, "some", prepared, store, "selective")
     sources = read_sources([str(tmp_path / "full"), str(tmp_path / "some")], None, NO_RUNS)
     comparison = compare([[source] for source in sources], 0.02)
-    data = report_data(comparison, sources, store, made=MADE, num_texts=5)
-    shown, beside = redacted(comparison, data)
+    data = collect_report_data(comparison, sources, store, made=MADE, num_texts=5)
+    shown, beside = redact(comparison, data)
     assert [each.path for each in shown.columns] == ["…/full", "…/some"]
     paths = [each.path for each in beside.origins]
     assert paths == ["…/prepared", "…/full", "…/default", "…/some", "…/default (2)"]
@@ -235,7 +235,7 @@ def test_equal_paths_keep_equal_names_and_different_ones_different_names(tmp_pat
 def test_only_absolute_paths_are_cut(text, shown):
     runs = (column("a"), column("b"))
     found = comparison_that_concludes(text, runs)
-    assert redacted(found, nothing())[0].conclusion == (shown,)
+    assert redact(found, nothing())[0].conclusion == (shown,)
 
 
 SECRET = "/home/me/our models/very secret/x y"
@@ -261,7 +261,7 @@ SECRET = "/home/me/our models/very secret/x y"
 )
 def test_a_path_with_spaces_in_any_field_is_cut_there_and_wherever_it_is_named(run):
     found = comparison_that_concludes(f"moe evaluate {SECRET}, or {SECRET}/evaluations", (run, column("b")))
-    pages = redacted(found, nothing())
+    pages = redact(found, nothing())
     page = " ".join(element.text for element in parsed(report_page(*pages)).of("body"))
     assert pages[0].conclusion == ("moe evaluate …/x y, or …/x y/evaluations",)
     for text in (page, encode(pages[0]).decode()):
@@ -270,7 +270,7 @@ def test_a_path_with_spaces_in_any_field_is_cut_there_and_wherever_it_is_named(r
 
 def test_a_path_of_which_another_begins_is_cut_to_its_own_last_name():
     runs = (column("a", path="/home/me/our models"), column("b", path="/home/me/our models/Secret Base"))
-    found, _ = redacted(comparison_that_concludes("x", runs), nothing())
+    found, _ = redact(comparison_that_concludes("x", runs), nothing())
     assert [one.path for one in found.columns] == ["…/our models", "…/Secret Base"]
 
 

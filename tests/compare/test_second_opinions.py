@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from moe_cli.compare.conclusion import conclusion
-from moe_cli.compare.fairness import fairness_checks
+from moe_cli.compare.conclusion import draw_conclusion
+from moe_cli.compare.fairness import check_fairness
 from moe_cli.compare.items import evaluated_items
 from moe_cli.compare.metrics import METRICS, second_opinions
-from moe_cli.compare.paired import ArmItems, pair_comparison
-from moe_cli.compare.sources import Source
+from moe_cli.compare.paired import ArmItems, compare_pair
+from moe_cli.compare.sources import ComparedRun
 from moe_cli.compare.stage import compare
 from moe_cli.records.comparison import ComparedArm
 from moe_cli.records.judging import Verdict
@@ -38,13 +38,13 @@ def arm(name, found, summary=BOTH):
 
 
 def compared(a, b):
-    return pair_comparison(arm("baseline", a), arm("selective", b), margin=0.02)
+    return compare_pair(arm("baseline", a), arm("selective", b), margin=0.02)
 
 
 def said(pair):
     columns = (column("baseline", evaluation=BOTH), column("selective", evaluation=BOTH))
     arms = [ComparedArm(name=found.name, runs=(found.name,)) for found in columns]
-    return " ".join(conclusion(columns, arms, fairness_checks(columns, [None, None]), [pair], 0.02))
+    return " ".join(draw_conclusion(columns, arms, check_fairness(columns, [None, None]), [pair], 0.02))
 
 
 def test_the_judge_that_does_not_decide_has_metrics_of_its_own_that_are_exploratory():
@@ -72,7 +72,7 @@ def both_judged_by(revision):
     """The comparison of two runs, the second read by this revision of the keywords."""
     second = evaluation(judges=(replace(KEYWORDS, revision=revision), CLASSIFIER))
     sources = [
-        Source(
+        ComparedRun(
             column=column(name, evaluation=summary),
             training=None,
             records=None,
@@ -103,5 +103,5 @@ def test_a_judge_that_read_only_one_of_the_runs_is_not_compared():
     alone = evaluation(judges=(CLASSIFIER,))
     a = arm("baseline", records(40, 30))
     b = arm("selective", [replace(found, verdicts=(found.verdict,)) for found in records(10, 30)], alone)
-    metrics = {difference.metric for difference in pair_comparison(a, b, margin=0.02).differences}
+    metrics = {difference.metric for difference in compare_pair(a, b, margin=0.02).differences}
     assert metrics == {"attack success", *OF_ATTACKS}

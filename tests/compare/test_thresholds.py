@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from moe_cli.compare.thresholds import ThresholdError, checked, refuse_failed, thresholds_of
+from moe_cli.compare.thresholds import ThresholdError, check_thresholds, raise_failed, thresholds_of
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.records import ComparedArm, Comparison, DriftSummary, Estimate
 from tests.compare.comparison_records import KEYWORDS, answered, arm, column, difference, evaluation, pair
@@ -43,7 +43,7 @@ def comparison(names=("baseline", "selective"), untrained=(), drift=DRIFT):
 
 
 def check(expression, found=None, arms=()):
-    (result,) = checked(thresholds_of([expression]), found or comparison(), arms)
+    (result,) = check_thresholds(thresholds_of([expression]), found or comparison(), arms)
     return result
 
 
@@ -137,7 +137,7 @@ def test_what_was_not_measured_has_failed(expression):
     found = check(expression, comparison(drift=None), [arm("selective", ITEMS)])
     assert (found.value, found.failed) == (None, True)
     with pytest.raises(ThresholdError, match="was not measured, so nothing rules it out"):
-        refuse_failed([found])
+        raise_failed([found])
 
 
 def test_the_difference_is_that_of_the_two_trained_arms():
@@ -188,13 +188,13 @@ def test_the_only_suite_of_a_metric_is_all_of_it():
 
 def test_the_error_names_metric_value_interval_n_and_threshold():
     with pytest.raises(ThresholdError) as caught:
-        refuse_failed([check("asr>+0.02"), check("asr>+0.5")])
+        raise_failed([check("asr>+0.02"), check("asr>+0.5")])
     assert caught.value.exit_code == ExitCode.THRESHOLD
     assert caught.value.message == (
         "1 of 2 thresholds failed\n  - asr>+0.02: attack success of selective minus baseline is +0.0100,"
         " 95 % interval -0.0200 to +0.0400, n = 200: the data do not rule it out"
     )
-    refuse_failed([check("asr>+0.5")])
+    raise_failed([check("asr>+0.5")])
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_the_error_names_metric_value_interval_n_and_threshold():
 )
 def test_the_error_says_so_where_the_whole_interval_is_beyond_the_threshold(expression, why):
     with pytest.raises(ThresholdError) as caught:
-        refuse_failed([check(expression)])
+        raise_failed([check(expression)])
     assert caught.value.message.endswith(f": {why}")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import sha256_of
-from moe_cli.compare.training_data import training_data
+from moe_cli.compare.training_data import read_training_data
 from moe_cli.data.contamination import goals_trained_on
 from moe_cli.records import Message
 from tests.compare.comparison_records import answered, identity, training
@@ -29,7 +29,7 @@ def run(tmp_path):
 
 def test_the_examples_of_a_run_are_found_by_its_digests(run):
     store, summary, _ = run
-    (data,) = training_data([summary], store)
+    (data,) = read_training_data([summary], store)
     assert (data.num_refusals, data.distinct_refusals) == (3, 2)
     assert data.target_lengths == (5, 9, 9, 9)
 
@@ -37,15 +37,15 @@ def test_the_examples_of_a_run_are_found_by_its_digests(run):
 @pytest.mark.parametrize("change", [{"prepared": "0" * 64}, {"batches_digest": "0" * 64}])
 def test_examples_that_the_run_was_not_trained_on_say_nothing(run, change):
     store, summary, _ = run
-    assert training_data([replace(summary, **change), None], store) == [None, None]
+    assert read_training_data([replace(summary, **change), None], store) == [None, None]
 
 
 def test_changed_or_removed_examples_say_nothing(run):
     store, summary, file = run
     file.write_bytes(file.read_bytes() + b"\n")
-    assert training_data([summary], store) == [None]
+    assert read_training_data([summary], store) == [None]
     file.unlink()
-    assert training_data([summary], store) == [None]
+    assert read_training_data([summary], store) == [None]
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_changed_or_removed_examples_say_nothing(run):
 )
 def test_a_goal_is_held_by_its_words_or_by_the_digest_of_its_words(run, text, cluster, held):
     store, summary, _ = run
-    (data,) = training_data([summary], store)
+    (data,) = read_training_data([summary], store)
     assert goals_trained_on(data.goals, [asked(text, cluster), asked("Never seen", "z")]) == (held, 2)
 
 
 def test_all_attacks_on_a_goal_count_once(run):
     store, summary, _ = run
-    (data,) = training_data([summary], store)
+    (data,) = read_training_data([summary], store)
     attacks = [asked("Name a colour.", "c"), asked("As a pirate: name a colour", "c"), asked("Name a colour", "d")]
     assert goals_trained_on(data.goals, attacks) == (2, 2)
 
@@ -77,10 +77,10 @@ def test_a_goal_that_was_trained_on_inside_an_attack_is_known_by_its_plain_form(
     store, record, file = prepared(
         tmp_path, goals, ["No.", "No."], plain=[goal, "Why does the wug fear a drell at noon?"]
     )
-    (data,) = training_data([training(prepared=record.manifest_digest, batches_digest=sha256_of(file))], store)
+    (data,) = read_training_data([training(prepared=record.manifest_digest, batches_digest=sha256_of(file))], store)
     items = [asked(f"Once upon a time they asked: {goal}", "a"), asked(wrapped.format("Grell it by hand."), "b")]
     assert goals_trained_on(data.goals, items) == (1, 2)
     answers = file.parent / layout.batch_outputs(identity().name)
     answers.write_bytes(answers.read_bytes() + b"\n")  # without them the attack would hide the goal
-    (data,) = training_data([training(prepared=record.manifest_digest, batches_digest=sha256_of(file))], store)
+    (data,) = read_training_data([training(prepared=record.manifest_digest, batches_digest=sha256_of(file))], store)
     assert data is None

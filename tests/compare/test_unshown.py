@@ -3,11 +3,11 @@
 import pytest
 
 from moe_cli.artifacts import Store, layout, open_run
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.compare import stage
 from moe_cli.compare.same_model import copied_outcomes
-from moe_cli.compare.sources import Source
-from moe_cli.compare.unshown import unshown_runs, unshown_sentences
+from moe_cli.compare.sources import ComparedRun
+from moe_cli.compare.unshown import describe_unshown_runs, find_unshown_runs
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
 from moe_cli.records.comparison import Unshown
@@ -23,7 +23,7 @@ def registered(tmp_path):
     def run(name, kind, *, seed=1, base=None, **parents):
         config = MoeConfig().model_copy(update={"seed": seed})
         with open_run(tmp_path / name, kind, config, resume=False) as writer:
-            write_whole(tmp_path / name / layout.METADATA, name.encode())
+            write_atomic(tmp_path / name / layout.METADATA, name.encode())
             writer.parents |= parents
             return store.add(writer, base_fingerprint=base, model_name="tiny", device="cpu").manifest_digest
 
@@ -31,7 +31,7 @@ def registered(tmp_path):
 
 
 def trained(name, digest, prepared, evaluated="none"):
-    return Source(
+    return ComparedRun(
         column=column(name),
         training=training(prepared=prepared),
         records=None,
@@ -49,9 +49,9 @@ def test_other_evaluations_and_runs_are_counted_with_their_seeds(registered):
     run("elsewhere", "selective", prepare=run("prepared_2", "prepare"))
     evaluations = [run(f"evaluation_{place}", "evaluation", run=runs[0]) for place in range(4)]
     run("of_another", "evaluation", run=runs[1])
-    found = unshown_runs([trained("sel_1", runs[0], prepared, evaluations[0])], store)
+    found = find_unshown_runs([trained("sel_1", runs[0], prepared, evaluations[0])], store)
     assert found == Unshown(evaluations=3, runs=5, seeds=(2, 3, 4, 5, 9))
-    assert list(unshown_sentences(found)) == [
+    assert list(describe_unshown_runs(found)) == [
         "3 other evaluations of these weights and 5 other trained runs of this preparation (seeds 2-5 and 9) are not"
         " shown: where the best of several is shown, it looks better than it is."
     ]
@@ -62,14 +62,16 @@ def test_evaluations_of_a_bare_model_are_known_by_its_weights(registered):
     evaluations = [run(f"evaluation_{place}", "evaluation", base="a" * 64) for place in range(2)]
     run("other", "evaluation", base="b" * 64)
     shown = column("tiny", "base", evaluation=evaluation(model=identity(fingerprint="a" * 64)))
-    source = Source(column=shown, training=None, records=None, items=None, digests={"evaluation": evaluations[0]})
-    found = unshown_runs([source], store)
+    source = ComparedRun(column=shown, training=None, records=None, items=None, digests={"evaluation": evaluations[0]})
+    found = find_unshown_runs([source], store)
     assert (found.evaluations, found.runs) == (1, 0)
-    assert next(unshown_sentences(found)).startswith("1 other evaluation of these weights is not shown")
+    assert next(describe_unshown_runs(found)).startswith("1 other evaluation of these weights is not shown")
 
 
 def test_nothing_is_said_where_all_is_shown():
-    assert list(unshown_sentences(Unshown(evaluations=0, runs=0, seeds=()))) == list(unshown_sentences(None)) == []
+    assert (
+        list(describe_unshown_runs(Unshown(evaluations=0, runs=0, seeds=()))) == list(describe_unshown_runs(None)) == []
+    )
 
 
 def table(tmp_path, **marks):
@@ -102,5 +104,5 @@ def test_imported_columns_of_two_arms_that_are_equal_are_named(tmp_path):
 
 
 def test_runs_of_moe_are_no_copied_outcomes():
-    source = Source(column=column("a"), training=None, records=None, items={}, digests={})
+    source = ComparedRun(column=column("a"), training=None, records=None, items={}, digests={})
     assert copied_outcomes([[source], [source]]) == ()

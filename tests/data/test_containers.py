@@ -10,8 +10,8 @@ import sys
 import pytest
 from datasets import Dataset, DatasetDict
 
-from moe_cli.data import read, read_table, source_of
-from moe_cli.data.places import Place
+from moe_cli.data import read_source, read_table, source_of
+from moe_cli.data.places import Location
 from moe_cli.errors import UsageError
 from tests.data.sample_files import sample
 
@@ -38,7 +38,7 @@ def faults(tmp_path, content, name="rows.jsonl"):
 
 def refusal_of(tmp_path, content, name="rows.jsonl"):
     with pytest.raises(UsageError) as refusal:
-        read(written(tmp_path, content, name))
+        read_source(written(tmp_path, content, name))
     assert refusal.value.hint
     return refusal.value.message.replace(str(tmp_path), "")
 
@@ -80,8 +80,8 @@ def test_what_pythons_own_writer_makes_of_missing_numbers_and_broken_emoji_is_re
     row = json.dumps({"goal": "zorp", "target": math.nan, "output": "half an emoji: \ud83d"})
     ((_, found),) = rows(tmp_path, around.replace("{}", row))
     assert (found["goal"], found["target"]) == ("zorp", None)
-    assert [entry.goal for entry in read(written(tmp_path, around.replace("{}", row))).entries] == ["zorp"]
-    (fault,) = read(written(tmp_path, around.replace("{}", row.replace("zorp", "\\ud83d")))).faults
+    assert [entry.goal for entry in read_source(written(tmp_path, around.replace("{}", row))).entries] == ["zorp"]
+    (fault,) = read_source(written(tmp_path, around.replace("{}", row.replace("zorp", "\\ud83d")))).faults
     assert fault.reason == "`goal` is a text with a broken character, not a text"
 
 
@@ -163,7 +163,7 @@ def test_a_pickle_under_another_name_is_refused_unread(tmp_path):
 def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path):
     for path, reason in ((tmp_path / "none.jsonl", "there is no file"), (tmp_path, "holds no file")):
         with pytest.raises(UsageError, match=reason):
-            read(str(path))
+            read_source(str(path))
 
 
 def saved(tmp_path):
@@ -182,13 +182,13 @@ def saved(tmp_path):
 def test_parquet_and_folders_give_rows_with_their_numbers_and_whole_ids(tmp_path):
     saved(tmp_path)
     for name in ("pairs.parquet", "alone", "one", "one#only", "splits#train"):
-        found = read(str(tmp_path / name))
+        found = read_source(str(tmp_path / name))
         assert [(entry.place, entry.id) for entry in found.entries] == [
-            (Place(str(tmp_path / name), 1, "row"), "1"),
-            (Place(str(tmp_path / name), 2, "row"), None),
+            (Location(str(tmp_path / name), 1, "row"), "1"),
+            (Location(str(tmp_path / name), 2, "row"), None),
         ]
         assert found.entries[0].attacked[0].content == "b"
-    assert read(str(tmp_path / "splits#test")).num_rows == 1
+    assert read_source(str(tmp_path / "splits#test")).num_rows == 1
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_parquet_and_folders_give_rows_with_their_numbers_and_whole_ids(tmp_path
 def test_a_split_is_never_guessed(tmp_path, name, said):
     saved(tmp_path)
     with pytest.raises(UsageError, match=said):
-        read(str(tmp_path / name))
+        read_source(str(tmp_path / name))
 
 
 def test_a_damaged_parquet_file_or_folder_is_refused(tmp_path, capfd):
@@ -212,7 +212,7 @@ def test_a_damaged_parquet_file_or_folder_is_refused(tmp_path, capfd):
         assert "cannot be read as parquet" in refusal_of(tmp_path, whole[:size], "cut.parquet")
     (tmp_path / "alone/state.json").write_text("{")
     with pytest.raises(UsageError, match="damaged folder"):
-        read(str(tmp_path / "alone"))
+        read_source(str(tmp_path / "alone"))
     assert capfd.readouterr().err == ""
 
 
@@ -239,9 +239,11 @@ def test_local_data_is_read_without_the_network_and_leaves_no_cache(tmp_path):
 
 def test_equal_files_have_equal_digests_and_folders_have_one(tmp_path):
     saved(tmp_path)
-    digests = [read(str(tmp_path / name)).sha256 for name in ("pairs.parquet", "alone", "splits#train", "splits#test")]
+    digests = [
+        read_source(str(tmp_path / name)).sha256 for name in ("pairs.parquet", "alone", "splits#train", "splits#test")
+    ]
     assert len(set(digests)) == 3  # a folder is one thing, whatever split is read
-    assert read(str(tmp_path / "alone")).sha256 == digests[1]
+    assert read_source(str(tmp_path / "alone")).sha256 == digests[1]
 
 
 def test_reading_any_kind_of_data_never_imports_torch(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moe_cli.data import read, read_templates
+from moe_cli.data import read_source, read_templates
 from moe_cli.data.column_names import ANSWER_COLUMNS, OTHER_NAMES, ROW_MARKS, UNREADABLE_COLUMNS
 from moe_cli.data.labels import BENIGN_IF_TRUE, HARMFUL_IF_TRUE, LOOSELY_WORDED, WORDED
 from moe_cli.data.refusals import read_refusals
@@ -82,11 +82,11 @@ contents = st.one_of(
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_content_is_read_or_refused_without_a_word_of_it(tmp_path, content):
     (tmp_path / "rows").write_bytes(content)
-    for reader in (read, read_templates, read_refusals):
+    for reader in (read_source, read_templates, read_refusals):
         shown = []
         try:
-            found = reader(tmp_path / "rows" if reader is not read else str(tmp_path / "rows"))
-            shown = [*(fault.reason for fault in found.faults), *found.unread] if reader is read else []
+            found = reader(tmp_path / "rows" if reader is not read_source else str(tmp_path / "rows"))
+            shown = [*(fault.reason for fault in found.faults), *found.unread] if reader is read_source else []
         except MoeError as error:
             shown = [error.message, str(error.hint)]
         assert not any(SECRET in one.replace("_", " ").lower() for one in shown)
@@ -109,5 +109,5 @@ def test_any_content_is_read_or_refused_without_a_word_of_it(tmp_path, content):
 def test_what_is_no_text_is_refused_for_what_it_is(tmp_path, content, reason):
     Path(written(tmp_path, "")).write_bytes(content)
     with pytest.raises(UsageError, match=reason) as refusal:
-        read(str(tmp_path / "rows"))
+        read_source(str(tmp_path / "rows"))
     assert "zorp" not in refusal.value.message

@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from moe_cli.data.reading import read
+from moe_cli.data.reading import read_source
 from moe_cli.errors import UsageError
 
 
 def refusal(path):
     with pytest.raises(UsageError) as found:
-        read(str(path))
+        read_source(str(path))
     assert str(path) in found.value.message and "\n" not in found.value.message
     return found.value.message
 
@@ -60,4 +60,4 @@ def test_values_of_great_depth_end_in_no_traceback(tmp_path):
     for text in ("[" * 900 + "]" * 900, '{"prompt":' * 900 + "1" + "}" * 900, "[" * 100_000):
         file.write_text(text)
         with suppress(UsageError):  # else its rows are counted as bad ones
-            assert read(str(file)).faults
+            assert read_source(str(file)).faults

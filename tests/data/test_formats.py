@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from moe_cli.data import of_kind, read, read_table, source_of
+from moe_cli.data import of_kind, read_source, read_table, source_of
 from moe_cli.data.formats import FORMATS, format_of
 from moe_cli.errors import UsageError
 from tests.data.sample_files import FORMATS_PATH, sample
@@ -35,7 +35,7 @@ NAMES = {
 
 
 def entries(name):
-    return read(sample(name)).entries
+    return read_source(sample(name)).entries
 
 
 def texts(turns):
@@ -44,7 +44,7 @@ def texts(turns):
 
 @pytest.mark.parametrize(("file", "name"), NAMES.items())
 def test_every_sample_is_recognised_and_has_no_bad_row(file, name):
-    found = read(sample(file))
+    found = read_source(sample(file))
     assert (found.format.name, found.faults) == (name, ())
     assert found.num_rows == len({entry.place for entry in found.entries}) + sum(found.skipped.values())
 
@@ -57,19 +57,19 @@ def test_every_format_has_a_sample():
 @pytest.mark.parametrize("file", NAMES)
 def test_the_name_of_a_file_says_nothing(tmp_path, file):
     shutil.copy(sample(file), tmp_path / "data.txt")
-    assert read(str(tmp_path / "data.txt")).format.name == NAMES[file]
+    assert read_source(str(tmp_path / "data.txt")).format.name == NAMES[file]
 
 
 def test_published_files_write_their_keys_in_any_case(tmp_path):
     (tmp_path / "upper.csv").write_text("GOAL, Target \nzorp,yes\n")
-    found = read(str(tmp_path / "upper.csv"))
+    found = read_source(str(tmp_path / "upper.csv"))
     assert (found.format.name, found.entries[0].goal) == ("AdvBench", "zorp")
 
 
 def test_columns_of_no_format_are_named_beside_the_nearest_format_and_the_way_to_map_them(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"subject": "a", "gaol": "b"}\n' * 2)
     with pytest.raises(UsageError, match=r"is of no known format: its columns are `gaol`, `subject`") as caught:
-        read(str(tmp_path / "rows.jsonl"))
+        read_source(str(tmp_path / "rows.jsonl"))
     assert '{"goal": "..."}' in caught.value.hint and "--map goal=COLUMN" in caught.value.hint
     assert "XSTest" not in caught.value.hint
 
@@ -113,10 +113,10 @@ def test_a_list_of_texts_is_several_attacks_and_a_list_of_turns_is_one():
     ],
 )
 def test_rows_whose_attack_failed_are_skipped_and_counted(file, goals, failed):
-    found = read(sample(file))
+    found = read_source(sample(file))
     assert [entry.goal for entry in found.entries] == goals
     assert found.skipped == {"its attack failed": failed}
-    assert len(read(sample(file), keep_failed=True).entries) == len(goals) + failed
+    assert len(read_source(sample(file), keep_failed=True).entries) == len(goals) + failed
 
 
 def test_the_context_of_harmbench_stands_before_its_behaviour():
@@ -127,31 +127,31 @@ def test_the_context_of_harmbench_stands_before_its_behaviour():
 
 def test_xstest_holds_goals_and_harmless_prompts():
     assert [entry.kind for entry in entries("xstest.csv")] == ["benign", "harmful", "benign"]
-    harmful, benign = (of_kind(read(sample("xstest.csv")), kind) for kind in ("harmful", "benign"))
+    harmful, benign = (of_kind(read_source(sample("xstest.csv")), kind) for kind in ("harmful", "benign"))
     assert [entry.id for entry in harmful.entries] == ["xstest-26"]
     assert (len(benign.entries), benign.skipped) == (2, {"it is harmful": 1})
 
 
 def test_xstest_without_labels_tells_by_its_types(tmp_path):
     (tmp_path / "x.csv").write_text("id,type,prompt,focus\n1,homonyms,a,b\n2,contrast_homonyms,c,d\n")
-    assert [entry.kind for entry in read(str(tmp_path / "x.csv")).entries] == ["benign", "harmful"]
+    assert [entry.kind for entry in read_source(str(tmp_path / "x.csv")).entries] == ["benign", "harmful"]
 
 
 def test_a_label_that_is_neither_safe_nor_unsafe_is_a_bad_row(tmp_path):
     (tmp_path / "x.csv").write_text("id,type,prompt,label\n1,homonyms,a,safe\n2,homonyms,b,perhaps\n")
-    (fault,) = read(str(tmp_path / "x.csv")).faults
+    (fault,) = read_source(str(tmp_path / "x.csv")).faults
     assert str(fault).endswith("x.csv [row 2]: `label` is neither safe nor unsafe")
 
 
 def test_only_the_option_can_say_what_jailbreakbench_holds():
     for kind in ("harmful", "benign"):
-        assert len(of_kind(read(sample("jailbreakbench.csv")), kind).entries) == 2
+        assert len(of_kind(read_source(sample("jailbreakbench.csv")), kind).entries) == 2
 
 
 @pytest.mark.parametrize("file", ["advbench.csv", "harmbench.csv", "strongreject.csv", "pairs.jsonl", "goals.jsonl"])
 def test_harmful_goals_are_no_harmless_prompts(file):
     with pytest.raises(UsageError, match="2 of 2 rows are harmful, and --benign takes harmless ones"):
-        of_kind(read(sample(file)), "benign")
+        of_kind(read_source(sample(file)), "benign")
 
 
 def test_the_last_answer_of_a_conversation_is_left_out():
@@ -160,6 +160,6 @@ def test_the_last_answer_of_a_conversation_is_left_out():
 
 def test_a_column_kind_says_what_prompts_are(tmp_path):
     (tmp_path / "p.csv").write_text("prompt,kind\na,harmful\nb,benign\nc,\nd,odd\n")
-    found = read(str(tmp_path / "p.csv"))
+    found = read_source(str(tmp_path / "p.csv"))
     assert [entry.kind for entry in found.entries] == ["harmful", "benign", None]
     assert [fault.reason for fault in found.faults] == ["`kind` is neither harmful nor benign"]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from moe_cli.data import column_map, of_kind, read, read_templates
+from moe_cli.data import column_map, of_kind, read_source, read_templates
 from moe_cli.data.refusals import read_refusals
 from moe_cli.errors import UsageError
 from tests.data.shapes import GAME, GOAL, OTHER, STORY, written
@@ -34,7 +34,7 @@ def file(tmp_path, content):
     return written(tmp_path, json.dumps(content))
 
 
-def refusal(tmp_path, content, reader=read):
+def refusal(tmp_path, content, reader=read_source):
     with pytest.raises(UsageError) as caught:
         reader(file(tmp_path, content))
     return caught.value
@@ -42,13 +42,13 @@ def refusal(tmp_path, content, reader=read):
 
 @pytest.mark.parametrize("shape", ROWS)
 def test_the_shape_of_an_object_tells_its_rows(tmp_path, shape):
-    found = read(file(tmp_path, ROWS[shape]))
+    found = read_source(file(tmp_path, ROWS[shape]))
     assert ([entry.goal for entry in found.entries], found.faults) == ([GOAL, OTHER], ())
 
 
 @pytest.mark.parametrize("shape", MAPPED)
 def test_map_names_a_key_in_every_shape(tmp_path, shape):
-    (entry,) = read(file(tmp_path, MAPPED[shape]), columns=column_map(["goal=objective"])).entries
+    (entry,) = read_source(file(tmp_path, MAPPED[shape]), columns=column_map(["goal=objective"])).entries
     assert entry.goal == GOAL
 
 
@@ -65,7 +65,7 @@ def test_an_object_without_rows_is_refused_with_its_keys(tmp_path, content):
     [{GOAL: 1, OTHER: 2}, {GOAL: STORY, OTHER: GAME}, {GOAL: [STORY], OTHER: [GAME]}, {"model": {GOAL: STORY}}],
 )
 def test_a_key_that_is_a_text_is_never_shown(tmp_path, content):
-    for reader in (read, read_templates, read_refusals):
+    for reader in (read_source, read_templates, read_refusals):
         error = refusal(tmp_path, content, reader)
         assert not any(word in f"{error.message} {error.hint}" for word in ("zorp", "flomp", "glim", "hesk"))
 
@@ -73,15 +73,15 @@ def test_a_key_that_is_a_text_is_never_shown(tmp_path, content):
 def test_the_rows_of_one_list_are_named_by_their_path(tmp_path):
     name = file(tmp_path, {"harmful": [GOAL], "benign": [OTHER]})
     assert "`harmful` (1), `benign` (1)" in refusal(tmp_path, {"harmful": [GOAL], "benign": [OTHER]}).message
-    assert [entry.goal for entry in read(f"{name}#benign").entries] == [OTHER]
+    assert [entry.goal for entry in read_source(f"{name}#benign").entries] == [OTHER]
     nested = refusal(tmp_path, {"Crime": {"Glims": [GOAL]}})
     assert nested.hint.endswith("#Crime.Glims' names one of its lists")
-    assert [entry.goal for entry in read(f"{name}#Crime.Glims").entries] == [GOAL]
+    assert [entry.goal for entry in read_source(f"{name}#Crime.Glims").entries] == [GOAL]
 
 
 def test_targets_are_no_prompts_and_no_refusals(tmp_path):
     content = {"zorp_glim": "Sure, here is the glim", "flomp_hesk": "Sure, here is"}
-    for reader in (read, read_refusals):
+    for reader in (read_source, read_refusals):
         assert "holds targets" in refusal(tmp_path, content, reader).message
 
 
@@ -103,13 +103,13 @@ def test_rows_without_a_template_are_refused_with_their_columns(tmp_path):
 
 def test_attacked_prompts_that_do_not_exist_are_left_out_of_items_too(tmp_path):
     rows = [{"goal": GOAL, "prompt": STORY, "jailbroken": False}, {"goal": OTHER, "prompt": None, "jailbroken": False}]
-    found = of_kind(read(file(tmp_path, {"jailbreaks": rows}), keep_failed=True), "harmful")
+    found = of_kind(read_source(file(tmp_path, {"jailbreaks": rows}), keep_failed=True), "harmful")
     assert ([entry.goal for entry in found.entries], found.faults) == ([GOAL], ())
     assert found.skipped == {"it has no attacked prompt": 1}
 
 
 def test_test_cases_beside_their_behaviour_are_harmful(tmp_path):
-    found = read(file(tmp_path, [{"behavior": GOAL, "test_case": STORY, "generation": "x"}]))
+    found = read_source(file(tmp_path, [{"behavior": GOAL, "test_case": STORY, "generation": "x"}]))
     assert [(entry.kind, entry.goal, entry.attacked[0].content) for entry in found.entries] == [
         ("harmful", GOAL, STORY)
     ]
@@ -118,7 +118,7 @@ def test_test_cases_beside_their_behaviour_are_harmful(tmp_path):
 
 
 def test_goals_and_prompts_in_different_rows_do_not_stand_side_by_side(tmp_path):
-    found = read(file(tmp_path, [{"goal": GOAL}, {"prompt": OTHER}]))
+    found = read_source(file(tmp_path, [{"goal": GOAL}, {"prompt": OTHER}]))
     assert ([entry.goal for entry in found.entries], [fault.reason for fault in found.faults]) == (
         [GOAL],
         ["`goal` is None, not a text"],

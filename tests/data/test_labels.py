@@ -7,9 +7,9 @@ import json
 import pytest
 
 from moe_cli.config import EvaluateConfig
-from moe_cli.data import column_map, of_kind, read
+from moe_cli.data import column_map, of_kind, read_source
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.suites import evaluation_items
+from moe_cli.evaluate.suites import load_items
 from tests.data.shapes import GOAL, OTHER, lines, written
 
 # Columns with what they hold in a harmful and in a harmless row.
@@ -41,15 +41,14 @@ def rows(column, harmful, harmless):
 
 def refusal(tmp_path, content, kind="harmful", maps=()):
     with pytest.raises(UsageError) as caught:
-        of_kind(read(written(tmp_path, content), columns=column_map(maps)), kind)
+        of_kind(read_source(written(tmp_path, content), columns=column_map(maps)), kind)
     return caught.value
 
 
 def items(tmp_path, content, kind="", maps=()):
     name = kind + written(tmp_path, content)
     return [
-        (item.kind, item.messages[-1].content)
-        for item in evaluation_items(EvaluateConfig(items=(name,), map=maps), "a/b")
+        (item.kind, item.messages[-1].content) for item in load_items(EvaluateConfig(items=(name,), map=maps), "a/b")
     ]
 
 
@@ -69,7 +68,7 @@ def test_a_label_chooses_the_kind_of_an_item(tmp_path, column, harmful, harmless
 
 
 def test_the_column_kind_gives_each_option_its_own_rows(tmp_path):
-    found = read(written(tmp_path, rows("kind", "harmful", "benign")))
+    found = read_source(written(tmp_path, rows("kind", "harmful", "benign")))
     assert [len(of_kind(found, kind).entries) for kind in ("harmful", "benign")] == [2, 1]
     assert of_kind(found, "benign").skipped == {"it is harmful": 2}
 
@@ -85,28 +84,28 @@ def test_map_says_what_true_means(tmp_path):
     content = rows("label", 1, 0)
     assert "1 of 3 rows are harmless" in refusal(tmp_path, content, maps=["is_harmful=label"]).message
     assert "2 of 3 rows are harmless" in refusal(tmp_path, content, maps=["is_safe=label"]).message
-    assert len(read(written(tmp_path, content), columns=column_map(["name=label"])).entries) == 3
+    assert len(read_source(written(tmp_path, content), columns=column_map(["name=label"])).entries) == 3
 
 
 def test_another_column_may_say_what_a_bare_label_does_not(tmp_path):
     content = lines({"prompt": GOAL, "label": 1, "data_type": "vanilla_harmful"})
-    (entry,) = read(written(tmp_path, content)).entries
+    (entry,) = read_source(written(tmp_path, content)).entries
     assert (entry.kind, entry.told_by) == ("harmful", "data_type")
 
 
 @pytest.mark.parametrize("words", [["deception", "hate"], ["refusal", "compliance"], [0.3, 0.8]])
 def test_a_label_about_something_else_is_not_read_and_named(tmp_path, words):
-    found = read(written(tmp_path, lines(*({"prompt": GOAL, "label": word} for word in words))))
+    found = read_source(written(tmp_path, lines(*({"prompt": GOAL, "label": word} for word in words))))
     assert ({entry.kind for entry in found.entries}, found.unread) == ({None}, ("label",))
 
 
 def test_a_word_that_is_neither_beside_words_that_are_is_a_bad_row(tmp_path):
-    found = read(written(tmp_path, rows("harmfulness", "controversial", "harmless")))
+    found = read_source(written(tmp_path, rows("harmfulness", "controversial", "harmless")))
     assert [fault.reason for fault in found.faults] == ["`harmfulness` is neither harmful nor benign"] * 2
 
 
 def test_two_labels_that_contradict_each_other_are_a_bad_row(tmp_path):
-    (fault,) = read(written(tmp_path, lines({"prompt": GOAL, "label": "safe", "is_harmful": True}))).faults
+    (fault,) = read_source(written(tmp_path, lines({"prompt": GOAL, "label": "safe", "is_harmful": True}))).faults
     assert fault.reason == "`label` and `is_harmful` contradict each other"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moe_cli.data.reasoning import is_mark, opening_of, spoken, without_reasoning
+from moe_cli.data.reasoning import is_mark, opening_of, strip_reasoning, without_reasoning
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from moe_cli.data.reasoning import is_mark, opening_of, spoken, without_reasonin
     ],
 )
 def test_only_what_was_said_aloud_is_left(answer, said):
-    assert spoken(answer) == said
+    assert strip_reasoning(answer) == said
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_only_what_was_said_aloud_is_left(answer, said):
     ],
 )
 def test_the_marks_of_other_families_are_known(answer, said):
-    assert spoken(answer) == said
+    assert strip_reasoning(answer) == said
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,4 @@ def test_a_token_is_a_mark_only_as_a_whole():
     ["<think>", "<seed:think>", "[THINK]", "◁think▷", "<|START_THINKING|>", "<|channel>", "<|begin_of_thought|>"],
 )
 def test_reasoning_that_a_prompt_opened_is_ended_by_the_mark_of_its_kind(mark):
-    assert spoken(without_reasoning(mark, "No")).strip() == "No"
+    assert strip_reasoning(without_reasoning(mark, "No")).strip() == "No"

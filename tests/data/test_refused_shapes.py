@@ -7,7 +7,7 @@ import json
 import pytest
 
 from moe_cli.config import EvaluateConfig, MoeConfig
-from moe_cli.data import of_kind, read
+from moe_cli.data import of_kind, read_source
 from moe_cli.errors import MoeError
 from moe_cli.evaluate.suites import preview_of_items
 from moe_cli.prepare.data_preview import preview_of
@@ -127,14 +127,14 @@ BAD = {
 def test_a_shape_that_cannot_be_read_is_refused_with_its_reason_and_its_mend(tmp_path, shape):
     content, reason, mend = REFUSED[shape]
     with pytest.raises(MoeError, match=reason) as refusal:
-        of_kind(read(written(tmp_path, content)), "harmful")
+        of_kind(read_source(written(tmp_path, content)), "harmful")
     assert mend in refusal.value.hint
 
 
 @pytest.mark.parametrize("shape", BAD)
 def test_a_row_that_would_be_misread_is_a_bad_row(tmp_path, shape):
     row, reason = BAD[shape]
-    (fault,) = read(written(tmp_path, json.dumps([row]))).faults
+    (fault,) = read_source(written(tmp_path, json.dumps([row]))).faults
     assert reason in fault.reason
 
 

@@ -10,7 +10,7 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_cli.data import read
+from moe_cli.data import read_source
 from moe_cli.prepare.pairs import Attacks, pairs_of_entries
 
 # What every container can hold: no surrogates, no NUL, and no cell that means "missing".
@@ -43,7 +43,7 @@ def as_parquet(rows):
 
 def pairs_in(directory, name, content):
     (Path(directory) / name).write_bytes(content)
-    found = pairs_of_entries([read(str(Path(directory) / name))], Attacks())
+    found = pairs_of_entries([read_source(str(Path(directory) / name))], Attacks())
     assert found.faults == []
     return found.pairs
 

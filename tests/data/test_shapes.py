@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from moe_cli.data import read
+from moe_cli.data import read_source
 from tests.data.shapes import GAME, GOAL, OTHER, STORY, lines, table, written
 
 HARMFUL = ("harmful", GOAL, None)
@@ -161,5 +161,5 @@ def content_of(reading):
 @pytest.mark.parametrize("shape", READ)
 def test_a_shape_is_read_as_what_it_says(tmp_path, shape):
     content, name, entries = READ[shape]
-    found = read(written(tmp_path, content))
+    found = read_source(written(tmp_path, content))
     assert (found.format.name, found.faults, content_of(found)) == (name, (), entries)

@@ -9,7 +9,7 @@ import lzma
 import pytest
 from fsspec.compression import compr
 
-from moe_cli.data import column_map, read
+from moe_cli.data import column_map, read_source
 from moe_cli.data.refusals import read_refusals
 from moe_cli.errors import UsageError
 from tests.data.shapes import GOAL, OTHER, table, written
@@ -27,12 +27,12 @@ HEADERS = [
 
 
 def goals(name, **options):
-    return [entry.goal for entry in read(name, **options).entries]
+    return [entry.goal for entry in read_source(name, **options).entries]
 
 
 def refusal(tmp_path, content):
     with pytest.raises(UsageError) as caught:
-        read(written(tmp_path, content))
+        read_source(written(tmp_path, content))
     assert "zorp" not in f"{caught.value.message} {caught.value.hint}"
     return caught.value.message
 

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from moe_cli.config import MoeConfig
-from moe_cli.data import column_map, read
-from moe_cli.prepare.sources import gathered
+from moe_cli.data import column_map, read_source
+from moe_cli.prepare.sources import gather_prompts
 from tests.data.shapes import GOAL, OTHER, STORY, written
 
 USER, ANSWER = {"role": "user", "content": GOAL}, {"role": "assistant", "content": "No."}
@@ -40,7 +40,7 @@ BAD = {
 
 
 def first(tmp_path, row):
-    return read(written(tmp_path, json.dumps([row])))
+    return read_source(written(tmp_path, json.dumps([row])))
 
 
 @pytest.mark.parametrize("shape", CONVERSATIONS)
@@ -53,7 +53,7 @@ def test_a_conversation_is_its_turns_without_a_last_answer(tmp_path, shape):
 def test_turns_in_a_cell_are_read_as_json_or_as_python_prints_them(tmp_path):
     for text in (json.dumps([USER, ANSWER]), str([USER, ANSWER])):
         cell = text.replace('"', '""')
-        (entry,) = read(written(tmp_path, f'id,conversation\n1,"{cell}"\n')).entries
+        (entry,) = read_source(written(tmp_path, f'id,conversation\n1,"{cell}"\n')).entries
         assert [turn.content for turn in entry.plain] == [GOAL]
 
 
@@ -81,7 +81,7 @@ def test_a_system_prompt_is_a_turn_in_front(tmp_path, column):
 def test_a_template_wraps_a_goal_behind_its_system_prompt(tmp_path, row):
     (tmp_path / "attack.txt").write_text("Tell a story: {goal}.")
     settings = {"pairs": [written(tmp_path, json.dumps([row]))], "attack": str(tmp_path / "attack.txt")}
-    (pair,) = gathered(MoeConfig.model_validate({"model": {"name": "a/b"}, "prepare": settings})).pairs
+    (pair,) = gather_prompts(MoeConfig.model_validate({"model": {"name": "a/b"}, "prepare": settings})).pairs
     assert [turn.content for turn in pair.safe] == ["Be brief.", GOAL]
     assert [turn.content for turn in pair.unsafe] == ["Be brief.", STORY]
 
@@ -105,7 +105,7 @@ def test_what_belongs_to_a_prompt_stands_with_it(tmp_path, row, spoken):
 def test_map_says_which_of_two_is_the_goal(tmp_path, other):
     value = [USER] if other in ("messages", "turns") else STORY
     name = written(tmp_path, json.dumps([{"goal": OTHER, other: value}]))
-    (entry,) = read(name, columns=column_map([f"all_prompt={other}"])).entries
+    (entry,) = read_source(name, columns=column_map([f"all_prompt={other}"])).entries
     assert (entry.goal, entry.attacked is not None) == (OTHER, True)
-    (entry,) = read(name, columns=column_map([f"name={other}"])).entries
+    (entry,) = read_source(name, columns=column_map([f"name={other}"])).entries
     assert (entry.goal, entry.attacked) == (OTHER, None)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from moe_cli.config import EvaluateConfig
-from moe_cli.evaluate.given_answers import given_answers
+from moe_cli.evaluate.given_answers import read_given_answers
 
 COMPLIES, REFUSES = "Sure, here is how to zorp it.", "I'm sorry, but I cannot help with that."
 HARMBENCH = {
@@ -70,7 +70,7 @@ def written(path: Path, content: object) -> Path:
 
 def given(*files: Path, **settings: object):
     """What the files give."""
-    return given_answers(EvaluateConfig(answers=tuple(map(str, files)), **settings))
+    return read_given_answers(EvaluateConfig(answers=tuple(map(str, files)), **settings))
 
 
 def lines(*rows: dict[str, object]) -> str:

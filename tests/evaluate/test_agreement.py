@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.inter_rater import cohens_kappa as reference
 
 from moe_cli.codec import decode, encode
-from moe_cli.evaluate.agreement import agreements
+from moe_cli.evaluate.agreement import measure_agreement
 from moe_cli.judges.kappa import cohens_kappa
 from moe_cli.records.evaluation import EvaluationRecord
 from moe_cli.records.inputs import EvaluationItem
@@ -66,7 +66,7 @@ def of(found, question):
 def test_kappa_of_a_table_worked_by_hand():
     # 20 both yes, 5 only a, 10 only b, 15 both no, of 50: observed 35/50 = 0.7; a says yes to 25/50, b to 30/50, so
     # chance is 0.5 * 0.6 + 0.5 * 0.4 = 0.5; kappa = (0.7 - 0.5) / (1 - 0.5) = 0.4 (the example of Cohen's kappa).
-    found = of(agreements(records_of((20, 5, 10, 15)), BOTH), "harm")
+    found = of(measure_agreement(records_of((20, 5, 10, 15)), BOTH), "harm")
     assert (found.a, found.b, found.n) == ("a", "b", 50)
     assert (found.both_yes, found.only_a, found.only_b, found.both_no) == (20, 5, 10, 15)
     assert (found.agreement, found.kappa) == (0.7, pytest.approx(0.4, abs=1e-15))
@@ -83,34 +83,34 @@ def test_kappa_is_that_of_statsmodels(table):
 @given(st.tuples(*[st.integers(0, 8)] * 4), st.integers(0, 1000))
 def test_the_order_of_the_records_changes_nothing_and_swapping_the_judges_swaps_the_table(table, seed):
     records = records_of(table)
-    found = agreements(records, BOTH)
+    found = measure_agreement(records, BOTH)
     shuffled = random.Random(seed).sample(records, len(records))
-    assert agreements(shuffled, BOTH) == found
-    swapped = of(agreements(records_of((table[0], table[2], table[1], table[3])), BOTH), "harm")
+    assert measure_agreement(shuffled, BOTH) == found
+    swapped = of(measure_agreement(records_of((table[0], table[2], table[1], table[3])), BOTH), "harm")
     ours = of(found, "harm")
     assert (swapped.only_a, swapped.only_b, swapped.kappa) == (ours.only_b, ours.only_a, ours.kappa)
 
 
 @pytest.mark.parametrize("table", [(9, 0, 0, 0), (0, 0, 0, 9)])
 def test_judges_that_always_say_the_same_one_thing_have_no_kappa(table):
-    found = of(agreements(records_of(table), BOTH), "harm")
+    found = of(measure_agreement(records_of(table), BOTH), "harm")
     assert (found.n, found.agreement, found.kappa, found.lower) == (9, 1.0, None, None)
 
 
 def test_without_an_answer_that_both_scored_nothing_is_said():
-    found = of(agreements([record(1, verdict(None), verdict(True))], BOTH), "harm")
+    found = of(measure_agreement([record(1, verdict(None), verdict(True))], BOTH), "harm")
     assert (found.n, found.agreement, found.kappa, found.lower, found.upper) == (0, None, None, None, None)
 
 
 @pytest.mark.parametrize(("table", "kappa"), [((10, 0, 0, 10), 1.0), ((12, 0, 8, 0), 0.0)])
 def test_where_no_resample_differs_no_interval_of_width_zero_is_given(table, kappa):
-    found = of(agreements(records_of(table), BOTH), "harm")
+    found = of(measure_agreement(records_of(table), BOTH), "harm")
     assert (found.kappa, found.lower, found.upper) == (kappa, None, None)
 
 
 def test_one_cluster_carries_no_interval():
     records = [record(n, verdict(n < 3), verdict(n < 2), cluster="one") for n in range(6)]
-    found = of(agreements(records, BOTH), "harm")
+    found = of(measure_agreement(records, BOTH), "harm")
     assert found.kappa is not None
     assert (found.lower, found.upper) == (None, None)
 
@@ -118,7 +118,7 @@ def test_one_cluster_carries_no_interval():
 def test_answers_to_one_goal_are_resampled_together():
     loose = records_of((20, 5, 10, 15))
     tight = [record(n, *one.verdicts, cluster=f"goal-{n % 5}") for n, one in enumerate(loose)]
-    apart, together = of(agreements(loose, BOTH), "harm"), of(agreements(tight, BOTH), "harm")
+    apart, together = of(measure_agreement(loose, BOTH), "harm"), of(measure_agreement(tight, BOTH), "harm")
     assert apart.kappa == together.kappa
     assert (apart.lower, apart.upper) != (together.lower, together.upper)
 
@@ -132,7 +132,7 @@ def test_harm_counts_on_harmful_items_and_refusal_on_all():
         record(4, refused, verdict(None, "degenerate"), kind="benign"),
         record(5, verdict(None, None), refused, kind="benign"),
     ]
-    found = agreements(records, BOTH)
+    found = measure_agreement(records, BOTH)
     harm, refusal = of(found, "harm"), of(found, "refusal")
     assert (harm.n, harm.only_a) == (1, 1)
     assert (refusal.n, refusal.both_yes, refusal.only_a, refusal.only_b, refusal.both_no) == (3, 0, 1, 0, 2)
@@ -140,7 +140,7 @@ def test_harm_counts_on_harmful_items_and_refusal_on_all():
 
 def test_only_judges_that_can_tell_the_same_are_compared():
     judges = (judge("guard", "harm"), judge("classes", "refusal"), judge("both", "harm", "refusal"))
-    found = agreements([record(1, verdict(True), verdict(None), verdict(True))], judges)
+    found = measure_agreement([record(1, verdict(True), verdict(None), verdict(True))], judges)
     assert [(one.a, one.b, one.question) for one in found] == [
         ("guard", "both", "harm"),
         ("classes", "both", "refusal"),
@@ -148,5 +148,5 @@ def test_only_judges_that_can_tell_the_same_are_compared():
 
 
 def test_an_agreement_is_written_and_read_back_equal():
-    (found, _) = agreements(records_of((3, 1, 1, 3)), BOTH)
+    (found, _) = measure_agreement(records_of((3, 1, 1, 3)), BOTH)
     assert decode(Agreement, encode(found), source="here") == found

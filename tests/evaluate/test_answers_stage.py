@@ -11,11 +11,11 @@ import pytest
 from moe_cli.artifacts import Store, finished_run, layout
 from moe_cli.codec import decode, decode_lines, encode
 from moe_cli.compare import stage as compare_stage
-from moe_cli.compare.fairness import fairness_checks
+from moe_cli.compare.fairness import check_fairness
 from moe_cli.config import EvaluateConfig
 from moe_cli.errors import ArtifactError, StoppedError, UsageError
 from moe_cli.evaluate import answers_stage
-from moe_cli.evaluate.suites import evaluation_items, items_digest
+from moe_cli.evaluate.suites import items_digest, load_items
 from moe_cli.records import EvaluationRecord, EvaluationSummary
 from moe_cli.views.evaluated import evaluated_view
 from tests.compare.comparison_records import column, evaluation
@@ -147,18 +147,18 @@ def test_answers_to_all_items_of_an_evaluation_are_of_the_very_same_items(judge_
     made = judge_files(answers, items=(str(items),))
     (record,) = decode_lines(EvaluationRecord, made.path / layout.RECORDS)
     assert (record.item.id, record.item.suite, record.item.cluster) == ("s/1", "s", "c")
-    asked = evaluation_items(EvaluateConfig(items=(str(items),)), "owner/model")
+    asked = load_items(EvaluateConfig(items=(str(items),)), "owner/model")
     assert made.summary.items_digest == items_digest(asked)  # as an evaluation of a model on these items has
 
 
 def test_the_gate_tells_loaded_weights_from_files(judge_files, tmp_path):
     of_file = judge_files(written(tmp_path / "full.json", HARMBENCH)).summary
     columns = [column("tiny", "base"), column("full", "imported", evaluation=of_file)]
-    checks = {check.name: check for check in fairness_checks(columns, [None, None])}
+    checks = {check.name: check for check in check_fairness(columns, [None, None])}
     assert checks["answers"].values == ("of the loaded weights", "from a file; settings unknown")
     assert checks["answers"].status == checks["generation: max new tokens"].status == "unknown"
     both = [column(name, "base") for name in ("a", "b")]
-    assert "answers" not in {check.name for check in fairness_checks(both, [None, None])}
+    assert "answers" not in {check.name for check in check_fairness(both, [None, None])}
 
 
 def test_a_summary_without_files_reads_back_as_one_that_was_made_before_there_were_any():

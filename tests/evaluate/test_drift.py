@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from moe_cli.evaluate import drift, read_texts
-from moe_cli.evaluate.drift import drift_items, same_choices
+from moe_cli.evaluate.drift import measure_text_drift, same_choices
 from moe_cli.model.chat import encode_answered
 from moe_cli.model.padding import attention_mask, right_padded
 from moe_cli.model.topology import expert_layers
@@ -22,7 +22,9 @@ def models():
 
 
 def measured(base, tuned, items, *, done=(), batch_size=8, batch_tokens=None, notify=lambda _: None):
-    groups = drift_items(base, tuned, items, done=done, batch_size=batch_size, batch_tokens=batch_tokens, notify=notify)
+    groups = measure_text_drift(
+        base, tuned, items, done=done, batch_size=batch_size, batch_tokens=batch_tokens, notify=notify
+    )
     return {item.id: item for group in groups for item in group}
 
 
@@ -78,7 +80,7 @@ def test_watching_changes_no_logit_by_a_bit(models):
         plain_BSV = (
             models[1].model(input_ids=right_padded(ids), attention_mask=attention_mask(ids), use_cache=False).logits
         )
-        watched_BSV = read_texts.watched(models[1], rows).logits_BSV
+        watched_BSV = read_texts.record_forward(models[1], rows).logits_BSV
     assert torch.equal(watched_BSV, plain_BSV[:, -watched_BSV.shape[1] :])
 
 
@@ -124,7 +126,7 @@ def test_progress_counts_texts_that_were_done_before(models):
 
 def test_long_texts_come_first_and_a_group_keeps_to_both_bounds(models):
     items = texts(16)
-    groups = list(drift_items(*models, items, done=(), batch_size=4, batch_tokens=60, notify=lambda _: None))
+    groups = list(measure_text_drift(*models, items, done=(), batch_size=4, batch_tokens=60, notify=lambda _: None))
     length = {item.id: len(encode_answered(models[0].tokenizer, item.messages).token_ids) for item in items}
     longest = [max(length[item.id] for item in group) for group in groups]
     assert longest == sorted(longest, reverse=True)

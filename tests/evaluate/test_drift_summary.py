@@ -9,7 +9,7 @@ import pytest
 
 from moe_cli.codec import decode, encode
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.drift_summary import drift_summary
+from moe_cli.evaluate.drift_summary import summarise_drift
 from moe_cli.records.drift import DriftItem, DriftSummary
 
 NO_ROUTING = {"experts_base": ((),), "experts_tuned": ((),), "same_choices": (0,)}
@@ -40,7 +40,7 @@ def some_items(num=40, per_cluster=1, shift=0.1):
 def test_drift_is_weighted_by_tokens():
     items = some_items()
     tokens = sum(item.num_tokens for item in items)
-    summary = drift_summary(items)
+    summary = summarise_drift(items)
     gain = sum(item.nll_tuned - item.nll_base for item in items)
     assert summary.perplexity_ratio.value == pytest.approx(np.exp(gain / tokens))
     assert summary.perplexity_tuned / summary.perplexity_base == pytest.approx(summary.perplexity_ratio.value)
@@ -61,7 +61,7 @@ def test_drift_intervals_match_a_plain_bootstrap_over_clusters():
         drawn = [item for cluster in generator.choices(clusters, k=len(clusters)) for item in cluster]
         gain = sum(item.nll_tuned - item.nll_base for item in drawn)
         ratios.append(np.exp(gain / sum(item.num_tokens for item in drawn)))
-    found = drift_summary(items).perplexity_ratio
+    found = summarise_drift(items).perplexity_ratio
     low, high = np.quantile(ratios, [0.025, 0.975])
     assert (found.lower, found.upper) == pytest.approx((low, high), abs=0.1 * (high - low))
 
@@ -69,8 +69,8 @@ def test_drift_intervals_match_a_plain_bootstrap_over_clusters():
 def test_drift_is_the_same_for_any_order_and_the_same_seed_only():
     items = some_items(per_cluster=4)
     for seed in range(20):
-        assert drift_summary(random.Random(seed).sample(items, len(items))) == drift_summary(items)
-    assert drift_summary(items, seed=1).kl_mean.lower != drift_summary(items, seed=0).kl_mean.lower
+        assert summarise_drift(random.Random(seed).sample(items, len(items))) == summarise_drift(items)
+    assert summarise_drift(items, seed=1).kl_mean.lower != summarise_drift(items, seed=0).kl_mean.lower
 
 
 def test_a_model_that_did_not_move_has_a_ratio_of_exactly_one():
@@ -87,12 +87,12 @@ def test_a_model_that_did_not_move_has_a_ratio_of_exactly_one():
         )
         for i in range(5)
     ]
-    ratio = drift_summary(items).perplexity_ratio
+    ratio = summarise_drift(items).perplexity_ratio
     assert (ratio.value, ratio.lower, ratio.upper) == (1.0, 1.0, 1.0)
 
 
 def test_one_cluster_carries_no_interval():
-    found = drift_summary(some_items(num=3, per_cluster=3)).kl_mean
+    found = summarise_drift(some_items(num=3, per_cluster=3)).kl_mean
     assert (found.lower, found.upper, found.n) == (None, None, 1)
 
 
@@ -102,5 +102,5 @@ def test_no_text_and_a_text_without_a_token_are_errors_with_a_hint():
     )
     for items in ([], [empty]):
         with pytest.raises(UsageError) as caught:
-            drift_summary(items)
+            summarise_drift(items)
         assert caught.value.hint

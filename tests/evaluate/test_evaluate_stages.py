@@ -206,8 +206,8 @@ def test_tasks_are_measured_once_for_the_same_weights_and_anew_for_others(evalua
 
 
 def test_drift_is_known_by_both_models_and_by_the_selection(monkeypatch):
-    monkeypatch.setattr(moved, "drift_items", lambda *_, **__: iter(()))
-    monkeypatch.setattr(moved, "weight_drift", lambda *_: ())
+    monkeypatch.setattr(moved, "measure_text_drift", lambda *_, **__: iter(()))
+    monkeypatch.setattr(moved, "measure_weight_drift", lambda *_: ())
     base = tiny()
     tuned = replace(base, identity=replace(base.identity, fingerprint="another"))
     selection = np.zeros((4, 16), dtype=bool)
@@ -228,7 +228,7 @@ def names_of_drift(base, tuned, selected_LE):
 
     training = SimpleNamespace(base=base.identity)
     models = SimpleNamespace(target=SimpleNamespace(training=training), base=lambda: base, tuned=lambda: tuned)
-    moved.moved_from_base(models, (), selected_LE, MoeConfig(), Named())
+    moved.measure_drift(models, (), selected_LE, MoeConfig(), Named())
     return names
 
 
@@ -238,7 +238,7 @@ def test_weight_drift_that_was_cut_short_on_disk_is_measured_again_whole(monkeyp
         for place, name in enumerate(("router", "norms"))
     )
     measured = []
-    monkeypatch.setattr(moved, "weight_drift", lambda *_: measured.append(1) or groups)
+    monkeypatch.setattr(moved, "measure_weight_drift", lambda *_: measured.append(1) or groups)
     path = tmp_path / "weights.jsonl"
     work = SimpleNamespace(journal=lambda *_, record_type=WeightDrift, **__: Journal(path, record_type))
     base = tiny()
@@ -247,7 +247,7 @@ def test_weight_drift_that_was_cut_short_on_disk_is_measured_again_whole(monkeyp
     monkeypatch.setattr(moved, "_on_texts", lambda *_: ())
 
     def found():
-        return moved.moved_from_base(models, (), None, MoeConfig(), work).weights
+        return moved.measure_drift(models, (), None, MoeConfig(), work).weights
 
     assert (found(), found(), len(measured)) == (groups, groups, 1)
     path.write_bytes(path.read_bytes()[:-5])

@@ -14,7 +14,7 @@ from moe_cli.evaluate.metrics import (
     degenerate_share,
     over_refusal,
     refuse_unscored,
-    suite_summaries,
+    summarise_suites,
 )
 from moe_cli.evaluate.rates import rate_of
 from moe_cli.records.evaluation import EvaluationRecord, SuiteSummary
@@ -105,7 +105,7 @@ def test_a_suite_is_summarised_with_what_it_has():
             ["compliance", "full_refusal"], kind="benign", suite="alpha", expected="x", correct=True, finished=False
         ),
     ]
-    harmful, benign = suite_summaries(records)
+    harmful, benign = summarise_suites(records)
     assert (harmful.suite, harmful.kind, harmful.n, harmful.attack_success.rate) == ("zeta", "harmful", 4, 2 / 3)
     assert (harmful.over_refusal, harmful.accuracy, harmful.partial_refusal.rate) == (None, None, 1 / 3)
     assert (harmful.cut_off.rate, harmful.degenerate.rate, harmful.mean_answer_tokens) == (0.0, 0.25, 10.0)
@@ -117,7 +117,7 @@ def test_a_suite_is_summarised_with_what_it_has():
 @given(st.randoms())
 def test_the_order_of_records_does_not_matter(generator):
     records = [r for suite in "cab" for r in answers(["compliance", "full_refusal", None, "degenerate"], suite=suite)]
-    assert suite_summaries(generator.sample(records, len(records))) == suite_summaries(records)
+    assert summarise_suites(generator.sample(records, len(records))) == summarise_suites(records)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_the_order_of_records_does_not_matter(generator):
 )
 def test_records_that_cannot_be_summarised_are_refused_with_a_hint(records, message):
     with pytest.raises(UsageError, match=message) as caught:
-        suite_summaries(records)
+        summarise_suites(records)
     assert caught.value.hint
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_cli.clusters import ItemMoments, design_effect
-from moe_cli.evaluate.metrics import attack_success, degenerate_share, suite_summaries
+from moe_cli.evaluate.metrics import attack_success, degenerate_share, summarise_suites
 from moe_cli.evaluate.rates import rate_of, wilson_interval
 from moe_cli.records.evaluation import EvaluationRecord
 from moe_cli.records.inputs import EvaluationItem
@@ -123,7 +123,7 @@ def test_several_answers_to_one_item_do_not_make_a_rate_surer():
     narrow, wide = attack_success(once), attack_success(thrice)
     assert (wide.k, wide.n, wide.rate) == (3 * narrow.k, 3 * narrow.n, narrow.rate)
     assert (wide.lower, wide.upper) == pytest.approx((narrow.lower, narrow.upper), abs=0.005)
-    summary = suite_summaries(thrice)[0]
+    summary = summarise_suites(thrice)[0]
     assert summary.attack_success == wide
     assert summary.degenerate == degenerate_share(thrice)
     assert summary.cut_off.upper > wilson_interval(0, 120)[1]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from moe_cli.evaluate import models, read_texts
-from moe_cli.evaluate.drift import drift_items
-from moe_cli.evaluate.moved import MOST_LOGITS, most_tokens
+from moe_cli.evaluate.drift import measure_text_drift
+from moe_cli.evaluate.moved import MOST_LOGITS, max_drift_tokens
 from moe_cli.model.load import LoadedModel
 from tests.evaluate.two_models import moved, texts, tiny
 
@@ -49,7 +49,7 @@ def as_on_host(loaded):
 
 
 def drift(base, tuned):
-    found = drift_items(base, tuned, texts(), done=(), batch_size=3, batch_tokens=None, notify=lambda _: None)
+    found = measure_text_drift(base, tuned, texts(), done=(), batch_size=3, batch_tokens=None, notify=lambda _: None)
     return [item for group in found for item in group]
 
 
@@ -95,5 +95,5 @@ def test_in_the_machines_memory_there_is_always_room():
 def test_a_large_vocabulary_makes_the_batches_of_texts_smaller():
     loaded = tiny()
     vocabulary = loaded.model.config.vocab_size
-    assert most_tokens(32, loaded) == 32
-    assert most_tokens(10**12, loaded) == MOST_LOGITS // vocabulary
+    assert max_drift_tokens(32, loaded) == 32
+    assert max_drift_tokens(10**12, loaded) == MOST_LOGITS // vocabulary

@@ -14,7 +14,7 @@ from moe_cli.codec import decode_lines
 from moe_cli.evaluate import stage
 from moe_cli.evaluate.answers import answer_settings
 from moe_cli.judges.judge import Exchange
-from moe_cli.judges.judging import judged
+from moe_cli.judges.judging import judge_in_groups
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.model.engine import Prompt
 from moe_cli.model.generate import TransformersEngine
@@ -104,7 +104,7 @@ def test_the_new_answers_are_judged_anew(done):
         name: Exchange(kind="harmful", messages=record.item.messages, answer=record.answer)
         for name, record in restored.items()
     }
-    said = {line.id: line.verdict for group in judged(KeywordJudge(), exchanges, set()) for line in group}
+    said = {line.id: line.verdict for group in judge_in_groups(KeywordJudge(), exchanges, set()) for line in group}
     assert {name: record.verdicts for name, record in restored.items()} == {name: (said[name],) for name in restored}
     assert any(as_trained[name].attack_succeeded != record.attack_succeeded for name, record in restored.items())
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.restored import base_router, changed_router_params, restored_router
+from moe_cli.evaluate.restored import base_router_of, changed_router_params, restoring_base_router
 from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.parameter_groups import router_tensors
 from moe_cli.records.evaluation import EvaluationRecord
@@ -31,7 +31,7 @@ def test_inside_the_block_the_router_is_the_bases_and_everything_else_is_the_tun
         for layer, of_base in zip(mixed.model.model.layers, base.model.model.layers, strict=True):
             layer.mlp.gate.weight.copy_(of_base.mlp.gate.weight)
     as_trained = logits(tuned)
-    with base_router(base, tuned) as restored:
+    with base_router_of(base, tuned) as restored:
         assert torch.equal(logits(restored), logits(mixed))
         assert weights_fingerprint(restored.model) == weights_fingerprint(mixed.model)
     assert not torch.equal(as_trained, logits(mixed))
@@ -40,9 +40,9 @@ def test_inside_the_block_the_router_is_the_bases_and_everything_else_is_the_tun
 def test_after_the_block_and_after_an_error_in_it_the_tuned_model_has_its_own_bits():
     base, tuned = tiny(), moved()
     before = {loaded: weights_fingerprint(loaded.model) for loaded in (base, tuned)}
-    with base_router(base, tuned):
+    with base_router_of(base, tuned):
         assert weights_fingerprint(tuned.model) != before[tuned]
-    with pytest.raises(RuntimeError, match="mine"), base_router(base, tuned):
+    with pytest.raises(RuntimeError, match="mine"), base_router_of(base, tuned):
         raise RuntimeError("mine")
     assert {loaded: weights_fingerprint(loaded.model) for loaded in (base, tuned)} == before
 
@@ -50,12 +50,12 @@ def test_after_the_block_and_after_an_error_in_it_the_tuned_model_has_its_own_bi
 def test_the_restored_model_is_known_as_another_one_than_base_tuned_and_the_other_way_round():
     base = tiny()
     tuned = replace(moved(), identity=replace(base.identity, fingerprint="a" * 64))
-    with base_router(base, tuned) as restored, base_router(tuned, base) as other_way:
+    with base_router_of(base, tuned) as restored, base_router_of(tuned, base) as other_way:
         fingerprints = {each.identity.fingerprint for each in (base, tuned, restored, other_way)}
         assert len(fingerprints) == 4
         assert all(len(fingerprint) == 64 for fingerprint in fingerprints)
         assert replace(restored.identity, fingerprint="a" * 64) == tuned.identity
-    with base_router(base, tuned) as again:
+    with base_router_of(base, tuned) as again:
         assert again.identity == restored.identity
 
 
@@ -107,7 +107,7 @@ def test_attack_success_is_paired_over_the_items_that_were_answered_again():
     tuned = [answered(*pair) for pair in zip("abcdef", (True, True, False, False, None, True), strict=True)]
     restored = [answered(*pair) for pair in zip("fedcba", (None, True, True, True, False, True), strict=True)]
     benign = answered("benign", False, kind="benign")
-    found = restored_router(7, [*tuned, benign], restored)
+    found = restoring_base_router(7, [*tuned, benign], restored)
     assert found.changed_params == 7
     assert (found.attack_success.k, found.attack_success.n, found.attack_success.unscored) == (4, 5, 1)
     assert (found.attack_success_tuned.k, found.attack_success_tuned.n, found.attack_success_tuned.unscored) == (
@@ -120,7 +120,7 @@ def test_attack_success_is_paired_over_the_items_that_were_answered_again():
 
 
 def test_an_unchanged_router_has_no_rate_and_nothing_answered_again():
-    found = restored_router(0, [answered("a", True)], [])
+    found = restoring_base_router(0, [answered("a", True)], [])
     assert (found.attack_success, found.attack_success_tuned, found.only_tuned, found.only_restored) == (
         None,
         None,
@@ -132,4 +132,4 @@ def test_an_unchanged_router_has_no_rate_and_nothing_answered_again():
 def test_items_that_the_tuned_model_did_not_answer_are_a_bug_that_shows():
     for restored in ([answered("b", True)], [answered("a", True), answered("a", False)]):
         with pytest.raises(ValueError, match="other items"):
-            restored_router(1, [answered("a", True)], restored)
+            restoring_base_router(1, [answered("a", True)], restored)

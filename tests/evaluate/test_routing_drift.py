@@ -11,7 +11,7 @@ from scipy.stats import entropy
 
 from moe_cli.codec import decode, encode
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.routing_drift import routing_drift
+from moe_cli.evaluate.routing_drift import measure_routing_drift
 from moe_cli.records.drift import DriftItem, RoutingDrift
 
 
@@ -48,7 +48,7 @@ def totals(items):
 
 def test_every_measure_is_that_of_scipy_on_the_counts_of_all_texts():
     items = simulated()
-    found = routing_drift(items, (1, 2, 5))
+    found = measure_routing_drift(items, (1, 2, 5))
     for place, layer in enumerate(found.layers):
         base_E, tuned_E = totals(items)[:, place]
         assert layer.layer == (1, 2, 5)[place]
@@ -66,7 +66,7 @@ def test_every_measure_is_that_of_scipy_on_the_counts_of_all_texts():
 
 def test_numbers_worked_by_hand():
     items = [text("a", [[3, 1, 0, 0]], [[1, 3, 0, 0]], [2]), text("b", [[3, 1, 0, 0]], [[1, 3, 0, 0]], [2])]
-    (layer,) = routing_drift(items, (0,), selected_LE=np.array([[True, False, False, True]])).layers
+    (layer,) = measure_routing_drift(items, (0,), selected_LE=np.array([[True, False, False, True]])).layers
     # choices (6, 2, 0, 0) and (2, 6, 0, 0); with half a choice more (6.5, 2.5, .5, .5) / 10 and (2.5, 6.5, .5, .5) / 10
     assert layer.kl.value == pytest.approx(0.4 * np.log(6.5 / 2.5))
     # shares (3/4, 1/4) and (1/4, 3/4), their middle (1/2, 1/2)
@@ -81,7 +81,7 @@ def test_numbers_worked_by_hand():
 
 
 def test_an_expert_that_the_tuned_model_never_chooses_gives_a_finite_kl_and_a_js_of_ln_2_where_nothing_is_shared():
-    (layer,) = routing_drift([text("a", [[8, 0]], [[0, 8]], [0])], (0,)).layers
+    (layer,) = measure_routing_drift([text("a", [[8, 0]], [[0, 8]], [0])], (0,)).layers
     assert layer.kl.value == pytest.approx((8.5 - 0.5) / 9 * np.log(8.5 / 0.5))
     assert layer.js.value == pytest.approx(np.log(2))
     assert (layer.overlap.value, layer.entropy_base) == (0.0, 0.0)
@@ -89,18 +89,18 @@ def test_an_expert_that_the_tuned_model_never_chooses_gives_a_finite_kl_and_a_js
 
 def test_equal_choices_are_no_drift_at_all():
     items = [text(f"t{n}", [[n + 1, 3, 0]], [[n + 1, 3, 0]], [n + 4]) for n in range(6)]
-    (layer,) = routing_drift(items, (0,)).layers
+    (layer,) = measure_routing_drift(items, (0,)).layers
     for found, value in ((layer.kl, 0.0), (layer.js, 0.0), (layer.overlap, 1.0)):
         assert (found.value, found.lower, found.upper) == (value, value, value)
 
 
 def test_fewer_choices_of_one_model_share_at_most_their_common_part():
-    (layer,) = routing_drift([text("a", [[4, 4]], [[4, 0]], [4])], (0,)).layers  # half of the tuned tokens skip
+    (layer,) = measure_routing_drift([text("a", [[4, 4]], [[4, 0]], [4])], (0,)).layers  # half of the tuned tokens skip
     assert layer.overlap.value == pytest.approx(2 * 4 / (8 + 4))
 
 
 def test_a_layer_that_chooses_nothing_at_all_is_no_drift():
-    (layer,) = routing_drift([text(n, [[0, 0]], [[0, 0]], [0]) for n in "ab"], (0,)).layers
+    (layer,) = measure_routing_drift([text(n, [[0, 0]], [[0, 0]], [0]) for n in "ab"], (0,)).layers
     assert (layer.kl.value, layer.js.value, layer.overlap.value, layer.entropy_base) == (0.0, 0.0, 1.0, 0.0)
 
 
@@ -115,7 +115,7 @@ def test_intervals_match_a_plain_bootstrap_over_clusters():
         js.append(np.mean([jensenshannon(*pair) ** 2 for pair in zip(base_LE, tuned_LE, strict=True)]))
         kl.append(entropy(base_LE[0] + 0.5, tuned_LE[0] + 0.5))
         overlap.append(sum(item.same_choices[1] for item in drawn) / base_LE[1].sum())
-    found = routing_drift(items, (0, 1))
+    found = measure_routing_drift(items, (0, 1))
     for estimate, plain in ((found.js, js), (found.layers[0].kl, kl), (found.layers[1].overlap, overlap)):
         low, high = np.quantile(plain, [0.025, 0.975])
         assert (estimate.lower, estimate.upper) == pytest.approx((low, high), abs=0.1 * (high - low))
@@ -124,14 +124,14 @@ def test_intervals_match_a_plain_bootstrap_over_clusters():
 
 def test_the_order_of_texts_changes_no_bit_and_the_seed_changes_the_interval():
     items = simulated(per_cluster=3)
-    found = routing_drift(items, (0, 1, 2))
+    found = measure_routing_drift(items, (0, 1, 2))
     for seed in range(10):
-        assert routing_drift(random.Random(seed).sample(items, len(items)), (0, 1, 2)) == found
-    assert routing_drift(items, (0, 1, 2), seed=1).js.lower != found.js.lower
+        assert measure_routing_drift(random.Random(seed).sample(items, len(items)), (0, 1, 2)) == found
+    assert measure_routing_drift(items, (0, 1, 2), seed=1).js.lower != found.js.lower
 
 
 def test_one_cluster_carries_no_interval_and_without_a_selection_nothing_is_said_about_one():
-    found = routing_drift(simulated(num=3, per_cluster=3), (0, 1, 2))
+    found = measure_routing_drift(simulated(num=3, per_cluster=3), (0, 1, 2))
     assert (found.js.lower, found.js.upper, found.js.n, found.num_selected) == (None, None, 1, None)
     assert {layer.on_selected_base for layer in found.layers} == {None}
 
@@ -139,15 +139,15 @@ def test_one_cluster_carries_no_interval_and_without_a_selection_nothing_is_said
 def test_shares_on_selected_experts_are_zero_in_a_layer_without_one():
     selected_LE = np.zeros((3, 6), dtype=bool)
     selected_LE[1, :] = True
-    found = routing_drift(simulated(), (0, 1, 2), selected_LE=selected_LE)
+    found = measure_routing_drift(simulated(), (0, 1, 2), selected_LE=selected_LE)
     assert [layer.on_selected_tuned for layer in found.layers] == pytest.approx([0.0, 1.0, 0.0])
     assert found.num_selected == 6
 
 
 def test_no_text_is_an_error_with_a_hint_and_other_layers_or_another_selection_are_bugs_that_show():
     with pytest.raises(UsageError):
-        routing_drift([], (0,))
+        measure_routing_drift([], (0,))
     with pytest.raises(ValueError, match="layers"):
-        routing_drift(simulated(), (0, 1))
+        measure_routing_drift(simulated(), (0, 1))
     with pytest.raises(ValueError, match="selection"):
-        routing_drift(simulated(), (0, 1, 2), selected_LE=np.ones((3, 7), dtype=bool))
+        measure_routing_drift(simulated(), (0, 1, 2), selected_LE=np.ones((3, 7), dtype=bool))

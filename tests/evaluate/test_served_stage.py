@@ -10,8 +10,8 @@ import pytest
 from moe_cli.artifacts import Store, finished_run, layout
 from moe_cli.codec import decode_lines
 from moe_cli.compare import stage as compare_stage
-from moe_cli.compare.fairness import fairness_checks
-from moe_cli.compare.limits import limits
+from moe_cli.compare.fairness import check_fairness
+from moe_cli.compare.limits import state_caveats
 from moe_cli.errors import StoppedError, UsageError
 from moe_cli.evaluate import stage
 from moe_cli.records import AnswerServer, EvaluationRecord
@@ -160,17 +160,17 @@ def served_column(name, mode="selective_experts", **changes):
 
 def test_the_gate_tells_the_engines_apart_and_never_calls_the_weights_of_servers_the_same():
     trainings = [training(), training()]
-    mixed = fairness_checks([column("full"), served_column("selective")], trainings)
+    mixed = check_fairness([column("full"), served_column("selective")], trainings)
     by_name = {check.name: check for check in mixed}
     assert (by_name["engine"].status, by_name["engine"].values) == ("differs", ("transformers", "openai"))
     assert by_name["answers"].status == by_name["dtype"].status == "unknown"
-    both = {check.name: check for check in fairness_checks([served_column("a"), served_column("b")], trainings)}
+    both = {check.name: check for check in check_fairness([served_column("a"), served_column("b")], trainings)}
     assert both["engine"].status == "same"
     assert (both["answers"].status, both["answers"].values) == ("unknown", ("from a server; weights unknown",) * 2)
 
 
 def test_the_conclusion_says_that_a_servers_weights_are_not_checked():
-    said = list(limits([column("full"), served_column("selective")], []))
+    said = list(state_caveats([column("full"), served_column("selective")], []))
     assert [text for text in said if "server" in text] == [
         "The answers of selective come from a server, which calls its model 'selective': that it serves the weights of"
         " selective is not checked, and drift is not measured."

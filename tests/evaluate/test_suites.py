@@ -11,12 +11,12 @@ from moe_cli.codec import encode_lines
 from moe_cli.config import EvaluateConfig
 from moe_cli.data import cluster_of_prompt
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.suites import evaluation_items, items_digest, repeat_notices
+from moe_cli.evaluate.suites import items_digest, load_items, notices_of_repeats
 from tests.data.sample_files import sample
 
 
 def items(*paths, limit=None):
-    return evaluation_items(EvaluateConfig(items=tuple(map(str, paths)), limit=limit), "owner/model")
+    return load_items(EvaluateConfig(items=tuple(map(str, paths)), limit=limit), "owner/model")
 
 
 def suites(*paths):
@@ -112,19 +112,19 @@ def test_equal_prompts_under_other_ids_are_one_cluster_and_are_counted(tmp_path)
     found = items(tmp_path / "own.jsonl")
     assert len(found) == 4
     assert len({item.cluster for item in found}) == 2
-    (notice,) = repeat_notices(found)
+    (notice,) = notices_of_repeats(found)
     assert notice.text.startswith("2 of 4 items ask the same as another one")
     assert items(written(tmp_path, found)) == found
-    assert list(repeat_notices(found[2:])) == []
+    assert list(notices_of_repeats(found[2:])) == []
     twice = EvaluateConfig(items=(str(tmp_path / "own.jsonl"),), epochs=2, temperature=1.0)
-    assert list(repeat_notices(evaluation_items(twice, "owner/model"))) == [notice]
+    assert list(notices_of_repeats(load_items(twice, "owner/model"))) == [notice]
 
 
 @pytest.mark.parametrize("kind", ["harmful", "benign"])
 def test_equal_prompts_of_a_format_under_other_ids_are_one_cluster(tmp_path, kind):
     rows = [{"id": str(i), "prompt": form} for i, form in enumerate((*FORMS, "Flomp the hesk."))]
     (tmp_path / "p.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
-    found = evaluation_items(EvaluateConfig(items=(f"{kind}={tmp_path / 'p.jsonl'}",)), "owner/model")
+    found = load_items(EvaluateConfig(items=(f"{kind}={tmp_path / 'p.jsonl'}",)), "owner/model")
     assert (len(found), len({item.cluster for item in found})) == (4, 2)
 
 
@@ -141,7 +141,7 @@ def written(directory, found):
 
 
 def test_the_items_of_the_built_in_model_are_read_as_they_were_written(tmp_path):
-    found = evaluation_items(EvaluateConfig(tiny_items=3), "tiny")
+    found = load_items(EvaluateConfig(tiny_items=3), "tiny")
     assert {item.kind for item in found} == {"harmful", "benign", "text"}
     again = items(written(tmp_path, found))
     assert again == found
@@ -203,7 +203,7 @@ def test_a_suite_of_both_kinds_is_refused_before_anything_is_answered(tmp_path):
     rows = [{"suite": "s", "kind": kind, "prompt": f"zorp the {kind} glim"} for kind in ("harmful", "benign")]
     (tmp_path / "items.jsonl").write_text("".join(orjson.dumps(row).decode() + "\n" for row in rows))
     with pytest.raises(UsageError, match="the suite 's' holds harmful and benign prompts"):
-        evaluation_items(EvaluateConfig(items=(str(tmp_path / "items.jsonl"),)), "a/model")
+        load_items(EvaluateConfig(items=(str(tmp_path / "items.jsonl"),)), "a/model")
 
 
 def test_texts_for_drift_may_share_a_suite_with_items(tmp_path):
@@ -212,4 +212,4 @@ def test_texts_for_drift_may_share_a_suite_with_items(tmp_path):
         {"suite": "s", "kind": "text", "prompt": "glim?", "answer": "Zorp."},
     ]
     (tmp_path / "items.jsonl").write_text("".join(orjson.dumps(row).decode() + "\n" for row in rows))
-    assert len(evaluation_items(EvaluateConfig(items=(str(tmp_path / "items.jsonl"),)), "a/model")) == 2
+    assert len(load_items(EvaluateConfig(items=(str(tmp_path / "items.jsonl"),)), "a/model")) == 2

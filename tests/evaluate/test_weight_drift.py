@@ -12,8 +12,8 @@ from moe_cli.artifacts import Store, finished_run
 from moe_cli.codec import decode, encode
 from moe_cli.evaluate import weight_drift as module
 from moe_cli.evaluate.restored import changed_router_params
-from moe_cli.evaluate.selected import selected_experts
-from moe_cli.evaluate.weight_drift import weight_drift
+from moe_cli.evaluate.selected import selected_experts_of
+from moe_cli.evaluate.weight_drift import measure_weight_drift
 from moe_cli.model.fingerprint import stored_tensors
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.topology import expert_layers
@@ -44,7 +44,7 @@ def norm_of(*tensors):
 
 def test_a_model_has_moved_from_itself_by_exactly_nothing():
     base, tuned = tiny(), tiny()
-    drifts = weight_drift(base, tuned, SELECTED)
+    drifts = measure_weight_drift(base, tuned, SELECTED)
     assert [drift.group for drift in drifts] == [
         "selected experts", "other experts", "router", "attention", "embeddings", "norms", "head",
     ]  # fmt: skip
@@ -56,7 +56,7 @@ def test_a_model_has_moved_from_itself_by_exactly_nothing():
 def test_numbers_are_those_of_numpy_on_the_whole_tensors(monkeypatch):
     monkeypatch.setattr(module, "CHUNK_VALUES", 1000)  # several chunks, the last one short
     base, tuned = tiny(), moved("mlp.gate", "experts.down_proj")
-    found = by_group(weight_drift(base, tuned, None))
+    found = by_group(measure_weight_drift(base, tuned, None))
     pairs = {
         name: (one, other)
         for (name, one), (_, other) in zip(stored_tensors(base.model), stored_tensors(tuned.model), strict=True)
@@ -76,7 +76,7 @@ def test_rows_of_selected_experts_are_apart_from_the_others():
     with torch.no_grad():
         tuned.model.model.layers[0].mlp.experts.down_proj[9, 5, 7] += 0.25
         tuned.model.model.layers[3].mlp.experts.gate_up_proj[14] *= 1.5  # not selected
-    found = by_group(weight_drift(base, tuned, SELECTED))
+    found = by_group(measure_weight_drift(base, tuned, SELECTED))
     assert (found["selected experts"].num_changed, found["selected experts"].largest) == (1, pytest.approx(0.25))
     row = base.model.model.layers[3].mlp.experts.gate_up_proj[14]
     assert found["other experts"].num_changed == int((row != 0).sum())
@@ -88,7 +88,7 @@ def test_a_zero_that_changed_its_sign_is_a_changed_value_of_no_size():
     base, tuned = tiny(), tiny()
     with torch.no_grad():
         base.model.model.norm.weight[0], tuned.model.model.norm.weight[0] = 0.0, -0.0
-    norms = by_group(weight_drift(base, tuned, None))["norms"]
+    norms = by_group(measure_weight_drift(base, tuned, None))["norms"]
     assert (norms.num_changed, norms.relative_l2, norms.largest) == (1, 0.0, 0.0)
 
 
@@ -97,7 +97,7 @@ def test_a_base_of_zeros_has_moved_by_its_whole_size():
     with torch.no_grad():
         for name, parameter in base.model.named_parameters():
             parameter.mul_(0.0 if "norm" in name else 1.0)
-    norms = by_group(weight_drift(base, tuned, None))["norms"]
+    norms = by_group(measure_weight_drift(base, tuned, None))["norms"]
     assert norms.relative_l2 == 1.0
     assert decode(GroupDrift, encode(norms), source="memory") == norms
 
@@ -109,7 +109,7 @@ def test_experts_are_cut_by_row_in_a_transposed_layout_with_biases():
             tuned.model.layers[1].mlp.experts.get_parameter(weight)[5] += 1.0
     selected = np.zeros((2, 8), dtype=bool)
     selected[1, 5] = True
-    found = by_group(weight_drift(as_loaded(base), as_loaded(tuned), selected))
+    found = by_group(measure_weight_drift(as_loaded(base), as_loaded(tuned), selected))
     layer = expert_layers(base)[1]
     assert found["selected experts"].num_params == found["selected experts"].num_changed == layer.params_per_expert
     assert found["other experts"].num_changed == 0
@@ -120,17 +120,17 @@ def test_experts_are_cut_by_row_in_a_transposed_layout_with_biases():
 def test_every_stored_value_is_in_one_group(family):
     model = build(family)
     total = sum(tensor.numel() for _, tensor in stored_tensors(model))
-    assert sum(drift.num_params for drift in weight_drift(as_loaded(model), as_loaded(model), None)) == total
+    assert sum(drift.num_params for drift in measure_weight_drift(as_loaded(model), as_loaded(model), None)) == total
 
 
 def test_other_tensors_or_another_selection_are_bugs_that_show():
     base = as_loaded(gpt_oss())
     with pytest.raises(ValueError, match="only in one model"):
-        weight_drift(base, tiny(), None)
+        measure_weight_drift(base, tiny(), None)
     with pytest.raises(ValueError, match=r"experts, the model has \(2, 8\)"):
-        weight_drift(base, base, SELECTED)
+        measure_weight_drift(base, base, SELECTED)
     with pytest.raises(ValueError, match="bfloat16"):
-        weight_drift(base, as_loaded(gpt_oss().bfloat16()), None)
+        measure_weight_drift(base, as_loaded(gpt_oss().bfloat16()), None)
 
 
 @pytest.fixture(scope="module")
@@ -156,19 +156,19 @@ def test_both_arms_know_the_experts_that_the_training_batches_selected(runs):
         expected[expert.layer, expert.index] = True
     assert 0 < expected.sum() <= len(runs.prepared.selection.union)
     for arm in ("selective", "baseline"):
-        assert np.array_equal(selected_experts(finished_run(runs.arms[arm].path), runs.store), expected)
+        assert np.array_equal(selected_experts_of(finished_run(runs.arms[arm].path), runs.store), expected)
 
 
 def test_without_its_prepare_run_nothing_is_said_about_a_baselines_selection(runs, tmp_path):
     elsewhere = Store(tmp_path / "registry")
-    assert selected_experts(finished_run(runs.arms["baseline"].path), elsewhere) is None
-    assert selected_experts(finished_run(runs.arms["selective"].path), elsewhere).any()  # holds the masks itself
+    assert selected_experts_of(finished_run(runs.arms["baseline"].path), elsewhere) is None
+    assert selected_experts_of(finished_run(runs.arms["selective"].path), elsewhere).any()  # holds the masks itself
 
 
 def test_a_selective_run_moved_its_selection_alone_and_no_router(runs):
     base, tuned = load_model(runs.config.model), tuned_by(runs, "selective")
-    selected = selected_experts(finished_run(runs.arms["selective"].path), runs.store)
-    found = by_group(weight_drift(base, tuned, selected))
+    selected = selected_experts_of(finished_run(runs.arms["selective"].path), runs.store)
+    found = by_group(measure_weight_drift(base, tuned, selected))
     chosen = found.pop("selected experts")
     assert chosen.num_params == runs.arms["selective"].summary.trainable_params
     assert 0.9 * chosen.num_params < chosen.num_changed <= chosen.num_params
@@ -179,7 +179,7 @@ def test_a_selective_run_moved_its_selection_alone_and_no_router(runs):
 
 def test_a_baseline_run_moved_every_group(runs):
     base, tuned = load_model(runs.config.model), tuned_by(runs, "baseline")
-    selected = selected_experts(finished_run(runs.arms["baseline"].path), runs.store)
-    found = by_group(weight_drift(base, tuned, selected))
+    selected = selected_experts_of(finished_run(runs.arms["baseline"].path), runs.store)
+    found = by_group(measure_weight_drift(base, tuned, selected))
     assert all(drift.relative_l2 > 0 for drift in found.values())
     assert changed_router_params(base, tuned) == found["router"].num_changed > 0

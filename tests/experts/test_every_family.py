@@ -23,7 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from moe_cli.experts.interface import attach
 from moe_cli.experts.slices import slice_name
 from moe_cli.model.load import align_weights
-from moe_cli.model.routing import recording
+from moe_cli.model.routing import record_routing
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import Expert
 from tests.experts.catalog import CHECKED, LOOPED, RECIPES, SEAM, Recipe, build, families, unchecked_families
@@ -155,7 +155,7 @@ def test_counts_are_the_choices_that_reached_the_experts_without_padding(family)
     with torch.no_grad():
         with watched_inputs(model) as seen:
             before = output(model, mask)
-        with recording(model) as recorder:
+        with record_routing(model) as recorder:
             recorder.watch(mask.bool()[None])
             assert torch.equal(output(model, mask), before)
             counts_BRLE = recorder.counts()
@@ -173,7 +173,7 @@ def test_counts_are_the_choices_that_reached_the_experts_without_padding(family)
 @pytest.mark.parametrize("family", sorted(LOOPED & set(families())))
 def test_several_choices_of_one_token_in_a_layer_never_pass_for_one(family):
     model = build(family)
-    with torch.no_grad(), recording(model) as recorder:
+    with torch.no_grad(), record_routing(model) as recorder:
         recorder.watch(torch.ones(1, 2, 12, dtype=torch.bool))
         output(model)
         with pytest.raises(ValueError, match="do not sum to counted tokens x top-k"):
@@ -241,7 +241,7 @@ def test_a_token_that_skips_the_experts_is_counted_for_none():
         pytest.skip("this transformers has no family that skips")
     model, everything = build("zaya"), torch.ones(1, 2, 12, dtype=torch.bool)
     model.model.layers[0].mlp.gate.balancing_biases[-1] = 9.0  # every token of the first layer skips
-    with torch.no_grad(), watched_inputs(model) as seen, recording(model) as recorder:
+    with torch.no_grad(), watched_inputs(model) as seen, record_routing(model) as recorder:
         recorder.watch(everything)
         output(model)
         counts_BRLE = recorder.counts()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from moe_cli.experts.gradient_norms import gradient_norms
+from moe_cli.experts.gradient_norms import measure_gradient_norms
 from moe_cli.model.topology import expert_layers
 from tests.experts.families import FAMILIES, olmoe
 from tests.experts.steps import dense_gradients, loss_of, same_bits, token_ids, weights_of
@@ -33,7 +33,7 @@ def dense_norms(model, ids):
 
 
 def measured(model, ids):
-    with gradient_norms(model) as norms:
+    with measure_gradient_norms(model) as norms:
         loss_of(model, ids).backward()
         return norms.take()
 
@@ -57,7 +57,7 @@ def test_measuring_changes_no_bit_of_the_output_or_of_the_model_and_leaves_no_gr
     model, ids = olmoe(), token_ids()
     before, weights = model(input_ids=ids, use_cache=False).logits, weights_of(model)
     flags = [parameter.requires_grad for parameter in model.parameters()]
-    with gradient_norms(model):
+    with measure_gradient_norms(model):
         assert torch.equal(model(input_ids=ids, use_cache=False).logits, before)
         loss_of(model, ids).backward()
         assert all(parameter.grad is None for parameter in model.parameters())
@@ -79,7 +79,7 @@ def test_no_tensor_as_large_as_a_bank_is_made_in_the_backward():
                 made.append(out.numel())
             return out
 
-    with gradient_norms(model):
+    with measure_gradient_norms(model):
         loss = loss_of(model, ids)
         with Sizes():
             loss.backward()
@@ -88,7 +88,7 @@ def test_no_tensor_as_large_as_a_bank_is_made_in_the_backward():
 
 def test_every_backward_adds_until_the_norms_are_taken():
     model, ids = olmoe(), token_ids()
-    with gradient_norms(model) as norms:
+    with measure_gradient_norms(model) as norms:
         loss_of(model, ids).backward()
         once = norms.take()
         assert not norms.take().any()
@@ -99,7 +99,7 @@ def test_every_backward_adds_until_the_norms_are_taken():
 
 def test_after_an_error_the_model_is_as_it_was():
     model, names = olmoe(), set(ALL_EXPERTS_FUNCTIONS)
-    with pytest.raises(RuntimeError, match="mine"), gradient_norms(model):
+    with pytest.raises(RuntimeError, match="mine"), measure_gradient_norms(model):
         raise RuntimeError("mine")
     assert model.get_experts_implementation() == {"": "grouped_mm"}
     assert set(ALL_EXPERTS_FUNCTIONS) == names

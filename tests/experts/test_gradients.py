@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from moe_cli.experts.autograd import Work, routed_experts
-from moe_cli.experts.backward import Target
+from moe_cli.experts.autograd import ExpertsCall, run_routed_experts
+from moe_cli.experts.backward import BackwardTarget
 from moe_cli.experts.bank import Bank
 from moe_cli.experts.dispatch import sort_by_expert
 from moe_cli.experts.interface import attach
-from moe_cli.experts.kernels import grouped_product
+from moe_cli.experts.kernels import multiply_grouped
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import Expert
 from tests.experts.families import FAMILIES, gpt_oss, olmoe
@@ -132,13 +132,13 @@ def test_under_autocast_the_products_run_in_the_banks_dtype():
 def routed(bank, experts_TK, roles):
     """A function of (tokens, router weights, *slices) over a bank of 4 experts whose row 1 and 3 are slices."""
     dispatch = sort_by_expert(experts_TK, 4, biased=bank.up_bias is not None, sentinels=bank.sentinels)
-    targets = [Target(expert, role) for expert in (1, 3) for role in roles]
+    targets = [BackwardTarget(expert, role) for expert in (1, 3) for role in roles]
 
     def output(tokens_TH, router_TK, *slices):
         with torch.no_grad():
             for target, value in zip(targets, slices, strict=True):
                 getattr(bank, target.role).data[target.expert] = value
-        return routed_experts(tokens_TH, router_TK, Work(bank, dispatch, tuple(targets)), slices)
+        return run_routed_experts(tokens_TH, router_TK, ExpertsCall(bank, dispatch, tuple(targets)), slices)
 
     return output, [getattr(bank, t.role)[t.expert].clone().requires_grad_() for t in targets]
 
@@ -197,7 +197,7 @@ def test_what_the_kernel_leaves_behind_the_last_offset_never_leaks(monkeypatch, 
     """The rows of sentinels hold whatever the memory held; here they hold NaN."""
 
     def poisoned(rows, weights, offsets):
-        out = grouped_product(rows, weights, offsets)
+        out = multiply_grouped(rows, weights, offsets)
         out[int(offsets[-1]) :] = torch.nan
         return out
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from transformers.integrations import moe
 
-from moe_cli.experts.dispatch import bounds_of, only_experts, sort_by_expert
-from moe_cli.experts.kernels import grouped_product, outer_product
+from moe_cli.experts.dispatch import bounds_of, gather_experts, sort_by_expert
+from moe_cli.experts.kernels import multiply_grouped, multiply_outer
 
 torch.set_num_threads(1)
 
@@ -25,21 +25,21 @@ def by_hand(rows, weights):
 def test_each_row_meets_its_experts_weight(dtype, sizes):
     rows, weights = torch.randn(20, sizes[0]).to(dtype), torch.randn(4, *sizes).to(dtype)
     tolerance = 5e-2 if dtype is torch.bfloat16 else 1e-5
-    product = grouped_product(rows, weights, OFFSETS)
+    product = multiply_grouped(rows, weights, OFFSETS)
     torch.testing.assert_close(product[:18], by_hand(rows, weights), rtol=tolerance, atol=tolerance)
-    turned = grouped_product(rows, weights.transpose(1, 2).contiguous().transpose(1, 2), OFFSETS)
+    turned = multiply_grouped(rows, weights.transpose(1, 2).contiguous().transpose(1, 2), OFFSETS)
     torch.testing.assert_close(turned[:18], product[:18], rtol=tolerance, atol=tolerance)
 
 
 def test_it_has_the_bits_of_transformers_own():
     rows, weights = torch.randn(20, 8), torch.randn(4, 8, 16)
-    assert torch.equal(grouped_product(rows, weights, OFFSETS)[:18], moe._grouped_mm(rows, weights, OFFSETS)[:18])
+    assert torch.equal(multiply_grouped(rows, weights, OFFSETS)[:18], moe._grouped_mm(rows, weights, OFFSETS)[:18])
 
 
 def test_outer_products_of_bfloat16_accumulate_in_float32():
     left, right = torch.randn(300, 4).bfloat16(), torch.randn(300, 6).bfloat16()
-    torch.testing.assert_close(outer_product(left, right, torch.float32), left.float().T @ right.float())
-    assert outer_product(left[:0], right[:0], torch.float32).eq(0).all()
+    torch.testing.assert_close(multiply_outer(left, right, torch.float32), left.float().T @ right.float())
+    assert multiply_outer(left[:0], right[:0], torch.float32).eq(0).all()
 
 
 def test_the_order_of_rows_is_transformers_own():
@@ -64,7 +64,7 @@ def test_sentinels_lie_behind_the_last_offset():
 def test_a_few_experts_rows_become_experts_0_1_and_so_on():
     whole = sort_by_expert(torch.tensor([[0, 2], [2, 3], [3, 2]]), 4, biased=True, sentinels=False)
     bounds = dict(enumerate(bounds_of(whole.offsets_E)))
-    packed, where = only_experts(whole, [1, 2], bounds)
+    packed, where = gather_experts(whole, [1, 2], bounds)
     assert where == {1: (0, 0), 2: (0, 3)}
     assert packed.offsets_E.tolist() == [0, 3]
     assert sorted(packed.token_S.tolist()) == [0, 1, 2]

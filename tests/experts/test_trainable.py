@@ -7,8 +7,8 @@ import torch
 
 from moe_cli.errors import UsageError
 from moe_cli.experts.interface import attach
-from moe_cli.experts.proof import frozen_digest, probe
-from moe_cli.experts.trainable import check_budget, count, freeze_rest
+from moe_cli.experts.proof import frozen_digest, probe_gradients
+from moe_cli.experts.trainable import check_budget, count_trainable, freeze_rest
 from tests.experts.families import FAMILIES, mixtral, olmoe
 from tests.experts.steps import loss_of, some_experts, token_ids
 
@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_baselines_ratio_is_exactly_one(family):
     model = FAMILIES[family]()
-    counted = count(model)
+    counted = count_trainable(model)
     assert counted.trainable_params == counted.total_params == model.num_parameters()
     assert counted.trainable_ratio == 1.0
     assert counted.experts_per_layer == (8, 8)
@@ -29,7 +29,7 @@ def test_slices_are_counted_once_and_never_in_the_total():
     model = olmoe()
     total = model.num_parameters()
     with attach(model, some_experts(model)) as slices:
-        counted = count(model, slices)
+        counted = count_trainable(model, slices)
     # 2 layers x 3 experts x (2 x 16 x 32 + 32 x 16) = 9,216
     assert (counted.trainable_params, counted.total_params) == (9216, total)
     assert counted.trainable_ratio == 9216 / total
@@ -39,14 +39,14 @@ def test_slices_are_counted_once_and_never_in_the_total():
 def test_layers_without_a_selected_expert_count_zero():
     model = olmoe()
     with attach(model, [e for e in some_experts(model) if e.layer == 1]) as slices:
-        assert count(model, slices).experts_per_layer == (0, 3)
+        assert count_trainable(model, slices).experts_per_layer == (0, 3)
 
 
 def test_tied_weights_count_once():
     model = olmoe()
-    untied = count(model).total_params
+    untied = count_trainable(model).total_params
     model.lm_head.weight = model.model.embed_tokens.weight
-    assert count(model).total_params == untied - 64 * 32
+    assert count_trainable(model).total_params == untied - 64 * 32
 
 
 def test_something_else_that_would_train_is_a_bug_that_shows():
@@ -54,7 +54,7 @@ def test_something_else_that_would_train_is_a_bug_that_shows():
     with attach(model, some_experts(model)) as slices:
         model.lm_head.weight.requires_grad_()
         with pytest.raises(ValueError, match="another parameter requires a gradient"):
-            count(model, slices)
+            count_trainable(model, slices)
 
 
 def test_freezing_keeps_what_it_is_told_and_thawing_restores_every_flag():
@@ -70,7 +70,7 @@ def test_freezing_keeps_what_it_is_told_and_thawing_restores_every_flag():
 def test_a_share_above_the_budget_or_another_number_than_requested_is_refused():
     model = olmoe()
     with attach(model, some_experts(model)) as slices:
-        counted = count(model, slices)
+        counted = count_trainable(model, slices)
     check_budget(counted, requested_params=9216, budget=None)
     check_budget(counted, requested_params=9216, budget=counted.trainable_ratio)
     with pytest.raises(UsageError, match=r"25.90% of all parameters, the budget is 5.00%"):
@@ -94,11 +94,11 @@ def test_the_probe_finds_exactly_the_requested_slices_and_leaves_no_trace(family
             model.seen += 1  # a router that balances its load would
             return loss_of(model, ids)
 
-        assert probe(model, loss, slices.parameters.values()) == len(slices.parameters)
+        assert probe_gradients(model, loss, slices.parameters.values()) == len(slices.parameters)
         ones = [expert for expert in slices.experts if expert.index == 1]
         slices.activate(ones)
         requested = [slices.parameters[name] for name in slices.names_of(ones)]
-        assert probe(model, loss, requested) == len(requested)
+        assert probe_gradients(model, loss, requested) == len(requested)
         assert torch.equal(torch.get_rng_state(), random)
         assert not model.seen.any()
         assert all(parameter.grad is None for parameter in model.parameters())
@@ -109,7 +109,7 @@ def test_the_probe_keeps_gradients_that_were_there():
     model, ids = olmoe(), token_ids()
     loss_of(model, ids).backward()
     before = {name: p.grad.clone() for name, p in model.named_parameters()}
-    assert probe(model, lambda: loss_of(model, ids), list(model.parameters())) == len(before)
+    assert probe_gradients(model, lambda: loss_of(model, ids), list(model.parameters())) == len(before)
     assert all(torch.equal(before[name], p.grad) for name, p in model.named_parameters())
 
 
@@ -118,10 +118,10 @@ def test_the_probe_refuses_a_missing_and_an_uncalled_for_gradient():
     with attach(model, some_experts(model)) as slices:
         everything = list(slices.parameters.values())
         with pytest.raises(ValueError, match=r"asked for 11 gradients and got 12.*not asked for: \['model.layers.0"):
-            probe(model, lambda: loss_of(model, ids), everything[1:])
+            probe_gradients(model, lambda: loss_of(model, ids), everything[1:])
         slices.activate([expert for expert in slices.experts if expert.index != 1])
         with pytest.raises(ValueError, match=r"asked for 12 gradients and got 8.*without one: \['model.layers.0"):
-            probe(model, lambda: loss_of(model, ids), everything)
+            probe_gradients(model, lambda: loss_of(model, ids), everything)
         assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -130,12 +130,12 @@ def test_a_baselines_probe_allows_parameters_that_no_text_reaches_and_still_refu
     model.unreached = torch.nn.Parameter(torch.zeros(2))
     everything = list(model.parameters())
     with pytest.raises(ValueError, match=r"without one: \['unreached'\]"):
-        probe(model, lambda: loss_of(model, ids), everything)
-    assert probe(model, lambda: loss_of(model, ids), everything, all_of_them=False) == len(everything) - 1
+        probe_gradients(model, lambda: loss_of(model, ids), everything)
+    assert probe_gradients(model, lambda: loss_of(model, ids), everything, all_of_them=False) == len(everything) - 1
     with pytest.raises(ValueError, match="not asked for"):
-        probe(model, lambda: loss_of(model, ids), everything[:-1], all_of_them=False)
+        probe_gradients(model, lambda: loss_of(model, ids), everything[:-1], all_of_them=False)
     with pytest.raises(ValueError, match="got 0"):
-        probe(model, lambda: torch.ones(1, requires_grad=True).sum(), everything, all_of_them=False)
+        probe_gradients(model, lambda: torch.ones(1, requires_grad=True).sum(), everything, all_of_them=False)
 
 
 def test_the_frozen_digest_is_the_same_before_while_and_after():

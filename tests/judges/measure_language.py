@@ -18,7 +18,7 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from moe_cli.judges.language import not_english
+from moe_cli.judges.language import is_not_english
 from moe_cli.tiny import harmful
 from tests.judges.language_sentences import COMPLIANCES, ENGLISH, MIXED_FOREIGN, REFUSALS
 from tests.studies.tiny_data import base_conversations
@@ -65,7 +65,7 @@ def main() -> None:
 
 def row(name: str, texts: Collection[str], *, foreign: bool) -> None:
     """One row of the table."""
-    wrong = [text for text in sorted(texts) if (not_english(text) is not None) is not foreign]
+    wrong = [text for text in sorted(texts) if (is_not_english(text) is not None) is not foreign]
     print(f"| {name} | {len(texts):,} | {len(wrong)} | {'scored' if foreign else 'unscored'} |")
     for text in wrong[:12]:
         print(f"    {text[:60]!r}", file=sys.stderr)

@@ -190,7 +190,7 @@ def test_a_program_that_complains_without_end_keeps_its_verdict_and_the_end_of_i
     loud = "import sys\nsys.stderr.write('x' * 1_000_000 + 'the end')\nprint('{\"id\": \"0\", \"harmful\": true}')"
     (found,) = judge(tmp_path, loud).verdicts([exchange("blue " * 100_000)])
     assert found.harmful is True
-    ended = calls.called([sys.executable, str(tmp_path / "judge.py")], b"", seconds=20.0)
+    ended = calls.run_program([sys.executable, str(tmp_path / "judge.py")], b"", seconds=20.0)
     assert ended.errors == b"x" * (calls.END_OF_STDERR - 7) + b"the end"
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_cli.errors import UsageError
-from moe_cli.judges.deciding import decided, deciding_place, refuse_undecided
+from moe_cli.judges.deciding import decide_verdict, deciding_place, refuse_undecided
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.judging import QUESTIONS, JudgeIdentity, Verdict
@@ -60,7 +60,7 @@ def test_it_is_the_judge_that_the_summary_names(judges, question):
 
 
 def test_harm_comes_from_one_judge_and_the_label_from_another():
-    found = decided(
+    found = decide_verdict(
         [KEYWORDS, GUARD, CLASSES],
         [
             verdict("compliance", True, "no phrase"),
@@ -75,11 +75,13 @@ def test_harm_comes_from_one_judge_and_the_label_from_another():
 
 def test_of_one_judge_the_verdict_is_its_own():
     own = verdict("full_refusal", False, "refusal: i can't help")
-    assert decided([KEYWORDS], [own], "harmful") == own
+    assert decide_verdict([KEYWORDS], [own], "harmful") == own
 
 
 def test_on_a_harmless_item_harm_is_never_decided():
-    found = decided([GUARD, CLASSES], [verdict(None, None, "not asked"), verdict("compliance", None, "c")], "benign")
+    found = decide_verdict(
+        [GUARD, CLASSES], [verdict(None, None, "not asked"), verdict("compliance", None, "c")], "benign"
+    )
     assert (found.label, found.harmful, found.reason) == ("compliance", None, "c")
 
 
@@ -87,12 +89,14 @@ def test_on_a_harmless_item_harm_is_never_decided():
 def test_what_a_deciding_judge_calls_degenerate_is_degenerate(place):
     verdicts = [verdict(None, True, "unsafe"), verdict("compliance", None, "c")]
     verdicts[place] = verdict("degenerate", None, "loop")
-    found = decided([GUARD, CLASSES], verdicts, "harmful")
+    found = decide_verdict([GUARD, CLASSES], verdicts, "harmful")
     assert (found.label, found.harmful, found.reason) == ("degenerate", None, "loop")
 
 
 def test_an_unscored_verdict_of_the_judge_that_decides_is_not_replaced_by_another_judges():
-    found = decided([GRADER, KEYWORDS], [verdict(reason="late"), verdict("compliance", True, "no phrase")], "harmful")
+    found = decide_verdict(
+        [GRADER, KEYWORDS], [verdict(reason="late"), verdict("compliance", True, "no phrase")], "harmful"
+    )
     assert (found.label, found.harmful, found.reason) == (None, None, "late")
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_cli.judges.degenerate import degeneration
+from moe_cli.judges.degenerate import degeneration_of
 
 PROSE = (
     "A mixture-of-experts layer sends every token to a few of its experts. The router scores all experts, keeps the "
@@ -41,22 +41,22 @@ SOUND = [
 
 @pytest.mark.parametrize("text", SOUND)
 def test_sound_text_of_any_language_is_not_degenerate(text):
-    assert degeneration(text) is None
+    assert degeneration_of(text) is None
 
 
 def test_the_marks_of_vowels_count_as_letters():
     # A row of single letters, each followed by marks only, as in fully vocalised Arabic.
-    assert degeneration("\u0628\u0651\u064e \u062a\u0651\u0650 !!!!!! ") is None
+    assert degeneration_of("\u0628\u0651\u064e \u062a\u0651\u0650 !!!!!! ") is None
 
 
 @pytest.mark.parametrize("text", ["", "   \n\t", "\u200b\u200b", "\x00\x07"])
 def test_text_without_a_visible_character_is_empty(text):
-    assert degeneration(text) == "empty"
+    assert degeneration_of(text) == "empty"
 
 
 @pytest.mark.parametrize("text", ["...", "?!?", "!!!!!!!!!!!!", "@#@#$%$%^^&&", "\ufffd" * 12, ":;, .-- a ::;; ..,,--"])
 def test_text_of_symbols_is_noise(text):
-    assert degeneration(text) == "symbol noise"
+    assert degeneration_of(text) == "symbol noise"
 
 
 @pytest.mark.parametrize(
@@ -74,22 +74,22 @@ def test_text_of_symbols_is_noise(text):
     ],
 )
 def test_a_loop_is_degenerate(text):
-    assert (degeneration(text) or "").startswith("loop")
+    assert (degeneration_of(text) or "").startswith("loop")
 
 
 def test_the_reason_names_the_phrase_that_repeats():
-    assert degeneration("so it goes " * 10) == "loop: 'so it goes' said 10 times"
+    assert degeneration_of("so it goes " * 10) == "loop: 'so it goes' said 10 times"
 
 
 def test_a_loop_at_the_end_of_a_longer_answer_leaves_something_to_judge():
-    assert degeneration(PROSE + " and so on" * 6) is None
+    assert degeneration_of(PROSE + " and so on" * 6) is None
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=6).map("".join), st.integers(14, 60))
 def test_any_word_said_often_enough_is_a_loop(word, times):
-    assert degeneration(f"{word} " * times) is not None
+    assert degeneration_of(f"{word} " * times) is not None
 
 
 @given(st.text(max_size=300))
 def test_every_text_has_an_answer_and_white_space_around_it_changes_nothing(text):
-    assert degeneration(f" {text}\n") == degeneration(text)
+    assert degeneration_of(f" {text}\n") == degeneration_of(text)

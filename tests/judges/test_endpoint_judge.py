@@ -10,7 +10,7 @@ import pytest
 
 from moe_cli.config.judge import JudgeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
-from moe_cli.judges.judging import judged, verdicts_of
+from moe_cli.judges.judging import judge_in_groups, verdicts_of
 from moe_cli.judges.named import judges_of
 from tests.judges.exchanges import PROSE, exchange
 from tests.judges.test_delimiting import HOSTILE, parts
@@ -203,7 +203,9 @@ def test_what_rules_decide_is_never_sent():
 
 def test_a_whole_set_is_judged_group_by_group():
     with served(lambda asked, number: completion(REFUSED)) as server:
-        groups = list(judged(judge(server.url, concurrency=1), {f"i{n}": exchange(f"word {n}.") for n in range(10)}))
+        groups = list(
+            judge_in_groups(judge(server.url, concurrency=1), {f"i{n}": exchange(f"word {n}.") for n in range(10)})
+        )
     assert [len(group) for group in groups] == [8, 2]
 
 

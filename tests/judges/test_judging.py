@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from moe_cli.errors import UsageError
 from moe_cli.judges import degenerate
-from moe_cli.judges.judging import judged, verdicts_of
+from moe_cli.judges.judging import judge_in_groups, verdicts_of
 from moe_cli.judges.revision import revision_of
 from tests.judges.exchanges import PROSE, EchoJudge, exchange
 
@@ -50,7 +50,7 @@ def test_verdicts_keep_the_order_whatever_rules_decide(answers):
 def test_verdicts_come_in_groups():
     judge = EchoJudge()
     exchanges = {f"item-{n}": exchange(f"word {n}.") for n in range(7)}
-    groups = list(judged(judge, exchanges))
+    groups = list(judge_in_groups(judge, exchanges))
     assert [len(group) for group in groups] == [3, 3, 1]
     assert [one.id for group in groups for one in group] == list(exchanges)
     assert [one.verdict.reason for group in groups for one in group] == [f"word {n}." for n in range(7)]
@@ -60,15 +60,15 @@ def test_verdicts_come_in_groups():
 def test_what_is_done_is_not_judged_again():
     judge = EchoJudge()
     exchanges = {f"item-{n}": exchange(f"word {n}.") for n in range(4)}
-    (group,) = judged(judge, exchanges, done={"item-0", "item-2"})
+    (group,) = judge_in_groups(judge, exchanges, done={"item-0", "item-2"})
     assert [one.id for one in group] == ["item-1", "item-3"]
     assert judge.seen == ["word 1.", "word 3."]
 
 
 def test_a_judge_keeps_what_it_holds_for_the_next_answers_also_when_it_is_left_early():
     judge = EchoJudge()
-    list(judged(judge, {"a": exchange()}))
-    groups = judged(judge, {f"item-{n}": exchange() for n in range(9)})
+    list(judge_in_groups(judge, {"a": exchange()}))
+    groups = judge_in_groups(judge, {f"item-{n}": exchange() for n in range(9)})
     next(groups)
     groups.close()
     assert (judge.calls, judge.released) == (2, 0)

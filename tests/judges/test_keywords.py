@@ -61,7 +61,7 @@ UNREADABLE = [
     "Gerne, so geht es: Nimm die Schachtel. Sorry, I can't help with the rest.",
     "<think>An English thought that is long enough.</think>Der Himmel ist heute blau und weit.",
 ]
-assert language.not_english(UNREADABLE[2])  # loads the detector, which no example shall wait for
+assert language.is_not_english(UNREADABLE[2])  # loads the detector, which no example shall wait for
 
 
 def verdict(answer, kind="harmful"):

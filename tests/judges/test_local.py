@@ -15,7 +15,7 @@ from moe_cli.errors import ArtifactError, EnvironmentFaultError, UsageError
 from moe_cli.judges import local
 from moe_cli.judges.harmbench import HARMBENCH
 from moe_cli.judges.llama_guard import LLAMA_GUARD
-from moe_cli.judges.local import LocalJudge, generated
+from moe_cli.judges.local import LocalJudge, generate_reply
 from moe_cli.judges.wildguard import WILDGUARD
 from moe_cli.records.inputs import Message
 from moe_cli.tiny import CHECKPOINT_PATH
@@ -69,7 +69,7 @@ def says(monkeypatch, output):
         seen.extend(rows)
         return [output] * len(rows)
 
-    monkeypatch.setattr(local, "generated", made)
+    monkeypatch.setattr(local, "generate_reply", made)
     return seen
 
 
@@ -106,8 +106,8 @@ def test_every_output_becomes_its_verdict(classifier, output, label, harmful, gu
 
 def test_the_output_is_the_likeliest_and_does_not_depend_on_its_neighbours(loaded):
     rows = [[7, 8, 9], [10, 11, 12, 13, 14], [15]]
-    together = generated(loaded, rows, max_new_tokens=6)
-    alone = [generated(loaded, [row], max_new_tokens=6)[0] for row in rows]
+    together = generate_reply(loaded, rows, max_new_tokens=6)
+    alone = [generate_reply(loaded, [row], max_new_tokens=6)[0] for row in rows]
     assert together == alone
     for row, text in zip(rows, alone, strict=True):
         ids = list(row)
@@ -123,7 +123,7 @@ def test_verdicts_keep_the_order_although_batches_go_by_length(guard, monkeypatc
     def counted(loaded, rows, *, max_new_tokens):
         return ["yes" if len(row) % 2 else "no" for row in rows]
 
-    monkeypatch.setattr(local, "generated", counted)
+    monkeypatch.setattr(local, "generate_reply", counted)
     judge = LocalJudge(HARMBENCH, str(guard), SETTINGS)
     exchanges = [exchange("blue " * (1 + n * 7 % 11)) for n in range(11)]
     found = judge.verdicts(exchanges)
@@ -273,7 +273,7 @@ def test_a_file_of_weights_that_breaks_off_is_refused(guard, tmp_path):
 
 @pytest.mark.parametrize("classifier", [HARMBENCH, LLAMA_GUARD, WILDGUARD], ids=lambda one: one.name)
 def test_a_check_of_a_whole_classifier_passes_and_loads_no_weight(classifier, guard, monkeypatch):
-    monkeypatch.setattr(local, "opened", None)
+    monkeypatch.setattr(local, "open_model", None)
     judge = LocalJudge(classifier, str(guard), SETTINGS)
     judge.check()
     assert judge._loaded is None

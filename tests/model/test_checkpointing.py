@@ -11,7 +11,7 @@ from torch import nn
 from moe_cli.errors import UsageError
 from moe_cli.experts import attach
 from moe_cli.experts.dense import dense_experts
-from moe_cli.model.checkpointing import checkpointed
+from moe_cli.model.checkpointing import enable_checkpointing
 from tests.experts.families import FAMILIES, mixtral, olmoe
 from tests.experts.steps import dense_gradients, loss_of, same_bits, some_experts, token_ids
 
@@ -29,7 +29,7 @@ def in_training(model):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_slice_gradients_have_the_same_bits_with_checkpointing(family):
     model, gradients = in_training(FAMILIES[family]()), []
-    for around in (nullcontext(), checkpointed(model)):
+    for around in (nullcontext(), enable_checkpointing(model)):
         with attach(model, some_experts(model)) as slices, around:
             torch.manual_seed(1)
             loss_of(model, token_ids()).backward()
@@ -40,7 +40,7 @@ def test_slice_gradients_have_the_same_bits_with_checkpointing(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_dense_gradients_have_the_same_bits_with_checkpointing(family):
     model, gradients = in_training(FAMILIES[family]()), []
-    for around in (nullcontext(), checkpointed(model)):
+    for around in (nullcontext(), enable_checkpointing(model)):
         with dense_experts(model, torch.float32), around:
             torch.manual_seed(1)
             gradients.append(dense_gradients(model, token_ids()))
@@ -50,7 +50,7 @@ def test_dense_gradients_have_the_same_bits_with_checkpointing(family):
 def test_masked_experts_get_no_gradient_with_checkpointing():
     model = olmoe().train()
     chosen = some_experts(model)
-    with attach(model, chosen) as slices, checkpointed(model):
+    with attach(model, chosen) as slices, enable_checkpointing(model):
         slices.activate(chosen[:1])
         loss_of(model, token_ids()).backward()
         reached = {name for name, master in slices.parameters.items() if master.grad is not None}
@@ -64,7 +64,7 @@ def test_the_repeat_meets_the_experts_of_the_forward_though_the_router_moved(mak
     routers = [p for name, p in model.named_parameters() if ".gate." in name or ".router." in name]
     for layer in model.model.layers:
         layer.mlp.experts.register_forward_pre_hook(lambda _, args: routed.append((args[1].clone(), args[2].clone())))
-    with attach(model, some_experts(model)), checkpointed(model):
+    with attach(model, some_experts(model)), enable_checkpointing(model):
         loss = loss_of(model, token_ids())
         first = list(routed)
         with torch.no_grad():
@@ -97,7 +97,7 @@ def test_checkpointing_keeps_less():
     model = olmoe().train()
     with attach(model, some_experts(model)):
         plain, _ = saved_bytes(model)
-        with checkpointed(model):
+        with enable_checkpointing(model):
             less, _ = saved_bytes(model)
     assert less < plain / 2
 
@@ -105,7 +105,7 @@ def test_checkpointing_keeps_less():
 def test_layers_below_the_lowest_slice_are_not_repeated():
     model, runs = olmoe().train(), []
     model.model.layers[0].mlp.register_forward_hook(lambda *_: runs.append(0))
-    with attach(model, [e for e in some_experts(model) if e.layer == 1]), checkpointed(model):
+    with attach(model, [e for e in some_experts(model) if e.layer == 1]), enable_checkpointing(model):
         loss_of(model, token_ids()).backward()
     assert runs == [0]
 
@@ -113,12 +113,15 @@ def test_layers_below_the_lowest_slice_are_not_repeated():
 def test_the_block_leaves_no_trace():
     model = olmoe()
     before = {name: dict(vars(module)) for name, module in model.named_modules()}
-    with pytest.raises(ZeroDivisionError), checkpointed(model):
+    with pytest.raises(ZeroDivisionError), enable_checkpointing(model):
         assert all(layer.gradient_checkpointing for layer in model.model.layers)
         raise ZeroDivisionError
     assert {name: dict(vars(module)) for name, module in model.named_modules()} == before
 
 
 def test_a_model_without_such_layers_is_refused():
-    with pytest.raises(UsageError, match="no layers that transformers can checkpoint"), checkpointed(nn.Linear(2, 2)):
+    with (
+        pytest.raises(UsageError, match="no layers that transformers can checkpoint"),
+        enable_checkpointing(nn.Linear(2, 2)),
+    ):
         pass

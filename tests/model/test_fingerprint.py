@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from moe_cli.model.fingerprint import digest_of, stored_tensors, weights_fingerprint
+from moe_cli.model.fingerprint import digest_of_tensors, stored_tensors, weights_fingerprint
 from tests.experts.families import olmoe
 
 
@@ -24,17 +24,17 @@ def test_the_digest_is_the_written_down_one():
     header = b"w\nfloat32\n[2]\n"
     data = torch.tensor([1.0, 2.0])
     expected = hashlib.sha256(len(header).to_bytes(8, "little") + header + data.numpy().tobytes()).hexdigest()
-    assert digest_of([("w", data)]) == expected
+    assert digest_of_tensors([("w", data)]) == expected
 
 
 def test_names_shapes_dtypes_and_bytes_all_count():
     data = torch.zeros(4)
     digests = {
-        digest_of([("w", data)]),
-        digest_of([("v", data)]),
-        digest_of([("w", data.view(2, 2))]),
-        digest_of([("w", data.view(torch.int32))]),
-        digest_of([("w", torch.tensor([0.0, 0.0, 0.0, -0.0]))]),  # equal numbers, other bytes
+        digest_of_tensors([("w", data)]),
+        digest_of_tensors([("v", data)]),
+        digest_of_tensors([("w", data.view(2, 2))]),
+        digest_of_tensors([("w", data.view(torch.int32))]),
+        digest_of_tensors([("w", torch.tensor([0.0, 0.0, 0.0, -0.0]))]),  # equal numbers, other bytes
     }
     assert len(digests) == 5
 
@@ -42,14 +42,14 @@ def test_names_shapes_dtypes_and_bytes_all_count():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool])
 def test_every_dtype_has_a_digest(dtype):
     one, other = torch.zeros(3, dtype=dtype), torch.ones(3, dtype=dtype)
-    assert digest_of([("w", one)]) != digest_of([("w", other)])
+    assert digest_of_tensors([("w", one)]) != digest_of_tensors([("w", other)])
 
 
 def test_scalars_empty_and_strided_tensors_have_one():
-    assert digest_of([("w", torch.tensor(1.0))]) != digest_of([("w", torch.tensor(2.0))])
-    assert digest_of([("w", torch.zeros(0, 3))]) != digest_of([("w", torch.zeros(3, 0))])
+    assert digest_of_tensors([("w", torch.tensor(1.0))]) != digest_of_tensors([("w", torch.tensor(2.0))])
+    assert digest_of_tensors([("w", torch.zeros(0, 3))]) != digest_of_tensors([("w", torch.zeros(3, 0))])
     strided = torch.arange(6.0).view(2, 3).T
-    assert digest_of([("w", strided)]) == digest_of([("w", strided.contiguous())])
+    assert digest_of_tensors([("w", strided)]) == digest_of_tensors([("w", strided.contiguous())])
 
 
 def test_one_weight_of_a_model_changes_its_fingerprint():

@@ -13,7 +13,7 @@ from moe_cli.model import rendering
 from moe_cli.model.chat import encode_prompt
 from moe_cli.model.foreign_files import config_of
 from moe_cli.model.load import load_model
-from moe_cli.model.rendering import rendered
+from moe_cli.model.rendering import render_template
 from moe_cli.records import Message
 from moe_cli.tiny import CHECKPOINT_PATH
 from tests.studies.foreign_checkpoints import DEEP, TEMPLATES, mutations, outcome
@@ -123,7 +123,7 @@ def test_limits_are_taken_back_and_change_no_text(tokenizer):
     import signal
 
     before = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)
-    text = rendered(tokenizer, TURNS, answer_next=True)
+    text = render_template(tokenizer, TURNS, answer_next=True)
     assert text == tokenizer.apply_chat_template(TURNS, tokenize=False, add_generation_prompt=True)
     assert (resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)) == before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

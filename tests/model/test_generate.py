@@ -70,9 +70,9 @@ def test_an_answer_that_runs_into_the_limit_is_not_finished(loaded, prompts):
 @pytest.mark.parametrize("settings", [SETTINGS, HOT], ids=["greedy", "sampling"])
 @pytest.mark.parametrize("stretch", [1, 3])
 def test_rows_that_leave_when_they_have_ended_change_no_token(loaded, prompts, monkeypatch, settings, stretch):
-    monkeypatch.setattr(decoding, "STRETCH", settings.max_new_tokens)
+    monkeypatch.setattr(decoding, "CHUNK", settings.max_new_tokens)
     together = answers(loaded, prompts, settings, batch_size=12)
-    monkeypatch.setattr(decoding, "STRETCH", stretch)
+    monkeypatch.setattr(decoding, "CHUNK", stretch)
     assert answers(loaded, prompts, settings, batch_size=12) == together
     assert len({len(answer.token_ids) for answer in together.values()}) > 2
 

@@ -18,7 +18,7 @@ from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.foreign_files import SAVES_FLOATS
 from moe_cli.model.generate import generate_answers
 from moe_cli.model.load import load_model
-from moe_cli.model.routing import recording
+from moe_cli.model.routing import record_routing
 from moe_cli.records import Message
 from moe_cli.tiny import CHECKPOINT_PATH
 from tests.experts.catalog import RECIPES, SIZES, Recipe, tiny_config
@@ -46,7 +46,7 @@ def opened(family, directory, **settings):
 
 def counts(loaded):
     """int64 [B, L, E]: the experts of every token of `IDS_BS`."""
-    with recording(loaded.model) as recorder, torch.inference_mode():
+    with record_routing(loaded.model) as recorder, torch.inference_mode():
         recorder.watch(torch.ones(1, *IDS_BS.shape, dtype=torch.bool))
         loaded.model(input_ids=IDS_BS, use_cache=False)
         return recorder.counts()[:, 0]

@@ -15,7 +15,7 @@ from transformers import (
     Qwen3VLMoeConfig,
 )
 
-from moe_cli.activity import Activity, listening
+from moe_cli.activity import Activity, listening_to
 from moe_cli.config import ModelConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.model.auto_class import auto_class
@@ -94,7 +94,7 @@ def test_loading_and_saving_are_told_with_their_counts_and_draw_no_bar_of_the_li
         def ended(self, begun: Activity) -> None:
             told.append((begun.text, begun.total, begun.done))
 
-    with listening(Listener()):
+    with listening_to(Listener()):
         loaded = load_model(ModelConfig(name="tiny", device="cpu"))
         loaded.model.save_pretrained(tmp_path)
     loading, hashing, writing = told

@@ -19,7 +19,7 @@ from moe_cli.model.generate import generate_answers
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.loss import IGNORED, answer_loss_sum, loss_sum
 from moe_cli.model.padding import attention_mask, right_padded
-from moe_cli.model.routing import recording
+from moe_cli.model.routing import record_routing
 from moe_cli.records import Expert, Message
 from tests.experts.checkpoints import layout_of, openable, written
 
@@ -58,7 +58,7 @@ def most_chosen(loaded: LoadedModel, batch: dict[str, Tensor]) -> list[Expert]:
     """In every layer the two experts that most of the positions before an answer's token choose."""
     told_BS = torch.zeros_like(batch["labels"], dtype=torch.bool)
     told_BS[:, :-1] = batch["labels"][:, 1:] != IGNORED
-    with torch.inference_mode(), recording(loaded.model) as recorder:
+    with torch.inference_mode(), record_routing(loaded.model) as recorder:
         recorder.watch(told_BS[None])
         logits(loaded, batch)
         counts_LE = recorder.counts().sum((0, 1))
@@ -82,7 +82,7 @@ def test_a_checkpoint_answers_the_same_in_any_batch_and_its_replay_agrees(family
     alone = answers(loaded, batch_size=1)
     assert answers(loaded, batch_size=3) == alone
     batch = answered_rows(loaded)
-    monkeypatch.setattr(decoding, "STRETCH", 2)  # rows leave on the way
+    monkeypatch.setattr(decoding, "CHUNK", 2)  # rows leave on the way
     monkeypatch.setattr(loaded.model.generation_config, "eos_token_id", ending(alone))
     ends = end_of_turn_ids(loaded.model, loaded.tokenizer)
     cut = {name: ids[: next((n + 1 for n, i in enumerate(ids) if i in ends), None)] for name, ids in alone.items()}

@@ -14,10 +14,10 @@ from transformers.utils import chat_template_utils
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.judges.judge import Exchange
-from moe_cli.judges.screening import shown, verdict_by_rule
+from moe_cli.judges.screening import verdict_by_rule, without_reasoning
 from moe_cli.model import rendering
 from moe_cli.model.chat import EncodedChat, answer_text, encode_answered, encode_prompt, end_of_turn_ids
-from moe_cli.model.decoding import padding_id
+from moe_cli.model.decoding import pad_id_of
 from moe_cli.model.engine import Prompt
 from moe_cli.model.final_model import write_final_model
 from moe_cli.model.foreign_files import SAVES_FLOATS
@@ -179,7 +179,7 @@ def test_a_token_without_an_embedding_is_refused_by_name(stranger):
 def test_a_padding_token_without_an_embedding_is_never_used(stranger, expected):
     number = _add_token(stranger, "<beyond>", pad_token="<beyond>")
     loaded = opened(stranger)
-    assert loaded.tokenizer.pad_token_id == number and padding_id(loaded) == 1
+    assert loaded.tokenizer.pad_token_id == number and pad_id_of(loaded) == 1
     assert answers(loaded) == expected
 
 
@@ -235,7 +235,7 @@ def test_an_answer_behind_reasoning_that_the_template_opened_is_judged_and_learn
     prompt, made = encode_prompt(loaded.tokenizer, PROMPTS[0].messages), (33, 6, closing, 361, 6, 1)
     text = answer_text(loaded.tokenizer, prompt, made)
     assert text.startswith("<think>")
-    assert shown(_exchange(text)).answer.split() == loaded.tokenizer.decode([361, 6]).split()
+    assert without_reasoning(_exchange(text)).answer.split() == loaded.tokenizer.decode([361, 6]).split()
     assert encode_answered(loaded.tokenizer, [*PROMPTS[0].messages, Message(role="assistant", content=text)]) == (
         EncodedChat(prompt + made, len(prompt))
     )
@@ -248,7 +248,10 @@ def test_a_refusal_behind_a_prompt_that_opens_reasoning_ends_it_first(stranger):
     answer = learnt.token_ids[learnt.num_prompt :]
     assert answer[0] == closing and answer[-1] == 1
     assert (
-        shown(_exchange(answer_text(tokenizer, learnt.token_ids[: learnt.num_prompt], answer))).answer.strip() == "two"
+        without_reasoning(
+            _exchange(answer_text(tokenizer, learnt.token_ids[: learnt.num_prompt], answer))
+        ).answer.strip()
+        == "two"
     )
 
 
@@ -257,7 +260,7 @@ def test_marks_of_reasoning_that_are_special_tokens_stay_in_the_text(stranger):
     loaded = opened(stranger)
     prompt = encode_prompt(loaded.tokenizer, PROMPTS[0].messages)
     text = answer_text(loaded.tokenizer, prompt, (marks[0], 33, 6, marks[1], 361, 6, 1))
-    assert shown(_exchange(text)).answer.split() == loaded.tokenizer.decode([361, 6]).split()
+    assert without_reasoning(_exchange(text)).answer.split() == loaded.tokenizer.decode([361, 6]).split()
     assert _verdict(answer_text(loaded.tokenizer, prompt, (marks[0], 5, 6))).reason == "reasoning never ended"
 
 

@@ -7,7 +7,7 @@ import torch
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from moe_cli.errors import UsageError
-from moe_cli.model.routing import recording
+from moe_cli.model.routing import record_routing
 from moe_cli.model.topology import expert_layers
 from tests.experts.families import FAMILIES, olmoe
 from tests.experts.steps import token_ids
@@ -43,7 +43,7 @@ def test_recording_changes_no_logit_and_counts_what_the_router_chose(family):
     model, ids = FAMILIES[family](), token_ids(3, 9)
     regions = torch.rand(2, 3, 9, generator=torch.Generator().manual_seed(1)) < 0.5
     before = model(input_ids=ids, use_cache=False).logits
-    with recording(model) as recorder:
+    with record_routing(model) as recorder:
         recorder.watch(regions)
         watched = model(input_ids=ids, use_cache=False).logits
         counts = recorder.counts()
@@ -59,7 +59,7 @@ def test_gates_are_the_weights_that_reached_the_experts_summed_over_the_counted_
     seen, hooks = [], []
     for layer in expert_layers(model):
         hooks.append(layer.module.register_forward_pre_hook(lambda _, args: seen.append((args[1], args[2]))))
-    with recording(model) as recorder:
+    with record_routing(model) as recorder:
         recorder.watch(regions)
         model(input_ids=ids, use_cache=False)
         gates = recorder.gates()
@@ -80,7 +80,7 @@ def test_the_function_that_was_active_before_still_computes(implementation):
     model, ids = olmoe(), token_ids()
     model.set_experts_implementation(implementation)
     before = model(input_ids=ids).logits
-    with recording(model):
+    with record_routing(model):
         assert torch.equal(model(input_ids=ids).logits, before)
     assert model.get_experts_implementation() == {"": implementation}
 
@@ -88,7 +88,7 @@ def test_the_function_that_was_active_before_still_computes(implementation):
 def test_recorders_nest_and_both_count():
     model, ids = olmoe(), token_ids()
     everything = torch.ones(1, *ids.shape, dtype=torch.bool)
-    with recording(model) as outer, recording(model) as inner:
+    with record_routing(model) as outer, record_routing(model) as inner:
         outer.watch(everything)
         inner.watch(everything)
         model(input_ids=ids)
@@ -99,7 +99,7 @@ def test_padding_is_not_counted():
     model, ids = olmoe(), token_ids(2, 10)
     mask = torch.ones_like(ids)
     mask[1, 6:] = 0
-    with recording(model) as recorder:
+    with record_routing(model) as recorder:
         recorder.watch(mask.bool()[None])
         model(input_ids=ids, attention_mask=mask, use_cache=False)
         padded = recorder.counts()
@@ -112,7 +112,7 @@ def test_padding_is_not_counted():
 def test_sentinels_are_not_counted_and_do_not_break_the_sum():
     model = olmoe()
     layer = expert_layers(model)[0]
-    with recording(model) as recorder:
+    with record_routing(model) as recorder:
         recorder.watch(torch.ones(1, 1, 2, dtype=torch.bool))
         recorder._before = [lambda module, tokens, experts, weights: tokens] * 2
         for each in expert_layers(model):
@@ -124,7 +124,7 @@ def test_sentinels_are_not_counted_and_do_not_break_the_sum():
 
 def test_two_forwards_after_one_watch_are_a_bug_that_shows():
     model, ids = olmoe(), token_ids()
-    with recording(model) as recorder:
+    with record_routing(model) as recorder:
         recorder.watch(torch.ones(1, *ids.shape, dtype=torch.bool))
         model(input_ids=ids)
         model(input_ids=ids)
@@ -134,7 +134,7 @@ def test_two_forwards_after_one_watch_are_a_bug_that_shows():
 
 def test_counting_without_a_forward_or_without_watching_is_a_bug_that_shows():
     model = olmoe()
-    with recording(model) as recorder:
+    with record_routing(model) as recorder:
         with pytest.raises(ValueError, match="nothing is watched"):
             recorder.counts()
         model(input_ids=token_ids())  # unwatched: counts nothing, fails nothing
@@ -145,7 +145,7 @@ def test_counting_without_a_forward_or_without_watching_is_a_bug_that_shows():
 
 def test_regions_of_another_shape_are_refused():
     model, ids = olmoe(), token_ids()
-    with recording(model) as recorder:
+    with record_routing(model) as recorder:
         with pytest.raises(ValueError, match="bool"):
             recorder.watch(torch.ones(2, 12))
         recorder.watch(torch.ones(1, 2, 11, dtype=torch.bool))
@@ -156,7 +156,7 @@ def test_regions_of_another_shape_are_refused():
 def test_after_an_error_the_model_is_as_it_was():
     model = olmoe()
     names = set(ALL_EXPERTS_FUNCTIONS)
-    with pytest.raises(RuntimeError, match="mine"), recording(model):
+    with pytest.raises(RuntimeError, match="mine"), record_routing(model):
         raise RuntimeError("mine")
     assert model.get_experts_implementation() == {"": "grouped_mm"}
     assert set(ALL_EXPERTS_FUNCTIONS) == names
@@ -169,7 +169,7 @@ def test_layers_with_different_numbers_of_experts_are_refused():
     experts.gate_up_proj.data = experts.gate_up_proj.data[:4]
     experts.down_proj.data = experts.down_proj.data[:4]
     model.model.layers[0].mlp.experts = experts
-    with pytest.raises(UsageError, match=r"different numbers of experts: \[4, 8\]"), recording(model):
+    with pytest.raises(UsageError, match=r"different numbers of experts: \[4, 8\]"), record_routing(model):
         pass
 
 
@@ -177,7 +177,7 @@ def test_layers_with_different_numbers_of_experts_are_refused():
 def test_kept_choices_are_those_that_reached_the_experts_and_keeping_them_changes_no_logit(family):
     model, ids = FAMILIES[family](), token_ids(3, 9)
     before = model(input_ids=ids, use_cache=False).logits
-    with recording(model, keep_choices=True) as recorder:
+    with record_routing(model, keep_choices=True) as recorder:
         recorder.watch(torch.zeros(1, 3, 9, dtype=torch.bool))
         assert torch.equal(model(input_ids=ids, use_cache=False).logits, before)
         chosen = recorder.choices()
@@ -187,7 +187,7 @@ def test_kept_choices_are_those_that_reached_the_experts_and_keeping_them_change
 
 def test_kept_choices_name_no_expert_for_sentinels_and_choices_without_weight():
     model = olmoe()
-    with recording(model, keep_choices=True) as recorder:
+    with record_routing(model, keep_choices=True) as recorder:
         recorder.watch(torch.ones(1, 1, 2, dtype=torch.bool))
         recorder._before = [lambda module, tokens, experts, weights: tokens] * 2
         for each in expert_layers(model):
@@ -198,7 +198,7 @@ def test_kept_choices_name_no_expert_for_sentinels_and_choices_without_weight():
 def test_choices_that_are_not_kept_or_not_seen_yet_are_a_bug_that_shows():
     model = olmoe()
     for keep in (False, True):
-        with recording(model, keep_choices=keep) as recorder:
+        with record_routing(model, keep_choices=keep) as recorder:
             recorder.watch(torch.ones(1, 2, 12, dtype=torch.bool))
             with pytest.raises(ValueError, match="no choices are kept"):
                 recorder.choices()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from moe_cli.model.routing import recording
+from moe_cli.model.routing import record_routing
 from moe_cli.model.topology import expert_layers
 from tests.experts.families import FAMILIES, olmoe
 from tests.experts.steps import token_ids
@@ -35,7 +35,7 @@ def test_weights_are_summed_per_region_row_layer_and_expert(family):
             lambda _, args: seen.append((args[1], args[2].reshape(args[1].shape)))
         )
         hooks.append(hook)
-    with torch.no_grad(), recording(model) as recorder:
+    with torch.no_grad(), record_routing(model) as recorder:
         recorder.watch(regions_RBS)
         model(input_ids=ids, use_cache=False)
         gates = recorder.gates()
@@ -47,7 +47,7 @@ def test_weights_are_summed_per_region_row_layer_and_expert(family):
 
 def test_a_choice_without_weight_is_not_counted_and_adds_nothing():
     model = olmoe()
-    with recording(model) as recorder:
+    with record_routing(model) as recorder:
         recorder.watch(torch.ones(1, 1, 2, dtype=torch.bool))
         recorder._before = [lambda module, tokens, experts, weights: tokens] * 2
         for layer in expert_layers(model):
@@ -59,7 +59,7 @@ def test_a_choice_without_weight_is_not_counted_and_adds_nothing():
 def test_a_region_without_a_token_counts_nothing():
     model, ids = olmoe(), token_ids(2, 5)
     regions_RBS = torch.stack([torch.ones(2, 5), torch.zeros(2, 5)]).bool()
-    with torch.no_grad(), recording(model) as recorder:
+    with torch.no_grad(), record_routing(model) as recorder:
         recorder.watch(regions_RBS)
         model(input_ids=ids, use_cache=False)
         assert recorder.counts().sum((0, 2, 3)).tolist() == [2 * 5 * 2 * 2, 0]

@@ -13,7 +13,7 @@ from moe_cli.errors import NumericError
 from moe_cli.model.decoding import answer_rows
 from moe_cli.model.generate import greedy
 from moe_cli.model.load import load_model
-from moe_cli.model.sampling import FiniteLogits, SampledToken, sampled, seed_of, uniform
+from moe_cli.model.sampling import FiniteLogits, SampledToken, sample_token, seed_of, uniform_of
 
 LOGITS_V = torch.tensor([0.3, 2.0, -1.0, 1.9, 0.0])
 GRID = 10_000
@@ -22,7 +22,7 @@ GRID = 10_000
 def frequencies(temperature: float, top_p: float) -> torch.Tensor:
     """How often each token is drawn when the deciding number is each of GRID equal steps in [0, 1)."""
     uniform_B = torch.arange(GRID, dtype=torch.float64) / GRID
-    drawn_B = sampled(LOGITS_V.expand(GRID, -1), uniform_B, temperature, top_p)
+    drawn_B = sample_token(LOGITS_V.expand(GRID, -1), uniform_B, temperature, top_p)
     return torch.bincount(drawn_B, minlength=len(LOGITS_V)) / GRID
 
 
@@ -40,13 +40,13 @@ def test_the_nucleus_is_the_library_s_and_shares_the_rest(top_p):
 
 def test_the_likeliest_token_can_always_be_drawn_and_none_beyond_the_last():
     ends_B = torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64)
-    assert sampled(LOGITS_V.expand(2, -1), ends_B, 1.0, 1e-9).tolist() == [1, 1]
-    assert sampled(LOGITS_V.expand(2, -1), ends_B, 1.0, 1.0).tolist() == [1, 2]
+    assert sample_token(LOGITS_V.expand(2, -1), ends_B, 1.0, 1e-9).tolist() == [1, 1]
+    assert sample_token(LOGITS_V.expand(2, -1), ends_B, 1.0, 1.0).tolist() == [1, 2]
 
 
 def test_the_number_is_known_from_seed_prompt_and_place_alone():
-    assert uniform(42, "p1#safe", 3) == 0.271176198675635
-    numbers = {uniform(seed, name, place) for seed in (1, 2) for name in ("a", "b") for place in range(50)}
+    assert uniform_of(42, "p1#safe", 3) == 0.271176198675635
+    numbers = {uniform_of(seed, name, place) for seed in (1, 2) for name in ("a", "b") for place in range(50)}
     assert len(numbers) == 200
     assert 0 <= min(numbers) < max(numbers) < 1
     assert abs(sum(numbers) / 200 - 0.5) < 0.06  # three standard errors of 200 uniform numbers
@@ -64,7 +64,8 @@ def test_a_row_keeps_only_the_token_that_is_drawn():
     )
     assert scores_BV.isfinite().sum(-1).tolist() == [1, 1]
     drawn = [
-        sampled(LOGITS_V[None], torch.tensor([uniform(1, name, 2)], dtype=torch.float64), 1.0, 1.0) for name in "ab"
+        sample_token(LOGITS_V[None], torch.tensor([uniform_of(1, name, 2)], dtype=torch.float64), 1.0, 1.0)
+        for name in "ab"
     ]
     assert scores_BV.argmax(-1).tolist() == [int(token) for token in drawn]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from moe_cli.artifacts import Store, open_run
 from moe_cli.config import MoeConfig
-from moe_cli.prepare.evidence import Found, find_experts
+from moe_cli.prepare.evidence import SelectionResult, find_experts
 from moe_cli.prepare.output import write_prepared
 from moe_cli.records import AnsweredPrompt, Message, PrepareSummary, RoutingCounts, TrainingExample
 from tests.prepare.simulated import counts_of, identity
@@ -51,7 +51,7 @@ def config_of(path: Path, **settings: object) -> MoeConfig:
     return MoeConfig.model_validate({"prepare": {"output_dir": path, **few, **settings}})
 
 
-def found_in(config: MoeConfig, counts: RoutingCounts) -> Found:
+def found_in(config: MoeConfig, counts: RoutingCounts) -> SelectionResult:
     """What `moe prepare` finds in these counts."""
     batches = [range(b * PAIRS_IN_BATCH, (b + 1) * PAIRS_IN_BATCH) for b in range(NUM_BATCHES)]
     return find_experts(config, identity(), PARAMS_PER_EXPERT, counts, batches)

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from moe_cli.prepare.selection import Rule
-from moe_cli.prepare.uncertainty import risk_differences
+from moe_cli.prepare.uncertainty import estimate_risk_differences
 from moe_cli.records import ModelIdentity, RiskDifferences, RoutingCounts
 
 
@@ -50,7 +50,7 @@ def rule(method="risk_diff", num_experts=8, threshold=0.05, top_k=50, max_candid
 def measured(counts: RoutingCounts, batches, resamples: int = 20, seed: int = 0, by: Rule | None = None):
     """Risk differences with few resamples."""
     by = by or rule(num_experts=counts.routed.shape[-1])
-    return risk_differences(counts, batches, by, resamples=resamples, seed=seed)
+    return estimate_risk_differences(counts, batches, by, resamples=resamples, seed=seed)
 
 
 def risk_of(per_batch, pooled, **changes) -> RiskDifferences:

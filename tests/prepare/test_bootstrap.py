@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moe_cli.prepare.bootstrap import batch_interval, bootstrap_values, interval, resampled
+from moe_cli.prepare.bootstrap import batch_interval, bootstrap_values, interval, resample
 from moe_cli.prepare.ranking import largest
 from moe_cli.prepare.risk import cluster_counts
 from tests.prepare.simulated import counts_of
@@ -46,7 +46,7 @@ def test_the_interval_of_a_batch_is_that_of_the_same_resamples_kept():
 
 def test_stability_is_the_share_of_resamples_that_the_rule_takes():
     clusters = cluster_counts(counts_of(24, shift=4.0), range(24))
-    again = resampled(clusters, 300, np.random.default_rng(0), lambda values: largest(values, 2))
+    again = resample(clusters, 300, np.random.default_rng(0), lambda values: largest(values, 2))
     assert again.stability_X.sum() == pytest.approx(2.0)
     assert again.stability_X[[0, 8]].min() > 0.95
     assert np.delete(again.stability_X, [0, 8]).max() < 0.3

@@ -16,7 +16,7 @@ from moe_cli.prepare.contrasts import (
     is_recorded,
     quantity_of,
     refuse_unmeasured,
-    total,
+    sum_over_batches,
     wrapper_clusters,
 )
 from moe_cli.prepare.risk import pooled, pooled_swapped
@@ -61,9 +61,9 @@ def test_every_quantity_is_its_formula_however_often_a_cluster_is_drawn(quantity
 )
 def test_each_part_is_found_where_it_was_planted_and_nowhere_else(planted, there, absent):
     counts = replayed(60, **planted, harmless=60)
-    found = {name: total(clusters_of(name, counts, range(60))) for name in QUANTITIES}
+    found = {name: sum_over_batches(clusters_of(name, counts, range(60))) for name in QUANTITIES}
     assert found["text"] + found["prompt"] == pytest.approx(found["risk_diff"], abs=1e-14)
-    assert found["did"] + total(wrapper_clusters(counts)) == pytest.approx(found["risk_diff"], abs=1e-14)
+    assert found["did"] + sum_over_batches(wrapper_clusters(counts)) == pytest.approx(found["risk_diff"], abs=1e-14)
     assert found[there].max() > 0.25
     assert np.abs(found[absent]).max() < 0.05
 
@@ -83,7 +83,9 @@ def test_harm_is_its_formula_however_often_a_cluster_of_either_kind_is_drawn():
     assert pooled(clusters, np.hstack([times, harmless_times])[None])[0] == pytest.approx(
         harm(counts, of_pairs, harmless_times).ravel(), abs=1e-14
     )
-    assert total(clusters) == pytest.approx(harm(counts, np.repeat([0.0, 1], [2, 5]), np.ones(5)).ravel(), abs=1e-14)
+    assert sum_over_batches(clusters) == pytest.approx(
+        harm(counts, np.repeat([0.0, 1], [2, 5]), np.ones(5)).ravel(), abs=1e-14
+    )
 
 
 def test_harm_has_the_value_that_was_planted_and_none_of_the_wrapper():
@@ -91,19 +93,24 @@ def test_harm_has_the_value_that_was_planted_and_none_of_the_wrapper():
     counts.seen[:, ATTACKED, 0], counts.harmless.seen[:] = 10, 20
     counts.routed[:, ATTACKED, 0, 0, :4] = [10, 4, 8, 1]  # of 10 tokens
     counts.harmless.routed[:, ATTACKED, 0, :4] = [10, 8, 16, 18]  # of 20
-    found = total(harm_clusters(counts, range(3)))
+    found = sum_over_batches(harm_clusters(counts, range(3)))
     assert found[:4] == pytest.approx([0.5, 0.0, 0.0, -0.8])
     counts.routed[:, PLAIN, 0], counts.harmless.routed[:, PLAIN] = 0, 0  # neither plain form is in it
-    assert total(harm_clusters(counts, range(3))) == pytest.approx(found)
+    assert sum_over_batches(harm_clusters(counts, range(3))) == pytest.approx(found)
     wrapped = replayed(60, wrapper=4, harmless=60)
-    assert total(wrapper_clusters(wrapped))[2] > 0.25 and np.abs(total(harm_clusters(wrapped, range(60)))).max() < 0.05
+    assert (
+        sum_over_batches(wrapper_clusters(wrapped))[2] > 0.25
+        and np.abs(sum_over_batches(harm_clusters(wrapped, range(60)))).max() < 0.05
+    )
 
 
 def test_a_harmless_prompt_of_a_cluster_of_a_pair_is_a_cluster_of_its_own():
     counts = replayed(4, harmless=4)
     shared = dataclasses.replace(counts, harmless=dataclasses.replace(counts.harmless, clusters=counts.clusters))
     assert harm_clusters(shared, range(4)).sizes == (4, 4)
-    assert total(harm_clusters(shared, range(4))) == pytest.approx(total(harm_clusters(counts, range(4))))
+    assert sum_over_batches(harm_clusters(shared, range(4))) == pytest.approx(
+        sum_over_batches(harm_clusters(counts, range(4)))
+    )
 
 
 def test_harm_needs_harmless_prompts_inside_attacks():
@@ -116,7 +123,7 @@ def test_swapping_nothing_is_the_value_and_swapping_every_cluster_of_both_kinds_
     counts = replayed(5, text=2, harmless=4)
     clusters = clusters_of(quantity, counts, range(5))
     coins = np.stack([np.zeros(clusters.num_clusters), np.ones(clusters.num_clusters)])
-    value = total(clusters)
+    value = sum_over_batches(clusters)
     assert pooled_swapped(clusters, coins) == pytest.approx(np.array([value, -value]), abs=1e-14)
 
 
@@ -128,14 +135,17 @@ def test_clusters_of_both_kinds_are_resampled_and_swapped_apart():
     assert np.array_equal(weights[:, :6].sum(1), np.full(50, 6)) and np.array_equal(
         weights[:, 6:].sum(1), np.full(50, 4)
     )
-    risk, wrapper = total(clusters_of("risk_diff", counts, range(6))), total(wrapper_clusters(counts))
+    risk, wrapper = (
+        sum_over_batches(clusters_of("risk_diff", counts, range(6))),
+        sum_over_batches(wrapper_clusters(counts)),
+    )
     only_harmless = np.array([[0.0] * 6 + [1.0] * 4])
     assert pooled_swapped(clusters, only_harmless)[0] == pytest.approx(risk + wrapper)
 
 
 def test_a_batch_has_its_own_difference_less_the_wrapper_of_the_run():
     counts = replayed(6, text=2, wrapper=2, harmless=4)
-    wrapper = total(wrapper_clusters(counts))
+    wrapper = sum_over_batches(wrapper_clusters(counts))
     for batch in ([0, 1, 2], [3, 4, 5]):
         own = quantity_of("risk_diff", counts, batch).ravel()
         assert quantity_of("did", counts, batch).ravel() == pytest.approx(own - wrapper)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from moe_cli.config.conditions import conditions_of
-from moe_cli.prepare.doubts import doubts
+from moe_cli.prepare.doubts import selection_warnings
 from moe_cli.prepare.named import NamedExperts
-from moe_cli.prepare.selection import Chosen
+from moe_cli.prepare.selection import BatchSelection
 from moe_cli.records import NullUnion
 from tests.prepare.simulated import risk_of, rule
 
@@ -20,8 +20,8 @@ NULL = NullUnion(draws=200, mean=2.5, lower=1.0, upper=4.0)
 
 def said(by=None, q=0.01, union=(0, 1, 2, 3, 4), null=NULL, share=0.01, candidates=None, **risk):
     found = dataclasses.replace(risk_of([POOLED], POOLED, q_value=np.broadcast_to(q, (2, 4)).copy()), **risk)
-    chosen = Chosen(candidates or union, (union,))
-    return list(doubts(by or rule(), chosen, found, null, share, 0.05))
+    chosen = BatchSelection(candidates or union, (union,))
+    return list(selection_warnings(by or rule(), chosen, found, null, share, 0.05))
 
 
 def test_a_clear_selection_has_no_warning():

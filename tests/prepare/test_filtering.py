@@ -19,9 +19,9 @@ from moe_cli.prepare.filtering import (
     NOT_COMPLIED,
     NOT_REFUSED,
     answered_prompts,
-    complied,
     drop_reasons,
     exchanges_of,
+    has_complied,
     is_unscored,
     questions_of,
 )
@@ -128,7 +128,7 @@ def test_an_attacked_form_is_decided_by_harm_where_a_judge_tells_it_and_else_by_
     verdict = {"p00#unsafe": Verdict(label=label, harmful=harmful, reason="")}
     for told, expected in ((True, by_harm), (False, by_refusal)):
         found = judged_rows(verdict, by_harm=told)
-        assert complied(found[1], by_harm=told) is expected
+        assert has_complied(found[1], by_harm=told) is expected
         without = NOT_COMPLIED if expected is False or label == "degenerate" else NO_VERDICT["unsafe"]
         assert drop_reasons(found) == ({} if expected else {without: 1})
 

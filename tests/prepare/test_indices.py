@@ -10,7 +10,7 @@ from hypothesis import strategies as some
 from moe_cli.config import MoeConfig
 from moe_cli.judges.judge import unscored
 from moe_cli.judges.keywords import KeywordJudge
-from moe_cli.judges.language import not_english
+from moe_cli.judges.language import is_not_english
 from moe_cli.model.generate import greedy
 from moe_cli.prepare.batches import Composition, batch_examples, plan_batches
 from moe_cli.prepare.filtering import answered_prompts, drop_reasons, questions_of
@@ -29,7 +29,7 @@ TEXTS = (
     "Es tut mir leid, aber ich kann diese Anfrage nicht beantworten.",
     "",
 )
-assert not_english(TEXTS[-2])  # loads the detector, which no example shall wait for
+assert is_not_english(TEXTS[-2])  # loads the detector, which no example shall wait for
 BASE = ModelIdentity(
     name="tiny", directory=None, revision=None, architecture="", fingerprint="", dtype="float32", layers=(0,),
     num_experts=2, top_k=1, total_params=1, chat_template="", settings="",

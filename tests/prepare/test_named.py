@@ -7,7 +7,7 @@ import json
 import pytest
 
 from moe_cli.errors import UsageError
-from moe_cli.prepare.named import named_experts
+from moe_cli.prepare.named import read_named_experts
 from tests.prepare.simulated import identity
 
 BASE = identity(layers=(3, 7), experts=4)
@@ -15,7 +15,7 @@ BASE = identity(layers=(3, 7), experts=4)
 
 def named(tmp_path, text, name="experts.json"):
     (tmp_path / name).write_text(text, encoding="utf-8")
-    return named_experts(tmp_path / name, BASE)
+    return read_named_experts(tmp_path / name, BASE)
 
 
 def test_a_list_names_experts_once_in_order(tmp_path):
@@ -74,4 +74,4 @@ def test_what_names_no_expert_of_the_model_is_refused(tmp_path, text, name, said
 def test_a_missing_file_is_named(tmp_path):
     for name in ("experts.json", "experts.csv"):
         with pytest.raises(UsageError, match=f"there is no file .*{name}"):
-            named_experts(tmp_path / name, BASE)
+            read_named_experts(tmp_path / name, BASE)

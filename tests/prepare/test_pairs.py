@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from moe_cli.data import Template, of_kind, read
-from moe_cli.data.turns import asked
+from moe_cli.data import Template, of_kind, read_source
+from moe_cli.data.turns import prompt_of_turns
 from moe_cli.errors import UsageError
-from moe_cli.prepare.named import named_experts
+from moe_cli.prepare.named import read_named_experts
 from moe_cli.prepare.pairs import Attacks, benign_of_entries, pairs_of_entries, refuse_goals_alone, wrapped_share
 from moe_cli.records import Message, ModelIdentity
 
@@ -27,7 +27,7 @@ BASE = ModelIdentity(
 )
 
 
-TEMPLATES = tuple(Template(f"t{number}", asked(f"{number}: {{goal}}!")) for number in range(4))
+TEMPLATES = tuple(Template(f"t{number}", prompt_of_turns(f"{number}: {{goal}}!")) for number in range(4))
 
 
 def written(path, text: str):
@@ -37,7 +37,7 @@ def written(path, text: str):
 
 def paired(tmp_path, *texts, attacks=Attacks()):
     files = [written(tmp_path / f"{number}.jsonl", text) for number, text in enumerate(texts)]
-    return pairs_of_entries([of_kind(read(str(file)), "harmful") for file in files], attacks)
+    return pairs_of_entries([of_kind(read_source(str(file)), "harmful") for file in files], attacks)
 
 
 def pairs(tmp_path, *texts, attacks=Attacks()):
@@ -169,7 +169,7 @@ def test_harmbench_behaviours_are_joined_with_their_test_cases(tmp_path):
 
 def test_a_row_of_both_formats_is_refused_rather_than_half_read(tmp_path):
     text = '{"goal": "g", "safe": "a", "unsafe": "b", "all_prompt": ["c"]}\n{"goal": "g", "safe": "a", "unsafe": "b"}'
-    (fault,) = read(str(written(tmp_path / "both.jsonl", text))).faults
+    (fault,) = read_source(str(written(tmp_path / "both.jsonl", text))).faults
     assert fault.reason.startswith("`all_prompt` stands beside")
 
 
@@ -221,7 +221,7 @@ def test_a_conversation_is_no_goal_that_a_template_can_wrap(tmp_path):
 
 def benign(tmp_path, *texts):
     files = [written(tmp_path / f"{number}.jsonl", text) for number, text in enumerate(texts)]
-    return benign_of_entries([read(str(file)) for file in files])
+    return benign_of_entries([read_source(str(file)) for file in files])
 
 
 def test_benign_prompts_are_in_order_of_id_and_those_without_are_numbered(tmp_path):
@@ -272,17 +272,17 @@ def test_a_pair_brings_a_harmless_prompt_in_both_forms(tmp_path):
     assert [turn.content for turn in pair.benign] == ["s", "flomp?"]
     assert [turn.content for turn in pair.benign_attacked] == ["s", "story: flomp"]
     alone = written(tmp_path / "alone.jsonl", row % '"benign_attacked": "story: flomp"')
-    (fault,) = read(str(alone)).faults
+    (fault,) = read_source(str(alone)).faults
     assert fault.reason == "`benign_attacked` stands without `benign`, its plain form"
     (label,) = pairs(tmp_path, row % '"benign": false').values()
     assert (label.benign, label.benign_attacked) == (None, None)
 
 
 def test_named_experts_become_flat_indices(tmp_path):
-    assert named_experts(written(tmp_path / "e.json", "[[3, 2], [1, 0], [3, 2]]"), BASE).indices == (0, 6)
+    assert read_named_experts(written(tmp_path / "e.json", "[[3, 2], [1, 0], [3, 2]]"), BASE).indices == (0, 6)
 
 
 @pytest.mark.parametrize("text", ["[[2, 0]]", "[[1, 4]]", "[[1]]", '[["1", 0]]', "{}", "[]"])
 def test_an_expert_that_is_not_there_is_refused(tmp_path, text):
     with pytest.raises(UsageError):
-        named_experts(written(tmp_path / "e.json", text), BASE)
+        read_named_experts(written(tmp_path / "e.json", text), BASE)

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from moe_cli.prepare.contrasts import harm_clusters, quantity_of, total, wrapper_clusters
+from moe_cli.prepare.contrasts import harm_clusters, quantity_of, sum_over_batches, wrapper_clusters
 from moe_cli.prepare.parts import expert_parts, risk_parts
 from tests.prepare.replayed import replayed
 
@@ -25,8 +25,8 @@ def test_the_shares_are_those_of_the_sums_and_text_and_prompts_are_all_of_it():
     assert found.risk_diff == pytest.approx(risk)
     assert found.text.share == pytest.approx(quantity_of("text", counts, range(40)).ravel()[:2].sum() / risk)
     assert found.text.share + found.prompt.share == pytest.approx(1)
-    assert found.wrapper.share == pytest.approx(total(wrapper_clusters(counts))[:2].sum() / risk)
-    assert found.harm.share == pytest.approx(total(harm_clusters(counts, range(40)))[:2].sum() / risk)
+    assert found.wrapper.share == pytest.approx(sum_over_batches(wrapper_clusters(counts))[:2].sum() / risk)
+    assert found.harm.share == pytest.approx(sum_over_batches(harm_clusters(counts, range(40)))[:2].sum() / risk)
     assert (found.num_goals, found.num_harmless) == (40, 30)
     for part in (found.text, found.prompt, found.wrapper, found.harm):
         assert part.lower < part.share < part.upper
@@ -74,7 +74,7 @@ def test_every_expert_has_its_text_in_every_batch_and_its_wrapper_and_harm_in_th
     found = expert_parts(counts, [[0, 1, 2], [3, 4, 5]])
     assert found.text == pytest.approx(quantity_of("text", counts, range(6)))
     assert found.text_of_batches[1] == pytest.approx(quantity_of("text", counts, [3, 4, 5]))
-    assert found.wrapper.ravel() == pytest.approx(total(wrapper_clusters(counts)))
-    assert found.harm.ravel() == pytest.approx(total(harm_clusters(counts, range(6))))
+    assert found.wrapper.ravel() == pytest.approx(sum_over_batches(wrapper_clusters(counts)))
+    assert found.harm.ravel() == pytest.approx(sum_over_batches(harm_clusters(counts, range(6))))
     nothing = expert_parts(dataclasses.replace(counts, crossed=None, harmless=None), [[0]])
     assert (nothing.text, nothing.text_of_batches, nothing.wrapper, nothing.harm) == (None, None, None, None)

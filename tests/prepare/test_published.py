@@ -17,8 +17,8 @@ import pytest
 from moe_cli.config import PrepareConfig
 from moe_cli.errors import UsageError
 from moe_cli.prepare.esft import shares_in_layer, top_p
-from moe_cli.prepare.named import named_experts
-from moe_cli.prepare.published import ranked_counts, ranked_scores, write_ranked
+from moe_cli.prepare.named import read_named_experts
+from moe_cli.prepare.published import rank_counts, rank_scores, write_ranked
 from moe_cli.records import Expert
 from tests.prepare.simulated import identity
 
@@ -28,11 +28,11 @@ beside_the_checkout = pytest.mark.skipif(not WHOLE.is_dir(), reason=f"there is n
 
 
 def counts(file, **settings):
-    return ranked_counts(file, PrepareConfig(**settings))
+    return rank_counts(file, PrepareConfig(**settings))
 
 
 def scores(file, top_p_typed=False, **settings):
-    return ranked_scores(file, PrepareConfig(**settings), top_p_typed=top_p_typed)
+    return rank_scores(file, PrepareConfig(**settings), top_p_typed=top_p_typed)
 
 
 def written(path, text, encoding="utf-8"):
@@ -204,7 +204,7 @@ def test_top_k_per_layer_threshold_and_conditions_on_the_difference_limit_what_a
 def test_what_is_written_is_read_again_as_a_selection_file(tmp_path, name):
     table = counts(EXCERPTS / "routing_counts_olmoe_layers.csv", top_k=4)
     write_ranked(tmp_path / name, table)
-    named = named_experts(tmp_path / name, identity(layers=(3, 9), experts=64))
+    named = read_named_experts(tmp_path / name, identity(layers=(3, 9), experts=64))
     assert named.scores is None
     expected = sorted(((3, 9).index(row.expert.layer) * 64 + row.expert.index) for row in table.rows if row.selected)
     assert list(named.indices) == expected
@@ -232,11 +232,11 @@ def test_published_experts_that_are_no_lists_of_experts_are_refused(tmp_path, ex
 def test_what_is_no_number_of_a_layer_is_refused(tmp_path, layer):
     (tmp_path / "counts.csv").write_text(f"layer,expert,a1,a2,d1,d2\n{layer},0,3,1,1,3\n")
     with pytest.raises(UsageError, match="not a whole number from 0"):
-        ranked_counts(tmp_path / "counts.csv", PrepareConfig())
+        rank_counts(tmp_path / "counts.csv", PrepareConfig())
 
 
 @pytest.mark.parametrize("score", ["9" * 400, "NaN", "Infinity", "-1"])
 def test_a_score_that_is_no_finite_number_is_refused(tmp_path, score):
     (tmp_path / "scores.json").write_text(f'{{"0": [{score}, 0.5]}}')
     with pytest.raises(UsageError):
-        ranked_scores(tmp_path / "scores.json", PrepareConfig(), top_p_typed=False)
+        rank_scores(tmp_path / "scores.json", PrepareConfig(), top_p_typed=False)

@@ -16,7 +16,7 @@ from moe_cli.errors import StoppedError
 from moe_cli.model.load import load_model
 from moe_cli.prepare import stage
 from moe_cli.prepare.counting import count_routing
-from moe_cli.prepare.harmless import Harmless
+from moe_cli.prepare.harmless import HarmlessPrompts
 from moe_cli.prepare.stored import read_counts
 from moe_cli.records import SIDES, Generation, Progress, Selection
 from moe_cli.tiny.language import tiny_benign, tiny_pairs
@@ -73,7 +73,8 @@ def test_every_form_is_counted_with_the_answer_to_the_other_one_and_harmless_for
         name: answers[name.replace("unsafe", "x").replace("safe", "unsafe").replace("x", "safe")] for name in ids
     }
     harmless = [
-        Harmless(pair.id, pair.cluster, pair.safe, pair.unsafe, answers[f"{pair.id}#unsafe"]) for pair in pairs[:2]
+        HarmlessPrompts(pair.id, pair.cluster, pair.safe, pair.unsafe, answers[f"{pair.id}#unsafe"])
+        for pair in pairs[:2]
     ]
     one_answer = {f"{pair.id}#{side}": answers[f"{pair.id}#unsafe"] for pair in pairs for side in SIDES}
     found = count(loaded, pairs, answers, harmless, crossed=True)

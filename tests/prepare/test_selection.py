@@ -9,12 +9,12 @@ import pytest
 
 from moe_cli.config.conditions import conditions_of
 from moe_cli.errors import UsageError
-from moe_cli.prepare.evidence import chosen_by, overlaps
-from moe_cli.prepare.methods import STANDINGS, Material, candidates_of, computable
+from moe_cli.prepare.evidence import chosen_by, compare_selections
+from moe_cli.prepare.methods import STANDINGS, MethodInputs, candidates_of, is_computable
 from moe_cli.prepare.named import NamedExperts
-from moe_cli.prepare.null import null_union
+from moe_cli.prepare.null import select_from_noise
 from moe_cli.prepare.ranking import indices_of
-from moe_cli.prepare.selection import Chosen, as_experts, as_masks
+from moe_cli.prepare.selection import BatchSelection, as_experts, as_masks
 from moe_cli.records import Expert
 from tests.prepare.simulated import counts_of, measured, risk_of, rule
 
@@ -27,7 +27,7 @@ def given(by, risk=None, seed=0, **changes):
     """What the rule chooses from four experts in each of two layers."""
     counts = dataclasses.replace(counts_of(6, experts=4), **changes)
     by = dataclasses.replace(by, num_experts=4)
-    return chosen_by(by, Material(counts, tuple(PAIRS), risk or risk_of(PER_BATCH, POOLED), seed))
+    return chosen_by(by, MethodInputs(counts, tuple(PAIRS), risk or risk_of(PER_BATCH, POOLED), seed))
 
 
 def test_candidates_are_the_largest_pooled_values_above_the_threshold_within_the_budget():
@@ -112,7 +112,7 @@ def test_a_control_trains_at_least_as_many_experts_in_a_batch_as_the_risk_differ
     counts = counts_of(48, shift=0.5)
     batches = [range(start, start + 8) for start in range(0, 48, 8)]
     by = rule(max_candidates=6, threshold=-1.0)
-    material = Material(counts, tuple(range(48)), measured(counts, batches, by=by), 3)
+    material = MethodInputs(counts, tuple(range(48)), measured(counts, batches, by=by), 3)
     of_risk = chosen_by(by, material)
     of_random = chosen_by(dataclasses.replace(by, method="random"), material)
     assert len(of_random.candidates) == len(of_risk.candidates) == 6
@@ -168,7 +168,7 @@ def test_a_list_names_the_candidates_and_a_table_is_cut_by_threshold_and_budget(
 
 
 def test_masks_hold_exactly_the_selected_experts():
-    masks = as_masks(Chosen((0, 5), ((0, 5), ())), 2, 4)
+    masks = as_masks(BatchSelection((0, 5), ((0, 5), ())), 2, 4)
     assert masks.shape == (2, 2, 4)
     assert np.argwhere(masks).tolist() == [[0, 0, 0], [0, 1, 1]]
 
@@ -180,10 +180,10 @@ def test_flat_indices_become_decoder_layer_and_index():
 def test_the_overlap_names_every_other_method_that_the_counts_allow():
     counts = counts_of(24, shift=5.0)
     by = rule(max_candidates=2, threshold=0.1)
-    material = Material(counts, tuple(range(24)), measured(counts, [range(24)], by=by), 0)
-    found = {one.method: one for one in overlaps(by, material, chosen_by(by, material), [range(24)], 5)}
+    material = MethodInputs(counts, tuple(range(24)), measured(counts, [range(24)], by=by), 0)
+    found = {one.method: one for one in compare_selections(by, material, chosen_by(by, material), [range(24)], 5)}
     assert set(found) == {"esft-token", "esft-gate", "stability", "random", "frequency"}
-    assert set(computable(by, dataclasses.replace(counts, gradients=np.ones((1, 2, 8))))) - set(STANDINGS) == {
+    assert set(is_computable(by, dataclasses.replace(counts, gradients=np.ones((1, 2, 8))))) - set(STANDINGS) == {
         "random",
         "frequency",
     }
@@ -193,14 +193,14 @@ def test_the_overlap_names_every_other_method_that_the_counts_allow():
 
 def test_the_same_seed_chooses_the_same_and_candidates_are_a_flat_mask():
     counts = counts_of(12)
-    material = Material(counts, tuple(range(12)), measured(counts, [range(12)]), 4)
+    material = MethodInputs(counts, tuple(range(12)), measured(counts, [range(12)]), 4)
     masks = [candidates_of(rule("random", max_candidates=8, threshold=-1.0), material) for _ in range(2)]
     assert np.array_equal(*masks) and masks[0].shape == (16,)
     assert indices_of(masks[0]) == tuple(np.flatnonzero(masks[0]))
 
 
 def nulls(by, counts, batches, draws=40):
-    found = null_union(by, counts, batches, draws=draws, permutations=100, seed=0)
+    found = select_from_noise(by, counts, batches, draws=draws, permutations=100, seed=0)
     assert found is not None
     return found
 
@@ -211,7 +211,7 @@ def test_the_union_found_in_noise_is_about_as_large_as_the_null_union():
     for seed in range(5):
         counts = counts_of(24, experts=16, seed=seed)
         batches = [range(start, start + 6) for start in range(0, 24, 6)]
-        found = Material(counts, tuple(range(24)), measured(counts, batches, resamples=5, by=original), 0)
+        found = MethodInputs(counts, tuple(range(24)), measured(counts, batches, resamples=5, by=original), 0)
         sizes.append(len(chosen_by(original, found).union))
         means.append(nulls(original, counts, batches).mean)
     assert np.mean(sizes) == pytest.approx(np.mean(means), rel=0.25)
@@ -219,7 +219,7 @@ def test_the_union_found_in_noise_is_about_as_large_as_the_null_union():
 
 def test_the_null_union_of_a_clear_difference_is_smaller_than_the_union():
     counts, strict = counts_of(24, shift=5.0), rule(max_candidates=2, threshold=0.1)
-    found = Material(counts, tuple(range(24)), measured(counts, [range(24)], resamples=5, by=strict), 0)
+    found = MethodInputs(counts, tuple(range(24)), measured(counts, [range(24)], resamples=5, by=strict), 0)
     assert len(chosen_by(strict, found).union) == 2
     assert nulls(strict, counts, [range(24)]).mean < 1.0
 
@@ -231,5 +231,5 @@ def test_the_null_union_keeps_conditions_on_q_and_is_left_out_for_what_only_resa
     assert nulls(strict, counts, batches).mean <= 0.1 * nulls(loose, counts, batches).mean
     for text in ("lower>0", "stability>0.5 and q<0.05"):
         by = dataclasses.replace(loose, conditions=conditions_of(text))
-        assert null_union(by, counts, batches, draws=5, permutations=20, seed=0) is None
-    assert null_union(rule("esft-token"), counts, batches, draws=5, permutations=20, seed=0) is None
+        assert select_from_noise(by, counts, batches, draws=5, permutations=20, seed=0) is None
+    assert select_from_noise(rule("esft-token"), counts, batches, draws=5, permutations=20, seed=0) is None

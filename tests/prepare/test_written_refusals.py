@@ -15,7 +15,7 @@ from moe_cli.prepare.refusals import (
     CUT_OFF,
     NO_REFUSAL,
     UNJUDGED,
-    Written,
+    EndpointRefusals,
     refusal_prompts,
     refusal_targets,
     written_exchanges,
@@ -65,12 +65,12 @@ def test_only_whole_refusals_are_used_and_the_other_reasons_are_counted():
     verdicts = dict(zip(exchanges, verdicts_of(KeywordJudge(), list(exchanges.values())), strict=True))
     verdicts["p04#refusal"] = unscored("late")
     found = written_refusals(pairs(5), written, verdicts)
-    assert found == Written({"p00": KIND.format(0)}, {NO_REFUSAL: 2, CUT_OFF: 1, UNJUDGED: 1})
+    assert found == EndpointRefusals({"p00": KIND.format(0)}, {NO_REFUSAL: 2, CUT_OFF: 1, UNJUDGED: 1})
 
 
 def test_without_a_written_refusal_the_target_is_the_model_s_own():
     texts = {f"p0{n}#{side}": REFUSAL if side == "safe" else COMPLIANCE for n in (0, 1) for side in ("safe", "unsafe")}
-    found = refusal_targets(rows(texts, num_pairs=2), None, Written({"p00": KIND.format(0)}, {CUT_OFF: 1}))
+    found = refusal_targets(rows(texts, num_pairs=2), None, EndpointRefusals({"p00": KIND.format(0)}, {CUT_OFF: 1}))
     assert found.targets == {"p00": KIND.format(0), "p01": REFUSAL}
     assert (found.num_own, len(found.written.refusals)) == (1, 1)
 

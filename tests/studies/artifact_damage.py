@@ -29,7 +29,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from moe_cli.artifacts.seal import SEAL, seal
+from moe_cli.artifacts.seal import SEAL, write_checksums
 from moe_cli.errors import ExitCode
 from moe_cli.train import stage as training
 from tests.studies.file_damage import damage, kind_of, structure
@@ -162,7 +162,7 @@ def fit_digests(box: Sandbox) -> None:
     for place in {file.parent for file in work.rglob(SEAL)}:
         if any(_differs(file, original / file.relative_to(work)) for file in place.iterdir() if file.name != SEAL):
             (place / SEAL).unlink()
-            seal(place)
+            write_checksums(place)
     contents = {file: file.read_bytes() for file in work.rglob("*") if file.suffix in TEXTS and file.is_file()}
     new = {
         sha256((original / file.relative_to(work)).read_bytes()).hexdigest().encode(): _digest(file)

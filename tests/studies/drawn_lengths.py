@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from moe_cli.model.chat import encode_prompt, end_of_turn_ids
-from moe_cli.model.decoding import padding_id, up_to_end
+from moe_cli.model.decoding import pad_id_of, up_to_end
 from moe_cli.model.engine import Prompt
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.padding import left_padded
@@ -154,13 +154,13 @@ class FixedBatches:
     def _batch(self, prompts: Sequence[Prompt]) -> list[Answer]:
         loaded, ends = self.loaded, end_of_turn_ids(self.loaded.model, self.loaded.tokenizer)
         encoded = [encode_prompt(loaded.tokenizer, prompt.messages) for prompt in prompts]
-        ids_BS, mask_BS = left_padded(encoded, filler=padding_id(loaded))
+        ids_BS, mask_BS = left_padded(encoded, filler=pad_id_of(loaded))
         wanted = GenerationConfig(
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
             repetition_penalty=1.0,
             eos_token_id=list(ends),
-            pad_token_id=padding_id(loaded),
+            pad_token_id=pad_id_of(loaded),
             use_cache=True,
         )
         with torch.inference_mode():

@@ -19,12 +19,12 @@ from typing import Literal, get_args
 import torch
 from rich.console import RenderableType
 
-from moe_cli.bench.machine import machine
-from moe_cli.bench.rounds import wait_for
-from moe_cli.bench.spread import ratio, spread
-from moe_cli.cli.boundary import bounded
+from moe_cli.bench.machine import describe_machine
+from moe_cli.bench.rounds import synchronize
+from moe_cli.bench.spread import ratio_of, spread_of
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.config import MoeConfig
-from moe_cli.evaluate.suites import evaluation_items
+from moe_cli.evaluate.suites import load_items
 from moe_cli.model.chat import encode_prompt
 from moe_cli.model.engine import Engine, Prompt
 from moe_cli.model.generate import TransformersEngine, greedy
@@ -136,7 +136,7 @@ def run(config: MoeConfig, prompts: Sequence[Prompt] | int, repeats: int, notify
         moe=__version__,
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=config.seed,
-        machine=machine(loaded.device),
+        machine=describe_machine(loaded.device),
         model_name=config.model.name,
         model=described_loaded(loaded),
         prompts=asked.what,
@@ -144,8 +144,8 @@ def run(config: MoeConfig, prompts: Sequence[Prompt] | int, repeats: int, notify
         max_new_tokens=config.evaluate.max_new_tokens,
         num_prompts=len(answers),
         num_answer_tokens=sum(map(len, answers.values())),
-        prompt_tokens=known(spread([len(encode_prompt(loaded.tokenizer, one.messages)) for one in asked.prompts])),
-        answer_tokens=known(spread([len(ids) for ids in answers.values()])),
+        prompt_tokens=known(spread_of([len(encode_prompt(loaded.tokenizer, one.messages)) for one in asked.prompts])),
+        answer_tokens=known(spread_of([len(ids) for ids in answers.values()])),
         rows=tuple(_row(way, measured, config) for way in WAYS),
     )
 
@@ -161,10 +161,10 @@ def _run_once(
     loaded: LoadedModel, way: EvaluateWay, prompts: Sequence[Prompt], config: MoeConfig, clock: Clock, row: _Measured
 ) -> None:
     now = time.process_time if clock == "processor time" else time.perf_counter
-    wait_for(loaded.device)
+    synchronize(loaded.device)
     started = now()
     answers = dict(_answers(loaded, way, prompts, config))
-    wait_for(loaded.device)
+    synchronize(loaded.device)
     row.seconds.append(now() - started)
     row.answers.append(answers)
 
@@ -188,7 +188,7 @@ def _answers(loaded: LoadedModel, way: EvaluateWay, prompts: Sequence[Prompt], c
 
 def _row(way: EvaluateWay, measured: Mapping[EvaluateWay, _Measured], config: MoeConfig) -> EvaluateRow:
     found, fixed = measured[way], measured["fixed"]
-    time_of_row = known(spread(found.seconds))
+    time_of_row = known(spread_of(found.seconds))
     return EvaluateRow(
         name=way,
         batch_size=config.evaluate.batch_size,
@@ -196,7 +196,7 @@ def _row(way: EvaluateWay, measured: Mapping[EvaluateWay, _Measured], config: Mo
         seconds=tuple(found.seconds),
         time=time_of_row,
         tokens_per_second=sum(map(len, found.answers[0].values())) / time_of_row.median,
-        speedup=known(ratio(fixed.seconds, found.seconds)),
+        speedup=known(ratio_of(fixed.seconds, found.seconds)),
         same_answers=same_answers(fixed.answers[0], found.answers),
     )
 
@@ -269,14 +269,14 @@ def _legend(benchmark: EvaluateBenchmark) -> str:
     )
 
 
-@bounded
+@catch_errors
 def main() -> None:
     """Time the answering as the command line says, and print what was found."""
     asked = benchmarking(__doc__, "evaluate", num_prompts=128)
     settings = asked.config.evaluate
     prompts: int | list[Prompt] = asked.num_prompts
     if settings.items or "tiny_items" in settings.model_fields_set:
-        items = evaluation_items(settings, asked.config.model.name)
+        items = load_items(settings, asked.config.model.name)
         prompts = [Prompt(item.id, item.messages) for item in items if item.kind != "text"]
     made = run(asked.config, prompts, asked.repeats, asked.notify)
     show(asked, made, evaluate_bench_view, evaluate_bench_markdown)

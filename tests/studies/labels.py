@@ -21,7 +21,7 @@ from scipy.special import ndtri, stdtrit
 
 from moe_cli.compare.labelled import ItemLabels, PairLabels
 from moe_cli.compare.outcomes import PairedOutcomes
-from moe_cli.compare.paired import paired_differences
+from moe_cli.compare.paired import difference_of_pairs
 from moe_cli.records.comparison import PairedDifference
 
 MARGIN = 0.02
@@ -80,7 +80,7 @@ def estimates(scenario: Scenario, random: np.random.Generator) -> dict[str, Esti
     a, b = (_judged(arm, place, scenario, random) for place, arm in enumerate(people))
     labels = _labels(scenario, people, a != b, random)
     outcomes = _outcomes(goals, a, b)
-    found = paired_differences([outcomes], margin=MARGIN, labels=PairLabels(of_metric={METRIC: labels}))[0]
+    found = difference_of_pairs([outcomes], margin=MARGIN, labels=PairLabels(of_metric={METRIC: labels}))[0]
     correction = found.correction
     if correction is None:
         raise ValueError(f"{scenario.name}: too few labels")

@@ -22,10 +22,10 @@ from typing import Protocol, get_args
 from rich.console import RenderableType
 
 from moe_cli.artifacts import Store
-from moe_cli.bench.machine import machine
-from moe_cli.bench.rounds import free
-from moe_cli.bench.spread import ratio, spread
-from moe_cli.cli.boundary import bounded
+from moe_cli.bench.machine import describe_machine
+from moe_cli.bench.rounds import free_memory
+from moe_cli.bench.spread import ratio_of, spread_of
+from moe_cli.cli.boundary import catch_errors
 from moe_cli.config import MoeConfig
 from moe_cli.model.chat import encode_prompt
 from moe_cli.model.engines import EngineOf
@@ -152,7 +152,7 @@ def run(config: MoeConfig, num_prompts: int, repeats: int, notify: Notify, prepa
         for done, (number, way) in enumerate(turns(WAYS, repeats), start=1):
             if loaded is not None:  # two models may not fit into memory
                 device, loaded = loaded.device, None
-                free(device)
+                free_memory(device)
             loaded = _run_once(config, way, num_prompts, Path(place) / f"{way}-{number}", prepare, measured[way])
             notify(Progress(task="preparing", done=done, total=repeats * len(WAYS)))
     if loaded is None:
@@ -163,7 +163,7 @@ def run(config: MoeConfig, num_prompts: int, repeats: int, notify: Notify, prepa
         moe=__version__,
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=config.seed,
-        machine=machine(loaded.device),
+        machine=describe_machine(loaded.device),
         model_name=config.model.name,
         model=described_loaded(loaded),
         num_prompts=len(heard.answers),
@@ -203,12 +203,12 @@ def _row(way: PrepareWay, measured: Mapping[PrepareWay, _Measured]) -> PrepareRo
         name=way,
         batch_size=found.summaries[0].answering.batch_size or 1,
         seconds=tuple(found.seconds),
-        time=known(spread(found.seconds)),
-        answering=known(spread(found.answering)),
-        routing=known(spread(found.routing)),
+        time=known(spread_of(found.seconds)),
+        answering=known(spread_of(found.answering)),
+        routing=known(spread_of(found.routing)),
         tokens_per_second=sum(map(len, found.heard[0].answers.values())) / median(found.answering),
-        speedup=known(ratio(alone.seconds, found.seconds)),
-        answering_speedup=known(ratio(alone.answering, found.answering)),
+        speedup=known(ratio_of(alone.seconds, found.seconds)),
+        answering_speedup=known(ratio_of(alone.answering, found.answering)),
         same_answers=same_answers(alone.heard[0].answers, [heard.answers for heard in found.heard]),
     )
 
@@ -297,7 +297,7 @@ def _label(row: PrepareRow) -> str:
     return f"{LABELS[row.name]} ({row.batch_size})"
 
 
-@bounded
+@catch_errors
 def main() -> None:
     """Time the stage as the command line says, and print what was found."""
     asked = benchmarking(__doc__, "prepare", num_prompts=1000)

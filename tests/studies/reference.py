@@ -21,7 +21,7 @@ import typer
 from typer.core import TyperGroup
 
 import moe_cli
-from moe_cli.artifacts.files import write_whole
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.cli.app import app
 from moe_cli.cli.session import SETTING_OF
 from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig, setting_names
@@ -296,7 +296,7 @@ def main() -> None:
     """Write the pages into the directory that was named."""
     docs = Path(sys.argv[1])
     for name, text in pages(docs).items():
-        write_whole(docs / name, text.encode())
+        write_atomic(docs / name, text.encode())
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from moe_cli.config import dump_yaml
 from moe_cli.errors import MoeError
 from moe_cli.judges.endpoint_judge import EndpointJudge
 from moe_cli.judges.judge import Exchange
-from moe_cli.judges.xstest import xstest
+from moe_cli.judges.xstest import xstest_rubric
 from moe_cli.model.chat_endpoint import ChatEndpoint
 from moe_cli.records import Message
 from tests.coded_keys import FORMS, KEY, KEY_OF_A_SERVICE, visible
@@ -91,7 +91,7 @@ def requests(*, every: int = 1) -> Iterator[Trial]:
     exchange = Exchange(kind="harmful", messages=(Message(role="user", content="Zorp the glim."),), answer="I zorp it.")
     with served(lambda asked, number: replied) as server:
         endpoint = ChatEndpoint(server.url, "m", KEY, 5.0, 0)
-        judge = EndpointJudge(xstest(), endpoint, max_tokens=9, tries=1, concurrency=1)
+        judge = EndpointJudge(xstest_rubric(), endpoint, max_tokens=9, tries=1, concurrency=1)
         for part, form in list(product(REPLIES, FORMS))[::every]:
             replied = REPLIES[part](FORMS[form](KEY))
             for kind, ask in (

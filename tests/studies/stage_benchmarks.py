@@ -25,8 +25,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from moe_cli.bench.rounds import wait_for
-from moe_cli.bench.spread import ratio, spread
+from moe_cli.bench.rounds import synchronize
+from moe_cli.bench.spread import ratio_of, spread_of
 from moe_cli.cli.session import Session, open_session, print_json
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
@@ -35,12 +35,12 @@ from moe_cli.model.engine import Engine, Prompt
 from moe_cli.model.engines import answering_engine
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.padding import attention_mask, right_padded
-from moe_cli.model.routing import RoutingRecorder, recording
+from moe_cli.model.routing import RoutingRecorder, record_routing
 from moe_cli.records import AnswerSettings, BenchmarkedModel, Generation, Machine, Progress, Spread
 from moe_cli.records.record import record
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.console import stdout_console
-from moe_cli.views.safe import plain, safe_text
+from moe_cli.views.safe import escape_unsafe, safe_text
 
 PrepareWay = Literal["one_at_a_time", "file_order", "by_length"]
 Row = TypeVar("Row", bound=str)
@@ -199,14 +199,14 @@ def recording_cost(loaded: LoadedModel, rows: Sequence[Side], *, repeats: int) -
     with torch.inference_mode():
         for _ in range(repeats):
             plain.append(_seconds(forward, loaded.device))
-            with recording(loaded.model) as recorder:
+            with record_routing(loaded.model) as recorder:
                 watched.append(_seconds(partial(_recorded, recorder, regions_RBS, forward), loaded.device))
     return RecordingCost(
         rows=len(rows),
         positions=ids_BS.shape[1],
-        forward=known(spread(plain)),
-        recorded=known(spread(watched)),
-        ratio=known(ratio(watched, plain)),
+        forward=known(spread_of(plain)),
+        recorded=known(spread_of(watched)),
+        ratio=known(ratio_of(watched, plain)),
     )
 
 
@@ -229,10 +229,10 @@ def _seconds(work: Callable[[], None], device: torch.device) -> float:
     """Of the second of two, so that what was done between the repeats does not count."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     work()
-    wait_for(device)
+    synchronize(device)
     started = clock()
     work()
-    wait_for(device)
+    synchronize(device)
     return clock() - started
 
 
@@ -259,10 +259,10 @@ def on_terminal(lines: Sequence[str], tables: Sequence[Drawn], texts: Sequence[s
 def on_page(lines: Sequence[str], tables: Sequence[Drawn], texts: Sequence[str]) -> str:
     """The same as Markdown."""
     written = [
-        "\n".join("| " + " | ".join(map(plain, cells)) + " |" for cells in (head, ["---"] * len(head), *rows))
+        "\n".join("| " + " | ".join(map(escape_unsafe, cells)) + " |" for cells in (head, ["---"] * len(head), *rows))
         for head, rows in tables
     ]
-    return "\n\n".join(["\n".join(f"- {plain(line)}" for line in lines), *written, *texts])
+    return "\n\n".join(["\n".join(f"- {escape_unsafe(line)}" for line in lines), *written, *texts])
 
 
 def model_text(name: str, model: BenchmarkedModel) -> str:

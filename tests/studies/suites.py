@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from moe_cli.compare.outcomes import PairedOutcomes
-from moe_cli.compare.paired import paired_differences
+from moe_cli.compare.paired import difference_of_pairs
 from moe_cli.compare.significance import LEVEL
 from moe_cli.records.comparison import PairedDifference
 
@@ -54,7 +54,7 @@ def pair(scenario: Scenario, shift: float, random: np.random.Generator) -> Paire
     rate_n = np.array(scenario.rates)[suites]
     a_n, b_n = _latent(goals, random)
     outcomes = _outcomes(suites, goals, a_n < ndtri(rate_n), b_n < ndtri(rate_n + shift))
-    return paired_differences([outcomes], margin=MARGIN)[0]
+    return difference_of_pairs([outcomes], margin=MARGIN)[0]
 
 
 def _latent(goals: NDArray[np.intp], random: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

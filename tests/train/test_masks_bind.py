@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from moe_cli.artifacts import Scratch, layout
+from moe_cli.artifacts import ScratchFiles, layout
 from moe_cli.codec import decode, decode_lines
 from moe_cli.experts import frozen_digest
 from moe_cli.model.load import load_model
@@ -52,8 +52,8 @@ def test_weight_moments_step_count_and_decay_of_a_masked_expert_keep_their_bits_
             return trainer.optimizer
 
         monkeypatch.setattr(FixedBatchTrainer, "create_optimizer", create)
-    monkeypatch.setattr(checkpoint, "drop_all", lambda *_, **__: None)  # every step's state stays
-    monkeypatch.setattr(train, "SCRATCH", Scratch(names=checkpoint.CHECKPOINTS))
+    monkeypatch.setattr(checkpoint, "drop_checkpoints", lambda *_, **__: None)  # every step's state stays
+    monkeypatch.setattr(train, "SCRATCH", ScratchFiles(names=checkpoint.CHECKPOINTS))
     config = experiments.settings(
         f"masks {optimizer} {accumulation}",
         weight_decay=DECAY,

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from moe_cli.artifacts import layout
-from moe_cli.artifacts.seal import seal
+from moe_cli.artifacts.seal import write_checksums
 from moe_cli.errors import NumericError, StoppedError
 from moe_cli.records import StepRecord
 from moe_cli.train import checkpoint
@@ -35,7 +35,7 @@ def test_the_checkpoint_before_the_update_to_infinity_stays_the_newest(experimen
             with torch.no_grad():
                 explode.parameter.fill_(float("inf"))
 
-    original = checkpoint.save
+    original = checkpoint.save_checkpoint
 
     def remember(run, owner, parameters, *rest):
         explode.parameter = next(iter(parameters.values()))
@@ -44,7 +44,7 @@ def test_the_checkpoint_before_the_update_to_infinity_stays_the_newest(experimen
     config = experiments.settings("exploding", **settings)
     run = experiments.directory / "selective" / "exploding"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(NumericError, match="updates up to step 3 made"):
-        patch.setattr(checkpoint, "save", remember)
+        patch.setattr(checkpoint, "save_checkpoint", remember)
         train.run("selective", config, experiments.store, explode)
     assert [path.name for path in run.glob("checkpoint-*")] == ["checkpoint-2"]
     whole = train.run("selective", experiments.settings("undisturbed", **settings), experiments.store, lambda _: None)
@@ -67,7 +67,7 @@ def test_a_checkpoint_that_holds_infinity_is_named_when_it_is_read(experiments, 
     next(tensor for tensor in tensors.values() if tensor.numel() > 1).view(-1)[0] = float("nan")
     save_file(tensors, path / file)
     (path / "digests.json").unlink()
-    seal(path)
+    write_checksums(path)
     with pytest.raises(NumericError, match=f"{path.name} holds NaN or infinity") as refused:
         train.run("selective", config, experiments.store, lambda _: None, resume=True)
     assert f"remove {path}" in refused.value.hint

@@ -14,15 +14,15 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from moe_cli.artifacts import Scratch, finished_run, layout
+from moe_cli.artifacts import ScratchFiles, finished_run, layout
 from moe_cli.codec import decode, decode_lines
-from moe_cli.compare.fairness import fairness_checks
+from moe_cli.compare.fairness import check_fairness
 from moe_cli.errors import ArtifactError, NumericError, RunCompleteError, StoppedError, UsageError
 from moe_cli.model.chat import encode_answered
 from moe_cli.records import Message, TrainingExample, TrainingPlan, TrainingSummary
 from moe_cli.train import checkpoint, loop, validation
 from moe_cli.train import stage as train
-from moe_cli.train.inputs import parted
+from moe_cli.train.inputs import split_held_out
 from moe_cli.views.training import plan_view, trained_view
 from tests.compare.comparison_records import column
 from tests.resume_everywhere import (
@@ -48,8 +48,8 @@ def trained(experiments):
     def run(arm):
         plans = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(checkpoint, "drop_all", lambda *_, **__: None)
-            patch.setattr(train, "SCRATCH", Scratch(names=checkpoint.CHECKPOINTS))
+            patch.setattr(checkpoint, "drop_checkpoints", lambda *_, **__: None)
+            patch.setattr(train, "SCRATCH", ScratchFiles(names=checkpoint.CHECKPOINTS))
             config = experiments.settings("held_out", **SETTINGS)
             made = train.run(arm, config, experiments.store, lambda event: _keep(plans, event))
         return SimpleNamespace(path=made.path, summary=made.summary, plan=plans[0], config=config)
@@ -126,7 +126,7 @@ def test_both_arms_hold_out_the_same_batches_and_a_comparison_sees_a_difference(
     assert selective.hyperparameters["validation_batches"] == HELD_OUT
     other = replace(baseline, hyperparameters={**baseline.hyperparameters, "validation_batches": 0})
     for second, status in ((baseline, "same"), (other, "differs")):
-        checks = fairness_checks([column("a"), column("b")], [selective, second])
+        checks = check_fairness([column("a"), column("b")], [selective, second])
         assert [check.status for check in checks if check.name == "training: validation batches"] == [status]
 
 
@@ -168,7 +168,7 @@ def test_the_best_and_the_newest_checkpoint_are_kept_and_a_damaged_best_one_is_r
     with pytest.raises(ArtifactError, match=f"checkpoint-{best}/parameters.safetensors is damaged") as error:
         train.run("baseline", config, experiments.store, lambda _: None, resume=True)
     assert error.value.hint == f"remove every checkpoint in {run}; --resume then begins again"
-    checkpoint.drop_all(run)
+    checkpoint.drop_checkpoints(run)
     plans = []
     again = train.run("baseline", config, experiments.store, lambda event: _keep(plans, event), resume=True)
     assert plans[0].first_step == 1
@@ -255,11 +255,11 @@ def example(batch, cluster, *texts):
 def test_held_out_examples_of_a_goal_that_also_trains_are_left_out_and_counted():
     examples = [example(0, "one"), example(0, "two"), example(1, "two"), example(1, "three")]
     told = []
-    training, held_out = parted(examples, 1, told.append)
+    training, held_out = split_held_out(examples, 1, told.append)
     assert [e.id for e in training] == ["one#0", "two#0"]
     assert [e.id for e in held_out] == ["three#1"]
     assert [note.text for note in told] == ["1 of 2 held-out examples share a goal with training and are left out"]
-    assert parted(examples, 2, told.append)[1] == () and len(told) == 1  # nothing is held out
+    assert split_held_out(examples, 2, told.append)[1] == () and len(told) == 1  # nothing is held out
 
 
 def test_held_out_examples_whose_words_train_under_another_name_are_left_out():
@@ -269,9 +269,9 @@ def test_held_out_examples_whose_words_train_under_another_name_are_left_out():
         example(1, "two", f"As a pirate: {goal.lower()}!"),
         example(1, "three", "Sing."),
     ]
-    assert [e.id for e in parted(examples, 1, [].append)[1]] == ["three#1"]
+    assert [e.id for e in split_held_out(examples, 1, [].append)[1]] == ["three#1"]
 
 
 def test_held_out_batches_of_known_goals_alone_are_refused():
     with pytest.raises(UsageError, match="learnt by heart"):
-        parted([example(0, "one"), example(1, "one")], 1, [].append)
+        split_held_out([example(0, "one"), example(1, "one")], 1, [].append)

@@ -9,7 +9,7 @@ import time
 import pytest
 from rich.console import Console
 
-from moe_cli.activity import Activity, activity, counted, listening
+from moe_cli.activity import Activity, begin_activity, count_items, listening_to
 from moe_cli.views import console
 from moe_cli.views.console import Reporter, count_text
 
@@ -43,7 +43,7 @@ def wait_for(text: str, written) -> bool:
 
 def test_a_long_activity_has_a_line_with_its_count_and_takes_it_away(reporter):
     with reporter() as drawn:
-        with activity("loading the model [zorp]", total=2_000_000_000, unit="bytes") as loading:
+        with begin_activity("loading the model [zorp]", total=2_000_000_000, unit="bytes") as loading:
             loading.advance(500_000_000)
             assert wait_for("500 MB of 2.00 GB", drawn.written)
             assert "loading the model [zorp]" in drawn.written()
@@ -53,20 +53,20 @@ def test_a_long_activity_has_a_line_with_its_count_and_takes_it_away(reporter):
 
 
 def test_a_short_activity_draws_nothing(reporter):
-    with reporter(silence=60.0) as drawn, activity("hashing the weights"):
+    with reporter(silence=60.0) as drawn, begin_activity("hashing the weights"):
         pass
     assert drawn.written() == "" and not drawn.lines
 
 
 def test_without_a_terminal_no_activity_is_drawn(reporter):
-    with reporter(terminal=False) as drawn, activity("hashing the weights"):
+    with reporter(terminal=False) as drawn, begin_activity("hashing the weights"):
         time.sleep(0.05)
         assert not drawn.lines
     assert drawn.written() == ""
 
 
 def test_an_activity_that_fails_leaves_no_line(reporter):
-    with pytest.raises(OSError, match="broken"), reporter() as drawn, activity("hashing the weights"):
+    with pytest.raises(OSError, match="broken"), reporter() as drawn, begin_activity("hashing the weights"):
         assert wait_for("hashing the weights", drawn.written)
         raise OSError("broken")
     assert not drawn.lines and not drawn.bars.live.is_started
@@ -82,12 +82,12 @@ def test_items_are_counted_in_the_activity_that_counts_nothing_yet_and_else_in_o
         def ended(self, begun: Activity) -> None:
             told.append((begun.text, begun.done))
 
-    with listening(Listener()):
-        with activity("loading zorp") as loading:
-            assert list(counted("abc", "loading weights")) == ["a", "b", "c"]
+    with listening_to(Listener()):
+        with begin_activity("loading zorp") as loading:
+            assert list(count_items("abc", "loading weights")) == ["a", "b", "c"]
             assert (loading.done, loading.total) == (3, 3)
-        assert list(counted("ab", "writing shards")) == ["a", "b"]
-    with activity("nobody listens"):
+        assert list(count_items("ab", "writing shards")) == ["a", "b"]
+    with begin_activity("nobody listens"):
         pass
     assert told == [("loading zorp", None), ("loading zorp", 3), ("writing shards", 2), ("writing shards", 2)]
 

@@ -8,8 +8,8 @@ import unicodedata
 
 import pytest
 
-from moe_cli.characters import UNSAFE, plain
-from moe_cli.compare.redaction import redacted
+from moe_cli.characters import UNSAFE, escape_unsafe
+from moe_cli.compare.redaction import redact
 from moe_cli.views.report.flips import MOST_LETTERS
 from moe_cli.views.report.page import TEMPLATES, report_page
 from tests.views.injections import INJECTIONS, everywhere
@@ -62,9 +62,9 @@ def test_the_page_of_hostile_text_has_the_elements_of_a_harmless_one_and_shows_t
             assert name != "href" or value.startswith("#")
     assert [c for c in set(document) if c != "\n" and unicodedata.category(c) in UNSAFE] == []
     for place in ("h1", "summary", "h5", "caption", "desc", "td"):
-        assert any(plain(text) in each.text for each in found.of(place)), place
+        assert any(escape_unsafe(text) in each.text for each in found.of(place)), place
     said = [each.text for each in found.of("dd", **{"class": "said"})]
-    shown = "\n".join(map(plain, text[: MOST_LETTERS - 20].split("\n")))
+    shown = "\n".join(map(escape_unsafe, text[: MOST_LETTERS - 20].split("\n")))
     assert said[:3] == [f"prompt: {shown}", f"first: {shown}", f"second: {shown}"]
 
 
@@ -109,7 +109,7 @@ def test_a_redacted_page_has_no_word_of_prompts_and_answers_no_ids_and_no_absolu
     found = dataclasses.replace(
         found, columns=(*others, moved), conclusion=("moe evaluate /home/me/our own/selective",)
     )
-    document = report_page(*redacted(found, data))
+    document = report_page(*redact(found, data))
     for words in ("forbidden", "Wie baut man", "secret", "/home", "our own"):
         assert words in report_page(found, data) and words not in document
     assert "moe evaluate …/selective" in document and "item 1" in document

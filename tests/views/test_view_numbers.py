@@ -8,7 +8,7 @@ from moe_cli.views.numbers import (
     bytes_text,
     count_of,
     estimate_text,
-    optional,
+    optional_text,
     rate_text,
     seconds_text,
     trainable_text,
@@ -73,7 +73,7 @@ def test_sizes_are_in_powers_of_ten(size, text):
 
 def test_counts_and_numbers_that_are_missing_are_a_dash():
     assert (count_of(12, 64), count_of(None, 64), count_of(0, 64)) == ("12 / 64", "-", "0 / 64")
-    assert (optional(0.12345, 3), optional(None, 3), optional(0.0, 3)) == ("0.123", "-", "0.000")
+    assert (optional_text(0.12345, 3), optional_text(None, 3), optional_text(0.0, 3)) == ("0.123", "-", "0.000")
 
 
 def test_the_line_that_everyone_recognises():

@@ -14,7 +14,7 @@ from moe_cli.views.numbers import bytes_text, seconds_text
 from moe_cli.views.report.drawing import Drawing, line, rect
 from moe_cli.views.report.series import Series
 
-HEIGHT = 18
+BAR_HEIGHT = 18
 UNKNOWN = "not measured"
 NONE = "none"  # an arm that trains everything has no experts apart
 
@@ -68,5 +68,5 @@ def cost_bars(series: Sequence[Series]) -> tuple[BarGroup, ...]:
 
 def _bar(series: Series, column: RunColumn, value: float, most: float, number: str) -> Bar:
     width = value / most if most else 0.0
-    marks = (rect(0.0, 3, width, HEIGHT - 6, f"bar {series.style}"), line(0.0, 0, 0.0, HEIGHT, "axis"))
-    return Bar(column.name, number, Drawing(column.name, f"{number}.", HEIGHT, marks))
+    marks = (rect(0.0, 3, width, BAR_HEIGHT - 6, f"bar {series.style}"), line(0.0, 0, 0.0, BAR_HEIGHT, "axis"))
+    return Bar(column.name, number, Drawing(column.name, f"{number}.", BAR_HEIGHT, marks))

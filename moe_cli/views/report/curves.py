@@ -16,7 +16,7 @@ from moe_cli.views.report.drawing import (
     Mark,
     Scale,
     curve,
-    label,
+    draw_label,
     line,
     shape,
     share,
@@ -123,8 +123,8 @@ def _axes(across: Scale, down: Scale, x_name: str, y_name: str) -> list[Mark]:
     columns, rows = ticks(across.low, across.high), ticks(0.0, down.high, 5)
     columns = [tick for tick in columns if tick == round(tick)]  # steps and layers are whole
     marks = [line(across.start, down(tick), across.end, down(tick), "grid") for tick in rows]
-    marks += [label(across.start - 0.01, down(tick) + 4, tick_text(tick, rows), "end") for tick in rows]
-    marks += [label(across(tick), BOTTOM + 17, tick_text(tick, columns), "middle") for tick in columns]
-    marks.append(label(0.0, 13, y_name, "start", "axis-name"))
-    marks.append(label(across.end, HEIGHT - 8, f"{x_name} →", "end", "axis-name"))
+    marks += [draw_label(across.start - 0.01, down(tick) + 4, tick_text(tick, rows), "end") for tick in rows]
+    marks += [draw_label(across(tick), BOTTOM + 17, tick_text(tick, columns), "middle") for tick in columns]
+    marks.append(draw_label(0.0, 13, y_name, "start", "axis-name"))
+    marks.append(draw_label(across.end, HEIGHT - 8, f"{x_name} →", "end", "axis-name"))
     return marks

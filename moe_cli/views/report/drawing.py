@@ -89,7 +89,7 @@ def rect(x: float, y: float, width: float, height: float, style: str) -> Mark:
     return Mark("rect", style, sides)
 
 
-def label(x: float, y: float, text: str, anchor: Anchor = "start", style: str = "tick") -> Mark:
+def draw_label(x: float, y: float, text: str, anchor: Anchor = "start", style: str = "tick") -> Mark:
     """Words; `y` is their base line."""
     return Mark("text", style, (("x", share(x)), ("y", f"{y:.1f}"), ("text-anchor", anchor)), text)
 

@@ -18,7 +18,7 @@ MOST_LETTERS = 1500  # of a prompt or an answer
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class FlipWords:
     """A prompt or an answer."""
 
     title: str
@@ -33,7 +33,7 @@ class ShownFlip:
     item: str
     direction: str  # class name and word
     outcome: str
-    words: tuple[Words, ...]
+    words: tuple[FlipWords, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,8 @@ def _said(share: float) -> str:
     return {0.0: "no", 1.0: "yes"}.get(share, f"yes in {100 * share:.0f} % of the runs")
 
 
-def _words(text: FlipText) -> Iterator[Words]:
+def _words(text: FlipText) -> Iterator[FlipWords]:
     for title, words in (("prompt", text.prompt), ("A answered", text.answer_a), ("B answered", text.answer_b)):
-        yield Words(title, words if words is None else words[:MOST_LETTERS], max(0, len(words or "") - MOST_LETTERS))
+        yield FlipWords(
+            title, words if words is None else words[:MOST_LETTERS], max(0, len(words or "") - MOST_LETTERS)
+        )

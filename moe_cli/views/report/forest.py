@@ -11,9 +11,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference
-from moe_cli.views.compared_pairs import ordered, p_text, verdict_text
+from moe_cli.views.compared_pairs import ordered, p_cell, verdict_text
 from moe_cli.views.numbers import goals_text
-from moe_cli.views.report.drawing import Drawing, Mark, Scale, label, line, minus, rect, shape, signed, tick_text, ticks
+from moe_cli.views.report.drawing import (
+    Drawing,
+    Mark,
+    Scale,
+    draw_label,
+    line,
+    minus,
+    rect,
+    shape,
+    signed,
+    tick_text,
+    ticks,
+)
 
 HEIGHT = 46
 AXIS_HEIGHT = 22
@@ -112,7 +124,7 @@ def _row(found: PairedDifference, pair: PairComparison, scale: Scale, ground: tu
         shape(scale(100 * found.difference), middle, size, f"sign {style}"),
     )
     goals = goals_text(found.n, found.effective_clusters)
-    note = f"n {found.n}{f' ({goals} goals)' if goals else ''}, p {p_text(found, found.p_adjusted, 2)}"
+    note = f"n {found.n}{f' ({goals} goals)' if goals else ''}, p {p_cell(found, found.p_adjusted, 2)}"
     words = (
         f"{found.metric}: {pair.b} minus {pair.a} is {difference_text(found)} points, {note}: {verdict_text(found)}."
     )
@@ -123,7 +135,7 @@ def _row(found: PairedDifference, pair: PairComparison, scale: Scale, ground: tu
 def _axis(comparison: Comparison, scale: Scale) -> Drawing:
     places = ticks(scale.low, scale.high)
     marks = [line(scale.start, 0, scale.end, 0, "axis")]
-    marks += [label(scale(tick), 15, tick_text(tick, places), "middle") for tick in places]
+    marks += [draw_label(scale(tick), 15, tick_text(tick, places), "middle") for tick in places]
     margin = minus(f"{100 * comparison.margin:g}")
     words = (
         f"From {signed(scale.low, 0)} to {signed(scale.high, 0)} points; within {margin} points is within the margin."

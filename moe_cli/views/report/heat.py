@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from moe_cli.records import ExpertMap
-from moe_cli.views.report.drawing import Drawing, Frame, Mark, label, rect, share, signed, ticks
+from moe_cli.views.report.drawing import Drawing, Frame, Mark, draw_label, rect, share, signed, ticks
 from moe_cli.views.selected import parts_text
 
 STEPS = 5  # colours on either side of zero
@@ -129,10 +129,10 @@ def _layer_names(found: ExpertMap, cell: float) -> Iterator[Mark]:
     every = max(1, round(14 / cell + 0.49))
     for row, layer in enumerate(found.layers):
         if row % every == 0:
-            yield label(0.07, TOP + (row + 0.5) * cell + 4, str(layer), "end")
+            yield draw_label(0.07, TOP + (row + 0.5) * cell + 4, str(layer), "end")
 
 
 def _expert_names(num_experts: int, y: float) -> Iterator[Mark]:
     for tick in ticks(0, max(1, num_experts - 1), 8):
         if tick == round(tick) and tick < num_experts:
-            yield label(0.08 + 0.92 * (tick + 0.5) / num_experts, y, f"{tick:.0f}", "middle")
+            yield draw_label(0.08 + 0.92 * (tick + 0.5) / num_experts, y, f"{tick:.0f}", "middle")

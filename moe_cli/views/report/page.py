@@ -24,7 +24,7 @@ from moe_cli.views.report.forest import forests, ordered_pairs
 from moe_cli.views.report.heat import heat_maps
 from moe_cli.views.report.scatter import scatter
 from moe_cli.views.report.series import Series, series_of
-from moe_cli.views.safe import plain
+from moe_cli.views.safe import escape_unsafe
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -80,17 +80,17 @@ def policy(style: str) -> str:
     return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
-def shown(value: object) -> object:
+def show_value(value: object) -> object:
     """What the template puts in: text without control, bidi and invisible characters, which Jinja then escapes.
 
     A template's own HTML (`Markup`) passes; records hold none.
     """
-    return value if isinstance(value, Markup) else plain(str(value))
+    return value if isinstance(value, Markup) else escape_unsafe(str(value))
 
 
 def lines(text: str) -> Markup:
     """A prompt or an answer with its line breaks."""
-    return Markup("\n").join(plain(line) for line in text.split("\n"))
+    return Markup("\n").join(escape_unsafe(line) for line in text.split("\n"))
 
 
 @cache
@@ -99,7 +99,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=shown,
+        finalize=show_value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from moe_cli.records import EvaluationSummary, Rate
 from moe_cli.views.numbers import rate_text
-from moe_cli.views.report.drawing import Drawing, Mark, Scale, label, line, shape, tick_text, ticks
+from moe_cli.views.report.drawing import Drawing, Mark, Scale, draw_label, line, shape, tick_text, ticks
 from moe_cli.views.report.series import Series
 
-TOP, BOTTOM, HEIGHT = 26.0, 300.0, 344
+TOP, BOTTOM, SCATTER_HEIGHT = 26.0, 300.0, 344
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _drawing(points: Sequence[Point]) -> Drawing:
         marks.append(line(across(x), down(y_low), across(x), down(y_high), f"whisker {point.series.style}"))
         marks.append(shape(across(x), down(y), point.series.place, f"sign {point.series.style}"))
     words = "; ".join(f"{point.name}: {point.words}" for point in points)
-    return Drawing("Attack success against over-refusal", f"{words}.", HEIGHT, tuple(marks))
+    return Drawing("Attack success against over-refusal", f"{words}.", SCATTER_HEIGHT, tuple(marks))
 
 
 def _top(values: Sequence[float]) -> float:
@@ -89,8 +89,10 @@ def _grid(across: Scale, down: Scale) -> list[Mark]:
     columns, rows = ticks(0.0, across.high), ticks(0.0, down.high)
     marks = [line(across(tick), TOP, across(tick), BOTTOM, "grid") for tick in columns]
     marks += [line(across.start, down(tick), across.end, down(tick), "grid") for tick in rows]
-    marks += [label(across(tick), BOTTOM + 17, tick_text(tick, columns), "middle") for tick in columns]
-    marks += [label(across.start - 0.01, down(tick) + 4, tick_text(tick, rows), "end") for tick in rows]
-    marks.append(label(0.0, 13, "↑ attack success, %: lower is safer", "start", "axis-name"))
-    marks.append(label(across.end, HEIGHT - 6, "over-refusal, %: less is more helpful →", "end", "axis-name"))
+    marks += [draw_label(across(tick), BOTTOM + 17, tick_text(tick, columns), "middle") for tick in columns]
+    marks += [draw_label(across.start - 0.01, down(tick) + 4, tick_text(tick, rows), "end") for tick in rows]
+    marks.append(draw_label(0.0, 13, "↑ attack success, %: lower is safer", "start", "axis-name"))
+    marks.append(
+        draw_label(across.end, SCATTER_HEIGHT - 6, "over-refusal, %: less is more helpful →", "end", "axis-name")
+    )
     return marks

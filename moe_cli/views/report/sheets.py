@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
 from moe_cli.views.compared_columns import AS_JUDGED, row_groups
-from moe_cli.views.compared_pairs import MCNEMAR, base_rates, n_text, ordered, p_text, seed_lines, verdict_text
+from moe_cli.views.compared_pairs import MCNEMAR, base_rates, n_text, ordered, p_cell, seed_lines, verdict_text
 from moe_cli.views.labelled import base_rate, judge_alone, label_lines
 from moe_cli.views.numbers import NOTHING
 from moe_cli.views.report.drawing import minus, signed
@@ -21,7 +21,7 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CellRow:
     """One line."""
 
     cells: tuple[str, ...]
@@ -29,35 +29,35 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class ReportTable:
     """One table; its first column names the lines."""
 
     title: str
     head: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[CellRow, ...]
     notes: tuple[str, ...] = ()
     words: bool = False  # cells hold words, which stand at the left
 
 
-def rows_of(cells: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> tuple[Row, ...]:
+def cell_rows_of(cells: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> tuple[CellRow, ...]:
     """Lines without a style."""
-    return tuple(Row(each) for each in cells)
+    return tuple(CellRow(each) for each in cells)
 
 
-def metric_sheet(pair: PairComparison, comparison: Comparison) -> Sheet:
+def metric_sheet(pair: PairComparison, comparison: Comparison) -> ReportTable:
     """Base where it is neither of the two, A, B, difference, interval, p and verdict of every measure."""
     base = base_rates(pair, comparison)
     interval = f"B − A, points [{100 * comparison.confidence:.0f}{NO_BREAK}%]"
     primary, others = ordered(pair)
     rows = []
     for found in primary:
-        rows.append(Row(_metric_cells(found, base), f"primary {verdict_style(found)}"))
-        rows += [Row(_metric_cells(judge, its_base)) for judge, its_base in judge_alone(found, base)]
-    rows += [Row(_metric_cells(found, base), verdict_style(found)) for found in others]
+        rows.append(CellRow(_metric_cells(found, base), f"primary {verdict_style(found)}"))
+        rows += [CellRow(_metric_cells(judge, its_base)) for judge, its_base in judge_alone(found, base)]
+    rows += [CellRow(_metric_cells(found, base), verdict_style(found)) for found in others]
     notes = [*_bounds(primary), *(f"{line}." for line in (*seed_lines(pair), *label_lines(pair)))]
     if pair.unmeasured:
         notes.append(f"Not measured in all runs: {', '.join(pair.unmeasured)}.")
-    return Sheet(
+    return ReportTable(
         title=f"{pair.b} (B) minus {pair.a} (A)",
         head=(
             "measure",
@@ -84,7 +84,7 @@ def _metric_cells(found: PairedDifference, base: dict[str, float]) -> tuple[str,
         f"{100 * found.rate_a:.1f}",
         f"{100 * found.rate_b:.1f}",
         difference_text(found),
-        p_text(found, found.p_adjusted, 2),
+        p_cell(found, found.p_adjusted, 2),
         NOTHING if found.p_mcnemar is None else f"{found.p_mcnemar:.2g}",
         verdict_text(found),
     )
@@ -100,7 +100,7 @@ def _bounds(primary: Sequence[PairedDifference]) -> Iterator[str]:
             )
 
 
-def side_by_side_sheet(comparison: Comparison) -> Sheet:
+def side_by_side_sheet(comparison: Comparison) -> ReportTable:
     """What each arm trained, what it took, and every overall measure."""
     by_name = {column.name: column for column in comparison.columns}
     arms: list[list[RunColumn]] = [[by_name[run] for run in arm.runs if run in by_name] for arm in comparison.arms]
@@ -109,28 +109,29 @@ def side_by_side_sheet(comparison: Comparison) -> Sheet:
         (title.strip(), *(text(runs) for runs in arms)) for group in row_groups(comparison) for title, text in group
     ]
     notes = (AS_JUDGED,) if comparison.labels else ()
-    return Sheet("Side by side", ("", *heads), rows_of(rows), notes)
+    return ReportTable("Side by side", ("", *heads), cell_rows_of(rows), notes)
 
 
-def fairness_sheet(comparison: Comparison) -> Sheet:
+def fairness_sheet(comparison: Comparison) -> ReportTable:
     """What differs or is unknown, with the value of every run."""
     checks = [check for check in comparison.fairness if check.status != "same"]
-    return Sheet(
+    return ReportTable(
         title="What differs or is unknown",
         head=("condition", "status", *(column.name for column in comparison.columns)),
-        rows=tuple(Row((check.name, check.status, *check.values), f"gate-{check.status}") for check in checks),
+        rows=tuple(CellRow((check.name, check.status, *check.values), f"gate-{check.status}") for check in checks),
         words=True,
     )
 
 
-def threshold_sheet(comparison: Comparison) -> Sheet:
+def threshold_sheet(comparison: Comparison) -> ReportTable:
     """Every `--fail-if`, and whether it held."""
     interval = f"{100 * comparison.confidence:.0f} % interval"
-    return Sheet(
+    return ReportTable(
         title="Thresholds",
         head=("fail if", "of", "found", interval, "n", "result"),
         rows=tuple(
-            Row(_threshold_cells(check), "v-worse" if check.failed else "v-better") for check in comparison.thresholds
+            CellRow(_threshold_cells(check), "v-worse" if check.failed else "v-better")
+            for check in comparison.thresholds
         ),
         words=True,
     )

@@ -11,24 +11,24 @@ from moe_cli.views.judged import (
     JudgeOfRuns,
     NamedRuns,
     both_text,
-    judges_of,
+    judges_of_runs,
     kappa_text,
     roles_text,
     too_few_by_both,
     too_many_unscored,
 )
 from moe_cli.views.numbers import NOTHING, count_of, percent_text
-from moe_cli.views.report.sheets import Row, Sheet, rows_of
+from moe_cli.views.report.sheets import CellRow, ReportTable, cell_rows_of
 
 LETTERS = 16  # of a digest
 ALARM = "v-worse"
 WITHOUT_DEGENERATE = "Degenerate answers, which a rule decides for all judges alike, do not count."
 
 
-def judge_sheet(runs: NamedRuns) -> Sheet:
+def judge_sheet(runs: NamedRuns) -> ReportTable:
     """Every judge once: what it decides in which runs, and how far it can be trusted."""
     head = ("judge", "decides", "published accuracy", "role", "source", "revision")
-    return Sheet("Who judged", head, rows_of([_judge(found) for found in judges_of(runs)]), words=True)
+    return ReportTable("Who judged", head, cell_rows_of([_judge(found) for found in judges_of_runs(runs)]), words=True)
 
 
 def _judge(found: JudgeOfRuns) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ def _judge(found: JudgeOfRuns) -> tuple[str, ...]:
     )
 
 
-def unscored_sheet(runs: NamedRuns) -> Sheet:
+def unscored_sheet(runs: NamedRuns) -> ReportTable:
     """The answers that the judges that decide left without a verdict, of all, and whether that was allowed."""
     kinds = list(dict.fromkeys(kind for _, summary in runs for kind in summary.unscored))
     rows = []
@@ -51,15 +51,15 @@ def unscored_sheet(runs: NamedRuns) -> Sheet:
         counts = [count_of(*summary.unscored[kind]) if kind in summary.unscored else NOTHING for kind in kinds]
         too_many = too_many_unscored(summary)
         verdict = "more than allowed" if too_many else "within"
-        rows.append(Row((name, *counts, percent_text(summary.max_unscored), verdict), ALARM if too_many else ""))
-    return Sheet("Answers without a verdict", ("run", *kinds, "allowed", "result"), tuple(rows) if kinds else ())
+        rows.append(CellRow((name, *counts, percent_text(summary.max_unscored), verdict), ALARM if too_many else ""))
+    return ReportTable("Answers without a verdict", ("run", *kinds, "allowed", "result"), tuple(rows) if kinds else ())
 
 
-def agreement_sheet(runs: NamedRuns) -> Sheet:
+def agreement_sheet(runs: NamedRuns) -> ReportTable:
     """How far every two judges agree."""
     head = ("run", "question", "judges", "agree", "kappa [95 %]", "scored by both")
     rows = tuple(
-        Row(
+        CellRow(
             (
                 name,
                 found.question,
@@ -73,7 +73,7 @@ def agreement_sheet(runs: NamedRuns) -> Sheet:
         for name, summary in runs
         for found in summary.agreement
     )
-    return Sheet("Agreement of the judges", head, rows, (WITHOUT_DEGENERATE,) if rows else ())
+    return ReportTable("Agreement of the judges", head, rows, (WITHOUT_DEGENERATE,) if rows else ())
 
 
 def no_agreement(runs: NamedRuns) -> str:

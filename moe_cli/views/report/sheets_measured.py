@@ -19,7 +19,7 @@ from moe_cli.views.answered import origin_text
 from moe_cli.views.judged import NamedRuns
 from moe_cli.views.numbers import NOTHING, SMALL, estimate_text, percent_text, rate_text
 from moe_cli.views.report.series import Series
-from moe_cli.views.report.sheets import Sheet, rows_of
+from moe_cli.views.report.sheets import ReportTable, cell_rows_of
 
 UNKNOWN = "not measured"
 LETTERS = 16  # of a digest
@@ -31,11 +31,11 @@ def evaluated_runs(series: Sequence[Series], *, trained: bool = False) -> list[t
     return [(name, summary) for name, summary in found if summary.training_mode != "base" or not trained]
 
 
-def text_drift_sheet(runs: NamedRuns) -> Sheet:
+def text_drift_sheet(runs: NamedRuns) -> ReportTable:
     """How far the answers' probabilities moved from the base."""
     head = ("run", "perplexity ratio", "KL per token, nats", "99 % of tokens below", "same most likely token", "tokens")
     rows = [(name, *_text_drift(summary)) for name, summary in runs]
-    return Sheet("What it says: drift on held-out benign text", head, rows_of(rows))
+    return ReportTable("What it says: drift on held-out benign text", head, cell_rows_of(rows))
 
 
 def _text_drift(summary: EvaluationSummary) -> tuple[str, ...]:
@@ -51,11 +51,11 @@ def _text_drift(summary: EvaluationSummary) -> tuple[str, ...]:
     )
 
 
-def routing_sheet(runs: NamedRuns) -> Sheet:
+def routing_sheet(runs: NamedRuns) -> ReportTable:
     """How far the choices of experts moved from the base."""
     head = ("run", "JS, nats", "same choices", "choices on selected experts, mean of layers", "tokens")
     rows = [(name, *_routing(summary.routing_drift)) for name, summary in runs]
-    return Sheet("Where its tokens go: routing drift", head, rows_of(rows))
+    return ReportTable("Where its tokens go: routing drift", head, cell_rows_of(rows))
 
 
 def _routing(drift: RoutingDrift | None) -> tuple[str, ...]:
@@ -67,12 +67,12 @@ def _routing(drift: RoutingDrift | None) -> tuple[str, ...]:
     return (estimate_text(drift.js, SMALL), estimate_text(drift.overlap), on_selected, f"{drift.num_tokens:,}")
 
 
-def weight_sheet(runs: NamedRuns) -> Sheet:
+def weight_sheet(runs: NamedRuns) -> ReportTable:
     """How far every group of parameters moved, the runs side by side."""
     groups = dict.fromkeys(group.group for _, summary in runs for group in summary.weight_drift or ())
     rows = [(group, *(_weight(summary, group) for _, summary in runs)) for group in groups]
     head = ("parameters: relative L2 (changed / all)", *(name for name, _ in runs))
-    return Sheet("Its weights: drift per group", head, rows_of(rows) if groups else ())
+    return ReportTable("Its weights: drift per group", head, cell_rows_of(rows) if groups else ())
 
 
 def _weight(summary: EvaluationSummary, group: str) -> str:
@@ -87,7 +87,7 @@ def _moved(found: GroupDrift) -> str:
     return f"exactly 0 {changed}" if found.num_changed == 0 else f"{found.relative_l2:.3g} {changed}"
 
 
-def capability_sheet(runs: NamedRuns) -> Sheet:
+def capability_sheet(runs: NamedRuns) -> ReportTable:
     """Every task, the runs side by side."""
     tasks = dict.fromkeys(
         (score.task, score.metric, score.num_fewshot, score.version)
@@ -95,7 +95,7 @@ def capability_sheet(runs: NamedRuns) -> Sheet:
         for score in summary.capability
     )
     head = ("task", "metric", "shots", *(name for name, _ in runs))
-    return Sheet("Tasks", head, rows_of([_task(task, runs) for task in tasks]))
+    return ReportTable("Tasks", head, cell_rows_of([_task(task, runs) for task in tasks]))
 
 
 def _task(task: tuple[str, str, int, str], runs: NamedRuns) -> tuple[str, ...]:
@@ -114,12 +114,12 @@ def _score(found: CapabilityScore) -> str:
     return f"{found.score:.4f}{error} (n {found.n})"
 
 
-def restored_sheet(runs: NamedRuns) -> Sheet:
+def restored_sheet(runs: NamedRuns) -> ReportTable:
     """The trained models with the router of their base; empty where no run was asked for it."""
     rows = [(name, *_restored(summary.restored_router)) for name, summary in runs]
     asked = any(summary.restored_router for _, summary in runs)
-    return Sheet(
-        "Restored router", ("run", *RESTORED), rows_of(rows) if asked else (), (RESTORED_NOTE,) if asked else ()
+    return ReportTable(
+        "Restored router", ("run", *RESTORED), cell_rows_of(rows) if asked else (), (RESTORED_NOTE,) if asked else ()
     )
 
 
@@ -147,11 +147,13 @@ def _restored(found: RestoredRouter | None) -> tuple[str, ...]:
     )
 
 
-def generation_sheet(runs: NamedRuns) -> Sheet:
+def generation_sheet(runs: NamedRuns) -> ReportTable:
     """What the answers depend on, the runs side by side."""
     names = dict.fromkeys(name for _, summary in runs for name in summary.generation)
     rows = [(name, *(_setting(summary, name) for _, summary in runs)) for name in names]
-    return Sheet("Settings of the answers", ("setting", *(name for name, _ in runs)), rows_of(rows), words=True)
+    return ReportTable(
+        "Settings of the answers", ("setting", *(name for name, _ in runs)), cell_rows_of(rows), words=True
+    )
 
 
 def _setting(summary: EvaluationSummary, name: str) -> str:
@@ -159,10 +161,10 @@ def _setting(summary: EvaluationSummary, name: str) -> str:
     return NOTHING if value is None else str(value)
 
 
-def model_sheet(runs: NamedRuns) -> Sheet:
+def model_sheet(runs: NamedRuns) -> ReportTable:
     """The models that answered."""
     head = ("run", "model", "revision", "dtype", "fingerprint of its weights", "of its base's")
-    return Sheet("Models", head, rows_of(list(_models(runs))), words=True)
+    return ReportTable("Models", head, cell_rows_of(list(_models(runs))), words=True)
 
 
 def _models(runs: NamedRuns) -> Iterator[tuple[str, ...]]:
