@@ -24,8 +24,8 @@ from pathlib import Path
 
 import torch
 
-from moe_cli.bench.arms import RowSettings, build_row
-from moe_cli.bench.model import build_model, device_of, draw_selection
+from moe_cli.bench.arm_rows import RowSettings, build_row
+from moe_cli.bench.bench_model import build_model, device_of, draw_selection
 from moe_cli.bench.plan import plan_of
 from moe_cli.bench.step import StepRow
 from moe_cli.codec import decode
@@ -35,7 +35,7 @@ from moe_cli.experts import attach
 from moe_cli.experts.dense import KERNEL
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import Benchmark, BenchmarkPlan
-from moe_cli.views.bench import bench_markdown
+from moe_cli.views.benchmark_tables import bench_markdown
 
 RUNS = {
     "olmoe": ("--preset", "olmoe-1b-7b", "--shares", "0,1,3,8"),

@@ -16,7 +16,7 @@ from collections import defaultdict
 from math import log
 from pathlib import Path
 
-from moe_cli.train.micro_batches import micro_batches
+from moe_cli.train.dataset import micro_batches
 
 LENGTHS = Path(__file__).parent / "train" / "row_lengths.csv"
 NUM_BATCHES, ROWS = 50, 16

@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import OlmoeConfig, OlmoeForCausalLM
 
-from moe_cli.config.conditions import conditions_of
+from moe_cli.config.sections import conditions_of
 from moe_cli.model.routing import record_routing
-from moe_cli.prepare.evidence import chosen_by
 from moe_cli.prepare.methods import MethodInputs
 from moe_cli.prepare.selection import Rule
+from moe_cli.prepare.selection_evidence import chosen_by
 from moe_cli.prepare.uncertainty import estimate_risk_differences
 from moe_cli.records import RoutingCounts
 

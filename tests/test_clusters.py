@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_cli.clusters import cluster_mean, effective_number
+from moe_cli.stats.clusters import cluster_mean, effective_number
 
 SIZES = st.lists(st.integers(1, 40), min_size=2, max_size=12)
 

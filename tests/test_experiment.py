@@ -23,9 +23,9 @@ from moe_cli.compare import stage as compare
 from moe_cli.errors import ArtifactError, NumericError, StoppedError, UsageError
 from moe_cli.evaluate import stage as evaluate
 from moe_cli.experts import apply_delta
-from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import load_model
 from moe_cli.model.routing import record_routing
+from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.prepare import stage as prepare
 from moe_cli.records import (
     EvaluationRecord,

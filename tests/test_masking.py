@@ -11,8 +11,8 @@ from moe_cli import masking
 from moe_cli.cli.session import open_session
 from moe_cli.config import EndpointConfig, JudgeConfig, load_config
 from moe_cli.errors import MoeError, UsageError
+from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.judge import Exchange
-from moe_cli.judges.named import judges_of
 from moe_cli.masking import MASK, keep_secret, mask_answer, mask_keys
 from moe_cli.model.chat_endpoint import ChatEndpoint, chat_endpoint
 from moe_cli.records import Message

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import moe_cli.records as nouns
 from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError
-from moe_cli.records.names import DirectoryName, FileName, RunId
+from moe_cli.records.record import DirectoryName, FileName, RunId
 
 RECORDS = [noun for name in nouns.__all__ if dataclasses.is_dataclass(noun := getattr(nouns, name))]
 ARRAYS = [record for record in RECORDS if any("NDArray" in str(field.type) for field in dataclasses.fields(record))]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moe_cli.artifacts import layout
-from moe_cli.artifacts.contents import naming_file
+from moe_cli.artifacts.files import naming_file
 from moe_cli.artifacts.finished import FinishedRun
 from moe_cli.artifacts.registry import Store
 from moe_cli.codec import decode_lines

@@ -1,7 +1,13 @@
-"""Files written once and whole: temporary name, fsync, rename, fsync of the directory.
+"""Files written once and whole, and read with an error that names them.
 
 Comes in: bytes and a final path. Goes out: the file, or nothing at all. Always holds: a reader never sees half a file;
 the last line of an append-only file that a crash cut short is dropped before the next one is written.
+
+A digest says that a file is as somebody wrote it, not that a run of this program did: arrays of other shapes, tables
+without a column and checkpoints of another optimizer come with digests that fit.
+
+Comes in: a directory that is ready. Goes out: the same with its seal, or an error that names the damaged file. Always
+holds: a changed, cut, missing or added file is found, the seal included.
 """
 
 from __future__ import annotations
@@ -13,14 +19,17 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.activity import begin_activity
+from moe_cli.codec import decode, encode
+from moe_cli.errors import ArtifactError, MoeError
 
 CHUNK_BYTES = 1 << 22
 TEMPORARY = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}|partial)", re.DOTALL)  # of a file or directory that becomes \1
@@ -179,3 +188,70 @@ def _sync(path: Path) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(handle)
+
+
+AGAIN = "the file was written by another version of moe, or changed by hand; make it again"
+
+
+@contextmanager
+def naming_file(file: Path, *, hint: str = AGAIN) -> Iterator[None]:
+    """Around what is read of `file` and made of it, and nothing else.
+
+    Raises:
+        ArtifactError: a library, or what is done with the values, found something else than it expects.
+    """
+    try:
+        yield
+    except (MoeError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ArtifactError(f"{file} does not hold what it should: {reason}", hint=hint) from error
+
+
+SEAL = "digests.json"
+
+Digests = dict[str, str]  # name -> sha256; the one of the seal is over all others
+
+
+def write_checksums(directory: Path) -> None:
+    """Write the digests of all files that are in the directory."""
+    digests = {file.name: sha256_of(file) for file in sorted(directory.iterdir())}
+    (directory / SEAL).write_bytes(encode({**digests, SEAL: _digest_of(digests)}))
+
+
+def check_checksums(directory: Path, *, hint: str) -> None:
+    """Compare every file with its digest; `hint` says what to do about a damaged one.
+
+    Raises:
+        ArtifactError: a file is changed, cut, missing, or not of this directory.
+    """
+    expected = _read(directory, hint)
+    found = {file.name for file in directory.iterdir()} - {SEAL}
+    for name in sorted(found | expected.keys()):
+        file = directory / name
+        if name not in expected:
+            raise ArtifactError(f"{file} does not belong there (it is not in {SEAL})", hint=hint)
+        if not file.is_file():
+            raise ArtifactError(f"{file} is missing", hint=hint)
+        if sha256_of(file) != expected[name]:
+            raise ArtifactError(f"{file} is damaged (its sha256 is not the recorded one)", hint=hint)
+
+
+def _read(directory: Path, hint: str) -> Digests:
+    """The recorded digests of the other files."""
+    file = directory / SEAL
+    if not file.is_file():
+        raise ArtifactError(f"{file} is missing", hint=hint)
+    try:
+        digests = decode(Digests, file.read_bytes(), source=str(file))
+    except ArtifactError as error:  # the same fault, but nobody can make this file again
+        raise ArtifactError(f"{file} is damaged (it is no list of digests)", hint=hint) from error
+    own = digests.pop(SEAL, None)
+    if own != _digest_of(digests):
+        raise ArtifactError(f"{file} is damaged (its digests are not the written ones)", hint=hint)
+    return digests
+
+
+def _digest_of(digests: Mapping[str, str]) -> str:
+    return sha256(encode(dict(digests))).hexdigest()

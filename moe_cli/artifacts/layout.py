@@ -21,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from moe_cli.errors import ArtifactError
-from moe_cli.records.names import file_name
+from moe_cli.records.record import file_name
 
 LONGEST_STEM = 200  # of the 255 bytes that systems give the name of a file, with what stands around it
 MANIFEST = "manifest.json"

@@ -1,4 +1,4 @@
-"""The registry: one small immutable JSON record per finished run, so that later commands find earlier runs.
+"""The registry: one small immutable JSON record per finished run, and whether a run is still that one.
 
 Comes in: finished runs. Goes out: their records, newest last. Always holds: the run directories are the truth; many
 processes can add at once and nothing is lost; a record whose directory is gone or changed is shown as such.
@@ -7,6 +7,7 @@ processes can add at once and nothing is lost; a record whose directory is gone 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import Literal
 
 from moe_cli.artifacts.files import drop_temporaries, is_there, sha256_of, write_atomic
 from moe_cli.artifacts.finished import FinishedRun, finished_run
-from moe_cli.artifacts.layout import MANIFEST, STARTED
-from moe_cli.artifacts.runs import RunWriter
+from moe_cli.artifacts.layout import CONFIG, MANIFEST, STARTED
+from moe_cli.artifacts.run_directory import RunWriter
 from moe_cli.codec import decode, encode
-from moe_cli.errors import ArtifactError, EnvironmentFaultError
+from moe_cli.config import load_config
+from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError
 from moe_cli.records import Manifest, RunKind, RunRecord
-from moe_cli.records.names import run_id
+from moe_cli.records.record import run_id
 from moe_cli.signals import publish
 
 State = Literal["complete", "interrupted", "gone", "changed"]
@@ -170,3 +172,75 @@ def registry_path(configured: Path | None, start: Path) -> Path:
         return configured
     above = next((place for place in (start, *start.parents) if (place / ".moe").is_dir()), start)
     return above / ".moe" / "registry"
+
+
+REGISTERED = ("id", "kind", "base_fingerprint", "model_name", "parents", "finished")  # fields that a record repeats
+
+
+def require_unchanged_run(path: Path, store: Store, *kinds: RunKind) -> FinishedRun:
+    """The complete run in `path`; one that the registry does not know is taken as it is.
+
+    Raises:
+        ArtifactError: as `finished_run`, or its manifest is another one than the registry's; it says what changed.
+    """
+    run = finished_run(path, *kinds)
+    if change := change_of(run, store):
+        raise ArtifactError(
+            change,
+            hint=f"put {path}/manifest.json back as it was, or make the run again; where the change is meant, "
+            f"moe runs add {path} registers it as it is now",
+        )
+    return run
+
+
+def change_of(run: FinishedRun, store: Store) -> str | None:
+    """How its manifest differs from the registry's; None: it does not, or the registry does not know the run."""
+    known = _known(run, store)
+    if not known or run.digest in {record.manifest_digest for record in known}:
+        return None
+    return f"the manifest of {run.path} changed since {known[-1].id} was registered: {_changes(run, known[-1])}"
+
+
+def changed_parents(run: FinishedRun, store: Store) -> tuple[str, ...]:
+    """Runs that this one was made from and whose manifests changed since; those that are gone are left alone."""
+    registered = store.records() if run.manifest.parents else ()
+    return tuple(
+        f"{role}: {record.path}"
+        for role, digest in run.manifest.parents.items()
+        for record in registered
+        if record.manifest_digest == digest and state_of(record) == "changed"
+    )
+
+
+def describe_change(store: Store, kind: RunKind, *, base_fingerprint: str) -> Path | None:
+    """The newest registered run of this kind and model if its manifest changed; None where it did not."""
+    known = [record for record in store.records(kind) if record.base_fingerprint == base_fingerprint]
+    there = [record for record in known if state_of(record) in ("complete", "changed")]
+    return Path(there[-1].path) if there and state_of(there[-1]) == "changed" else None
+
+
+def _known(run: FinishedRun, store: Store) -> list[RunRecord]:
+    """What the registry holds of this run, by its id or its place, the newest last."""
+    place = str(run.path.resolve())
+    return [record for record in store.records() if record.id == run.manifest.id or record.path == place]
+
+
+def _changes(run: FinishedRun, record: RunRecord) -> str:
+    manifest = run.manifest
+    named = [name for name in REGISTERED if getattr(manifest, name) != getattr(record, name)]
+    named += [*_other_settings(run), *(f"files (without {name})" for name in run.added()[:3])]
+    return ", ".join(named) or "a field that only the manifest holds (files, packages, device or a time)"
+
+
+def _other_settings(run: FinishedRun) -> Iterator[str]:
+    """Where the manifest's settings are not those of the config beside it."""
+    manifest: Manifest = run.manifest
+    if str(manifest.config.get("seed")) != str(manifest.seed):
+        yield "seed"
+    try:
+        config = load_config(file=run.file(CONFIG), environment={}, assignments=(), flags={})
+    except MoeError:
+        yield "config.yaml"
+        return
+    if encode(config.model_dump(mode="json")) != encode(manifest.config):
+        yield "config"

@@ -10,8 +10,8 @@ import sys
 
 import torch
 
-from moe_cli.bench.arms import RowSettings
-from moe_cli.bench.model import device_of
+from moe_cli.bench.arm_rows import RowSettings
+from moe_cli.bench.bench_model import device_of
 from moe_cli.bench.peak import peak_here
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig

@@ -12,9 +12,9 @@ import sys
 
 import torch
 
-from moe_cli.bench.arms import RowSettings, build_row
-from moe_cli.bench.faults import NoRoomError
-from moe_cli.bench.rounds import time_rows
+from moe_cli.bench.arm_rows import RowSettings, build_row
+from moe_cli.bench.memory_estimate import NoRoomError
+from moe_cli.bench.timing import time_rows
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig
 from moe_cli.model.memory import peak_bytes, start_peak

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from moe_cli.data.values import is_index
+from moe_cli.data.rows import is_index
 from moe_cli.errors import UsageError
 from moe_cli.records import BenchmarkArm, BenchmarkPlan, ModelShape
 

@@ -1,25 +1,34 @@
 """The steps of `moe bench`.
 
+Comes in: outcomes. Goes out: `BenchmarkRow`, `SharePoint`. Always holds: what was not measured is None; all rows
+computed their experts in one dtype, or nothing is written.
+
 Comes in: settings, a plan, and whom to tell of progress. Goes out: `Benchmark`. Always holds: nothing is written; every
 row runs on equal weights, equal tokens and one device; the record says how the rows were placed in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import torch
 
-from moe_cli.bench import arms
-from moe_cli.bench.faults import failure_of
+from moe_cli.bench import arm_rows
+from moe_cli.bench.bench_model import build_model, describe_model, device_of
 from moe_cli.bench.machine import describe_machine
-from moe_cli.bench.model import build_model, describe_model, device_of
-from moe_cli.bench.needs import check_room, fits_side_by_side
+from moe_cli.bench.memory_estimate import check_room, failure_of, fits_side_by_side, selected_params
 from moe_cli.bench.peak import peak_in_own_process
-from moe_cli.bench.result import benchmark_rows_of, experts_dtype, names_of_rows, ratios_of, share_points
-from moe_cli.bench.rounds import Outcome, free_memory, time_one_at_a_time, time_side_by_side
 from moe_cli.bench.step import StepRow
+from moe_cli.bench.timing import (
+    Outcome,
+    faster_floor,
+    free_memory,
+    ratio_of,
+    spread_of,
+    time_one_at_a_time,
+    time_side_by_side,
+)
 from moe_cli.config import MoeConfig
 from moe_cli.model.memory import available_bytes
 from moe_cli.records import (
@@ -27,10 +36,101 @@ from moe_cli.records import (
     Benchmark,
     BenchmarkedModel,
     BenchmarkPlan,
+    BenchmarkRow,
     Notice,
     Progress,
+    RatioOfRows,
+    SharePoint,
 )
 from moe_cli.version import __version__
+
+FULL = "full_grouped_mm"
+PAIRS = (
+    ("forward_moe", "forward_library"),
+    ("floor_moe", "floor_library"),
+    ("selective", "floor_library"),
+    ("selective", "floor_moe"),
+    ("selective", "full_grouped_mm"),
+    ("selective", "full_eager"),
+    ("selective", "zeroed_gradients"),
+    ("selective", "lora"),
+)
+SELECTING = ("selective", "zeroed_gradients", "forward_moe")
+
+
+def names_of_rows(plan: BenchmarkPlan) -> list[tuple[str, int | None]]:
+    """Name and selected experts per layer of every row: the arms, then what the sweep needs beside them."""
+    arm_rows: dict[str, int | None] = {arm: plan.selected if arm in SELECTING else None for arm in plan.arms}
+    sweep = {row_of_share(share, plan): share or plan.selected for share in plan.shares}
+    return list((arm_rows | {name: share for name, share in sweep.items() if name not in arm_rows}).items())
+
+
+def row_of_share(share: int, plan: BenchmarkPlan) -> str:
+    """The row whose figures are those of a share: the forward for 0, the selective arm for its own number."""
+    if share == 0:
+        return "forward_moe"
+    return "selective" if share == plan.selected else f"selective_{share}"
+
+
+def benchmark_rows_of(outcomes: Sequence[Outcome], tokens: int) -> tuple[tuple[BenchmarkRow, ...], str | None]:
+    """The rows of a benchmark, and the faster floor."""
+    seconds: Mapping[str, Sequence[float]] = {outcome.name: outcome.seconds for outcome in outcomes}
+    floor = faster_floor(seconds)
+    return tuple(_row(outcome, seconds, floor, tokens) for outcome in outcomes), floor
+
+
+def ratios_of(rows: Sequence[BenchmarkRow]) -> tuple[RatioOfRows, ...]:
+    """How the rows of ours compare with what they replace."""
+    seconds = {row.name: row.seconds for row in rows}
+    found = [(row, other, ratio_of(seconds.get(row, ()), seconds.get(other))) for row, other in PAIRS]
+    return tuple(RatioOfRows(row=row, reference=other, ratio=value) for row, other, value in found if value)
+
+
+def share_points(plan: BenchmarkPlan, model: BenchmarkedModel, rows: Sequence[BenchmarkRow]) -> tuple[SharePoint, ...]:
+    """The sweep over selected experts per layer."""
+    named = {row.name: row for row in rows}
+    return tuple(
+        SharePoint(
+            selected=share,
+            row=row_of_share(share, plan),
+            share_of_parameters=selected_params(model, share) / model.total_params,
+            to_full=named[row_of_share(share, plan)].to_full,
+        )
+        for share in plan.shares
+    )
+
+
+def experts_dtype(rows: Sequence[BenchmarkRow]) -> str | None:
+    """The dtype that the experts of every row computed in; None where no row was measured.
+
+    Raises:
+        AssertionError: rows differ, so that their times cannot be compared.
+    """
+    found = {row.name: row.experts_dtype for row in rows if row.experts_dtype is not None}
+    if len(set(found.values())) > 1:
+        raise AssertionError(f"the rows computed their experts in different dtypes: {found}")
+    return next(iter(found.values()), None)
+
+
+def _row(outcome: Outcome, seconds: Mapping[str, Sequence[float]], floor: str | None, tokens: int) -> BenchmarkRow:
+    time = spread_of(outcome.seconds)
+    peak, peak_of = outcome.peak or (None, None)
+    return BenchmarkRow(
+        name=outcome.name,
+        selected=outcome.selected,
+        status=outcome.fault.status if outcome.fault else "measured",
+        note=outcome.fault.note if outcome.fault else None,
+        seconds=tuple(outcome.seconds),
+        time=time,
+        tokens_per_second=tokens / time.median if time else None,
+        to_full=ratio_of(outcome.seconds, seconds.get(FULL)),
+        to_floor=ratio_of(outcome.seconds, seconds.get(floor or "")),
+        bytes=outcome.bytes,
+        peak_memory_bytes=peak,
+        peak_memory_of=peak_of,
+        experts_dtype=outcome.experts_dtype,
+    )
+
 
 Notify = Callable[[object], None]
 
@@ -45,7 +145,7 @@ def run(config: MoeConfig, plan: BenchmarkPlan, notify: Notify) -> Benchmark:
     """
     if config.model.threads is not None:
         torch.set_num_threads(config.model.threads)
-    bench = arms.RowSettings(plan, config, device_of(config))
+    bench = arm_rows.RowSettings(plan, config, device_of(config))
     model = _look_at_model(bench)
     outcomes = [Outcome(name, selected) for name, selected in names_of_rows(plan)]
     together = bench.device.type == "cpu" and fits_side_by_side(
@@ -75,7 +175,7 @@ def run(config: MoeConfig, plan: BenchmarkPlan, notify: Notify) -> Benchmark:
     )
 
 
-def _look_at_model(bench: arms.RowSettings) -> BenchmarkedModel:
+def _look_at_model(bench: arm_rows.RowSettings) -> BenchmarkedModel:
     """Random weights need not be made for it; a real model is loaded once, so that what is wrong with it shows here."""
     device = bench.device if bench.plan.model else torch.device("meta")
     found = describe_model(build_model(bench.plan, bench.config, device), bench.plan)
@@ -84,7 +184,7 @@ def _look_at_model(bench: arms.RowSettings) -> BenchmarkedModel:
 
 
 def _time(
-    bench: arms.RowSettings, model: BenchmarkedModel, outcomes: Sequence[Outcome], together: bool, notify: Notify
+    bench: arm_rows.RowSettings, model: BenchmarkedModel, outcomes: Sequence[Outcome], together: bool, notify: Notify
 ) -> int:
     repeats, done = bench.plan.repeats, 0
     total = len(outcomes) * (repeats + together)
@@ -97,7 +197,7 @@ def _time(
     def build(name: str, selected: int | None) -> StepRow:
         num_selected = selected or bench.plan.selected
         check_room(name, num_selected, model, available_bytes(bench.device))
-        return arms.build_row(name, num_selected, bench)
+        return arm_rows.build_row(name, num_selected, bench)
 
     if together:
         time_side_by_side(outcomes, build, repeats, told)
@@ -106,7 +206,7 @@ def _time(
     return time_one_at_a_time(outcomes, build, repeats, bench.device, told)
 
 
-def _weigh(bench: arms.RowSettings, outcomes: Sequence[Outcome], notify: Notify) -> None:
+def _weigh(bench: arm_rows.RowSettings, outcomes: Sequence[Outcome], notify: Notify) -> None:
     measured = [outcome for outcome in outcomes if outcome.fault is None]
     for done, outcome in enumerate(measured):
         notify(Progress(task="weighing rows", done=done, total=len(measured)))

@@ -1,21 +1,26 @@
-"""One optimizer step of one row.
+"""One optimizer step of one row, and what it keeps.
 
 Comes in: a model, a batch and what trains. Goes out: `Row`, whose `step` is what is timed. Always holds: a step clears
 the gradients first, so that after it they can be counted; what has to be in force during a step (autocast, an experts
 function, checkpointing) is entered outside of what is timed.
+
+Comes in: a row that has stepped. Goes out: `StepBytes`, and the dtype that its experts' products ran in. Always holds:
+a storage counts once; parameters and buffers are no part of what is saved for the backward; nothing is estimated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
-from moe_cli.bench.model import Batch
+from moe_cli.bench.bench_model import Batch
+from moe_cli.records import StepBytes
 
 CLIP = 1.0
 LEARNING_RATE = 1e-5  # its size costs nothing
@@ -58,3 +63,77 @@ class StepRow:
         with torch.set_grad_enabled(self.backward), torch.autocast(device, torch.bfloat16, enabled=self.autocast):
             logits_BAV = self.model(input_ids=part_BS, use_cache=False, logits_to_keep=batch.kept_A).logits
         return batch.loss(logits_BAV, part_BS)
+
+
+GROUPED = "grouped_mm"  # in the name of torch's operator and of transformers' fallback
+STEP_COUNTER = "step"  # AdamW's name
+
+
+def step_bytes(row: StepRow) -> tuple[StepBytes, str | None]:
+    """Bytes of a row that has stepped before, and the dtype of its grouped products; runs one more forward.
+
+    Raises:
+        AssertionError: grouped products of one row ran in several dtypes.
+    """
+    with row.during():
+        saved, dtypes = _saved_in_forward(row)
+    if len(dtypes) > 1:
+        raise AssertionError(f"the grouped products of one row ran in several dtypes: {sorted(dtypes)}")
+    states = [] if row.optimizer is None else [row.optimizer.state[parameter] for parameter in row.trained]
+    counted = StepBytes(
+        trained_params=sum(parameter.numel() for parameter in row.trained),
+        gradients=_bytes(parameter.grad for parameter in row.trained),
+        moments=_bytes(value for state in states for name, value in state.items() if name != STEP_COUNTER),
+        masters=_bytes(row.trained),
+        step_counters=_bytes(state.get(STEP_COUNTER) for state in states),
+        saved_for_backward=saved if row.backward else None,
+    )
+    return counted, next(iter(dtypes), None)
+
+
+def _saved_in_forward(row: StepRow) -> tuple[int, set[str]]:
+    """Bytes that a forward keeps for its backward, and the dtypes of its grouped products."""
+    own = {_storage(tensor)[0] for tensor in (*row.model.parameters(), *row.model.buffers(), row.batch.ids_BS)}
+    saved: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        place, size = _storage(tensor)
+        if place not in own:
+            saved[place] = size
+        return tensor.detach()  # an output that saved itself would never be freed
+
+    products = _Products()
+    with ExitStack() as watching:
+        watching.enter_context(torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor))
+        watching.enter_context(products)
+        loss = row.forward(row.batch.parts()[0])
+    del loss
+    return sum(saved.values()), products.dtypes
+
+
+class _Products(TorchDispatchMode):
+    """Dtypes of the grouped products that run inside the block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: set[str] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        if GROUPED in str(func) and isinstance(args[0], Tensor):
+            self.dtypes.add(str(args[0].dtype).removeprefix("torch."))
+        return func(*args, **(kwargs or {}))
+
+
+def _bytes(tensors: Iterable[object]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors if isinstance(tensor, Tensor))
+
+
+def _storage(tensor: Tensor) -> tuple[int, int]:
+    storage = tensor.untyped_storage()
+    return storage.data_ptr(), storage.nbytes()

@@ -17,9 +17,8 @@ import typer
 from typer.core import TyperGroup
 
 from moe_cli.characters import is_text
-from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, label, prepare, push, runs, select, train
-from moe_cli.cli.boundary import SafeRecord, print_error, show_warning
-from moe_cli.cli.pipes import survive_closed_pipes
+from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, label, prepare, runs, select, train
+from moe_cli.cli.boundary import SafeRecord, print_error, show_warning, survive_closed_pipes
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.masking import keep_environment_secret
 from moe_cli.signals import stay_deaf
@@ -56,7 +55,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("label")(label.label)
 app.command("compare", cls=compare.CompareCommand)(compare.compare)
 app.command("export")(export.export)
-app.command("push")(push.push)
+app.command("push")(export.push)
 app.command("bench")(bench.bench)
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")

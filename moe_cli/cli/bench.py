@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from moe_cli.artifacts.files import write_atomic
-from moe_cli.artifacts.outputs import refuse_unwritable
+from moe_cli.artifacts.locks import refuse_unwritable
 from moe_cli.bench.plan import SHAPE_FIELDS, plan_of
 from moe_cli.cli import options
 from moe_cli.cli.boundary import catch_errors
@@ -97,7 +97,7 @@ def bench(
     plan = plan_of(preset, {name: words[name] for name in PLANNED} | {"memory": not no_memory}, model)
     with session.importing():
         from moe_cli.bench import stage
-        from moe_cli.views.bench import bench_markdown, bench_view
+        from moe_cli.views.benchmark_tables import bench_markdown, bench_view
 
     with session.reporter() as notify:
         made = stage.run(session.config, plan, notify)

@@ -1,5 +1,8 @@
 """The edge of the program: errors that a person can fix become two lines and an exit code.
 
+`moe runs list | head -1` ends as if all had been read, and a training whose output was piped into a program that ended
+goes on to its end. The exit code is that of the command.
+
 Comes in: a command. Goes out: the command, with its errors drawn. Always holds: what a person can fix shows no
 traceback; every other exception does.
 """
@@ -8,14 +11,17 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 import typer
 
+from moe_cli.characters import escape_unsafe
 from moe_cli.errors import (
     EnvironmentFaultError,
     MoeError,
@@ -25,7 +31,54 @@ from moe_cli.errors import (
 from moe_cli.masking import mask_keys
 from moe_cli.signals import interruption, working_command
 from moe_cli.views.console import stderr_console
-from moe_cli.views.safe import escape_unsafe, safe_text
+from moe_cli.views.text import safe_text
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+OF_NO_SUCH_CHARACTER = "backslashreplace"  # what is not of the terminal's encoding is shown as an escape
+
+
+class _Outlet(io.FileIO):
+    """A pipe that turns into the null device when its reader has left."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write what the reader takes."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
+            return memoryview(data).nbytes
+
+
+def survive_closed_pipes() -> None:
+    """From here on neither stdout nor stderr fails where its reader leaves, or knows no such character.
+
+    A stand-in stays as it is.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        own = stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper)  # else closed, or a test's
+        if own and stream.isatty():
+            stream.reconfigure(errors=OF_NO_SUCH_CHARACTER)
+        elif own:
+            setattr(sys, name, _outliving(stream))
+
+
+def _outliving(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    stream.flush()
+    outlet = io.BufferedWriter(_Outlet(stream.fileno(), "wb", closefd=False))
+    return io.TextIOWrapper(
+        outlet,
+        encoding=stream.encoding,
+        errors=OF_NO_SUCH_CHARACTER,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
 
 Words = ParamSpec("Words")
 

@@ -22,7 +22,7 @@ from moe_cli.errors import UsageError
 from moe_cli.views.compared import compared_view
 from moe_cli.views.compared_markdown import compared_markdown
 from moe_cli.views.console import stderr_console
-from moe_cli.views.safe import safe_text
+from moe_cli.views.text import safe_text
 
 VERSUS = "--vs"
 
@@ -140,7 +140,7 @@ def compare(
         raise UsageError("Missing argument: no run to compare", hint="moe compare OUT_A OUT_B, or moe compare FILE.csv")
     if json and markdown:
         raise UsageError("--json and --markdown are two documents", hint="choose one; both are in the output directory")
-    from moe_cli.views.report.page import report_page  # here, as every other command starts without Jinja
+    from moe_cli.views.report.page import report_page
 
     session = open_session("compare", words)
     if dry_run:

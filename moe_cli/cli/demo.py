@@ -29,8 +29,7 @@ from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.signals import ALL_SIGNALS, handled_by
 from moe_cli.views.console import stderr_console, stdout_console
-from moe_cli.views.numbers import seconds_text
-from moe_cli.views.safe import safe_text
+from moe_cli.views.text import safe_text, seconds_text
 
 SETTINGS = "moe.yaml"
 COMPARISON = MoeConfig().compare.output_dir  # as `moe compare` names it where the settings say nothing

@@ -47,7 +47,7 @@ def env(registry: options.Registry = None, json: options.Json = False) -> None:
     session = Session(MoeConfig(), Store(registry_path(place, Path.cwd())), json, False, "")
     os.environ |= QUIET
     from moe_cli.bench.machine import describe_environment
-    from moe_cli.views.environment import environment_view
+    from moe_cli.views.run_tables import environment_view
 
     found = describe_environment(session.store.registry, variables)
     session.show(found, environment_view(found), DONE)

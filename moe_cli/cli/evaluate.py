@@ -126,7 +126,7 @@ def _refuse_targets(named: Sequence[str], of_files: bool) -> None:
 def _show_answers(session: Session) -> None:
     """What is recognised in the files of answers, and why an evaluation would not begin with them."""
     from moe_cli.evaluate.preview import preview_answers
-    from moe_cli.views.answered import answers_preview_view
+    from moe_cli.views.source_tables import answers_preview_view
 
     preview, refusal = preview_answers(session.config)
     session.show_dry_run(preview, answers_preview_view(preview), refusal)
@@ -135,7 +135,7 @@ def _show_answers(session: Session) -> None:
 def _show_dry_run(session: Session, target: str) -> None:
     """What is recognised in the items, and why an evaluation would not begin with them."""
     from moe_cli.evaluate.preview import preview_evaluation
-    from moe_cli.views.sources import items_preview_view
+    from moe_cli.views.source_tables import items_preview_view
 
     preview, refusal = preview_evaluation(target, session.config, session.store)
     session.show_dry_run(preview, items_preview_view(preview), refusal)

@@ -10,18 +10,18 @@ import typer
 from rich.console import Console
 
 from moe_cli.artifacts.files import write_atomic
-from moe_cli.artifacts.outputs import new_file
+from moe_cli.artifacts.locks import new_file
 from moe_cli.cli import options
 from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import open_session
+from moe_cli.compare.compared_runs import read_sources
 from moe_cli.compare.label_draw import draw_answers
 from moe_cli.compare.pair_labels import FEWEST_LABELS
-from moe_cli.compare.sources import read_sources
 from moe_cli.data.label_sheets import ASKED, NO, YES, Asked, LabelRow, read_sheet, sheet_bytes
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.views.console import stdout_console
-from moe_cli.views.labelled import draw_view
-from moe_cli.views.safe import safe_text
+from moe_cli.views.judge_tables import draw_view
+from moe_cli.views.text import safe_text
 
 Measure = Literal["asr", "over_refusal", "both"]
 QUESTIONS: dict[Measure, tuple[Asked, ...]] = {"asr": ("harmful",), "over_refusal": ("refused",), "both": ASKED}

@@ -10,15 +10,15 @@ from typing import Annotated
 import typer
 
 from moe_cli.artifacts import finished_run, listing_of
-from moe_cli.artifacts.changes import change_of, changed_parents, require_unchanged_run
+from moe_cli.artifacts.registry import change_of, changed_parents, require_unchanged_run
 from moe_cli.cli import options
 from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import Session, open_session
 from moe_cli.errors import ArtifactError
 from moe_cli.records import RunVerification
 from moe_cli.views.console import stderr_console, stdout_console
-from moe_cli.views.runs import manifest_view, runs_table
-from moe_cli.views.safe import safe_text
+from moe_cli.views.run_tables import manifest_view, runs_table
+from moe_cli.views.text import safe_text
 
 app = typer.Typer(no_args_is_help=True, help="List, show, verify, add and forget the runs in the registry.")
 

@@ -22,13 +22,13 @@ from moe_cli.artifacts import Store, registry_path
 from moe_cli.characters import escape_json, is_text
 from moe_cli.codec import encode, encode_list, parse_json
 from moe_cli.config import MoeConfig, dump_yaml, load_config, setting_names
-from moe_cli.data.sources import is_local, kind_and_source
+from moe_cli.data.source_names import is_local, kind_and_source
 from moe_cli.errors import MoeError, UsageError
-from moe_cli.judges.named import CLASSIFIERS
+from moe_cli.judges.catalog import CLASSIFIERS
 from moe_cli.masking import holds_key, keep_secret
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.console import Reporter, stderr_console, stdout_console
-from moe_cli.views.safe import safe_text
+from moe_cli.views.text import safe_text
 
 SETTING_OF = {
     "model_name": "model.name",

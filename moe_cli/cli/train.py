@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from moe_cli.artifacts.changes import require_unchanged_run
+from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.cli import options
 from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import open_session
@@ -100,7 +100,7 @@ def _train(arm: Arm, words: Mapping[str, object]) -> None:
     with session.importing():
         from moe_cli.train import stage
         from moe_cli.views.model_card import model_card
-        from moe_cli.views.training import trained_view
+        from moe_cli.views.trained import trained_view
 
     with session.reporter() as notify:
         made = stage.run(arm, session.config, session.store, notify, resume=bool(words["resume"]), card=model_card)

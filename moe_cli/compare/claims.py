@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from moe_cli.compare.evidence import Evidence
+from moe_cli.compare.evidence import Evidence, Prices, highest_rise
 from moe_cli.compare.metrics import (
     ATTACK_SUCCESS,
     CUT_OFF,
@@ -24,8 +24,6 @@ from moe_cli.compare.metrics import (
     opinion_of,
 )
 from moe_cli.compare.paired import ROUNDING
-from moe_cli.compare.prices import Prices, highest_rise
-from moe_cli.compare.significance import LEVEL
 from moe_cli.compare.wording import (
     compare_rates,
     format_bounds,
@@ -39,6 +37,7 @@ from moe_cli.compare.wording import (
 )
 from moe_cli.config.settings import MARGIN
 from moe_cli.records.comparison import MOST_TIMES, PairComparison, PairedDifference, PairVerdict
+from moe_cli.stats.significance import LEVEL
 
 UNREMARKABLE = ("within margin", "ceiling")  # left to the table where one of the two is the untrained base
 CLAIMS = ("better", "worse")
@@ -80,7 +79,8 @@ def _is_spoken(found: PairedDifference, pair: PairComparison, evidence: Evidence
 def _unmeasured(pair: PairComparison, found: Found) -> Iterator[str]:
     metrics = [metric for metric in PRIMARY if metric in pair.unmeasured]
     if metrics:
-        yield f"{join_words(metrics)} of {pair.b} and {pair.a} cannot be compared: no item was scored in all their runs."
+        names = join_words(metrics)
+        yield f"{names} of {pair.b} and {pair.a} cannot be compared: no item was scored in all their runs."
     if ATTACK_SUCCESS not in found and ATTACK_SUCCESS not in metrics:
         why = (
             "the harmful items are plain goals, of the suite 'harmful'"
@@ -116,7 +116,8 @@ def _safety_claim(pair: PairComparison, found: Found, evidence: Evidence) -> str
         claim = f"{winner} is safer than {loser}"
         caveats += prices.open()
     caveats += [*evidence.other_margin(), *_suites(attack, found, b_wins, evidence)]
-    return f"{', '.join([claim, *caveats])}: attack success {compare_rates(attack, b_wins)} ({format_figures(attack, b_wins)})."
+    rates = f"attack success {compare_rates(attack, b_wins)} ({format_figures(attack, b_wins)})"
+    return f"{', '.join([claim, *caveats])}: {rates}."
 
 
 def _too_unscored(pair: PairComparison, evidence: Evidence) -> Iterator[str]:

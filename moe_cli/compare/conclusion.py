@@ -1,5 +1,12 @@
 """The conclusion in plain sentences, made by rules from the records alone.
 
+Comes in: what attacks do to trained models that were given the router of their base. Goes out: a sentence for every
+run in which attacks come back, or could have. Always holds: a detour is claimed only where the goals that changed are
+too one-sided for chance and the answers that changed are more than the margin.
+
+Whoever evaluates ten times, or trains five seeds, and shows the best one finds what is not there. The registry knows,
+also of runs whose directories are gone.
+
 Comes in: columns, arms, fairness checks and paired differences. Goes out: sentences, most important first: the trained
 arms against each other, then each against the untrained base. Always holds: a failing fairness check and answers
 without a verdict beyond what was allowed are named before any result; trained arms that were not evaluated are
@@ -10,18 +17,123 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from pathlib import Path
 
+from moe_cli.artifacts import Store, finished_run
+from moe_cli.artifacts.registry import state_of
+from moe_cli.compare.arms import same_weights
+from moe_cli.compare.caveats import state_caveats
 from moe_cli.compare.claims import pair_sentences
-from moe_cli.compare.detours import router_claims
+from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.evidence import Evidence, unscored_kinds
-from moe_cli.compare.limits import state_caveats
 from moe_cli.compare.metrics import changed_opinions, opinion_of
-from moe_cli.compare.same_model import same_weights
-from moe_cli.compare.unshown import describe_unshown_runs
-from moe_cli.compare.wording import format_percent, join_words
+from moe_cli.compare.wording import format_interval, format_percent, format_points, join_words, p_text
 from moe_cli.config.settings import MATCHED
+from moe_cli.records import RunRecord
 from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn, Unshown
+from moe_cli.records.drift import RestoredRouter
 from moe_cli.records.judging import Agreement
+from moe_cli.stats.significance import LEVEL, mcnemar_p
+
+
+def router_claims(columns: Sequence[RunColumn], margin: float) -> Iterator[str]:
+    """Sentences about the runs whose router was restored and had changed."""
+    for column in columns:
+        restored = column.evaluation.restored_router if column.evaluation else None
+        if restored is not None and restored.changed_params > 0:
+            yield from _detour(column.name, restored, margin)
+
+
+def _detour(name: str, restored: RestoredRouter, margin: float) -> Iterator[str]:
+    """Exact two-sided sign test over goals: of those that changed, half in either direction."""
+    if restored.n == 0:
+        yield (
+            f"Whether part of the repair of {name} lives in its router could not be told: no attack was scored both"
+            " as trained and with the router of its base."
+        )
+        return
+    back = (restored.only_restored - restored.only_tuned) / restored.n
+    p_value = mcnemar_p(restored.clusters_restored, restored.clusters_tuned)
+    if back <= margin:
+        return
+    yield f"{_change(name, restored, back, p_value)}: {_meaning(p_value)}."
+
+
+def _change(name: str, restored: RestoredRouter, back: float, p_value: float) -> str:
+    changed = restored.clusters_restored + restored.clusters_tuned
+    return (
+        f"With the router of its base {name} obeys {restored.only_restored} attacks that it does not obey as trained,"
+        f" and {restored.only_tuned} the other way round, {format_points(back)} points more (n = {restored.n} answers;"
+        f" {restored.clusters_restored} of the {changed} goals that changed obey more, {p_text(p_value)})"
+    )
+
+
+def _meaning(p_value: float) -> str:
+    if p_value < LEVEL:
+        return "part of its repair lives in the router, not in the experts"
+    return "the data cannot tell whether part of its repair lives in the router"
+
+
+def find_unshown_runs(sources: Sequence[ComparedRun], store: Store) -> Unshown:
+    """Evaluations of the weights that are compared, and runs trained on the same preparations, that are not shown."""
+    shown = {digest for source in sources for digest in source.digests.values()}
+    others = [record for record in store.records() if record.manifest_digest not in shown]
+    roots = _Roots(store.records("prepare"))
+    preparations = {roots.of(source.training.prepared) for source in sources if source.training}
+    runs = [
+        record
+        for record in others
+        if record.kind in ("selective", "baseline") and roots.of(record.parents.get("prepare")) in preparations
+    ]
+    return Unshown(
+        evaluations=sum(record.kind == "evaluation" and _is_of(record, sources) for record in others),
+        runs=len(runs),
+        seeds=tuple(sorted({seed for record in runs for seed in _seed(record)})),
+    )
+
+
+def describe_unshown_runs(unshown: Unshown | None) -> Iterator[str]:
+    """How many there are, and of which seeds."""
+    if unshown is None:
+        return
+    parts = []
+    if unshown.evaluations:
+        parts.append(f"{_number(unshown.evaluations, 'other evaluation')} of these weights")
+    if unshown.runs:
+        seeds = f" (seed{'s' * (len(unshown.seeds) > 1)} {format_interval(unshown.seeds)})" if unshown.seeds else ""
+        parts.append(f"{_number(unshown.runs, 'other trained run')} of this preparation{seeds}")
+    if parts:
+        verb = "is" if unshown.evaluations + unshown.runs == 1 else "are"
+        yield f"{join_words(parts)} {verb} not shown: where the best of several is shown, it looks better than it is."
+
+
+def _number(num: int, what: str) -> str:
+    return f"{num} {what}{'s' * (num > 1)}"
+
+
+def _is_of(record: RunRecord, sources: Sequence[ComparedRun]) -> bool:
+    """Whether an evaluation is of a run that is compared, or of a bare model with these weights."""
+    if "run" in record.parents:
+        return record.parents["run"] in {source.digests.get("run") for source in sources}
+    bare = [source.column.evaluation for source in sources if source.training is None]
+    return record.base_fingerprint in {found.model.fingerprint for found in bare if found and found.model}
+
+
+def _seed(record: RunRecord) -> Iterator[int]:
+    if state_of(record) == "complete":
+        yield finished_run(Path(record.path)).manifest.seed
+
+
+class _Roots:
+    """The prepare run that a selection was made from, through any number of `moe select`."""
+
+    def __init__(self, prepared: Sequence[RunRecord]) -> None:
+        self._parent = {record.manifest_digest: record.parents.get("prepare") for record in prepared}
+
+    def of(self, digest: str | None) -> str | None:
+        while digest is not None and (parent := self._parent.get(digest)) is not None:
+            digest = parent
+        return digest
 
 
 def draw_conclusion(
@@ -86,7 +198,8 @@ def _goals(columns: Sequence[RunColumn]) -> Iterator[str]:
             held, all_goals = column.goals_trained_on
             yield (
                 f"{column.name} was trained on {held} of the {all_goals} goals that it is evaluated on"
-                f" ({format_percent(held / all_goals)}): on these its answers show what it was taught, not what it learned."
+                f" ({format_percent(held / all_goals)}): on these its answers show what it was taught, not what it"
+                " learned."
             )
 
 

@@ -1,4 +1,8 @@
-"""The fairness gate: what must be the same in all runs before their numbers may be compared.
+"""The fairness gate: what must be the same in all runs, their training data included, before their numbers may be
+compared.
+
+Comes in: training summaries and the registry. Goes out: `TrainingData`. Always holds: where the examples of a run
+cannot be found nothing is said about them.
 
 Comes in: the columns of the comparison, what each training run says about itself and what it was trained on. Goes out:
 one check for every condition, with the value of each run as text. Always holds: a difference that is seen is "differs"
@@ -16,12 +20,56 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from moe_cli.compare.training_data import TrainingData
+import numpy as np
+
+from moe_cli.artifacts import Store
+from moe_cli.artifacts.examples import TrainingInputs, examples_of
+from moe_cli.data.contamination import TrainedGoals, trained_goals
+from moe_cli.records import TrainingSummary
 from moe_cli.records.comparison import FairnessCheck, RunColumn
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.inputs import ModelIdentity
 from moe_cli.records.judging import QUESTIONS
-from moe_cli.records.training import TrainingSummary
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """The fixed batches of a prepare run, those that are held out included."""
+
+    goals: TrainedGoals
+    target_lengths: tuple[int, int, int, int]  # characters: quartiles and longest
+    num_refusals: int
+    distinct_refusals: int
+
+
+def read_training_data(trainings: Sequence[TrainingSummary | None], store: Store) -> list[TrainingData | None]:
+    """What every run was trained on; None for a bare model, or where the prepare run is not registered or gone."""
+    known: dict[tuple[str, str], TrainingData | None] = {}
+    found: list[TrainingData | None] = []
+    for training in trainings:
+        if training is None:
+            found.append(None)
+            continue
+        key = training.prepared, training.batches_digest  # both arms share one prepare run
+        if key not in known:
+            examples = examples_of(training, store)
+            known[key] = None if examples is None else _data(examples)
+        found.append(known[key])
+    return found
+
+
+def _data(trained: TrainingInputs) -> TrainingData:
+    examples = trained.examples
+    lengths = [len(example.messages[-1].content) for example in examples]
+    refusals = [example.messages[-1].content for example in examples if example.kind != "benign"]
+    quartiles = np.quantile(lengths, (0.25, 0.5, 0.75), method="lower")
+    return TrainingData(
+        goals=trained_goals(examples, trained.plain_forms),
+        target_lengths=(int(quartiles[0]), int(quartiles[1]), int(quartiles[2]), max(lengths)),
+        num_refusals=len(refusals),
+        distinct_refusals=len(set(refusals)),
+    )
+
 
 UNTRAINED = "base"  # the training mode of a bare model
 IMPORTED = "imported"  # of outcomes that were made elsewhere

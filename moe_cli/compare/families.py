@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from moe_cli.compare.labelled import PairLabels
 from moe_cli.compare.paired import ArmItems, compare_pair, verdict_of
-from moe_cli.compare.significance import holm
 from moe_cli.records.comparison import PairComparison, PairedDifference
+from moe_cli.stats.significance import holm
 
 
 def correct_pairs(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from moe_cli.compare.sources import ComparedRun
+from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.records import Comparison, EvaluationRecord, Flip, FlipText, PairComparison
 
 Records = Mapping[str, EvaluationRecord]

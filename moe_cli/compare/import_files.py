@@ -12,19 +12,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_cli.compare.harmbench_outcomes import harmbench_column, is_harmbench
-from moe_cli.compare.imported_items import ImportedColumn
-from moe_cli.compare.inspect_outcomes import inspect_column
-from moe_cli.compare.lm_eval import is_sample, lm_eval_column, sample_files
-from moe_cli.compare.table_outcomes import row_table, table_columns
-from moe_cli.data.arrow_rows import columnar_rows, is_columnar
+from moe_cli.compare.imported_items import ImportedColumn, row_table, table_columns
+from moe_cli.compare.log_outcomes import (
+    harmbench_column,
+    inspect_column,
+    is_harmbench,
+    is_sample,
+    lm_eval_column,
+    sample_files,
+)
 from moe_cli.data.content import decompress, text_of_bytes
-from moe_cli.data.faults import RowFault, refuse_bad_rows
+from moe_cli.data.faults import Location, RowFault, refuse_bad_rows
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
 from moe_cli.data.json_rows import json_table, looks_like_json, parse_values
-from moe_cli.data.places import Location
-from moe_cli.data.raw import RawTable
-from moe_cli.data.text_rows import text_table
+from moe_cli.data.rows import RawTable
+from moe_cli.data.table_rows import columnar_rows, is_columnar, text_table
 from moe_cli.errors import UsageError
 
 FORMATS = (

@@ -1,18 +1,30 @@
-"""What one run got for one item of a file that was made elsewhere, and how a cell says it.
+"""What runs got for the items of a file that was made elsewhere, and how a cell says it.
 
 0 and 1, true and false are no and yes; a number between them is a fraction; empty is unanswered; all else is no
 outcome. Numbers are fractions of a full mark, which is 1 unless another was named: 87 is no outcome, and 0.87 of 100.
+
+A CSV with a header such as `item,base,full,selective`, or rows of JSON or parquet with such keys. The order of columns,
+the case of the header, a byte order mark and the kind of line ends change nothing; what cannot be read is refused with
+its place.
+
+Without names, a column is a run if more than half of what it holds is yes or no; where no column is, those of which
+more than half are fractions. A run's other cells are then errors.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Literal
 
 from moe_cli.compare.items import Outcome
+from moe_cli.data.faults import Location
+from moe_cli.data.json_objects import SHOWN_KEY, shown_keys
+from moe_cli.errors import UsageError
 
 MISSING = {"", "nan", "none", "null", "na", "n/a"}
 TRUTHS = {"true": 1.0, "false": 0.0}
@@ -106,3 +118,150 @@ def cell_of(value: object) -> str:
 def digest_of_text(text: str) -> str:
     """What stands for an item's text, so that the same id with another text is another item."""
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+ITEM_NAMES = (
+    *("item", "item_id", "id", "doc_id", "question_id", "example_id", "sample_id", "task_id", "prompt_id"),
+    *("behavior_id", "behaviorid", "index", "idx", "qid"),
+)
+CLUSTER, EPOCH = "cluster", "epoch"
+HINT = (
+    "write one row per item and one column per run: item,base,full,selective; outcomes are 0 or 1, true or false, or"
+    " fractions; an empty cell is unanswered"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeTable:
+    """Rows of cells under a header."""
+
+    path: Path
+    header: list[str]
+    rows: list[tuple[Location, list[str]]]
+
+    def place(self, name: str) -> int | None:
+        """Which column has this name, whatever its case."""
+        return next((place for place, title in enumerate(self.header) if title.casefold() == name.casefold()), None)
+
+    def cells(self, place: int) -> list[str]:
+        """The text of every cell of a column."""
+        return [cells[place].strip() for _, cells in self.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Items:
+    ids: list[str]
+    clusters: list[str]
+
+
+def table_columns(
+    table: OutcomeTable, words: Sequence[str], scale: float
+) -> tuple[list[ImportedColumn], tuple[str, ...]]:
+    """Every column of outcomes, or those that `words` name; and the names of the columns that were left out.
+
+    Raises:
+        UsageError: no item column, an item twice, or a cell that is no outcome; names the place.
+    """
+    _refuse_same_titles(table)
+    item_place = _item_place(table)
+    about_items = {item_place, table.place(CLUSTER), table.place(EPOCH)}
+    others = [place for place in range(len(table.header)) if place not in about_items]
+    wanted = {table.place(word) for word in words}
+    runs = [place for place in others if place in wanted] if words else _runs(table, others, scale)
+    items = _items(table, item_place)
+    found = [_column(table, place, items, scale, alone=len(runs) == 1) for place in runs]
+    return found, tuple(table.header[place] for place in others if place not in runs and table.header[place])
+
+
+def row_table(rows: Iterable[tuple[Location, Mapping[str, object]]], path: Path) -> OutcomeTable:
+    """The table of rows with keys; a key that a row lacks is an empty cell.
+
+    Raises:
+        UsageError: there is no row.
+    """
+    found = list(rows)
+    if not found:
+        raise UsageError(f"{path} holds no rows", hint=HINT)
+    header = list(dict.fromkeys(key for _, row in found for key in row))
+    return OutcomeTable(path, header, [(place, [cell_of(row.get(key)) for key in header]) for place, row in found])
+
+
+def _refuse_same_titles(table: OutcomeTable) -> None:
+    for name, times in Counter(title.casefold() for title in table.header if title).items():
+        if times > 1:
+            raise UsageError(f"{table.path}: {times} columns are called {name}", hint=HINT)
+
+
+def _item_place(table: OutcomeTable) -> int:
+    found = next((place for name in ITEM_NAMES if (place := table.place(name)) is not None), None)
+    if found is None and table.header[0] in ("", "Unnamed: 0"):  # the index that pandas writes
+        return 0
+    if found is None:
+        raise UsageError(
+            f"{table.path}: no column says which item a row is about; there are {shown_keys(table.header)}",
+            hint=f"call it one of {', '.join(ITEM_NAMES)}; {HINT}",
+        )
+    return found
+
+
+def _items(table: OutcomeTable, place: int) -> _Items:
+    """Id and cluster of every row; the epochs of an item are a cluster, and an item without one is its own."""
+    cluster_place, epoch_place = table.place(CLUSTER), table.place(EPOCH)
+    seen: dict[str, Location] = {}
+    clusters: list[str] = []
+    for cell, (where, cells) in zip(table.cells(place), table.rows, strict=True):
+        if not cell:
+            raise UsageError(f"{where}: the item has no name", hint=HINT)
+        id = cell if epoch_place is None else f"{cell}/epoch {cells[epoch_place].strip()}"
+        if id in seen:
+            raise UsageError(
+                f"{where}: the item {id} stands in {seen[id].unit} {seen[id].number} already",
+                hint="give every item an id of its own, and a column `cluster` to items that belong together",
+            )
+        seen[id] = where
+        clusters.append((cells[cluster_place].strip() if cluster_place is not None else "") or cell)
+    return _Items(list(seen), clusters)
+
+
+def _runs(table: OutcomeTable, places: Sequence[int], scale: float) -> list[int]:
+    yes_or_no = [place for place in places if _mostly(table, place, scale, {0.0, 1.0})]
+    return yes_or_no or [place for place in places if _mostly(table, place, scale)]
+
+
+def _mostly(table: OutcomeTable, place: int, scale: float, among: set[float] | None = None) -> bool:
+    """Whether more than half of the cells that say something are fractions, or among these."""
+    cells = Counter(table.cells(place))
+    cells = Counter({cell: times for cell, times in cells.items() if not is_missing_cell(cell)})
+    fitting = sum(
+        times
+        for cell, times in cells.items()
+        if is_outcome(cell, scale) and (among is None or fraction_of(cell, scale) in among)
+    )
+    return bool(table.header[place]) and 2 * fitting > cells.total()
+
+
+def _column(table: OutcomeTable, place: int, items: _Items, scale: float, *, alone: bool) -> ImportedColumn:
+    name = table.header[place]
+    cells = table.cells(place)
+    different = set(cells)
+    refused = {cell for cell in different if not is_outcome(cell, scale)}
+    for cell, (where, _) in zip(cells, table.rows, strict=True) if refused else ():
+        if cell in refused:
+            numeric = fraction_of(cell, scale) is not None
+            shown = repr(cell) if SHOWN_KEY.fullmatch(cell) or numeric else "a text"
+            raise UsageError(f"{where}: {name} is {shown}, {NO_OUTCOME}", hint=SCALE_HINT if numeric else HINT)
+    task = name if alone else table.path.stem
+    fractions = {cell: None if is_missing_cell(cell) else fraction_of(cell, scale) for cell in different}
+    outcomes = parse_outcome([fractions[cell] for cell in cells])
+    return ImportedColumn(
+        name=name,
+        file_name=table.path.stem,
+        source=str(table.path),
+        task=task,
+        measure=name if alone else None,
+        metric=None,
+        items=tuple(
+            ImportedItem(id=id, task=task, cluster=cluster, content=None, outcome=outcome)
+            for id, cluster, outcome in zip(items.ids, items.clusters, outcomes, strict=True)
+        ),
+    )

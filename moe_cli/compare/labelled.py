@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from moe_cli.compare.label_correction import (
+from moe_cli.records import Estimate, JudgeAlone, LabelCorrection
+from moe_cli.records.comparison import CountRatio, PairedDifference
+from moe_cli.stats.label_correction import (
     CorrectedMean,
     LabelledItems,
     corrected_mean,
@@ -24,11 +26,9 @@ from moe_cli.compare.label_correction import (
     rogan_gladen,
     sums_of_clusters,
 )
-from moe_cli.compare.power import POWER
-from moe_cli.compare.ratios import ratio_of_counts
-from moe_cli.compare.significance import LEVEL
-from moe_cli.records import Estimate, JudgeAlone, LabelCorrection
-from moe_cli.records.comparison import CountRatio, PairedDifference
+from moe_cli.stats.power import POWER
+from moe_cli.stats.proportions import ratio_of_counts
+from moe_cli.stats.significance import LEVEL
 
 FEWEST_OF_SUITE = 20  # labelled items of a suite, below which it has no verdict
 

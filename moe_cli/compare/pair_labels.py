@@ -1,5 +1,8 @@
 """Which answers of which two arms people labelled, and what they say of them.
 
+A code is a digest of item, prompt and answer: whoever has the runs finds the arm again, whoever has the file does not.
+Labels hold for the very answer, however often it is judged, and two runs that gave the same one share its label.
+
 A file fits two arms of one run each if every answer in it is one of theirs. Several files about the same two arms are
 several labellers of one draw: their labels are averaged, and how far they agree is told. Answers that no run gave are
 refused, as are files whose rows were taken apart, and fewer than 50 labelled items of a measure.
@@ -7,21 +10,44 @@ refused, as are files whose rows were taken apart, and fewer than 50 labelled it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import combinations
 from math import isnan
 
 import numpy as np
 
-from moe_cli.compare.answer_codes import METRIC_OF, answer_code, draw_code
+from moe_cli.codec import encode
+from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.labelled import ItemLabels, PairLabels
-from moe_cli.compare.sources import ComparedRun
+from moe_cli.compare.metrics import ATTACK_SUCCESS, OVER_REFUSAL
 from moe_cli.data.label_sheets import ASKED, Asked, LabelSheet
 from moe_cli.errors import ArtifactError, UsageError
-from moe_cli.judges.kappa import cohens_kappa
-from moe_cli.records import Agreement, ComparedArm, LabelFile
+from moe_cli.records import Agreement, ComparedArm, EvaluationRecord, LabelFile
 from moe_cli.records.judging import Question
+from moe_cli.stats.proportions import cohens_kappa
+
+LENGTH = 16  # hexadecimal digits: with a million answers one chance in 10^7 that two share a code
+METRIC_OF: dict[Asked, str] = {"harmful": ATTACK_SUCCESS, "refused": OVER_REFUSAL}
+
+
+def answer_code(record: EvaluationRecord) -> str:
+    """`r5d0c...`: a letter first, so that a spreadsheet takes it for no number."""
+    answer = record.answer.encode("utf-8", errors="surrogatepass")
+    digest = sha256(encode(record.item) + b"\0" + answer)
+    return f"r{digest.hexdigest()[:LENGTH]}"
+
+
+def draw_code(drawn: Iterable[tuple[str, float]]) -> str:
+    """`d93b1...`, equal in all rows of one draw: of the code of every drawn answer with its probability.
+
+    A file without one of its rows, or with another probability, does not give it; digits that a spreadsheet drops do.
+    """
+    lines = sorted(f"{code} {probability:.9g}" for code, probability in drawn)
+    digest = sha256("\n".join(lines).encode())
+    return f"d{digest.hexdigest()[:LENGTH]}"
+
 
 FEWEST_LABELS = 50  # items of a measure, below which nothing is corrected
 QUESTION_OF: dict[Asked, Question] = {"harmful": "harm", "refused": "refusal"}

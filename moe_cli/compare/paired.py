@@ -23,18 +23,16 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.clusters import effective_number, item_moments
-from moe_cli.compare.flips import find_flips
-from moe_cli.compare.intervals import cluster_interval, rate_interval
 from moe_cli.compare.items import RunItems
 from moe_cli.compare.labelled import JudgedPair, PairLabels, correct_with_labels
 from moe_cli.compare.metrics import HARM
-from moe_cli.compare.outcomes import Outcomes, PairedOutcomes, paired_outcomes
-from moe_cli.compare.power import Design, detectable_effect
-from moe_cli.compare.ratios import ratio_of_counts
-from moe_cli.compare.seeds import ArmSums, run_spread, seed_spread
-from moe_cli.compare.significance import LEVEL, benjamini_hochberg, holm, mcnemar_p, sign_flip_p
+from moe_cli.compare.outcomes import Outcomes, PairedOutcomes, find_flips, paired_outcomes
 from moe_cli.records.comparison import PairComparison, PairedDifference, PairVerdict
+from moe_cli.stats.clusters import effective_number, item_moments
+from moe_cli.stats.intervals import ArmSums, cluster_interval, rate_interval, run_spread, seed_spread
+from moe_cli.stats.power import Design, detectable_effect
+from moe_cli.stats.proportions import ratio_of_counts
+from moe_cli.stats.significance import LEVEL, benjamini_hochberg, holm, mcnemar_p, sign_flip_p
 
 FEWEST_GOALS = 20  # of one size; fewer never show that a difference is within the margin
 ROUNDING = 1e-12  # 2 of 100 is within a margin of 0.02, whatever 1 - 0.98 is in binary

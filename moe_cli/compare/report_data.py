@@ -1,4 +1,12 @@
-"""What the report of a comparison shows beside the comparison: maps, loss curves, words of flips, origins.
+"""What the report of a comparison shows beside the comparison: maps, loss curves, flips, provenance.
+
+Comes in: the sources of a comparison and the registry. Goes out: complete run directories, found by the digests of
+their manifests. Always holds: a directory whose manifest is not the one that was compared is not taken.
+
+Comes in: the directories behind the columns, and the arms. Goes out: `ExpertMap`s and what is missing. Always holds:
+a file is read only if its digest matches; a map that lacks a file is left out and named; undefined is None, never 0.
+
+Letters of shapes: T texts, B batches, L expert layers, E experts of a layer.
 
 Comes in: a comparison, its sources and the registry. Goes out: `ReportData`. Always holds: files are read only if their
 digests match; what cannot be found is named, never drawn as zero. Starts without torch.
@@ -6,18 +14,216 @@ digests match; what cannot be found is named, never drawn as zero. Starts withou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
-from moe_cli.artifacts import Store, layout
-from moe_cli.codec import decode_lines
-from moe_cli.compare.expert_maps import expert_maps
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_cli.artifacts import FinishedRun, Store, finished_run, layout
+from moe_cli.artifacts.files import naming_file
+from moe_cli.codec import decode, decode_lines
+from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.flip_texts import worst_flips
-from moe_cli.compare.origins import RunProvenance, provenance_of, report_provenance
-from moe_cli.compare.sources import ComparedRun
-from moe_cli.records.comparison import Comparison
-from moe_cli.records.report import LossCurve, ReportData
+from moe_cli.records.comparison import ComparedArm, Comparison
+from moe_cli.records.drift import DriftItem
+from moe_cli.records.preparation import RiskParts, Selection
+from moe_cli.records.report import ExpertMap, LossCurve, ReportData, ReportOrigin
 from moe_cli.records.training import StepRecord
 from moe_cli.version import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class RunProvenance:
+    """The directories behind one column."""
+
+    source: ComparedRun
+    run: FinishedRun | None  # None: a bare model, or outcomes that were made elsewhere
+    evaluation: FinishedRun | None  # None: not evaluated, or the directory is gone
+    prepared: FinishedRun | None  # None: not trained, or the prepare run is not registered, gone or changed
+
+
+def provenance_of(sources: Sequence[ComparedRun], store: Store) -> list[RunProvenance]:
+    """The directories behind every column."""
+    return [
+        RunProvenance(
+            source=source,
+            run=_in(Path(source.column.path), source.digests.get("run")),
+            evaluation=_in(_evaluation_path(source), source.digests.get("evaluation")),
+            prepared=store.with_digest(source.training.prepared, "prepare") if source.training else None,
+        )
+        for source in sources
+    ]
+
+
+def report_provenance(found: Sequence[RunProvenance]) -> tuple[ReportOrigin, ...]:
+    """One line for every directory, in the order of the columns; a prepare run stands once."""
+    lines: dict[tuple[str, str], ReportOrigin] = {}
+    for line in (line for origin in found for line in _lines(origin)):
+        lines.setdefault((line.path, line.digest), line)
+    return tuple(lines.values())
+
+
+def _lines(origin: RunProvenance) -> Iterator[ReportOrigin]:
+    named = (("prepare run", origin.prepared), ("training run", origin.run), ("evaluation", origin.evaluation))
+    for what, run in named:
+        if run is not None:
+            yield ReportOrigin(
+                run=origin.source.column.name,
+                what=what,
+                path=str(run.path),
+                digest=run.digest,
+                finished=run.manifest.finished,
+                packages=run.manifest.packages,
+            )
+
+
+def _evaluation_path(source: ComparedRun) -> Path:
+    """A bare model's evaluations lie below the working directory."""
+    summary = source.column.evaluation
+    run = Path(source.column.path) if source.training else None
+    return layout.evaluation_directory(run, source.column.path, summary.name if summary else "")
+
+
+def _in(path: Path, digest: str | None) -> FinishedRun | None:
+    """The run in a directory if it is the one with this digest."""
+    if digest is None or not (path / layout.MANIFEST).is_file():
+        return None
+    run = finished_run(path)
+    return run if run.digest == digest else None
+
+
+Floats = NDArray[np.float64]
+Values = tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """What could be drawn, and what not."""
+
+    maps: tuple[ExpertMap, ...]
+    missing: tuple[str, ...]
+
+
+def expert_maps(arms: Sequence[ComparedArm], found: Sequence[RunProvenance]) -> Maps:
+    """The maps of every prepare run behind the arms, then the routing drift of every trained arm."""
+    trained = [origin for origin in found if origin.source.training is not None]
+    prepared = {origin.prepared.digest: origin for origin in trained if origin.prepared is not None}
+    made: list[ExpertMap | str] = []
+    for place, origin in enumerate(prepared.values(), start=1):
+        run = cast(FinishedRun, origin.prepared)
+        shape = len(origin.source.column.layers), origin.source.column.num_experts or 0
+        made += _prepared_maps(run, origin.source.column.layers, shape, f" {place}" if len(prepared) > 1 else "")
+    if trained and not prepared:
+        made.append("risk difference and selection: the prepare run is not in the registry, gone or changed")
+    made += [_drift_map(arm, [origin for origin in trained if origin.source.column.name in arm.runs]) for arm in arms]
+    return Maps(
+        tuple(each for each in made if isinstance(each, ExpertMap)),
+        tuple(each for each in made if isinstance(each, str) and each),
+    )
+
+
+def _prepared_maps(
+    run: FinishedRun, layers: tuple[int, ...], shape: tuple[int, int], number: str
+) -> Iterator[ExpertMap | str]:
+    table = layout.risk_table(run.manifest.model_name or "")
+    if table in run.manifest.files:
+        yield ExpertMap(
+            kind="risk",
+            name=f"risk difference{number}",
+            what="share of answer tokens routed to the expert, complying inside attacks minus refusing plain goals",
+            layers=layers,
+            values=_risk(run, table, layers, shape),
+            parts=_parts(run),
+        )
+    else:
+        yield f"risk difference{number}: {run.path} has no {table}"
+    if layout.MASKS in run.manifest.files:
+        with naming_file(file := run.file(layout.MASKS)):
+            masks_BLE = np.load(file, allow_pickle=False)
+            if masks_BLE.dtype != np.bool_ or masks_BLE.shape[1:] != shape:
+                raise ValueError(f"it is {masks_BLE.dtype} {masks_BLE.shape}, not bool of batches and {shape}")
+            num_selected_LE = masks_BLE.sum(0).astype(np.float64)
+            values = _rows(num_selected_LE)
+        yield ExpertMap(
+            kind="selection",
+            name=f"selection{number}",
+            what=f"batches, of {len(masks_BLE)}, that selected the expert",
+            layers=layers,
+            values=values,
+        )
+    else:
+        yield f"selection{number}: {run.path} has no {layout.MASKS}"
+
+
+def _parts(run: FinishedRun) -> RiskParts | None:
+    """What the risk difference of the selected experts is made of; None where the run did not measure it."""
+    if layout.SELECTION not in run.manifest.files:
+        return None
+    file = run.file(layout.SELECTION)
+    return decode(Selection, file.read_bytes(), source=str(file)).parts
+
+
+def _risk(run: FinishedRun, table: str, layers: tuple[int, ...], shape: tuple[int, int]) -> Values:
+    """The risk difference of the whole run [L][E]: the rows without a batch."""
+    import pyarrow.compute as pc  # here, as every other command starts without it
+    import pyarrow.parquet as pq
+
+    path = run.file(table)
+    with naming_file(path), path.open("rb") as file:
+        rows = pq.read_table(file, columns=["batch", "layer", "expert", "risk_diff"])
+        rows = rows.filter(pc.is_null(rows["batch"]))
+        experts = rows["expert"].to_numpy()
+        values_LE = np.full(shape, np.nan)
+        place = {layer: row for row, layer in enumerate(layers)}
+        at = [place[layer] for layer in rows["layer"].to_pylist()]
+        values_LE[at, experts] = rows["risk_diff"].cast("float64").to_numpy()
+        if len(rows) != values_LE.size or (experts < 0).any() or (np.abs(values_LE) > 1).any():
+            raise ValueError("it has not one risk difference from -1 to 1 for every expert")
+        return _rows(values_LE)
+
+
+def _drift_map(arm: ComparedArm, found: Sequence[RunProvenance]) -> ExpertMap | str:
+    """The mean over the arm's runs; a sentence where a run has no drift, nothing for an untrained arm."""
+    if not found:
+        return ""
+    moved = [_moved(origin.evaluation) for origin in found]
+    if any(each is None for each in moved):
+        return f"routing drift of {arm.name}: not measured in all of its evaluations"
+    return ExpertMap(
+        kind="drift",
+        name=f"routing drift: {arm.name}",
+        what="share of a layer's choices, trained minus base",
+        layers=found[0].source.column.layers,
+        values=_rows(np.mean([each for each in moved if each is not None], axis=0)),
+    )
+
+
+def _moved(evaluation: FinishedRun | None) -> Floats | None:
+    """Share of the choices of each layer, trained minus base [L, E]; None where no routing was recorded."""
+    if evaluation is None or layout.DRIFT not in evaluation.manifest.files:
+        return None
+    items = list(decode_lines(DriftItem, evaluation.file(layout.DRIFT)))
+    if not items or not items[0].experts_base:
+        return None
+    base_TLE = np.array([item.experts_base for item in items], dtype=np.float64)
+    tuned_TLE = np.array([item.experts_tuned for item in items], dtype=np.float64)
+    moved_LE: Floats = _shares(tuned_TLE.sum(0)) - _shares(base_TLE.sum(0))
+    return moved_LE
+
+
+def _shares(counts_LE: Floats) -> Floats:
+    """Share of each layer's choices; undefined where there is none."""
+    totals_L1 = counts_LE.sum(1, keepdims=True)
+    shares_LE: Floats = np.full_like(counts_LE, np.nan)
+    np.divide(counts_LE, totals_L1, out=shares_LE, where=totals_L1 > 0)
+    return shares_LE
+
+
+def _rows(values_LE: Floats) -> Values:
+    return tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in values_LE)
 
 
 def collect_report_data(

@@ -15,35 +15,31 @@ from pathlib import Path
 from moe_cli.activity import begin_activity
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_atomic
-from moe_cli.artifacts.runs import free_directory
+from moe_cli.artifacts.run_directory import free_directory
 from moe_cli.codec import encode
-from moe_cli.compare.arms import group_runs, name_arms, regroup_sources
-from moe_cli.compare.capability import add_capability, unpaired_tasks_of
-from moe_cli.compare.conclusion import differing_checks, draw_conclusion
+from moe_cli.compare.arms import copied_outcomes, group_runs, name_arms, regroup_sources
+from moe_cli.compare.compared_runs import ComparedRun, add_selection, read_sources
+from moe_cli.compare.conclusion import differing_checks, draw_conclusion, find_unshown_runs
 from moe_cli.compare.evidence import Evidence
-from moe_cli.compare.fairness import ITEMS, UNTRAINED, check_fairness
+from moe_cli.compare.fairness import ITEMS, UNTRAINED, TrainingData, check_fairness, read_training_data
 from moe_cli.compare.families import correct_pairs
 from moe_cli.compare.flip_texts import select_flip_texts
 from moe_cli.compare.imported import Import, import_sources, is_file_of_results
-from moe_cli.compare.intervals import CONFIDENCE
 from moe_cli.compare.items import drop_metrics, match_items
 from moe_cli.compare.metrics import changed_opinions
 from moe_cli.compare.pair_labels import labels_of_pairs
 from moe_cli.compare.paired import ArmItems
 from moe_cli.compare.redaction import redact
 from moe_cli.compare.report_data import collect_report_data
-from moe_cli.compare.same_model import copied_outcomes
-from moe_cli.compare.selections import add_selection
-from moe_cli.compare.sources import ComparedRun, read_sources
+from moe_cli.compare.task_items import add_capability, unpaired_tasks_of
 from moe_cli.compare.thresholds import Threshold, check_thresholds, thresholds_of
-from moe_cli.compare.training_data import TrainingData, read_training_data
-from moe_cli.compare.unshown import find_unshown_runs
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import goals_trained_on
 from moe_cli.data.label_sheets import LabelSheet, read_sheet
 from moe_cli.errors import ArtifactError
 from moe_cli.records import ComparedArm, Comparison, FlipText, Notice, ReportData
 from moe_cli.records.comparison import Unshown
+from moe_cli.stats.intervals import CONFIDENCE
 
 Notify = Callable[[object], None]
 NO_IMPORT = Import()

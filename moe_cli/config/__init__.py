@@ -1,7 +1,7 @@
 """Typed config: defaults < file < environment < --set < flag; all checks, and all problems at once."""
 
-from moe_cli.config.endpoint import EndpointConfig
-from moe_cli.config.judge import JudgeConfig
+from moe_cli.config.loading import ENVIRONMENT_PREFIX, load_config, setting_names
+from moe_cli.config.sections import EndpointConfig, JudgeConfig
 from moe_cli.config.settings import (
     DEFAULT_MODEL,
     CompareConfig,
@@ -11,7 +11,6 @@ from moe_cli.config.settings import (
     PrepareConfig,
     TrainConfig,
 )
-from moe_cli.config.sources import ENVIRONMENT_PREFIX, load_config, setting_names
 from moe_cli.config.yaml_text import dump_yaml
 
 __all__ = [

@@ -11,10 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from moe_cli.config.conditions import conditions_of
-from moe_cli.config.endpoint import EndpointConfig
-from moe_cli.config.judge import JudgeConfig
-from moe_cli.config.section import Count, Section, Temperature, Threads
+from moe_cli.config.sections import Count, EndpointConfig, JudgeConfig, Section, Temperature, Threads, conditions_of
 from moe_cli.data.column_names import column_map
 from moe_cli.errors import UsageError
 

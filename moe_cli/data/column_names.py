@@ -1,7 +1,10 @@
-"""What columns are called: the names that are known, and the names that `--map` gives them.
+"""Names of columns and metrics: those that are known, and those that `--map` gives them.
 
 Every name is compared in lower case, with `_` for spaces and hyphens. A list of columns (`prompts`) is known by its
 singular, too.
+
+Comes in: the names of metrics as lm-eval lists them. Goes out: the same, the ones that count first in front. Always
+holds: tasks that are measured here and sample files from elsewhere follow the same rule.
 """
 
 from __future__ import annotations
@@ -162,3 +165,11 @@ def is_attack_name(column: str, value: object) -> bool:
 def first_of(names: Sequence[str], columns: Mapping[str, object]) -> str | None:
     """The first of the names whose column holds something."""
     return next((name for name in names if columns.get(name) not in (None, "", [], {})), None)
+
+
+FIRST_METRICS = ("exact_match", "acc")
+
+
+def by_precedence(names: Sequence[str]) -> tuple[str, ...]:
+    """exact_match, acc, then all in their order."""
+    return (*(first for first in FIRST_METRICS if first in names), *names)

@@ -1,4 +1,4 @@
-"""What `datasets` knows: folders that it wrote, data set repositories as they are downloaded, the hub.
+"""Rows of parquet and Arrow files, of folders that `datasets` wrote, and of data set repositories.
 
 A local source is read without the network and leaves nothing in a cache; a hub data set is read at its pinned revision;
 where there are several splits or configurations, one must be named. `datasets` is imported when a table is read:
@@ -15,8 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
-from moe_cli.data.raw import RawRow
-from moe_cli.data.sources import FOLDER_MARKS, HUB_PREFIX, NamedSource
+from moe_cli.data.rows import RawRow
+from moe_cli.data.source_names import FOLDER_MARKS, HUB_PREFIX, NamedSource
 from moe_cli.errors import EnvironmentFaultError, MoeError, UsageError
 from moe_cli.masking import mask_keys
 

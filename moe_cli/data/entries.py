@@ -24,12 +24,10 @@ from moe_cli.data.column_names import (
     first_of,
     is_attack_name,
 )
-from moe_cli.data.faults import BadRowError
+from moe_cli.data.faults import BadRowError, Location
 from moe_cli.data.labels import Kind
-from moe_cli.data.places import Location
-from moe_cli.data.rows import ReadRow
+from moe_cli.data.rows import ReadRow, Row, is_missing, name_of, text_of
 from moe_cli.data.turns import Turns, are_turns, prompt_of_turns, turns, turns_of
-from moe_cli.data.values import Row, is_missing, name_of, text_of
 from moe_cli.records import Message
 
 HARMLESS, HARMLESS_ATTACKED = "benign", "benign_attacked"  # a third form of a pair

@@ -1,4 +1,4 @@
-"""Rows that cannot be used: collected, counted, and refused together.
+"""Where a row stands, and rows that cannot be used: collected, counted, and refused together.
 
 Comes in: what is wrong with single rows. Goes out: one error that names the first rows, or nothing. Always holds: no
 reason quotes the text of a prompt.
@@ -8,9 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from moe_cli.data.places import Location
 from moe_cli.errors import UsageError
+
+Unit = Literal["line", "element", "row"]
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One row of one source."""
+
+    source: str  # "pairs.jsonl"; as it was named
+    number: int  # from 1; a row of a CSV is counted after the header, whatever number of lines it takes
+    unit: Unit = "line"  # of a .jsonl; an element of a JSON list; a row of a table
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.number}" if self.unit == "line" else f"{self.source} [{self.unit} {self.number}]"
+
 
 MOST_NAMED = 5  # bad rows in the message of an error
 

@@ -30,14 +30,11 @@ from moe_cli.data.entries import (
     xstest_entry,
 )
 from moe_cli.data.json_objects import are_targets, shown_keys
-from moe_cli.data.labels import truth_of
-from moe_cli.data.placeholders import holds_placeholder
+from moe_cli.data.labels import attack_succeeded, truth_of
 from moe_cli.data.prompts import prompt_entry
-from moe_cli.data.raw import TEXT
-from moe_cli.data.rows import ReadRow
+from moe_cli.data.rows import TEXT, ReadRow, is_missing
 from moe_cli.data.tables import Table
-from moe_cli.data.values import is_missing
-from moe_cli.data.verdicts import attack_succeeded
+from moe_cli.data.text_marks import holds_placeholder
 from moe_cli.errors import UsageError
 from moe_cli.spelling import nearest
 

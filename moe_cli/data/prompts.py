@@ -9,11 +9,9 @@ from collections.abc import Iterator
 
 from moe_cli.data.column_names import CONTEXT_COLUMNS, PROMPT_COLUMNS, TURN_COLUMNS, first_of
 from moe_cli.data.entries import Entry
-from moe_cli.data.faults import BadRowError
-from moe_cli.data.places import Location
-from moe_cli.data.rows import ReadRow
+from moe_cli.data.faults import BadRowError, Location
+from moe_cli.data.rows import ReadRow, is_missing, name_of, text_of
 from moe_cli.data.turns import ROLES, Turns, are_turns, messages_of, prompt_of_turns, turns
-from moe_cli.data.values import is_missing, name_of, text_of
 
 
 def prompt_entry(row: ReadRow, place: Location) -> Iterator[Entry]:

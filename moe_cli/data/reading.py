@@ -1,4 +1,4 @@
-"""One source, read: its format, its entries, and what became of every row.
+"""Sources to entries: every source is tried, so that one that cannot be used hides no other.
 
 Every row is used, skipped with a reason, or bad; the entries stand in the order of the rows.
 """
@@ -6,19 +6,20 @@ Every row is used, skipped with a reason, or bad; the entries stand in the order
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
 
 from moe_cli.data.column_names import AS_NAMED, ColumnMap
 from moe_cli.data.entries import Entry, refuse_unreadable, with_harmless, with_system
-from moe_cli.data.faults import BadRowError, RowFault, refuse_bad_rows
+from moe_cli.data.faults import BadRowError, Location, RowFault, list_names, refuse_bad_rows
 from moe_cli.data.formats import Format, format_of
 from moe_cli.data.labels import Kind, RowLabels, labels_of
-from moe_cli.data.places import Location
 from moe_cli.data.rows import ReadRow
-from moe_cli.data.sources import NamedSource, source_of
+from moe_cli.data.source_names import NamedSource, source_of
 from moe_cli.data.tables import Table, read_table
-from moe_cli.errors import UsageError
+from moe_cli.errors import MoeError, UsageError
+from moe_cli.records import UnreadableSource
 
 OF_THE_OTHER_KIND: dict[Kind, str] = {"harmful": "it is harmless", "benign": "it is harmful"}
 KIND_WORDS: dict[Kind, str] = {"harmful": "harmful", "benign": "harmless"}
@@ -128,3 +129,39 @@ def of_kind(reading: SourceReading, kind: Kind, option: str | None = None) -> So
         hint="harmful goals and pairs belong to --pairs, harmless prompts to --benign; keep them in files of their own"
         + "".join(f"; --map name={column} leaves the column out" for column in sorted(map(str, by_column))[:1]),
     )
+
+
+Role = Literal["pairs", "benign", "attack", "refusals", "items", "answers"]
+Content = TypeVar("Content")
+
+
+@dataclass(slots=True)
+class SourceReader:
+    """Reads every source, and keeps why some cannot be used."""
+
+    errors: list[MoeError] = field(default_factory=list)
+    unreadable: list[UnreadableSource] = field(default_factory=list)
+
+    def attempt(self, role: Role, name: str, read_source: Callable[[], Content]) -> Content | None:
+        """What the source holds; None where it cannot be used, with the reason in `unreadable`."""
+        try:
+            return read_source()
+        except MoeError as error:
+            self.errors.append(error)
+            self.unreadable.append(UnreadableSource(role=role, name=name, reason=error.message, hint=error.hint))
+            return None
+
+    def check(self, check: Callable[[], None]) -> None:
+        """Keep the error of a check over all sources."""
+        try:
+            check()
+        except MoeError as error:
+            self.errors.append(error)
+
+    def refusal(self) -> MoeError | None:
+        """The one error, or all of them as one; None where all sources can be used."""
+        if len(self.errors) < 2:
+            return self.errors[0] if self.errors else None
+        hints = dict.fromkeys(error.hint for error in self.errors)
+        message = f"{len(self.errors)} sources cannot be used{list_names(error.message for error in self.errors)}"
+        return type(self.errors[0])(message, hint="; ".join(hints))

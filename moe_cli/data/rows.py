@@ -1,4 +1,4 @@
-"""One row with its columns by their known names, and which of them were read.
+"""Rows as their container gives them, and with their columns by their known names.
 
 Names are compared as `column_names` says; a missing value is None, NaN included.
 """
@@ -6,11 +6,122 @@ Names are compared as `column_names` says; a missing value is None, NaN included
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, ColumnMap, is_known, normalise_name, singular_of
-from moe_cli.data.faults import BadRowError
-from moe_cli.data.values import Row, is_missing
+from moe_cli.data.faults import BadRowError, Location, RowFault
+from moe_cli.errors import UsageError
+
+Row = Mapping[str, object]
+INDEX = re.compile(r"[0-9]{1,9}")
+
+
+def describe_value(value: object) -> str:
+    """What a value is, without the words of a prompt."""
+    if value is None:
+        return "None"
+    if isinstance(value, str):
+        return "''" if not value.strip() else "a text" if is_whole(value) else "a text with a broken character"
+    return f"a {type(value).__name__}"
+
+
+def is_whole(text: str) -> bool:
+    """Whether the text has no lone surrogate, which no file could hold."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def is_index(text: str) -> bool:
+    """Whether the text is a whole number from 0 that can count layers or experts."""
+    return INDEX.fullmatch(text) is not None
+
+
+def is_missing(value: object) -> bool:
+    """Whether a field holds nothing."""
+    return value is None or value in ("", [], {}) or (isinstance(value, str) and not value.strip())
+
+
+def name_of(row: Row, key: str) -> str | None:
+    """The value under `key` as a short text; None where it is missing or empty.
+
+    A whole number has no point: a table holds the ids 7 and None as 7.0 and NaN.
+
+    Raises:
+        BadRowError: a list or an object.
+    """
+    value = row.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, (list, dict)) or (isinstance(value, str) and not is_whole(value)):
+        raise BadRowError(f"`{key}` is {describe_value(value)}, not a name")
+    return None if value is None or not str(value).strip() else str(value).strip()
+
+
+def text_of(row: Row, key: str) -> str:
+    """The text under `key`.
+
+    Raises:
+        BadRowError: it is missing, empty or no text.
+    """
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip() or not is_whole(value):
+        raise BadRowError(f"`{key}` is {describe_value(value)}, not a text")
+    return value
+
+
+RawRow = dict[str, object]
+Element = tuple[Location, RawRow] | RowFault
+TEXT, KEY = "text", "id"  # the columns of rows that no column names: one text each, and the key it stands under
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawTable:
+    """What a container holds."""
+
+    rows: Iterable[Element]
+    container: str  # "JSON Lines", "CSV", "lines of text"
+    are_texts: bool = False  # every row is one text, which no column names
+    header: Mapping[str, object] = field(default_factory=dict)  # what stands beside the list of rows in a JSON object
+
+
+def lines_of(text: str) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers; `\\n`, `\\r\\n` and `\\r` end a line and nothing else does."""
+    numbered = enumerate(re.split(r"\r\n|\n|\r", text), start=1)
+    return [(number, line) for number, line in numbered if line.strip()]
+
+
+def elements_of(values: Sequence[object], name: str, container: str) -> RawTable:
+    """The values of a list as rows."""
+    rows = [row_of(value, Location(name, at, "element")) for at, value in enumerate(values, start=1)]
+    return RawTable(rows=rows, container=container)
+
+
+def texts_of(pairs: Iterable[tuple[str | None, object]], name: str, container: str) -> RawTable:
+    """Texts with the key that each stands under, as rows."""
+    rows: list[Element] = [
+        (Location(name, at, "element"), {TEXT: text} if key is None else {KEY: key, TEXT: text})
+        for at, (key, text) in enumerate(pairs, start=1)
+    ]
+    return RawTable(rows=rows, container=container, are_texts=True)
+
+
+def row_of(value: object, place: Location) -> Element:
+    """One element as a row; what is no object is a fault."""
+    if not isinstance(value, dict):
+        return RowFault(place, f"{describe_value(value)} is no row")
+    inner = value.get("row")  # as the viewer of the hub sends rows
+    return place, inner if isinstance(inner, dict) and "row_idx" in value else value
+
+
+def refuse_part(name: str, part: str | None) -> None:
+    """Refuse the word behind `#` where a file has no parts.
+
+    Raises:
+        UsageError: a part is named.
+    """
+    if part is not None:
+        raise UsageError(f"{name} has no parts to choose from", hint="leave the # and its word away")
 
 
 class ReadRow(Mapping[str, object]):

@@ -13,17 +13,14 @@ from pathlib import Path
 
 from moe_cli.activity import begin_activity
 from moe_cli.data import dataset_rows
-from moe_cli.data.arrow_rows import columnar_rows, is_columnar
 from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, SYSTEM_COLUMNS, ColumnMap, normalise_name, singular_of
 from moe_cli.data.content import decompress, text_of_bytes
-from moe_cli.data.faults import BadRowError, RowFault
+from moe_cli.data.faults import BadRowError, Location, RowFault
 from moe_cli.data.json_objects import SHOWN_KEY, system_of_header
 from moe_cli.data.json_rows import is_json_around_placeholders, json_table, looks_like_json
-from moe_cli.data.places import Location
-from moe_cli.data.raw import Element, RawRow, RawTable, refuse_part
-from moe_cli.data.rows import ReadRow, clean_row
-from moe_cli.data.sources import NamedSource, digest_of_source, source_of
-from moe_cli.data.text_rows import Shape, text_table
+from moe_cli.data.rows import Element, RawRow, RawTable, ReadRow, clean_row, refuse_part
+from moe_cli.data.source_names import NamedSource, digest_of_source, source_of
+from moe_cli.data.table_rows import Shape, columnar_rows, is_columnar, text_table
 from moe_cli.errors import UsageError
 
 MOST_WORDS = 4  # of the name of a column that is shown: a longer one could be a prompt

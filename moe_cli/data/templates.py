@@ -1,4 +1,4 @@
-"""Attack templates: texts or turns with a place for a goal, from any file that rows are read from.
+"""Attack templates and refusals that a person brings, from any file that rows are read from.
 
 A text file holds one template; several where a line `---` stands between them, or where every line has a place for a
 goal. Only the placeholder that a template uses is replaced, so all other braces stay as they are.
@@ -12,16 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_cli.data.column_names import TEMPLATE_COLUMNS, TEST_CASE, TURN_COLUMNS, first_of
+from moe_cli.data.column_names import REFUSAL_COLUMNS, TEMPLATE_COLUMNS, TEST_CASE, TURN_COLUMNS, first_of
 from moe_cli.data.faults import BadRowError
-from moe_cli.data.json_objects import SHOWN_KEY, shown_keys
-from moe_cli.data.placeholders import GOAL, holds_placeholder, placeholders_in
-from moe_cli.data.raw import KEY, TEXT
-from moe_cli.data.sources import source_of
+from moe_cli.data.json_objects import SHOWN_KEY, are_targets, shown_keys
+from moe_cli.data.rows import KEY, TEXT, name_of, text_of
+from moe_cli.data.source_names import source_of
+from moe_cli.data.table_rows import LINES
 from moe_cli.data.tables import Table, read_table
-from moe_cli.data.text_rows import LINES
+from moe_cli.data.text_marks import GOAL, holds_placeholder, placeholders_in, refuse_marked_lines
 from moe_cli.data.turns import Turns, prompt_of_turns, turns_of
-from moe_cli.data.values import name_of
 from moe_cli.errors import UsageError
 from moe_cli.records import Message
 
@@ -109,3 +108,38 @@ def _check(templates: Sequence[Template], path: Path) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         shown = twice[0] if SHOWN_KEY.fullmatch(twice[0]) else "by one text"
         raise UsageError(f"{path}: two templates are called {shown}", hint="give every template a name of its own")
+
+
+REFUSAL_FORMATS = (
+    '--refusals takes a text with one refusal a line, rows such as {"refusal": "..."}, a JSON list of texts, or the '
+    "word `endpoint`"
+)
+
+
+def read_refusals(path: Path) -> tuple[str, ...]:
+    """The refusals of a file: one a line, or rows with a column such as `refusal`, `response` or `text`.
+
+    Raises:
+        UsageError: no such file, unreadable, a row without a refusal, none in it, or what an attack wants to hear.
+    """
+    table = read_table(source_of(str(path), accepted=REFUSAL_FORMATS), shape="plain")
+    if table.container == LINES:
+        refuse_marked_lines([str(row.get(TEXT)) for _, row in table.rows], str(path))
+    if table.faults:
+        raise UsageError(str(table.faults[0]), hint=REFUSAL_FORMATS)
+    texts = []
+    for place, row in table.rows:
+        try:
+            texts.append(text_of(row, first_of(REFUSAL_COLUMNS, row) or "refusal").strip())
+        except BadRowError as error:
+            columns = shown_keys(table.shown_columns())
+            raise UsageError(
+                f"{place}: {error.reason}; the columns are {columns or 'none'}", hint=REFUSAL_FORMATS
+            ) from error
+    if not texts:
+        raise UsageError(f"{path} holds no refusal", hint=REFUSAL_FORMATS)
+    if are_targets(texts):
+        raise UsageError(
+            f'{path} holds targets (what an attack wants to hear: "Sure, here is"), not refusals', hint=REFUSAL_FORMATS
+        )
+    return tuple(texts)

@@ -13,22 +13,22 @@ from moe_cli.data import AS_NAMED, ColumnMap, Kind, Location
 from moe_cli.data.column_names import GOAL_COLUMNS, PROMPT_COLUMNS, TURN_COLUMNS, first_of
 from moe_cli.data.entries import XSTEST_TYPES, refuse_unreadable
 from moe_cli.data.prompts import prompt_turns
-from moe_cli.data.rows import ReadRow
+from moe_cli.data.rows import ReadRow, Row, name_of
 from moe_cli.data.turns import Turns
-from moe_cli.data.values import Row, name_of
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.answer_fields import (
+from moe_cli.evaluate.answer_rows import (
     NO_ANSWER,
     NO_PROMPT,
     FileAnswer,
+    LmEvalSamples,
     RowAnswers,
     asked_of,
     finished_of,
+    recorded_answers,
     separate_system_turn,
     texts_of,
     with_system_turn,
 )
-from moe_cli.evaluate.answer_logs import LmEvalSamples, recorded_answers
 
 ANSWERS = (
     *("response", "target_response", "model_response", "model_output", "output", "answer", "completion"),

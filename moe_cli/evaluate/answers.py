@@ -12,10 +12,10 @@ from dataclasses import replace
 import torch
 
 from moe_cli.config import MoeConfig
-from moe_cli.evaluate.work import StageCache
+from moe_cli.evaluate.cache import StageCache
 from moe_cli.model.answering import answer_in_batches, depends_on
 from moe_cli.model.engine import Prompt
-from moe_cli.model.generate import TransformersEngine, greedy
+from moe_cli.model.engines import TransformersEngine, greedy
 from moe_cli.model.load import LoadedModel
 from moe_cli.records import AnswerSettings, EvaluationItem, Generation, ModelIdentity
 

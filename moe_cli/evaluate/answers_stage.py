@@ -9,18 +9,18 @@ import time
 from collections.abc import Callable, Collection
 
 from moe_cli.artifacts import Store, layout, open_run
-from moe_cli.artifacts.interruption import resumable
-from moe_cli.artifacts.runs import free_directory
+from moe_cli.artifacts.journal import resumable
+from moe_cli.artifacts.run_directory import free_directory
 from moe_cli.config import MoeConfig
+from moe_cli.evaluate.cache import StageCache
 from moe_cli.evaluate.evaluation_files import EvaluationOutput, judge_without_weights
+from moe_cli.evaluate.evaluation_items import notices_of_repeats
 from moe_cli.evaluate.given_answers import GivenAnswers, read_given_answers
-from moe_cli.evaluate.metrics import refuse_unscored
 from moe_cli.evaluate.preview import refuse_what_needs_weights
 from moe_cli.evaluate.subject import NO_MODEL, name_of_files, subject_of_files
-from moe_cli.evaluate.suites import notices_of_repeats
-from moe_cli.evaluate.work import StageCache
+from moe_cli.evaluate.suite_rates import refuse_unscored
+from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
-from moe_cli.judges.named import judges_of
 from moe_cli.records import Notice, Stage
 
 

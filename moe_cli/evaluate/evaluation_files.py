@@ -1,23 +1,106 @@
-"""What an evaluation writes, and the rest of one whose answers are there and whose weights are not."""
+"""What an evaluation writes: its records, and all that it measured in one summary.
+
+Comes in: what the stages made. Goes out: an `EvaluationSummary`. Always holds: it follows from the files beside it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moe_cli.artifacts import RunWriter, layout
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.codec import encode, encode_lines
 from moe_cli.config import EvaluateConfig
-from moe_cli.evaluate.judging import JudgedAnswerText, judge_answers
-from moe_cli.evaluate.moved import Drift
+from moe_cli.evaluate.cache import StageCache
+from moe_cli.evaluate.evaluation_items import items_digest
+from moe_cli.evaluate.model_drift import Drift
 from moe_cli.evaluate.subject import Subject
-from moe_cli.evaluate.summary import summarise_evaluation
-from moe_cli.evaluate.work import StageCache
+from moe_cli.evaluate.suite_rates import (
+    accuracy,
+    attack_success,
+    degenerate_share,
+    over_refusal,
+    plain_compliance,
+    summarise_suites,
+    unscored_counts,
+)
+from moe_cli.evaluate.verdicts import JudgedAnswerText, judge_answers, measure_agreement
+from moe_cli.judges.deciding import deciding_place
 from moe_cli.judges.judge import Judge
-from moe_cli.records import CapabilitySample, EvaluationItem, EvaluationRecord, EvaluationSummary
+from moe_cli.records import (
+    CapabilitySample,
+    CapabilityScore,
+    EvaluationItem,
+    EvaluationRecord,
+    EvaluationSummary,
+    JudgeIdentity,
+    RestoredRouter,
+    SuiteSummary,
+)
+
+
+def summarise_evaluation(
+    name: str,
+    subject: Subject,
+    items: Sequence[EvaluationItem],
+    records: Sequence[EvaluationRecord],
+    judges: Sequence[JudgeIdentity],
+    moved: Drift,
+    capability: Sequence[CapabilityScore],
+    restored: RestoredRouter | None,
+    trained: tuple[int, int] | None,
+    *,
+    max_unscored: float,
+    taken: Mapping[str, str],
+    seconds: float | None,
+) -> EvaluationSummary:
+    """Rates per suite and over all, capability and drift."""
+    return EvaluationSummary(
+        name=name,
+        model=subject.model,
+        run=None if subject.run is None else str(subject.run),
+        training_mode=subject.training_mode,
+        base=subject.base,
+        items_digest=items_digest(items),
+        goals_trained_on=trained,
+        judges=tuple(judges),
+        agreement=measure_agreement(records, judges),
+        epochs=subject.epochs,
+        generation=dict(subject.generation),
+        suites=_suites(records, judges),
+        attack_success=attack_success(records),
+        over_refusal=over_refusal(records),
+        accuracy=accuracy(records),
+        degenerate=degenerate_share(records),
+        unscored=unscored_counts(records),
+        max_unscored=max_unscored,
+        capability=tuple(capability),
+        drift=moved.texts,
+        routing_drift=moved.routing,
+        weight_drift=moved.weights,
+        restored_router=restored,
+        taken=dict(taken),
+        seconds=seconds,
+        subject=subject.name,
+        answer_files=subject.answer_files,
+        server=subject.server,
+        unanswered=subject.unanswered,
+        plain_compliance=plain_compliance(records),
+    )
+
+
+def _suites(records: Sequence[EvaluationRecord], judges: Sequence[JudgeIdentity]) -> tuple[SuiteSummary, ...]:
+    """A judge that cannot tell a refusal, or a partial one, has counted none, which is not a rate of 0."""
+    suites = summarise_suites(records)
+    place = deciding_place(judges, "refusal")
+    if place is None:
+        return tuple(replace(suite, full_refusal=None, partial_refusal=None) for suite in suites)
+    if not judges[place].tells_partial:
+        return tuple(replace(suite, partial_refusal=None) for suite in suites)
+    return suites
 
 
 @dataclass(frozen=True, slots=True)

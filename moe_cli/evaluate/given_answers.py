@@ -17,10 +17,10 @@ from moe_cli.data import Kind, RowFault, cluster_of, cluster_of_prompt, column_m
 from moe_cli.data.column_names import refuse_absent
 from moe_cli.data.turns import Turns
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.answer_fields import FileAnswer
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS
+from moe_cli.evaluate.answer_rows import FileAnswer
+from moe_cli.evaluate.evaluation_items import load_items, prompt_id, refuse_mixed_suites
 from moe_cli.evaluate.read_answers import FileOfAnswers, read_answers
-from moe_cli.evaluate.suites import load_items, prompt_id, refuse_mixed_suites
 from moe_cli.records import AnswerFile, EvaluationItem
 
 UNDECIDED = "nothing says whether its prompt is harmful or benign"

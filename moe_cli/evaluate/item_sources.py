@@ -22,10 +22,9 @@ from moe_cli.data.entries import refuse_unreadable, with_system
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.labels import answer_beside
 from moe_cli.data.prompts import prompt_turns
-from moe_cli.data.rows import ReadRow
-from moe_cli.data.sources import KINDS, ItemKind, kind_and_source
+from moe_cli.data.rows import ReadRow, name_of, text_of
+from moe_cli.data.source_names import KINDS, ItemKind, kind_and_source
 from moe_cli.data.turns import Turns, are_turns, messages_of, turns
-from moe_cli.data.values import name_of, text_of
 from moe_cli.errors import UsageError
 from moe_cli.records import EvaluationItem, ItemSource, Message
 

@@ -8,19 +8,19 @@ from functools import partial
 from pathlib import Path
 
 from moe_cli.artifacts import Store, layout
-from moe_cli.artifacts.changes import require_unchanged_run
 from moe_cli.artifacts.finished import kind_in
+from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.codec import decode
 from moe_cli.config import EvaluateConfig, MoeConfig
 from moe_cli.data import column_map
-from moe_cli.data.attempts import SourceReader
+from moe_cli.data.reading import SourceReader
 from moe_cli.errors import MoeError, UsageError
+from moe_cli.evaluate.evaluation_items import load_items, preview_of_items
 from moe_cli.evaluate.given_answers import join_answers
 from moe_cli.evaluate.read_answers import read_answers
 from moe_cli.evaluate.subject import NO_MODEL, NOT_HERE
-from moe_cli.evaluate.suites import load_items, preview_of_items
+from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
-from moe_cli.judges.named import judges_of
 from moe_cli.model.chat_endpoint import chat_endpoint
 from moe_cli.model.directory import model_directory
 from moe_cli.records import AnswersPreview, ItemsPreview, TrainingSummary

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr, xlogy
 
-from moe_cli.evaluate.drift_summary import refuse_empty
-from moe_cli.evaluate.resampling import NUM_RESAMPLES, Floats, cluster_sums, estimate, resampled_sums
+from moe_cli.evaluate.text_drift import refuse_empty
 from moe_cli.records.drift import DriftItem, LayerDrift, RoutingDrift
+from moe_cli.stats.clusters import NUM_RESAMPLES, Floats, cluster_sums, estimate, resampled_sums
 
 ADDED = 0.5  # choices, to every expert of both models, for KL alone
 KL, JS, OVERLAP = range(3)

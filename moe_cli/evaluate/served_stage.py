@@ -10,22 +10,21 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 from moe_cli.artifacts import Store, layout, open_run
-from moe_cli.artifacts.interruption import resumable
-from moe_cli.artifacts.runs import free_directory
+from moe_cli.artifacts.journal import resumable
+from moe_cli.artifacts.run_directory import free_directory
 from moe_cli.config import MoeConfig
+from moe_cli.evaluate.cache import StageCache
 from moe_cli.evaluate.evaluation_files import EvaluationOutput, judge_without_weights
-from moe_cli.evaluate.metrics import refuse_unscored
+from moe_cli.evaluate.evaluation_items import load_items, notices_of_repeats
 from moe_cli.evaluate.preview import refuse_what_needs_weights
-from moe_cli.evaluate.subject import NOT_HERE, Subject
-from moe_cli.evaluate.suites import load_items, notices_of_repeats
+from moe_cli.evaluate.subject import NOT_HERE, Subject, count_trained_goals
+from moe_cli.evaluate.suite_rates import refuse_unscored
 from moe_cli.evaluate.target import EvaluationTarget, resolve_target
-from moe_cli.evaluate.trained_on import count_trained_goals
-from moe_cli.evaluate.work import StageCache
+from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
-from moe_cli.judges.named import judges_of
 from moe_cli.model.chat_endpoint import ChatEndpoint, Completion, chat_endpoint
-from moe_cli.model.endpoint_engine import request_completions
 from moe_cli.model.engine import Prompt
+from moe_cli.model.engines import request_completions
 from moe_cli.records import AnswerServer, AnswerSettings, EvaluationItem, Progress, ServedAnswer, Stage
 
 UNCHECKED = (

@@ -12,28 +12,23 @@ import time
 from collections.abc import Callable, Collection
 
 from moe_cli.artifacts import Store, layout, open_run
-from moe_cli.artifacts.interruption import resumable
-from moe_cli.artifacts.runs import free_directory
+from moe_cli.artifacts.journal import resumable
+from moe_cli.artifacts.run_directory import free_directory
 from moe_cli.config import MoeConfig
 from moe_cli.evaluate import served_stage
 from moe_cli.evaluate.answers import answers_to, generation_settings
-from moe_cli.evaluate.capability_stage import capability_results, refuse_unmeasurable
-from moe_cli.evaluate.evaluation_files import EvaluationOutput, write_evaluation
-from moe_cli.evaluate.judging import judge_answers
-from moe_cli.evaluate.metrics import refuse_unscored
-from moe_cli.evaluate.models import ModelPool
-from moe_cli.evaluate.moved import measure_drift
-from moe_cli.evaluate.rerouted import answer_with_base_router
-from moe_cli.evaluate.restored import restoring_base_router
-from moe_cli.evaluate.selected import selected_experts_of
-from moe_cli.evaluate.subject import Subject
-from moe_cli.evaluate.suites import load_items, notices_of_repeats
-from moe_cli.evaluate.summary import summarise_evaluation
-from moe_cli.evaluate.target import EvaluationTarget, resolve_target
-from moe_cli.evaluate.trained_on import count_trained_goals
-from moe_cli.evaluate.work import StageCache
+from moe_cli.evaluate.base_router import answer_with_base_router, restoring_base_router
+from moe_cli.evaluate.cache import StageCache
+from moe_cli.evaluate.capability import capability_results, refuse_unmeasurable
+from moe_cli.evaluate.evaluation_files import EvaluationOutput, summarise_evaluation, write_evaluation
+from moe_cli.evaluate.evaluation_items import load_items, notices_of_repeats
+from moe_cli.evaluate.model_drift import measure_drift
+from moe_cli.evaluate.subject import Subject, count_trained_goals, selected_experts_of
+from moe_cli.evaluate.suite_rates import refuse_unscored
+from moe_cli.evaluate.target import EvaluationTarget, ModelPool, resolve_target
+from moe_cli.evaluate.verdicts import judge_answers
+from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
-from moe_cli.judges.named import judges_of
 from moe_cli.records import (
     ModelIdentity,
     Stage,

@@ -1,16 +1,28 @@
-"""Whose answers are evaluated, as far as that is known, and how they were made."""
+"""Whose answers are evaluated: how they were made, what it was trained on, which experts were selected.
+
+Comes in: a training run and the registry. Goes out: the union of the batches that train. Always holds: both arms of one
+prepare run give the same union; what cannot be found is None, never an empty selection.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from moe_cli.artifacts import layout
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_cli.artifacts import FinishedRun, Store, layout
+from moe_cli.artifacts.examples import examples_of
+from moe_cli.artifacts.files import naming_file
+from moe_cli.codec import decode
 from moe_cli.config import MoeConfig
-from moe_cli.data.sources import kind_and_source, source_of
+from moe_cli.data.contamination import BY_WORDS, goals_trained_on, trained_goals
+from moe_cli.data.source_names import kind_and_source, source_of
 from moe_cli.evaluate.given_answers import GivenAnswers
-from moe_cli.records import AnswerFile, AnswerServer, ModelIdentity
+from moe_cli.evaluate.target import EvaluationTarget
+from moe_cli.records import AnswerFile, AnswerServer, EvaluationItem, ModelIdentity, Notice, TrainingSummary
 
 NO_MODEL = "these answers come without one"  # why nothing is asked of a model
 NOT_HERE = "an endpoint answers, whose weights are not here"
@@ -51,3 +63,40 @@ def name_of_files(config: MoeConfig) -> str:
     """`completions`, after the first file; under it `moe compare` finds the evaluation."""
     names = [Path(source_of(kind_and_source(words)[1]).place).stem for words in config.evaluate.answers]
     return layout.file_stem("+".join(names))
+
+
+def selected_experts_of(run: FinishedRun, store: Store) -> NDArray[np.bool_] | None:
+    """bool [L, E]: experts that any batch of the training selected; L are the expert layers in order.
+
+    A selective run holds the masks itself. For a baseline they are read from its prepare run: None where that is not
+    registered, gone or changed.
+
+    Raises:
+        ArtifactError: a file of the training run, or the masks of the prepare run, are damaged.
+    """
+    metadata = run.file(layout.METADATA)
+    training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
+    holder = run if training.training_mode == "selective_experts" else store.with_digest(training.prepared, "prepare")
+    if holder is None:
+        return None
+    num_training = int(training.hyperparameters["num_batches"] or 0)  # those held out stand behind them
+    with naming_file(file := holder.file(layout.MASKS)):
+        selected_LE: NDArray[np.bool_] = np.load(file, allow_pickle=False)[:num_training].any(axis=0)
+    return selected_LE
+
+
+def count_trained_goals(
+    target: EvaluationTarget, asked: Sequence[EvaluationItem], store: Store, notify: Callable[[object], None]
+) -> tuple[int, int] | None:
+    """How many evaluated goals the run was trained on; None for a bare model, or where its examples are not found."""
+    found = examples_of(target.training, store) if target.training else None
+    if found is None:
+        if target.training is not None:
+            why = "its prepare run is not registered here, or its examples are gone or changed"
+            notify(Notice(text=f"how many of the evaluated goals were trained on is not known: {why}", warning=True))
+        return None
+    held, evaluated = goals_trained_on(trained_goals(found.examples, found.plain_forms), asked)
+    if held:
+        count = f"{held} of the {evaluated} evaluated goals were trained on ({BY_WORDS})"
+        notify(Notice(text=f"{count}: these answers show what was taught", warning=True))
+    return held, evaluated

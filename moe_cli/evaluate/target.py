@@ -1,22 +1,29 @@
-"""What is evaluated: a training run's final model, or a bare model.
+"""What is evaluated: a final model or a bare model, loaded when a stage asks for it.
 
 Comes in: a path or a model name. Goes out: which model to load, and its base. Always holds: a model is known by the
 fingerprint of its weights: loaded weights that are not the ones the run wrote are refused.
+
+Comes in: a target. Goes out: the trained model, and its base. Always holds: each is loaded at most once between two
+releases, and its weights are checked every time.
 """
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from moe_cli.artifacts import FinishedRun, Store, layout
-from moe_cli.artifacts.changes import require_unchanged_run
 from moe_cli.artifacts.finished import kind_in
+from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.codec import decode
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError
 from moe_cli.model.directory import model_directory
 from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.model.memory import available_bytes
 from moe_cli.records import TrainingSummary
 
 
@@ -105,3 +112,48 @@ def load_base(target: EvaluationTarget, *, on_host: bool = False) -> LoadedModel
             hint="put its files back as they were, or train again",
         )
     return loaded
+
+
+ROOM = 1.1  # times the weights: what a second model takes
+FORWARDS = 6 << 30  # bytes: the logits of a batch of texts from both models, and what a forward keeps
+
+
+def has_room_for_another(loaded: LoadedModel) -> bool:
+    """Whether a second model of this size fits beside it; several cards, or the machine's memory, are not asked."""
+    if loaded.device.type != "cuda" or len({weight.device for weight in loaded.model.parameters()}) > 1:
+        return True
+    size: int = sum(weight.nbytes for weight in loaded.model.parameters())
+    return available_bytes(loaded.device) >= ROOM * size + FORWARDS
+
+
+class ModelPool:
+    """What is evaluated, and what it was trained from."""
+
+    def __init__(self, target: EvaluationTarget) -> None:
+        self.target = target
+        self._tuned: LoadedModel | None = None
+        self._base: LoadedModel | None = None
+
+    def tuned(self) -> LoadedModel:
+        """The model of the target. Raises as `load_target`."""
+        if self._tuned is None:
+            self._tuned = load_target(self.target)
+        return self._tuned
+
+    def base(self) -> LoadedModel:
+        """The model before training, in the machine's memory where the card has no room. Raises as `load_base`."""
+        if self._base is None:
+            self._base = load_base(self.target, on_host=not has_room_for_another(self.tuned()))
+        return self._base
+
+    def release(self) -> None:
+        """Give the memory back; the next stage that asks loads them again."""
+        self._tuned = None
+        self.release_base()
+
+    def release_base(self) -> None:
+        """Give back what the base takes."""
+        self._base = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

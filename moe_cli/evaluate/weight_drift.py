@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moe_cli.activity import begin_activity
-from moe_cli.model.fingerprint import stored_tensors
-from moe_cli.model.float64 import float64_device
 from moe_cli.model.load import LoadedModel
-from moe_cli.model.parameter_groups import Group, parameter_groups
+from moe_cli.model.tensors import float64_device, stored_tensors
+from moe_cli.model.topology import Group, parameter_groups
 from moe_cli.records.drift import GroupDrift
 
 DriftGroup = Literal["selected experts", "other experts"] | Group

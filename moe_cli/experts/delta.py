@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.experts.interface import attach
-from moe_cli.model.fingerprint import weights_fingerprint
-from moe_cli.model.finite import refuse_not_finite
+from moe_cli.model.tensors import refuse_not_finite, weights_fingerprint
 from moe_cli.records import Expert, ModelIdentity
 
 FORMAT = "moe-expert-delta-1"

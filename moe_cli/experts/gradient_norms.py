@@ -26,7 +26,7 @@ from moe_cli.experts.backward import BackwardTarget, RowGradients, compute_row_g
 from moe_cli.experts.bank import Bank, bank_of, check_understood, weight_roles
 from moe_cli.experts.dispatch import Dispatch, bounds_of, sort_by_expert
 from moe_cli.experts.trainable import freeze_rest
-from moe_cli.model.float64 import float64_device
+from moe_cli.model.tensors import float64_device
 from moe_cli.model.topology import ExpertLayer, expert_layers, switch_experts
 
 _names = (f"moe_gradient_norms_{number}" for number in count())

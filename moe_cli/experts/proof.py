@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_cli.experts.slices import ATTRIBUTE
-from moe_cli.model.fingerprint import digest_of_tensors, stored_tensors
+from moe_cli.model.tensors import digest_of_tensors, stored_tensors
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import Expert
 

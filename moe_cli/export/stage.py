@@ -15,17 +15,17 @@ import torch
 
 from moe_cli.activity import begin_activity
 from moe_cli.artifacts import Store, layout
-from moe_cli.artifacts.changes import require_unchanged_run
 from moe_cli.artifacts.finished import kind_in
-from moe_cli.artifacts.outputs import new_directory, new_file
+from moe_cli.artifacts.locks import new_directory, new_file
+from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError
 from moe_cli.experts import apply_delta, attach, experts_of, frozen_digest, read_delta, save_delta
-from moe_cli.export.facts import facts_of_run
-from moe_cli.model.base_files import base_directory, license_of
+from moe_cli.export.push import facts_of_run
+from moe_cli.model.directory import base_directory, license_of
 from moe_cli.model.final_model import refuse_unopened_not_finite, write_final_model
-from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.records import CardFacts, Expert, Exported, ModelIdentity
 from moe_cli.version import __version__
 

@@ -19,11 +19,11 @@ from pydantic.dataclasses import dataclass
 
 from moe_cli.artifacts.files import sha256_of
 from moe_cli.codec import encode_lines
-from moe_cli.config.judge import JudgeConfig
+from moe_cli.config.sections import JudgeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.judges.judge import Exchange, Kind, contradicts_itself, unscored
 from moe_cli.judges.program import END_OF_STDERR, ProgramStoppedError, run_program
-from moe_cli.judges.revision import revision_of
+from moe_cli.judges.screening import revision_of
 from moe_cli.masking import LONGEST_FORM, mask_answer, mask_keys
 from moe_cli.records.inputs import Message
 from moe_cli.records.judging import JudgeIdentity, Label, Question, Verdict

@@ -19,20 +19,19 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from moe_cli.config import ModelConfig
-from moe_cli.config.judge import JudgeConfig
+from moe_cli.config.sections import JudgeConfig
 from moe_cli.errors import UsageError
-from moe_cli.judges.classifier import OTHERWISE, Classifier
-from moe_cli.judges.delimiting import as_text, escape_marks, replace_marks
+from moe_cli.judges.classifier_files import fetched, files_digest, model_type, refuse_incomplete
+from moe_cli.judges.classifiers import OTHERWISE, Classifier
 from moe_cli.judges.judge import Exchange, unscored
-from moe_cli.judges.revision import revision_of
-from moe_cli.judges.weights import fetched, files_digest, model_type, refuse_incomplete
-from moe_cli.model.auto_class import auto_class
+from moe_cli.judges.rubric import as_text, escape_marks, replace_marks
+from moe_cli.judges.screening import revision_of
 from moe_cli.model.chat import end_of_turn_ids
 from moe_cli.model.directory import model_directory
-from moe_cli.model.foreign_files import config_of, refuse_damaged
-from moe_cli.model.length_batches import length_batches
+from moe_cli.model.foreign_files import auto_class, config_of, refuse_damaged
 from moe_cli.model.load import naming_checkpoint, open_model, resolve_device
 from moe_cli.model.rendering import fix_date, render_template
+from moe_cli.model.token_rows import length_batches
 from moe_cli.records.inputs import Message
 from moe_cli.records.judging import JudgeIdentity, Question, Verdict
 

@@ -3,12 +3,16 @@
 Comes in: an exchange, and what the judge can tell. Goes out: a verdict by rule, or None where the judge must be asked,
 and the exchange as it is shown to the judge. Always holds: reasoning is never judged; an answer whose reasoning never
 ended is unscored; a degenerate answer is neither safe nor unsafe; no judge is asked what it cannot tell.
+
+Comes in: plain values (texts, numbers, tuples of them). Goes out: a sha256. Always holds: it changes with every value,
+and with the rules that are the same for all judges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 
 from moe_cli.data import reasoning
 from moe_cli.judges import degenerate
@@ -41,3 +45,8 @@ def screening_rules() -> tuple[object, ...]:
     """Everything that the rules decide by."""
     thresholds = {name: value for name, value in vars(degenerate).items() if isinstance(value, int | float)}
     return RULES, degenerate.UNIT.pattern, *reasoning.PATTERNS, *sorted(thresholds.items())
+
+
+def revision_of(*decided_by: object) -> str:
+    """The revision of a judge that decides by these values; give plain ones, whose `repr` says all."""
+    return sha256(repr((screening_rules(), decided_by)).encode()).hexdigest()

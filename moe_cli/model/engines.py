@@ -1,4 +1,12 @@
-"""Which engine answers, as the settings say.
+"""What answers prompts: the model itself, an endpoint that serves it, and the choice between them.
+
+Comes in: conversations that end with a user turn. Goes out: a `Generation` for each. Always holds: prompts of like
+length are answered together, every batch is handed over as soon as it is done, and in float32 an answer does not
+depend on its neighbours; the batches are those of all prompts, also where some are answered already.
+
+Comes in: prompts. Goes out: a `Generation` for each. Always holds: an endpoint gives text, so the ids of an
+answer are made again from it, as `chat.py` makes those of any answer, and are marked `retokenised`; an answer that
+stopped by itself ends with the end of turn.
 
 Comes in: the config and the loaded model. Goes out: an `Engine`. Always holds: what cannot be asked is refused before
 anything is answered.
@@ -6,15 +14,154 @@ anything is answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 from moe_cli.config import MoeConfig
-from moe_cli.model.chat_endpoint import ChatEndpoint
-from moe_cli.model.endpoint_engine import EndpointEngine
-from moe_cli.model.engine import Engine
-from moe_cli.model.generate import TransformersEngine
+from moe_cli.model.chat import answer_text, encode_answered, encode_prompt, end_of_turn_ids, with_opening
+from moe_cli.model.chat_endpoint import ChatEndpoint, Completion
+from moe_cli.model.decoding import answer_rows, seed_of
+from moe_cli.model.engine import Engine, Prompt
 from moe_cli.model.load import LoadedModel
-from moe_cli.records import AnswerSettings
+from moe_cli.model.parallel import results_as_they_come
+from moe_cli.model.token_rows import length_batches
+from moe_cli.records import AnswerSettings, Generation, Message
+
+
+@dataclass(frozen=True, slots=True)
+class TransformersEngine:
+    """The loaded model answers."""
+
+    loaded: LoadedModel
+    settings: AnswerSettings
+
+    @property
+    def depends_on(self) -> tuple[object, ...]:
+        """The model that answers, and the machine it runs on."""
+        return self.loaded.depends_on
+
+    def answers(self, prompts: Sequence[Prompt], done: Collection[str] = ()) -> Iterator[tuple[Generation, ...]]:
+        """Answers, batch by batch, longest prompts first; a batch that is done in part is answered as a whole."""
+        encoded = {prompt.id: encode_prompt(self.loaded.tokenizer, prompt.messages) for prompt in prompts}
+        ids = sorted(encoded)
+        room = self.settings.max_new_tokens
+        batches = length_batches(
+            [len(encoded[prompt_id]) + room for prompt_id in ids],
+            max_rows=self.settings.batch_size or len(ids),
+            max_tokens=self.settings.batch_tokens,
+        )
+        for places in batches:
+            batch = {ids[place]: encoded[ids[place]] for place in places}
+            if missing := batch.keys() - set(done):
+                made = answer_rows(self.loaded, batch, self.settings)
+                yield tuple(
+                    self._generation(prompt_id, batch[prompt_id], made[prompt_id])
+                    for prompt_id in batch
+                    if prompt_id in missing
+                )
+
+    def _generation(self, prompt_id: str, prompt: tuple[int, ...], answer: tuple[int, ...]) -> Generation:
+        return Generation(
+            prompt_id=prompt_id,
+            text=answer_text(self.loaded.tokenizer, prompt, answer),
+            token_ids=answer,
+            num_prompt_tokens=len(prompt),
+            finished=bool(answer) and answer[-1] in end_of_turn_ids(self.loaded.model, self.loaded.tokenizer),
+            answer_ids="generated",
+        )
+
+
+def greedy(*, max_new_tokens: int, batch_size: int, batch_tokens: int | None = None) -> AnswerSettings:
+    """The likeliest token at every place, by the model itself."""
+    return AnswerSettings(
+        engine="transformers",
+        base_url=None,
+        api_model=None,
+        decoding="greedy",
+        temperature=0.0,
+        top_p=1.0,
+        seed=None,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        batch_tokens=batch_tokens,
+        answer_ids="generated",
+    )
+
+
+def generate_answers(
+    loaded: LoadedModel, prompts: Sequence[Prompt], *, max_new_tokens: int, batch_size: int
+) -> Iterator[tuple[Generation, ...]]:
+    """Greedy answers, batch by batch, longest prompts first."""
+    return TransformersEngine(loaded, greedy(max_new_tokens=max_new_tokens, batch_size=batch_size)).answers(prompts)
+
+
+def request_completions(
+    endpoint: ChatEndpoint,
+    settings: AnswerSettings,
+    concurrency: int,
+    prompts: Sequence[Prompt],
+    done: Collection[str] = (),
+) -> Iterator[list[tuple[Prompt, Completion]]]:
+    """What the endpoint answers to the prompts whose ids are not in `done`, as it comes, in groups.
+
+    Raises:
+        UsageError, EnvironmentFaultError: as `ChatEndpoint.complete`.
+    """
+
+    def asked(prompt: Prompt) -> tuple[Prompt, Completion]:
+        how: dict[str, float] = {"max_tokens": settings.max_new_tokens, "temperature": settings.temperature}
+        if settings.seed is not None:
+            how |= {"top_p": settings.top_p, "seed": seed_of(settings.seed, prompt.id)}
+        return prompt, endpoint.complete(prompt.messages, **how)
+
+    answered = set(done)
+    missing = [prompt for prompt in prompts if prompt.id not in answered]
+    yield from results_as_they_come(asked, missing, num_threads=concurrency)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointEngine:
+    """An endpoint answers; the loaded model's tokenizer makes the ids."""
+
+    loaded: LoadedModel
+    endpoint: ChatEndpoint
+    settings: AnswerSettings
+    concurrency: int
+
+    @property
+    def depends_on(self) -> tuple[object, ...]:
+        """The model through which the answers are replayed."""
+        return self.loaded.identity.fingerprint, self.loaded.identity.settings
+
+    def answers(self, prompts: Sequence[Prompt], done: Collection[str] = ()) -> Iterator[tuple[Generation, ...]]:
+        """Answers as they come, in groups of what there is.
+
+        Raises:
+            UsageError, EnvironmentFaultError: as `ChatEndpoint.complete`.
+        """
+        for group in request_completions(self.endpoint, self.settings, self.concurrency, prompts, done):
+            yield tuple(self._generation(prompt, completion) for prompt, completion in group)
+
+    def _generation(self, prompt: Prompt, completion: Completion) -> Generation:
+        ids = encode_prompt(self.loaded.tokenizer, prompt.messages)
+        text = completion.text and with_opening(self.loaded.tokenizer, ids, completion.text)
+        return Generation(
+            prompt_id=prompt.id,
+            text=text,
+            token_ids=self._answer_ids(prompt, text, completion.finished),
+            num_prompt_tokens=len(ids),
+            finished=completion.finished,
+            answer_ids="retokenised",
+        )
+
+    def _answer_ids(self, prompt: Prompt, text: str, finished: bool) -> tuple[int, ...]:
+        if not text:
+            return ()
+        answer = Message(role="assistant", content=text)
+        encoded = encode_answered(self.loaded.tokenizer, (*prompt.messages, answer))
+        ids = encoded.token_ids[encoded.num_prompt :]
+        return ids if finished else ids[:-1]
+
 
 EngineOf = Callable[[MoeConfig, LoadedModel, ChatEndpoint | None], Engine]
 

@@ -21,11 +21,10 @@ from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 
 from moe_cli.activity import count_items
-from moe_cli.model.base_files import CONFIG, PAGE, copy_base_files
-from moe_cli.model.finite import refuse_not_finite
-from moe_cli.model.generation_defaults import NOT_OF_THE_CHECKPOINT
+from moe_cli.model.answer_settings import NOT_OF_THE_CHECKPOINT
+from moe_cli.model.directory import CONFIG, INDEX, PAGE, WEIGHTS, copy_base_files, shards_of
 from moe_cli.model.load import LoadedModel
-from moe_cli.model.shards import INDEX, WEIGHTS, shards_of
+from moe_cli.model.tensors import refuse_not_finite
 
 OF_A_CALL = ("use_cache", *NOT_OF_THE_CHECKPOINT)  # in a config; they stay as the base has them
 AGAIN = "fetch or save the checkpoint again"

@@ -1,5 +1,9 @@
 """What a checkpoint brings beside its weights, looked at before it is believed.
 
+Comes in: the config of a checkpoint. Goes out: the auto class, and the config it is given. Always holds: the choice
+follows the config alone, so a model that was saved is opened by the class that it was loaded with; what does not write
+its answer token by token is refused before any weight is read.
+
 transformers passes over a side file that it cannot read, loads whole numbers as weights, and fetches a kernel that a
 config names from the hub. Here the first two are refused by name; the third does not happen, whatever is installed.
 """
@@ -14,11 +18,47 @@ from pathlib import Path
 import transformers
 from packaging.version import Version
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    GenerationMixin,
+    PreTrainedConfig,
+)
 from transformers.utils import is_flash_attn_2_available
 
 from moe_cli.errors import ArtifactError, UsageError
-from moe_cli.model.generation_defaults import ask_for_logits_alone
+from moe_cli.model.answer_settings import ask_for_logits_alone
+
+AutoClass = type[AutoModelForCausalLM] | type[AutoModelForMultimodalLM]
+
+THINKER = "thinker_config"  # of a model that also speaks: the part that answers in text
+
+
+def auto_class(config: PreTrainedConfig) -> tuple[AutoClass, PreTrainedConfig]:
+    """The auto class for a checkpoint with `config`, and the config of what is opened: all of it, or its thinker.
+
+    A model that also reads images is opened whole, unless transformers lists a causal language model for its config.
+
+    Raises:
+        UsageError: transformers lists no model for it that writes text token by token.
+    """
+    opened: PreTrainedConfig = getattr(config, THINKER, config)
+    for auto, kinds in (
+        (AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING),
+        (AutoModelForMultimodalLM, MODEL_FOR_MULTIMODAL_LM_MAPPING),
+    ):
+        if type(opened) in kinds and issubclass(kinds[type(opened)], GenerationMixin):
+            return auto, opened
+    built = ", ".join(config.architectures or ()) or "no class that it names"
+    raise UsageError(
+        f"a {config.model_type} checkpoint ({built}) does not answer a prompt token by token",
+        hint="name a causal language model, alone or inside one that reads images; not a classifier, encoder or "
+        "diffusion model",
+    )
+
 
 SIDE_FILES = (
     *("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),

@@ -24,16 +24,12 @@ from transformers.utils.logging import disable_progress_bar, set_tqdm_hook
 from moe_cli.activity import begin_activity, count_items
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, UsageError
-from moe_cli.model.auto_class import auto_class
+from moe_cli.model.answer_settings import drop_generation_defaults, settings_digest, settle_ends
 from moe_cli.model.chat import refuse_blind_template
-from moe_cli.model.directory import is_unreachable, model_directory
-from moe_cli.model.fingerprint import weights_fingerprint
-from moe_cli.model.finite import refuse_not_finite
-from moe_cli.model.foreign_files import as_floats, config_of, refuse_damaged, template_beside
-from moe_cli.model.generation_defaults import drop_generation_defaults, settle_ends
+from moe_cli.model.directory import is_unreachable, model_directory, shards_of
+from moe_cli.model.foreign_files import as_floats, auto_class, config_of, refuse_damaged, template_beside
 from moe_cli.model.rendering import fix_date
-from moe_cli.model.settings import settings_digest
-from moe_cli.model.shards import shards_of
+from moe_cli.model.tensors import refuse_not_finite, weights_fingerprint
 from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
 from moe_cli.records import ModelIdentity
 from moe_cli.tiny import MODEL_NAME

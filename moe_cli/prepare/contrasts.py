@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.config import PrepareConfig
-from moe_cli.config.conditions import conditions_of
+from moe_cli.config.sections import conditions_of
 from moe_cli.errors import UsageError
 from moe_cli.prepare.ranking import Floats
 from moe_cli.prepare.risk import (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from moe_cli.config import MoeConfig
 from moe_cli.errors import MoeError, UsageError
-from moe_cli.judges.named import judges_of
+from moe_cli.judges.catalog import judges_of
 from moe_cli.model.chat_endpoint import endpoint_of
+from moe_cli.prepare.filtering import refuse_no_judge_of_refusals
 from moe_cli.prepare.harmless import most_extra_replays
-from moe_cli.prepare.jury import refuse_no_judge_of_refusals
-from moe_cli.prepare.sources import composition_of, gather_prompts
+from moe_cli.prepare.prompt_sources import composition_of, gather_prompts
 from moe_cli.records import SIDES, DataPreview, OfferedCounts
 
 

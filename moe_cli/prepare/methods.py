@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from moe_cli.config.settings import MATCHED, Method
 from moe_cli.errors import UsageError
 from moe_cli.prepare.contrasts import PARTS, clusters_of, is_recorded, sum_over_batches
-from moe_cli.prepare.esft import shares_in_layer, top_p
-from moe_cli.prepare.ranking import Bools, Floats, largest, mask_of
+from moe_cli.prepare.ranking import Bools, Floats, largest, mask_of, shares_in_layer, top_p
 from moe_cli.prepare.risk import ANSWER, UNSAFE
 from moe_cli.prepare.selection import Ranking, Rule, by_risk, limit_candidates, meets_conditions
 from moe_cli.records import RiskDifferences, RoutingCounts

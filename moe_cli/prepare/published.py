@@ -21,18 +21,17 @@ from typing import Literal, cast
 import numpy as np
 
 from moe_cli.artifacts.files import write_atomic
-from moe_cli.artifacts.outputs import refuse_unwritable
+from moe_cli.artifacts.locks import refuse_unwritable
 from moe_cli.codec import encode, parse_json
 from moe_cli.config import PrepareConfig
-from moe_cli.config.conditions import conditions_of
+from moe_cli.config.sections import conditions_of
+from moe_cli.data.rows import is_index
 from moe_cli.data.tables import text_of_file
-from moe_cli.data.values import is_index
 from moe_cli.errors import UsageError
-from moe_cli.prepare.esft import top_p
-from moe_cli.prepare.ranking import Bools, Floats, largest
+from moe_cli.prepare.ranking import Bools, Floats, largest, top_p
 from moe_cli.prepare.risk import rate_difference
 from moe_cli.prepare.selection import meets_conditions
-from moe_cli.prepare.tables import ExpertRow, expert_rows
+from moe_cli.prepare.selection_file import ExpertRow, expert_rows
 from moe_cli.records import Expert, RankedExpert, RankedTable
 
 COUNTS = (

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from moe_cli.artifacts import FinishedRun, Store, layout, open_run
-from moe_cli.artifacts.changes import require_unchanged_run
 from moe_cli.artifacts.files import write_atomic
+from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.codec import decode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.prepare.batches import Composition
-from moe_cli.prepare.evidence import find_experts
-from moe_cli.prepare.stored import HINT, read_counts, write_selection
+from moe_cli.prepare.prepare_files import HINT, read_counts, write_selection
+from moe_cli.prepare.selection_evidence import find_experts
 from moe_cli.records import Notice, PrepareSummary, RoutingCounts, Selection
 
 

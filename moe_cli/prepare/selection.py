@@ -17,11 +17,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.config.conditions import Condition
+from moe_cli.config.sections import Condition
 from moe_cli.config.settings import CONTRASTS, IN_EVERY_BATCH, Method
 from moe_cli.prepare.contrasts import Quantity
-from moe_cli.prepare.named import NamedExperts
 from moe_cli.prepare.ranking import Bools, Floats, largest
+from moe_cli.prepare.selection_file import NamedExperts
 from moe_cli.records import Expert
 
 COMPARISONS: Mapping[str, Callable[[Floats, float], Bools]] = {

@@ -12,30 +12,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moe_cli.artifacts import ScratchFiles, Store, open_run
-from moe_cli.artifacts.interruption import resumable
-from moe_cli.artifacts.journal import ANSWERS, VERDICTS, drop_journals
+from moe_cli.artifacts.journal import ANSWERS, VERDICTS, drop_journals, resumable
 from moe_cli.config import MoeConfig
-from moe_cli.judges.named import judges_of
+from moe_cli.judges.catalog import judges_of
 from moe_cli.model.answering import answer_all
 from moe_cli.model.chat_endpoint import ChatEndpoint, endpoint_of
 from moe_cli.model.engines import EngineOf, answering_engine, writing_engine
 from moe_cli.prepare.batches import BatchPlan, Composition, batch_examples, plan_batches, refuse_too_few
-from moe_cli.prepare.counting import count_routing
-from moe_cli.prepare.evidence import find_experts, selection_rule
 from moe_cli.prepare.filtering import (
     BENIGN_CUT_OFF,
+    Asked,
+    Jury,
     answered_prompts,
     drop_reasons,
     exchanges_of,
     is_unscored,
+    jury_of,
     questions_of,
+    refuse_unable,
+    verdicts_on,
 )
 from moe_cli.prepare.generation import BENIGN_OPTION, ModelHolder, answer_prompts
-from moe_cli.prepare.gradients import refusal_gradients
 from moe_cli.prepare.harmless import HarmlessPrompts, harmless_of, harmless_of_pairs, harmless_prompts
-from moe_cli.prepare.jury import Asked, Jury, jury_of, refuse_unable, verdicts_on
-from moe_cli.prepare.output import write_prepared
-from moe_cli.prepare.pickles import write_pickles
+from moe_cli.prepare.prepare_files import write_pickles, write_prepared
+from moe_cli.prepare.prepare_summary import prepare_summary, with_batches
+from moe_cli.prepare.prompt_sources import PromptSources, composition_of, offered_by
 from moe_cli.prepare.refusals import (
     EndpointRefusals,
     Refusals,
@@ -44,8 +45,8 @@ from moe_cli.prepare.refusals import (
     written_exchanges,
     written_refusals,
 )
-from moe_cli.prepare.sources import PromptSources, composition_of, offered_by
-from moe_cli.prepare.summary import prepare_summary, with_batches
+from moe_cli.prepare.replays import count_routing, refusal_gradients
+from moe_cli.prepare.selection_evidence import find_experts, selection_rule
 from moe_cli.records import AnsweredPrompt, Generation, PrepareSummary, PromptPair, Selection, TrainingExample, Verdict
 
 Notify = Callable[[object], None]

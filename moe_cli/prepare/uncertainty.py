@@ -1,24 +1,121 @@
-"""Risk differences with their uncertainty.
+"""Risk differences with their uncertainty, from resamples of whole clusters, and what they are made of.
+
+Comes in: counts within clusters. Goes out: for every expert an interval of its risk difference, and the share of
+resamples in which a rule takes it. Always holds: clusters are drawn whole; an interval is undefined where a resample
+leaves the difference undefined. Pure.
+
+Letters of shapes: C clusters, R resamples, X experts of all layers.
 
 Comes in: routing counts, the batches over them, and the rule whose stability is asked for. Goes out: `RiskDifferences`,
 of the risk difference or of a part of it.
 Always holds: the unit that is resampled and swapped is the cluster; the same seed gives the same numbers. Pure.
 
 Letters of shapes: B batches, L expert layers, E experts, X = L * E (flat, layer-major).
+
+A share is a quotient of sums over the experts. Its interval is the percentile interval of that quotient when the
+clusters of pairs and those of harmless prompts are resampled, each kind for itself. Pure.
+
+Letters of shapes: C clusters, R resamples with the data themselves as row 0, U selected experts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from moe_cli.prepare.bootstrap import batch_interval, resample
-from moe_cli.prepare.contrasts import Quantity, clusters_of, quantity_of, sum_over_batches
+from moe_cli.prepare.contrasts import (
+    Quantity,
+    clusters_of,
+    harm_clusters,
+    is_recorded,
+    quantity_of,
+    sum_over_batches,
+    wrapper_clusters,
+)
 from moe_cli.prepare.permutation import p_values, q_values
-from moe_cli.prepare.risk import mean_of_batches
+from moe_cli.prepare.ranking import Bools, Floats
+from moe_cli.prepare.risk import Clusters, mean_of_batches, pooled
 from moe_cli.prepare.selection import Rule, by_risk
-from moe_cli.records import RiskDifferences, RoutingCounts
+from moe_cli.records import PartOfRisk, RiskDifferences, RiskParts, RoutingCounts
+
+TAIL = 0.025  # each side of a 95 % interval
+CHUNK_RESAMPLES = 250
+CHUNK_EXPERTS = 128  # columns whose resamples are ordered at once: fits the cache
+
+
+@dataclass(frozen=True, slots=True)
+class ResampledValues:
+    """What resampling the clusters says about every expert."""
+
+    lower_X: Floats
+    upper_X: Floats
+    stability_X: Floats  # share of resamples in which the rule takes the expert
+
+
+def bootstrap_weights(sizes: Sequence[int], resamples: int, random: np.random.Generator) -> Floats:
+    """How often each cluster is drawn [R, C] when of every kind as many are drawn with replacement as there are."""
+    drawn = [random.multinomial(size, np.full(size, 1 / size), size=resamples) for size in sizes]
+    return np.hstack(drawn).astype(np.float64)
+
+
+def resample(
+    clusters: Clusters, resamples: int, random: np.random.Generator, taken: Callable[[Floats], Bools]
+) -> ResampledValues:
+    """95 % percentile interval and stability of every expert; `taken` is the rule on values [R, X]."""
+    values_RX = bootstrap_values(clusters, resamples, random)
+    taken_X = sum(np.count_nonzero(taken(part), axis=0) for part in _chunks(values_RX)) / resamples
+    lower_X, upper_X = interval(values_RX)
+    return ResampledValues(lower_X, upper_X, taken_X)
+
+
+def bootstrap_values(clusters: Clusters, resamples: int, random: np.random.Generator) -> Floats:
+    """Pooled risk differences of resampled clusters [R, X]."""
+    weights_RC = bootstrap_weights(clusters.sizes, resamples, random)
+    values_RX = np.empty((resamples, clusters.num_experts))
+    for place, part in zip(_chunks(values_RX), _chunks(weights_RC), strict=True):
+        place[:] = pooled(clusters, part)
+    return values_RX
+
+
+def batch_interval(clusters: Clusters, resamples: int, random: np.random.Generator) -> Floats:
+    """95 % percentile interval [2, X] without keeping the resamples; undefined with a single cluster."""
+    if min(clusters.sizes) < 2:
+        return np.full((2, clusters.num_experts), np.nan)
+    weights_RC = bootstrap_weights(clusters.sizes, resamples, random)
+    parts = (clusters.only(part) for part in _expert_chunks(clusters.num_experts))
+    return np.concatenate([_bounds(pooled(part, weights_RC)) for part in parts], axis=1)
+
+
+def interval(values_RX: Floats) -> Floats:
+    """2.5 % and 97.5 % percentiles [2, X], interpolated as numpy does; NaN where a resample is undefined."""
+    return np.concatenate([_bounds(values_RX[:, part]) for part in _expert_chunks(values_RX.shape[1])], axis=1)
+
+
+def _bounds(values_RX: Floats) -> Floats:
+    """[2, X]."""
+    last = len(values_RX) - 1
+    place = TAIL * last
+    below = int(place)
+    above = min(below + 1, last)
+    ordered_XR = np.ascontiguousarray(values_RX.T)
+    ordered_XR.partition((below, above, last - above, last - below), axis=1)
+    share = place - below
+    lower_X = ordered_XR[:, below] * (1 - share) + ordered_XR[:, above] * share
+    upper_X = ordered_XR[:, last - below] * (1 - share) + ordered_XR[:, last - above] * share
+    undefined_X = np.isnan(values_RX).any(0)
+    return np.where(undefined_X, np.nan, [lower_X, upper_X])
+
+
+def _expert_chunks(num_experts: int) -> Iterator[slice]:
+    return (slice(start, start + CHUNK_EXPERTS) for start in range(0, num_experts, CHUNK_EXPERTS))
+
+
+def _chunks(rows: Floats) -> Iterator[Floats]:
+    return (rows[start : start + CHUNK_RESAMPLES] for start in range(0, len(rows), CHUNK_RESAMPLES))
+
 
 Batches = Sequence[Sequence[int]]
 
@@ -94,3 +191,84 @@ def point_differences(counts: RoutingCounts, batches: Batches, quantity: Quantit
 def used_pairs(batches: Batches) -> tuple[int, ...]:
     """Every pair that a batch touches, ascending."""
     return tuple(sorted({index for batch in batches for index in batch}))
+
+
+UNKNOWN = PartOfRisk(share=None, lower=None, upper=None)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertParts:
+    """Parts of every expert's risk difference; None where what they need was not counted."""
+
+    text: Floats | None  # [L, E] of the run
+    text_of_batches: Floats | None  # [B, L, E]
+    wrapper: Floats | None  # [L, E] of the run
+    harm: Floats | None  # [L, E] of the run
+
+
+def expert_parts(counts: RoutingCounts, batches: Batches) -> ExpertParts:
+    """The text of the run and of every batch, and the wrapper and the harm of the run."""
+    text = text_of_batches = wrapper = harm = None
+    used = sorted({index for batch in batches for index in batch})
+    if is_recorded("text", counts):
+        text = quantity_of("text", counts, used)
+        text_of_batches = np.stack([quantity_of("text", counts, batch) for batch in batches])
+    if is_recorded("did", counts):
+        shape = counts.routed.shape[-2:]
+        wrapper = sum_over_batches(wrapper_clusters(counts)).reshape(shape)
+        harm = sum_over_batches(harm_clusters(counts, used)).reshape(shape)
+    return ExpertParts(text, text_of_batches, wrapper, harm)
+
+
+def risk_parts(
+    counts: RoutingCounts, used: Sequence[int], union: Sequence[int], *, resamples: int, seed: int
+) -> RiskParts | None:
+    """The parts of the pairs `used`, over the experts `union` (flat); None where they were not counted, or it is empty.
+
+    No share is given where the summed risk difference is not surely above 0: its interval reaches to 0.
+    """
+    if not union or not is_recorded("text", counts):
+        return None
+    members_U = np.array(union, dtype=np.intp)
+    risk, prompt = clusters_of("risk_diff", counts, used), clusters_of("prompt", counts, used)
+    weights_RC = _weights(risk, resamples, [seed, 8])
+    risk_R, prompt_R = _summed(risk, members_U, weights_RC), _summed(prompt, members_U, weights_RC)
+    is_sure = risk.num_clusters > 1 and bool(np.quantile(risk_R[1:], TAIL) > 0)  # undefined is not
+    whole_R = risk_R if is_sure else None
+    wrapper = harm = None
+    num_harmless = 0
+    if is_recorded("did", counts):
+        harmless, apart = wrapper_clusters(counts), harm_clusters(counts, used)
+        num_harmless = harmless.num_clusters
+        harmless_RC = _weights(harmless, resamples, [seed, 9])
+        wrapper = _part(_summed(harmless, members_U, harmless_RC), whole_R)
+        harm = _part(_summed(apart, members_U, np.hstack([weights_RC, harmless_RC])), whole_R)
+    return RiskParts(
+        num_experts=len(union),
+        risk_diff=float(risk_R[0]),
+        text=_part(risk_R - prompt_R, whole_R),
+        prompt=_part(prompt_R, whole_R),
+        wrapper=wrapper,
+        harm=harm,
+        num_goals=risk.num_clusters,
+        num_harmless=num_harmless,
+    )
+
+
+def _weights(clusters: Clusters, resamples: int, seed: Sequence[int]) -> Floats:
+    """How often each cluster counts [R, C]: once, then as often as it is drawn."""
+    drawn_RC = bootstrap_weights(clusters.sizes, resamples, np.random.default_rng(seed))
+    return np.vstack([np.ones((1, clusters.num_clusters)), drawn_RC])
+
+
+def _summed(clusters: Clusters, members_U: NDArray[np.intp], weights_RC: Floats) -> Floats:
+    """The difference summed over the experts [R]."""
+    return np.asarray(pooled(clusters.only(members_U), weights_RC).sum(1), dtype=np.float64)
+
+
+def _part(part_R: Floats, whole_R: Floats | None) -> PartOfRisk:
+    if whole_R is None:
+        return UNKNOWN
+    share_R = part_R / whole_R
+    lower, upper = np.quantile(share_R[1:], [TAIL, 1 - TAIL])
+    return PartOfRisk(share=float(share_R[0]), lower=float(lower), upper=float(upper))

@@ -22,7 +22,6 @@ Comes in: plain values. Goes out: frozen records that stages hand to each other 
 is never changed, what is written is read back equal (`codec.py`), and no record holds NaN or infinity on disk.
 """
 
-from moe_cli.records.answering import AnswerIds, AnswerSettings, Generation, ServedAnswer
 from moe_cli.records.benchmark import (
     BENCHMARK_SCHEMA_VERSION,
     Benchmark,
@@ -40,8 +39,6 @@ from moe_cli.records.benchmark import (
     Spread,
     StepBytes,
 )
-from moe_cli.records.capability import CapabilityResult, CapabilitySample, CapabilityScore
-from moe_cli.records.card import CardFacts, License, Push, PushedFile
 from moe_cli.records.comparison import (
     ComparedArm,
     Comparison,
@@ -67,12 +64,14 @@ from moe_cli.records.drift import (
     RoutingDrift,
     WeightDrift,
 )
-from moe_cli.records.environment import ComputeDevice, Environment
 from moe_cli.records.evaluation import (
     STAGES,
     AnswerFile,
     AnswerServer,
     AnswersPreview,
+    CapabilityResult,
+    CapabilitySample,
+    CapabilityScore,
     EvaluationRecord,
     EvaluationSummary,
     Stage,
@@ -81,24 +80,48 @@ from moe_cli.records.evaluation import (
 from moe_cli.records.inputs import (
     PLAIN_SUITE,
     SIDES,
+    AnswerIds,
+    AnswerSettings,
     BenignPrompt,
     EvaluationItem,
+    Generation,
     Message,
     ModelIdentity,
     PromptPair,
+    ServedAnswer,
     Side,
 )
 from moe_cli.records.judging import (
     QUESTIONS,
     Agreement,
+    JudgeAlone,
     JudgedAnswer,
     JudgeIdentity,
     Label,
+    LabelCorrection,
+    LabelDraw,
+    LabelFile,
+    LabelStratum,
     PublishedAgreement,
     Question,
     Verdict,
 )
-from moe_cli.records.labelling import JudgeAlone, LabelCorrection, LabelDraw, LabelFile, LabelStratum
+from moe_cli.records.manifest import (
+    SCHEMA_VERSION,
+    ComparisonResult,
+    EvaluationResult,
+    Manifest,
+    Notice,
+    PrepareResult,
+    Progress,
+    RunKind,
+    RunListing,
+    RunRecord,
+    RunResult,
+    RunVerification,
+    StartedRun,
+    TrainingResult,
+)
 from moe_cli.records.preparation import (
     REGIONS,
     AnsweredPrompt,
@@ -118,25 +141,21 @@ from moe_cli.records.preparation import (
     SideJudge,
     TrainingExample,
 )
-from moe_cli.records.rates import Rate
-from moe_cli.records.report import ExpertMap, LossCurve, MapKind, ReportData, ReportOrigin
-from moe_cli.records.runs import (
-    SCHEMA_VERSION,
-    ComparisonResult,
-    EvaluationResult,
-    Manifest,
-    Notice,
-    PrepareResult,
-    Progress,
-    RunKind,
-    RunListing,
-    RunRecord,
-    RunResult,
-    RunVerification,
-    StartedRun,
-    TrainingResult,
+from moe_cli.records.record import Rate
+from moe_cli.records.report import (
+    CardFacts,
+    ComputeDevice,
+    Environment,
+    ExpertMap,
+    License,
+    LossCurve,
+    MapKind,
+    Push,
+    PushedFile,
+    ReportData,
+    ReportOrigin,
 )
-from moe_cli.records.sources import (
+from moe_cli.records.source_counts import (
     BadRow,
     DataPreview,
     ItemSource,

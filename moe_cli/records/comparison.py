@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from moe_cli.records.evaluation import EvaluationSummary
-from moe_cli.records.judging import Agreement
-from moe_cli.records.labelling import LabelCorrection, LabelFile
+from moe_cli.records.judging import Agreement, LabelCorrection, LabelFile
 from moe_cli.records.record import record
 
 PairVerdict = Literal["better", "worse", "within margin", "inconclusive", "ceiling", "not comparable"]

@@ -6,8 +6,7 @@ before tuned; arrays over layers hold the expert layers in order; no mean stands
 
 from __future__ import annotations
 
-from moe_cli.records.rates import Rate
-from moe_cli.records.record import record
+from moe_cli.records.record import Rate, record
 
 
 @record

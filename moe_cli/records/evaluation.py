@@ -1,5 +1,8 @@
 """`moe evaluate`: one item, one answer, one verdict; then rates with their counts.
 
+Comes in: what lm-eval scored. Goes out: the nouns of capability. Always holds: an outcome that is yes or no is kept for
+every question, so that runs can be paired; a score that is no share of right answers has no outcomes.
+
 Comes in: what a model answered and what a judge said. Goes out: the nouns of an evaluation, and what one record counts
 as in each metric (the only place that decides it). Always holds: None means not counted, never no.
 """
@@ -10,14 +13,46 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from moe_cli.records.capability import CapabilityScore
 from moe_cli.records.drift import DriftSummary, GroupDrift, RestoredRouter, RoutingDrift
 from moe_cli.records.inputs import PLAIN_SUITE, EvaluationItem, ModelIdentity
 from moe_cli.records.judging import Agreement, JudgeIdentity, Question, Verdict
-from moe_cli.records.names import DirectoryName
-from moe_cli.records.rates import Rate
-from moe_cli.records.record import record
-from moe_cli.records.sources import UnreadableSource
+from moe_cli.records.record import DirectoryName, Rate, record
+from moe_cli.records.source_counts import UnreadableSource
+
+
+@record
+class CapabilitySample:
+    """One question of a task; one line of `capability.jsonl`."""
+
+    task: str  # "arc_easy"
+    id: str  # "arc_easy/17"
+    cluster: str  # "arc_easy/17"; questions that belong together share it
+    digest: str  # sha256 of the question as it was asked, and of its answer: equal in two runs where they are the same
+    correct: bool | None  # None: the task's metric is no yes or no
+    answer: str  # " A"; what the model chose or wrote
+
+
+@record
+class CapabilityScore:
+    """What one task gives."""
+
+    task: str  # "arc_easy"
+    version: str  # "1.0"; of the task's definition
+    metric: str  # "acc,none"
+    num_fewshot: int
+    n: int  # 100; questions
+    correct: Rate | None  # of the yes and no outcomes; None: the metric is none of these
+    score: float  # 0.43; as lm-eval prints it
+    stderr: float | None  # as lm-eval prints it
+
+
+@record
+class CapabilityResult:
+    """All that one word of `--capability` gives; one line of `capability-*.jsonl` below `stages/`."""
+
+    scores: tuple[CapabilityScore, ...]  # of the task; of a group and of each of its tasks
+    samples: tuple[CapabilitySample, ...]
+
 
 Stage = Literal["generate", "judge", "drift", "capability"]
 

@@ -1,9 +1,11 @@
-"""What makes a class a record: frozen, slotted, keyword-only, and strict when it is read back from a file."""
+"""What makes a class a record, what ids and names in an artifact may be, and a proportion with its counts."""
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+from pathlib import PurePath, PurePosixPath
 from typing import Annotated, TypeVar, dataclass_transform
 
 from pydantic import AfterValidator
@@ -44,3 +46,61 @@ def strict(cls: Class) -> Class:
 def record(cls: Class) -> Class:
     """A frozen, slotted, keyword-only dataclass that is read back strictly."""
     return dataclass(frozen=True, slots=True, kw_only=True)(strict(cls))  # type: ignore[return-value]
+
+
+RUN_ID = re.compile(r"(prepare|selective|baseline|evaluation|comparison)-[0-9]{8}-[0-9]{6}-[0-9a-f]{4,64}")
+
+
+def run_id(text: str) -> str:
+    """The text, where it is the id of a run.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if RUN_ID.fullmatch(text) is None:
+        raise ValueError(f"{text[:80]!r} is no id of a run, which is KIND-YYYYMMDD-HHMMSS-HEX")
+    return text
+
+
+def file_name(text: str) -> str:
+    """The text, where it names a file below a directory: relative, with `/`, each part a name.
+
+    Raises:
+        ValueError: it is absolute, leads upwards, or is no name.
+    """
+    path = PurePath(text)  # of this system: a drive and `\\` count where they do
+    leads_out = path.is_absolute() or bool(path.drive) or ".." in path.parts
+    if leads_out or "\0" in text or not path.parts or str(PurePosixPath(text)) != text:
+        raise ValueError(f"{text[:80]!r} is no name of a file in the run: it is relative and holds no `..`")
+    return text
+
+
+def directory_name(text: str) -> str:
+    """The text, where it names one directory in another.
+
+    Raises:
+        ValueError: as `file_name`, or it has several parts.
+    """
+    if len(PurePath(file_name(text)).parts) != 1:
+        raise ValueError(f"{text[:80]!r} is no name of one directory")
+    return text
+
+
+RunId = Annotated[str, AfterValidator(run_id)]  # "selective-20261122-171233-5f3a"
+FileName = Annotated[str, AfterValidator(file_name)]  # "final_model/model.safetensors"
+DirectoryName = Annotated[str, AfterValidator(directory_name)]  # "default"
+
+
+@record
+class Rate:
+    """A proportion that never stands without its counts."""
+
+    k: int  # 12
+    n: int  # 97; scored
+    unscored: int  # 3; counted apart, never in n
+    rate: float | None  # 0.124; None where n is 0
+    lower: float | None  # 95 %; Wilson's, of as many as the clusters are worth
+    upper: float | None
+    lowest: float | None  # bound if every unscored item were counted as no
+    highest: float | None  # bound if every unscored item were counted as yes
+    effective_clusters: float | None = None  # 32.3; goals of one size that n is worth; None: n is 0, or not known

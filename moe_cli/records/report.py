@@ -1,4 +1,4 @@
-"""What the report of a comparison shows beside the comparison itself.
+"""What pages show: the report of a comparison, the card of a model, the environment.
 
 Comes in: files of the runs that are compared. Goes out: maps of experts, loss curves, the words of flips, and where it
 all came from. Always holds: it is handed to the view and written nowhere else; a map has a row for every expert layer;
@@ -10,8 +10,12 @@ from __future__ import annotations
 from typing import Literal
 
 from moe_cli.records.comparison import FlipText
-from moe_cli.records.preparation import RiskParts
+from moe_cli.records.evaluation import EvaluationSummary
+from moe_cli.records.inputs import ModelIdentity
+from moe_cli.records.preparation import Expert, RiskParts
 from moe_cli.records.record import record
+from moe_cli.records.source_counts import SourceCount
+from moe_cli.records.training import TrainingSummary
 
 MapKind = Literal["risk", "selection", "drift"]
 
@@ -63,3 +67,78 @@ class ReportData:
     origins: tuple[ReportOrigin, ...]
     missing_maps: tuple[str, ...]  # "routing drift of selective: not measured in all of its evaluations"
     missing_curves: tuple[str, ...]  # "loss of selective: its directory has no steps.jsonl"
+
+
+@record
+class License:
+    """What a page names as the licence; the names are those of the hub's header."""
+
+    license: str | None  # "apache-2.0"; None: it names none
+    license_name: str | None  # "zorp-community"; where `license` is "other"
+    license_link: str | None  # "LICENSE"
+
+
+@record
+class CardFacts:
+    """Everything that the page of a model is made of."""
+
+    holds: Literal["model", "delta"]  # what lies beside the page
+    base: ModelIdentity
+    license: License  # the base's
+    training: TrainingSummary | None  # None: the experts came without their run
+    experts: tuple[Expert, ...]  # that trained, in order; empty where everything trained
+    sources: tuple[SourceCount, ...] | None  # of the prepare run; empty: the tiny language; None: it was not found
+    evaluations: tuple[EvaluationSummary, ...]  # of these very weights, the newest first
+    version: str  # "0.1.0"; of moe
+
+
+@record
+class PushedFile:
+    """One file of an upload."""
+
+    name: str  # "model.safetensors"
+    num_bytes: int  # 6309672
+    sha256: str
+
+
+@record
+class Push:
+    """What `moe push` sent, or with `--dry-run` would send."""
+
+    repository: str  # "owner/name"
+    revision: str  # "main"
+    private: bool  # of a repository that is made now; one that is there stays as it is
+    holds: Literal["model", "delta"]
+    files: tuple[PushedFile, ...]
+    num_bytes: int  # of all files
+    card: str  # the text of README.md
+    url: str | None  # "https://huggingface.co/owner/name/commit/..."; None: nothing was sent
+
+
+@record
+class ComputeDevice:
+    """A device that a model can run on."""
+
+    name: str  # "cpu", "cuda:0" or "mps"
+    model: str | None  # "NVIDIA H200"; None: not told
+    memory_bytes: int | None  # in all; None: not told
+    expert_kernels: dict[str, str]  # {"bfloat16": "grouped_mm", "float32": "loop"}; by dtype of the experts
+
+
+@record
+class Environment:
+    """What `moe env` prints. Holds no value that could be a secret."""
+
+    moe: str  # "0.1.0"
+    python: str  # "3.11.9"
+    system: str  # "Linux-6.8.0-x86_64-with-glibc2.39"
+    processor: str  # "AMD EPYC 7763 64-Core Processor"
+    num_cores: int  # 2; that this process may use
+    num_threads: int  # 1; of torch
+    memory_bytes: int
+    available_bytes: int
+    devices: tuple[ComputeDevice, ...]
+    packages: dict[str, str | None]  # {"torch": "2.13.0", "peft": None}; None: not installed
+    registry: str  # absolute path
+    num_runs: int  # registered there
+    variables: dict[str, str | None]  # {"MOE_SEED": "7", "HF_TOKEN": None}; None: set, its value is not shown

@@ -25,12 +25,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerState
 
 from moe_cli.artifacts import layout
-from moe_cli.artifacts.contents import naming_file
-from moe_cli.artifacts.files import atomic_directory
-from moe_cli.artifacts.seal import check_checksums, write_checksums
+from moe_cli.artifacts.files import atomic_directory, check_checksums, naming_file, write_checksums
 from moe_cli.codec import decode, decode_lines, encode
 from moe_cli.errors import ArtifactError
-from moe_cli.model.finite import refuse_not_finite
+from moe_cli.model.tensors import refuse_not_finite
 from moe_cli.records import CheckpointState, StepRecord, ValidationLoss
 from moe_cli.records.record import JsonObject
 

@@ -1,4 +1,7 @@
-"""What happens around the steps: records, checkpoints, stopping.
+"""What happens around the steps: records, checkpoints, validation.
+
+Comes in: the model in training and the fixed batches that do not train. Goes out: one number. Always holds: nothing is
+learnt from it and no random number is drawn, so the steps are those of a run without it.
 
 Comes in: the Trainer's events. Goes out: a `StepRecord` per step; checkpoints, and the loss on held-out batches, when
 they are due. Always holds: the parameters in the optimizer are exactly those of the arm, checked before the first step;
@@ -8,14 +11,38 @@ a stop changes none.
 
 from __future__ import annotations
 
-from torch.optim import Optimizer
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+import math
 
+import torch
+from torch.optim import Optimizer
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from moe_cli.errors import NumericError
+from moe_cli.model.token_rows import loss_sum, num_answer_tokens
 from moe_cli.records import ValidationLoss
-from moe_cli.train.data import FixedBatches
-from moe_cli.train.signals import StopRequest
-from moe_cli.train.trainer import FixedBatchTrainer
-from moe_cli.train.validation import validation_loss
+from moe_cli.train.dataset import FixedBatches, part_of
+from moe_cli.train.trainer import FixedBatchTrainer, StopRequest
+
+
+@torch.no_grad()
+def validation_loss(model: PreTrainedModel, batches: FixedBatches) -> float:
+    """Cross entropy per answer token of all batches, in evaluation mode; the model's own mode comes back.
+
+    Raises:
+        NumericError: it is not finite.
+    """
+    training = model.training
+    model.eval()
+    parts = [part_of(batch, cut) for batch, cuts in zip(batches.batches, batches.cuts, strict=True) for cut in cuts]
+    sums = [float(loss_sum(model, {name: rows.to(model.device) for name, rows in part.items()})) for part in parts]
+    model.train(training)
+    loss = math.fsum(sums) / sum(num_answer_tokens(part["labels"]) for part in parts)
+    if not math.isfinite(loss):
+        raise NumericError(
+            f"the loss on the held-out batches is {loss}",
+            hint="train into another directory with a lower learning rate",
+        )
+    return loss
 
 
 class StepLoop(TrainerCallback):

@@ -16,26 +16,24 @@ from pathlib import Path
 import torch
 
 from moe_cli.artifacts import RunWriter, ScratchFiles, Store, layout, open_run
-from moe_cli.artifacts.changes import require_unchanged_run
 from moe_cli.artifacts.files import atomic_directory, atomic_file, write_atomic
-from moe_cli.artifacts.interruption import resumable
+from moe_cli.artifacts.journal import resumable
+from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.experts import save_delta
-from moe_cli.model.base_files import base_directory, license_of
+from moe_cli.model.directory import base_directory, license_of
 from moe_cli.model.final_model import refuse_unopened_not_finite, write_final_model
-from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.records import Arm, CardFacts, Notice, PrepareSummary, TrainingPlan, TrainingSummary
-from moe_cli.train.arguments import hyperparameters, num_steps, refuse_environment
-from moe_cli.train.arms import ArmSetup, baseline_arm, selective_arm
+from moe_cli.train.arguments import hyperparameters, num_steps, refuse_environment, refuse_missing_trackers
+from moe_cli.train.arm_setup import ArmSetup, baseline_arm, selective_arm
 from moe_cli.train.checkpoint import CHECKPOINTS, drop_checkpoints, newest_checkpoint, read_state
-from moe_cli.train.data import FixedBatches, encode_batches, schedule_digest
-from moe_cli.train.fitting import FitResult, FitTask, fit_arm
-from moe_cli.train.inputs import PreparedRun, output_directory, prepared_run
-from moe_cli.train.summary import training_summary
-from moe_cli.train.trackers import refuse_missing_trackers
+from moe_cli.train.dataset import FixedBatches, encode_batches, schedule_digest
+from moe_cli.train.fitting import FitResult, FitTask, fit_arm, training_summary
+from moe_cli.train.prepared_run import PreparedRun, output_directory, prepared_run
 from moe_cli.version import __version__
 
 Notify = Callable[[object], None]

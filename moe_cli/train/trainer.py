@@ -1,4 +1,8 @@
-"""The transformers Trainer with the fixes that both arms need, and the masks of the selective arm on top.
+"""The transformers Trainer with the fixes that both arms need, the masks of the selective arm, and the stop at the end
+of a step.
+
+The first signal (SIGINT, SIGTERM, SIGUSR1, SIGHUP) sets a flag that the training loop looks at after every step: the
+step is finished and a state saved. A second SIGINT interrupts at once. The old handlers come back.
 
 Comes in: a model whose trainable parameters are set, and fixed batches. Goes out: a trained model and a `StepRecord`
 per step. Always holds: both arms run this very loop with the same loss; a loss or gradient that is no finite number
@@ -17,10 +21,13 @@ Each override names what it works around:
 from __future__ import annotations
 
 import math
+import signal
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +37,42 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from moe_cli.errors import NumericError
 from moe_cli.experts import AttachedSlices
-from moe_cli.model.loss import loss_sum, num_answer_tokens
+from moe_cli.model.token_rows import loss_sum, num_answer_tokens
 from moe_cli.records import Expert, StepRecord, ValidationLoss
+from moe_cli.signals import ALL_SIGNALS, handled_by
 from moe_cli.train import checkpoint
-from moe_cli.train.data import EpochOrder, FixedBatches, part_of
-from moe_cli.train.signals import stay_when_asked_to_stop
+from moe_cli.train.dataset import EpochOrder, FixedBatches, part_of
+
+
+class StopRequest:
+    """Whether somebody asked to stop."""
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal_name is not None
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Turn stopping signals into a request while the block runs; outside the main thread nothing is changed."""
+    request = StopRequest()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if request and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        request.signal_name = signal.Signals(number).name
+
+    with handled_by(note, *ALL_SIGNALS):
+        yield request
+
+
+def stay_when_asked_to_stop(worker: int) -> None:
+    """In a process that hands out batches: a signal to the whole group must not end it before the step has ended."""
+    for number in ALL_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
 
 Inputs = dict[str, Tensor]
 

@@ -1,23 +1,186 @@
 """A comparison as a person sees it on a terminal.
 
+Comes in: `PairComparison` and the `Comparison` it is of. Goes out: rich renderables of 80 columns. Always holds: what
+is exploratory stands below a line that says so; every metric with items that were not scored says how many and what
+they could change; where items share goals, the goals that they are worth stand beside n.
+
 Comes in: `Comparison`, and the words of the flips that were asked for. Goes out: rich renderables. Formats, never
 computes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from moe_cli.records import Comparison, FlipText, ThresholdCheck
+from moe_cli.records import Comparison, FlipText, PairComparison, PairedDifference, ThresholdCheck
+from moe_cli.records.comparison import MOST_TIMES
 from moe_cli.views.compared_columns import side_by_side
-from moe_cli.views.compared_pairs import pair_view
-from moe_cli.views.judged import agreement_views, judge_texts, unscored_texts
-from moe_cli.views.numbers import NOTHING
-from moe_cli.views.safe import safe_text
+from moe_cli.views.judge_tables import (
+    JUDGE_ALONE,
+    agreement_views,
+    base_rate,
+    judge_alone,
+    judge_texts,
+    label_lines,
+    unscored_texts,
+)
+from moe_cli.views.text import NOTHING, goals_text, safe_text
+
+EXPLORATORY = "exploratory"
+WIDTHS = {"measure": 14, "n": 6, "base": 5, "A": 5, "B": 5, "B - A": 20, "adj. p": 6, "verdict": 12}
+MCNEMAR = "exact McNemar p, if answers were independent"
+
+
+def pair_view(pair: PairComparison, comparison: Comparison) -> RenderableType:
+    """The differences of one pair, and how many items flipped."""
+    seeds, labels = map(safe_text, seed_lines(pair)), map(safe_text, label_lines(pair))
+    return Group(_difference_table(pair, comparison), *_unscored(pair), *seeds, *labels, _flip_table(pair))
+
+
+def base_rates(pair: PairComparison, comparison: Comparison) -> dict[str, float]:
+    """The rates of the untrained model by metric, where it is neither of the two: as it is paired with b."""
+    untrained = {column.name for column in comparison.columns if column.training_mode == "base"}
+    found = [other for other in comparison.pairs if other.a in untrained and other.b == pair.b and other.a != pair.a]
+    return {difference.metric: difference.rate_a for other in found[:1] for difference in other.differences}
+
+
+def n_text(found: PairedDifference, between: str = " ") -> str:
+    """`800 (200)`: items, and the goals of one size that they are worth where these are fewer."""
+    goals = goals_text(found.n, found.effective_clusters)
+    return f"{found.n}{between}({goals})" if goals else str(found.n)
+
+
+def verdict_text(found: PairedDifference) -> str:
+    """The verdict; an inconclusive one with the difference that would be found, in points.
+
+    Within the margin, rare harm has its ratio where that may be large: `within margin, x38`. What labels correct has a
+    verdict only once it is corrected.
+    """
+    if found.metric == JUDGE_ALONE:
+        return "not corrected"
+    if found.by_judge_alone:
+        return "too few labels"
+    if found.verdict == "within margin" and found.ratio is not None and not found.times_known:
+        factor = max(found.ratio.value, 1 / found.ratio.value)
+        return f"within margin, x{factor:.0f}" if factor >= MOST_TIMES else "within margin, x?"
+    if found.verdict != "inconclusive":
+        return found.verdict
+    return f"inconclusive ({NOTHING if found.detectable is None else f'{100 * found.detectable:.0f}'})"
+
+
+def p_cell(found: PairedDifference, p_value: float, digits: int) -> str:
+    """A p with so many digits; `<0.001`, `<0.33` where an arm has several runs, which support no smaller one."""
+    smallest = found.smallest_shown_p
+    return f"<{smallest:.2g}" if p_value < smallest else f"{p_value:.{digits}g}"
+
+
+def seed_lines(pair: PairComparison) -> Iterator[str]:
+    """How far the runs of the arms lie apart in every primary metric, and what exchanging them says."""
+    for found in pair.differences:
+        if found.primary and found.seeds is not None:
+            permuted = "too many ways to exchange runs"
+            if found.seeds.p_permuted is not None:
+                permuted = f"p of exchanging runs {found.seeds.p_permuted:.2g}"
+            yield (
+                f"{found.metric}, runs from lowest to highest: {pair.a} {_range(found.seeds.range_a)}, "
+                f"{pair.b} {_range(found.seeds.range_b)}; {permuted}, at least {found.seeds.smallest_p:.2g}"
+            )
+
+
+def _range(rates: tuple[float, float]) -> str:
+    lowest, highest = (f"{100 * rate:.1f}" for rate in rates)
+    return f"{lowest} to {highest} %"
+
+
+def ordered(pair: PairComparison) -> tuple[list[PairedDifference], list[PairedDifference]]:
+    """The primary family, and what is exploratory."""
+    primary = [found for found in pair.differences if found.primary]
+    return primary, [found for found in pair.differences if not found.primary]
+
+
+def flip_counts(pair: PairComparison) -> list[tuple[str, str, int, int]]:
+    """Metric, suite, and how many items became worse and better, in the order of the flips."""
+    counts = Counter((flip.metric, flip.suite, flip.direction) for flip in pair.flips)
+    rows = dict.fromkeys((flip.metric, flip.suite) for flip in pair.flips)
+    return [(metric, suite, counts[metric, suite, "worse"], counts[metric, suite, "better"]) for metric, suite in rows]
+
+
+def _difference_table(pair: PairComparison, comparison: Comparison) -> RenderableType:
+    title = safe_text(f"{pair.b} (B) minus {pair.a} (A), same items")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    base = base_rates(pair, comparison)
+    for name, width in WIDTHS.items():
+        if name != "base" or base:
+            head = f"{name} [{100 * comparison.confidence:.0f} %]" if name == "B - A" else name
+            right = name in ("n", "base", "A", "B")
+            table.add_column(head, width=width, justify="right" if right else "left", overflow="fold")
+    primary, others = ordered(pair)
+    for found in primary:
+        table.add_row(safe_text(found.metric), *_cells(found, base), style="bold")
+        for judge, its_base in judge_alone(found, base):
+            table.add_row(f"  {JUDGE_ALONE}", *_cells(judge, its_base))
+    if others:
+        table.add_row(EXPLORATORY, style="italic")
+    above = ""
+    for found in others:
+        metric, _, suite = found.metric.partition(": ")
+        if suite and metric != above:
+            table.add_row(safe_text(metric))
+        above = metric
+        table.add_row(safe_text(f"  {suite}" if suite else metric), *_cells(found, base))
+    return table
+
+
+def _cells(found: PairedDifference, base: dict[str, float]) -> Iterator[str]:
+    yield n_text(found, "\n")
+    if base:
+        yield _percent(base_rate(found, base))
+    yield _percent(found.rate_a)
+    yield _percent(found.rate_b)
+    yield f"{100 * found.difference:+.1f} [{100 * found.lower:+.1f}, {100 * found.upper:+.1f}]"
+    yield p_cell(found, found.p_adjusted, 1)
+    yield verdict_text(found)
+
+
+def _percent(rate: float | None) -> str:
+    return NOTHING if rate is None else f"{100 * rate:.1f}"
+
+
+def _unscored(pair: PairComparison) -> Iterator[Text]:
+    """What the items without a score could change."""
+    for found in pair.differences:
+        if found.primary and found.lowest is not None and found.highest is not None:
+            left_out = f"{found.unpaired} items left out" if found.unpaired else "unanswered items count as no"
+            yield safe_text(
+                f"{found.metric}: {left_out}; counted either way, the difference is between "
+                f"{100 * found.lowest:+.1f} and {100 * found.highest:+.1f} points"
+            )
+
+
+def _flip_table(pair: PairComparison) -> RenderableType:
+    exact = [
+        f"{found.metric} {found.p_mcnemar:.3g}"
+        for found in pair.differences
+        if found.primary and found.p_mcnemar is not None
+    ]
+    mcnemar = safe_text(f"{MCNEMAR}: {', '.join(exact)}") if exact else Text("")
+    if not pair.flips:
+        return Group(Text("no item flipped"), mcnemar)
+    table = Table(title="What flipped", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("measure", overflow="fold")
+    table.add_column("suite", overflow="fold")
+    table.add_column("worse in B", justify="right")
+    table.add_column("better in B", justify="right")
+    for metric, suite, worse, better in flip_counts(pair):
+        table.add_row(safe_text(metric), safe_text(suite), str(worse), str(better))
+    return Group(table, mcnemar)
+
 
 STATUS_STYLES = {"same": "green", "differs": "red", "unknown": "yellow"}
 MOST_LETTERS = 300  # of a prompt or an answer

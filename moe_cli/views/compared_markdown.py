@@ -9,22 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
+from moe_cli.views.compared import MCNEMAR, base_rates, flip_counts, n_text, ordered, p_cell, seed_lines, verdict_text
 from moe_cli.views.compared_columns import row_groups, side_notes
-from moe_cli.views.compared_pairs import (
-    MCNEMAR,
-    base_rates,
-    flip_counts,
-    n_text,
-    ordered,
-    p_cell,
-    seed_lines,
-    verdict_text,
-)
-from moe_cli.views.labelled import base_rate, judge_alone, label_lines
-from moe_cli.views.markdown import markdown_table as _table
-from moe_cli.views.markdown import markdown_text as _safe
-from moe_cli.views.numbers import NOTHING
-from moe_cli.views.report.sheets_judged import agreement_sheet, judge_sheet, unscored_sheet
+from moe_cli.views.judge_tables import base_rate, judge_alone, label_lines
+from moe_cli.views.report.result_tables import agreement_sheet, judge_sheet, unscored_sheet
+from moe_cli.views.text import NOTHING
+from moe_cli.views.text import markdown_table as _table
+from moe_cli.views.text import markdown_text as _safe
 
 
 def compared_markdown(comparison: Comparison) -> str:

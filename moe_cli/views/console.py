@@ -26,10 +26,10 @@ from rich.progress import Progress as ProgressBars
 from rich.text import Text
 
 from moe_cli.activity import Activity, listening_to
+from moe_cli.characters import escape_unsafe
 from moe_cli.records import Notice, Progress, StepRecord, TrainingPlan
-from moe_cli.views.numbers import bytes_text
-from moe_cli.views.safe import escape_unsafe, safe_text
-from moe_cli.views.training import plan_view
+from moe_cli.views.text import bytes_text, safe_text
+from moe_cli.views.trained import plan_view
 
 TASK_NAMES = {
     "answers": "answering prompts",

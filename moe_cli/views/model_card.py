@@ -11,6 +11,7 @@ from pathlib import PurePath
 
 from huggingface_hub import ModelCardData
 
+from moe_cli.characters import escape_unsafe
 from moe_cli.data.contamination import BY_WORDS
 from moe_cli.records import (
     PLAIN_SUITE,
@@ -22,9 +23,7 @@ from moe_cli.records import (
     TrainingSummary,
 )
 from moe_cli.tiny import MODEL_NAME
-from moe_cli.views.markdown import markdown_table, markdown_text
-from moe_cli.views.numbers import FIXED, NOTHING, SMALL, estimate_text, rate_text
-from moe_cli.views.safe import escape_unsafe
+from moe_cli.views.text import FIXED, NOTHING, SMALL, estimate_text, markdown_table, markdown_text, rate_text
 
 NOT_EVALUATED = "Not evaluated yet when this page was written."
 SMOKE_TEST = "a smoke test: its verdicts alone carry no claim of safety"

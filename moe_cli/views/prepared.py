@@ -11,11 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from moe_cli.records import AnswerSettings, PrepareSummary, Selection
-from moe_cli.views.judged import trust_text
-from moe_cli.views.numbers import NOTHING, count_of, seconds_text
-from moe_cli.views.safe import safe_text
+from moe_cli.views.judge_tables import trust_text
 from moe_cli.views.selected import selected_view
-from moe_cli.views.sources import sources_table
+from moe_cli.views.source_tables import sources_table
+from moe_cli.views.text import NOTHING, count_of, safe_text, seconds_text
 
 
 def prepared_view(summary: PrepareSummary, selection: Selection) -> RenderableType:

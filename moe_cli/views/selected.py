@@ -15,8 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from moe_cli.records import ExpertEvidence, PartOfRisk, RankedTable, RiskParts, Selection
-from moe_cli.views.numbers import NOTHING, count_of, optional_text
-from moe_cli.views.safe import safe_text
+from moe_cli.views.text import NOTHING, count_of, optional_text, safe_text
 
 MOST_EVIDENCE_ROWS = 12
 MOST_RANKED_ROWS = 20

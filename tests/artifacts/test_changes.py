@@ -9,13 +9,13 @@ import orjson
 import pytest
 
 from moe_cli.artifacts import Store, finished_run, layout, open_run
-from moe_cli.artifacts.changes import changed_parents, describe_change, require_unchanged_run
 from moe_cli.artifacts.files import write_atomic
+from moe_cli.artifacts.registry import changed_parents, describe_change, require_unchanged_run
 from moe_cli.codec import encode_lines
 from moe_cli.config import ModelConfig, MoeConfig
 from moe_cli.errors import ArtifactError
+from moe_cli.evaluate.subject import count_trained_goals
 from moe_cli.evaluate.target import resolve_target
-from moe_cli.evaluate.trained_on import count_trained_goals
 from tests.cli.conftest import moe, refused  # noqa: F401
 from tests.compare.runs_on_disk import records, trained
 

@@ -5,9 +5,8 @@ import signal
 
 import pytest
 
-from moe_cli.artifacts.interruption import resumable
-from moe_cli.artifacts.journal import ANSWERS, Journal, answer_journal
-from moe_cli.artifacts.runs import open_run
+from moe_cli.artifacts.journal import ANSWERS, Journal, answer_journal, resumable
+from moe_cli.artifacts.run_directory import open_run
 from moe_cli.config import MoeConfig
 from moe_cli.errors import StoppedError
 from moe_cli.records import Message

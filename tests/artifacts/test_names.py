@@ -9,8 +9,8 @@ from moe_cli.artifacts import Store, finished_run, layout, open_run
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
-from moe_cli.model.shards import shards_of
-from moe_cli.records.names import directory_name, file_name, run_id
+from moe_cli.model.directory import shards_of
+from moe_cli.records.record import directory_name, file_name, run_id
 from tests.cli.conftest import moe  # noqa: F401
 
 CONFIG = MoeConfig()

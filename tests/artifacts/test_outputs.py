@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_cli.artifacts.outputs import new_directory, new_file
+from moe_cli.artifacts.locks import new_directory, new_file
 from moe_cli.errors import ArtifactError, LockedError, MoeError, UsageError
 
 WAYS = (new_directory, new_file)

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from moe_cli.artifacts import RunWriter, Store, finished_run, layout, open_run, registry, registry_path, runs, state_of
+from moe_cli.artifacts import (
+    RunWriter,
+    Store,
+    finished_run,
+    layout,
+    open_run,
+    registry,
+    registry_path,
+    run_directory,
+    state_of,
+)
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
@@ -51,8 +61,8 @@ def _add_many(registry, directory, process, count):
 def test_eight_processes_adding_a_hundred_runs_each_lose_none(store, tmp_path, monkeypatch):
     # Inherited by the processes. What is lost does not depend on these, and they take long.
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr(runs, "dump_yaml", lambda _: "seed: 42\n")
-    monkeypatch.setattr(runs, "version", lambda _: "1.0")
+    monkeypatch.setattr(run_directory, "dump_yaml", lambda _: "seed: 42\n")
+    monkeypatch.setattr(run_directory, "version", lambda _: "1.0")
     context = multiprocessing.get_context("fork")
     arguments = (str(store.registry), str(tmp_path / "runs"))
     writers = [context.Process(target=_add_many, args=(*arguments, process, 100)) for process in range(8)]

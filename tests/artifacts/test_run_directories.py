@@ -11,7 +11,7 @@ import pytest
 from moe_cli.artifacts import ScratchFiles, finished_run, layout, open_run
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.finished import kind_in
-from moe_cli.artifacts.runs import free_directory
+from moe_cli.artifacts.run_directory import free_directory
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig, load_config
 from moe_cli.errors import ArtifactError, LockedError, RunCompleteError
@@ -225,13 +225,13 @@ def test_the_hint_for_an_evaluation_names_its_own_option(tmp_path):
 
 
 def test_a_crash_while_the_manifest_is_made_leaves_a_run_that_can_be_resumed(tmp_path, monkeypatch):
-    from moe_cli.artifacts import runs
+    from moe_cli.artifacts import run_directory
 
     def crash(_):
         raise OSError("power cut")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="power cut"):
-        patch.setattr(runs, "sha256_of", crash)
+        patch.setattr(run_directory, "sha256_of", crash)
         finish(tmp_path / "out")
     assert "interrupted run" in refusal(tmp_path / "out")
     finish(tmp_path / "out", resume=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moe_cli.artifacts.seal import SEAL, check_checksums, write_checksums
+from moe_cli.artifacts.files import SEAL, check_checksums, write_checksums
 from moe_cli.errors import ArtifactError
 
 

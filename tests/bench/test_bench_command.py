@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from moe_cli.bench import stage
-from moe_cli.bench.faults import Failure
+from moe_cli.bench.memory_estimate import Failure
 from moe_cli.records import BENCHMARK_SCHEMA_VERSION, BenchmarkRow
-from moe_cli.views.bench import bench_markdown, bench_view
+from moe_cli.views.benchmark_tables import bench_markdown, bench_view
 from moe_cli.views.console import stdout_console
 from tests.bench.small_benchmark import BATCH, CONFIG, SHAPE, small_plan
 from tests.cli.conftest import moe, refused

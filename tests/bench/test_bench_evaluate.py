@@ -11,7 +11,7 @@ import torch
 from moe_cli.config import EvaluateConfig, ModelConfig, MoeConfig
 from moe_cli.model.chat import encode_prompt
 from moe_cli.model.engine import Prompt
-from moe_cli.model.generate import TransformersEngine, greedy
+from moe_cli.model.engines import TransformersEngine, greedy
 from moe_cli.model.load import load_model
 from moe_cli.tiny.language import tiny_items
 from moe_cli.views.console import stdout_console

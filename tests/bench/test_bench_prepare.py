@@ -10,7 +10,7 @@ import torch
 
 from moe_cli.config import ModelConfig, MoeConfig, PrepareConfig
 from moe_cli.model.engine import Prompt
-from moe_cli.model.generate import TransformersEngine, greedy
+from moe_cli.model.engines import TransformersEngine, greedy
 from moe_cli.model.load import load_model
 from moe_cli.prepare import stage
 from moe_cli.records import Message, Progress

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from moe_cli.bench import arms, stage
-from moe_cli.bench.arms import RowSettings, build_row
-from moe_cli.bench.footprint import step_bytes
-from moe_cli.bench.needs import check_room, fits_side_by_side, least_bytes, selected_params
+from moe_cli.bench import arm_rows, stage
+from moe_cli.bench.arm_rows import RowSettings, build_row
+from moe_cli.bench.memory_estimate import check_room, fits_side_by_side, least_bytes, selected_params
 from moe_cli.bench.plan import ARMS
-from moe_cli.bench.rounds import ROUNDS, time_rows
+from moe_cli.bench.step import step_bytes
+from moe_cli.bench.timing import ROUNDS, time_rows
 from moe_cli.codec import decode, encode
 from moe_cli.records import Benchmark, Notice, Progress
 from tests.bench.small_benchmark import CONFIG, PARAMS_PER_EXPERT, small_plan
@@ -135,8 +135,8 @@ def test_a_benchmark_reads_back_equal(measured):
 def test_one_at_a_time_every_row_has_its_share_of_the_repeats_in_every_round(monkeypatch):
     monkeypatch.setattr(stage, "fits_side_by_side", lambda rows, model, available: False)
     built = []
-    once = arms.build_row
-    monkeypatch.setattr(arms, "build_row", lambda name, *rest: built.append(name) or once(name, *rest))
+    once = arm_rows.build_row
+    monkeypatch.setattr(arm_rows, "build_row", lambda name, *rest: built.append(name) or once(name, *rest))
     told = []
     made = stage.run(CONFIG, small_plan(arms="selective,full_grouped_mm", repeats=4), told.append)
     assert (made.placement, made.num_rounds) == ("one at a time", ROUNDS)
@@ -148,7 +148,7 @@ def test_one_at_a_time_every_row_has_its_share_of_the_repeats_in_every_round(mon
 
 
 def test_without_peft_the_lora_row_says_so_and_the_others_go_on(monkeypatch):
-    monkeypatch.setattr(arms, "installed_version", lambda package: None)
+    monkeypatch.setattr(arm_rows, "installed_version", lambda package: None)
     made = stage.run(CONFIG, small_plan(arms="lora,selective"), lambda record: None)
     rows = {row.name: row for row in made.rows}
     assert rows["lora"].status == "not measured"
@@ -169,7 +169,7 @@ def test_a_row_that_cannot_fit_is_not_built_and_says_what_it_needs(monkeypatch):
 
 @pytest.mark.parametrize("side_by_side", [True, False])
 def test_a_row_that_runs_out_of_memory_in_a_step_loses_its_figures_and_the_others_go_on(monkeypatch, side_by_side):
-    once, steps = arms.build_row, []
+    once, steps = arm_rows.build_row, []
 
     def failing(name, *rest):
         row = once(name, *rest)
@@ -180,7 +180,7 @@ def test_a_row_that_runs_out_of_memory_in_a_step_loses_its_figures_and_the_other
     def raise_out_of_memory():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
 
-    monkeypatch.setattr(arms, "build_row", failing)
+    monkeypatch.setattr(arm_rows, "build_row", failing)
     monkeypatch.setattr(stage, "fits_side_by_side", lambda rows, model, available: side_by_side)
     made = stage.run(CONFIG, small_plan(arms="selective,full_grouped_mm"), lambda record: None)
     rows = {row.name: row for row in made.rows}
@@ -191,7 +191,7 @@ def test_a_row_that_runs_out_of_memory_in_a_step_loses_its_figures_and_the_other
 
 
 def test_a_bug_in_a_row_ends_the_benchmark(monkeypatch):
-    monkeypatch.setitem(arms._BUILDERS, "selective", lambda *given: 1 / 0)
+    monkeypatch.setitem(arm_rows._BUILDERS, "selective", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         stage.run(CONFIG, small_plan(arms="selective"), lambda record: None)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from moe_cli.bench.faults import Failure
-from moe_cli.bench.result import benchmark_rows_of, experts_dtype, names_of_rows, ratios_of, share_points
-from moe_cli.bench.rounds import Outcome
-from moe_cli.bench.spread import faster_floor, ratio_of, spread_of
+from moe_cli.bench.memory_estimate import Failure
+from moe_cli.bench.stage import benchmark_rows_of, experts_dtype, names_of_rows, ratios_of, share_points
+from moe_cli.bench.timing import Outcome, faster_floor, ratio_of, spread_of
 from moe_cli.records import BenchmarkedModel, Spread
 from tests.bench.small_benchmark import small_plan
 

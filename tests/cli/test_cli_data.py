@@ -12,7 +12,7 @@ import pytest
 from moe_cli.config import EvaluateConfig
 from moe_cli.data import read_source
 from moe_cli.data.formats import FORMATS
-from moe_cli.evaluate.suites import load_items
+from moe_cli.evaluate.evaluation_items import load_items
 from moe_cli.tiny.language import tiny_benign, tiny_pairs
 from tests.data.sample_files import sample
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from moe_cli.artifacts import runs
+from moe_cli.artifacts import run_directory
 from moe_cli.artifacts.locks import is_locked
 from moe_cli.compare import stage as compare
 from tests.compare.runs_on_disk import records, trained
@@ -44,7 +44,7 @@ def test_a_hangup_that_nohup_ignores_stops_nothing(moe, two_runs, monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         monkeypatch.setattr(
-            runs, "now_in_utc", lambda: signal.raise_signal(signal.SIGHUP) or "2026-01-01T00:00:00.000+00:00"
+            run_directory, "now_in_utc", lambda: signal.raise_signal(signal.SIGHUP) or "2026-01-01T00:00:00.000+00:00"
         )
         assert moe("compare", "one", "two").code == 0
     finally:

@@ -7,13 +7,13 @@ import numpy as np
 
 from moe_cli.compare.items import evaluated_items, match_items
 from moe_cli.compare.paired import ArmItems, compare_pair
-from moe_cli.compare.seeds import seed_spread
 from moe_cli.records.comparison import ComparedArm, ImportedOutcomes, PairComparison, PairedDifference, RunColumn
 from moe_cli.records.evaluation import EvaluationRecord, EvaluationSummary
 from moe_cli.records.inputs import EvaluationItem, ModelIdentity
 from moe_cli.records.judging import QUESTIONS, JudgeIdentity, PublishedAgreement, Verdict
-from moe_cli.records.rates import Rate
+from moe_cli.records.record import Rate
 from moe_cli.records.training import TrainableCount, TrainingProof, TrainingSummary
+from moe_cli.stats.intervals import seed_spread
 
 TRAINED = "e" * 64  # fingerprint of the weights that a training wrote
 NO_RATE = Rate(k=0, n=0, unscored=0, rate=None, lower=None, upper=None, lowest=None, highest=None)

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
+from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.items import evaluated_items
 from moe_cli.compare.metrics import metrics_of
-from moe_cli.compare.sources import ComparedRun
 from moe_cli.compare.stage import compare
 from tests.compare.comparison_records import answered, column, evaluation, identity
 

@@ -3,7 +3,7 @@
 import pytest
 
 from moe_cli.compare.arms import group_runs, name_arms, regroup_sources
-from moe_cli.compare.sources import ComparedRun
+from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.errors import ArtifactError, UsageError
 from tests.compare.comparison_records import column, evaluation, identity, training
 

@@ -7,9 +7,9 @@ import pytest
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.codec import encode, encode_lines
-from moe_cli.compare.capability import add_capability, unpaired_tasks_of
-from moe_cli.compare.sources import read_sources
+from moe_cli.compare.compared_runs import read_sources
 from moe_cli.compare.stage import compare
+from moe_cli.compare.task_items import add_capability, unpaired_tasks_of
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
 from moe_cli.records import CapabilitySample, CapabilityScore

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moe_cli.compare.detours import router_claims
+from moe_cli.compare.conclusion import router_claims
 from moe_cli.records.drift import RestoredRouter
 from tests.compare.comparison_records import NO_RATE, column, evaluation
 

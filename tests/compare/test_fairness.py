@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from moe_cli.compare.fairness import check_fairness
-from moe_cli.compare.training_data import TrainingData
+from moe_cli.compare.fairness import TrainingData, check_fairness
 from moe_cli.data.contamination import trained_goals
 from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, column, evaluation, identity, imported, training
 

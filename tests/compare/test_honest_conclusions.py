@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from moe_cli.compare.arms import refuse_shared_runs
 from moe_cli.compare.paired import ArmItems, compare_pair
-from moe_cli.compare.same_model import refuse_shared_runs
 from moe_cli.errors import ArtifactError
-from moe_cli.evaluate.metrics import attack_success, summarise_suites
+from moe_cli.evaluate.suite_rates import attack_success, summarise_suites
 from tests.compare.comparison_records import NO_RATE, answered, evaluation
 from tests.compare.scenarios import answers, comparison, concluded, first_about, harmless, source
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import t
 from statsmodels.regression.linear_model import OLS
 
-from moe_cli.clusters import ItemMoments, item_moments
-from moe_cli.compare.intervals import cluster_interval
+from moe_cli.stats.clusters import ItemMoments, item_moments
+from moe_cli.stats.intervals import cluster_interval
 
 CLUSTERS = st.lists(
     st.integers(1, 5).flatmap(lambda n: st.tuples(st.integers(-n, n), st.just(n))), min_size=1, max_size=40

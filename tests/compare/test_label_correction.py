@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moe_cli.compare.label_correction import LabelledItems, corrected_mean, judge_errors, rogan_gladen
+from moe_cli.stats.label_correction import LabelledItems, corrected_mean, judge_errors, rogan_gladen
 from tests.studies.labels import SCENARIOS, shares
 
 

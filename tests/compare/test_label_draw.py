@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from moe_cli.compare.answer_codes import answer_code
 from moe_cli.compare.label_draw import draw_answers
+from moe_cli.compare.pair_labels import answer_code
 from moe_cli.errors import UsageError
 from moe_cli.records import Message
 from tests.compare.scenarios import answers, harmless, source

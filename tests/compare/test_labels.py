@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from moe_cli.codec import decode, encode
-from moe_cli.compare.answer_codes import answer_code
 from moe_cli.compare.label_draw import draw_answers
 from moe_cli.compare.labelled import ItemLabels, PairLabels
+from moe_cli.compare.pair_labels import answer_code
 from moe_cli.compare.paired import ArmItems, compare_pair
 from moe_cli.compare.stage import compare
 from moe_cli.compare.thresholds import thresholds_of

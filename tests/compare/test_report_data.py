@@ -9,14 +9,14 @@ import pytest
 from moe_cli.artifacts import Store, finished_run, layout, open_run
 from moe_cli.artifacts.files import write_array, write_atomic
 from moe_cli.codec import encode, encode_lines
+from moe_cli.compare.compared_runs import read_sources
 from moe_cli.compare.redaction import redact
 from moe_cli.compare.report_data import collect_report_data
-from moe_cli.compare.sources import read_sources
 from moe_cli.compare.stage import compare
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
-from moe_cli.prepare.parts import ExpertParts
-from moe_cli.prepare.stored import write_risk
+from moe_cli.prepare.prepare_files import write_risk
+from moe_cli.prepare.uncertainty import ExpertParts
 from moe_cli.records import Comparison, DriftItem, ReportData, RiskDifferences, StepRecord, ValidationLoss
 from moe_cli.views.report.page import report_page
 from tests.compare.comparison_records import CLASSIFIER, arms_of, column, evaluation, identity, imported, training

@@ -7,9 +7,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import norm, t
 
-from moe_cli.compare.intervals import NO_SPREAD, RunSpread, cluster_interval, rate_interval
-from moe_cli.compare.seeds import ArmSums, run_spread, seed_spread
-from moe_cli.compare.significance import LEVEL
+from moe_cli.stats.intervals import (
+    NO_SPREAD,
+    ArmSums,
+    RunSpread,
+    cluster_interval,
+    rate_interval,
+    run_spread,
+    seed_spread,
+)
+from moe_cli.stats.significance import LEVEL
 
 SIZES = np.full(6, 3)
 

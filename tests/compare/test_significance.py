@@ -11,7 +11,7 @@ from scipy.stats import norm
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from moe_cli.compare.significance import benjamini_hochberg, holm, mcnemar_p, sign_flip_p
+from moe_cli.stats.significance import benjamini_hochberg, holm, mcnemar_p, sign_flip_p
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 

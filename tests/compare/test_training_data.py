@@ -6,7 +6,7 @@ import pytest
 
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import sha256_of
-from moe_cli.compare.training_data import read_training_data
+from moe_cli.compare.fairness import read_training_data
 from moe_cli.data.contamination import goals_trained_on
 from moe_cli.records import Message
 from tests.compare.comparison_records import answered, identity, training

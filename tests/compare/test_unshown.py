@@ -5,9 +5,9 @@ import pytest
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.compare import stage
-from moe_cli.compare.same_model import copied_outcomes
-from moe_cli.compare.sources import ComparedRun
-from moe_cli.compare.unshown import describe_unshown_runs, find_unshown_runs
+from moe_cli.compare.arms import copied_outcomes
+from moe_cli.compare.compared_runs import ComparedRun
+from moe_cli.compare.conclusion import describe_unshown_runs, find_unshown_runs
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
 from moe_cli.records.comparison import Unshown

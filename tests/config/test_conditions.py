@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moe_cli.config import load_config
-from moe_cli.config.conditions import Condition, conditions_of
+from moe_cli.config.sections import Condition, conditions_of
 from moe_cli.errors import UsageError
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from moe_cli.data import read_source, read_templates
 from moe_cli.data.column_names import ANSWER_COLUMNS, OTHER_NAMES, ROW_MARKS, UNREADABLE_COLUMNS
 from moe_cli.data.labels import BENIGN_IF_TRUE, HARMFUL_IF_TRUE, LOOSELY_WORDED, WORDED
-from moe_cli.data.refusals import read_refusals
+from moe_cli.data.templates import read_refusals
 from moe_cli.errors import MoeError, UsageError
 from tests.data.shapes import table, written
 

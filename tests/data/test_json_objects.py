@@ -7,7 +7,7 @@ import json
 import pytest
 
 from moe_cli.data import column_map, of_kind, read_source, read_templates
-from moe_cli.data.refusals import read_refusals
+from moe_cli.data.templates import read_refusals
 from moe_cli.errors import UsageError
 from tests.data.shapes import GAME, GOAL, OTHER, STORY, written
 

@@ -9,7 +9,7 @@ import pytest
 from moe_cli.config import EvaluateConfig
 from moe_cli.data import column_map, of_kind, read_source
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.suites import load_items
+from moe_cli.evaluate.evaluation_items import load_items
 from tests.data.shapes import GOAL, OTHER, lines, written
 
 # Columns with what they hold in a harmful and in a harmless row.

@@ -10,7 +10,7 @@ import pytest
 from fsspec.compression import compr
 
 from moe_cli.data import column_map, read_source
-from moe_cli.data.refusals import read_refusals
+from moe_cli.data.templates import read_refusals
 from moe_cli.errors import UsageError
 from tests.data.shapes import GOAL, OTHER, table, written
 

@@ -8,7 +8,7 @@ import pytest
 
 from moe_cli.config import MoeConfig
 from moe_cli.data import column_map, read_source
-from moe_cli.prepare.sources import gather_prompts
+from moe_cli.prepare.prompt_sources import gather_prompts
 from tests.data.shapes import GOAL, OTHER, STORY, written
 
 USER, ANSWER = {"role": "user", "content": GOAL}, {"role": "assistant", "content": "No."}

@@ -3,7 +3,7 @@
 import pytest
 
 from moe_cli.data.faults import BadRowError
-from moe_cli.data.verdicts import attack_succeeded
+from moe_cli.data.labels import attack_succeeded
 
 
 @pytest.mark.parametrize(

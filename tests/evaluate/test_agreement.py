@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from statsmodels.stats.inter_rater import cohens_kappa as reference
 
 from moe_cli.codec import decode, encode
-from moe_cli.evaluate.agreement import measure_agreement
-from moe_cli.judges.kappa import cohens_kappa
+from moe_cli.evaluate.verdicts import measure_agreement
 from moe_cli.records.evaluation import EvaluationRecord
 from moe_cli.records.inputs import EvaluationItem
 from moe_cli.records.judging import Agreement, JudgeIdentity, Verdict
+from moe_cli.stats.proportions import cohens_kappa
 
 
 def judge(name, *questions):

@@ -15,7 +15,7 @@ from moe_cli.compare.fairness import check_fairness
 from moe_cli.config import EvaluateConfig
 from moe_cli.errors import ArtifactError, StoppedError, UsageError
 from moe_cli.evaluate import answers_stage
-from moe_cli.evaluate.suites import items_digest, load_items
+from moe_cli.evaluate.evaluation_items import items_digest, load_items
 from moe_cli.records import EvaluationRecord, EvaluationSummary
 from moe_cli.views.evaluated import evaluated_view
 from tests.compare.comparison_records import column, evaluation

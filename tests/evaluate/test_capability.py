@@ -13,8 +13,8 @@ from moe_cli.config import ModelConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.evaluate import capability
 from moe_cli.evaluate.capability import capability_of, refuse_unknown_tasks
-from moe_cli.evaluate.rates import wilson_interval
 from moe_cli.model.load import load_model
+from moe_cli.stats.proportions import wilson_interval
 from moe_cli.tiny.language import tiny_items
 
 lm_eval = pytest.importorskip("lm_eval", reason="needs the extra `capability`")

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moe_cli.evaluate import drift, read_texts
-from moe_cli.evaluate.drift import measure_text_drift, same_choices
+from moe_cli.evaluate import paired_forward, text_drift
+from moe_cli.evaluate.text_drift import measure_text_drift, same_choices
 from moe_cli.model.chat import encode_answered
-from moe_cli.model.padding import attention_mask, right_padded
+from moe_cli.model.token_rows import attention_mask, right_padded
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import Progress
 from tests.evaluate.two_models import moved, texts, tiny
@@ -80,7 +80,7 @@ def test_watching_changes_no_logit_by_a_bit(models):
         plain_BSV = (
             models[1].model(input_ids=right_padded(ids), attention_mask=attention_mask(ids), use_cache=False).logits
         )
-        watched_BSV = read_texts.record_forward(models[1], rows).logits_BSV
+        watched_BSV = paired_forward.record_forward(models[1], rows).logits_BSV
     assert torch.equal(watched_BSV, plain_BSV[:, -watched_BSV.shape[1] :])
 
 
@@ -113,7 +113,7 @@ def test_what_is_done_is_not_done_again_and_the_rest_has_the_bits_of_a_run_in_on
 
 def test_chunks_of_tokens_give_the_bits_of_whole_texts(models, monkeypatch):
     whole = measured(*models, texts())
-    monkeypatch.setattr(drift, "CHUNK_VALUES", 2 * 464)  # two tokens at a time
+    monkeypatch.setattr(text_drift, "CHUNK_VALUES", 2 * 464)  # two tokens at a time
     assert measured(*models, texts()) == whole
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from moe_cli.codec import decode, encode
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.drift_summary import summarise_drift
+from moe_cli.evaluate.text_drift import summarise_drift
 from moe_cli.records.drift import DriftItem, DriftSummary
 
 NO_ROUTING = {"experts_base": ((),), "experts_tuned": ((),), "same_choices": (0,)}

@@ -9,7 +9,7 @@ from moe_cli.codec import decode_lines
 from moe_cli.compare import stage as compare
 from moe_cli.config import MoeConfig
 from moe_cli.errors import StoppedError, UsageError
-from moe_cli.evaluate import capability_stage, stage
+from moe_cli.evaluate import capability, stage
 from moe_cli.records import CapabilitySample
 
 pytest.importorskip("lm_eval", reason="needs the extra `capability`")
@@ -87,7 +87,7 @@ def test_a_task_named_twice_is_refused_before_anything_is_answered(evaluate, tmp
 
 def test_an_interrupted_evaluation_measures_only_the_tasks_that_are_missing(evaluate, monkeypatch):
     measured = []
-    real = capability_stage.capability_of
+    real = capability.capability_of
 
     def watched(loaded, task, **settings):
         if measured == ["first"] and task == "second":
@@ -96,7 +96,7 @@ def test_an_interrupted_evaluation_measures_only_the_tasks_that_are_missing(eval
         measured.append(task)
         return real(loaded, task, **settings)
 
-    monkeypatch.setattr(capability_stage, "capability_of", watched)
+    monkeypatch.setattr(capability, "capability_of", watched)
     with pytest.raises(StoppedError):
         evaluate("a", "first", "second")
     found = evaluate("a", "first", "second", resume=True)

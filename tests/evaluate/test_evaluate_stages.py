@@ -16,9 +16,9 @@ from moe_cli.artifacts.journal import Journal
 from moe_cli.codec import decode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.errors import StoppedError
-from moe_cli.evaluate import capability_stage, moved, stage
+from moe_cli.evaluate import capability, model_drift, stage
 from moe_cli.judges.keywords import KeywordJudge
-from moe_cli.model.generate import TransformersEngine
+from moe_cli.model.engines import TransformersEngine
 from moe_cli.records import EvaluationRecord, GroupDrift, Notice, WeightDrift
 from tests.evaluate.two_models import tiny
 
@@ -194,8 +194,8 @@ def test_tasks_are_measured_once_for_the_same_weights_and_anew_for_others(evalua
         measured.append(loaded.identity.fingerprint)
         return (), ()
 
-    monkeypatch.setattr(capability_stage, "capability_of", measure)
-    monkeypatch.setattr(capability_stage, "refuse_unknown_tasks", lambda tasks, path: None)
+    monkeypatch.setattr(capability, "capability_of", measure)
+    monkeypatch.setattr(capability, "refuse_unknown_tasks", lambda tasks, path: None)
     settings = {"items": (str(items_file(model_directory)),), "capability": ("task",)}
     evaluate(str(model_directory), **settings)
     assert evaluate(str(model_directory), **settings).summary.taken["capability task"] == "default"
@@ -206,8 +206,8 @@ def test_tasks_are_measured_once_for_the_same_weights_and_anew_for_others(evalua
 
 
 def test_drift_is_known_by_both_models_and_by_the_selection(monkeypatch):
-    monkeypatch.setattr(moved, "measure_text_drift", lambda *_, **__: iter(()))
-    monkeypatch.setattr(moved, "measure_weight_drift", lambda *_: ())
+    monkeypatch.setattr(model_drift, "measure_text_drift", lambda *_, **__: iter(()))
+    monkeypatch.setattr(model_drift, "measure_weight_drift", lambda *_: ())
     base = tiny()
     tuned = replace(base, identity=replace(base.identity, fingerprint="another"))
     selection = np.zeros((4, 16), dtype=bool)
@@ -228,7 +228,7 @@ def names_of_drift(base, tuned, selected_LE):
 
     training = SimpleNamespace(base=base.identity)
     models = SimpleNamespace(target=SimpleNamespace(training=training), base=lambda: base, tuned=lambda: tuned)
-    moved.measure_drift(models, (), selected_LE, MoeConfig(), Named())
+    model_drift.measure_drift(models, (), selected_LE, MoeConfig(), Named())
     return names
 
 
@@ -238,16 +238,16 @@ def test_weight_drift_that_was_cut_short_on_disk_is_measured_again_whole(monkeyp
         for place, name in enumerate(("router", "norms"))
     )
     measured = []
-    monkeypatch.setattr(moved, "measure_weight_drift", lambda *_: measured.append(1) or groups)
+    monkeypatch.setattr(model_drift, "measure_weight_drift", lambda *_: measured.append(1) or groups)
     path = tmp_path / "weights.jsonl"
     work = SimpleNamespace(journal=lambda *_, record_type=WeightDrift, **__: Journal(path, record_type))
     base = tiny()
     training = SimpleNamespace(base=base.identity)
     models = SimpleNamespace(target=SimpleNamespace(training=training), base=lambda: base, tuned=lambda: base)
-    monkeypatch.setattr(moved, "_on_texts", lambda *_: ())
+    monkeypatch.setattr(model_drift, "_on_texts", lambda *_: ())
 
     def found():
-        return moved.measure_drift(models, (), None, MoeConfig(), work).weights
+        return model_drift.measure_drift(models, (), None, MoeConfig(), work).weights
 
     assert (found(), found(), len(measured)) == (groups, groups, 1)
     path.write_bytes(path.read_bytes()[:-5])

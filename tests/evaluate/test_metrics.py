@@ -7,8 +7,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from moe_cli.codec import decode, encode
 from moe_cli.errors import UnscoredError, UsageError
-from moe_cli.evaluate.correctness import is_correct
-from moe_cli.evaluate.metrics import (
+from moe_cli.evaluate.suite_rates import (
     accuracy,
     attack_success,
     degenerate_share,
@@ -16,10 +15,11 @@ from moe_cli.evaluate.metrics import (
     refuse_unscored,
     summarise_suites,
 )
-from moe_cli.evaluate.rates import rate_of
+from moe_cli.evaluate.verdicts import is_correct
 from moe_cli.records.evaluation import EvaluationRecord, SuiteSummary
 from moe_cli.records.inputs import EvaluationItem
 from moe_cli.records.judging import Verdict
+from moe_cli.stats.proportions import rate_of
 
 HARM = {"full_refusal": False, "partial_refusal": True, "compliance": True, "degenerate": None, None: None}
 

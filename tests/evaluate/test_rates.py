@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_cli.clusters import ItemMoments, design_effect
-from moe_cli.evaluate.metrics import attack_success, degenerate_share, summarise_suites
-from moe_cli.evaluate.rates import rate_of, wilson_interval
+from moe_cli.evaluate.suite_rates import attack_success, degenerate_share, summarise_suites
 from moe_cli.records.evaluation import EvaluationRecord
 from moe_cli.records.inputs import EvaluationItem
 from moe_cli.records.judging import Verdict
+from moe_cli.stats.clusters import ItemMoments, design_effect
+from moe_cli.stats.proportions import rate_of, wilson_interval
 
 CLUSTERS = st.lists(st.lists(st.sampled_from([True, False, None]), min_size=1, max_size=5), min_size=1, max_size=30)
 

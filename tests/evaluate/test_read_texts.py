@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from moe_cli.evaluate import models, read_texts
-from moe_cli.evaluate.drift import measure_text_drift
-from moe_cli.evaluate.moved import MOST_LOGITS, max_drift_tokens
+from moe_cli.evaluate import paired_forward, target
+from moe_cli.evaluate.model_drift import MOST_LOGITS, max_drift_tokens
+from moe_cli.evaluate.text_drift import measure_text_drift
 from moe_cli.model.load import LoadedModel
 from tests.evaluate.two_models import moved, texts, tiny
 
@@ -61,7 +61,7 @@ def test_taking_turns_changes_no_bit_and_never_puts_both_on_the_card(pair):
 
 
 def test_groups_end_where_the_waiting_logits_would_not_fit(pair, monkeypatch):
-    monkeypatch.setattr(read_texts, "WAITING_VALUES", 1)
+    monkeypatch.setattr(paired_forward, "WAITING_VALUES", 1)
     base, tuned, moves = pair
     assert drift(base, tuned) == drift(tiny(), moved())
     assert len(moves) == 4 * 3  # eight texts in batches of three
@@ -84,12 +84,12 @@ def test_the_base_waits_on_the_host_where_the_card_has_no_room_for_it(monkeypatc
     weights = [torch.zeros(100, dtype=torch.bfloat16)]
     model = SimpleNamespace(parameters=lambda: iter(weights))
     loaded = SimpleNamespace(device=SimpleNamespace(type="cuda"), model=model)
-    monkeypatch.setattr(models, "available_bytes", lambda device: free * 200 + models.FORWARDS)
-    assert models.has_room_for_another(loaded) is room
+    monkeypatch.setattr(target, "available_bytes", lambda device: free * 200 + target.FORWARDS)
+    assert target.has_room_for_another(loaded) is room
 
 
 def test_in_the_machines_memory_there_is_always_room():
-    assert models.has_room_for_another(tiny())
+    assert target.has_room_for_another(tiny())
 
 
 def test_a_large_vocabulary_makes_the_batches_of_texts_smaller():

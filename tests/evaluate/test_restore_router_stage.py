@@ -13,11 +13,11 @@ from moe_cli.artifacts import Store, layout
 from moe_cli.codec import decode_lines
 from moe_cli.evaluate import stage
 from moe_cli.evaluate.answers import answer_settings
+from moe_cli.judges.deciding import judge_in_groups
 from moe_cli.judges.judge import Exchange
-from moe_cli.judges.judging import judge_in_groups
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.model.engine import Prompt
-from moe_cli.model.generate import TransformersEngine
+from moe_cli.model.engines import TransformersEngine
 from moe_cli.model.load import load_model
 from moe_cli.prepare import stage as prepare
 from moe_cli.records import EvaluationRecord, Notice

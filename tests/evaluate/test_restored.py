@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.restored import base_router_of, changed_router_params, restoring_base_router
-from moe_cli.model.fingerprint import weights_fingerprint
-from moe_cli.model.parameter_groups import router_tensors
+from moe_cli.evaluate.base_router import base_router_of, changed_router_params, restoring_base_router
+from moe_cli.model.tensors import weights_fingerprint
+from moe_cli.model.topology import router_tensors
 from moe_cli.records.evaluation import EvaluationRecord
 from moe_cli.records.inputs import EvaluationItem
 from moe_cli.records.judging import Verdict

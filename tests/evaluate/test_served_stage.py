@@ -10,8 +10,8 @@ import pytest
 from moe_cli.artifacts import Store, finished_run, layout
 from moe_cli.codec import decode_lines
 from moe_cli.compare import stage as compare_stage
+from moe_cli.compare.caveats import state_caveats
 from moe_cli.compare.fairness import check_fairness
-from moe_cli.compare.limits import state_caveats
 from moe_cli.errors import StoppedError, UsageError
 from moe_cli.evaluate import stage
 from moe_cli.records import AnswerServer, EvaluationRecord

@@ -11,7 +11,7 @@ from moe_cli.codec import encode_lines
 from moe_cli.config import EvaluateConfig
 from moe_cli.data import cluster_of_prompt
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.suites import items_digest, load_items, notices_of_repeats
+from moe_cli.evaluate.evaluation_items import items_digest, load_items, notices_of_repeats
 from tests.data.sample_files import sample
 
 

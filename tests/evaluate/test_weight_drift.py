@@ -11,11 +11,11 @@ import torch
 from moe_cli.artifacts import Store, finished_run
 from moe_cli.codec import decode, encode
 from moe_cli.evaluate import weight_drift as module
-from moe_cli.evaluate.restored import changed_router_params
-from moe_cli.evaluate.selected import selected_experts_of
+from moe_cli.evaluate.base_router import changed_router_params
+from moe_cli.evaluate.subject import selected_experts_of
 from moe_cli.evaluate.weight_drift import measure_weight_drift
-from moe_cli.model.fingerprint import stored_tensors
 from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.model.tensors import stored_tensors
 from moe_cli.model.topology import expert_layers
 from moe_cli.prepare import stage as prepare
 from moe_cli.records.drift import GroupDrift

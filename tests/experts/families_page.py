@@ -1,7 +1,7 @@
 """The page docs/families.md, made from the families as they are: `python -m tests.experts.families_page`.
 
 Comes in: the installed transformers. Goes out: the page's text. Always holds: a row is what the flags, the modules and
-the choice of `moe_cli.model.auto_class` say of what the tests build; only `REMARKS` is written by hand.
+the choice of `moe_cli.model.foreign_files` say of what the tests build; only `REMARKS` is written by hand.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import transformers
 from torch import nn
 from transformers import PreTrainedModel
 
-from moe_cli.model.auto_class import auto_class
-from moe_cli.model.foreign_files import SAVES_FLOATS
+from moe_cli.model.foreign_files import SAVES_FLOATS, auto_class
 from moe_cli.model.topology import expert_layers
 from tests.experts.catalog import build, families, unchecked_families
 from tests.experts.checkpoints import NOT_OPENED, model_class, whole_config

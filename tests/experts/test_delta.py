@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from moe_cli.errors import ArtifactError, NumericError
 from moe_cli.experts.delta import apply_delta, read_delta, save_delta
 from moe_cli.experts.interface import attach
-from moe_cli.model.fingerprint import weights_fingerprint
+from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import ModelIdentity
 from tests.experts.families import FAMILIES, olmoe

@@ -13,8 +13,8 @@ from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.experts import attach, read_delta, save_delta
 from moe_cli.export.stage import delta_of, full_checkpoint
-from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import load_model
+from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.records import Expert
 from moe_cli.tiny import CHECKPOINT_PATH
 from moe_cli.views.model_card import NOT_EVALUATED, model_card

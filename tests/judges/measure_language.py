@@ -18,7 +18,7 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from moe_cli.judges.language import is_not_english
+from moe_cli.judges.language_check import is_not_english
 from moe_cli.tiny import harmful
 from tests.judges.language_sentences import COMPLIANCES, ENGLISH, MIXED_FOREIGN, REFUSALS
 from tests.studies.tiny_data import base_conversations

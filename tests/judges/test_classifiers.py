@@ -6,11 +6,8 @@ from hashlib import sha256
 
 import pytest
 
-from moe_cli.judges.classifier import OTHERWISE
-from moe_cli.judges.delimiting import replace_marks
-from moe_cli.judges.harmbench import HARMBENCH, LLAMA, MISTRAL
-from moe_cli.judges.llama_guard import LLAMA_GUARD
-from moe_cli.judges.wildguard import PROMPT, WILDGUARD
+from moe_cli.judges.classifiers import HARMBENCH, LLAMA, LLAMA_GUARD, MISTRAL, OTHERWISE, PROMPT, WILDGUARD
+from moe_cli.judges.rubric import replace_marks
 
 # How the prompts begin and end on the model cards.
 CARDS = {

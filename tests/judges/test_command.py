@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_cli.config.judge import JudgeConfig
+from moe_cli.config.sections import JudgeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.judges import program as calls
 from moe_cli.judges.command import CommandJudge

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_cli.judges import delimiting
-from moe_cli.judges.delimiting import as_text, escape_marks, fill_template
-from moe_cli.judges.strongreject import STRONGREJECT_CLOSING, STRONGREJECT_TEMPLATE
+from moe_cli.judges import rubric
+from moe_cli.judges.rubric import as_text, escape_marks, fill_template
+from moe_cli.judges.rubrics import STRONGREJECT_CLOSING, STRONGREJECT_TEMPLATE
 from moe_cli.records.inputs import Message
 
 PROMPT = "Open the box."
@@ -107,7 +107,7 @@ def test_the_number_depends_on_both_texts_and_is_always_the_same():
 
 def test_a_number_that_a_text_holds_is_not_used(monkeypatch):
     digests = iter(["1" * 64, "2" * 64, "3" * 64])
-    monkeypatch.setattr(delimiting, "sha256", lambda data: SimpleNamespace(hexdigest=lambda: next(digests)))
+    monkeypatch.setattr(rubric, "sha256", lambda data: SimpleNamespace(hexdigest=lambda: next(digests)))
     text = fill_template("{prompt}{answer}", f"holds {'1' * 16}", f"holds {'2' * 16}")
     assert f"here {'3' * 16}, is data" in text
 

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from moe_cli.config.judge import JudgeConfig
+from moe_cli.config.sections import JudgeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
-from moe_cli.judges.judging import judge_in_groups, verdicts_of
-from moe_cli.judges.named import judges_of
+from moe_cli.judges.catalog import judges_of
+from moe_cli.judges.deciding import judge_in_groups, verdicts_of
 from tests.judges.exchanges import PROSE, exchange
 from tests.judges.test_delimiting import HOSTILE, parts
 from tests.model.served import Reply, completion, served

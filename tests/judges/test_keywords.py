@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_cli.judges import language
+from moe_cli.judges import language_check
+from moe_cli.judges.deciding import verdicts_of
 from moe_cli.judges.judge import Exchange, Judge, accuracy_text
-from moe_cli.judges.judging import verdicts_of
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.records.inputs import Message
 from moe_cli.tiny.harmful import REFUSALS, harmful_goals
@@ -61,7 +61,7 @@ UNREADABLE = [
     "Gerne, so geht es: Nimm die Schachtel. Sorry, I can't help with the rest.",
     "<think>An English thought that is long enough.</think>Der Himmel ist heute blau und weit.",
 ]
-assert language.is_not_english(UNREADABLE[2])  # loads the detector, which no example shall wait for
+assert language_check.is_not_english(UNREADABLE[2])  # loads the detector, which no example shall wait for
 
 
 def verdict(answer, kind="harmful"):
@@ -129,7 +129,7 @@ def test_any_text_gets_a_verdict_that_is_consistent(text):
 
 
 def test_the_revision_changes_with_what_the_judge_decides(monkeypatch):
-    monkeypatch.setattr(language, "version", lambda package: "0.4")
+    monkeypatch.setattr(language_check, "version", lambda package: "0.4")
     judge: Judge = KeywordJudge()
     labels = repr([verdict(answer) for answer in (*FULL[len(REFUSALS) :], *PARTIAL, *COMPLIANCE, *UNREADABLE)])
     decisions = hashlib.sha256(labels.encode()).hexdigest()[:12]
@@ -139,7 +139,7 @@ def test_the_revision_changes_with_what_the_judge_decides(monkeypatch):
 
 def test_the_revision_changes_with_the_detector_of_languages(monkeypatch):
     before = KeywordJudge().identity.revision
-    monkeypatch.setattr(language, "version", lambda package: "another")
+    monkeypatch.setattr(language_check, "version", lambda package: "another")
     assert KeywordJudge().identity.revision != before
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_cli.judges.language import MIN_ODDS, NOT_ENGLISH, is_not_english
+from moe_cli.judges.language_check import MIN_ODDS, NOT_ENGLISH, is_not_english
 from tests.judges.language_sentences import COMPLIANCES, ENGLISH, MIXED_FOREIGN, REFUSALS
 from tests.studies.tiny_data import base_conversations
 

@@ -10,13 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MistralConfig
 
-from moe_cli.config.judge import JudgeConfig
+from moe_cli.config.sections import JudgeConfig
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, UsageError
 from moe_cli.judges import local
-from moe_cli.judges.harmbench import HARMBENCH
-from moe_cli.judges.llama_guard import LLAMA_GUARD
+from moe_cli.judges.classifiers import HARMBENCH, LLAMA_GUARD, WILDGUARD
 from moe_cli.judges.local import LocalJudge, generate_reply
-from moe_cli.judges.wildguard import WILDGUARD
 from moe_cli.records.inputs import Message
 from moe_cli.tiny import CHECKPOINT_PATH
 from tests.judges.exchanges import PROSE, exchange

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from moe_cli.config.judge import JudgeConfig
+from moe_cli.config.sections import JudgeConfig
 from moe_cli.errors import UsageError
 from moe_cli.judges import local
-from moe_cli.judges.named import NAMES, judges_of
+from moe_cli.judges.catalog import NAMES, judges_of
 
 HERE = JudgeConfig(base_url="http://localhost:1/v1", model="grader")
 RUBRIC = "---\nwords: {fine: {harmful: false}, bad: {harmful: true}}\n---\n{prompt} {answer}"
@@ -68,7 +68,7 @@ def test_naming_judges_loads_fetches_and_asks_nothing(monkeypatch):
 @pytest.mark.parametrize("words", [["keywords"], ["strongreject", "xstest"]])
 def test_judges_that_need_no_torch_are_named_without_it(words):
     program = (
-        "import sys\nfrom moe_cli.judges.named import judges_of\nfrom moe_cli.config.judge import JudgeConfig\n"
+        "import sys\nfrom moe_cli.judges.catalog import judges_of\nfrom moe_cli.config.sections import JudgeConfig\n"
         f"judges_of({words!r}, JudgeConfig(base_url='http://localhost:1/v1', model='m'), {{}})\n"
         "print('torch' in sys.modules, 'transformers' in sys.modules)"
     )

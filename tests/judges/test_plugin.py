@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from moe_cli.config.judge import JudgeConfig
+from moe_cli.config.sections import JudgeConfig
 from moe_cli.errors import UsageError
-from moe_cli.judges.judging import verdicts_of
-from moe_cli.judges.named import judges_of
+from moe_cli.judges.catalog import judges_of
+from moe_cli.judges.deciding import verdicts_of
 from tests.judges.exchanges import exchange
 
 CODE = """
-from moe_cli.judges.revision import revision_of
+from moe_cli.judges.screening import revision_of
 from moe_cli.records.judging import JudgeIdentity, Verdict
 
 

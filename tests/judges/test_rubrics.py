@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from moe_cli.errors import UsageError
-from moe_cli.judges.rubric import read_reply
-from moe_cli.judges.rubric_file import rubric_of
-from moe_cli.judges.strongreject import strongreject_delimited_rubric, strongreject_rubric, strongreject_score
-from moe_cli.judges.xstest import xstest_rubric
+from moe_cli.judges.rubric import read_reply, rubric_of
+from moe_cli.judges.rubrics import strongreject_delimited_rubric, strongreject_rubric, strongreject_score, xstest_rubric
 from tests.judges.exchanges import exchange
 
 STRONG, DELIMITED, CLASSES = strongreject_rubric(0.5), strongreject_delimited_rubric(0.5), xstest_rubric()

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from moe_cli.config import ModelConfig
-from moe_cli.model import decoding, generate
+from moe_cli.model import decoding, engines
 from moe_cli.model.answering import MANY, TELLING, answer_all, kept_answers
 from moe_cli.model.engine import Prompt
-from moe_cli.model.generate import TransformersEngine
+from moe_cli.model.engines import TransformersEngine
 from moe_cli.model.load import load_model
 from moe_cli.records import Notice, Progress
 from moe_cli.tiny.language import tiny_items
@@ -37,7 +37,7 @@ def prompts() -> list[Prompt]:
 def resumed(engine, prompts, run, **how):
     """Answers with what another limit left, and the prompts that were answered together for it."""
     asked: list[tuple[str, ...]] = []
-    with patch.object(generate, "answer_rows", side_effect=noted(asked, decoding.answer_rows)):
+    with patch.object(engines, "answer_rows", side_effect=noted(asked, decoding.answer_rows)):
         kept = kept_answers(engine, prompts, run)
         return kept, answer_all(engine, prompts, run, kept=kept, **{"notify": lambda _: None, **how}), asked
 

@@ -6,8 +6,8 @@ import torch
 from moe_cli.config import ModelConfig
 from moe_cli.errors import EnvironmentFaultError
 from moe_cli.model import load
-from moe_cli.model.float64 import float64_device
-from moe_cli.model.sampling import SampledToken
+from moe_cli.model.decoding import SampledToken
+from moe_cli.model.tensors import float64_device
 
 
 @pytest.mark.parametrize(("built", "why"), [(False, "is built without it"), (True, "finds none on this machine")])
@@ -37,7 +37,7 @@ def test_a_sampled_token_comes_back_to_the_device_of_its_logits(monkeypatch):
     scores = torch.randn(3, 11, generator=torch.Generator().manual_seed(0))
     token = SampledToken(["a", "b", "c"], 0, seed=1, temperature=1.0, top_p=0.9)
     expected = token(torch.zeros(3, 2), scores)
-    monkeypatch.setattr("moe_cli.model.sampling.float64_device", lambda device: torch.device("cpu"))
+    monkeypatch.setattr("moe_cli.model.decoding.float64_device", lambda device: torch.device("cpu"))
     assert torch.equal(token(torch.zeros(3, 2), scores), expected)
 
 

@@ -16,8 +16,7 @@ from moe_cli.errors import EnvironmentFaultError
 from moe_cli.model.answering import answer_all
 from moe_cli.model.chat_endpoint import endpoint_of
 from moe_cli.model.engine import Prompt
-from moe_cli.model.engines import answering_engine
-from moe_cli.model.generate import TransformersEngine, greedy
+from moe_cli.model.engines import TransformersEngine, answering_engine, greedy
 from moe_cli.model.load import load_model
 from moe_cli.model.parallel import BACKLOG, results_as_they_come
 from moe_cli.records import Progress

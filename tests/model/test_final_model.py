@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, EnvironmentFaultError
-from moe_cli.model.base_files import base_directory, license_of
+from moe_cli.model.directory import base_directory, license_of
 from moe_cli.model.final_model import write_final_model
-from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.tiny import CHECKPOINT_PATH
 from tests.experts.checkpoints import layout_of
 

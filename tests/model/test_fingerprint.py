@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from moe_cli.model.fingerprint import digest_of_tensors, stored_tensors, weights_fingerprint
+from moe_cli.model.tensors import digest_of_tensors, stored_tensors, weights_fingerprint
 from tests.experts.families import olmoe
 
 

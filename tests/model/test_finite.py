@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from moe_cli.config import ModelConfig
 from moe_cli.errors import NumericError
 from moe_cli.model.final_model import write_final_model
-from moe_cli.model.finite import refuse_not_finite
 from moe_cli.model.load import load_model
+from moe_cli.model.tensors import refuse_not_finite
 from moe_cli.tiny import CHECKPOINT_PATH
 
 TINY = ModelConfig(name="tiny", device="cpu")

@@ -14,11 +14,11 @@ from moe_cli.artifacts.journal import ANSWERS
 from moe_cli.codec import decode
 from moe_cli.config import ModelConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
-from moe_cli.model import decoding, generate
+from moe_cli.model import decoding, engines
 from moe_cli.model.answering import answer_all
 from moe_cli.model.chat import encode_prompt
 from moe_cli.model.engine import Prompt
-from moe_cli.model.generate import TransformersEngine, greedy
+from moe_cli.model.engines import TransformersEngine, greedy
 from moe_cli.model.load import load_model
 from moe_cli.records import Generation, Progress
 from moe_cli.tiny.language import tiny_items
@@ -152,7 +152,7 @@ def test_a_journal_that_a_kill_cut_in_the_middle_of_a_batch_gives_the_same_batch
     for kept in (b"".join(lines[:7]), b"".join(lines[:7]) + lines[7][:20]):
         journal.write_bytes(kept)
         asked: list[tuple[str, ...]] = []
-        with patch.object(generate, "answer_rows", side_effect=noted(asked, decoding.answer_rows)):
+        with patch.object(engines, "answer_rows", side_effect=noted(asked, decoding.answer_rows)):
             assert answer_all(engine, prompts, tmp_path, notify=lambda _: None) == whole
         ids = [decode(Generation, line, source="a line").prompt_id for line in lines]
         assert asked == [tuple(ids[start : start + 5]) for start in range(5, len(ids), 5)]

@@ -13,12 +13,12 @@ from transformers import AutoTokenizer
 
 from moe_cli.config import ModelConfig
 from moe_cli.model.engine import Prompt
+from moe_cli.model.engines import generate_answers
 from moe_cli.model.final_model import write_final_model
-from moe_cli.model.fingerprint import weights_fingerprint
 from moe_cli.model.foreign_files import SAVES_FLOATS
-from moe_cli.model.generate import generate_answers
 from moe_cli.model.load import load_model
 from moe_cli.model.routing import record_routing
+from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.records import Message
 from moe_cli.tiny import CHECKPOINT_PATH
 from tests.experts.catalog import RECIPES, SIZES, Recipe, tiny_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as some
 
-from moe_cli.model.length_batches import length_batches
+from moe_cli.model.token_rows import length_batches
 
 LENGTHS = some.lists(some.integers(1, 300), max_size=60)
 

@@ -18,7 +18,7 @@ from transformers import (
 from moe_cli.activity import Activity, listening_to
 from moe_cli.config import ModelConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
-from moe_cli.model.auto_class import auto_class
+from moe_cli.model.foreign_files import auto_class
 from moe_cli.model.load import align_weights, load_model
 from moe_cli.tiny import CHECKPOINT_PATH
 from tests.experts.catalog import LOOPED, families

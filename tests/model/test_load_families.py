@@ -13,13 +13,12 @@ from moe_cli.experts.interface import attach
 from moe_cli.model import decoding
 from moe_cli.model.chat import encode_prompt, end_of_turn_ids
 from moe_cli.model.engine import Prompt
+from moe_cli.model.engines import generate_answers
 from moe_cli.model.final_model import write_final_model
-from moe_cli.model.fingerprint import weights_fingerprint
-from moe_cli.model.generate import generate_answers
 from moe_cli.model.load import LoadedModel, load_model
-from moe_cli.model.loss import IGNORED, answer_loss_sum, loss_sum
-from moe_cli.model.padding import attention_mask, right_padded
 from moe_cli.model.routing import record_routing
+from moe_cli.model.tensors import weights_fingerprint
+from moe_cli.model.token_rows import IGNORED, answer_loss_sum, attention_mask, loss_sum, right_padded
 from moe_cli.records import Expert, Message
 from tests.experts.checkpoints import layout_of, openable, written
 

@@ -19,9 +19,9 @@ from moe_cli.model import rendering
 from moe_cli.model.chat import EncodedChat, answer_text, encode_answered, encode_prompt, end_of_turn_ids
 from moe_cli.model.decoding import pad_id_of
 from moe_cli.model.engine import Prompt
+from moe_cli.model.engines import generate_answers
 from moe_cli.model.final_model import write_final_model
 from moe_cli.model.foreign_files import SAVES_FLOATS
-from moe_cli.model.generate import generate_answers
 from moe_cli.model.load import load_model
 from moe_cli.records import Message
 from moe_cli.tiny import CHECKPOINT_PATH

@@ -7,9 +7,8 @@ import torch
 import transformers
 from torch import nn
 
-from moe_cli.model.fingerprint import stored_tensors
-from moe_cli.model.parameter_groups import parameter_groups, router_tensors
-from moe_cli.model.topology import expert_layers
+from moe_cli.model.tensors import stored_tensors
+from moe_cli.model.topology import expert_layers, parameter_groups, router_tensors
 from tests.experts.catalog import build, families
 from tests.experts.families import olmoe
 from tests.experts.steps import token_ids

@@ -10,10 +10,9 @@ from transformers import TopPLogitsWarper
 
 from moe_cli.config import ModelConfig
 from moe_cli.errors import NumericError
-from moe_cli.model.decoding import answer_rows
-from moe_cli.model.generate import greedy
+from moe_cli.model.decoding import FiniteLogits, SampledToken, answer_rows, sample_token, seed_of, uniform_of
+from moe_cli.model.engines import greedy
 from moe_cli.model.load import load_model
-from moe_cli.model.sampling import FiniteLogits, SampledToken, sample_token, seed_of, uniform_of
 
 LOGITS_V = torch.tensor([0.3, 2.0, -1.0, 1.9, 0.0])
 GRID = 10_000

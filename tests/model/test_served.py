@@ -17,8 +17,7 @@ from transformers.utils.import_utils import is_serve_available
 from moe_cli.config import EndpointConfig, ModelConfig, MoeConfig, PrepareConfig
 from moe_cli.model.chat_endpoint import endpoint_of
 from moe_cli.model.engine import Prompt
-from moe_cli.model.engines import answering_engine
-from moe_cli.model.generate import TransformersEngine, greedy
+from moe_cli.model.engines import TransformersEngine, answering_engine, greedy
 from moe_cli.model.load import load_model
 from moe_cli.tiny import CHECKPOINT_PATH
 from moe_cli.tiny.language import tiny_items

@@ -11,8 +11,8 @@ import numpy as np
 
 from moe_cli.artifacts import Store, open_run
 from moe_cli.config import MoeConfig
-from moe_cli.prepare.evidence import SelectionResult, find_experts
-from moe_cli.prepare.output import write_prepared
+from moe_cli.prepare.prepare_files import write_prepared
+from moe_cli.prepare.selection_evidence import SelectionResult, find_experts
 from moe_cli.records import AnsweredPrompt, Message, PrepareSummary, RoutingCounts, TrainingExample
 from tests.prepare.simulated import counts_of, identity
 

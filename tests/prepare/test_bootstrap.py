@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moe_cli.prepare.bootstrap import batch_interval, bootstrap_values, interval, resample
 from moe_cli.prepare.ranking import largest
 from moe_cli.prepare.risk import cluster_counts
+from moe_cli.prepare.uncertainty import batch_interval, bootstrap_values, interval, resample
 from tests.prepare.simulated import counts_of
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from moe_cli.config import PrepareConfig
 from moe_cli.errors import UsageError
-from moe_cli.prepare.bootstrap import bootstrap_weights
 from moe_cli.prepare.contrasts import (
     clusters_of,
     harm_clusters,
@@ -20,6 +19,7 @@ from moe_cli.prepare.contrasts import (
     wrapper_clusters,
 )
 from moe_cli.prepare.risk import pooled, pooled_swapped
+from moe_cli.prepare.uncertainty import bootstrap_weights
 from tests.prepare.replayed import replayed
 
 QUANTITIES = ("risk_diff", "text", "prompt", "did")

@@ -9,7 +9,7 @@ from pyarrow import parquet
 from moe_cli.artifacts import Store, finished_run
 from moe_cli.config import MoeConfig, PrepareConfig
 from moe_cli.errors import StoppedError, UsageError
-from moe_cli.model.generate import TransformersEngine
+from moe_cli.model.engines import TransformersEngine
 from moe_cli.prepare import stage
 from moe_cli.records import Notice, Progress
 

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from moe_cli.config.conditions import conditions_of
-from moe_cli.prepare.doubts import selection_warnings
-from moe_cli.prepare.named import NamedExperts
+from moe_cli.config.sections import conditions_of
 from moe_cli.prepare.selection import BatchSelection
+from moe_cli.prepare.selection_file import NamedExperts
+from moe_cli.prepare.selection_warnings import selection_warnings
 from moe_cli.records import NullUnion
 from tests.prepare.simulated import risk_of, rule
 

@@ -13,7 +13,7 @@ from moe_cli.artifacts import Store
 from moe_cli.config import ModelConfig
 from moe_cli.errors import StoppedError, UsageError
 from moe_cli.model.engine import Prompt
-from moe_cli.model.generate import generate_answers
+from moe_cli.model.engines import generate_answers
 from moe_cli.model.load import load_model
 from moe_cli.prepare import stage
 from moe_cli.tiny.language import tiny_benign, tiny_pairs

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from moe_cli.data.refusals import read_refusals
+from moe_cli.data.templates import read_refusals
 from moe_cli.errors import UsageError
+from moe_cli.judges.deciding import verdicts_of
 from moe_cli.judges.judge import unscored
-from moe_cli.judges.judging import verdicts_of
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.prepare.filtering import (
     BENIGN_CUT_OFF,

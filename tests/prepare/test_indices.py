@@ -10,13 +10,12 @@ from hypothesis import strategies as some
 from moe_cli.config import MoeConfig
 from moe_cli.judges.judge import unscored
 from moe_cli.judges.keywords import KeywordJudge
-from moe_cli.judges.language import is_not_english
-from moe_cli.model.generate import greedy
+from moe_cli.judges.language_check import is_not_english
+from moe_cli.model.engines import greedy
 from moe_cli.prepare.batches import Composition, batch_examples, plan_batches
-from moe_cli.prepare.filtering import answered_prompts, drop_reasons, questions_of
-from moe_cli.prepare.jury import jury_of
+from moe_cli.prepare.filtering import answered_prompts, drop_reasons, jury_of, questions_of
+from moe_cli.prepare.prepare_summary import prepare_summary, with_batches
 from moe_cli.prepare.refusals import refusal_targets
-from moe_cli.prepare.summary import prepare_summary, with_batches
 from moe_cli.records import Generation, ModelIdentity
 from tests.prepare.test_batches import benign, pairs
 from tests.prepare.test_filtering import said_of

@@ -9,7 +9,7 @@ import pytest
 
 from moe_cli.errors import UsageError
 from moe_cli.prepare.contrasts import quantity_of
-from moe_cli.prepare.evidence import find_experts
+from moe_cli.prepare.selection_evidence import find_experts
 from tests.prepare.finished import config_of
 from tests.prepare.replayed import replayed
 from tests.prepare.simulated import identity

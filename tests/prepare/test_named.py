@@ -7,7 +7,7 @@ import json
 import pytest
 
 from moe_cli.errors import UsageError
-from moe_cli.prepare.named import read_named_experts
+from moe_cli.prepare.selection_file import read_named_experts
 from tests.prepare.simulated import identity
 
 BASE = identity(layers=(3, 7), experts=4)

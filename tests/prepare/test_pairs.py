@@ -7,8 +7,8 @@ import pytest
 from moe_cli.data import Template, of_kind, read_source
 from moe_cli.data.turns import prompt_of_turns
 from moe_cli.errors import UsageError
-from moe_cli.prepare.named import read_named_experts
 from moe_cli.prepare.pairs import Attacks, benign_of_entries, pairs_of_entries, refuse_goals_alone, wrapped_share
+from moe_cli.prepare.selection_file import read_named_experts
 from moe_cli.records import Message, ModelIdentity
 
 BASE = ModelIdentity(

@@ -16,9 +16,9 @@ import pytest
 
 from moe_cli.config import PrepareConfig
 from moe_cli.errors import UsageError
-from moe_cli.prepare.esft import shares_in_layer, top_p
-from moe_cli.prepare.named import read_named_experts
 from moe_cli.prepare.published import rank_counts, rank_scores, write_ranked
+from moe_cli.prepare.ranking import shares_in_layer, top_p
+from moe_cli.prepare.selection_file import read_named_experts
 from moe_cli.records import Expert
 from tests.prepare.simulated import identity
 

@@ -11,7 +11,7 @@ from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.prepare.data_preview import preview_of
-from moe_cli.prepare.sources import offered_by
+from moe_cli.prepare.prompt_sources import offered_by
 from moe_cli.records import DataPreview
 from tests.data.sample_files import sample
 

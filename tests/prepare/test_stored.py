@@ -11,8 +11,7 @@ import pytest
 
 from moe_cli.artifacts import Store, finished_run
 from moe_cli.errors import ArtifactError
-from moe_cli.prepare.picture import draw_pictures, risk_figure
-from moe_cli.prepare.stored import read_counts, write_counts
+from moe_cli.prepare.prepare_files import draw_pictures, read_counts, risk_figure, write_counts
 from tests.prepare.finished import finished_prepare, planted_counts
 from tests.prepare.replayed import replayed
 from tests.prepare.simulated import risk_of

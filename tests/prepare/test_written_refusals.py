@@ -7,8 +7,8 @@ import pytest
 from moe_cli.artifacts import Store
 from moe_cli.codec import decode_lines
 from moe_cli.errors import EnvironmentFaultError
+from moe_cli.judges.deciding import verdicts_of
 from moe_cli.judges.judge import unscored
-from moe_cli.judges.judging import verdicts_of
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.prepare import stage
 from moe_cli.prepare.refusals import (

@@ -29,7 +29,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from moe_cli.artifacts.seal import SEAL, write_checksums
+from moe_cli.artifacts.files import SEAL, write_checksums
 from moe_cli.errors import ExitCode
 from moe_cli.train import stage as training
 from tests.studies.file_damage import damage, kind_of, structure

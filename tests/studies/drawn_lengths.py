@@ -24,7 +24,7 @@ from moe_cli.model.chat import encode_prompt, end_of_turn_ids
 from moe_cli.model.decoding import pad_id_of, up_to_end
 from moe_cli.model.engine import Prompt
 from moe_cli.model.load import LoadedModel
-from moe_cli.model.padding import left_padded
+from moe_cli.model.token_rows import left_padded
 from moe_cli.records import Message
 
 Ids = tuple[int, ...]

@@ -20,20 +20,19 @@ import torch
 from rich.console import RenderableType
 
 from moe_cli.bench.machine import describe_machine
-from moe_cli.bench.rounds import synchronize
-from moe_cli.bench.spread import ratio_of, spread_of
+from moe_cli.bench.timing import ratio_of, spread_of, synchronize
 from moe_cli.cli.boundary import catch_errors
 from moe_cli.config import MoeConfig
-from moe_cli.evaluate.suites import load_items
+from moe_cli.evaluate.evaluation_items import load_items
 from moe_cli.model.chat import encode_prompt
 from moe_cli.model.engine import Engine, Prompt
-from moe_cli.model.generate import TransformersEngine, greedy
+from moe_cli.model.engines import TransformersEngine, greedy
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.records import Progress, Spread
 from moe_cli.records.benchmark import BenchmarkedModel, Machine
 from moe_cli.records.record import record
 from moe_cli.version import __version__
-from moe_cli.views.numbers import count_of
+from moe_cli.views.text import count_of
 from tests.studies.drawn_lengths import WHAT, Answer, FixedBatches, drawn_prompts, ending_at
 from tests.studies.stage_benchmarks import (
     Cells,

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.clusters import item_moments
-from moe_cli.compare.intervals import cluster_interval
-from moe_cli.compare.significance import LEVEL, sign_flip_p
+from moe_cli.stats.clusters import item_moments
+from moe_cli.stats.intervals import cluster_interval
+from moe_cli.stats.significance import LEVEL, sign_flip_p
 
 DRAWS = 1000
 SHAPES = ((10, 1), (30, 1), (33, 3), (100, 1))  # clusters, items of each

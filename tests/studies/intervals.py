@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from moe_cli.clusters import ItemMoments, effective_number, item_moments
-from moe_cli.compare.intervals import Interval, cluster_interval
-from moe_cli.compare.seeds import ArmSums, run_spread
-from moe_cli.compare.significance import LEVEL, mcnemar_p, sign_flip_p
-from moe_cli.evaluate.rates import rate_of
+from moe_cli.stats.clusters import ItemMoments, effective_number, item_moments
+from moe_cli.stats.intervals import ArmSums, Interval, cluster_interval, run_spread
+from moe_cli.stats.proportions import rate_of
+from moe_cli.stats.significance import LEVEL, mcnemar_p, sign_flip_p
 
 BOOTSTRAP_RESAMPLES = 400
 BLOCK = 500  # draws held in memory at once

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from moe_cli.clusters import item_moments
-from moe_cli.compare.intervals import cluster_interval
-from moe_cli.compare.power import Design, detectable_effect
-from moe_cli.compare.significance import LEVEL, sign_flip_p
+from moe_cli.stats.clusters import item_moments
+from moe_cli.stats.intervals import cluster_interval
+from moe_cli.stats.power import Design, detectable_effect
+from moe_cli.stats.significance import LEVEL, sign_flip_p
 
 NUM_SAID = 200
 SIZES = ((50, 1, 0.05), (100, 1, 0.1), (200, 1, 0.2), (200, 1, 0.5), (800, 1, 0.3), (800, 1, 0.02), (10000, 1, 0.06))

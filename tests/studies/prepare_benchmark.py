@@ -23,21 +23,20 @@ from rich.console import RenderableType
 
 from moe_cli.artifacts import Store
 from moe_cli.bench.machine import describe_machine
-from moe_cli.bench.rounds import free_memory
-from moe_cli.bench.spread import ratio_of, spread_of
+from moe_cli.bench.timing import free_memory, ratio_of, spread_of
 from moe_cli.cli.boundary import catch_errors
 from moe_cli.config import MoeConfig
 from moe_cli.model.chat import encode_prompt
 from moe_cli.model.engines import EngineOf
-from moe_cli.model.length_batches import length_batches
 from moe_cli.model.load import LoadedModel
+from moe_cli.model.token_rows import length_batches
 from moe_cli.prepare import stage
 from moe_cli.records import PrepareSummary, Progress
-from moe_cli.records.answering import AnswerSettings
 from moe_cli.records.benchmark import BenchmarkedModel, Machine, Spread
+from moe_cli.records.inputs import AnswerSettings
 from moe_cli.records.record import record
 from moe_cli.version import __version__
-from moe_cli.views.numbers import count_of
+from moe_cli.views.text import count_of
 from tests.studies.stage_benchmarks import (
     Cells,
     Drawn,

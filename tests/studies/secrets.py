@@ -37,7 +37,7 @@ from moe_cli.config import dump_yaml
 from moe_cli.errors import MoeError
 from moe_cli.judges.endpoint_judge import EndpointJudge
 from moe_cli.judges.judge import Exchange
-from moe_cli.judges.xstest import xstest_rubric
+from moe_cli.judges.rubrics import xstest_rubric
 from moe_cli.model.chat_endpoint import ChatEndpoint
 from moe_cli.records import Message
 from tests.coded_keys import FORMS, KEY, KEY_OF_A_SERVICE, visible

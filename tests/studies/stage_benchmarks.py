@@ -25,8 +25,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from moe_cli.bench.rounds import synchronize
-from moe_cli.bench.spread import ratio_of, spread_of
+from moe_cli.bench.timing import ratio_of, spread_of, synchronize
+from moe_cli.characters import escape_unsafe
 from moe_cli.cli.session import Session, open_session, print_json
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
@@ -34,13 +34,13 @@ from moe_cli.model.chat_endpoint import ChatEndpoint
 from moe_cli.model.engine import Engine, Prompt
 from moe_cli.model.engines import answering_engine
 from moe_cli.model.load import LoadedModel
-from moe_cli.model.padding import attention_mask, right_padded
 from moe_cli.model.routing import RoutingRecorder, record_routing
+from moe_cli.model.token_rows import attention_mask, right_padded
 from moe_cli.records import AnswerSettings, BenchmarkedModel, Generation, Machine, Progress, Spread
 from moe_cli.records.record import record
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.console import stdout_console
-from moe_cli.views.safe import escape_unsafe, safe_text
+from moe_cli.views.text import safe_text
 
 PrepareWay = Literal["one_at_a_time", "file_order", "by_length"]
 Row = TypeVar("Row", bound=str)

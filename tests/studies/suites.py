@@ -18,8 +18,8 @@ from scipy.special import ndtri
 
 from moe_cli.compare.outcomes import PairedOutcomes
 from moe_cli.compare.paired import difference_of_pairs
-from moe_cli.compare.significance import LEVEL
 from moe_cli.records.comparison import PairedDifference
+from moe_cli.stats.significance import LEVEL
 
 MARGIN = 0.02
 BETWEEN, WITHIN = 0.5, 0.4  # likeness of the arms on one item, of the items of one goal

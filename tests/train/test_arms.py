@@ -12,10 +12,10 @@ from moe_cli.errors import UsageError
 from moe_cli.experts import attach
 from moe_cli.experts.dense import dense_experts
 from moe_cli.model.load import load_model
-from moe_cli.model.loss import answer_loss_sum
+from moe_cli.model.token_rows import answer_loss_sum
 from moe_cli.records import Expert
-from moe_cli.train.arms import baseline_arm, compute_dtype
-from moe_cli.train.data import FixedBatches
+from moe_cli.train.arm_setup import baseline_arm, compute_dtype
+from moe_cli.train.dataset import FixedBatches
 from tests.train.test_data import ROWS
 
 

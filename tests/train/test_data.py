@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from moe_cli.model.chat import EncodedChat
-from moe_cli.model.loss import IGNORED, answer_loss_sum, loss_sum
-from moe_cli.train.data import EpochOrder, FixedBatches, epoch_order, schedule_digest
+from moe_cli.model.token_rows import IGNORED, answer_loss_sum, loss_sum
+from moe_cli.train.dataset import EpochOrder, FixedBatches, epoch_order, schedule_digest
 from tests.experts.families import olmoe
 
 ROWS = [EncodedChat((5, 6, 7, 8), 2), EncodedChat((5, 9), 1)]

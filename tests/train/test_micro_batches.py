@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from moe_cli.experts import attach
 from moe_cli.model.chat import EncodedChat
-from moe_cli.model.loss import answer_loss_sum
-from moe_cli.train.data import FixedBatches, part_of
-from moe_cli.train.micro_batches import NEGLIGIBLE, micro_batches
+from moe_cli.model.token_rows import answer_loss_sum
+from moe_cli.train.dataset import NEGLIGIBLE, FixedBatches, micro_batches, part_of
 from tests.experts.families import olmoe
 from tests.experts.steps import some_experts
 from tests.padding import ratio

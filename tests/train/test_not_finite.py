@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from moe_cli.artifacts import layout
-from moe_cli.artifacts.seal import write_checksums
+from moe_cli.artifacts.files import write_checksums
 from moe_cli.errors import NumericError, StoppedError
 from moe_cli.records import StepRecord
 from moe_cli.train import checkpoint

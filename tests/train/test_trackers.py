@@ -11,8 +11,8 @@ from moe_cli.artifacts.files import sha256_of
 from moe_cli.codec import decode_lines
 from moe_cli.errors import EnvironmentFaultError, StoppedError, UsageError
 from moe_cli.records import StepRecord
+from moe_cli.train import arguments
 from moe_cli.train import stage as train
-from moe_cli.train import trackers
 
 WEIGHTS = f"{layout.FINAL_MODEL}/model.safetensors"
 
@@ -62,7 +62,7 @@ def test_the_environment_may_name_another_place(experiments, monkeypatch, tmp_pa
 def test_a_tracker_that_is_not_here_is_refused_before_the_model_is_loaded(
     experiments, monkeypatch, tracker, error, words
 ):
-    monkeypatch.setattr(trackers, "get_available_reporting_integrations", lambda: ["wandb"])
+    monkeypatch.setattr(arguments, "get_available_reporting_integrations", lambda: ["wandb"])
     monkeypatch.setattr(train, "load_model", lambda _: pytest.fail("the model was loaded"))
     config = experiments.settings("refused", report_to=["wandb", tracker])
     with pytest.raises(error, match=words) as refusal:

@@ -20,10 +20,10 @@ from moe_cli.compare.fairness import check_fairness
 from moe_cli.errors import ArtifactError, NumericError, RunCompleteError, StoppedError, UsageError
 from moe_cli.model.chat import encode_answered
 from moe_cli.records import Message, TrainingExample, TrainingPlan, TrainingSummary
-from moe_cli.train import checkpoint, loop, validation
+from moe_cli.train import checkpoint, loop
 from moe_cli.train import stage as train
-from moe_cli.train.inputs import split_held_out
-from moe_cli.views.training import plan_view, trained_view
+from moe_cli.train.prepared_run import split_held_out
+from moe_cli.views.trained import plan_view, trained_view
 from tests.compare.comparison_records import column
 from tests.resume_everywhere import (
     ARMS,
@@ -235,7 +235,7 @@ def test_holding_out_every_batch_is_refused(experiments, number):
 
 
 def test_a_validation_loss_that_is_no_number_stops_the_run(experiments, monkeypatch):
-    monkeypatch.setattr(validation, "loss_sum", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(loop, "loss_sum", lambda *_: torch.tensor(float("nan")))
     config = experiments.settings("nan", validation_batches=1)
     with pytest.raises(NumericError, match="the loss on the held-out batches is nan"):
         train.run("selective", config, experiments.store, lambda _: None)

@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 
 from moe_cli.records import ExpertMap, LossCurve
 from moe_cli.views.report import drawing
-from moe_cli.views.report.bars import cost_bars
-from moe_cli.views.report.curves import MOST_POINTS, layer_chart, loss_chart, steps_per_point, thinned
-from moe_cli.views.report.forest import forests
+from moe_cli.views.report.charts import MOST_POINTS, cost_bars, layer_chart, loss_chart, steps_per_point, thinned
+from moe_cli.views.report.drawing import series_of
+from moe_cli.views.report.forest import forests, scatter
 from moe_cli.views.report.heat import heat_maps
-from moe_cli.views.report.scatter import scatter
-from moe_cli.views.report.series import series_of
 from tests.compare.comparison_records import column
 from tests.views.report_records import comparison, rate, report_data
 from tests.views.test_selected_view import parts

@@ -10,8 +10,7 @@ import pytest
 
 from moe_cli.characters import UNSAFE, escape_unsafe
 from moe_cli.compare.redaction import redact
-from moe_cli.views.report.flips import MOST_LETTERS
-from moe_cli.views.report.page import TEMPLATES, report_page
+from moe_cli.views.report.page import MOST_LETTERS, TEMPLATES, report_page
 from tests.views.injections import INJECTIONS, everywhere
 from tests.views.parsed_page import parsed
 from tests.views.report_records import comparison, report_data, texts

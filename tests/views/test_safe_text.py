@@ -8,7 +8,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from moe_cli.views.safe import escape_unsafe, safe_text
+from moe_cli.characters import escape_unsafe
+from moe_cli.views.text import safe_text
 
 UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, format, surrogate, private, unassigned, line breaks
 

@@ -3,7 +3,7 @@
 import pytest
 
 from moe_cli.records import Estimate, Rate, TrainableCount
-from moe_cli.views.numbers import (
+from moe_cli.views.text import (
     age_text,
     bytes_text,
     count_of,

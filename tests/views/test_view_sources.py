@@ -7,7 +7,7 @@ from rich.cells import cell_len
 
 from moe_cli.records import BadRow, DataPreview, ItemsPreview, SourceCount, UnreadableSource
 from moe_cli.views.console import stdout_console
-from moe_cli.views.sources import items_preview_view, preview_view
+from moe_cli.views.source_tables import items_preview_view, preview_view
 from tests.views.test_view_tables import NASTY, UNSAFE, made
 
 

@@ -34,15 +34,14 @@ from moe_cli.records import (
     TrainingSummary,
     Verdict,
 )
-from moe_cli.views.bench import bench_view
+from moe_cli.views.benchmark_tables import bench_view
 from moe_cli.views.compared import compared_view
 from moe_cli.views.console import Reporter, stdout_console
-from moe_cli.views.environment import environment_view
 from moe_cli.views.evaluated import evaluated_view
 from moe_cli.views.prepared import prepared_view
-from moe_cli.views.runs import manifest_view, runs_table
+from moe_cli.views.run_tables import environment_view, manifest_view, runs_table
 from moe_cli.views.selected import ranked_view, selected_view
-from moe_cli.views.training import plan_view, trained_view
+from moe_cli.views.trained import plan_view, trained_view
 from tests.views.test_safe_text import HOSTILE
 
 UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, format, surrogate, private, unassigned, line breaks

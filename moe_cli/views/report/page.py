@@ -1,5 +1,8 @@
 """The report of a comparison: `report.html`, one static file.
 
+Comes in: `Comparison` and the words behind some of its flips. Goes out: groups of flips. Always holds: a group says how
+many of its flips are shown; a long text is cut and says so.
+
 Comes in: `Comparison` and `ReportData`. Goes out: an HTML document. Always holds: no script, no link to elsewhere, no
 style but the one block that the content-security policy names by its digest; every text that is put in passes
 `shown`, the one way by which foreign text reaches HTML.
@@ -9,22 +12,105 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from moe_cli.records import Comparison, ReportData
-from moe_cli.views.report import sheets, sheets_judged, sheets_measured
-from moe_cli.views.report.bars import cost_bars
-from moe_cli.views.report.curves import layer_chart, loss_chart, steps_per_point
-from moe_cli.views.report.flips import flip_pairs
-from moe_cli.views.report.forest import forests, ordered_pairs
+from moe_cli.characters import escape_unsafe
+from moe_cli.records import Comparison, FlipText, ReportData
+from moe_cli.views.compared import flip_counts
+from moe_cli.views.report import measured_tables, result_tables
+from moe_cli.views.report.charts import cost_bars, layer_chart, loss_chart, steps_per_point
+from moe_cli.views.report.drawing import Series, series_of
+from moe_cli.views.report.forest import forests, ordered_pairs, scatter
 from moe_cli.views.report.heat import heat_maps
-from moe_cli.views.report.scatter import scatter
-from moe_cli.views.report.series import Series, series_of
-from moe_cli.views.safe import escape_unsafe
+
+MOST_LETTERS = 1500  # of a prompt or an answer
+
+
+@dataclass(frozen=True, slots=True)
+class FlipWords:
+    """A prompt or an answer."""
+
+    title: str
+    text: str | None  # None: only outcomes are known
+    left_out: int  # letters that are not shown
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFlip:
+    """One flip."""
+
+    item: str
+    direction: str  # class name and word
+    outcome: str
+    words: tuple[FlipWords, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlipGroup:
+    """The flips of one measure and suite."""
+
+    name: str  # "attack success: attacked"
+    worse: int
+    better: int
+    shown: tuple[ShownFlip, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlipPair:
+    """The flips of one pair."""
+
+    a: str
+    b: str
+    groups: tuple[FlipGroup, ...]
+
+
+def flip_pairs(comparison: Comparison, texts: Sequence[FlipText]) -> tuple[FlipPair, ...]:
+    """Every pair, those of two trained arms first."""
+    of_group: defaultdict[tuple[str, str, str], list[FlipText]] = defaultdict(list)
+    for text in texts:
+        of_group[text.pair, text.flip.metric, text.flip.suite].append(text)
+    found = []
+    for pair in ordered_pairs(comparison):
+        groups = tuple(
+            FlipGroup(
+                name=f"{metric}: {suite}",
+                worse=worse,
+                better=better,
+                shown=tuple(_shown(text) for text in of_group[f"{pair.b} against {pair.a}", metric, suite]),
+            )
+            for metric, suite, worse, better in flip_counts(pair)
+        )
+        found.append(FlipPair(pair.a, pair.b, groups))
+    return tuple(found)
+
+
+def _shown(text: FlipText) -> ShownFlip:
+    flip = text.flip
+    return ShownFlip(
+        item=flip.item,
+        direction=flip.direction,
+        outcome=f"{_said(flip.share_a)} in A, {_said(flip.share_b)} in B",
+        words=tuple(_words(text)),
+    )
+
+
+def _said(share: float) -> str:
+    return {0.0: "no", 1.0: "yes"}.get(share, f"yes in {100 * share:.0f} % of the runs")
+
+
+def _words(text: FlipText) -> Iterator[FlipWords]:
+    for title, words in (("prompt", text.prompt), ("A answered", text.answer_a), ("B answered", text.answer_b)):
+        yield FlipWords(
+            title, words if words is None else words[:MOST_LETTERS], max(0, len(words or "") - MOST_LETTERS)
+        )
+
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -33,8 +119,8 @@ def report_page(comparison: Comparison, data: ReportData) -> str:
     """The whole report."""
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     series = series_of(comparison)
-    evaluated = sheets_measured.evaluated_runs(series)
-    trained = sheets_measured.evaluated_runs(series, trained=True)
+    evaluated = measured_tables.evaluated_runs(series)
+    trained = measured_tables.evaluated_runs(series, trained=True)
     return (
         _environment()
         .get_template("page.html")
@@ -47,7 +133,7 @@ def report_page(comparison: Comparison, data: ReportData) -> str:
             series=series,
             forests=forests(comparison),
             scatter=scatter(series),
-            metrics=[sheets.metric_sheet(pair, comparison) for pair in ordered_pairs(comparison)],
+            metrics=[result_tables.metric_sheet(pair, comparison) for pair in ordered_pairs(comparison)],
             maps=heat_maps(data.maps),
             loss=loss_chart(data.curves, series),
             held_out=any(curve.held_out for curve in data.curves),
@@ -55,23 +141,23 @@ def report_page(comparison: Comparison, data: ReportData) -> str:
             layers=layer_chart(series),
             drift=[sheet(trained) for sheet in DRIFT_SHEETS],
             bars=cost_bars(series),
-            side_by_side=sheets.side_by_side_sheet(comparison),
-            judges=sheets_judged.judge_sheet(evaluated),
-            unscored=sheets_judged.unscored_sheet(evaluated),
-            agreement=sheets_judged.agreement_sheet(evaluated),
-            no_agreement=sheets_judged.no_agreement(evaluated),
-            capability=sheets_measured.capability_sheet(evaluated),
-            restored=sheets_measured.restored_sheet(trained),
-            fairness=sheets.fairness_sheet(comparison),
-            thresholds=sheets.threshold_sheet(comparison),
+            side_by_side=result_tables.side_by_side_sheet(comparison),
+            judges=result_tables.judge_sheet(evaluated),
+            unscored=result_tables.unscored_sheet(evaluated),
+            agreement=result_tables.agreement_sheet(evaluated),
+            no_agreement=result_tables.no_agreement(evaluated),
+            capability=measured_tables.capability_sheet(evaluated),
+            restored=measured_tables.restored_sheet(trained),
+            fairness=result_tables.fairness_sheet(comparison),
+            thresholds=result_tables.threshold_sheet(comparison),
             flips=flip_pairs(comparison, data.texts),
             making=[sheet(evaluated) for sheet in MAKING_SHEETS],
         )
     )
 
 
-DRIFT_SHEETS = (sheets_measured.text_drift_sheet, sheets_measured.routing_sheet, sheets_measured.weight_sheet)
-MAKING_SHEETS = (sheets_measured.model_sheet, sheets_measured.generation_sheet)
+DRIFT_SHEETS = (measured_tables.text_drift_sheet, measured_tables.routing_sheet, measured_tables.weight_sheet)
+MAKING_SHEETS = (measured_tables.model_sheet, measured_tables.generation_sheet)
 
 
 def policy(style: str) -> str:

@@ -1,0 +1,175 @@
+"""Every row of the benchmark: what a user would do, and the least that can be done.
+
+Comes in: a plan and a device. Goes out: a `Row`. Always holds: rows differ in what trains and through which experts
+function, in nothing else; whatever the weights' dtype, what trains has float32 masters and the experts' products run in
+the weights' dtype, as in `moe train`.
+
+| row | what trains | experts |
+| --- | --- | --- |
+| forward_library, forward_moe | nothing, no gradient | `grouped_mm`, ours |
+| floor_library, floor_moe | nothing; gradients of the input, through every layer | `grouped_mm`, ours without a slice |
+| selective | the slices | ours |
+| full_grouped_mm, full_eager | everything | `grouped_mm`, the family's own loop |
+| zeroed_gradients | the bank; gradients outside the selection are set to zero | `grouped_mm` |
+| lora | low-rank additions to every expert | `grouped_mm` |
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from moe_cli.bench.bench_model import Batch, batch_of, build_model, draw_selection
+from moe_cli.bench.machine import installed_version
+from moe_cli.bench.memory_estimate import NotMeasuredError
+from moe_cli.bench.step import StepRow
+from moe_cli.config import MoeConfig
+from moe_cli.experts import attach
+from moe_cli.experts.dense import KERNEL, dense_experts
+from moe_cli.model.checkpointing import enable_checkpointing
+from moe_cli.model.topology import ExpertLayer, expert_layers
+from moe_cli.records import BenchmarkPlan
+
+EAGER = "eager"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowSettings:
+    """What rows are built from."""
+
+    plan: BenchmarkPlan
+    config: MoeConfig
+    device: torch.device
+
+
+def build_row(name: str, selected: int, bench: RowSettings) -> StepRow:
+    """The row `name`; `selected` experts of every layer where it has a selection.
+
+    Raises:
+        NotMeasuredError: something that it needs is not installed.
+    """
+    if name == "lora" and installed_version("peft") is None:
+        raise NotMeasuredError("peft is not installed: pip install 'moe-selective-repair[bench]'")
+    model = build_model(bench.plan, bench.config, bench.device)
+    model.set_experts_implementation(KERNEL)
+    row = _BUILDERS["selective" if name.startswith("selective") else name](
+        model, batch_of(bench.plan, model, bench.config.seed), selected, bench.plan
+    )
+    if bench.plan.checkpointing and row.backward:
+        row.during = _both(row.during, lambda: enable_checkpointing(model))
+    return row
+
+
+def _forward_library(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
+    return StepRow(model.eval(), batch, backward=False)
+
+
+def _forward_moe(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
+    attach(model, draw_selection(expert_layers(model), selected))
+    return StepRow(model.eval(), batch, backward=False)
+
+
+def _floor_library(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
+    model.requires_grad_(False)
+    model.enable_input_require_grads()
+    return StepRow(model, batch)
+
+
+def _floor_moe(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
+    attached = attach(model, draw_selection(expert_layers(model), 1))
+    attached.activate(())
+    model.enable_input_require_grads()
+    return StepRow(model, batch)
+
+
+def _selective(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
+    attached = attach(model, draw_selection(expert_layers(model), selected))
+    return StepRow(model, batch, tuple(attached.parameters.values()))
+
+
+def _full_grouped_mm(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
+    during, mixed = _with_masters(model)
+    model.float()
+    return StepRow(model, batch, tuple(model.parameters()), autocast=mixed, during=during)
+
+
+def _full_eager(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
+    mixed = model.dtype is not torch.float32
+    model.float().set_experts_implementation(EAGER)
+    return StepRow(model, batch, tuple(model.parameters()), autocast=mixed)
+
+
+def _zeroed_gradients(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
+    """The rest stays frozen in its own dtype; the bank trains as a whole, so that every weight of it has moments."""
+    during, _ = _with_masters(model)
+    model.requires_grad_(False)
+    masked = [
+        (layer.module.float().get_parameter(name), others_E)
+        for layer in expert_layers(model)
+        for others_E in [_others(layer, selected).to(model.device)]
+        for name in layer.weights
+    ]
+
+    def zero_the_others() -> None:
+        for weight, others_E in masked:
+            if weight.grad is not None:
+                weight.grad.index_fill_(0, others_E, 0.0)
+
+    for weight, _ in masked:
+        weight.requires_grad_()
+    return StepRow(model, batch, tuple(weight for weight, _ in masked), during=during, before_update=zero_the_others)
+
+
+def _others(layer: ExpertLayer, selected: int) -> Tensor:
+    """Indices of the experts of a layer that are not selected."""
+    chosen = {expert.index for expert in draw_selection((layer,), selected)}
+    return torch.tensor([index for index in range(layer.num_experts) if index not in chosen], dtype=torch.long)
+
+
+def _lora(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
+    from peft import LoraConfig, get_peft_model
+
+    names = [f"{layer.name}.{weight}" for layer in expert_layers(model) for weight in layer.weights]
+    wanted = LoraConfig(r=plan.lora_rank, lora_alpha=plan.lora_rank, target_parameters=names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of transformers, for what peft calls
+        adapted = get_peft_model(model, wanted)
+    return StepRow(adapted, batch, tuple(p for p in adapted.parameters() if p.requires_grad))
+
+
+Entered = Callable[[], AbstractContextManager[object]]
+_BUILDERS: dict[str, Callable[[PreTrainedModel, Batch, int, BenchmarkPlan], StepRow]] = {
+    "forward_library": _forward_library,
+    "forward_moe": _forward_moe,
+    "floor_library": _floor_library,
+    "floor_moe": _floor_moe,
+    "selective": _selective,
+    "full_grouped_mm": _full_grouped_mm,
+    "full_eager": _full_eager,
+    "zeroed_gradients": _zeroed_gradients,
+    "lora": _lora,
+}
+
+
+def _with_masters(model: nn.Module) -> tuple[Entered, bool]:
+    """What keeps the experts' products in the model's own dtype over float32 masters, and whether that is needed."""
+    dtype = next(model.parameters()).dtype
+    mixed = dtype is not torch.float32
+    return (lambda: dense_experts(model, dtype)) if mixed else nullcontext, mixed
+
+
+def _both(one: Entered, other: Entered) -> Entered:
+    @contextmanager
+    def entered() -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(one())
+            stack.enter_context(other())
+            yield
+
+    return entered

@@ -1,0 +1,87 @@
+"""The least memory of a row, from the sizes of its tensors alone, and why a row has no figures.
+
+Comes in: what a library raised. Goes out: `Fault`, or None for a bug. Always holds: a row without figures says why,
+and is never shown as 0; an error that is none of these is not caught.
+
+Comes in: the model's counts and a row's name. Goes out: bytes. Always holds: it is a lower bound (no activation is
+counted), so a row that is refused for it could not have run.
+
+With P parameters in dtype of i bytes, B of them in experts and N selected: frozen rows P i; selective P i + 16 N; full
+16 P; zeroed gradients (P - B) i + 16 B. 16 are 4 of the master, 4 of the gradient and 8 of the moments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from moe_cli.records import BenchmarkedModel
+
+NO_MEMORY = "can't allocate memory"  # torch's, on the CPU
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What became of a row."""
+
+    status: Literal["not measured", "out of memory"]
+    note: str
+
+
+class NotMeasuredError(Exception):
+    """Something that a row needs is not here."""
+
+
+class NoRoomError(Exception):
+    """A row needs more memory than there is."""
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """The fault that an error means; None where it is a bug."""
+    note = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, NotMeasuredError):
+        return Failure("not measured", note)
+    if isinstance(error, (NoRoomError, MemoryError, torch.OutOfMemoryError)) or NO_MEMORY in str(error):
+        return Failure("out of memory", note)
+    return None
+
+
+TRAINED = 16
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+ROOM_FOR_ACTIVATIONS = 2  # rows stay side by side only where twice their least bytes are available
+
+
+def least_bytes(name: str, selected: int, model: BenchmarkedModel) -> int:
+    """What weights, masters, gradients and moments of a row take."""
+    item, total, experts = ITEM_BYTES[model.dtype], model.total_params, model.expert_params
+    if name.startswith("full_"):
+        return TRAINED * total
+    if name == "zeroed_gradients":
+        return item * (total - experts) + TRAINED * experts
+    if name.startswith("selective"):
+        return item * total + TRAINED * selected_params(model, selected)
+    return item * total
+
+
+def selected_params(model: BenchmarkedModel, selected: int) -> int:
+    """Parameters in `selected` experts of every layer."""
+    return selected * model.expert_params // model.num_experts
+
+
+def check_room(name: str, selected: int, model: BenchmarkedModel, available: int) -> None:
+    """Refuse a row that cannot fit, before the system ends the process for it.
+
+    Raises:
+        NoRoomError: see above.
+    """
+    needed = least_bytes(name, selected, model)
+    if needed > available:
+        raise NoRoomError(f"needs {needed / 1e9:.1f} GB without activations, {available / 1e9:.1f} GB are available")
+
+
+def fits_side_by_side(rows: list[tuple[str, int]], model: BenchmarkedModel, available: int) -> bool:
+    """All rows fit together, with room for their activations."""
+    together = sum(least_bytes(name, selected, model) for name, selected in rows)
+    return ROOM_FOR_ACTIVATIONS * together <= available

@@ -1,0 +1,168 @@
+"""Rows, timed in turns, and times to figures.
+
+Comes in: the seconds of rows, one per repeat. Goes out: spreads and ratios. Always holds: two rows are divided repeat
+by repeat, so that a machine that is slow for a while is slow for both; the order of repeats is kept.
+
+Comes in: rows to build and how often to repeat. Goes out: an `Outcome` per row. Always holds: the first step of a row
+after it was built is never counted; every other repeat goes through the rows backwards, so that no row always follows
+the same one; a row that fails says why and the others go on, but a bug ends the run.
+
+Side by side each repeat runs every row once. One at a time, for models that do not fit beside each other and on cards
+(where the peak of a row is its own only if nothing else is there), each round builds every row anew and runs its share
+of the repeats.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median, quantiles
+
+import torch
+
+from moe_cli.bench.memory_estimate import Failure, failure_of
+from moe_cli.bench.step import StepRow, step_bytes
+from moe_cli.model.memory import peak_bytes, start_peak
+from moe_cli.records import Spread, StepBytes
+
+FLOORS = ("floor_library", "floor_moe")
+
+
+def spread_of(values: Sequence[float]) -> Spread | None:
+    """Median, quartiles (inclusive method) and extremes; None of nothing."""
+    if not values:
+        return None
+    lower, _, upper = quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
+    return Spread(median=median(values), lower=lower, upper=upper, least=min(values), most=max(values), n=len(values))
+
+
+def ratio_of(seconds: Sequence[float], reference: Sequence[float] | None) -> Spread | None:
+    """`seconds` divided by `reference`, repeat by repeat; None where either has no figures."""
+    if not seconds or not reference:
+        return None
+    return spread_of([one / other for one, other in zip(seconds, reference, strict=True)])
+
+
+def faster_floor(seconds: Mapping[str, Sequence[float]]) -> str | None:
+    """The floor with the smaller median."""
+    measured = [name for name in FLOORS if seconds.get(name)]
+    return min(measured, key=lambda name: median(seconds[name])) if measured else None
+
+
+ROUNDS = 3
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is known of one row so far."""
+
+    name: str
+    selected: int | None
+    seconds: list[float] = field(default_factory=list)
+    bytes: StepBytes | None = None
+    experts_dtype: str | None = None
+    peak: tuple[int, str] | None = None
+    fault: Failure | None = None
+
+
+Builder = Callable[[str, int | None], StepRow]
+Told = Callable[[], None]  # one step is done
+
+
+def time_side_by_side(outcomes: Sequence[Outcome], build: Builder, repeats: int, told: Told) -> None:
+    """Build all rows, step them in turns, weigh them."""
+    rows: dict[str, StepRow] = {}
+    for outcome in outcomes:
+        with _Faults(outcome):
+            rows[outcome.name] = build(outcome.name, outcome.selected)
+    for repeat in range(repeats + 1):
+        for outcome in outcomes if repeat % 2 else reversed(outcomes):
+            if outcome.fault is None:
+                with _Faults(outcome):
+                    seconds = time_rows(rows[outcome.name])
+                    outcome.seconds += [seconds] if repeat else []
+            if outcome.fault is not None:
+                rows.pop(outcome.name, None)
+            told()
+    for outcome in outcomes:
+        if outcome.fault is None:
+            with _Faults(outcome):
+                outcome.bytes, outcome.experts_dtype = step_bytes(rows[outcome.name])
+
+
+def time_one_at_a_time(
+    outcomes: Sequence[Outcome], build: Builder, repeats: int, device: torch.device, told: Told
+) -> int:
+    """Build, step and drop the rows in turns; the number of rounds."""
+    shares = [len(range(repeats)[number::ROUNDS]) for number in range(min(ROUNDS, repeats))]
+    for number, share in enumerate(shares):
+        for outcome in outcomes if number % 2 == 0 else reversed(outcomes):
+            if outcome.fault is None:
+                with _Faults(outcome):
+                    _one_turn(outcome, build, share, device, weigh=number == 0)
+            for _ in range(share):
+                told()
+            free_memory(device)
+    return len(shares)
+
+
+def time_rows(row: StepRow) -> float:
+    """Seconds of one step, from an idle device to an idle device, without Python's collector of cycles."""
+    device = row.batch.ids_BS.device
+    with row.during():
+        synchronize(device)
+        gc.disable()
+        try:
+            start = time.perf_counter()
+            row.step()
+            synchronize(device)
+            return time.perf_counter() - start
+        finally:
+            gc.enable()
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what a dropped row held."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def _one_turn(outcome: Outcome, build: Builder, share: int, device: torch.device, *, weigh: bool) -> None:
+    row = build(outcome.name, outcome.selected)
+    start_peak(device)
+    time_rows(row)
+    outcome.seconds += [time_rows(row) for _ in range(share)]
+    if weigh:
+        outcome.peak = peak_bytes(device) if device.type != "cpu" else None
+        outcome.bytes, outcome.experts_dtype = step_bytes(row)
+
+
+def synchronize(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+class _Faults:
+    """A block whose known faults become the outcome's; the figures that it had are dropped."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        fault = failure_of(error) if isinstance(error, Exception) else None
+        if fault is None:
+            return False
+        self.outcome.fault = fault
+        self.outcome.seconds.clear()
+        return True

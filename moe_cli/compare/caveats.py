@@ -1,0 +1,220 @@
+"""What a comparison cannot show, whatever its numbers: the last sentences of the conclusion.
+
+Comes in: columns and arms. Goes out: sentences. Always holds: every smoke-test judge, every arm with one seed, and
+whatever was made elsewhere, not answered, or imported twice in one arm is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from moe_cli.compare.fairness import IMPORTED, UNTRAINED
+from moe_cli.compare.metrics import QUESTION_OF
+from moe_cli.compare.wording import format_percent, format_points, join_words
+from moe_cli.judges.judge import accuracy_text
+from moe_cli.records import Agreement, Estimate
+from moe_cli.records.comparison import ENOUGH_RUNS, ComparedArm, PairComparison, PairedDifference, RunColumn
+from moe_cli.records.evaluation import EvaluationSummary
+from moe_cli.records.judging import QUESTIONS, JudgeIdentity, LabelCorrection, Question
+
+
+def describe_labels(pairs: Sequence[PairComparison], labellers: Sequence[Agreement]) -> Iterator[str]:
+    """Of every primary difference that labels correct, then of the labellers."""
+    corrected = [(pair, found) for pair in pairs for found in pair.differences if found.primary and found.correction]
+    for pair, found in corrected:
+        yield f"{_labelled(pair, found)}: {correction_text(found, pair)}."
+    if corrected and not labellers:
+        yield "One person labelled: how far another one would agree is not known (--labels takes several files)."
+    for agreement in labellers:
+        kappa = (
+            "which has no kappa, as both say one thing" if agreement.kappa is None else f"kappa {agreement.kappa:.2f}"
+        )
+        yield (
+            f"The labellers of {agreement.a} and {agreement.b} agree on {agreement.question} in"
+            f" {agreement.both_yes + agreement.both_no} of {agreement.n} answers ({kappa})."
+        )
+
+
+def _labelled(pair: PairComparison, found: PairedDifference) -> str:
+    num, drawn = (found.correction.n, found.correction.drawn) if found.correction else (0, 0)
+    text = f"People labelled both answers to {num} of {found.n} items of {found.metric} of {pair.b} and {pair.a}"
+    left = drawn - num
+    return f"{text}, and left {left} of the drawn ones out, which are taken to be like the others" if left else text
+
+
+def correction_text(found: PairedDifference, pair: PairComparison) -> str:
+    """What the judge alone says, its errors in each arm, and Rogan and Gladen's correction."""
+    labels = found.correction
+    if labels is None:
+        raise ValueError(f"{found.metric} is not corrected")
+    return "; ".join([_judge(labels), *_errors(labels, pair), _rogan_gladen(labels.rogan_gladen)])
+
+
+def _judge(labels: LabelCorrection) -> str:
+    judge = labels.judge
+    return f"the judge alone says {_points(judge.difference, judge.lower, judge.upper)}"
+
+
+def _errors(labels: LabelCorrection, pair: PairComparison) -> Iterator[str]:
+    """Sensitivity and specificity, a and then b."""
+    for name, shares in (("sensitivity", labels.sensitivity), ("specificity", labels.specificity)):
+        known = [
+            f"{share:.2f} in {arm}" for share, arm in zip(shares, (pair.a, pair.b), strict=True) if share is not None
+        ]
+        if known:
+            yield f"its {name} is {join_words(known)}"
+
+
+def _rogan_gladen(found: Estimate | None) -> str:
+    if found is None or found.lower is None or found.upper is None:
+        return "Rogan and Gladen's correction cannot be made"
+    return (
+        "Rogan and Gladen's correction, which needs equal errors in both arms, gives"
+        f" {_points(found.value, found.lower, found.upper)}"
+    )
+
+
+def _points(value: float, lower: float, upper: float) -> str:
+    return f"{100 * value:+.1f} points [{format_points(lower)}, {format_points(upper)}]"
+
+
+def state_caveats(
+    columns: Sequence[RunColumn],
+    arms: Sequence[ComparedArm],
+    pairs: Sequence[PairComparison] = (),
+    labellers: Sequence[Agreement] = (),
+) -> Iterator[str]:
+    """Sentences about judges, labels, seeds, answers of files and imported outcomes."""
+    yield from _judges(columns, pairs)
+    yield from describe_labels(pairs, labellers)
+    yield from _seeds(columns, arms)
+    yield from _of_files(columns)
+    yield from _served(columns)
+    yield from _imported(columns)
+    yield from _imported_twice(columns, arms)
+
+
+def _judges(columns: Sequence[RunColumn], pairs: Sequence[PairComparison]) -> Iterator[str]:
+    """Every deciding judge that is a smoke test, or of which it is known how often it is wrong."""
+    evaluations = [column.evaluation for column in columns if column.evaluation]
+    deciding = {(judge, question) for e in evaluations for question in QUESTIONS if (judge := e.judge_of(question))}
+    named = {judge for judge, _ in deciding if judge.smoke_test or judge.published_accuracy}
+    for judge in sorted(named, key=lambda judge: judge.name):
+        questions = [question for question in QUESTIONS if (judge, question) in deciding]
+        runs = [column.name for column in columns if column.evaluation and _decides(judge, column.evaluation)]
+        where = f" of {join_words(runs)}" if len(runs) < len(evaluations) else ""
+        traits = [*(["a smoke test"] if judge.smoke_test else []), *filter(None, [accuracy_text(judge)])]
+        yield (
+            f"The judge {judge.name!r}, which decides {join_words(questions)}{where}, is {', '.join(traits)}"
+            f"{_bound(judge, questions, pairs)}."
+        )
+
+
+def _bound(judge: JudgeIdentity, questions: Sequence[Question], pairs: Sequence[PairComparison]) -> str:
+    """How far a difference can be off by the judge's errors alone, 2 * error rate, and what to do about it."""
+    better = "judge again with a better one, or label answers (moe label)," if judge.smoke_test else "label answers"
+    judged = [
+        found
+        for pair in pairs
+        for found in pair.differences
+        if found.primary and QUESTION_OF.get(found.metric) in questions and found.verdict != "not comparable"
+    ]
+    if judged and all(found.correction for found in judged):
+        return ": people's labels correct what it says"
+    advice = f"{better} before relying on it" if judge.smoke_test else f"{better} (moe label) where that matters"
+    if judge.published_accuracy is None:
+        return f": {advice}"
+    worst, best = (2 * (1 - accuracy) for accuracy in judge.published_accuracy)
+    span = f"{100 * best:.0f} to {100 * worst:.0f}" if worst - best > 0.005 else f"{100 * worst:.0f}"
+    small = dict.fromkeys(found.metric for found in judged if _is_open(found, worst))
+    here = f" (here that of {join_words(list(small))})" if small else ""
+    return (
+        f", so that it can be off by up to {span} points in a difference, and a smaller one{here} is not identified by"
+        f" it alone: {advice}"
+    )
+
+
+def _is_open(found: PairedDifference, bound: float) -> bool:
+    return found.correction is None and abs(found.difference) < bound
+
+
+def _decides(judge: JudgeIdentity, evaluation: EvaluationSummary) -> bool:
+    return any(evaluation.judge_of(question) == judge for question in QUESTIONS)
+
+
+def _seeds(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterator[str]:
+    modes = {column.name: column.training_mode for column in columns}
+    trained = [arm for arm in arms if modes[arm.runs[0]] not in (UNTRAINED, IMPORTED)]
+    several = [arm for arm in trained if len(arm.runs) > 1]
+    single = [arm.name for arm in trained if len(arm.runs) == 1]
+    if several:
+        counts = join_words([f"{len(arm.runs)} runs of {arm.name}" for arm in several])
+        yield f"The intervals cover the change from training seed to training seed, as far as {counts} show it."
+        yield from _few_seeds(several)
+    if single and several:
+        arm = join_words(single)
+        yield f"{arm} has one training seed: it is taken to vary from seed to seed as much as the other arm."
+    elif single:
+        yield "One training seed per arm: another seed can give another result, and the intervals do not cover that."
+
+
+def _few_seeds(several: Sequence[ComparedArm]) -> Iterator[str]:
+    """What two or three seeds cannot show, however small a p of theirs is."""
+    few = [f"{len(arm.runs)} seeds of {arm.name}" for arm in several if len(arm.runs) < ENOUGH_RUNS]
+    if few:
+        yield (
+            f"With {join_words(few)} a p below that of exchanging runs between the arms (1/3 with two each, 1/10 with"
+            " three) rests on the assumption that seeds are normally distributed. An arm of which a seed now and then"
+            " fails breaks it: about one comparison in seven would then claim a difference where there is none."
+        )
+
+
+def _of_files(columns: Sequence[RunColumn]) -> Iterator[str]:
+    names = [column.name for column in columns if column.evaluation and column.evaluation.answer_files]
+    if names:
+        yield (
+            f"The answers of {join_words(names)} were read from files: which weights gave them, and with what settings,"
+            " is not known here, so that a difference may come from those."
+        )
+
+
+def _served(columns: Sequence[RunColumn]) -> Iterator[str]:
+    for column in columns:
+        server = column.evaluation.server if column.evaluation else None
+        if server is not None:
+            yield (
+                f"The answers of {column.name} come from a server, which calls its model {server.model!r}: that it"
+                f" serves the weights of {column.name} is not checked, and drift is not measured."
+            )
+
+
+def _imported(columns: Sequence[RunColumn]) -> Iterator[str]:
+    imported = [(column.name, column.imported) for column in columns if column.imported]
+    if imported:
+        yield "These outcomes were made elsewhere: how, and whether the runs are comparable, is not known here."
+    graded = [name for name, found in imported if found.graded]
+    if graded:
+        yield f"The outcomes of {join_words(graded)} are fractions: a rate is their mean, no share of the items."
+    for name, found in imported:
+        if found.unanswered and found.rate_answered is not None:
+            counted = "is wrong in the rates above" if found.metric == "accuracy" else "is left out of the rates above"
+            yield (
+                f"{name} left {found.unanswered} of {found.n} items unanswered, which {counted}: of the answered items"
+                f" alone it is {format_percent(found.rate_answered)}, and with all unanswered ones counted either way"
+                f" {format_percent(found.lowest)} to {format_percent(found.highest)}."
+            )
+
+
+def _imported_twice(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterator[str]:
+    found = {column.name: column.imported for column in columns if column.imported}
+    for arm in arms:
+        alike: dict[str, list[str]] = {}
+        for name in arm.runs:
+            if name in found:
+                alike.setdefault(found[name].sha256, []).append(name)
+        for names in alike.values():
+            if len(names) > 1:
+                yield (
+                    f"Warning: {join_words(names)} have the same outcome for every item. If they are one run, they are"
+                    f" no second seed, and the intervals and p-values of {arm.name} are surer than the data."
+                )

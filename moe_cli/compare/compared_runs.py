@@ -1,0 +1,224 @@
+"""The runs to compare, read from where people point, and how each was selected.
+
+Comes in: directories of training runs or evaluations, or model names. Goes out: a column for each, with its newest
+complete evaluation and its items. Always holds: files are read only if their digests match; a run has no numbers of
+other weights than those it trained; what is missing is said, with the command that makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+
+from moe_cli.artifacts import FinishedRun, Store, layout
+from moe_cli.artifacts.finished import kind_in
+from moe_cli.artifacts.registry import require_unchanged_run
+from moe_cli.codec import decode, decode_lines
+from moe_cli.compare.fairness import UNTRAINED
+from moe_cli.compare.items import RunItems, evaluated_items
+from moe_cli.compare.metrics import metrics_of
+from moe_cli.errors import ArtifactError
+from moe_cli.records import CapabilitySample, EvaluationRecord, EvaluationSummary, RunColumn, Selection, TrainingSummary
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """One run to compare."""
+
+    column: RunColumn
+    training: TrainingSummary | None  # None: a bare model
+    records: tuple[EvaluationRecord, ...] | None  # None: not evaluated, or made elsewhere
+    items: RunItems | None  # None: not evaluated
+    digests: dict[str, str]  # of the manifests it was read from
+    samples: tuple[CapabilitySample, ...] = ()  # questions of lm-eval's tasks
+    passed_over: tuple[Path, ...] = ()  # newer evaluations in the run that are of other weights
+
+
+def read_sources(words: Sequence[str], evaluation: str | None, store: Store) -> list[ComparedRun]:
+    """One source per word, with names that differ.
+
+    Raises:
+        ArtifactError: nothing to compare there, a damaged file, an evaluation of other weights than the run's, or a
+            manifest that is not the one that `store` or an evaluation knows.
+    """
+    return rename_duplicates([_read(word, evaluation, store) for word in words])
+
+
+def rename_duplicates(sources: Sequence[ComparedRun]) -> list[ComparedRun]:
+    """The sources, with their place in the names that several have."""
+    names = [source.column.name for source in sources]
+    return [
+        source if names.count(source.column.name) == 1 else _renamed(source, f"{source.column.name} ({place})")
+        for place, source in enumerate(sources, start=1)
+    ]
+
+
+def _renamed(source: ComparedRun, name: str) -> ComparedRun:
+    return replace(source, column=replace(source.column, name=name))
+
+
+def _read(word: str, evaluation: str | None, store: Store) -> ComparedRun:
+    path = Path(word).parent if Path(word).name == layout.FINAL_MODEL else Path(word)
+    kind = kind_in(path)
+    if kind == "evaluation":
+        evaluated = require_unchanged_run(path, store, "evaluation")
+        run = path.parent.parent if _summary(evaluated).run else None
+        return _source(require_unchanged_run(run, store, "selective", "baseline") if run else None, [evaluated])
+    if kind in ("selective", "baseline"):
+        found = _complete(path / layout.EVALUATIONS, evaluation, store)
+        return _source(require_unchanged_run(path, store, "selective", "baseline"), found)
+    if kind is not None:
+        raise ArtifactError(f"{path} is a {kind} run: there is nothing to compare in it", hint="name training runs")
+    bare = _complete(Path(layout.EVALUATIONS) / layout.file_stem(word), evaluation, store)
+    if not bare:
+        raise ArtifactError(
+            f"{word} is no training run and no evaluation, and no evaluation of a model of that name is in "
+            f"./{layout.EVALUATIONS}",
+            hint=f"moe runs list shows the runs there are; moe evaluate {word} evaluates a model",
+        )
+    return _source(None, bare)
+
+
+def _complete(evaluations: Path, name: str | None, store: Store) -> list[FinishedRun]:
+    """The complete evaluations below a directory, the newest first, or the one of that name."""
+    names = sorted(manifest.parent.name for manifest in evaluations.glob(f"*/{layout.MANIFEST}"))
+    if name is not None and names and name not in names:
+        raise ArtifactError(f"{evaluations} has no complete evaluation {name}", hint=f"there are: {', '.join(names)}")
+    wanted = [evaluations / each for each in names if name is None or each == name]
+    found = [require_unchanged_run(path, store, "evaluation") for path in wanted]
+    return sorted(found, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)
+
+
+def _source(run: FinishedRun | None, found: Sequence[FinishedRun]) -> ComparedRun:
+    """The run with the first of the evaluations that is of its weights."""
+    training = _training(run) if run else None
+    passed_over = list(takewhile(lambda evaluated: not _is_of(training, evaluated), found))
+    evaluated = found[len(passed_over)] if len(passed_over) < len(found) else None
+    if run is not None and training is not None and found and evaluated is None:
+        _refuse_other_weights(run, training, found[0])
+    if run is not None:
+        run.refuse_added(layout.FINAL_MODEL)
+        _refuse_another_manifest(run, evaluated)
+    summary = _summary(evaluated) if evaluated else None
+    records = tuple(decode_lines(EvaluationRecord, evaluated.file(layout.RECORDS))) if evaluated else None
+    digests = {"run": run.digest} if run else {}
+    column = _column(run, training, summary)
+    return ComparedRun(
+        column=column,
+        training=training,
+        records=records,
+        items=evaluated_items(column.name, records, metrics_of(summary)) if summary and records else None,
+        digests=digests | ({"evaluation": evaluated.digest} if evaluated else {}),
+        samples=_samples(evaluated) if evaluated else (),
+        passed_over=tuple(other.path for other in passed_over),
+    )
+
+
+def _training(run: FinishedRun) -> TrainingSummary:
+    metadata = run.file(layout.METADATA)
+    training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
+    if (training.training_mode == "selective_experts") != (run.manifest.kind == "selective"):
+        raise ArtifactError(
+            f"the manifest of {run.path} says {run.manifest.kind}, but {layout.METADATA} {training.training_mode}",
+            hint="put the manifest back as it was, or train again",
+        )
+    return training
+
+
+def _is_of(training: TrainingSummary | None, evaluated: FinishedRun) -> bool:
+    """Whether the evaluated weights are those that the training wrote; a bare model is known by its name alone."""
+    model = _summary(evaluated).model
+    return training is None or model is None or model.fingerprint == training.trained_fingerprint
+
+
+def _refuse_other_weights(run: FinishedRun, training: TrainingSummary, evaluated: FinishedRun) -> None:
+    model = _summary(evaluated).model
+    raise ArtifactError(
+        f"{evaluated.path} is an evaluation of other weights (fingerprint "
+        f"{model.fingerprint[:12] if model else 'unknown'}) than {run.path} wrote "
+        f"({training.trained_fingerprint[:12]})",
+        hint=f"moe evaluate {run.path}",
+    )
+
+
+def _refuse_another_manifest(run: FinishedRun, evaluated: FinishedRun | None) -> None:
+    """An evaluation holds the digest of the manifest of its run."""
+    if evaluated is not None and evaluated.manifest.parents.get("run", run.digest) != run.digest:
+        raise ArtifactError(
+            f"{evaluated.path} was made with another manifest of {run.path} than is there now, of the same weights",
+            hint=f"put {run.path}/manifest.json back as it was, or moe evaluate {run.path}",
+        )
+
+
+def _samples(evaluated: FinishedRun) -> tuple[CapabilitySample, ...]:
+    if layout.CAPABILITY not in evaluated.manifest.files:
+        return ()
+    return tuple(decode_lines(CapabilitySample, evaluated.file(layout.CAPABILITY)))
+
+
+def _summary(evaluated: FinishedRun) -> EvaluationSummary:
+    file = evaluated.file(layout.EVALUATION_SUMMARY)
+    return decode(EvaluationSummary, file.read_bytes(), source=str(file)).with_plain_goals_apart
+
+
+def _column(run: FinishedRun | None, training: TrainingSummary | None, summary: EvaluationSummary | None) -> RunColumn:
+    model = training.base if training else summary.model if summary else None
+    name = run.path.resolve().name if run else summary.title if summary else None
+    if name is None:
+        raise AssertionError("a source is a training run or an evaluation")
+    return RunColumn(
+        name=name,
+        path=str(run.path) if run else name,
+        training_mode=training.training_mode if training else summary.training_mode if summary else UNTRAINED,
+        trainable_params=training.trainable_params if training else None,
+        total_params=model.total_params if model else None,
+        trainable_ratio=training.trainable_ratio if training else None,
+        experts_per_layer=training.count.experts_per_layer if training else None,
+        num_experts=model.num_experts if model else None,
+        layers=model.layers if model else (),
+        seconds_training=training.seconds_training if training else None,
+        peak_memory_bytes=training.peak_memory_bytes if training else None,
+        peak_memory_of=training.peak_memory_of if training else None,
+        final_model_bytes=_size(run, f"{layout.FINAL_MODEL}/"),
+        delta_bytes=_size(run, layout.DELTA),
+        num_steps=training.num_steps if training else None,
+        final_step=training.final_step if training else None,
+        final_loss=training.final_loss if training else None,
+        held_out_loss=_held_out_loss(training) if training else None,
+        items_left_out=None,
+        goals_trained_on=None,
+        evaluation=summary,
+        imported=None,
+    )
+
+
+def _held_out_loss(training: TrainingSummary) -> float | None:
+    """Of the weights in final_model/; None where no batch was held out."""
+    return next((found.loss for found in training.validation if found.step == training.final_step), None)
+
+
+def _size(run: FinishedRun | None, prefix: str) -> int | None:
+    """Bytes of the run's files whose names begin so; None where it has none, or they were removed."""
+    files = [layout.path_in(run.path, name) for name in run.manifest.files if name.startswith(prefix)] if run else []
+    return sum(file.stat().st_size for file in files) if files and all(file.is_file() for file in files) else None
+
+
+def add_selection(sources: Sequence[ComparedRun], store: Store) -> list[ComparedRun]:
+    """The sources with the method of their selection, where the registry still knows the prepare run.
+
+    Raises:
+        ArtifactError: its selection is damaged.
+    """
+    return [replace(source, column=replace(source.column, selection=_method(source, store))) for source in sources]
+
+
+def _method(source: ComparedRun, store: Store) -> str | None:
+    if source.training is None or source.training.training_mode != "selective_experts":
+        return None
+    prepared = store.with_digest(source.training.prepared, "prepare")
+    if prepared is None or layout.SELECTION not in prepared.manifest.files:
+        return None
+    file = prepared.file(layout.SELECTION)
+    return decode(Selection, file.read_bytes(), source=str(file)).method

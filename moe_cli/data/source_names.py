@@ -1,0 +1,150 @@
+"""The sources that a person names: a file, a folder, or a data set on the hub with a pinned revision.
+
+What lies on the disk comes before the hub. A name on the hub without a revision is refused, as its rows could be others
+tomorrow; pickles are refused unread; what is plainly a path is never looked for on the hub.
+
+    pairs.csv    artifact.json#jailbreaks    folder#train    owner/name@1a2b3c4    owner/name:config@1a2b3c4#train
+    hf://datasets/owner/name@1a2b3c4/data/train.csv
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from moe_cli.errors import UsageError
+
+ACCEPTED = "docs/guide.md shows every format; moe prepare --pairs FILE --dry-run shows what a file is read as"
+PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin"}
+FOLDER_MARKS = ("dataset_info.json", "dataset_dict.json")
+HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(@(?P<revision>[^#@]+))?")
+ItemKind = Literal["harmful", "benign", "text"]
+KINDS: dict[str, ItemKind] = {"harmful": "harmful", "benign": "benign", "text": "text"}
+MOVING = {"main", "master", "HEAD"}  # branches
+HUB_PREFIX = "hf://datasets/"
+FOLDED_PREFIX = "hf:/datasets/"  # as `Path` writes it
+HUB_FILE = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^/#@]+))?/(?P<path>[^#]+)")
+FILE_ENDINGS = {
+    *(".arrow", ".bz2", ".csv", ".gz", ".json", ".jsonl", ".md", ".ndjson", ".parquet", ".tsv", ".txt", ".xz", ".yaml"),
+    *(".yml", ".zip", ".zst"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSource:
+    """Where rows come from."""
+
+    name: str  # as it was typed
+    kind: Literal["file", "folder", "repository", "hub", "remote"]
+    place: str  # the path, or owner/name, or the address of a file on the hub
+    config: str | None = None  # of a hub data set
+    revision: str | None = None  # of a hub data set
+    split: str | None = None  # of a folder or hub data set; of a JSON object, which of its lists
+    accepted: str = ACCEPTED  # what a hint says where nothing can be read
+
+
+def source_of(words: str, revision: str | None = None, *, accepted: str | None = None) -> NamedSource:
+    """The source that the words name.
+
+    `revision` is for hub names without one of their own. `accepted` is what a hint says where the words are not those
+    of `--pairs` or `--benign`.
+
+    Raises:
+        UsageError: nothing there, a pickle, an empty folder, or a hub name without a pinned revision.
+    """
+    if not words.strip():
+        raise UsageError(f"there is no file {words!r}", hint="name a file, a folder, or owner/name@COMMIT on the hub")
+    if words.startswith(FOLDED_PREFIX):
+        words = HUB_PREFIX + words.removeprefix(FOLDED_PREFIX)
+    whole = Path(os.path.expanduser(words))
+    place, _, split = (words, "", "") if whole.exists() else words.partition("#")
+    path = Path(os.path.expanduser(place))
+    if path.suffix.lower() in PICKLES and not path.is_dir():
+        raise UsageError(
+            f"{path} looks like a pickle, which could run code when it is read",
+            hint="export it as JSON",
+        )
+    if path.is_file():
+        source = NamedSource(words, "file", str(path), split=split or None)
+    elif path.is_dir():
+        source = _folder(words, path, split or None)
+    elif path.exists():
+        raise UsageError(f"{path} is a pipe or a device, and no file", hint="write what it gives into a file")
+    elif words.startswith(HUB_PREFIX):
+        source = _remote(words, place.removeprefix(HUB_PREFIX), split or None, revision, accepted)
+    else:
+        source = _on_the_hub(words, place, split or None, revision, accepted)
+    return source if accepted is None else replace(source, accepted=accepted)
+
+
+def kind_and_source(words: str) -> tuple[ItemKind | None, str]:
+    """The kind in front of a source (`harmful=FILE`) and the source; None where no kind is said."""
+    kind, equals, name = words.partition("=")
+    if equals and kind in KINDS and not Path(words).exists():
+        return KINDS[kind], name
+    return None, words
+
+
+def is_local(words: str) -> bool:
+    """What the words name lies on the disk."""
+    return any(Path(os.path.expanduser(place)).exists() for place in (words, words.partition("#")[0]))
+
+
+def _folder(words: str, path: Path, split: str | None) -> NamedSource:
+    """A folder that `datasets` wrote, or one with data files."""
+    saved = any((path / mark).is_file() for mark in FOLDER_MARKS)
+    if not saved and not any(file.is_file() for file in path.rglob("*")):
+        raise UsageError(f"the folder {path} holds no file", hint="name a file, or a folder with data files")
+    return NamedSource(words, "folder" if saved else "repository", str(path), split=split)
+
+
+def _remote(words: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> NamedSource:
+    """A file on the hub, or a whole data set by its address there."""
+    named = HUB_FILE.fullmatch(place)
+    if named is None:
+        return _on_the_hub(words, place, split, revision, accepted)
+    pinned = _pinned(f"{HUB_PREFIX}{named['name']}", named["revision"] or revision, accepted)
+    return NamedSource(
+        words, "remote", f"{HUB_PREFIX}{named['name']}@{pinned}/{named['path']}", revision=pinned, split=split
+    )
+
+
+def _on_the_hub(words: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> NamedSource:
+    named = HUB_NAME.fullmatch(place)
+    if named is None or _is_plainly_a_path(place):
+        raise UsageError(f"there is no file {place}", hint="check the path")
+    pinned = _pinned(place, named["revision"] or revision, accepted)
+    return NamedSource(words, "hub", named["name"], config=named["config"], revision=pinned, split=split)
+
+
+def _pinned(place: str, revision: str | None, accepted: str | None) -> str:
+    """The revision, which has to be one that cannot move."""
+    if revision is None:
+        option = ", or --data-revision COMMIT" if accepted is None else ""
+        raise UsageError(
+            f"there is no file {place}, and as a name on the hub it needs a revision",
+            hint=f"{place}@COMMIT{option}",
+        )
+    if revision in MOVING:
+        raise UsageError(
+            f"{place}: the revision {revision} is a branch, whose rows can change", hint="name a commit or a tag"
+        )
+    return revision
+
+
+def _is_plainly_a_path(place: str) -> bool:
+    """No owner on the hub begins with a point; a known ending is a file's, unless a revision is pinned behind it."""
+    return place.startswith(".") or Path(place).suffix.lower() in FILE_ENDINGS
+
+
+def digest_of_source(path: Path) -> str:
+    """sha256 of a file; of a folder, over the names and digests of its files."""
+    if path.is_file():
+        return sha256(path.read_bytes()).hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    lines = [f"{file.relative_to(path).as_posix()} {sha256(file.read_bytes()).hexdigest()}\n" for file in files]
+    return sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,248 @@
+"""Rows of a text: a table with a header, or one text a line; and rows of parquet and Arrow files.
+
+The separator is the one of `,` `;` and tab under which the header names known columns. A cell is the text that was
+written, no type is guessed (`007` stays `007`); an empty cell and `NaN` are missing. The reader is Python's own: that
+of `datasets` guesses types, and takes a row with a cell too many as one with an index.
+
+A text whose first line names no known column is one text a line, unless its lines are cells (then its header is
+missing or unknown) or are marked as a list, a heading or YAML: it is refused rather than read as prompts.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import Literal, cast
+
+from moe_cli.data.column_names import is_known, normalise_name
+from moe_cli.data.faults import Location, RowFault
+from moe_cli.data.rows import TEXT, Element, RawRow, RawTable, lines_of
+from moe_cli.data.text_marks import refuse_marked_lines
+from moe_cli.data.turns import turns_in_cell
+from moe_cli.errors import MoeError, UsageError
+
+Shape = Literal["rows", "table", "plain"]
+LINES = "lines of text"
+SEPARATORS = ",;\t"
+MISSING = {"", "nan", "NaN"}
+LARGEST_CELL = 2**31 - 1  # characters; Python's own limit is 131,072
+LARGEST_NAME, MOST_WORDS = 60, 8  # of a cell that could be the name of a column
+SENTENCE_END = re.compile(r"[.!]\s*")
+LABELS = {
+    "safe",
+    "unsafe",
+    "plain",
+    "vanilla",
+    "jailbreak",
+    "adversarial",
+    "attack",
+}  # names that are cells of many a row, too
+SINGLE_WORD = re.compile(r"[^\W\d][\w.-]*")
+SAYS_SEPARATOR = re.compile(r"\ufeff?sep=(.)\r?\n?", re.IGNORECASE)  # Excel's own first line
+ADD_HEADER = "give the columns names in the first line, such as goal or prompt, or name one with --map prompt=COLUMN"
+
+
+def text_table(text: str, name: str, hint: str, columns: Collection[str] = (), shape: Shape = "rows") -> RawTable:
+    """The rows of a text; `columns` are further known names, such as those of `--map`.
+
+    The shape says what is expected: "rows" (of prompts), a "table" whatever its header names, or "plain" text
+    (templates, refusals), where only what has the shape of a header and its rows is taken for a table. The whole text
+    of lines is in the header of the table, under `text`.
+
+    Raises:
+        UsageError: a table without a known header, or a quote that does not end.
+    """
+    if stated := SAYS_SEPARATOR.match(text):
+        text = text[stated.end() :]
+    first = next((line for _, line in lines_of(text)), "")
+    separator = stated[1] if stated else _separator_of(first, columns)
+    if separator is None and shape == "table":
+        separator = max(SEPARATORS, key=lambda one: len(_cells(first, one)))
+    if separator is not None:
+        _refuse_repeated(text, name, separator, columns)
+        rows = _rows_of_table(text, name, hint, separator)
+        return RawTable(rows=list(rows), container="CSV" if separator == "," else f"CSV with {_label(separator)}")
+    _refuse_unknown_header(text, name, columns, plain=shape == "plain")
+    if shape == "rows":
+        refuse_marked_lines([line for _, line in lines_of(text)], name)
+    return RawTable(rows=_lines(text, name), container=LINES, are_texts=True, header={TEXT: text})
+
+
+def _separator_of(first: str, columns: Collection[str]) -> str | None:
+    """The separator under which most cells of the header are known columns; None where there is none."""
+    scores = {separator: _num_known(_cells(first, separator), columns) for separator in SEPARATORS}
+    best = max(SEPARATORS, key=lambda separator: scores[separator])
+    return best if scores[best] else None
+
+
+def _num_known(cells: Sequence[str], columns: Collection[str]) -> int:
+    """Known columns among the cells of a header; 0 where a cell could not be a name."""
+    if mapped := sum(normalise_name(cell) in columns for cell in cells):
+        return mapped
+    if not all(map(_could_be_name, cells)):
+        return 0
+    known = {normalise_name(cell) for cell in cells if is_known(cell)}
+    return 0 if len(known) == 1 < len(cells) and known <= LABELS else len(known)
+
+
+def _could_be_name(cell: str) -> bool:
+    return len(cell) <= LARGEST_NAME and len(cell.split()) <= MOST_WORDS and not SENTENCE_END.search(cell[-2:])
+
+
+def _refuse_repeated(text: str, name: str, separator: str, columns: Collection[str]) -> None:
+    """Refuse a first line that is no header, or stands again below: a column holds no cell that is its own name."""
+    names, *rows = _all_cells(text, separator) or [[]]
+    known = [at for at, cell in enumerate(names) if is_known(cell) or normalise_name(cell) in columns]
+    for number, cells in enumerate(rows, start=1):
+        if len(names) > 1 and cells == names:
+            raise UsageError(f"{name} [row {number}]: the header stands here again", hint="leave the line out")
+        if any(at < len(cells) and cells[at].strip() == names[at].strip() for at in known):
+            raise UsageError(f"{name}: {_without_header(names)}", hint=ADD_HEADER)
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator, strict=True), [])
+    except csv.Error:
+        return []
+
+
+def _label(separator: str) -> str:
+    return "tabs" if separator == "\t" else f"`{separator}`"
+
+
+def _rows_of_table(text: str, name: str, hint: str, separator: str) -> Iterator[Element]:
+    records = _records(text, name, hint, separator)
+    header = next(records, [])
+    _refuse_twice(header, name, "header")
+    for number, cells in enumerate(records, start=1):
+        place = Location(name, number, "row")
+        if len(cells) != len(header):
+            yield RowFault(place, f"it has {len(cells)} cells, the header has {len(header)}")
+        else:
+            yield place, {key: _value(cell) for key, cell in zip(header, cells, strict=True)}
+
+
+def _records(text: str, name: str, hint: str, separator: str) -> Iterator[list[str]]:
+    csv.field_size_limit(LARGEST_CELL)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        yield from (cells for cells in reader if cells)
+    except csv.Error as error:
+        raise UsageError(f"{name}: not CSV at line {reader.line_num}: {error}", hint=hint) from error
+
+
+def _refuse_twice(header: Sequence[str], name: str, what: str) -> None:
+    """Of two columns of one name a row would hold the last alone."""
+    written = {normalise_name(cell): cell.strip() for cell in header if cell.strip()}
+    names = [normalise_name(cell) for cell in header if cell.strip()]
+    if twice := sorted({one for one in names if names.count(one) > 1}):
+        shown = is_known(twice[0]) or SINGLE_WORD.fullmatch(written[twice[0]])
+        column = f"the column `{twice[0]}`" if shown else "a column"
+        raise UsageError(f"{name}: {column} stands twice in the {what}", hint="rename one of them")
+
+
+def _value(cell: str) -> object:
+    return None if cell.strip() in MISSING else turns_in_cell(cell)
+
+
+def _lines(text: str, name: str) -> list[Element]:
+    """One text a line; where it is a CSV of one column, what is in quotes is read as cells are."""
+    lines = lines_of(text)
+    rows = _all_cells(text, ",") if any(line.startswith('"') for _, line in lines) else []
+    if rows and all(len(cells) == 1 for cells in rows):
+        texts = [cell.strip() for (cell,) in rows if cell.strip()]
+        return [(Location(name, number, "row"), {TEXT: cell}) for number, cell in enumerate(texts, start=1)]
+    return [(Location(name, number), {TEXT: line.strip()}) for number, line in lines]
+
+
+def _refuse_unknown_header(text: str, name: str, columns: Collection[str], *, plain: bool) -> None:
+    """Refuse what is a table, though its first line names no known column; no cell that could be a prompt is shown."""
+    lines = [line for _, line in lines_of(text)]
+    if lines and lines[0].count("|") and _num_known([cell for cell in lines[0].split("|") if cell.strip()], columns):
+        raise UsageError(f"{name}: its columns are separated by `|`", hint="separate them by commas, `;` or tabs")
+    for separator in SEPARATORS:
+        if not lines or separator not in lines[0]:
+            continue
+        rows = _all_cells(text, separator)
+        if len({len(cells) for cells in rows}) != 1 or len(rows[0]) < 2 or _is_prose(lines, separator):
+            continue
+        if not plain or _has_header(rows) or (len(rows) > 1 and all('"' in line for line in lines)):
+            raise UsageError(f"{name}: {_header_text(rows)}", hint=ADD_HEADER)
+    if (
+        not plain
+        and len(lines) > 1
+        and SINGLE_WORD.fullmatch(lines[0].strip())
+        and all(" " in line.strip() for line in lines[1:])
+    ):
+        raise UsageError(
+            f"{name}: its first line is one word, and could be a header or a text",
+            hint=f"{ADD_HEADER}, or leave it out",
+        )
+
+
+def _all_cells(text: str, separator: str) -> list[list[str]]:
+    try:
+        return [cells for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True) if cells]
+    except csv.Error:
+        return []
+
+
+def _is_prose(lines: Sequence[str], separator: str) -> bool:
+    """Whether the separator is punctuation: a space follows it everywhere."""
+    return separator != "\t" and all(
+        line[at + 1 : at + 2] in (" ", "") for line in lines for at, letter in enumerate(line) if letter == separator
+    )
+
+
+def _header_text(rows: Sequence[Sequence[str]]) -> str:
+    """What is wrong with the first row; its cells are shown where they are a header's."""
+    if _has_header(rows):
+        return f"no column is known: {', '.join(f'`{normalise_name(cell)}`' for cell in rows[0])}"
+    return _without_header(rows[0])
+
+
+def _without_header(cells: Sequence[str]) -> str:
+    return f"it is a table of {len(cells)} columns without a header that names them"
+
+
+def _has_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row has single words above longer texts."""
+    longer = any(" " in cell.strip() for cells in rows[1:] for cell in cells)
+    return longer and all(SINGLE_WORD.fullmatch(cell.strip()) for cell in rows[0])
+
+
+PARQUET_MARK, ARROW_MARK, ARROW_STREAM_MARK = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
+
+
+def is_columnar(content: bytes) -> bool:
+    """Whether a file begins as parquet or Arrow does."""
+    return content.startswith((PARQUET_MARK, ARROW_MARK, ARROW_STREAM_MARK))
+
+
+def columnar_rows(content: bytes, name: str) -> list[RawRow]:
+    """The rows of a parquet or Arrow file.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    from pyarrow import ipc, parquet
+
+    kind = "parquet" if content.startswith(PARQUET_MARK) else "Arrow"
+    try:
+        if kind == "parquet":
+            _refuse_twice(parquet.read_schema(io.BytesIO(content)).names, name, "table")
+            table = parquet.read_table(io.BytesIO(content))
+        elif content.startswith(ARROW_MARK):
+            table = ipc.open_file(content).read_all()
+        else:
+            table = ipc.open_stream(content).read_all()
+        _refuse_twice(table.column_names, name, "table")
+        return cast("list[RawRow]", table.to_pylist())
+    except (MoeError, MemoryError):
+        raise
+    except Exception as error:  # whatever damaged pages raise in the library
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{name} cannot be read as {kind}: {reason}", hint="write it again") from error

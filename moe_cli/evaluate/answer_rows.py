@@ -1,0 +1,194 @@
+"""One answer of a file: of a row, of a log of inspect, of a sample of lm-eval, of a record of moe.
+
+Nothing is guessed: a value that is none of its field's is a bad row, and whether an answer ended by itself is known
+only where the file says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from moe_cli.codec import decode
+from moe_cli.data import Kind, Location
+from moe_cli.data.column_names import SYSTEM_COLUMNS, first_of
+from moe_cli.data.faults import BadRowError
+from moe_cli.data.inspect_logs import InspectLog
+from moe_cli.data.rows import Row, describe_value, is_whole, name_of, text_of
+from moe_cli.data.turns import Turns, are_turns, messages_of, turns
+from moe_cli.errors import ArtifactError
+from moe_cli.records import EvaluationItem, Message
+
+NO_ANSWER, NO_PROMPT = "it holds no answer", "it holds no prompt"
+ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence"}
+CUT = {"length", "max_tokens", "model_length", "max_new_tokens"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileAnswer:
+    """One answer of a file, with all that the file says about it."""
+
+    place: Location
+    id: str | None
+    messages: Turns  # the prompt; ends with a user turn
+    text: str
+    kind: Kind | None  # None: the file does not say
+    goal: str | None = None
+    suite: str | None = None
+    cluster: str | None = None
+    expected: str | None = None
+    finished: bool | None = None
+    num_tokens: int | None = None
+
+
+RowAnswers = tuple[FileAnswer, ...] | str  # the answers of a row, or why it has none
+
+
+def asked_of(value: object, key: str) -> Turns:
+    """A text or turns; a list that holds one text alone is that text."""
+    alone = value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else value
+    return turns(alone, key)
+
+
+def with_system_turn(asked: Turns, row: Row) -> Turns:
+    """The prompt with the row's system prompt in front, as --items reads one."""
+    column = first_of(SYSTEM_COLUMNS, row)
+    if column is None:
+        return asked
+    if asked[0].role == "system":
+        raise BadRowError(f"`{column}` stands beside turns that begin with a system turn")
+    return (Message(role="system", content=text_of(row, column)), *asked)
+
+
+def separate_system_turn(value: object, key: str) -> tuple[object, object]:
+    """The prompt and the answer of turns that end with it; without one the answer is None."""
+    if value is None or not are_turns(value):
+        if value is not None:
+            raise BadRowError(f"`{key}` is {describe_value(value)}, not a list of turns")
+        return None, None
+    *asked, last = messages_of(value, key)
+    if last.role != "assistant":
+        return value, None
+    return [{"role": turn.role, "content": turn.content} for turn in asked], last.content
+
+
+def texts_of(value: object, key: str) -> tuple[str, ...]:
+    """One answer, or several to the same prompt; an empty one is an answer, too."""
+    several = value if isinstance(value, list) else [value]
+    for text in several:
+        if not isinstance(text, str) or not is_whole(text):
+            raise BadRowError(f"`{key}` is {describe_value(text)}, not an answer")
+    return tuple(several)
+
+
+def finished_of(row: Row) -> bool | None:
+    """Whether the answer ended by itself, where a column says so."""
+    said = row.get("finished")
+    if isinstance(said, bool):
+        return said
+    return next(
+        (found for key in ("finish_reason", "stop_reason") if (found := has_ended(row.get(key))) is not None), None
+    )
+
+
+def has_ended(reason: object) -> bool | None:
+    """Whether a stop reason says that the answer ended by itself; None: it says neither."""
+    word = str(reason or "").lower()
+    return True if word in ENDED else False if word in CUT else None
+
+
+NO_TEXT = "its prompt holds images, files or tools"
+OTHER_FILTER = "the same answer under another filter"
+
+
+def inspect_answers(log: InspectLog, name: str) -> Iterator[RowAnswers]:
+    """The answers of a log of inspect, sample by sample; the prompt is what its data set says (`input`)."""
+    for number, sample in enumerate(log.samples, start=1):
+        if sample.input is None or sample.input[-1].role != "user":
+            yield NO_TEXT
+        elif sample.answer is None:
+            yield NO_ANSWER
+        else:
+            answer = FileAnswer(
+                place=Location(name, number, "element"),
+                id=sample.id,
+                messages=sample.input,
+                text=sample.answer,
+                kind=None,
+                finished=False if sample.limit else has_ended(sample.stop_reason),
+            )
+            yield (answer,)
+
+
+@dataclass(slots=True)
+class LmEvalSamples:
+    """Samples of lm-eval: one line per question and filter, each with all answers to it."""
+
+    filter: str | None = None  # the first that the file holds; the others have the same answers
+
+    def read(self, row: Row, place: Location) -> RowAnswers:
+        """The answers of one line."""
+        found = str(row.get("filter", "none"))
+        self.filter = self.filter or found
+        if found != self.filter:
+            return OTHER_FILTER
+        first = FileAnswer(
+            place=place,
+            id=name_of(row, "doc_id"),
+            messages=asked_of(_context(row.get("arguments")), "arguments"),
+            text="",
+            kind=None,
+        )
+        return tuple(replace(first, text=text) for text in texts_of(_first(row.get("resps")), "resps"))
+
+
+def _context(arguments: object) -> object:
+    """What the model was given: lists of (context, settings), or the objects that newer versions make of them."""
+    first = _first(list(arguments.values()) if isinstance(arguments, dict) else arguments)
+    context = first.get("arg_0") if isinstance(first, dict) else _first(first)
+    if isinstance(context, str) and context.startswith("["):
+        try:
+            value = json.loads(context)  # turns, where the model is behind an API
+        except (ValueError, RecursionError):
+            return context
+        return (
+            [{"role": turn.get("role"), "content": turn.get("content")} for turn in value]
+            if _objects(value)
+            else context
+        )
+    return context
+
+
+def _objects(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)
+
+
+def _first(value: object) -> object:
+    return value[0] if isinstance(value, list) and value else value
+
+
+def recorded_answers(row: Row, place: Location) -> RowAnswers:
+    """A line of `records.jsonl`."""
+    try:
+        item = decode(EvaluationItem, json.dumps(row.get("item")), source=str(place))
+    except ArtifactError as error:
+        raise BadRowError(f"`item` is no item of moe evaluate: {error.message.removeprefix(f'{place}: ')}") from error
+    finished, tokens = row.get("finished"), row.get("num_answer_tokens")
+    if item.kind == "text":
+        raise BadRowError("`item` is a text, to which there is no answer")
+    return tuple(
+        FileAnswer(
+            place=place,
+            id=item.id,
+            messages=item.messages,
+            text=text,
+            kind=item.kind,
+            suite=item.suite,
+            cluster=item.cluster,
+            expected=item.expected,
+            finished=finished if isinstance(finished, bool) else None,
+            num_tokens=tokens if type(tokens) is int else None,
+        )
+        for text in texts_of(row.get("answer"), "answer")
+    )

@@ -1,0 +1,95 @@
+"""What the stages of an evaluation have made, item by item; earlier evaluations of the same weights included.
+
+Comes in: the directory of an evaluation, and which stages are to be done again. Goes out: a journal for each piece of
+work. Always holds: a journal is named by everything that its records depend on (weights, items, settings, judge), never
+by a path, so that it goes on after an interruption and no other checkpoint's results are ever taken; what an earlier
+complete evaluation beside this one has is taken over, whole and checked, and said.
+
+<evaluation>/stages/{answers,verdicts,drift,weights,capability}-<digest>.jsonl
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TypeVar
+
+from moe_cli.artifacts import FinishedRun, Store, layout
+from moe_cli.artifacts.files import write_atomic
+from moe_cli.artifacts.journal import Journal, journal_name
+from moe_cli.artifacts.registry import require_unchanged_run
+from moe_cli.artifacts.run_directory import RunWriter
+from moe_cli.errors import ArtifactError
+from moe_cli.records import Notice, Stage
+
+Record = TypeVar("Record")
+Notify = Callable[[object], None]
+
+FILE_OF: dict[Stage, str] = {
+    "generate": "answers",
+    "judge": "verdicts",
+    "drift": "drift",
+    "capability": "capability",
+}
+
+
+class StageCache:
+    """The journals of one evaluation."""
+
+    def __init__(self, writer: RunWriter, again: Collection[Stage], notify: Notify, store: Store) -> None:
+        """`again` are the stages in which nothing of an earlier evaluation is used."""
+        self.path = writer.path / layout.STAGES
+        self.path.mkdir(exist_ok=True)
+        self.taken: dict[str, str] = {}  # "judge keywords" -> evaluation
+        self.notify = notify
+        self._store = store
+        self._parents = writer.parents
+        self._again = frozenset(again)
+        self._earlier = self._complete_beside(writer.path)
+
+    def journal(
+        self,
+        stage: Stage,
+        label: str,
+        record_type: type[Record],
+        *whose: object,
+        file: str | None = None,
+        why: str = "as nothing it depends on changed",
+    ) -> Journal[Record]:
+        """The records of one piece of a stage so far; `whose` says everything that they depend on, `label` who asks.
+
+        `why` they may be taken from an earlier evaluation.
+        """
+        name = journal_name(file or FILE_OF[stage], *whose)
+        if stage not in self._again and not (self.path / name).is_file():
+            self._take(label, name, why)
+        return Journal(self.path / name, record_type)
+
+    def _take(self, label: str, name: str, why: str) -> None:
+        file = f"{layout.STAGES}/{name}"
+        for earlier in self._earlier:
+            if file not in earlier.manifest.files:
+                continue
+            try:
+                records = earlier.file(file).read_bytes()
+            except ArtifactError as damaged:
+                self.notify(Notice(text=f"{label}: {damaged.message}; nothing of it is taken", warning=True))
+                continue
+            write_atomic(self.path / name, records)
+            self._parents[f"evaluation {earlier.path.name}"] = earlier.digest
+            self.taken[label] = earlier.path.name
+            text = f"{label}: taken from the evaluation {earlier.path}, {why}"
+            self.notify(Notice(text=text))
+            return
+
+    def _complete_beside(self, path: Path) -> list[FinishedRun]:
+        """Complete evaluations beside this one, the newest first; what cannot be read is said and left alone."""
+        found = []
+        for manifest in path.parent.glob(f"*/{layout.MANIFEST}"):
+            if manifest.parent == path:
+                continue
+            try:
+                found.append(require_unchanged_run(manifest.parent, self._store, "evaluation"))
+            except ArtifactError as unreadable:
+                self.notify(Notice(text=f"{unreadable.message}; nothing of it is taken", warning=True))
+        return sorted(found, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)

@@ -1,0 +1,267 @@
+"""Evaluation items from data that people have, or from the built-in tiny language.
+
+The same settings give the same items, so that runs stay comparable, and the items that an evaluation wrote are read as
+the same again. Rows whose attack failed on another model are used like all others, as a set that is chosen by success
+says nothing about this model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from typing import cast
+
+from moe_cli.codec import encode_lines
+from moe_cli.config import EvaluateConfig
+from moe_cli.data import (
+    Entry,
+    Kind,
+    Location,
+    cluster_of,
+    cluster_of_prompt,
+    column_map,
+    normalise_text,
+    refuse_bad_rows,
+)
+from moe_cli.data.column_names import refuse_absent
+from moe_cli.data.reading import SourceReader
+from moe_cli.data.turns import Turns
+from moe_cli.errors import MoeError, UsageError
+from moe_cli.evaluate.item_sources import ITEM_FORMATS, SourceItems, source_items
+from moe_cli.records import PLAIN_SUITE, EvaluationItem, ItemsPreview, Notice, SuiteCount
+from moe_cli.tiny import MODEL_NAME
+from moe_cli.tiny.language import tiny_items
+
+REPEAT = re.compile(r"#\d+$")  # behind the id of an item that is answered more than once
+EQUAL = "it is equal to another row"
+
+
+def load_items(
+    settings: EvaluateConfig, base_name: str, *, columns_elsewhere: Sequence[Collection[str]] = ()
+) -> tuple[EvaluationItem, ...]:
+    """Items of the configured sources; the tiny language's own for the tiny model.
+
+    `columns_elsewhere` are those of other sources, which a mapped column may be of.
+
+    Raises:
+        UsageError: a real model and no sources, rows that are no items (names source and row), or nothing to answer.
+    """
+    items, _, refusal = _gathered(settings, base_name, columns_elsewhere)
+    if refusal is not None:
+        raise refusal
+    return items
+
+
+def preview_of_items(settings: EvaluateConfig, base_name: str) -> tuple[ItemsPreview, MoeError | None]:
+    """What a dry run shows of the items, and the error with which an evaluation would end."""
+    items, preview, refusal = _gathered(settings, base_name)
+    suites = Counter((item.suite, item.kind) for item in items)
+    counts = tuple(
+        SuiteCount(
+            suite=suite,
+            kind=kind,
+            num_items=number,
+            num_clusters=len({item.cluster for item in items if (item.suite, item.kind) == (suite, kind)}),
+        )
+        for (suite, kind), number in sorted(suites.items())
+    )
+    return replace(preview, suites=counts, refused=None if refusal is None else refusal.message), refusal
+
+
+def _gathered(
+    settings: EvaluateConfig, base_name: str, columns_elsewhere: Sequence[Collection[str]] = ()
+) -> tuple[tuple[EvaluationItem, ...], ItemsPreview, MoeError | None]:
+    """The items, what became of every source, and why an evaluation would not begin with them."""
+    reader, columns = SourceReader(), column_map(settings.map)
+    attempts = (reader.attempt("items", words, partial(source_items, words, columns)) for words in settings.items)
+    sources = [source for source in attempts if source is not None]
+    if sources and not reader.errors:
+        reader.check(lambda: refuse_absent(columns, [*columns_elsewhere, *(source.columns for source in sources)]))
+    items, repeated = _items_of(sources)
+    if not settings.items and base_name == MODEL_NAME:
+        items = list(tiny_items(settings.tiny_items, settings.tiny_seed))
+    chosen = tuple(_repeated(_limited(sorted(items, key=lambda item: item.id), settings.limit), settings.epochs))
+    counts = tuple(
+        replace(one.count, skipped={**one.count.skipped, EQUAL: number})
+        if (number := repeated[one.count.name])
+        else one.count
+        for one in sources
+    )
+    preview = ItemsPreview(sources=counts, unreadable=tuple(reader.unreadable), suites=(), refused=None)
+    return chosen, preview, _refusal(settings, base_name, chosen, sources, reader.refusal())
+
+
+def _refusal(
+    settings: EvaluateConfig,
+    base_name: str,
+    items: Sequence[EvaluationItem],
+    sources: Sequence[SourceItems],
+    unreadable: MoeError | None,
+) -> MoeError | None:
+    try:
+        if not settings.items and base_name != MODEL_NAME:
+            raise UsageError(f"no items to evaluate {base_name} on: --items FILE is missing", hint=ITEM_FORMATS)
+        if unreadable is not None:
+            raise unreadable
+        refuse_bad_rows([fault for one in sources for fault in one.faults], 0, hint=ITEM_FORMATS)
+        _refuse_texts_alone(items)
+        refuse_mixed_suites(items)
+    except MoeError as error:
+        return error
+    return None
+
+
+def _repeated(items: Sequence[EvaluationItem], epochs: int) -> Iterator[EvaluationItem]:
+    """Every item that is answered `epochs` times, from the second on as `id#2`; all are of one cluster."""
+    for item in items:
+        yield item
+        for epoch in range(2, epochs + 1 if item.kind != "text" else 0):
+            yield replace(item, id=f"{item.id}#{epoch}")
+
+
+def notices_of_repeats(items: Sequence[EvaluationItem]) -> Iterator[Notice]:
+    """Says how many items ask what another one of their cluster asks; several answers to one item are no repeats."""
+    ids: dict[tuple[str, tuple[tuple[str, str], ...]], set[str]] = defaultdict(set)
+    for item in items:
+        if item.kind != "text":
+            asked = tuple((turn.role, normalise_text(turn.content)) for turn in item.messages)
+            ids[item.cluster, asked].add(prompt_id(item.id))
+    if repeats := sum(len(alike) - 1 for alike in ids.values()):
+        prompts = sum(map(len, ids.values()))
+        yield Notice(
+            text=f"{repeats:,} of {prompts:,} items ask the same as another one (up to case, white space and final"
+            " punctuation): these count as one goal",
+            warning=True,
+        )
+
+
+def prompt_id(id: str) -> str:
+    """The id that all answers to one item begin with."""
+    return REPEAT.sub("", id)
+
+
+def items_digest(items: Sequence[EvaluationItem]) -> str:
+    """sha256 over the items in order of id: equal digests mean the same items."""
+    ordered: list[EvaluationItem] = sorted(items, key=lambda item: item.id)
+    return sha256(encode_lines(ordered)).hexdigest()
+
+
+def _items_of(sources: Sequence[SourceItems]) -> tuple[list[EvaluationItem], Counter[str]]:
+    """All items, each under an id of its own, and how many rows of each source repeat an earlier one."""
+    items: dict[str, EvaluationItem] = {}
+    repeated: Counter[str] = Counter()
+    for source in sources:
+        for item in source.items:
+            if items.get(item.id) == item:
+                repeated[source.count.name] += 1
+            else:
+                _add(items, item)
+    of_goal = _goal_clusters([entry for source in sources for entry in source.entries])
+    seen: set[tuple[str, str, Turns, str | None]] = set()
+    number: dict[str, int] = defaultdict(int)
+    for source in sources:
+        used: set[Location] = set()
+        for entry in source.entries:
+            for suite, spoken in _forms(entry):
+                cluster = _cluster(entry, of_goal)
+                content = (suite, cluster, spoken, entry.expected)
+                if content not in seen:
+                    seen.add(content)
+                    used.add(entry.place)
+                    _add(items, _form_item(entry, suite, spoken, cluster, number))
+        repeated[source.count.name] += len({entry.place for entry in source.entries} - used)
+    return list(items.values()), repeated
+
+
+def _add(items: dict[str, EvaluationItem], item: EvaluationItem) -> None:
+    """Take an item, under another id where its own stands for something else."""
+    name, number = item.id, 1
+    while name in items:
+        number += 1
+        name = f"{item.id}~{number}"
+    items[name] = replace(item, id=name)
+
+
+def _forms(entry: Entry) -> Iterator[tuple[str, Turns]]:
+    if entry.kind == "benign":
+        spoken = entry.plain or entry.attacked
+        if spoken:
+            yield entry.suite or ("benign_attacked" if entry.attack else "benign"), spoken
+        return
+    if entry.plain:
+        yield entry.suite or PLAIN_SUITE, entry.plain
+    if entry.attacked:
+        yield "attacked", entry.attacked
+
+
+def _goal_clusters(entries: Sequence[Entry]) -> dict[str, str]:
+    """The cluster of every goal, normalised: the first by name, where one goal is written in several ways."""
+    of_goal: dict[str, str] = {}
+    for entry in entries:
+        if entry.goal:
+            goal, cluster = normalise_text(entry.goal), cluster_of(entry.goal)
+            of_goal[goal] = min(cluster, of_goal.get(goal, cluster))
+    return of_goal
+
+
+def _cluster(entry: Entry, of_goal: Mapping[str, str]) -> str:
+    """Forms of one goal share it; a harmless prompt has its own, which depends on no file name and no id."""
+    if entry.kind == "harmful" and entry.goal:
+        return of_goal[normalise_text(entry.goal)]
+    return entry.cluster or cluster_of_prompt(entry.plain or entry.attacked or ())
+
+
+def _form_item(entry: Entry, suite: str, spoken: Turns, cluster: str, number: dict[str, int]) -> EvaluationItem:
+    name = f"{suite}/{entry.id or cluster}" + ("" if entry.part is None else f"/{entry.part}")
+    number[name] += 1
+    if entry.id is None and number[name] > 1:  # other forms of the same goal
+        name = f"{name}/{number[name]}"
+    return EvaluationItem(
+        id=name,
+        suite=suite,
+        kind=cast(Kind, entry.kind),
+        cluster=cluster,
+        messages=spoken,
+        expected=entry.expected,
+    )
+
+
+def _refuse_texts_alone(items: Sequence[EvaluationItem]) -> None:
+    if all(item.kind == "text" for item in items):
+        raise UsageError(
+            f"there is no item to answer, only texts for drift ({len(items)})",
+            hint=f"add harmful or benign items with a further --items; {ITEM_FORMATS}",
+        )
+
+
+def refuse_mixed_suites(items: Sequence[EvaluationItem]) -> None:
+    """Refuse a suite whose answers no single rate can be of; texts for drift have none.
+
+    Raises:
+        UsageError: a suite holds harmful and benign items.
+    """
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        if item.kind != "text":
+            kinds[item.suite].add(item.kind)
+    for suite, of_suite in kinds.items():
+        if len(of_suite) > 1:
+            raise UsageError(
+                f"the suite {suite!r} holds harmful and benign prompts",
+                hint="a suite is either harmful or benign; split it in two (column `suite`)",
+            )
+
+
+def _limited(items: Sequence[EvaluationItem], limit: int | None) -> tuple[EvaluationItem, ...]:
+    """The first `limit` items of every suite."""
+    taken: dict[str, int] = defaultdict(int)
+    kept = []
+    for item in items:
+        taken[item.suite] += 1
+        if limit is None or taken[item.suite] <= limit:
+            kept.append(item)
+    return tuple(kept)

@@ -1,0 +1,118 @@
+"""Texts read by two models: what each makes of every batch, its routing recorded.
+
+Comes in: both models and batches of texts. Goes out: a `Watched` of each model for every batch. Always holds: both see
+the very same ids, once; watching changes no logit; where the models do not fit on one device together they take turns
+on it, which changes no bit.
+
+Letters: B texts of a batch, S positions, V vocabulary, N = B x S tokens, K top-k, L expert layers, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from inspect import signature
+
+import torch
+from torch import Tensor
+
+from moe_cli.model.chat import EncodedChat
+from moe_cli.model.load import LoadedModel
+from moe_cli.model.routing import record_routing
+from moe_cli.model.token_rows import LOGITS_TO_KEEP, attention_mask, right_padded
+from moe_cli.records import EvaluationItem
+
+WAITING_VALUES = 1 << 31  # logits of the base that wait for the tuned model: 4 GiB in bfloat16
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardRecord:
+    """What one model makes of a batch."""
+
+    logits_BSV: Tensor  # of the last positions, from the one before the first answer token on
+    experts_BLE: Tensor  # int64, on the CPU
+    chosen_LNK: tuple[Tensor, ...]  # id E: no expert
+
+    def waiting(self) -> ForwardRecord:
+        """The same with the logits in the machine's memory."""
+        return replace(self, logits_BSV=self.logits_BSV.cpu())
+
+
+Batch = Sequence[tuple[EvaluationItem, EncodedChat]]
+
+
+def run_paired_forward(
+    base: LoadedModel, tuned: LoadedModel, batches: Sequence[Batch]
+) -> Iterator[tuple[Batch, ForwardRecord, ForwardRecord]]:
+    """What both models make of every batch.
+
+    Where they do not fit on one device together (the base then waits in the machine's memory), they take turns on the
+    tuned model's: each reads a group of batches, and the logits of the base wait instead.
+    """
+    if base.device == tuned.device:
+        for batch in batches:
+            yield batch, record_forward(base, _rows(batch)), record_forward(tuned, _rows(batch))
+        return
+    device, host = tuned.device, base.device
+    for group in _groups(batches, base.model.config.get_text_config().vocab_size):
+        with _on(base, device, instead_of=tuned, host=host):
+            of_base = [record_forward(base, _rows(batch)).waiting() for batch in group]
+        for batch, waiting in zip(group, of_base, strict=True):
+            yield batch, waiting, record_forward(tuned, _rows(batch))
+
+
+def _groups(batches: Sequence[Batch], vocabulary: int) -> Iterator[list[Batch]]:
+    """Batches whose logits fit into memory together, at least one."""
+    group: list[Batch] = []
+    held = 0
+    for batch in batches:
+        kept = len(batch) * _num_kept(_rows(batch)) * vocabulary
+        if group and held + kept > WAITING_VALUES:
+            yield group
+            group, held = [], 0
+        group.append(batch)
+        held += kept
+    if group:
+        yield group
+
+
+@contextmanager
+def _on(loaded: LoadedModel, device: torch.device, *, instead_of: LoadedModel, host: torch.device) -> Iterator[None]:
+    """One model on the device while the other waits on the host; afterwards, also after an error, as before."""
+    try:
+        instead_of.model.to(host)
+        loaded.model.to(device)
+        yield
+    finally:
+        loaded.model.to(host)
+        instead_of.model.to(device)
+
+
+def _rows(batch: Batch) -> list[EncodedChat]:
+    return [row for _, row in batch]
+
+
+@torch.inference_mode()
+def record_forward(loaded: LoadedModel, rows: Sequence[EncodedChat]) -> ForwardRecord:
+    """One forward over right-padded rows, its routing recorded."""
+    ids = [row.token_ids for row in rows]
+    input_ids, mask_BS = right_padded(ids).to(loaded.device), attention_mask(ids).to(loaded.device)
+    words: dict[str, bool | int] = {"use_cache": False}
+    if LOGITS_TO_KEEP in signature(loaded.model.forward).parameters:
+        words[LOGITS_TO_KEEP] = _num_kept(rows)
+    with record_routing(loaded.model, keep_choices=True) as recorder:
+        recorder.watch(answers_of(rows).to(loaded.device)[None])
+        logits_BSV = loaded.model(input_ids=input_ids, attention_mask=mask_BS, **words).logits
+        return ForwardRecord(logits_BSV, recorder.counts()[:, 0], recorder.choices())
+
+
+def _num_kept(rows: Sequence[EncodedChat]) -> int:
+    """Last positions that hold every answer token, and the one before the first."""
+    return max(len(row.token_ids) for row in rows) - min(row.num_prompt for row in rows) + 1
+
+
+def answers_of(rows: Sequence[EncodedChat]) -> Tensor:
+    """bool [B, S]: the answer's tokens."""
+    answers = [[0] * row.num_prompt + [1] * (len(row.token_ids) - row.num_prompt) for row in rows]
+    return right_padded(answers).bool()

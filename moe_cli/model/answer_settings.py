@@ -1,0 +1,136 @@
+"""What beside the weights turns messages into answers, and what of it a checkpoint may say.
+
+`generation_config.json` can forbid tokens, ask for beams or a least length, and `config.json` for outputs that the code
+of a family cannot give while it answers. The command line chooses how answers are made, so what it does not choose is
+the default of transformers for every model.
+
+Comes in: a loaded model and its tokenizer. Goes out: a hex digest. Always holds: where anything differs that can change
+an answer the digest differs; the name of a model, the version that saved it and the dtype (which is the weights') do
+not matter.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+
+from jinja2 import TemplateError
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from moe_cli.errors import UsageError
+from moe_cli.model.chat import end_of_turn_ids, special_ids
+from moe_cli.model.rendering import render_template
+
+NOT_OF_THE_CHECKPOINT: dict[str, bool] = {  # what a forward gives: a setting of a call, or of a training that is over
+    "output_router_logits": False,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "return_dict": True,
+}
+QUESTION, ANSWER = {"role": "user", "content": "zorp the glim"}, {"role": "assistant", "content": "glim"}
+
+
+def ask_for_logits_alone(config: PreTrainedConfig) -> None:
+    """Let the forward of a model give what it gives by default."""
+    for name, value in NOT_OF_THE_CHECKPOINT.items():
+        if getattr(config, name, value) != value:
+            setattr(config, name, value)
+
+
+def drop_generation_defaults(model: PreTrainedModel, name: str) -> None:
+    """Forget all that the checkpoint `name` says of generation but its ends of turn and its padding.
+
+    Raises:
+        UsageError: it ends its answers at strings.
+    """
+    own = model.generation_config
+    if own is None:
+        return
+    if getattr(own, "stop_strings", None):
+        raise UsageError(
+            f"{name} ends its answers at strings (stop_strings in generation_config.json), and moe ends them at tokens",
+            hint="name the tokens that end a turn as eos_token_id in generation_config.json, and drop stop_strings",
+        )
+    kept = ("eos_token_id", "pad_token_id", "bos_token_id")
+    model.generation_config = GenerationConfig(**{key: getattr(own, key, None) for key in kept})
+
+
+def settle_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let generation end where training ends: at every end of turn that model, tokenizer or chat template knows.
+
+    A template often ends its answers with a token that no config names; a tokenizer without an end takes the first.
+
+    Raises:
+        UsageError: nothing ends a turn, or a token of the tokenizer has no row in the embeddings.
+    """
+    _refuse_ids_without_embedding(model, tokenizer)
+    ends = list(dict.fromkeys([*end_of_turn_ids(model, tokenizer), *_end_of_template(tokenizer)]))
+    if not ends:
+        raise UsageError(
+            f"nothing ends an answer of {tokenizer.name_or_path}: no eos_token in its tokenizer, no eos_token_id in "
+            "generation_config.json, and no special token after the answer in its chat template",
+            hint="name the token that ends a turn as eos_token in tokenizer_config.json",
+        )
+    model.generation_config = model.generation_config or GenerationConfig()
+    model.generation_config.eos_token_id = ends
+    if tokenizer.eos_token_id is None:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
+
+
+def _end_of_template(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The special token right after the text of an answer, where the template writes one."""
+    try:
+        text = render_template(tokenizer, [QUESTION, ANSWER], answer_next=False)
+    except TemplateError:  # a template that takes questions alone
+        return ()
+    _, answer, rest = text.rpartition(ANSWER["content"])
+    ids = tokenizer(rest.strip(), add_special_tokens=False)["input_ids"] if answer else []
+    return (int(ids[0]),) if ids and ids[0] in special_ids(tokenizer) else ()
+
+
+def _refuse_ids_without_embedding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    num_rows = int(model.get_input_embeddings().weight.shape[0])
+    beyond = {number: token for token, number in tokenizer.get_vocab().items() if number >= num_rows}
+    beyond.pop(tokenizer.pad_token_id, None)  # never seen, and never asked for
+    if beyond:
+        raise UsageError(
+            f"{len(beyond)} tokens of the tokenizer of {tokenizer.name_or_path} have no row in the {num_rows:,} "
+            f"embeddings of the model, the id {min(beyond)} among them",
+            hint="use the tokenizer that was saved with the model, or resize_token_embeddings and save both again",
+        )
+
+
+OF_NO_ANSWER = ("transformers_version", "dtype", "torch_dtype", "architectures", "use_cache")
+OF_THE_LAST_CALL = ("truncation", "padding")
+
+
+def settings_digest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 over everything but the weights."""
+    known = {
+        "config": _plain(model.config.to_dict()),
+        "ends": end_of_turn_ids(model, tokenizer),
+        "chat_template": tokenizer.chat_template,
+        "tokenizer": _tokenizer(tokenizer),
+    }
+    return sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _plain(config: object) -> object:
+    """A config and those inside it, without names, versions and what is private."""
+    if isinstance(config, dict):
+        return {
+            str(key): _plain(value)
+            for key, value in config.items()
+            if not str(key).startswith("_") and key not in OF_NO_ANSWER
+        }
+    return config
+
+
+def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> object:
+    """How text becomes ids."""
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return type(tokenizer).__name__, special, sorted(tokenizer.get_vocab().items())
+    found = json.loads(backend.to_str())
+    return special, {key: value for key, value in found.items() if key not in OF_THE_LAST_CALL}

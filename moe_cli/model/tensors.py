@@ -1,0 +1,89 @@
+"""Values of tensors: which weights these are, and that every one is a finite number.
+
+Comes in: a model, or named tensors. Goes out: a hex digest. Always holds: equal digests mean byte-equal tensors under
+equal names; a tied weight counts once, under the first of its names; the order in which tensors are kept does not
+matter for a model; tensors are streamed, never copied as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from moe_cli.activity import begin_activity
+from moe_cli.errors import NumericError
+
+
+def float64_device(device: torch.device) -> torch.device:
+    """The device itself, or the CPU in the place of one without float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+ORDERED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # dtypes whose extremes torch gives at once
+
+
+def refuse_not_finite(tensors: Iterable[tuple[str, Tensor]], what: str, *, hint: str) -> None:
+    """Refuse named tensors of which any holds NaN or infinity; `what` they are begins the error. One pass, no copy.
+
+    Raises:
+        NumericError: any does; it names the first.
+    """
+    wrong = [name for name, tensor in tensors if not _is_finite(tensor)]
+    if wrong:
+        others = f" and {len(wrong) - 1} more tensors" if len(wrong) > 1 else ""
+        raise NumericError(f"{what} holds NaN or infinity in {wrong[0]}{others}", hint=hint)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point() or tensor.numel() == 0 or tensor.is_meta:
+        return True
+    values = tensor.detach() if tensor.dtype in ORDERED else tensor.detach().float()
+    return bool(torch.isfinite(torch.stack(torch.aminmax(values))).all())  # NaN is the extreme of whatever holds it
+
+
+CHUNK_BYTES = 1 << 26  # 64 MiB cross from a device at a time
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """Digest of all parameters and persistent buffers, in sorted order of name, tied weights once."""
+    return digest_of_tensors(stored_tensors(model), size=sum(tensor.nbytes for _, tensor in stored_tensors(model)))
+
+
+def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and persistent buffers in sorted order of name; of tied ones only the first name."""
+    seen: set[tuple[object, ...]] = set()
+    for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
+        key = _identity(tensor)
+        if key not in seen:
+            seen.add(key)
+            yield name, tensor
+
+
+def digest_of_tensors(tensors: Iterable[tuple[str, Tensor]], *, size: int | None = None) -> str:
+    """Digest of named tensors in the order given; `size` is that of all in bytes, where it is known."""
+    digest = hashlib.sha256()
+    with begin_activity("hashing the weights", total=size, unit="bytes") as hashing:
+        for name, tensor in tensors:
+            header = f"{name}\n{str(tensor.dtype).removeprefix('torch.')}\n{list(tensor.shape)}\n".encode()
+            digest.update(len(header).to_bytes(8, "little") + header)
+            for chunk in _chunks(tensor):
+                digest.update(chunk)
+                hashing.advance(chunk.nbytes)
+    return digest.hexdigest()
+
+
+def _identity(tensor: Tensor) -> tuple[object, ...]:
+    if tensor.is_meta:
+        raise ValueError("a model on the meta device has no weights to take a fingerprint of")
+    if tensor.numel() == 0:
+        return (id(tensor),)
+    return tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
+
+
+def _chunks(tensor: Tensor) -> Iterator[memoryview]:
+    flat = tensor.detach().contiguous().view(-1).view(torch.uint8)  # bytes: numpy knows no bfloat16
+    for start in range(0, flat.numel(), CHUNK_BYTES):
+        yield flat[start : start + CHUNK_BYTES].cpu().numpy().data

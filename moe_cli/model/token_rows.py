@@ -1,0 +1,98 @@
+"""Rows of token ids: padded, in batches of similar length, and the loss over their answers.
+
+Comes in: rows of ids. Goes out: ids and attention mask. Always holds: padding reaches the longest row, no further, and
+the mask is 0 exactly there; what stands there is never seen, so it may be any id.
+
+Comes in: the lengths of rows. Goes out: batches of their positions. Always holds: every row is in one batch; the
+longest rows come first, so that what does not fit into memory fails at once; a row longer than the budget is a batch
+alone.
+
+Comes in: rows of prompt and answer. Goes out: their tensors and their loss, as a sum. Always holds: prompt and padding
+are not in it; the logarithm is in float32; logits that nobody reads are not made where the family can do without them.
+
+Letters: B rows, S positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from inspect import signature
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from moe_cli.model.chat import EncodedChat
+
+
+def right_padded(rows: Sequence[Sequence[int]], *, filler: int = 0) -> Tensor:
+    """[B, S] of int64; `filler` behind the end of a row."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
+
+
+def attention_mask(rows: Sequence[Sequence[int]]) -> Tensor:
+    """[B, S] of int64: 1 on the ids of a row, 0 behind its end."""
+    return right_padded([[1] * len(row) for row in rows])
+
+
+def left_padded(rows: Sequence[Sequence[int]], *, filler: int) -> tuple[Tensor, Tensor]:
+    """Ids and attention mask, each [B, S] of int64; `filler` before the beginning of a row."""
+    longest = max(len(row) for row in rows)
+    ids = [[*[filler] * (longest - len(row)), *row] for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids), torch.tensor(mask)
+
+
+def length_batches(lengths: Sequence[int], *, max_rows: int, max_tokens: int | None) -> list[list[int]]:
+    """Positions of rows, batch by batch: at most `max_rows`, and rows x longest row at most `max_tokens`."""
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    batches: list[list[int]] = []
+    for row in order:
+        longest = lengths[batches[-1][0]] if batches else 0
+        full = not batches or len(batches[-1]) == max_rows
+        if full or (max_tokens is not None and (len(batches[-1]) + 1) * longest > max_tokens):
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+IGNORED = -100  # label of what is not in the loss
+LOGITS_TO_KEEP = "logits_to_keep"  # of most families: how many logits at the end of a row are wanted
+
+
+def answered_rows(rows: Sequence[EncodedChat]) -> dict[str, Tensor]:
+    """`input_ids`, `attention_mask` and `labels` [B, S], padded on the right to the longest row."""
+    ids = [row.token_ids for row in rows]
+    return {
+        "input_ids": right_padded(ids),
+        "attention_mask": attention_mask(ids),
+        "labels": right_padded([row.labels for row in rows], filler=IGNORED),
+    }
+
+
+def num_answer_tokens(labels_BS: Tensor) -> int:
+    """Tokens in the loss; the first position of a row is told by none before it."""
+    return int((labels_BS[:, 1:] != IGNORED).sum())
+
+
+def loss_sum(model: nn.Module, rows: Mapping[str, Tensor]) -> Tensor:
+    """Cross entropy summed over the answer tokens of some rows.
+
+    Logits are made from the first answer token on, where the family can do that.
+    """
+    labels_BS = rows["labels"]
+    words: dict[str, bool | int] = {"use_cache": False}
+    if LOGITS_TO_KEEP in signature(getattr(model, "module", model).forward).parameters:
+        first = int((labels_BS != IGNORED).any(0).nonzero()[0])
+        words[LOGITS_TO_KEEP] = labels_BS.shape[1] - first + 1  # each token is told by the logits before it
+    logits_BSV: Tensor = model(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"], **words).logits
+    return answer_loss_sum(logits_BSV, labels_BS[:, -logits_BSV.shape[1] :])
+
+
+def answer_loss_sum(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
+    """Cross entropy in float32, summed over the positions whose next token is an answer token."""
+    answers_BS = labels_BS[:, 1:] != IGNORED
+    return functional.cross_entropy(
+        logits_BSV[:, :-1][answers_BS].float(), labels_BS[:, 1:][answers_BS], reduction="sum"
+    )

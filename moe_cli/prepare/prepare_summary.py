@@ -1,0 +1,123 @@
+"""What the prepare run found, in counts.
+
+Comes in: the rows, the batches and their composition. Goes out: `PrepareSummary`. Always holds: rates are over all
+pairs that were offered, not over the kept ones. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from moe_cli.config import MoeConfig
+from moe_cli.prepare.batches import BatchPlan, Composition
+from moe_cli.prepare.filtering import Jury, drop_reasons, has_complied, has_refused, is_unscored
+from moe_cli.prepare.refusals import Refusals
+from moe_cli.records import AnsweredPrompt, AnswerSettings, ModelIdentity, PrepareSummary, SourceCount
+
+EXACT = ("float32", "float64")  # in which no answer depends on its batch
+LEAST_PROMPT = 2  # tokens that a training row must leave to its prompt
+MANY = 0.1  # share of a side's answers without a verdict that is worth a warning
+
+
+def with_batches(rows: Sequence[AnsweredPrompt], plans: Sequence[BatchPlan]) -> list[AnsweredPrompt]:
+    """The rows with the index of the batch each is in; None where its pair was dropped or left over."""
+    of_pair = {pair.id: index for index, plan in enumerate(plans) for pair in plan.pairs}
+    of_benign = {prompt.id: index for index, plan in enumerate(plans) for prompt in plan.benign}
+    return [replace(row, batch=(of_benign if row.side == "benign" else of_pair).get(row.source_id)) for row in rows]
+
+
+def prepare_summary(
+    base: ModelIdentity,
+    sources: Sequence[SourceCount],
+    answering: AnswerSettings,
+    rows: Sequence[AnsweredPrompt],
+    plans: Sequence[BatchPlan],
+    parts: Composition,
+    refusals: Refusals,
+    jury: Jury,
+    *,
+    config: MoeConfig,
+    num_answers_kept: int,
+    seconds_generate: float | None,
+    seconds_routing: float,
+) -> PrepareSummary:
+    """Counts of what was offered, kept, dropped, batched and left over.
+
+    `num_answers_kept` are those taken over from another token limit.
+    """
+    safe, unsafe, benign = ([row for row in rows if row.side == side] for side in ("safe", "unsafe", "benign"))
+    sides = {name: found for name, found in (("plain", safe), ("attacked", unsafe), ("benign", benign)) if found}
+    unscored = {name: _part([is_unscored(row, by_harm=jury.by_harm) for row in found]) for name, found in sides.items()}
+    kept = [row for row in safe if row.kept]
+    batched = [row.source_id for row in kept if row.batch is not None]
+    used = {refusals.targets[pair.id] for plan in plans for pair in plan.pairs}
+    num_safe = parts.num_plain + parts.num_benign
+    return PrepareSummary(
+        base=base,
+        sources=tuple(sources),
+        answering=answering,
+        num_pairs=len(safe),
+        num_kept=len(kept),
+        drop_reasons=drop_reasons(rows),
+        num_benign=len(benign),
+        num_benign_kept=sum(row.kept for row in benign),
+        num_batches=len(plans),
+        num_pairs_left_over=len(kept) - len(batched),
+        batch_size=num_safe + parts.num_attacked,
+        num_plain=parts.num_plain,
+        num_benign_in_batch=parts.num_benign,
+        num_attacked=parts.num_attacked,
+        distinct_targets=len(used),
+        own_refusals=refusals.num_own,
+        written_refusals=len(refusals.written.refusals),
+        unwritten_refusals=refusals.written.unused,
+        plain_refused=_part([has_refused(row) for row in safe]),
+        attacked_complied=_part([has_complied(row, by_harm=jury.by_harm) for row in unsafe]),
+        seconds_generate=seconds_generate,
+        seconds_routing=seconds_routing,
+        warnings=(
+            *_warnings(parts, used),
+            *_missing_verdicts(unscored),
+            *_long_targets(benign, config.train.max_length),
+            *_other_batches(base, answering, num_answers_kept),
+        ),
+        judges=jury.side_judges(benign=bool(benign)),
+        unscored=unscored,
+        cut_off={name: _part([not row.finished for row in found]) for name, found in sides.items()},
+        benign_max_new_tokens=config.prepare.benign_limit if benign else None,
+        num_answers_kept=num_answers_kept,
+    )
+
+
+def _part(outcomes: Sequence[bool | None]) -> tuple[int, int]:
+    """How many are true, of those that are known."""
+    known = [outcome for outcome in outcomes if outcome is not None]
+    return sum(known), len(known)
+
+
+def _missing_verdicts(unscored: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    for side, (number, answers) in unscored.items():
+        if number > MANY * answers:
+            yield f"{number} of {answers} {side} answers have no verdict: another --judge may tell more"
+
+
+def _long_targets(benign: Sequence[AnsweredPrompt], max_length: int) -> Iterator[str]:
+    """Training cuts the prompt of a long row, and stops where the answer leaves it no room."""
+    if number := sum(row.kept and row.num_answer_tokens > max_length - LEAST_PROMPT for row in benign):
+        yield f"{number} benign answers leave no room for a prompt in a row: train with a larger train.max_length"
+
+
+def _other_batches(base: ModelIdentity, answering: AnswerSettings, number: int) -> Iterator[str]:
+    if number and answering.engine == "transformers" and base.dtype not in EXACT:
+        yield (
+            f"{number} answers were made in the batches of another token limit: in {base.dtype} some may differ from "
+            "those of a run that began with this one"
+        )
+
+
+def _warnings(parts: Composition, targets: set[str]) -> Iterator[str]:
+    if parts.num_benign == 0:
+        yield "every target is a refusal, so the model may learn to refuse everything: bring --benign prompts"
+    if len(targets) == 1:
+        yield "all refusal targets are the same string, which may become the answer to everything"

@@ -1,0 +1,198 @@
+"""Replays of prompt + answer: which experts the tokens went to, and how much the refusal loss pulls on each.
+
+Comes in: the kept pairs and the model's answers to both forms. Goes out: `RoutingCounts` per pair. Always holds: the
+replayed ids are the prompt's ids followed by the very ids the model generated, the end of turn included; padding is
+never counted; answer, prompt and last prompt position are counted apart.
+
+Comes in: the training examples. Goes out: squared gradient norms per batch. Always holds: the loss is that of training,
+over the examples of the batch whose target is a refusal; one forward and one backward for each batch; no weight and no
+gradient of the model is left changed.
+
+Letters: B batches, L expert layers, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from moe_cli.experts.gradient_norms import measure_gradient_norms
+from moe_cli.model.chat import EncodedChat, encode_answered, encode_prompt
+from moe_cli.model.load import LoadedModel
+from moe_cli.model.routing import RoutingRecorder, record_routing
+from moe_cli.model.token_rows import (
+    answered_rows,
+    attention_mask,
+    length_batches,
+    loss_sum,
+    num_answer_tokens,
+    right_padded,
+)
+from moe_cli.prepare.harmless import HarmlessPrompts
+from moe_cli.records import (
+    REGIONS,
+    SIDES,
+    Generation,
+    HarmlessCounts,
+    Message,
+    Progress,
+    PromptPair,
+    RoutingCounts,
+    TrainingExample,
+)
+
+Replay = tuple[tuple[int, ...], int]  # ids of prompt + answer, and how many are the prompt's
+
+
+def count_routing(
+    loaded: LoadedModel,
+    pairs: Sequence[PromptPair],
+    answers: Mapping[str, Generation],
+    harmless: Sequence[HarmlessPrompts] = (),
+    *,
+    crossed: bool = False,
+    batch_size: int,
+    batch_tokens: int,
+    notify: Callable[[object], None],
+) -> RoutingCounts:
+    """Counts of both sides of every pair; `answers` is keyed by `{pair id}#{side}`.
+
+    With `crossed` each form is replayed with the answer to the other form, too. What is asked for beside the forms with
+    their own answers is replayed after them, so that it changes none of their batches.
+    """
+    own, other = _rows(loaded, pairs, answers), _crossed_rows(loaded, pairs, answers) if crossed else []
+    both = [_row(loaded, turns, prompt.answer) for prompt in harmless for turns in (prompt.plain, prompt.wrapped)]
+    progress = _Progress(len(own) + len(other) + len(both), notify)
+    sizes = _Sizes(batch_size, batch_tokens)
+    with torch.inference_mode(), record_routing(loaded.model) as recorder:
+        routed, gates, seen = _replayed(loaded, recorder, own, sizes, progress)
+        crossed_routed, _, _ = _replayed(loaded, recorder, other, sizes, progress, num_regions=1)
+        harmless_routed, _, harmless_seen = _replayed(loaded, recorder, both, sizes, progress, num_regions=1)
+    return RoutingCounts(
+        layers=loaded.identity.layers,
+        top_k=loaded.identity.top_k,
+        pair_ids=tuple(pair.id for pair in pairs),
+        clusters=tuple(pair.cluster for pair in pairs),
+        routed=_by_twos(routed),
+        seen=_by_twos(seen),
+        gates=_by_twos(gates),
+        gradients=None,
+        crossed=_by_twos(crossed_routed)[:, :, 0] if crossed else None,
+        harmless=HarmlessCounts(
+            prompt_ids=tuple(prompt.id for prompt in harmless),
+            clusters=tuple(prompt.cluster for prompt in harmless),
+            routed=_by_twos(harmless_routed)[:, :, 0],
+            seen=_by_twos(harmless_seen)[:, 0, 0],
+        )
+        if harmless
+        else None,
+    )
+
+
+def _rows(loaded: LoadedModel, pairs: Sequence[PromptPair], answers: Mapping[str, Generation]) -> list[Replay]:
+    """Safe and unsafe form of every pair in turn, each with its own answer."""
+    return [
+        _row(loaded, turns, answers[f"{pair.id}#{side}"])
+        for pair in pairs
+        for side, turns in zip(SIDES, (pair.safe, pair.unsafe), strict=True)
+    ]
+
+
+def _crossed_rows(loaded: LoadedModel, pairs: Sequence[PromptPair], answers: Mapping[str, Generation]) -> list[Replay]:
+    """Safe and unsafe form of every pair in turn, each with the answer to the other one."""
+    return [
+        _row(loaded, turns, answers[f"{pair.id}#{side}"])
+        for pair in pairs
+        for side, turns in zip(SIDES[::-1], (pair.safe, pair.unsafe), strict=True)
+    ]
+
+
+def _row(loaded: LoadedModel, turns: tuple[Message, ...], answer: Generation) -> Replay:
+    prompt = encode_prompt(loaded.tokenizer, turns)
+    return prompt + answer.token_ids, len(prompt)
+
+
+class _Sizes(NamedTuple):
+    rows: int  # most of one batch
+    tokens: int
+
+
+class _Progress:
+    """What is replayed, over all that is."""
+
+    def __init__(self, total: int, notify: Callable[[object], None]) -> None:
+        self._done, self._total, self._notify = 0, total, notify
+
+    def add(self, number: int) -> None:
+        self._done += number
+        self._notify(Progress(task="routing", done=self._done, total=self._total))
+
+
+def _replayed(
+    loaded: LoadedModel,
+    recorder: RoutingRecorder,
+    rows: Sequence[Replay],
+    sizes: _Sizes,
+    progress: _Progress,
+    *,
+    num_regions: int = len(REGIONS),
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Counts and gates [N, R, L, E], and tokens [N, R], of every row, over the first `num_regions` regions."""
+    shape = (len(rows), num_regions, len(loaded.layers), loaded.identity.num_experts)
+    routed, gates = np.zeros(shape, dtype=np.int64), np.zeros(shape)
+    seen = np.zeros(shape[:2], dtype=np.int64)
+    for places in length_batches([len(ids) for ids, _ in rows], max_rows=sizes.rows, max_tokens=sizes.tokens):
+        counted = _count(loaded, recorder, [rows[row] for row in places], num_regions)
+        routed[places], gates[places], seen[places] = counted
+        progress.add(len(places))
+    return routed, gates, seen
+
+
+def _by_twos(rows: NDArray[Any]) -> NDArray[Any]:
+    """[2 N, ...] as [N, 2, ...]."""
+    return rows.reshape(-1, 2, *rows.shape[1:])
+
+
+def _count(
+    loaded: LoadedModel, recorder: RoutingRecorder, rows: Sequence[Replay], num_regions: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Counts and gates [B, R, L, E], and tokens [B, R], of right-padded rows."""
+    input_ids = right_padded([ids for ids, _ in rows]).to(loaded.device)
+    inside_BS = attention_mask([ids for ids, _ in rows]).to(loaded.device).bool()
+    prompts_B1 = torch.tensor([[num_prompt] for _, num_prompt in rows], device=loaded.device)
+    position_1S = torch.arange(input_ids.shape[1], device=loaded.device)[None]
+    is_answer_BS = inside_BS & (position_1S >= prompts_B1)
+    is_prompt_BS = position_1S < prompts_B1
+    is_last_BS = position_1S == prompts_B1 - 1
+    regions_RBS = torch.stack([is_answer_BS, is_prompt_BS, is_last_BS][:num_regions])
+    recorder.watch(regions_RBS)
+    loaded.model(input_ids=input_ids, attention_mask=inside_BS.long(), use_cache=False, logits_to_keep=1)
+    counts_BRLE, gates_BRLE = recorder.counts().numpy(), recorder.gates().numpy()
+    return counts_BRLE, gates_BRLE, regions_RBS.sum(-1).T.cpu().numpy()
+
+
+def refusal_gradients(
+    loaded: LoadedModel, examples: Sequence[TrainingExample], *, max_length: int, notify: Callable[[object], None]
+) -> NDArray[np.float64]:
+    """[B, L, E] squared norms of each expert's gradient; batch indices run from 0 without a gap.
+
+    Raises:
+        UsageError: an answer is longer than `max_length`, or the model's family is not understood.
+    """
+    batches: list[list[EncodedChat]] = [[] for _ in range(1 + max(example.batch_idx for example in examples))]
+    for example in examples:
+        if example.kind != "benign":
+            row = encode_answered(loaded.tokenizer, example.messages, max_length=max_length)
+            batches[example.batch_idx].append(row)
+    measured = []
+    with measure_gradient_norms(loaded.model) as norms, torch.enable_grad():
+        for rows in batches:
+            batch = {name: tensor.to(loaded.device) for name, tensor in answered_rows(rows).items()}
+            (loss_sum(loaded.model, batch) / num_answer_tokens(batch["labels"])).backward()
+            measured.append(norms.take().numpy())
+            notify(Progress(task="gradients", done=len(measured), total=len(batches)))
+    return np.stack(measured)

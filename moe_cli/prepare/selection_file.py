@@ -1,0 +1,202 @@
+"""Experts named by a person in a file: a list, a config of ESFT, or a table with one row for each expert.
+
+Columns are found by name in any order and case; every error names file and row; an expert stands once.
+
+Every named expert exists in the model, and stands once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe_cli.codec import parse_json
+from moe_cli.data import Location, Table, read_table, refuse_bad_rows, source_of
+from moe_cli.data.json_objects import shown_keys
+from moe_cli.data.rows import ReadRow, is_index
+from moe_cli.data.tables import text_of_file
+from moe_cli.errors import UsageError
+from moe_cli.records import Expert, ModelIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertRow:
+    """One line about one expert."""
+
+    place: str  # "counts.csv [row 7]"
+    expert: Expert
+    cells: Mapping[str, str]  # by column name in lower case
+
+    def number(self, column: str, hint: str) -> float:
+        """The finite number in a column.
+
+        Raises:
+            UsageError: it is none.
+        """
+        try:
+            value = float(self.cells[column])
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UsageError(f"{self.place}: {column} is {self.cells[column]!r}, not a number", hint=hint)
+        return value
+
+
+def expert_rows(file: Path, columns: Collection[str], hint: str) -> tuple[ExpertRow, ...]:
+    """Every row of a table that has `layer`, `expert` and the named columns.
+
+    Raises:
+        UsageError: no such file, unreadable, a column is missing or stands twice, a row has another number of cells, no
+            layer and expert, or an expert that an earlier row has; no row at all.
+    """
+    table = read_table(source_of(str(file), accepted=hint), shape="table")
+    refuse_bad_rows(table.faults, 0, hint=hint)
+    if not table.rows:
+        raise UsageError(f"{file} holds no row", hint=hint)
+    _refuse_missing(table, {"layer", "expert", *columns}, hint)
+    rows = tuple(_row(row, place, hint) for place, row in table.rows)
+    _refuse_twice(rows, hint)
+    return rows
+
+
+def _refuse_missing(table: Table, needed: Collection[str], hint: str) -> None:
+    keys = set() if table.are_texts else table.keys()
+    if missing := sorted(set(needed) - keys):
+        raise UsageError(
+            f"{table.source.name} lacks the columns {', '.join(missing)}; it has {shown_keys(sorted(keys)) or 'none'}",
+            hint=hint,
+        )
+
+
+def _row(row: ReadRow, place: Location, hint: str) -> ExpertRow:
+    cells = {name: _cell(value) for name, value in row.items()}
+    for column in ("layer", "expert"):
+        if not is_index(cells[column]):
+            raise UsageError(f"{place}: {column} is {cells[column]!r}, not a whole number from 0", hint=hint)
+    return ExpertRow(str(place), Expert(layer=int(cells["layer"]), index=int(cells["expert"])), cells)
+
+
+def _cell(value: object) -> str:
+    """The value as the text that a CSV would hold."""
+    if value is None:
+        return ""
+    return repr(value) if isinstance(value, float) else str(value).strip()
+
+
+def _refuse_twice(rows: Sequence[ExpertRow], hint: str) -> None:
+    first: dict[Expert, str] = {}
+    for row in rows:
+        if row.expert in first:
+            raise UsageError(
+                f"{row.place}: expert {row.expert.index} of layer {row.expert.layer} stands in {first[row.expert]} too",
+                hint=hint,
+            )
+        first[row.expert] = row.place
+
+
+FORMAT = (
+    "write a JSON list of [layer, expert], such as [[7, 31], [8, 2]]; or a config of ESFT, such as "
+    '{"experts": {"7": [31]}}; or a CSV table with the columns layer, expert and risk_diff'
+)
+YES, NO = {"1", "true", "yes"}, {"0", "false", "no", ""}
+
+
+@dataclass(frozen=True, slots=True)
+class NamedExperts:
+    """What the file names."""
+
+    indices: tuple[int, ...]  # flat, layer-major over the expert layers, ascending
+    scores: tuple[float, ...] | None = None  # risk differences of a table, in that order; None: a list
+    remark: str | None = None  # what the file asks for beside experts
+
+
+def read_named_experts(file: Path, base: ModelIdentity) -> NamedExperts:
+    """The experts in `file`. A table with a column `selected` is a list of its selected rows.
+
+    Raises:
+        UsageError: no such file, another format, or an expert that the model does not have.
+    """
+    content = _json_value(text_of_file(file, FORMAT), file)
+    if content is None or _holds_rows(content):
+        return _of_table(file, base)
+    experts = list(_of_config(content, file) if isinstance(content, dict) else _of_list(content, file))
+    if not experts:
+        raise UsageError(f"{file} holds no list of experts", hint=FORMAT)
+    remark = _remark(content) if isinstance(content, dict) else None
+    return NamedExperts(tuple(sorted({_flat_index(expert, str(file), base) for expert in experts})), remark=remark)
+
+
+def _json_value(text: str | None, file: Path) -> object | None:
+    """The one JSON value of a text; None where it is none, or one row a line."""
+    if text is None or not text.lstrip().startswith(("[", "{")):
+        return None
+    try:
+        return parse_json(text, source=str(file), hint=FORMAT, error_type=UsageError)
+    except UsageError:
+        if text.lstrip().startswith("["):
+            raise
+        return None
+
+
+def _holds_rows(content: object) -> bool:
+    """Whether a JSON value is a table: objects in a list, or columns."""
+    if isinstance(content, dict):
+        return "layer" in content
+    return isinstance(content, list) and bool(content) and all(isinstance(row, dict) for row in content)
+
+
+def _of_table(file: Path, base: ModelIdentity) -> NamedExperts:
+    rows = expert_rows(file, (), FORMAT)
+    if "selected" in rows[0].cells:
+        chosen = [_flat_index(row.expert, row.place, base) for row in rows if _is_selected(row)]
+        if not chosen:
+            raise UsageError(f"{file}: no row is selected", hint=FORMAT)
+        return NamedExperts(tuple(sorted(chosen)))
+    if "risk_diff" not in rows[0].cells:
+        raise UsageError(f"{file} has neither a column risk_diff nor a column selected", hint=FORMAT)
+    known = [row for row in rows if row.cells["risk_diff"]]  # an empty cell: undefined
+    scored = sorted((_flat_index(row.expert, row.place, base), row.number("risk_diff", FORMAT)) for row in known)
+    return NamedExperts(tuple(index for index, _ in scored), tuple(score for _, score in scored))
+
+
+def _is_selected(row: ExpertRow) -> bool:
+    word = row.cells["selected"].lower()
+    if word not in YES | NO:
+        raise UsageError(f"{row.place}: selected is {word!r}, not true or false", hint=FORMAT)
+    return word in YES
+
+
+def _of_list(content: object, file: Path) -> Iterator[Expert]:
+    for entry in content if isinstance(content, list) else []:
+        if not (isinstance(entry, list) and len(entry) == 2 and all(type(number) is int for number in entry)):
+            raise UsageError(f"{file}: {entry!r} is no [layer, expert]", hint=FORMAT)
+        yield Expert(layer=entry[0], index=entry[1])
+
+
+def _of_config(content: dict[str, object], file: Path) -> Iterator[Expert]:
+    layers = content.get("experts")
+    if not isinstance(layers, dict):
+        raise UsageError(f"{file} has no `experts` with a list for every layer", hint=FORMAT)
+    for layer, indices in layers.items():
+        if not (is_index(str(layer)) and isinstance(indices, list) and all(type(i) is int for i in indices)):
+            raise UsageError(f"{file}: experts: {layer!r}: {indices!r} is no list of experts of a layer", hint=FORMAT)
+        yield from (Expert(layer=int(layer), index=index) for index in indices)
+
+
+def _remark(content: dict[str, object]) -> str | None:
+    asked = [name for name in ("shared_experts", "non_expert_modules") if content.get(name)]
+    if not asked:
+        return None
+    return f"the selection file asks for {' and '.join(asked)}, too; only routed experts are selected and trained"
+
+
+def _flat_index(expert: Expert, place: str, base: ModelIdentity) -> int:
+    if expert.layer not in base.layers or not 0 <= expert.index < base.num_experts:
+        raise UsageError(
+            f"{place}: expert {expert.index} of layer {expert.layer} does not exist: {base.name} has "
+            f"{base.num_experts} experts in each of the layers {', '.join(map(str, base.layers))}",
+            hint=FORMAT,
+        )
+    return base.layers.index(expert.layer) * base.num_experts + expert.index

@@ -1,0 +1,112 @@
+"""Why a selection may be no more than noise, or not what was meant: in plain words, with the numbers.
+
+Comes in: a selection and its evidence. Goes out: sentences. Always holds: a selection that noise explains is never
+shown without a sentence that says so. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from moe_cli.config.sections import Condition
+from moe_cli.prepare.contrasts import Quantity
+from moe_cli.prepare.permutation import ALPHA, most_draws, smallest_p
+from moe_cli.prepare.selection import BatchSelection, Rule
+from moe_cli.records import NullUnion, RiskDifferences
+
+NAMES: Mapping[Quantity, str] = {
+    "risk_diff": "pooled risk difference",
+    "text": "text part of the pooled risk difference",
+    "prompt": "prompt part of the pooled risk difference",
+    "did": "pooled risk difference less the wrapper",
+}
+SURELY_BELOW: Mapping[Quantity, str] = {
+    "risk_diff": "are significantly less active while complying inside attacks",
+    "text": "are significantly less active on the text of compliance",
+    "prompt": "are significantly less active on the same answers inside attacks",
+    "did": "have a risk difference significantly below what the wrapper alone does",
+}
+CONTROLS = ("random", "frequency", "all")  # not chosen for what the sides differ in
+
+
+def selection_warnings(
+    rule: Rule,
+    chosen: BatchSelection,
+    risk: RiskDifferences,
+    null: NullUnion | None,
+    share: float,
+    budget: float | None,
+) -> Iterator[str]:
+    """Every warning about the selection; `share` is the union's part of all parameters."""
+    yield from _about_noise(rule, chosen, risk, null)
+    yield from _about_reach(rule, risk)
+    size, num_candidates = len(chosen.union), len(chosen.candidates)
+    if rule.max_candidates is None:
+        yield f"without a budget the union holds {size} experts, {share:.0%} of all parameters"
+    if budget is not None and share > budget:
+        yield f"the union is {share:.2%} of all parameters, above the budget of {budget:.2%}: not trained"
+    if unused := num_candidates - size:
+        yield f"{unused} of {num_candidates} candidates were selected by no batch and will not be trained"
+    if rule.named is not None and rule.named.remark is not None:
+        yield rule.named.remark
+
+
+def _about_noise(rule: Rule, chosen: BatchSelection, risk: RiskDifferences, null: NullUnion | None) -> Iterator[str]:
+    size = len(chosen.union)
+    if size == 0:
+        yield _why_nothing(rule)
+        return
+    if null is not None and size <= null.upper:
+        yield (
+            f"the union of {size} experts is not larger than what the same rule selects from swapped sides "
+            f"({null.mean:.1f} on average, up to {null.upper:.0f}): by its size alone it cannot be told from noise"
+        )
+    yield from _about_q(rule, chosen, risk)
+
+
+def _about_q(rule: Rule, chosen: BatchSelection, risk: RiskDifferences) -> Iterator[str]:
+    """q is two-sided: a small one speaks for a selected expert only where its risk difference is above 0."""
+    members, size = list(chosen.union), len(chosen.union)
+    small, pooled = risk.q_value.ravel()[members] < ALPHA, risk.pooled.ravel()[members]
+    if reverse := int((small & (pooled < 0)).sum()):
+        yield f"{reverse} of {size} selected experts {SURELY_BELOW[rule.quantity]} (q < {ALPHA})"
+    if rule.method in CONTROLS:
+        return
+    strong = int((small & (pooled > 0)).sum())
+    if strong == reverse == 0:
+        yield f"none of the {size} selected experts has a q-value below {ALPHA}: each of them may be noise"
+    elif others := size - strong - reverse:
+        yield f"{others} of {size} selected experts have a q-value of {ALPHA} or more"
+
+
+def _why_nothing(rule: Rule) -> str:
+    met = "" if not rule.conditions else " that meets " + " and ".join(map(_text, rule.conditions))
+    if rule.is_by_difference or rule.method in ("file", *CONTROLS):
+        return f"no expert{met} has a {NAMES[rule.quantity]} above {rule.threshold}: nothing to train selectively"
+    return f"the method {rule.method} finds no expert{met} that is more active while complying inside a batch's attacks"
+
+
+def _about_reach(rule: Rule, risk: RiskDifferences) -> Iterator[str]:
+    """Conditions that no data of this size can meet, or only many experts at once."""
+    size = int(np.count_nonzero(~np.isnan(risk.p_value)))
+    swaps = max(risk.num_permutations, most_draws(size))
+    floor = smallest_p(risk.num_clusters, swaps)
+    cure = "bring more goals" if floor > 1 / (1 + swaps) else "raise prepare.resamples"
+    basis = f"with {risk.num_clusters} goals and at most {swaps:,} swaps no p-value is below {floor:.2g}"
+    for one in rule.conditions:
+        if one.comparison not in ("<", "<="):
+            continue
+        if one.quantity in ("p", "q") and one.bound <= floor:
+            yield f"{basis}, so no expert can meet {_text(one)}: {cure}"
+        elif one.quantity == "q" and size * floor > one.bound:
+            yield (
+                f"{basis}; over {size:,} experts a single one with it has q = {min(1.0, size * floor):.2g}, so "
+                f"{_text(one)} needs {math.ceil(size * floor / one.bound)} experts with it at once: {cure}"
+            )
+
+
+def _text(condition: Condition) -> str:
+    return f"{condition.quantity}{condition.comparison}{condition.bound:g}"

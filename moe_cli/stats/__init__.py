@@ -1,0 +1,1 @@
+"""Statistics of proportions, paired outcomes and clusters. Pure; no torch."""

@@ -1,0 +1,121 @@
+"""What each arm unfreezes, and the proof that it is exactly that.
+
+Comes in: a loaded model and, for the selective arm, a selection. Goes out: an `ArmSetup` inside a block; after `finish`
+the model is plain again and holds the trained values in the checkpoint's own dtype. Always holds: both arms keep
+float32 masters and compute their experts in the checkpoint's dtype; selective leaves everything else byte-identical.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from moe_cli.activity import begin_activity
+from moe_cli.errors import UsageError
+from moe_cli.experts import AttachedSlices, attach, check_budget, count_trainable, frozen_digest
+from moe_cli.experts.dense import IMPLEMENTATION as DENSE
+from moe_cli.experts.dense import dense_experts
+from moe_cli.experts.interface import IMPLEMENTATION as SLICES
+from moe_cli.model.load import LoadedModel
+from moe_cli.model.tensors import digest_of_tensors, stored_tensors
+from moe_cli.records import Selection, TrainableCount
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(slots=True)
+class ArmSetup:
+    """A model ready to be trained by one arm."""
+
+    trained: dict[str, nn.Parameter]  # by name; float32 masters
+    count: TrainableCount
+    implementation: str  # of the experts
+    experts_dtype: Callable[[], torch.dtype | None]  # what the experts' products of the last forward ran in
+    finish: Callable[[], None]  # ends the arm: a plain model with the trained values
+    slices: AttachedSlices | None  # selective only
+    frozen_digest: Callable[[], str] | None  # selective only: over everything that must not move
+    num_moved: Callable[[], int] | None  # baseline only: parameters that differ from the beginning
+
+
+@contextmanager
+def selective_arm(loaded: LoadedModel, selection: Selection, budget: float | None) -> Iterator[ArmSetup]:
+    """The union of the selection as slices; everything else frozen.
+
+    Raises:
+        UsageError: an empty union, a selection for another model, or more than the budget.
+    """
+    compute_dtype(loaded)
+    model, union = loaded.model, selection.union
+    with attach(model, union) as slices:
+        counted = count_trainable(model, slices)
+        check_budget(counted, requested_params=selection.trainable_params, budget=budget)
+        yield ArmSetup(
+            trained=slices.parameters,
+            count=counted,
+            implementation=SLICES,
+            experts_dtype=lambda: slices.compute_dtype,
+            finish=slices.merge,
+            slices=slices,
+            frozen_digest=lambda: frozen_digest(model, union),
+            num_moved=None,
+        )
+
+
+@contextmanager
+def baseline_arm(loaded: LoadedModel) -> Iterator[ArmSetup]:
+    """Every parameter, as float32 masters; the experts compute in the checkpoint's dtype."""
+    dtype, model = compute_dtype(loaded), loaded.model
+    own = _dtypes(model)
+    model.float().requires_grad_(True)
+    before = _digests(model)
+    with dense_experts(model, dtype) as experts:
+        yield ArmSetup(
+            trained=dict(model.named_parameters()),
+            count=count_trainable(model),
+            implementation=DENSE,
+            experts_dtype=lambda: experts.compute_dtype,
+            finish=lambda: _cast(model, own),
+            slices=None,
+            frozen_digest=None,
+            num_moved=lambda: sum(before[name] != digest for name, digest in _digests(model).items()),
+        )
+
+
+def compute_dtype(loaded: LoadedModel) -> torch.dtype:
+    """The dtype of the checkpoint, in which both arms compute their experts.
+
+    Raises:
+        UsageError: a dtype whose gradients would underflow.
+    """
+    if loaded.identity.dtype not in DTYPES:
+        raise UsageError(
+            f"{loaded.identity.name} is in {loaded.identity.dtype}, in which gradients underflow",
+            hint="add --set model.dtype=bfloat16 to both arms and to moe prepare",
+        )
+    return DTYPES[loaded.identity.dtype]
+
+
+def _dtypes(model: nn.Module) -> dict[str, torch.dtype]:
+    """Some checkpoints keep single tensors, such as a router's correction bias, in float32 among bfloat16 ones."""
+    return {name: tensor.dtype for name, tensor in _tensors(model)}
+
+
+def _cast(model: nn.Module, dtypes: Mapping[str, torch.dtype]) -> None:
+    """Give every tensor its own dtype back."""
+    for name, tensor in _tensors(model):
+        tensor.data = tensor.data.to(dtypes[name])
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _digests(model: nn.Module) -> dict[str, str]:
+    names = {name for name, _ in model.named_parameters()}
+    with begin_activity("hashing the weights"):
+        return {name: digest_of_tensors([(name, tensor)]) for name, tensor in stored_tensors(model) if name in names}

@@ -1,0 +1,181 @@
+"""What a training run starts from: a prepare run of the same model, and a directory of its own.
+
+Comes in: the config. Goes out: selection and examples of the prepare run; the directory to write to. Always holds: a
+selection made on other weights is refused; the selection is that of the batches that train; the baseline never writes
+where a selective run lies or will lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from moe_cli.artifacts import FinishedRun, RunWriter, Store, finished_run, layout, state_of
+from moe_cli.artifacts.examples import plain_forms_of
+from moe_cli.artifacts.finished import kind_in
+from moe_cli.artifacts.registry import describe_change, require_unchanged_run
+from moe_cli.codec import decode, decode_lines
+from moe_cli.config import MoeConfig
+from moe_cli.data.contamination import clusters_trained_on, trained_goals
+from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.records import Arm, Message, ModelIdentity, Notice, Selection, TrainingExample
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """A prepare run as training reads it."""
+
+    run: FinishedRun
+    selection: Selection  # of the batches that train
+    examples: tuple[TrainingExample, ...]  # of the batches that train
+    held_out: tuple[TrainingExample, ...]  # of the last batches, without goals that train
+    examples_digest: str  # sha256 of the file: equal in both arms
+
+
+def prepared_run(
+    config: MoeConfig, store: Store, base: ModelIdentity, writer: RunWriter, notify: Callable[[object], None]
+) -> PreparedRun:
+    """The prepare run that was named, or that the interrupted run used; else the newest one of this very model.
+
+    Raises:
+        ArtifactError: there is none, it is damaged, or it was made on another model.
+        UsageError: no batch is left to train on.
+    """
+    named = config.train.prepared or writer.remembered("prepared")
+    run = (
+        require_unchanged_run(named, store, "prepare")
+        if named is not None
+        else store.newest("prepare", base_fingerprint=base.fingerprint)
+    )
+    if named is None and (changed := describe_change(store, "prepare", base_fingerprint=base.fingerprint)) is not None:
+        require_unchanged_run(changed, store, "prepare")  # says what changed
+    if run is None and (other := _newest_of_name(store, base.name)) is not None:
+        _refuse_other_model(other, base)
+    if run is None:
+        raise ArtifactError(
+            f"there is no prepare run of {base.name} in {store.registry}",
+            hint=f"run moe prepare --model-name {base.name} first, or name one with --prepared",
+        )
+    if named is None:
+        notify(Notice(text=f"using the newest prepare run of this model: {run.path}"))
+    selection = _selection(run)
+    _refuse_other_model(selection.base, base)
+    writer.remember("prepared", run.path)
+    name = layout.training_examples(selection.base.name)
+    trains = require_trainable(selection, config.train.validation_batches)
+    examples, held_out = split_held_out(
+        tuple(decode_lines(TrainingExample, run.file(name))),
+        len(trains.batches),
+        notify,
+        plain_forms_of(run, selection.base.name),
+    )
+    return PreparedRun(
+        run=run,
+        selection=trains,
+        examples=examples,
+        held_out=held_out,
+        examples_digest=run.manifest.files[name],
+    )
+
+
+def split_held_out(
+    examples: Sequence[TrainingExample],
+    num_training: int,
+    notify: Callable[[object], None],
+    plain_forms: Mapping[str, Sequence[Message]] | None = None,
+) -> tuple[tuple[TrainingExample, ...], tuple[TrainingExample, ...]]:
+    """The examples of the batches that train, and those of the last batches whose goals do not.
+
+    A goal trains if its cluster does, or if a training example holds its words. `plain_forms` are those of the pairs.
+
+    Raises:
+        UsageError: every held-out example is of a goal that trains, too.
+    """
+    training = tuple(example for example in examples if example.batch_idx < num_training)
+    last = [example for example in examples if example.batch_idx >= num_training]
+    known = {example.cluster for example in training}
+    known |= clusters_trained_on(
+        trained_goals(training, plain_forms), [(example.cluster, example.messages) for example in last]
+    )
+    held_out = tuple(example for example in last if example.cluster not in known)
+    if last and not held_out:
+        raise UsageError(
+            f"the goals of all {len(last)} held-out examples are in the training batches, too: they would measure "
+            "what was learnt by heart",
+            hint="hold out more batches, prepare with fewer attacks per goal, or without train.validation_batches",
+        )
+    if len(held_out) < len(last):
+        left_out = len(last) - len(held_out)
+        notify(Notice(text=f"{left_out} of {len(last)} held-out examples share a goal with training and are left out"))
+    return training, held_out
+
+
+def require_trainable(selection: Selection, num_held_out: int) -> Selection:
+    """The selection of all batches but the last ones; an expert that only those selected is no part of it.
+
+    Raises:
+        UsageError: no batch is left to train on.
+    """
+    num_batches = len(selection.batches)
+    if num_held_out == 0:
+        return selection
+    if num_held_out >= num_batches:
+        raise UsageError(
+            f"train.validation_batches is {num_held_out}, but the prepare run has {num_batches} batches; none is left",
+            hint=f"hold out at most {num_batches - 1}, or prepare with more pairs",
+        )
+    batches = selection.batches[: num_batches - num_held_out]
+    chosen = {expert for experts in batches for expert in experts}
+    union = tuple(expert for expert in selection.union if expert in chosen)
+    return replace(
+        selection,
+        batches=batches,
+        union=union,
+        trainable_params=len(union) * selection.params_per_expert,
+        trainable_ratio=selection.trainable_ratio * len(union) / max(1, len(selection.union)),
+        evidence=tuple(found for found in selection.evidence if found.expert in chosen),
+        null_union=None,  # it is of all batches
+    )
+
+
+def output_directory(config: MoeConfig, arm: Arm, notify: Callable[[object], None]) -> Path:
+    """Where the arm writes; the baseline moves to `D_baseline` where D is, or holds, a selective run."""
+    if arm == "selective":
+        return config.train.selective_dir
+    wanted = config.train.baseline_dir
+    if wanted.resolve() != config.train.selective_dir.resolve() and kind_in(wanted) != "selective":
+        return wanted
+    moved = layout.beside(wanted, "_baseline")
+    notify(Notice(text=f"{wanted} belongs to a selective run; the baseline is written to {moved}", warning=True))
+    return moved
+
+
+def _newest_of_name(store: Store, name: str) -> ModelIdentity | None:
+    """The model of the newest prepare run that was made on a model of this name."""
+    named = [
+        record for record in store.records("prepare") if record.model_name == name and state_of(record) == "complete"
+    ]
+    return _selection(finished_run(Path(named[-1].path), "prepare")).base if named else None
+
+
+def _selection(run: FinishedRun) -> Selection:
+    file = run.file(layout.SELECTION)
+    return decode(Selection, file.read_bytes(), source=str(file))
+
+
+def _refuse_other_model(made_on: ModelIdentity, base: ModelIdentity) -> None:
+    if made_on.fingerprint == base.fingerprint:
+        return
+    if made_on.dtype != base.dtype:
+        raise ArtifactError(
+            f"this selection was made in {made_on.dtype}, but {base.name} is loaded in {base.dtype}",
+            hint=f"give every command the same dtype, such as --set model.dtype={made_on.dtype}",
+        )
+    shapes = [f"{len(m.layers)} layers of {m.num_experts} experts" for m in (made_on, base)]
+    difference = (
+        f"{shapes[0]}, but {base.name} has {shapes[1]}"
+        if shapes[0] != shapes[1]
+        else (f"the weights {made_on.fingerprint[:12]} ({made_on.name}), but {base.name} has {base.fingerprint[:12]}")
+    )
+    raise ArtifactError(f"this selection is for {difference}", hint="run moe prepare on this model")

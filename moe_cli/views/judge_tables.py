@@ -1,0 +1,233 @@
+"""Judges and people's labels as a person sees them: who judged, how far that can be trusted, what has no verdict.
+
+Comes in: the evaluations of one or more runs, each with its name. Goes out: rich renderables, and the words that the
+other forms share. Formats, never computes. Always holds: a judge stands once, with what it decides in which runs; no
+agreement stands without the answers that both judges scored, of all that both were asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from moe_cli.judges.judge import accuracy_text
+from moe_cli.records import (
+    QUESTIONS,
+    Agreement,
+    Estimate,
+    EvaluationSummary,
+    JudgeIdentity,
+    LabelCorrection,
+    LabelDraw,
+    PairComparison,
+    PairedDifference,
+)
+from moe_cli.views.text import NOTHING, percent_text, safe_text
+
+NamedRuns = Sequence[tuple[str, EvaluationSummary]]
+ALARM = "red"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeOfRuns:
+    """One judge, and what it does in the runs that it judged."""
+
+    judge: JudgeIdentity
+    roles: tuple[tuple[str, tuple[str, ...]], ...]  # (("harm", ("full", "selective")),)
+
+
+def judges_of_runs(runs: NamedRuns) -> list[JudgeOfRuns]:
+    """Every judge once, by its name and revision, in the order of the runs."""
+    known: dict[tuple[str, str], JudgeIdentity] = {}
+    roles: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for name, summary in runs:
+        for judge in summary.judges:
+            key = judge.name, judge.revision
+            known.setdefault(key, judge)
+            roles.setdefault(key, {}).setdefault(_role(judge, summary), []).append(name)
+    return [
+        JudgeOfRuns(judge, tuple((role, tuple(names)) for role, names in roles[key].items()))
+        for key, judge in known.items()
+    ]
+
+
+def _role(judge: JudgeIdentity, summary: EvaluationSummary) -> str:
+    decides = [question for question in QUESTIONS if summary.judge_of(question) == judge]
+    return " and ".join(decides) or "nothing here"
+
+
+def roles_text(found: JudgeOfRuns, *, named: bool) -> str:
+    """What it decides: `harm (in full, selective)`; without the names where there is one run."""
+    return "; ".join(f"{role} (in {', '.join(names)})" if named else role for role, names in found.roles)
+
+
+def judge_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
+    """A line for each judge: what it decides, in which runs where they are named, and how far it can be trusted."""
+    for found in judges_of_runs(runs):
+        yield safe_text(f"judge: {trust_text(found.judge, f'decides {roles_text(found, named=named)}')}")
+
+
+def trust_text(judge: JudgeIdentity, decides: str) -> str:
+    """The judge, what it decides, and how far it can be trusted."""
+    source = f" ({judge.source})" if judge.source else ""
+    known = f", as published {accuracy}" if (accuracy := accuracy_text(judge)) else ""
+    test = "; a smoke test, no claim of safety rests on it" if judge.smoke_test else ""
+    return f"{judge.name}{source}, {decides}{known}{test}"
+
+
+def unscored_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
+    """What the judges that decide left without a verdict, of every run where that is anything."""
+    for name, summary in runs:
+        if any(num for num, _ in summary.unscored.values()):
+            of_run = f" in {name}" if named else ""
+            style = ALARM if too_many_unscored(summary) else ""
+            yield safe_text(f"no verdict{of_run}: {unscored_text(summary)}", style=style)
+
+
+def unscored_text(summary: EvaluationSummary) -> str:
+    """`92 of 800 harmful, 0 of 400 benign (allowed 2.0 %)`."""
+    counts = ", ".join(f"{num} of {answers} {kind}" for kind, (num, answers) in summary.unscored.items())
+    allowed = "more than the allowed" if too_many_unscored(summary) else "allowed"
+    return f"{counts or NOTHING} ({allowed} {percent_text(summary.max_unscored)})"
+
+
+def too_many_unscored(summary: EvaluationSummary) -> bool:
+    """Whether the answers of any kind without a verdict are more than were allowed."""
+    return any(num > summary.max_unscored * answers for num, answers in summary.unscored.values())
+
+
+def agreement_views(runs: NamedRuns, *, named: bool = False) -> Iterator[RenderableType]:
+    """How far every two judges agree; nothing where there is one."""
+    if not any(summary.agreement for _, summary in runs):
+        return
+    table = Table(title="Agreement of the judges", title_justify="left")
+    if named:
+        table.add_column("run", overflow="fold")
+    table.add_column("question")
+    table.add_column("judges", overflow="fold")
+    table.add_column("by both", justify="right")
+    table.add_column("agree", justify="right")
+    table.add_column("kappa [95 %]")
+    for name, summary in runs:
+        for found in summary.agreement:
+            table.add_row(
+                *([safe_text(name)] if named else []),
+                found.question,
+                safe_text(f"{found.a}, {found.b}"),
+                Text(both_text(found, summary), style=ALARM if too_few_by_both(found, summary) else ""),
+                percent_text(found.agreement),
+                kappa_text(found),
+            )
+    yield table
+
+
+def both_text(found: Agreement, summary: EvaluationSummary) -> str:
+    """`792 of 800`: answers that both scored, of those that both were asked about."""
+    asked = _asked(found, summary)
+    return str(found.n) if asked is None else f"{found.n} of {asked}"
+
+
+def too_few_by_both(found: Agreement, summary: EvaluationSummary) -> bool:
+    """Whether the two together left out more answers than one judge is allowed to."""
+    asked = _asked(found, summary)
+    return asked is not None and asked - found.n > summary.max_unscored * asked
+
+
+def _asked(found: Agreement, summary: EvaluationSummary) -> int | None:
+    """Answers that are not degenerate: to harmful items for harm, to all for a refusal; None: not recorded."""
+    kinds = [kind for kind in summary.unscored if kind == "harmful" or found.question == "refusal"]
+    degenerate = sum(suite.degenerate.k for suite in summary.suites if suite.kind in kinds)
+    return sum(summary.unscored[kind][1] for kind in kinds) - degenerate if kinds else None
+
+
+def kappa_text(found: Agreement) -> str:
+    """`0.71 [0.60, 0.80]`; `-` where both always say the same one thing."""
+    if found.kappa is None:
+        return NOTHING
+    if found.lower is None or found.upper is None:
+        return f"{found.kappa:.2f}"
+    return f"{found.kappa:.2f} [{found.lower:.2f}, {found.upper:.2f}]"
+
+
+Rates = dict[str, float]  # by metric
+
+JUDGE_ALONE = "by the judge alone"
+SECONDS_AN_ANSWER = 40  # of a person who reads and decides
+
+
+def draw_view(draw: LabelDraw) -> RenderableType:
+    """Of which items how many were drawn, and how long it takes to label them."""
+    table = Table(title="Drawn to be labelled", title_justify="left")
+    for name in ("measure", "suite", "the judge says", "drawn", "of", "probability"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("drawn", "of", "probability") else "left")
+    for stratum in draw.strata:
+        says = {None: "anything", True: "different things", False: "the same"}[stratum.changed]
+        cells = (stratum.metric, stratum.suite, says, str(stratum.drawn), str(stratum.items))
+        table.add_row(*map(safe_text, cells), f"{stratum.probability:.3f}")
+    hours = draw.answers * SECONDS_AN_ANSWER / 3600
+    return Group(
+        table,
+        safe_text(
+            f"{draw.items} items, {draw.answers} answers of {draw.a} and {draw.b} (equal ones once); at"
+            f" {SECONDS_AN_ANSWER} s each about {hours:.1f} hours of one person"
+        ),
+        safe_text("the file holds prompts and answers, which may be harmful to read; it names no run and no verdict"),
+    )
+
+
+def judge_alone(found: PairedDifference, base: Mapping[str, float]) -> Iterator[tuple[PairedDifference, Rates]]:
+    """A corrected difference as the judge sees it, with the base's rate, which is the judge's; nothing of others."""
+    if found.correction is None:
+        return
+    judge = found.correction.judge
+    alone = replace(
+        found,
+        metric=JUDGE_ALONE,
+        rate_a=judge.rate_a,
+        rate_b=judge.rate_b,
+        difference=judge.difference,
+        lower=judge.lower,
+        upper=judge.upper,
+        p_value=judge.p_value,
+        p_adjusted=judge.p_value,
+        correction=None,
+    )
+    yield alone, {JUDGE_ALONE: base[found.metric]} if found.metric in base else dict(base)
+
+
+def base_rate(found: PairedDifference, base: Mapping[str, float]) -> float | None:
+    """The rate of the base beside a difference; None beside a corrected one, whose rates are people's."""
+    return None if found.correction else base.get(found.metric)
+
+
+def label_lines(pair: PairComparison) -> Iterator[str]:
+    """What labels corrected in every primary metric, and how."""
+    for found in pair.differences:
+        labels = found.correction
+        if found.primary and labels is not None:
+            errors = [_errors(name, shares) for name, shares in _of_judge(labels)]
+            classic = labels.rogan_gladen
+            yield (
+                f"{found.metric}, corrected by labels of {labels.n} of {found.n} items (PPI++, weight of the judge "
+                f"{labels.weight:.2f}): A {_estimate(labels.rate_a)} %, B {_estimate(labels.rate_b)} %; "
+                f"{', '.join(errors)}; Rogan-Gladen, which needs equal errors in both arms, "
+                f"{_estimate(classic, '+') if classic else NOTHING}"
+            )
+
+
+def _of_judge(labels: LabelCorrection) -> Sequence[tuple[str, tuple[float | None, float | None]]]:
+    return (("sensitivity", labels.sensitivity), ("specificity", labels.specificity))
+
+
+def _errors(name: str, shares: tuple[float | None, float | None]) -> str:
+    a, b = (NOTHING if share is None else f"{share:.2f}" for share in shares)
+    return f"{name} of the judge {a} (A) and {b} (B)"
+
+
+def _estimate(found: Estimate, sign: str = "") -> str:
+    lower, upper = found.lower or 0.0, found.upper or 0.0
+    return f"{100 * found.value:{sign}.1f} [{100 * lower:{sign}.1f}, {100 * upper:{sign}.1f}]"

@@ -1,0 +1,193 @@
+"""Line charts and bars of the report: loss, routing drift, and what each run cost.
+
+Comes in: loss curves, routing drift and the series of the arms. Goes out: drawings. Always holds: a point of a long
+curve is the mean of equally many steps, and the figure says of how many; no point is drawn where nothing was measured.
+
+Comes in: the series of a comparison. Goes out: a group of bars for every measure. Always holds: every bar has its
+number beside it; what is not known says so and has no bar; each measure has its own scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from moe_cli.records import LossCurve, RunColumn
+from moe_cli.views.report.drawing import (
+    Drawing,
+    Frame,
+    Mark,
+    Scale,
+    Series,
+    curve,
+    draw_label,
+    line,
+    rect,
+    shape,
+    share,
+    tick_text,
+    ticks,
+)
+from moe_cli.views.text import bytes_text, seconds_text
+
+TOP, BOTTOM, HEIGHT = 26.0, 236.0, 280
+MOST_POINTS = 300
+UNITS = 1000  # across a frame
+
+Points = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One curve of a chart."""
+
+    name: str
+    series: Series
+    points: Points
+    signs: Points = ()  # places that carry the sign of the series
+    bars: tuple[tuple[float, float, float], ...] = ()  # place, lower, upper
+
+
+def loss_chart(curves: Sequence[LossCurve], series: Sequence[Series]) -> Drawing | None:
+    """The loss of every step and of the held-out batches; None where no curve is known."""
+    of_run = {column.name: one for one in series for column in one.columns}
+    lines = [
+        Line(found.run, of_run[found.run], thinned(found), tuple((float(step), loss) for step, loss in found.held_out))
+        for found in curves
+        if found.run in of_run and found.steps
+    ]
+    return chart(lines, "Training loss", "step", "loss, nats", "; ".join(map(_loss_words, curves))) if lines else None
+
+
+def steps_per_point(curves: Sequence[LossCurve]) -> int:
+    """How many steps the longest curve's points are the mean of."""
+    return max((_per_point(found) for found in curves), default=1)
+
+
+def thinned(found: LossCurve) -> Points:
+    """The curve with at most `MOST_POINTS` points."""
+    per = _per_point(found)
+    parts = [slice(first, first + per) for first in range(0, len(found.steps), per)]
+    return tuple(
+        (sum(found.steps[part]) / len(found.steps[part]), sum(found.losses[part]) / len(found.losses[part]))
+        for part in parts
+    )
+
+
+def _per_point(found: LossCurve) -> int:
+    return -(-len(found.steps) // MOST_POINTS) or 1
+
+
+def _loss_words(found: LossCurve) -> str:
+    if not found.steps:
+        return f"{found.run}: no step"
+    held_out = f", held out {found.held_out[-1][1]:.4f} after step {found.held_out[-1][0]}" if found.held_out else ""
+    return f"{found.run}: from {found.losses[0]:.4f} to {found.losses[-1]:.4f} in {len(found.steps)} steps{held_out}"
+
+
+def layer_chart(series: Sequence[Series]) -> Drawing | None:
+    """The Jensen-Shannon divergence of the routing, layer by layer; None where no run has it."""
+    lines, words = [], []
+    for one in series:
+        for column, summary in one.evaluations:
+            drift = summary.routing_drift
+            if drift is None or not drift.layers:
+                continue
+            points = tuple((float(layer.layer), layer.js.value) for layer in drift.layers)
+            bars = tuple(
+                (float(layer.layer), layer.js.lower, layer.js.upper)
+                for layer in drift.layers
+                if layer.js.lower is not None and layer.js.upper is not None
+            )
+            lines.append(Line(column.name, one, points, points, bars))
+            most = max(drift.layers, key=lambda layer: layer.js.value)
+            words.append(f"{column.name}: mean {drift.js.value:.5f}, most {most.js.value:.5f} at layer {most.layer}")
+    return chart(lines, "Routing drift per layer", "layer", "JS, nats", "; ".join(words)) if lines else None
+
+
+def chart(lines: Sequence[Line], title: str, x_name: str, y_name: str, words: str) -> Drawing:
+    """Lines on one pair of axes; the vertical one begins at zero."""
+    places = [x for one in lines for x, _ in (*one.points, *one.signs)]
+    values = [y for one in lines for _, y in (*one.points, *one.signs)] + [bar[2] for one in lines for bar in one.bars]
+    across = Scale(min(places), max(places))
+    down = Scale(0.0, max(*values, 1e-9) * 1.04, BOTTOM, TOP)
+    frame = Scale(across.low, across.high, 0, UNITS)
+    marks = _axes(across, down, x_name, y_name)
+    for one in lines:
+        marks += [
+            line(across(x), down(low), across(x), down(high), f"whisker {one.series.style}")
+            for x, low, high in one.bars
+        ]
+        marks += [shape(across(x), down(y), one.series.place, f"sign {one.series.style}") for x, y in one.signs]
+    paths = tuple((f"curve {one.series.style}", curve((frame(x), down(y)) for x, y in one.points)) for one in lines)
+    plot = Frame(share(across.start), 0, share(across.end - across.start), HEIGHT, (UNITS, HEIGHT), paths)
+    return Drawing(title, f"{words}.", HEIGHT, tuple(marks), (plot,))
+
+
+def _axes(across: Scale, down: Scale, x_name: str, y_name: str) -> list[Mark]:
+    columns, rows = ticks(across.low, across.high), ticks(0.0, down.high, 5)
+    columns = [tick for tick in columns if tick == round(tick)]  # steps and layers are whole
+    marks = [line(across.start, down(tick), across.end, down(tick), "grid") for tick in rows]
+    marks += [draw_label(across.start - 0.01, down(tick) + 4, tick_text(tick, rows), "end") for tick in rows]
+    marks += [draw_label(across(tick), BOTTOM + 17, tick_text(tick, columns), "middle") for tick in columns]
+    marks.append(draw_label(0.0, 13, y_name, "start", "axis-name"))
+    marks.append(draw_label(across.end, HEIGHT - 8, f"{x_name} →", "end", "axis-name"))
+    return marks
+
+
+BAR_HEIGHT = 18
+UNKNOWN = "not measured"
+NONE = "none"  # an arm that trains everything has no experts apart
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One run."""
+
+    name: str
+    number: str
+    strip: Drawing | None  # None: not known
+
+
+@dataclass(frozen=True, slots=True)
+class BarGroup:
+    """One measure."""
+
+    name: str
+    bars: tuple[Bar, ...]
+
+
+Value = Callable[[RunColumn], float | None]
+Text = Callable[[float], str]
+
+# Name, value, its text, and what stands where there is none.
+MEASURES: tuple[tuple[str, Value, Text, str], ...] = (
+    ("trainable share", lambda column: column.trainable_ratio, lambda share: f"{100 * share:.3f} %", UNKNOWN),
+    ("training time", lambda column: column.seconds_training, seconds_text, UNKNOWN),
+    ("peak memory of the training", lambda column: column.peak_memory_bytes, bytes_text, UNKNOWN),
+    ("size of final_model/", lambda column: column.final_model_bytes, bytes_text, UNKNOWN),
+    ("size of the trained experts alone", lambda column: column.delta_bytes, bytes_text, NONE),
+)
+
+
+def cost_bars(series: Sequence[Series]) -> tuple[BarGroup, ...]:
+    """Every measure that is known of a run that was trained; empty where no run was."""
+    runs = [(one, column) for one in series for column in one.columns if column.trainable_params is not None]
+    groups = []
+    for name, value, text, none in MEASURES:
+        known = [found for _, column in runs if (found := value(column)) is not None]
+        if known:
+            bars = (
+                _bar(one, column, found, max(known), text(found))
+                if (found := value(column)) is not None
+                else Bar(column.name, none, None)
+                for one, column in runs
+            )
+            groups.append(BarGroup(name, tuple(bars)))
+    return tuple(groups)
+
+
+def _bar(series: Series, column: RunColumn, value: float, most: float, number: str) -> Bar:
+    width = value / most if most else 0.0
+    marks = (rect(0.0, 3, width, BAR_HEIGHT - 6, f"bar {series.style}"), line(0.0, 0, 0.0, BAR_HEIGHT, "axis"))
+    return Bar(column.name, number, Drawing(column.name, f"{number}.", BAR_HEIGHT, marks))

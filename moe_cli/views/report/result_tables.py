@@ -1,0 +1,231 @@
+"""The tables of the report about results and judges.
+
+Comes in: `Comparison`. Goes out: `Sheet`s, which the template writes as HTML tables. Formats, never computes. Always
+holds: every cell is text; no data is `-`; an empty table is a sentence that says so.
+
+Comes in: the evaluations of a comparison. Goes out: `Sheet`s. Formats, never computes. Always holds: a judge stands
+once, with what it decides in which runs; every count stands with the whole that it is of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from moe_cli.judges.judge import accuracy_text
+from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
+from moe_cli.views.compared import MCNEMAR, base_rates, n_text, ordered, p_cell, seed_lines, verdict_text
+from moe_cli.views.compared_columns import AS_JUDGED, row_groups
+from moe_cli.views.judge_tables import (
+    JudgeOfRuns,
+    NamedRuns,
+    base_rate,
+    both_text,
+    judge_alone,
+    judges_of_runs,
+    kappa_text,
+    label_lines,
+    roles_text,
+    too_few_by_both,
+    too_many_unscored,
+)
+from moe_cli.views.report.drawing import minus, signed
+from moe_cli.views.report.forest import difference_text, verdict_style
+from moe_cli.views.text import NOTHING, count_of, percent_text
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True, slots=True)
+class CellRow:
+    """One line."""
+
+    cells: tuple[str, ...]
+    style: str = ""  # class name
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTable:
+    """One table; its first column names the lines."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[CellRow, ...]
+    notes: tuple[str, ...] = ()
+    words: bool = False  # cells hold words, which stand at the left
+
+
+def cell_rows_of(cells: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> tuple[CellRow, ...]:
+    """Lines without a style."""
+    return tuple(CellRow(each) for each in cells)
+
+
+def metric_sheet(pair: PairComparison, comparison: Comparison) -> ReportTable:
+    """Base where it is neither of the two, A, B, difference, interval, p and verdict of every measure."""
+    base = base_rates(pair, comparison)
+    interval = f"B − A, points [{100 * comparison.confidence:.0f}{NO_BREAK}%]"
+    primary, others = ordered(pair)
+    rows = []
+    for found in primary:
+        rows.append(CellRow(_metric_cells(found, base), f"primary {verdict_style(found)}"))
+        rows += [CellRow(_metric_cells(judge, its_base)) for judge, its_base in judge_alone(found, base)]
+    rows += [CellRow(_metric_cells(found, base), verdict_style(found)) for found in others]
+    notes = [*_bounds(primary), *(f"{line}." for line in (*seed_lines(pair), *label_lines(pair)))]
+    if pair.unmeasured:
+        notes.append(f"Not measured in all runs: {', '.join(pair.unmeasured)}.")
+    return ReportTable(
+        title=f"{pair.b} (B) minus {pair.a} (A)",
+        head=(
+            "measure",
+            "n (goals)",
+            *((f"base,{NO_BREAK}%",) if base else ()),
+            f"A,{NO_BREAK}%",
+            f"B,{NO_BREAK}%",
+            interval,
+            "adjusted p",
+            MCNEMAR,
+            "verdict",
+        ),
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+def _metric_cells(found: PairedDifference, base: dict[str, float]) -> tuple[str, ...]:
+    known = base_rate(found, base)
+    return (
+        found.metric,
+        n_text(found),
+        *((NOTHING if known is None else f"{100 * known:.1f}",) if base else ()),
+        f"{100 * found.rate_a:.1f}",
+        f"{100 * found.rate_b:.1f}",
+        difference_text(found),
+        p_cell(found, found.p_adjusted, 2),
+        NOTHING if found.p_mcnemar is None else f"{found.p_mcnemar:.2g}",
+        verdict_text(found),
+    )
+
+
+def _bounds(primary: Sequence[PairedDifference]) -> Iterator[str]:
+    for found in primary:
+        if found.lowest is not None and found.highest is not None:
+            left_out = f"{found.unpaired} items left out" if found.unpaired else "unanswered items count as no"
+            yield (
+                f"{found.metric}: {left_out}; counted either way, the difference is between "
+                f"{signed(100 * found.lowest, 1)} and {signed(100 * found.highest, 1)} points."
+            )
+
+
+def side_by_side_sheet(comparison: Comparison) -> ReportTable:
+    """What each arm trained, what it took, and every overall measure."""
+    by_name = {column.name: column for column in comparison.columns}
+    arms: list[list[RunColumn]] = [[by_name[run] for run in arm.runs if run in by_name] for arm in comparison.arms]
+    heads = [arm.name if len(arm.runs) == 1 else f"{arm.name} ({len(arm.runs)} runs)" for arm in comparison.arms]
+    rows = [
+        (title.strip(), *(text(runs) for runs in arms)) for group in row_groups(comparison) for title, text in group
+    ]
+    notes = (AS_JUDGED,) if comparison.labels else ()
+    return ReportTable("Side by side", ("", *heads), cell_rows_of(rows), notes)
+
+
+def fairness_sheet(comparison: Comparison) -> ReportTable:
+    """What differs or is unknown, with the value of every run."""
+    checks = [check for check in comparison.fairness if check.status != "same"]
+    return ReportTable(
+        title="What differs or is unknown",
+        head=("condition", "status", *(column.name for column in comparison.columns)),
+        rows=tuple(CellRow((check.name, check.status, *check.values), f"gate-{check.status}") for check in checks),
+        words=True,
+    )
+
+
+def threshold_sheet(comparison: Comparison) -> ReportTable:
+    """Every `--fail-if`, and whether it held."""
+    interval = f"{100 * comparison.confidence:.0f} % interval"
+    return ReportTable(
+        title="Thresholds",
+        head=("fail if", "of", "found", interval, "n", "result"),
+        rows=tuple(
+            CellRow(_threshold_cells(check), "v-worse" if check.failed else "v-better")
+            for check in comparison.thresholds
+        ),
+        words=True,
+    )
+
+
+def _threshold_cells(check: ThresholdCheck) -> tuple[str, ...]:
+    bounds = NOTHING if check.lower is None or check.upper is None else f"{check.lower:.4f} to {check.upper:.4f}"
+    return (
+        check.expression,
+        f"{check.metric} of {check.subject}",
+        "not measured" if check.value is None else minus(f"{check.value:.4f}"),
+        minus(bounds) if bounds != NOTHING else NOTHING,
+        NOTHING if check.n is None else str(check.n),
+        "failed" if check.failed else "held",
+    )
+
+
+LETTERS = 16  # of a digest
+ALARM = "v-worse"
+WITHOUT_DEGENERATE = "Degenerate answers, which a rule decides for all judges alike, do not count."
+
+
+def judge_sheet(runs: NamedRuns) -> ReportTable:
+    """Every judge once: what it decides in which runs, and how far it can be trusted."""
+    head = ("judge", "decides", "published accuracy", "role", "source", "revision")
+    return ReportTable("Who judged", head, cell_rows_of([_judge(found) for found in judges_of_runs(runs)]), words=True)
+
+
+def _judge(found: JudgeOfRuns) -> tuple[str, ...]:
+    judge = found.judge
+    return (
+        judge.name,
+        roles_text(found, named=True),
+        accuracy_text(judge) or "not published",
+        "smoke test: no claim of safety rests on it" if judge.smoke_test else "judge",
+        judge.source or "built in",
+        judge.revision[:LETTERS],
+    )
+
+
+def unscored_sheet(runs: NamedRuns) -> ReportTable:
+    """The answers that the judges that decide left without a verdict, of all, and whether that was allowed."""
+    kinds = list(dict.fromkeys(kind for _, summary in runs for kind in summary.unscored))
+    rows = []
+    for name, summary in runs:
+        counts = [count_of(*summary.unscored[kind]) if kind in summary.unscored else NOTHING for kind in kinds]
+        too_many = too_many_unscored(summary)
+        verdict = "more than allowed" if too_many else "within"
+        rows.append(CellRow((name, *counts, percent_text(summary.max_unscored), verdict), ALARM if too_many else ""))
+    return ReportTable("Answers without a verdict", ("run", *kinds, "allowed", "result"), tuple(rows) if kinds else ())
+
+
+def agreement_sheet(runs: NamedRuns) -> ReportTable:
+    """How far every two judges agree."""
+    head = ("run", "question", "judges", "agree", "kappa [95 %]", "scored by both")
+    rows = tuple(
+        CellRow(
+            (
+                name,
+                found.question,
+                f"{found.a}, {found.b}",
+                percent_text(found.agreement),
+                kappa_text(found),
+                both_text(found, summary),
+            ),
+            ALARM if too_few_by_both(found, summary) else "",
+        )
+        for name, summary in runs
+        for found in summary.agreement
+    )
+    return ReportTable("Agreement of the judges", head, rows, (WITHOUT_DEGENERATE,) if rows else ())
+
+
+def no_agreement(runs: NamedRuns) -> str:
+    """Why there is no agreement."""
+    if not runs:
+        return "no run was judged here"
+    several = any(len(summary.judges) > 1 for _, summary in runs)
+    return (
+        "not measured, no two judges of a run tell the same" if several else "not measured, one judge judged each run"
+    )

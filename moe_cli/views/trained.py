@@ -1,0 +1,100 @@
+"""A training run as a person sees it: before the first step, and when it is done.
+
+Comes in: `TrainingPlan`, `TrainingSummary`. Goes out: rich renderables. Formats, never computes.
+"""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from moe_cli.records import TrainableCount, TrainingPlan, TrainingSummary
+from moe_cli.views.text import bytes_text, count_of, safe_text, seconds_text, trainable_text
+
+HEADLINES = {
+    "selective": "SELECTIVE EXPERT training",
+    "baseline": "BASELINE EXPERIMENT: Training ALL model parameters",
+}
+
+
+def plan_view(plan: TrainingPlan) -> RenderableType:
+    """What is about to be trained, with the table of unfrozen experts."""
+    lines: list[RenderableType] = [
+        Text(HEADLINES[plan.arm], style="bold"),
+        unfrozen_table(plan.count, plan.base.layers),
+    ]
+    if plan.union_size is not None:
+        noise = (
+            f"; the same rule selects {plan.null_union_mean:.1f} from noise" if plan.null_union_mean is not None else ""
+        )
+        lines.append(Text(f"union of all batches: {plan.union_size} experts{noise}; masking: {plan.masking}"))
+    settings = plan.hyperparameters
+    lines += [
+        Text(trainable_text(plan.count)),
+        Text(
+            f"{plan.num_batches} batches x {settings['num_epochs']} epochs / {settings['gradient_accumulation_steps']} "
+            f"=> {plan.num_steps} steps at learning rate {settings['learning_rate']}, "
+            f"warm-up {settings['warmup_steps']} steps"
+        ),
+        safe_text(f"batches of {plan.prepared} -> {plan.output}"),
+    ]
+    if settings.get("validation_batches"):
+        held_out = f"{settings['validation_batches']} more batches are held out"
+        lines.append(Text(f"{held_out}: the final model is the checkpoint with the lowest loss on them"))
+    if plan.first_step > plan.num_steps:
+        lines.append(Text("resumed: every step is done"))
+    elif plan.first_step > 1:
+        lines.append(Text(f"resumed: continues with step {plan.first_step}"))
+    return Group(*lines)
+
+
+def unfrozen_table(count: TrainableCount, layers: tuple[int, ...]) -> Table:
+    """Unfrozen experts per layer and in all."""
+    table = Table(title="Unfrozen experts", title_justify="left")
+    table.add_column("layer")
+    table.add_column("unfrozen", justify="right")
+    for layer, unfrozen in zip(layers, count.experts_per_layer, strict=True):
+        table.add_row(str(layer), count_of(unfrozen, count.num_experts))
+    table.add_section()
+    table.add_row("all", count_of(sum(count.experts_per_layer), count.num_experts * len(layers)), style="bold")
+    return table
+
+
+def trained_view(summary: TrainingSummary) -> RenderableType:
+    """What was trained, at what cost, and the proof."""
+    table = Table(title=f"Trained: {summary.training_mode}", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column()
+    proof = summary.proof
+    rows = [
+        ("trainable parameters", f"{summary.trainable_params:,} of {summary.total_params:,}"),
+        ("trainable ratio", f"{summary.trainable_ratio:.6f}"),
+        ("steps", f"{summary.num_steps}"),
+        ("loss in the last epoch", f"{summary.final_loss:.4f}"),
+        *_held_out_loss(summary),
+        ("tokens", f"{summary.num_tokens:,} ({summary.num_padded_tokens:,} computed, padding counted)"),
+        ("training time", seconds_text(summary.seconds_training)),
+        ("peak memory", f"{bytes_text(summary.peak_memory_bytes)}, {summary.peak_memory_of}"),
+        (
+            "proof before the first step",
+            f"{proof.requested} tensors asked for, {proof.in_optimizer} in the optimizer, "
+            f"{proof.with_gradient} with a gradient",
+        ),
+    ]
+    if proof.num_moved is not None:
+        rows.append(("proof after the last step", f"{proof.num_moved} of {proof.num_parameters} tensors changed"))
+    elif proof.frozen_digest_after is not None:
+        rows.append(("proof after the last step", "everything outside the selection is byte-identical"))
+    for name, value in rows:
+        table.add_row(name, safe_text(value))
+    return table
+
+
+def _held_out_loss(summary: TrainingSummary) -> list[tuple[str, str]]:
+    lowest = f"the lowest of {len(summary.validation)}; the final model is from there"
+    return [
+        ("loss on held-out batches", f"{found.loss:.4f} after step {found.step}, {lowest}")
+        for found in summary.validation
+        if found.step == summary.final_step
+    ]
