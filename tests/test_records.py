@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import importlib
+import pkgutil
 import types
 import typing
 
@@ -14,9 +16,9 @@ from hypothesis import strategies as st
 import moe_cli.records as nouns
 from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError
-from moe_cli.records.record import DirectoryName, FileName, RunId
+from moe_cli.records.record import DirectoryName, FileName, JsonObject, RunId
 
-RECORDS = [noun for name in nouns.__all__ if dataclasses.is_dataclass(noun := getattr(nouns, name))]
+RECORDS = [noun for noun in vars(nouns).values() if dataclasses.is_dataclass(noun)]
 ARRAYS = [record for record in RECORDS if any("NDArray" in str(field.type) for field in dataclasses.fields(record))]
 WRITTEN = [record for record in RECORDS if record not in ARRAYS]  # arrays live in npz, the rest in JSON
 WITH_NUMBERS = [
@@ -38,6 +40,7 @@ PLAIN = {
     bool: st.booleans(),
     type(None): st.none(),
     object: JSON,
+    JsonObject: st.dictionaries(TEXT, JSON, max_size=2),
     RunId: st.from_regex(r"(prepare|evaluation)-[0-9]{8}-[0-9]{6}-[0-9a-f]{8}", fullmatch=True),
     FileName: st.sampled_from(["summary.json", "final_model/é \n.json"]),
     DirectoryName: st.sampled_from(["default", "default_2"]),
@@ -166,17 +169,11 @@ def test_records_are_frozen_slotted_and_keyword_only(record):
 
 
 def test_every_record_of_the_room_is_exported_and_tested():
-    rooms = (
-        *("inputs", "sources", "answering", "preparation", "training", "judging", "rates", "drift", "capability"),
-        "evaluation",
-        *("card", "labelling", "comparison", "report", "benchmark", "runs"),
-        "environment",
-    )
     defined = {
         noun
-        for room in rooms
-        for noun in vars(__import__(f"moe_cli.records.{room}", fromlist=["x"])).values()
-        if dataclasses.is_dataclass(noun)
+        for module in pkgutil.iter_modules(nouns.__path__)
+        for noun in vars(importlib.import_module(f"moe_cli.records.{module.name}")).values()
+        if dataclasses.is_dataclass(noun) and noun.__module__.startswith(nouns.__name__)
     }
     assert defined == set(RECORDS)
     assert [nouns.HarmlessCounts, nouns.RiskDifferences, nouns.RoutingCounts] == ARRAYS
