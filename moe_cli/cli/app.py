@@ -83,6 +83,8 @@ def main() -> None:
     survive_closed_pipes()
     keep_environment_secret(os.environ)
     logging.setLogRecordFactory(SafeRecord)
+    if logging.lastResort is not None:  # of libraries without a handler of their own: no warning reaches a person
+        logging.lastResort.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:

@@ -19,6 +19,7 @@ from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.journal import Journal, journal_name
 from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.artifacts.run_directory import RunWriter
+from moe_cli.codec import decode_lines
 from moe_cli.errors import ArtifactError
 from moe_cli.records import Notice, Stage
 
@@ -62,20 +63,22 @@ class StageCache:
         """
         name = journal_name(file or FILE_OF[stage], *whose)
         if stage not in self._again and not (self.path / name).is_file():
-            self._take(label, name, why)
+            self._take(label, name, record_type, why)
         return Journal(self.path / name, record_type)
 
-    def _take(self, label: str, name: str, why: str) -> None:
+    def _take(self, label: str, name: str, record_type: type[Record], why: str) -> None:
         file = f"{layout.STAGES}/{name}"
         for earlier in self._earlier:
             if file not in earlier.manifest.files:
                 continue
             try:
-                records = earlier.file(file).read_bytes()
+                path = earlier.file(file)
+                for _ in decode_lines(record_type, path):
+                    pass  # another content under a digest that fits is not taken over
             except ArtifactError as damaged:
                 self.notify(Notice(text=f"{label}: {damaged.message}; nothing of it is taken", warning=True))
                 continue
-            write_atomic(self.path / name, records)
+            write_atomic(self.path / name, path.read_bytes())
             self._parents[f"evaluation {earlier.path.name}"] = earlier.digest
             self.taken[label] = earlier.path.name
             text = f"{label}: taken from the evaluation {earlier.path}, {why}"

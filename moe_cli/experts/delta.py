@@ -60,6 +60,8 @@ def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
         NumericError: a slice holds NaN or infinity.
     """
     again = "give the expert_delta.safetensors of a finished moe train selective run"
+    if path.exists() and not path.is_file():  # the library would wait for a pipe, and hear no signal
+        raise ArtifactError(f"{path} is no file", hint=again)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

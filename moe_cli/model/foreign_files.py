@@ -143,6 +143,8 @@ def refuse_damaged(directory: Path) -> None:
 
 
 def _refuse_whole_numbers(file: Path) -> None:
+    if file.exists() and not file.is_file():  # the library would wait for a pipe, and hear no signal
+        raise ArtifactError(f"{file} is no file", hint=AGAIN)
     try:
         with safe_open(file, framework="pt") as weights:
             dtypes = {key: weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 (no mapping)

@@ -1,6 +1,6 @@
 """What typed words and settings can do: each kind of hostile word as every option and argument and in every setting.
 
-    python -m tests.studies.hostile_words --share 0.25
+    python -m tests.studies.hostile_words --share 0.1
 
 The commands and their options are those of the program's own tree, the settings those of its config; what a command
 needs besides is `NEEDED`. No work is ever begun. Words that no place may take (not UTF-8, a NUL character, no number
@@ -305,7 +305,7 @@ def study(share: float, seed: int, *, with_runs: bool, kinds: Collection[str] = 
 def main() -> None:
     """Print every fault, and the counts by kind and outcome."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--share", type=float, default=0.25)
+    words.add_argument("--share", type=float, default=0.1)
     words.add_argument("--seed", type=int, default=1)
     words.add_argument("--kind", action="append", choices=list(WORDS))
     typed = words.parse_args()

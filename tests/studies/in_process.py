@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -233,6 +234,18 @@ class Sandbox:
     def note(self) -> None:
         """What is there now is what `changed` compares with."""
         self._noted = signature(self.work)
+
+
+@contextmanager
+def experiment(directory: Path | None = None, *, wide: bool = True) -> Iterator[Sandbox]:
+    """The small experiment in a box, below `directory` or a temporary one; in the block it is the current one."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory(dir=directory) as place:
+        try:
+            make_experiment(Path(place) / "experiment", wide=wide)
+            yield Sandbox(Path(place) / "experiment", Path(place) / "original")
+        finally:
+            os.chdir(before)
 
 
 def signature(directory: Path, *names: str) -> Signature:

@@ -14,11 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import re
 import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -42,13 +40,14 @@ from moe_cli.tiny import CHECKPOINT_PATH
 from moe_cli.train import checkpoint
 from moe_cli.train.trainer import FixedBatchTrainer
 from tests.studies.artifact_damage import COMPARED, COMPARED_MANY, FITTED, TRAINS, fit_digests, holds_not_finite
-from tests.studies.in_process import Ended, Sandbox, Words, make_experiment, run
+from tests.studies.in_process import Ended, Sandbox, Words, experiment, run
 
 VALUES = {"NaN": math.nan, "+inf": math.inf, "-inf": -math.inf}
 JSON_WORDS = {"NaN": "NaN", "+inf": "Infinity", "-inf": "-Infinity", "1e999": "1e999"}
 FAULTS = ("accepted", "nameless", "traceback", "hang", "written")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PARTS = ("embed_tokens", "lm_head", "q_proj", "o_proj", "norm", "mlp.gate.", "experts")
+LARGEST = torch.finfo(torch.float32).max  # bfloat16 rounds it to infinity
 NEW = ("--output-name", "new")
 ITEMS = ("--items", "items.jsonl")
 NUMERIC = ExitCode.NUMERIC
@@ -78,19 +77,12 @@ class Outcome:
     text: str
 
 
-def outcomes(directory: Path, *, every: int = 1, only: str = "", wide: bool = True) -> Iterator[Outcome]:
-    """One of each `every` injections whose kind holds `only`; the current directory becomes one below `directory`."""
-    before = Path.cwd()
-    make_experiment(directory / "experiment", wide=wide)
-    box = Sandbox(directory / "experiment", directory / "original")
-    try:
-        chosen = [injection for injection in injections(wide=wide) if only in injection.kind]
-        for number, injection in enumerate(chosen):
-            if number % every == 0:
-                yield _outcome(box, injection)
-                box.restore()
-    finally:
-        os.chdir(before)
+def outcomes(box: Sandbox, *, every: int = 1, only: str = "") -> Iterator[Outcome]:
+    """One of each `every` injections whose kind holds `only`; the current directory is the one in the box."""
+    chosen = [injection for injection in injections() if only in injection.kind]
+    for injection in chosen[::every]:
+        yield _outcome(box, injection)
+        box.restore()
 
 
 def _outcome(box: Sandbox, injection: Injection) -> Outcome:
@@ -115,14 +107,14 @@ def _judged(box: Sandbox, injection: Injection, ended: Ended) -> str:
     return "refused" if named and any(line.startswith("hint: ") for line in lines) else "nameless"
 
 
-def injections(*, wide: bool) -> Iterator[Injection]:
+def injections() -> Iterator[Injection]:
     """All of them; each puts its number into a directory as it was."""
     yield from _bases()
     yield from _states()
     yield from _weights_of_runs()
     yield from _selections()
     yield from _records()
-    yield from _tables(wide=wide)
+    yield from _tables()
     yield from _settings()
     yield from _while_training()
     yield from _while_answering()
@@ -316,13 +308,13 @@ def _records() -> Iterator[Injection]:
                 about = f"{file} {number} {name} {words[0]}"
                 words_of = tuple(each.format("prepared") for each in words)
                 until = FITTED if words[0] == "train" else None
-                strict = words[:2] != ("runs", "list")  # which lists the problem, and the others
+                strict = words[:2] != ("runs", "list") and words is not again  # which say so and go on without it
                 yield Injection(
                     "records", Path(file).name, about, words_of, _json(file, number, word), until=until, strict=strict
                 )
 
 
-def _tables(*, wide: bool) -> Iterator[Injection]:
+def _tables() -> Iterator[Injection]:
     for word in ("nan", "NaN", "inf", "-inf", "Infinity", "1e999", "-1e999"):
         missing = word.lower() == "nan"  # which is how tables say that there is no number
         table = "item,base,tuned\n" + "".join(f"{n},{n % 2},{(n + 1) % 2}\n" for n in range(20)) + f"x,{word},1\n"
@@ -353,7 +345,7 @@ def _tables(*, wide: bool) -> Iterator[Injection]:
                 _text("s.json", scores.format(word)),
                 strict="top_p" not in scores,
             )
-        if wide:
+        if Path("labels.csv").exists():
             words = (*COMPARED_MANY, "--labels", "labels.csv")
             for column in (7, 5):
                 yield Injection("labels", "labels.csv", f"{column} {word}", words, _cell("labels.csv", column, word))
@@ -430,18 +422,10 @@ def _while_training() -> Iterator[Injection]:
             yield Injection(
                 "training", "held-out", f"{arm} held-out {name}", held_out, while_at_work=hook, code=NUMERIC
             )
-        for dtype in ("float16", "bfloat16"):
-            hook = _hook("weight", 4, 1e39 if dtype == "bfloat16" else 1e6)
-            wide = ("--set", f"model.dtype={dtype}")
-            yield Injection(
-                "casts",
-                "step|dtype|final model",
-                f"{arm} {dtype}",
-                (*words, *wide),
-                _prepared_in(dtype),
-                hook,
-                strict=arm == "selective",
-            )
+        # a finite master that its cast makes infinite; in float16 no arm trains
+        for dtype, place in (("float16", "in float16"), ("bfloat16", "the final model")):
+            put, hook = _prepared_in(dtype), _hook("weight", 4, LARGEST)
+            yield Injection("casts", place, f"{arm} {dtype}", (*words, "--set", f"model.dtype={dtype}"), put, hook)
 
 
 def _prepared_in(dtype: str) -> Callable[[], None]:
@@ -561,8 +545,8 @@ def main() -> None:
     torch.set_num_threads(1)
     counts: Counter[tuple[str, str]] = Counter()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as directory:
-        for made in outcomes(Path(directory), every=typed.every, only=typed.only):
+    with experiment() as box:
+        for made in outcomes(box, every=typed.every, only=typed.only):
             counts[made.injection.kind, made.outcome] += 1
             if made.outcome in FAULTS or typed.verbose:
                 about = (

@@ -7,6 +7,7 @@ a line `hint:`, a known exit code, nothing left behind. The other outcomes are f
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import io
 import os
 import shutil
@@ -25,8 +26,6 @@ from moe_cli.cli.session import OFFLINE, QUIET
 
 os.environ |= {**QUIET, **OFFLINE}  # which the libraries read when they are imported
 
-import moe_cli.bench.evaluating
-import moe_cli.bench.preparing
 
 import moe_cli.bench.stage
 import moe_cli.evaluate.answers_stage
@@ -177,11 +176,14 @@ def _descriptors() -> Iterator[io.StringIO]:
     text, kept = io.StringIO(), [os.dup(number) for number in range(3)]
     with tempfile.TemporaryFile() as file, open(os.devnull, "rb") as nothing:
         try:
+            # What waits outside of Python hears no signal.
+            faulthandler.dump_traceback_later(2 * PATIENCE, exit=True, file=kept[2])
             os.dup2(nothing.fileno(), 0)
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
             yield text
         finally:
+            faulthandler.cancel_dump_traceback_later()
             for number, descriptor in enumerate(kept):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
