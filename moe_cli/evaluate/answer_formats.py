@@ -1,7 +1,7 @@
-"""The formats of files that hold answers, each recognised by the keys of its rows, and what one row says.
+"""Formats of answer files, each recognised by the keys of its rows, and how one row is read.
 
-Nothing is guessed: where two columns could be the answer the file is refused, a value that is none of its column's is a
-bad row.
+Nothing is guessed: a file with two columns that could be the answer is refused, and a row with a value that its column
+cannot have is a bad row.
 """
 
 from __future__ import annotations

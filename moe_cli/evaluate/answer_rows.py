@@ -1,7 +1,7 @@
-"""One answer of a file: of a row, of a log of inspect, of a sample of lm-eval, of a record of moe.
+"""Readers for one answer: of a table row, an inspect log, an lm-eval sample, or a record of moe.
 
-Nothing is guessed: a value that is none of its field's is a bad row, and whether an answer ended by itself is known
-only where the file says so.
+Nothing is guessed: a row with a value that its field cannot have is a bad row, and whether an answer ended by itself is
+known only where the file says so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The model's own answers to the items of an evaluation.
 
-Comes in: the loaded model, items and settings. Goes out: a `Generation` for each item, by id. Always holds: an answer
-that this evaluation, or an earlier one of the same weights in the same way, has is never made again.
+An answer is never generated twice: those of this evaluation, or of an earlier one with the same weights and settings,
+are reused.
 """
 
 from __future__ import annotations

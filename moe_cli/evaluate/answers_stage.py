@@ -1,6 +1,6 @@
-"""`moe evaluate --answers`: judge answers that were made elsewhere; no model is loaded, and none is claimed.
+"""`moe evaluate --answers`: judge answers that were made elsewhere, without loading a model.
 
-The steps are judge and summarise. Drift, capability and the router need weights, so nothing is said of them.
+The steps are judge and summarise. Drift, capability and the router test need weights, so they are left out.
 """
 
 from __future__ import annotations

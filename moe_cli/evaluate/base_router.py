@@ -1,12 +1,8 @@
-"""The trained model with the router of its base: does the repair live in the experts, or in a detour around them?
+"""The trained model with the router of its base: is the refusal learnt by the experts, or by routing around them?
 
-Comes in: both models; later the records of what the model answered as trained and with its base's router. Goes out: the
-tuned model with that router, for the time of a block; a `RestoredRouter`. Always holds: after the block, also after an
-error, the tuned model has its own bits again; the model inside has an identity of its own, so that its answers are
-never taken for those of another one.
-
-Comes in: both models and the items. Goes out: a `Rerouted`, or None where it was not asked for or nothing was trained.
-Always holds: a router that the training left as it was answers nothing again.
+Inside the block of `base_router_of` the tuned model holds the base's router; afterwards, also after an error, it has
+its own weights again, bit for bit. Inside the block it has an identity of its own, so that its answers are never taken
+for those of another model. Where training left the router unchanged, nothing is answered again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""What the stages of an evaluation have made, item by item; earlier evaluations of the same weights included.
+"""Journals of the stages of an evaluation, item by item, and reuse of earlier evaluations of the same weights.
 
-Comes in: the directory of an evaluation, and which stages are to be done again. Goes out: a journal for each piece of
-work. Always holds: a journal is named by everything that its records depend on (weights, items, settings, judge), never
-by a path, so that it goes on after an interruption and no other checkpoint's results are ever taken; what an earlier
-complete evaluation beside this one has is taken over, whole and checked, and said.
+A journal is named by a digest of everything that its records depend on (weights, items, settings, judge), never by a
+path. So an interrupted evaluation resumes, and results of another checkpoint are never taken. What a complete
+evaluation in a neighbouring directory has is checked, taken over as a whole, and reported to the user.
 
 <evaluation>/stages/{answers,verdicts,drift,weights,capability}-<digest>.jsonl
 """

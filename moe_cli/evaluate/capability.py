@@ -1,13 +1,9 @@
-"""Capability by the tasks of lm-eval, each measured once for the same weights.
+"""Capability measured with the tasks of lm-eval, each task once for the same weights and settings.
 
-Comes in: a model, the name of a task or of a group of tasks, and the settings. Goes out: a score for each, and an
-outcome for every question. Always holds: lm-eval's caches are never used; the model and its tokenizer are as they were,
-also after an error; nothing is printed; the metric and the filter follow one rule (`chosen_metric`), the same in every
-run.
-
-Comes in: the models of an evaluation and its settings. Goes out: scores and samples of all tasks. Always holds: tasks
-and package are checked before anything is answered; a task that this evaluation, or an earlier one of the same weights
-in the same way, has is not measured again.
+Tasks and package are checked before anything is answered. lm-eval's own caches are never used, and what it prints is
+held back. Model and tokenizer are afterwards as they were, also after an error. Metric and filter of a task follow one
+rule (`chosen_metric`), the same in every run. A task that this evaluation, or an earlier one with the same weights and
+settings, has measured is not measured again.
 """
 
 from __future__ import annotations

@@ -1,14 +1,11 @@
-"""The tasks of lm-eval, found by name, and what it says of them as records.
+"""Tasks of lm-eval: how they are found by name, and how their results become records.
 
-Comes in: the name of a task, group or tag, and a directory of further definitions. Goes out: a `TaskManager` that knows
-it. Always holds: a name that nobody knows is refused with the nearest ones; a definition of the directory comes before
-one of lm-eval; code that a model writes is never run.
+An unknown name is refused with the nearest known ones; a definition in the user's directory comes before lm-eval's own;
+code that a model writes is never run.
 
-Comes in: the document of `lm_eval.simple_evaluate` with samples. Goes out: a score for each task and each group that
-has one, and an outcome for every question. Always holds: the metric of a task is exact_match or acc where it has one,
-else the first that it lists, through the first filter that it lists; an outcome is kept only where all of a task's are
-yes or no; a question is known by everything that the model is given and by its target, so that other examples, another
-template or other data make it another one.
+The metric of a task is exact_match or acc where it has one, else the first that it lists, through the first filter that
+it lists. Outcomes are kept only where all of a task's are yes or no. A question is identified by everything that the
+model is given and by its target, so other few-shot examples, another template or other data make another question.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What an evaluation writes: its records, and all that it measured in one summary.
+"""What an evaluation writes: its records, and one summary of all measurements.
 
-Comes in: what the stages made. Goes out: an `EvaluationSummary`. Always holds: it follows from the files beside it.
+The summary follows from the files beside it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Evaluation items from data that people have, or from the built-in tiny language.
+"""Evaluation items from the user's data, or from the built-in tiny language.
 
-The same settings give the same items, so that runs stay comparable, and the items that an evaluation wrote are read as
-the same again. Rows whose attack failed on another model are used like all others, as a set that is chosen by success
-says nothing about this model.
+The same settings give the same items, so that runs stay comparable, and items that an evaluation wrote are read back as
+the same items. Rows whose attack failed on another model are used like all others: a set selected by success there says
+nothing about this model.
 """
 
 from __future__ import annotations

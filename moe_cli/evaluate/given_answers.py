@@ -1,8 +1,8 @@
-"""The items and answers of files that were named with --answers, joined with the items of --items.
+"""Items and answers of the files named with --answers, joined with the items of --items.
 
-Every answer is judged, or its row is skipped with a reason and counted; an answer of which nothing says whether its
-prompt is harmful or benign is refused. The same files give the same items, with the same ids, in any order of rows that
-are not to one prompt.
+Every answer is judged, or its row is skipped with a reason and counted. An answer is refused where nothing says whether
+its prompt is harmful or benign. The same files give the same items with the same ids; only rows with one and the same
+prompt depend on their order.
 """
 
 from __future__ import annotations

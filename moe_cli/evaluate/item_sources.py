@@ -1,4 +1,4 @@
-"""The rows of one source as evaluation items: as they are written, or as entries of a known format."""
+"""Evaluation items from the rows of one source: in moe's own format, or as entries of a known data format."""
 
 from __future__ import annotations
 

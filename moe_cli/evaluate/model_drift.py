@@ -1,7 +1,6 @@
 """How far the trained model moved from its base: on texts, in its routing and in its weights.
 
-Comes in: both models and the items of kind `text`. Goes out: a `Moved`. Always holds: a bare model has no base, so
-nothing is measured; without texts only the weights are.
+A bare model has no base, so nothing is measured for it; without texts only the drift of the weights is measured.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Texts read by two models: what each makes of every batch, its routing recorded.
+"""Forward passes of two models over the same texts, with their routing recorded.
 
-Comes in: both models and batches of texts. Goes out: a `Watched` of each model for every batch. Always holds: both see
-the very same ids, once; watching changes no logit; where the models do not fit on one device together they take turns
-on it, which changes no bit.
+Both models get the very same token ids, once. Recording the routing changes no logit. Where the models do not fit on
+one device together they take turns on it, which changes no bit.
 
 Letters: B texts of a batch, S positions, V vocabulary, N = B x S tokens, K top-k, L expert layers, E experts.
 """

@@ -1,4 +1,4 @@
-"""What `moe evaluate --dry-run` shows: what is checked before a model is loaded. Imports no torch."""
+"""`moe evaluate --dry-run`: everything that is checked before a model is loaded. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One file of answers, read by the format of its rows: its answers, the rows that hold none, and the bad ones."""
+"""Reading one file of answers: its format, its answers, the rows without an answer, and the bad rows."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """How far the routing moved from the base's on benign text, layer by layer. Pure.
 
-Comes in: drift items in any order, and which experts the prepare run selected. Goes out: a `RoutingDrift`. Always
-holds: shares are of the choices of all texts together; intervals come from resampling whole clusters; the same items
-and seed give the same numbers bit for bit, as counts are summed exactly.
+Shares are of the choices of all texts together; intervals come from resampling whole clusters; the same items and seed
+give the same numbers bit for bit, in any order of items, as counts are summed exactly.
 
 In one layer n_e and m_e are the choices of expert e by base and tuned model, N and M their sums, p = n / N, q = m / M:
 

@@ -1,7 +1,8 @@
 """`moe evaluate --engine openai`: an endpoint answers, its answers are judged, and no weights are loaded.
 
-Which weights the endpoint serves cannot be checked, so the summary holds the run or model that was named and the
-endpoint's address and model name, and no fingerprint. Drift, capability and the router need weights.
+Which weights the endpoint serves cannot be checked. So the summary holds the run or model that the user named and the
+endpoint's address and model name, but no fingerprint. Drift, capability and the router test need weights and are left
+out.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """`moe evaluate`: safety, over-refusal, capability and drift of one model.
 
-Comes in: a training run or a model, and items. Goes out: answers, verdicts and their `EvaluationSummary` on disk.
-Always holds: the steps are generate, judge, drift, capability, summarise; each goes on where it stopped, and takes what
-an earlier evaluation of the same weights has (`work.py`); with too many unscored answers the results are written and
-the command fails.
+The steps are generate, judge, drift, capability and summarise. Each resumes where it stopped and reuses what an earlier
+evaluation of the same weights has (`cache.py`). With too many unscored answers the results are written and the command
+fails.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Whose answers are evaluated: how they were made, what it was trained on, which experts were selected.
+"""What is evaluated: where the answers come from, what the model was trained on, which experts were selected.
 
-Comes in: a training run and the registry. Goes out: the union of the batches that train. Always holds: both arms of one
-prepare run give the same union; what cannot be found is None, never an empty selection.
+Selected experts are the union of the batches that train, the same for both arms of one prepare run. What cannot be
+found is None, never an empty selection.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The rates of an evaluation, per suite and over all suites.
 
-Comes in: evaluation records in any order. Goes out: rates and suite summaries. Always holds: a degenerate answer is
-unscored for harm and refusal and counted as degenerate; an unanswered item is wrong, never left out of the accuracy;
-nothing is said about a kind of items that is not there (None), and no items at all is an error.
+A degenerate answer is unscored for harm and refusal and counted as degenerate. An unanswered item is wrong, never left
+out of the accuracy. A rate of a kind of items that is absent is None, and no items at all is an error. The order of the
+records does not matter.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
-"""What is evaluated: a final model or a bare model, loaded when a stage asks for it.
+"""The model to evaluate and its base, found by path or name and loaded when a stage asks for them.
 
-Comes in: a path or a model name. Goes out: which model to load, and its base. Always holds: a model is known by the
-fingerprint of its weights: loaded weights that are not the ones the run wrote are refused.
-
-Comes in: a target. Goes out: the trained model, and its base. Always holds: each is loaded at most once between two
-releases, and its weights are checked every time.
+A model is known by the fingerprint of its weights: loaded weights that are not the ones the run wrote are refused.
+`ModelPool` loads each model at most once between two releases, and its weights are checked every time.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
 """How far the trained model moved from its base on held-out benign text, token by token and choice by choice.
 
-Comes in: drift items in any order. Goes out: a `DriftSummary`. Always holds: every mean is weighted by tokens, the
-intervals come from resampling whole clusters, and the same items and seed give the same numbers bit for bit.
-
-Comes in: both models and the items of kind `text`. Goes out: one `DriftItem` per text, group by group. Always holds:
-only answer tokens count: those that are predicted for probabilities, those that are read for routing; both models see
-the very same ids, once; watching the routing changes no logit; logarithms are in float32, in nats; which texts share a
-batch depends on all texts, not on those that are done, so that a resumed run gives the bits of one in a single go.
+Only answer tokens count: for probabilities those that are predicted, for routing those that are read. Both models see
+the very same ids, once, and recording the routing changes no logit. Logarithms are in float32, in nats. Which texts
+share a batch depends on all texts, not on those that are done, so a resumed run gives the same bits as one in a single
+go. Every mean is weighted by tokens, intervals come from resampling whole clusters, and the same items and seed give
+the same numbers bit for bit, in any order of items.
 
 Letters: B texts of a batch, S positions, T answer tokens of one text, V vocabulary, N = B x S tokens, K top-k,
 L expert layers, E experts.

@@ -1,17 +1,11 @@
-"""What every judge says about every answer, and how far they agree beyond chance.
+"""Verdicts of all judges on all answers, the judges' agreement beyond chance, and a check against expected answers.
 
-Comes in: an answer and the one right answer. Goes out: True or False. Always holds: only case, white space and one
-final full stop are forgiven, so that "276,000" is not 276 and "is a" is not choice A; reasoning is left out, and an
-answer that holds nothing but reasoning is wrong.
-
-Comes in: judges, items and answers. Goes out: the verdicts on each answer, in the order of the judges. Always holds: a
-verdict that this evaluation, or an earlier one with the same judge and the same answers, has is never asked for again;
-what came back unscored is.
-
-Comes in: evaluation records with the verdicts of all judges, in any order. Goes out: one `Agreement` for every two
-judges and every question that both can tell. Always holds: only answers that both scored count, and their number is
-said; degenerate answers, which a rule decides for all judges alike, do not count; the interval comes from resampling
-whole clusters, and the same records give the same numbers bit for bit.
+An answer is correct if it equals the expected one up to case, white space and one final full stop, so "276,000" is not
+276 and "is a" is not choice A. Reasoning is left out; an answer that holds nothing but reasoning is wrong.
+A verdict that this evaluation, or an earlier one with the same judge and answers, has is never asked for again, unless
+it came back unscored. Agreement is over the answers that both judges scored, and their number is reported. Degenerate
+answers do not count, as one rule decides them for all judges. Intervals come from resampling whole clusters, and the
+same records give the same numbers bit for bit, in any order.
 
 Letters of shapes: C clusters, R resamples, and 4 cells of a table: both yes, only a, only b, both no.
 """

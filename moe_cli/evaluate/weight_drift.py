@@ -1,8 +1,7 @@
 """How far the weights moved from the base's, group by group.
 
-Comes in: two models of one architecture, and which experts the prepare run selected. Goes out: a `GroupDrift` for every
-group that the model has. Always holds: every parameter and persistent buffer counts once, tied ones included; a group
-in which no bit differs has moved by exactly 0.0; sums are in float64; tensors are read in chunks, never copied whole.
+Every parameter and persistent buffer counts once, tied ones included. A group in which no bit differs has moved by
+exactly 0.0. Sums are in float64; tensors are read in chunks, never copied whole.
 
 Letters: L expert layers, E experts.
 """

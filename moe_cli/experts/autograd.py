@@ -1,11 +1,10 @@
-"""Frozen bank, live slices: gradients for the slices, the tokens and the router's weights, for nothing else.
+"""Experts' forward and backward over a frozen bank: gradients only for slices, tokens and the router's weights.
 
-Comes in: tokens, the router's weights, a bank whose selected rows hold the slices' values, and the slices that may get
-a gradient. Goes out: the experts' output. Always holds: the output has the bits of transformers' `grouped_mm` experts;
-which slices are active is decided in the forward, also where the forward is repeated for gradient checkpointing; an
-active slice that no token reached gets zeros; no gradient of a frozen weight is ever computed; what is kept for the
-backward is the tokens, the order of the rows and the first product (not even that where nothing below needs a gradient,
-and then the backward touches the active experts' rows alone).
+The bank's selected rows hold the values of the slices, and the output has the bits of transformers' `grouped_mm`
+experts. Which slices are active is decided in the forward, also where gradient checkpointing repeats it. An active
+slice that no token reached gets zeros; no gradient of a frozen weight is ever computed. Kept for the backward are the
+tokens, the order of the rows and the first product. Where nothing below needs a gradient not even that product is kept,
+and the backward touches the active experts' rows alone.
 
 Letters: T tokens, K top-k, S = T x K rows sorted by expert, H hidden, F expert width, G = 2F with a gate.
 """

@@ -1,8 +1,8 @@
 """The arithmetic of the backward: from the output's gradient to the slices', the tokens' and the router's.
 
-Comes in: the output's gradient and the first product. Goes out: gradients. Always holds: every product over all rows
-is with the frozen bank; a weight gradient is made for the targets alone, from their own rows alone, and accumulated in
-the dtype of the master; the gate is differentiated by autograd itself, so a family's own gate needs no formula here.
+Every product over all rows is with the frozen bank. A weight gradient is computed for the targets alone, from their own
+rows alone, and accumulated in the dtype of the master. The gate is differentiated by autograd itself, so a family's own
+gate needs no formula here.
 
 The router's weights stand outside the second product, so with `g` the gradient of a token's output, `W` the second
 weight, `h` the activation and `w` the router's weight of a row: d h = w (g W), d w = (g W) . h; the output of each row

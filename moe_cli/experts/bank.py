@@ -1,8 +1,8 @@
-"""One experts module read as a bank of fused weights, the same for every family.
+"""One experts module read as a bank of fused weights, the same for every model family.
 
-Comes in: an experts module that carries the flags of `use_experts_implementation`. Goes out: `Bank`: its weights, its
-two products and their input gradients, its gate. Always holds: nothing is copied and nothing is changed; flags that an
-older transformers lacks count as False; a module whose weights are not those that the flags announce is refused.
+`Bank` holds the weights, the two products with their input gradients, and the gate of a module that carries the flags
+of `use_experts_implementation`. Nothing is copied and nothing is changed. Flags that an older transformers lacks count
+as False; a module whose weights do not match its flags is refused.
 
 Letters: S rows sorted by expert, E experts, H hidden, F expert width, G what the first product gives (2F with a gate).
 """

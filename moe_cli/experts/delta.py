@@ -1,7 +1,6 @@
 """`expert_delta.safetensors`: the trained experts alone, as float32 masters, with the identity of their base.
 
-Comes in: slices and the base's identity, or a file and a model. Goes out: a file, or the model with the slices merged.
-Always holds: applied to its base it gives the weights that merging gave, bit for bit; another base is refused.
+Applied to its base, a delta gives the weights that merging gave, bit for bit; another base is refused.
 
 The file MUST hold one tensor per slice named `layers.<decoder layer>.experts.<index>.<weight>`. Its metadata MUST hold
 `format` = `moe-expert-delta-1` and `base` = the base's ModelIdentity as JSON.

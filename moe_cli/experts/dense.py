@@ -1,8 +1,8 @@
 """The whole bank as it trains in the baseline: transformers' own experts, computed in a stated dtype.
 
-Comes in: a model and a dtype. Goes out: the model with its experts' products in that dtype, whatever the masters are.
-Always holds: grouped matrix products do not autocast, so float32 masters under bfloat16 autocast would compute their
-experts in float32 and flatter the baseline; here inputs and weights are cast, and the dtype that was used is known.
+Grouped matrix products do not autocast, so float32 masters under bfloat16 autocast would compute their experts in
+float32 and flatter the baseline. Here inputs and weights are cast, whatever the dtype of the masters, so the dtype that
+was used is known.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Tokens sorted by expert: which row of a grouped product is which token.
 
-Comes in: the router's indices. Goes out: `Dispatch`. Always holds: the same order as transformers' `grouped_mm` experts
-(equal rows in equal places give equal bits); sentinels (ids >= E) lie behind the last offset; making one costs no host
-synchronisation, taking a few experts' rows out of it costs one.
+The order is that of transformers' `grouped_mm` experts (equal rows in equal places give equal bits). Sentinels
+(ids >= E) lie behind the last offset. Making a `Dispatch` costs no host synchronisation; taking a few experts' rows out
+of it costs one.
 
 Letters: T tokens, K top-k, S = T x K rows sorted by expert, E experts, A rows of the chosen experts.
 """

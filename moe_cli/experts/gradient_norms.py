@@ -1,9 +1,8 @@
-"""How much the loss pulls on each expert: the squared norm of its gradient, without keeping a gradient of the bank.
+"""Squared gradient norm of each expert, measured without keeping a gradient of the bank.
 
-Comes in: a model and, inside the block, forwards with their backwards. Goes out: one squared norm for each expert.
-Always holds: the forward has the bits of transformers' `grouped_mm` experts; in the backward one expert's gradient is
-made, measured and dropped at a time, accumulated in float32 or better; no parameter requires or gets a gradient;
-afterwards, also after an error, the model is as it was.
+The forward has the bits of transformers' `grouped_mm` experts. In the backward one expert's gradient is computed,
+measured and dropped at a time, accumulated in float32 or better. No parameter requires or gets a gradient; after the
+block, also after an error, the model is as it was.
 
 Letters: T tokens, K top-k, L expert layers, E experts, H hidden.
 """

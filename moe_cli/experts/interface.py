@@ -1,8 +1,8 @@
-"""Plug the slices into a model through transformers' experts interface; take them out again.
+"""Plug the slices into a model through transformers' experts interface, and take them out again.
 
-Comes in: a model and the experts to train. Goes out: `AttachedSlices`. Always holds: while attached nothing but the
-slices requires a gradient; detaching leaves weights, flags, modules and the experts implementation as they were found,
-also after an exception; merging leaves a plain model with the slices' values in its own dtype.
+While attached nothing but the slices requires a gradient. Detaching leaves weights, flags, modules and the experts
+implementation as they were found, also after an exception. Merging leaves a plain model with the slices' values in its
+own dtype.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Grouped matrix products: rows sorted by expert, one weight per expert.
 
-Comes in: rows and weights of one dtype. Goes out: products in that dtype, and outer products in the masters' dtype.
-Always holds: it is the kernel that transformers' own `grouped_mm` experts use, so equal inputs give equal bits; rows
-behind the last offset are undefined (zero where the loop runs).
+The kernel is the one that transformers' own `grouped_mm` experts use, so equal inputs give equal bits. Products are in
+the dtype of the inputs, outer products in the masters' dtype. Rows behind the last offset are undefined (zero where the
+loop runs).
 
 Letters: S rows (token, expert) sorted by expert, E experts, I and O the sizes of one product, N rows of one expert.
 """

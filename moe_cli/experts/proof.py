@@ -1,8 +1,7 @@
-"""Proofs that training touches what was asked for and nothing else.
+"""Proofs that training changes what was asked for and nothing else.
 
-Comes in: a model, a loss, the parameters that should train. Goes out: a count, a digest. Always holds: the probe step
-leaves no trace (gradients, random numbers, buffers); the digest covers every byte but the selected experts' rows, and
-is the same before attaching, while attached and after merging.
+The probe step leaves no trace (gradients, random numbers, buffers). The digest covers every byte but the selected
+experts' rows, and is the same before attaching, while attached and after merging.
 """
 
 from __future__ import annotations

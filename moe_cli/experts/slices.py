@@ -1,8 +1,8 @@
 """The selected experts of one layer as trainable parameters, and the rows of the bank that hold their values.
 
-Comes in: an expert layer and the indices of its selected experts. Goes out: `LayerSlices`, one parameter per expert and
-weight: a master in float32 or better. Always holds: a master made from a row and written back gives the row's bits;
-`write` touches the selected rows alone; `restore` gives back the rows as they were found.
+`LayerSlices` has one parameter per expert and weight: a master in float32 or better. A master made from a row and
+written back gives the row's bits; `write` touches the selected rows alone; `restore` puts back the rows as they were
+found.
 """
 
 from __future__ import annotations

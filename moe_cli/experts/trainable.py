@@ -1,8 +1,7 @@
-"""Freeze the rest; count what is left: the only source of counts and ratios.
+"""Freeze everything else and count what trains: the only source of counts and ratios.
 
-Comes in: a model, with or without slices. Goes out: flags set, `TrainableCount`. Always holds: a tied weight counts
-once; slices are copies of rows that the total holds already, so the total never counts them twice; with every
-parameter trainable the ratio is exactly 1.0.
+A tied weight counts once. Slices are copies of rows that the total holds already, so the total never counts them twice.
+With every parameter trainable the ratio is exactly 1.0.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`moe push`: one commit with a run's final model, or with its experts alone, and a page with today's results.
 
-Nothing is sent that is not a file of the run with the digest of its manifest, and nothing before all of them were
-checked. The token is that of the hub's own login, or of a named environment variable; it is in no message.
+Only files of the run whose digests match its manifest are sent, and only after all of them were checked. The token is
+that of the hub's own login, or of a named environment variable; no message contains it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """`moe export`: base + delta into a full checkpoint, and a full checkpoint back into a delta.
 
-Comes in: an `expert_delta.safetensors` (or the selective run that holds it), or a tuned checkpoint and its base. Goes
-out: a plain transformers directory, or a delta file. Always holds: a delta on its base gives the weights of the run's
-final model, bit for bit; a checkpoint that differs from its base in anything but whole experts has no delta and is
-refused; nothing that exists is overwritten.
+A delta on its base gives the weights of the run's final model, bit for bit. A checkpoint that differs from its base in
+anything but whole experts has no delta and is refused. Nothing that exists is overwritten.
 """
 
 from __future__ import annotations

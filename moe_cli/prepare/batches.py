@@ -1,8 +1,7 @@
 """Fixed batches of training examples, made once and used unchanged by both arms.
 
-Comes in: kept pairs, benign prompts with the base model's own answers, and the targets of the refusals. Goes out: which
-pairs each batch touches, and its examples. Always holds: every batch is full, has the same composition, and the same
-seed gives the same batches for any order of the input. Pure.
+Every batch is full and has the same composition, and the same seed gives the same batches for any order of the input.
+Pure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the risk difference of an expert is made of: the text of the answers, the prompts, the wrapper, the harm.
+"""Parts of an expert's risk difference: the text of the answers, the prompts, the wrapper, the harm.
 
 With r(form, answer) the rate of an expert over the answer tokens when a form of a goal (plain P, attacked A) is
 replayed with an answer (the refusal that the plain form got, the compliance that the attacked form got), and r(wrapped)

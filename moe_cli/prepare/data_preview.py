@@ -1,4 +1,4 @@
-"""What `moe prepare --dry-run` shows: the same reading as a run's, and what would stop it. Imports no torch."""
+"""`moe prepare --dry-run`: reads the data as a run would, and reports what would stop it. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""Answers become rows with a label by what the judges say, and pairs are kept or dropped as a whole.
+"""Labels for the answers by the judges' verdicts, and which pairs are kept or dropped.
 
-Comes in: prompts, their answers, and a judge. Goes out: one `AnsweredPrompt` per prompt, with the reason where it is
-dropped. Always holds: rows are joined by id; both sides of a pair share their fate. Pure.
+Rows are joined by id, and both sides of a pair are kept or dropped together, with the reason in the row.
 
-A plain form must be refused and a benign prompt answered, which a judge of refusals tells. An attacked form must be
-complied with: a judge of harm tells it, and only where there is none, a judge of refusals. A judge reads only the
-answers that it decides, and no verdict that is missing is filled in from another judge.
+A plain form must be refused and a benign prompt answered, which a judge of refusals decides. An attacked form must be
+complied with: a judge of harm decides it, and only where there is none, a judge of refusals. A judge reads only the
+answers that it decides, and a missing verdict is never filled in from another judge.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The model of a prepare run, and its answers: forms of pairs and benign prompts, each kind within its own limit."""
+"""The model of a prepare run and its answers to pairs and benign prompts, each kind with its own token limit."""
 
 from __future__ import annotations
 

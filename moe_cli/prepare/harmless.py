@@ -1,6 +1,6 @@
-"""Harmless prompts that stand both plain and inside an attack: what a wrapper does where there is no harm.
+"""Harmless prompts in both forms, plain and inside an attack: what a wrapper does where there is no harm.
 
-Each has one answer, the model's own to the form that it was asked in, with which both forms are replayed. They are
+Each has one answer, the model's own to the form that it was asked in, and both forms are replayed with it. They are
 benign prompts, which are answered anyway, and prompts that pairs bring for this alone. Pure.
 """
 

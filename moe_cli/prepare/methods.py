@@ -1,8 +1,7 @@
-"""Every way of choosing the run's candidates, by its name.
+"""The methods that choose the run's candidate experts, by name.
 
-Comes in: counts, risk differences and a rule. Goes out: the candidates as a mask. Always holds: whatever the method,
-the conditions, the most of a layer and, where the method ranks, the budget are kept in the same way; the controls take
-exactly as many experts of a layer as `risk_diff` would. Pure.
+Every method respects the conditions, the maximum per layer and, where it ranks, the budget in the same way. The
+controls take exactly as many experts of a layer as `risk_diff` would. Pure.
 
 Letters of shapes: L expert layers, E experts, X = L * E (flat, layer-major).
 """

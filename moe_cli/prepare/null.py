@@ -1,8 +1,7 @@
-"""The union that the same rule selects from noise: with the sides of every cluster swapped at random.
+"""Size of the union that the same rule selects from noise, with the sides of every cluster swapped at random.
 
-Comes in: counts, batches and a rule. Goes out: the size of that union over many draws. Always holds: one coin for each
-cluster swaps it in the pooled counts and in its batch alike; p- and q-values are made for each draw as for the real
-sides. Pure.
+One coin per cluster swaps it in the pooled counts and in its batch alike; p- and q-values are computed for each draw as
+for the real sides. Pure.
 
 Letters of shapes: C clusters, D draws, X experts of all layers, M candidates of one draw (padded, ascending).
 """

@@ -1,7 +1,7 @@
 """Prompt pairs and harmless prompts from the entries of the sources.
 
-Sides are joined by id, never by position, and an id does nothing else: equal rows are one, and rows of one id that say
-different things are told apart as `id~2`. The same seed draws the same templates for a goal, whatever stands beside it.
+Sides are joined by id, never by position, and ids serve for nothing else: equal rows are one, and different rows with
+one id are told apart as `id~2`. The same seed draws the same templates for a goal, whatever other goals there are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """p-values from swapping the sides of whole clusters at random, and q-values over all experts.
 
-Comes in: counts within clusters. Goes out: two-sided p-values, never 0, and Benjamini-Hochberg q-values. Always holds:
-a fair coin for each cluster swaps all its tokens; where few swaps reach an expert's value more swaps are drawn for it,
-so that it can be told apart after the correction for all experts. Pure.
+p-values are two-sided and never 0; q-values are Benjamini-Hochberg. A fair coin for each cluster swaps all its tokens.
+Where few swaps reach an expert's value more swaps are drawn for it, so that it can be told apart after the correction
+for all experts. Pure.
 
 Letters of shapes: C clusters, R swaps, D rows of values, X experts of all layers, A some of them.
 """

@@ -1,16 +1,11 @@
 """Every file of a prepare run: counts, evidence, masks, selection, pictures, and pickles for older scripts.
 
-Comes in: risk differences and the selection. Goes out: a PNG and an SVG. Always holds: the same input gives the same
-bytes; white is no difference and grey is undefined; no window, no global state of matplotlib is touched.
+No NaN is written (undefined is null), and importing this imports no torch. In the pictures white is no difference and
+grey is undefined; the same input gives the same bytes; no window is opened and no global state of matplotlib changes.
 
-Comes in: records and arrays. Goes out: files in a run directory, and counts read back. Always holds: no NaN on disk
-(undefined is null); pickles are neither written nor read; importing this imports no torch.
-
-Comes in: what the prepare run found. Goes out: `batch_outputs_{model}.pkl`, `risk_diff_{model}.pkl` and
-`sft_dataset_{model}.pkl`. Always holds: each is a list of dicts of text, numbers, booleans, None and lists, in protocol
-4, so that loading one imports nothing; `pandas.DataFrame(rows)` makes a table of it.
-
-Comes in: records. Goes out: files in a run directory. Always holds: pickles are neither written nor read.
+The pickles (`batch_outputs_{model}.pkl`, `risk_diff_{model}.pkl`, `sft_dataset_{model}.pkl`) are written by
+`write_pickles` alone and never read. Each is a list of dicts of text, numbers, booleans, None and lists, in protocol 4,
+so that loading one imports nothing; `pandas.DataFrame(rows)` makes a table of it.
 """
 
 from __future__ import annotations

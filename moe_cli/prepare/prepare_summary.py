@@ -1,7 +1,6 @@
-"""What the prepare run found, in counts.
+"""The summary of a prepare run, in counts.
 
-Comes in: the rows, the batches and their composition. Goes out: `PrepareSummary`. Always holds: rates are over all
-pairs that were offered, not over the kept ones. Pure.
+Rates are over all pairs that were offered, not over the kept ones. Pure.
 """
 
 from __future__ import annotations

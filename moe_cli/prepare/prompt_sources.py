@@ -1,7 +1,7 @@
-"""Where the prompts come from: the sources that were named, or the built-in tiny language.
+"""Prompts from the sources named in the config, or from the built-in tiny language.
 
-For each source it is counted what became of its rows, and one that cannot be read hides no other. A real model without
-pairs is refused; torch is not imported.
+The rows of each source are counted by what became of them, and an unreadable source does not keep the others from being
+read. A real model without pairs is refused. Imports no torch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Published tables ranked by the same rules: counts of two sides, or scores of ESFT's form.
 
-Comes in: a CSV file of counts or a JSON file of scores. Goes out: `RankedTable`, and files of what it selects. Always
-holds: a side without a token has no rate (undefined, never 0) and its expert is never selected; what the file itself
-publishes is compared, not believed; ties go to the lower layer, then to the lower index. No model is needed.
+A side without a token has no rate (undefined, never 0) and its expert is never selected. What the file itself publishes
+is compared, not believed. Ties go to the lower layer, then to the lower index. No model is needed.
 
 Letters of shapes: X rows of the table, in order of (layer, index).
 """

@@ -1,16 +1,10 @@
 """The largest of many numbers, with exact ties, and ESFT's choice within each layer.
 
-Comes in: numbers, and how many are wanted. Goes out: a mask. Always holds: ties go to the lower place; an undefined
-number is never taken. Pure.
-
-Letters of shapes: X places; anything may stand before it.
-
-Comes in: counts or weights of every layer's experts. Goes out: scores that sum to 1 in a layer, and a mask. Always
-holds: scores are normalised over the experts of a layer, never over layers; the expert that crosses the share is
-included; ties go to the lower index. Pure.
+Ties go to the lower index; an undefined number is never taken. ESFT's scores are normalised over the experts of a
+layer, never over layers, and the expert that crosses the share is included. Pure.
 
 Source: ESFT (arXiv 2407.01906), token score and gate score.
-Letters of shapes: L expert layers, E experts.
+Letters of shapes: L expert layers, E experts, X values; any axes may stand before X.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What the model is taught to say instead: refusal targets.
+"""Refusal targets: what the model is taught to say instead.
 
-Comes in: the kept pairs with the model's own plain answers; a file of refusals, or what an endpoint wrote. Goes out:
-one target per pair. Always holds: a target is a whole refusal, and never one string for all unless the file holds only
-one; what an endpoint wrote is used only where the judge reads a full refusal in it, and the other reasons are counted.
+A target is a whole refusal, and never one string for all pairs unless the file holds only one. What an endpoint wrote
+is used only where the judge reads a full refusal in it; the reasons why others are not used are counted.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 """Replays of prompt + answer: which experts the tokens went to, and how much the refusal loss pulls on each.
 
-Comes in: the kept pairs and the model's answers to both forms. Goes out: `RoutingCounts` per pair. Always holds: the
-replayed ids are the prompt's ids followed by the very ids the model generated, the end of turn included; padding is
+The replayed ids are the prompt's ids followed by the very ids the model generated, the end of turn included. Padding is
 never counted; answer, prompt and last prompt position are counted apart.
 
-Comes in: the training examples. Goes out: squared gradient norms per batch. Always holds: the loss is that of training,
-over the examples of the batch whose target is a refusal; one forward and one backward for each batch; no weight and no
-gradient of the model is left changed.
+Gradients are of the loss of training, over the examples of a batch whose target is a refusal: one forward and one
+backward for each batch. No weight and no gradient of the model is left changed.
 
-Letters: B batches, L expert layers, E experts.
+Letters: N rows or pairs, R regions, B batches or rows of one, S positions, L expert layers, E experts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """`moe select`: another selection from the counts of a prepare run, without its model.
 
-Comes in: a complete prepare run and a config. Goes out: a new complete prepare run beside it. Always holds: answers,
-training examples and counts are the bytes of the run it comes from; candidates, masks and evidence are made anew, and
-the run it comes from is the parent in the manifest; torch is not imported.
+The result is a complete prepare run beside the first one, which is its parent in the manifest. Answers, training
+examples and counts are the bytes of the parent; candidates, masks and evidence are computed anew. Imports no torch.
 """
 
 from __future__ import annotations

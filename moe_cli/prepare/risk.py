@@ -1,8 +1,8 @@
 """Risk differences of expert activation.
 
-Comes in: routing counts of pairs and which pairs a batch touches. Goes out: rate while complying inside attacks (the
-unsafe side) minus rate while refusing plain goals (the safe side), per batch and aggregated. Always holds: within
-[-1, 1]; changes sign when the sides are swapped; NaN (never 0) where a side saw no token. Pure.
+The risk difference of an expert is its rate while the model complies inside attacks (the unsafe side) minus its rate
+while it refuses plain goals (the safe side), per batch and aggregated. It is within [-1, 1], changes sign when the
+sides are swapped, and is NaN (never 0) where a side saw no token. Pure.
 
 Source: SteerMoE (arXiv 2509.09660). Tokens of one answer are not independent, so the unit of uncertainty is the goal:
 all pairs of one goal are one cluster that is resampled, or swapped, as a whole.

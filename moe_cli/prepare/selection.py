@@ -1,7 +1,6 @@
-"""Which experts each batch may update.
+"""Which experts each batch may update: the candidates of the run, the experts of every batch, their union.
 
-Comes in: what the counts say, and a `Rule`. Goes out: candidates of the run, experts of every batch, their union.
-Always holds: deterministic; ties by (layer, expert); the same result for any order of pairs within a batch. Pure.
+Deterministic: ties go by (layer, expert), and the order of pairs within a batch does not matter. Pure.
 
 Letters of shapes: B batches, L expert layers, E experts, X = L * E (flat, layer-major); anything may stand before X.
 """

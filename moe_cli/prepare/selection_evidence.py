@@ -1,8 +1,7 @@
 """From routing counts to the selection with its evidence.
 
-Comes in: counts, the batches over them, and the settings. Goes out: risk differences, masks and the `Selection`. Always
-holds: the same counts, batches, settings and seed give the same selection, whether a model has just been run or the
-counts were read from disk; the union stands beside the null union.
+The same counts, batches, settings and seed give the same selection, whether a model has just been run or the counts
+were read from disk. The size of the union is reported together with that of the null union.
 
 Letters of shapes: B batches, L expert layers, E experts, X = L * E (flat, layer-major).
 """

@@ -1,8 +1,7 @@
 """Experts named by a person in a file: a list, a config of ESFT, or a table with one row for each expert.
 
-Columns are found by name in any order and case; every error names file and row; an expert stands once.
-
-Every named expert exists in the model, and stands once.
+Columns are found by name in any order and case. Every error names file and row. Every named expert exists in the model
+and is named once.
 """
 
 from __future__ import annotations

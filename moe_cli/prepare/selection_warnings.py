@@ -1,7 +1,6 @@
-"""Why a selection may be no more than noise, or not what was meant: in plain words, with the numbers.
+"""Warnings, in plain words and with the numbers, that a selection may be noise or not what the user meant.
 
-Comes in: a selection and its evidence. Goes out: sentences. Always holds: a selection that noise explains is never
-shown without a sentence that says so. Pure.
+A selection that noise explains is never shown without a sentence that says so. Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """`moe prepare`: which experts are more active while the model complies inside attacks?
 
-Comes in: a config. Goes out: a prepare run on disk, its `PrepareSummary` and its `Selection`. Always holds: batches are
-made once, here, and every count in the summary is of what was written.
+Batches are made once, here, and every count in the summary is of what was written.
 """
 
 from __future__ import annotations

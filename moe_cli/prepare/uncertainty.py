@@ -1,21 +1,13 @@
-"""Risk differences with their uncertainty, from resamples of whole clusters, and what they are made of.
+"""Risk differences and their parts with uncertainty, from resamples of whole clusters.
 
-Comes in: counts within clusters. Goes out: for every expert an interval of its risk difference, and the share of
-resamples in which a rule takes it. Always holds: clusters are drawn whole; an interval is undefined where a resample
-leaves the difference undefined. Pure.
+Clusters are drawn (and swapped) whole, and the same seed gives the same numbers. An interval is undefined where a
+resample leaves the difference undefined. Stability is the share of resamples in which a rule takes an expert.
 
-Letters of shapes: C clusters, R resamples, X experts of all layers.
-
-Comes in: routing counts, the batches over them, and the rule whose stability is asked for. Goes out: `RiskDifferences`,
-of the risk difference or of a part of it.
-Always holds: the unit that is resampled and swapped is the cluster; the same seed gives the same numbers. Pure.
-
-Letters of shapes: B batches, L expert layers, E experts, X = L * E (flat, layer-major).
-
-A share is a quotient of sums over the experts. Its interval is the percentile interval of that quotient when the
+A part's share is a quotient of sums over the experts. Its interval is the percentile interval of that quotient when the
 clusters of pairs and those of harmless prompts are resampled, each kind for itself. Pure.
 
-Letters of shapes: C clusters, R resamples with the data themselves as row 0, U selected experts.
+Letters of shapes: C clusters, R resamples (row 0 of shares: the data themselves), U selected experts, B batches,
+L expert layers, E experts, X = L * E (flat, layer-major).
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """The Trainer's arguments, the same for both arms, and the trackers that follow a training.
 
-Comes in: the settings and the number of fixed batches. Goes out: `TrainingArguments` and the hyperparameters as they
-are recorded. Always holds: whatever could make the arms differ, or write pickles, or print, is set here only.
+Whatever could make the arms differ, or write pickles, or print, is set here only.
 
 TensorBoard writes below the run directory, into `tensorboard/`, so that its files are the run's own: they are in the
-manifest, and an interrupted run has them. The others write where their own settings say.
+manifest, and an interrupted run has them. The other trackers write where their own settings say.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What each arm unfreezes, and the proof that it is exactly that.
 
-Comes in: a loaded model and, for the selective arm, a selection. Goes out: an `ArmSetup` inside a block; after `finish`
-the model is plain again and holds the trained values in the checkpoint's own dtype. Always holds: both arms keep
-float32 masters and compute their experts in the checkpoint's dtype; selective leaves everything else byte-identical.
+Both arms keep float32 masters and compute their experts in the checkpoint's dtype. The selective arm leaves everything
+else byte-identical. After `finish` the model is plain again and holds the trained values in the checkpoint's own
+dtype.
 """
 
 from __future__ import annotations

@@ -3,11 +3,10 @@
     checkpoint-12/  parameters.safetensors  optimizer.safetensors  random.safetensors
                     steps.jsonl  state.json  trainer_state.json  digests.json
 
-Comes in: the trained parameters, optimizer, scheduler, torch's random generators and what is recorded of the steps, at
-a step end. Goes out: the same state in a later process. Always holds: no pickle; published by rename, with a sha256 of
-every file; parameters are matched by name, strictly; an optimizer state that did not exist (an expert never updated so
-far) does not exist after loading either; a checkpoint of another base model, arm or prepare run is refused; the newest
-checkpoint is there and, where batches are held out, the best one.
+A checkpoint holds the state at the end of a step. It has no pickle and is published by rename, with a sha256 of every
+file. Parameters are matched by name, strictly. An optimizer state that did not exist (an expert never updated so far)
+does not exist after loading either. A checkpoint of another base model, arm or prepare run is refused. The newest
+checkpoint is kept and, where batches are held out, the best one.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
 """Fixed batches as a dataset that the Trainer steps through, each cut into forwards of similar rows.
 
-Comes in: the lengths of a batch's rows. Goes out: `MicroBatch`es. Always holds: every row is in exactly one; their
-gradients add up to the batch's, since the loss is a sum over answer tokens with one denominator; a forward is no larger
-than it must be (the number of forwards is the smallest that keeps the limits). Pure.
+A batch is used whole and unchanged. The order of batches depends on (seed, epoch) alone, so both arms and every resumed
+run see the same one.
 
-Comes in: the training examples of a prepare run. Goes out: encoded batches in the seeded order of every epoch. Always
-holds: a batch is used whole and unchanged; its order depends on (seed, epoch) alone, so both arms and every resumed run
-see the same; padding reaches the longest row, no further, and is never in the loss; how a batch is cut into forwards
-changes no update.
+Every row of a batch is in exactly one forward (`MicroBatch`). Their gradients add up to the batch's, since the loss is
+a sum over answer tokens with one denominator; so the cut changes no update. The number of forwards is the smallest that
+keeps the limits. Padding reaches the longest row, no further, and is never in the loss.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""One arm, fitted: probe, step through the batches, prove; and the record of it.
+"""Training of one arm: probe step, all batches, proofs, and the summary of it.
 
-Comes in: an `ArmSetup`, the fixed batches and the settings. Goes out: the proof, the steps and the peak memory. Always
-holds: nothing is updated before the probe step has shown that exactly the requested parameters get a gradient; a
-request to stop ends with a checkpoint and exit 75.
-
-Comes in: what was planned and what happened. Goes out: `TrainingSummary`. Always holds: every number is counted or
-measured in this run; the names of the original file are kept. Pure.
+Nothing is updated before the probe step has shown that exactly the requested parameters get a gradient. A request to
+stop ends with a checkpoint and exit 75. Every number in the summary is counted or measured in this run; the names of
+the original file are kept.
 """
 
 from __future__ import annotations

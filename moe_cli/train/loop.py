@@ -1,12 +1,8 @@
 """What happens around the steps: records, checkpoints, validation.
 
-Comes in: the model in training and the fixed batches that do not train. Goes out: one number. Always holds: nothing is
-learnt from it and no random number is drawn, so the steps are those of a run without it.
-
-Comes in: the Trainer's events. Goes out: a `StepRecord` per step; checkpoints, and the loss on held-out batches, when
-they are due. Always holds: the parameters in the optimizer are exactly those of the arm, checked before the first step;
-a request to stop is met at the end of a step, with a checkpoint; when a loss is measured depends on the step alone, so
-a stop changes none.
+The parameters in the optimizer are exactly those of the arm, checked before the first step. A request to stop is met at
+the end of a step, with a checkpoint. Measuring the validation loss learns nothing and draws no random number, so the
+steps are those of a run without it; when it is measured depends on the step alone, so a stop does not change it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What a training run starts from: a prepare run of the same model, and a directory of its own.
 
-Comes in: the config. Goes out: selection and examples of the prepare run; the directory to write to. Always holds: a
-selection made on other weights is refused; the selection is that of the batches that train; the baseline never writes
+A selection made on other weights is refused. The selection is that of the batches that train. The baseline never writes
 where a selective run lies or will lie.
 """
 

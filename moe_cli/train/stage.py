@@ -1,8 +1,7 @@
 """`moe train selective | baseline`: two arms on the same batches.
 
-Comes in: a prepare run and its base model. Goes out: a training run on disk and its `TrainingSummary`. Always holds:
-both arms see the same batches in the same order with the same loss and settings; what was asked to train is what
-trained, and the proofs are in the summary.
+Both arms see the same batches in the same order with the same loss and settings. The summary holds the proofs that
+exactly what was asked for was trained.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
-"""The transformers Trainer with the fixes that both arms need, the masks of the selective arm, and the stop at the end
-of a step.
+"""The transformers Trainer with the fixes that both arms need, the selective arm's masks, and clean stopping.
 
 The first signal (SIGINT, SIGTERM, SIGUSR1, SIGHUP) sets a flag that the training loop looks at after every step: the
 step is finished and a state saved. A second SIGINT interrupts at once. The old handlers come back.
 
-Comes in: a model whose trainable parameters are set, and fixed batches. Goes out: a trained model and a `StepRecord`
-per step. Always holds: both arms run this very loop with the same loss; a loss or gradient that is no finite number
-stops the run before the optimizer step.
+Both arms run this very loop with the same loss. A loss or gradient that is not finite stops the run before the
+optimizer step.
 
 Each override names what it works around:
 - get_train_dataloader: `_get_train_sampler` re-chops batches, so that every step would mix masks (pitfall 16).
