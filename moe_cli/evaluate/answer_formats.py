@@ -69,17 +69,17 @@ class _Columns:
 
     def read(self, row: ReadRow, place: Location) -> RowAnswers:
         """The answers of one row."""
-        asked, answer = row.get(self._prompt_of(row)), row.get(self.answer) if self.answer else None
+        prompt, answer = row.get(self._prompt_of(row)), row.get(self.answer) if self.answer else None
         if self.answer is None:
-            asked, answer = separate_system_turn(asked, self.prompt)
-        if asked is None or answer is None:
-            return NO_PROMPT if asked is None else NO_ANSWER
+            prompt, answer = separate_system_turn(prompt, self.prompt)
+        if prompt is None or answer is None:
+            return NO_PROMPT if prompt is None else NO_ANSWER
         number = name_of(row, self.id)
         id = number if number is None or self.benchmark is None else f"{self.benchmark}-{number}"
         first = FileAnswer(
             place=place,
             id=id,
-            messages=with_system_turn(self._asked(row, asked), row),
+            messages=with_system_turn(self._asked(row, prompt), row),
             text="",
             kind=self.kind(row),
             goal=goal if self.goal and isinstance(goal := row.get(self.goal), str) and goal.strip() else None,
@@ -115,17 +115,17 @@ def answer_format(keys: set[str], name: str, mapped: ColumnMap = AS_NAMED) -> An
         return AnswerFormat(name="records of moe evaluate", read=recorded_answers)
     if {"doc", "arguments", "resps"} <= keys:
         return AnswerFormat(name="samples of lm-eval", read=LmEvalSamples().read)
-    for known, columns in _published(keys):
+    for format_name, columns in _published(keys):
         if columns is not None:
-            return AnswerFormat(name=known, read=columns.read)
+            return AnswerFormat(name=format_name, read=columns.read)
     return _with_columns(keys, name, mapped)
 
 
 def _published(keys: set[str]) -> Iterator[tuple[str, _Columns | None]]:
     """The published formats, the most specific first; None where the keys are not there."""
 
-    def columns(needs: str, found: _Columns) -> _Columns | None:
-        return found if set(needs.split()) <= keys else None
+    def columns(needs: str, result: _Columns) -> _Columns | None:
+        return result if set(needs.split()) <= keys else None
 
     yield (
         "HarmBench completions",

@@ -67,10 +67,10 @@ def separate_system_turn(value: object, key: str) -> tuple[object, object]:
         if value is not None:
             raise BadRowError(f"`{key}` is {describe_value(value)}, not a list of turns")
         return None, None
-    *asked, last = messages_of(value, key)
+    *prompt, last = messages_of(value, key)
     if last.role != "assistant":
         return value, None
-    return [{"role": turn.role, "content": turn.content} for turn in asked], last.content
+    return [{"role": turn.role, "content": turn.content} for turn in prompt], last.content
 
 
 def texts_of(value: object, key: str) -> tuple[str, ...]:
@@ -84,11 +84,11 @@ def texts_of(value: object, key: str) -> tuple[str, ...]:
 
 def finished_of(row: Row) -> bool | None:
     """Whether the answer ended by itself, where a column says so."""
-    said = row.get("finished")
-    if isinstance(said, bool):
-        return said
+    flag = row.get("finished")
+    if isinstance(flag, bool):
+        return flag
     return next(
-        (found for key in ("finish_reason", "stop_reason") if (found := has_ended(row.get(key))) is not None), None
+        (ended for key in ("finish_reason", "stop_reason") if (ended := has_ended(row.get(key))) is not None), None
     )
 
 
@@ -129,9 +129,9 @@ class LmEvalSamples:
 
     def read(self, row: Row, place: Location) -> RowAnswers:
         """The answers of one line."""
-        found = str(row.get("filter", "none"))
-        self.filter = self.filter or found
-        if found != self.filter:
+        filter_name = str(row.get("filter", "none"))
+        self.filter = self.filter or filter_name
+        if filter_name != self.filter:
             return OTHER_FILTER
         first = FileAnswer(
             place=place,

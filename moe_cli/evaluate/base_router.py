@@ -47,13 +47,13 @@ def base_router_of(base: LoadedModel, tuned: LoadedModel) -> Iterator[LoadedMode
         UsageError: the model has no router that is found.
     """
     routers = list(_routers(base, tuned))
-    kept = [of_tuned.detach().clone() for _, of_tuned in routers]
+    own_values = [of_tuned.detach().clone() for _, of_tuned in routers]
     try:
         for of_base, of_tuned in routers:
             of_tuned.data.copy_(of_base.data)
         yield replace(tuned, identity=_identity(base.identity, tuned.identity))
     finally:
-        for (_, of_tuned), own in zip(routers, kept, strict=True):
+        for (_, of_tuned), own in zip(routers, own_values, strict=True):
             of_tuned.data.copy_(own)
 
 
@@ -85,8 +85,8 @@ def restoring_base_router(
         n=len(scored),
         only_tuned=list(scored.values()).count((True, False)),
         only_restored=list(scored.values()).count((False, True)),
-        clusters_tuned=sum(moved < 0 for moved in change.values()),
-        clusters_restored=sum(moved > 0 for moved in change.values()),
+        clusters_tuned=sum(difference < 0 for difference in change.values()),
+        clusters_restored=sum(difference > 0 for difference in change.values()),
     )
 
 

@@ -83,12 +83,12 @@ class StageCache:
 
     def _complete_beside(self, path: Path) -> list[FinishedRun]:
         """Complete evaluations beside this one, the newest first; what cannot be read is said and left alone."""
-        found = []
+        runs = []
         for manifest in path.parent.glob(f"*/{layout.MANIFEST}"):
             if manifest.parent == path:
                 continue
             try:
-                found.append(require_unchanged_run(manifest.parent, self._store, "evaluation"))
+                runs.append(require_unchanged_run(manifest.parent, self._store, "evaluation"))
             except ArtifactError as unreadable:
                 self.notify(Notice(text=f"{unreadable.message}; nothing of it is taken", warning=True))
-        return sorted(found, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)
+        return sorted(runs, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)

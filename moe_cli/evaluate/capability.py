@@ -90,7 +90,7 @@ def _results(
 
     manager = make_task_manager(task, include_path)
     with _unchanged(loaded), _without_git():
-        found = simple_evaluate(
+        document = simple_evaluate(
             model=HFLM(
                 pretrained=loaded.model,
                 tokenizer=deepcopy(loaded.tokenizer),  # a padding token may be chosen for it
@@ -110,7 +110,7 @@ def _results(
             torch_random_seed=seed,
             fewshot_random_seed=seed,
         )
-    return dict(found)
+    return dict(document)
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def refuse_unmeasurable(config: MoeConfig) -> None:
         UsageError: there is no such task, or it was named twice.
     """
     tasks = config.evaluate.capability
-    twice = [task for place, task in enumerate(tasks) if task in tasks[:place]]
+    twice = [task for index, task in enumerate(tasks) if task in tasks[:index]]
     if twice:
         raise UsageError(f"the task {twice[0]} is named twice", hint="name every task once")
     if tasks:
@@ -183,22 +183,24 @@ def capability_results(
 
 def _results_of_tasks(models: ModelPool, config: MoeConfig, work: StageCache) -> Iterator[CapabilityResult]:
     settings = config.evaluate
-    for place, task in enumerate(settings.capability):
-        work.notify(Progress(task=f"capability {task}", done=place, total=len(settings.capability)))
+    for index, task in enumerate(settings.capability):
+        work.notify(Progress(task=f"capability {task}", done=index, total=len(settings.capability)))
         yield _measured(models, task, config, work)
-        work.notify(Progress(task=f"capability {task}", done=place + 1, total=len(settings.capability)))
+        work.notify(Progress(task=f"capability {task}", done=index + 1, total=len(settings.capability)))
 
 
 def _measured(models: ModelPool, task: str, config: MoeConfig, work: StageCache) -> CapabilityResult:
     settings = config.evaluate
-    how = (
+    settings_key = (
         *(settings.capability_limit, settings.capability_batch_size, settings.capability_chat, config.seed),
         # Data of a directory's own tasks can lie anywhere: no other evaluation takes what was measured on it.
         *(version("lm_eval"), None if settings.capability_tasks is None else str(work.path)),
     )
-    journal = work.journal("capability", f"capability {task}", CapabilityResult, models.tuned().depends_on, task, how)
-    found = journal.records()
-    if not found:
+    journal = work.journal(
+        "capability", f"capability {task}", CapabilityResult, models.tuned().depends_on, task, settings_key
+    )
+    results = journal.records()
+    if not results:
         scores, samples = capability_of(
             models.tuned(),
             task,
@@ -208,6 +210,6 @@ def _measured(models: ModelPool, task: str, config: MoeConfig, work: StageCache)
             include_path=settings.capability_tasks,
             seed=config.seed,
         )
-        found = [CapabilityResult(scores=scores, samples=samples)]
-        journal.append(found)
-    return found[0]
+        results = [CapabilityResult(scores=scores, samples=samples)]
+        journal.append(results)
+    return results[0]

@@ -43,16 +43,16 @@ class TaskSet(TaskManager):
             EnvironmentFaultError: a package or the data of a task is missing.
             UsageError: a task runs what the model writes.
         """
-        named = ", ".join(map(str, task_list)) if isinstance(task_list, list) else str(task_list)
+        names = ", ".join(map(str, task_list)) if isinstance(task_list, list) else str(task_list)
         try:
             loaded: Loaded = super().load(task_list)
         except ImportError as error:
             raise EnvironmentFaultError(
-                f"the task {named} needs more than lm-eval: {error}", hint="install the package that it names"
+                f"the task {names} needs more than lm-eval: {error}", hint="install the package that it names"
             ) from error
         except OSError as error:
             raise EnvironmentFaultError(
-                f"the data of the task {named} cannot be loaded: {error}",
+                f"the data of the task {names} cannot be loaded: {error}",
                 hint="let the machine reach the hub once (HF_HUB_OFFLINE=0), or name a directory of tasks with local "
                 "data: --capability-tasks",
             ) from error
@@ -112,7 +112,7 @@ def scores_of(results: Document) -> Found:
 def chosen_metric(results: Document, name: str) -> str | None:
     """`acc,none`: metric and filter of a task or a group; None: a group without a score of its own."""
     measured = [str(key) for key in results["results"][name] if "," in key and STDERR not in key]
-    listed = [str(found["metric"]) for found in results["configs"].get(name, {}).get("metric_list") or ()]
+    listed = [str(entry["metric"]) for entry in results["configs"].get(name, {}).get("metric_list") or ()]
     metrics = listed or [key.partition(",")[0] for key in measured]
     for metric in by_precedence(metrics):
         keys = [key for key in measured if key.partition(",")[0] == metric]
@@ -125,7 +125,7 @@ def _tasks_of(results: Document, name: str) -> list[str]:
     """A task itself; of a group all tasks, also those of its groups."""
     if name in results["samples"]:
         return [name]
-    return [task for part in results["group_subtasks"].get(name, ()) for task in _tasks_of(results, part)]
+    return [task for subtask in results["group_subtasks"].get(name, ()) for task in _tasks_of(results, subtask)]
 
 
 def _score(results: Document, name: str, samples: Sequence[CapabilitySample]) -> CapabilityScore:
@@ -162,7 +162,7 @@ def _samples(results: Document, name: str) -> list[CapabilitySample]:
         raise AssertionError("samples are made of what has a metric")
     lines = _lines(results, name, key)
     outcomes = [_outcome(line[key.partition(",")[0]]) for line in lines]
-    whole = None not in outcomes
+    all_scored = None not in outcomes
     kind = results["configs"][name].get("output_type")
     return [
         CapabilitySample(
@@ -170,7 +170,7 @@ def _samples(results: Document, name: str) -> list[CapabilitySample]:
             id=f"{name}/{line['doc_id']}",
             cluster=f"{name}/{line['doc_id']}",
             digest=_digest(line),
-            correct=outcome if whole else None,
+            correct=outcome if all_scored else None,
             answer=_answer(line, kind),
         )
         for line, outcome in zip(lines, outcomes, strict=True)
@@ -179,9 +179,9 @@ def _samples(results: Document, name: str) -> list[CapabilitySample]:
 
 def _lines(results: Document, name: str, key: str) -> list[Document]:
     """The questions of a task with what the filter of the metric left of the answers; none for a group."""
-    metric, _, wanted = key.partition(",")
-    found = [line for line in results["samples"].get(name, ()) if line["filter"] == wanted and metric in line]
-    ordered = sorted(found, key=lambda line: int(line["doc_id"]))
+    metric, _, filter_name = key.partition(",")
+    lines = [line for line in results["samples"].get(name, ()) if line["filter"] == filter_name and metric in line]
+    ordered = sorted(lines, key=lambda line: int(line["doc_id"]))
     return [next(same) for _, same in groupby(ordered, key=lambda line: int(line["doc_id"]))]
 
 
@@ -191,16 +191,20 @@ def _outcome(value: object) -> bool | None:
 
 
 def _digest(line: Document) -> str:
-    asked = json.dumps([line["arguments"], line["doc"], line["target"]], sort_keys=True, default=str)
-    return sha256(asked.encode()).hexdigest()
+    content = json.dumps([line["arguments"], line["doc"], line["target"]], sort_keys=True, default=str)
+    return sha256(content.encode()).hexdigest()
 
 
 def _answer(line: Document, kind: object) -> str:
     """The option that the model finds likeliest, or what it wrote."""
     if kind != "multiple_choice":
-        found = line["filtered_resps"]
-        return found[0] if len(found) == 1 and isinstance(found[0], str) else json.dumps(found, default=str)
-    likeliest = max(range(len(line["filtered_resps"])), key=lambda place: line["filtered_resps"][place][0])
+        responses = line["filtered_resps"]
+        return (
+            responses[0]
+            if len(responses) == 1 and isinstance(responses[0], str)
+            else json.dumps(responses, default=str)
+        )
+    likeliest = max(range(len(line["filtered_resps"])), key=lambda index: line["filtered_resps"][index][0])
     context, option = line["arguments"][likeliest]
     options = {written for _, written in line["arguments"]}
     return str(option) if len(options) > 1 else f"{context}{option}"

@@ -95,10 +95,10 @@ def summarise_evaluation(
 def _suites(records: Sequence[EvaluationRecord], judges: Sequence[JudgeIdentity]) -> tuple[SuiteSummary, ...]:
     """A judge that cannot tell a refusal, or a partial one, has counted none, which is not a rate of 0."""
     suites = summarise_suites(records)
-    place = deciding_place(judges, "refusal")
-    if place is None:
+    index = deciding_place(judges, "refusal")
+    if index is None:
         return tuple(replace(suite, full_refusal=None, partial_refusal=None) for suite in suites)
-    if not judges[place].tells_partial:
+    if not judges[index].tells_partial:
         return tuple(replace(suite, partial_refusal=None) for suite in suites)
     return suites
 
@@ -144,8 +144,8 @@ def judge_without_weights(
     started: float,
 ) -> tuple[EvaluationSummary, list[EvaluationRecord]]:
     """Judge and write; nothing is said of what needs weights. `started` is a moment of `time.monotonic`."""
-    asked = [item for item in items if item.kind != "text"]
-    (records,) = judge_answers(judges, [(asked, answers)], work)
+    to_answer = [item for item in items if item.kind != "text"]
+    (records,) = judge_answers(judges, [(to_answer, answers)], work)
     summary = summarise_evaluation(
         writer.path.name,
         subject,

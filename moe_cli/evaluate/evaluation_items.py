@@ -77,7 +77,7 @@ def _gathered(
 ) -> tuple[tuple[EvaluationItem, ...], ItemsPreview, MoeError | None]:
     """The items, what became of every source, and why an evaluation would not begin with them."""
     reader, columns = SourceReader(), column_map(settings.map)
-    attempts = (reader.attempt("items", words, partial(source_items, words, columns)) for words in settings.items)
+    attempts = (reader.attempt("items", name, partial(source_items, name, columns)) for name in settings.items)
     sources = [source for source in attempts if source is not None]
     if sources and not reader.errors:
         reader.check(lambda: refuse_absent(columns, [*columns_elsewhere, *(source.columns for source in sources)]))
@@ -86,10 +86,10 @@ def _gathered(
         items = list(tiny_items(settings.tiny_items, settings.tiny_seed))
     chosen = tuple(_repeated(_limited(sorted(items, key=lambda item: item.id), settings.limit), settings.epochs))
     counts = tuple(
-        replace(one.count, skipped={**one.count.skipped, EQUAL: number})
-        if (number := repeated[one.count.name])
-        else one.count
-        for one in sources
+        replace(source.count, skipped={**source.count.skipped, EQUAL: number})
+        if (number := repeated[source.count.name])
+        else source.count
+        for source in sources
     )
     preview = ItemsPreview(sources=counts, unreadable=tuple(reader.unreadable), suites=(), refused=None)
     return chosen, preview, _refusal(settings, base_name, chosen, sources, reader.refusal())
@@ -107,7 +107,7 @@ def _refusal(
             raise UsageError(f"no items to evaluate {base_name} on: --items FILE is missing", hint=ITEM_FORMATS)
         if unreadable is not None:
             raise unreadable
-        refuse_bad_rows([fault for one in sources for fault in one.faults], 0, hint=ITEM_FORMATS)
+        refuse_bad_rows([fault for source in sources for fault in source.faults], 0, hint=ITEM_FORMATS)
         _refuse_texts_alone(items)
         refuse_mixed_suites(items)
     except MoeError as error:
@@ -128,8 +128,8 @@ def notices_of_repeats(items: Sequence[EvaluationItem]) -> Iterator[Notice]:
     ids: dict[tuple[str, tuple[tuple[str, str], ...]], set[str]] = defaultdict(set)
     for item in items:
         if item.kind != "text":
-            asked = tuple((turn.role, normalise_text(turn.content)) for turn in item.messages)
-            ids[item.cluster, asked].add(prompt_id(item.id))
+            content = tuple((turn.role, normalise_text(turn.content)) for turn in item.messages)
+            ids[item.cluster, content].add(prompt_id(item.id))
     if repeats := sum(len(alike) - 1 for alike in ids.values()):
         prompts = sum(map(len, ids.values()))
         yield Notice(
@@ -161,18 +161,18 @@ def _items_of(sources: Sequence[SourceItems]) -> tuple[list[EvaluationItem], Cou
             else:
                 _add(items, item)
     of_goal = _goal_clusters([entry for source in sources for entry in source.entries])
-    seen: set[tuple[str, str, Turns, str | None]] = set()
+    contents: set[tuple[str, str, Turns, str | None]] = set()
     number: dict[str, int] = defaultdict(int)
     for source in sources:
         used: set[Location] = set()
         for entry in source.entries:
-            for suite, spoken in _forms(entry):
+            for suite, messages in _forms(entry):
                 cluster = _cluster(entry, of_goal)
-                content = (suite, cluster, spoken, entry.expected)
-                if content not in seen:
-                    seen.add(content)
+                content = (suite, cluster, messages, entry.expected)
+                if content not in contents:
+                    contents.add(content)
                     used.add(entry.place)
-                    _add(items, _form_item(entry, suite, spoken, cluster, number))
+                    _add(items, _form_item(entry, suite, messages, cluster, number))
         repeated[source.count.name] += len({entry.place for entry in source.entries} - used)
     return list(items.values()), repeated
 
@@ -188,9 +188,9 @@ def _add(items: dict[str, EvaluationItem], item: EvaluationItem) -> None:
 
 def _forms(entry: Entry) -> Iterator[tuple[str, Turns]]:
     if entry.kind == "benign":
-        spoken = entry.plain or entry.attacked
-        if spoken:
-            yield entry.suite or ("benign_attacked" if entry.attack else "benign"), spoken
+        messages = entry.plain or entry.attacked
+        if messages:
+            yield entry.suite or ("benign_attacked" if entry.attack else "benign"), messages
         return
     if entry.plain:
         yield entry.suite or PLAIN_SUITE, entry.plain
@@ -215,7 +215,7 @@ def _cluster(entry: Entry, of_goal: Mapping[str, str]) -> str:
     return entry.cluster or cluster_of_prompt(entry.plain or entry.attacked or ())
 
 
-def _form_item(entry: Entry, suite: str, spoken: Turns, cluster: str, number: dict[str, int]) -> EvaluationItem:
+def _form_item(entry: Entry, suite: str, messages: Turns, cluster: str, number: dict[str, int]) -> EvaluationItem:
     name = f"{suite}/{entry.id or cluster}" + ("" if entry.part is None else f"/{entry.part}")
     number[name] += 1
     if entry.id is None and number[name] > 1:  # other forms of the same goal
@@ -225,7 +225,7 @@ def _form_item(entry: Entry, suite: str, spoken: Turns, cluster: str, number: di
         suite=suite,
         kind=cast(Kind, entry.kind),
         cluster=cluster,
-        messages=spoken,
+        messages=messages,
         expected=entry.expected,
     )
 
@@ -258,10 +258,10 @@ def refuse_mixed_suites(items: Sequence[EvaluationItem]) -> None:
 
 def _limited(items: Sequence[EvaluationItem], limit: int | None) -> tuple[EvaluationItem, ...]:
     """The first `limit` items of every suite."""
-    taken: dict[str, int] = defaultdict(int)
+    counts: dict[str, int] = defaultdict(int)
     kept = []
     for item in items:
-        taken[item.suite] += 1
-        if limit is None or taken[item.suite] <= limit:
+        counts[item.suite] += 1
+        if limit is None or counts[item.suite] <= limit:
             kept.append(item)
     return tuple(kept)

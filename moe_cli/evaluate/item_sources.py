@@ -98,21 +98,21 @@ def _says_kinds(keys: set[str]) -> bool:
     return "kind" in keys and not keys.isdisjoint({"prompt", "messages"})
 
 
-def _own_items(words: str, table: Table, forced: ItemKind | None) -> SourceItems:
+def _own_items(name: str, table: Table, forced: ItemKind | None) -> SourceItems:
     items: list[EvaluationItem] = []
     faults = list(table.faults)
-    for place, row in table.rows:
+    for location, row in table.rows:
         try:
-            items.append(_item(row, place))
+            items.append(_item(row, location))
         except BadRowError as error:
-            faults.append(RowFault(place, error.reason))
+            faults.append(RowFault(location, error.reason))
     if forced is not None and (other := sum(item.kind != forced for item in items)):
         raise UsageError(
             f"{table.source.name}: {other:,} of {len(items):,} rows are not {forced} by their column `kind`",
             hint=f"leave {forced}= away: the file says the kind of every row",
         )
     count = ItemSource(
-        name=words,
+        name=name,
         sha256=table.sha256,
         format="items",
         rows=len(table.rows) + len(table.faults),
@@ -123,23 +123,23 @@ def _own_items(words: str, table: Table, forced: ItemKind | None) -> SourceItems
     return SourceItems(count, tuple(items), (), tuple(faults), frozenset(table.names))
 
 
-def _item(row: ReadRow, place: Location) -> EvaluationItem:
+def _item(row: ReadRow, location: Location) -> EvaluationItem:
     kind = KINDS.get(name_of(row, "kind") or "")
     if kind is None:
         raise BadRowError(f"`kind` is not one of {', '.join(KINDS)}")
     refuse_unreadable(row)
-    spoken = _text_turns(row) if kind == "text" else _asked_turns(row)
+    messages = _text_turns(row) if kind == "text" else _asked_turns(row)
     suite = name_of(row, "suite") or kind
-    own = name_of(row, "id") or str(place.number)
+    own = name_of(row, "id") or str(location.number)
     name = own if own.startswith(f"{suite}/") else f"{suite}/{own}"
     expected = text_of(row, "expected") if row.get("expected") is not None else None
-    entry = Entry(place=place, id=name, kind=None, goal=None, plain=spoken)
+    entry = Entry(place=location, id=name, kind=None, goal=None, plain=messages)
     return EvaluationItem(
         id=name,
         suite=suite,
         kind=kind,
-        cluster=name_of(row, "cluster") or cluster_of_prompt(spoken[:-1] if kind == "text" else spoken),
-        messages=with_system(entry, row).plain or spoken,
+        cluster=name_of(row, "cluster") or cluster_of_prompt(messages[:-1] if kind == "text" else messages),
+        messages=with_system(entry, row).plain or messages,
         expected=expected,
     )
 
@@ -156,9 +156,9 @@ def _text_turns(row: ReadRow) -> Turns:
     if (
         row.get("answer") is None
         and are_turns(value)
-        and (spoken := messages_of(value, "messages"))[-1].role == "assistant"
+        and (messages := messages_of(value, "messages"))[-1].role == "assistant"
     ):
-        *asked, answer = spoken
-        return (*turns([{"role": turn.role, "content": turn.content} for turn in asked], "messages"), answer)
+        *prompt, answer = messages
+        return (*turns([{"role": turn.role, "content": turn.content} for turn in prompt], "messages"), answer)
     asked_turns = turns(value, "messages") if value is not None else prompt_turns(row)
     return (*asked_turns, Message(role="assistant", content=text_of(row, "answer")))

@@ -68,13 +68,13 @@ def _on_texts(
     models: ModelPool, base: ModelIdentity, texts: Sequence[EvaluationItem], config: MoeConfig, work: StageCache
 ) -> tuple[DriftItem, ...]:
     settings = config.evaluate
-    how = (*_both(models, base), tuple(texts), settings.batch_size, settings.batch_tokens)
-    journal = work.journal("drift", "drift of texts", DriftItem, *how)
-    found = {item.id: item for item in journal.records()}
-    for made in _missing(models, texts, tuple(found), config, work):
-        journal.append(made)
-        found |= {item.id: item for item in made}
-    return tuple(found[item_id] for item_id in sorted(found))
+    depends_on = (*_models_key(models, base), tuple(texts), settings.batch_size, settings.batch_tokens)
+    journal = work.journal("drift", "drift of texts", DriftItem, *depends_on)
+    done = {item.id: item for item in journal.records()}
+    for batch in _missing(models, texts, tuple(done), config, work):
+        journal.append(batch)
+        done |= {item.id: item for item in batch}
+    return tuple(done[item_id] for item_id in sorted(done))
 
 
 def _missing(
@@ -104,13 +104,15 @@ def _of_weights(
     models: ModelPool, base: ModelIdentity, selected_LE: NDArray[np.bool_] | None, work: StageCache
 ) -> tuple[GroupDrift, ...]:
     selection = None if selected_LE is None else (selected_LE.shape, selected_LE.tobytes())
-    journal = work.journal("drift", "drift of weights", WeightDrift, *_both(models, base), selection, file="weights")
-    if not (found := journal.records()):
-        found = [WeightDrift(groups=measure_weight_drift(models.base(), models.tuned(), selected_LE))]
-        journal.append(found)
-    return found[0].groups
+    journal = work.journal(
+        "drift", "drift of weights", WeightDrift, *_models_key(models, base), selection, file="weights"
+    )
+    if not (records := journal.records()):
+        records = [WeightDrift(groups=measure_weight_drift(models.base(), models.tuned(), selected_LE))]
+        journal.append(records)
+    return records[0].groups
 
 
-def _both(models: ModelPool, base: ModelIdentity) -> tuple[object, ...]:
+def _models_key(models: ModelPool, base: ModelIdentity) -> tuple[object, ...]:
     """Both models, and the machine."""
     return base.fingerprint, base.settings, models.tuned().depends_on

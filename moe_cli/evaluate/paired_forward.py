@@ -64,14 +64,14 @@ def run_paired_forward(
 def _groups(batches: Sequence[Batch], vocabulary: int) -> Iterator[list[Batch]]:
     """Batches whose logits fit into memory together, at least one."""
     group: list[Batch] = []
-    held = 0
+    num_waiting = 0
     for batch in batches:
-        kept = len(batch) * _num_kept(_rows(batch)) * vocabulary
-        if group and held + kept > WAITING_VALUES:
+        num_logits = len(batch) * _num_kept(_rows(batch)) * vocabulary
+        if group and num_waiting + num_logits > WAITING_VALUES:
             yield group
-            group, held = [], 0
+            group, num_waiting = [], 0
         group.append(batch)
-        held += kept
+        num_waiting += num_logits
     if group:
         yield group
 
@@ -97,12 +97,12 @@ def record_forward(loaded: LoadedModel, rows: Sequence[EncodedChat]) -> ForwardR
     """One forward over right-padded rows, its routing recorded."""
     ids = [row.token_ids for row in rows]
     input_ids, mask_BS = right_padded(ids).to(loaded.device), attention_mask(ids).to(loaded.device)
-    words: dict[str, bool | int] = {"use_cache": False}
+    options: dict[str, bool | int] = {"use_cache": False}
     if LOGITS_TO_KEEP in signature(loaded.model.forward).parameters:
-        words[LOGITS_TO_KEEP] = _num_kept(rows)
+        options[LOGITS_TO_KEEP] = _num_kept(rows)
     with record_routing(loaded.model, keep_choices=True) as recorder:
         recorder.watch(answers_of(rows).to(loaded.device)[None])
-        logits_BSV = loaded.model(input_ids=input_ids, attention_mask=mask_BS, **words).logits
+        logits_BSV = loaded.model(input_ids=input_ids, attention_mask=mask_BS, **options).logits
         return ForwardRecord(logits_BSV, recorder.counts()[:, 0], recorder.choices())
 
 

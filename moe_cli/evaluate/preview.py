@@ -52,22 +52,24 @@ def preview_answers(config: MoeConfig) -> tuple[AnswersPreview, MoeError | None]
     """What is recognised in files of answers, and the error with which their evaluation would end."""
     settings, reader = config.evaluate, SourceReader()
     columns = column_map(settings.map)
-    attempts = (reader.attempt("answers", words, partial(read_answers, words, columns)) for words in settings.answers)
+    attempts = (
+        reader.attempt("answers", argument, partial(read_answers, argument, columns)) for argument in settings.answers
+    )
     files = [file for file in attempts if file is not None]
-    refusal, given = reader.refusal(), None
+    refusal, given_answers = reader.refusal(), None
     if refusal is None:
         try:
             refuse_what_needs_weights(settings, NO_MODEL)
-            given = join_answers(files, settings)
-            kinds = {item.kind for item in given.items if item.kind != "text"}
+            given_answers = join_answers(files, settings)
+            kinds = {item.kind for item in given_answers.items if item.kind != "text"}
             refuse_undecided(judges_of(settings.judges, config.judge), kinds)
         except MoeError as error:
             refusal = error
     return AnswersPreview(
         files=tuple(file.record() for file in files),
         unreadable=tuple(reader.unreadable),
-        suites=dict(Counter(item.suite for item in given.items)) if given is not None else {},
-        unanswered=None if given is None else given.unanswered,
+        suites=dict(Counter(item.suite for item in given_answers.items)) if given_answers is not None else {},
+        unanswered=None if given_answers is None else given_answers.unanswered,
         refused=None if refusal is None else refusal.message,
     ), refusal
 
@@ -78,8 +80,8 @@ def refuse_what_needs_weights(settings: EvaluateConfig, why: str) -> None:
     Raises:
         UsageError: capability, or the base's router.
     """
-    for asked, option in ((settings.capability, "--capability"), (settings.restore_router, "--restore-router")):
-        if asked:
+    for value, option in ((settings.capability, "--capability"), (settings.restore_router, "--restore-router")):
+        if value:
             raise UsageError(
                 f"{option} needs the weights of a model, and {why}",
                 hint=f"leave {option} away, or evaluate the loaded model: moe evaluate RUN_OR_MODEL",

@@ -61,7 +61,7 @@ def subject_of_files(config: MoeConfig, given: GivenAnswers) -> Subject:
 
 def name_of_files(config: MoeConfig) -> str:
     """`completions`, after the first file; under it `moe compare` finds the evaluation."""
-    names = [Path(source_of(kind_and_source(words)[1]).place).stem for words in config.evaluate.answers]
+    names = [Path(source_of(kind_and_source(argument)[1]).place).stem for argument in config.evaluate.answers]
     return layout.file_stem("+".join(names))
 
 
@@ -89,14 +89,14 @@ def count_trained_goals(
     target: EvaluationTarget, asked: Sequence[EvaluationItem], store: Store, notify: Callable[[object], None]
 ) -> tuple[int, int] | None:
     """How many evaluated goals the run was trained on; None for a bare model, or where its examples are not found."""
-    found = examples_of(target.training, store) if target.training else None
-    if found is None:
+    training = examples_of(target.training, store) if target.training else None
+    if training is None:
         if target.training is not None:
-            why = "its prepare run is not registered here, or its examples are gone or changed"
-            notify(Notice(text=f"how many of the evaluated goals were trained on is not known: {why}", warning=True))
+            reason = "its prepare run is not registered here, or its examples are gone or changed"
+            notify(Notice(text=f"how many of the evaluated goals were trained on is not known: {reason}", warning=True))
         return None
-    held, evaluated = goals_trained_on(trained_goals(found.examples, found.plain_forms), asked)
-    if held:
-        count = f"{held} of the {evaluated} evaluated goals were trained on ({BY_WORDS})"
+    num_trained, num_evaluated = goals_trained_on(trained_goals(training.examples, training.plain_forms), asked)
+    if num_trained:
+        count = f"{num_trained} of the {num_evaluated} evaluated goals were trained on ({BY_WORDS})"
         notify(Notice(text=f"{count}: these answers show what was taught", warning=True))
-    return held, evaluated
+    return num_trained, num_evaluated

@@ -82,13 +82,17 @@ def refuse_unscored(records: Sequence[EvaluationRecord], maximum: float, written
 def unscored_counts(records: Sequence[EvaluationRecord]) -> dict[str, tuple[int, int]]:
     """Answers without a verdict, of all answers, of every kind that there is."""
     of_kind = {kind: [record for record in records if record.item.kind == kind] for kind in KINDS}
-    return {kind: (sum(record.is_unscored for record in found), len(found)) for kind, found in of_kind.items() if found}
+    return {
+        kind: (sum(record.is_unscored for record in of_one_kind), len(of_one_kind))
+        for kind, of_one_kind in of_kind.items()
+        if of_one_kind
+    }
 
 
 def _rate(outcomes: Iterable[Outcome]) -> Rate | None:
     """Of the outcomes, if there are any."""
-    found = list(outcomes)
-    return _rate_of_all(found) if found else None
+    known = list(outcomes)
+    return _rate_of_all(known) if known else None
 
 
 def _rate_of_all(outcomes: Iterable[Outcome]) -> Rate:

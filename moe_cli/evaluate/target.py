@@ -95,8 +95,8 @@ def load_base(target: EvaluationTarget, *, on_host: bool = False) -> LoadedModel
         raise ValueError("a bare model has no base")
     made_on = target.training.base
     where = {"device": "cpu", "gpu": None} if on_host else {}
-    named = {"name": made_on.place, "revision": made_on.revision, **where}
-    loaded = load_model(target.model.model_copy(update=named))
+    changes = {"name": made_on.place, "revision": made_on.revision, **where}
+    loaded = load_model(target.model.model_copy(update=changes))
     if loaded.identity.fingerprint != made_on.fingerprint:
         raise ArtifactError(
             f"{made_on.name} has the weights {loaded.identity.fingerprint[:12]} today, but the run was trained from "

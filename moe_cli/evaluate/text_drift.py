@@ -113,14 +113,14 @@ def measure_text_drift(
     done = frozenset(done)
     num_done = sum(item.id in done for item in ordered)
     batches = [
-        [(ordered[place], encoded[place]) for place in places]
-        for places in length_batches(lengths, max_rows=batch_size, max_tokens=batch_tokens)
-        if any(ordered[place].id not in done for place in places)
+        [(ordered[index], encoded[index]) for index in indices]
+        for indices in length_batches(lengths, max_rows=batch_size, max_tokens=batch_tokens)
+        if any(ordered[index].id not in done for index in indices)
     ]
     for batch, of_base, of_tuned in run_paired_forward(base, tuned, batches):
         texts, rows = zip(*batch, strict=True)
-        found = _drift_of_batch(texts, rows, of_base, of_tuned, base.identity.num_experts)
-        missing = tuple(item for item in found if item.id not in done)
+        measured = _drift_of_batch(texts, rows, of_base, of_tuned, base.identity.num_experts)
+        missing = tuple(item for item in measured if item.id not in done)
         yield missing
         num_done += len(missing)
         notify(Progress(task="drift", done=num_done, total=len(ordered)))
@@ -135,27 +135,27 @@ def _drift_of_batch(
 ) -> list[DriftItem]:
     same_BL = same_choices(of_base.chosen_LNK, of_tuned.chosen_LNK, answers_of(rows), num_experts)
     num_positions = max(len(row.token_ids) for row in rows)
-    found = []
-    for place, (item, row) in enumerate(zip(items, rows, strict=True)):
+    result = []
+    for index, (item, row) in enumerate(zip(items, rows, strict=True)):
         next_T = torch.tensor(row.token_ids[row.num_prompt :])
         first = of_base.logits_BSV.shape[1] - num_positions + row.num_prompt - 1  # what predicts the first of them
         of_text = slice(first, first + len(next_T))
-        spoken = _spoken(of_base.logits_BSV[place, of_text], of_tuned.logits_BSV[place, of_text], next_T)
-        found.append(
+        comparison = _compare_answer(of_base.logits_BSV[index, of_text], of_tuned.logits_BSV[index, of_text], next_T)
+        result.append(
             DriftItem(
                 id=item.id,
                 cluster=item.cluster,
                 num_tokens=len(next_T),
-                nll_base=spoken.nll_base,
-                nll_tuned=spoken.nll_tuned,
-                kl_tokens=spoken.kl_tokens,
-                same_top=spoken.same_top,
-                experts_base=_table(of_base.experts_BLE[place]),
-                experts_tuned=_table(of_tuned.experts_BLE[place]),
-                same_choices=tuple(same_BL[place].tolist()),
+                nll_base=comparison.nll_base,
+                nll_tuned=comparison.nll_tuned,
+                kl_tokens=comparison.kl_tokens,
+                same_top=comparison.same_top,
+                experts_base=_table(of_base.experts_BLE[index]),
+                experts_tuned=_table(of_tuned.experts_BLE[index]),
+                same_choices=tuple(same_BL[index].tolist()),
             )
         )
-    return found
+    return result
 
 
 def same_choices(
@@ -187,7 +187,7 @@ def _table(counts_LE: Tensor) -> tuple[tuple[int, ...], ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Spoken:
+class _AnswerComparison:
     """Two models' probabilities of one answer."""
 
     nll_base: float
@@ -196,13 +196,13 @@ class _Spoken:
     same_top: int
 
 
-def _spoken(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> _Spoken:
+def _compare_answer(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> _AnswerComparison:
     """Compare logits some tokens at a time: a long text with a large vocabulary is too much in float32."""
     num_tokens, rows = len(next_T), max(1, CHUNK_VALUES // base_TV.shape[1])
     edges = [*range(0, num_tokens, rows), num_tokens]
-    parts = [_compared(base_TV[a:b], tuned_TV[a:b], next_T[a:b]) for a, b in pairwise(edges)]
+    parts = [_compare_tokens(base_TV[a:b], tuned_TV[a:b], next_T[a:b]) for a, b in pairwise(edges)]
     nll_base_T, nll_tuned_T, kl_T, same_T = (torch.cat(part) for part in zip(*parts, strict=True))
-    return _Spoken(
+    return _AnswerComparison(
         nll_base=float(nll_base_T.double().sum()),
         nll_tuned=float(nll_tuned_T.double().sum()),
         kl_tokens=tuple(kl_T.tolist()),
@@ -210,7 +210,7 @@ def _spoken(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> _Spoken:
     )
 
 
-def _compared(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _compare_tokens(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Negative log likelihoods, KL(base || tuned) and equal top of every token [T], on the CPU."""
     device = tuned_TV.device
     logs = base_TV.to(device).float().log_softmax(-1), tuned_TV.float().log_softmax(-1)

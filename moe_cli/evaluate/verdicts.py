@@ -69,15 +69,20 @@ def judge_answers(judges: Sequence[Judge], sets: Sequence[Answered], work: Stage
     A judge reads all sets before the next judge begins, and then gives back what it holds.
     """
     exchanges = [{item.id: _exchange(item, answers[item.id]) for item in items} for items, answers in sets]
-    by_judge = [_by(judge, exchanges, work) for judge in judges]
+    by_judge = [_verdicts_by(judge, exchanges, work) for judge in judges]
     identities = [judge.identity for judge in judges]
     return [
-        [_record(item, answers[item.id], identities, [found[place][item.id] for found in by_judge]) for item in items]
-        for place, (items, answers) in enumerate(sets)
+        [
+            _record(item, answers[item.id], identities, [verdicts[index][item.id] for verdicts in by_judge])
+            for item in items
+        ]
+        for index, (items, answers) in enumerate(sets)
     ]
 
 
-def _by(judge: Judge, exchanges: Sequence[Mapping[str, Exchange]], work: StageCache) -> list[dict[str, Verdict]]:
+def _verdicts_by(
+    judge: Judge, exchanges: Sequence[Mapping[str, Exchange]], work: StageCache
+) -> list[dict[str, Verdict]]:
     try:
         return [_verdicts(judge, of_set, work) if of_set else {} for of_set in exchanges]
     finally:
@@ -153,7 +158,7 @@ def _cluster_tables(records: Sequence[EvaluationRecord], pair: tuple[int, int], 
     """[C, 4], clusters in order of name."""
     clusters, cells = [], []
     for record in records:
-        a, b = (_outcome(record, record.verdicts[place], question) for place in pair)
+        a, b = (_outcome(record, record.verdicts[index], question) for index in pair)
         if a is not None and b is not None:
             clusters.append(record.item.cluster)
             cells.append(2 * (not a) + (not b))
@@ -176,5 +181,5 @@ def _interval(tables_C4: Floats) -> tuple[float | None, float | None]:
     nothing is said about it.
     """
     kappas_R = np.concatenate([cohens_kappa(tables_R4) for tables_R4 in resampled_sums(tables_C4, seed=SEED)])
-    found = estimate(0.0, kappas_R[np.isfinite(kappas_R)], len(tables_C4))
-    return (None, None) if found.lower == found.upper else (found.lower, found.upper)
+    result = estimate(0.0, kappas_R[np.isfinite(kappas_R)], len(tables_C4))
+    return (None, None) if result.lower == result.upper else (result.lower, result.upper)

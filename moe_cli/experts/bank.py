@@ -108,9 +108,9 @@ def check_understood(layer: ExpertLayer) -> None:
     Raises:
         UsageError: a weight is missing, unknown, of another shape, or stored in a dtype that cannot be trained.
     """
-    held, announced = {name for name, _ in layer.module.named_parameters()}, _announced_names(layer.module)
-    if held != announced:
-        raise _not_understood(layer, f"holds {sorted(held)}, but its flags announce {sorted(announced)}")
+    present, announced = {name for name, _ in layer.module.named_parameters()}, _announced_names(layer.module)
+    if present != announced:
+        raise _not_understood(layer, f"holds {sorted(present)}, but its flags announce {sorted(announced)}")
     for name, shape in _announced_shapes(layer).items():
         weight = layer.module.get_parameter(name)
         if tuple(weight.shape) != shape:

@@ -58,16 +58,16 @@ def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
         ArtifactError: the file is missing, damaged, or no delta.
         NumericError: a slice holds NaN or infinity.
     """
-    again = "give the expert_delta.safetensors of a finished moe train selective run"
+    hint = "give the expert_delta.safetensors of a finished moe train selective run"
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}", hint=again) from error
+        raise ArtifactError(f"{path} cannot be read: {error}", hint=hint) from error
     if metadata.get("format") != FORMAT:
-        raise ArtifactError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}", hint=again)
-    refuse_not_finite(tensors.items(), str(path), hint=again)
+        raise ArtifactError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}", hint=hint)
+    refuse_not_finite(tensors.items(), str(path), hint=hint)
     return decode(ModelIdentity, metadata.get("base", ""), source=f"{path} (base)"), tensors
 
 

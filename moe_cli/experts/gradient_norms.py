@@ -35,16 +35,16 @@ class GradientNorms:
     """Squared gradient norms of every expert's weights together, of the backwards so far."""
 
     def __init__(self, layers: tuple[ExpertLayer, ...]) -> None:
-        self._place = {layer.module: place for place, layer in enumerate(layers)}
+        self._place = {layer.module: index for index, layer in enumerate(layers)}
         device = next(layers[0].module.parameters()).device
         self._start = torch.zeros((), device=device, requires_grad=True)  # where a backward of a frozen model ends
         self._norms: list[Tensor] = [torch.zeros(layer.num_experts, dtype=torch.float64) for layer in layers]
 
     def take(self) -> Tensor:
         """float64 [L, E] on the CPU: of all backwards since the last call."""
-        taken = torch.stack([norms_E.cpu() for norms_E in self._norms])
+        norms = torch.stack([norms_E.cpu() for norms_E in self._norms])
         self._norms = [torch.zeros_like(norms_E) for norms_E in self._norms]
-        return taken
+        return norms
 
     def run(self, module: nn.Module, tokens_TH: Tensor, experts_TK: Tensor, router_TK: Tensor) -> Tensor:
         """The experts function."""
@@ -57,8 +57,8 @@ class GradientNorms:
         out_TH: Tensor = _MeasuredExperts.apply(tokens_TH, router_TK, start, measured)
         return out_TH
 
-    def _add(self, place: int, norms_E: Tensor) -> None:
-        self._norms[place] = self._norms[place].to(norms_E.device) + norms_E
+    def _add(self, index: int, norms_E: Tensor) -> None:
+        self._norms[index] = self._norms[index].to(norms_E.device) + norms_E
 
 
 @dataclass(frozen=True, slots=True, eq=False)

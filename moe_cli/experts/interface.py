@@ -173,9 +173,9 @@ def _check_experts(model: nn.Module, layers: Sequence[ExpertLayer], experts: Seq
     sizes = {layer.layer: layer.num_experts for layer in layers}
     for expert in experts:
         if not 0 <= expert.index < sizes.get(expert.layer, 0):
-            there = f"experts 0 to {max(sizes.values()) - 1} in the layers {', '.join(map(str, sizes))}"
+            available = f"experts 0 to {max(sizes.values()) - 1} in the layers {', '.join(map(str, sizes))}"
             raise UsageError(
-                f"there is no expert {expert.index} in layer {expert.layer}: {type(model).__name__} has {there}",
+                f"there is no expert {expert.index} in layer {expert.layer}: {type(model).__name__} has {available}",
                 hint="run moe prepare on this model",
             )
 

@@ -31,7 +31,7 @@ class Slices(Protocol):
 
 def freeze_rest(model: nn.Module, keep: Collection[nn.Parameter]) -> Callable[[], None]:
     """Let nothing but `keep` require a gradient; returns what sets every flag back."""
-    kept = {id(parameter) for parameter in keep}
+    kept_ids = {id(parameter) for parameter in keep}
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
 
     def thaw() -> None:
@@ -39,7 +39,7 @@ def freeze_rest(model: nn.Module, keep: Collection[nn.Parameter]) -> Callable[[]
             parameter.requires_grad_(flag)
 
     for parameter, _ in before:
-        parameter.requires_grad_(id(parameter) in kept)
+        parameter.requires_grad_(id(parameter) in kept_ids)
     return thaw
 
 

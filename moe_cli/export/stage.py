@@ -52,8 +52,8 @@ def full_checkpoint(
     base, slices = read_delta(delta)
     with new_directory(output) as staging:
         facts = facts_of_run(run, store, "model") if run is not None else None
-        place = {"name": base_name, "revision": None} if base_name else {"name": base.place, "revision": base.revision}
-        loaded = load_model(config.model_copy(update=place))
+        source = {"name": base_name, "revision": None} if base_name else {"name": base.place, "revision": base.revision}
+        loaded = load_model(config.model_copy(update=source))
         files = base_directory(loaded.identity)
         refuse_unopened_not_finite(loaded, files)
         apply_delta(loaded.model, delta)
@@ -124,13 +124,15 @@ def _differing_experts(base: LoadedModel, other: LoadedModel) -> tuple[Expert, .
             f"{other.identity.name} has its experts in other layers than {base.identity.name}",
             hint="name the base that the checkpoint was trained from with --model-name",
         )
-    found = []
+    differing = []
     for ours, theirs in zip(base.layers, other.layers, strict=True):
         for index in range(ours.num_experts):
             rows = [
                 (ours.module.get_parameter(name)[index], theirs.module.get_parameter(name)[index])
                 for name in ours.weights
             ]
-            if any(one.shape != two.shape or not torch.equal(one, two) for one, two in rows):
-                found.append(Expert(layer=ours.layer, index=index))
-    return tuple(found)
+            if any(
+                our_row.shape != their_row.shape or not torch.equal(our_row, their_row) for our_row, their_row in rows
+            ):
+                differing.append(Expert(layer=ours.layer, index=index))
+    return tuple(differing)

@@ -71,10 +71,10 @@ def refuse_too_few(
     """
     if num_pairs >= parts.num_pairs and num_benign >= parts.num_benign:
         return
-    why = "".join(f"\n  - {number} dropped: {reason}" for reason, number in (dropped or {}).items())
+    drop_lines = "".join(f"\n  - {number} dropped: {reason}" for reason, number in (dropped or {}).items())
     raise UsageError(
         f"no full batch: one batch needs {parts.num_pairs} pairs and {parts.num_benign} benign prompts, "
-        f"and there are {num_pairs} and {num_benign}{' left' if dropped else ''}{why}",
+        f"and there are {num_pairs} and {num_benign}{' left' if dropped else ''}{drop_lines}",
         hint=f"{advice}lower --batch-size, bring more data (--pairs, --benign), or set another --benign-ratio"
         + ("; --keep-all keeps unfiltered pairs, and --resume uses the answers again" if dropped else ""),
     )

@@ -103,9 +103,9 @@ def harm_clusters(counts: RoutingCounts, used: Sequence[int]) -> Contrast:
     sizes = pairs.num_clusters, harmless.num_clusters
     routed_SCX = np.zeros((2, sum(sizes), pairs.num_experts))
     seen_SC = np.zeros((2, sum(sizes)))
-    for side, group, place in ((UNSAFE, pairs, slice(0, sizes[0])), (SAFE, harmless, slice(sizes[0], sum(sizes)))):
-        routed_SCX[side, place] = group.routed_SCX[UNSAFE]  # of both groups the form inside an attack
-        seen_SC[side, place] = group.seen_SC[UNSAFE]
+    for side, group, columns in ((UNSAFE, pairs, slice(0, sizes[0])), (SAFE, harmless, slice(sizes[0], sum(sizes)))):
+        routed_SCX[side, columns] = group.routed_SCX[UNSAFE]  # of both groups the form inside an attack
+        seen_SC[side, columns] = group.seen_SC[UNSAFE]
     return Contrast((Term(1.0, ClusterCounts(routed_SCX, seen_SC), slice(0, sum(sizes))),), sizes)
 
 
@@ -125,8 +125,8 @@ def refuse_unmeasured(settings: PrepareConfig, *, wraps: bool) -> None:
         UsageError: says which counts, and what records them.
     """
     conditions = () if settings.select_by is None else conditions_of(settings.select_by)
-    asked = {settings.method, *(condition.quantity for condition in conditions)}
-    for part in (part for part in PARTS if part in asked):
+    quantities = {settings.method, *(condition.quantity for condition in conditions)}
+    for part in (part for part in PARTS if part in quantities):
         if not settings.extra_replays:
             raise UsageError(f"{part} needs replays that are turned off", hint=f"leave out --set {SETTING}=false")
         if part == "did" and not wraps:

@@ -41,8 +41,8 @@ def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
         num_replays=len(SIDES) * num_batched + num_extra,
         num_extra_replays=num_extra,
     )
-    shown = None if offered.unreadable else counts
-    preview = DataPreview(sources=offered.sources, unreadable=offered.unreadable, counts=shown, refused=refused)
+    shown_counts = None if offered.unreadable else counts
+    preview = DataPreview(sources=offered.sources, unreadable=offered.unreadable, counts=shown_counts, refused=refused)
     return preview, refusal
 
 

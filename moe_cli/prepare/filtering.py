@@ -95,13 +95,16 @@ def answered_prompts(
     reasons: dict[tuple[str, bool], list[str]] = defaultdict(list)
     for row in rows:
         if (reason := _reason(row, by_harm=by_harm, keep_all=keep_all)) is not None:
-            reasons[_fate(row)].append(reason)
-    return [replace(row, kept=_fate(row) not in reasons, reason=_joined(reasons.get(_fate(row)))) for row in rows]
+            reasons[_unit_of(row)].append(reason)
+    return [
+        replace(row, kept=_unit_of(row) not in reasons, reason=_joined_reasons(reasons.get(_unit_of(row))))
+        for row in rows
+    ]
 
 
 def drop_reasons(rows: Sequence[AnsweredPrompt]) -> dict[str, int]:
     """How many pairs and benign prompts were dropped for each reason."""
-    dropped = {_fate(row): row.reason for row in rows}
+    dropped = {_unit_of(row): row.reason for row in rows}
     return dict(sorted(Counter(reason for reason in dropped.values() if reason is not None).items()))
 
 
@@ -121,16 +124,16 @@ def has_refused(row: AnsweredPrompt) -> bool | None:
 
 def is_unscored(row: AnsweredPrompt, *, by_harm: bool) -> bool:
     """Whether the judge that decides this side gave no verdict; degenerate is one."""
-    asked = row.harmful if row.side == "unsafe" and by_harm else row.label
-    return asked is None and row.label != "degenerate"
+    decision = row.harmful if row.side == "unsafe" and by_harm else row.label
+    return decision is None and row.label != "degenerate"
 
 
-def _fate(row: AnsweredPrompt) -> tuple[str, bool]:
+def _unit_of(row: AnsweredPrompt) -> tuple[str, bool]:
     """What is kept or dropped as a whole: a pair, or a benign prompt (which may have the same id)."""
     return row.source_id, row.side == "benign"
 
 
-def _joined(reasons: Sequence[str] | None) -> str | None:
+def _joined_reasons(reasons: Sequence[str] | None) -> str | None:
     return None if reasons is None else " and ".join(dict.fromkeys(reasons))
 
 
@@ -219,7 +222,7 @@ class Jury:
     @property
     def deciding(self) -> tuple[Judge, ...]:
         """The judges that decide something, in their order."""
-        return tuple(self.judges[place] for place in sorted({self.refusal, self.compliance}))
+        return tuple(self.judges[index] for index in sorted({self.refusal, self.compliance}))
 
     def side_judges(self, *, benign: bool) -> tuple[SideJudge, ...]:
         """Every judge with what it decides; `benign`: there are benign prompts."""
@@ -229,9 +232,9 @@ class Jury:
         return tuple(
             SideJudge(
                 judge=judge,
-                decides=tuple(what for what, decider in decided if decider == place),
+                decides=tuple(decision for decision, decider in decided if decider == index),
             )
-            for place, judge in enumerate(self.identities)
+            for index, judge in enumerate(self.identities)
         )
 
 
@@ -258,17 +261,19 @@ def verdicts_on(asked: Mapping[str, Asked], jury: Jury, run: Path, notify: Notif
         MoeError: a judge cannot work at all; single answers are unscored instead.
     """
     verdicts: dict[str, Verdict] = {}
-    for place, judge in enumerate(jury.judges):
-        mine = {name: exchange for name, (side, exchange) in asked.items() if jury.place(side) == place}
-        if not mine:
+    for index, judge in enumerate(jury.judges):
+        exchanges = {name: exchange for name, (side, exchange) in asked.items() if jury.place(side) == index}
+        if not exchanges:
             continue
-        lines = {f"{name} {_digest(exchange)}": name for name, exchange in mine.items()}
-        journal = Journal(verdict_journal(run, jury.identities[place]), JudgedAnswer)
+        lines = {f"{name} {_digest(exchange)}": name for name, exchange in exchanges.items()}
+        journal = Journal(verdict_journal(run, jury.identities[index]), JudgedAnswer)
         try:
-            found = journaled_verdicts(judge, {line: mine[name] for line, name in lines.items()}, journal, notify)
+            verdict_of_line = journaled_verdicts(
+                judge, {line: exchanges[name] for line, name in lines.items()}, journal, notify
+            )
         finally:
             judge.release()
-        verdicts |= {name: found[line] for line, name in lines.items()}
+        verdicts |= {name: verdict_of_line[line] for line, name in lines.items()}
     return verdicts
 
 

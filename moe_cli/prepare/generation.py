@@ -89,8 +89,8 @@ def answer_prompts(
     num_kept = 0
     if benign:
         kept = _kept(of_benign, benign, output, notify)
-        how = {"task": "benign", "advice": BENIGN_ADVICE}
-        answers |= answer_all(of_benign, benign, output, notify=notify, kept=kept, **how)
+        progress = {"task": "benign", "advice": BENIGN_ADVICE}
+        answers |= answer_all(of_benign, benign, output, notify=notify, kept=kept, **progress)
         num_kept += len(kept)
     kept = _kept(of_forms, forms, output, notify)
     answers |= answer_all(of_forms, forms, output, notify=notify, kept=kept)

@@ -38,9 +38,11 @@ def harmless_of(
     `answers` is keyed by `{prompt id}#benign`.
     """
     kept = {row.source_id for row in rows if row.kept and row.side == "benign"}
-    known = sorted((prompt for prompt in benign if prompt.id in kept and prompt.other_form), key=lambda one: one.id)
-    drawn = random.Random(f"harmless {seed}").sample(range(len(known)), min(most, len(known)))
-    return [_of_benign(known[place], answers[f"{known[place].id}#benign"]) for place in sorted(drawn)]
+    candidates = sorted(
+        (prompt for prompt in benign if prompt.id in kept and prompt.other_form), key=lambda prompt: prompt.id
+    )
+    chosen = random.Random(f"harmless {seed}").sample(range(len(candidates)), min(most, len(candidates)))
+    return [_of_benign(candidates[index], answers[f"{candidates[index].id}#benign"]) for index in sorted(chosen)]
 
 
 def harmless_prompts(pairs: Iterable[PromptPair]) -> list[Prompt]:

@@ -59,18 +59,18 @@ def quantities_of(rule: Rule, material: MethodInputs) -> dict[str, Floats]:
         UsageError: a condition names a part of the risk difference whose counts were not recorded.
     """
     ranked = material.ranked
-    named = {
+    measured = {
         "risk_diff": material.risk.pooled,
         "p": ranked.p_value,
         "q": ranked.q_value,
         "lower": ranked.lower,
         "stability": ranked.stability,
     }
-    asked = {condition.quantity for condition in rule.conditions}
+    compared = {condition.quantity for condition in rule.conditions}
     parts = {
-        name: sum_over_batches(clusters_of(name, material.counts, material.used)) for name in PARTS if name in asked
+        name: sum_over_batches(clusters_of(name, material.counts, material.used)) for name in PARTS if name in compared
     }
-    return {name: values.ravel() for name, values in named.items()} | parts
+    return {name: values.ravel() for name, values in measured.items()} | parts
 
 
 def is_computable(rule: Rule, counts: RoutingCounts) -> Sequence[Method]:
@@ -155,10 +155,10 @@ def _of_layers(rule: Rule, amounts_LE: Floats) -> Ranking:
 
 def _matched(rule: Rule, material: MethodInputs, model_X: Bools) -> Bools:
     """As many experts of each layer as `model_X` holds: the most used ones, or drawn once for the run."""
-    wanted_L = model_X.reshape(-1, rule.num_experts).sum(1)
+    numbers_L = model_X.reshape(-1, rule.num_experts).sum(1)
     if rule.method == "frequency":
         scores_LE = _of_unsafe_answers(material.counts.routed, material)
     else:
-        scores_LE = np.random.default_rng([material.seed, 5]).random((len(wanted_L), rule.num_experts))
-    rows = [largest(scores_E, int(wanted)) for scores_E, wanted in zip(scores_LE, wanted_L, strict=True)]
+        scores_LE = np.random.default_rng([material.seed, 5]).random((len(numbers_L), rule.num_experts))
+    rows = [largest(scores_E, int(number)) for scores_E, number in zip(scores_LE, numbers_L, strict=True)]
     return np.concatenate(rows)

@@ -33,8 +33,8 @@ class Attacks:
         """The templates of one goal, in the order of the file."""
         if self.per_goal is None:
             return list(self.templates)
-        drawn = set(random.Random(f"attacks {self.seed} {goal}").sample(range(len(self.templates)), self.per_goal))
-        return [template for place, template in enumerate(self.templates) if place in drawn]
+        chosen = set(random.Random(f"attacks {self.seed} {goal}").sample(range(len(self.templates)), self.per_goal))
+        return [template for index, template in enumerate(self.templates) if index in chosen]
 
 
 @dataclass(slots=True)
@@ -64,28 +64,30 @@ def different_name(name: str, taken: Collection[str]) -> str:
 
 def pairs_of_entries(readings: Sequence[SourceReading], attacks: Attacks) -> PairedEntries:
     """A pair for every entry with both sides, every two entries joined by id, and every goal in its attacks."""
-    made = PairedEntries()
+    result = PairedEntries()
     format_of = {reading.source.name: reading.format for reading in readings}
     unnamed: dict[str, int] = defaultdict(int)
-    entries, made.merged = different_entries((entry for one in readings for entry in one.entries), joined=True)
+    entries, result.merged = different_entries(
+        (entry for reading in readings for entry in reading.entries), joined=True
+    )
     wrapped: set[tuple[str, Turns]] = set()
-    for entry in _joined(entries, made.faults):
+    for entry in _joined(entries, result.faults):
         source = entry.place.source
         if entry.plain and entry.attacked:
-            made.add(_complete(entry, unnamed))
+            result.add(_complete(entry, unnamed))
         elif entry.plain and entry.goal and attacks.templates:
-            made.num_wrapped += 1
+            result.num_wrapped += 1
             if (goal := (entry.goal, entry.plain)) in wrapped:  # under another id
-                made.merged.add(entry.place)
+                result.merged.add(entry.place)
                 continue
             wrapped.add(goal)
             for template in attacks.on(entry.goal):
-                made.add(_wrapped(entry, entry.goal, template))
+                result.add(_wrapped(entry, entry.goal, template))
         elif source in format_of and format_of[source].only_goals and not attacks.templates:
-            made.alone[source] = format_of[source].name
+            result.alone[source] = format_of[source].name
         else:
-            made.faults.append(RowFault(entry.place, _missing(entry, attacks)))
-    return made
+            result.faults.append(RowFault(entry.place, _missing_side(entry, attacks)))
+    return result
 
 
 def different_entries(entries: Iterable[Entry], *, joined: bool) -> tuple[list[Entry], set[Location]]:
@@ -93,16 +95,16 @@ def different_entries(entries: Iterable[Entry], *, joined: bool) -> tuple[list[E
 
     Where sides are `joined`, one side alone is the same entry only under the same id.
     """
-    seen: set[tuple[object, ...]] = set()
+    contents: set[tuple[object, ...]] = set()
     kept: list[Entry] = []
     repeated: set[Location] = set()
     for entry in entries:
         name = entry.id if joined and _is_half(entry) else None
         content = (entry.kind, entry.goal, entry.plain, entry.attacked, entry.attack, entry.expected, entry.suite, name)
-        if content in seen:
+        if content in contents:
             repeated.add(entry.place)
         else:
-            seen.add(content)
+            contents.add(content)
             kept.append(entry)
     return kept, repeated - {entry.place for entry in kept}
 
@@ -123,7 +125,7 @@ def refuse_goals_alone(paired: PairedEntries) -> None:
 def benign_of_entries(readings: Sequence[SourceReading]) -> tuple[list[BenignPrompt], set[Location]]:
     """A harmless prompt for every different entry, in order of id, and the rows that repeat an earlier one."""
     prompts: dict[str, BenignPrompt] = {}
-    entries, repeated = different_entries((entry for one in readings for entry in one.entries), joined=False)
+    entries, repeated = different_entries((entry for reading in readings for entry in reading.entries), joined=False)
     for number, entry in enumerate(entries, start=1):
         messages = entry.plain or entry.attacked
         if messages is not None:
@@ -142,21 +144,22 @@ def wrapped_share(prompts: Sequence[BenignPrompt], share: float, attacks: Attack
     plain = [prompt.id for prompt in ordered if prompt.attack is None and len(prompt.messages) == 1]
     draw = random.Random(f"benign attacks {attacks.seed}")
     chosen = set(draw.sample(plain, round(share * len(plain))))
-    shared = [_inside(p, draw.choice(attacks.templates)) if p.id in chosen else p for p in ordered]
+    shared = [_wrapped_prompt(p, draw.choice(attacks.templates)) if p.id in chosen else p for p in ordered]
     if not attacks.templates:
         return tuple(shared)
-    place = {name: number for number, name in enumerate(plain)}
+    position = {name: number for number, name in enumerate(plain)}
     return tuple(
-        _beside(p, attacks.templates[place[p.id] % len(attacks.templates)]) if p.id in place else p for p in shared
+        _with_wrapped_form(p, attacks.templates[position[p.id] % len(attacks.templates)]) if p.id in position else p
+        for p in shared
     )
 
 
-def _inside(prompt: BenignPrompt, template: Template) -> BenignPrompt:
+def _wrapped_prompt(prompt: BenignPrompt, template: Template) -> BenignPrompt:
     turns, plain = template.around(prompt.messages[0].content), prompt.messages
     return replace(prompt, id=f"{prompt.id}/{template.name}", messages=turns, attack=template.name, other_form=plain)
 
 
-def _beside(prompt: BenignPrompt, template: Template) -> BenignPrompt:
+def _with_wrapped_form(prompt: BenignPrompt, template: Template) -> BenignPrompt:
     return replace(prompt, other_form=template.around(prompt.messages[0].content))
 
 
@@ -167,12 +170,12 @@ def _joined(entries: Sequence[Entry], faults: list[RowFault]) -> Iterator[Entry]
         if entry.id is None or not (_is_half(entry)):
             yield entry
         elif entry.plain is not None:
-            others = attacked.get(entry.id, [])
-            matching = [other for other in others if len(plain[entry.id]) == 1 or other.goal == entry.goal]
+            halves = attacked.get(entry.id, [])
+            matching = [other for other in halves if len(plain[entry.id]) == 1 or other.goal == entry.goal]
             for other in matching:
-                if (whole := _whole(entry, other, faults)) is not None:
-                    yield whole
-            if not others:
+                if (merged := _merged_halves(entry, other, faults)) is not None:
+                    yield merged
+            if not halves:
                 yield entry
         elif entry.id not in plain:
             yield entry
@@ -187,12 +190,14 @@ def _halves(
     for entry in entries:
         if entry.id is not None and _is_half(entry):
             (plain if entry.plain is not None else attacked)[entry.id].append(entry)
-    for name, some in attacked.items():
+    for name, group in attacked.items():
         goals = {entry.goal for entry in plain.get(name, [])}
-        for entry in some if len(goals) > 1 else []:
+        for entry in group if len(goals) > 1 else []:
             if entry.goal not in goals:
                 faults.append(
-                    RowFault(entry.place, f"{_shown(name)} stands for {len(goals)} goals, and it joins none of them")
+                    RowFault(
+                        entry.place, f"{_id_in_message(name)} stands for {len(goals)} goals, and it joins none of them"
+                    )
                 )
     return dict(plain), dict(attacked)
 
@@ -202,10 +207,10 @@ def _is_half(entry: Entry) -> bool:
     return (entry.plain is None) != (entry.attacked is None)
 
 
-def _whole(entry: Entry, other: Entry, faults: list[RowFault]) -> Entry | None:
+def _merged_halves(entry: Entry, other: Entry, faults: list[RowFault]) -> Entry | None:
     """A plain half with its attacked one; None where they do not belong together."""
     if entry.goal and other.goal and entry.goal != other.goal:
-        faults.append(RowFault(other.place, f"{_shown(entry.id or '')} has another goal at {entry.place}"))
+        faults.append(RowFault(other.place, f"{_id_in_message(entry.id or '')} has another goal at {entry.place}"))
         return None
     if not (goal := entry.goal or other.goal):
         faults.append(RowFault(entry.place, "`goal` is None, not a text"))
@@ -260,17 +265,17 @@ def _wrapped(entry: Entry, goal: str, template: Template) -> PromptPair:
     )
 
 
-def _missing(entry: Entry, attacks: Attacks) -> str:
+def _missing_side(entry: Entry, attacks: Attacks) -> str:
     if entry.plain and attacks.templates:
         several = len(entry.plain) > 1
         return "a conversation has no goal that a template wraps" if several else "`goal` is None, not a text"
     side = "unsafe" if entry.plain else "safe"
-    elsewhere = "" if entry.id is None else f", and no other row with {_shown(entry.id)} has it"
+    elsewhere = "" if entry.id is None else f", and no other row with {_id_in_message(entry.id)} has it"
     if entry.id is None and not entry.plain and not entry.goal:
         elsewhere = ", and no goal stands beside its attacked form"
     return f"`{side}` is None{elsewhere}"
 
 
-def _shown(name: str) -> str:
+def _id_in_message(name: str) -> str:
     """An id as an error shows it: one that is a whole text could be a prompt."""
     return f"the id {name}" if SHOWN_ID.fullmatch(name) else "its id"

@@ -61,15 +61,15 @@ def p_values(clusters: Clusters, pooled_DX: Floats, draws: int, random: np.rando
         p_DX = np.where(np.isnan(pooled_DX), np.nan, (1 + reached_DX) / (1 + drawn_DX))
         open_DX &= _undecided(p_DX * num_D1, reached_DX, open_DX & (reached_DX < ENOUGH))
         wanted_D1 = MARGIN * num_D1 / (ALPHA * np.maximum(1, open_DX.sum(1, keepdims=True)))
-        rows, places = np.nonzero(open_DX & (draws < wanted_D1))
+        rows, columns_of_rows = np.nonzero(open_DX & (draws < wanted_D1))
         if len(rows) == 0:
             return p_DX, draws
-        experts_A, columns = np.unique(places, return_inverse=True)
-        bounds = np.abs(pooled_DX[rows, places]) - ROUNDING
+        experts_A, columns = np.unique(columns_of_rows, return_inverse=True)
+        bounds = np.abs(pooled_DX[rows, columns_of_rows]) - ROUNDING
         for values_RA in swapped_values(clusters.only(experts_A), draws, random):
-            reached_DX[rows, places] += np.count_nonzero(values_RA[:, columns] >= bounds, axis=0)
+            reached_DX[rows, columns_of_rows] += np.count_nonzero(values_RA[:, columns] >= bounds, axis=0)
         draws *= 2
-        drawn_DX[rows, places] = draws
+        drawn_DX[rows, columns_of_rows] = draws
 
 
 def _undecided(alone_q_DX: Floats, reached_DX: Floats, few_DX: Bools) -> Bools:

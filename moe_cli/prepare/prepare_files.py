@@ -142,7 +142,7 @@ def read_counts(path: Path) -> RoutingCounts:
     """
     with naming_file(path, hint=HINT), np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
-        _refuse_others(path, arrays)
+        _refuse_inconsistent_arrays(path, arrays)
         return RoutingCounts(
             layers=tuple(arrays["layers"].tolist()),
             top_k=None if int(arrays["top_k"]) < 0 else int(arrays["top_k"]),
@@ -157,7 +157,7 @@ def read_counts(path: Path) -> RoutingCounts:
         )
 
 
-def _refuse_others(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _refuse_inconsistent_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Refuse arrays that are not those of one run: each axis has one size in all of them."""
     if missing := NEEDED - set(arrays):
         raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", hint=HINT)
@@ -247,16 +247,16 @@ def write_pickles(
     examples: Sequence[TrainingExample],
 ) -> None:
     """All three files, into the directory `path`."""
-    _write(path / layout.batch_outputs(model_name), [_plain(row) for row in rows])
-    _write(path / layout.risk_table(model_name), list(_experts(counts, np.asarray(masks_BLE.any(axis=0)))))
-    _write(path / layout.training_examples(model_name), [_plain(example) for example in examples])
+    _write(path / layout.batch_outputs(model_name), [_as_dict(row) for row in rows])
+    _write(path / layout.risk_table(model_name), list(_expert_rows(counts, np.asarray(masks_BLE.any(axis=0)))))
+    _write(path / layout.training_examples(model_name), [_as_dict(example) for example in examples])
 
 
 def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
     write_atomic(layout.pickle_of(path), pickle.dumps(list(rows), protocol=PROTOCOL))
 
 
-def _plain(row: AnsweredPrompt | TrainingExample) -> dict[str, object]:
+def _as_dict(row: AnsweredPrompt | TrainingExample) -> dict[str, object]:
     """The fields of a record; messages as dicts of `role` and `content`."""
     return {field.name: _value(getattr(row, field.name)) for field in fields(row)}
 
@@ -267,15 +267,15 @@ def _value(value: object) -> object:
     return value
 
 
-def _experts(counts: RoutingCounts, union_LE: NDArray[np.bool_]) -> Iterator[dict[str, object]]:
+def _expert_rows(counts: RoutingCounts, union_LE: NDArray[np.bool_]) -> Iterator[dict[str, object]]:
     """Per expert: answer tokens routed to it and not (a1, d1: unsafe side; a2, d2: safe side), and the difference."""
     routed_SLE = counts.routed[:, :, ANSWER].sum(0)
     seen_S = counts.seen[:, :, ANSWER].sum(0)
-    for (place, expert), selected in np.ndenumerate(union_LE):
-        a1, a2 = (int(routed_SLE[side, place, expert]) for side in (UNSAFE, SAFE))
+    for (layer_index, expert), selected in np.ndenumerate(union_LE):
+        a1, a2 = (int(routed_SLE[side, layer_index, expert]) for side in (UNSAFE, SAFE))
         n1, n2 = (int(seen_S[side]) for side in (UNSAFE, SAFE))
         yield {
-            "layer": counts.layers[place],
+            "layer": counts.layers[layer_index],
             "expert": int(expert),
             "a1": a1,
             "d1": n1 - a1,

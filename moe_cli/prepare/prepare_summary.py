@@ -46,8 +46,15 @@ def prepare_summary(
     `num_answers_kept` are those taken over from another token limit.
     """
     safe, unsafe, benign = ([row for row in rows if row.side == side] for side in ("safe", "unsafe", "benign"))
-    sides = {name: found for name, found in (("plain", safe), ("attacked", unsafe), ("benign", benign)) if found}
-    unscored = {name: _part([is_unscored(row, by_harm=jury.by_harm) for row in found]) for name, found in sides.items()}
+    sides = {
+        name: rows_of_side
+        for name, rows_of_side in (("plain", safe), ("attacked", unsafe), ("benign", benign))
+        if rows_of_side
+    }
+    unscored = {
+        name: _count_true([is_unscored(row, by_harm=jury.by_harm) for row in rows_of_side])
+        for name, rows_of_side in sides.items()
+    }
     kept = [row for row in safe if row.kept]
     batched = [row.source_id for row in kept if row.batch is not None]
     used = {refusals.targets[pair.id] for plan in plans for pair in plan.pairs}
@@ -71,8 +78,8 @@ def prepare_summary(
         own_refusals=refusals.num_own,
         written_refusals=len(refusals.written.refusals),
         unwritten_refusals=refusals.written.unused,
-        plain_refused=_part([has_refused(row) for row in safe]),
-        attacked_complied=_part([has_complied(row, by_harm=jury.by_harm) for row in unsafe]),
+        plain_refused=_count_true([has_refused(row) for row in safe]),
+        attacked_complied=_count_true([has_complied(row, by_harm=jury.by_harm) for row in unsafe]),
         seconds_generate=seconds_generate,
         seconds_routing=seconds_routing,
         warnings=(
@@ -83,13 +90,13 @@ def prepare_summary(
         ),
         judges=jury.side_judges(benign=bool(benign)),
         unscored=unscored,
-        cut_off={name: _part([not row.finished for row in found]) for name, found in sides.items()},
+        cut_off={name: _count_true([not row.finished for row in rows_of_side]) for name, rows_of_side in sides.items()},
         benign_max_new_tokens=config.prepare.benign_limit if benign else None,
         num_answers_kept=num_answers_kept,
     )
 
 
-def _part(outcomes: Sequence[bool | None]) -> tuple[int, int]:
+def _count_true(outcomes: Sequence[bool | None]) -> tuple[int, int]:
     """How many are true, of those that are known."""
     known = [outcome for outcome in outcomes if outcome is not None]
     return sum(known), len(known)

@@ -86,8 +86,8 @@ def offered_by(config: MoeConfig) -> PromptSources:
 def composition_of(config: MoeConfig, benign: Sequence[BenignPrompt]) -> Composition:
     """How many examples of each kind a batch holds; half of the safe share is benign where there are benign prompts."""
     settings = config.prepare
-    wanted = settings.benign_ratio if settings.benign_ratio is not None else DEFAULT_BENIGN_RATIO * bool(benign)
-    return composition(settings.batch_size, settings.safe_ratio, wanted)
+    benign_ratio = settings.benign_ratio if settings.benign_ratio is not None else DEFAULT_BENIGN_RATIO * bool(benign)
+    return composition(settings.batch_size, settings.safe_ratio, benign_ratio)
 
 
 def gather_prompts(config: MoeConfig) -> PromptSources:
@@ -100,10 +100,10 @@ def gather_prompts(config: MoeConfig) -> PromptSources:
     goals = _readings("pairs", settings.pairs, "harmful", settings, reader)
     prompts = _readings("benign", settings.benign, "benign", settings, reader)
     if goals + prompts and not reader.errors:
-        reader.check(lambda: refuse_absent(column_map(settings.map), [one.columns for one in goals + prompts]))
+        reader.check(lambda: refuse_absent(column_map(settings.map), [reading.columns for reading in goals + prompts]))
     paired = pairs_of_entries(goals, attacks)
     benign, repeated = benign_of_entries(prompts)
-    pair_faults = _by_place([fault for reading in goals for fault in reading.faults], paired.faults)
+    pair_faults = _first_per_row([fault for reading in goals for fault in reading.faults], paired.faults)
     benign_faults = [fault for reading in prompts for fault in reading.faults]
     offered = PromptSources(
         pairs=tuple(paired.pairs[name] for name in sorted(paired.pairs))[: settings.limit],
@@ -210,7 +210,7 @@ def _with_tiny(offered: PromptSources, config: MoeConfig, attacks: Attacks) -> P
     return replace(offered, pairs=pairs, benign=wrapped_share(benign, settings.benign_attack, attacks))
 
 
-def _by_place(*faults: Sequence[RowFault]) -> tuple[RowFault, ...]:
+def _first_per_row(*faults: Sequence[RowFault]) -> tuple[RowFault, ...]:
     """One fault for every bad row, in the order in which they were found."""
     first: dict[Location, RowFault] = {}
     for fault in chain(*faults):
@@ -224,8 +224,8 @@ def _count(
     faults: Sequence[RowFault],
     repeated: AbstractSet[Location],
 ) -> SourceCount:
-    bad = [fault for fault in faults if _is_of(fault.place, reading)]
-    equal = sum(_is_of(place, reading) for place in repeated - {fault.place for fault in bad})
+    bad = [fault for fault in faults if _belongs_to(fault.place, reading)]
+    equal = sum(_belongs_to(location, reading) for location in repeated - {fault.place for fault in bad})
     skipped: Mapping[str, int] = Counter({EQUAL: equal} if equal else {}) + Counter(reading.skipped)
     return SourceCount(
         role=role,
@@ -240,10 +240,10 @@ def _count(
     )
 
 
-def _is_of(place: Location, reading: SourceReading) -> bool:
+def _belongs_to(location: Location, reading: SourceReading) -> bool:
     """Whether a row is of the source: of its file, or of a file in its folder."""
     name = reading.source.name
-    return place.source == name or place.source.startswith(f"{name.partition('#')[0]}/")
+    return location.source == name or location.source.startswith(f"{name.partition('#')[0]}/")
 
 
 def _whole_counts(

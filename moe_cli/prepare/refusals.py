@@ -65,8 +65,8 @@ def refusal_targets(
         for row in plain
         if row.finished and row.label == "full_refusal" and not texts and row.source_id not in written.refusals
     }
-    found, others = own | written.refusals, texts or BUILT_IN
-    targets = {row.source_id: found.get(row.source_id, _pick(others, row.source_id)) for row in plain}
+    specific, general = own | written.refusals, texts or BUILT_IN
+    targets = {row.source_id: specific.get(row.source_id, _pick(general, row.source_id)) for row in plain}
     return Refusals(targets, len(own), written)
 
 

@@ -51,12 +51,12 @@ def run(
     counts = read_counts(counts_file)
     _refuse_other_experts(counts, before, counts_file)
     batches = batches_of(counts, summary, counts_file)
-    found = find_experts(config, before.base, before.params_per_expert, counts, batches)
+    result = find_experts(config, before.base, before.params_per_expert, counts, batches)
     output = config.prepare.output_dir
     with open_run(output, "prepare", config, resume=resume, lasting=False) as writer:
         for name in _kept(before.base.name):
             write_atomic(writer.path / name, source.file(name).read_bytes())
-        write_selection(writer.path, before.base.name, found)
+        write_selection(writer.path, before.base.name, result)
         writer.parents["prepare"] = source.digest
         store.add(
             writer,
@@ -64,7 +64,7 @@ def run(
             model_name=source.manifest.model_name,
             device="none",
         )
-    return ReselectOutput(output, found.selection)
+    return ReselectOutput(output, result.selection)
 
 
 def _refuse_other_experts(counts: RoutingCounts, selection: Selection, file: Path) -> None:
@@ -91,8 +91,8 @@ def run_draws(
             f"--random-draws draws experts at random, but the method is {settings.method}", hint="add --method random"
         )
     outputs = [layout.beside(settings.output_dir, f"_{number}") for number in range(1, num_draws + 1)]
-    if taken := [output for output in outputs if output.exists()]:
-        raise ArtifactError(f"{taken[0]} is there already", hint="choose another name with --output-dir")
+    if existing := [output for output in outputs if output.exists()]:
+        raise ArtifactError(f"{existing[0]} is there already", hint="choose another name with --output-dir")
     return tuple(
         run(prepared, _draw(config, number, output), store, notify) for number, output in enumerate(outputs, start=1)
     )
@@ -100,8 +100,8 @@ def run_draws(
 
 def _draw(config: MoeConfig, number: int, output: Path) -> MoeConfig:
     (seed,) = np.random.SeedSequence([config.seed, number]).generate_state(1)
-    moved = config.prepare.model_copy(update={"output_dir": output})
-    return config.model_copy(update={"seed": int(seed), "prepare": moved})
+    settings = config.prepare.model_copy(update={"output_dir": output})
+    return config.model_copy(update={"seed": int(seed), "prepare": settings})
 
 
 def batches_of(counts: RoutingCounts, summary: PrepareSummary, file: Path) -> list[range]:

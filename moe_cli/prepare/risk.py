@@ -106,12 +106,12 @@ def within_clusters(
 ) -> ClusterCounts:
     """Sum counts of two sides within the clusters that the names say; clusters in the order of their names."""
     names = sorted(set(names_N))
-    place = {name: number for number, name in enumerate(names)}
+    index = {name: number for number, name in enumerate(names)}
     routed_SCX = np.zeros((2, len(names), math.prod(routed_NSLE.shape[2:])))
     seen_SC = np.zeros((2, len(names)))
     for name, routed_SLE, seen_S in zip(names_N, routed_NSLE, seen_NS, strict=True):
-        routed_SCX[:, place[name]] += routed_SLE.reshape(2, -1)
-        seen_SC[:, place[name]] += seen_S
+        routed_SCX[:, index[name]] += routed_SLE.reshape(2, -1)
+        seen_SC[:, index[name]] += seen_S
     return ClusterCounts(routed_SCX, seen_SC)
 
 

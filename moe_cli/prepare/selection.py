@@ -87,8 +87,10 @@ class BatchSelection:
 def meets_conditions(conditions: Sequence[Condition], quantities: Mapping[str, Floats]) -> Bools:
     """Where all conditions hold [..., X]; an undefined quantity meets none."""
     size = next(iter(quantities.values()))
-    each = (COMPARISONS[one.comparison](quantities[one.quantity], one.bound) for one in conditions)
-    return reduce(np.logical_and, each, np.ones(size.shape, dtype=np.bool_))
+    masks = (
+        COMPARISONS[condition.comparison](quantities[condition.quantity], condition.bound) for condition in conditions
+    )
+    return reduce(np.logical_and, masks, np.ones(size.shape, dtype=np.bool_))
 
 
 def by_risk(rule: Rule, pooled_X: Floats, met_X: Bools | bool = True) -> Bools:

@@ -156,8 +156,8 @@ def compare_selections(
 
 def _material_of(rule: Rule, material: MethodInputs, batches: Batches, resamples: int) -> MethodInputs:
     """What another rule looks at; intervals, p and q of a part only where its conditions compare them."""
-    asked = {condition.quantity for condition in rule.conditions}
-    if rule.quantity == "risk_diff" or not EVIDENCE.isdisjoint(asked):
+    compared = {condition.quantity for condition in rule.conditions}
+    if rule.quantity == "risk_diff" or not EVIDENCE.isdisjoint(compared):
         return replace(material, part=_part(rule, material.counts, batches, resamples, material.seed))
     return replace(material, part=point_differences(material.counts, batches, rule.quantity))
 

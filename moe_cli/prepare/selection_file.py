@@ -55,7 +55,7 @@ def expert_rows(file: Path, columns: Collection[str], hint: str) -> tuple[Expert
     if not table.rows:
         raise UsageError(f"{file} holds no row", hint=hint)
     _refuse_missing(table, {"layer", "expert", *columns}, hint)
-    rows = tuple(_row(row, place, hint) for place, row in table.rows)
+    rows = tuple(_row(row, location, hint) for location, row in table.rows)
     _refuse_twice(rows, hint)
     return rows
 
@@ -69,12 +69,12 @@ def _refuse_missing(table: Table, needed: Collection[str], hint: str) -> None:
         )
 
 
-def _row(row: ReadRow, place: Location, hint: str) -> ExpertRow:
+def _row(row: ReadRow, location: Location, hint: str) -> ExpertRow:
     cells = {name: _cell(value) for name, value in row.items()}
     for column in ("layer", "expert"):
         if not is_index(cells[column]):
-            raise UsageError(f"{place}: {column} is {cells[column]!r}, not a whole number from 0", hint=hint)
-    return ExpertRow(str(place), Expert(layer=int(cells["layer"]), index=int(cells["expert"])), cells)
+            raise UsageError(f"{location}: {column} is {cells[column]!r}, not a whole number from 0", hint=hint)
+    return ExpertRow(str(location), Expert(layer=int(cells["layer"]), index=int(cells["expert"])), cells)
 
 
 def _cell(value: object) -> str:
@@ -155,8 +155,8 @@ def _of_table(file: Path, base: ModelIdentity) -> NamedExperts:
         return NamedExperts(tuple(sorted(chosen)))
     if "risk_diff" not in rows[0].cells:
         raise UsageError(f"{file} has neither a column risk_diff nor a column selected", hint=FORMAT)
-    known = [row for row in rows if row.cells["risk_diff"]]  # an empty cell: undefined
-    scored = sorted((_flat_index(row.expert, row.place, base), row.number("risk_diff", FORMAT)) for row in known)
+    defined = [row for row in rows if row.cells["risk_diff"]]  # an empty cell: undefined
+    scored = sorted((_flat_index(row.expert, row.place, base), row.number("risk_diff", FORMAT)) for row in defined)
     return NamedExperts(tuple(index for index, _ in scored), tuple(score for _, score in scored))
 
 

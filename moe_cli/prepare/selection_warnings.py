@@ -77,8 +77,8 @@ def _about_q(rule: Rule, chosen: BatchSelection, risk: RiskDifferences) -> Itera
     strong = int((small & (pooled > 0)).sum())
     if strong == reverse == 0:
         yield f"none of the {size} selected experts has a q-value below {ALPHA}: each of them may be noise"
-    elif others := size - strong - reverse:
-        yield f"{others} of {size} selected experts have a q-value of {ALPHA} or more"
+    elif num_others := size - strong - reverse:
+        yield f"{num_others} of {size} selected experts have a q-value of {ALPHA} or more"
 
 
 def _why_nothing(rule: Rule) -> str:
@@ -95,15 +95,15 @@ def _about_reach(rule: Rule, risk: RiskDifferences) -> Iterator[str]:
     floor = smallest_p(risk.num_clusters, swaps)
     cure = "bring more goals" if floor > 1 / (1 + swaps) else "raise prepare.resamples"
     basis = f"with {risk.num_clusters} goals and at most {swaps:,} swaps no p-value is below {floor:.2g}"
-    for one in rule.conditions:
-        if one.comparison not in ("<", "<="):
+    for condition in rule.conditions:
+        if condition.comparison not in ("<", "<="):
             continue
-        if one.quantity in ("p", "q") and one.bound <= floor:
-            yield f"{basis}, so no expert can meet {_text(one)}: {cure}"
-        elif one.quantity == "q" and size * floor > one.bound:
+        if condition.quantity in ("p", "q") and condition.bound <= floor:
+            yield f"{basis}, so no expert can meet {_text(condition)}: {cure}"
+        elif condition.quantity == "q" and size * floor > condition.bound:
             yield (
                 f"{basis}; over {size:,} experts a single one with it has q = {min(1.0, size * floor):.2g}, so "
-                f"{_text(one)} needs {math.ceil(size * floor / one.bound)} experts with it at once: {cure}"
+                f"{_text(condition)} needs {math.ceil(size * floor / condition.bound)} experts with it at once: {cure}"
             )
 
 

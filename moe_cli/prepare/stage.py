@@ -91,64 +91,64 @@ def run(
         model = ModelHolder(config.model)
         base, params_per_expert = model.identity, model.loaded().layers[0].params_per_expert
         selection_rule(settings, base, params_per_expert)  # refuses before the long work
-        started = time.monotonic()
-        made = answer_prompts(questions, config, engine_of, model.loaded(), endpoint, notify)
-        answered = time.monotonic()
+        started_at = time.monotonic()
+        answers = answer_prompts(questions, config, engine_of, model.loaded(), endpoint, notify)
+        answered_at = time.monotonic()
         jury = jury_of(judges)
-        verdicts = _verdicts(exchanges_of(questions, made.by_id), jury, model, output, notify)
-        rows = answered_prompts(questions, made.by_id, verdicts, by_harm=jury.by_harm, keep_all=settings.keep_all)
+        verdicts = _verdicts(exchanges_of(questions, answers.by_id), jury, model, output, notify)
+        rows = answered_prompts(questions, answers.by_id, verdicts, by_harm=jury.by_harm, keep_all=settings.keep_all)
         plans = _plans(config, offered, parts, rows, by_harm=jury.by_harm)
         batched = [pair for plan in plans for pair in plan.pairs]
         refusals = refusal_targets(rows, texts, _written(config, model, endpoint, batched, jury, notify))
         brought = _brought(config, model, engine_of, endpoint, batched, notify)
-        harmless = _harmless(config, offered, rows, made.by_id, len(batched)) + brought
+        harmless = _harmless(config, offered, rows, answers.by_id, len(batched)) + brought
         loaded = model.loaded()
-        replayed = time.monotonic()
+        replay_started_at = time.monotonic()
         sizes = {"batch_size": settings.generation_batch_size, "batch_tokens": settings.generation_tokens}
         counts = count_routing(
-            loaded, batched, made.by_id, harmless, crossed=settings.extra_replays, **sizes, notify=notify
+            loaded, batched, answers.by_id, harmless, crossed=settings.extra_replays, **sizes, notify=notify
         )
-        counted = time.monotonic()
+        replay_ended_at = time.monotonic()
         batches = [range(b * parts.num_pairs, (b + 1) * parts.num_pairs) for b in range(len(plans))]
         rows = with_batches(rows, plans)
         examples = _examples(plans, parts, refusals, rows)
         if settings.measures_gradients:
             norms = refusal_gradients(loaded, examples, max_length=config.train.max_length, notify=notify)
             counts = replace(counts, gradients=norms)
-        found = find_experts(config, base, params_per_expert, counts, batches)
+        result = find_experts(config, base, params_per_expert, counts, batches)
         summary = prepare_summary(
             base,
             offered.sources,
-            made.settings,
+            answers.settings,
             rows,
             plans,
             parts,
             refusals,
             jury,
             config=config,
-            num_answers_kept=made.num_kept,
-            seconds_generate=None if writer.resumed else answered - started,
-            seconds_routing=counted - replayed,
+            num_answers_kept=answers.num_kept,
+            seconds_generate=None if writer.resumed else answered_at - started_at,
+            seconds_routing=replay_ended_at - replay_started_at,
         )
-        write_prepared(writer.path, rows, counts, found, examples, summary)
+        write_prepared(writer.path, rows, counts, result, examples, summary)
         if settings.pickle:
-            write_pickles(writer.path, base.name, rows, counts, found.masks, examples)
+            write_pickles(writer.path, base.name, rows, counts, result.masks, examples)
         store.add(
             writer,
             base_fingerprint=base.fingerprint,
             model_name=config.model.name,
             device=str(loaded.device),
         )
-    return PrepareOutput(output, summary, found.selection)
+    return PrepareOutput(output, summary, result.selection)
 
 
 def _verdicts(
-    asked: Mapping[str, Asked], jury: Jury, model: ModelHolder, output: Path, notify: Notify
+    exchanges: Mapping[str, Asked], jury: Jury, model: ModelHolder, output: Path, notify: Notify
 ) -> dict[str, Verdict]:
     """The verdict on every answer; the model makes room for a judge that holds weights."""
     if any(judge.holds_weights for judge in jury.deciding):
         model.release()
-    return verdicts_on(asked, jury, output, notify)
+    return verdicts_on(exchanges, jury, output, notify)
 
 
 def _harmless(

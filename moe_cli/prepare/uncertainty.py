@@ -58,7 +58,7 @@ def resample(
 ) -> ResampledValues:
     """95 % percentile interval and stability of every expert; `taken` is the rule on values [R, X]."""
     values_RX = bootstrap_values(clusters, resamples, random)
-    taken_X = sum(np.count_nonzero(taken(part), axis=0) for part in _chunks(values_RX)) / resamples
+    taken_X = sum(np.count_nonzero(taken(chunk), axis=0) for chunk in _chunks(values_RX)) / resamples
     lower_X, upper_X = interval(values_RX)
     return ResampledValues(lower_X, upper_X, taken_X)
 
@@ -67,8 +67,8 @@ def bootstrap_values(clusters: Clusters, resamples: int, random: np.random.Gener
     """Pooled risk differences of resampled clusters [R, X]."""
     weights_RC = bootstrap_weights(clusters.sizes, resamples, random)
     values_RX = np.empty((resamples, clusters.num_experts))
-    for place, part in zip(_chunks(values_RX), _chunks(weights_RC), strict=True):
-        place[:] = pooled(clusters, part)
+    for rows, weights_of_rows in zip(_chunks(values_RX), _chunks(weights_RC), strict=True):
+        rows[:] = pooled(clusters, weights_of_rows)
     return values_RX
 
 
@@ -77,26 +77,26 @@ def batch_interval(clusters: Clusters, resamples: int, random: np.random.Generat
     if min(clusters.sizes) < 2:
         return np.full((2, clusters.num_experts), np.nan)
     weights_RC = bootstrap_weights(clusters.sizes, resamples, random)
-    parts = (clusters.only(part) for part in _expert_chunks(clusters.num_experts))
-    return np.concatenate([_bounds(pooled(part, weights_RC)) for part in parts], axis=1)
+    chunks = (clusters.only(chunk) for chunk in _expert_chunks(clusters.num_experts))
+    return np.concatenate([_bounds(pooled(chunk, weights_RC)) for chunk in chunks], axis=1)
 
 
 def interval(values_RX: Floats) -> Floats:
     """2.5 % and 97.5 % percentiles [2, X], interpolated as numpy does; NaN where a resample is undefined."""
-    return np.concatenate([_bounds(values_RX[:, part]) for part in _expert_chunks(values_RX.shape[1])], axis=1)
+    return np.concatenate([_bounds(values_RX[:, chunk]) for chunk in _expert_chunks(values_RX.shape[1])], axis=1)
 
 
 def _bounds(values_RX: Floats) -> Floats:
     """[2, X]."""
     last = len(values_RX) - 1
-    place = TAIL * last
-    below = int(place)
+    rank = TAIL * last
+    below = int(rank)
     above = min(below + 1, last)
     ordered_XR = np.ascontiguousarray(values_RX.T)
     ordered_XR.partition((below, above, last - above, last - below), axis=1)
-    share = place - below
-    lower_X = ordered_XR[:, below] * (1 - share) + ordered_XR[:, above] * share
-    upper_X = ordered_XR[:, last - below] * (1 - share) + ordered_XR[:, last - above] * share
+    fraction = rank - below
+    lower_X = ordered_XR[:, below] * (1 - fraction) + ordered_XR[:, above] * fraction
+    upper_X = ordered_XR[:, last - below] * (1 - fraction) + ordered_XR[:, last - above] * fraction
     undefined_X = np.isnan(values_RX).any(0)
     return np.where(undefined_X, np.nan, [lower_X, upper_X])
 
@@ -130,7 +130,7 @@ def estimate_risk_differences(
     shape = counts.routed.shape[-2:]
     clusters = clusters_of(quantity, counts, used_pairs(batches))
     pooled_X = sum_over_batches(clusters)
-    again = resample(clusters, resamples, np.random.default_rng([seed, 1]), lambda values: by_risk(rule, values))
+    resampled = resample(clusters, resamples, np.random.default_rng([seed, 1]), lambda values: by_risk(rule, values))
     p_1X, num_permutations = p_values(clusters, pooled_X[None], resamples, np.random.default_rng([seed, 2]))
     per_batch_BLE = np.stack([quantity_of(quantity, counts, batch) for batch in batches])
     bounds_B2X = [
@@ -143,13 +143,13 @@ def estimate_risk_differences(
         per_batch=per_batch_BLE,
         mean=mean_of_batches(per_batch_BLE),
         pooled=pooled_X.reshape(shape),
-        lower=again.lower_X.reshape(shape),
-        upper=again.upper_X.reshape(shape),
+        lower=resampled.lower_X.reshape(shape),
+        upper=resampled.upper_X.reshape(shape),
         batch_lower=lower_BX.reshape(-1, *shape),
         batch_upper=upper_BX.reshape(-1, *shape),
         p_value=p_1X.reshape(shape),
         q_value=q_values(p_1X).reshape(shape),
-        stability=again.stability_X.reshape(shape),
+        stability=resampled.stability_X.reshape(shape),
         num_resamples=resamples,
         num_permutations=num_permutations,
         num_clusters=clusters.num_clusters,

@@ -42,14 +42,14 @@ def refuse_environment(environment: Mapping[str, str] = os.environ) -> None:
     Raises:
         EnvironmentFaultError: there is one; all are named.
     """
-    found = sorted(
+    variables = sorted(
         f"{name}={value}"
         for name, value in environment.items()
         if OF_ACCELERATE.fullmatch(name) and value.lower() not in NOTHING
     )
-    if found:
+    if variables:
         raise EnvironmentFaultError(
-            f"the environment changes how accelerate trains: {', '.join(found)}",
+            f"the environment changes how accelerate trains: {', '.join(variables)}",
             hint="unset it for both arms; moe sets precision and accumulation itself (model.dtype, train.*)",
         )
 

@@ -51,11 +51,11 @@ def selective_arm(loaded: LoadedModel, selection: Selection, budget: float | Non
     compute_dtype(loaded)
     model, union = loaded.model, selection.union
     with attach(model, union) as slices:
-        counted = count_trainable(model, slices)
-        check_budget(counted, requested_params=selection.trainable_params, budget=budget)
+        count = count_trainable(model, slices)
+        check_budget(count, requested_params=selection.trainable_params, budget=budget)
         yield ArmSetup(
             trained=slices.parameters,
-            count=counted,
+            count=count,
             implementation=SLICES,
             experts_dtype=lambda: slices.compute_dtype,
             finish=slices.merge,
@@ -69,7 +69,7 @@ def selective_arm(loaded: LoadedModel, selection: Selection, budget: float | Non
 def baseline_arm(loaded: LoadedModel) -> Iterator[ArmSetup]:
     """Every parameter, as float32 masters; the experts compute in the checkpoint's dtype."""
     dtype, model = compute_dtype(loaded), loaded.model
-    own = _dtypes(model)
+    dtypes = _dtypes(model)
     model.float().requires_grad_(True)
     before = _digests(model)
     with dense_experts(model, dtype) as experts:
@@ -78,7 +78,7 @@ def baseline_arm(loaded: LoadedModel) -> Iterator[ArmSetup]:
             count=count_trainable(model),
             implementation=DENSE,
             experts_dtype=lambda: experts.compute_dtype,
-            finish=lambda: _cast(model, own),
+            finish=lambda: _cast(model, dtypes),
             slices=None,
             frozen_digest=None,
             num_moved=lambda: sum(before[name] != digest for name, digest in _digests(model).items()),

@@ -92,7 +92,7 @@ def path_after(run: Path, step: int) -> Path:
 
 def lowest_loss(validation: Sequence[ValidationLoss]) -> list[ValidationLoss]:
     """The one with the lowest loss, the earliest of equal ones; nothing where nothing was measured."""
-    return sorted(validation, key=lambda found: (found.loss, found.step))[:1]
+    return sorted(validation, key=lambda measured: (measured.loss, measured.step))[:1]
 
 
 def drop_checkpoints(run: Path, *, but: Collection[Path] = ()) -> None:
@@ -114,9 +114,9 @@ def newest_checkpoint(run: Path, owner: str) -> Path | None:
     Raises:
         ArtifactError: a file of it, or of the best one so far, is missing or changed; or the state is another run's.
     """
-    if not (found := _checkpoints(run)):
+    if not (checkpoints := _checkpoints(run)):
         return None
-    step, path = max(found)
+    step, path = max(checkpoints)
     hint = f"remove {path}; --resume then goes on from the checkpoint before it, or begins again where there is none"
     check_checksums(path, hint=hint)
     state = read_state(path)
@@ -213,8 +213,8 @@ def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, sch
             if entry != "step" and tensor.shape != parameter.shape:
                 raise ValueError(f"{key} has the shape {tuple(tensor.shape)}, its weight {tuple(parameter.shape)}")
             # The optimizer keeps its step count where it made it: on the CPU unless it is fused on a card.
-            place = parameter.device if entry != "step" or optimizer.param_groups[0].get("fused") else "cpu"
-            optimizer.state[parameter][entry] = tensor.to(place)
+            device = parameter.device if entry != "step" or optimizer.param_groups[0].get("fused") else "cpu"
+            optimizer.state[parameter][entry] = tensor.to(device)
     state = read_state(path)
     with naming_file(path / STATE):
         for group, rate in zip(optimizer.param_groups, state.learning_rates, strict=True):

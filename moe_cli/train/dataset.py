@@ -61,9 +61,9 @@ def micro_batches(
     plans: list[_Plan | None] = [_Plan(0, ())] + [None] * len(order)  # for each number of rows placed
     for _ in order:
         plans = [_with_one_more(plans, placed, order, lengths, max_tokens) for placed in range(len(order) + 1)]
-        done = plans[-1]
-        if done is not None and done.computed <= allowed:
-            return tuple(MicroBatch(tuple(sorted(group)), lengths[group[0]]) for group in done.groups)
+        complete = plans[-1]
+        if complete is not None and complete.computed <= allowed:
+            return tuple(MicroBatch(tuple(sorted(group)), lengths[group[0]]) for group in complete.groups)
     raise AssertionError("one row a forward needs no padding")
 
 

@@ -115,8 +115,8 @@ def fit_arm(
     peak, peak_of = peak_bytes(loaded.device)
     validation = tuple(trainer.validation)
     final_step = load_best(task.path, validation, setup.trained) if validation else trainer.state.max_steps
-    made = f"what the updates up to step {final_step} made"  # the last update has no loss after it
-    refuse_not_finite(setup.trained.items(), made, hint="train into another directory with a lower learning rate")
+    source = f"what the updates up to step {final_step} made"  # the last update has no loss after it
+    refuse_not_finite(setup.trained.items(), source, hint="train into another directory with a lower learning rate")
     digest_after = setup.frozen_digest() if setup.frozen_digest else None
     if digest_after != digest_before:
         raise AssertionError("a weight outside the selection moved; nothing is written")
@@ -149,10 +149,10 @@ def _trainer(
         use_cpu=loaded.device.type == "cpu",
         bfloat16=setup.slices is None and loaded.identity.dtype == "bfloat16",
     )
-    words = (loaded.model, arguments, task.batches, setup.trained, task.owner, on_step)
+    shared_arguments = (loaded.model, arguments, task.batches, setup.trained, task.owner, on_step)
     if setup.slices is None:
-        return FixedBatchTrainer(*words)
-    trainer = ExpertMaskingTrainer(*words)
+        return FixedBatchTrainer(*shared_arguments)
+    trainer = ExpertMaskingTrainer(*shared_arguments)
     trainer.mask_with(setup.slices, task.batch_experts)
     return trainer
 

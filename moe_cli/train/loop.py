@@ -61,12 +61,12 @@ class StepLoop(TrainerCallback):
         **_: object,
     ) -> None:
         """Check what the optimizer holds."""
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        if held != {id(parameter) for parameter in self.trainer.trained.values()}:
+        in_optimizer = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        if in_optimizer != {id(parameter) for parameter in self.trainer.trained.values()}:
             raise AssertionError(
-                f"the optimizer holds {len(held)} parameters, the arm trains {len(self.trainer.trained)}"
+                f"the optimizer holds {len(in_optimizer)} parameters, the arm trains {len(self.trainer.trained)}"
             )
-        self.num_in_optimizer = len(held)
+        self.num_in_optimizer = len(in_optimizer)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object

@@ -87,8 +87,8 @@ def run(
                     save_delta(temporary, setup.slices.take(), loaded.identity)
             setup.finish()
         if fitted.proof.num_moved != fitted.proof.num_parameters:
-            moved = f"{fitted.proof.num_moved} of {fitted.proof.num_parameters}"
-            notify(Notice(text=f"only {moved} parameters of the baseline changed", warning=True))
+            fraction = f"{fitted.proof.num_moved} of {fitted.proof.num_parameters}"
+            notify(Notice(text=f"only {fraction} parameters of the baseline changed", warning=True))
         summary = _summary(arm, config, loaded, prepared, setup, task, fitted)
         page = card(_card_facts(arm, base, prepared, summary)) if card is not None else None
         _write(arm, loaded, base, prepared, task, summary, page)
@@ -118,16 +118,16 @@ def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun
 def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun, writer: RunWriter) -> FitTask:
     batches, held_out = (
         FixedBatches(
-            encode_batches(loaded.tokenizer, part, config.train.max_length),
+            encode_batches(loaded.tokenizer, examples, config.train.max_length),
             max_padding=config.train.max_padding,
             max_tokens=config.train.max_forward_tokens,
         )
-        for part in (prepared.examples, prepared.held_out)
+        for examples in (prepared.examples, prepared.held_out)
     )
     shared = hyperparameters(config, len(batches), len(prepared.held_out), batches.num_cut)
     masked = arm == "selective" and config.train.masking == "update"
-    whose = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)
-    owner = sha256(repr(whose).encode()).hexdigest()
+    identity = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)
+    owner = sha256(repr(identity).encode()).hexdigest()
     return FitTask(
         path=writer.path,
         owner=owner,

@@ -103,7 +103,11 @@ class FixedBatchTrainer(Trainer):
     ) -> None:
         """`trained` are the parameters of the arm by name, `owner` says whose checkpoints these are."""
         super().__init__(
-            model=model, args=arguments, train_dataset=batches, data_collator=_only, compute_loss_func=_never_called
+            model=model,
+            args=arguments,
+            train_dataset=batches,
+            data_collator=_single_batch,
+            compute_loss_func=_never_called,
         )
         if arguments.n_gpu > 1:
             raise AssertionError("nn.DataParallel would split fixed batches; several cards need a device_map")
@@ -121,7 +125,7 @@ class FixedBatchTrainer(Trainer):
         loader = DataLoader(
             self.train_dataset,
             batch_sampler=order,
-            collate_fn=_only,
+            collate_fn=_single_batch,
             num_workers=self.args.dataloader_num_workers,
             worker_init_fn=stay_when_asked_to_stop,
         )
@@ -193,34 +197,34 @@ class FixedBatchTrainer(Trainer):
             torch.cuda.synchronize(self.args.device)
         elif self.args.device.type == "mps":
             torch.mps.synchronize()
-        done, self.open_step = self.open_step, OpenStep()
+        step, self.open_step = self.open_step, OpenStep()
         self.on_step(
             StepRecord(
                 step=self.state.global_step,
                 epoch=float(self.state.epoch),
-                batches=tuple(done.batches),
-                loss=done.loss,
-                grad_norm=done.grad_norm,
-                learning_rate=done.learning_rate,
-                num_answer_tokens=done.num_answer_tokens,
-                num_tokens=done.num_tokens,
-                num_padded_tokens=done.num_padded_tokens,
-                num_experts_updated=self.experts_of(done.batches),
-                seconds=time.monotonic() - done.started,
+                batches=tuple(step.batches),
+                loss=step.loss,
+                grad_norm=step.grad_norm,
+                learning_rate=step.learning_rate,
+                num_answer_tokens=step.num_answer_tokens,
+                num_tokens=step.num_tokens,
+                num_padded_tokens=step.num_padded_tokens,
+                num_experts_updated=self.experts_of(step.batches),
+                seconds=time.monotonic() - step.started,
             )
         )
 
-    def _not_finite(self, what: str, value: float) -> NumericError:
+    def _not_finite(self, quantity: str, value: float) -> NumericError:
         return NumericError(
-            f"the {what} of step {self.state.global_step + 1} is {value} (batches {self.open_step.batches}); "
+            f"the {quantity} of step {self.state.global_step + 1} is {value} (batches {self.open_step.batches}); "
             "no parameter was updated with it",
             hint="train into another directory with a lower learning rate, or look at these batches of the prepare run",
         )
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         run = Path(self.args.output_dir)
-        words = (self.trained, self.optimizer, self.lr_scheduler, self.state)
-        checkpoint.save_checkpoint(run, self.owner, *words, self.validation)
+        state = (self.trained, self.optimizer, self.lr_scheduler, self.state)
+        checkpoint.save_checkpoint(run, self.owner, *state, self.validation)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         checkpoint.load_parameters(Path(resume_from_checkpoint), self.trained)
@@ -268,7 +272,7 @@ class ExpertMaskingTrainer(FixedBatchTrainer):
         return len({expert for batch in batches for expert in self.batch_experts[batch]})
 
 
-def _only(batches: list[Inputs]) -> Inputs:
+def _single_batch(batches: list[Inputs]) -> Inputs:
     (batch,) = batches
     return batch
 
