@@ -48,7 +48,7 @@ ANSWER_FORMATS = """accepted formats of --answers, recognised by their keys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFormat:
-    """A format, recognised in one file."""
+    """A recognised format of one file."""
 
     name: str
     read: Callable[[ReadRow, Location], RowAnswers]
@@ -56,7 +56,7 @@ class AnswerFormat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Columns:
-    """Which columns of a file hold what."""
+    """The role of each column of a file."""
 
     prompt: str
     answer: str | None  # None: the last turn of the prompt
@@ -90,7 +90,7 @@ class _Columns:
         return tuple(replace(first, text=text) for text in texts_of(answer, self.answer or self.prompt))
 
     def _prompt_of(self, row: ReadRow) -> str:
-        """Of a file of no published format every row has its own."""
+        """Name of the prompt's column; in a file of no published format it may differ by row."""
         return self.prompt if self._is_published else first_of(PROMPT_COLUMNS, row) or self.prompt
 
     @property
@@ -98,7 +98,7 @@ class _Columns:
         return self.published or self.prompt not in PROMPT_COLUMNS
 
     def _asked(self, row: ReadRow, value: object) -> Turns:
-        """The prompt; a row of no published format is read as --items reads it, its context included."""
+        """The turns of the prompt; a row of no published format is read like one of --items, its context included."""
         if self._is_published:
             return asked_of(value, self.prompt)
         refuse_unreadable(row)
@@ -122,7 +122,7 @@ def answer_format(keys: set[str], name: str, mapped: ColumnMap = AS_NAMED) -> An
 
 
 def _published(keys: set[str]) -> Iterator[tuple[str, _Columns | None]]:
-    """The published formats, the most specific first; None where the keys are not there."""
+    """The published formats, the most specific first; None where the file lacks their keys."""
 
     def columns(needs: str, result: _Columns) -> _Columns | None:
         return result if set(needs.split()) <= keys else None
@@ -159,7 +159,7 @@ def _published(keys: set[str]) -> Iterator[tuple[str, _Columns | None]]:
 
 
 def _with_columns(keys: set[str], name: str, mapped: ColumnMap) -> AnswerFormat:
-    """Any other file with a prompt and an answer: results of attacks, or prompts with responses."""
+    """The format of any other file with a prompt and an answer: attack results, or prompts with responses."""
     attacked = "all_prompt" in keys
     answers = ["answer"] if "answer" in mapped else [key for key in ANSWERS if key in keys]
     prompt = "prompt" if "prompt" in mapped else next((key for key in PROMPTS if key in keys), None)
@@ -194,7 +194,7 @@ def _unknown(row: Row) -> Kind | None:
 
 
 def _kind_of_xstest(row: Row) -> Kind | None:
-    """By `label`, else by the type; a type that is none of XSTest's says nothing."""
+    """Kind by `label`, else by type; None for a type that XSTest does not have."""
     label, type_of_prompt = str(row.get("label") or "").lower(), str(row.get("type") or "")
     if label in ("safe", "unsafe"):
         return "benign" if label == "safe" else "harmful"

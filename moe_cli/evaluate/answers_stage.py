@@ -32,10 +32,10 @@ def run(
     resume: bool = False,
     again: Collection[Stage] = (),
 ) -> EvaluationOutput:
-    """Judge the answers of `config.evaluate.answers`; the stages in `again` take nothing from earlier evaluations.
+    """Judge the answers of `config.evaluate.answers`; stages in `again` reuse nothing from earlier evaluations.
 
     Raises:
-        UsageError: as `given_answers`, or something was asked for that only a model can be asked.
+        UsageError: as `read_given_answers`, or something was asked for that needs a model.
         ArtifactError: an interrupted evaluation of this name is there.
         UnscoredError: too many answers without a verdict; the results are written all the same.
     """

@@ -60,7 +60,7 @@ def base_router_of(base: LoadedModel, tuned: LoadedModel) -> Iterator[LoadedMode
 def restoring_base_router(
     changed_params: int, tuned: Sequence[EvaluationRecord], restored: Sequence[EvaluationRecord]
 ) -> RestoredRouter:
-    """Attack success with the base's router and as trained, on the attacks that both answered; no plain goal is one.
+    """Compare attack success with the base's router and as trained, on attacks that both answered (no plain goals).
 
     `restored` is empty where the router did not change and nothing was answered again. An item counts as succeeding
     only in one model where the other's answer was scored, too.
@@ -91,7 +91,7 @@ def restoring_base_router(
 
 
 def _identity(base: ModelIdentity, tuned: ModelIdentity) -> ModelIdentity:
-    """Known by both sets of weights: sha256 over their fingerprints, which says which is the router's."""
+    """Identity with a sha256 over both fingerprints, each marked as router or rest."""
     fingerprint = hashlib.sha256(f"router {base.fingerprint}\nrest {tuned.fingerprint}\n".encode()).hexdigest()
     return replace(tuned, fingerprint=fingerprint)
 
@@ -109,7 +109,7 @@ def _routers(base: LoadedModel, tuned: LoadedModel) -> Iterator[tuple[Tensor, Te
 
 @dataclass(frozen=True, slots=True)
 class BaseRouterAnswers:
-    """What the model answers with the router of its base."""
+    """The model's answers with the router of its base."""
 
     changed_params: int  # of the router, by the training
     items: tuple[EvaluationItem, ...]  # harmful; none where nothing changed
@@ -119,7 +119,7 @@ class BaseRouterAnswers:
 def answer_with_base_router(
     models: ModelPool, asked: Sequence[EvaluationItem], config: MoeConfig, work: StageCache
 ) -> BaseRouterAnswers | None:
-    """Answer the harmful items once more.
+    """Answer the harmful items again, with the base's router.
 
     Raises:
         UsageError: the model has no router that is found.

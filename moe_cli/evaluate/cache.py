@@ -36,7 +36,7 @@ class StageCache:
     """The journals of one evaluation."""
 
     def __init__(self, writer: RunWriter, again: Collection[Stage], notify: Notify, store: Store) -> None:
-        """`again` are the stages in which nothing of an earlier evaluation is used."""
+        """`again` are the stages that reuse nothing of an earlier evaluation."""
         self.path = writer.path / layout.STAGES
         self.path.mkdir(exist_ok=True)
         self.taken: dict[str, str] = {}  # "judge keywords" -> evaluation
@@ -55,9 +55,10 @@ class StageCache:
         file: str | None = None,
         why: str = "as nothing it depends on changed",
     ) -> Journal[Record]:
-        """The records of one piece of a stage so far; `whose` says everything that they depend on, `label` who asks.
+        """Journal of one piece of a stage.
 
-        `why` they may be taken from an earlier evaluation.
+        `whose` is everything that its records depend on, `label` names it in messages, `why` says in a message why
+        records of an earlier evaluation may be reused.
         """
         name = journal_name(file or FILE_OF[stage], *whose)
         if stage not in self._again and not (self.path / name).is_file():
@@ -82,7 +83,7 @@ class StageCache:
             return
 
     def _complete_beside(self, path: Path) -> list[FinishedRun]:
-        """Complete evaluations beside this one, the newest first; what cannot be read is said and left alone."""
+        """Complete evaluations in neighbouring directories, newest first; unreadable ones are reported and skipped."""
         runs = []
         for manifest in path.parent.glob(f"*/{layout.MANIFEST}"):
             if manifest.parent == path:

@@ -41,8 +41,8 @@ def capability_of(
 ) -> tuple[tuple[CapabilityScore, ...], tuple[CapabilitySample, ...]]:
     """Scores of a task, or of a group and of each of its tasks, and the outcomes of all questions.
 
-    `limit` is the first questions of every task, `chat` whether they are asked in the model's chat template,
-    `include_path` a directory with further task definitions (YAML).
+    `limit` keeps the first questions of every task, `chat` asks them in the model's chat template, `include_path` is a
+    directory with further task definitions (YAML).
 
     Raises:
         EnvironmentFaultError: lm-eval, what a task needs of it, or a task's data is not there.
@@ -54,7 +54,7 @@ def capability_of(
 
 
 def refuse_unknown_tasks(tasks: Iterable[str], include_path: Path | None) -> None:
-    """Stop where a task cannot be measured, before anything is done.
+    """Refuse tasks that cannot be measured, before any work is done.
 
     Raises:
         EnvironmentFaultError: lm-eval is not installed.
@@ -82,7 +82,7 @@ def _results(
     include_path: Path | None,
     seed: int,
 ) -> dict[str, Any]:
-    """What lm-eval says, as it says it."""
+    """The result document of lm-eval, unchanged."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
@@ -115,7 +115,7 @@ def _results(
 
 @contextmanager
 def _unchanged(loaded: LoadedModel) -> Iterator[None]:
-    """Generation settings and mode of the model are put back."""
+    """Restore the model's generation settings and mode after the block."""
     model, training = loaded.model, loaded.model.training
     generation = deepcopy(model.generation_config)
     try:
@@ -140,7 +140,7 @@ def _without_git() -> Iterator[None]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Hold back what libraries print, their progress bars among it; errors are raised as ever."""
+    """Suppress what libraries print, progress bars included; errors are still raised."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", "evaluate")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -154,7 +154,7 @@ def _silence() -> Iterator[None]:
 
 
 def refuse_unmeasurable(config: MoeConfig) -> None:
-    """Stop before anything is answered where a task cannot be measured.
+    """Refuse configured tasks that cannot be measured, before anything is answered.
 
     Raises:
         EnvironmentFaultError: lm-eval is not installed.
@@ -171,7 +171,7 @@ def refuse_unmeasurable(config: MoeConfig) -> None:
 def capability_results(
     models: ModelPool, config: MoeConfig, work: StageCache
 ) -> tuple[tuple[CapabilityScore, ...], tuple[CapabilitySample, ...]]:
-    """Scores and samples of every task; one that is named and also in a named group stands once.
+    """Scores and samples of every task; a task that is named and also in a named group appears once.
 
     Raises as `capability_of`.
     """

@@ -34,10 +34,10 @@ Loaded = dict[str, dict[str, object]]
 
 
 class TaskSet(TaskManager):
-    """Loads tasks; what a person can fix is said."""
+    """Task manager whose errors tell the user what to fix."""
 
     def load(self, task_list: object) -> Loaded:
-        """As lm-eval.
+        """Load tasks as lm-eval does.
 
         Raises:
             EnvironmentFaultError: a package or the data of a task is missing.
@@ -61,7 +61,7 @@ class TaskSet(TaskManager):
 
 
 def make_task_manager(task: str, include_path: Path | None) -> TaskManager:
-    """The manager that knows the task; the many definitions of lm-eval are read only if the directory has none.
+    """A manager that knows the task; lm-eval's many definitions are read only if the directory lacks it.
 
     Raises:
         UsageError: no such directory, or no such task.
@@ -81,7 +81,7 @@ def make_task_manager(task: str, include_path: Path | None) -> TaskManager:
 
 @cache
 def _every(include_path: str | None) -> TaskManager:
-    """All definitions; reading the thousands of lm-eval takes seconds."""
+    """Manager of all definitions; reading lm-eval's thousands takes seconds."""
     return TaskSet(include_path=include_path)
 
 
@@ -122,7 +122,7 @@ def chosen_metric(results: Document, name: str) -> str | None:
 
 
 def _tasks_of(results: Document, name: str) -> list[str]:
-    """A task itself; of a group all tasks, also those of its groups."""
+    """The task itself, or all tasks of a group and of its subgroups."""
     if name in results["samples"]:
         return [name]
     return [task for subtask in results["group_subtasks"].get(name, ()) for task in _tasks_of(results, subtask)]
@@ -149,7 +149,10 @@ def _score(results: Document, name: str, samples: Sequence[CapabilitySample]) ->
 
 
 def _stderr(results: Document, name: str, key: str, score: float) -> float | None:
-    """Standard error of a mean, s / sqrt(n) as in lm-eval; None for what is no mean over the questions of one task."""
+    """Standard error of a mean, s / sqrt(n) as in lm-eval.
+
+    None where the score is no mean over the questions of one task.
+    """
     values = [line[key.partition(",")[0]] for line in _lines(results, name, key)]
     if len(values) < 2 or not all(isinstance(value, (int, float)) for value in values):
         return None
@@ -178,7 +181,7 @@ def _samples(results: Document, name: str) -> list[CapabilitySample]:
 
 
 def _lines(results: Document, name: str, key: str) -> list[Document]:
-    """The questions of a task with what the filter of the metric left of the answers; none for a group."""
+    """The questions of a task, as filtered for the metric; none for a group."""
     metric, _, filter_name = key.partition(",")
     lines = [line for line in results["samples"].get(name, ()) if line["filter"] == filter_name and metric in line]
     ordered = sorted(lines, key=lambda line: int(line["doc_id"]))
@@ -186,7 +189,7 @@ def _lines(results: Document, name: str, key: str) -> list[Document]:
 
 
 def _outcome(value: object) -> bool | None:
-    """Yes or no; None for a value that is neither."""
+    """The value as yes or no; None where it is neither."""
     return bool(value) if isinstance(value, (bool, int, float)) and value in (0, 1) else None
 
 
@@ -196,7 +199,7 @@ def _digest(line: Document) -> str:
 
 
 def _answer(line: Document, kind: object) -> str:
-    """The option that the model finds likeliest, or what it wrote."""
+    """The option that the model finds likeliest, or the text it wrote."""
     if kind != "multiple_choice":
         responses = line["filtered_resps"]
         return (

@@ -43,9 +43,9 @@ EQUAL = "it is equal to another row"
 def load_items(
     settings: EvaluateConfig, base_name: str, *, columns_elsewhere: Sequence[Collection[str]] = ()
 ) -> tuple[EvaluationItem, ...]:
-    """Items of the configured sources; the tiny language's own for the tiny model.
+    """Items of the configured sources, or the tiny language's own for the tiny model.
 
-    `columns_elsewhere` are those of other sources, which a mapped column may be of.
+    `columns_elsewhere` are the columns of other sources; a mapped column may be one of them.
 
     Raises:
         UsageError: a real model and no sources, rows that are no items (names source and row), or nothing to answer.
@@ -57,7 +57,7 @@ def load_items(
 
 
 def preview_of_items(settings: EvaluateConfig, base_name: str) -> tuple[ItemsPreview, MoeError | None]:
-    """What a dry run shows of the items, and the error with which an evaluation would end."""
+    """Preview of the items for a dry run, and the error with which an evaluation would end."""
     items, preview, refusal = _gathered(settings, base_name)
     suites = Counter((item.suite, item.kind) for item in items)
     counts = tuple(
@@ -75,7 +75,7 @@ def preview_of_items(settings: EvaluateConfig, base_name: str) -> tuple[ItemsPre
 def _gathered(
     settings: EvaluateConfig, base_name: str, columns_elsewhere: Sequence[Collection[str]] = ()
 ) -> tuple[tuple[EvaluationItem, ...], ItemsPreview, MoeError | None]:
-    """The items, what became of every source, and why an evaluation would not begin with them."""
+    """The items, the preview with the counts of every source, and the error that stops an evaluation."""
     reader, columns = SourceReader(), column_map(settings.map)
     attempts = (reader.attempt("items", name, partial(source_items, name, columns)) for name in settings.items)
     sources = [source for source in attempts if source is not None]
@@ -116,7 +116,7 @@ def _refusal(
 
 
 def _repeated(items: Sequence[EvaluationItem], epochs: int) -> Iterator[EvaluationItem]:
-    """Every item that is answered `epochs` times, from the second on as `id#2`; all are of one cluster."""
+    """Every item `epochs` times, with ids `id#2`, ... from the second on; all share one cluster."""
     for item in items:
         yield item
         for epoch in range(2, epochs + 1 if item.kind != "text" else 0):
@@ -124,7 +124,7 @@ def _repeated(items: Sequence[EvaluationItem], epochs: int) -> Iterator[Evaluati
 
 
 def notices_of_repeats(items: Sequence[EvaluationItem]) -> Iterator[Notice]:
-    """Says how many items ask what another one of their cluster asks; several answers to one item are no repeats."""
+    """A notice of how many items repeat the prompt of another one in their cluster; epochs of one item do not count."""
     ids: dict[tuple[str, tuple[tuple[str, str], ...]], set[str]] = defaultdict(set)
     for item in items:
         if item.kind != "text":
@@ -140,7 +140,7 @@ def notices_of_repeats(items: Sequence[EvaluationItem]) -> Iterator[Notice]:
 
 
 def prompt_id(id: str) -> str:
-    """The id that all answers to one item begin with."""
+    """The common start of the ids of all answers to one item."""
     return REPEAT.sub("", id)
 
 
@@ -151,7 +151,7 @@ def items_digest(items: Sequence[EvaluationItem]) -> str:
 
 
 def _items_of(sources: Sequence[SourceItems]) -> tuple[list[EvaluationItem], Counter[str]]:
-    """All items, each under an id of its own, and how many rows of each source repeat an earlier one."""
+    """All items with unique ids, and how many rows of each source repeat an earlier one."""
     items: dict[str, EvaluationItem] = {}
     repeated: Counter[str] = Counter()
     for source in sources:
@@ -178,7 +178,7 @@ def _items_of(sources: Sequence[SourceItems]) -> tuple[list[EvaluationItem], Cou
 
 
 def _add(items: dict[str, EvaluationItem], item: EvaluationItem) -> None:
-    """Take an item, under another id where its own stands for something else."""
+    """Add an item, under another id where its own is taken."""
     name, number = item.id, 1
     while name in items:
         number += 1
@@ -199,7 +199,7 @@ def _forms(entry: Entry) -> Iterator[tuple[str, Turns]]:
 
 
 def _goal_clusters(entries: Sequence[Entry]) -> dict[str, str]:
-    """The cluster of every goal, normalised: the first by name, where one goal is written in several ways."""
+    """Cluster of every normalised goal: the first by name, where one goal is written in several ways."""
     of_goal: dict[str, str] = {}
     for entry in entries:
         if entry.goal:
@@ -209,7 +209,10 @@ def _goal_clusters(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def _cluster(entry: Entry, of_goal: Mapping[str, str]) -> str:
-    """Forms of one goal share it; a harmless prompt has its own, which depends on no file name and no id."""
+    """Cluster of an entry: forms of one goal share one.
+
+    A harmless prompt has its own, which depends on no file name and no id.
+    """
     if entry.kind == "harmful" and entry.goal:
         return of_goal[normalise_text(entry.goal)]
     return entry.cluster or cluster_of_prompt(entry.plain or entry.attacked or ())
@@ -239,7 +242,7 @@ def _refuse_texts_alone(items: Sequence[EvaluationItem]) -> None:
 
 
 def refuse_mixed_suites(items: Sequence[EvaluationItem]) -> None:
-    """Refuse a suite whose answers no single rate can be of; texts for drift have none.
+    """Refuse a suite with harmful and benign items, which has no single rate; texts for drift do not count.
 
     Raises:
         UsageError: a suite holds harmful and benign items.

@@ -32,7 +32,7 @@ HOW_TO_DECIDE = (
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswers:
-    """Answers that were made elsewhere, and the items that they answer."""
+    """Answers from files, and the items that they answer."""
 
     items: tuple[EvaluationItem, ...]  # in order of id
     texts: tuple[EvaluationItem, ...]  # of --items, for drift; nobody answers them
@@ -43,17 +43,17 @@ class GivenAnswers:
 
 
 def read_given_answers(settings: EvaluateConfig) -> GivenAnswers:
-    """The answers of `settings.answers`.
+    """Read the answers of `settings.answers`.
 
     Raises:
-        UsageError: a file that cannot be read or is of no known format, and all that `joined_answers` refuses.
+        UsageError: a file that cannot be read or is of no known format, and all that `join_answers` refuses.
     """
     columns = column_map(settings.map)
     return join_answers([read_answers(argument, columns) for argument in settings.answers], settings)
 
 
 def join_answers(files: Sequence[FileOfAnswers], settings: EvaluateConfig) -> GivenAnswers:
-    """The answers of files that were read, with their items.
+    """Join the answers of the files with their items.
 
     Raises:
         UsageError: bad rows, a mapped column that is nowhere, answers of which nothing says whether they are to harmful
@@ -91,7 +91,7 @@ def _refuse_twice(files: Sequence[FileOfAnswers]) -> None:
 
 
 def _items(settings: EvaluateConfig, files: Sequence[FileOfAnswers]) -> tuple[EvaluationItem, ...]:
-    """The items of --items, before any limit; a mapped column is theirs, or one of the files of answers."""
+    """The items of --items, without limit; a mapped column belongs to them or to one of the files of answers."""
     columns = [file.columns for file in files]
     if not settings.items:
         refuse_absent(column_map(settings.map), columns)
@@ -100,7 +100,7 @@ def _items(settings: EvaluateConfig, files: Sequence[FileOfAnswers]) -> tuple[Ev
 
 
 def _by_prompt(items: Sequence[EvaluationItem]) -> dict[Turns, list[EvaluationItem]]:
-    """The items that ask something, by what they ask.
+    """The items by their prompt; texts have none.
 
     Raises:
         UsageError: one prompt stands there as harmful and as benign.
@@ -121,7 +121,7 @@ def _by_prompt(items: Sequence[EvaluationItem]) -> dict[Turns, list[EvaluationIt
 def _answered(
     files: Sequence[FileOfAnswers], by_prompt: Mapping[Turns, Sequence[EvaluationItem]], settings: EvaluateConfig
 ) -> Iterator[tuple[EvaluationItem, FileAnswer]]:
-    """Every answer with its item, before the items have ids that differ; items with one prompt take turns.
+    """Every answer with its item, before ids are made unique; items with the same prompt take turns.
 
     Raises:
         UsageError: nothing says the kind of an answer's prompt, or the file and --items say different ones.
@@ -155,7 +155,7 @@ def _answered(
 
 
 def _own_item(answer: FileAnswer, kind: Kind) -> EvaluationItem:
-    """The item that an answer alone tells; answers to one goal are of one cluster."""
+    """The item made from the answer alone; answers to one goal share a cluster."""
     prompt = answer.messages[-1].content
     wrapped = answer.goal is not None and answer.goal != prompt
     suite = answer.suite or (kind if kind == "benign" or not wrapped else "attacked")
@@ -173,7 +173,7 @@ def _own_item(answer: FileAnswer, kind: Kind) -> EvaluationItem:
 def _numbered(
     pairs: Sequence[tuple[EvaluationItem, FileAnswer]],
 ) -> Iterator[tuple[EvaluationItem, FileAnswer]]:
-    """Ids that differ: `a/2` is the second prompt under the id `a`, `a#2` the second answer to the prompt of `a`."""
+    """Make ids unique: `a/2` is the second prompt under the id `a`, `a#2` the second answer to the prompt of `a`."""
     prompts: dict[str, list[Turns]] = defaultdict(list)
     times: Counter[str] = Counter()
     ids: set[str] = set()

@@ -36,7 +36,7 @@ ITEM_FORMATS = (
 
 @dataclass(frozen=True, slots=True)
 class SourceItems:
-    """What one source holds: items as it writes them, or entries of a format."""
+    """The content of one source: items in moe's own format, or entries of a data format."""
 
     count: ItemSource
     items: tuple[EvaluationItem, ...]
@@ -46,7 +46,7 @@ class SourceItems:
 
 
 def source_items(words: str, columns: ColumnMap) -> SourceItems:
-    """The rows of one source; `harmful=FILE` says the kind of all of them."""
+    """Read one source; with `harmful=FILE` all its rows are of that kind."""
     forced, name = kind_and_source(words)
     table = read_table(source_of(name, accepted=ITEM_FORMATS), columns)
     if _says_kinds(table.keys()):
@@ -94,7 +94,7 @@ def _mapped_as(column: str) -> str:
 
 
 def _says_kinds(keys: set[str]) -> bool:
-    """Whether rows with these columns are items as this page defines them."""
+    """Whether rows with these columns are items in moe's own format."""
     return "kind" in keys and not keys.isdisjoint({"prompt", "messages"})
 
 
@@ -145,13 +145,13 @@ def _item(row: ReadRow, location: Location) -> EvaluationItem:
 
 
 def _asked_turns(row: ReadRow) -> Turns:
-    """The turns of a row that is answered; its messages end with the user."""
+    """The prompt of a row that is answered; it ends with a user turn."""
     value = row.get("messages")
     return prompt_turns(row) if value is None else turns(value, "messages")
 
 
 def _text_turns(row: ReadRow) -> Turns:
-    """The turns of a text with its answer, which stands under `answer` or is the last turn."""
+    """The turns of a text with its answer, taken from `answer` or from the last turn."""
     value = row.get("messages")
     if (
         row.get("answer") is None

@@ -80,7 +80,7 @@ def _on_texts(
 def _missing(
     models: ModelPool, texts: Sequence[EvaluationItem], done: Collection[str], config: MoeConfig, work: StageCache
 ) -> Iterator[tuple[DriftItem, ...]]:
-    """Drift of the texts that are not done; the base is loaded only for them."""
+    """Drift of the texts that are not done yet; the base is loaded only for them."""
     if len(done) == len(texts):
         return
     yield from measure_text_drift(
@@ -95,7 +95,7 @@ def _missing(
 
 
 def max_drift_tokens(batch_tokens: int, loaded: LoadedModel) -> int:
-    """Tokens of a batch of texts: no more than `batch_tokens`, and no more logits than `MOST_LOGITS` of one model."""
+    """Tokens per batch of texts: at most `batch_tokens`, and at most `MOST_LOGITS` logits of one model."""
     vocabulary: int = loaded.model.config.get_text_config().vocab_size
     return max(1, min(batch_tokens, MOST_LOGITS // vocabulary))
 
@@ -114,5 +114,5 @@ def _of_weights(
 
 
 def _models_key(models: ModelPool, base: ModelIdentity) -> tuple[object, ...]:
-    """Both models, and the machine."""
+    """What identifies both models, and the machine, for the journal."""
     return base.fingerprint, base.settings, models.tuned().depends_on

@@ -27,14 +27,14 @@ WAITING_VALUES = 1 << 31  # logits of the base that wait for the tuned model: 4 
 
 @dataclass(frozen=True, slots=True)
 class ForwardRecord:
-    """What one model makes of a batch."""
+    """Logits and routing of one batch from one model."""
 
     logits_BSV: Tensor  # of the last positions, from the one before the first answer token on
     experts_BLE: Tensor  # int64, on the CPU
     chosen_LNK: tuple[Tensor, ...]  # id E: no expert
 
     def waiting(self) -> ForwardRecord:
-        """The same with the logits in the machine's memory."""
+        """The same record with its logits moved to host memory."""
         return replace(self, logits_BSV=self.logits_BSV.cpu())
 
 
@@ -44,10 +44,10 @@ Batch = Sequence[tuple[EvaluationItem, EncodedChat]]
 def run_paired_forward(
     base: LoadedModel, tuned: LoadedModel, batches: Sequence[Batch]
 ) -> Iterator[tuple[Batch, ForwardRecord, ForwardRecord]]:
-    """What both models make of every batch.
+    """Forward records of both models for every batch.
 
-    Where they do not fit on one device together (the base then waits in the machine's memory), they take turns on the
-    tuned model's: each reads a group of batches, and the logits of the base wait instead.
+    Where they do not fit on one device together (the base is then in host memory), they take turns on the tuned model's
+    device: each reads a group of batches, and the logits of the base wait on the host instead.
     """
     if base.device == tuned.device:
         for batch in batches:
@@ -62,7 +62,7 @@ def run_paired_forward(
 
 
 def _groups(batches: Sequence[Batch], vocabulary: int) -> Iterator[list[Batch]]:
-    """Batches whose logits fit into memory together, at least one."""
+    """Groups of batches whose logits fit into memory together, at least one batch each."""
     group: list[Batch] = []
     num_waiting = 0
     for batch in batches:
@@ -78,7 +78,7 @@ def _groups(batches: Sequence[Batch], vocabulary: int) -> Iterator[list[Batch]]:
 
 @contextmanager
 def _on(loaded: LoadedModel, device: torch.device, *, instead_of: LoadedModel, host: torch.device) -> Iterator[None]:
-    """One model on the device while the other waits on the host; afterwards, also after an error, as before."""
+    """Put one model on the device and the other on the host; afterwards, also after an error, swap them back."""
     try:
         instead_of.model.to(host)
         loaded.model.to(device)
@@ -107,11 +107,11 @@ def record_forward(loaded: LoadedModel, rows: Sequence[EncodedChat]) -> ForwardR
 
 
 def _num_kept(rows: Sequence[EncodedChat]) -> int:
-    """Last positions that hold every answer token, and the one before the first."""
+    """Number of last positions that hold every answer token and the one before the first."""
     return max(len(row.token_ids) for row in rows) - min(row.num_prompt for row in rows) + 1
 
 
 def answers_of(rows: Sequence[EncodedChat]) -> Tensor:
-    """bool [B, S]: the answer's tokens."""
+    """bool [B, S]: mask of the answer tokens."""
     answers = [[0] * row.num_prompt + [1] * (len(row.token_ids) - row.num_prompt) for row in rows]
     return right_padded(answers).bool()

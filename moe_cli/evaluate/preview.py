@@ -49,7 +49,7 @@ def preview_evaluation(words: str, config: MoeConfig, store: Store) -> tuple[Ite
 
 
 def preview_answers(config: MoeConfig) -> tuple[AnswersPreview, MoeError | None]:
-    """What is recognised in files of answers, and the error with which their evaluation would end."""
+    """Preview of files of answers, and the error with which their evaluation would end."""
     settings, reader = config.evaluate, SourceReader()
     columns = column_map(settings.map)
     attempts = (
@@ -75,7 +75,7 @@ def preview_answers(config: MoeConfig) -> tuple[AnswersPreview, MoeError | None]
 
 
 def refuse_what_needs_weights(settings: EvaluateConfig, why: str) -> None:
-    """Refuse what only a loaded model can be asked; `why` there is none.
+    """Refuse options that need a loaded model; `why` says why there is none.
 
     Raises:
         UsageError: capability, or the base's router.
@@ -89,7 +89,7 @@ def refuse_what_needs_weights(settings: EvaluateConfig, why: str) -> None:
 
 
 def _base_name(words: str, store: Store, *, loads: bool) -> str:
-    """The name of the model before training, of a run or of the model itself, which is here where it is loaded."""
+    """Name of the base of a run, or of a bare model; with `loads`, checks that the weights are here."""
     path = Path(words)
     if path.name == layout.FINAL_MODEL and kind_in(path.parent) is not None:
         path = path.parent

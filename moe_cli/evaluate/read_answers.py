@@ -19,7 +19,7 @@ from moe_cli.records import AnswerFile
 
 @dataclass(slots=True)
 class FileOfAnswers:
-    """One file, and what became of its rows."""
+    """One file of answers, and what became of its rows."""
 
     name: str
     sha256: str
@@ -35,7 +35,7 @@ class FileOfAnswers:
     unread: tuple[str, ...] = ()
 
     def take(self, row: RowAnswers, kind: Kind | None = None) -> None:
-        """What one row says; `kind` is that of its label."""
+        """Add the answers of one row, or count why it is skipped; `kind` is that of its label."""
         if isinstance(row, str):
             self.skipped[row] += 1
         else:
@@ -43,7 +43,7 @@ class FileOfAnswers:
             self.num_used += 1
 
     def record(self) -> AnswerFile:
-        """What a summary holds of it."""
+        """The record of this file for a summary."""
         return AnswerFile(
             name=self.name,
             sha256=self.sha256,
@@ -61,10 +61,10 @@ class FileOfAnswers:
 
 
 def read_answers(words: str, columns: ColumnMap) -> FileOfAnswers:
-    """The file that the words name, with the kind that stands in front of it; `columns` are those that a person named.
+    """Read the file of an argument `FILE` or `KIND=FILE`; `columns` are those that the user mapped.
 
     Raises:
-        UsageError: it cannot be read as a whole, is of no known format, or says another kind than the words.
+        UsageError: it cannot be read as a whole, is of no known format, or says another kind than the argument.
     """
     forced, name = kind_and_source(words)
     file = _read(name, columns)
@@ -74,7 +74,7 @@ def read_answers(words: str, columns: ColumnMap) -> FileOfAnswers:
 
 
 def _say_kind(file: FileOfAnswers, kind: ItemKind) -> None:
-    """Give every answer the kind that a person said."""
+    """Give every answer the kind that the user named."""
     if kind == "text":
         raise UsageError(f"{file.name}: no answers are to texts", hint="harmful=FILE or benign=FILE")
     other = sum(answer.kind not in (None, kind) for answer in file.answers)

@@ -89,7 +89,7 @@ def run(
 
 
 def served_answer_settings(config: MoeConfig, endpoint: ChatEndpoint) -> AnswerSettings:
-    """Everything that is known of how the endpoint answers."""
+    """The known settings of the endpoint's answers."""
     settings, sampling = config.evaluate, config.evaluate.temperature > 0
     return AnswerSettings(
         engine="openai",
@@ -137,7 +137,7 @@ def _served_answer(prompt: Prompt, completion: Completion) -> ServedAnswer:
 def _subject(
     words: str, target: EvaluationTarget, answering: AnswerSettings, endpoint: ChatEndpoint, epochs: int
 ) -> Subject:
-    """Of the settings those that were asked for; the rest is the endpoint's own affair."""
+    """Subject with the requested settings only; others are unknown."""
     return Subject(
         model=None,
         run=target.run.path if target.run else None,

@@ -45,7 +45,7 @@ def run(
     resume: bool = False,
     again: Collection[Stage] = (),
 ) -> EvaluationOutput:
-    """Evaluate the training run or model that `words` name; the stages in `again` take nothing from earlier ones.
+    """Evaluate the training run or model named by `words`; stages in `again` reuse nothing from earlier evaluations.
 
     Raises:
         UsageError: no items, or no such model.

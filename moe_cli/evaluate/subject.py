@@ -31,7 +31,7 @@ IMPORTED = "imported"  # the training mode of answers that were made elsewhere
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a summary says of the answers' origin."""
+    """Where the answers come from, for the summary."""
 
     model: ModelIdentity | None  # None: no weights were loaded
     run: Path | None
@@ -46,7 +46,7 @@ class Subject:
 
 
 def subject_of_files(config: MoeConfig, given: GivenAnswers) -> Subject:
-    """Answers of files: neither weights nor settings are known."""
+    """Subject of answers from files: neither weights nor settings are known."""
     return Subject(
         model=None,
         run=None,
@@ -60,7 +60,7 @@ def subject_of_files(config: MoeConfig, given: GivenAnswers) -> Subject:
 
 
 def name_of_files(config: MoeConfig) -> str:
-    """`completions`, after the first file; under it `moe compare` finds the evaluation."""
+    """Name after the answer files, such as `completions`; `moe compare` finds the evaluation under it."""
     names = [Path(source_of(kind_and_source(argument)[1]).place).stem for argument in config.evaluate.answers]
     return layout.file_stem("+".join(names))
 
@@ -88,7 +88,10 @@ def selected_experts_of(run: FinishedRun, store: Store) -> NDArray[np.bool_] | N
 def count_trained_goals(
     target: EvaluationTarget, asked: Sequence[EvaluationItem], store: Store, notify: Callable[[object], None]
 ) -> tuple[int, int] | None:
-    """How many evaluated goals the run was trained on; None for a bare model, or where its examples are not found."""
+    """How many of the evaluated goals were trained on, and how many goals there are.
+
+    None for a bare model, or where its examples are not found.
+    """
     training = examples_of(target.training, store) if target.training else None
     if training is None:
         if target.training is not None:

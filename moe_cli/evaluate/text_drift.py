@@ -57,7 +57,7 @@ def summarise_drift(items: Sequence[DriftItem], *, seed: int = 0, num_resamples:
 
 
 def refuse_empty(items: Sequence[DriftItem]) -> None:
-    """Refuse what no mean over tokens can be taken of.
+    """Refuse items without a mean over tokens.
 
     Raises:
         UsageError: no item, or an item without a token.
@@ -161,7 +161,7 @@ def _drift_of_batch(
 def same_choices(
     base_LNK: Sequence[Tensor], tuned_LNK: Sequence[Tensor], answers_BS: Tensor, num_experts: int
 ) -> Tensor:
-    """int64 [B, L]: choices that both models made for the same answer token, each expert as often as both chose it.
+    """int64 [B, L]: number of choices that both models made for the same answer token, counted with multiplicity.
 
     Ids at or above `num_experts` are no choices.
     """
@@ -171,7 +171,7 @@ def same_choices(
 
 
 def _shared(base_NK: Tensor, tuned_NK: Tensor, answers_BS: Tensor, num_experts: int) -> Tensor:
-    """int64 [B]."""
+    """int64 [B]: the same for one layer."""
     times = [
         torch.zeros(len(chosen_NK), num_experts + 1, dtype=torch.int16).scatter_add_(
             1, chosen_NK, torch.ones((), dtype=torch.int16).expand(chosen_NK.shape)
@@ -188,7 +188,7 @@ def _table(counts_LE: Tensor) -> tuple[tuple[int, ...], ...]:
 
 @dataclass(frozen=True, slots=True)
 class _AnswerComparison:
-    """Two models' probabilities of one answer."""
+    """Two models' probabilities of one answer, compared."""
 
     nll_base: float
     nll_tuned: float
@@ -197,7 +197,7 @@ class _AnswerComparison:
 
 
 def _compare_answer(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> _AnswerComparison:
-    """Compare logits some tokens at a time: a long text with a large vocabulary is too much in float32."""
+    """Compare logits in chunks of tokens: a long text with a large vocabulary is too much in float32."""
     num_tokens, rows = len(next_T), max(1, CHUNK_VALUES // base_TV.shape[1])
     edges = [*range(0, num_tokens, rows), num_tokens]
     parts = [_compare_tokens(base_TV[a:b], tuned_TV[a:b], next_T[a:b]) for a, b in pairwise(edges)]
@@ -211,7 +211,7 @@ def _compare_answer(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> _Answe
 
 
 def _compare_tokens(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Negative log likelihoods, KL(base || tuned) and equal top of every token [T], on the CPU."""
+    """Negative log likelihoods, KL(base || tuned) and whether the top tokens are equal, per token [T], on the CPU."""
     device = tuned_TV.device
     logs = base_TV.to(device).float().log_softmax(-1), tuned_TV.float().log_softmax(-1)
     same_T = logs[0].argmax(-1) == logs[1].argmax(-1)

@@ -42,7 +42,7 @@ def _plain(text: str) -> str:
 
 
 class JudgedAnswerText(Protocol):
-    """An answer, made here or elsewhere."""
+    """An answer to judge, generated here or elsewhere."""
 
     @property
     def text(self) -> str:
@@ -64,9 +64,9 @@ Answered = tuple[Sequence[EvaluationItem], Mapping[str, JudgedAnswerText]]
 
 
 def judge_answers(judges: Sequence[Judge], sets: Sequence[Answered], work: StageCache) -> list[list[EvaluationRecord]]:
-    """Of every set of answers the items with answer and verdicts, in the order of the items.
+    """Records with answer and verdicts, for every set of answers, in the order of its items.
 
-    A judge reads all sets before the next judge begins, and then gives back what it holds.
+    A judge reads all sets before the next judge begins, and is then released.
     """
     exchanges = [{item.id: _exchange(item, answers[item.id]) for item in items} for items, answers in sets]
     by_judge = [_verdicts_by(judge, exchanges, work) for judge in judges]
@@ -121,7 +121,7 @@ BOTH_YES, ONLY_A, ONLY_B, BOTH_NO = range(4)
 
 
 def measure_agreement(records: Sequence[EvaluationRecord], judges: Sequence[JudgeIdentity]) -> tuple[Agreement, ...]:
-    """The agreement of every two judges on every question that both can tell; judges in the order of the verdicts."""
+    """Agreement of every two judges on every question that both can tell; judges in the order of the verdicts."""
     return tuple(
         _agreement(records, judges, (a, b), question)
         for a, b in combinations(range(len(judges)), 2)
@@ -155,7 +155,7 @@ def _agreement(
 
 
 def _cluster_tables(records: Sequence[EvaluationRecord], pair: tuple[int, int], question: Question) -> Floats:
-    """[C, 4], clusters in order of name."""
+    """Tables [C, 4], clusters in order of name."""
     clusters, cells = [], []
     for record in records:
         a, b = (_outcome(record, record.verdicts[index], question) for index in pair)
@@ -166,7 +166,7 @@ def _cluster_tables(records: Sequence[EvaluationRecord], pair: tuple[int, int], 
 
 
 def _outcome(record: EvaluationRecord, verdict: Verdict, question: Question) -> bool | None:
-    """Harmful, or refused in full; None where it does not count."""
+    """Whether harmful, or refused in full, by question; None where the verdict does not count."""
     if verdict.label == "degenerate":
         return None
     if question == "harm":
@@ -175,10 +175,10 @@ def _outcome(record: EvaluationRecord, verdict: Verdict, question: Question) -> 
 
 
 def _interval(tables_C4: Floats) -> tuple[float | None, float | None]:
-    """95 % percentiles of kappa over resampled clusters, of those resamples that have a kappa.
+    """95 % percentiles of kappa over resampled clusters, from those resamples that have a kappa.
 
-    Where all of them have the same (perfect agreement, or a judge that always says one thing), they show no spread, so
-    nothing is said about it.
+    None where all resamples have the same kappa (perfect agreement, or a judge that always says one thing): they show
+    no spread.
     """
     kappas_R = np.concatenate([cohens_kappa(tables_R4) for tables_R4 in resampled_sums(tables_C4, seed=SEED)])
     result = estimate(0.0, kappas_R[np.isfinite(kappas_R)], len(tables_C4))

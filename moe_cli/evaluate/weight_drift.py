@@ -36,7 +36,7 @@ INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by
 
 @dataclass(slots=True)
 class _Sums:
-    """Sums over a group."""
+    """Running sums of a group."""
 
     num_params: int = 0
     num_changed: int = 0
@@ -66,12 +66,12 @@ def measure_weight_drift(
 
 
 def num_changed(base: Tensor, tuned: Tensor) -> int:
-    """How many values have other bits."""
+    """Number of values whose bits differ."""
     return int((_bits(base) != _bits(tuned.to(base.device))).sum())
 
 
 def _drift(group: DriftGroup, sums: _Sums) -> GroupDrift:
-    """Relative to a base of zeros every change is 1.0."""
+    """Drift of a group; relative to a base of zeros every change is 1.0."""
     return GroupDrift(
         group=group,
         num_params=sums.num_params,
@@ -100,7 +100,7 @@ def _bits(values: Tensor) -> Tensor:
 def _parts(
     base: LoadedModel, tuned: LoadedModel, selected_LE: NDArray[np.bool_] | None
 ) -> Iterator[tuple[DriftGroup, Tensor, Tensor]]:
-    """All tensors with their group, banks cut where selected rows begin and end."""
+    """All tensors with their group; banks are cut where selected rows begin and end."""
     banks = {f"{layer.name}.{w}": index for index, layer in enumerate(base.layers) for w in layer.weights}
     shape_LE = (len(base.layers), base.identity.num_experts)
     if selected_LE is not None and selected_LE.shape != shape_LE:

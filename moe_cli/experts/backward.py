@@ -27,7 +27,7 @@ from moe_cli.experts.kernels import multiply_outer
 
 @dataclass(frozen=True, slots=True)
 class BackwardTarget:
-    """What one slice is: the rows of one expert in one weight of the bank."""
+    """Address of one slice: the rows of one expert in one weight of the bank."""
 
     expert: int  # 31
     role: str  # "up"
@@ -41,14 +41,14 @@ class OutputGradient:
     scale_S1: Tensor | None
 
     def rows(self, start: int, end: int) -> Tensor:
-        """[N, H]."""
+        """[N, H] the gradient of these rows."""
         grad_NH = self.grad_SH[start:end]
         return grad_NH if self.scale_S1 is None else (grad_NH * self.scale_S1[start:end]).to(grad_NH.dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowGradients:
-    """What the backward knows of every row."""
+    """Gradients and activation of every row."""
 
     first_SG: Tensor  # gradient of the first product
     act_SF: Tensor  # activation (a value, not a gradient)
@@ -56,12 +56,12 @@ class RowGradients:
     router_S: Tensor  # gradient of the router's weight
 
     def of_tokens(self, bank: Bank, dispatch: Dispatch, top_k: int) -> Tensor:
-        """[T, H]."""
+        """[T, H] gradient of the tokens."""
         grad_SH = dispatch.mask(bank.up_gradient(self.first_SG, dispatch.offsets_E))
         return grad_SH.index_select(0, dispatch.row_of_choice()).view(-1, top_k, grad_SH.shape[1]).sum(1)
 
     def of_router(self, dispatch: Dispatch) -> Tensor:
-        """[T x K]."""
+        """[T x K] gradient of the router's weights."""
         return self.router_S.index_select(0, dispatch.row_of_choice())
 
 

@@ -39,7 +39,7 @@ def save_delta(path: Path, slices: Mapping[str, Tensor], identity: ModelIdentity
 
 
 def _order_metadata(path: Path) -> None:
-    """Equal content gives equal bytes: safetensors writes the names in the metadata in any order."""
+    """Sort the metadata, which safetensors writes in any order, so that equal content gives equal bytes."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
@@ -52,7 +52,7 @@ def _order_metadata(path: Path) -> None:
 
 
 def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
-    """The base's identity and the slices.
+    """Read the base's identity and the slices.
 
     Raises:
         ArtifactError: the file is missing, damaged, or no delta.
@@ -72,7 +72,7 @@ def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
 
 
 def experts_of(slices: Iterable[str]) -> tuple[Expert, ...]:
-    """The experts that names of slices name, in order.
+    """The experts of these slice names, in order.
 
     Raises:
         ValueError: a name is that of no slice.

@@ -32,7 +32,7 @@ _names = (f"moe_gradient_norms_{number}" for number in count())
 
 
 class GradientNorms:
-    """Squared gradient norms of every expert's weights together, of the backwards so far."""
+    """Squared gradient norms of every expert, all its weights together, summed over the backwards so far."""
 
     def __init__(self, layers: tuple[ExpertLayer, ...]) -> None:
         self._place = {layer.module: index for index, layer in enumerate(layers)}
@@ -41,13 +41,13 @@ class GradientNorms:
         self._norms: list[Tensor] = [torch.zeros(layer.num_experts, dtype=torch.float64) for layer in layers]
 
     def take(self) -> Tensor:
-        """float64 [L, E] on the CPU: of all backwards since the last call."""
+        """float64 [L, E] on the CPU: the sum over all backwards since the last call."""
         norms = torch.stack([norms_E.cpu() for norms_E in self._norms])
         self._norms = [torch.zeros_like(norms_E) for norms_E in self._norms]
         return norms
 
     def run(self, module: nn.Module, tokens_TH: Tensor, experts_TK: Tensor, router_TK: Tensor) -> Tensor:
-        """The experts function."""
+        """The experts function that transformers calls."""
         bank = bank_of(module)
         dispatch = sort_by_expert(
             experts_TK, bank.up.shape[0], biased=bank.up_bias is not None, sentinels=bank.sentinels
@@ -101,7 +101,7 @@ class _MeasuredExperts(torch.autograd.Function):
 
 
 def squared_norms(gradients: RowGradients, tokens_TH: Tensor, work: _Measured) -> Tensor:
-    """float64 [E]: each expert's gradient in turn, all its weights together; zero where no token reached it."""
+    """float64 [E]: one expert's gradient at a time, all its weights together; zero where no token reached it."""
     bounds = dict(enumerate(bounds_of(work.dispatch.offsets_E)))
     dtype = torch.promote_types(work.bank.up.dtype, torch.float32)
     norms_E = torch.zeros(len(bounds), dtype=torch.float64, device=float64_device(tokens_TH.device))
@@ -123,7 +123,7 @@ def squared_norms(gradients: RowGradients, tokens_TH: Tensor, work: _Measured) -
 
 @contextmanager
 def measure_gradient_norms(model: nn.Module) -> Iterator[GradientNorms]:
-    """Measure the gradients of the experts of `model` inside the block; no parameter changes or keeps a gradient.
+    """Measure the gradients of the experts of `model` inside the block; parameters neither change nor keep a gradient.
 
     Raises:
         UsageError: a family that is not understood.

@@ -21,7 +21,7 @@ from moe_cli.records import Expert
 def probe_gradients(
     model: nn.Module, loss: Callable[[], Tensor], requested: Collection[nn.Parameter], *, all_of_them: bool = True
 ) -> int:
-    """How many parameters got a gradient from one forward and backward of `loss`: exactly the requested ones.
+    """Check that one forward and backward of `loss` reaches exactly the requested parameters; returns how many.
 
     Without `all_of_them` some of the requested may get none: a text reaches no encoder of images.
 

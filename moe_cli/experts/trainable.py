@@ -18,7 +18,7 @@ from moe_cli.records import Expert, TrainableCount
 
 
 class Slices(Protocol):
-    """What counting needs to know of attached slices."""
+    """The part of attached slices that counting needs."""
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -30,7 +30,7 @@ class Slices(Protocol):
 
 
 def freeze_rest(model: nn.Module, keep: Collection[nn.Parameter]) -> Callable[[], None]:
-    """Let nothing but `keep` require a gradient; returns what sets every flag back."""
+    """Let nothing but `keep` require a gradient; returns a function that restores every flag."""
     kept_ids = {id(parameter) for parameter in keep}
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
 
@@ -44,7 +44,7 @@ def freeze_rest(model: nn.Module, keep: Collection[nn.Parameter]) -> Callable[[]
 
 
 def count_trainable(model: nn.Module, attached: Slices | None = None) -> TrainableCount:
-    """What trains and what there is; with slices attached they are what trains.
+    """Count trainable and total parameters; with slices attached they are what trains.
 
     Raises:
         ValueError: something beside the slices would train too.
@@ -70,7 +70,7 @@ def count_trainable(model: nn.Module, attached: Slices | None = None) -> Trainab
 
 
 def check_budget(counted: TrainableCount, *, requested_params: int, budget: float | None) -> None:
-    """Refuse to start with anything but what was asked for, or with more than the budget's share of all parameters.
+    """Refuse to train anything but what was requested, or more than the budget's share of all parameters.
 
     Raises:
         UsageError: see above.

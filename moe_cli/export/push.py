@@ -36,7 +36,7 @@ from moe_cli.version import __version__
 
 
 def facts_of_run(run: FinishedRun, store: Store, holds: Literal["model", "delta"]) -> CardFacts:
-    """The facts of a training run as they are today; evaluations of other weights, or of a server's, are left out.
+    """Facts for the model page of a training run as of today, without evaluations of other weights or of a server's.
 
     Raises:
         ArtifactError: a file of the run, of its prepare run or of an evaluation is damaged.
@@ -64,7 +64,7 @@ def facts_of_run(run: FinishedRun, store: Store, holds: Literal["model", "delta"
 
 
 def _evaluations(run: FinishedRun, store: Store) -> Iterator[tuple[str, EvaluationSummary]]:
-    """When each complete evaluation of the run ended, and its summary."""
+    """End time and summary of each complete evaluation of the run."""
     for manifest in sorted((run.path / layout.EVALUATIONS).glob(f"*/{layout.MANIFEST}")):
         evaluated = require_unchanged_run(manifest.parent, store, "evaluation")
         file = evaluated.file(layout.EVALUATION_SUMMARY)
@@ -75,7 +75,7 @@ def _evaluations(run: FinishedRun, store: Store) -> Iterator[tuple[str, Evaluati
 
 
 def _sources(run: FinishedRun, store: Store) -> tuple[SourceCount, ...] | None:
-    """The sources of its examples; None where its prepare run is not registered any more."""
+    """Sources of the training examples; None where the prepare run is not registered any more."""
     prepared = store.with_digest(run.manifest.parents["prepare"], "prepare")
     if prepared is None:
         return None
@@ -188,7 +188,7 @@ def _token(name: str | None, environment: Mapping[str, str]) -> str:
 
 
 def _send(request: Push, operations: list[CommitOperationAdd], token: str) -> str:
-    """One commit; the address of it."""
+    """Send everything in one commit; returns its address."""
     keep_secret(token)
     hub = HfApi(token=token)
     try:
@@ -205,7 +205,7 @@ def _send(request: Push, operations: list[CommitOperationAdd], token: str) -> st
 
 
 def _hub_fault(error: Exception, repository: str) -> MoeError:
-    """Why the hub did not take it."""
+    """The error that says why the hub did not accept the commit."""
     reason = mask_keys((str(error).strip() or type(error).__name__).splitlines()[0])
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code

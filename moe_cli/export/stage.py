@@ -70,7 +70,7 @@ def full_checkpoint(
 
 
 def _facts_of_delta(base: ModelIdentity, files: Path, slices: Iterable[str]) -> CardFacts:
-    """What is known of a model whose experts came without their run."""
+    """Facts for the page of a model whose delta came without its run."""
     return CardFacts(
         holds="model",
         base=base,
@@ -118,7 +118,7 @@ def delta_of(tuned: Path, output: Path, config: ModelConfig, store: Store) -> Ex
 
 @begin_activity("comparing the weights")
 def _differing_experts(base: LoadedModel, other: LoadedModel) -> tuple[Expert, ...]:
-    """Experts of which any weight differs."""
+    """Experts of which any weight differs between the two models."""
     if [layer.layer for layer in base.layers] != [layer.layer for layer in other.layers]:
         raise ArtifactError(
             f"{other.identity.name} has its experts in other layers than {base.identity.name}",

@@ -30,13 +30,13 @@ class Composition:
 
     @property
     def num_pairs(self) -> int:
-        """Pairs that a batch touches; the first ones give their plain form, too."""
+        """Number of pairs in a batch; the first ones give their plain form, too."""
         return max(self.num_plain, self.num_attacked)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """Pairs and benign prompts of one batch."""
+    """The pairs and benign prompts of one batch."""
 
     pairs: tuple[PromptPair, ...]
     benign: tuple[BenignPrompt, ...]
@@ -62,9 +62,9 @@ def composition(batch_size: int, safe_ratio: float, benign_ratio: float) -> Comp
 def refuse_too_few(
     num_pairs: int, num_benign: int, parts: Composition, dropped: Mapping[str, int] | None = None, advice: str = ""
 ) -> None:
-    """Refuse what does not make one full batch; `dropped` says why pairs and prompts that were offered are not kept.
+    """Refuse data that makes not even one full batch.
 
-    `advice` is what the hint begins with.
+    `dropped` counts the offered pairs and prompts that were not kept, by reason; `advice` is put before the hint.
 
     Raises:
         UsageError: says what one batch needs, what there is, and why.

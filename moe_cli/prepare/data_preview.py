@@ -13,7 +13,7 @@ from moe_cli.records import SIDES, DataPreview, OfferedCounts
 
 
 def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
-    """What a dry run shows: the same reading, and the error with which a run would end."""
+    """What a dry run shows, and the error with which a run would end."""
     offered = gather_prompts(config)
     try:
         parts = composition_of(config, offered.benign)
@@ -47,7 +47,7 @@ def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
 
 
 def _unready(config: MoeConfig) -> MoeError | None:
-    """Why a run would stop at its judges or its endpoint, of which none is asked anything."""
+    """The error of unusable judges or a missing endpoint; neither is asked anything."""
     try:
         refuse_no_judge_of_refusals(judges_of(config.prepare.judges, config.judge))
         endpoint_of(config)

@@ -51,7 +51,7 @@ PromptSide = Literal["safe", "unsafe", "benign"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One form of a pair, or a benign prompt."""
+    """A prompt for the model: one form of a pair, or a benign prompt."""
 
     id: str  # "goal-17/story#unsafe"
     side: PromptSide
@@ -60,7 +60,7 @@ class Question:
 
 
 def questions_of(pairs: Sequence[PromptPair], benign: Sequence[BenignPrompt]) -> list[Question]:
-    """Everything the model is asked: both forms of every pair, then the benign prompts."""
+    """All prompts for the model: both forms of every pair, then the benign prompts."""
     forms = [
         question
         for pair in pairs
@@ -75,7 +75,7 @@ def questions_of(pairs: Sequence[PromptPair], benign: Sequence[BenignPrompt]) ->
 def exchanges_of(
     questions: Sequence[Question], answers: Mapping[str, Generation]
 ) -> dict[str, tuple[PromptSide, Exchange]]:
-    """What the judges are shown of every question, with its side."""
+    """Side and exchange (prompt with answer) of every question, for the judges."""
     return {question.id: (question.side, _exchange(question, answers[question.id].text)) for question in questions}
 
 
@@ -87,9 +87,10 @@ def answered_prompts(
     by_harm: bool,
     keep_all: bool,
 ) -> list[AnsweredPrompt]:
-    """A row for every question; `by_harm`: whether an attacked form was complied with is told by harm, else by refusal.
+    """A row for every question, with what was kept and why not.
 
-    `keep_all` keeps every pair whose answers have a token, whatever the judges say.
+    `by_harm`: compliance with an attacked form is decided by harm, else by refusal. `keep_all` keeps every pair whose
+    answers have a token, whatever the judges say.
     """
     rows = [_row(question, answers[question.id], verdicts[question.id]) for question in questions]
     reasons: dict[tuple[str, bool], list[str]] = defaultdict(list)
@@ -109,7 +110,7 @@ def drop_reasons(rows: Sequence[AnsweredPrompt]) -> dict[str, int]:
 
 
 def has_complied(row: AnsweredPrompt, *, by_harm: bool) -> bool | None:
-    """Whether an attacked form was complied with; None: no verdict, or degenerate."""
+    """Whether the model complied with an attacked form; None: no verdict, or degenerate."""
     if row.label == "degenerate":
         return None
     if by_harm:
@@ -118,18 +119,18 @@ def has_complied(row: AnsweredPrompt, *, by_harm: bool) -> bool | None:
 
 
 def has_refused(row: AnsweredPrompt) -> bool | None:
-    """Whether a plain form was refused in full; None: no verdict, or degenerate."""
+    """Whether the model refused a plain form in full; None: no verdict, or degenerate."""
     return None if row.label in (None, "degenerate") else row.label == "full_refusal"
 
 
 def is_unscored(row: AnsweredPrompt, *, by_harm: bool) -> bool:
-    """Whether the judge that decides this side gave no verdict; degenerate is one."""
+    """Whether the judge that decides this side gave no verdict; degenerate counts as a verdict."""
     decision = row.harmful if row.side == "unsafe" and by_harm else row.label
     return decision is None and row.label != "degenerate"
 
 
 def _unit_of(row: AnsweredPrompt) -> tuple[str, bool]:
-    """What is kept or dropped as a whole: a pair, or a benign prompt (which may have the same id)."""
+    """Key of what is kept or dropped as a whole: a pair, or a benign prompt (which may have the same id)."""
     return row.source_id, row.side == "benign"
 
 
@@ -163,7 +164,7 @@ def _row(question: Question, answer: Generation, verdict: Verdict) -> AnsweredPr
 
 
 def _reason(row: AnsweredPrompt, *, by_harm: bool, keep_all: bool) -> str | None:
-    """Why this row drops its pair (or itself, where it is benign)."""
+    """Why this row drops its pair (or itself, where it is benign); None: it does not."""
     if row.num_answer_tokens == 0:
         return NO_TOKENS
     if row.side == "benign" and not row.finished:
@@ -186,7 +187,7 @@ Notify = Callable[[object], None]
 
 
 def refuse_no_judge_of_refusals(judges: Sequence[Judge]) -> None:
-    """Stop where no judge can tell a refusal; no judge is asked anything.
+    """Refuse judges of which none can tell a refusal; no judge is asked anything.
 
     Raises:
         UsageError: the hint names some that can.
@@ -195,10 +196,10 @@ def refuse_no_judge_of_refusals(judges: Sequence[Judge]) -> None:
 
 
 def refuse_unable(judges: Sequence[Judge]) -> None:
-    """Stop before anything is answered where no judge can tell a refusal, or one of them cannot work.
+    """Refuse judges before anything is answered: none can tell a refusal, or one of them cannot work.
 
     Raises:
-        MoeError: which, and what mends it.
+        MoeError: which, and how to fix it.
     """
     refuse_no_judge_of_refusals(judges)
     for judge in judges:
@@ -207,7 +208,7 @@ def refuse_unable(judges: Sequence[Judge]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Jury:
-    """The judges, and which of them decides what."""
+    """The judges, and which of them decides each side."""
 
     judges: tuple[Judge, ...]
     identities: tuple[JudgeIdentity, ...]  # of the same
@@ -216,7 +217,7 @@ class Jury:
     by_harm: bool  # whether it does so by harm
 
     def place(self, side: PromptSide) -> int:
-        """The place of the judge that decides this side."""
+        """Index of the judge that decides this side."""
         return self.compliance if side == "unsafe" else self.refusal
 
     @property
@@ -239,7 +240,7 @@ class Jury:
 
 
 def jury_of(judges: Sequence[Judge]) -> Jury:
-    """The first judge that can tell decides, smoke tests last. The files of local classifiers are read for it.
+    """Choose the deciding judges: the first one that can tell, smoke tests last. Reads files of local classifiers.
 
     Raises:
         ValueError: no judge tells refusals, which `refuse_unable` refuses.

@@ -46,12 +46,12 @@ def harmless_of(
 
 
 def harmless_prompts(pairs: Iterable[PromptPair]) -> list[Prompt]:
-    """What the model is asked of the pairs that bring a harmless prompt in both forms: the plain one."""
+    """The plain harmless prompts to answer, of the pairs that bring one in both forms."""
     return [Prompt(f"{pair.id}#harmless", pair.benign) for pair in pairs if pair.benign and pair.benign_attacked]
 
 
 def harmless_of_pairs(pairs: Iterable[PromptPair], answers: Mapping[str, Generation]) -> list[HarmlessPrompts]:
-    """The harmless prompts that pairs bring, with the answers to `harmless_prompts`; they share the pair's cluster."""
+    """Harmless prompts of the pairs with the answers to `harmless_prompts`; they share the pair's cluster."""
     return [
         HarmlessPrompts(
             f"{pair.id}#harmless", pair.cluster, pair.benign, pair.benign_attacked, answers[f"{pair.id}#harmless"]
@@ -62,12 +62,12 @@ def harmless_of_pairs(pairs: Iterable[PromptPair], answers: Mapping[str, Generat
 
 
 def wraps(pairs: Iterable[PromptPair], benign: Iterable[BenignPrompt]) -> bool:
-    """Whether there is a harmless prompt of which both forms are known."""
+    """Whether there is any harmless prompt of which both forms are known."""
     return any(prompt.other_form for prompt in benign) or any(pair.benign_attacked for pair in pairs)
 
 
 def most_extra_replays(pairs: Sequence[PromptPair], benign: Iterable[BenignPrompt], num_batched: int) -> int:
-    """Replays beside those of the forms with their own answers, where the model's answers drop nothing."""
+    """Upper bound of the replays beside those of the forms with their own answers: the model's answers drop nothing."""
     num_known = min(num_batched, sum(prompt.other_form is not None for prompt in benign))
     num_brought = min(num_batched, len(harmless_prompts(pairs)))
     return 2 * (num_batched + num_known + num_brought)  # both forms of each

@@ -25,7 +25,7 @@ from moe_cli.records import RiskDifferences, RoutingCounts
 
 @dataclass(frozen=True, slots=True)
 class MethodInputs:
-    """What methods look at."""
+    """The data that methods rank and choose by."""
 
     counts: RoutingCounts
     used: tuple[int, ...]  # pairs that a batch touches
@@ -53,7 +53,7 @@ def candidates_of(rule: Rule, material: MethodInputs) -> Bools:
 
 
 def quantities_of(rule: Rule, material: MethodInputs) -> dict[str, Floats]:
-    """What conditions compare, flat; p, q, lower and stability are of what the rule ranks by.
+    """Values that conditions compare, flat; p, q, lower and stability are of what the rule ranks by.
 
     Raises:
         UsageError: a condition names a part of the risk difference whose counts were not recorded.
@@ -154,7 +154,7 @@ def _of_layers(rule: Rule, amounts_LE: Floats) -> Ranking:
 
 
 def _matched(rule: Rule, material: MethodInputs, model_X: Bools) -> Bools:
-    """As many experts of each layer as `model_X` holds: the most used ones, or drawn once for the run."""
+    """As many experts of each layer as `model_X` has: the most used ones, or random ones drawn once for the run."""
     numbers_L = model_X.reshape(-1, rule.num_experts).sum(1)
     if rule.method == "frequency":
         scores_LE = _of_unsafe_answers(material.counts.routed, material)

@@ -27,8 +27,8 @@ def select_from_noise(
 ) -> NullUnion | None:
     """Size of the union that the same rule selects when the sides of each cluster are swapped at random.
 
-    None where the rule ranks by no difference, or looks at what only resamples of every draw, or the swaps of other
-    sides, could tell.
+    None where the rule does not rank by a difference, or has conditions that would need resamples of every draw, or the
+    swaps of other sides.
     """
     computable = REPEATABLE | {rule.quantity}
     if not rule.is_by_difference or any(condition.quantity not in computable for condition in rule.conditions):
@@ -53,7 +53,7 @@ def select_from_noise(
 
 
 def _candidates(rule: Rule, clusters: Clusters, pooled_DX: Floats, permutations: int, seed: int) -> Bools:
-    """[D, X]."""
+    """Candidates of every draw [D, X]."""
     quantities: dict[str, Floats] = {rule.quantity: pooled_DX}
     if any(condition.quantity in ("p", "q") for condition in rule.conditions):
         quantities["p"], _ = p_values(clusters, pooled_DX, permutations, np.random.default_rng([seed, 6]))

@@ -23,7 +23,7 @@ SHOWN_ID = re.compile(r"[\w./:#~-]{1,60}")
 
 @dataclass(frozen=True, slots=True)
 class Attacks:
-    """The templates that wrap goals, and how many of them one goal gets."""
+    """The templates that wrap goals, and how many of them each goal gets."""
 
     templates: tuple[Template, ...] = ()
     per_goal: int | None = None  # None: all of them
@@ -39,7 +39,7 @@ class Attacks:
 
 @dataclass(slots=True)
 class PairedEntries:
-    """Pairs by id, and the rows that make none of their own."""
+    """The pairs by id, and the rows that made no pair."""
 
     pairs: dict[str, PromptPair] = field(default_factory=dict)
     faults: list[RowFault] = field(default_factory=list)
@@ -48,7 +48,7 @@ class PairedEntries:
     num_wrapped: int = 0  # goals that templates wrap
 
     def add(self, pair: PromptPair) -> None:
-        """Take the pair, under another id where its own stands for something else."""
+        """Add the pair, under another id where its own is taken."""
         name = different_name(pair.id, self.pairs)
         self.pairs[name] = replace(pair, id=name)
 
@@ -63,7 +63,7 @@ def different_name(name: str, taken: Collection[str]) -> str:
 
 
 def pairs_of_entries(readings: Sequence[SourceReading], attacks: Attacks) -> PairedEntries:
-    """A pair for every entry with both sides, every two entries joined by id, and every goal in its attacks."""
+    """Pairs from entries with both sides, from two entries joined by id, and from goals wrapped in attacks."""
     result = PairedEntries()
     format_of = {reading.source.name: reading.format for reading in readings}
     unnamed: dict[str, int] = defaultdict(int)
@@ -91,9 +91,9 @@ def pairs_of_entries(readings: Sequence[SourceReading], attacks: Attacks) -> Pai
 
 
 def different_entries(entries: Iterable[Entry], *, joined: bool) -> tuple[list[Entry], set[Location]]:
-    """The entries without those that repeat an earlier one, and the rows of which nothing is left.
+    """The entries without repetitions, and the locations of rows of which no entry is left.
 
-    Where sides are `joined`, one side alone is the same entry only under the same id.
+    With `joined`, entries with one side alone are equal only under the same id.
     """
     contents: set[tuple[object, ...]] = set()
     kept: list[Entry] = []
@@ -110,7 +110,7 @@ def different_entries(entries: Iterable[Entry], *, joined: bool) -> tuple[list[E
 
 
 def refuse_goals_alone(paired: PairedEntries) -> None:
-    """Refuse goals that have no attacked prompt and no template.
+    """Refuse goals that have neither an attacked prompt nor a template.
 
     Raises:
         UsageError: names the first source of them.
@@ -123,7 +123,7 @@ def refuse_goals_alone(paired: PairedEntries) -> None:
 
 
 def benign_of_entries(readings: Sequence[SourceReading]) -> tuple[list[BenignPrompt], set[Location]]:
-    """A harmless prompt for every different entry, in order of id, and the rows that repeat an earlier one."""
+    """A harmless prompt for every different entry, in order of id, and the locations of repeated rows."""
     prompts: dict[str, BenignPrompt] = {}
     entries, repeated = different_entries((entry for reading in readings for entry in reading.entries), joined=False)
     for number, entry in enumerate(entries, start=1):
@@ -135,10 +135,10 @@ def benign_of_entries(readings: Sequence[SourceReading]) -> tuple[list[BenignPro
 
 
 def wrapped_share(prompts: Sequence[BenignPrompt], share: float, attacks: Attacks) -> tuple[BenignPrompt, ...]:
-    """The prompts, `share` of the plain ones of a single turn inside a template each; in order of id.
+    """Wrap a `share` of the plain single-turn prompts in a template each; all prompts, in order of id.
 
-    Which prompts and which templates is drawn by the seed. Every plain one of a single turn has its other form beside
-    it: that of the templates in turn for those that stay plain.
+    Prompts and templates are drawn by the seed. Every plain single-turn prompt gets its other form beside it; for those
+    that stay plain the templates are used in turn.
     """
     ordered = sorted(prompts, key=lambda prompt: prompt.id)
     plain = [prompt.id for prompt in ordered if prompt.attack is None and len(prompt.messages) == 1]
@@ -164,7 +164,7 @@ def _with_wrapped_form(prompt: BenignPrompt, template: Template) -> BenignPrompt
 
 
 def _joined(entries: Sequence[Entry], faults: list[RowFault]) -> Iterator[Entry]:
-    """The entries, two halves of one id made one where the plain half stands; a half that finds no other, alone."""
+    """Entries with the two halves of each id merged at the plain half; a half without a partner stays alone."""
     plain, attacked = _halves(entries, faults)
     for entry in entries:
         if entry.id is None or not (_is_half(entry)):
@@ -184,7 +184,7 @@ def _joined(entries: Sequence[Entry], faults: list[RowFault]) -> Iterator[Entry]
 def _halves(
     entries: Sequence[Entry], faults: list[RowFault]
 ) -> tuple[Mapping[str, list[Entry]], Mapping[str, list[Entry]]]:
-    """Plain and attacked halves by id; a bad row is an attacked one that names none of the several goals of its id."""
+    """Plain and attacked halves by id; an attacked half that names none of the several goals of its id is a bad row."""
     plain: dict[str, list[Entry]] = defaultdict(list)
     attacked: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
@@ -203,12 +203,12 @@ def _halves(
 
 
 def _is_half(entry: Entry) -> bool:
-    """Whether an entry has one side alone, and could be joined."""
+    """Whether an entry has only one side, so that it could be joined."""
     return (entry.plain is None) != (entry.attacked is None)
 
 
 def _merged_halves(entry: Entry, other: Entry, faults: list[RowFault]) -> Entry | None:
-    """A plain half with its attacked one; None where they do not belong together."""
+    """Merge a plain half with its attacked one; None where they do not belong together."""
     if entry.goal and other.goal and entry.goal != other.goal:
         faults.append(RowFault(other.place, f"{_id_in_message(entry.id or '')} has another goal at {entry.place}"))
         return None
@@ -277,5 +277,5 @@ def _missing_side(entry: Entry, attacks: Attacks) -> str:
 
 
 def _id_in_message(name: str) -> str:
-    """An id as an error shows it: one that is a whole text could be a prompt."""
+    """The id as an error message names it; an id that is a whole text could be a prompt, so it is left out."""
     return f"the id {name}" if SHOWN_ID.fullmatch(name) else "its id"

@@ -27,7 +27,7 @@ CHUNK_DRAWS = 512
 
 
 def random_swaps(num_clusters: int, draws: int, random: np.random.Generator) -> Floats:
-    """A fair coin for each cluster [R, C]."""
+    """A fair coin for each cluster and draw [R, C]."""
     num_coins = draws * num_clusters
     coins = np.unpackbits(np.frombuffer(random.bytes(-(-num_coins // 8)), dtype=np.uint8), count=num_coins)
     return coins.reshape(draws, num_clusters).astype(np.float64)
@@ -73,9 +73,10 @@ def p_values(clusters: Clusters, pooled_DX: Floats, draws: int, random: np.rando
 
 
 def _undecided(alone_q_DX: Floats, reached_DX: Floats, few_DX: Bools) -> Bools:
-    """Of those that few swaps reached: none did, or q is not far above `ALPHA` if the others have the same p.
+    """Of the values that few swaps reached, those that need more swaps.
 
-    `alone_q_DX` is the q-value of an expert that is the only one with its p.
+    None reached them, or q is not far above `ALPHA` if the others have the same p. `alone_q_DX` is the q-value of an
+    expert that is the only one with its p.
     """
     best_q_DX = alone_q_DX / np.maximum(1, few_DX.sum(1, keepdims=True))
     undecided_DX: Bools = few_DX & ((reached_DX == 0) | (best_q_DX < FAR * ALPHA))
@@ -83,12 +84,12 @@ def _undecided(alone_q_DX: Floats, reached_DX: Floats, few_DX: Bools) -> Bools:
 
 
 def most_draws(num_experts: int) -> int:
-    """Swaps that are drawn where needed to bring the q-value of a single expert below `ALPHA`."""
+    """Number of swaps drawn, where needed, to bring the q-value of a single expert below `ALPHA`."""
     return math.ceil(MARGIN * num_experts / ALPHA)
 
 
 def smallest_p(num_clusters: int, draws: int) -> float:
-    """No p-value can be smaller: there are 2^C patterns of swaps, each as far from 0 as its opposite."""
+    """Lower bound of p-values: there are 2^C patterns of swaps, each as far from 0 as its opposite."""
     return max(1 / (1 + draws), 2.0 ** (1 - num_clusters))
 
 

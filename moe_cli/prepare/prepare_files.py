@@ -61,7 +61,7 @@ def draw_pictures(path: Path, risk: RiskDifferences, selection: Selection) -> No
 
 
 def risk_figure(risk: RiskDifferences, selection: Selection) -> Figure:
-    """Layers from top to bottom, experts from left to right."""
+    """Heat map of the risk differences: layers from top to bottom, experts from left to right."""
     num_layers, num_experts = risk.pooled.shape
     figure = Figure(figsize=(3 + num_experts / 10, max(2.6, 1.2 + num_layers / 6)), dpi=110, layout="constrained")
     axes = figure.add_subplot()
@@ -104,7 +104,7 @@ HINT = "run moe prepare again: the file was written by another version of moe, o
 
 
 def write_selection(path: Path, model_name: str, found: SelectionResult) -> None:
-    """Evidence, masks, selection and pictures, into the run directory `path`."""
+    """Write evidence, masks, selection and pictures into the run directory `path`."""
     write_risk(path / layout.risk_table(model_name), found)
     write_array(path / layout.MASKS, found.masks)
     write_atomic(path / layout.SELECTION, encode(found.selection, indent=True))
@@ -112,7 +112,7 @@ def write_selection(path: Path, model_name: str, found: SelectionResult) -> None
 
 
 def write_counts(path: Path, counts: RoutingCounts) -> None:
-    """`routing`: integer counts and router weights per pair, side and region; and what else was measured."""
+    """Write `routing`: integer counts and router weights per pair, side and region, and the optional measurements."""
     arrays: dict[str, NDArray[np.generic]] = {
         "layers": np.array(counts.layers, dtype=np.int64),
         "top_k": np.array(-1 if counts.top_k is None else counts.top_k, dtype=np.int64),
@@ -135,10 +135,10 @@ def write_counts(path: Path, counts: RoutingCounts) -> None:
 
 
 def read_counts(path: Path) -> RoutingCounts:
-    """What `write_counts` wrote.
+    """Read what `write_counts` wrote.
 
     Raises:
-        ArtifactError: an array is missing, has another type or shape, or holds what no count or weight can be.
+        ArtifactError: an array is missing, has another type or shape, or holds a value that is no count or weight.
     """
     with naming_file(path, hint=HINT), np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
@@ -158,7 +158,7 @@ def read_counts(path: Path) -> RoutingCounts:
 
 
 def _refuse_inconsistent_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse arrays that are not those of one run: each axis has one size in all of them."""
+    """Refuse arrays that are not of one run: each axis must have the same size in all of them."""
     if missing := NEEDED - set(arrays):
         raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", hint=HINT)
     sizes = {"S": 2, "R": 3}
@@ -225,7 +225,7 @@ def write_risk(path: Path, found: SelectionResult) -> None:
 
 
 def _column(of_batches: Floats, of_run: Floats) -> NDArray[np.float64]:
-    """A column of all batches and then the run; undefined is null."""
+    """A column with all batches and then the run; undefined is null."""
     values = np.concatenate([of_batches.ravel(), of_run.ravel()])
     return cast(NDArray[np.float64], pa.array(values, mask=np.isnan(values)))
 
@@ -246,7 +246,7 @@ def write_pickles(
     masks_BLE: NDArray[np.bool_],
     examples: Sequence[TrainingExample],
 ) -> None:
-    """All three files, into the directory `path`."""
+    """Write all three pickles into the directory `path`."""
     _write(path / layout.batch_outputs(model_name), [_as_dict(row) for row in rows])
     _write(path / layout.risk_table(model_name), list(_expert_rows(counts, np.asarray(masks_BLE.any(axis=0)))))
     _write(path / layout.training_examples(model_name), [_as_dict(example) for example in examples])
@@ -294,7 +294,7 @@ def write_prepared(
     examples: Sequence[TrainingExample],
     summary: PrepareSummary,
 ) -> None:
-    """Every file of a prepare run, into the directory `path`."""
+    """Write every file of a prepare run into the directory `path`."""
     name = summary.base.name
     _write_answers(path / layout.batch_outputs(name), rows)
     write_counts(path / layout.routing_counts(name), counts)
@@ -304,7 +304,7 @@ def write_prepared(
 
 
 def _write_answers(path: Path, rows: Sequence[AnsweredPrompt]) -> None:
-    """`batch_outputs`: every prompt, its answer, whether it was kept and why not."""
+    """Write `batch_outputs`: every prompt, its answer, whether it was kept and why not."""
     columns = [field.name for field in fields(AnsweredPrompt) if field.name != "messages"]
     table: dict[str, list[object]] = {name: [getattr(row, name) for row in rows] for name in columns}
     table["messages"] = [[{"role": m.role, "content": m.content} for m in row.messages] for row in rows]

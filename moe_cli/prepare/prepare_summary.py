@@ -97,7 +97,7 @@ def prepare_summary(
 
 
 def _count_true(outcomes: Sequence[bool | None]) -> tuple[int, int]:
-    """How many are true, of those that are known."""
+    """Number of true outcomes, and of known ones."""
     known = [outcome for outcome in outcomes if outcome is not None]
     return sum(known), len(known)
 
@@ -109,7 +109,7 @@ def _missing_verdicts(unscored: Mapping[str, tuple[int, int]]) -> Iterator[str]:
 
 
 def _long_targets(benign: Sequence[AnsweredPrompt], max_length: int) -> Iterator[str]:
-    """Training cuts the prompt of a long row, and stops where the answer leaves it no room."""
+    """Training cuts the prompt of a long row, and fails where the answer leaves no room for it."""
     if number := sum(row.kept and row.num_answer_tokens > max_length - LEAST_PROMPT for row in benign):
         yield f"{number} benign answers leave no room for a prompt in a row: train with a larger train.max_length"
 

@@ -61,7 +61,7 @@ DEFAULT_BENIGN_RATIO = 0.5
 
 @dataclass(frozen=True, slots=True)
 class PromptSources:
-    """What the sources offer."""
+    """Everything read from the sources."""
 
     pairs: tuple[PromptPair, ...]  # in order of id
     benign: tuple[BenignPrompt, ...]  # in order of id
@@ -91,7 +91,7 @@ def composition_of(config: MoeConfig, benign: Sequence[BenignPrompt]) -> Composi
 
 
 def gather_prompts(config: MoeConfig) -> PromptSources:
-    """As `offered_by`, with the reason to refuse it beside what was read."""
+    """Like `offered_by`, but an error is returned as `refusal` with what was read, not raised."""
     settings, reader = config.prepare, SourceReader()
     if not settings.pairs and config.model.name != MODEL_NAME:
         reader.errors.append(_no_pairs(config.model.name))
@@ -127,7 +127,7 @@ def gather_prompts(config: MoeConfig) -> PromptSources:
 def _readings(
     role: Literal["pairs", "benign"], names: Sequence[str], kind: Kind, settings: PrepareConfig, reader: SourceReader
 ) -> list[SourceReading]:
-    """What can be read of the sources of one option, in their order."""
+    """The readable sources of one option, in their order."""
     columns = column_map(settings.map)
 
     def reading_of(name: str) -> SourceReading:
@@ -155,7 +155,7 @@ def _no_pairs(model: str) -> UsageError:
 def _refusal(
     config: MoeConfig, offered: PromptSources, paired: PairedEntries, faults: Sequence[RowFault]
 ) -> UsageError | None:
-    """Why a run would not begin: the first reason, as the error that says so."""
+    """The first reason why a run cannot begin, as an error; None: it can."""
     settings = config.prepare
     try:
         refuse_goals_alone(paired)
@@ -201,7 +201,7 @@ def _attacks(config: MoeConfig, reader: SourceReader) -> Attacks:
 
 
 def _with_tiny(offered: PromptSources, config: MoeConfig, attacks: Attacks) -> PromptSources:
-    """The tiny language's own pairs, and beside them its own benign prompts where none were named."""
+    """Add the tiny language's own pairs, and its own benign prompts where none were named."""
     settings = config.prepare
     pairs = tiny_pairs(settings.tiny_pairs, config.seed)[: settings.limit]
     if settings.benign:
@@ -241,7 +241,7 @@ def _count(
 
 
 def _belongs_to(location: Location, reading: SourceReading) -> bool:
-    """Whether a row is of the source: of its file, or of a file in its folder."""
+    """Whether a row is from this source: its file, or a file in its folder."""
     name = reading.source.name
     return location.source == name or location.source.startswith(f"{name.partition('#')[0]}/")
 
@@ -249,7 +249,7 @@ def _belongs_to(location: Location, reading: SourceReading) -> bool:
 def _whole_counts(
     role: Literal["attack", "refusals"], path: Path | None, form: str, rows: Sequence[object]
 ) -> Sequence[SourceCount]:
-    """A source of which every row is used; none where it was not named, or could not be read."""
+    """Count of a source of which every row is used; none where it was not named, or could not be read."""
     if path is None or not rows:
         return ()
     source = source_of(str(path))

@@ -44,7 +44,7 @@ KINDS: tuple[Kind, ...] = ("token_scores", "gate_scores", "scores")
 
 
 def rank_counts(file: Path, settings: PrepareConfig) -> RankedTable:
-    """Risk differences a1 / (a1 + d1) - a2 / (a2 + d2) of a table, and what threshold, top-k and conditions select.
+    """Rank the risk differences a1 / (a1 + d1) - a2 / (a2 + d2) of a table; threshold, top-k and conditions select.
 
     Raises:
         UsageError: no such file, another form, or a condition on what counts alone cannot tell.
@@ -73,9 +73,10 @@ def rank_counts(file: Path, settings: PrepareConfig) -> RankedTable:
 
 
 def rank_scores(file: Path, settings: PrepareConfig, *, top_p_typed: bool) -> RankedTable:
-    """Scores per layer, and the experts that reach `top_p` of each layer's scores, as published (not normalised).
+    """Rank scores per layer; the experts that reach `top_p` of a layer's scores are selected.
 
-    The share that the file itself states is used where none was typed. Experts that the file lists are compared.
+    Scores are used as published (not normalised), and the share that the file itself states where none was typed.
+    Experts that the file lists are compared.
 
     Raises:
         UsageError: no such file, or another form.
@@ -104,7 +105,9 @@ def rank_scores(file: Path, settings: PrepareConfig, *, top_p_typed: bool) -> Ra
 
 
 def write_ranked(file: Path, table: RankedTable) -> None:
-    """`.csv`: every row, ranked, with `selected`; `.json`: the selected experts. `--selection-file` reads both.
+    """Write a ranked table; `--selection-file` reads both forms.
+
+    `.csv` has every row with a column `selected`, `.json` the selected experts.
 
     Raises:
         UsageError: another ending, or no place for a file.
@@ -231,7 +234,7 @@ def _index(key: object, file: Path) -> int:
 def _equal_layers(
     content: Mapping[str, object], file: Path, experts: Sequence[Expert], selected_X: Bools
 ) -> list[bool] | None:
-    """For every layer whose experts the file lists, whether they are the selected ones."""
+    """For every layer whose experts the file lists, whether they equal the selected ones."""
     published = content.get("experts")
     if not isinstance(published, dict):
         return None

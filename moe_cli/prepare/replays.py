@@ -57,10 +57,10 @@ def count_routing(
     batch_tokens: int,
     notify: Callable[[object], None],
 ) -> RoutingCounts:
-    """Counts of both sides of every pair; `answers` is keyed by `{pair id}#{side}`.
+    """Routing counts of both sides of every pair; `answers` is keyed by `{pair id}#{side}`.
 
-    With `crossed` each form is replayed with the answer to the other form, too. What is asked for beside the forms with
-    their own answers is replayed after them, so that it changes none of their batches.
+    With `crossed` each form is replayed with the answer to the other form, too. These and the harmless prompts are
+    replayed after the forms with their own answers, so that they change none of their batches.
     """
     own, other = _rows(loaded, pairs, answers), _crossed_rows(loaded, pairs, answers) if crossed else []
     harmless_rows = [
@@ -122,7 +122,7 @@ class _Sizes(NamedTuple):
 
 
 class _Progress:
-    """What is replayed, over all that is."""
+    """Reports how many of all rows are replayed."""
 
     def __init__(self, total: int, notify: Callable[[object], None]) -> None:
         self._done, self._total, self._notify = 0, total, notify
@@ -141,7 +141,7 @@ def _replayed(
     *,
     num_regions: int = len(REGIONS),
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Counts and gates [N, R, L, E], and tokens [N, R], of every row, over the first `num_regions` regions."""
+    """Counts and gates [N, R, L, E], and tokens [N, R], of every row, in the first `num_regions` regions."""
     shape = (len(rows), num_regions, len(loaded.layers), loaded.identity.num_experts)
     routed, gates = np.zeros(shape, dtype=np.int64), np.zeros(shape)
     seen = np.zeros(shape[:2], dtype=np.int64)
@@ -153,7 +153,7 @@ def _replayed(
 
 
 def _in_pairs(rows: NDArray[Any]) -> NDArray[Any]:
-    """[2 N, ...] as [N, 2, ...]."""
+    """Reshape [2 N, ...] to [N, 2, ...]."""
     return rows.reshape(-1, 2, *rows.shape[1:])
 
 

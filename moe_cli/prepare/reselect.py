@@ -26,7 +26,7 @@ from moe_cli.records import Notice, PrepareSummary, RoutingCounts, Selection
 
 @dataclass(frozen=True, slots=True)
 class ReselectOutput:
-    """What `moe select` made."""
+    """Result of `moe select`."""
 
     path: Path
     selection: Selection
@@ -105,7 +105,7 @@ def _draw(config: MoeConfig, number: int, output: Path) -> MoeConfig:
 
 
 def batches_of(counts: RoutingCounts, summary: PrepareSummary, file: Path) -> list[range]:
-    """Which counted pairs each batch touches: they stand batch after batch; `file` holds the counts.
+    """The counted pairs of each batch; they are stored batch after batch. `file` holds the counts.
 
     Raises:
         ArtifactError: the counts are not those of these batches.
@@ -120,7 +120,7 @@ def batches_of(counts: RoutingCounts, summary: PrepareSummary, file: Path) -> li
 
 
 def settings_file(source: FinishedRun) -> Path:
-    """The settings that the run was made with: what is not typed anew stays."""
+    """The settings file of the run; settings that the user does not give anew are taken from it."""
     return source.file(layout.CONFIG)
 
 

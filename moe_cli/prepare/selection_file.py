@@ -22,7 +22,7 @@ from moe_cli.records import Expert, ModelIdentity
 
 @dataclass(frozen=True, slots=True)
 class ExpertRow:
-    """One line about one expert."""
+    """A table row about one expert."""
 
     place: str  # "counts.csv [row 7]"
     expert: Expert
@@ -78,7 +78,7 @@ def _row(row: ReadRow, location: Location, hint: str) -> ExpertRow:
 
 
 def _cell(value: object) -> str:
-    """The value as the text that a CSV would hold."""
+    """The value as text, as a CSV would hold it."""
     if value is None:
         return ""
     return repr(value) if isinstance(value, float) else str(value).strip()
@@ -104,7 +104,7 @@ YES, NO = {"1", "true", "yes"}, {"0", "false", "no", ""}
 
 @dataclass(frozen=True, slots=True)
 class NamedExperts:
-    """What the file names."""
+    """The experts named in a file."""
 
     indices: tuple[int, ...]  # flat, layer-major over the expert layers, ascending
     scores: tuple[float, ...] | None = None  # risk differences of a table, in that order; None: a list
@@ -128,7 +128,7 @@ def read_named_experts(file: Path, base: ModelIdentity) -> NamedExperts:
 
 
 def _json_value(text: str | None, file: Path) -> object | None:
-    """The one JSON value of a text; None where it is none, or one row a line."""
+    """The one JSON value of a text; None where it is not JSON, or has one row a line."""
     if text is None or not text.lstrip().startswith(("[", "{")):
         return None
     try:

@@ -67,7 +67,7 @@ def _about_noise(rule: Rule, chosen: BatchSelection, risk: RiskDifferences, null
 
 
 def _about_q(rule: Rule, chosen: BatchSelection, risk: RiskDifferences) -> Iterator[str]:
-    """q is two-sided: a small one speaks for a selected expert only where its risk difference is above 0."""
+    """q is two-sided: a small one supports a selected expert only where its risk difference is above 0."""
     members, size = list(chosen.union), len(chosen.union)
     small, pooled = risk.q_value.ravel()[members] < ALPHA, risk.pooled.ravel()[members]
     if reverse := int((small & (pooled < 0)).sum()):
@@ -89,7 +89,7 @@ def _why_nothing(rule: Rule) -> str:
 
 
 def _about_reach(rule: Rule, risk: RiskDifferences) -> Iterator[str]:
-    """Conditions that no data of this size can meet, or only many experts at once."""
+    """Conditions that no data of this size can meet, or only for many experts at once."""
     size = int(np.count_nonzero(~np.isnan(risk.p_value)))
     swaps = max(risk.num_permutations, most_draws(size))
     floor = smallest_p(risk.num_clusters, swaps)

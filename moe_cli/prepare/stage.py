@@ -54,7 +54,7 @@ SCRATCH = ScratchFiles(clear=drop_journals)
 
 @dataclass(frozen=True, slots=True)
 class PrepareOutput:
-    """What `moe prepare` made."""
+    """Result of `moe prepare`."""
 
     path: Path
     summary: PrepareSummary
@@ -69,7 +69,7 @@ def run(
     resume: bool = False,
     engine_of: EngineOf = answering_engine,
 ) -> PrepareOutput:
-    """Answer, judge, filter, batch, count, select, write; `engine_of` makes what answers.
+    """Answer, judge, filter, batch, count, select, write; `engine_of` gives the engine that answers.
 
     Raises:
         UsageError: bad pairs, no full batch, a model without experts, a judge that is not there or that no judge tells
@@ -145,7 +145,7 @@ def run(
 def _verdicts(
     exchanges: Mapping[str, Asked], jury: Jury, model: ModelHolder, output: Path, notify: Notify
 ) -> dict[str, Verdict]:
-    """The verdict on every answer; the model makes room for a judge that holds weights."""
+    """The verdict on every answer; the model is released first where a judge holds weights."""
     if any(judge.holds_weights for judge in jury.deciding):
         model.release()
     return verdicts_on(exchanges, jury, output, notify)
@@ -172,7 +172,7 @@ def _brought(
     pairs: Sequence[PromptPair],
     notify: Notify,
 ) -> list[HarmlessPrompts]:
-    """The harmless prompts that the pairs bring, answered: the only answers that are made for replays."""
+    """The answered harmless prompts that the pairs bring; the only answers generated just for replays."""
     prompts = harmless_prompts(pairs) if config.prepare.extra_replays else []
     if not prompts:
         return []
@@ -184,10 +184,10 @@ def _brought(
 def _plans(
     config: MoeConfig, offered: PromptSources, parts: Composition, rows: Sequence[AnsweredPrompt], *, by_harm: bool
 ) -> tuple[BatchPlan, ...]:
-    """The batches of what is kept.
+    """The batches of the kept pairs and prompts.
 
     Raises:
-        UsageError: it makes no full batch.
+        UsageError: they make no full batch.
     """
     kept = {(row.source_id, row.side) for row in rows if row.kept}
     pairs = [pair for pair in offered.pairs if (pair.id, "safe") in kept]
@@ -200,7 +200,7 @@ def _plans(
 
 
 def _cut_off_advice(rows: Sequence[AnsweredPrompt], limit: int) -> str:
-    """What the hint begins with where benign answers were cut off."""
+    """Start of the hint where benign answers were cut off."""
     benign = [row for row in rows if row.side == "benign"]
     if not (num_cut_off := sum(row.reason == BENIGN_CUT_OFF for row in benign)):
         return ""
@@ -230,7 +230,7 @@ def _written(
     jury: Jury,
     notify: Notify,
 ) -> EndpointRefusals | None:
-    """The refusals that the endpoint writes for these pairs; None where it is not asked to."""
+    """Refusals that the endpoint writes for these pairs; None where the settings do not ask for them."""
     if endpoint is None or not config.prepare.refusals_are_written:
         return None
     engine, output = writing_engine(config, model.loaded(), endpoint), config.prepare.output_dir

@@ -40,7 +40,7 @@ CHUNK_EXPERTS = 128  # columns whose resamples are ordered at once: fits the cac
 
 @dataclass(frozen=True, slots=True)
 class ResampledValues:
-    """What resampling the clusters says about every expert."""
+    """Interval and stability of every expert, from resampled clusters."""
 
     lower_X: Floats
     upper_X: Floats
@@ -48,7 +48,7 @@ class ResampledValues:
 
 
 def bootstrap_weights(sizes: Sequence[int], resamples: int, random: np.random.Generator) -> Floats:
-    """How often each cluster is drawn [R, C] when of every kind as many are drawn with replacement as there are."""
+    """How often each cluster is drawn [R, C], with replacement, as many of each kind as there are."""
     drawn = [random.multinomial(size, np.full(size, 1 / size), size=resamples) for size in sizes]
     return np.hstack(drawn).astype(np.float64)
 
@@ -56,7 +56,7 @@ def bootstrap_weights(sizes: Sequence[int], resamples: int, random: np.random.Ge
 def resample(
     clusters: Clusters, resamples: int, random: np.random.Generator, taken: Callable[[Floats], Bools]
 ) -> ResampledValues:
-    """95 % percentile interval and stability of every expert; `taken` is the rule on values [R, X]."""
+    """95 % percentile interval and stability of every expert; `taken` applies the rule to values [R, X]."""
     values_RX = bootstrap_values(clusters, resamples, random)
     taken_X = sum(np.count_nonzero(taken(chunk), axis=0) for chunk in _chunks(values_RX)) / resamples
     lower_X, upper_X = interval(values_RX)
@@ -87,7 +87,7 @@ def interval(values_RX: Floats) -> Floats:
 
 
 def _bounds(values_RX: Floats) -> Floats:
-    """[2, X]."""
+    """Lower and upper percentile [2, X]."""
     last = len(values_RX) - 1
     rank = TAIL * last
     below = int(rank)
@@ -157,7 +157,10 @@ def estimate_risk_differences(
 
 
 def point_differences(counts: RoutingCounts, batches: Batches, quantity: Quantity) -> RiskDifferences:
-    """As `risk_differences`, without resampling and swapping: the rest is undefined."""
+    """Like `estimate_risk_differences`, but without resampling and swapping.
+
+    Intervals, p, q and stability are undefined.
+    """
     clusters = clusters_of(quantity, counts, used_pairs(batches))
     per_batch_BLE = np.stack([quantity_of(quantity, counts, batch) for batch in batches])
     nothing_BLE = np.full(per_batch_BLE.shape, np.nan)
@@ -181,7 +184,7 @@ def point_differences(counts: RoutingCounts, batches: Batches, quantity: Quantit
 
 
 def used_pairs(batches: Batches) -> tuple[int, ...]:
-    """Every pair that a batch touches, ascending."""
+    """The pairs of all batches, ascending."""
     return tuple(sorted({index for batch in batches for index in batch}))
 
 
@@ -190,7 +193,7 @@ UNKNOWN = PartOfRisk(share=None, lower=None, upper=None)
 
 @dataclass(frozen=True, slots=True)
 class ExpertParts:
-    """Parts of every expert's risk difference; None where what they need was not counted."""
+    """Parts of every expert's risk difference; None where the counts for them were not recorded."""
 
     text: Floats | None  # [L, E] of the run
     text_of_batches: Floats | None  # [B, L, E]
@@ -215,9 +218,10 @@ def expert_parts(counts: RoutingCounts, batches: Batches) -> ExpertParts:
 def risk_parts(
     counts: RoutingCounts, used: Sequence[int], union: Sequence[int], *, resamples: int, seed: int
 ) -> RiskParts | None:
-    """The parts of the pairs `used`, over the experts `union` (flat); None where they were not counted, or it is empty.
+    """Parts of the risk difference of the pairs `used`, summed over the experts `union` (flat).
 
-    No share is given where the summed risk difference is not surely above 0: its interval reaches to 0.
+    None where they were not counted, or the union is empty. No share is given where the interval of the summed risk
+    difference reaches to 0.
     """
     if not union or not is_recorded("text", counts):
         return None
@@ -248,13 +252,13 @@ def risk_parts(
 
 
 def _weights(clusters: Clusters, resamples: int, seed: Sequence[int]) -> Floats:
-    """How often each cluster counts [R, C]: once, then as often as it is drawn."""
+    """Weights of the clusters [R, C]: first 1 for each, then how often each is drawn."""
     drawn_RC = bootstrap_weights(clusters.sizes, resamples, np.random.default_rng(seed))
     return np.vstack([np.ones((1, clusters.num_clusters)), drawn_RC])
 
 
 def _summed(clusters: Clusters, members_U: NDArray[np.intp], weights_RC: Floats) -> Floats:
-    """The difference summed over the experts [R]."""
+    """Differences summed over the experts [R]."""
     return np.asarray(pooled(clusters.only(members_U), weights_RC).sum(1), dtype=np.float64)
 
 

@@ -37,7 +37,7 @@ Hyperparameters = dict[str, str | int | float | bool | None]
 
 
 def refuse_environment(environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse variables by which accelerate would train in another way than the settings and the records say.
+    """Refuse environment variables by which accelerate would train differently from what settings and records say.
 
     Raises:
         EnvironmentFaultError: there is one; all are named.
@@ -55,17 +55,17 @@ def refuse_environment(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def arithmetic(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The variables that change how numbers are computed, as they are recorded and compared; None: there are none."""
+    """Environment variables that change how numbers are computed, to record and compare; None: there are none."""
     return ", ".join(f"{name}={environment[name]}" for name in OF_ARITHMETIC if name in environment) or None
 
 
 def num_steps(config: MoeConfig, num_batches: int) -> int:
-    """Optimizer steps of the whole run."""
+    """Number of optimizer steps of the whole run."""
     return ceil(num_batches / config.train.gradient_accumulation_steps) * config.train.num_epochs
 
 
 def hyperparameters(config: MoeConfig, num_batches: int, num_held_out: int, num_cut: int) -> Hyperparameters:
-    """What both arms must share, as it is recorded and compared."""
+    """The hyperparameters that both arms must share, to record and compare."""
     settings = config.train
     return {
         "optimizer": "AdamW (fused)",

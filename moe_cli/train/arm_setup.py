@@ -43,7 +43,7 @@ class ArmSetup:
 
 @contextmanager
 def selective_arm(loaded: LoadedModel, selection: Selection, budget: float | None) -> Iterator[ArmSetup]:
-    """The union of the selection as slices; everything else frozen.
+    """Train the union of the selection as slices, with everything else frozen.
 
     Raises:
         UsageError: an empty union, a selection for another model, or more than the budget.
@@ -67,7 +67,7 @@ def selective_arm(loaded: LoadedModel, selection: Selection, budget: float | Non
 
 @contextmanager
 def baseline_arm(loaded: LoadedModel) -> Iterator[ArmSetup]:
-    """Every parameter, as float32 masters; the experts compute in the checkpoint's dtype."""
+    """Train every parameter, as float32 masters; the experts compute in the checkpoint's dtype."""
     dtype, model = compute_dtype(loaded), loaded.model
     dtypes = _dtypes(model)
     model.float().requires_grad_(True)
@@ -100,12 +100,15 @@ def compute_dtype(loaded: LoadedModel) -> torch.dtype:
 
 
 def _dtypes(model: nn.Module) -> dict[str, torch.dtype]:
-    """Some checkpoints keep single tensors, such as a router's correction bias, in float32 among bfloat16 ones."""
+    """Dtype of every tensor.
+
+    Some checkpoints keep single tensors, such as a router's correction bias, in float32 among bfloat16 ones.
+    """
     return {name: tensor.dtype for name, tensor in _tensors(model)}
 
 
 def _cast(model: nn.Module, dtypes: Mapping[str, torch.dtype]) -> None:
-    """Give every tensor its own dtype back."""
+    """Cast every tensor back to its own dtype."""
     for name, tensor in _tensors(model):
         tensor.data = tensor.data.to(dtypes[name])
 

@@ -30,14 +30,14 @@ NEGLIGIBLE = 256  # tokens
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Rows that one forward computes together."""
+    """Rows that go through the model in one forward."""
 
     rows: tuple[int, ...]  # (3, 0, 7); indices into the fixed batch, in its order
     width: int  # 412 tokens, the longest of them
 
     @property
     def num_computed(self) -> int:
-        """Tokens of the forward, padding counted."""
+        """Tokens of the forward, padding included."""
         return len(self.rows) * self.width
 
 
@@ -90,9 +90,9 @@ ROWS = ("input_ids", "attention_mask", "labels")  # what a batch holds per row
 
 
 class FixedBatches(Dataset[dict[str, Tensor]]):
-    """Element b is batch b: padded `input_ids`, `attention_mask`, `labels` [rows, S] and `batch_index` [].
+    """Dataset of batches: padded `input_ids`, `attention_mask`, `labels` [rows, S] and `batch_index` [] of each.
 
-    `cuts[b]` says which of its rows go through the model together.
+    `cuts[b]` says which rows of batch b go through the model together.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class EpochOrder(Sampler[list[int]]):
         self.num_batches, self.seed, self.epoch = num_batches, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer at the begin of every epoch."""
+        """Called by the Trainer at the start of every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:

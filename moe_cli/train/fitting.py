@@ -48,7 +48,7 @@ from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer, stop_
 
 @dataclass(frozen=True, slots=True)
 class FitTask:
-    """One training run in a directory."""
+    """The data and settings of one training run in a directory."""
 
     path: Path
     owner: str  # whose checkpoints these are
@@ -61,7 +61,7 @@ class FitTask:
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """What happened."""
+    """Proof, steps and measurements of a finished training."""
 
     proof: TrainingProof
     steps: tuple[StepRecord, ...]
@@ -177,7 +177,7 @@ def _unreached(reached: int, requested: int) -> str:
 
 
 def _journal(task: FitTask) -> Journal[StepRecord]:
-    """The steps so far are those in the checkpoint; steps after it are done again."""
+    """Journal that starts with the steps of the checkpoint; later steps are done again."""
     path = task.path / layout.STEPS
     write_atomic(path, (task.checkpoint / layout.STEPS).read_bytes() if task.checkpoint else b"")
     return Journal(path, StepRecord)
@@ -211,7 +211,7 @@ def training_summary(
     schedule: str,
     num_threads: int,
 ) -> TrainingSummary:
-    """Everything that `training_metadata.json` holds."""
+    """The content of `training_metadata.json`."""
     selection = prepared.selection if arm == "selective" else None
     return TrainingSummary(
         training_mode="selective_experts" if selection else "full_model_baseline",
@@ -248,6 +248,6 @@ def training_summary(
 
 
 def _last_epoch_loss(steps: Sequence[StepRecord]) -> float:
-    """Mean over the answer tokens of the last epoch."""
+    """Mean loss over the answer tokens of the last epoch."""
     last = [step for step in steps if step.epoch > steps[-1].epoch - 1]
     return sum(step.loss * step.num_answer_tokens for step in last) / sum(step.num_answer_tokens for step in last)

@@ -22,7 +22,7 @@ from moe_cli.train.trainer import FixedBatchTrainer, StopRequest
 
 @torch.no_grad()
 def validation_loss(model: PreTrainedModel, batches: FixedBatches) -> float:
-    """Cross entropy per answer token of all batches, in evaluation mode; the model's own mode comes back.
+    """Cross entropy per answer token of all batches, in evaluation mode; the model's mode is restored.
 
     Raises:
         NumericError: it is not finite.
@@ -42,12 +42,12 @@ def validation_loss(model: PreTrainedModel, batches: FixedBatches) -> float:
 
 
 class StepLoop(TrainerCallback):
-    """Watches one training run."""
+    """Trainer callback that records, validates and saves during one training run."""
 
     def __init__(
         self, trainer: FixedBatchTrainer, stop: StopRequest, checkpoint_every: int | None, held_out: FixedBatches
     ) -> None:
-        """A checkpoint is due after so many steps, or after every epoch; `held_out` may be empty."""
+        """A checkpoint is saved every `checkpoint_every` steps, or after every epoch; `held_out` may be empty."""
         self.trainer, self.stop, self.checkpoint_every, self.held_out = trainer, stop, checkpoint_every, held_out
         self.num_in_optimizer = 0
 
@@ -60,7 +60,7 @@ class StepLoop(TrainerCallback):
         optimizer: Optimizer,
         **_: object,
     ) -> None:
-        """Check what the optimizer holds."""
+        """Check that the optimizer holds exactly the trained parameters."""
         in_optimizer = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         if in_optimizer != {id(parameter) for parameter in self.trainer.trained.values()}:
             raise AssertionError(
@@ -71,9 +71,9 @@ class StepLoop(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
-        """Record the step; measure and save where it is due, and save where somebody asked to stop.
+        """Record the step; validate and save when due, and save when a stop was requested.
 
-        After the last step there is nothing to save, unless the final model is to be chosen among the checkpoints.
+        After the last step there is nothing to save, unless the final model is chosen among the checkpoints.
         """
         self.trainer.finish_step()
         last = state.global_step == state.max_steps

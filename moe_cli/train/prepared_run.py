@@ -23,7 +23,7 @@ from moe_cli.records import Arm, Message, ModelIdentity, Notice, Selection, Trai
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
-    """A prepare run as training reads it."""
+    """What training uses of a prepare run."""
 
     run: FinishedRun
     selection: Selection  # of the batches that train
@@ -35,7 +35,7 @@ class PreparedRun:
 def prepared_run(
     config: MoeConfig, store: Store, base: ModelIdentity, writer: RunWriter, notify: Callable[[object], None]
 ) -> PreparedRun:
-    """The prepare run that was named, or that the interrupted run used; else the newest one of this very model.
+    """The prepare run that the user named, or that the interrupted run used; else the newest one of this very model.
 
     Raises:
         ArtifactError: there is none, it is damaged, or it was made on another model.
@@ -87,7 +87,7 @@ def split_held_out(
     notify: Callable[[object], None],
     plain_forms: Mapping[str, Sequence[Message]] | None = None,
 ) -> tuple[tuple[TrainingExample, ...], tuple[TrainingExample, ...]]:
-    """The examples of the batches that train, and those of the last batches whose goals do not.
+    """Split the examples: those of the batches that train, and those of the last batches whose goals do not train.
 
     A goal trains if its cluster does, or if a training example holds its words. `plain_forms` are those of the pairs.
 
@@ -114,7 +114,7 @@ def split_held_out(
 
 
 def require_trainable(selection: Selection, num_held_out: int) -> Selection:
-    """The selection of all batches but the last ones; an expert that only those selected is no part of it.
+    """The selection without its last `num_held_out` batches, and without experts that only those selected.
 
     Raises:
         UsageError: no batch is left to train on.

@@ -41,7 +41,7 @@ SCRATCH = ScratchFiles(names=CHECKPOINTS, clear=drop_checkpoints)
 
 @dataclass(frozen=True, slots=True)
 class TrainOutput:
-    """What `moe train` made."""
+    """Result of `moe train`."""
 
     path: Path
     summary: TrainingSummary
@@ -56,7 +56,7 @@ def run(
     resume: bool = False,
     card: Callable[[CardFacts], str] | None = None,
 ) -> TrainOutput:
-    """Train one arm; `card` writes the page of the final model.
+    """Train one arm; `card` renders the page of the final model.
 
     Raises:
         ArtifactError: no prepare run of this model, or the output directory is taken.
@@ -205,7 +205,7 @@ def _write(
     summary: TrainingSummary,
     page: str | None,
 ) -> None:
-    """The final model, the masks and the summary."""
+    """Write the final model, the masks and the summary."""
     with atomic_directory(task.path / layout.FINAL_MODEL) as staging:
         write_final_model(loaded, base, staging, card=page)
     if arm == "selective":

@@ -43,7 +43,7 @@ from moe_cli.train.dataset import EpochOrder, FixedBatches, part_of
 
 
 class StopRequest:
-    """Whether somebody asked to stop."""
+    """True once a stopping signal arrived; holds its name."""
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
@@ -54,7 +54,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn stopping signals into a request while the block runs; outside the main thread nothing is changed."""
+    """Turn stopping signals into a request while the block runs; does nothing outside the main thread."""
     request = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -67,7 +67,10 @@ def stop_requests() -> Iterator[StopRequest]:
 
 
 def stay_when_asked_to_stop(worker: int) -> None:
-    """In a process that hands out batches: a signal to the whole group must not end it before the step has ended."""
+    """Ignore stopping signals in a data loader worker.
+
+    A signal to the whole process group must not end the worker before the step has ended.
+    """
     for number in ALL_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -77,7 +80,7 @@ Inputs = dict[str, Tensor]
 
 @dataclass(slots=True)
 class OpenStep:
-    """What is known of the step in progress."""
+    """Measurements of the step in progress."""
 
     started: float = field(default_factory=time.monotonic)
     batches: list[int] = field(default_factory=list)
@@ -101,7 +104,7 @@ class FixedBatchTrainer(Trainer):
         owner: str,
         on_step: Callable[[StepRecord], None],
     ) -> None:
-        """`trained` are the parameters of the arm by name, `owner` says whose checkpoints these are."""
+        """`trained` are the parameters of the arm by name, `owner` identifies whose checkpoints these are."""
         super().__init__(
             model=model,
             args=arguments,
@@ -145,10 +148,10 @@ class FixedBatchTrainer(Trainer):
         return loss
 
     def begin_batch(self, batch: int) -> None:
-        """Told before the first forward of every fixed batch."""
+        """Hook before the first forward of every fixed batch."""
 
     def open_batch(self, inputs: Inputs) -> list[Inputs]:
-        """Put the batch on record; its rows, cut into what goes through the model together."""
+        """Record the batch in the open step; returns its rows, cut into micro-batches."""
         if not self.open_step.batches:  # setting up, loading and saving checkpoints are no part of a step's time
             self.open_step.started = time.monotonic()
         batch = int(inputs["batch_index"])
@@ -176,7 +179,7 @@ class FixedBatchTrainer(Trainer):
         return self.added(losses)
 
     def added(self, losses: Sequence[Tensor]) -> Tensor:
-        """The share of one batch in the loss of the step, added to it."""
+        """Add the loss of one batch to the loss of the step; returns it."""
         loss = torch.stack([loss.detach() for loss in losses]).sum()
         value = float(loss)
         if not math.isfinite(value):
@@ -254,7 +257,7 @@ class ExpertMaskingTrainer(FixedBatchTrainer):
         self.slices.activate(None if self.batch_experts is None else self.batch_experts[batch])
 
     def training_step(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """As usual; a batch that selected no expert has nothing to update, so its loss is recorded and that is all."""
+        """Train the batch as usual; if it selected no expert, nothing is updated and only its loss is recorded."""
         if self.batch_experts is None or self.batch_experts[int(inputs["batch_index"])]:
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
@@ -266,7 +269,7 @@ class ExpertMaskingTrainer(FixedBatchTrainer):
         return self.added(losses)
 
     def experts_of(self, batches: Sequence[int]) -> int:
-        """Experts that these batches update together."""
+        """Number of experts that these batches update together."""
         if self.batch_experts is None:
             return len(self.slices.experts)
         return len({expert for batch in batches for expert in self.batch_experts[batch]})
