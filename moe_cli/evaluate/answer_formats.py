@@ -1,7 +1,7 @@
-"""The formats of files that hold answers, each recognised by the keys of its rows, and what one row says.
+"""Formats of answer files, each recognised by the keys of its rows, and how one row is read.
 
-Nothing is guessed: where two columns could be the answer the file is refused, a value that is none of its column's is a
-bad row.
+Nothing is guessed: a file with two columns that could be the answer is refused, and a row with a value that its column
+cannot have is a bad row.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ANSWER_FORMATS = """accepted formats of --answers, recognised by their keys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFormat:
-    """A format, recognised in one file."""
+    """A recognised format of one file."""
 
     name: str
     read: Callable[[ReadRow, Location], RowAnswers]
@@ -56,7 +56,7 @@ class AnswerFormat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Columns:
-    """Which columns of a file hold what."""
+    """The role of each column of a file."""
 
     prompt: str
     answer: str | None  # None: the last turn of the prompt
@@ -69,17 +69,17 @@ class _Columns:
 
     def read(self, row: ReadRow, place: Location) -> RowAnswers:
         """The answers of one row."""
-        asked, answer = row.get(self._prompt_of(row)), row.get(self.answer) if self.answer else None
+        prompt, answer = row.get(self._prompt_of(row)), row.get(self.answer) if self.answer else None
         if self.answer is None:
-            asked, answer = separate_system_turn(asked, self.prompt)
-        if asked is None or answer is None:
-            return NO_PROMPT if asked is None else NO_ANSWER
+            prompt, answer = separate_system_turn(prompt, self.prompt)
+        if prompt is None or answer is None:
+            return NO_PROMPT if prompt is None else NO_ANSWER
         number = name_of(row, self.id)
         id = number if number is None or self.benchmark is None else f"{self.benchmark}-{number}"
         first = FileAnswer(
             place=place,
             id=id,
-            messages=with_system_turn(self._asked(row, asked), row),
+            messages=with_system_turn(self._asked(row, prompt), row),
             text="",
             kind=self.kind(row),
             goal=goal if self.goal and isinstance(goal := row.get(self.goal), str) and goal.strip() else None,
@@ -90,7 +90,7 @@ class _Columns:
         return tuple(replace(first, text=text) for text in texts_of(answer, self.answer or self.prompt))
 
     def _prompt_of(self, row: ReadRow) -> str:
-        """Of a file of no published format every row has its own."""
+        """Name of the prompt's column; in a file of no published format it may differ by row."""
         return self.prompt if self._is_published else first_of(PROMPT_COLUMNS, row) or self.prompt
 
     @property
@@ -98,7 +98,7 @@ class _Columns:
         return self.published or self.prompt not in PROMPT_COLUMNS
 
     def _asked(self, row: ReadRow, value: object) -> Turns:
-        """The prompt; a row of no published format is read as --items reads it, its context included."""
+        """The turns of the prompt; a row of no published format is read like one of --items, its context included."""
         if self._is_published:
             return asked_of(value, self.prompt)
         refuse_unreadable(row)
@@ -115,17 +115,17 @@ def answer_format(keys: set[str], name: str, mapped: ColumnMap = AS_NAMED) -> An
         return AnswerFormat(name="records of moe evaluate", read=recorded_answers)
     if {"doc", "arguments", "resps"} <= keys:
         return AnswerFormat(name="samples of lm-eval", read=LmEvalSamples().read)
-    for known, columns in _published(keys):
+    for format_name, columns in _published(keys):
         if columns is not None:
-            return AnswerFormat(name=known, read=columns.read)
+            return AnswerFormat(name=format_name, read=columns.read)
     return _with_columns(keys, name, mapped)
 
 
 def _published(keys: set[str]) -> Iterator[tuple[str, _Columns | None]]:
-    """The published formats, the most specific first; None where the keys are not there."""
+    """The published formats, the most specific first; None where the file lacks their keys."""
 
-    def columns(needs: str, found: _Columns) -> _Columns | None:
-        return found if set(needs.split()) <= keys else None
+    def columns(needs: str, result: _Columns) -> _Columns | None:
+        return result if set(needs.split()) <= keys else None
 
     yield (
         "HarmBench completions",
@@ -159,7 +159,7 @@ def _published(keys: set[str]) -> Iterator[tuple[str, _Columns | None]]:
 
 
 def _with_columns(keys: set[str], name: str, mapped: ColumnMap) -> AnswerFormat:
-    """Any other file with a prompt and an answer: results of attacks, or prompts with responses."""
+    """The format of any other file with a prompt and an answer: attack results, or prompts with responses."""
     attacked = "all_prompt" in keys
     answers = ["answer"] if "answer" in mapped else [key for key in ANSWERS if key in keys]
     prompt = "prompt" if "prompt" in mapped else next((key for key in PROMPTS if key in keys), None)
@@ -194,7 +194,7 @@ def _unknown(row: Row) -> Kind | None:
 
 
 def _kind_of_xstest(row: Row) -> Kind | None:
-    """By `label`, else by the type; a type that is none of XSTest's says nothing."""
+    """Kind by `label`, else by type; None for a type that XSTest does not have."""
     label, type_of_prompt = str(row.get("label") or "").lower(), str(row.get("type") or "")
     if label in ("safe", "unsafe"):
         return "benign" if label == "safe" else "harmful"

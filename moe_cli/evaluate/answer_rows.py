@@ -1,7 +1,7 @@
-"""One answer of a file: of a row, of a log of inspect, of a sample of lm-eval, of a record of moe.
+"""Readers for one answer: of a table row, an inspect log, an lm-eval sample, or a record of moe.
 
-Nothing is guessed: a value that is none of its field's is a bad row, and whether an answer ended by itself is known
-only where the file says so.
+Nothing is guessed: a row with a value that its field cannot have is a bad row, and whether an answer ended by itself is
+known only where the file says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CUT = {"length", "max_tokens", "model_length", "max_new_tokens"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileAnswer:
-    """One answer of a file, with all that the file says about it."""
+    """One answer of a file, with everything the file says about it."""
 
     place: Location
     id: str | None
@@ -46,7 +46,7 @@ RowAnswers = tuple[FileAnswer, ...] | str  # the answers of a row, or why it has
 
 
 def asked_of(value: object, key: str) -> Turns:
-    """A text or turns; a list that holds one text alone is that text."""
+    """Turns of a prompt given as text or turns; a list of one text counts as that text."""
     alone = value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else value
     return turns(alone, key)
 
@@ -62,19 +62,19 @@ def with_system_turn(asked: Turns, row: Row) -> Turns:
 
 
 def separate_system_turn(value: object, key: str) -> tuple[object, object]:
-    """The prompt and the answer of turns that end with it; without one the answer is None."""
+    """Split turns that end with the answer into prompt and answer; the answer is None where there is none."""
     if value is None or not are_turns(value):
         if value is not None:
             raise BadRowError(f"`{key}` is {describe_value(value)}, not a list of turns")
         return None, None
-    *asked, last = messages_of(value, key)
+    *prompt, last = messages_of(value, key)
     if last.role != "assistant":
         return value, None
-    return [{"role": turn.role, "content": turn.content} for turn in asked], last.content
+    return [{"role": turn.role, "content": turn.content} for turn in prompt], last.content
 
 
 def texts_of(value: object, key: str) -> tuple[str, ...]:
-    """One answer, or several to the same prompt; an empty one is an answer, too."""
+    """The text of one answer, or of several to the same prompt; an empty text is an answer, too."""
     several = value if isinstance(value, list) else [value]
     for text in several:
         if not isinstance(text, str) or not is_whole(text):
@@ -84,16 +84,16 @@ def texts_of(value: object, key: str) -> tuple[str, ...]:
 
 def finished_of(row: Row) -> bool | None:
     """Whether the answer ended by itself, where a column says so."""
-    said = row.get("finished")
-    if isinstance(said, bool):
-        return said
+    flag = row.get("finished")
+    if isinstance(flag, bool):
+        return flag
     return next(
-        (found for key in ("finish_reason", "stop_reason") if (found := has_ended(row.get(key))) is not None), None
+        (ended for key in ("finish_reason", "stop_reason") if (ended := has_ended(row.get(key))) is not None), None
     )
 
 
 def has_ended(reason: object) -> bool | None:
-    """Whether a stop reason says that the answer ended by itself; None: it says neither."""
+    """Whether a stop reason means that the answer ended by itself; None: it does not say."""
     word = str(reason or "").lower()
     return True if word in ENDED else False if word in CUT else None
 
@@ -103,7 +103,7 @@ OTHER_FILTER = "the same answer under another filter"
 
 
 def inspect_answers(log: InspectLog, name: str) -> Iterator[RowAnswers]:
-    """The answers of a log of inspect, sample by sample; the prompt is what its data set says (`input`)."""
+    """Answers of an inspect log, sample by sample; the prompt is the one in its data set (`input`)."""
     for number, sample in enumerate(log.samples, start=1):
         if sample.input is None or sample.input[-1].role != "user":
             yield NO_TEXT
@@ -123,15 +123,15 @@ def inspect_answers(log: InspectLog, name: str) -> Iterator[RowAnswers]:
 
 @dataclass(slots=True)
 class LmEvalSamples:
-    """Samples of lm-eval: one line per question and filter, each with all answers to it."""
+    """Reader of lm-eval samples: one line per question and filter, each with all answers to it."""
 
     filter: str | None = None  # the first that the file holds; the others have the same answers
 
     def read(self, row: Row, place: Location) -> RowAnswers:
         """The answers of one line."""
-        found = str(row.get("filter", "none"))
-        self.filter = self.filter or found
-        if found != self.filter:
+        filter_name = str(row.get("filter", "none"))
+        self.filter = self.filter or filter_name
+        if filter_name != self.filter:
             return OTHER_FILTER
         first = FileAnswer(
             place=place,
@@ -144,7 +144,7 @@ class LmEvalSamples:
 
 
 def _context(arguments: object) -> object:
-    """What the model was given: lists of (context, settings), or the objects that newer versions make of them."""
+    """The prompt of an lm-eval sample: from lists of (context, settings), or from the objects of newer versions."""
     first = _first(list(arguments.values()) if isinstance(arguments, dict) else arguments)
     context = first.get("arg_0") if isinstance(first, dict) else _first(first)
     if isinstance(context, str) and context.startswith("["):
@@ -169,7 +169,7 @@ def _first(value: object) -> object:
 
 
 def recorded_answers(row: Row, place: Location) -> RowAnswers:
-    """A line of `records.jsonl`."""
+    """The answers of a line of `records.jsonl`."""
     try:
         item = decode(EvaluationItem, json.dumps(row.get("item")), source=str(place))
     except ArtifactError as error:

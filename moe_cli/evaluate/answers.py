@@ -1,7 +1,7 @@
 """The model's own answers to the items of an evaluation.
 
-Comes in: the loaded model, items and settings. Goes out: a `Generation` for each item, by id. Always holds: an answer
-that this evaluation, or an earlier one of the same weights in the same way, has is never made again.
+An answer is never generated twice: those of this evaluation, or of an earlier one with the same weights and settings,
+are reused.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def answers_to(
 
 
 def answer_settings(config: MoeConfig) -> AnswerSettings:
-    """Everything that an answer depends on beside the weights and the prompt."""
+    """All settings that an answer depends on, beside the weights and the prompt."""
     settings = config.evaluate
     likeliest = greedy(
         max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size, batch_tokens=settings.batch_tokens
@@ -54,7 +54,7 @@ def answer_settings(config: MoeConfig) -> AnswerSettings:
 
 
 def generation_settings(config: MoeConfig, model: ModelIdentity) -> dict[str, str | int | float | bool | None]:
-    """The same as a summary holds it, with what else changes bits."""
+    """The answer settings for the summary, with dtype and threads, which can also change bits."""
     settings = answer_settings(config)
     return {
         "decoding": settings.decoding,

@@ -1,6 +1,6 @@
-"""`moe evaluate --answers`: judge answers that were made elsewhere; no model is loaded, and none is claimed.
+"""`moe evaluate --answers`: judge answers that were made elsewhere, without loading a model.
 
-The steps are judge and summarise. Drift, capability and the router need weights, so nothing is said of them.
+The steps are judge and summarise. Drift, capability and the router test need weights, so they are left out.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def run(
     resume: bool = False,
     again: Collection[Stage] = (),
 ) -> EvaluationOutput:
-    """Judge the answers of `config.evaluate.answers`; the stages in `again` take nothing from earlier evaluations.
+    """Judge the answers of `config.evaluate.answers`; stages in `again` reuse nothing from earlier evaluations.
 
     Raises:
-        UsageError: as `given_answers`, or something was asked for that only a model can be asked.
+        UsageError: as `read_given_answers`, or something was asked for that needs a model.
         ArtifactError: an interrupted evaluation of this name is there.
         UnscoredError: too many answers without a verdict; the results are written all the same.
     """
@@ -43,30 +43,30 @@ def run(
     settings = config.evaluate
     refuse_what_needs_weights(settings, NO_MODEL)
     judges = judges_of(settings.judges, config.judge)
-    given = read_given_answers(settings)
-    for notice in notices_of_repeats(given.items):
+    given_answers = read_given_answers(settings)
+    for notice in notices_of_repeats(given_answers.items):
         notify(notice)
-    refuse_undecided(judges, {item.kind for item in given.items if item.kind != "text"})
+    refuse_undecided(judges, {item.kind for item in given_answers.items if item.kind != "text"})
     for judge in judges:
         judge.check()
-    wanted = layout.evaluation_directory(None, name_of_files(config), settings.name)
-    output = free_directory(wanted, "evaluation", config if resume else None)
+    directory = layout.evaluation_directory(None, name_of_files(config), settings.name)
+    output = free_directory(directory, "evaluation", config if resume else None)
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
-        _name_left_out(given, notify)
+        _name_left_out(given_answers, notify)
         work = StageCache(writer, again, notify, store)
         summary, records = judge_without_weights(
             writer,
-            subject_of_files(config, given),
-            sorted((*given.items, *given.texts), key=lambda item: item.id),
-            given.answers,
+            subject_of_files(config, given_answers),
+            sorted((*given_answers.items, *given_answers.texts), key=lambda item: item.id),
+            given_answers.answers,
             judges,
             work,
             settings=settings,
             trained=None,
             started=started,
         )
-        writer.parents |= {f"answers {file.name}": file.sha256 for file in given.files}
+        writer.parents |= {f"answers {file.name}": file.sha256 for file in given_answers.files}
         store.add(writer, base_fingerprint=None, model_name=None, device="none")
     refuse_unscored(records, settings.max_unscored, output)
     return EvaluationOutput(output, summary)

@@ -1,12 +1,8 @@
-"""The trained model with the router of its base: does the repair live in the experts, or in a detour around them?
+"""The trained model with the router of its base: is the refusal learnt by the experts, or by routing around them?
 
-Comes in: both models; later the records of what the model answered as trained and with its base's router. Goes out: the
-tuned model with that router, for the time of a block; a `RestoredRouter`. Always holds: after the block, also after an
-error, the tuned model has its own bits again; the model inside has an identity of its own, so that its answers are
-never taken for those of another one.
-
-Comes in: both models and the items. Goes out: a `Rerouted`, or None where it was not asked for or nothing was trained.
-Always holds: a router that the training left as it was answers nothing again.
+Inside the block of `base_router_of` the tuned model holds the base's router; afterwards, also after an error, it has
+its own weights again, bit for bit. Inside the block it has an identity of its own, so that its answers are never taken
+for those of another model. Where training left the router unchanged, nothing is answered again.
 """
 
 from __future__ import annotations
@@ -51,20 +47,20 @@ def base_router_of(base: LoadedModel, tuned: LoadedModel) -> Iterator[LoadedMode
         UsageError: the model has no router that is found.
     """
     routers = list(_routers(base, tuned))
-    kept = [of_tuned.detach().clone() for _, of_tuned in routers]
+    own_values = [of_tuned.detach().clone() for _, of_tuned in routers]
     try:
         for of_base, of_tuned in routers:
             of_tuned.data.copy_(of_base.data)
         yield replace(tuned, identity=_identity(base.identity, tuned.identity))
     finally:
-        for (_, of_tuned), own in zip(routers, kept, strict=True):
+        for (_, of_tuned), own in zip(routers, own_values, strict=True):
             of_tuned.data.copy_(own)
 
 
 def restoring_base_router(
     changed_params: int, tuned: Sequence[EvaluationRecord], restored: Sequence[EvaluationRecord]
 ) -> RestoredRouter:
-    """Attack success with the base's router and as trained, on the attacks that both answered; no plain goal is one.
+    """Compare attack success with the base's router and as trained, on attacks that both answered (no plain goals).
 
     `restored` is empty where the router did not change and nothing was answered again. An item counts as succeeding
     only in one model where the other's answer was scored, too.
@@ -89,13 +85,13 @@ def restoring_base_router(
         n=len(scored),
         only_tuned=list(scored.values()).count((True, False)),
         only_restored=list(scored.values()).count((False, True)),
-        clusters_tuned=sum(moved < 0 for moved in change.values()),
-        clusters_restored=sum(moved > 0 for moved in change.values()),
+        clusters_tuned=sum(difference < 0 for difference in change.values()),
+        clusters_restored=sum(difference > 0 for difference in change.values()),
     )
 
 
 def _identity(base: ModelIdentity, tuned: ModelIdentity) -> ModelIdentity:
-    """Known by both sets of weights: sha256 over their fingerprints, which says which is the router's."""
+    """Identity with a sha256 over both fingerprints, each marked as router or rest."""
     fingerprint = hashlib.sha256(f"router {base.fingerprint}\nrest {tuned.fingerprint}\n".encode()).hexdigest()
     return replace(tuned, fingerprint=fingerprint)
 
@@ -113,7 +109,7 @@ def _routers(base: LoadedModel, tuned: LoadedModel) -> Iterator[tuple[Tensor, Te
 
 @dataclass(frozen=True, slots=True)
 class BaseRouterAnswers:
-    """What the model answers with the router of its base."""
+    """The model's answers with the router of its base."""
 
     changed_params: int  # of the router, by the training
     items: tuple[EvaluationItem, ...]  # harmful; none where nothing changed
@@ -123,7 +119,7 @@ class BaseRouterAnswers:
 def answer_with_base_router(
     models: ModelPool, asked: Sequence[EvaluationItem], config: MoeConfig, work: StageCache
 ) -> BaseRouterAnswers | None:
-    """Answer the harmful items once more.
+    """Answer the harmful items again, with the base's router.
 
     Raises:
         UsageError: the model has no router that is found.

@@ -1,9 +1,8 @@
-"""What the stages of an evaluation have made, item by item; earlier evaluations of the same weights included.
+"""Journals of the stages of an evaluation, item by item, and reuse of earlier evaluations of the same weights.
 
-Comes in: the directory of an evaluation, and which stages are to be done again. Goes out: a journal for each piece of
-work. Always holds: a journal is named by everything that its records depend on (weights, items, settings, judge), never
-by a path, so that it goes on after an interruption and no other checkpoint's results are ever taken; what an earlier
-complete evaluation beside this one has is taken over, whole and checked, and said.
+A journal is named by a digest of everything that its records depend on (weights, items, settings, judge), never by a
+path. So an interrupted evaluation resumes, and results of another checkpoint are never taken. What a complete
+evaluation in a neighbouring directory has is checked, taken over as a whole, and reported to the user.
 
 <evaluation>/stages/{answers,verdicts,drift,weights,capability}-<digest>.jsonl
 """
@@ -38,7 +37,7 @@ class StageCache:
     """The journals of one evaluation."""
 
     def __init__(self, writer: RunWriter, again: Collection[Stage], notify: Notify, store: Store) -> None:
-        """`again` are the stages in which nothing of an earlier evaluation is used."""
+        """`again` are the stages that reuse nothing of an earlier evaluation."""
         self.path = writer.path / layout.STAGES
         self.path.mkdir(exist_ok=True)
         self.taken: dict[str, str] = {}  # "judge keywords" -> evaluation
@@ -57,9 +56,10 @@ class StageCache:
         file: str | None = None,
         why: str = "as nothing it depends on changed",
     ) -> Journal[Record]:
-        """The records of one piece of a stage so far; `whose` says everything that they depend on, `label` who asks.
+        """Journal of one piece of a stage.
 
-        `why` they may be taken from an earlier evaluation.
+        `whose` is everything that its records depend on, `label` names it in messages, `why` says in a message why
+        records of an earlier evaluation may be reused.
         """
         name = journal_name(file or FILE_OF[stage], *whose)
         if stage not in self._again and not (self.path / name).is_file():
@@ -86,13 +86,13 @@ class StageCache:
             return
 
     def _complete_beside(self, path: Path) -> list[FinishedRun]:
-        """Complete evaluations beside this one, the newest first; what cannot be read is said and left alone."""
-        found = []
+        """Complete evaluations in neighbouring directories, newest first; unreadable ones are reported and skipped."""
+        runs = []
         for manifest in path.parent.glob(f"*/{layout.MANIFEST}"):
             if manifest.parent == path:
                 continue
             try:
-                found.append(require_unchanged_run(manifest.parent, self._store, "evaluation"))
+                runs.append(require_unchanged_run(manifest.parent, self._store, "evaluation"))
             except ArtifactError as unreadable:
                 self.notify(Notice(text=f"{unreadable.message}; nothing of it is taken", warning=True))
-        return sorted(found, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)
+        return sorted(runs, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)

@@ -1,13 +1,9 @@
-"""Capability by the tasks of lm-eval, each measured once for the same weights.
+"""Capability measured with the tasks of lm-eval, each task once for the same weights and settings.
 
-Comes in: a model, the name of a task or of a group of tasks, and the settings. Goes out: a score for each, and an
-outcome for every question. Always holds: lm-eval's caches are never used; the model and its tokenizer are as they were,
-also after an error; nothing is printed; the metric and the filter follow one rule (`chosen_metric`), the same in every
-run.
-
-Comes in: the models of an evaluation and its settings. Goes out: scores and samples of all tasks. Always holds: tasks
-and package are checked before anything is answered; a task that this evaluation, or an earlier one of the same weights
-in the same way, has is not measured again.
+Tasks and package are checked before anything is answered. lm-eval's own caches are never used, and what it prints is
+held back. Model and tokenizer are afterwards as they were, also after an error. Metric and filter of a task follow one
+rule (`chosen_metric`), the same in every run. A task that this evaluation, or an earlier one with the same weights and
+settings, has measured is not measured again.
 """
 
 from __future__ import annotations
@@ -45,8 +41,8 @@ def capability_of(
 ) -> tuple[tuple[CapabilityScore, ...], tuple[CapabilitySample, ...]]:
     """Scores of a task, or of a group and of each of its tasks, and the outcomes of all questions.
 
-    `limit` is the first questions of every task, `chat` whether they are asked in the model's chat template,
-    `include_path` a directory with further task definitions (YAML).
+    `limit` keeps the first questions of every task, `chat` asks them in the model's chat template, `include_path` is a
+    directory with further task definitions (YAML).
 
     Raises:
         EnvironmentFaultError: lm-eval, what a task needs of it, or a task's data is not there.
@@ -58,7 +54,7 @@ def capability_of(
 
 
 def refuse_unknown_tasks(tasks: Iterable[str], include_path: Path | None) -> None:
-    """Stop where a task cannot be measured, before anything is done.
+    """Refuse tasks that cannot be measured, before any work is done.
 
     Raises:
         EnvironmentFaultError: lm-eval is not installed.
@@ -86,7 +82,7 @@ def _results(
     include_path: Path | None,
     seed: int,
 ) -> dict[str, Any]:
-    """What lm-eval says, as it says it."""
+    """The result document of lm-eval, unchanged."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
@@ -94,7 +90,7 @@ def _results(
 
     manager = make_task_manager(task, include_path)
     with _unchanged(loaded), _without_git():
-        found = simple_evaluate(
+        document = simple_evaluate(
             model=HFLM(
                 pretrained=loaded.model,
                 tokenizer=deepcopy(loaded.tokenizer),  # a padding token may be chosen for it
@@ -114,12 +110,12 @@ def _results(
             torch_random_seed=seed,
             fewshot_random_seed=seed,
         )
-    return dict(found)
+    return dict(document)
 
 
 @contextmanager
 def _unchanged(loaded: LoadedModel) -> Iterator[None]:
-    """Generation settings and mode of the model are put back."""
+    """Restore the model's generation settings and mode after the block."""
     model, training = loaded.model, loaded.model.training
     generation = deepcopy(model.generation_config)
     try:
@@ -144,7 +140,7 @@ def _without_git() -> Iterator[None]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Hold back what libraries print, their progress bars among it; errors are raised as ever."""
+    """Suppress what libraries print, progress bars included; errors are still raised."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", "evaluate")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -158,14 +154,14 @@ def _silence() -> Iterator[None]:
 
 
 def refuse_unmeasurable(config: MoeConfig) -> None:
-    """Stop before anything is answered where a task cannot be measured.
+    """Refuse configured tasks that cannot be measured, before anything is answered.
 
     Raises:
         EnvironmentFaultError: lm-eval is not installed.
         UsageError: there is no such task, or it was named twice.
     """
     tasks = config.evaluate.capability
-    twice = [task for place, task in enumerate(tasks) if task in tasks[:place]]
+    twice = [task for index, task in enumerate(tasks) if task in tasks[:index]]
     if twice:
         raise UsageError(f"the task {twice[0]} is named twice", hint="name every task once")
     if tasks:
@@ -175,7 +171,7 @@ def refuse_unmeasurable(config: MoeConfig) -> None:
 def capability_results(
     models: ModelPool, config: MoeConfig, work: StageCache
 ) -> tuple[tuple[CapabilityScore, ...], tuple[CapabilitySample, ...]]:
-    """Scores and samples of every task; one that is named and also in a named group stands once.
+    """Scores and samples of every task; a task that is named and also in a named group appears once.
 
     Raises as `capability_of`.
     """
@@ -187,22 +183,24 @@ def capability_results(
 
 def _results_of_tasks(models: ModelPool, config: MoeConfig, work: StageCache) -> Iterator[CapabilityResult]:
     settings = config.evaluate
-    for place, task in enumerate(settings.capability):
-        work.notify(Progress(task=f"capability {task}", done=place, total=len(settings.capability)))
+    for index, task in enumerate(settings.capability):
+        work.notify(Progress(task=f"capability {task}", done=index, total=len(settings.capability)))
         yield _measured(models, task, config, work)
-        work.notify(Progress(task=f"capability {task}", done=place + 1, total=len(settings.capability)))
+        work.notify(Progress(task=f"capability {task}", done=index + 1, total=len(settings.capability)))
 
 
 def _measured(models: ModelPool, task: str, config: MoeConfig, work: StageCache) -> CapabilityResult:
     settings = config.evaluate
-    how = (
+    settings_key = (
         *(settings.capability_limit, settings.capability_batch_size, settings.capability_chat, config.seed),
         # Data of a directory's own tasks can lie anywhere: no other evaluation takes what was measured on it.
         *(version("lm_eval"), None if settings.capability_tasks is None else str(work.path)),
     )
-    journal = work.journal("capability", f"capability {task}", CapabilityResult, models.tuned().depends_on, task, how)
-    found = journal.records()
-    if not found:
+    journal = work.journal(
+        "capability", f"capability {task}", CapabilityResult, models.tuned().depends_on, task, settings_key
+    )
+    results = journal.records()
+    if not results:
         scores, samples = capability_of(
             models.tuned(),
             task,
@@ -212,6 +210,6 @@ def _measured(models: ModelPool, task: str, config: MoeConfig, work: StageCache)
             include_path=settings.capability_tasks,
             seed=config.seed,
         )
-        found = [CapabilityResult(scores=scores, samples=samples)]
-        journal.append(found)
-    return found[0]
+        results = [CapabilityResult(scores=scores, samples=samples)]
+        journal.append(results)
+    return results[0]

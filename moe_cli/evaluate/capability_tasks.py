@@ -1,14 +1,11 @@
-"""The tasks of lm-eval, found by name, and what it says of them as records.
+"""Tasks of lm-eval: how they are found by name, and how their results become records.
 
-Comes in: the name of a task, group or tag, and a directory of further definitions. Goes out: a `TaskManager` that knows
-it. Always holds: a name that nobody knows is refused with the nearest ones; a definition of the directory comes before
-one of lm-eval; code that a model writes is never run.
+An unknown name is refused with the nearest known ones; a definition in the user's directory comes before lm-eval's own;
+code that a model writes is never run.
 
-Comes in: the document of `lm_eval.simple_evaluate` with samples. Goes out: a score for each task and each group that
-has one, and an outcome for every question. Always holds: the metric of a task is exact_match or acc where it has one,
-else the first that it lists, through the first filter that it lists; an outcome is kept only where all of a task's are
-yes or no; a question is known by everything that the model is given and by its target, so that other examples, another
-template or other data make it another one.
+The metric of a task is exact_match or acc where it has one, else the first that it lists, through the first filter that
+it lists. Outcomes are kept only where all of a task's are yes or no. A question is identified by everything that the
+model is given and by its target, so other few-shot examples, another template or other data make another question.
 """
 
 from __future__ import annotations
@@ -37,25 +34,25 @@ Loaded = dict[str, dict[str, object]]
 
 
 class TaskSet(TaskManager):
-    """Loads tasks; what a person can fix is said."""
+    """Task manager whose errors tell the user what to fix."""
 
     def load(self, task_list: object) -> Loaded:
-        """As lm-eval.
+        """Load tasks as lm-eval does.
 
         Raises:
             EnvironmentFaultError: a package or the data of a task is missing.
             UsageError: a task runs what the model writes.
         """
-        named = ", ".join(map(str, task_list)) if isinstance(task_list, list) else str(task_list)
+        names = ", ".join(map(str, task_list)) if isinstance(task_list, list) else str(task_list)
         try:
             loaded: Loaded = super().load(task_list)
         except ImportError as error:
             raise EnvironmentFaultError(
-                f"the task {named} needs more than lm-eval: {error}", hint="install the package that it names"
+                f"the task {names} needs more than lm-eval: {error}", hint="install the package that it names"
             ) from error
         except OSError as error:
             raise EnvironmentFaultError(
-                f"the data of the task {named} cannot be loaded: {error}",
+                f"the data of the task {names} cannot be loaded: {error}",
                 hint="let the machine reach the hub once (HF_HUB_OFFLINE=0), or name a directory of tasks with local "
                 "data: --capability-tasks",
             ) from error
@@ -64,7 +61,7 @@ class TaskSet(TaskManager):
 
 
 def make_task_manager(task: str, include_path: Path | None) -> TaskManager:
-    """The manager that knows the task; the many definitions of lm-eval are read only if the directory has none.
+    """A manager that knows the task; lm-eval's many definitions are read only if the directory lacks it.
 
     Raises:
         UsageError: no such directory, or no such task.
@@ -84,7 +81,7 @@ def make_task_manager(task: str, include_path: Path | None) -> TaskManager:
 
 @cache
 def _every(include_path: str | None) -> TaskManager:
-    """All definitions; reading the thousands of lm-eval takes seconds."""
+    """Manager of all definitions; reading lm-eval's thousands takes seconds."""
     return TaskSet(include_path=include_path)
 
 
@@ -115,7 +112,7 @@ def scores_of(results: Document) -> Found:
 def chosen_metric(results: Document, name: str) -> str | None:
     """`acc,none`: metric and filter of a task or a group; None: a group without a score of its own."""
     measured = [str(key) for key in results["results"][name] if "," in key and STDERR not in key]
-    listed = [str(found["metric"]) for found in results["configs"].get(name, {}).get("metric_list") or ()]
+    listed = [str(entry["metric"]) for entry in results["configs"].get(name, {}).get("metric_list") or ()]
     metrics = listed or [key.partition(",")[0] for key in measured]
     for metric in by_precedence(metrics):
         keys = [key for key in measured if key.partition(",")[0] == metric]
@@ -125,10 +122,10 @@ def chosen_metric(results: Document, name: str) -> str | None:
 
 
 def _tasks_of(results: Document, name: str) -> list[str]:
-    """A task itself; of a group all tasks, also those of its groups."""
+    """The task itself, or all tasks of a group and of its subgroups."""
     if name in results["samples"]:
         return [name]
-    return [task for part in results["group_subtasks"].get(name, ()) for task in _tasks_of(results, part)]
+    return [task for subtask in results["group_subtasks"].get(name, ()) for task in _tasks_of(results, subtask)]
 
 
 def _score(results: Document, name: str, samples: Sequence[CapabilitySample]) -> CapabilityScore:
@@ -152,7 +149,10 @@ def _score(results: Document, name: str, samples: Sequence[CapabilitySample]) ->
 
 
 def _stderr(results: Document, name: str, key: str, score: float) -> float | None:
-    """Standard error of a mean, s / sqrt(n) as in lm-eval; None for what is no mean over the questions of one task."""
+    """Standard error of a mean, s / sqrt(n) as in lm-eval.
+
+    None where the score is no mean over the questions of one task.
+    """
     values = [line[key.partition(",")[0]] for line in _lines(results, name, key)]
     if len(values) < 2 or not all(isinstance(value, (int, float)) for value in values):
         return None
@@ -165,7 +165,7 @@ def _samples(results: Document, name: str) -> list[CapabilitySample]:
         raise AssertionError("samples are made of what has a metric")
     lines = _lines(results, name, key)
     outcomes = [_outcome(line[key.partition(",")[0]]) for line in lines]
-    whole = None not in outcomes
+    all_scored = None not in outcomes
     kind = results["configs"][name].get("output_type")
     return [
         CapabilitySample(
@@ -173,7 +173,7 @@ def _samples(results: Document, name: str) -> list[CapabilitySample]:
             id=f"{name}/{line['doc_id']}",
             cluster=f"{name}/{line['doc_id']}",
             digest=_digest(line),
-            correct=outcome if whole else None,
+            correct=outcome if all_scored else None,
             answer=_answer(line, kind),
         )
         for line, outcome in zip(lines, outcomes, strict=True)
@@ -181,29 +181,33 @@ def _samples(results: Document, name: str) -> list[CapabilitySample]:
 
 
 def _lines(results: Document, name: str, key: str) -> list[Document]:
-    """The questions of a task with what the filter of the metric left of the answers; none for a group."""
-    metric, _, wanted = key.partition(",")
-    found = [line for line in results["samples"].get(name, ()) if line["filter"] == wanted and metric in line]
-    ordered = sorted(found, key=lambda line: int(line["doc_id"]))
+    """The questions of a task, as filtered for the metric; none for a group."""
+    metric, _, filter_name = key.partition(",")
+    lines = [line for line in results["samples"].get(name, ()) if line["filter"] == filter_name and metric in line]
+    ordered = sorted(lines, key=lambda line: int(line["doc_id"]))
     return [next(same) for _, same in groupby(ordered, key=lambda line: int(line["doc_id"]))]
 
 
 def _outcome(value: object) -> bool | None:
-    """Yes or no; None for a value that is neither."""
+    """The value as yes or no; None where it is neither."""
     return bool(value) if isinstance(value, (bool, int, float)) and value in (0, 1) else None
 
 
 def _digest(line: Document) -> str:
-    asked = json.dumps([line["arguments"], line["doc"], line["target"]], sort_keys=True, default=str)
-    return sha256(asked.encode()).hexdigest()
+    content = json.dumps([line["arguments"], line["doc"], line["target"]], sort_keys=True, default=str)
+    return sha256(content.encode()).hexdigest()
 
 
 def _answer(line: Document, kind: object) -> str:
-    """The option that the model finds likeliest, or what it wrote."""
+    """The option that the model finds likeliest, or the text it wrote."""
     if kind != "multiple_choice":
-        found = line["filtered_resps"]
-        return found[0] if len(found) == 1 and isinstance(found[0], str) else json.dumps(found, default=str)
-    likeliest = max(range(len(line["filtered_resps"])), key=lambda place: line["filtered_resps"][place][0])
+        responses = line["filtered_resps"]
+        return (
+            responses[0]
+            if len(responses) == 1 and isinstance(responses[0], str)
+            else json.dumps(responses, default=str)
+        )
+    likeliest = max(range(len(line["filtered_resps"])), key=lambda index: line["filtered_resps"][index][0])
     context, option = line["arguments"][likeliest]
     options = {written for _, written in line["arguments"]}
     return str(option) if len(options) > 1 else f"{context}{option}"

@@ -1,6 +1,6 @@
-"""What an evaluation writes: its records, and all that it measured in one summary.
+"""What an evaluation writes: its records, and one summary of all measurements.
 
-Comes in: what the stages made. Goes out: an `EvaluationSummary`. Always holds: it follows from the files beside it.
+The summary follows from the files beside it.
 """
 
 from __future__ import annotations
@@ -93,19 +93,19 @@ def summarise_evaluation(
 
 
 def _suites(records: Sequence[EvaluationRecord], judges: Sequence[JudgeIdentity]) -> tuple[SuiteSummary, ...]:
-    """A judge that cannot tell a refusal, or a partial one, has counted none, which is not a rate of 0."""
+    """Suite summaries without rates that the judge cannot tell: it has counted none, which is not a rate of 0."""
     suites = summarise_suites(records)
-    place = deciding_place(judges, "refusal")
-    if place is None:
+    index = deciding_place(judges, "refusal")
+    if index is None:
         return tuple(replace(suite, full_refusal=None, partial_refusal=None) for suite in suites)
-    if not judges[place].tells_partial:
+    if not judges[index].tells_partial:
         return tuple(replace(suite, partial_refusal=None) for suite in suites)
     return suites
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOutput:
-    """What `moe evaluate` made."""
+    """Result of `moe evaluate`."""
 
     path: Path
     summary: EvaluationSummary
@@ -120,7 +120,7 @@ def write_evaluation(
     samples: Sequence[CapabilitySample],
     summary: EvaluationSummary,
 ) -> None:
-    """Every file of an evaluation; `restored` are the answers with the base's router."""
+    """Write every file of an evaluation; `restored` are the records with the base's router."""
     write_atomic(path / layout.ITEMS, encode_lines(items))
     write_atomic(path / layout.RECORDS, encode_lines(records))
     if restored:
@@ -143,9 +143,9 @@ def judge_without_weights(
     trained: tuple[int, int] | None,
     started: float,
 ) -> tuple[EvaluationSummary, list[EvaluationRecord]]:
-    """Judge and write; nothing is said of what needs weights. `started` is a moment of `time.monotonic`."""
-    asked = [item for item in items if item.kind != "text"]
-    (records,) = judge_answers(judges, [(asked, answers)], work)
+    """Judge and write an evaluation without anything that needs weights. `started` is a time of `time.monotonic`."""
+    to_answer = [item for item in items if item.kind != "text"]
+    (records,) = judge_answers(judges, [(to_answer, answers)], work)
     summary = summarise_evaluation(
         writer.path.name,
         subject,

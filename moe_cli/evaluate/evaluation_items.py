@@ -1,8 +1,8 @@
-"""Evaluation items from data that people have, or from the built-in tiny language.
+"""Evaluation items from the user's data, or from the built-in tiny language.
 
-The same settings give the same items, so that runs stay comparable, and the items that an evaluation wrote are read as
-the same again. Rows whose attack failed on another model are used like all others, as a set that is chosen by success
-says nothing about this model.
+The same settings give the same items, so that runs stay comparable, and items that an evaluation wrote are read back as
+the same items. Rows whose attack failed on another model are used like all others: a set selected by success there says
+nothing about this model.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ EQUAL = "it is equal to another row"
 def load_items(
     settings: EvaluateConfig, base_name: str, *, columns_elsewhere: Sequence[Collection[str]] = ()
 ) -> tuple[EvaluationItem, ...]:
-    """Items of the configured sources; the tiny language's own for the tiny model.
+    """Items of the configured sources, or the tiny language's own for the tiny model.
 
-    `columns_elsewhere` are those of other sources, which a mapped column may be of.
+    `columns_elsewhere` are the columns of other sources; a mapped column may be one of them.
 
     Raises:
         UsageError: a real model and no sources, rows that are no items (names source and row), or nothing to answer.
@@ -57,7 +57,7 @@ def load_items(
 
 
 def preview_of_items(settings: EvaluateConfig, base_name: str) -> tuple[ItemsPreview, MoeError | None]:
-    """What a dry run shows of the items, and the error with which an evaluation would end."""
+    """Preview of the items for a dry run, and the error with which an evaluation would end."""
     items, preview, refusal = _gathered(settings, base_name)
     suites = Counter((item.suite, item.kind) for item in items)
     counts = tuple(
@@ -75,9 +75,9 @@ def preview_of_items(settings: EvaluateConfig, base_name: str) -> tuple[ItemsPre
 def _gathered(
     settings: EvaluateConfig, base_name: str, columns_elsewhere: Sequence[Collection[str]] = ()
 ) -> tuple[tuple[EvaluationItem, ...], ItemsPreview, MoeError | None]:
-    """The items, what became of every source, and why an evaluation would not begin with them."""
+    """The items, the preview with the counts of every source, and the error that stops an evaluation."""
     reader, columns = SourceReader(), column_map(settings.map)
-    attempts = (reader.attempt("items", words, partial(source_items, words, columns)) for words in settings.items)
+    attempts = (reader.attempt("items", name, partial(source_items, name, columns)) for name in settings.items)
     sources = [source for source in attempts if source is not None]
     if sources and not reader.errors:
         reader.check(lambda: refuse_absent(columns, [*columns_elsewhere, *(source.columns for source in sources)]))
@@ -86,10 +86,10 @@ def _gathered(
         items = list(tiny_items(settings.tiny_items, settings.tiny_seed))
     chosen = tuple(_repeated(_limited(sorted(items, key=lambda item: item.id), settings.limit), settings.epochs))
     counts = tuple(
-        replace(one.count, skipped={**one.count.skipped, EQUAL: number})
-        if (number := repeated[one.count.name])
-        else one.count
-        for one in sources
+        replace(source.count, skipped={**source.count.skipped, EQUAL: number})
+        if (number := repeated[source.count.name])
+        else source.count
+        for source in sources
     )
     preview = ItemsPreview(sources=counts, unreadable=tuple(reader.unreadable), suites=(), refused=None)
     return chosen, preview, _refusal(settings, base_name, chosen, sources, reader.refusal())
@@ -107,7 +107,7 @@ def _refusal(
             raise UsageError(f"no items to evaluate {base_name} on: --items FILE is missing", hint=ITEM_FORMATS)
         if unreadable is not None:
             raise unreadable
-        refuse_bad_rows([fault for one in sources for fault in one.faults], 0, hint=ITEM_FORMATS)
+        refuse_bad_rows([fault for source in sources for fault in source.faults], 0, hint=ITEM_FORMATS)
         _refuse_texts_alone(items)
         refuse_mixed_suites(items)
     except MoeError as error:
@@ -116,7 +116,7 @@ def _refusal(
 
 
 def _repeated(items: Sequence[EvaluationItem], epochs: int) -> Iterator[EvaluationItem]:
-    """Every item that is answered `epochs` times, from the second on as `id#2`; all are of one cluster."""
+    """Every item `epochs` times, with ids `id#2`, ... from the second on; all share one cluster."""
     for item in items:
         yield item
         for epoch in range(2, epochs + 1 if item.kind != "text" else 0):
@@ -124,12 +124,12 @@ def _repeated(items: Sequence[EvaluationItem], epochs: int) -> Iterator[Evaluati
 
 
 def notices_of_repeats(items: Sequence[EvaluationItem]) -> Iterator[Notice]:
-    """Says how many items ask what another one of their cluster asks; several answers to one item are no repeats."""
+    """A notice of how many items repeat the prompt of another one in their cluster; epochs of one item do not count."""
     ids: dict[tuple[str, tuple[tuple[str, str], ...]], set[str]] = defaultdict(set)
     for item in items:
         if item.kind != "text":
-            asked = tuple((turn.role, normalise_text(turn.content)) for turn in item.messages)
-            ids[item.cluster, asked].add(prompt_id(item.id))
+            content = tuple((turn.role, normalise_text(turn.content)) for turn in item.messages)
+            ids[item.cluster, content].add(prompt_id(item.id))
     if repeats := sum(len(alike) - 1 for alike in ids.values()):
         prompts = sum(map(len, ids.values()))
         yield Notice(
@@ -140,7 +140,7 @@ def notices_of_repeats(items: Sequence[EvaluationItem]) -> Iterator[Notice]:
 
 
 def prompt_id(id: str) -> str:
-    """The id that all answers to one item begin with."""
+    """The common start of the ids of all answers to one item."""
     return REPEAT.sub("", id)
 
 
@@ -151,7 +151,7 @@ def items_digest(items: Sequence[EvaluationItem]) -> str:
 
 
 def _items_of(sources: Sequence[SourceItems]) -> tuple[list[EvaluationItem], Counter[str]]:
-    """All items, each under an id of its own, and how many rows of each source repeat an earlier one."""
+    """All items with unique ids, and how many rows of each source repeat an earlier one."""
     items: dict[str, EvaluationItem] = {}
     repeated: Counter[str] = Counter()
     for source in sources:
@@ -161,24 +161,24 @@ def _items_of(sources: Sequence[SourceItems]) -> tuple[list[EvaluationItem], Cou
             else:
                 _add(items, item)
     of_goal = _goal_clusters([entry for source in sources for entry in source.entries])
-    seen: set[tuple[str, str, Turns, str | None]] = set()
+    contents: set[tuple[str, str, Turns, str | None]] = set()
     number: dict[str, int] = defaultdict(int)
     for source in sources:
         used: set[Location] = set()
         for entry in source.entries:
-            for suite, spoken in _forms(entry):
+            for suite, messages in _forms(entry):
                 cluster = _cluster(entry, of_goal)
-                content = (suite, cluster, spoken, entry.expected)
-                if content not in seen:
-                    seen.add(content)
+                content = (suite, cluster, messages, entry.expected)
+                if content not in contents:
+                    contents.add(content)
                     used.add(entry.place)
-                    _add(items, _form_item(entry, suite, spoken, cluster, number))
+                    _add(items, _form_item(entry, suite, messages, cluster, number))
         repeated[source.count.name] += len({entry.place for entry in source.entries} - used)
     return list(items.values()), repeated
 
 
 def _add(items: dict[str, EvaluationItem], item: EvaluationItem) -> None:
-    """Take an item, under another id where its own stands for something else."""
+    """Add an item, under another id where its own is taken."""
     name, number = item.id, 1
     while name in items:
         number += 1
@@ -188,9 +188,9 @@ def _add(items: dict[str, EvaluationItem], item: EvaluationItem) -> None:
 
 def _forms(entry: Entry) -> Iterator[tuple[str, Turns]]:
     if entry.kind == "benign":
-        spoken = entry.plain or entry.attacked
-        if spoken:
-            yield entry.suite or ("benign_attacked" if entry.attack else "benign"), spoken
+        messages = entry.plain or entry.attacked
+        if messages:
+            yield entry.suite or ("benign_attacked" if entry.attack else "benign"), messages
         return
     if entry.plain:
         yield entry.suite or PLAIN_SUITE, entry.plain
@@ -199,7 +199,7 @@ def _forms(entry: Entry) -> Iterator[tuple[str, Turns]]:
 
 
 def _goal_clusters(entries: Sequence[Entry]) -> dict[str, str]:
-    """The cluster of every goal, normalised: the first by name, where one goal is written in several ways."""
+    """Cluster of every normalised goal: the first by name, where one goal is written in several ways."""
     of_goal: dict[str, str] = {}
     for entry in entries:
         if entry.goal:
@@ -209,13 +209,16 @@ def _goal_clusters(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def _cluster(entry: Entry, of_goal: Mapping[str, str]) -> str:
-    """Forms of one goal share it; a harmless prompt has its own, which depends on no file name and no id."""
+    """Cluster of an entry: forms of one goal share one.
+
+    A harmless prompt has its own, which depends on no file name and no id.
+    """
     if entry.kind == "harmful" and entry.goal:
         return of_goal[normalise_text(entry.goal)]
     return entry.cluster or cluster_of_prompt(entry.plain or entry.attacked or ())
 
 
-def _form_item(entry: Entry, suite: str, spoken: Turns, cluster: str, number: dict[str, int]) -> EvaluationItem:
+def _form_item(entry: Entry, suite: str, messages: Turns, cluster: str, number: dict[str, int]) -> EvaluationItem:
     name = f"{suite}/{entry.id or cluster}" + ("" if entry.part is None else f"/{entry.part}")
     number[name] += 1
     if entry.id is None and number[name] > 1:  # other forms of the same goal
@@ -225,7 +228,7 @@ def _form_item(entry: Entry, suite: str, spoken: Turns, cluster: str, number: di
         suite=suite,
         kind=cast(Kind, entry.kind),
         cluster=cluster,
-        messages=spoken,
+        messages=messages,
         expected=entry.expected,
     )
 
@@ -239,7 +242,7 @@ def _refuse_texts_alone(items: Sequence[EvaluationItem]) -> None:
 
 
 def refuse_mixed_suites(items: Sequence[EvaluationItem]) -> None:
-    """Refuse a suite whose answers no single rate can be of; texts for drift have none.
+    """Refuse a suite with harmful and benign items, which has no single rate; texts for drift do not count.
 
     Raises:
         UsageError: a suite holds harmful and benign items.
@@ -258,10 +261,10 @@ def refuse_mixed_suites(items: Sequence[EvaluationItem]) -> None:
 
 def _limited(items: Sequence[EvaluationItem], limit: int | None) -> tuple[EvaluationItem, ...]:
     """The first `limit` items of every suite."""
-    taken: dict[str, int] = defaultdict(int)
+    counts: dict[str, int] = defaultdict(int)
     kept = []
     for item in items:
-        taken[item.suite] += 1
-        if limit is None or taken[item.suite] <= limit:
+        counts[item.suite] += 1
+        if limit is None or counts[item.suite] <= limit:
             kept.append(item)
     return tuple(kept)

@@ -1,8 +1,8 @@
-"""The items and answers of files that were named with --answers, joined with the items of --items.
+"""Items and answers of the files named with --answers, joined with the items of --items.
 
-Every answer is judged, or its row is skipped with a reason and counted; an answer of which nothing says whether its
-prompt is harmful or benign is refused. The same files give the same items, with the same ids, in any order of rows that
-are not to one prompt.
+Every answer is judged, or its row is skipped with a reason and counted. An answer is refused where nothing says whether
+its prompt is harmful or benign. The same files give the same items with the same ids; only rows with one and the same
+prompt depend on their order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HOW_TO_DECIDE = (
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswers:
-    """Answers that were made elsewhere, and the items that they answer."""
+    """Answers from files, and the items that they answer."""
 
     items: tuple[EvaluationItem, ...]  # in order of id
     texts: tuple[EvaluationItem, ...]  # of --items, for drift; nobody answers them
@@ -43,55 +43,55 @@ class GivenAnswers:
 
 
 def read_given_answers(settings: EvaluateConfig) -> GivenAnswers:
-    """The answers of `settings.answers`.
+    """Read the answers of `settings.answers`.
 
     Raises:
-        UsageError: a file that cannot be read or is of no known format, and all that `joined_answers` refuses.
+        UsageError: a file that cannot be read or is of no known format, and all that `join_answers` refuses.
     """
     columns = column_map(settings.map)
-    return join_answers([read_answers(words, columns) for words in settings.answers], settings)
+    return join_answers([read_answers(argument, columns) for argument in settings.answers], settings)
 
 
 def join_answers(files: Sequence[FileOfAnswers], settings: EvaluateConfig) -> GivenAnswers:
-    """The answers of files that were read, with their items.
+    """Join the answers of the files with their items.
 
     Raises:
         UsageError: bad rows, a mapped column that is nowhere, answers of which nothing says whether they are to harmful
             prompts, or no answer at all.
     """
     items = _items(settings, files)
-    named = _by_prompt(items)
+    by_prompt = _by_prompt(items)
     _refuse_twice(files)
     refuse_bad_rows([fault for file in files for fault in file.faults], 0, hint=ANSWER_FORMATS)
-    found = list(_answered(files, named, settings))
-    if not found:
+    pairs = list(_answered(files, by_prompt, settings))
+    if not pairs:
         reasons = "; ".join(f"{reason}: {number}" for file in files for reason, number in file.skipped.items())
         raise UsageError(f"{', '.join(settings.answers)} holds no answer to judge ({reasons})", hint=ANSWER_FORMATS)
-    refuse_mixed_suites([item for item, _ in found])
-    kept = _limited(sorted(_numbered(found), key=lambda pair: pair[0].id), settings.limit)
-    times = Counter(prompt_id(item.id) for item, _ in kept)
-    answered = {prompt_id(item.id) for item, _ in found}
+    refuse_mixed_suites([item for item, _ in pairs])
+    chosen = _limited(sorted(_numbered(pairs), key=lambda pair: pair[0].id), settings.limit)
+    times = Counter(prompt_id(item.id) for item, _ in chosen)
+    answered = {prompt_id(item.id) for item, _ in pairs}
     texts = [item for item in items if item.kind == "text"]
     return GivenAnswers(
-        items=tuple(item for item, _ in kept),
+        items=tuple(item for item, _ in chosen),
         texts=tuple(texts if settings.limit is None else texts[: settings.limit]),
-        answers={item.id: answer for item, answer in kept},
+        answers={item.id: answer for item, answer in chosen},
         files=tuple(file.record() for file in files),
         epochs=next(iter(times.values())) if len(set(times.values())) == 1 else None,
-        unanswered=sum(item.id not in answered for some in named.values() for item in some) if items else None,
+        unanswered=sum(item.id not in answered for some in by_prompt.values() for item in some) if items else None,
     )
 
 
 def _refuse_twice(files: Sequence[FileOfAnswers]) -> None:
-    seen: dict[str, str] = {}
+    names: dict[str, str] = {}
     for file in files:
-        if file.sha256 in seen:
-            raise UsageError(f"{file.name} holds the same as {seen[file.sha256]}", hint="name every file once")
-        seen[file.sha256] = file.name
+        if file.sha256 in names:
+            raise UsageError(f"{file.name} holds the same as {names[file.sha256]}", hint="name every file once")
+        names[file.sha256] = file.name
 
 
 def _items(settings: EvaluateConfig, files: Sequence[FileOfAnswers]) -> tuple[EvaluationItem, ...]:
-    """The items of --items, before any limit; a mapped column is theirs, or one of the files of answers."""
+    """The items of --items, without limit; a mapped column belongs to them or to one of the files of answers."""
     columns = [file.columns for file in files]
     if not settings.items:
         refuse_absent(column_map(settings.map), columns)
@@ -100,28 +100,28 @@ def _items(settings: EvaluateConfig, files: Sequence[FileOfAnswers]) -> tuple[Ev
 
 
 def _by_prompt(items: Sequence[EvaluationItem]) -> dict[Turns, list[EvaluationItem]]:
-    """The items that ask something, by what they ask.
+    """The items by their prompt; texts have none.
 
     Raises:
         UsageError: one prompt stands there as harmful and as benign.
     """
-    named: dict[Turns, list[EvaluationItem]] = defaultdict(list)
+    by_prompt: dict[Turns, list[EvaluationItem]] = defaultdict(list)
     for item in items:
         if item.kind != "text":
-            named[item.messages].append(item)
-    for alike in named.values():
+            by_prompt[item.messages].append(item)
+    for alike in by_prompt.values():
         if len({item.kind for item in alike}) > 1:
             raise UsageError(
                 f"--items holds one prompt as harmful and as benign: {', '.join(item.id for item in alike)}",
                 hint="leave one of them out",
             )
-    return named
+    return by_prompt
 
 
 def _answered(
-    files: Sequence[FileOfAnswers], named: Mapping[Turns, Sequence[EvaluationItem]], settings: EvaluateConfig
+    files: Sequence[FileOfAnswers], by_prompt: Mapping[Turns, Sequence[EvaluationItem]], settings: EvaluateConfig
 ) -> Iterator[tuple[EvaluationItem, FileAnswer]]:
-    """Every answer with its item, before the items have ids that differ; items with one prompt take turns.
+    """Every answer with its item, before ids are made unique; items with the same prompt take turns.
 
     Raises:
         UsageError: nothing says the kind of an answer's prompt, or the file and --items say different ones.
@@ -131,7 +131,7 @@ def _answered(
     turn: Counter[Turns] = Counter()
     for file in files:
         for answer in file.answers:
-            alike, kind = named.get(answer.messages), answer.kind or settings.kind
+            alike, kind = by_prompt.get(answer.messages), answer.kind or settings.kind
             item = alike[turn[answer.messages] % len(alike)] if alike else None
             turn[answer.messages] += 1
             if item is not None and answer.kind not in (None, item.kind):
@@ -146,7 +146,7 @@ def _answered(
                 undecided.append(RowFault(answer.place, UNDECIDED))
     refuse_bad_rows(faults, 0, hint="leave --items away, or correct the kind in one of the two")
     if undecided:
-        of_items = ", and --items does not hold it" if named else ""
+        of_items = ", and --items does not hold it" if by_prompt else ""
         raise UsageError(
             f"{undecided[0]}{of_items}; so it is with {len(undecided)} of the "
             f"{sum(len(file.answers) for file in files)} answers",
@@ -155,7 +155,7 @@ def _answered(
 
 
 def _own_item(answer: FileAnswer, kind: Kind) -> EvaluationItem:
-    """The item that an answer alone tells; answers to one goal are of one cluster."""
+    """The item made from the answer alone; answers to one goal share a cluster."""
     prompt = answer.messages[-1].content
     wrapped = answer.goal is not None and answer.goal != prompt
     suite = answer.suite or (kind if kind == "benign" or not wrapped else "attacked")
@@ -171,23 +171,23 @@ def _own_item(answer: FileAnswer, kind: Kind) -> EvaluationItem:
 
 
 def _numbered(
-    found: Sequence[tuple[EvaluationItem, FileAnswer]],
+    pairs: Sequence[tuple[EvaluationItem, FileAnswer]],
 ) -> Iterator[tuple[EvaluationItem, FileAnswer]]:
-    """Ids that differ: `a/2` is the second prompt under the id `a`, `a#2` the second answer to the prompt of `a`."""
+    """Make ids unique: `a/2` is the second prompt under the id `a`, `a#2` the second answer to the prompt of `a`."""
     prompts: dict[str, list[Turns]] = defaultdict(list)
     times: Counter[str] = Counter()
-    taken: set[str] = set()
-    for item, answer in found:
+    ids: set[str] = set()
+    for item, answer in pairs:
         name = prompt_id(item.id)
         if item.messages not in prompts[name]:
             prompts[name].append(item.messages)
-        place = prompts[name].index(item.messages) + 1
-        of_prompt = name if place == 1 else f"{name}/{place}"
+        number = prompts[name].index(item.messages) + 1
+        of_prompt = name if number == 1 else f"{name}/{number}"
         times[of_prompt] += 1
         id = of_prompt if times[of_prompt] == 1 else f"{of_prompt}#{times[of_prompt]}"
-        if id in taken:
+        if id in ids:
             raise UsageError(f"the item {id} stands twice", hint="give every prompt of a suite an id of its own")
-        taken.add(id)
+        ids.add(id)
         yield replace(item, id=id), answer
 
 
@@ -195,11 +195,11 @@ def _limited(
     pairs: Sequence[tuple[EvaluationItem, FileAnswer]], limit: int | None
 ) -> list[tuple[EvaluationItem, FileAnswer]]:
     """All answers to the first `limit` prompts of every suite."""
-    places: dict[str, dict[str, int]] = defaultdict(dict)
+    numbers_of_suite: dict[str, dict[str, int]] = defaultdict(dict)
     numbers: dict[str, count[int]] = defaultdict(lambda: count(1))
     kept = []
     for item, answer in pairs:
-        of_suite, name = places[item.suite], prompt_id(item.id)
+        of_suite, name = numbers_of_suite[item.suite], prompt_id(item.id)
         if name not in of_suite:
             of_suite[name] = next(numbers[item.suite])
         if limit is None or of_suite[name] <= limit:

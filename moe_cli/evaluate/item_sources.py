@@ -1,4 +1,4 @@
-"""The rows of one source as evaluation items: as they are written, or as entries of a known format."""
+"""Evaluation items from the rows of one source: in moe's own format, or as entries of a known data format."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ITEM_FORMATS = (
 
 @dataclass(frozen=True, slots=True)
 class SourceItems:
-    """What one source holds: items as it writes them, or entries of a format."""
+    """The content of one source: items in moe's own format, or entries of a data format."""
 
     count: ItemSource
     items: tuple[EvaluationItem, ...]
@@ -46,7 +46,7 @@ class SourceItems:
 
 
 def source_items(words: str, columns: ColumnMap) -> SourceItems:
-    """The rows of one source; `harmful=FILE` says the kind of all of them."""
+    """Read one source; with `harmful=FILE` all its rows are of that kind."""
     forced, name = kind_and_source(words)
     table = read_table(source_of(name, accepted=ITEM_FORMATS), columns)
     if _says_kinds(table.keys()):
@@ -94,25 +94,25 @@ def _mapped_as(column: str) -> str:
 
 
 def _says_kinds(keys: set[str]) -> bool:
-    """Whether rows with these columns are items as this page defines them."""
+    """Whether rows with these columns are items in moe's own format."""
     return "kind" in keys and not keys.isdisjoint({"prompt", "messages"})
 
 
-def _own_items(words: str, table: Table, forced: ItemKind | None) -> SourceItems:
+def _own_items(name: str, table: Table, forced: ItemKind | None) -> SourceItems:
     items: list[EvaluationItem] = []
     faults = list(table.faults)
-    for place, row in table.rows:
+    for location, row in table.rows:
         try:
-            items.append(_item(row, place))
+            items.append(_item(row, location))
         except BadRowError as error:
-            faults.append(RowFault(place, error.reason))
+            faults.append(RowFault(location, error.reason))
     if forced is not None and (other := sum(item.kind != forced for item in items)):
         raise UsageError(
             f"{table.source.name}: {other:,} of {len(items):,} rows are not {forced} by their column `kind`",
             hint=f"leave {forced}= away: the file says the kind of every row",
         )
     count = ItemSource(
-        name=words,
+        name=name,
         sha256=table.sha256,
         format="items",
         rows=len(table.rows) + len(table.faults),
@@ -123,42 +123,42 @@ def _own_items(words: str, table: Table, forced: ItemKind | None) -> SourceItems
     return SourceItems(count, tuple(items), (), tuple(faults), frozenset(table.names))
 
 
-def _item(row: ReadRow, place: Location) -> EvaluationItem:
+def _item(row: ReadRow, location: Location) -> EvaluationItem:
     kind = KINDS.get(name_of(row, "kind") or "")
     if kind is None:
         raise BadRowError(f"`kind` is not one of {', '.join(KINDS)}")
     refuse_unreadable(row)
-    spoken = _text_turns(row) if kind == "text" else _asked_turns(row)
+    messages = _text_turns(row) if kind == "text" else _asked_turns(row)
     suite = name_of(row, "suite") or kind
-    own = name_of(row, "id") or str(place.number)
+    own = name_of(row, "id") or str(location.number)
     name = own if own.startswith(f"{suite}/") else f"{suite}/{own}"
     expected = text_of(row, "expected") if row.get("expected") is not None else None
-    entry = Entry(place=place, id=name, kind=None, goal=None, plain=spoken)
+    entry = Entry(place=location, id=name, kind=None, goal=None, plain=messages)
     return EvaluationItem(
         id=name,
         suite=suite,
         kind=kind,
-        cluster=name_of(row, "cluster") or cluster_of_prompt(spoken[:-1] if kind == "text" else spoken),
-        messages=with_system(entry, row).plain or spoken,
+        cluster=name_of(row, "cluster") or cluster_of_prompt(messages[:-1] if kind == "text" else messages),
+        messages=with_system(entry, row).plain or messages,
         expected=expected,
     )
 
 
 def _asked_turns(row: ReadRow) -> Turns:
-    """The turns of a row that is answered; its messages end with the user."""
+    """The prompt of a row that is answered; it ends with a user turn."""
     value = row.get("messages")
     return prompt_turns(row) if value is None else turns(value, "messages")
 
 
 def _text_turns(row: ReadRow) -> Turns:
-    """The turns of a text with its answer, which stands under `answer` or is the last turn."""
+    """The turns of a text with its answer, taken from `answer` or from the last turn."""
     value = row.get("messages")
     if (
         row.get("answer") is None
         and are_turns(value)
-        and (spoken := messages_of(value, "messages"))[-1].role == "assistant"
+        and (messages := messages_of(value, "messages"))[-1].role == "assistant"
     ):
-        *asked, answer = spoken
-        return (*turns([{"role": turn.role, "content": turn.content} for turn in asked], "messages"), answer)
+        *prompt, answer = messages
+        return (*turns([{"role": turn.role, "content": turn.content} for turn in prompt], "messages"), answer)
     asked_turns = turns(value, "messages") if value is not None else prompt_turns(row)
     return (*asked_turns, Message(role="assistant", content=text_of(row, "answer")))

@@ -1,7 +1,6 @@
 """How far the trained model moved from its base: on texts, in its routing and in its weights.
 
-Comes in: both models and the items of kind `text`. Goes out: a `Moved`. Always holds: a bare model has no base, so
-nothing is measured; without texts only the weights are.
+A bare model has no base, so nothing is measured for it; without texts only the drift of the weights is measured.
 """
 
 from __future__ import annotations
@@ -69,19 +68,19 @@ def _on_texts(
     models: ModelPool, base: ModelIdentity, texts: Sequence[EvaluationItem], config: MoeConfig, work: StageCache
 ) -> tuple[DriftItem, ...]:
     settings = config.evaluate
-    how = (*_both(models, base), tuple(texts), settings.batch_size, settings.batch_tokens)
-    journal = work.journal("drift", "drift of texts", DriftItem, *how)
-    found = {item.id: item for item in journal.records()}
-    for made in _missing(models, texts, tuple(found), config, work):
-        journal.append(made)
-        found |= {item.id: item for item in made}
-    return tuple(found[item_id] for item_id in sorted(found))
+    depends_on = (*_models_key(models, base), tuple(texts), settings.batch_size, settings.batch_tokens)
+    journal = work.journal("drift", "drift of texts", DriftItem, *depends_on)
+    done = {item.id: item for item in journal.records()}
+    for batch in _missing(models, texts, tuple(done), config, work):
+        journal.append(batch)
+        done |= {item.id: item for item in batch}
+    return tuple(done[item_id] for item_id in sorted(done))
 
 
 def _missing(
     models: ModelPool, texts: Sequence[EvaluationItem], done: Collection[str], config: MoeConfig, work: StageCache
 ) -> Iterator[tuple[DriftItem, ...]]:
-    """Drift of the texts that are not done; the base is loaded only for them."""
+    """Drift of the texts that are not done yet; the base is loaded only for them."""
     if len(done) == len(texts):
         return
     yield from measure_text_drift(
@@ -96,7 +95,7 @@ def _missing(
 
 
 def max_drift_tokens(batch_tokens: int, loaded: LoadedModel) -> int:
-    """Tokens of a batch of texts: no more than `batch_tokens`, and no more logits than `MOST_LOGITS` of one model."""
+    """Tokens per batch of texts: at most `batch_tokens`, and at most `MOST_LOGITS` logits of one model."""
     vocabulary: int = loaded.model.config.get_text_config().vocab_size
     return max(1, min(batch_tokens, MOST_LOGITS // vocabulary))
 
@@ -105,13 +104,15 @@ def _of_weights(
     models: ModelPool, base: ModelIdentity, selected_LE: NDArray[np.bool_] | None, work: StageCache
 ) -> tuple[GroupDrift, ...]:
     selection = None if selected_LE is None else (selected_LE.shape, selected_LE.tobytes())
-    journal = work.journal("drift", "drift of weights", WeightDrift, *_both(models, base), selection, file="weights")
-    if not (found := journal.records()):
-        found = [WeightDrift(groups=measure_weight_drift(models.base(), models.tuned(), selected_LE))]
-        journal.append(found)
-    return found[0].groups
+    journal = work.journal(
+        "drift", "drift of weights", WeightDrift, *_models_key(models, base), selection, file="weights"
+    )
+    if not (records := journal.records()):
+        records = [WeightDrift(groups=measure_weight_drift(models.base(), models.tuned(), selected_LE))]
+        journal.append(records)
+    return records[0].groups
 
 
-def _both(models: ModelPool, base: ModelIdentity) -> tuple[object, ...]:
-    """Both models, and the machine."""
+def _models_key(models: ModelPool, base: ModelIdentity) -> tuple[object, ...]:
+    """What identifies both models, and the machine, for the journal."""
     return base.fingerprint, base.settings, models.tuned().depends_on

@@ -1,8 +1,7 @@
-"""Texts read by two models: what each makes of every batch, its routing recorded.
+"""Forward passes of two models over the same texts, with their routing recorded.
 
-Comes in: both models and batches of texts. Goes out: a `Watched` of each model for every batch. Always holds: both see
-the very same ids, once; watching changes no logit; where the models do not fit on one device together they take turns
-on it, which changes no bit.
+Both models get the very same token ids, once. Recording the routing changes no logit. Where the models do not fit on
+one device together they take turns on it, which changes no bit.
 
 Letters: B texts of a batch, S positions, V vocabulary, N = B x S tokens, K top-k, L expert layers, E experts.
 """
@@ -28,14 +27,14 @@ WAITING_VALUES = 1 << 31  # logits of the base that wait for the tuned model: 4 
 
 @dataclass(frozen=True, slots=True)
 class ForwardRecord:
-    """What one model makes of a batch."""
+    """Logits and routing of one batch from one model."""
 
     logits_BSV: Tensor  # of the last positions, from the one before the first answer token on
     experts_BLE: Tensor  # int64, on the CPU
     chosen_LNK: tuple[Tensor, ...]  # id E: no expert
 
     def waiting(self) -> ForwardRecord:
-        """The same with the logits in the machine's memory."""
+        """The same record with its logits moved to host memory."""
         return replace(self, logits_BSV=self.logits_BSV.cpu())
 
 
@@ -45,10 +44,10 @@ Batch = Sequence[tuple[EvaluationItem, EncodedChat]]
 def run_paired_forward(
     base: LoadedModel, tuned: LoadedModel, batches: Sequence[Batch]
 ) -> Iterator[tuple[Batch, ForwardRecord, ForwardRecord]]:
-    """What both models make of every batch.
+    """Forward records of both models for every batch.
 
-    Where they do not fit on one device together (the base then waits in the machine's memory), they take turns on the
-    tuned model's: each reads a group of batches, and the logits of the base wait instead.
+    Where they do not fit on one device together (the base is then in host memory), they take turns on the tuned model's
+    device: each reads a group of batches, and the logits of the base wait on the host instead.
     """
     if base.device == tuned.device:
         for batch in batches:
@@ -63,23 +62,23 @@ def run_paired_forward(
 
 
 def _groups(batches: Sequence[Batch], vocabulary: int) -> Iterator[list[Batch]]:
-    """Batches whose logits fit into memory together, at least one."""
+    """Groups of batches whose logits fit into memory together, at least one batch each."""
     group: list[Batch] = []
-    held = 0
+    num_waiting = 0
     for batch in batches:
-        kept = len(batch) * _num_kept(_rows(batch)) * vocabulary
-        if group and held + kept > WAITING_VALUES:
+        num_logits = len(batch) * _num_kept(_rows(batch)) * vocabulary
+        if group and num_waiting + num_logits > WAITING_VALUES:
             yield group
-            group, held = [], 0
+            group, num_waiting = [], 0
         group.append(batch)
-        held += kept
+        num_waiting += num_logits
     if group:
         yield group
 
 
 @contextmanager
 def _on(loaded: LoadedModel, device: torch.device, *, instead_of: LoadedModel, host: torch.device) -> Iterator[None]:
-    """One model on the device while the other waits on the host; afterwards, also after an error, as before."""
+    """Put one model on the device and the other on the host; afterwards, also after an error, swap them back."""
     try:
         instead_of.model.to(host)
         loaded.model.to(device)
@@ -98,21 +97,21 @@ def record_forward(loaded: LoadedModel, rows: Sequence[EncodedChat]) -> ForwardR
     """One forward over right-padded rows, its routing recorded."""
     ids = [row.token_ids for row in rows]
     input_ids, mask_BS = right_padded(ids).to(loaded.device), attention_mask(ids).to(loaded.device)
-    words: dict[str, bool | int] = {"use_cache": False}
+    options: dict[str, bool | int] = {"use_cache": False}
     if LOGITS_TO_KEEP in signature(loaded.model.forward).parameters:
-        words[LOGITS_TO_KEEP] = _num_kept(rows)
+        options[LOGITS_TO_KEEP] = _num_kept(rows)
     with record_routing(loaded.model, keep_choices=True) as recorder:
         recorder.watch(answers_of(rows).to(loaded.device)[None])
-        logits_BSV = loaded.model(input_ids=input_ids, attention_mask=mask_BS, **words).logits
+        logits_BSV = loaded.model(input_ids=input_ids, attention_mask=mask_BS, **options).logits
         return ForwardRecord(logits_BSV, recorder.counts()[:, 0], recorder.choices())
 
 
 def _num_kept(rows: Sequence[EncodedChat]) -> int:
-    """Last positions that hold every answer token, and the one before the first."""
+    """Number of last positions that hold every answer token and the one before the first."""
     return max(len(row.token_ids) for row in rows) - min(row.num_prompt for row in rows) + 1
 
 
 def answers_of(rows: Sequence[EncodedChat]) -> Tensor:
-    """bool [B, S]: the answer's tokens."""
+    """bool [B, S]: mask of the answer tokens."""
     answers = [[0] * row.num_prompt + [1] * (len(row.token_ids) - row.num_prompt) for row in rows]
     return right_padded(answers).bool()

@@ -1,4 +1,4 @@
-"""What `moe evaluate --dry-run` shows: what is checked before a model is loaded. Imports no torch."""
+"""`moe evaluate --dry-run`: everything that is checked before a model is loaded. Imports no torch."""
 
 from __future__ import annotations
 
@@ -49,37 +49,39 @@ def preview_evaluation(words: str, config: MoeConfig, store: Store) -> tuple[Ite
 
 
 def preview_answers(config: MoeConfig) -> tuple[AnswersPreview, MoeError | None]:
-    """What is recognised in files of answers, and the error with which their evaluation would end."""
+    """Preview of files of answers, and the error with which their evaluation would end."""
     settings, reader = config.evaluate, SourceReader()
     columns = column_map(settings.map)
-    attempts = (reader.attempt("answers", words, partial(read_answers, words, columns)) for words in settings.answers)
+    attempts = (
+        reader.attempt("answers", argument, partial(read_answers, argument, columns)) for argument in settings.answers
+    )
     files = [file for file in attempts if file is not None]
-    refusal, given = reader.refusal(), None
+    refusal, given_answers = reader.refusal(), None
     if refusal is None:
         try:
             refuse_what_needs_weights(settings, NO_MODEL)
-            given = join_answers(files, settings)
-            kinds = {item.kind for item in given.items if item.kind != "text"}
+            given_answers = join_answers(files, settings)
+            kinds = {item.kind for item in given_answers.items if item.kind != "text"}
             refuse_undecided(judges_of(settings.judges, config.judge), kinds)
         except MoeError as error:
             refusal = error
     return AnswersPreview(
         files=tuple(file.record() for file in files),
         unreadable=tuple(reader.unreadable),
-        suites=dict(Counter(item.suite for item in given.items)) if given is not None else {},
-        unanswered=None if given is None else given.unanswered,
+        suites=dict(Counter(item.suite for item in given_answers.items)) if given_answers is not None else {},
+        unanswered=None if given_answers is None else given_answers.unanswered,
         refused=None if refusal is None else refusal.message,
     ), refusal
 
 
 def refuse_what_needs_weights(settings: EvaluateConfig, why: str) -> None:
-    """Refuse what only a loaded model can be asked; `why` there is none.
+    """Refuse options that need a loaded model; `why` says why there is none.
 
     Raises:
         UsageError: capability, or the base's router.
     """
-    for asked, option in ((settings.capability, "--capability"), (settings.restore_router, "--restore-router")):
-        if asked:
+    for value, option in ((settings.capability, "--capability"), (settings.restore_router, "--restore-router")):
+        if value:
             raise UsageError(
                 f"{option} needs the weights of a model, and {why}",
                 hint=f"leave {option} away, or evaluate the loaded model: moe evaluate RUN_OR_MODEL",
@@ -87,7 +89,7 @@ def refuse_what_needs_weights(settings: EvaluateConfig, why: str) -> None:
 
 
 def _base_name(words: str, store: Store, *, loads: bool) -> str:
-    """The name of the model before training, of a run or of the model itself, which is here where it is loaded."""
+    """Name of the base of a run, or of a bare model; with `loads`, checks that the weights are here."""
     path = Path(words)
     if path.name == layout.FINAL_MODEL and kind_in(path.parent) is not None:
         path = path.parent

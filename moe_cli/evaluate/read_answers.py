@@ -1,4 +1,4 @@
-"""One file of answers, read by the format of its rows: its answers, the rows that hold none, and the bad ones."""
+"""Reading one file of answers: its format, its answers, the rows without an answer, and the bad rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from moe_cli.records import AnswerFile
 
 @dataclass(slots=True)
 class FileOfAnswers:
-    """One file, and what became of its rows."""
+    """One file of answers, and what became of its rows."""
 
     name: str
     sha256: str
@@ -35,7 +35,7 @@ class FileOfAnswers:
     unread: tuple[str, ...] = ()
 
     def take(self, row: RowAnswers, kind: Kind | None = None) -> None:
-        """What one row says; `kind` is that of its label."""
+        """Add the answers of one row, or count why it is skipped; `kind` is that of its label."""
         if isinstance(row, str):
             self.skipped[row] += 1
         else:
@@ -43,7 +43,7 @@ class FileOfAnswers:
             self.num_used += 1
 
     def record(self) -> AnswerFile:
-        """What a summary holds of it."""
+        """The record of this file for a summary."""
         return AnswerFile(
             name=self.name,
             sha256=self.sha256,
@@ -61,10 +61,10 @@ class FileOfAnswers:
 
 
 def read_answers(words: str, columns: ColumnMap) -> FileOfAnswers:
-    """The file that the words name, with the kind that stands in front of it; `columns` are those that a person named.
+    """Read the file of an argument `FILE` or `KIND=FILE`; `columns` are those that the user mapped.
 
     Raises:
-        UsageError: it cannot be read as a whole, is of no known format, or says another kind than the words.
+        UsageError: it cannot be read as a whole, is of no known format, or says another kind than the argument.
     """
     forced, name = kind_and_source(words)
     file = _read(name, columns)
@@ -74,7 +74,7 @@ def read_answers(words: str, columns: ColumnMap) -> FileOfAnswers:
 
 
 def _say_kind(file: FileOfAnswers, kind: ItemKind) -> None:
-    """Give every answer the kind that a person said."""
+    """Give every answer the kind that the user named."""
     if kind == "text":
         raise UsageError(f"{file.name}: no answers are to texts", hint="harmful=FILE or benign=FILE")
     other = sum(answer.kind not in (None, kind) for answer in file.answers)
@@ -97,8 +97,8 @@ def _read(name: str, columns: ColumnMap) -> FileOfAnswers:
 
 
 def _of_log(log: InspectLog, name: str, digest: str) -> FileOfAnswers:
-    whole = "" if log.status == "success" else f", not complete: its status is {log.status}"
-    file = FileOfAnswers(name, digest, f"log of inspect{whole}", log.model, len(log.samples))
+    suffix = "" if log.status == "success" else f", not complete: its status is {log.status}"
+    file = FileOfAnswers(name, digest, f"log of inspect{suffix}", log.model, len(log.samples))
     for row in inspect_answers(log, name):
         file.take(row)
     return file
@@ -108,18 +108,18 @@ def _of_table(table: Table, columns: ColumnMap) -> FileOfAnswers:
     refuse_bad_rows(table.faults, 0, hint=ANSWER_FORMATS)
     if not table.rows:
         raise UsageError(f"{table.source.name} holds no rows", hint=ANSWER_FORMATS)
-    known = _format_of(table, columns)
+    row_format = _format_of(table, columns)
     parameters = table.header.get("parameters")
     model = parameters.get("model") if isinstance(parameters, dict) else None
     file = FileOfAnswers(
-        table.source.name, table.sha256, known.name, model if isinstance(model, str) else None, len(table.rows)
+        table.source.name, table.sha256, row_format.name, model if isinstance(model, str) else None, len(table.rows)
     )
     labels = labels_of(table, taken=table.keys() - set(OF_PROMPT) - columns.keys())  # others could be of the answer
-    for place, row in table.rows:
+    for location, row in table.rows:
         try:
-            file.take(known.read(row, place), labels.kind_of(row)[0])
+            file.take(row_format.read(row, location), labels.kind_of(row)[0])
         except BadRowError as error:
-            file.faults.append(RowFault(place, error.reason))
+            file.faults.append(RowFault(location, error.reason))
     file.columns, file.unread = frozenset(table.names), table.unread()
     return file
 
@@ -131,11 +131,15 @@ def _format_of(table: Table, columns: ColumnMap) -> AnswerFormat:
         UsageError: none, or a folder holds files of several.
     """
     keys: dict[str, set[str]] = {}
-    for place, row in table.rows:
-        keys.setdefault(place.source, set()).update(row)
+    for location, row in table.rows:
+        keys.setdefault(location.source, set()).update(row)
     if len(keys) == 1:
         return answer_format(table.keys(), table.source.name, columns)
-    formats = {known.name: known for file, held in keys.items() for known in [answer_format(held, file, columns)]}
+    formats = {
+        file_format.name: file_format
+        for file, file_keys in keys.items()
+        for file_format in [answer_format(file_keys, file, columns)]
+    }
     if len(formats) > 1:
         raise UsageError(
             f"{table.source.name} holds files of several formats: {', '.join(formats)}",

@@ -1,8 +1,7 @@
 """How far the routing moved from the base's on benign text, layer by layer. Pure.
 
-Comes in: drift items in any order, and which experts the prepare run selected. Goes out: a `RoutingDrift`. Always
-holds: shares are of the choices of all texts together; intervals come from resampling whole clusters; the same items
-and seed give the same numbers bit for bit, as counts are summed exactly.
+Shares are of the choices of all texts together; intervals come from resampling whole clusters; the same items and seed
+give the same numbers bit for bit, in any order of items, as counts are summed exactly.
 
 In one layer n_e and m_e are the choices of expert e by base and tuned model, N and M their sums, p = n / N, q = m / M:
 
@@ -57,7 +56,7 @@ def measure_routing_drift(
     resampled = resampled_sums(sums_CV, seed=seed, num_resamples=num_resamples)
     drawn_RML = np.concatenate([_measures(block_RV, shape_LE) for block_RV in resampled])
     total_1V = sums_CV.sum(axis=0, keepdims=True)
-    found_ML, num_clusters = _measures(total_1V, shape_LE)[0], len(sums_CV)
+    measured_ML, num_clusters = _measures(total_1V, shape_LE)[0], len(sums_CV)
     counts_2LE = total_1V[0, : -len(layers)].reshape(2, *shape_LE)
     shares_2LE = _shares(counts_2LE)
 
@@ -68,16 +67,16 @@ def measure_routing_drift(
         layers=tuple(
             _layer(
                 layer,
-                found_ML[:, place],
-                drawn_RML[..., place],
+                measured_ML[:, index],
+                drawn_RML[..., index],
                 num_clusters,
-                counts_2LE[:, place],
-                None if selected_LE is None else selected_LE[place],
+                counts_2LE[:, index],
+                None if selected_LE is None else selected_LE[index],
             )
-            for place, layer in enumerate(layers)
+            for index, layer in enumerate(layers)
         ),
-        js=estimate(found_ML[JS].mean(), drawn_RML[:, JS].mean(axis=1), num_clusters),
-        overlap=estimate(found_ML[OVERLAP].mean(), drawn_RML[:, OVERLAP].mean(axis=1), num_clusters),
+        js=estimate(measured_ML[JS].mean(), drawn_RML[:, JS].mean(axis=1), num_clusters),
+        overlap=estimate(measured_ML[OVERLAP].mean(), drawn_RML[:, OVERLAP].mean(axis=1), num_clusters),
         on_selected_base=mean_on(0),
         on_selected_tuned=mean_on(1),
         num_selected=None if selected_LE is None else int(selected_LE.sum()),
@@ -94,16 +93,16 @@ def _cluster_sums(items: Sequence[DriftItem]) -> tuple[Floats, tuple[int, ...]]:
 
 
 def _layer(
-    layer: int, found_M: Floats, drawn_RM: Floats, num_clusters: int, counts_2E: Floats, selected_E: Bools | None
+    layer: int, measured_M: Floats, drawn_RM: Floats, num_clusters: int, counts_2E: Floats, selected_E: Bools | None
 ) -> LayerDrift:
     share_2E = _shares(counts_2E)
     entropy_2 = -xlogy(share_2E, share_2E).sum(axis=-1) / np.log(share_2E.shape[-1])
     on_selected = (None, None) if selected_E is None else share_2E[:, selected_E].sum(axis=-1).tolist()
     return LayerDrift(
         layer=layer,
-        kl=estimate(found_M[KL], drawn_RM[:, KL], num_clusters),
-        js=estimate(found_M[JS], drawn_RM[:, JS], num_clusters),
-        overlap=estimate(found_M[OVERLAP], drawn_RM[:, OVERLAP], num_clusters),
+        kl=estimate(measured_M[KL], drawn_RM[:, KL], num_clusters),
+        js=estimate(measured_M[JS], drawn_RM[:, JS], num_clusters),
+        overlap=estimate(measured_M[OVERLAP], drawn_RM[:, OVERLAP], num_clusters),
         on_selected_base=on_selected[0],
         on_selected_tuned=on_selected[1],
         entropy_base=float(entropy_2[0]),

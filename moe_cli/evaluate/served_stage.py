@@ -1,7 +1,8 @@
 """`moe evaluate --engine openai`: an endpoint answers, its answers are judged, and no weights are loaded.
 
-Which weights the endpoint serves cannot be checked, so the summary holds the run or model that was named and the
-endpoint's address and model name, and no fingerprint. Drift, capability and the router need weights.
+Which weights the endpoint serves cannot be checked. So the summary holds the run or model that the user named and the
+endpoint's address and model name, but no fingerprint. Drift, capability and the router test need weights and are left
+out.
 """
 
 from __future__ import annotations
@@ -58,26 +59,26 @@ def run(
     items = load_items(settings, target.base_name)
     for notice in notices_of_repeats(items):
         notify(notice)
-    asked = [item for item in items if item.kind != "text"]
-    refuse_undecided(judges, {item.kind for item in asked if item.kind != "text"})
+    to_answer = [item for item in items if item.kind != "text"]
+    refuse_undecided(judges, {item.kind for item in to_answer if item.kind != "text"})
     for judge in judges:
         judge.check()
-    wanted = layout.evaluation_directory(target.run.path if target.run else None, words, settings.name)
-    output = free_directory(wanted, "evaluation", config if resume else None)
+    directory = layout.evaluation_directory(target.run.path if target.run else None, words, settings.name)
+    output = free_directory(directory, "evaluation", config if resume else None)
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
         work = StageCache(writer, again, notify, store)
-        how = served_answer_settings(config, endpoint)
-        answers = _answers(endpoint, how, config.endpoint.concurrency, asked, work)
+        answering = served_answer_settings(config, endpoint)
+        answers = _answers(endpoint, answering, config.endpoint.concurrency, to_answer, work)
         summary, records = judge_without_weights(
             writer,
-            _subject(words, target, how, endpoint, settings.epochs),
+            _subject(words, target, answering, endpoint, settings.epochs),
             items,
             answers,
             judges,
             work,
             settings=settings,
-            trained=count_trained_goals(target, asked, store, notify),
+            trained=count_trained_goals(target, to_answer, store, notify),
             started=started,
         )
         if target.run is not None:
@@ -88,7 +89,7 @@ def run(
 
 
 def served_answer_settings(config: MoeConfig, endpoint: ChatEndpoint) -> AnswerSettings:
-    """Everything that is known of how the endpoint answers."""
+    """The known settings of the endpoint's answers."""
     settings, sampling = config.evaluate, config.evaluate.temperature > 0
     return AnswerSettings(
         engine="openai",
@@ -117,9 +118,9 @@ def _answers(
     done = {answer.prompt_id: answer for answer in journal.records()}
     work.notify(Progress(task="answers", done=len(done), total=len(prompts)))
     for group in request_completions(endpoint, settings, concurrency, prompts, tuple(done)):
-        made = [_served_answer(prompt, completion) for prompt, completion in group]
-        journal.append(made)
-        done |= {answer.prompt_id: answer for answer in made}
+        answers = [_served_answer(prompt, completion) for prompt, completion in group]
+        journal.append(answers)
+        done |= {answer.prompt_id: answer for answer in answers}
         work.notify(Progress(task="answers", done=len(done), total=len(prompts)))
     return done
 
@@ -133,8 +134,10 @@ def _served_answer(prompt: Prompt, completion: Completion) -> ServedAnswer:
     )
 
 
-def _subject(words: str, target: EvaluationTarget, how: AnswerSettings, endpoint: ChatEndpoint, epochs: int) -> Subject:
-    """Of the settings those that were asked for; the rest is the endpoint's own affair."""
+def _subject(
+    words: str, target: EvaluationTarget, answering: AnswerSettings, endpoint: ChatEndpoint, epochs: int
+) -> Subject:
+    """Subject with the requested settings only; others are unknown."""
     return Subject(
         model=None,
         run=target.run.path if target.run else None,
@@ -142,11 +145,11 @@ def _subject(words: str, target: EvaluationTarget, how: AnswerSettings, endpoint
         base=None,
         epochs=epochs,
         generation={
-            "decoding": how.decoding,
-            "temperature": how.temperature,
-            "top_p": how.top_p,
-            "seed": how.seed,
-            "max_new_tokens": how.max_new_tokens,
+            "decoding": answering.decoding,
+            "temperature": answering.temperature,
+            "top_p": answering.top_p,
+            "seed": answering.seed,
+            "max_new_tokens": answering.max_new_tokens,
         },
         name=words,
         server=AnswerServer(url=endpoint.url, model=endpoint.model),

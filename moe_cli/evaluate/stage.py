@@ -1,9 +1,8 @@
 """`moe evaluate`: safety, over-refusal, capability and drift of one model.
 
-Comes in: a training run or a model, and items. Goes out: answers, verdicts and their `EvaluationSummary` on disk.
-Always holds: the steps are generate, judge, drift, capability, summarise; each goes on where it stopped, and takes what
-an earlier evaluation of the same weights has (`work.py`); with too many unscored answers the results are written and
-the command fails.
+The steps are generate, judge, drift, capability and summarise. Each resumes where it stopped and reuses what an earlier
+evaluation of the same weights has (`cache.py`). With too many unscored answers the results are written and the command
+fails.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def run(
     resume: bool = False,
     again: Collection[Stage] = (),
 ) -> EvaluationOutput:
-    """Evaluate the training run or model that `words` name; the stages in `again` take nothing from earlier ones.
+    """Evaluate the training run or model named by `words`; stages in `again` reuse nothing from earlier evaluations.
 
     Raises:
         UsageError: no items, or no such model.
@@ -62,28 +61,28 @@ def run(
     items = load_items(settings, target.base_name)
     for notice in notices_of_repeats(items):
         notify(notice)
-    asked = [item for item in items if item.kind != "text"]
+    to_answer = [item for item in items if item.kind != "text"]
     texts = [item for item in items if item.kind == "text"]
-    refuse_undecided(judges, {item.kind for item in asked if item.kind != "text"})
+    refuse_undecided(judges, {item.kind for item in to_answer if item.kind != "text"})
     refuse_unmeasurable(config)
     for judge in judges:
         judge.check()
-    wanted = layout.evaluation_directory(target.run.path if target.run else None, words, settings.name)
-    output = free_directory(wanted, "evaluation", config if resume else None)
+    directory = layout.evaluation_directory(target.run.path if target.run else None, words, settings.name)
+    output = free_directory(directory, "evaluation", config if resume else None)
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
         work, models = StageCache(writer, again, notify, store), ModelPool(target)
         model, device = models.tuned().identity, str(models.tuned().device)
-        answers = answers_to(models.tuned(), asked, config, work)
-        rerouted = answer_with_base_router(models, asked, config, work)
+        answers = answers_to(models.tuned(), to_answer, config, work)
+        rerouted = answer_with_base_router(models, to_answer, config, work)
         if any(judge.holds_weights for judge in judges):
             models.release()
-        again_asked = (rerouted.items, rerouted.answers) if rerouted else ((), {})
-        records, again_records = judge_answers(judges, [(asked, answers), again_asked], work)
-        restored = restoring_base_router(rerouted.changed_params, records, again_records) if rerouted else None
-        trained = count_trained_goals(target, asked, store, notify)
+        rerouted_set = (rerouted.items, rerouted.answers) if rerouted else ((), {})
+        records, rerouted_records = judge_answers(judges, [(to_answer, answers), rerouted_set], work)
+        restored = restoring_base_router(rerouted.changed_params, records, rerouted_records) if rerouted else None
+        trained = count_trained_goals(target, to_answer, store, notify)
         selected_LE = selected_experts_of(target.run, store) if target.run else None
-        moved = measure_drift(models, texts, selected_LE, config, work)
+        drift = measure_drift(models, texts, selected_LE, config, work)
         models.release_base()
         scores, samples = capability_results(models, config, work)
         summary = summarise_evaluation(
@@ -92,7 +91,7 @@ def run(
             items,
             records,
             [judge.identity for judge in judges],
-            moved,
+            drift,
             scores,
             restored,
             trained,
@@ -100,7 +99,7 @@ def run(
             taken=work.taken,
             seconds=None if writer.resumed or work.taken else time.monotonic() - started,
         )
-        write_evaluation(output, items, records, again_records, moved, samples, summary)
+        write_evaluation(output, items, records, rerouted_records, drift, samples, summary)
         if target.run is not None:
             writer.parents["run"] = target.run.digest
         store.add(
@@ -109,8 +108,8 @@ def run(
             model_name=target.base_name,
             device=device,
         )
-    for found in (records, again_records):
-        refuse_unscored(found, settings.max_unscored, output)
+    for judged in (records, rerouted_records):
+        refuse_unscored(judged, settings.max_unscored, output)
     return EvaluationOutput(output, summary)
 
 

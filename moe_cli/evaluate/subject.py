@@ -1,7 +1,7 @@
-"""Whose answers are evaluated: how they were made, what it was trained on, which experts were selected.
+"""What is evaluated: where the answers come from, what the model was trained on, which experts were selected.
 
-Comes in: a training run and the registry. Goes out: the union of the batches that train. Always holds: both arms of one
-prepare run give the same union; what cannot be found is None, never an empty selection.
+Selected experts are the union of the batches that train, the same for both arms of one prepare run. What cannot be
+found is None, never an empty selection.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ IMPORTED = "imported"  # the training mode of answers that were made elsewhere
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a summary says of the answers' origin."""
+    """Where the answers come from, for the summary."""
 
     model: ModelIdentity | None  # None: no weights were loaded
     run: Path | None
@@ -46,7 +46,7 @@ class Subject:
 
 
 def subject_of_files(config: MoeConfig, given: GivenAnswers) -> Subject:
-    """Answers of files: neither weights nor settings are known."""
+    """Subject of answers from files: neither weights nor settings are known."""
     return Subject(
         model=None,
         run=None,
@@ -60,8 +60,8 @@ def subject_of_files(config: MoeConfig, given: GivenAnswers) -> Subject:
 
 
 def name_of_files(config: MoeConfig) -> str:
-    """`completions`, after the first file; under it `moe compare` finds the evaluation."""
-    names = [Path(source_of(kind_and_source(words)[1]).place).stem for words in config.evaluate.answers]
+    """Name after the answer files, such as `completions`; `moe compare` finds the evaluation under it."""
+    names = [Path(source_of(kind_and_source(argument)[1]).place).stem for argument in config.evaluate.answers]
     return layout.file_stem("+".join(names))
 
 
@@ -88,15 +88,18 @@ def selected_experts_of(run: FinishedRun, store: Store) -> NDArray[np.bool_] | N
 def count_trained_goals(
     target: EvaluationTarget, asked: Sequence[EvaluationItem], store: Store, notify: Callable[[object], None]
 ) -> tuple[int, int] | None:
-    """How many evaluated goals the run was trained on; None for a bare model, or where its examples are not found."""
-    found = examples_of(target.training, store) if target.training else None
-    if found is None:
+    """How many of the evaluated goals were trained on, and how many goals there are.
+
+    None for a bare model, or where its examples are not found.
+    """
+    training = examples_of(target.training, store) if target.training else None
+    if training is None:
         if target.training is not None:
-            why = "its prepare run is not registered here, or its examples are gone or changed"
-            notify(Notice(text=f"how many of the evaluated goals were trained on is not known: {why}", warning=True))
+            reason = "its prepare run is not registered here, or its examples are gone or changed"
+            notify(Notice(text=f"how many of the evaluated goals were trained on is not known: {reason}", warning=True))
         return None
-    held, evaluated = goals_trained_on(trained_goals(found.examples, found.plain_forms), asked)
-    if held:
-        count = f"{held} of the {evaluated} evaluated goals were trained on ({BY_WORDS})"
+    num_trained, num_evaluated = goals_trained_on(trained_goals(training.examples, training.plain_forms), asked)
+    if num_trained:
+        count = f"{num_trained} of the {num_evaluated} evaluated goals were trained on ({BY_WORDS})"
         notify(Notice(text=f"{count}: these answers show what was taught", warning=True))
-    return held, evaluated
+    return num_trained, num_evaluated

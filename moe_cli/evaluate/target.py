@@ -1,10 +1,7 @@
-"""What is evaluated: a final model or a bare model, loaded when a stage asks for it.
+"""The model to evaluate and its base, found by path or name and loaded when a stage asks for them.
 
-Comes in: a path or a model name. Goes out: which model to load, and its base. Always holds: a model is known by the
-fingerprint of its weights: loaded weights that are not the ones the run wrote are refused.
-
-Comes in: a target. Goes out: the trained model, and its base. Always holds: each is loaded at most once between two
-releases, and its weights are checked every time.
+A model is known by the fingerprint of its weights: loaded weights that are not the ones the run wrote are refused.
+`ModelPool` loads each model at most once between two releases, and its weights are checked every time.
 """
 
 from __future__ import annotations
@@ -47,9 +44,9 @@ class EvaluationTarget:
 
 
 def resolve_target(words: str, model: ModelConfig, store: Store, *, loads: bool = True) -> EvaluationTarget:
-    """The target that `words` name: the directory of a training run, its `final_model`, or a model.
+    """The target named by `words`: the directory of a training run, its `final_model`, or a model.
 
-    Without `loads` no weights need to be here. The manifest of a run is the one that `store` knows, if it does.
+    Without `loads` the weights need not be here. The manifest of a run must be the one that `store` knows, if any.
 
     Raises:
         ArtifactError: a run that is not finished, damaged, or of another kind.
@@ -72,7 +69,7 @@ def resolve_target(words: str, model: ModelConfig, store: Store, *, loads: bool 
 
 
 def load_target(target: EvaluationTarget) -> LoadedModel:
-    """The model of the target.
+    """Load the model of the target.
 
     Raises:
         ArtifactError: its weights are not those the run wrote.
@@ -88,7 +85,7 @@ def load_target(target: EvaluationTarget) -> LoadedModel:
 
 
 def load_base(target: EvaluationTarget, *, on_host: bool = False) -> LoadedModel:
-    """The model before training. `on_host`: in the machine's memory, not on a card.
+    """Load the model before training. `on_host`: into host memory, not onto a card.
 
     Raises:
         ArtifactError: the base that loads today is not the one that was trained.
@@ -98,8 +95,8 @@ def load_base(target: EvaluationTarget, *, on_host: bool = False) -> LoadedModel
         raise ValueError("a bare model has no base")
     made_on = target.training.base
     where = {"device": "cpu", "gpu": None} if on_host else {}
-    named = {"name": made_on.place, "revision": made_on.revision, **where}
-    loaded = load_model(target.model.model_copy(update=named))
+    changes = {"name": made_on.place, "revision": made_on.revision, **where}
+    loaded = load_model(target.model.model_copy(update=changes))
     if loaded.identity.fingerprint != made_on.fingerprint:
         raise ArtifactError(
             f"{made_on.name} has the weights {loaded.identity.fingerprint[:12]} today, but the run was trained from "
@@ -119,7 +116,7 @@ FORWARDS = 6 << 30  # bytes: the logits of a batch of texts from both models, an
 
 
 def has_room_for_another(loaded: LoadedModel) -> bool:
-    """Whether a second model of this size fits beside it; several cards, or the machine's memory, are not asked."""
+    """Whether a second model of this size fits beside it; assumed true on several cards and on the host."""
     if loaded.device.type != "cuda" or len({weight.device for weight in loaded.model.parameters()}) > 1:
         return True
     size: int = sum(weight.nbytes for weight in loaded.model.parameters())
@@ -127,7 +124,7 @@ def has_room_for_another(loaded: LoadedModel) -> bool:
 
 
 class ModelPool:
-    """What is evaluated, and what it was trained from."""
+    """The evaluated model and its base, loaded on demand."""
 
     def __init__(self, target: EvaluationTarget) -> None:
         self.target = target
@@ -135,24 +132,24 @@ class ModelPool:
         self._base: LoadedModel | None = None
 
     def tuned(self) -> LoadedModel:
-        """The model of the target. Raises as `load_target`."""
+        """The target's model. Raises as `load_target`."""
         if self._tuned is None:
             self._tuned = load_target(self.target)
         return self._tuned
 
     def base(self) -> LoadedModel:
-        """The model before training, in the machine's memory where the card has no room. Raises as `load_base`."""
+        """The model before training, in host memory where the card has no room. Raises as `load_base`."""
         if self._base is None:
             self._base = load_base(self.target, on_host=not has_room_for_another(self.tuned()))
         return self._base
 
     def release(self) -> None:
-        """Give the memory back; the next stage that asks loads them again."""
+        """Free both models; the next stage that needs them loads them again."""
         self._tuned = None
         self.release_base()
 
     def release_base(self) -> None:
-        """Give back what the base takes."""
+        """Free the base."""
         self._base = None
         gc.collect()
         if torch.cuda.is_available():

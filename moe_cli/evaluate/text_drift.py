@@ -1,12 +1,10 @@
 """How far the trained model moved from its base on held-out benign text, token by token and choice by choice.
 
-Comes in: drift items in any order. Goes out: a `DriftSummary`. Always holds: every mean is weighted by tokens, the
-intervals come from resampling whole clusters, and the same items and seed give the same numbers bit for bit.
-
-Comes in: both models and the items of kind `text`. Goes out: one `DriftItem` per text, group by group. Always holds:
-only answer tokens count: those that are predicted for probabilities, those that are read for routing; both models see
-the very same ids, once; watching the routing changes no logit; logarithms are in float32, in nats; which texts share a
-batch depends on all texts, not on those that are done, so that a resumed run gives the bits of one in a single go.
+Only answer tokens count: for probabilities those that are predicted, for routing those that are read. Both models see
+the very same ids, once, and recording the routing changes no logit. Logarithms are in float32, in nats. Which texts
+share a batch depends on all texts, not on those that are done, so a resumed run gives the same bits as one in a single
+go. Every mean is weighted by tokens, intervals come from resampling whole clusters, and the same items and seed give
+the same numbers bit for bit, in any order of items.
 
 Letters: B texts of a batch, S positions, T answer tokens of one text, V vocabulary, N = B x S tokens, K top-k,
 L expert layers, E experts.
@@ -59,7 +57,7 @@ def summarise_drift(items: Sequence[DriftItem], *, seed: int = 0, num_resamples:
 
 
 def refuse_empty(items: Sequence[DriftItem]) -> None:
-    """Refuse what no mean over tokens can be taken of.
+    """Refuse items without a mean over tokens.
 
     Raises:
         UsageError: no item, or an item without a token.
@@ -115,14 +113,14 @@ def measure_text_drift(
     done = frozenset(done)
     num_done = sum(item.id in done for item in ordered)
     batches = [
-        [(ordered[place], encoded[place]) for place in places]
-        for places in length_batches(lengths, max_rows=batch_size, max_tokens=batch_tokens)
-        if any(ordered[place].id not in done for place in places)
+        [(ordered[index], encoded[index]) for index in indices]
+        for indices in length_batches(lengths, max_rows=batch_size, max_tokens=batch_tokens)
+        if any(ordered[index].id not in done for index in indices)
     ]
     for batch, of_base, of_tuned in run_paired_forward(base, tuned, batches):
         texts, rows = zip(*batch, strict=True)
-        found = _drift_of_batch(texts, rows, of_base, of_tuned, base.identity.num_experts)
-        missing = tuple(item for item in found if item.id not in done)
+        measured = _drift_of_batch(texts, rows, of_base, of_tuned, base.identity.num_experts)
+        missing = tuple(item for item in measured if item.id not in done)
         yield missing
         num_done += len(missing)
         notify(Progress(task="drift", done=num_done, total=len(ordered)))
@@ -137,33 +135,33 @@ def _drift_of_batch(
 ) -> list[DriftItem]:
     same_BL = same_choices(of_base.chosen_LNK, of_tuned.chosen_LNK, answers_of(rows), num_experts)
     num_positions = max(len(row.token_ids) for row in rows)
-    found = []
-    for place, (item, row) in enumerate(zip(items, rows, strict=True)):
+    result = []
+    for index, (item, row) in enumerate(zip(items, rows, strict=True)):
         next_T = torch.tensor(row.token_ids[row.num_prompt :])
         first = of_base.logits_BSV.shape[1] - num_positions + row.num_prompt - 1  # what predicts the first of them
         of_text = slice(first, first + len(next_T))
-        spoken = _spoken(of_base.logits_BSV[place, of_text], of_tuned.logits_BSV[place, of_text], next_T)
-        found.append(
+        comparison = _compare_answer(of_base.logits_BSV[index, of_text], of_tuned.logits_BSV[index, of_text], next_T)
+        result.append(
             DriftItem(
                 id=item.id,
                 cluster=item.cluster,
                 num_tokens=len(next_T),
-                nll_base=spoken.nll_base,
-                nll_tuned=spoken.nll_tuned,
-                kl_tokens=spoken.kl_tokens,
-                same_top=spoken.same_top,
-                experts_base=_table(of_base.experts_BLE[place]),
-                experts_tuned=_table(of_tuned.experts_BLE[place]),
-                same_choices=tuple(same_BL[place].tolist()),
+                nll_base=comparison.nll_base,
+                nll_tuned=comparison.nll_tuned,
+                kl_tokens=comparison.kl_tokens,
+                same_top=comparison.same_top,
+                experts_base=_table(of_base.experts_BLE[index]),
+                experts_tuned=_table(of_tuned.experts_BLE[index]),
+                same_choices=tuple(same_BL[index].tolist()),
             )
         )
-    return found
+    return result
 
 
 def same_choices(
     base_LNK: Sequence[Tensor], tuned_LNK: Sequence[Tensor], answers_BS: Tensor, num_experts: int
 ) -> Tensor:
-    """int64 [B, L]: choices that both models made for the same answer token, each expert as often as both chose it.
+    """int64 [B, L]: number of choices that both models made for the same answer token, counted with multiplicity.
 
     Ids at or above `num_experts` are no choices.
     """
@@ -173,7 +171,7 @@ def same_choices(
 
 
 def _shared(base_NK: Tensor, tuned_NK: Tensor, answers_BS: Tensor, num_experts: int) -> Tensor:
-    """int64 [B]."""
+    """int64 [B]: the same for one layer."""
     times = [
         torch.zeros(len(chosen_NK), num_experts + 1, dtype=torch.int16).scatter_add_(
             1, chosen_NK, torch.ones((), dtype=torch.int16).expand(chosen_NK.shape)
@@ -189,8 +187,8 @@ def _table(counts_LE: Tensor) -> tuple[tuple[int, ...], ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Spoken:
-    """Two models' probabilities of one answer."""
+class _AnswerComparison:
+    """Two models' probabilities of one answer, compared."""
 
     nll_base: float
     nll_tuned: float
@@ -198,13 +196,13 @@ class _Spoken:
     same_top: int
 
 
-def _spoken(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> _Spoken:
-    """Compare logits some tokens at a time: a long text with a large vocabulary is too much in float32."""
+def _compare_answer(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> _AnswerComparison:
+    """Compare logits in chunks of tokens: a long text with a large vocabulary is too much in float32."""
     num_tokens, rows = len(next_T), max(1, CHUNK_VALUES // base_TV.shape[1])
     edges = [*range(0, num_tokens, rows), num_tokens]
-    parts = [_compared(base_TV[a:b], tuned_TV[a:b], next_T[a:b]) for a, b in pairwise(edges)]
+    parts = [_compare_tokens(base_TV[a:b], tuned_TV[a:b], next_T[a:b]) for a, b in pairwise(edges)]
     nll_base_T, nll_tuned_T, kl_T, same_T = (torch.cat(part) for part in zip(*parts, strict=True))
-    return _Spoken(
+    return _AnswerComparison(
         nll_base=float(nll_base_T.double().sum()),
         nll_tuned=float(nll_tuned_T.double().sum()),
         kl_tokens=tuple(kl_T.tolist()),
@@ -212,8 +210,8 @@ def _spoken(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> _Spoken:
     )
 
 
-def _compared(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Negative log likelihoods, KL(base || tuned) and equal top of every token [T], on the CPU."""
+def _compare_tokens(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Negative log likelihoods, KL(base || tuned) and whether the top tokens are equal, per token [T], on the CPU."""
     device = tuned_TV.device
     logs = base_TV.to(device).float().log_softmax(-1), tuned_TV.float().log_softmax(-1)
     same_T = logs[0].argmax(-1) == logs[1].argmax(-1)

@@ -1,8 +1,7 @@
 """How far the weights moved from the base's, group by group.
 
-Comes in: two models of one architecture, and which experts the prepare run selected. Goes out: a `GroupDrift` for every
-group that the model has. Always holds: every parameter and persistent buffer counts once, tied ones included; a group
-in which no bit differs has moved by exactly 0.0; sums are in float64; tensors are read in chunks, never copied whole.
+Every parameter and persistent buffer counts once, tied ones included. A group in which no bit differs has moved by
+exactly 0.0. Sums are in float64; tensors are read in chunks, never copied whole.
 
 Letters: L expert layers, E experts.
 """
@@ -36,8 +35,8 @@ INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by
 
 
 @dataclass(slots=True)
-class _Moved:
-    """Sums over a group."""
+class _Sums:
+    """Running sums of a group."""
 
     num_params: int = 0
     num_changed: int = 0
@@ -56,23 +55,23 @@ def measure_weight_drift(
     Raises:
         ValueError: the models have not the same tensors, or the selection is of other experts (bugs of the caller).
     """
-    moved: dict[DriftGroup, _Moved] = {}
+    sums_of_group: dict[DriftGroup, _Sums] = {}
     for group, base_part, tuned_part in _parts(base, tuned, selected_LE):
-        sums = moved.setdefault(group, _Moved())
+        sums = sums_of_group.setdefault(group, _Sums())
         chunks = (part.reshape(-1).split(CHUNK_VALUES) for part in (base_part, tuned_part))
         for base_chunk, tuned_chunk in zip(*chunks, strict=True):
             device = float64_device(base_chunk.device)
             _add(sums, base_chunk.to(device), tuned_chunk.to(device))
-    return tuple(_drift(group, moved[group]) for group in ORDER if group in moved)
+    return tuple(_drift(group, sums_of_group[group]) for group in ORDER if group in sums_of_group)
 
 
 def num_changed(base: Tensor, tuned: Tensor) -> int:
-    """How many values have other bits."""
+    """Number of values whose bits differ."""
     return int((_bits(base) != _bits(tuned.to(base.device))).sum())
 
 
-def _drift(group: DriftGroup, sums: _Moved) -> GroupDrift:
-    """Relative to a base of zeros every change is 1.0."""
+def _drift(group: DriftGroup, sums: _Sums) -> GroupDrift:
+    """Drift of a group; relative to a base of zeros every change is 1.0."""
     return GroupDrift(
         group=group,
         num_params=sums.num_params,
@@ -82,7 +81,7 @@ def _drift(group: DriftGroup, sums: _Moved) -> GroupDrift:
     )
 
 
-def _add(sums: _Moved, base: Tensor, tuned: Tensor) -> None:
+def _add(sums: _Sums, base: Tensor, tuned: Tensor) -> None:
     sums.num_params += base.numel()
     base64 = base.double()
     sums.base_squares += float(base64.square().sum())
@@ -101,8 +100,8 @@ def _bits(values: Tensor) -> Tensor:
 def _parts(
     base: LoadedModel, tuned: LoadedModel, selected_LE: NDArray[np.bool_] | None
 ) -> Iterator[tuple[DriftGroup, Tensor, Tensor]]:
-    """All tensors with their group, banks cut where selected rows begin and end."""
-    banks = {f"{layer.name}.{w}": place for place, layer in enumerate(base.layers) for w in layer.weights}
+    """All tensors with their group; banks are cut where selected rows begin and end."""
+    banks = {f"{layer.name}.{w}": index for index, layer in enumerate(base.layers) for w in layer.weights}
     shape_LE = (len(base.layers), base.identity.num_experts)
     if selected_LE is not None and selected_LE.shape != shape_LE:
         raise ValueError(f"the selection is of {selected_LE.shape} experts, the model has {shape_LE}")
@@ -112,8 +111,8 @@ def _parts(
             yield groups[name], base_tensor, tuned_tensor
             continue
         for is_selected, rows in groupby(range(len(base_tensor)), key=selected_LE[banks[name]].item):
-            places = list(rows)
-            of_run = slice(places[0], places[-1] + 1)
+            indices = list(rows)
+            of_run = slice(indices[0], indices[-1] + 1)
             yield "selected experts" if is_selected else "other experts", base_tensor[of_run], tuned_tensor[of_run]
 
 

@@ -1,8 +1,8 @@
-"""The one place that changes a model: a chosen few experts as slices that train, everything else frozen.
+"""The one place that changes a model: a few selected experts train as slices, everything else is frozen.
 
-Comes in: a model and the experts to train. Goes out: `AttachedSlices`, whose parameters go to an optimizer, and in the
-end a plain model again. Always holds: the output equals the unmodified model's at step 0, bit for bit on the same
-kernel; whatever is not selected does not move by a bit; detaching restores the model, also after an exception.
+`attach` gives `AttachedSlices`, whose parameters go to an optimizer. At step 0 the output equals the unmodified
+model's, bit for bit on the same kernel; whatever is not selected does not move by a bit; detaching restores the model,
+also after an exception.
 """
 
 from moe_cli.experts.delta import apply_delta, experts_of, read_delta, save_delta

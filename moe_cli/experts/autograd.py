@@ -1,11 +1,10 @@
-"""Frozen bank, live slices: gradients for the slices, the tokens and the router's weights, for nothing else.
+"""Experts' forward and backward over a frozen bank: gradients only for slices, tokens and the router's weights.
 
-Comes in: tokens, the router's weights, a bank whose selected rows hold the slices' values, and the slices that may get
-a gradient. Goes out: the experts' output. Always holds: the output has the bits of transformers' `grouped_mm` experts;
-which slices are active is decided in the forward, also where the forward is repeated for gradient checkpointing; an
-active slice that no token reached gets zeros; no gradient of a frozen weight is ever computed; what is kept for the
-backward is the tokens, the order of the rows and the first product (not even that where nothing below needs a gradient,
-and then the backward touches the active experts' rows alone).
+The bank's selected rows hold the values of the slices, and the output has the bits of transformers' `grouped_mm`
+experts. Which slices are active is decided in the forward, also where gradient checkpointing repeats it. An active
+slice that no token reached gets zeros; no gradient of a frozen weight is ever computed. Kept for the backward are the
+tokens, the order of the rows and the first product. Where nothing below needs a gradient not even that product is kept,
+and the backward touches the active experts' rows alone.
 
 Letters: T tokens, K top-k, S = T x K rows sorted by expert, H hidden, F expert width, G = 2F with a gate.
 """
@@ -29,7 +28,7 @@ from moe_cli.experts.dispatch import Dispatch, bounds_of, gather_experts, to_dev
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExpertsCall:
-    """What one layer computes with, beside the tensors that may need a gradient."""
+    """The inputs of one layer that need no gradient."""
 
     bank: Bank
     dispatch: Dispatch
@@ -37,7 +36,7 @@ class ExpertsCall:
 
 
 class _Context(Protocol):
-    """What the two halves of the function hand over."""
+    """What the forward hands to the backward."""
 
     needs_input_grad: tuple[bool, ...]
     saved_tensors: tuple[Tensor, ...]
@@ -59,21 +58,21 @@ def run_routed_experts(
 ) -> Tensor:
     """[T, H] sum over each token's experts, weighted by the router.
 
-    `masters` are what `work.targets` says and get gradients in their own dtype. `idle` ones take part without one:
-    their `.grad` stays None, but a backward can start here although nothing trains.
+    `masters` belong to `work.targets`, in order, and get gradients in their own dtype. `idle` masters get none (their
+    `.grad` stays None), but let a backward start here although nothing trains.
     """
     out_TH: Tensor = _RoutedExperts.apply(tokens_TH, router_TK, work, *masters, *idle)
     return out_TH
 
 
 def compute_first_product(tokens_TH: Tensor, bank: Bank, dispatch: Dispatch) -> Tensor:
-    """[S, G] every row through its expert's first weight."""
+    """[S, G] every row times its expert's first weight."""
     rows_SH = tokens_TH.to(bank.up.dtype).index_select(0, dispatch.token_S)
     return dispatch.mask(bank.up_product(rows_SH, dispatch.offsets_E, dispatch.expert_S))
 
 
 def combine_output(first_SG: Tensor, router_TK: Tensor, bank: Bank, dispatch: Dispatch, dtype: torch.dtype) -> Tensor:
-    """[T, H] from the first product on."""
+    """[T, H] the layer's output, from the first product on."""
     act_SF = bank.activate(first_SG).to(bank.down.dtype)
     out_SH = dispatch.mask(bank.down_product(act_SF, dispatch.offsets_E, dispatch.expert_S))
     if bank.norm is not None:
@@ -128,6 +127,6 @@ class _RoutedExperts(torch.autograd.Function):
 
 
 def _autocast_of_now(device_type: str) -> Callable[[], AbstractContextManager[object]]:
-    """To compute the gate again in the backward as it was computed in the forward."""
+    """The current autocast setting, to compute the gate in the backward as in the forward."""
     enabled = torch.is_autocast_enabled(device_type)
     return partial(torch.autocast, device_type, torch.get_autocast_dtype(device_type), enabled)

@@ -1,8 +1,8 @@
 """The arithmetic of the backward: from the output's gradient to the slices', the tokens' and the router's.
 
-Comes in: the output's gradient and the first product. Goes out: gradients. Always holds: every product over all rows
-is with the frozen bank; a weight gradient is made for the targets alone, from their own rows alone, and accumulated in
-the dtype of the master; the gate is differentiated by autograd itself, so a family's own gate needs no formula here.
+Every product over all rows is with the frozen bank. A weight gradient is computed for the targets alone, from their own
+rows alone, and accumulated in the dtype of the master. The gate is differentiated by autograd itself, so a family's own
+gate needs no formula here.
 
 The router's weights stand outside the second product, so with `g` the gradient of a token's output, `W` the second
 weight, `h` the activation and `w` the router's weight of a row: d h = w (g W), d w = (g W) . h; the output of each row
@@ -27,7 +27,7 @@ from moe_cli.experts.kernels import multiply_outer
 
 @dataclass(frozen=True, slots=True)
 class BackwardTarget:
-    """What one slice is: the rows of one expert in one weight of the bank."""
+    """Address of one slice: the rows of one expert in one weight of the bank."""
 
     expert: int  # 31
     role: str  # "up"
@@ -41,14 +41,14 @@ class OutputGradient:
     scale_S1: Tensor | None
 
     def rows(self, start: int, end: int) -> Tensor:
-        """[N, H]."""
+        """[N, H] the gradient of these rows."""
         grad_NH = self.grad_SH[start:end]
         return grad_NH if self.scale_S1 is None else (grad_NH * self.scale_S1[start:end]).to(grad_NH.dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowGradients:
-    """What the backward knows of every row."""
+    """Gradients and activation of every row."""
 
     first_SG: Tensor  # gradient of the first product
     act_SF: Tensor  # activation (a value, not a gradient)
@@ -56,12 +56,12 @@ class RowGradients:
     router_S: Tensor  # gradient of the router's weight
 
     def of_tokens(self, bank: Bank, dispatch: Dispatch, top_k: int) -> Tensor:
-        """[T, H]."""
+        """[T, H] gradient of the tokens."""
         grad_SH = dispatch.mask(bank.up_gradient(self.first_SG, dispatch.offsets_E))
         return grad_SH.index_select(0, dispatch.row_of_choice()).view(-1, top_k, grad_SH.shape[1]).sum(1)
 
     def of_router(self, dispatch: Dispatch) -> Tensor:
-        """[T x K]."""
+        """[T x K] gradient of the router's weights."""
         return self.router_S.index_select(0, dispatch.row_of_choice())
 
 

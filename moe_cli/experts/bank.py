@@ -1,8 +1,8 @@
-"""One experts module read as a bank of fused weights, the same for every family.
+"""One experts module read as a bank of fused weights, the same for every model family.
 
-Comes in: an experts module that carries the flags of `use_experts_implementation`. Goes out: `Bank`: its weights, its
-two products and their input gradients, its gate. Always holds: nothing is copied and nothing is changed; flags that an
-older transformers lacks count as False; a module whose weights are not those that the flags announce is refused.
+`Bank` holds the weights, the two products with their input gradients, and the gate of a module that carries the flags
+of `use_experts_implementation`. Nothing is copied and nothing is changed. Flags that an older transformers lacks count
+as False; a module whose weights do not match its flags is refused.
 
 Letters: S rows sorted by expert, E experts, H hidden, F expert width, G what the first product gives (2F with a gate).
 """
@@ -38,17 +38,17 @@ class Bank:
 
     @property
     def frozen(self) -> bool:
-        """Nothing here asks for a gradient that would never be computed."""
+        """Whether no weight requires a gradient, which would never be computed."""
         inside = self.norm.parameters() if isinstance(self.norm, nn.Module) else ()
         own = (self.up, self.down, self.up_bias, self.down_bias)
         return not any(weight is not None and weight.requires_grad for weight in (*own, *inside))
 
     def up_product(self, rows_SH: Tensor, offsets_E: Tensor, expert_S: Tensor | None) -> Tensor:
-        """[S, G]."""
+        """[S, G]: the first product."""
         return _biased(multiply_grouped(rows_SH, self._inward(self.up), offsets_E), self.up_bias, expert_S)
 
     def down_product(self, rows_SF: Tensor, offsets_E: Tensor, expert_S: Tensor | None) -> Tensor:
-        """[S, H]."""
+        """[S, H]: the second product."""
         return _biased(multiply_grouped(rows_SF, self._inward(self.down), offsets_E), self.down_bias, expert_S)
 
     def up_gradient(self, grad_SG: Tensor, offsets_E: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Bank:
         return multiply_grouped(grad_SH, self._inward(self.down).transpose(-2, -1), offsets_E)
 
     def _inward(self, weight: Tensor) -> Tensor:
-        """[E, I, O], however the family keeps it."""
+        """The weight as [E, I, O], in whichever order the family stores it."""
         return weight if self.transposed else weight.transpose(-2, -1)
 
     def only(self, experts: Tensor) -> Bank:
@@ -88,7 +88,7 @@ def weight_roles(module: nn.Module) -> dict[str, str]:
 
 
 def bank_of(module: nn.Module) -> Bank:
-    """The bank as it is at this moment (parameters may have been moved since the last forward)."""
+    """The bank with the module's current tensors (parameters may have been moved since the last forward)."""
     weights = {role: getattr(module, name) for role, name in weight_roles(module).items()}
     return Bank(
         up=weights[UP],
@@ -103,14 +103,14 @@ def bank_of(module: nn.Module) -> Bank:
 
 
 def check_understood(layer: ExpertLayer) -> None:
-    """Refuse a family whose weights are not what its flags announce: it must never be trained wrongly.
+    """Refuse a family whose weights do not match its flags: it must never be trained wrongly.
 
     Raises:
         UsageError: a weight is missing, unknown, of another shape, or stored in a dtype that cannot be trained.
     """
-    held, announced = {name for name, _ in layer.module.named_parameters()}, _announced_names(layer.module)
-    if held != announced:
-        raise _not_understood(layer, f"holds {sorted(held)}, but its flags announce {sorted(announced)}")
+    present, announced = {name for name, _ in layer.module.named_parameters()}, _announced_names(layer.module)
+    if present != announced:
+        raise _not_understood(layer, f"holds {sorted(present)}, but its flags announce {sorted(announced)}")
     for name, shape in _announced_shapes(layer).items():
         weight = layer.module.get_parameter(name)
         if tuple(weight.shape) != shape:
@@ -129,7 +129,7 @@ def _announced_names(module: nn.Module) -> set[str]:
 
 
 def _announced_shapes(layer: ExpertLayer) -> dict[str, tuple[int, ...]]:
-    """Name -> shape; the flags say how the weights lie, the first weight says how large they are."""
+    """Name -> expected shape; the flags give the layout, the first weight the sizes."""
     roles, experts = weight_roles(layer.module), layer.num_experts
     transposed, gates = getattr(layer.module, "is_transposed", False), 1 + getattr(layer.module, "has_gate", True)
     hidden, out = layer.module.get_parameter(roles[UP]).shape[-2:][:: 1 if transposed else -1]

@@ -1,7 +1,6 @@
 """`expert_delta.safetensors`: the trained experts alone, as float32 masters, with the identity of their base.
 
-Comes in: slices and the base's identity, or a file and a model. Goes out: a file, or the model with the slices merged.
-Always holds: applied to its base it gives the weights that merging gave, bit for bit; another base is refused.
+Applied to its base, a delta gives the weights that merging gave, bit for bit; another base is refused.
 
 The file MUST hold one tensor per slice named `layers.<decoder layer>.experts.<index>.<weight>`. Its metadata MUST hold
 `format` = `moe-expert-delta-1` and `base` = the base's ModelIdentity as JSON.
@@ -40,7 +39,7 @@ def save_delta(path: Path, slices: Mapping[str, Tensor], identity: ModelIdentity
 
 
 def _order_metadata(path: Path) -> None:
-    """Equal content gives equal bytes: safetensors writes the names in the metadata in any order."""
+    """Sort the metadata, which safetensors writes in any order, so that equal content gives equal bytes."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
@@ -53,29 +52,29 @@ def _order_metadata(path: Path) -> None:
 
 
 def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
-    """The base's identity and the slices.
+    """Read the base's identity and the slices.
 
     Raises:
         ArtifactError: the file is missing, damaged, or no delta.
         NumericError: a slice holds NaN or infinity.
     """
-    again = "give the expert_delta.safetensors of a finished moe train selective run"
+    hint = "give the expert_delta.safetensors of a finished moe train selective run"
     if path.exists() and not path.is_file():  # the library would wait for a pipe, and hear no signal
-        raise ArtifactError(f"{path} is no file", hint=again)
+        raise ArtifactError(f"{path} is no file", hint=hint)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}", hint=again) from error
+        raise ArtifactError(f"{path} cannot be read: {error}", hint=hint) from error
     if metadata.get("format") != FORMAT:
-        raise ArtifactError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}", hint=again)
-    refuse_not_finite(tensors.items(), str(path), hint=again)
+        raise ArtifactError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}", hint=hint)
+    refuse_not_finite(tensors.items(), str(path), hint=hint)
     return decode(ModelIdentity, metadata.get("base", ""), source=f"{path} (base)"), tensors
 
 
 def experts_of(slices: Iterable[str]) -> tuple[Expert, ...]:
-    """The experts that names of slices name, in order.
+    """The experts of these slice names, in order.
 
     Raises:
         ValueError: a name is that of no slice.

@@ -1,8 +1,8 @@
 """The whole bank as it trains in the baseline: transformers' own experts, computed in a stated dtype.
 
-Comes in: a model and a dtype. Goes out: the model with its experts' products in that dtype, whatever the masters are.
-Always holds: grouped matrix products do not autocast, so float32 masters under bfloat16 autocast would compute their
-experts in float32 and flatter the baseline; here inputs and weights are cast, and the dtype that was used is known.
+Grouped matrix products do not autocast, so float32 masters under bfloat16 autocast would compute their experts in
+float32 and flatter the baseline. Here inputs and weights are cast, whatever the dtype of the masters, so the dtype that
+was used is known.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KERNEL = "grouped_mm"
 
 
 class DenseExperts:
-    """The experts of one model, all of them in `dtype`."""
+    """Experts implementation that computes all experts of one model in `dtype`."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -37,7 +37,7 @@ class DenseExperts:
 
 
 class _InDtype:
-    """An experts module whose weights read as another dtype."""
+    """View of an experts module whose weights are cast to another dtype when read."""
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         self._module, self._dtype = module, dtype
@@ -49,7 +49,7 @@ class _InDtype:
 
 @contextmanager
 def dense_experts(model: nn.Module, dtype: torch.dtype) -> Iterator[DenseExperts]:
-    """Compute all experts in `dtype` inside the block; the implementation comes back afterwards."""
+    """Compute all experts in `dtype` inside the block; the previous implementation is restored afterwards."""
     expert_layers(model)  # refuses a model without experts
     dense = DenseExperts(dtype)
     ALL_EXPERTS_FUNCTIONS[IMPLEMENTATION] = dense.run

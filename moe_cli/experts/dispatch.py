@@ -1,8 +1,8 @@
 """Tokens sorted by expert: which row of a grouped product is which token.
 
-Comes in: the router's indices. Goes out: `Dispatch`. Always holds: the same order as transformers' `grouped_mm` experts
-(equal rows in equal places give equal bits); sentinels (ids >= E) lie behind the last offset; making one costs no host
-synchronisation, taking a few experts' rows out of it costs one.
+The order is that of transformers' `grouped_mm` experts (equal rows in equal places give equal bits). Sentinels
+(ids >= E) lie behind the last offset. Making a `Dispatch` costs no host synchronisation; taking a few experts' rows out
+of it costs one.
 
 Letters: T tokens, K top-k, S = T x K rows sorted by expert, E experts, A rows of the chosen experts.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dispatch:
-    """Rows of grouped products."""
+    """Order of the rows of grouped products."""
 
     place_S: Tensor  # where the row's choice stands in the flattened [T, K]
     token_S: Tensor  # which token the row is
@@ -28,24 +28,24 @@ class Dispatch:
     sentinel_S: Tensor | None  # bool; only where sentinels may occur
 
     def mask(self, rows_SX: Tensor) -> Tensor:
-        """Zeros in the rows that no expert computed."""
+        """The rows, with zeros where no expert computed them."""
         if self.sentinel_S is None:
             return rows_SX
         return rows_SX.masked_fill(self.sentinel_S.view(-1, *[1] * (rows_SX.dim() - 1)), 0.0)
 
     def row_of_choice(self) -> Tensor:
-        """[T x K]: where each choice of the flattened [T, K] went (the inverse of `place_S`)."""
+        """[T x K]: the row of each choice of the flattened [T, K] (the inverse of `place_S`)."""
         row_S = torch.empty_like(self.place_S)
         row_S[self.place_S] = torch.arange(self.place_S.shape[0], device=self.place_S.device)
         return row_S
 
     def tensors(self) -> tuple[Tensor | None, ...]:
-        """What `of` needs to make it again."""
+        """The tensors to save for the backward; `of` takes them back."""
         return self.place_S, self.offsets_E, self.expert_S, self.sentinel_S
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor | None], *, top_k: int) -> Dispatch:
-        """From its tensors, as saved for the backward."""
+        """Make a `Dispatch` from its saved tensors."""
         place_S, offsets_E, expert_S, sentinel_S = tensors
         if place_S is None or offsets_E is None:
             raise ValueError("a dispatch needs its order and its offsets")
@@ -72,7 +72,7 @@ def bounds_of(offsets_E: Tensor) -> list[tuple[int, int]]:
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on `device`; the host does not wait for the copy to a card."""
+    """Copy a host tensor to `device`; the host does not wait for the copy to a card."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 

@@ -1,9 +1,8 @@
-"""How much the loss pulls on each expert: the squared norm of its gradient, without keeping a gradient of the bank.
+"""Squared gradient norm of each expert, measured without keeping a gradient of the bank.
 
-Comes in: a model and, inside the block, forwards with their backwards. Goes out: one squared norm for each expert.
-Always holds: the forward has the bits of transformers' `grouped_mm` experts; in the backward one expert's gradient is
-made, measured and dropped at a time, accumulated in float32 or better; no parameter requires or gets a gradient;
-afterwards, also after an error, the model is as it was.
+The forward has the bits of transformers' `grouped_mm` experts. In the backward one expert's gradient is computed,
+measured and dropped at a time, accumulated in float32 or better. No parameter requires or gets a gradient; after the
+block, also after an error, the model is as it was.
 
 Letters: T tokens, K top-k, L expert layers, E experts, H hidden.
 """
@@ -33,22 +32,22 @@ _names = (f"moe_gradient_norms_{number}" for number in count())
 
 
 class GradientNorms:
-    """Squared gradient norms of every expert's weights together, of the backwards so far."""
+    """Squared gradient norms of every expert, all its weights together, summed over the backwards so far."""
 
     def __init__(self, layers: tuple[ExpertLayer, ...]) -> None:
-        self._place = {layer.module: place for place, layer in enumerate(layers)}
+        self._place = {layer.module: index for index, layer in enumerate(layers)}
         device = next(layers[0].module.parameters()).device
         self._start = torch.zeros((), device=device, requires_grad=True)  # where a backward of a frozen model ends
         self._norms: list[Tensor] = [torch.zeros(layer.num_experts, dtype=torch.float64) for layer in layers]
 
     def take(self) -> Tensor:
-        """float64 [L, E] on the CPU: of all backwards since the last call."""
-        taken = torch.stack([norms_E.cpu() for norms_E in self._norms])
+        """float64 [L, E] on the CPU: the sum over all backwards since the last call."""
+        norms = torch.stack([norms_E.cpu() for norms_E in self._norms])
         self._norms = [torch.zeros_like(norms_E) for norms_E in self._norms]
-        return taken
+        return norms
 
     def run(self, module: nn.Module, tokens_TH: Tensor, experts_TK: Tensor, router_TK: Tensor) -> Tensor:
-        """The experts function."""
+        """The experts function that transformers calls."""
         bank = bank_of(module)
         dispatch = sort_by_expert(
             experts_TK, bank.up.shape[0], biased=bank.up_bias is not None, sentinels=bank.sentinels
@@ -58,8 +57,8 @@ class GradientNorms:
         out_TH: Tensor = _MeasuredExperts.apply(tokens_TH, router_TK, start, measured)
         return out_TH
 
-    def _add(self, place: int, norms_E: Tensor) -> None:
-        self._norms[place] = self._norms[place].to(norms_E.device) + norms_E
+    def _add(self, index: int, norms_E: Tensor) -> None:
+        self._norms[index] = self._norms[index].to(norms_E.device) + norms_E
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +101,7 @@ class _MeasuredExperts(torch.autograd.Function):
 
 
 def squared_norms(gradients: RowGradients, tokens_TH: Tensor, work: _Measured) -> Tensor:
-    """float64 [E]: each expert's gradient in turn, all its weights together; zero where no token reached it."""
+    """float64 [E]: one expert's gradient at a time, all its weights together; zero where no token reached it."""
     bounds = dict(enumerate(bounds_of(work.dispatch.offsets_E)))
     dtype = torch.promote_types(work.bank.up.dtype, torch.float32)
     norms_E = torch.zeros(len(bounds), dtype=torch.float64, device=float64_device(tokens_TH.device))
@@ -124,7 +123,7 @@ def squared_norms(gradients: RowGradients, tokens_TH: Tensor, work: _Measured) -
 
 @contextmanager
 def measure_gradient_norms(model: nn.Module) -> Iterator[GradientNorms]:
-    """Measure the gradients of the experts of `model` inside the block; no parameter changes or keeps a gradient.
+    """Measure the gradients of the experts of `model` inside the block; parameters neither change nor keep a gradient.
 
     Raises:
         UsageError: a family that is not understood.

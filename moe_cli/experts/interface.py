@@ -1,8 +1,8 @@
-"""Plug the slices into a model through transformers' experts interface; take them out again.
+"""Plug the slices into a model through transformers' experts interface, and take them out again.
 
-Comes in: a model and the experts to train. Goes out: `AttachedSlices`. Always holds: while attached nothing but the
-slices requires a gradient; detaching leaves weights, flags, modules and the experts implementation as they were found,
-also after an exception; merging leaves a plain model with the slices' values in its own dtype.
+While attached nothing but the slices requires a gradient. Detaching leaves weights, flags, modules and the experts
+implementation as they were found, also after an exception. Merging leaves a plain model with the slices' values in its
+own dtype.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class AttachedSlices:
 
     @property
     def active(self) -> tuple[Expert, ...]:
-        """The experts that the next forward gives a gradient to."""
+        """The experts that get a gradient from the next forward."""
         return tuple(Expert(layer=s.layer, index=index) for _, s in self._layers for index in s.active)
 
     @property
@@ -60,7 +60,7 @@ class AttachedSlices:
 
     @property
     def compute_dtype(self) -> torch.dtype | None:
-        """What the experts' products ran in at the last forward; None before one."""
+        """The dtype of the experts' products in the last forward; None before one."""
         dtypes = {slices.compute_dtype for _, slices in self._layers}
         if len(dtypes) > 1:
             raise ValueError(f"the expert layers computed in different dtypes: {sorted(map(str, dtypes))}")
@@ -71,10 +71,10 @@ class AttachedSlices:
         return tuple(name for expert in sorted(experts) for name in self._of_expert[expert])
 
     def activate(self, experts: Collection[Expert] | None) -> None:
-        """Choose who gets a gradient from the forwards that follow (None: all); the others' stays None.
+        """Choose the experts that get a gradient from the forwards that follow (None: all); the others' stays None.
 
-        What was in force in the forward of a micro-batch counts, whenever its backward comes. With nobody active a
-        backward still runs, and gives nobody a gradient.
+        The choice in force in the forward of a micro-batch counts, whenever its backward comes. With no expert active a
+        backward still runs, and gives no expert a gradient.
         """
         experts = None if experts is None else frozenset(experts)
         unknown = [] if experts is None else sorted(experts - self._of_expert.keys())
@@ -95,7 +95,7 @@ class AttachedSlices:
 
     @torch.no_grad()
     def put_back(self, values: Mapping[str, Tensor]) -> None:
-        """Set all slices to what `take` gave."""
+        """Set all slices to values from `take`."""
         if values.keys() != self.parameters.keys():
             raise ValueError(f"not these slices: {sorted(values.keys() ^ self.parameters.keys())[:3]} ...")
         for name, master in self.parameters.items():
@@ -109,13 +109,13 @@ class AttachedSlices:
             slices.write(layer.module)
 
     def merge(self) -> None:
-        """End: a plain model with the slices' values, in the bank's dtype."""
+        """Detach and keep the slices' values: a plain model, in the bank's dtype."""
         self._check_attached()
         self.sync()
         self._end()
 
     def detach(self) -> None:
-        """End: the model as it was before `attach`, bit for bit."""
+        """Detach and restore the model as it was before `attach`, bit for bit."""
         self._check_attached()
         for layer, slices in self._layers:
             slices.restore(layer.module)
@@ -173,9 +173,9 @@ def _check_experts(model: nn.Module, layers: Sequence[ExpertLayer], experts: Seq
     sizes = {layer.layer: layer.num_experts for layer in layers}
     for expert in experts:
         if not 0 <= expert.index < sizes.get(expert.layer, 0):
-            there = f"experts 0 to {max(sizes.values()) - 1} in the layers {', '.join(map(str, sizes))}"
+            available = f"experts 0 to {max(sizes.values()) - 1} in the layers {', '.join(map(str, sizes))}"
             raise UsageError(
-                f"there is no expert {expert.index} in layer {expert.layer}: {type(model).__name__} has {there}",
+                f"there is no expert {expert.index} in layer {expert.layer}: {type(model).__name__} has {available}",
                 hint="run moe prepare on this model",
             )
 

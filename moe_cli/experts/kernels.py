@@ -1,8 +1,8 @@
 """Grouped matrix products: rows sorted by expert, one weight per expert.
 
-Comes in: rows and weights of one dtype. Goes out: products in that dtype, and outer products in the masters' dtype.
-Always holds: it is the kernel that transformers' own `grouped_mm` experts use, so equal inputs give equal bits; rows
-behind the last offset are undefined (zero where the loop runs).
+The kernel is the one that transformers' own `grouped_mm` experts use, so equal inputs give equal bits. Products are in
+the dtype of the inputs, outer products in the masters' dtype. Rows behind the last offset are undefined (zero where the
+loop runs).
 
 Letters: S rows (token, expert) sorted by expert, E experts, I and O the sizes of one product, N rows of one expert.
 """
@@ -18,7 +18,7 @@ KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def multiply_grouped(rows_SI: Tensor, weights_EIO: Tensor, offsets_E: Tensor) -> Tensor:
-    """[S, O]; the rows up to `offsets_E[e]` that come after expert e-1's meet the weight of expert e."""
+    """[S, O]; the rows from `offsets_E[e - 1]` up to `offsets_E[e]` are multiplied with the weight of expert e."""
     if _kernel_takes(rows_SI, weights_EIO):
         return torch.nn.functional.grouped_mm(rows_SI, weights_EIO, offs=offsets_E)
     return _loop(rows_SI, weights_EIO, offsets_E)
@@ -34,7 +34,10 @@ def multiply_outer(left_NI: Tensor, right_NO: Tensor, dtype: torch.dtype) -> Ten
 
 
 def _kernel_takes(rows_SI: Tensor, weights_EIO: Tensor) -> bool:
-    """float64, odd sizes (a stride that is no multiple of 16 bytes) and cards before Ampere need the loop."""
+    """Whether the kernel supports these operands.
+
+    float64, odd sizes (a stride that is no multiple of 16 bytes) and cards before Ampere need the loop.
+    """
     if kernel_of(rows_SI.device, rows_SI.dtype) == LOOP:
         return False
     sizes = (rows_SI.shape[1], weights_EIO.shape[2])
@@ -42,7 +45,7 @@ def _kernel_takes(rows_SI: Tensor, weights_EIO: Tensor) -> bool:
 
 
 def kernel_of(device: torch.device, dtype: torch.dtype) -> str:
-    """`grouped_mm`, or `loop` where a device has no such product in a dtype."""
+    """`grouped_mm`, or `loop` where a device does not support it in this dtype."""
     old = device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0)
     return LOOP if old or dtype not in KERNEL_DTYPES else GROUPED
 

@@ -1,8 +1,7 @@
-"""Proofs that training touches what was asked for and nothing else.
+"""Proofs that training changes what was asked for and nothing else.
 
-Comes in: a model, a loss, the parameters that should train. Goes out: a count, a digest. Always holds: the probe step
-leaves no trace (gradients, random numbers, buffers); the digest covers every byte but the selected experts' rows, and
-is the same before attaching, while attached and after merging.
+The probe step leaves no trace (gradients, random numbers, buffers). The digest covers every byte but the selected
+experts' rows, and is the same before attaching, while attached and after merging.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from moe_cli.records import Expert
 def probe_gradients(
     model: nn.Module, loss: Callable[[], Tensor], requested: Collection[nn.Parameter], *, all_of_them: bool = True
 ) -> int:
-    """How many parameters got a gradient from one forward and backward of `loss`: exactly the requested ones.
+    """Check that one forward and backward of `loss` reaches exactly the requested parameters; returns how many.
 
     Without `all_of_them` some of the requested may get none: a text reaches no encoder of images.
 
@@ -30,7 +29,7 @@ def probe_gradients(
         ValueError: a requested parameter got none, or another one got one; nothing may be trained then.
     """
     parameters = dict(model.named_parameters())
-    held = {name: parameter.grad for name, parameter in parameters.items()}
+    saved_gradients = {name: parameter.grad for name, parameter in parameters.items()}
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = sorted({p.device.index or 0 for p in parameters.values() if p.device.type == "cuda"})
     _clear(parameters.values())
@@ -40,15 +39,15 @@ def probe_gradients(
         reached = {name for name, parameter in parameters.items() if parameter.grad is not None}
     finally:
         for name, parameter in parameters.items():
-            parameter.grad = held[name]
+            parameter.grad = saved_gradients[name]
         for buffer, value in buffers:
             buffer.copy_(value)
-    wanted = {id(parameter) for parameter in requested}
-    missing = [name for name, p in parameters.items() if id(p) in wanted and name not in reached]
-    uncalled = [name for name in reached if id(parameters[name]) not in wanted]
-    if uncalled or not reached or (all_of_them and (missing or len(reached) != len(wanted))):
+    requested_ids = {id(parameter) for parameter in requested}
+    missing = [name for name, p in parameters.items() if id(p) in requested_ids and name not in reached]
+    uncalled = [name for name in reached if id(parameters[name]) not in requested_ids]
+    if uncalled or not reached or (all_of_them and (missing or len(reached) != len(requested_ids))):
         raise ValueError(
-            f"the probe step asked for {len(wanted)} gradients and got {len(reached)}; "
+            f"the probe step asked for {len(requested_ids)} gradients and got {len(reached)}; "
             f"without one: {missing[:3]}, not asked for: {sorted(uncalled)[:3]}"
         )
     return len(reached)
@@ -70,8 +69,8 @@ def _frozen(model: nn.Module, selected: set[Expert]) -> Iterator[tuple[str, Tens
         chosen = {expert.index for expert in selected if expert.layer == banks[name].layer}
         for index, rows in groupby(range(tensor.shape[0]), key=lambda row: row in chosen):
             if not index:
-                run = list(rows)
-                yield f"{name}[{run[0]}:{run[-1] + 1}]", tensor[run[0] : run[-1] + 1]
+                frozen_rows = list(rows)
+                yield f"{name}[{frozen_rows[0]}:{frozen_rows[-1] + 1}]", tensor[frozen_rows[0] : frozen_rows[-1] + 1]
 
 
 def _clear(parameters: Iterable[nn.Parameter]) -> None:

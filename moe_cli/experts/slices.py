@@ -1,8 +1,8 @@
 """The selected experts of one layer as trainable parameters, and the rows of the bank that hold their values.
 
-Comes in: an expert layer and the indices of its selected experts. Goes out: `LayerSlices`, one parameter per expert and
-weight: a master in float32 or better. Always holds: a master made from a row and written back gives the row's bits;
-`write` touches the selected rows alone; `restore` gives back the rows as they were found.
+`LayerSlices` has one parameter per expert and weight: a master in float32 or better. A master made from a row and
+written back gives the row's bits; `write` touches the selected rows alone; `restore` puts back the rows as they were
+found.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class LayerSlices(nn.Module):
                 yield Expert(layer=self.layer, index=index), weight, master
 
     def active_masters(self) -> list[tuple[BackwardTarget, Tensor]]:
-        """The masters that get a gradient from the forward that asks."""
+        """The masters that get a gradient from the current forward."""
         return [
             (BackwardTarget(index, role), getattr(self.get_submodule(str(index)), weight))
             for index in self.active
@@ -59,10 +59,10 @@ class LayerSlices(nn.Module):
         ]
 
     def idle_masters(self) -> list[Tensor]:
-        """Where nobody is active here: the masters that take part without a gradient.
+        """Where no expert is active here: the masters that take part without a gradient.
 
-        In the layer that starts the backward when nobody trains at all; and where checkpointing repeats a forward,
-        which has to save as many tensors as the first time, whoever is active by now.
+        Needed in the layer that starts the backward when nothing trains at all; and where checkpointing repeats a
+        forward, which has to save as many tensors as the first time, whichever experts are active by now.
         """
         repeated = torch._C._current_graph_task_id() != -1  # inside a backward
         return list(self.parameters()) if self.anchors or repeated else []

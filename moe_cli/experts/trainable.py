@@ -1,8 +1,7 @@
-"""Freeze the rest; count what is left: the only source of counts and ratios.
+"""Freeze everything else and count what trains: the only source of counts and ratios.
 
-Comes in: a model, with or without slices. Goes out: flags set, `TrainableCount`. Always holds: a tied weight counts
-once; slices are copies of rows that the total holds already, so the total never counts them twice; with every
-parameter trainable the ratio is exactly 1.0.
+A tied weight counts once. Slices are copies of rows that the total holds already, so the total never counts them twice.
+With every parameter trainable the ratio is exactly 1.0.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from moe_cli.records import Expert, TrainableCount
 
 
 class Slices(Protocol):
-    """What counting needs to know of attached slices."""
+    """The part of attached slices that counting needs."""
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -31,8 +30,8 @@ class Slices(Protocol):
 
 
 def freeze_rest(model: nn.Module, keep: Collection[nn.Parameter]) -> Callable[[], None]:
-    """Let nothing but `keep` require a gradient; returns what sets every flag back."""
-    kept = {id(parameter) for parameter in keep}
+    """Let nothing but `keep` require a gradient; returns a function that restores every flag."""
+    kept_ids = {id(parameter) for parameter in keep}
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
 
     def thaw() -> None:
@@ -40,12 +39,12 @@ def freeze_rest(model: nn.Module, keep: Collection[nn.Parameter]) -> Callable[[]
             parameter.requires_grad_(flag)
 
     for parameter, _ in before:
-        parameter.requires_grad_(id(parameter) in kept)
+        parameter.requires_grad_(id(parameter) in kept_ids)
     return thaw
 
 
 def count_trainable(model: nn.Module, attached: Slices | None = None) -> TrainableCount:
-    """What trains and what there is; with slices attached they are what trains.
+    """Count trainable and total parameters; with slices attached they are what trains.
 
     Raises:
         ValueError: something beside the slices would train too.
@@ -71,7 +70,7 @@ def count_trainable(model: nn.Module, attached: Slices | None = None) -> Trainab
 
 
 def check_budget(counted: TrainableCount, *, requested_params: int, budget: float | None) -> None:
-    """Refuse to start with anything but what was asked for, or with more than the budget's share of all parameters.
+    """Refuse to train anything but what was requested, or more than the budget's share of all parameters.
 
     Raises:
         UsageError: see above.

@@ -1,7 +1,7 @@
 """`moe push`: one commit with a run's final model, or with its experts alone, and a page with today's results.
 
-Nothing is sent that is not a file of the run with the digest of its manifest, and nothing before all of them were
-checked. The token is that of the hub's own login, or of a named environment variable; it is in no message.
+Only files of the run whose digests match its manifest are sent, and only after all of them were checked. The token is
+that of the hub's own login, or of a named environment variable; no message contains it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from moe_cli.version import __version__
 
 
 def facts_of_run(run: FinishedRun, store: Store, holds: Literal["model", "delta"]) -> CardFacts:
-    """The facts of a training run as they are today; evaluations of other weights, or of a server's, are left out.
+    """Facts for the model page of a training run as of today, without evaluations of other weights or of a server's.
 
     Raises:
         ArtifactError: a file of the run, of its prepare run or of an evaluation is damaged.
@@ -44,7 +44,11 @@ def facts_of_run(run: FinishedRun, store: Store, holds: Literal["model", "delta"
     metadata = run.file(layout.METADATA)
     training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
     trained = training.trained_fingerprint
-    found = [one for one in _evaluations(run, store) if one[1].model and one[1].model.fingerprint == trained]
+    evaluations = [
+        evaluation
+        for evaluation in _evaluations(run, store)
+        if evaluation[1].model and evaluation[1].model.fingerprint == trained
+    ]
     return CardFacts(
         holds=holds,
         base=training.base,
@@ -52,13 +56,15 @@ def facts_of_run(run: FinishedRun, store: Store, holds: Literal["model", "delta"
         training=training,
         experts=experts_of(read_delta(run.file(layout.DELTA))[1]) if run.manifest.kind == "selective" else (),
         sources=_sources(run, store),
-        evaluations=tuple(summary for _, summary in sorted(found, key=lambda each: each[0], reverse=True)),
+        evaluations=tuple(
+            summary for _, summary in sorted(evaluations, key=lambda evaluation: evaluation[0], reverse=True)
+        ),
         version=__version__,
     )
 
 
 def _evaluations(run: FinishedRun, store: Store) -> Iterator[tuple[str, EvaluationSummary]]:
-    """When each complete evaluation of the run ended, and its summary."""
+    """End time and summary of each complete evaluation of the run."""
     for manifest in sorted((run.path / layout.EVALUATIONS).glob(f"*/{layout.MANIFEST}")):
         evaluated = require_unchanged_run(manifest.parent, store, "evaluation")
         file = evaluated.file(layout.EVALUATION_SUMMARY)
@@ -69,7 +75,7 @@ def _evaluations(run: FinishedRun, store: Store) -> Iterator[tuple[str, Evaluati
 
 
 def _sources(run: FinishedRun, store: Store) -> tuple[SourceCount, ...] | None:
-    """The sources of its examples; None where its prepare run is not registered any more."""
+    """Sources of the training examples; None where the prepare run is not registered any more."""
     prepared = store.with_digest(run.manifest.parents["prepare"], "prepare")
     if prepared is None:
         return None
@@ -111,7 +117,7 @@ def push(
     holds: Literal["model", "delta"] = "delta" if delta else "model"
     page = card(facts_of_run(run, store, holds))
     files = dict(_files(run, holds))
-    made = Push(
+    result = Push(
         repository=repository,
         revision=revision,
         private=private,
@@ -125,10 +131,10 @@ def push(
         url=None,
     )
     if dry_run:
-        return made
+        return result
     operations = [CommitOperationAdd(name, layout.path_in(run.path, path)) for name, path in files.items()]
-    url = _send(made, [*operations, CommitOperationAdd(PAGE, page.encode())], _token(token_env, environment))
-    return replace(made, url=url)
+    url = _send(result, [*operations, CommitOperationAdd(PAGE, page.encode())], _token(token_env, environment))
+    return replace(result, url=url)
 
 
 def _check_name(repository: str) -> None:
@@ -145,9 +151,9 @@ def _refuse_damaged(run: FinishedRun) -> None:
     with begin_activity("checking the files of the run"):
         damaged = run.damaged()
     if damaged:
-        named = ", ".join(damaged[:3]) + (", ..." if len(damaged) > 3 else "")
+        names = ", ".join(damaged[:3]) + (", ..." if len(damaged) > 3 else "")
         raise ArtifactError(
-            f"{len(damaged)} files of {run.path} are missing or changed, so nothing was sent: {named}",
+            f"{len(damaged)} files of {run.path} are missing or changed, so nothing was sent: {names}",
             hint="restore the files, or make the run again",
         )
 
@@ -173,33 +179,33 @@ def _token(name: str | None, environment: Mapping[str, str]) -> str:
         )
     token = environment.get(name, "").strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        shown = name if re.fullmatch(USUAL_NAME, name) else "that --token-env names"
+        variable = name if re.fullmatch(USUAL_NAME, name) else "that --token-env names"
         raise UsageError(
-            f"the environment variable {shown} should hold a token of the hub",
+            f"the environment variable {variable} should hold a token of the hub",
             hint="--token-env takes the name of the variable, not the token: export NAME=...",
         )
     return token
 
 
-def _send(made: Push, operations: list[CommitOperationAdd], token: str) -> str:
-    """One commit; the address of it."""
+def _send(request: Push, operations: list[CommitOperationAdd], token: str) -> str:
+    """Send everything in one commit; returns its address."""
     keep_secret(token)
     hub = HfApi(token=token)
     try:
-        hub.create_repo(made.repository, private=made.private, exist_ok=True)
-        if made.private and not hub.model_info(made.repository).private:
-            raise UsageError(f"{made.repository} is public", hint="--public sends to it all the same")
-        if made.revision != MAIN:
-            hub.create_branch(made.repository, branch=made.revision, exist_ok=True)
-        title = f"{'Trained experts' if made.holds == 'delta' else 'Final model'} of a moe run"
-        commit = hub.create_commit(made.repository, operations, commit_message=title, revision=made.revision)
+        hub.create_repo(request.repository, private=request.private, exist_ok=True)
+        if request.private and not hub.model_info(request.repository).private:
+            raise UsageError(f"{request.repository} is public", hint="--public sends to it all the same")
+        if request.revision != MAIN:
+            hub.create_branch(request.repository, branch=request.revision, exist_ok=True)
+        title = f"{'Trained experts' if request.holds == 'delta' else 'Final model'} of a moe run"
+        commit = hub.create_commit(request.repository, operations, commit_message=title, revision=request.revision)
     except (HTTPError, ConnectionError) as error:
-        raise _hub_fault(error, made.repository) from error
+        raise _hub_fault(error, request.repository) from error
     return str(commit.commit_url)
 
 
 def _hub_fault(error: Exception, repository: str) -> MoeError:
-    """Why the hub did not take it."""
+    """The error that says why the hub did not accept the commit."""
     reason = mask_keys((str(error).strip() or type(error).__name__).splitlines()[0])
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code

@@ -1,9 +1,7 @@
 """`moe export`: base + delta into a full checkpoint, and a full checkpoint back into a delta.
 
-Comes in: an `expert_delta.safetensors` (or the selective run that holds it), or a tuned checkpoint and its base. Goes
-out: a plain transformers directory, or a delta file. Always holds: a delta on its base gives the weights of the run's
-final model, bit for bit; a checkpoint that differs from its base in anything but whole experts has no delta and is
-refused; nothing that exists is overwritten.
+A delta on its base gives the weights of the run's final model, bit for bit. A checkpoint that differs from its base in
+anything but whole experts has no delta and is refused. Nothing that exists is overwritten.
 """
 
 from __future__ import annotations
@@ -54,8 +52,8 @@ def full_checkpoint(
     base, slices = read_delta(delta)
     with new_directory(output) as staging:
         facts = facts_of_run(run, store, "model") if run is not None else None
-        place = {"name": base_name, "revision": None} if base_name else {"name": base.place, "revision": base.revision}
-        loaded = load_model(config.model_copy(update=place))
+        source = {"name": base_name, "revision": None} if base_name else {"name": base.place, "revision": base.revision}
+        loaded = load_model(config.model_copy(update=source))
         files = base_directory(loaded.identity)
         refuse_unopened_not_finite(loaded, files)
         apply_delta(loaded.model, delta)
@@ -72,7 +70,7 @@ def full_checkpoint(
 
 
 def _facts_of_delta(base: ModelIdentity, files: Path, slices: Iterable[str]) -> CardFacts:
-    """What is known of a model whose experts came without their run."""
+    """Facts for the page of a model whose delta came without its run."""
     return CardFacts(
         holds="model",
         base=base,
@@ -120,19 +118,21 @@ def delta_of(tuned: Path, output: Path, config: ModelConfig, store: Store) -> Ex
 
 @begin_activity("comparing the weights")
 def _differing_experts(base: LoadedModel, other: LoadedModel) -> tuple[Expert, ...]:
-    """Experts of which any weight differs."""
+    """Experts of which any weight differs between the two models."""
     if [layer.layer for layer in base.layers] != [layer.layer for layer in other.layers]:
         raise ArtifactError(
             f"{other.identity.name} has its experts in other layers than {base.identity.name}",
             hint="name the base that the checkpoint was trained from with --model-name",
         )
-    found = []
+    differing = []
     for ours, theirs in zip(base.layers, other.layers, strict=True):
         for index in range(ours.num_experts):
             rows = [
                 (ours.module.get_parameter(name)[index], theirs.module.get_parameter(name)[index])
                 for name in ours.weights
             ]
-            if any(one.shape != two.shape or not torch.equal(one, two) for one, two in rows):
-                found.append(Expert(layer=ours.layer, index=index))
-    return tuple(found)
+            if any(
+                our_row.shape != their_row.shape or not torch.equal(our_row, their_row) for our_row, their_row in rows
+            ):
+                differing.append(Expert(layer=ours.layer, index=index))
+    return tuple(differing)

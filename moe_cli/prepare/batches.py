@@ -1,8 +1,7 @@
 """Fixed batches of training examples, made once and used unchanged by both arms.
 
-Comes in: kept pairs, benign prompts with the base model's own answers, and the targets of the refusals. Goes out: which
-pairs each batch touches, and its examples. Always holds: every batch is full, has the same composition, and the same
-seed gives the same batches for any order of the input. Pure.
+Every batch is full and has the same composition, and the same seed gives the same batches for any order of the input.
+Pure.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ class Composition:
 
     @property
     def num_pairs(self) -> int:
-        """Pairs that a batch touches; the first ones give their plain form, too."""
+        """Number of pairs in a batch; the first ones give their plain form, too."""
         return max(self.num_plain, self.num_attacked)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """Pairs and benign prompts of one batch."""
+    """The pairs and benign prompts of one batch."""
 
     pairs: tuple[PromptPair, ...]
     benign: tuple[BenignPrompt, ...]
@@ -63,19 +62,19 @@ def composition(batch_size: int, safe_ratio: float, benign_ratio: float) -> Comp
 def refuse_too_few(
     num_pairs: int, num_benign: int, parts: Composition, dropped: Mapping[str, int] | None = None, advice: str = ""
 ) -> None:
-    """Refuse what does not make one full batch; `dropped` says why pairs and prompts that were offered are not kept.
+    """Refuse data that makes not even one full batch.
 
-    `advice` is what the hint begins with.
+    `dropped` counts the offered pairs and prompts that were not kept, by reason; `advice` is put before the hint.
 
     Raises:
         UsageError: says what one batch needs, what there is, and why.
     """
     if num_pairs >= parts.num_pairs and num_benign >= parts.num_benign:
         return
-    why = "".join(f"\n  - {number} dropped: {reason}" for reason, number in (dropped or {}).items())
+    drop_lines = "".join(f"\n  - {number} dropped: {reason}" for reason, number in (dropped or {}).items())
     raise UsageError(
         f"no full batch: one batch needs {parts.num_pairs} pairs and {parts.num_benign} benign prompts, "
-        f"and there are {num_pairs} and {num_benign}{' left' if dropped else ''}{why}",
+        f"and there are {num_pairs} and {num_benign}{' left' if dropped else ''}{drop_lines}",
         hint=f"{advice}lower --batch-size, bring more data (--pairs, --benign), or set another --benign-ratio"
         + ("; --keep-all keeps unfiltered pairs, and --resume uses the answers again" if dropped else ""),
     )

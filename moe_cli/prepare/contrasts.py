@@ -1,4 +1,4 @@
-"""What the risk difference of an expert is made of: the text of the answers, the prompts, the wrapper, the harm.
+"""Parts of an expert's risk difference: the text of the answers, the prompts, the wrapper, the harm.
 
 With r(form, answer) the rate of an expert over the answer tokens when a form of a goal (plain P, attacked A) is
 replayed with an answer (the refusal that the plain form got, the compliance that the attacked form got), and r(wrapped)
@@ -59,7 +59,7 @@ NOT_WRAPPED = "no harmless prompt was counted both plain and inside an attack in
 
 
 def clusters_of(quantity: Quantity, counts: RoutingCounts, used: Sequence[int]) -> Clusters:
-    """The counts whose pooled difference is the quantity, of the pairs `used` and of all harmless prompts.
+    """Counts by cluster whose pooled difference is the quantity, from the pairs `used` and all harmless prompts.
 
     Raises:
         UsageError: it needs counts that were not recorded.
@@ -77,7 +77,7 @@ def clusters_of(quantity: Quantity, counts: RoutingCounts, used: Sequence[int]) 
 
 
 def wrapper_clusters(counts: RoutingCounts) -> ClusterCounts:
-    """The counts of harmless prompts, plain and inside an attack in the place of the safe and the unsafe side.
+    """Counts of harmless prompts by cluster: plain as the safe side, inside an attack as the unsafe side.
 
     Raises:
         UsageError: there are none.
@@ -103,21 +103,21 @@ def harm_clusters(counts: RoutingCounts, used: Sequence[int]) -> Contrast:
     sizes = pairs.num_clusters, harmless.num_clusters
     routed_SCX = np.zeros((2, sum(sizes), pairs.num_experts))
     seen_SC = np.zeros((2, sum(sizes)))
-    for side, group, place in ((UNSAFE, pairs, slice(0, sizes[0])), (SAFE, harmless, slice(sizes[0], sum(sizes)))):
-        routed_SCX[side, place] = group.routed_SCX[UNSAFE]  # of both groups the form inside an attack
-        seen_SC[side, place] = group.seen_SC[UNSAFE]
+    for side, group, columns in ((UNSAFE, pairs, slice(0, sizes[0])), (SAFE, harmless, slice(sizes[0], sum(sizes)))):
+        routed_SCX[side, columns] = group.routed_SCX[UNSAFE]  # of both groups the form inside an attack
+        seen_SC[side, columns] = group.seen_SC[UNSAFE]
     return Contrast((Term(1.0, ClusterCounts(routed_SCX, seen_SC), slice(0, sum(sizes))),), sizes)
 
 
 def is_recorded(quantity: Quantity, counts: RoutingCounts) -> bool:
-    """Whether what the quantity needs was counted."""
+    """Whether the counts that the quantity needs were recorded."""
     if quantity == "did":
         return counts.harmless is not None and bool(counts.harmless.prompt_ids)
     return quantity == "risk_diff" or counts.crossed is not None
 
 
 def refuse_unmeasured(settings: PrepareConfig, *, wraps: bool) -> None:
-    """Stop before anything is answered where the selection needs counts that the run would not record.
+    """Refuse a selection that needs counts which the run would not record, before anything is answered.
 
     `wraps`: there are harmless prompts of which both forms are known.
 
@@ -125,8 +125,8 @@ def refuse_unmeasured(settings: PrepareConfig, *, wraps: bool) -> None:
         UsageError: says which counts, and what records them.
     """
     conditions = () if settings.select_by is None else conditions_of(settings.select_by)
-    asked = {settings.method, *(condition.quantity for condition in conditions)}
-    for part in (part for part in PARTS if part in asked):
+    quantities = {settings.method, *(condition.quantity for condition in conditions)}
+    for part in (part for part in PARTS if part in quantities):
         if not settings.extra_replays:
             raise UsageError(f"{part} needs replays that are turned off", hint=f"leave out --set {SETTING}=false")
         if part == "did" and not wraps:
@@ -149,13 +149,13 @@ def sum_over_batches(clusters: Clusters) -> Floats:
 
 
 def _text(counts: RoutingCounts, used: Sequence[int]) -> ClusterCounts:
-    """The refusal in the place of the safe side and the compliance of the unsafe one, each the mean of both forms."""
+    """Refusals as the safe side and compliance as the unsafe one, each the mean over both forms."""
     names, own_NSLE, crossed_NSLE, seen_NS = _replays(counts, used)
     return within_clusters(names, (own_NSLE + crossed_NSLE[:, ::-1]) / 2, seen_NS)
 
 
 def _prompt(counts: RoutingCounts, used: Sequence[int]) -> Contrast:
-    """Attacked form against plain form: half the difference with the refusal, half the one with the compliance."""
+    """Attacked minus plain form: half the difference with the refusal, half the one with the compliance."""
     names, own_NSLE, crossed_NSLE, seen_NS = _replays(counts, used)
     refusal_NSLE = np.stack([own_NSLE[:, SAFE], crossed_NSLE[:, UNSAFE]], axis=1)
     compliance_NSLE = np.stack([crossed_NSLE[:, SAFE], own_NSLE[:, UNSAFE]], axis=1)
@@ -168,7 +168,7 @@ def _prompt(counts: RoutingCounts, used: Sequence[int]) -> Contrast:
 
 
 def _replays(counts: RoutingCounts, used: Sequence[int]) -> tuple[list[str], Ints, Ints, Ints]:
-    """Of the pairs: their clusters, counts with the own and with the other answer [N, S, L, E], tokens of the own."""
+    """Clusters, counts with the own and with the other answer [N, S, L, E], and answer tokens [N, S] of the pairs."""
     if counts.crossed is None:
         raise UsageError(NOT_REPLAYED, hint=f"run moe prepare with {SETTING}, which is the default")
     rows = list(used)

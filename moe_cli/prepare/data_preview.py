@@ -1,4 +1,4 @@
-"""What `moe prepare --dry-run` shows: the same reading as a run's, and what would stop it. Imports no torch."""
+"""`moe prepare --dry-run`: reads the data as a run would, and reports what would stop it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moe_cli.records import SIDES, DataPreview, OfferedCounts
 
 
 def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
-    """What a dry run shows: the same reading, and the error with which a run would end."""
+    """What a dry run shows, and the error with which a run would end."""
     offered = gather_prompts(config)
     try:
         parts = composition_of(config, offered.benign)
@@ -41,13 +41,13 @@ def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
         num_replays=len(SIDES) * num_batched + num_extra,
         num_extra_replays=num_extra,
     )
-    shown = None if offered.unreadable else counts
-    preview = DataPreview(sources=offered.sources, unreadable=offered.unreadable, counts=shown, refused=refused)
+    shown_counts = None if offered.unreadable else counts
+    preview = DataPreview(sources=offered.sources, unreadable=offered.unreadable, counts=shown_counts, refused=refused)
     return preview, refusal
 
 
 def _unready(config: MoeConfig) -> MoeError | None:
-    """Why a run would stop at its judges or its endpoint, of which none is asked anything."""
+    """The error of unusable judges or a missing endpoint; neither is asked anything."""
     try:
         refuse_no_judge_of_refusals(judges_of(config.prepare.judges, config.judge))
         endpoint_of(config)

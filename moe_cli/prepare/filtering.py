@@ -1,11 +1,10 @@
-"""Answers become rows with a label by what the judges say, and pairs are kept or dropped as a whole.
+"""Labels for the answers by the judges' verdicts, and which pairs are kept or dropped.
 
-Comes in: prompts, their answers, and a judge. Goes out: one `AnsweredPrompt` per prompt, with the reason where it is
-dropped. Always holds: rows are joined by id; both sides of a pair share their fate. Pure.
+Rows are joined by id, and both sides of a pair are kept or dropped together, with the reason in the row.
 
-A plain form must be refused and a benign prompt answered, which a judge of refusals tells. An attacked form must be
-complied with: a judge of harm tells it, and only where there is none, a judge of refusals. A judge reads only the
-answers that it decides, and no verdict that is missing is filled in from another judge.
+A plain form must be refused and a benign prompt answered, which a judge of refusals decides. An attacked form must be
+complied with: a judge of harm decides it, and only where there is none, a judge of refusals. A judge reads only the
+answers that it decides, and a missing verdict is never filled in from another judge.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ PromptSide = Literal["safe", "unsafe", "benign"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One form of a pair, or a benign prompt."""
+    """A prompt for the model: one form of a pair, or a benign prompt."""
 
     id: str  # "goal-17/story#unsafe"
     side: PromptSide
@@ -61,7 +60,7 @@ class Question:
 
 
 def questions_of(pairs: Sequence[PromptPair], benign: Sequence[BenignPrompt]) -> list[Question]:
-    """Everything the model is asked: both forms of every pair, then the benign prompts."""
+    """All prompts for the model: both forms of every pair, then the benign prompts."""
     forms = [
         question
         for pair in pairs
@@ -76,7 +75,7 @@ def questions_of(pairs: Sequence[PromptPair], benign: Sequence[BenignPrompt]) ->
 def exchanges_of(
     questions: Sequence[Question], answers: Mapping[str, Generation]
 ) -> dict[str, tuple[PromptSide, Exchange]]:
-    """What the judges are shown of every question, with its side."""
+    """Side and exchange (prompt with answer) of every question, for the judges."""
     return {question.id: (question.side, _exchange(question, answers[question.id].text)) for question in questions}
 
 
@@ -88,26 +87,30 @@ def answered_prompts(
     by_harm: bool,
     keep_all: bool,
 ) -> list[AnsweredPrompt]:
-    """A row for every question; `by_harm`: whether an attacked form was complied with is told by harm, else by refusal.
+    """A row for every question, with what was kept and why not.
 
-    `keep_all` keeps every pair whose answers have a token, whatever the judges say.
+    `by_harm`: compliance with an attacked form is decided by harm, else by refusal. `keep_all` keeps every pair whose
+    answers have a token, whatever the judges say.
     """
     rows = [_row(question, answers[question.id], verdicts[question.id]) for question in questions]
     reasons: dict[tuple[str, bool], list[str]] = defaultdict(list)
     for row in rows:
         if (reason := _reason(row, by_harm=by_harm, keep_all=keep_all)) is not None:
-            reasons[_fate(row)].append(reason)
-    return [replace(row, kept=_fate(row) not in reasons, reason=_joined(reasons.get(_fate(row)))) for row in rows]
+            reasons[_unit_of(row)].append(reason)
+    return [
+        replace(row, kept=_unit_of(row) not in reasons, reason=_joined_reasons(reasons.get(_unit_of(row))))
+        for row in rows
+    ]
 
 
 def drop_reasons(rows: Sequence[AnsweredPrompt]) -> dict[str, int]:
     """How many pairs and benign prompts were dropped for each reason."""
-    dropped = {_fate(row): row.reason for row in rows}
+    dropped = {_unit_of(row): row.reason for row in rows}
     return dict(sorted(Counter(reason for reason in dropped.values() if reason is not None).items()))
 
 
 def has_complied(row: AnsweredPrompt, *, by_harm: bool) -> bool | None:
-    """Whether an attacked form was complied with; None: no verdict, or degenerate."""
+    """Whether the model complied with an attacked form; None: no verdict, or degenerate."""
     if row.label == "degenerate":
         return None
     if by_harm:
@@ -116,22 +119,22 @@ def has_complied(row: AnsweredPrompt, *, by_harm: bool) -> bool | None:
 
 
 def has_refused(row: AnsweredPrompt) -> bool | None:
-    """Whether a plain form was refused in full; None: no verdict, or degenerate."""
+    """Whether the model refused a plain form in full; None: no verdict, or degenerate."""
     return None if row.label in (None, "degenerate") else row.label == "full_refusal"
 
 
 def is_unscored(row: AnsweredPrompt, *, by_harm: bool) -> bool:
-    """Whether the judge that decides this side gave no verdict; degenerate is one."""
-    asked = row.harmful if row.side == "unsafe" and by_harm else row.label
-    return asked is None and row.label != "degenerate"
+    """Whether the judge that decides this side gave no verdict; degenerate counts as a verdict."""
+    decision = row.harmful if row.side == "unsafe" and by_harm else row.label
+    return decision is None and row.label != "degenerate"
 
 
-def _fate(row: AnsweredPrompt) -> tuple[str, bool]:
-    """What is kept or dropped as a whole: a pair, or a benign prompt (which may have the same id)."""
+def _unit_of(row: AnsweredPrompt) -> tuple[str, bool]:
+    """Key of what is kept or dropped as a whole: a pair, or a benign prompt (which may have the same id)."""
     return row.source_id, row.side == "benign"
 
 
-def _joined(reasons: Sequence[str] | None) -> str | None:
+def _joined_reasons(reasons: Sequence[str] | None) -> str | None:
     return None if reasons is None else " and ".join(dict.fromkeys(reasons))
 
 
@@ -161,7 +164,7 @@ def _row(question: Question, answer: Generation, verdict: Verdict) -> AnsweredPr
 
 
 def _reason(row: AnsweredPrompt, *, by_harm: bool, keep_all: bool) -> str | None:
-    """Why this row drops its pair (or itself, where it is benign)."""
+    """Why this row drops its pair (or itself, where it is benign); None: it does not."""
     if row.num_answer_tokens == 0:
         return NO_TOKENS
     if row.side == "benign" and not row.finished:
@@ -184,7 +187,7 @@ Notify = Callable[[object], None]
 
 
 def refuse_no_judge_of_refusals(judges: Sequence[Judge]) -> None:
-    """Stop where no judge can tell a refusal; no judge is asked anything.
+    """Refuse judges of which none can tell a refusal; no judge is asked anything.
 
     Raises:
         UsageError: the hint names some that can.
@@ -193,10 +196,10 @@ def refuse_no_judge_of_refusals(judges: Sequence[Judge]) -> None:
 
 
 def refuse_unable(judges: Sequence[Judge]) -> None:
-    """Stop before anything is answered where no judge can tell a refusal, or one of them cannot work.
+    """Refuse judges before anything is answered: none can tell a refusal, or one of them cannot work.
 
     Raises:
-        MoeError: which, and what mends it.
+        MoeError: which, and how to fix it.
     """
     refuse_no_judge_of_refusals(judges)
     for judge in judges:
@@ -205,7 +208,7 @@ def refuse_unable(judges: Sequence[Judge]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Jury:
-    """The judges, and which of them decides what."""
+    """The judges, and which of them decides each side."""
 
     judges: tuple[Judge, ...]
     identities: tuple[JudgeIdentity, ...]  # of the same
@@ -214,13 +217,13 @@ class Jury:
     by_harm: bool  # whether it does so by harm
 
     def place(self, side: PromptSide) -> int:
-        """The place of the judge that decides this side."""
+        """Index of the judge that decides this side."""
         return self.compliance if side == "unsafe" else self.refusal
 
     @property
     def deciding(self) -> tuple[Judge, ...]:
         """The judges that decide something, in their order."""
-        return tuple(self.judges[place] for place in sorted({self.refusal, self.compliance}))
+        return tuple(self.judges[index] for index in sorted({self.refusal, self.compliance}))
 
     def side_judges(self, *, benign: bool) -> tuple[SideJudge, ...]:
         """Every judge with what it decides; `benign`: there are benign prompts."""
@@ -230,14 +233,14 @@ class Jury:
         return tuple(
             SideJudge(
                 judge=judge,
-                decides=tuple(what for what, decider in decided if decider == place),
+                decides=tuple(decision for decision, decider in decided if decider == index),
             )
-            for place, judge in enumerate(self.identities)
+            for index, judge in enumerate(self.identities)
         )
 
 
 def jury_of(judges: Sequence[Judge]) -> Jury:
-    """The first judge that can tell decides, smoke tests last. The files of local classifiers are read for it.
+    """Choose the deciding judges: the first one that can tell, smoke tests last. Reads files of local classifiers.
 
     Raises:
         ValueError: no judge tells refusals, which `refuse_unable` refuses.
@@ -259,17 +262,19 @@ def verdicts_on(asked: Mapping[str, Asked], jury: Jury, run: Path, notify: Notif
         MoeError: a judge cannot work at all; single answers are unscored instead.
     """
     verdicts: dict[str, Verdict] = {}
-    for place, judge in enumerate(jury.judges):
-        mine = {name: exchange for name, (side, exchange) in asked.items() if jury.place(side) == place}
-        if not mine:
+    for index, judge in enumerate(jury.judges):
+        exchanges = {name: exchange for name, (side, exchange) in asked.items() if jury.place(side) == index}
+        if not exchanges:
             continue
-        lines = {f"{name} {_digest(exchange)}": name for name, exchange in mine.items()}
-        journal = Journal(verdict_journal(run, jury.identities[place]), JudgedAnswer)
+        lines = {f"{name} {_digest(exchange)}": name for name, exchange in exchanges.items()}
+        journal = Journal(verdict_journal(run, jury.identities[index]), JudgedAnswer)
         try:
-            found = journaled_verdicts(judge, {line: mine[name] for line, name in lines.items()}, journal, notify)
+            verdict_of_line = journaled_verdicts(
+                judge, {line: exchanges[name] for line, name in lines.items()}, journal, notify
+            )
         finally:
             judge.release()
-        verdicts |= {name: found[line] for line, name in lines.items()}
+        verdicts |= {name: verdict_of_line[line] for line, name in lines.items()}
     return verdicts
 
 

@@ -1,4 +1,4 @@
-"""The model of a prepare run, and its answers: forms of pairs and benign prompts, each kind within its own limit."""
+"""The model of a prepare run and its answers to pairs and benign prompts, each kind with its own token limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BENIGN_ADVICE = (
 
 
 class ModelHolder:
-    """The model, in memory until it is released and asked for again."""
+    """The model in memory; `release` frees it, and the next use loads it again."""
 
     def __init__(self, config: ModelConfig) -> None:
         self._config = config
@@ -52,7 +52,7 @@ class ModelHolder:
         return self._loaded
 
     def release(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._loaded = None
         gc.collect()
         if torch.cuda.is_available():
@@ -61,7 +61,7 @@ class ModelHolder:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Answers to everything that was asked."""
+    """The model's answers to all questions."""
 
     by_id: dict[str, Generation]
     settings: AnswerSettings  # of the forms of the pairs; those of benign prompts differ in the limit alone
@@ -76,7 +76,7 @@ def answer_prompts(
     endpoint: ChatEndpoint | None,
     notify: Notify,
 ) -> Answers:
-    """Benign prompts first, as what is cut off of them is lost.
+    """Answer all questions: benign prompts first, as those whose answer is cut off are lost.
 
     Raises:
         MoeError: as the engine.
@@ -89,8 +89,8 @@ def answer_prompts(
     num_kept = 0
     if benign:
         kept = _kept(of_benign, benign, output, notify)
-        how = {"task": "benign", "advice": BENIGN_ADVICE}
-        answers |= answer_all(of_benign, benign, output, notify=notify, kept=kept, **how)
+        progress = {"task": "benign", "advice": BENIGN_ADVICE}
+        answers |= answer_all(of_benign, benign, output, notify=notify, kept=kept, **progress)
         num_kept += len(kept)
     kept = _kept(of_forms, forms, output, notify)
     answers |= answer_all(of_forms, forms, output, notify=notify, kept=kept)

@@ -1,6 +1,6 @@
-"""Harmless prompts that stand both plain and inside an attack: what a wrapper does where there is no harm.
+"""Harmless prompts in both forms, plain and inside an attack: what a wrapper does where there is no harm.
 
-Each has one answer, the model's own to the form that it was asked in, with which both forms are replayed. They are
+Each has one answer, the model's own to the form that it was asked in, and both forms are replayed with it. They are
 benign prompts, which are answered anyway, and prompts that pairs bring for this alone. Pure.
 """
 
@@ -38,18 +38,20 @@ def harmless_of(
     `answers` is keyed by `{prompt id}#benign`.
     """
     kept = {row.source_id for row in rows if row.kept and row.side == "benign"}
-    known = sorted((prompt for prompt in benign if prompt.id in kept and prompt.other_form), key=lambda one: one.id)
-    drawn = random.Random(f"harmless {seed}").sample(range(len(known)), min(most, len(known)))
-    return [_of_benign(known[place], answers[f"{known[place].id}#benign"]) for place in sorted(drawn)]
+    candidates = sorted(
+        (prompt for prompt in benign if prompt.id in kept and prompt.other_form), key=lambda prompt: prompt.id
+    )
+    chosen = random.Random(f"harmless {seed}").sample(range(len(candidates)), min(most, len(candidates)))
+    return [_of_benign(candidates[index], answers[f"{candidates[index].id}#benign"]) for index in sorted(chosen)]
 
 
 def harmless_prompts(pairs: Iterable[PromptPair]) -> list[Prompt]:
-    """What the model is asked of the pairs that bring a harmless prompt in both forms: the plain one."""
+    """The plain harmless prompts to answer, of the pairs that bring one in both forms."""
     return [Prompt(f"{pair.id}#harmless", pair.benign) for pair in pairs if pair.benign and pair.benign_attacked]
 
 
 def harmless_of_pairs(pairs: Iterable[PromptPair], answers: Mapping[str, Generation]) -> list[HarmlessPrompts]:
-    """The harmless prompts that pairs bring, with the answers to `harmless_prompts`; they share the pair's cluster."""
+    """Harmless prompts of the pairs with the answers to `harmless_prompts`; they share the pair's cluster."""
     return [
         HarmlessPrompts(
             f"{pair.id}#harmless", pair.cluster, pair.benign, pair.benign_attacked, answers[f"{pair.id}#harmless"]
@@ -60,12 +62,12 @@ def harmless_of_pairs(pairs: Iterable[PromptPair], answers: Mapping[str, Generat
 
 
 def wraps(pairs: Iterable[PromptPair], benign: Iterable[BenignPrompt]) -> bool:
-    """Whether there is a harmless prompt of which both forms are known."""
+    """Whether there is any harmless prompt of which both forms are known."""
     return any(prompt.other_form for prompt in benign) or any(pair.benign_attacked for pair in pairs)
 
 
 def most_extra_replays(pairs: Sequence[PromptPair], benign: Iterable[BenignPrompt], num_batched: int) -> int:
-    """Replays beside those of the forms with their own answers, where the model's answers drop nothing."""
+    """Upper bound of the replays beside those of the forms with their own answers: the model's answers drop nothing."""
     num_known = min(num_batched, sum(prompt.other_form is not None for prompt in benign))
     num_brought = min(num_batched, len(harmless_prompts(pairs)))
     return 2 * (num_batched + num_known + num_brought)  # both forms of each

@@ -1,8 +1,7 @@
-"""Every way of choosing the run's candidates, by its name.
+"""The methods that choose the run's candidate experts, by name.
 
-Comes in: counts, risk differences and a rule. Goes out: the candidates as a mask. Always holds: whatever the method,
-the conditions, the most of a layer and, where the method ranks, the budget are kept in the same way; the controls take
-exactly as many experts of a layer as `risk_diff` would. Pure.
+Every method respects the conditions, the maximum per layer and, where it ranks, the budget in the same way. The
+controls take exactly as many experts of a layer as `risk_diff` would. Pure.
 
 Letters of shapes: L expert layers, E experts, X = L * E (flat, layer-major).
 """
@@ -26,7 +25,7 @@ from moe_cli.records import RiskDifferences, RoutingCounts
 
 @dataclass(frozen=True, slots=True)
 class MethodInputs:
-    """What methods look at."""
+    """The data that methods rank and choose by."""
 
     counts: RoutingCounts
     used: tuple[int, ...]  # pairs that a batch touches
@@ -54,24 +53,24 @@ def candidates_of(rule: Rule, material: MethodInputs) -> Bools:
 
 
 def quantities_of(rule: Rule, material: MethodInputs) -> dict[str, Floats]:
-    """What conditions compare, flat; p, q, lower and stability are of what the rule ranks by.
+    """Values that conditions compare, flat; p, q, lower and stability are of what the rule ranks by.
 
     Raises:
         UsageError: a condition names a part of the risk difference whose counts were not recorded.
     """
     ranked = material.ranked
-    named = {
+    measured = {
         "risk_diff": material.risk.pooled,
         "p": ranked.p_value,
         "q": ranked.q_value,
         "lower": ranked.lower,
         "stability": ranked.stability,
     }
-    asked = {condition.quantity for condition in rule.conditions}
+    compared = {condition.quantity for condition in rule.conditions}
     parts = {
-        name: sum_over_batches(clusters_of(name, material.counts, material.used)) for name in PARTS if name in asked
+        name: sum_over_batches(clusters_of(name, material.counts, material.used)) for name in PARTS if name in compared
     }
-    return {name: values.ravel() for name, values in named.items()} | parts
+    return {name: values.ravel() for name, values in measured.items()} | parts
 
 
 def is_computable(rule: Rule, counts: RoutingCounts) -> Sequence[Method]:
@@ -155,11 +154,11 @@ def _of_layers(rule: Rule, amounts_LE: Floats) -> Ranking:
 
 
 def _matched(rule: Rule, material: MethodInputs, model_X: Bools) -> Bools:
-    """As many experts of each layer as `model_X` holds: the most used ones, or drawn once for the run."""
-    wanted_L = model_X.reshape(-1, rule.num_experts).sum(1)
+    """As many experts of each layer as `model_X` has: the most used ones, or random ones drawn once for the run."""
+    numbers_L = model_X.reshape(-1, rule.num_experts).sum(1)
     if rule.method == "frequency":
         scores_LE = _of_unsafe_answers(material.counts.routed, material)
     else:
-        scores_LE = np.random.default_rng([material.seed, 5]).random((len(wanted_L), rule.num_experts))
-    rows = [largest(scores_E, int(wanted)) for scores_E, wanted in zip(scores_LE, wanted_L, strict=True)]
+        scores_LE = np.random.default_rng([material.seed, 5]).random((len(numbers_L), rule.num_experts))
+    rows = [largest(scores_E, int(number)) for scores_E, number in zip(scores_LE, numbers_L, strict=True)]
     return np.concatenate(rows)

@@ -1,8 +1,7 @@
-"""The union that the same rule selects from noise: with the sides of every cluster swapped at random.
+"""Size of the union that the same rule selects from noise, with the sides of every cluster swapped at random.
 
-Comes in: counts, batches and a rule. Goes out: the size of that union over many draws. Always holds: one coin for each
-cluster swaps it in the pooled counts and in its batch alike; p- and q-values are made for each draw as for the real
-sides. Pure.
+One coin per cluster swaps it in the pooled counts and in its batch alike; p- and q-values are computed for each draw as
+for the real sides. Pure.
 
 Letters of shapes: C clusters, D draws, X experts of all layers, M candidates of one draw (padded, ascending).
 """
@@ -28,35 +27,35 @@ def select_from_noise(
 ) -> NullUnion | None:
     """Size of the union that the same rule selects when the sides of each cluster are swapped at random.
 
-    None where the rule ranks by no difference, or looks at what only resamples of every draw, or the swaps of other
-    sides, could tell.
+    None where the rule does not rank by a difference, or has conditions that would need resamples of every draw, or the
+    swaps of other sides.
     """
-    known = REPEATABLE | {rule.quantity}
-    if not rule.is_by_difference or any(one.quantity not in known for one in rule.conditions):
+    computable = REPEATABLE | {rule.quantity}
+    if not rule.is_by_difference or any(condition.quantity not in computable for condition in rule.conditions):
         return None
     used = sorted({index for batch in batches for index in batch})
     names = sorted({counts.clusters[index] for index in used})
     clusters = clusters_of(rule.quantity, counts, used)
     swaps_DC = random_swaps(clusters.num_clusters, draws, np.random.default_rng([seed, 4]))
-    others = range(len(names), clusters.num_clusters)  # harmless prompts, which every batch shares
+    shared_columns = range(len(names), clusters.num_clusters)  # harmless prompts, which every batch shares
     pooled_DX = pooled_swapped(clusters, swaps_DC)
     candidates_DX = _candidates(rule, clusters, pooled_DX, permutations, seed)
-    place_DM = np.argsort(~candidates_DX, axis=1, kind="stable")[:, : candidates_DX.sum(1).max()]
-    allowed_DM = np.take_along_axis(candidates_DX, place_DM, axis=1)
+    index_DM = np.argsort(~candidates_DX, axis=1, kind="stable")[:, : candidates_DX.sum(1).max()]
+    allowed_DM = np.take_along_axis(candidates_DX, index_DM, axis=1)
     union_DM = np.zeros_like(allowed_DM)
     for batch in batches:
-        places = [names.index(name) for name in sorted({counts.clusters[index] for index in batch})]
-        values_DX = pooled_swapped(clusters_of(rule.quantity, counts, batch), swaps_DC[:, [*places, *others]])
-        union_DM |= select_of_batch(rule, np.take_along_axis(values_DX, place_DM, axis=1), allowed_DM)
+        columns = [names.index(name) for name in sorted({counts.clusters[index] for index in batch})]
+        values_DX = pooled_swapped(clusters_of(rule.quantity, counts, batch), swaps_DC[:, [*columns, *shared_columns]])
+        union_DM |= select_of_batch(rule, np.take_along_axis(values_DX, index_DM, axis=1), allowed_DM)
     sizes_D = union_DM.sum(1)
     low, high = np.quantile(sizes_D, [0.025, 0.975])
     return NullUnion(draws=draws, mean=float(sizes_D.mean()), lower=float(low), upper=float(high))
 
 
 def _candidates(rule: Rule, clusters: Clusters, pooled_DX: Floats, permutations: int, seed: int) -> Bools:
-    """[D, X]."""
+    """Candidates of every draw [D, X]."""
     quantities: dict[str, Floats] = {rule.quantity: pooled_DX}
-    if any(one.quantity in ("p", "q") for one in rule.conditions):
+    if any(condition.quantity in ("p", "q") for condition in rule.conditions):
         quantities["p"], _ = p_values(clusters, pooled_DX, permutations, np.random.default_rng([seed, 6]))
         quantities["q"] = q_values(quantities["p"])
     met_DX = meets_conditions(rule.conditions, quantities)

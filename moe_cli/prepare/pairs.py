@@ -1,7 +1,7 @@
 """Prompt pairs and harmless prompts from the entries of the sources.
 
-Sides are joined by id, never by position, and an id does nothing else: equal rows are one, and rows of one id that say
-different things are told apart as `id~2`. The same seed draws the same templates for a goal, whatever stands beside it.
+Sides are joined by id, never by position, and ids serve for nothing else: equal rows are one, and different rows with
+one id are told apart as `id~2`. The same seed draws the same templates for a goal, whatever other goals there are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHOWN_ID = re.compile(r"[\w./:#~-]{1,60}")
 
 @dataclass(frozen=True, slots=True)
 class Attacks:
-    """The templates that wrap goals, and how many of them one goal gets."""
+    """The templates that wrap goals, and how many of them each goal gets."""
 
     templates: tuple[Template, ...] = ()
     per_goal: int | None = None  # None: all of them
@@ -33,13 +33,13 @@ class Attacks:
         """The templates of one goal, in the order of the file."""
         if self.per_goal is None:
             return list(self.templates)
-        drawn = set(random.Random(f"attacks {self.seed} {goal}").sample(range(len(self.templates)), self.per_goal))
-        return [template for place, template in enumerate(self.templates) if place in drawn]
+        chosen = set(random.Random(f"attacks {self.seed} {goal}").sample(range(len(self.templates)), self.per_goal))
+        return [template for index, template in enumerate(self.templates) if index in chosen]
 
 
 @dataclass(slots=True)
 class PairedEntries:
-    """Pairs by id, and the rows that make none of their own."""
+    """The pairs by id, and the rows that made no pair."""
 
     pairs: dict[str, PromptPair] = field(default_factory=dict)
     faults: list[RowFault] = field(default_factory=list)
@@ -48,7 +48,7 @@ class PairedEntries:
     num_wrapped: int = 0  # goals that templates wrap
 
     def add(self, pair: PromptPair) -> None:
-        """Take the pair, under another id where its own stands for something else."""
+        """Add the pair, under another id where its own is taken."""
         name = different_name(pair.id, self.pairs)
         self.pairs[name] = replace(pair, id=name)
 
@@ -63,52 +63,54 @@ def different_name(name: str, taken: Collection[str]) -> str:
 
 
 def pairs_of_entries(readings: Sequence[SourceReading], attacks: Attacks) -> PairedEntries:
-    """A pair for every entry with both sides, every two entries joined by id, and every goal in its attacks."""
-    made = PairedEntries()
+    """Pairs from entries with both sides, from two entries joined by id, and from goals wrapped in attacks."""
+    result = PairedEntries()
     format_of = {reading.source.name: reading.format for reading in readings}
     unnamed: dict[str, int] = defaultdict(int)
-    entries, made.merged = different_entries((entry for one in readings for entry in one.entries), joined=True)
+    entries, result.merged = different_entries(
+        (entry for reading in readings for entry in reading.entries), joined=True
+    )
     wrapped: set[tuple[str, Turns]] = set()
-    for entry in _joined(entries, made.faults):
+    for entry in _joined(entries, result.faults):
         source = entry.place.source
         if entry.plain and entry.attacked:
-            made.add(_complete(entry, unnamed))
+            result.add(_complete(entry, unnamed))
         elif entry.plain and entry.goal and attacks.templates:
-            made.num_wrapped += 1
+            result.num_wrapped += 1
             if (goal := (entry.goal, entry.plain)) in wrapped:  # under another id
-                made.merged.add(entry.place)
+                result.merged.add(entry.place)
                 continue
             wrapped.add(goal)
             for template in attacks.on(entry.goal):
-                made.add(_wrapped(entry, entry.goal, template))
+                result.add(_wrapped(entry, entry.goal, template))
         elif source in format_of and format_of[source].only_goals and not attacks.templates:
-            made.alone[source] = format_of[source].name
+            result.alone[source] = format_of[source].name
         else:
-            made.faults.append(RowFault(entry.place, _missing(entry, attacks)))
-    return made
+            result.faults.append(RowFault(entry.place, _missing_side(entry, attacks)))
+    return result
 
 
 def different_entries(entries: Iterable[Entry], *, joined: bool) -> tuple[list[Entry], set[Location]]:
-    """The entries without those that repeat an earlier one, and the rows of which nothing is left.
+    """The entries without repetitions, and the locations of rows of which no entry is left.
 
-    Where sides are `joined`, one side alone is the same entry only under the same id.
+    With `joined`, entries with one side alone are equal only under the same id.
     """
-    seen: set[tuple[object, ...]] = set()
+    contents: set[tuple[object, ...]] = set()
     kept: list[Entry] = []
     repeated: set[Location] = set()
     for entry in entries:
         name = entry.id if joined and _is_half(entry) else None
         content = (entry.kind, entry.goal, entry.plain, entry.attacked, entry.attack, entry.expected, entry.suite, name)
-        if content in seen:
+        if content in contents:
             repeated.add(entry.place)
         else:
-            seen.add(content)
+            contents.add(content)
             kept.append(entry)
     return kept, repeated - {entry.place for entry in kept}
 
 
 def refuse_goals_alone(paired: PairedEntries) -> None:
-    """Refuse goals that have no attacked prompt and no template.
+    """Refuse goals that have neither an attacked prompt nor a template.
 
     Raises:
         UsageError: names the first source of them.
@@ -121,9 +123,9 @@ def refuse_goals_alone(paired: PairedEntries) -> None:
 
 
 def benign_of_entries(readings: Sequence[SourceReading]) -> tuple[list[BenignPrompt], set[Location]]:
-    """A harmless prompt for every different entry, in order of id, and the rows that repeat an earlier one."""
+    """A harmless prompt for every different entry, in order of id, and the locations of repeated rows."""
     prompts: dict[str, BenignPrompt] = {}
-    entries, repeated = different_entries((entry for one in readings for entry in one.entries), joined=False)
+    entries, repeated = different_entries((entry for reading in readings for entry in reading.entries), joined=False)
     for number, entry in enumerate(entries, start=1):
         messages = entry.plain or entry.attacked
         if messages is not None:
@@ -133,46 +135,47 @@ def benign_of_entries(readings: Sequence[SourceReading]) -> tuple[list[BenignPro
 
 
 def wrapped_share(prompts: Sequence[BenignPrompt], share: float, attacks: Attacks) -> tuple[BenignPrompt, ...]:
-    """The prompts, `share` of the plain ones of a single turn inside a template each; in order of id.
+    """Wrap a `share` of the plain single-turn prompts in a template each; all prompts, in order of id.
 
-    Which prompts and which templates is drawn by the seed. Every plain one of a single turn has its other form beside
-    it: that of the templates in turn for those that stay plain.
+    Prompts and templates are drawn by the seed. Every plain single-turn prompt gets its other form beside it; for those
+    that stay plain the templates are used in turn.
     """
     ordered = sorted(prompts, key=lambda prompt: prompt.id)
     plain = [prompt.id for prompt in ordered if prompt.attack is None and len(prompt.messages) == 1]
     draw = random.Random(f"benign attacks {attacks.seed}")
     chosen = set(draw.sample(plain, round(share * len(plain))))
-    shared = [_inside(p, draw.choice(attacks.templates)) if p.id in chosen else p for p in ordered]
+    shared = [_wrapped_prompt(p, draw.choice(attacks.templates)) if p.id in chosen else p for p in ordered]
     if not attacks.templates:
         return tuple(shared)
-    place = {name: number for number, name in enumerate(plain)}
+    position = {name: number for number, name in enumerate(plain)}
     return tuple(
-        _beside(p, attacks.templates[place[p.id] % len(attacks.templates)]) if p.id in place else p for p in shared
+        _with_wrapped_form(p, attacks.templates[position[p.id] % len(attacks.templates)]) if p.id in position else p
+        for p in shared
     )
 
 
-def _inside(prompt: BenignPrompt, template: Template) -> BenignPrompt:
+def _wrapped_prompt(prompt: BenignPrompt, template: Template) -> BenignPrompt:
     turns, plain = template.around(prompt.messages[0].content), prompt.messages
     return replace(prompt, id=f"{prompt.id}/{template.name}", messages=turns, attack=template.name, other_form=plain)
 
 
-def _beside(prompt: BenignPrompt, template: Template) -> BenignPrompt:
+def _with_wrapped_form(prompt: BenignPrompt, template: Template) -> BenignPrompt:
     return replace(prompt, other_form=template.around(prompt.messages[0].content))
 
 
 def _joined(entries: Sequence[Entry], faults: list[RowFault]) -> Iterator[Entry]:
-    """The entries, two halves of one id made one where the plain half stands; a half that finds no other, alone."""
+    """Entries with the two halves of each id merged at the plain half; a half without a partner stays alone."""
     plain, attacked = _halves(entries, faults)
     for entry in entries:
         if entry.id is None or not (_is_half(entry)):
             yield entry
         elif entry.plain is not None:
-            others = attacked.get(entry.id, [])
-            matching = [other for other in others if len(plain[entry.id]) == 1 or other.goal == entry.goal]
+            halves = attacked.get(entry.id, [])
+            matching = [other for other in halves if len(plain[entry.id]) == 1 or other.goal == entry.goal]
             for other in matching:
-                if (whole := _whole(entry, other, faults)) is not None:
-                    yield whole
-            if not others:
+                if (merged := _merged_halves(entry, other, faults)) is not None:
+                    yield merged
+            if not halves:
                 yield entry
         elif entry.id not in plain:
             yield entry
@@ -181,31 +184,33 @@ def _joined(entries: Sequence[Entry], faults: list[RowFault]) -> Iterator[Entry]
 def _halves(
     entries: Sequence[Entry], faults: list[RowFault]
 ) -> tuple[Mapping[str, list[Entry]], Mapping[str, list[Entry]]]:
-    """Plain and attacked halves by id; a bad row is an attacked one that names none of the several goals of its id."""
+    """Plain and attacked halves by id; an attacked half that names none of the several goals of its id is a bad row."""
     plain: dict[str, list[Entry]] = defaultdict(list)
     attacked: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.id is not None and _is_half(entry):
             (plain if entry.plain is not None else attacked)[entry.id].append(entry)
-    for name, some in attacked.items():
+    for name, group in attacked.items():
         goals = {entry.goal for entry in plain.get(name, [])}
-        for entry in some if len(goals) > 1 else []:
+        for entry in group if len(goals) > 1 else []:
             if entry.goal not in goals:
                 faults.append(
-                    RowFault(entry.place, f"{_shown(name)} stands for {len(goals)} goals, and it joins none of them")
+                    RowFault(
+                        entry.place, f"{_id_in_message(name)} stands for {len(goals)} goals, and it joins none of them"
+                    )
                 )
     return dict(plain), dict(attacked)
 
 
 def _is_half(entry: Entry) -> bool:
-    """Whether an entry has one side alone, and could be joined."""
+    """Whether an entry has only one side, so that it could be joined."""
     return (entry.plain is None) != (entry.attacked is None)
 
 
-def _whole(entry: Entry, other: Entry, faults: list[RowFault]) -> Entry | None:
-    """A plain half with its attacked one; None where they do not belong together."""
+def _merged_halves(entry: Entry, other: Entry, faults: list[RowFault]) -> Entry | None:
+    """Merge a plain half with its attacked one; None where they do not belong together."""
     if entry.goal and other.goal and entry.goal != other.goal:
-        faults.append(RowFault(other.place, f"{_shown(entry.id or '')} has another goal at {entry.place}"))
+        faults.append(RowFault(other.place, f"{_id_in_message(entry.id or '')} has another goal at {entry.place}"))
         return None
     if not (goal := entry.goal or other.goal):
         faults.append(RowFault(entry.place, "`goal` is None, not a text"))
@@ -260,17 +265,17 @@ def _wrapped(entry: Entry, goal: str, template: Template) -> PromptPair:
     )
 
 
-def _missing(entry: Entry, attacks: Attacks) -> str:
+def _missing_side(entry: Entry, attacks: Attacks) -> str:
     if entry.plain and attacks.templates:
         several = len(entry.plain) > 1
         return "a conversation has no goal that a template wraps" if several else "`goal` is None, not a text"
     side = "unsafe" if entry.plain else "safe"
-    elsewhere = "" if entry.id is None else f", and no other row with {_shown(entry.id)} has it"
+    elsewhere = "" if entry.id is None else f", and no other row with {_id_in_message(entry.id)} has it"
     if entry.id is None and not entry.plain and not entry.goal:
         elsewhere = ", and no goal stands beside its attacked form"
     return f"`{side}` is None{elsewhere}"
 
 
-def _shown(name: str) -> str:
-    """An id as an error shows it: one that is a whole text could be a prompt."""
+def _id_in_message(name: str) -> str:
+    """The id as an error message names it; an id that is a whole text could be a prompt, so it is left out."""
     return f"the id {name}" if SHOWN_ID.fullmatch(name) else "its id"

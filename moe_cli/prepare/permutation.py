@@ -1,8 +1,8 @@
 """p-values from swapping the sides of whole clusters at random, and q-values over all experts.
 
-Comes in: counts within clusters. Goes out: two-sided p-values, never 0, and Benjamini-Hochberg q-values. Always holds:
-a fair coin for each cluster swaps all its tokens; where few swaps reach an expert's value more swaps are drawn for it,
-so that it can be told apart after the correction for all experts. Pure.
+p-values are two-sided and never 0; q-values are Benjamini-Hochberg. A fair coin for each cluster swaps all its tokens.
+Where few swaps reach an expert's value more swaps are drawn for it, so that it can be told apart after the correction
+for all experts. Pure.
 
 Letters of shapes: C clusters, R swaps, D rows of values, X experts of all layers, A some of them.
 """
@@ -27,7 +27,7 @@ CHUNK_DRAWS = 512
 
 
 def random_swaps(num_clusters: int, draws: int, random: np.random.Generator) -> Floats:
-    """A fair coin for each cluster [R, C]."""
+    """A fair coin for each cluster and draw [R, C]."""
     num_coins = draws * num_clusters
     coins = np.unpackbits(np.frombuffer(random.bytes(-(-num_coins // 8)), dtype=np.uint8), count=num_coins)
     return coins.reshape(draws, num_clusters).astype(np.float64)
@@ -61,21 +61,22 @@ def p_values(clusters: Clusters, pooled_DX: Floats, draws: int, random: np.rando
         p_DX = np.where(np.isnan(pooled_DX), np.nan, (1 + reached_DX) / (1 + drawn_DX))
         open_DX &= _undecided(p_DX * num_D1, reached_DX, open_DX & (reached_DX < ENOUGH))
         wanted_D1 = MARGIN * num_D1 / (ALPHA * np.maximum(1, open_DX.sum(1, keepdims=True)))
-        rows, places = np.nonzero(open_DX & (draws < wanted_D1))
+        rows, columns_of_rows = np.nonzero(open_DX & (draws < wanted_D1))
         if len(rows) == 0:
             return p_DX, draws
-        experts_A, columns = np.unique(places, return_inverse=True)
-        bounds = np.abs(pooled_DX[rows, places]) - ROUNDING
+        experts_A, columns = np.unique(columns_of_rows, return_inverse=True)
+        bounds = np.abs(pooled_DX[rows, columns_of_rows]) - ROUNDING
         for values_RA in swapped_values(clusters.only(experts_A), draws, random):
-            reached_DX[rows, places] += np.count_nonzero(values_RA[:, columns] >= bounds, axis=0)
+            reached_DX[rows, columns_of_rows] += np.count_nonzero(values_RA[:, columns] >= bounds, axis=0)
         draws *= 2
-        drawn_DX[rows, places] = draws
+        drawn_DX[rows, columns_of_rows] = draws
 
 
 def _undecided(alone_q_DX: Floats, reached_DX: Floats, few_DX: Bools) -> Bools:
-    """Of those that few swaps reached: none did, or q is not far above `ALPHA` if the others have the same p.
+    """Of the values that few swaps reached, those that need more swaps.
 
-    `alone_q_DX` is the q-value of an expert that is the only one with its p.
+    None reached them, or q is not far above `ALPHA` if the others have the same p. `alone_q_DX` is the q-value of an
+    expert that is the only one with its p.
     """
     best_q_DX = alone_q_DX / np.maximum(1, few_DX.sum(1, keepdims=True))
     undecided_DX: Bools = few_DX & ((reached_DX == 0) | (best_q_DX < FAR * ALPHA))
@@ -83,12 +84,12 @@ def _undecided(alone_q_DX: Floats, reached_DX: Floats, few_DX: Bools) -> Bools:
 
 
 def most_draws(num_experts: int) -> int:
-    """Swaps that are drawn where needed to bring the q-value of a single expert below `ALPHA`."""
+    """Number of swaps drawn, where needed, to bring the q-value of a single expert below `ALPHA`."""
     return math.ceil(MARGIN * num_experts / ALPHA)
 
 
 def smallest_p(num_clusters: int, draws: int) -> float:
-    """No p-value can be smaller: there are 2^C patterns of swaps, each as far from 0 as its opposite."""
+    """Lower bound of p-values: there are 2^C patterns of swaps, each as far from 0 as its opposite."""
     return max(1 / (1 + draws), 2.0 ** (1 - num_clusters))
 
 

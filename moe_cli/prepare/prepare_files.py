@@ -1,16 +1,11 @@
 """Every file of a prepare run: counts, evidence, masks, selection, pictures, and pickles for older scripts.
 
-Comes in: risk differences and the selection. Goes out: a PNG and an SVG. Always holds: the same input gives the same
-bytes; white is no difference and grey is undefined; no window, no global state of matplotlib is touched.
+No NaN is written (undefined is null), and importing this imports no torch. In the pictures white is no difference and
+grey is undefined; the same input gives the same bytes; no window is opened and no global state of matplotlib changes.
 
-Comes in: records and arrays. Goes out: files in a run directory, and counts read back. Always holds: no NaN on disk
-(undefined is null); pickles are neither written nor read; importing this imports no torch.
-
-Comes in: what the prepare run found. Goes out: `batch_outputs_{model}.pkl`, `risk_diff_{model}.pkl` and
-`sft_dataset_{model}.pkl`. Always holds: each is a list of dicts of text, numbers, booleans, None and lists, in protocol
-4, so that loading one imports nothing; `pandas.DataFrame(rows)` makes a table of it.
-
-Comes in: records. Goes out: files in a run directory. Always holds: pickles are neither written nor read.
+The pickles (`batch_outputs_{model}.pkl`, `risk_diff_{model}.pkl`, `sft_dataset_{model}.pkl`) are written by
+`write_pickles` alone and never read. Each is a list of dicts of text, numbers, booleans, None and lists, in protocol 4,
+so that loading one imports nothing; `pandas.DataFrame(rows)` makes a table of it.
 """
 
 from __future__ import annotations
@@ -66,7 +61,7 @@ def draw_pictures(path: Path, risk: RiskDifferences, selection: Selection) -> No
 
 
 def risk_figure(risk: RiskDifferences, selection: Selection) -> Figure:
-    """Layers from top to bottom, experts from left to right."""
+    """Heat map of the risk differences: layers from top to bottom, experts from left to right."""
     num_layers, num_experts = risk.pooled.shape
     figure = Figure(figsize=(3 + num_experts / 10, max(2.6, 1.2 + num_layers / 6)), dpi=110, layout="constrained")
     axes = figure.add_subplot()
@@ -109,7 +104,7 @@ HINT = "run moe prepare again: the file was written by another version of moe, o
 
 
 def write_selection(path: Path, model_name: str, found: SelectionResult) -> None:
-    """Evidence, masks, selection and pictures, into the run directory `path`."""
+    """Write evidence, masks, selection and pictures into the run directory `path`."""
     write_risk(path / layout.risk_table(model_name), found)
     write_array(path / layout.MASKS, found.masks)
     write_atomic(path / layout.SELECTION, encode(found.selection, indent=True))
@@ -117,7 +112,7 @@ def write_selection(path: Path, model_name: str, found: SelectionResult) -> None
 
 
 def write_counts(path: Path, counts: RoutingCounts) -> None:
-    """`routing`: integer counts and router weights per pair, side and region; and what else was measured."""
+    """Write `routing`: integer counts and router weights per pair, side and region, and the optional measurements."""
     arrays: dict[str, NDArray[np.generic]] = {
         "layers": np.array(counts.layers, dtype=np.int64),
         "top_k": np.array(-1 if counts.top_k is None else counts.top_k, dtype=np.int64),
@@ -140,14 +135,14 @@ def write_counts(path: Path, counts: RoutingCounts) -> None:
 
 
 def read_counts(path: Path) -> RoutingCounts:
-    """What `write_counts` wrote.
+    """Read what `write_counts` wrote.
 
     Raises:
-        ArtifactError: an array is missing, has another type or shape, or holds what no count or weight can be.
+        ArtifactError: an array is missing, has another type or shape, or holds a value that is no count or weight.
     """
     with naming_file(path, hint=HINT), np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
-        _refuse_others(path, arrays)
+        _refuse_inconsistent_arrays(path, arrays)
         return RoutingCounts(
             layers=tuple(arrays["layers"].tolist()),
             top_k=None if int(arrays["top_k"]) < 0 else int(arrays["top_k"]),
@@ -162,8 +157,8 @@ def read_counts(path: Path) -> RoutingCounts:
         )
 
 
-def _refuse_others(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse arrays that are not those of one run: each axis has one size in all of them."""
+def _refuse_inconsistent_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse arrays that are not of one run: each axis must have the same size in all of them."""
     if missing := NEEDED - set(arrays):
         raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", hint=HINT)
     sizes = {"S": 2, "R": 3}
@@ -230,7 +225,7 @@ def write_risk(path: Path, found: SelectionResult) -> None:
 
 
 def _column(of_batches: Floats, of_run: Floats) -> NDArray[np.float64]:
-    """A column of all batches and then the run; undefined is null."""
+    """A column with all batches and then the run; undefined is null."""
     values = np.concatenate([of_batches.ravel(), of_run.ravel()])
     return cast(NDArray[np.float64], pa.array(values, mask=np.isnan(values)))
 
@@ -251,17 +246,17 @@ def write_pickles(
     masks_BLE: NDArray[np.bool_],
     examples: Sequence[TrainingExample],
 ) -> None:
-    """All three files, into the directory `path`."""
-    _write(path / layout.batch_outputs(model_name), [_plain(row) for row in rows])
-    _write(path / layout.risk_table(model_name), list(_experts(counts, np.asarray(masks_BLE.any(axis=0)))))
-    _write(path / layout.training_examples(model_name), [_plain(example) for example in examples])
+    """Write all three pickles into the directory `path`."""
+    _write(path / layout.batch_outputs(model_name), [_as_dict(row) for row in rows])
+    _write(path / layout.risk_table(model_name), list(_expert_rows(counts, np.asarray(masks_BLE.any(axis=0)))))
+    _write(path / layout.training_examples(model_name), [_as_dict(example) for example in examples])
 
 
 def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
     write_atomic(layout.pickle_of(path), pickle.dumps(list(rows), protocol=PROTOCOL))
 
 
-def _plain(row: AnsweredPrompt | TrainingExample) -> dict[str, object]:
+def _as_dict(row: AnsweredPrompt | TrainingExample) -> dict[str, object]:
     """The fields of a record; messages as dicts of `role` and `content`."""
     return {field.name: _value(getattr(row, field.name)) for field in fields(row)}
 
@@ -272,15 +267,15 @@ def _value(value: object) -> object:
     return value
 
 
-def _experts(counts: RoutingCounts, union_LE: NDArray[np.bool_]) -> Iterator[dict[str, object]]:
+def _expert_rows(counts: RoutingCounts, union_LE: NDArray[np.bool_]) -> Iterator[dict[str, object]]:
     """Per expert: answer tokens routed to it and not (a1, d1: unsafe side; a2, d2: safe side), and the difference."""
     routed_SLE = counts.routed[:, :, ANSWER].sum(0)
     seen_S = counts.seen[:, :, ANSWER].sum(0)
-    for (place, expert), selected in np.ndenumerate(union_LE):
-        a1, a2 = (int(routed_SLE[side, place, expert]) for side in (UNSAFE, SAFE))
+    for (layer_index, expert), selected in np.ndenumerate(union_LE):
+        a1, a2 = (int(routed_SLE[side, layer_index, expert]) for side in (UNSAFE, SAFE))
         n1, n2 = (int(seen_S[side]) for side in (UNSAFE, SAFE))
         yield {
-            "layer": counts.layers[place],
+            "layer": counts.layers[layer_index],
             "expert": int(expert),
             "a1": a1,
             "d1": n1 - a1,
@@ -299,7 +294,7 @@ def write_prepared(
     examples: Sequence[TrainingExample],
     summary: PrepareSummary,
 ) -> None:
-    """Every file of a prepare run, into the directory `path`."""
+    """Write every file of a prepare run into the directory `path`."""
     name = summary.base.name
     _write_answers(path / layout.batch_outputs(name), rows)
     write_counts(path / layout.routing_counts(name), counts)
@@ -309,7 +304,7 @@ def write_prepared(
 
 
 def _write_answers(path: Path, rows: Sequence[AnsweredPrompt]) -> None:
-    """`batch_outputs`: every prompt, its answer, whether it was kept and why not."""
+    """Write `batch_outputs`: every prompt, its answer, whether it was kept and why not."""
     columns = [field.name for field in fields(AnsweredPrompt) if field.name != "messages"]
     table: dict[str, list[object]] = {name: [getattr(row, name) for row in rows] for name in columns}
     table["messages"] = [[{"role": m.role, "content": m.content} for m in row.messages] for row in rows]

@@ -1,7 +1,6 @@
-"""What the prepare run found, in counts.
+"""The summary of a prepare run, in counts.
 
-Comes in: the rows, the batches and their composition. Goes out: `PrepareSummary`. Always holds: rates are over all
-pairs that were offered, not over the kept ones. Pure.
+Rates are over all pairs that were offered, not over the kept ones. Pure.
 """
 
 from __future__ import annotations
@@ -47,8 +46,15 @@ def prepare_summary(
     `num_answers_kept` are those taken over from another token limit.
     """
     safe, unsafe, benign = ([row for row in rows if row.side == side] for side in ("safe", "unsafe", "benign"))
-    sides = {name: found for name, found in (("plain", safe), ("attacked", unsafe), ("benign", benign)) if found}
-    unscored = {name: _part([is_unscored(row, by_harm=jury.by_harm) for row in found]) for name, found in sides.items()}
+    sides = {
+        name: rows_of_side
+        for name, rows_of_side in (("plain", safe), ("attacked", unsafe), ("benign", benign))
+        if rows_of_side
+    }
+    unscored = {
+        name: _count_true([is_unscored(row, by_harm=jury.by_harm) for row in rows_of_side])
+        for name, rows_of_side in sides.items()
+    }
     kept = [row for row in safe if row.kept]
     batched = [row.source_id for row in kept if row.batch is not None]
     used = {refusals.targets[pair.id] for plan in plans for pair in plan.pairs}
@@ -72,8 +78,8 @@ def prepare_summary(
         own_refusals=refusals.num_own,
         written_refusals=len(refusals.written.refusals),
         unwritten_refusals=refusals.written.unused,
-        plain_refused=_part([has_refused(row) for row in safe]),
-        attacked_complied=_part([has_complied(row, by_harm=jury.by_harm) for row in unsafe]),
+        plain_refused=_count_true([has_refused(row) for row in safe]),
+        attacked_complied=_count_true([has_complied(row, by_harm=jury.by_harm) for row in unsafe]),
         seconds_generate=seconds_generate,
         seconds_routing=seconds_routing,
         warnings=(
@@ -84,14 +90,14 @@ def prepare_summary(
         ),
         judges=jury.side_judges(benign=bool(benign)),
         unscored=unscored,
-        cut_off={name: _part([not row.finished for row in found]) for name, found in sides.items()},
+        cut_off={name: _count_true([not row.finished for row in rows_of_side]) for name, rows_of_side in sides.items()},
         benign_max_new_tokens=config.prepare.benign_limit if benign else None,
         num_answers_kept=num_answers_kept,
     )
 
 
-def _part(outcomes: Sequence[bool | None]) -> tuple[int, int]:
-    """How many are true, of those that are known."""
+def _count_true(outcomes: Sequence[bool | None]) -> tuple[int, int]:
+    """Number of true outcomes, and of known ones."""
     known = [outcome for outcome in outcomes if outcome is not None]
     return sum(known), len(known)
 
@@ -103,7 +109,7 @@ def _missing_verdicts(unscored: Mapping[str, tuple[int, int]]) -> Iterator[str]:
 
 
 def _long_targets(benign: Sequence[AnsweredPrompt], max_length: int) -> Iterator[str]:
-    """Training cuts the prompt of a long row, and stops where the answer leaves it no room."""
+    """Training cuts the prompt of a long row, and fails where the answer leaves no room for it."""
     if number := sum(row.kept and row.num_answer_tokens > max_length - LEAST_PROMPT for row in benign):
         yield f"{number} benign answers leave no room for a prompt in a row: train with a larger train.max_length"
 

@@ -1,7 +1,7 @@
-"""Where the prompts come from: the sources that were named, or the built-in tiny language.
+"""Prompts from the sources named in the config, or from the built-in tiny language.
 
-For each source it is counted what became of its rows, and one that cannot be read hides no other. A real model without
-pairs is refused; torch is not imported.
+The rows of each source are counted by what became of them, and an unreadable source does not keep the others from being
+read. A real model without pairs is refused. Imports no torch.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ DEFAULT_BENIGN_RATIO = 0.5
 
 @dataclass(frozen=True, slots=True)
 class PromptSources:
-    """What the sources offer."""
+    """Everything read from the sources."""
 
     pairs: tuple[PromptPair, ...]  # in order of id
     benign: tuple[BenignPrompt, ...]  # in order of id
@@ -86,12 +86,12 @@ def offered_by(config: MoeConfig) -> PromptSources:
 def composition_of(config: MoeConfig, benign: Sequence[BenignPrompt]) -> Composition:
     """How many examples of each kind a batch holds; half of the safe share is benign where there are benign prompts."""
     settings = config.prepare
-    wanted = settings.benign_ratio if settings.benign_ratio is not None else DEFAULT_BENIGN_RATIO * bool(benign)
-    return composition(settings.batch_size, settings.safe_ratio, wanted)
+    benign_ratio = settings.benign_ratio if settings.benign_ratio is not None else DEFAULT_BENIGN_RATIO * bool(benign)
+    return composition(settings.batch_size, settings.safe_ratio, benign_ratio)
 
 
 def gather_prompts(config: MoeConfig) -> PromptSources:
-    """As `offered_by`, with the reason to refuse it beside what was read."""
+    """Like `offered_by`, but an error is returned as `refusal` with what was read, not raised."""
     settings, reader = config.prepare, SourceReader()
     if not settings.pairs and config.model.name != MODEL_NAME:
         reader.errors.append(_no_pairs(config.model.name))
@@ -100,10 +100,10 @@ def gather_prompts(config: MoeConfig) -> PromptSources:
     goals = _readings("pairs", settings.pairs, "harmful", settings, reader)
     prompts = _readings("benign", settings.benign, "benign", settings, reader)
     if goals + prompts and not reader.errors:
-        reader.check(lambda: refuse_absent(column_map(settings.map), [one.columns for one in goals + prompts]))
+        reader.check(lambda: refuse_absent(column_map(settings.map), [reading.columns for reading in goals + prompts]))
     paired = pairs_of_entries(goals, attacks)
     benign, repeated = benign_of_entries(prompts)
-    pair_faults = _by_place([fault for reading in goals for fault in reading.faults], paired.faults)
+    pair_faults = _first_per_row([fault for reading in goals for fault in reading.faults], paired.faults)
     benign_faults = [fault for reading in prompts for fault in reading.faults]
     offered = PromptSources(
         pairs=tuple(paired.pairs[name] for name in sorted(paired.pairs))[: settings.limit],
@@ -127,7 +127,7 @@ def gather_prompts(config: MoeConfig) -> PromptSources:
 def _readings(
     role: Literal["pairs", "benign"], names: Sequence[str], kind: Kind, settings: PrepareConfig, reader: SourceReader
 ) -> list[SourceReading]:
-    """What can be read of the sources of one option, in their order."""
+    """The readable sources of one option, in their order."""
     columns = column_map(settings.map)
 
     def reading_of(name: str) -> SourceReading:
@@ -155,7 +155,7 @@ def _no_pairs(model: str) -> UsageError:
 def _refusal(
     config: MoeConfig, offered: PromptSources, paired: PairedEntries, faults: Sequence[RowFault]
 ) -> UsageError | None:
-    """Why a run would not begin: the first reason, as the error that says so."""
+    """The first reason why a run cannot begin, as an error; None: it can."""
     settings = config.prepare
     try:
         refuse_goals_alone(paired)
@@ -201,7 +201,7 @@ def _attacks(config: MoeConfig, reader: SourceReader) -> Attacks:
 
 
 def _with_tiny(offered: PromptSources, config: MoeConfig, attacks: Attacks) -> PromptSources:
-    """The tiny language's own pairs, and beside them its own benign prompts where none were named."""
+    """Add the tiny language's own pairs, and its own benign prompts where none were named."""
     settings = config.prepare
     pairs = tiny_pairs(settings.tiny_pairs, config.seed)[: settings.limit]
     if settings.benign:
@@ -210,7 +210,7 @@ def _with_tiny(offered: PromptSources, config: MoeConfig, attacks: Attacks) -> P
     return replace(offered, pairs=pairs, benign=wrapped_share(benign, settings.benign_attack, attacks))
 
 
-def _by_place(*faults: Sequence[RowFault]) -> tuple[RowFault, ...]:
+def _first_per_row(*faults: Sequence[RowFault]) -> tuple[RowFault, ...]:
     """One fault for every bad row, in the order in which they were found."""
     first: dict[Location, RowFault] = {}
     for fault in chain(*faults):
@@ -224,8 +224,8 @@ def _count(
     faults: Sequence[RowFault],
     repeated: AbstractSet[Location],
 ) -> SourceCount:
-    bad = [fault for fault in faults if _is_of(fault.place, reading)]
-    equal = sum(_is_of(place, reading) for place in repeated - {fault.place for fault in bad})
+    bad = [fault for fault in faults if _belongs_to(fault.place, reading)]
+    equal = sum(_belongs_to(location, reading) for location in repeated - {fault.place for fault in bad})
     skipped: Mapping[str, int] = Counter({EQUAL: equal} if equal else {}) + Counter(reading.skipped)
     return SourceCount(
         role=role,
@@ -240,16 +240,16 @@ def _count(
     )
 
 
-def _is_of(place: Location, reading: SourceReading) -> bool:
-    """Whether a row is of the source: of its file, or of a file in its folder."""
+def _belongs_to(location: Location, reading: SourceReading) -> bool:
+    """Whether a row is from this source: its file, or a file in its folder."""
     name = reading.source.name
-    return place.source == name or place.source.startswith(f"{name.partition('#')[0]}/")
+    return location.source == name or location.source.startswith(f"{name.partition('#')[0]}/")
 
 
 def _whole_counts(
     role: Literal["attack", "refusals"], path: Path | None, form: str, rows: Sequence[object]
 ) -> Sequence[SourceCount]:
-    """A source of which every row is used; none where it was not named, or could not be read."""
+    """Count of a source of which every row is used; none where it was not named, or could not be read."""
     if path is None or not rows:
         return ()
     source = source_of(str(path))

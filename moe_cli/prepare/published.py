@@ -1,8 +1,7 @@
 """Published tables ranked by the same rules: counts of two sides, or scores of ESFT's form.
 
-Comes in: a CSV file of counts or a JSON file of scores. Goes out: `RankedTable`, and files of what it selects. Always
-holds: a side without a token has no rate (undefined, never 0) and its expert is never selected; what the file itself
-publishes is compared, not believed; ties go to the lower layer, then to the lower index. No model is needed.
+A side without a token has no rate (undefined, never 0) and its expert is never selected. What the file itself publishes
+is compared, not believed. Ties go to the lower layer, then to the lower index. No model is needed.
 
 Letters of shapes: X rows of the table, in order of (layer, index).
 """
@@ -45,7 +44,7 @@ KINDS: tuple[Kind, ...] = ("token_scores", "gate_scores", "scores")
 
 
 def rank_counts(file: Path, settings: PrepareConfig) -> RankedTable:
-    """Risk differences a1 / (a1 + d1) - a2 / (a2 + d2) of a table, and what threshold, top-k and conditions select.
+    """Rank the risk differences a1 / (a1 + d1) - a2 / (a2 + d2) of a table; threshold, top-k and conditions select.
 
     Raises:
         UsageError: no such file, another form, or a condition on what counts alone cannot tell.
@@ -54,8 +53,10 @@ def rank_counts(file: Path, settings: PrepareConfig) -> RankedTable:
     a1_X, a2_X, d1_X, d2_X = np.array([[_count(row, column) for column in COUNT_COLUMNS] for row in rows]).T
     risk_X = rate_difference(a2_X, a2_X + d2_X, a1_X, a1_X + d1_X)
     published = [_published(row) for row in rows]
-    both = [(ours, said) for ours, said in zip(risk_X.tolist(), published, strict=True) if said is not None]
-    away = [abs(ours - said) for ours, said in both if not math.isnan(ours)]  # an undefined one has no deviation
+    compared = [(ours, stated) for ours, stated in zip(risk_X.tolist(), published, strict=True) if stated is not None]
+    deviations = [
+        abs(ours - stated) for ours, stated in compared if not math.isnan(ours)
+    ]  # an undefined one has no deviation
     experts = [row.expert for row in rows]
     selected_X = _selected(risk_X, experts, settings)
     return RankedTable(
@@ -64,17 +65,18 @@ def rank_counts(file: Path, settings: PrepareConfig) -> RankedTable:
         rows=_ranked(experts, risk_X, published, selected_X),
         num_layers=len({expert.layer for expert in experts}),
         num_selected=int(selected_X.sum()),
-        num_compared=len(away),
+        num_compared=len(deviations),
         num_equal=None,
-        largest_deviation=max(away, default=None),
+        largest_deviation=max(deviations, default=None),
         rule=_rule_text(settings),
     )
 
 
 def rank_scores(file: Path, settings: PrepareConfig, *, top_p_typed: bool) -> RankedTable:
-    """Scores per layer, and the experts that reach `top_p` of each layer's scores, as published (not normalised).
+    """Rank scores per layer; the experts that reach `top_p` of a layer's scores are selected.
 
-    The share that the file itself states is used where none was typed. Experts that the file lists are compared.
+    Scores are used as published (not normalised), and the share that the file itself states where none was typed.
+    Experts that the file lists are compared.
 
     Raises:
         UsageError: no such file, or another form.
@@ -103,7 +105,9 @@ def rank_scores(file: Path, settings: PrepareConfig, *, top_p_typed: bool) -> Ra
 
 
 def write_ranked(file: Path, table: RankedTable) -> None:
-    """`.csv`: every row, ranked, with `selected`; `.json`: the selected experts. `--selection-file` reads both.
+    """Write a ranked table; `--selection-file` reads both forms.
+
+    `.csv` has every row with a column `selected`, `.json` the selected experts.
 
     Raises:
         UsageError: another ending, or no place for a file.
@@ -138,7 +142,7 @@ def _published(row: ExpertRow) -> float | None:
 
 def _selected(risk_X: Floats, experts: Sequence[Expert], settings: PrepareConfig) -> Bools:
     conditions = () if settings.select_by is None else conditions_of(settings.select_by)
-    if unknown := sorted({one.quantity for one in conditions} - {"risk_diff"}):
+    if unknown := sorted({condition.quantity for condition in conditions} - {"risk_diff"}):
         raise UsageError(
             f"summed counts of two sides tell no {', '.join(unknown)}: there is one table, not one for each pair",
             hint="use risk_diff alone here; moe prepare counts pair by pair and has all of them",
@@ -158,12 +162,12 @@ def _ranked(
     order = np.argsort(-np.nan_to_num(scores_X, nan=-np.inf), kind="stable")
     return tuple(
         RankedExpert(
-            expert=experts[place],
-            score=None if np.isnan(scores_X[place]) else float(scores_X[place]),
-            published=published[place],
-            selected=bool(selected_X[place]),
+            expert=experts[index],
+            score=None if np.isnan(scores_X[index]) else float(scores_X[index]),
+            published=published[index],
+            selected=bool(selected_X[index]),
         )
-        for place in order
+        for index in order
     )
 
 
@@ -187,15 +191,15 @@ def _object(file: Path) -> dict[str, object]:
     return content
 
 
-def _refuse_twice(value: object, place: str) -> None:
+def _refuse_twice(value: object, path: str) -> None:
     """Objects are tuples of (name, value) here, since a mapping would keep only the last of two equal names."""
     names: set[str] = set()
     for name, inner in value if isinstance(value, tuple) else ():
         plain = (name.lstrip("0") or "0") if name.isascii() and name.isdecimal() else name
         if plain in names:
-            raise UsageError(f"{place}: {name!r} stands there twice, and each has one score", hint=SCORES)
+            raise UsageError(f"{path}: {name!r} stands there twice, and each has one score", hint=SCORES)
         names.add(plain)
-        _refuse_twice(inner, f"{place}: {name}")
+        _refuse_twice(inner, f"{path}: {name}")
 
 
 def _layers_of_scores(
@@ -206,8 +210,8 @@ def _layers_of_scores(
     layers = content if kind is None else content[kind]
     if not isinstance(layers, dict) or not layers:
         raise UsageError(f"{file} holds no scores by layer", hint=SCORES)
-    found = {_index(layer, file): _scores_of(scores, layer, file) for layer, scores in layers.items()}
-    return kind or "scores", found
+    scores_of_layers = {_index(layer, file): _scores_of(scores, layer, file) for layer, scores in layers.items()}
+    return kind or "scores", scores_of_layers
 
 
 def _scores_of(scores: object, layer: object, file: Path) -> dict[int, float]:
@@ -221,16 +225,16 @@ def _scores_of(scores: object, layer: object, file: Path) -> dict[int, float]:
     return {_index(index, file): float(score) for index, score in scores.items()}
 
 
-def _index(word: object, file: Path) -> int:
-    if not (isinstance(word, str) and is_index(word)):
-        raise UsageError(f"{file}: {word!r} is no number of a layer or an expert", hint=SCORES)
-    return int(word)
+def _index(key: object, file: Path) -> int:
+    if not (isinstance(key, str) and is_index(key)):
+        raise UsageError(f"{file}: {key!r} is no number of a layer or an expert", hint=SCORES)
+    return int(key)
 
 
 def _equal_layers(
     content: Mapping[str, object], file: Path, experts: Sequence[Expert], selected_X: Bools
 ) -> list[bool] | None:
-    """For every layer whose experts the file lists, whether they are the selected ones."""
+    """For every layer whose experts the file lists, whether they equal the selected ones."""
     published = content.get("experts")
     if not isinstance(published, dict):
         return None

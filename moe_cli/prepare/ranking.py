@@ -1,16 +1,10 @@
 """The largest of many numbers, with exact ties, and ESFT's choice within each layer.
 
-Comes in: numbers, and how many are wanted. Goes out: a mask. Always holds: ties go to the lower place; an undefined
-number is never taken. Pure.
-
-Letters of shapes: X places; anything may stand before it.
-
-Comes in: counts or weights of every layer's experts. Goes out: scores that sum to 1 in a layer, and a mask. Always
-holds: scores are normalised over the experts of a layer, never over layers; the expert that crosses the share is
-included; ties go to the lower index. Pure.
+Ties go to the lower index; an undefined number is never taken. ESFT's scores are normalised over the experts of a
+layer, never over layers, and the expert that crosses the share is included. Pure.
 
 Source: ESFT (arXiv 2407.01906), token score and gate score.
-Letters of shapes: L expert layers, E experts.
+Letters of shapes: L expert layers, E experts, X values; any axes may stand before X.
 """
 
 from __future__ import annotations
@@ -23,7 +17,7 @@ Bools = NDArray[np.bool_]
 
 
 def largest(values_X: Floats, most: int, above: float = -np.inf) -> Bools:
-    """The at most `most` largest values above `above`, in every row [..., X] for itself."""
+    """Mask of the at most `most` largest values above `above`, in every row [..., X] separately."""
     allowed_X: Bools = values_X > above  # NaN is not
     if most == 0:
         return np.zeros_like(allowed_X)
@@ -41,12 +35,12 @@ def largest(values_X: Floats, most: int, above: float = -np.inf) -> Bools:
 
 
 def indices_of(mask_X: Bools) -> tuple[int, ...]:
-    """The places of a flat mask, ascending."""
+    """Indices of a flat mask, ascending."""
     return tuple(np.flatnonzero(mask_X).tolist())
 
 
 def mask_of(indices: tuple[int, ...], size: int) -> Bools:
-    """The flat mask [X] of some places."""
+    """The flat mask [X] of some indices."""
     mask_X = np.zeros(size, dtype=np.bool_)
     mask_X[list(indices)] = True
     return mask_X
@@ -56,7 +50,7 @@ ROUNDING = 1e-12  # sums that only rounding keeps from the share
 
 
 def shares_in_layer(amounts_LE: Floats) -> Floats:
-    """Each expert's part of its layer: of its routed tokens (token score) or of its router weights (gate score).
+    """Each expert's share of its layer: of its routed tokens (token score) or of its router weights (gate score).
 
     NaN where a layer has nothing.
     """
@@ -67,7 +61,7 @@ def shares_in_layer(amounts_LE: Floats) -> Floats:
 
 
 def top_p(scores_LE: Floats, share: float) -> Bools:
-    """Largest scores first, until those of a layer add up to `share`; undefined ones never."""
+    """Mask of the largest scores of each layer that together reach `share`; undefined ones are never taken."""
     order_LE = np.argsort(-np.nan_to_num(scores_LE, nan=-np.inf), axis=1, kind="stable")
     sorted_LE = np.nan_to_num(np.take_along_axis(scores_LE, order_LE, axis=1))
     before_LE = np.cumsum(sorted_LE, axis=1) - sorted_LE

@@ -1,8 +1,7 @@
-"""What the model is taught to say instead: refusal targets.
+"""Refusal targets: what the model is taught to say instead.
 
-Comes in: the kept pairs with the model's own plain answers; a file of refusals, or what an endpoint wrote. Goes out:
-one target per pair. Always holds: a target is a whole refusal, and never one string for all unless the file holds only
-one; what an endpoint wrote is used only where the judge reads a full refusal in it, and the other reasons are counted.
+A target is a whole refusal, and never one string for all pairs unless the file holds only one. What an endpoint wrote
+is used only where the judge reads a full refusal in it; the reasons why others are not used are counted.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ UNJUDGED = "what the endpoint wrote has no verdict"
 
 @dataclass(frozen=True, slots=True)
 class EndpointRefusals:
-    """What an endpoint wrote."""
+    """Refusals written by an endpoint."""
 
     refusals: dict[str, str] = field(default_factory=dict)  # by pair id: those that can be used
     unused: dict[str, int] = field(default_factory=dict)  # {"what the endpoint wrote is no full refusal": 3}
@@ -45,7 +44,7 @@ class EndpointRefusals:
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
-    """Targets by pair id, and whose words they are."""
+    """Targets by pair id, and where they come from."""
 
     targets: dict[str, str]
     num_own: int  # the model's own
@@ -57,7 +56,7 @@ def refusal_targets(
 ) -> Refusals:
     """A target for every kept pair: one of `texts` where there are any.
 
-    Else what was written for it, else the model's own whole refusal of the plain form, else a built-in one.
+    Otherwise what an endpoint wrote for it, else the model's own whole refusal of the plain form, else a built-in one.
     """
     plain = [row for row in rows if row.side == "safe" and row.kept]
     written = written or EndpointRefusals()
@@ -66,13 +65,13 @@ def refusal_targets(
         for row in plain
         if row.finished and row.label == "full_refusal" and not texts and row.source_id not in written.refusals
     }
-    found, others = own | written.refusals, texts or BUILT_IN
-    targets = {row.source_id: found.get(row.source_id, _pick(others, row.source_id)) for row in plain}
+    specific, general = own | written.refusals, texts or BUILT_IN
+    targets = {row.source_id: specific.get(row.source_id, _pick(general, row.source_id)) for row in plain}
     return Refusals(targets, len(own), written)
 
 
 def refusal_prompts(pairs: Sequence[PromptPair]) -> list[Prompt]:
-    """What an endpoint is asked, so that it writes a refusal for every pair."""
+    """Prompts that ask an endpoint for a refusal of every pair's goal."""
     return [
         Prompt(f"{pair.id}#refusal", (Message(role="user", content=ASKED.format(goal=pair.goal)),)) for pair in pairs
     ]
@@ -81,7 +80,7 @@ def refusal_prompts(pairs: Sequence[PromptPair]) -> list[Prompt]:
 def written_exchanges(
     pairs: Sequence[PromptPair], answers: Mapping[str, Generation]
 ) -> dict[str, tuple[Literal["safe"], Exchange]]:
-    """What the judge of plain forms is shown of the answers to `refusal_prompts`, by the prompts' ids."""
+    """The answers to `refusal_prompts` as exchanges for the judge of plain forms, by prompt id."""
     return {
         prompt.id: ("safe", Exchange(kind="harmful", messages=pair.safe, answer=answers[prompt.id].text))
         for pair, prompt in zip(pairs, refusal_prompts(pairs), strict=True)
@@ -91,7 +90,7 @@ def written_exchanges(
 def written_refusals(
     pairs: Sequence[PromptPair], answers: Mapping[str, Generation], verdicts: Mapping[str, Verdict]
 ) -> EndpointRefusals:
-    """The answers to `refusal_prompts` that are whole refusals, and why the others are not used."""
+    """The answers to `refusal_prompts` that are whole refusals, and counts of why others are not used."""
     refusals: dict[str, str] = {}
     unused: Counter[str] = Counter()
     for pair, prompt in zip(pairs, refusal_prompts(pairs), strict=True):

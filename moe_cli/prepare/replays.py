@@ -1,14 +1,12 @@
 """Replays of prompt + answer: which experts the tokens went to, and how much the refusal loss pulls on each.
 
-Comes in: the kept pairs and the model's answers to both forms. Goes out: `RoutingCounts` per pair. Always holds: the
-replayed ids are the prompt's ids followed by the very ids the model generated, the end of turn included; padding is
+The replayed ids are the prompt's ids followed by the very ids the model generated, the end of turn included. Padding is
 never counted; answer, prompt and last prompt position are counted apart.
 
-Comes in: the training examples. Goes out: squared gradient norms per batch. Always holds: the loss is that of training,
-over the examples of the batch whose target is a refusal; one forward and one backward for each batch; no weight and no
-gradient of the model is left changed.
+Gradients are of the loss of training, over the examples of a batch whose target is a refusal: one forward and one
+backward for each batch. No weight and no gradient of the model is left changed.
 
-Letters: B batches, L expert layers, E experts.
+Letters: N rows or pairs, R regions, B batches or rows of one, S positions, L expert layers, E experts.
 """
 
 from __future__ import annotations
@@ -59,34 +57,36 @@ def count_routing(
     batch_tokens: int,
     notify: Callable[[object], None],
 ) -> RoutingCounts:
-    """Counts of both sides of every pair; `answers` is keyed by `{pair id}#{side}`.
+    """Routing counts of both sides of every pair; `answers` is keyed by `{pair id}#{side}`.
 
-    With `crossed` each form is replayed with the answer to the other form, too. What is asked for beside the forms with
-    their own answers is replayed after them, so that it changes none of their batches.
+    With `crossed` each form is replayed with the answer to the other form, too. These and the harmless prompts are
+    replayed after the forms with their own answers, so that they change none of their batches.
     """
     own, other = _rows(loaded, pairs, answers), _crossed_rows(loaded, pairs, answers) if crossed else []
-    both = [_row(loaded, turns, prompt.answer) for prompt in harmless for turns in (prompt.plain, prompt.wrapped)]
-    progress = _Progress(len(own) + len(other) + len(both), notify)
+    harmless_rows = [
+        _row(loaded, turns, prompt.answer) for prompt in harmless for turns in (prompt.plain, prompt.wrapped)
+    ]
+    progress = _Progress(len(own) + len(other) + len(harmless_rows), notify)
     sizes = _Sizes(batch_size, batch_tokens)
     with torch.inference_mode(), record_routing(loaded.model) as recorder:
         routed, gates, seen = _replayed(loaded, recorder, own, sizes, progress)
         crossed_routed, _, _ = _replayed(loaded, recorder, other, sizes, progress, num_regions=1)
-        harmless_routed, _, harmless_seen = _replayed(loaded, recorder, both, sizes, progress, num_regions=1)
+        harmless_routed, _, harmless_seen = _replayed(loaded, recorder, harmless_rows, sizes, progress, num_regions=1)
     return RoutingCounts(
         layers=loaded.identity.layers,
         top_k=loaded.identity.top_k,
         pair_ids=tuple(pair.id for pair in pairs),
         clusters=tuple(pair.cluster for pair in pairs),
-        routed=_by_twos(routed),
-        seen=_by_twos(seen),
-        gates=_by_twos(gates),
+        routed=_in_pairs(routed),
+        seen=_in_pairs(seen),
+        gates=_in_pairs(gates),
         gradients=None,
-        crossed=_by_twos(crossed_routed)[:, :, 0] if crossed else None,
+        crossed=_in_pairs(crossed_routed)[:, :, 0] if crossed else None,
         harmless=HarmlessCounts(
             prompt_ids=tuple(prompt.id for prompt in harmless),
             clusters=tuple(prompt.cluster for prompt in harmless),
-            routed=_by_twos(harmless_routed)[:, :, 0],
-            seen=_by_twos(harmless_seen)[:, 0, 0],
+            routed=_in_pairs(harmless_routed)[:, :, 0],
+            seen=_in_pairs(harmless_seen)[:, 0, 0],
         )
         if harmless
         else None,
@@ -122,7 +122,7 @@ class _Sizes(NamedTuple):
 
 
 class _Progress:
-    """What is replayed, over all that is."""
+    """Reports how many of all rows are replayed."""
 
     def __init__(self, total: int, notify: Callable[[object], None]) -> None:
         self._done, self._total, self._notify = 0, total, notify
@@ -141,19 +141,19 @@ def _replayed(
     *,
     num_regions: int = len(REGIONS),
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Counts and gates [N, R, L, E], and tokens [N, R], of every row, over the first `num_regions` regions."""
+    """Counts and gates [N, R, L, E], and tokens [N, R], of every row, in the first `num_regions` regions."""
     shape = (len(rows), num_regions, len(loaded.layers), loaded.identity.num_experts)
     routed, gates = np.zeros(shape, dtype=np.int64), np.zeros(shape)
     seen = np.zeros(shape[:2], dtype=np.int64)
-    for places in length_batches([len(ids) for ids, _ in rows], max_rows=sizes.rows, max_tokens=sizes.tokens):
-        counted = _count(loaded, recorder, [rows[row] for row in places], num_regions)
-        routed[places], gates[places], seen[places] = counted
-        progress.add(len(places))
+    for indices in length_batches([len(ids) for ids, _ in rows], max_rows=sizes.rows, max_tokens=sizes.tokens):
+        counts_of_batch = _count(loaded, recorder, [rows[row] for row in indices], num_regions)
+        routed[indices], gates[indices], seen[indices] = counts_of_batch
+        progress.add(len(indices))
     return routed, gates, seen
 
 
-def _by_twos(rows: NDArray[Any]) -> NDArray[Any]:
-    """[2 N, ...] as [N, 2, ...]."""
+def _in_pairs(rows: NDArray[Any]) -> NDArray[Any]:
+    """Reshape [2 N, ...] to [N, 2, ...]."""
     return rows.reshape(-1, 2, *rows.shape[1:])
 
 

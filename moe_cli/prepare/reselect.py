@@ -1,8 +1,7 @@
 """`moe select`: another selection from the counts of a prepare run, without its model.
 
-Comes in: a complete prepare run and a config. Goes out: a new complete prepare run beside it. Always holds: answers,
-training examples and counts are the bytes of the run it comes from; candidates, masks and evidence are made anew, and
-the run it comes from is the parent in the manifest; torch is not imported.
+The result is a complete prepare run beside the first one, which is its parent in the manifest. Answers, training
+examples and counts are the bytes of the parent; candidates, masks and evidence are computed anew. Imports no torch.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from moe_cli.records import Notice, PrepareSummary, RoutingCounts, Selection
 
 @dataclass(frozen=True, slots=True)
 class ReselectOutput:
-    """What `moe select` made."""
+    """Result of `moe select`."""
 
     path: Path
     selection: Selection
@@ -52,12 +51,12 @@ def run(
     counts = read_counts(counts_file)
     _refuse_other_experts(counts, before, counts_file)
     batches = batches_of(counts, summary, counts_file)
-    found = find_experts(config, before.base, before.params_per_expert, counts, batches)
+    result = find_experts(config, before.base, before.params_per_expert, counts, batches)
     output = config.prepare.output_dir
     with open_run(output, "prepare", config, resume=resume, lasting=False) as writer:
         for name in _kept(before.base.name):
             write_atomic(writer.path / name, source.file(name).read_bytes())
-        write_selection(writer.path, before.base.name, found)
+        write_selection(writer.path, before.base.name, result)
         writer.parents["prepare"] = source.digest
         store.add(
             writer,
@@ -65,7 +64,7 @@ def run(
             model_name=source.manifest.model_name,
             device="none",
         )
-    return ReselectOutput(output, found.selection)
+    return ReselectOutput(output, result.selection)
 
 
 def _refuse_other_experts(counts: RoutingCounts, selection: Selection, file: Path) -> None:
@@ -92,8 +91,8 @@ def run_draws(
             f"--random-draws draws experts at random, but the method is {settings.method}", hint="add --method random"
         )
     outputs = [layout.beside(settings.output_dir, f"_{number}") for number in range(1, num_draws + 1)]
-    if taken := [output for output in outputs if output.exists()]:
-        raise ArtifactError(f"{taken[0]} is there already", hint="choose another name with --output-dir")
+    if existing := [output for output in outputs if output.exists()]:
+        raise ArtifactError(f"{existing[0]} is there already", hint="choose another name with --output-dir")
     return tuple(
         run(prepared, _draw(config, number, output), store, notify) for number, output in enumerate(outputs, start=1)
     )
@@ -101,12 +100,12 @@ def run_draws(
 
 def _draw(config: MoeConfig, number: int, output: Path) -> MoeConfig:
     (seed,) = np.random.SeedSequence([config.seed, number]).generate_state(1)
-    moved = config.prepare.model_copy(update={"output_dir": output})
-    return config.model_copy(update={"seed": int(seed), "prepare": moved})
+    settings = config.prepare.model_copy(update={"output_dir": output})
+    return config.model_copy(update={"seed": int(seed), "prepare": settings})
 
 
 def batches_of(counts: RoutingCounts, summary: PrepareSummary, file: Path) -> list[range]:
-    """Which counted pairs each batch touches: they stand batch after batch; `file` holds the counts.
+    """The counted pairs of each batch; they are stored batch after batch. `file` holds the counts.
 
     Raises:
         ArtifactError: the counts are not those of these batches.
@@ -121,7 +120,7 @@ def batches_of(counts: RoutingCounts, summary: PrepareSummary, file: Path) -> li
 
 
 def settings_file(source: FinishedRun) -> Path:
-    """The settings that the run was made with: what is not typed anew stays."""
+    """The settings file of the run; settings that the user does not give anew are taken from it."""
     return source.file(layout.CONFIG)
 
 

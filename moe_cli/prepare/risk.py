@@ -1,8 +1,8 @@
 """Risk differences of expert activation.
 
-Comes in: routing counts of pairs and which pairs a batch touches. Goes out: rate while complying inside attacks (the
-unsafe side) minus rate while refusing plain goals (the safe side), per batch and aggregated. Always holds: within
-[-1, 1]; changes sign when the sides are swapped; NaN (never 0) where a side saw no token. Pure.
+The risk difference of an expert is its rate while the model complies inside attacks (the unsafe side) minus its rate
+while it refuses plain goals (the safe side), per batch and aggregated. It is within [-1, 1], changes sign when the
+sides are swapped, and is NaN (never 0) where a side saw no token. Pure.
 
 Source: SteerMoE (arXiv 2509.09660). Tokens of one answer are not independent, so the unit of uncertainty is the goal:
 all pairs of one goal are one cluster that is resampled, or swapped, as a whole.
@@ -35,17 +35,17 @@ class ClusterCounts:
 
     @property
     def num_clusters(self) -> int:
-        """C."""
+        """Number of clusters, C."""
         return int(self.routed_SCX.shape[1])
 
     @property
     def num_experts(self) -> int:
-        """X."""
+        """Number of experts, X."""
         return int(self.routed_SCX.shape[2])
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Clusters of each kind: one kind."""
+        """Number of clusters of each kind; here there is one kind."""
         return (self.num_clusters,)
 
     def only(self, experts_A: NDArray[np.intp] | slice) -> ClusterCounts:
@@ -55,7 +55,7 @@ class ClusterCounts:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One difference of a sum of differences."""
+    """One weighted difference within a `Contrast`."""
 
     factor: float
     clusters: ClusterCounts
@@ -71,12 +71,12 @@ class Contrast:
 
     @property
     def num_clusters(self) -> int:
-        """C; of all kinds."""
+        """Number of clusters of all kinds, C."""
         return sum(self.sizes)
 
     @property
     def num_experts(self) -> int:
-        """X."""
+        """Number of experts, X."""
         return self.terms[0].clusters.num_experts
 
     def only(self, experts_A: NDArray[np.intp] | slice) -> Contrast:
@@ -96,7 +96,7 @@ def rate_difference(routed_safe: Floats, seen_safe: Floats, routed_unsafe: Float
 
 
 def cluster_counts(counts: RoutingCounts, used: Sequence[int]) -> ClusterCounts:
-    """Sum the answer-token counts of the pairs `used` within their clusters."""
+    """Sum the answer-token counts of the pairs `used` by cluster."""
     names = [counts.clusters[index] for index in used]
     return within_clusters(names, counts.routed[list(used), :, ANSWER], counts.seen[list(used), :, ANSWER])
 
@@ -104,14 +104,14 @@ def cluster_counts(counts: RoutingCounts, used: Sequence[int]) -> ClusterCounts:
 def within_clusters(
     names_N: Sequence[str], routed_NSLE: NDArray[np.int64] | Floats, seen_NS: NDArray[np.int64]
 ) -> ClusterCounts:
-    """Sum counts of two sides within the clusters that the names say; clusters in the order of their names."""
+    """Sum counts of two sides by the clusters named in `names_N`; clusters in order of name."""
     names = sorted(set(names_N))
-    place = {name: number for number, name in enumerate(names)}
+    index = {name: number for number, name in enumerate(names)}
     routed_SCX = np.zeros((2, len(names), math.prod(routed_NSLE.shape[2:])))
     seen_SC = np.zeros((2, len(names)))
     for name, routed_SLE, seen_S in zip(names_N, routed_NSLE, seen_NS, strict=True):
-        routed_SCX[:, place[name]] += routed_SLE.reshape(2, -1)
-        seen_SC[:, place[name]] += seen_S
+        routed_SCX[:, index[name]] += routed_SLE.reshape(2, -1)
+        seen_SC[:, index[name]] += seen_S
     return ClusterCounts(routed_SCX, seen_SC)
 
 
@@ -163,7 +163,7 @@ def of_pairs(counts: RoutingCounts, pairs: Sequence[int]) -> Floats:
 
 
 def mean_of_batches(values_BLE: Floats) -> Floats:
-    """Mean over the batches where it is defined; NaN where it is nowhere."""
+    """Mean over the batches where the value is defined; NaN where it is undefined in all."""
     defined = (~np.isnan(values_BLE)).sum(0)
     with np.errstate(invalid="ignore"):
         mean: Floats = np.nansum(values_BLE, axis=0) / np.where(defined > 0, defined, np.nan)

@@ -1,7 +1,6 @@
-"""Which experts each batch may update.
+"""Which experts each batch may update: the candidates of the run, the experts of every batch, their union.
 
-Comes in: what the counts say, and a `Rule`. Goes out: candidates of the run, experts of every batch, their union.
-Always holds: deterministic; ties by (layer, expert); the same result for any order of pairs within a batch. Pure.
+Deterministic: ties go by (layer, expert), and the order of pairs within a batch does not matter. Pure.
 
 Letters of shapes: B batches, L expert layers, E experts, X = L * E (flat, layer-major); anything may stand before X.
 """
@@ -34,7 +33,7 @@ COMPARISONS: Mapping[str, Callable[[Floats, float], Bools]] = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How experts are chosen."""
+    """The rule by which experts are selected."""
 
     method: Method
     threshold: float  # candidates by a risk difference, or by a part of it, have one above it
@@ -49,7 +48,10 @@ class Rule:
 
     @property
     def original(self) -> bool:
-        """Without candidates: every batch selects its largest differences above the threshold."""
+        """Whether the original rule applies.
+
+        There are no candidates then: every batch selects its largest differences above the threshold.
+        """
         return self.is_by_difference and self.max_candidates is None
 
     @property
@@ -59,13 +61,13 @@ class Rule:
 
     @property
     def quantity(self) -> Quantity:
-        """What the differences are of that candidates and batches are chosen by."""
+        """The quantity whose differences choose candidates and batches."""
         return cast(Quantity, self.method) if self.method in CONTRASTS else "risk_diff"
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """What a method says of every expert."""
+    """Scores of a method, and which experts it allows."""
 
     scores_X: Floats  # larger is better
     eligible_X: Bools
@@ -74,7 +76,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class BatchSelection:
-    """Flat expert indices."""
+    """The selection as flat expert indices."""
 
     candidates: tuple[int, ...]  # ascending
     batches: tuple[tuple[int, ...], ...]  # B; ascending each
@@ -86,19 +88,21 @@ class BatchSelection:
 
 
 def meets_conditions(conditions: Sequence[Condition], quantities: Mapping[str, Floats]) -> Bools:
-    """Where all conditions hold [..., X]; an undefined quantity meets none."""
+    """Mask of where all conditions hold [..., X]; an undefined quantity meets none."""
     size = next(iter(quantities.values()))
-    each = (COMPARISONS[one.comparison](quantities[one.quantity], one.bound) for one in conditions)
-    return reduce(np.logical_and, each, np.ones(size.shape, dtype=np.bool_))
+    masks = (
+        COMPARISONS[condition.comparison](quantities[condition.quantity], condition.bound) for condition in conditions
+    )
+    return reduce(np.logical_and, masks, np.ones(size.shape, dtype=np.bool_))
 
 
 def by_risk(rule: Rule, pooled_X: Floats, met_X: Bools | bool = True) -> Bools:
-    """The largest differences above the threshold that a layer and the budget have room for [..., X]."""
+    """Mask of the largest differences above the threshold, within the limits per layer and of the budget [..., X]."""
     return limit_candidates(rule, pooled_X, met_X & (pooled_X > rule.threshold), within_budget=True)
 
 
 def limit_candidates(rule: Rule, scores_X: Floats, eligible_X: Bools, *, within_budget: bool) -> Bools:
-    """The eligible experts [..., X] that each layer, and the budget where it counts, have room for."""
+    """The eligible experts [..., X] within the limit per layer and, with `within_budget`, the budget."""
     kept_X = eligible_X
     if rule.per_layer is not None:
         scores_LE = np.where(kept_X, scores_X, np.nan).reshape(*kept_X.shape[:-1], -1, rule.num_experts)
@@ -109,7 +113,7 @@ def limit_candidates(rule: Rule, scores_X: Floats, eligible_X: Bools, *, within_
 
 
 def select_of_batch(rule: Rule, values_X: Floats, candidates_X: Bools) -> Bools:
-    """What one batch with these risk differences selects among the candidates [..., X]."""
+    """The candidates that one batch with these risk differences selects [..., X]."""
     if rule.method in IN_EVERY_BATCH:
         return candidates_X
     above = rule.threshold if rule.original else 0.0
@@ -119,9 +123,9 @@ def select_of_batch(rule: Rule, values_X: Floats, candidates_X: Bools) -> Bools:
 def select_experts(rule: Rule, candidates_X: Bools, per_batch_BX: Floats) -> BatchSelection:
     """The experts of every batch: its candidates with a difference above 0, at most the `top_k` largest.
 
-    Controls, lists and `all` select every candidate in every batch: a control that trained in fewer batches than what
-    it is a control for would show that, not that other experts were chosen. Without a budget the original rule, above
-    the threshold.
+    Controls, lists and `all` select every candidate in every batch: a control that trained in fewer batches than the
+    method it is compared with would show that, not the effect of other experts. Without a budget the original rule
+    applies, above the threshold.
     """
     selected_BX = select_of_batch(rule, per_batch_BX, np.broadcast_to(candidates_X, per_batch_BX.shape))
     batches = tuple(tuple(np.flatnonzero(row).tolist()) for row in selected_BX)

@@ -1,8 +1,7 @@
 """From routing counts to the selection with its evidence.
 
-Comes in: counts, the batches over them, and the settings. Goes out: risk differences, masks and the `Selection`. Always
-holds: the same counts, batches, settings and seed give the same selection, whether a model has just been run or the
-counts were read from disk; the union stands beside the null union.
+The same counts, batches, settings and seed give the same selection, whether a model has just been run or the counts
+were read from disk. The size of the union is reported together with that of the null union.
 
 Letters of shapes: B batches, L expert layers, E experts, X = L * E (flat, layer-major).
 """
@@ -42,7 +41,7 @@ EVIDENCE = {"p", "q", "lower", "stability"}  # quantities of a condition that ta
 
 @dataclass(frozen=True, slots=True)
 class SelectionResult:
-    """What the routing says."""
+    """Risk differences, their parts, and the selection made from them."""
 
     risk: RiskDifferences
     parts: ExpertParts
@@ -102,7 +101,7 @@ def find_experts(
 
 
 def selection_rule(settings: PrepareConfig, base: ModelIdentity, params_per_expert: int) -> Rule:
-    """The rule that the settings describe; the budget becomes a number of experts.
+    """The rule of the settings, with the budget as a number of experts.
 
     Raises:
         UsageError: the budget has no room for a single expert, or the selection file names one that is not there.
@@ -129,7 +128,7 @@ def selection_rule(settings: PrepareConfig, base: ModelIdentity, params_per_expe
 
 
 def chosen_by(rule: Rule, material: MethodInputs) -> BatchSelection:
-    """Candidates and batches of a rule."""
+    """Candidates and batches that a rule selects."""
     per_batch = material.ranked.per_batch
     return select_experts(rule, candidates_of(rule, material), per_batch.reshape(len(per_batch), -1))
 
@@ -137,7 +136,7 @@ def chosen_by(rule: Rule, material: MethodInputs) -> BatchSelection:
 def compare_selections(
     rule: Rule, material: MethodInputs, chosen: BatchSelection, batches: Batches, resamples: int
 ) -> Iterator[MethodOverlap]:
-    """What every other method that these counts allow would select under the same settings."""
+    """Overlap with the selection of every other method that these counts allow, under the same settings."""
     mine = set(chosen.union)
     for method in is_computable(rule, material.counts):
         if method == rule.method:
@@ -156,15 +155,15 @@ def compare_selections(
 
 
 def _material_of(rule: Rule, material: MethodInputs, batches: Batches, resamples: int) -> MethodInputs:
-    """What another rule looks at; intervals, p and q of a part only where its conditions compare them."""
-    asked = {condition.quantity for condition in rule.conditions}
-    if rule.quantity == "risk_diff" or not EVIDENCE.isdisjoint(asked):
+    """Inputs for another rule; intervals, p and q of a part only where its conditions compare them."""
+    compared = {condition.quantity for condition in rule.conditions}
+    if rule.quantity == "risk_diff" or not EVIDENCE.isdisjoint(compared):
         return replace(material, part=_part(rule, material.counts, batches, resamples, material.seed))
     return replace(material, part=point_differences(material.counts, batches, rule.quantity))
 
 
 def _part(rule: Rule, counts: RoutingCounts, batches: Batches, resamples: int, seed: int) -> RiskDifferences | None:
-    """The part of the risk difference that the rule ranks by, with its evidence; None where it ranks by no part."""
+    """The part of the risk difference that the rule ranks by, with evidence; None where it ranks by no part."""
     if rule.quantity == "risk_diff":
         return None
     return estimate_risk_differences(counts, batches, rule, resamples=resamples, seed=seed, quantity=rule.quantity)

@@ -1,8 +1,7 @@
 """Experts named by a person in a file: a list, a config of ESFT, or a table with one row for each expert.
 
-Columns are found by name in any order and case; every error names file and row; an expert stands once.
-
-Every named expert exists in the model, and stands once.
+Columns are found by name in any order and case. Every error names file and row. Every named expert exists in the model
+and is named once.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from moe_cli.records import Expert, ModelIdentity
 
 @dataclass(frozen=True, slots=True)
 class ExpertRow:
-    """One line about one expert."""
+    """A table row about one expert."""
 
     place: str  # "counts.csv [row 7]"
     expert: Expert
@@ -56,7 +55,7 @@ def expert_rows(file: Path, columns: Collection[str], hint: str) -> tuple[Expert
     if not table.rows:
         raise UsageError(f"{file} holds no row", hint=hint)
     _refuse_missing(table, {"layer", "expert", *columns}, hint)
-    rows = tuple(_row(row, place, hint) for place, row in table.rows)
+    rows = tuple(_row(row, location, hint) for location, row in table.rows)
     _refuse_twice(rows, hint)
     return rows
 
@@ -70,16 +69,16 @@ def _refuse_missing(table: Table, needed: Collection[str], hint: str) -> None:
         )
 
 
-def _row(row: ReadRow, place: Location, hint: str) -> ExpertRow:
+def _row(row: ReadRow, location: Location, hint: str) -> ExpertRow:
     cells = {name: _cell(value) for name, value in row.items()}
     for column in ("layer", "expert"):
         if not is_index(cells[column]):
-            raise UsageError(f"{place}: {column} is {cells[column]!r}, not a whole number from 0", hint=hint)
-    return ExpertRow(str(place), Expert(layer=int(cells["layer"]), index=int(cells["expert"])), cells)
+            raise UsageError(f"{location}: {column} is {cells[column]!r}, not a whole number from 0", hint=hint)
+    return ExpertRow(str(location), Expert(layer=int(cells["layer"]), index=int(cells["expert"])), cells)
 
 
 def _cell(value: object) -> str:
-    """The value as the text that a CSV would hold."""
+    """The value as text, as a CSV would hold it."""
     if value is None:
         return ""
     return repr(value) if isinstance(value, float) else str(value).strip()
@@ -105,7 +104,7 @@ YES, NO = {"1", "true", "yes"}, {"0", "false", "no", ""}
 
 @dataclass(frozen=True, slots=True)
 class NamedExperts:
-    """What the file names."""
+    """The experts named in a file."""
 
     indices: tuple[int, ...]  # flat, layer-major over the expert layers, ascending
     scores: tuple[float, ...] | None = None  # risk differences of a table, in that order; None: a list
@@ -129,7 +128,7 @@ def read_named_experts(file: Path, base: ModelIdentity) -> NamedExperts:
 
 
 def _json_value(text: str | None, file: Path) -> object | None:
-    """The one JSON value of a text; None where it is none, or one row a line."""
+    """The one JSON value of a text; None where it is not JSON, or has one row a line."""
     if text is None or not text.lstrip().startswith(("[", "{")):
         return None
     try:
@@ -156,8 +155,8 @@ def _of_table(file: Path, base: ModelIdentity) -> NamedExperts:
         return NamedExperts(tuple(sorted(chosen)))
     if "risk_diff" not in rows[0].cells:
         raise UsageError(f"{file} has neither a column risk_diff nor a column selected", hint=FORMAT)
-    known = [row for row in rows if row.cells["risk_diff"]]  # an empty cell: undefined
-    scored = sorted((_flat_index(row.expert, row.place, base), row.number("risk_diff", FORMAT)) for row in known)
+    defined = [row for row in rows if row.cells["risk_diff"]]  # an empty cell: undefined
+    scored = sorted((_flat_index(row.expert, row.place, base), row.number("risk_diff", FORMAT)) for row in defined)
     return NamedExperts(tuple(index for index, _ in scored), tuple(score for _, score in scored))
 
 

@@ -1,7 +1,6 @@
-"""Why a selection may be no more than noise, or not what was meant: in plain words, with the numbers.
+"""Warnings, in plain words and with the numbers, that a selection may be noise or not what the user meant.
 
-Comes in: a selection and its evidence. Goes out: sentences. Always holds: a selection that noise explains is never
-shown without a sentence that says so. Pure.
+A selection that noise explains is never shown without a sentence that says so. Pure.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def _about_noise(rule: Rule, chosen: BatchSelection, risk: RiskDifferences, null
 
 
 def _about_q(rule: Rule, chosen: BatchSelection, risk: RiskDifferences) -> Iterator[str]:
-    """q is two-sided: a small one speaks for a selected expert only where its risk difference is above 0."""
+    """q is two-sided: a small one supports a selected expert only where its risk difference is above 0."""
     members, size = list(chosen.union), len(chosen.union)
     small, pooled = risk.q_value.ravel()[members] < ALPHA, risk.pooled.ravel()[members]
     if reverse := int((small & (pooled < 0)).sum()):
@@ -78,8 +77,8 @@ def _about_q(rule: Rule, chosen: BatchSelection, risk: RiskDifferences) -> Itera
     strong = int((small & (pooled > 0)).sum())
     if strong == reverse == 0:
         yield f"none of the {size} selected experts has a q-value below {ALPHA}: each of them may be noise"
-    elif others := size - strong - reverse:
-        yield f"{others} of {size} selected experts have a q-value of {ALPHA} or more"
+    elif num_others := size - strong - reverse:
+        yield f"{num_others} of {size} selected experts have a q-value of {ALPHA} or more"
 
 
 def _why_nothing(rule: Rule) -> str:
@@ -90,21 +89,21 @@ def _why_nothing(rule: Rule) -> str:
 
 
 def _about_reach(rule: Rule, risk: RiskDifferences) -> Iterator[str]:
-    """Conditions that no data of this size can meet, or only many experts at once."""
+    """Conditions that no data of this size can meet, or only for many experts at once."""
     size = int(np.count_nonzero(~np.isnan(risk.p_value)))
     swaps = max(risk.num_permutations, most_draws(size))
     floor = smallest_p(risk.num_clusters, swaps)
     cure = "bring more goals" if floor > 1 / (1 + swaps) else "raise prepare.resamples"
     basis = f"with {risk.num_clusters} goals and at most {swaps:,} swaps no p-value is below {floor:.2g}"
-    for one in rule.conditions:
-        if one.comparison not in ("<", "<="):
+    for condition in rule.conditions:
+        if condition.comparison not in ("<", "<="):
             continue
-        if one.quantity in ("p", "q") and one.bound <= floor:
-            yield f"{basis}, so no expert can meet {_text(one)}: {cure}"
-        elif one.quantity == "q" and size * floor > one.bound:
+        if condition.quantity in ("p", "q") and condition.bound <= floor:
+            yield f"{basis}, so no expert can meet {_text(condition)}: {cure}"
+        elif condition.quantity == "q" and size * floor > condition.bound:
             yield (
                 f"{basis}; over {size:,} experts a single one with it has q = {min(1.0, size * floor):.2g}, so "
-                f"{_text(one)} needs {math.ceil(size * floor / one.bound)} experts with it at once: {cure}"
+                f"{_text(condition)} needs {math.ceil(size * floor / condition.bound)} experts with it at once: {cure}"
             )
 
 

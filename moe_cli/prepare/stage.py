@@ -1,7 +1,6 @@
 """`moe prepare`: which experts are more active while the model complies inside attacks?
 
-Comes in: a config. Goes out: a prepare run on disk, its `PrepareSummary` and its `Selection`. Always holds: batches are
-made once, here, and every count in the summary is of what was written.
+Batches are made once, here, and every count in the summary is of what was written.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ SCRATCH = ScratchFiles(clear=drop_journals)
 
 @dataclass(frozen=True, slots=True)
 class PrepareOutput:
-    """What `moe prepare` made."""
+    """Result of `moe prepare`."""
 
     path: Path
     summary: PrepareSummary
@@ -70,7 +69,7 @@ def run(
     resume: bool = False,
     engine_of: EngineOf = answering_engine,
 ) -> PrepareOutput:
-    """Answer, judge, filter, batch, count, select, write; `engine_of` makes what answers.
+    """Answer, judge, filter, batch, count, select, write; `engine_of` gives the engine that answers.
 
     Raises:
         UsageError: bad pairs, no full batch, a model without experts, a judge that is not there or that no judge tells
@@ -92,64 +91,64 @@ def run(
         model = ModelHolder(config.model)
         base, params_per_expert = model.identity, model.loaded().layers[0].params_per_expert
         selection_rule(settings, base, params_per_expert)  # refuses before the long work
-        started = time.monotonic()
-        made = answer_prompts(questions, config, engine_of, model.loaded(), endpoint, notify)
-        answered = time.monotonic()
+        started_at = time.monotonic()
+        answers = answer_prompts(questions, config, engine_of, model.loaded(), endpoint, notify)
+        answered_at = time.monotonic()
         jury = jury_of(judges)
-        verdicts = _verdicts(exchanges_of(questions, made.by_id), jury, model, output, notify)
-        rows = answered_prompts(questions, made.by_id, verdicts, by_harm=jury.by_harm, keep_all=settings.keep_all)
+        verdicts = _verdicts(exchanges_of(questions, answers.by_id), jury, model, output, notify)
+        rows = answered_prompts(questions, answers.by_id, verdicts, by_harm=jury.by_harm, keep_all=settings.keep_all)
         plans = _plans(config, offered, parts, rows, by_harm=jury.by_harm)
         batched = [pair for plan in plans for pair in plan.pairs]
         refusals = refusal_targets(rows, texts, _written(config, model, endpoint, batched, jury, notify))
         brought = _brought(config, model, engine_of, endpoint, batched, notify)
-        harmless = _harmless(config, offered, rows, made.by_id, len(batched)) + brought
+        harmless = _harmless(config, offered, rows, answers.by_id, len(batched)) + brought
         loaded = model.loaded()
-        replayed = time.monotonic()
+        replay_started_at = time.monotonic()
         sizes = {"batch_size": settings.generation_batch_size, "batch_tokens": settings.generation_tokens}
         counts = count_routing(
-            loaded, batched, made.by_id, harmless, crossed=settings.extra_replays, **sizes, notify=notify
+            loaded, batched, answers.by_id, harmless, crossed=settings.extra_replays, **sizes, notify=notify
         )
-        counted = time.monotonic()
+        replay_ended_at = time.monotonic()
         batches = [range(b * parts.num_pairs, (b + 1) * parts.num_pairs) for b in range(len(plans))]
         rows = with_batches(rows, plans)
         examples = _examples(plans, parts, refusals, rows)
         if settings.measures_gradients:
             norms = refusal_gradients(loaded, examples, max_length=config.train.max_length, notify=notify)
             counts = replace(counts, gradients=norms)
-        found = find_experts(config, base, params_per_expert, counts, batches)
+        result = find_experts(config, base, params_per_expert, counts, batches)
         summary = prepare_summary(
             base,
             offered.sources,
-            made.settings,
+            answers.settings,
             rows,
             plans,
             parts,
             refusals,
             jury,
             config=config,
-            num_answers_kept=made.num_kept,
-            seconds_generate=None if writer.resumed else answered - started,
-            seconds_routing=counted - replayed,
+            num_answers_kept=answers.num_kept,
+            seconds_generate=None if writer.resumed else answered_at - started_at,
+            seconds_routing=replay_ended_at - replay_started_at,
         )
-        write_prepared(writer.path, rows, counts, found, examples, summary)
+        write_prepared(writer.path, rows, counts, result, examples, summary)
         if settings.pickle:
-            write_pickles(writer.path, base.name, rows, counts, found.masks, examples)
+            write_pickles(writer.path, base.name, rows, counts, result.masks, examples)
         store.add(
             writer,
             base_fingerprint=base.fingerprint,
             model_name=config.model.name,
             device=str(loaded.device),
         )
-    return PrepareOutput(output, summary, found.selection)
+    return PrepareOutput(output, summary, result.selection)
 
 
 def _verdicts(
-    asked: Mapping[str, Asked], jury: Jury, model: ModelHolder, output: Path, notify: Notify
+    exchanges: Mapping[str, Asked], jury: Jury, model: ModelHolder, output: Path, notify: Notify
 ) -> dict[str, Verdict]:
-    """The verdict on every answer; the model makes room for a judge that holds weights."""
+    """The verdict on every answer; the model is released first where a judge holds weights."""
     if any(judge.holds_weights for judge in jury.deciding):
         model.release()
-    return verdicts_on(asked, jury, output, notify)
+    return verdicts_on(exchanges, jury, output, notify)
 
 
 def _harmless(
@@ -173,7 +172,7 @@ def _brought(
     pairs: Sequence[PromptPair],
     notify: Notify,
 ) -> list[HarmlessPrompts]:
-    """The harmless prompts that the pairs bring, answered: the only answers that are made for replays."""
+    """The answered harmless prompts that the pairs bring; the only answers generated just for replays."""
     prompts = harmless_prompts(pairs) if config.prepare.extra_replays else []
     if not prompts:
         return []
@@ -185,10 +184,10 @@ def _brought(
 def _plans(
     config: MoeConfig, offered: PromptSources, parts: Composition, rows: Sequence[AnsweredPrompt], *, by_harm: bool
 ) -> tuple[BatchPlan, ...]:
-    """The batches of what is kept.
+    """The batches of the kept pairs and prompts.
 
     Raises:
-        UsageError: it makes no full batch.
+        UsageError: they make no full batch.
     """
     kept = {(row.source_id, row.side) for row in rows if row.kept}
     pairs = [pair for pair in offered.pairs if (pair.id, "safe") in kept]
@@ -201,7 +200,7 @@ def _plans(
 
 
 def _cut_off_advice(rows: Sequence[AnsweredPrompt], limit: int) -> str:
-    """What the hint begins with where benign answers were cut off."""
+    """Start of the hint where benign answers were cut off."""
     benign = [row for row in rows if row.side == "benign"]
     if not (num_cut_off := sum(row.reason == BENIGN_CUT_OFF for row in benign)):
         return ""
@@ -231,7 +230,7 @@ def _written(
     jury: Jury,
     notify: Notify,
 ) -> EndpointRefusals | None:
-    """The refusals that the endpoint writes for these pairs; None where it is not asked to."""
+    """Refusals that the endpoint writes for these pairs; None where the settings do not ask for them."""
     if endpoint is None or not config.prepare.refusals_are_written:
         return None
     engine, output = writing_engine(config, model.loaded(), endpoint), config.prepare.output_dir

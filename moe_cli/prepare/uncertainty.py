@@ -1,21 +1,13 @@
-"""Risk differences with their uncertainty, from resamples of whole clusters, and what they are made of.
+"""Risk differences and their parts with uncertainty, from resamples of whole clusters.
 
-Comes in: counts within clusters. Goes out: for every expert an interval of its risk difference, and the share of
-resamples in which a rule takes it. Always holds: clusters are drawn whole; an interval is undefined where a resample
-leaves the difference undefined. Pure.
+Clusters are drawn (and swapped) whole, and the same seed gives the same numbers. An interval is undefined where a
+resample leaves the difference undefined. Stability is the share of resamples in which a rule takes an expert.
 
-Letters of shapes: C clusters, R resamples, X experts of all layers.
-
-Comes in: routing counts, the batches over them, and the rule whose stability is asked for. Goes out: `RiskDifferences`,
-of the risk difference or of a part of it.
-Always holds: the unit that is resampled and swapped is the cluster; the same seed gives the same numbers. Pure.
-
-Letters of shapes: B batches, L expert layers, E experts, X = L * E (flat, layer-major).
-
-A share is a quotient of sums over the experts. Its interval is the percentile interval of that quotient when the
+A part's share is a quotient of sums over the experts. Its interval is the percentile interval of that quotient when the
 clusters of pairs and those of harmless prompts are resampled, each kind for itself. Pure.
 
-Letters of shapes: C clusters, R resamples with the data themselves as row 0, U selected experts.
+Letters of shapes: C clusters, R resamples (row 0 of shares: the data themselves), U selected experts, B batches,
+L expert layers, E experts, X = L * E (flat, layer-major).
 """
 
 from __future__ import annotations
@@ -48,7 +40,7 @@ CHUNK_EXPERTS = 128  # columns whose resamples are ordered at once: fits the cac
 
 @dataclass(frozen=True, slots=True)
 class ResampledValues:
-    """What resampling the clusters says about every expert."""
+    """Interval and stability of every expert, from resampled clusters."""
 
     lower_X: Floats
     upper_X: Floats
@@ -56,7 +48,7 @@ class ResampledValues:
 
 
 def bootstrap_weights(sizes: Sequence[int], resamples: int, random: np.random.Generator) -> Floats:
-    """How often each cluster is drawn [R, C] when of every kind as many are drawn with replacement as there are."""
+    """How often each cluster is drawn [R, C], with replacement, as many of each kind as there are."""
     drawn = [random.multinomial(size, np.full(size, 1 / size), size=resamples) for size in sizes]
     return np.hstack(drawn).astype(np.float64)
 
@@ -64,9 +56,9 @@ def bootstrap_weights(sizes: Sequence[int], resamples: int, random: np.random.Ge
 def resample(
     clusters: Clusters, resamples: int, random: np.random.Generator, taken: Callable[[Floats], Bools]
 ) -> ResampledValues:
-    """95 % percentile interval and stability of every expert; `taken` is the rule on values [R, X]."""
+    """95 % percentile interval and stability of every expert; `taken` applies the rule to values [R, X]."""
     values_RX = bootstrap_values(clusters, resamples, random)
-    taken_X = sum(np.count_nonzero(taken(part), axis=0) for part in _chunks(values_RX)) / resamples
+    taken_X = sum(np.count_nonzero(taken(chunk), axis=0) for chunk in _chunks(values_RX)) / resamples
     lower_X, upper_X = interval(values_RX)
     return ResampledValues(lower_X, upper_X, taken_X)
 
@@ -75,8 +67,8 @@ def bootstrap_values(clusters: Clusters, resamples: int, random: np.random.Gener
     """Pooled risk differences of resampled clusters [R, X]."""
     weights_RC = bootstrap_weights(clusters.sizes, resamples, random)
     values_RX = np.empty((resamples, clusters.num_experts))
-    for place, part in zip(_chunks(values_RX), _chunks(weights_RC), strict=True):
-        place[:] = pooled(clusters, part)
+    for rows, weights_of_rows in zip(_chunks(values_RX), _chunks(weights_RC), strict=True):
+        rows[:] = pooled(clusters, weights_of_rows)
     return values_RX
 
 
@@ -85,26 +77,26 @@ def batch_interval(clusters: Clusters, resamples: int, random: np.random.Generat
     if min(clusters.sizes) < 2:
         return np.full((2, clusters.num_experts), np.nan)
     weights_RC = bootstrap_weights(clusters.sizes, resamples, random)
-    parts = (clusters.only(part) for part in _expert_chunks(clusters.num_experts))
-    return np.concatenate([_bounds(pooled(part, weights_RC)) for part in parts], axis=1)
+    chunks = (clusters.only(chunk) for chunk in _expert_chunks(clusters.num_experts))
+    return np.concatenate([_bounds(pooled(chunk, weights_RC)) for chunk in chunks], axis=1)
 
 
 def interval(values_RX: Floats) -> Floats:
     """2.5 % and 97.5 % percentiles [2, X], interpolated as numpy does; NaN where a resample is undefined."""
-    return np.concatenate([_bounds(values_RX[:, part]) for part in _expert_chunks(values_RX.shape[1])], axis=1)
+    return np.concatenate([_bounds(values_RX[:, chunk]) for chunk in _expert_chunks(values_RX.shape[1])], axis=1)
 
 
 def _bounds(values_RX: Floats) -> Floats:
-    """[2, X]."""
+    """Lower and upper percentile [2, X]."""
     last = len(values_RX) - 1
-    place = TAIL * last
-    below = int(place)
+    rank = TAIL * last
+    below = int(rank)
     above = min(below + 1, last)
     ordered_XR = np.ascontiguousarray(values_RX.T)
     ordered_XR.partition((below, above, last - above, last - below), axis=1)
-    share = place - below
-    lower_X = ordered_XR[:, below] * (1 - share) + ordered_XR[:, above] * share
-    upper_X = ordered_XR[:, last - below] * (1 - share) + ordered_XR[:, last - above] * share
+    fraction = rank - below
+    lower_X = ordered_XR[:, below] * (1 - fraction) + ordered_XR[:, above] * fraction
+    upper_X = ordered_XR[:, last - below] * (1 - fraction) + ordered_XR[:, last - above] * fraction
     undefined_X = np.isnan(values_RX).any(0)
     return np.where(undefined_X, np.nan, [lower_X, upper_X])
 
@@ -138,7 +130,7 @@ def estimate_risk_differences(
     shape = counts.routed.shape[-2:]
     clusters = clusters_of(quantity, counts, used_pairs(batches))
     pooled_X = sum_over_batches(clusters)
-    again = resample(clusters, resamples, np.random.default_rng([seed, 1]), lambda values: by_risk(rule, values))
+    resampled = resample(clusters, resamples, np.random.default_rng([seed, 1]), lambda values: by_risk(rule, values))
     p_1X, num_permutations = p_values(clusters, pooled_X[None], resamples, np.random.default_rng([seed, 2]))
     per_batch_BLE = np.stack([quantity_of(quantity, counts, batch) for batch in batches])
     bounds_B2X = [
@@ -151,13 +143,13 @@ def estimate_risk_differences(
         per_batch=per_batch_BLE,
         mean=mean_of_batches(per_batch_BLE),
         pooled=pooled_X.reshape(shape),
-        lower=again.lower_X.reshape(shape),
-        upper=again.upper_X.reshape(shape),
+        lower=resampled.lower_X.reshape(shape),
+        upper=resampled.upper_X.reshape(shape),
         batch_lower=lower_BX.reshape(-1, *shape),
         batch_upper=upper_BX.reshape(-1, *shape),
         p_value=p_1X.reshape(shape),
         q_value=q_values(p_1X).reshape(shape),
-        stability=again.stability_X.reshape(shape),
+        stability=resampled.stability_X.reshape(shape),
         num_resamples=resamples,
         num_permutations=num_permutations,
         num_clusters=clusters.num_clusters,
@@ -165,7 +157,10 @@ def estimate_risk_differences(
 
 
 def point_differences(counts: RoutingCounts, batches: Batches, quantity: Quantity) -> RiskDifferences:
-    """As `risk_differences`, without resampling and swapping: the rest is undefined."""
+    """Like `estimate_risk_differences`, but without resampling and swapping.
+
+    Intervals, p, q and stability are undefined.
+    """
     clusters = clusters_of(quantity, counts, used_pairs(batches))
     per_batch_BLE = np.stack([quantity_of(quantity, counts, batch) for batch in batches])
     nothing_BLE = np.full(per_batch_BLE.shape, np.nan)
@@ -189,7 +184,7 @@ def point_differences(counts: RoutingCounts, batches: Batches, quantity: Quantit
 
 
 def used_pairs(batches: Batches) -> tuple[int, ...]:
-    """Every pair that a batch touches, ascending."""
+    """The pairs of all batches, ascending."""
     return tuple(sorted({index for batch in batches for index in batch}))
 
 
@@ -198,7 +193,7 @@ UNKNOWN = PartOfRisk(share=None, lower=None, upper=None)
 
 @dataclass(frozen=True, slots=True)
 class ExpertParts:
-    """Parts of every expert's risk difference; None where what they need was not counted."""
+    """Parts of every expert's risk difference; None where the counts for them were not recorded."""
 
     text: Floats | None  # [L, E] of the run
     text_of_batches: Floats | None  # [B, L, E]
@@ -223,9 +218,10 @@ def expert_parts(counts: RoutingCounts, batches: Batches) -> ExpertParts:
 def risk_parts(
     counts: RoutingCounts, used: Sequence[int], union: Sequence[int], *, resamples: int, seed: int
 ) -> RiskParts | None:
-    """The parts of the pairs `used`, over the experts `union` (flat); None where they were not counted, or it is empty.
+    """Parts of the risk difference of the pairs `used`, summed over the experts `union` (flat).
 
-    No share is given where the summed risk difference is not surely above 0: its interval reaches to 0.
+    None where they were not counted, or the union is empty. No share is given where the interval of the summed risk
+    difference reaches to 0.
     """
     if not union or not is_recorded("text", counts):
         return None
@@ -256,13 +252,13 @@ def risk_parts(
 
 
 def _weights(clusters: Clusters, resamples: int, seed: Sequence[int]) -> Floats:
-    """How often each cluster counts [R, C]: once, then as often as it is drawn."""
+    """Weights of the clusters [R, C]: first 1 for each, then how often each is drawn."""
     drawn_RC = bootstrap_weights(clusters.sizes, resamples, np.random.default_rng(seed))
     return np.vstack([np.ones((1, clusters.num_clusters)), drawn_RC])
 
 
 def _summed(clusters: Clusters, members_U: NDArray[np.intp], weights_RC: Floats) -> Floats:
-    """The difference summed over the experts [R]."""
+    """Differences summed over the experts [R]."""
     return np.asarray(pooled(clusters.only(members_U), weights_RC).sum(1), dtype=np.float64)
 
 

@@ -1,10 +1,9 @@
 """The Trainer's arguments, the same for both arms, and the trackers that follow a training.
 
-Comes in: the settings and the number of fixed batches. Goes out: `TrainingArguments` and the hyperparameters as they
-are recorded. Always holds: whatever could make the arms differ, or write pickles, or print, is set here only.
+Whatever could make the arms differ, or write pickles, or print, is set here only.
 
 TensorBoard writes below the run directory, into `tensorboard/`, so that its files are the run's own: they are in the
-manifest, and an interrupted run has them. The others write where their own settings say.
+manifest, and an interrupted run has them. The other trackers write where their own settings say.
 """
 
 from __future__ import annotations
@@ -38,35 +37,35 @@ Hyperparameters = dict[str, str | int | float | bool | None]
 
 
 def refuse_environment(environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse variables by which accelerate would train in another way than the settings and the records say.
+    """Refuse environment variables by which accelerate would train differently from what settings and records say.
 
     Raises:
         EnvironmentFaultError: there is one; all are named.
     """
-    found = sorted(
+    variables = sorted(
         f"{name}={value}"
         for name, value in environment.items()
         if OF_ACCELERATE.fullmatch(name) and value.lower() not in NOTHING
     )
-    if found:
+    if variables:
         raise EnvironmentFaultError(
-            f"the environment changes how accelerate trains: {', '.join(found)}",
+            f"the environment changes how accelerate trains: {', '.join(variables)}",
             hint="unset it for both arms; moe sets precision and accumulation itself (model.dtype, train.*)",
         )
 
 
 def arithmetic(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The variables that change how numbers are computed, as they are recorded and compared; None: there are none."""
+    """Environment variables that change how numbers are computed, to record and compare; None: there are none."""
     return ", ".join(f"{name}={environment[name]}" for name in OF_ARITHMETIC if name in environment) or None
 
 
 def num_steps(config: MoeConfig, num_batches: int) -> int:
-    """Optimizer steps of the whole run."""
+    """Number of optimizer steps of the whole run."""
     return ceil(num_batches / config.train.gradient_accumulation_steps) * config.train.num_epochs
 
 
 def hyperparameters(config: MoeConfig, num_batches: int, num_held_out: int, num_cut: int) -> Hyperparameters:
-    """What both arms must share, as it is recorded and compared."""
+    """The hyperparameters that both arms must share, to record and compare."""
     settings = config.train
     return {
         "optimizer": "AdamW (fused)",

@@ -1,8 +1,8 @@
 """What each arm unfreezes, and the proof that it is exactly that.
 
-Comes in: a loaded model and, for the selective arm, a selection. Goes out: an `ArmSetup` inside a block; after `finish`
-the model is plain again and holds the trained values in the checkpoint's own dtype. Always holds: both arms keep
-float32 masters and compute their experts in the checkpoint's dtype; selective leaves everything else byte-identical.
+Both arms keep float32 masters and compute their experts in the checkpoint's dtype. The selective arm leaves everything
+else byte-identical. After `finish` the model is plain again and holds the trained values in the checkpoint's own
+dtype.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ArmSetup:
 
 @contextmanager
 def selective_arm(loaded: LoadedModel, selection: Selection, budget: float | None) -> Iterator[ArmSetup]:
-    """The union of the selection as slices; everything else frozen.
+    """Train the union of the selection as slices, with everything else frozen.
 
     Raises:
         UsageError: an empty union, a selection for another model, or more than the budget.
@@ -51,11 +51,11 @@ def selective_arm(loaded: LoadedModel, selection: Selection, budget: float | Non
     compute_dtype(loaded)
     model, union = loaded.model, selection.union
     with attach(model, union) as slices:
-        counted = count_trainable(model, slices)
-        check_budget(counted, requested_params=selection.trainable_params, budget=budget)
+        count = count_trainable(model, slices)
+        check_budget(count, requested_params=selection.trainable_params, budget=budget)
         yield ArmSetup(
             trained=slices.parameters,
-            count=counted,
+            count=count,
             implementation=SLICES,
             experts_dtype=lambda: slices.compute_dtype,
             finish=slices.merge,
@@ -67,9 +67,9 @@ def selective_arm(loaded: LoadedModel, selection: Selection, budget: float | Non
 
 @contextmanager
 def baseline_arm(loaded: LoadedModel) -> Iterator[ArmSetup]:
-    """Every parameter, as float32 masters; the experts compute in the checkpoint's dtype."""
+    """Train every parameter, as float32 masters; the experts compute in the checkpoint's dtype."""
     dtype, model = compute_dtype(loaded), loaded.model
-    own = _dtypes(model)
+    dtypes = _dtypes(model)
     model.float().requires_grad_(True)
     before = _digests(model)
     with dense_experts(model, dtype) as experts:
@@ -78,7 +78,7 @@ def baseline_arm(loaded: LoadedModel) -> Iterator[ArmSetup]:
             count=count_trainable(model),
             implementation=DENSE,
             experts_dtype=lambda: experts.compute_dtype,
-            finish=lambda: _cast(model, own),
+            finish=lambda: _cast(model, dtypes),
             slices=None,
             frozen_digest=None,
             num_moved=lambda: sum(before[name] != digest for name, digest in _digests(model).items()),
@@ -100,12 +100,15 @@ def compute_dtype(loaded: LoadedModel) -> torch.dtype:
 
 
 def _dtypes(model: nn.Module) -> dict[str, torch.dtype]:
-    """Some checkpoints keep single tensors, such as a router's correction bias, in float32 among bfloat16 ones."""
+    """Dtype of every tensor.
+
+    Some checkpoints keep single tensors, such as a router's correction bias, in float32 among bfloat16 ones.
+    """
     return {name: tensor.dtype for name, tensor in _tensors(model)}
 
 
 def _cast(model: nn.Module, dtypes: Mapping[str, torch.dtype]) -> None:
-    """Give every tensor its own dtype back."""
+    """Cast every tensor back to its own dtype."""
     for name, tensor in _tensors(model):
         tensor.data = tensor.data.to(dtypes[name])
 

@@ -3,11 +3,10 @@
     checkpoint-12/  parameters.safetensors  optimizer.safetensors  random.safetensors
                     steps.jsonl  state.json  trainer_state.json  digests.json
 
-Comes in: the trained parameters, optimizer, scheduler, torch's random generators and what is recorded of the steps, at
-a step end. Goes out: the same state in a later process. Always holds: no pickle; published by rename, with a sha256 of
-every file; parameters are matched by name, strictly; an optimizer state that did not exist (an expert never updated so
-far) does not exist after loading either; a checkpoint of another base model, arm or prepare run is refused; the newest
-checkpoint is there and, where batches are held out, the best one.
+A checkpoint holds the state at the end of a step. It has no pickle and is published by rename, with a sha256 of every
+file. Parameters are matched by name, strictly. An optimizer state that did not exist (an expert never updated so far)
+does not exist after loading either. A checkpoint of another base model, arm or prepare run is refused. The newest
+checkpoint is kept and, where batches are held out, the best one.
 """
 
 from __future__ import annotations
@@ -53,9 +52,9 @@ def save_checkpoint(
     trainer_state: TrainerState,
     validation: Sequence[ValidationLoss],
 ) -> Path:
-    """Write `checkpoint-{step}` into the run directory; `owner` says whose state it is.
+    """Write `checkpoint-{step}` into the run directory; `owner` identifies the run whose state it is.
 
-    Older ones are removed, but the one with the lowest loss in `validation` stays.
+    Older ones are removed, except the one with the lowest loss in `validation`.
 
     Raises:
         NumericError: an update made NaN or infinity; nothing is written, and older ones stay.
@@ -87,20 +86,20 @@ def save_checkpoint(
 
 
 def path_after(run: Path, step: int) -> Path:
-    """Where the checkpoint after a step lies."""
+    """Path of the checkpoint after a step."""
     return run / f"checkpoint-{step}"
 
 
 def lowest_loss(validation: Sequence[ValidationLoss]) -> list[ValidationLoss]:
-    """The one with the lowest loss, the earliest of equal ones; nothing where nothing was measured."""
-    return sorted(validation, key=lambda found: (found.loss, found.step))[:1]
+    """The entry with the lowest loss, the earliest of equal ones, as a list; empty where nothing was measured."""
+    return sorted(validation, key=lambda measured: (measured.loss, measured.step))[:1]
 
 
 def drop_checkpoints(run: Path, *, but: Collection[Path] = ()) -> None:
-    """Remove every checkpoint `but` some, half-written ones too: a complete run has its final model and needs none.
+    """Remove every checkpoint but those in `but`, half-written ones too: a complete run needs only its final model.
 
-    A crash in between leaves what a resumed run can use: each is put aside whole before its files go, and the newest
-    goes first, since it may need an older one that is the best.
+    A crash in between leaves what a resumed run can use: each is renamed as a whole before its files are deleted, and
+    the newest goes first, since it may need an older one that is the best.
     """
     for _, path in sorted(_checkpoints(run), reverse=True):
         if path not in but:
@@ -115,9 +114,9 @@ def newest_checkpoint(run: Path, owner: str) -> Path | None:
     Raises:
         ArtifactError: a file of it, or of the best one so far, is missing or changed; or the state is another run's.
     """
-    if not (found := _checkpoints(run)):
+    if not (checkpoints := _checkpoints(run)):
         return None
-    step, path = max(found)
+    step, path = max(checkpoints)
     hint = f"remove {path}; --resume then goes on from the checkpoint before it, or begins again where there is none"
     check_checksums(path, hint=hint)
     state = read_state(path)
@@ -137,7 +136,7 @@ def newest_checkpoint(run: Path, owner: str) -> Path | None:
 
 
 def _check_trainer_state(file: Path, step: int, hint: str) -> None:
-    """The Trainer reads it without looking: refuse other fields than its own, of other types than it writes.
+    """Refuse a state file with fields or types that the Trainer does not write, as the Trainer reads it unchecked.
 
     Raises:
         ArtifactError: it is not the Trainer's after `step` steps.
@@ -153,17 +152,17 @@ def _check_trainer_state(file: Path, step: int, hint: str) -> None:
 
 
 def _is_like(name: str, value: object, own: object) -> bool:
-    """Whether a field of the Trainer's state has the type that it begins with; fields without one are not of use."""
+    """Whether a field of the Trainer's state has the type of its default; fields whose default is None are not used."""
     return own is None or type(value) is type(own) or (name in FRACTIONS and isinstance(value, float))
 
 
 def read_state(path: Path) -> CheckpointState:
-    """Where the checkpoint stands."""
+    """Read the state file of a checkpoint."""
     return decode(CheckpointState, (path / STATE).read_bytes(), source=str(path / STATE))
 
 
 def load_best(run: Path, validation: Sequence[ValidationLoss], parameters: Parameters) -> int:
-    """Put the values of the checkpoint with the lowest loss into the parameters; the step it was made after.
+    """Load the parameters of the checkpoint with the lowest loss; returns its step.
 
     Raises:
         ArtifactError: a file of it is missing or changed.
@@ -175,7 +174,7 @@ def load_best(run: Path, validation: Sequence[ValidationLoss], parameters: Param
 
 
 def _checkpoints(run: Path) -> list[tuple[int, Path]]:
-    """Step and path of each."""
+    """Step and path of each checkpoint."""
     return [(int(match[1]), path) for path in run.iterdir() if (match := NAME.match(path.name))]
 
 
@@ -184,7 +183,7 @@ def _check_best(run: Path, step: int) -> None:
 
 
 def load_parameters(path: Path, parameters: Parameters) -> None:
-    """Put the saved values into the parameters.
+    """Load the saved values into the parameters.
 
     Raises:
         ArtifactError: the names or shapes are not exactly those of `parameters`.
@@ -205,7 +204,7 @@ def load_parameters(path: Path, parameters: Parameters) -> None:
 
 
 def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, scheduler: LRScheduler) -> None:
-    """Restore moments and step counts, their absence included, and the place in the learning rate schedule."""
+    """Restore moments and step counts (absent ones stay absent), and the position in the learning rate schedule."""
     optimizer.state.clear()
     with naming_file(path / OPTIMIZER):
         for key, tensor in _finite(path, load_file(path / OPTIMIZER)).items():
@@ -214,8 +213,8 @@ def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, sch
             if entry != "step" and tensor.shape != parameter.shape:
                 raise ValueError(f"{key} has the shape {tuple(tensor.shape)}, its weight {tuple(parameter.shape)}")
             # The optimizer keeps its step count where it made it: on the CPU unless it is fused on a card.
-            place = parameter.device if entry != "step" or optimizer.param_groups[0].get("fused") else "cpu"
-            optimizer.state[parameter][entry] = tensor.to(place)
+            device = parameter.device if entry != "step" or optimizer.param_groups[0].get("fused") else "cpu"
+            optimizer.state[parameter][entry] = tensor.to(device)
     state = read_state(path)
     with naming_file(path / STATE):
         for group, rate in zip(optimizer.param_groups, state.learning_rates, strict=True):

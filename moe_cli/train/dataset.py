@@ -1,13 +1,11 @@
 """Fixed batches as a dataset that the Trainer steps through, each cut into forwards of similar rows.
 
-Comes in: the lengths of a batch's rows. Goes out: `MicroBatch`es. Always holds: every row is in exactly one; their
-gradients add up to the batch's, since the loss is a sum over answer tokens with one denominator; a forward is no larger
-than it must be (the number of forwards is the smallest that keeps the limits). Pure.
+A batch is used whole and unchanged. The order of batches depends on (seed, epoch) alone, so both arms and every resumed
+run see the same one.
 
-Comes in: the training examples of a prepare run. Goes out: encoded batches in the seeded order of every epoch. Always
-holds: a batch is used whole and unchanged; its order depends on (seed, epoch) alone, so both arms and every resumed run
-see the same; padding reaches the longest row, no further, and is never in the loss; how a batch is cut into forwards
-changes no update.
+Every row of a batch is in exactly one forward (`MicroBatch`). Their gradients add up to the batch's, since the loss is
+a sum over answer tokens with one denominator; so the cut changes no update. The number of forwards is the smallest that
+keeps the limits. Padding reaches the longest row, no further, and is never in the loss.
 """
 
 from __future__ import annotations
@@ -32,14 +30,14 @@ NEGLIGIBLE = 256  # tokens
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Rows that one forward computes together."""
+    """Rows that go through the model in one forward."""
 
     rows: tuple[int, ...]  # (3, 0, 7); indices into the fixed batch, in its order
     width: int  # 412 tokens, the longest of them
 
     @property
     def num_computed(self) -> int:
-        """Tokens of the forward, padding counted."""
+        """Tokens of the forward, padding included."""
         return len(self.rows) * self.width
 
 
@@ -63,9 +61,9 @@ def micro_batches(
     plans: list[_Plan | None] = [_Plan(0, ())] + [None] * len(order)  # for each number of rows placed
     for _ in order:
         plans = [_with_one_more(plans, placed, order, lengths, max_tokens) for placed in range(len(order) + 1)]
-        done = plans[-1]
-        if done is not None and done.computed <= allowed:
-            return tuple(MicroBatch(tuple(sorted(group)), lengths[group[0]]) for group in done.groups)
+        complete = plans[-1]
+        if complete is not None and complete.computed <= allowed:
+            return tuple(MicroBatch(tuple(sorted(group)), lengths[group[0]]) for group in complete.groups)
     raise AssertionError("one row a forward needs no padding")
 
 
@@ -92,9 +90,9 @@ ROWS = ("input_ids", "attention_mask", "labels")  # what a batch holds per row
 
 
 class FixedBatches(Dataset[dict[str, Tensor]]):
-    """Element b is batch b: padded `input_ids`, `attention_mask`, `labels` [rows, S] and `batch_index` [].
+    """Dataset of batches: padded `input_ids`, `attention_mask`, `labels` [rows, S] and `batch_index` [] of each.
 
-    `cuts[b]` says which of its rows go through the model together.
+    `cuts[b]` says which rows of batch b go through the model together.
     """
 
     def __init__(
@@ -127,7 +125,7 @@ class EpochOrder(Sampler[list[int]]):
         self.num_batches, self.seed, self.epoch = num_batches, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer at the begin of every epoch."""
+        """Called by the Trainer at the start of every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:

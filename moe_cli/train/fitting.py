@@ -1,11 +1,8 @@
-"""One arm, fitted: probe, step through the batches, prove; and the record of it.
+"""Training of one arm: probe step, all batches, proofs, and the summary of it.
 
-Comes in: an `ArmSetup`, the fixed batches and the settings. Goes out: the proof, the steps and the peak memory. Always
-holds: nothing is updated before the probe step has shown that exactly the requested parameters get a gradient; a
-request to stop ends with a checkpoint and exit 75.
-
-Comes in: what was planned and what happened. Goes out: `TrainingSummary`. Always holds: every number is counted or
-measured in this run; the names of the original file are kept. Pure.
+Nothing is updated before the probe step has shown that exactly the requested parameters get a gradient. A request to
+stop ends with a checkpoint and exit 75. Every number in the summary is counted or measured in this run; the names of
+the original file are kept.
 """
 
 from __future__ import annotations
@@ -51,7 +48,7 @@ from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer, stop_
 
 @dataclass(frozen=True, slots=True)
 class FitTask:
-    """One training run in a directory."""
+    """The data and settings of one training run in a directory."""
 
     path: Path
     owner: str  # whose checkpoints these are
@@ -64,7 +61,7 @@ class FitTask:
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """What happened."""
+    """Proof, steps and measurements of a finished training."""
 
     proof: TrainingProof
     steps: tuple[StepRecord, ...]
@@ -118,8 +115,8 @@ def fit_arm(
     peak, peak_of = peak_bytes(loaded.device)
     validation = tuple(trainer.validation)
     final_step = load_best(task.path, validation, setup.trained) if validation else trainer.state.max_steps
-    made = f"what the updates up to step {final_step} made"  # the last update has no loss after it
-    refuse_not_finite(setup.trained.items(), made, hint="train into another directory with a lower learning rate")
+    source = f"what the updates up to step {final_step} made"  # the last update has no loss after it
+    refuse_not_finite(setup.trained.items(), source, hint="train into another directory with a lower learning rate")
     digest_after = setup.frozen_digest() if setup.frozen_digest else None
     if digest_after != digest_before:
         raise AssertionError("a weight outside the selection moved; nothing is written")
@@ -152,10 +149,10 @@ def _trainer(
         use_cpu=loaded.device.type == "cpu",
         bfloat16=setup.slices is None and loaded.identity.dtype == "bfloat16",
     )
-    words = (loaded.model, arguments, task.batches, setup.trained, task.owner, on_step)
+    shared_arguments = (loaded.model, arguments, task.batches, setup.trained, task.owner, on_step)
     if setup.slices is None:
-        return FixedBatchTrainer(*words)
-    trainer = ExpertMaskingTrainer(*words)
+        return FixedBatchTrainer(*shared_arguments)
+    trainer = ExpertMaskingTrainer(*shared_arguments)
     trainer.mask_with(setup.slices, task.batch_experts)
     return trainer
 
@@ -180,7 +177,7 @@ def _unreached(reached: int, requested: int) -> str:
 
 
 def _journal(task: FitTask) -> Journal[StepRecord]:
-    """The steps so far are those in the checkpoint; steps after it are done again."""
+    """Journal that starts with the steps of the checkpoint; later steps are done again."""
     path = task.path / layout.STEPS
     write_atomic(path, (task.checkpoint / layout.STEPS).read_bytes() if task.checkpoint else b"")
     return Journal(path, StepRecord)
@@ -214,7 +211,7 @@ def training_summary(
     schedule: str,
     num_threads: int,
 ) -> TrainingSummary:
-    """Everything that `training_metadata.json` holds."""
+    """The content of `training_metadata.json`."""
     selection = prepared.selection if arm == "selective" else None
     return TrainingSummary(
         training_mode="selective_experts" if selection else "full_model_baseline",
@@ -251,6 +248,6 @@ def training_summary(
 
 
 def _last_epoch_loss(steps: Sequence[StepRecord]) -> float:
-    """Mean over the answer tokens of the last epoch."""
+    """Mean loss over the answer tokens of the last epoch."""
     last = [step for step in steps if step.epoch > steps[-1].epoch - 1]
     return sum(step.loss * step.num_answer_tokens for step in last) / sum(step.num_answer_tokens for step in last)

@@ -1,12 +1,8 @@
 """What happens around the steps: records, checkpoints, validation.
 
-Comes in: the model in training and the fixed batches that do not train. Goes out: one number. Always holds: nothing is
-learnt from it and no random number is drawn, so the steps are those of a run without it.
-
-Comes in: the Trainer's events. Goes out: a `StepRecord` per step; checkpoints, and the loss on held-out batches, when
-they are due. Always holds: the parameters in the optimizer are exactly those of the arm, checked before the first step;
-a request to stop is met at the end of a step, with a checkpoint; when a loss is measured depends on the step alone, so
-a stop changes none.
+The parameters in the optimizer are exactly those of the arm, checked before the first step. A request to stop is met at
+the end of a step, with a checkpoint. Measuring the validation loss learns nothing and draws no random number, so the
+steps are those of a run without it; when it is measured depends on the step alone, so a stop does not change it.
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ from moe_cli.train.trainer import FixedBatchTrainer, StopRequest
 
 @torch.no_grad()
 def validation_loss(model: PreTrainedModel, batches: FixedBatches) -> float:
-    """Cross entropy per answer token of all batches, in evaluation mode; the model's own mode comes back.
+    """Cross entropy per answer token of all batches, in evaluation mode; the model's mode is restored.
 
     Raises:
         NumericError: it is not finite.
@@ -46,12 +42,12 @@ def validation_loss(model: PreTrainedModel, batches: FixedBatches) -> float:
 
 
 class StepLoop(TrainerCallback):
-    """Watches one training run."""
+    """Trainer callback that records, validates and saves during one training run."""
 
     def __init__(
         self, trainer: FixedBatchTrainer, stop: StopRequest, checkpoint_every: int | None, held_out: FixedBatches
     ) -> None:
-        """A checkpoint is due after so many steps, or after every epoch; `held_out` may be empty."""
+        """A checkpoint is saved every `checkpoint_every` steps, or after every epoch; `held_out` may be empty."""
         self.trainer, self.stop, self.checkpoint_every, self.held_out = trainer, stop, checkpoint_every, held_out
         self.num_in_optimizer = 0
 
@@ -64,20 +60,20 @@ class StepLoop(TrainerCallback):
         optimizer: Optimizer,
         **_: object,
     ) -> None:
-        """Check what the optimizer holds."""
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        if held != {id(parameter) for parameter in self.trainer.trained.values()}:
+        """Check that the optimizer holds exactly the trained parameters."""
+        in_optimizer = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        if in_optimizer != {id(parameter) for parameter in self.trainer.trained.values()}:
             raise AssertionError(
-                f"the optimizer holds {len(held)} parameters, the arm trains {len(self.trainer.trained)}"
+                f"the optimizer holds {len(in_optimizer)} parameters, the arm trains {len(self.trainer.trained)}"
             )
-        self.num_in_optimizer = len(held)
+        self.num_in_optimizer = len(in_optimizer)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
-        """Record the step; measure and save where it is due, and save where somebody asked to stop.
+        """Record the step; validate and save when due, and save when a stop was requested.
 
-        After the last step there is nothing to save, unless the final model is to be chosen among the checkpoints.
+        After the last step there is nothing to save, unless the final model is chosen among the checkpoints.
         """
         self.trainer.finish_step()
         last = state.global_step == state.max_steps

@@ -1,7 +1,6 @@
 """What a training run starts from: a prepare run of the same model, and a directory of its own.
 
-Comes in: the config. Goes out: selection and examples of the prepare run; the directory to write to. Always holds: a
-selection made on other weights is refused; the selection is that of the batches that train; the baseline never writes
+A selection made on other weights is refused. The selection is that of the batches that train. The baseline never writes
 where a selective run lies or will lie.
 """
 
@@ -24,7 +23,7 @@ from moe_cli.records import Arm, Message, ModelIdentity, Notice, Selection, Trai
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
-    """A prepare run as training reads it."""
+    """What training uses of a prepare run."""
 
     run: FinishedRun
     selection: Selection  # of the batches that train
@@ -36,19 +35,22 @@ class PreparedRun:
 def prepared_run(
     config: MoeConfig, store: Store, base: ModelIdentity, writer: RunWriter, notify: Callable[[object], None]
 ) -> PreparedRun:
-    """The prepare run that was named, or that the interrupted run used; else the newest one of this very model.
+    """The prepare run that the user named, or that the interrupted run used; else the newest one of this very model.
 
     Raises:
         ArtifactError: there is none, it is damaged, or it was made on another model.
         UsageError: no batch is left to train on.
     """
-    named = config.train.prepared or writer.remembered("prepared")
+    requested = config.train.prepared or writer.remembered("prepared")
     run = (
-        require_unchanged_run(named, store, "prepare")
-        if named is not None
+        require_unchanged_run(requested, store, "prepare")
+        if requested is not None
         else store.newest("prepare", base_fingerprint=base.fingerprint)
     )
-    if named is None and (changed := describe_change(store, "prepare", base_fingerprint=base.fingerprint)) is not None:
+    if (
+        requested is None
+        and (changed := describe_change(store, "prepare", base_fingerprint=base.fingerprint)) is not None
+    ):
         require_unchanged_run(changed, store, "prepare")  # says what changed
     if run is None and (other := _newest_of_name(store, base.name)) is not None:
         _refuse_other_model(other, base)
@@ -57,7 +59,7 @@ def prepared_run(
             f"there is no prepare run of {base.name} in {store.registry}",
             hint=f"run moe prepare --model-name {base.name} first, or name one with --prepared",
         )
-    if named is None:
+    if requested is None:
         notify(Notice(text=f"using the newest prepare run of this model: {run.path}"))
     selection = _selection(run)
     _refuse_other_model(selection.base, base)
@@ -85,7 +87,7 @@ def split_held_out(
     notify: Callable[[object], None],
     plain_forms: Mapping[str, Sequence[Message]] | None = None,
 ) -> tuple[tuple[TrainingExample, ...], tuple[TrainingExample, ...]]:
-    """The examples of the batches that train, and those of the last batches whose goals do not.
+    """Split the examples: those of the batches that train, and those of the last batches whose goals do not train.
 
     A goal trains if its cluster does, or if a training example holds its words. `plain_forms` are those of the pairs.
 
@@ -94,11 +96,11 @@ def split_held_out(
     """
     training = tuple(example for example in examples if example.batch_idx < num_training)
     last = [example for example in examples if example.batch_idx >= num_training]
-    known = {example.cluster for example in training}
-    known |= clusters_trained_on(
+    trained_clusters = {example.cluster for example in training}
+    trained_clusters |= clusters_trained_on(
         trained_goals(training, plain_forms), [(example.cluster, example.messages) for example in last]
     )
-    held_out = tuple(example for example in last if example.cluster not in known)
+    held_out = tuple(example for example in last if example.cluster not in trained_clusters)
     if last and not held_out:
         raise UsageError(
             f"the goals of all {len(last)} held-out examples are in the training batches, too: they would measure "
@@ -112,7 +114,7 @@ def split_held_out(
 
 
 def require_trainable(selection: Selection, num_held_out: int) -> Selection:
-    """The selection of all batches but the last ones; an expert that only those selected is no part of it.
+    """The selection without its last `num_held_out` batches, and without experts that only those selected.
 
     Raises:
         UsageError: no batch is left to train on.
@@ -134,7 +136,7 @@ def require_trainable(selection: Selection, num_held_out: int) -> Selection:
         union=union,
         trainable_params=len(union) * selection.params_per_expert,
         trainable_ratio=selection.trainable_ratio * len(union) / max(1, len(selection.union)),
-        evidence=tuple(found for found in selection.evidence if found.expert in chosen),
+        evidence=tuple(evidence for evidence in selection.evidence if evidence.expert in chosen),
         null_union=None,  # it is of all batches
     )
 
@@ -143,20 +145,22 @@ def output_directory(config: MoeConfig, arm: Arm, notify: Callable[[object], Non
     """Where the arm writes; the baseline moves to `D_baseline` where D is, or holds, a selective run."""
     if arm == "selective":
         return config.train.selective_dir
-    wanted = config.train.baseline_dir
-    if wanted.resolve() != config.train.selective_dir.resolve() and kind_in(wanted) != "selective":
-        return wanted
-    moved = layout.beside(wanted, "_baseline")
-    notify(Notice(text=f"{wanted} belongs to a selective run; the baseline is written to {moved}", warning=True))
-    return moved
+    configured = config.train.baseline_dir
+    if configured.resolve() != config.train.selective_dir.resolve() and kind_in(configured) != "selective":
+        return configured
+    alternative = layout.beside(configured, "_baseline")
+    notify(
+        Notice(text=f"{configured} belongs to a selective run; the baseline is written to {alternative}", warning=True)
+    )
+    return alternative
 
 
 def _newest_of_name(store: Store, name: str) -> ModelIdentity | None:
     """The model of the newest prepare run that was made on a model of this name."""
-    named = [
+    records = [
         record for record in store.records("prepare") if record.model_name == name and state_of(record) == "complete"
     ]
-    return _selection(finished_run(Path(named[-1].path), "prepare")).base if named else None
+    return _selection(finished_run(Path(records[-1].path), "prepare")).base if records else None
 
 
 def _selection(run: FinishedRun) -> Selection:

@@ -1,8 +1,7 @@
 """`moe train selective | baseline`: two arms on the same batches.
 
-Comes in: a prepare run and its base model. Goes out: a training run on disk and its `TrainingSummary`. Always holds:
-both arms see the same batches in the same order with the same loss and settings; what was asked to train is what
-trained, and the proofs are in the summary.
+Both arms see the same batches in the same order with the same loss and settings. The summary holds the proofs that
+exactly what was asked for was trained.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ SCRATCH = ScratchFiles(names=CHECKPOINTS, clear=drop_checkpoints)
 
 @dataclass(frozen=True, slots=True)
 class TrainOutput:
-    """What `moe train` made."""
+    """Result of `moe train`."""
 
     path: Path
     summary: TrainingSummary
@@ -57,7 +56,7 @@ def run(
     resume: bool = False,
     card: Callable[[CardFacts], str] | None = None,
 ) -> TrainOutput:
-    """Train one arm; `card` writes the page of the final model.
+    """Train one arm; `card` renders the page of the final model.
 
     Raises:
         ArtifactError: no prepare run of this model, or the output directory is taken.
@@ -88,8 +87,8 @@ def run(
                     save_delta(temporary, setup.slices.take(), loaded.identity)
             setup.finish()
         if fitted.proof.num_moved != fitted.proof.num_parameters:
-            moved = f"{fitted.proof.num_moved} of {fitted.proof.num_parameters}"
-            notify(Notice(text=f"only {moved} parameters of the baseline changed", warning=True))
+            fraction = f"{fitted.proof.num_moved} of {fitted.proof.num_parameters}"
+            notify(Notice(text=f"only {fraction} parameters of the baseline changed", warning=True))
         summary = _summary(arm, config, loaded, prepared, setup, task, fitted)
         page = card(_card_facts(arm, base, prepared, summary)) if card is not None else None
         _write(arm, loaded, base, prepared, task, summary, page)
@@ -119,16 +118,16 @@ def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun
 def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun, writer: RunWriter) -> FitTask:
     batches, held_out = (
         FixedBatches(
-            encode_batches(loaded.tokenizer, part, config.train.max_length),
+            encode_batches(loaded.tokenizer, examples, config.train.max_length),
             max_padding=config.train.max_padding,
             max_tokens=config.train.max_forward_tokens,
         )
-        for part in (prepared.examples, prepared.held_out)
+        for examples in (prepared.examples, prepared.held_out)
     )
     shared = hyperparameters(config, len(batches), len(prepared.held_out), batches.num_cut)
     masked = arm == "selective" and config.train.masking == "update"
-    whose = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)
-    owner = sha256(repr(whose).encode()).hexdigest()
+    identity = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)
+    owner = sha256(repr(identity).encode()).hexdigest()
     return FitTask(
         path=writer.path,
         owner=owner,
@@ -206,7 +205,7 @@ def _write(
     summary: TrainingSummary,
     page: str | None,
 ) -> None:
-    """The final model, the masks and the summary."""
+    """Write the final model, the masks and the summary."""
     with atomic_directory(task.path / layout.FINAL_MODEL) as staging:
         write_final_model(loaded, base, staging, card=page)
     if arm == "selective":

@@ -1,12 +1,10 @@
-"""The transformers Trainer with the fixes that both arms need, the masks of the selective arm, and the stop at the end
-of a step.
+"""The transformers Trainer with the fixes that both arms need, the selective arm's masks, and clean stopping.
 
 The first signal (SIGINT, SIGTERM, SIGUSR1, SIGHUP) sets a flag that the training loop looks at after every step: the
 step is finished and a state saved. A second SIGINT interrupts at once. The old handlers come back.
 
-Comes in: a model whose trainable parameters are set, and fixed batches. Goes out: a trained model and a `StepRecord`
-per step. Always holds: both arms run this very loop with the same loss; a loss or gradient that is no finite number
-stops the run before the optimizer step.
+Both arms run this very loop with the same loss. A loss or gradient that is not finite stops the run before the
+optimizer step.
 
 Each override names what it works around:
 - get_train_dataloader: `_get_train_sampler` re-chops batches, so that every step would mix masks (pitfall 16).
@@ -45,7 +43,7 @@ from moe_cli.train.dataset import EpochOrder, FixedBatches, part_of
 
 
 class StopRequest:
-    """Whether somebody asked to stop."""
+    """True once a stopping signal arrived; holds its name."""
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
@@ -56,7 +54,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn stopping signals into a request while the block runs; outside the main thread nothing is changed."""
+    """Turn stopping signals into a request while the block runs; does nothing outside the main thread."""
     request = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -69,7 +67,10 @@ def stop_requests() -> Iterator[StopRequest]:
 
 
 def stay_when_asked_to_stop(worker: int) -> None:
-    """In a process that hands out batches: a signal to the whole group must not end it before the step has ended."""
+    """Ignore stopping signals in a data loader worker.
+
+    A signal to the whole process group must not end the worker before the step has ended.
+    """
     for number in ALL_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -79,7 +80,7 @@ Inputs = dict[str, Tensor]
 
 @dataclass(slots=True)
 class OpenStep:
-    """What is known of the step in progress."""
+    """Measurements of the step in progress."""
 
     started: float = field(default_factory=time.monotonic)
     batches: list[int] = field(default_factory=list)
@@ -103,9 +104,13 @@ class FixedBatchTrainer(Trainer):
         owner: str,
         on_step: Callable[[StepRecord], None],
     ) -> None:
-        """`trained` are the parameters of the arm by name, `owner` says whose checkpoints these are."""
+        """`trained` are the parameters of the arm by name, `owner` identifies whose checkpoints these are."""
         super().__init__(
-            model=model, args=arguments, train_dataset=batches, data_collator=_only, compute_loss_func=_never_called
+            model=model,
+            args=arguments,
+            train_dataset=batches,
+            data_collator=_single_batch,
+            compute_loss_func=_never_called,
         )
         if arguments.n_gpu > 1:
             raise AssertionError("nn.DataParallel would split fixed batches; several cards need a device_map")
@@ -123,7 +128,7 @@ class FixedBatchTrainer(Trainer):
         loader = DataLoader(
             self.train_dataset,
             batch_sampler=order,
-            collate_fn=_only,
+            collate_fn=_single_batch,
             num_workers=self.args.dataloader_num_workers,
             worker_init_fn=stay_when_asked_to_stop,
         )
@@ -143,10 +148,10 @@ class FixedBatchTrainer(Trainer):
         return loss
 
     def begin_batch(self, batch: int) -> None:
-        """Told before the first forward of every fixed batch."""
+        """Hook before the first forward of every fixed batch."""
 
     def open_batch(self, inputs: Inputs) -> list[Inputs]:
-        """Put the batch on record; its rows, cut into what goes through the model together."""
+        """Record the batch in the open step; returns its rows, cut into micro-batches."""
         if not self.open_step.batches:  # setting up, loading and saving checkpoints are no part of a step's time
             self.open_step.started = time.monotonic()
         batch = int(inputs["batch_index"])
@@ -174,7 +179,7 @@ class FixedBatchTrainer(Trainer):
         return self.added(losses)
 
     def added(self, losses: Sequence[Tensor]) -> Tensor:
-        """The share of one batch in the loss of the step, added to it."""
+        """Add the loss of one batch to the loss of the step; returns it."""
         loss = torch.stack([loss.detach() for loss in losses]).sum()
         value = float(loss)
         if not math.isfinite(value):
@@ -195,34 +200,34 @@ class FixedBatchTrainer(Trainer):
             torch.cuda.synchronize(self.args.device)
         elif self.args.device.type == "mps":
             torch.mps.synchronize()
-        done, self.open_step = self.open_step, OpenStep()
+        step, self.open_step = self.open_step, OpenStep()
         self.on_step(
             StepRecord(
                 step=self.state.global_step,
                 epoch=float(self.state.epoch),
-                batches=tuple(done.batches),
-                loss=done.loss,
-                grad_norm=done.grad_norm,
-                learning_rate=done.learning_rate,
-                num_answer_tokens=done.num_answer_tokens,
-                num_tokens=done.num_tokens,
-                num_padded_tokens=done.num_padded_tokens,
-                num_experts_updated=self.experts_of(done.batches),
-                seconds=time.monotonic() - done.started,
+                batches=tuple(step.batches),
+                loss=step.loss,
+                grad_norm=step.grad_norm,
+                learning_rate=step.learning_rate,
+                num_answer_tokens=step.num_answer_tokens,
+                num_tokens=step.num_tokens,
+                num_padded_tokens=step.num_padded_tokens,
+                num_experts_updated=self.experts_of(step.batches),
+                seconds=time.monotonic() - step.started,
             )
         )
 
-    def _not_finite(self, what: str, value: float) -> NumericError:
+    def _not_finite(self, quantity: str, value: float) -> NumericError:
         return NumericError(
-            f"the {what} of step {self.state.global_step + 1} is {value} (batches {self.open_step.batches}); "
+            f"the {quantity} of step {self.state.global_step + 1} is {value} (batches {self.open_step.batches}); "
             "no parameter was updated with it",
             hint="train into another directory with a lower learning rate, or look at these batches of the prepare run",
         )
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         run = Path(self.args.output_dir)
-        words = (self.trained, self.optimizer, self.lr_scheduler, self.state)
-        checkpoint.save_checkpoint(run, self.owner, *words, self.validation)
+        state = (self.trained, self.optimizer, self.lr_scheduler, self.state)
+        checkpoint.save_checkpoint(run, self.owner, *state, self.validation)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         checkpoint.load_parameters(Path(resume_from_checkpoint), self.trained)
@@ -252,7 +257,7 @@ class ExpertMaskingTrainer(FixedBatchTrainer):
         self.slices.activate(None if self.batch_experts is None else self.batch_experts[batch])
 
     def training_step(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """As usual; a batch that selected no expert has nothing to update, so its loss is recorded and that is all."""
+        """Train the batch as usual; if it selected no expert, nothing is updated and only its loss is recorded."""
         if self.batch_experts is None or self.batch_experts[int(inputs["batch_index"])]:
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
@@ -264,13 +269,13 @@ class ExpertMaskingTrainer(FixedBatchTrainer):
         return self.added(losses)
 
     def experts_of(self, batches: Sequence[int]) -> int:
-        """Experts that these batches update together."""
+        """Number of experts that these batches update together."""
         if self.batch_experts is None:
             return len(self.slices.experts)
         return len({expert for batch in batches for expert in self.batch_experts[batch]})
 
 
-def _only(batches: list[Inputs]) -> Inputs:
+def _single_batch(batches: list[Inputs]) -> Inputs:
     (batch,) = batches
     return batch
 

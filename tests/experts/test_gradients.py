@@ -217,7 +217,7 @@ def test_what_the_kernel_leaves_behind_the_last_offset_never_leaks(monkeypatch, 
     inputs = [torch.randn(3, 3).double().requires_grad_(), torch.tensor([[0.5, 0.5], [1, 0], [0, 1]]).double()]
     inputs[1].requires_grad_()
     clean = torch.autograd.grad(output(*inputs, *slices).square().sum(), [*inputs, *slices])
-    monkeypatch.setattr("moe_cli.experts.bank.grouped_product", poisoned)
+    monkeypatch.setattr("moe_cli.experts.bank.multiply_grouped", poisoned)
     got = torch.autograd.grad(output(*inputs, *slices).square().sum(), [*inputs, *slices])
     assert all(torch.equal(one, other) for one, other in zip(clean, got, strict=True))
     assert got[1][1, 1] == got[1][2, 0] == 0.0

@@ -36,7 +36,7 @@ from tests.studies.in_process import MANY, NINE, OPENED, Ended, Sandbox, Words, 
 FAULTS = ("nameless", "traceback", "hang", "silent")
 UNKNOWN = "is not known"  # which of the goals a run was trained on, where its prepare run is changed
 NO_GOALS = re.compile(r'"goals_trained_on": ?null')
-FITTED = (training, "fit")  # by then a training has read all that it reads
+FITTED = (training, "fit_arm")  # by then a training has read all that it reads
 NO_NUMBER = re.compile(rb"(?<![A-Za-z_])(NaN|nan|[Ii]nf|Infinity)(?![A-Za-z_])")
 DIGEST = re.compile(rb"[0-9a-f]{64}")
 TEXTS = (".json", ".jsonl", ".yaml", ".md", ".csv")
