@@ -1,7 +1,7 @@
 """What a comparison cannot show, whatever its numbers: the last sentences of the conclusion.
 
-Comes in: columns and arms. Goes out: sentences. Always holds: every smoke-test judge, every arm with one seed, and
-whatever was made elsewhere, not answered, or imported twice in one arm is named.
+Every smoke-test judge and every arm with one seed is named, and so is whatever was made elsewhere, left unanswered,
+or imported twice in one arm.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from moe_cli.records.judging import QUESTIONS, JudgeIdentity, LabelCorrection, Q
 
 
 def describe_labels(pairs: Sequence[PairComparison], labellers: Sequence[Agreement]) -> Iterator[str]:
-    """Of every primary difference that labels correct, then of the labellers."""
+    """Sentences about every primary difference that labels correct, then about the agreement of the labellers."""
     corrected = [(pair, found) for pair in pairs for found in pair.differences if found.primary and found.correction]
     for pair, found in corrected:
         yield f"{_labelled(pair, found)}: {correction_text(found, pair)}."
@@ -56,7 +56,7 @@ def _judge(labels: LabelCorrection) -> str:
 
 
 def _errors(labels: LabelCorrection, pair: PairComparison) -> Iterator[str]:
-    """Sensitivity and specificity, a and then b."""
+    """Sensitivity and specificity of the judge, each for arm a and then arm b."""
     for name, shares in (("sensitivity", labels.sensitivity), ("specificity", labels.specificity)):
         known = [
             f"{share:.2f} in {arm}" for share, arm in zip(shares, (pair.a, pair.b), strict=True) if share is not None
@@ -95,7 +95,7 @@ def state_caveats(
 
 
 def _judges(columns: Sequence[RunColumn], pairs: Sequence[PairComparison]) -> Iterator[str]:
-    """Every deciding judge that is a smoke test, or of which it is known how often it is wrong."""
+    """Sentences about deciding judges that are smoke tests or have a published accuracy."""
     evaluations = [column.evaluation for column in columns if column.evaluation]
     deciding = {(judge, question) for e in evaluations for question in QUESTIONS if (judge := e.judge_of(question))}
     named = {judge for judge, _ in deciding if judge.smoke_test or judge.published_accuracy}
@@ -159,7 +159,7 @@ def _seeds(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterato
 
 
 def _few_seeds(several: Sequence[ComparedArm]) -> Iterator[str]:
-    """What two or three seeds cannot show, however small a p of theirs is."""
+    """What two or three seeds cannot show, however small their p-value is."""
     few = [f"{len(arm.runs)} seeds of {arm.name}" for arm in several if len(arm.runs) < ENOUGH_RUNS]
     if few:
         yield (

@@ -1,17 +1,13 @@
-"""The fairness gate: what must be the same in all runs, their training data included, before their numbers may be
-compared.
+"""The fairness gate: what must be the same in all runs, training data included, before their numbers may be compared.
 
-Comes in: training summaries and the registry. Goes out: `TrainingData`. Always holds: where the examples of a run
-cannot be found nothing is said about them.
+There is one check for every condition, with the value of each run as text. A difference that is seen is "differs"
+even if another run has no value. A run without a value makes the check "unknown", never "same". Answers of a file or
+a server are never "same", because what made them is not known. Where the examples of a run cannot be found, nothing
+is said about them.
 
-Comes in: the columns of the comparison, what each training run says about itself and what it was trained on. Goes out:
-one check for every condition, with the value of each run as text. Always holds: a difference that is seen is "differs"
-even where another run says nothing; a run that says nothing is "unknown", never "same"; a model that was not trained
-takes no part in the checks of training, which are left out where fewer than two runs were trained, or where none of
-them was trained by moe. Answers of a file or a server are never "same": what made them is not known.
-
-Several runs of one arm differ in their seed, and in what is drawn by it. Such a condition is the same if every arm has
-the same values in its runs, whatever their order.
+An untrained model takes no part in the checks of training, which are left out where fewer than two runs were
+trained, or where none of them was trained by moe. Several runs of one arm differ in their seed and in what is drawn
+by it: such a condition is the same if every arm has the same values in its runs, in any order.
 """
 
 from __future__ import annotations
@@ -34,7 +30,7 @@ from moe_cli.records.judging import QUESTIONS
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """The fixed batches of a prepare run, those that are held out included."""
+    """The fixed batches of a prepare run, including those that are held out."""
 
     goals: TrainedGoals
     target_lengths: tuple[int, int, int, int]  # characters: quartiles and longest
@@ -43,7 +39,7 @@ class TrainingData:
 
 
 def read_training_data(trainings: Sequence[TrainingSummary | None], store: Store) -> list[TrainingData | None]:
-    """What every run was trained on; None for a bare model, or where the prepare run is not registered or gone."""
+    """What every run was trained on; None for a bare model, or if the prepare run is gone or not registered."""
     known: dict[tuple[str, str], TrainingData | None] = {}
     found: list[TrainingData | None] = []
     for training in trainings:
@@ -97,7 +93,7 @@ Setting = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class _Unsaid:
-    """Stands for a value that a run does not tell; None is a value of its own."""
+    """Stands for a value that a run does not record; None is a value of its own."""
 
     text: str = "unknown"
 
@@ -120,12 +116,12 @@ class _Run:
 
     @property
     def known(self) -> bool:
-        """Whether a training is known of: nobody knows what gave answers that were made elsewhere."""
+        """Whether the training is known: of answers that were made elsewhere, it is not."""
         return self.column.training_mode not in (UNTRAINED, IMPORTED)
 
     @property
     def base(self) -> ModelIdentity | None:
-        """The model that this run began with; a bare model is its own base."""
+        """The model that this run started from; a bare model is its own base."""
         if self.training:
             return self.training.base
         if self.column.evaluation is None:
@@ -188,7 +184,7 @@ def _evaluation_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
 
 
 def _origin(evaluation: EvaluationSummary) -> Value:
-    """Where the answers come from; what was not made by loaded weights is the same as nothing."""
+    """Where the answers come from. A value for answers of loaded weights; other origins never count as the same."""
     return LOADED if evaluation.model else _Unsaid(FROM_SERVER if evaluation.server else FROM_FILES)
 
 
@@ -215,7 +211,7 @@ def _training_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
 
 
 def _data_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
-    """What the training examples say; evaluated goals among them weaken a single run, too."""
+    """Checks of the training examples; evaluated goals among them weaken even a single run."""
     if not any(run.known for run in runs):
         return
     values: tuple[Callable[[_Run], Value], ...] = (
@@ -247,7 +243,7 @@ def _of_training(value: Callable[[TrainingSummary], Value]) -> Callable[[_Run], 
 def _setting_checks(
     prefix: str, runs: Sequence[_Run], settings: Sequence[Mapping[str, Setting]], *, only_trained: bool = False
 ) -> Iterator[FairnessCheck]:
-    """One check for every setting that any run has; a setting that a run lacks is unsaid."""
+    """One check for every setting that any run has; a run that lacks it has no value."""
     for key in sorted({key for of_run in settings for key in of_run}):
         values: list[Value] = [of_run.get(key, UNSAID) for of_run in settings]
         yield _checked(f"{prefix}: {key.replace('_', ' ')}", runs, values, only_trained=only_trained)
@@ -272,7 +268,7 @@ def _checked(name: str, runs: Sequence[_Run], values: Sequence[Value], *, only_t
 
 
 def _alike(name: str, said: Sequence[tuple[_Run, Value]]) -> bool:
-    """One value in all runs; of what a seed decides, the same values in the runs of every arm."""
+    """Whether all runs have one value or, for what a seed decides, the runs of every arm have the same values."""
     if len({value for _, value in said}) <= 1:
         return True
     arms: dict[int | None, Counter[Value]] = {}

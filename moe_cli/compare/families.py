@@ -1,7 +1,7 @@
-"""Holm's correction over all that a comparison claims of trained arms, so that many pairs do not make a finding.
+"""Holm's correction over all that a comparison claims about trained arms, so that many pairs do not make a finding.
 
-Three arms are three pairs and nine primary differences: corrected within each pair alone, the chance of a false claim
-somewhere would be three times the level. Pairs with the untrained model are corrected within themselves.
+Three arms are three pairs and nine primary differences: corrected within each pair alone, the chance of a false
+claim somewhere would be three times the level. Pairs with the untrained model are corrected within themselves.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def correct_pairs(
     margin: float,
     labels: Mapping[tuple[str, str], PairLabels] | None = None,
 ) -> tuple[PairComparison, ...]:
-    """Each pair compared, the primary differences of two trained arms in one family; `untrained` are names of arms.
+    """Compare each pair, with the primary differences of trained arms corrected as one family.
 
-    `labels` are people's, by the names of the two arms.
+    `untrained` are names of arms. `labels` are people's labels by the names of the two arms.
     """
     trained = [a.name not in untrained and b.name not in untrained for a, b in pairs]
     found = [

@@ -1,7 +1,7 @@
-"""Paired differences as people's labels correct them.
+"""Paired differences corrected by people's labels.
 
-The judge's numbers give way to the corrected ones, by which the verdict, its prices and thresholds go, and stay beside
-them. A suite of which too few items are labelled keeps the judge's numbers and has no verdict.
+The corrected numbers take the place of the judge's: the verdict, its prices and thresholds are based on them, and
+the judge's stay beside them. A suite with too few labelled items keeps the judge's numbers and has no verdict.
 
 Letters of shapes: N items, L of them labelled.
 """
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemLabels:
-    """What people say of both arms' answers to one item: 1 for yes, between 0 and 1 where labellers do not agree."""
+    """Labels of both arms' answers to one item: 1 for yes, 0 for no, between them where labellers disagree."""
 
     a: float | None  # None: not labelled
     b: float | None
@@ -51,13 +51,13 @@ class PairLabels:
     of_metric: Mapping[str, Mapping[str, ItemLabels]]  # by metric over all suites, and id of the item
 
     def of(self, metric: str) -> Mapping[str, ItemLabels] | None:
-        """Of a metric, or one of its suites; None where nobody labelled it."""
+        """The labels of a metric or of one of its suites; None where nobody labelled it."""
         return self.of_metric.get(metric.partition(": ")[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedPair:
-    """What a judge says of the items of two arms of one run each."""
+    """What a judge says of the items of two arms with one run each."""
 
     ids: tuple[str, ...]
     a_N: Floats
@@ -71,7 +71,7 @@ class JudgedPair:
 def correct_with_labels(
     found: PairedDifference, judged: JudgedPair, labels: Mapping[str, ItemLabels]
 ) -> PairedDifference:
-    """The difference corrected by the labels of its items; without them where they are too few."""
+    """The difference corrected by the labels of its items; uncorrected where there are too few."""
     of_items = [labels.get(id) for id in judged.ids]
     people_2N = np.array([[np.nan] * 2 if one is None else [one.a, one.b] for one in of_items], dtype=np.float64).T
     people_2N[:, np.isnan(people_2N).any(0)] = np.nan
@@ -163,7 +163,7 @@ def _rate(arm: CorrectedMean, clusters: int) -> Estimate:
 
 
 def _ratio(judged: JudgedPair, people_2L: Floats, probability_N: Floats, labelled: NDArray[np.bool_]) -> CountRatio:
-    """Of harm among the labelled answers, each with its weight."""
+    """Ratio of the rates of harm in the labelled answers, weighted by votes and inverse probability."""
     weight_L = judged.vote_N[labelled] / probability_N[labelled]
     weight_L = weight_L * len(weight_L) / fsum(weight_L)
     _, cluster_L = np.unique(judged.cluster_N[labelled], return_inverse=True)
