@@ -1,8 +1,8 @@
-"""The peak memory of one row in a process of its own, for the CPU.
+"""The peak memory of one row, measured in a process of its own, for the CPU.
 
-Comes in: a plan, the settings and a row. Goes out: `RowPeak`. Always holds: the peak is that of two steps (the second
-one with the optimizer's moments) and holds the interpreter and its libraries, the same for every row; a process that
-the system ended is reported as that, any other failure is a bug.
+The peak is that of two steps (the second one has the optimizer's moments) and includes the interpreter and its
+libraries, which are the same for every row. A process that the system killed is reported as that; any other failure
+is a bug.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def peak_in_own_process(name: str, selected: int, plan: BenchmarkPlan, config: M
 
 
 def peak_here(name: str, selected: int, bench: RowSettings) -> RowPeak:
-    """The peak of this process over two steps of a row."""
+    """Peak memory of this process over two steps of a row."""
     row = build_row(name, selected, bench)
     start_peak(bench.device)
     for _ in range(NUM_STEPS):

@@ -1,7 +1,7 @@
-"""`moe demo`: the whole experiment on the built-in tiny model, by the very commands a person would type.
+"""`moe demo`: the whole experiment on the built-in tiny model, with the same commands that a person would type.
 
-Comes in: a directory. Goes out: every run of the experiment in it. Always holds: each command runs in a process of its
-own, forked from one that has imported the libraries, so that peak memory is that of one command alone.
+Every run is written into one directory. Each command runs in a process of its own, forked from one that has imported
+the libraries, so that peak memory is that of one command alone.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _new_directory(wanted: Path) -> Path:
 
 
 def _run(words: Sequence[str], directory: Path) -> None:
-    """Run one command in a fresh process; stop with its exit code where it fails."""
+    """Run one command in a fresh process; stop with its exit code if it fails."""
     os.environ |= {**QUIET, **OFFLINE}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -119,7 +119,7 @@ def _command(words: list[str], directory: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Stop as a signal would once the demo is gone, which can be killed without a chance to pass that on."""
+    """End this process, as a signal would, once the demo is gone, which can be killed without passing that on."""
     demo = multiprocessing.parent_process()
     if demo is not None:
         demo.join()

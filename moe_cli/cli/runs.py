@@ -1,4 +1,4 @@
-"""`moe runs list | show | verify | add | forget`: the registry. Imports no torch."""
+"""`moe runs list | show | verify | add | forget`: reads and edits the registry. Imports no torch."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def verify(run: RunId, registry: options.Registry = None, json: options.Json = F
 
 
 def _faults(found: RunVerification) -> Iterator[str]:
-    """What is wrong with a run, with the first names of each."""
+    """Sentences about what is wrong with a run, each with the first names that it concerns."""
     total = found.num_files
     for names, what in (
         (found.damaged, f"of {total} files are missing or changed"),

@@ -1,11 +1,7 @@
-"""A comparison as a person sees it on a terminal.
+"""Formats a comparison for the terminal, 80 columns wide. Computes nothing.
 
-Comes in: `PairComparison` and the `Comparison` it is of. Goes out: rich renderables of 80 columns. Always holds: what
-is exploratory stands below a line that says so; every metric with items that were not scored says how many and what
-they could change; where items share goals, the goals that they are worth stand beside n.
-
-Comes in: `Comparison`, and the words of the flips that were asked for. Goes out: rich renderables. Formats, never
-computes.
+Exploratory metrics stand below a line that says so. Every metric with unscored items says how many there are and
+what they could change. Where items share goals, the number of goals that they are worth stands beside n.
 """
 
 from __future__ import annotations
@@ -44,14 +40,14 @@ def pair_view(pair: PairComparison, comparison: Comparison) -> RenderableType:
 
 
 def base_rates(pair: PairComparison, comparison: Comparison) -> dict[str, float]:
-    """The rates of the untrained model by metric, where it is neither of the two: as it is paired with b."""
+    """Rates of the untrained model by metric, paired with b, if it is neither of the two arms."""
     untrained = {column.name for column in comparison.columns if column.training_mode == "base"}
     found = [other for other in comparison.pairs if other.a in untrained and other.b == pair.b and other.a != pair.a]
     return {difference.metric: difference.rate_a for other in found[:1] for difference in other.differences}
 
 
 def n_text(found: PairedDifference, between: str = " ") -> str:
-    """`800 (200)`: items, and the goals of one size that they are worth where these are fewer."""
+    """`800 (200)`: the number of items, and of equally large goals that they are worth, if fewer."""
     goals = goals_text(found.n, found.effective_clusters)
     return f"{found.n}{between}({goals})" if goals else str(found.n)
 
@@ -59,8 +55,8 @@ def n_text(found: PairedDifference, between: str = " ") -> str:
 def verdict_text(found: PairedDifference) -> str:
     """The verdict; an inconclusive one with the difference that would be found, in points.
 
-    Within the margin, rare harm has its ratio where that may be large: `within margin, x38`. What labels correct has a
-    verdict only once it is corrected.
+    Within the margin, rare harm has its ratio where that may be large: `within margin, x38`. A metric that labels
+    correct has a verdict only once it is corrected.
     """
     if found.metric == JUDGE_ALONE:
         return "not corrected"
@@ -75,13 +71,15 @@ def verdict_text(found: PairedDifference) -> str:
 
 
 def p_cell(found: PairedDifference, p_value: float, digits: int) -> str:
-    """A p with so many digits; `<0.001`, `<0.33` where an arm has several runs, which support no smaller one."""
+    """A p-value with so many digits; `<0.001`, or `<0.33` where an arm has several runs, which support no smaller
+    one.
+    """
     smallest = found.smallest_shown_p
     return f"<{smallest:.2g}" if p_value < smallest else f"{p_value:.{digits}g}"
 
 
 def seed_lines(pair: PairComparison) -> Iterator[str]:
-    """How far the runs of the arms lie apart in every primary metric, and what exchanging them says."""
+    """How far the runs of the arms lie apart in every primary metric, with the p-value of exchanging them."""
     for found in pair.differences:
         if found.primary and found.seeds is not None:
             permuted = "too many ways to exchange runs"
@@ -99,13 +97,13 @@ def _range(rates: tuple[float, float]) -> str:
 
 
 def ordered(pair: PairComparison) -> tuple[list[PairedDifference], list[PairedDifference]]:
-    """The primary family, and what is exploratory."""
+    """The primary differences, and the exploratory ones."""
     primary = [found for found in pair.differences if found.primary]
     return primary, [found for found in pair.differences if not found.primary]
 
 
 def flip_counts(pair: PairComparison) -> list[tuple[str, str, int, int]]:
-    """Metric, suite, and how many items became worse and better, in the order of the flips."""
+    """Metric, suite, and numbers of items that became worse and better, in the order of the flips."""
     counts = Counter((flip.metric, flip.suite, flip.direction) for flip in pair.flips)
     rows = dict.fromkeys((flip.metric, flip.suite) for flip in pair.flips)
     return [(metric, suite, counts[metric, suite, "worse"], counts[metric, suite, "better"]) for metric, suite in rows]
@@ -153,7 +151,7 @@ def _percent(rate: float | None) -> str:
 
 
 def _unscored(pair: PairComparison) -> Iterator[Text]:
-    """What the items without a score could change."""
+    """What the unscored items could change."""
     for found in pair.differences:
         if found.primary and found.lowest is not None and found.highest is not None:
             left_out = f"{found.unpaired} items left out" if found.unpaired else "unanswered items count as no"
@@ -187,7 +185,9 @@ MOST_LETTERS = 300  # of a prompt or an answer
 
 
 def compared_view(comparison: Comparison, texts: Sequence[FlipText] = ()) -> RenderableType:
-    """Fairness gate, cost and rates side by side, paired differences, judges, flips, thresholds, conclusion."""
+    """The whole comparison: fairness, cost and rates side by side, differences, judges, flips, thresholds,
+    conclusion.
+    """
     judged = [(column.name, column.evaluation) for column in comparison.columns if column.evaluation]
     return Group(
         *([_fairness_view(comparison)] if comparison.fairness else []),
@@ -205,7 +205,7 @@ def compared_view(comparison: Comparison, texts: Sequence[FlipText] = ()) -> Ren
 
 
 def _fairness_view(comparison: Comparison) -> RenderableType:
-    """What differs or is unknown, with the values; what is the same, by name."""
+    """Checks that differ or are unknown with their values, and the names of those that are the same."""
     table = Table(title="Fairness gate", title_justify="left")
     table.add_column("condition")
     table.add_column("status")

@@ -1,7 +1,7 @@
 """A comparison as a Markdown document: `comparison.md`, and what `--markdown` prints.
 
-Comes in: `Comparison`. Goes out: text. Always holds: it opens with the conclusion; every table of the comparison is in
-it, with the ids of all flips; names and ids from elsewhere can neither break a table nor become a link, HTML or markup.
+It begins with the conclusion and contains every table of the comparison, with the ids of all flips. Names and ids
+from elsewhere can neither break a table nor become a link, HTML or markup.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from moe_cli.views.text import markdown_text as _safe
 
 
 def compared_markdown(comparison: Comparison) -> str:
-    """The whole comparison."""
+    """The whole comparison as Markdown."""
     parts = [
         "# Comparison",
         "\n".join(f"- {_safe(sentence)}" for sentence in comparison.conclusion),
@@ -137,7 +137,7 @@ def _cells(found: PairedDifference, base: dict[str, float], family: str) -> Sequ
 
 
 def _judges(comparison: Comparison) -> Iterator[str]:
-    """Who judged, what has no verdict, and how far the judges agree."""
+    """The judges, what they left without a verdict, and how far they agree."""
     runs = [(column.name, column.evaluation) for column in comparison.columns if column.evaluation]
     if runs:
         yield "## Judges"

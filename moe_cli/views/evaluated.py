@@ -1,10 +1,4 @@
-"""An evaluation as a person sees it.
-
-Comes in: `EvaluationSummary`. Goes out: rich renderables. Formats, never computes. Always holds: what was not measured
-says why.
-
-Comes in: `EvaluationSummary`. Goes out: rich renderables. Formats, never computes.
-"""
+"""Formats an evaluation for the terminal. Computes nothing; what was not measured says why."""
 
 from __future__ import annotations
 
@@ -24,7 +18,7 @@ MOST_LAYERS = 16
 
 
 def drift_views(summary: EvaluationSummary) -> Iterator[RenderableType]:
-    """What it says, where its tokens go, its weights, and what its router does."""
+    """Drift of the text, of the routing, of the weights and with the base's router."""
     if summary.unmeasured is not None:
         return
     if summary.base is None:
@@ -112,7 +106,7 @@ def _thousandths(found: Estimate) -> str:
 
 
 def evaluated_view(summary: EvaluationSummary) -> RenderableType:
-    """Rates of every suite, capability, drift, then who judged and what an earlier evaluation had."""
+    """Rates of every suite, capability, drift, the judges, and what an earlier evaluation had."""
     judged = [(summary.name, summary)]
     return Group(
         _suite_table(summary),
@@ -175,7 +169,7 @@ def _goals(summary: EvaluationSummary) -> Iterator[RenderableType]:
 
 
 def _not_measured(summary: EvaluationSummary) -> Iterator[RenderableType]:
-    """What nobody asked for of a trained model, and how to ask for it; what cannot be asked of answers alone."""
+    """What was not requested for a trained model, with the option for it; or what answers alone cannot give."""
     if summary.unmeasured is not None:
         yield safe_text(f"capability, drift, routing drift, router restoration: not measured ({summary.unmeasured})")
         return

@@ -1,10 +1,8 @@
 """Line charts and bars of the report: loss, routing drift, and what each run cost.
 
-Comes in: loss curves, routing drift and the series of the arms. Goes out: drawings. Always holds: a point of a long
-curve is the mean of equally many steps, and the figure says of how many; no point is drawn where nothing was measured.
-
-Comes in: the series of a comparison. Goes out: a group of bars for every measure. Always holds: every bar has its
-number beside it; what is not known says so and has no bar; each measure has its own scale.
+A point of a long curve is the mean of equally many steps, and the figure says of how many. Every bar has its number
+beside it, and each measure has its own scale. No point or bar is drawn where nothing was measured; what is not known
+says so.
 """
 
 from __future__ import annotations
@@ -60,12 +58,12 @@ def loss_chart(curves: Sequence[LossCurve], series: Sequence[Series]) -> Drawing
 
 
 def steps_per_point(curves: Sequence[LossCurve]) -> int:
-    """How many steps the longest curve's points are the mean of."""
+    """How many steps each point of the longest curve averages."""
     return max((_per_point(found) for found in curves), default=1)
 
 
 def thinned(found: LossCurve) -> Points:
-    """The curve with at most `MOST_POINTS` points."""
+    """The curve averaged to at most `MOST_POINTS` points."""
     per = _per_point(found)
     parts = [slice(first, first + per) for first in range(0, len(found.steps), per)]
     return tuple(
@@ -86,7 +84,7 @@ def _loss_words(found: LossCurve) -> str:
 
 
 def layer_chart(series: Sequence[Series]) -> Drawing | None:
-    """The Jensen-Shannon divergence of the routing, layer by layer; None where no run has it."""
+    """The Jensen-Shannon divergence of the routing by layer; None where no run has it."""
     lines, words = [], []
     for one in series:
         for column, summary in one.evaluations:
@@ -106,7 +104,7 @@ def layer_chart(series: Sequence[Series]) -> Drawing | None:
 
 
 def chart(lines: Sequence[Line], title: str, x_name: str, y_name: str, words: str) -> Drawing:
-    """Lines on one pair of axes; the vertical one begins at zero."""
+    """A chart of lines on one pair of axes; the vertical axis begins at zero."""
     places = [x for one in lines for x, _ in (*one.points, *one.signs)]
     values = [y for one in lines for _, y in (*one.points, *one.signs)] + [bar[2] for one in lines for bar in one.bars]
     across = Scale(min(places), max(places))
@@ -142,7 +140,7 @@ NONE = "none"  # an arm that trains everything has no experts apart
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One run."""
+    """The bar of one run."""
 
     name: str
     number: str
@@ -151,7 +149,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class BarGroup:
-    """One measure."""
+    """The bars of one measure."""
 
     name: str
     bars: tuple[Bar, ...]
@@ -171,7 +169,7 @@ MEASURES: tuple[tuple[str, Value, Text, str], ...] = (
 
 
 def cost_bars(series: Sequence[Series]) -> tuple[BarGroup, ...]:
-    """Every measure that is known of a run that was trained; empty where no run was."""
+    """Bars for every measure that is known of a trained run; empty where no run was trained."""
     runs = [(one, column) for one in series for column in one.columns if column.trainable_params is not None]
     groups = []
     for name, value, text, none in MEASURES:

@@ -1,11 +1,8 @@
-"""Differences of every pair as a forest plot, and safety against over-refusal.
+"""Forest plots of the differences of every pair, and the scatter of safety against over-refusal.
 
-Comes in: `Comparison`. Goes out: rows with their strip and their numbers. Always holds: no difference without its
-interval and n; the band of the margin and the line of no difference run through every strip; the pairs of trained arms
-share one axis, those with an untrained model another.
-
-Comes in: the series of a comparison. Goes out: a drawing and what stands in its legend. Always holds: a run without
-both rates is named beside the figure, not drawn.
+Every difference is shown with its interval and n. The band of the margin and the line of no difference run through
+every strip. The pairs of trained arms share one axis, those with an untrained model another. A run without both
+rates is named beside the scatter, not drawn.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ INSET = 0.02  # of the width at both ends
 
 @dataclass(frozen=True, slots=True)
 class ForestRow:
-    """One difference."""
+    """The row of one difference."""
 
     name: str
     numbers: str  # "-12.3 [-20.0, -4.5]"
@@ -50,7 +47,7 @@ class ForestRow:
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """One pair."""
+    """The forest plot of one pair."""
 
     a: str
     b: str
@@ -60,7 +57,7 @@ class Forest:
 
 
 def forests(comparison: Comparison) -> tuple[Forest, ...]:
-    """Every pair with a difference, those of two trained arms first."""
+    """Every pair with a difference, pairs of trained arms first."""
     of_trained, of_untrained = (
         [pair for pair in pairs if pair.differences] for pairs in (_pairs(comparison, False), _pairs(comparison, True))
     )
@@ -87,12 +84,12 @@ def difference_text(found: PairedDifference) -> str:
 
 
 def verdict_style(found: PairedDifference) -> str:
-    """The class name of a verdict."""
+    """The CSS class of a verdict."""
     return f"v-{found.verdict.replace(' ', '-')}"
 
 
 def _scale(pairs: Sequence[PairComparison], margin: float) -> Scale:
-    """One axis, in points, for all these pairs; it holds every interval, the margin and no difference."""
+    """One axis in points for all these pairs; it includes every interval, the margin and zero."""
     found = [one for pair in pairs for one in pair.differences]
     bounds = [bound for one in found for bound in (one.lower, one.upper)] + [-margin, margin]
     low, high = 100 * min(bounds), 100 * max(bounds)
@@ -152,7 +149,7 @@ TOP, BOTTOM, SCATTER_HEIGHT = 26.0, 300.0, 344
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One run."""
+    """The point of one run."""
 
     series: Series
     name: str
@@ -161,13 +158,13 @@ class Point:
 
     @property
     def words(self) -> str:
-        """Its numbers."""
+        """The numbers of the run as text."""
         return f"attack success {rate_text(self.safety)}, over-refusal {rate_text(self.refusal)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """The figure; None where no run has both rates."""
+    """The scatter plot; the drawing is None where no run has both rates."""
 
     drawing: Drawing | None
     points: tuple[Point, ...]
@@ -191,7 +188,7 @@ def _point(series: Series, name: str, summary: EvaluationSummary) -> Point | Non
 
 
 def _bounds(rate: Rate) -> tuple[float, float, float]:
-    """Rate, lower and upper in percent."""
+    """Rate, lower and upper bound in percent."""
     middle = 100 * (rate.rate or 0.0)
     low = middle if rate.lower is None else 100 * rate.lower
     return middle, low, middle if rate.upper is None else 100 * rate.upper

@@ -1,8 +1,7 @@
-"""Maps of experts: layers downwards, experts across, one cell for every value.
+"""Heat maps of experts: layers downwards, experts across, one cell for every value.
 
-Comes in: `ExpertMap`s. Goes out: drawings with the legend of their colours. Always holds: the maps of one kind share
-one scale; white (dark: black) is no difference and an undefined value has a colour of its own; the largest values are
-named in words.
+The maps of one kind share one scale. White (dark theme: black) is no difference, and an undefined value has a colour
+of its own. The largest values are also named in words.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Swatch:
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """One map."""
+    """One map with its legend."""
 
     name: str
     what: str
@@ -42,7 +41,7 @@ class HeatMap:
 
 
 def heat_maps(maps: Sequence[ExpertMap]) -> tuple[HeatMap, ...]:
-    """Every map, those of one kind on one scale."""
+    """All maps, those of one kind on one scale."""
     bounds: defaultdict[str, float] = defaultdict(float)
     for found in maps:
         known = [abs(value) for row in found.values for value in row if value is not None]
@@ -67,7 +66,7 @@ def _heat_map(found: ExpertMap, bound: float) -> HeatMap:
 
 
 def _cells(found: ExpertMap, bound: float) -> tuple[tuple[str, str], ...]:
-    """One path for every colour; neighbours of one colour are one box."""
+    """One path for every colour; neighbouring cells of one colour are merged into one box."""
     paths: defaultdict[str, list[str]] = defaultdict(list)
     for y, row in enumerate(found.values):
         styles = [_style(found, value, bound) for value in row]
@@ -89,7 +88,7 @@ def _style(found: ExpertMap, value: float | None, bound: float) -> str:
 
 
 def _largest(found: ExpertMap) -> str:
-    """The values that are furthest from zero, with their places."""
+    """The values furthest from zero, with their layers and experts."""
     known = [
         (abs(value), -layer, -expert, value)
         for layer, row in zip(found.layers, found.values, strict=True)

@@ -1,7 +1,6 @@
-"""The tables of the report about single runs.
+"""The tables of the report about single runs. Computes nothing.
 
-Comes in: the evaluations of a comparison. Goes out: `Sheet`s. Formats, never computes. Always holds: what was not
-measured of a run says "not measured", never 0; a sheet of what no run has is empty.
+What was not measured for a run says "not measured", never 0. A table of something that no run has is empty.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ LETTERS = 16  # of a digest
 
 
 def evaluated_runs(series: Sequence[Series], *, trained: bool = False) -> list[tuple[str, EvaluationSummary]]:
-    """Every evaluated run with its name; those of trained models only, where asked."""
+    """Every evaluated run with its name, or only trained ones."""
     found = [(column.name, summary) for one in series for column, summary in one.evaluations]
     return [(name, summary) for name, summary in found if summary.training_mode != "base" or not trained]
 
@@ -115,7 +114,7 @@ def _score(found: CapabilityScore) -> str:
 
 
 def restored_sheet(runs: NamedRuns) -> ReportTable:
-    """The trained models with the router of their base; empty where no run was asked for it."""
+    """The trained models with the router of their base; empty if no run was evaluated with it."""
     rows = [(name, *_restored(summary.restored_router)) for name, summary in runs]
     asked = any(summary.restored_router for _, summary in runs)
     return ReportTable(
@@ -148,7 +147,7 @@ def _restored(found: RestoredRouter | None) -> tuple[str, ...]:
 
 
 def generation_sheet(runs: NamedRuns) -> ReportTable:
-    """What the answers depend on, the runs side by side."""
+    """The settings that the answers depend on, the runs side by side."""
     names = dict.fromkeys(name for _, summary in runs for name in summary.generation)
     rows = [(name, *(_setting(summary, name) for _, summary in runs)) for name in names]
     return ReportTable(

@@ -1,10 +1,7 @@
-"""The tables of the report about results and judges.
+"""The tables of the report about results and judges; the template writes them as HTML. Computes nothing.
 
-Comes in: `Comparison`. Goes out: `Sheet`s, which the template writes as HTML tables. Formats, never computes. Always
-holds: every cell is text; no data is `-`; an empty table is a sentence that says so.
-
-Comes in: the evaluations of a comparison. Goes out: `Sheet`s. Formats, never computes. Always holds: a judge stands
-once, with what it decides in which runs; every count stands with the whole that it is of.
+Every cell is text, and no data is `-`. An empty table becomes a sentence that says so. Every judge is listed once,
+with what it decides in which runs, and every count is shown with its total.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 @dataclass(frozen=True, slots=True)
 class CellRow:
-    """One line."""
+    """One row of a table."""
 
     cells: tuple[str, ...]
     style: str = ""  # class name
@@ -46,7 +43,7 @@ class CellRow:
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """One table; its first column names the lines."""
+    """One table; its first column names the rows."""
 
     title: str
     head: tuple[str, ...]
@@ -56,12 +53,12 @@ class ReportTable:
 
 
 def cell_rows_of(cells: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> tuple[CellRow, ...]:
-    """Lines without a style."""
+    """Rows without a style."""
     return tuple(CellRow(each) for each in cells)
 
 
 def metric_sheet(pair: PairComparison, comparison: Comparison) -> ReportTable:
-    """Base where it is neither of the two, A, B, difference, interval, p and verdict of every measure."""
+    """Base (if it is neither arm), A, B, difference, interval, p and verdict of every measure."""
     base = base_rates(pair, comparison)
     interval = f"B − A, points [{100 * comparison.confidence:.0f}{NO_BREAK}%]"
     primary, others = ordered(pair)
@@ -117,7 +114,7 @@ def _bounds(primary: Sequence[PairedDifference]) -> Iterator[str]:
 
 
 def side_by_side_sheet(comparison: Comparison) -> ReportTable:
-    """What each arm trained, what it took, and every overall measure."""
+    """What each arm trained, what it cost, and every overall measure."""
     by_name = {column.name: column for column in comparison.columns}
     arms: list[list[RunColumn]] = [[by_name[run] for run in arm.runs if run in by_name] for arm in comparison.arms]
     heads = [arm.name if len(arm.runs) == 1 else f"{arm.name} ({len(arm.runs)} runs)" for arm in comparison.arms]
@@ -129,7 +126,7 @@ def side_by_side_sheet(comparison: Comparison) -> ReportTable:
 
 
 def fairness_sheet(comparison: Comparison) -> ReportTable:
-    """What differs or is unknown, with the value of every run."""
+    """Checks that differ or are unknown, with the value of every run."""
     checks = [check for check in comparison.fairness if check.status != "same"]
     return ReportTable(
         title="What differs or is unknown",
@@ -189,7 +186,7 @@ def _judge(found: JudgeOfRuns) -> tuple[str, ...]:
 
 
 def unscored_sheet(runs: NamedRuns) -> ReportTable:
-    """The answers that the judges that decide left without a verdict, of all, and whether that was allowed."""
+    """Answers that the deciding judges left without a verdict, of how many, and whether that was allowed."""
     kinds = list(dict.fromkeys(kind for _, summary in runs for kind in summary.unscored))
     rows = []
     for name, summary in runs:
@@ -222,7 +219,7 @@ def agreement_sheet(runs: NamedRuns) -> ReportTable:
 
 
 def no_agreement(runs: NamedRuns) -> str:
-    """Why there is no agreement."""
+    """Why no agreement can be shown."""
     if not runs:
         return "no run was judged here"
     several = any(len(summary.judges) > 1 for _, summary in runs)
