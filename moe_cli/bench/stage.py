@@ -173,8 +173,9 @@ def run(config: MoeConfig, plan: BenchmarkPlan, notify: Notify) -> Benchmark:
 
 
 def _look_at_model(bench: arm_rows.RowSettings) -> BenchmarkedModel:
-    """Describe the model. Random weights are not made for it; a real model is loaded once, so that its faults show
-    here.
+    """Describe the model before it is measured.
+
+    Random weights are not made for it. A real model is loaded once, so that what is wrong with it shows here.
     """
     device = bench.device if bench.plan.model else torch.device("meta")
     found = describe_model(build_model(bench.plan, bench.config, device), bench.plan)

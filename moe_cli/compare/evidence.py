@@ -35,9 +35,7 @@ ONE_SEED = "with one training seed per arm"
 
 
 def unscored_kinds(column: RunColumn) -> Iterator[tuple[str, int, int]]:
-    """Kinds of items with more unscored answers than allowed: the kind, how many are unscored, and how many there
-    are.
-    """
+    """Kinds of items with more unscored answers than allowed: kind, how many are unscored, how many there are."""
     found = column.evaluation
     for kind, (unscored, num) in found.unscored.items() if found else ():
         if found and unscored > found.max_unscored * num:
@@ -107,9 +105,7 @@ class Evidence:
         return f"token {' or '.join(map(str, sorted(map(str, limits))))}" if limits else "the cut"
 
     def judged_alike(self, pair: PairComparison) -> PairComparison:
-        """The pair without verdicts on metrics that different judges decided: the difference may be only the
-        judges'.
-        """
+        """The pair without verdicts where different judges decided: the difference may be only the judges'."""
         return replace(
             pair,
             differences=tuple(

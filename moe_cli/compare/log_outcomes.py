@@ -180,9 +180,7 @@ def _filtered(rows: Rows, path: Path, lm_filter: str | None) -> Rows:
 
 
 def _metric(row: Row, path: Path, measure: str | None, scale: float) -> str:
-    """The metric of the file: the requested one, else the first by precedence of those that the file lists or
-    lm-eval has.
-    """
+    """The metric of the file: the requested one, else the first by precedence of those listed in the file."""
     listed = row.get("metrics")
     names = [str(name) for name in listed] if isinstance(listed, list) else list(FIRST_METRICS)
     if measure is not None:

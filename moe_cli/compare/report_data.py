@@ -197,9 +197,7 @@ def _drift_map(arm: ComparedArm, found: Sequence[RunProvenance]) -> ExpertMap | 
 
 
 def _moved(evaluation: FinishedRun | None) -> Floats | None:
-    """Change of each expert's share of its layer's choices, trained minus base [L, E]; None without recorded
-    routing.
-    """
+    """Change of each expert's share of its layer's choices, trained minus base [L, E]; None if not recorded."""
     if evaluation is None or layout.DRIFT not in evaluation.manifest.files:
         return None
     items = list(decode_lines(DriftItem, evaluation.file(layout.DRIFT)))

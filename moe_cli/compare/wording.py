@@ -168,9 +168,7 @@ def _signed(difference: float) -> str:
 
 
 def _counted(difference: PairedDifference) -> str:
-    """n, the number of goals where goals have several answers, what these are worth, and how many items are
-    labelled.
-    """
+    """n, the number of goals if goals have several answers, what these are worth, and how many are labelled."""
     labelled = f", {difference.correction.n} of them labelled" if difference.correction else ""
     return f"{_goals(difference)}{labelled}"
 

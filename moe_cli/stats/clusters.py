@@ -50,7 +50,7 @@ class ItemMoments:
         )
 
     def variance_of_mean(self, mean: float, num: float) -> float:
-        """Variance for independent items whose votes add up to `num`: sum v^2 (y - mean)^2 / num^2, unbiased (Kish
+        """Variance for independent items with votes that sum to `num`: sum v^2 (y - mean)^2 / num^2, unbiased (Kish
         1965).
         """
         worth = num**2 / self.votes
@@ -98,9 +98,7 @@ def design_effect(sums_C: Floats, sizes_C: Floats, items: ItemMoments) -> float:
 
 
 def _unequal(w_C: Floats) -> tuple[float, float, float]:
-    """q, sum O_cc and sum O_cd^2 of sorted shares w; the largest is treated apart, as the others can vanish beside
-    it.
-    """
+    """q, sum O_cc and sum O_cd^2 of sorted shares w; the largest is apart, as the others can vanish beside it."""
     w, largest = w_C[:-1], float(w_C[-1])
     rest, rest_q = _sum(w), _sum(w**2)
     u, q = w**2, rest_q + largest**2

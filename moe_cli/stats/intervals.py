@@ -208,8 +208,7 @@ def run_spread(arms: Sequence[ArmSums], sizes_C: NDArray[np.number]) -> RunSprea
 
 
 def seed_spread(rates_a: NDArray[np.float64], rates_b: NDArray[np.float64]) -> SeedSpread:
-    """How far runs lie apart, and the exact two-sided p of exchanging them between the arms, given the rates of the
-    runs.
+    """How far runs lie apart, and the exact two-sided p of exchanging runs, given by their rates, between the arms.
 
     If both arms have equally many runs, every way to exchange them has a mirror image, so the smallest p is 2 /
     ways.

@@ -108,8 +108,7 @@ def _length(sizes_S: NDArray[np.int64], counts_S: NDArray[np.int64]) -> int:
 def _chances(
     sizes_S: NDArray[np.int64], counts_S: NDArray[np.int64], plus_S: NDArray[np.float64], length: int, shift: float
 ) -> NDArray[np.float64]:
-    """Chance of every sum of the sizes with a plus, starting at the observed sum; `shift` is its distance from the
-    mean.
+    """Chance of every sum of the sizes with a plus, from the observed sum on; `shift` is its distance from the mean.
 
     Frequencies at which the product has vanished are not computed further.
     """

@@ -71,9 +71,7 @@ def verdict_text(found: PairedDifference) -> str:
 
 
 def p_cell(found: PairedDifference, p_value: float, digits: int) -> str:
-    """A p-value with so many digits; `<0.001`, or `<0.33` where an arm has several runs, which support no smaller
-    one.
-    """
+    """A p-value with so many digits; `<0.001`, or `<0.33` where an arm has several runs, which support no smaller p."""
     smallest = found.smallest_shown_p
     return f"<{smallest:.2g}" if p_value < smallest else f"{p_value:.{digits}g}"
 
@@ -185,9 +183,7 @@ MOST_LETTERS = 300  # of a prompt or an answer
 
 
 def compared_view(comparison: Comparison, texts: Sequence[FlipText] = ()) -> RenderableType:
-    """The whole comparison: fairness, cost and rates side by side, differences, judges, flips, thresholds,
-    conclusion.
-    """
+    """The whole comparison: fairness, cost, rates, differences, judges, flips, thresholds and conclusion."""
     judged = [(column.name, column.evaluation) for column in comparison.columns if column.evaluation]
     return Group(
         *([_fairness_view(comparison)] if comparison.fairness else []),

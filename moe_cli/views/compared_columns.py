@@ -116,9 +116,7 @@ def _restored(column: RunColumn) -> str:
 
 
 def _changed_goals(column: RunColumn) -> str:
-    """Numbers of goals with more and with fewer successful attacks under the base's router, and of the answers
-    behind them.
-    """
+    """Goals with more, and with fewer, successful attacks under the base's router, and the answers behind them."""
     found = _router(column)
     if found is None or found.changed_params == 0:
         return NOTHING

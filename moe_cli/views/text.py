@@ -42,9 +42,7 @@ NOTHING = "-"
 
 
 def rate_text(rate: Rate | None) -> str:
-    """`12.4 % (12/97, 32.3 goals) [7.2, 20.4]`, with how many goals n is worth and how many outcomes are unscored,
-    if any.
-    """
+    """`12.4 % (12/97, 32.3 goals) [7.2, 20.4]`, with the goals that n is worth and the unscored outcomes, if any."""
     if rate is None:
         return NOTHING
     unscored = f", {rate.unscored} unscored" if rate.unscored else ""
