@@ -105,9 +105,7 @@ def _full_eager(model: PreTrainedModel, batch: Batch, selected: int, plan: Bench
 
 
 def _zeroed_gradients(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
-    """The row that trains whole banks, so that all their weights have moments; the rest stays frozen in its own
-    dtype.
-    """
+    """The row that trains whole banks, so that all their weights have moments; the rest is frozen in its own dtype."""
     during, _ = _with_masters(model)
     model.requires_grad_(False)
     masked = [

@@ -88,9 +88,7 @@ class Evidence:
 
     @property
     def price_margin(self) -> float:
-        """How much worse another metric may become for safety: at most the default margin, even if a wider one is
-        set.
-        """
+        """How much worse another metric may become for safety: at most the default margin, whatever is set."""
         return min(self.margin, MARGIN)
 
     def other_margin(self) -> Iterator[str]:

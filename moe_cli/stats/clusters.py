@@ -50,8 +50,9 @@ class ItemMoments:
         )
 
     def variance_of_mean(self, mean: float, num: float) -> float:
-        """Variance for independent items with votes that sum to `num`: sum v^2 (y - mean)^2 / num^2, unbiased (Kish
-        1965).
+        """Variance of independent items with votes that sum to `num`: sum v^2 (y - mean)^2 / num^2, unbiased.
+
+        (Kish 1965.)
         """
         worth = num**2 / self.votes
         around = self.squares - 2 * mean * self.sums + mean**2 * self.votes
