@@ -163,11 +163,11 @@ def _with_masters(model: nn.Module) -> tuple[Entered, bool]:
     return (lambda: dense_experts(model, dtype)) if mixed else nullcontext, mixed
 
 
-def _both(one: Entered, other: Entered) -> Entered:
+def _both(first: Entered, other: Entered) -> Entered:
     @contextmanager
     def entered() -> Iterator[None]:
         with ExitStack() as stack:
-            stack.enter_context(one())
+            stack.enter_context(first())
             stack.enter_context(other())
             yield
 

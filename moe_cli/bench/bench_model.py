@@ -101,9 +101,9 @@ def describe_model(model: PreTrainedModel, plan: BenchmarkPlan) -> BenchmarkedMo
 def draw_selection(layers: tuple[ExpertLayer, ...], selected: int) -> list[Expert]:
     """`selected` experts of every layer, spread evenly over their indices."""
     return [
-        Expert(layer=layer.layer, index=place * layer.num_experts // selected)
+        Expert(layer=layer.layer, index=index * layer.num_experts // selected)
         for layer in layers
-        for place in range(selected)
+        for index in range(selected)
     ]
 
 

@@ -96,9 +96,9 @@ def _saved_in_forward(row: StepRow) -> tuple[int, set[str]]:
     saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        place, size = _storage(tensor)
-        if place not in own:
-            saved[place] = size
+        address, size = _storage(tensor)
+        if address not in own:
+            saved[address] = size
         return tensor.detach()  # an output that saved itself would never be freed
 
     products = _Products()

@@ -39,7 +39,7 @@ def ratio_of(seconds: Sequence[float], reference: Sequence[float] | None) -> Spr
     """`seconds` divided by `reference`, repeat by repeat; None where either has no figures."""
     if not seconds or not reference:
         return None
-    return spread_of([one / other for one, other in zip(seconds, reference, strict=True)])
+    return spread_of([value / other for value, other in zip(seconds, reference, strict=True)])
 
 
 def faster_floor(seconds: Mapping[str, Sequence[float]]) -> str | None:

@@ -105,9 +105,9 @@ def _run() -> int:
         return _drawn(cast(typer.BadParameter, error))
 
 
-def _undecodable(words: Sequence[str]) -> UsageError | None:
+def _undecodable(argv: Sequence[str]) -> UsageError | None:
     """The error about an argument whose bytes are not UTF-8; None if there is none."""
-    word = next((word for word in words if not is_text(word)), None)
+    word = next((word for word in argv if not is_text(word)), None)
     if word is None:
         return None
     return UsageError(f"the word {word} is not UTF-8, so no record can hold it", hint="name files in UTF-8")

@@ -148,9 +148,9 @@ def _fault_of_the_system(error: Exception) -> MoeError | None:
             hint="lower the batch size, or use a larger machine",
         )
     if isinstance(error, OSError):
-        what = f"{_shown(file)}: {error.strerror}" if file is not None and error.strerror else _first_line(error)
+        problem = f"{_shown(file)}: {error.strerror}" if file is not None and error.strerror else _first_line(error)
         return EnvironmentFaultError(
-            f"the system refuses it: {what}",
+            f"the system refuses it: {problem}",
             hint="check the disk, the network and the path, and run the command again",
         )
     return None

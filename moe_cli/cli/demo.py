@@ -86,12 +86,12 @@ def _new_directory(wanted: Path) -> Path:
     return path
 
 
-def _run(words: Sequence[str], directory: Path) -> None:
+def _run(argv: Sequence[str], directory: Path) -> None:
     """Run one command in a fresh process; stop with its exit code if it fails."""
     os.environ |= {**QUIET, **OFFLINE}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    child = context.Process(target=_command, args=(list(words), str(directory)))
+    child = context.Process(target=_command, args=(list(argv), str(directory)))
     child.start()
 
     def pass_on(number: int, frame: FrameType | None) -> None:
@@ -102,19 +102,19 @@ def _run(words: Sequence[str], directory: Path) -> None:
         child.join()
     if child.exitcode == ExitCode.RESUMABLE:
         talk = stderr_console()
-        talk.print(safe_text(f"in {directory}: moe {shlex.join(words)} --resume"), soft_wrap=True)
+        talk.print(safe_text(f"in {directory}: moe {shlex.join(argv)} --resume"), soft_wrap=True)
     if child.exitcode:
         raise typer.Exit(child.exitcode)
 
 
-def _command(words: list[str], directory: str) -> None:
+def _command(argv: list[str], directory: str) -> None:
     for name in [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]:
         del os.environ[name]  # the settings are those that were printed
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C in the terminal comes through the demo, once
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(directory)
-    sys.argv = ["moe", *words]
+    sys.argv = ["moe", *argv]
     runpy.run_module("moe_cli", run_name="__main__")
 
 

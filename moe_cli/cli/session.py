@@ -190,10 +190,10 @@ def _set_environment(config: MoeConfig, *, asks_the_hub: bool) -> None:
 
 def _refuse_other_cards(gpu: str) -> None:
     """Refuse `--gpu` where a scheduler has assigned GPUs, as its numbers would take those of another job."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None and given.replace(" ", "") != gpu:
+    cards = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if cards is not None and cards.replace(" ", "") != gpu:
         raise UsageError(
-            f"--gpu {gpu} (model.gpu) asks for other cards than the environment variable CUDA_VISIBLE_DEVICES={given}",
+            f"--gpu {gpu} (model.gpu) asks for other cards than the environment variable CUDA_VISIBLE_DEVICES={cards}",
             hint="leave --gpu away to use the cards of the variable, or unset it",
         )
 
@@ -212,5 +212,5 @@ def _all_is_here(config: MoeConfig) -> bool:
 
 def _is_here(judge: str) -> bool:
     """Whether a judge needs no weights from the hub; a plugin may need some."""
-    name, _, place = judge.partition(":")
-    return name != "plugin" and (name not in CLASSIFIERS or (Path(os.path.expanduser(place)) / "config.json").is_file())
+    name, _, path = judge.partition(":")
+    return name != "plugin" and (name not in CLASSIFIERS or (Path(os.path.expanduser(path)) / "config.json").is_file())

@@ -30,9 +30,9 @@ def refuse_shared_runs(arms: Sequence[Sequence[ComparedRun]]) -> None:
         ArtifactError: the same evaluation or imported column stands in both, or a run where arms have several.
     """
     roles = ("run", "evaluation") if any(len(arm) > 1 for arm in arms) else ("evaluation",)
-    for one, other in combinations(arms, 2):
-        for first in one:
-            for second in other:
+    for left, right in combinations(arms, 2):
+        for first in left:
+            for second in right:
                 if _shared(first, second, roles):
                     raise ArtifactError(
                         f"{_place(second)} stands in two arms: a run does not differ from itself",
@@ -47,8 +47,8 @@ def _place(source: ComparedRun) -> str:
 def _shared(first: ComparedRun, second: ComparedRun, roles: Sequence[str]) -> bool:
     if first.column.imported is not None or second.column.imported is not None:
         return (first.column.name, first.column.path) == (second.column.name, second.column.path)
-    asked = roles if "evaluation" in first.digests else ("run",)
-    return any(role in first.digests and first.digests[role] == second.digests.get(role) for role in asked)
+    compared_roles = roles if "evaluation" in first.digests else ("run",)
+    return any(role in first.digests and first.digests[role] == second.digests.get(role) for role in compared_roles)
 
 
 def same_weights(columns: Sequence[RunColumn]) -> Iterator[str]:
@@ -71,9 +71,9 @@ def copied_outcomes(arms: Sequence[Sequence[ComparedRun]]) -> tuple[str, ...]:
     within = [sentence for arm in arms for pair in combinations(arm, 2) for sentence in _nearly(*pair)]
     between = [
         sentence
-        for one, other in combinations(arms, 2)
-        for first in one
-        for second in other
+        for left, right in combinations(arms, 2)
+        for first in left
+        for second in right
         for sentence in _equal(first, second)
     ]
     return (*within, *between)
@@ -132,8 +132,8 @@ def regroup_sources(groups: Groups, sources: Sequence[ComparedRun], base: str | 
     Raises:
         ArtifactError: `--base` names a training run, or an arm holds the same weights twice, or two arms the same run.
     """
-    rest = iter(sources)
-    arms = [tuple(next(rest) for _ in group) for group in groups]
+    remaining = iter(sources)
+    arms = [tuple(next(remaining) for _ in group) for group in groups]
     if base is not None and arms[0][0].column.training_mode != UNTRAINED:
         raise ArtifactError(f"--base {base} is not the untrained model", hint="name the untrained model with --base")
     for arm in arms:

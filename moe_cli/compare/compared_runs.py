@@ -50,8 +50,8 @@ def rename_duplicates(sources: Sequence[ComparedRun]) -> list[ComparedRun]:
     """The sources; names that several of them have are followed by the position of the source."""
     names = [source.column.name for source in sources]
     return [
-        source if names.count(source.column.name) == 1 else _renamed(source, f"{source.column.name} ({place})")
-        for place, source in enumerate(sources, start=1)
+        source if names.count(source.column.name) == 1 else _renamed(source, f"{source.column.name} ({number})")
+        for number, source in enumerate(sources, start=1)
     ]
 
 
@@ -196,7 +196,7 @@ def _column(run: FinishedRun | None, training: TrainingSummary | None, summary: 
 
 def _held_out_loss(training: TrainingSummary) -> float | None:
     """The held-out loss of the weights in final_model/; None where no batch was held out."""
-    return next((found.loss for found in training.validation if found.step == training.final_step), None)
+    return next((record.loss for record in training.validation if record.step == training.final_step), None)
 
 
 def _size(run: FinishedRun | None, prefix: str) -> int | None:

@@ -77,8 +77,8 @@ def _meaning(p_value: float) -> str:
 
 def find_unshown_runs(sources: Sequence[ComparedRun], store: Store) -> Unshown:
     """Evaluations of the weights that are compared, and runs trained on the same preparations, that are not shown."""
-    shown = {digest for source in sources for digest in source.digests.values()}
-    others = [record for record in store.records() if record.manifest_digest not in shown]
+    shown_digests = {digest for source in sources for digest in source.digests.values()}
+    others = [record for record in store.records() if record.manifest_digest not in shown_digests]
     roots = _Roots(store.records("prepare"))
     preparations = {roots.of(source.training.prepared) for source in sources if source.training}
     runs = [
@@ -108,8 +108,8 @@ def describe_unshown_runs(unshown: Unshown | None) -> Iterator[str]:
         yield f"{join_words(parts)} {verb} not shown: where the best of several is shown, it looks better than it is."
 
 
-def _number(num: int, what: str) -> str:
-    return f"{num} {what}{'s' * (num > 1)}"
+def _number(num: int, noun: str) -> str:
+    return f"{num} {noun}{'s' * (num > 1)}"
 
 
 def _is_of(record: RunRecord, sources: Sequence[ComparedRun]) -> bool:
@@ -117,7 +117,9 @@ def _is_of(record: RunRecord, sources: Sequence[ComparedRun]) -> bool:
     if "run" in record.parents:
         return record.parents["run"] in {source.digests.get("run") for source in sources}
     bare = [source.column.evaluation for source in sources if source.training is None]
-    return record.base_fingerprint in {found.model.fingerprint for found in bare if found and found.model}
+    return record.base_fingerprint in {
+        evaluation.model.fingerprint for evaluation in bare if evaluation and evaluation.model
+    }
 
 
 def _seed(record: RunRecord) -> Iterator[int]:
@@ -242,7 +244,7 @@ def _controls(columns: Sequence[RunColumn]) -> Iterator[str]:
 
 def _changed_judges(columns: Sequence[RunColumn]) -> Iterator[str]:
     changed = changed_opinions([column.evaluation for column in columns if column.evaluation])
-    for judge in sorted({found[1] for name in changed if (found := opinion_of(name))}):
+    for judge in sorted({opinion[1] for name in changed if (opinion := opinion_of(name))}):
         yield f"The judge {judge!r} changed between the runs, so what it says is not compared."
 
 

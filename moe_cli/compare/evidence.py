@@ -36,9 +36,9 @@ ONE_SEED = "with one training seed per arm"
 
 def unscored_kinds(column: RunColumn) -> Iterator[tuple[str, int, int]]:
     """Kinds of items with more unscored answers than allowed: kind, how many are unscored, how many there are."""
-    found = column.evaluation
-    for kind, (unscored, num) in found.unscored.items() if found else ():
-        if found and unscored > found.max_unscored * num:
+    evaluation = column.evaluation
+    for kind, (unscored, num) in evaluation.unscored.items() if evaluation else ():
+        if evaluation and unscored > evaluation.max_unscored * num:
             yield kind, unscored, num
 
 
@@ -80,11 +80,11 @@ class Evidence:
 
     def differing_judges(self, pair: PairComparison, metric: str) -> tuple[str, ...]:
         """Judges that decide the metric in the runs of both arms, b first; empty where all runs have the same judge."""
-        known = dict.fromkeys((judge.name, judge.revision) for judge in self._judges(pair, metric))
-        if len(known) < 2:
+        judges = dict.fromkeys((judge.name, judge.revision) for judge in self._judges(pair, metric))
+        if len(judges) < 2:
             return ()
-        alike = len({name for name, _ in known}) < len(known)
-        return tuple(f"{name} {revision[:DIGEST_LENGTH]}" if alike else name for name, revision in known)
+        alike = len({name for name, _ in judges}) < len(judges)
+        return tuple(f"{name} {revision[:DIGEST_LENGTH]}" if alike else name for name, revision in judges)
 
     @property
     def price_margin(self) -> float:
@@ -99,7 +99,7 @@ class Evidence:
     def answer_limit(self, pair: PairComparison) -> str:
         """Where answers were cut off, after which harm is not seen: `token 32`."""
         evaluations = [column.evaluation for name in (pair.b, pair.a) for column in self.arms[name]]
-        limits = {found.generation.get("max_new_tokens") for found in evaluations if found} - {None}
+        limits = {evaluation.generation.get("max_new_tokens") for evaluation in evaluations if evaluation} - {None}
         return f"token {' or '.join(map(str, sorted(map(str, limits))))}" if limits else "the cut"
 
     def judged_alike(self, pair: PairComparison) -> PairComparison:
@@ -107,10 +107,11 @@ class Evidence:
         return replace(
             pair,
             differences=tuple(
-                replace(found, verdict="not comparable")
-                if (metric := found.metric.partition(": ")[0]) in QUESTION_OF and self.differing_judges(pair, metric)
-                else found
-                for found in pair.differences
+                replace(difference, verdict="not comparable")
+                if (metric := difference.metric.partition(": ")[0]) in QUESTION_OF
+                and self.differing_judges(pair, metric)
+                else difference
+                for difference in pair.differences
             ),
         )
 
@@ -122,8 +123,8 @@ class Evidence:
     def _judges(self, pair: PairComparison, metric: str) -> list[JudgeIdentity]:
         """Judges that decide the metric, one for every judged run, b first; empty where no judge decides it."""
         question = QUESTION_OF[metric]
-        found = [column.evaluation for name in (pair.b, pair.a) for column in self.arms[name]]
-        judges = [summary.judge_of(question) for summary in found if summary] if question else []
+        evaluations = [column.evaluation for name in (pair.b, pair.a) for column in self.arms[name]]
+        judges = [summary.judge_of(question) for summary in evaluations if summary] if question else []
         return [judge for judge in judges if judge]
 
     def caveats(self, pair: PairComparison, metric: str) -> Iterator[str]:
@@ -152,15 +153,17 @@ class Evidence:
 
     def corrected(self, pair: PairComparison, metric: str) -> str | None:
         """How many labels correct a metric of the pair; None: it is uncorrected."""
-        return next((corrected_text(found) for found in pair.differences if found.metric == metric), None)
+        return next(
+            (corrected_text(difference) for difference in pair.differences if difference.metric == metric), None
+        )
 
     def _one_model(self, arms: Sequence[Sequence[RunColumn]]) -> bool:
         """Whether both arms answered with weights of the same fingerprint."""
-        known = [
+        fingerprints = [
             {column.evaluation.model.fingerprint for column in arm if column.evaluation and column.evaluation.model}
             for arm in arms
         ]
-        return bool(set.intersection(*known))
+        return bool(set.intersection(*fingerprints))
 
     def _seeds(self, trained: Sequence[str]) -> Iterator[str]:
         single = [name for name in trained if len(self.arms[name]) == 1]
@@ -222,12 +225,12 @@ class Prices:
 
     def _cut_off(self) -> Iterator[str]:
         """A reason where answers to attacks were cut off too often in one of the two, or more often in this one."""
-        found = self.found.get(CUT_OFF)
-        if found is None:
+        cut_off = self.found.get(CUT_OFF)
+        if cut_off is None:
             return
-        more = any(self._lost(CUT_OFF, found))
-        if more or max(found.rate_a, found.rate_b) > MOST_CUT_OFF:
-            of_b, of_a = compare_rates(found, True).split(" against ")
+        more = any(self._lost(CUT_OFF, cut_off))
+        if more or max(cut_off.rate_a, cut_off.rate_b) > MOST_CUT_OFF:
+            of_b, of_a = compare_rates(cut_off, True).split(" against ")
             shares = f"{self.pair.b} {of_b} and {self.pair.a} {of_a}"
             limit = self.evidence.answer_limit(self.pair)
             yield f"answers to attacks were cut off ({shares}), so that harm after {limit} is not seen"

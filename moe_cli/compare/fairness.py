@@ -145,8 +145,8 @@ def check_fairness(
     arms: list[int | None] = [None] * len(columns)
     if arm_sizes is not None and max(arm_sizes) > 1:
         arms = [arm for arm, size in enumerate(arm_sizes) for _ in range(size)]
-    found = [None] * len(columns) if data is None else data
-    runs = [_Run(*of_run) for of_run in zip(columns, trainings, found, arms, strict=True)]
+    training_data = [None] * len(columns) if data is None else data
+    runs = [_Run(*of_run) for of_run in zip(columns, trainings, training_data, arms, strict=True)]
     of_data = () if data is None else _data_checks(runs)
     return (*_base_checks(runs), *_evaluation_checks(runs), *_training_checks(runs), *of_data)
 
@@ -162,25 +162,27 @@ def _evaluation_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
     evaluations = [run.column.evaluation for run in runs]
     if not any(evaluations):
         return
-    models = [found.model if found else None for found in evaluations]
+    models = [evaluation.model if evaluation else None for evaluation in evaluations]
     values: dict[str, list[Value]] = {
-        ITEMS: [found.items_digest if found else UNSAID for found in evaluations],
+        ITEMS: [evaluation.items_digest if evaluation else UNSAID for evaluation in evaluations],
         "chat template": [model.chat_template if model else UNSAID for model in models],
         "model settings": [(model.settings or UNSAID) if model else UNSAID for model in models],
         "dtype": [model.dtype if model else UNSAID for model in models],
-        "answers per item": [(found.epochs or UNSAID) if found else UNSAID for found in evaluations],
+        "answers per item": [(evaluation.epochs or UNSAID) if evaluation else UNSAID for evaluation in evaluations],
     }
-    if any(found and found.model is None for found in evaluations):
-        values["answers"] = [_origin(found) if found else UNSAID for found in evaluations]
-        values["engine"] = [_engine(found) if found else UNSAID for found in evaluations]
+    if any(evaluation and evaluation.model is None for evaluation in evaluations):
+        values["answers"] = [_origin(evaluation) if evaluation else UNSAID for evaluation in evaluations]
+        values["engine"] = [_engine(evaluation) if evaluation else UNSAID for evaluation in evaluations]
     for question in QUESTIONS:
-        judges = [found.judge_of(question) if found else None for found in evaluations]
+        judges = [evaluation.judge_of(question) if evaluation else None for evaluation in evaluations]
         if any(judges):
             values[f"judge of {question}"] = [judge.name if judge else UNSAID for judge in judges]
             values[f"judge of {question}: revision"] = [judge.revision if judge else UNSAID for judge in judges]
     for name, of_runs in values.items():
         yield _checked(name, runs, of_runs)
-    yield from _setting_checks("generation", runs, [found.generation if found else {} for found in evaluations])
+    yield from _setting_checks(
+        "generation", runs, [evaluation.generation if evaluation else {} for evaluation in evaluations]
+    )
 
 
 def _origin(evaluation: EvaluationSummary) -> Value:
@@ -256,23 +258,23 @@ def _check(
 
 
 def _checked(name: str, runs: Sequence[_Run], values: Sequence[Value], *, only_trained: bool = False) -> FairnessCheck:
-    asked = [(run, value) for run, value in zip(runs, values, strict=True) if run.trained or not only_trained]
-    said = [(run, value) for run, value in asked if not isinstance(value, _Unsaid)]
+    applicable = [(run, value) for run, value in zip(runs, values, strict=True) if run.trained or not only_trained]
+    recorded = [(run, value) for run, value in applicable if not isinstance(value, _Unsaid)]
     texts = tuple(
         _text(value) if run.trained or not only_trained else NOT_APPLICABLE
         for run, value in zip(runs, values, strict=True)
     )
-    if not _alike(name, said):
+    if not _alike(name, recorded):
         return FairnessCheck(name=name, status="differs", values=texts)
-    return FairnessCheck(name=name, status="same" if len(said) == len(asked) else "unknown", values=texts)
+    return FairnessCheck(name=name, status="same" if len(recorded) == len(applicable) else "unknown", values=texts)
 
 
-def _alike(name: str, said: Sequence[tuple[_Run, Value]]) -> bool:
+def _alike(name: str, recorded: Sequence[tuple[_Run, Value]]) -> bool:
     """Whether all runs have one value or, for what a seed decides, the runs of every arm have the same values."""
-    if len({value for _, value in said}) <= 1:
+    if len({value for _, value in recorded}) <= 1:
         return True
     arms: dict[int | None, Counter[Value]] = {}
-    for run, value in said:
+    for run, value in recorded:
         arms.setdefault(run.arm, Counter())[value] += 1
     alike = all(values == next(iter(arms.values())) for values in arms.values())
     return name in SEEDED and None not in arms and alike

@@ -193,7 +193,9 @@ def _told_apart(parts: Sequence[tuple[str, ImportedColumn]]) -> list[tuple[str, 
     for _, column in parts:
         by_name.setdefault(column.name, []).append(column)
     taken = {name for name, of_name in by_name.items() if _overlap(of_name)}
-    return [(typed, column.called(column.file_name) if column.name in taken else column) for typed, column in parts]
+    return [
+        (argument, column.called(column.file_name) if column.name in taken else column) for argument, column in parts
+    ]
 
 
 def _overlap(columns: Sequence[ImportedColumn]) -> bool:

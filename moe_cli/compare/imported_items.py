@@ -193,23 +193,23 @@ def _refuse_same_titles(table: OutcomeTable) -> None:
 
 
 def _item_place(table: OutcomeTable) -> int:
-    found = next((place for name in ITEM_NAMES if (place := table.place(name)) is not None), None)
-    if found is None and table.header[0] in ("", "Unnamed: 0"):  # the index that pandas writes
+    index_of_id = next((index for name in ITEM_NAMES if (index := table.place(name)) is not None), None)
+    if index_of_id is None and table.header[0] in ("", "Unnamed: 0"):  # the index that pandas writes
         return 0
-    if found is None:
+    if index_of_id is None:
         raise UsageError(
             f"{table.path}: no column says which item a row is about; there are {shown_keys(table.header)}",
             hint=f"call it one of {', '.join(ITEM_NAMES)}; {HINT}",
         )
-    return found
+    return index_of_id
 
 
-def _items(table: OutcomeTable, place: int) -> _Items:
+def _items(table: OutcomeTable, index: int) -> _Items:
     """Id and cluster of every row: the epochs of an item are one cluster, and an item without a cluster is its own."""
     cluster_place, epoch_place = table.place(CLUSTER), table.place(EPOCH)
     seen: dict[str, Location] = {}
     clusters: list[str] = []
-    for cell, (where, cells) in zip(table.cells(place), table.rows, strict=True):
+    for cell, (where, cells) in zip(table.cells(index), table.rows, strict=True):
         if not cell:
             raise UsageError(f"{where}: the item has no name", hint=HINT)
         id = cell if epoch_place is None else f"{cell}/epoch {cells[epoch_place].strip()}"
@@ -224,25 +224,25 @@ def _items(table: OutcomeTable, place: int) -> _Items:
 
 
 def _runs(table: OutcomeTable, places: Sequence[int], scale: float) -> list[int]:
-    yes_or_no = [place for place in places if _mostly(table, place, scale, {0.0, 1.0})]
-    return yes_or_no or [place for place in places if _mostly(table, place, scale)]
+    yes_or_no = [index for index in places if _mostly(table, index, scale, {0.0, 1.0})]
+    return yes_or_no or [index for index in places if _mostly(table, index, scale)]
 
 
-def _mostly(table: OutcomeTable, place: int, scale: float, among: set[float] | None = None) -> bool:
+def _mostly(table: OutcomeTable, index: int, scale: float, among: set[float] | None = None) -> bool:
     """Whether more than half of the cells that are not empty are fractions, or among these values."""
-    cells = Counter(table.cells(place))
+    cells = Counter(table.cells(index))
     cells = Counter({cell: times for cell, times in cells.items() if not is_missing_cell(cell)})
     fitting = sum(
         times
         for cell, times in cells.items()
         if is_outcome(cell, scale) and (among is None or fraction_of(cell, scale) in among)
     )
-    return bool(table.header[place]) and 2 * fitting > cells.total()
+    return bool(table.header[index]) and 2 * fitting > cells.total()
 
 
-def _column(table: OutcomeTable, place: int, items: _Items, scale: float, *, alone: bool) -> ImportedColumn:
-    name = table.header[place]
-    cells = table.cells(place)
+def _column(table: OutcomeTable, index: int, items: _Items, scale: float, *, alone: bool) -> ImportedColumn:
+    name = table.header[index]
+    cells = table.cells(index)
     different = set(cells)
     refused = {cell for cell in different if not is_outcome(cell, scale)}
     for cell, (where, _) in zip(cells, table.rows, strict=True) if refused else ():

@@ -96,7 +96,7 @@ def match_items(names: Sequence[str], runs: Sequence[RunItems], *, intersect: bo
     if all(len(run) == len(common) for run in runs):
         return MatchedSources(tuple(runs), None)
     if not intersect:
-        other = next(place for place, run in enumerate(runs) if _differ(first, run))
+        other = next(index for index, run in enumerate(runs) if _differ(first, run))
         _refuse(first, runs[other], names[0], names[other])
     if not common:
         raise ArtifactError(

@@ -68,13 +68,13 @@ def draw_answers(
 
 def _rows(drawn: Sequence[DrawnItem], a: ComparedRun, b: ComparedRun) -> list[LabelRow]:
     """Rows for the answers of both runs to every item; an answer that both runs gave has one row."""
-    found: dict[str, LabelRow] = {}
+    rows_by_code: dict[str, LabelRow] = {}
     of_run = [{record.item.id: record for record in source.records or ()} for source in (a, b)]
     for id, question, probability in drawn:
         for records in of_run:
             record = records[id]
             code = answer_code(record)
-            found[code] = LabelRow(
+            rows_by_code[code] = LabelRow(
                 item=id,
                 run=code,
                 prompt=prompt_text(record),
@@ -84,8 +84,8 @@ def _rows(drawn: Sequence[DrawnItem], a: ComparedRun, b: ComparedRun) -> list[La
                 probability=probability,
                 draw="",
             )
-    draw = draw_code((row.run, row.probability) for row in found.values())
-    return [replace(row, draw=draw) for row in found.values()]
+    draw = draw_code((row.run, row.probability) for row in rows_by_code.values())
+    return [replace(row, draw=draw) for row in rows_by_code.values()]
 
 
 def prompt_text(record: EvaluationRecord) -> str:

@@ -73,9 +73,11 @@ def correct_with_labels(
 ) -> PairedDifference:
     """The difference corrected by the labels of its items; uncorrected where there are too few."""
     of_items = [labels.get(id) for id in judged.ids]
-    people_2N = np.array([[np.nan] * 2 if one is None else [one.a, one.b] for one in of_items], dtype=np.float64).T
+    people_2N = np.array(
+        [[np.nan] * 2 if label is None else [label.a, label.b] for label in of_items], dtype=np.float64
+    ).T
     people_2N[:, np.isnan(people_2N).any(0)] = np.nan
-    probability_N = np.array([np.nan if one is None else one.probability for one in of_items])
+    probability_N = np.array([np.nan if label is None else label.probability for label in of_items])
     labelled = ~np.isnan(people_2N[0])
     num = int(labelled.sum())
     if num < FEWEST_OF_SUITE or len(np.unique(judged.cluster_N[labelled])) < 2:
@@ -96,7 +98,7 @@ def correct_with_labels(
         for judge_N, people_N in zip((judged.a_N, judged.b_N), people_2N, strict=True)
     ]
     correction = _correction(found, judged, people_2N, probability_N, mean, arms)
-    correction = replace(correction, drawn=sum(one is not None for one in of_items))
+    correction = replace(correction, drawn=sum(label is not None for label in of_items))
     moved = (mean.value - found.difference) * found.n / (found.n + found.unpaired)
     critical = float(stdtrit(mean.freedom, 1 - LEVEL / judged.num_tests / 2))
     return replace(
@@ -118,7 +120,7 @@ def correct_with_labels(
 
 
 def _correction(
-    found: PairedDifference,
+    difference: PairedDifference,
     judged: JudgedPair,
     people_2N: Floats,
     probability_N: Floats,
@@ -130,7 +132,7 @@ def _correction(
     judge_2L, people_2L = np.stack([judged.a_N, judged.b_N])[:, labelled], people_2N[:, labelled]
     in_arm = [judge_errors(judge_L, people_L, weight_L) for judge_L, people_L in zip(judge_2L, people_2L, strict=True)]
     in_both = judge_errors(judge_2L.ravel(), people_2L.ravel(), np.tile(weight_L, 2))
-    classic = rogan_gladen(found.difference, judged.error, in_both)
+    classic = rogan_gladen(difference.difference, judged.error, in_both)
     clusters = len(np.unique(judged.cluster_N[labelled]))
     rate_a, rate_b = (_rate(arm, clusters) for arm in arms)
     return LabelCorrection(
@@ -142,12 +144,12 @@ def _correction(
         rate_a=rate_a,
         rate_b=rate_b,
         judge=JudgeAlone(
-            rate_a=found.rate_a,
-            rate_b=found.rate_b,
-            difference=found.difference,
-            lower=found.lower,
-            upper=found.upper,
-            p_value=found.p_value,
+            rate_a=difference.rate_a,
+            rate_b=difference.rate_b,
+            difference=difference.difference,
+            lower=difference.lower,
+            upper=difference.upper,
+            p_value=difference.p_value,
         ),
         sensitivity=(in_arm[0].sensitivity, in_arm[1].sensitivity),
         specificity=(in_arm[0].specificity, in_arm[1].specificity),

@@ -59,13 +59,13 @@ def _names(run: RunItems) -> set[str]:
 def _opinions(names: Iterable[str]) -> Iterator[Metric]:
     """The second opinions among these metrics."""
     for name in sorted(names):
-        if found := opinion_of(name):
-            yield replace(METRIC_NAMED[found[0]], name=name, primary=False, per_suite=False)
+        if opinion := opinion_of(name):
+            yield replace(METRIC_NAMED[opinion[0]], name=name, primary=False, per_suite=False)
 
 
 def _outcomes_of(metric: Metric, a: Sequence[RunItems], b: Sequence[RunItems]) -> Iterator[PairedOutcomes]:
-    every = [*a, *b]
-    applicable = [item for item in a[0].values() if all(metric.name in run[item.id].outcomes for run in every)]
+    runs = [*a, *b]
+    applicable = [item for item in a[0].values() if all(metric.name in run[item.id].outcomes for run in runs)]
     if applicable:
         yield _outcomes(metric, metric.name, applicable, a, b)
     suites = sorted({item.suite for item in applicable})
@@ -96,25 +96,25 @@ def _outcomes(
 
 def find_flips(metrics: Sequence[PairedOutcomes]) -> tuple[Flip, ...]:
     """Flips, the items that became worse in b first, then by how many runs changed, metric, suite and id."""
-    found = [
-        (flip.direction == "better", -abs(flip.share_b - flip.share_a), place, flip.suite, flip.item, flip)
-        for place, metric in enumerate(metrics)
+    ranked = [
+        (flip.direction == "better", -abs(flip.share_b - flip.share_a), index, flip.suite, flip.item, flip)
+        for index, metric in enumerate(metrics)
         if metric.over_all and not metric.is_second_opinion and metric.metric not in WITHOUT_FLIPS
         for flip in _of_metric(metric)
     ]
-    return tuple(flip for *_, flip in sorted(found, key=lambda row: row[:-1]))
+    return tuple(flip for *_, flip in sorted(ranked, key=lambda row: row[:-1]))
 
 
 def _of_metric(metric: PairedOutcomes) -> Iterator[Flip]:
     of_items = zip(metric.ids, zip(*metric.a, strict=True), zip(*metric.b, strict=True), strict=True)
-    for place, (item, of_a, of_b) in enumerate(of_items):
+    for index, (item, of_a, of_b) in enumerate(of_items):
         if of_a == of_b:
             continue
         a, b = (_share(outcomes, metric.missing_is_no) for outcomes in (of_a, of_b))
         if a is not None and b is not None and a != b:
             yield Flip(
                 metric=metric.metric,
-                suite=metric.suites[place],
+                suite=metric.suites[index],
                 item=item,
                 direction="better" if (b < a) == (metric.better == "lower") else "worse",
                 share_a=a,

@@ -107,16 +107,16 @@ def labels_of_pairs(
 
 def _pair_of(sheet: LabelSheet, codes: Mapping[str, Codes]) -> tuple[str, str]:
     """The first two arms that gave all answers of the file."""
-    named = [row.run for row in sheet.rows]
-    if len(set(named)) < len(named):
+    codes_in_file = [row.run for row in sheet.rows]
+    if len(set(codes_in_file)) < len(codes_in_file):
         raise UsageError(f"{sheet.name} holds an answer twice", hint="leave each row of the drawn file in it once")
-    foreign = {(a, b): sum(code not in codes[a] and code not in codes[b] for code in named)
+    foreign = {(a, b): sum(code not in codes[a] and code not in codes[b] for code in codes_in_file)
                for a, b in combinations(codes, 2)}  # fmt: skip
     pair = min(foreign, key=lambda two: foreign[two])
     if foreign[pair]:
         raise ArtifactError(
-            f"{foreign[pair]} of the {len(named)} answers in {sheet.name} are none of {pair[0]} and {pair[1]}, which"
-            " gave other answers or were asked other items",
+            f"{foreign[pair]} of the {len(codes_in_file)} answers in {sheet.name} are none of {pair[0]} and {pair[1]},"
+            " which gave other answers or were asked other items",
             hint=f"name the evaluations that were labelled with --evaluation NAME; {AGAIN}",
         )
     every = {**codes[pair[0]], **codes[pair[1]]}

@@ -167,7 +167,7 @@ def _scored(metric: PairedOutcomes) -> _Scored | None:
 
 def _votes(metric: PairedOutcomes, kept: Iterable[int]) -> NDArray[np.float64]:
     """min(n_s) / n_s for an item of a suite with n_s items."""
-    suites = [metric.suites[place] if metric.over_all else "" for place in kept]
+    suites = [metric.suites[index] if metric.over_all else "" for index in kept]
     sizes = Counter(suites)
     smallest = min(sizes.values())
     return np.array([smallest / sizes[suite] for suite in suites])

@@ -255,5 +255,5 @@ def _curve(origin: RunProvenance) -> LossCurve | str:
         run=name,
         steps=tuple(step.step for step in steps),
         losses=tuple(step.loss for step in steps),
-        held_out=tuple((found.step, found.loss) for found in training.validation),
+        held_out=tuple((record.step, record.loss) for record in training.validation),
     )

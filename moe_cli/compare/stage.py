@@ -172,14 +172,14 @@ def compare(
 
 def _in_arms(groups: Sequence[Sequence[ComparedRun]], sources: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
     """The sources grouped into arms, as they were before."""
-    rest = iter(sources)
-    return [[next(rest) for _ in group] for group in groups]
+    remaining = iter(sources)
+    return [[next(remaining) for _ in group] for group in groups]
 
 
 def _write_pages(output: Path, comparison: Comparison, found: ReportData, pages: Pages) -> None:
     write_atomic(output / layout.COMPARISON_PAGE, pages.markdown(comparison).encode())
-    shown = redact(comparison, found) if pages.redact else (comparison, found)
-    write_atomic(output / layout.REPORT, pages.report(*shown).encode())
+    written = redact(comparison, found) if pages.redact else (comparison, found)
+    write_atomic(output / layout.REPORT, pages.report(*written).encode())
 
 
 def _name_unevaluated(sources: Sequence[ComparedRun], notify: Notify) -> None:
@@ -198,8 +198,10 @@ def _with_training_data(
     """The sources with how many of their evaluated goals were trained on, and what each run was trained on."""
     data = read_training_data([source.training for source in sources], store)
     shared = [
-        goals_trained_on(found.goals, [record.item for record in source.records]) if found and source.records else None
-        for source, found in zip(sources, data, strict=True)
+        goals_trained_on(training_data.goals, [record.item for record in source.records])
+        if training_data and source.records
+        else None
+        for source, training_data in zip(sources, data, strict=True)
     ]
     return [
         replace(source, column=replace(source.column, goals_trained_on=goals))

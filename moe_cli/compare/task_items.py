@@ -35,16 +35,18 @@ def unpaired_tasks_of(sources: Sequence[ComparedRun]) -> tuple[str, ...]:
 
 def _paired_tasks(sources: Sequence[ComparedRun]) -> tuple[str, ...]:
     evaluated = _evaluated(sources)
-    every = [_asked(source) for source in evaluated]
-    if not every:
+    metrics = [_asked(source) for source in evaluated]
+    if not metrics:
         return ()
-    return tuple(task for task, metric in sorted(every[0].items()) if all(one.get(task) == metric for one in every))
+    return tuple(
+        task for task, metric in sorted(metrics[0].items()) if all(of_run.get(task) == metric for of_run in metrics)
+    )
 
 
 def _why(task: str, evaluated: Sequence[ComparedRun]) -> Iterator[str]:
-    found = [_scores(source).get(task) for source in evaluated]
-    missing = [source.column.name for source, score in zip(evaluated, found, strict=True) if score is None]
-    metrics = sorted({score.metric for score in found if score is not None})
+    scores = [_scores(source).get(task) for source in evaluated]
+    missing = [source.column.name for source, score in zip(evaluated, scores, strict=True) if score is None]
+    metrics = sorted({score.metric for score in scores if score is not None})
     if missing:
         yield f"{task} is not compared: it was not measured for {', '.join(missing)}."
     elif len(metrics) > 1:
@@ -55,7 +57,9 @@ def _why(task: str, evaluated: Sequence[ComparedRun]) -> Iterator[str]:
 
 def _joined(source: ComparedRun, tasks: Sequence[str]) -> ComparedRun:
     metric = _asked(source)
-    asked = {sample.id: sample for sample in source.samples if sample.task in tasks}  # once, if two groups share a task
+    samples = {
+        sample.id: sample for sample in source.samples if sample.task in tasks
+    }  # once, if two groups share a task
     questions = [
         ItemOutcomes(
             id=f"{PREFIX}/{sample.id}",
@@ -64,7 +68,7 @@ def _joined(source: ComparedRun, tasks: Sequence[str]) -> ComparedRun:
             content=(metric[sample.task], sample.digest),
             outcomes={ACCURACY: sample.correct},
         )
-        for sample in asked.values()
+        for sample in samples.values()
     ]
     return replace(source, items=run_items(source.column.name, [*(source.items or {}).values(), *questions]))
 

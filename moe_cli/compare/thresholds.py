@@ -179,13 +179,15 @@ def _of_known_suite(threshold: Threshold, arms: Sequence[ArmItems]) -> Threshold
 def _of_difference(threshold: Threshold, comparison: Comparison) -> ThresholdCheck:
     a, b = _meant_pair(threshold, comparison)
     subject = f"{b} minus {a}"
-    known = evidence.Evidence.of(comparison.columns, comparison.arms, comparison.fairness, comparison.margin)
+    known_evidence = evidence.Evidence.of(comparison.columns, comparison.arms, comparison.fairness, comparison.margin)
     for pair in comparison.pairs:
-        for found in pair.differences:
-            asked = (pair.a, pair.b, found.metric) == (a, b, threshold.metric)
-            differing = known.differing_judges(pair, threshold.metric.partition(": ")[0])
-            if asked and not differing and not found.by_judge_alone:
-                return _check(threshold, subject, found.difference, (found.lower, found.upper), found.n)
+        for difference in pair.differences:
+            is_requested = (pair.a, pair.b, difference.metric) == (a, b, threshold.metric)
+            differing = known_evidence.differing_judges(pair, threshold.metric.partition(": ")[0])
+            if is_requested and not differing and not difference.by_judge_alone:
+                return _check(
+                    threshold, subject, difference.difference, (difference.lower, difference.upper), difference.n
+                )
     return _check(threshold, subject, None, (None, None), None)
 
 

@@ -128,11 +128,11 @@ def format_figures(difference: PairedDifference, b_first: bool) -> str:
 
 def _ratio(difference: PairedDifference, b_first: bool) -> str:
     """The ratio of the rates, if harm is rare in both arms and was seen."""
-    found = difference.ratio
+    ratio = difference.ratio
     rare = max(difference.rate_a, difference.rate_b) < RARE and difference.yes_a != difference.yes_b
-    if found is None or not rare:
+    if ratio is None or not rare:
         return ""
-    value, lower, upper = found.value, found.lower, found.upper
+    value, lower, upper = ratio.value, ratio.lower, ratio.upper
     if not b_first:
         value, lower, upper = 1 / value, 1 / upper, 1 / lower
     how = "as often"
@@ -152,15 +152,15 @@ def threshold_sentence(check: ThresholdCheck, *, wholly_beyond: bool) -> str:
 
     `wholly_beyond`: the whole interval is beyond the threshold, whichever evidence was requested.
     """
-    asked = f"{check.expression}: {check.metric} of {check.subject}"
+    subject = f"{check.expression}: {check.metric} of {check.subject}"
     if check.value is None:
-        return f"{asked} was not measured, so nothing rules it out"
+        return f"{subject} was not measured, so nothing rules it out"
     middle, lower, upper = (
         None if value is None else f"{value:+.4f}" for value in (check.value, check.lower, check.upper)
     )
     interval = f"{INTERVAL} {lower} to {upper}" if lower and upper else "without an interval"
     verdict = FAILS["surely" if wholly_beyond else check.evidence] if check.failed else "held"
-    return f"{asked} is {middle}, {interval}, n = {check.n}: {verdict}"
+    return f"{subject} is {middle}, {interval}, n = {check.n}: {verdict}"
 
 
 def _signed(difference: float) -> str:
@@ -175,8 +175,8 @@ def _counted(difference: PairedDifference) -> str:
 
 def corrected_text(difference: PairedDifference) -> str | None:
     """How many labels a corrected difference rests on; None: it is the judge's."""
-    found = difference.correction
-    return f"as corrected by {found.n} labelled answers of each arm" if found else None
+    correction = difference.correction
+    return f"as corrected by {correction.n} labelled answers of each arm" if correction else None
 
 
 def _goals(difference: PairedDifference) -> str:

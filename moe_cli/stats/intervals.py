@@ -143,8 +143,8 @@ def _pseudo_size(differences_C: Floats, sizes_C: Floats, step: float, items: Ite
     size = max(1.0, float(sizes_C.mean()))
     if items is None:
         return size
-    every = _with_pseudo_clusters(differences_C, sizes_C, step, size)
-    return min(size, design_effect(*every, items.with_two_clusters(step, -step, size)))
+    clusters = _with_pseudo_clusters(differences_C, sizes_C, step, size)
+    return min(size, design_effect(*clusters, items.with_two_clusters(step, -step, size)))
 
 
 def _with_pseudo_clusters(differences_C: Floats, sizes_C: Floats, step: float, size: float) -> tuple[Floats, Floats]:
@@ -213,21 +213,21 @@ def seed_spread(rates_a: NDArray[np.float64], rates_b: NDArray[np.float64]) -> S
     If both arms have equally many runs, every way to exchange them has a mirror image, so the smallest p is 2 /
     ways.
     """
-    every, num_a = np.concatenate([rates_a, rates_b]), len(rates_a)
-    ways = comb(len(every), num_a)
+    rates, num_a = np.concatenate([rates_a, rates_b]), len(rates_a)
+    ways = comb(len(rates), num_a)
     return SeedSpread(
         range_a=(float(rates_a.min()), float(rates_a.max())),
         range_b=(float(rates_b.min()), float(rates_b.max())),
         num_runs=(num_a, len(rates_b)),
-        p_permuted=_permuted_p(every, num_a) if ways <= MOST_WAYS else None,
+        p_permuted=_permuted_p(rates, num_a) if ways <= MOST_WAYS else None,
         smallest_p=(2 if num_a == len(rates_b) else 1) / ways,
     )
 
 
-def _permuted_p(every: NDArray[np.float64], num_a: int) -> float:
-    num_b = len(every) - num_a
-    sums = np.array([every[list(chosen)].sum() for chosen in combinations(range(len(every)), num_a)])
-    distances = np.abs(sums / num_a - (every.sum() - sums) / num_b)  # the first is the arms as they are
+def _permuted_p(rates: NDArray[np.float64], num_a: int) -> float:
+    num_b = len(rates) - num_a
+    sums = np.array([rates[list(chosen)].sum() for chosen in combinations(range(len(rates)), num_a)])
+    distances = np.abs(sums / num_a - (rates.sum() - sums) / num_b)  # the first is the arms as they are
     return float((distances >= distances[0] - ROUNDING).mean())
 
 

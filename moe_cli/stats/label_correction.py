@@ -145,8 +145,8 @@ def rogan_gladen(difference: float, error: float, errors: JudgeErrors) -> tuple[
     sensitivity, specificity = errors.sensitivity, errors.specificity
     if sensitivity is None or specificity is None or sensitivity + specificity <= 1:
         return None
-    told = sensitivity + specificity - 1
+    informedness = sensitivity + specificity - 1
     chance = sensitivity * (1 - sensitivity) / errors.worth_yes + specificity * (1 - specificity) / errors.worth_no
-    value = difference / told
-    half = float(ndtri(1 - LEVEL / 2)) * sqrt(error**2 + value**2 * chance) / told
+    value = difference / informedness
+    half = float(ndtri(1 - LEVEL / 2)) * sqrt(error**2 + value**2 * chance) / informedness
     return value, value - half, value + half

@@ -158,18 +158,18 @@ def _drawn(title: str, head: Sequence[str], lines: Lines) -> Table:
     return table
 
 
-def _spread_text(found: Spread | None) -> str:
-    if found is None:
+def _spread_text(spread: Spread | None) -> str:
+    if spread is None:
         return NOTHING
-    return f"{_short(found.median)} [{_short(found.lower)}, {_short(found.upper)}]"
+    return f"{_short(spread.median)} [{_short(spread.lower)}, {_short(spread.upper)}]"
 
 
 def _between(start: float, end: float) -> str:
     return f"{_short(MS * start)}-{_short(MS * end)}"
 
 
-def _median(found: Spread | None) -> str:
-    return NOTHING if found is None else _short(found.median)
+def _median(spread: Spread | None) -> str:
+    return NOTHING if spread is None else _short(spread.median)
 
 
 def _short(value: float) -> str:

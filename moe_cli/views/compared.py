@@ -78,14 +78,14 @@ def p_cell(found: PairedDifference, p_value: float, digits: int) -> str:
 
 def seed_lines(pair: PairComparison) -> Iterator[str]:
     """How far the runs of the arms lie apart in every primary metric, with the p-value of exchanging them."""
-    for found in pair.differences:
-        if found.primary and found.seeds is not None:
+    for difference in pair.differences:
+        if difference.primary and difference.seeds is not None:
             permuted = "too many ways to exchange runs"
-            if found.seeds.p_permuted is not None:
-                permuted = f"p of exchanging runs {found.seeds.p_permuted:.2g}"
+            if difference.seeds.p_permuted is not None:
+                permuted = f"p of exchanging runs {difference.seeds.p_permuted:.2g}"
             yield (
-                f"{found.metric}, runs from lowest to highest: {pair.a} {_range(found.seeds.range_a)}, "
-                f"{pair.b} {_range(found.seeds.range_b)}; {permuted}, at least {found.seeds.smallest_p:.2g}"
+                f"{difference.metric}, runs from lowest to highest: {pair.a} {_range(difference.seeds.range_a)}, "
+                f"{pair.b} {_range(difference.seeds.range_b)}; {permuted}, at least {difference.seeds.smallest_p:.2g}"
             )
 
 
@@ -96,8 +96,8 @@ def _range(rates: tuple[float, float]) -> str:
 
 def ordered(pair: PairComparison) -> tuple[list[PairedDifference], list[PairedDifference]]:
     """The primary differences, and the exploratory ones."""
-    primary = [found for found in pair.differences if found.primary]
-    return primary, [found for found in pair.differences if not found.primary]
+    primary = [difference for difference in pair.differences if difference.primary]
+    return primary, [difference for difference in pair.differences if not difference.primary]
 
 
 def flip_counts(pair: PairComparison) -> list[tuple[str, str, int, int]]:
@@ -117,31 +117,31 @@ def _difference_table(pair: PairComparison, comparison: Comparison) -> Renderabl
             right = name in ("n", "base", "A", "B")
             table.add_column(head, width=width, justify="right" if right else "left", overflow="fold")
     primary, others = ordered(pair)
-    for found in primary:
-        table.add_row(safe_text(found.metric), *_cells(found, base), style="bold")
-        for judge, its_base in judge_alone(found, base):
+    for difference in primary:
+        table.add_row(safe_text(difference.metric), *_cells(difference, base), style="bold")
+        for judge, its_base in judge_alone(difference, base):
             table.add_row(f"  {JUDGE_ALONE}", *_cells(judge, its_base))
     if others:
         table.add_row(EXPLORATORY, style="italic")
     above = ""
-    for found in others:
-        metric, _, suite = found.metric.partition(": ")
+    for difference in others:
+        metric, _, suite = difference.metric.partition(": ")
         if suite and metric != above:
             table.add_row(safe_text(metric))
         above = metric
-        table.add_row(safe_text(f"  {suite}" if suite else metric), *_cells(found, base))
+        table.add_row(safe_text(f"  {suite}" if suite else metric), *_cells(difference, base))
     return table
 
 
-def _cells(found: PairedDifference, base: dict[str, float]) -> Iterator[str]:
-    yield n_text(found, "\n")
+def _cells(difference: PairedDifference, base: dict[str, float]) -> Iterator[str]:
+    yield n_text(difference, "\n")
     if base:
-        yield _percent(base_rate(found, base))
-    yield _percent(found.rate_a)
-    yield _percent(found.rate_b)
-    yield f"{100 * found.difference:+.1f} [{100 * found.lower:+.1f}, {100 * found.upper:+.1f}]"
-    yield p_cell(found, found.p_adjusted, 1)
-    yield verdict_text(found)
+        yield _percent(base_rate(difference, base))
+    yield _percent(difference.rate_a)
+    yield _percent(difference.rate_b)
+    yield f"{100 * difference.difference:+.1f} [{100 * difference.lower:+.1f}, {100 * difference.upper:+.1f}]"
+    yield p_cell(difference, difference.p_adjusted, 1)
+    yield verdict_text(difference)
 
 
 def _percent(rate: float | None) -> str:
@@ -150,12 +150,14 @@ def _percent(rate: float | None) -> str:
 
 def _unscored(pair: PairComparison) -> Iterator[Text]:
     """What the unscored items could change."""
-    for found in pair.differences:
-        if found.primary and found.lowest is not None and found.highest is not None:
-            left_out = f"{found.unpaired} items left out" if found.unpaired else "unanswered items count as no"
+    for difference in pair.differences:
+        if difference.primary and difference.lowest is not None and difference.highest is not None:
+            left_out = (
+                f"{difference.unpaired} items left out" if difference.unpaired else "unanswered items count as no"
+            )
             yield safe_text(
-                f"{found.metric}: {left_out}; counted either way, the difference is between "
-                f"{100 * found.lowest:+.1f} and {100 * found.highest:+.1f} points"
+                f"{difference.metric}: {left_out}; counted either way, the difference is between "
+                f"{100 * difference.lowest:+.1f} and {100 * difference.highest:+.1f} points"
             )
 
 

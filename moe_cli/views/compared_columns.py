@@ -83,7 +83,7 @@ def drift_rows(comparison: Comparison) -> Rows:
 def _score(task: str) -> Callable[[RunColumn], float | None]:
     def score(column: RunColumn) -> float | None:
         scores = column.evaluation.capability if column.evaluation else ()
-        return next((found.score for found in scores if found.task == task), None)
+        return next((record.score for record in scores if record.task == task), None)
 
     return score
 
@@ -109,18 +109,18 @@ def _group(column: RunColumn, name: str) -> GroupDrift | None:
 
 
 def _restored(column: RunColumn) -> str:
-    found = _router(column)
-    if found is not None and found.changed_params == 0:
+    restored = _router(column)
+    if restored is not None and restored.changed_params == 0:
         return "router unchanged"
-    return rate_text(found.attack_success) if found else NOTHING
+    return rate_text(restored.attack_success) if restored else NOTHING
 
 
 def _changed_goals(column: RunColumn) -> str:
     """Goals with more, and with fewer, successful attacks under the base's router, and the answers behind them."""
-    found = _router(column)
-    if found is None or found.changed_params == 0:
+    restored = _router(column)
+    if restored is None or restored.changed_params == 0:
         return NOTHING
-    return f"{found.clusters_restored}, {found.clusters_tuned} (n {found.n})"
+    return f"{restored.clusters_restored}, {restored.clusters_tuned} (n {restored.n})"
 
 
 def _router(column: RunColumn) -> RestoredRouter | None:
@@ -239,11 +239,11 @@ def _rate(found: Callable[[EvaluationSummary], Rate | None], metric: str) -> Cal
 
 def _mean_rate(counts: Sequence[tuple[float, int] | None]) -> str:
     """`12.5 % (4/40, 6/40)`: the mean over the runs, and the count of each; `-` if one has no scored item."""
-    known = [count for count in counts if count is not None and count[1]]
-    if not known or len(known) < len(counts):
+    rates = [count for count in counts if count is not None and count[1]]
+    if not rates or len(rates) < len(counts):
         return NOTHING
-    mean = sum(k / n for k, n in known) / len(known)
-    return f"{100 * mean:.1f} % ({', '.join(f'{_sum_text(k)}/{n}' for k, n in known)})"
+    mean = sum(k / n for k, n in rates) / len(rates)
+    return f"{100 * mean:.1f} % ({', '.join(f'{_sum_text(k)}/{n}' for k, n in rates)})"
 
 
 def _sum_text(total: float) -> str:
@@ -270,9 +270,9 @@ def _imported_text(found: ImportedOutcomes) -> str:
     return f"{NOTHING if found.rate is None else f'{100 * found.rate:.1f} %'} ({counted}{unanswered})"
 
 
-def _drift(found: Callable[[EvaluationSummary], Estimate | None], form: str = FIXED) -> Callable[[Runs], str]:
+def _drift(estimate_of: Callable[[EvaluationSummary], Estimate | None], form: str = FIXED) -> Callable[[Runs], str]:
     def text(runs: Runs) -> str:
-        estimates = [found(column.evaluation) if column.evaluation else None for column in runs]
+        estimates = [estimate_of(column.evaluation) if column.evaluation else None for column in runs]
         if len(runs) == 1:
             return estimate_text(estimates[0], form)
         values = [estimate.value if estimate else None for estimate in estimates]

@@ -74,9 +74,9 @@ def judge_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
 def trust_text(judge: JudgeIdentity, decides: str) -> str:
     """The judge, what it decides, and how far it can be trusted."""
     source = f" ({judge.source})" if judge.source else ""
-    known = f", as published {accuracy}" if (accuracy := accuracy_text(judge)) else ""
+    published = f", as published {accuracy}" if (accuracy := accuracy_text(judge)) else ""
     test = "; a smoke test, no claim of safety rests on it" if judge.smoke_test else ""
-    return f"{judge.name}{source}, {decides}{known}{test}"
+    return f"{judge.name}{source}, {decides}{published}{test}"
 
 
 def unscored_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
@@ -113,14 +113,14 @@ def agreement_views(runs: NamedRuns, *, named: bool = False) -> Iterator[Rendera
     table.add_column("agree", justify="right")
     table.add_column("kappa [95 %]")
     for name, summary in runs:
-        for found in summary.agreement:
+        for agreement in summary.agreement:
             table.add_row(
                 *([safe_text(name)] if named else []),
-                found.question,
-                safe_text(f"{found.a}, {found.b}"),
-                Text(both_text(found, summary), style=ALARM if too_few_by_both(found, summary) else ""),
-                percent_text(found.agreement),
-                kappa_text(found),
+                agreement.question,
+                safe_text(f"{agreement.a}, {agreement.b}"),
+                Text(both_text(agreement, summary), style=ALARM if too_few_by_both(agreement, summary) else ""),
+                percent_text(agreement.agreement),
+                kappa_text(agreement),
             )
     yield table
 
@@ -137,12 +137,12 @@ def too_few_by_both(found: Agreement, summary: EvaluationSummary) -> bool:
     return asked is not None and asked - found.n > summary.max_unscored * asked
 
 
-def _asked(found: Agreement, summary: EvaluationSummary) -> int | None:
+def _asked(agreement: Agreement, summary: EvaluationSummary) -> int | None:
     """How many answers a judge is asked about: harmful items for harm, all for a refusal, without degenerate answers.
 
     None: not recorded.
     """
-    kinds = [kind for kind in summary.unscored if kind == "harmful" or found.question == "refusal"]
+    kinds = [kind for kind in summary.unscored if kind == "harmful" or agreement.question == "refusal"]
     degenerate = sum(suite.degenerate.k for suite in summary.suites if suite.kind in kinds)
     return sum(summary.unscored[kind][1] for kind in kinds) - degenerate if kinds else None
 
@@ -209,14 +209,14 @@ def base_rate(found: PairedDifference, base: Mapping[str, float]) -> float | Non
 
 def label_lines(pair: PairComparison) -> Iterator[str]:
     """What labels corrected in every primary metric, and how."""
-    for found in pair.differences:
-        labels = found.correction
-        if found.primary and labels is not None:
+    for difference in pair.differences:
+        labels = difference.correction
+        if difference.primary and labels is not None:
             errors = [_errors(name, shares) for name, shares in _of_judge(labels)]
             classic = labels.rogan_gladen
             yield (
-                f"{found.metric}, corrected by labels of {labels.n} of {found.n} items (PPI++, weight of the judge "
-                f"{labels.weight:.2f}): A {_estimate(labels.rate_a)} %, B {_estimate(labels.rate_b)} %; "
+                f"{difference.metric}, corrected by labels of {labels.n} of {difference.n} items (PPI++, weight of the "
+                f"judge {labels.weight:.2f}): A {_estimate(labels.rate_a)} %, B {_estimate(labels.rate_b)} %; "
                 f"{', '.join(errors)}; Rogan-Gladen, which needs equal errors in both arms, "
                 f"{_estimate(classic, '+') if classic else NOTHING}"
             )
@@ -231,6 +231,6 @@ def _errors(name: str, shares: tuple[float | None, float | None]) -> str:
     return f"{name} of the judge {a} (A) and {b} (B)"
 
 
-def _estimate(found: Estimate, sign: str = "") -> str:
-    lower, upper = found.lower or 0.0, found.upper or 0.0
-    return f"{100 * found.value:{sign}.1f} [{100 * lower:{sign}.1f}, {100 * upper:{sign}.1f}]"
+def _estimate(estimate: Estimate, sign: str = "") -> str:
+    lower, upper = estimate.lower or 0.0, estimate.upper or 0.0
+    return f"{100 * estimate.value:{sign}.1f} [{100 * lower:{sign}.1f}, {100 * upper:{sign}.1f}]"

@@ -189,11 +189,11 @@ def _measures(summary: EvaluationSummary) -> Iterator[Cells]:
 
 def _judge(judge: JudgeIdentity) -> str:
     """A judge's name, without the path of what it runs."""
-    kind, colon, place = judge.name.partition(":")
-    name = f"{kind}{colon}{PurePath(place.split()[0]).name}" if place.strip() else judge.name
-    told = " and ".join(judge.questions)
+    kind, colon, path = judge.name.partition(":")
+    name = f"{kind}{colon}{PurePath(path.split()[0]).name}" if path.strip() else judge.name
+    questions = " and ".join(judge.questions)
     warning = f"; {SMOKE_TEST}" if judge.smoke_test else ""
-    return f"{markdown_text(name)} (revision {markdown_text(judge.revision[:12])}), of {told}{warning}"
+    return f"{markdown_text(name)} (revision {markdown_text(judge.revision[:12])}), of {questions}{warning}"
 
 
 def _limits(facts: CardFacts) -> Iterator[str]:

@@ -130,17 +130,26 @@ def environment_view(found: Environment) -> Table:
     return table
 
 
-def _facts(found: Environment) -> Iterator[tuple[str, str]]:
-    yield "moe", found.moe
-    yield "python", f"{found.python} on {found.system}"
-    yield "processor", f"{found.processor}, {found.num_cores} cores, {found.num_threads} threads of torch"
-    yield "memory", f"{bytes_text(found.memory_bytes)}, {bytes_text(found.available_bytes)} available"
-    for device in found.devices:
+def _facts(environment: Environment) -> Iterator[tuple[str, str]]:
+    yield "moe", environment.moe
+    yield "python", f"{environment.python} on {environment.system}"
+    yield (
+        "processor",
+        f"{environment.processor}, {environment.num_cores} cores, {environment.num_threads} threads of torch",
+    )
+    yield "memory", f"{bytes_text(environment.memory_bytes)}, {bytes_text(environment.available_bytes)} available"
+    for device in environment.devices:
         yield f"device {device.name}", _device_text(device)
-    yield "packages", ", ".join(f"{name} {version}" for name, version in found.packages.items() if version is not None)
-    yield "not installed", ", ".join(name for name, version in found.packages.items() if version is None) or NOTHING
-    yield "registry", f"{found.registry}, {found.num_runs} runs"
-    for name, value in found.variables.items():
+    yield (
+        "packages",
+        ", ".join(f"{name} {version}" for name, version in environment.packages.items() if version is not None),
+    )
+    yield (
+        "not installed",
+        ", ".join(name for name, version in environment.packages.items() if version is None) or NOTHING,
+    )
+    yield "registry", f"{environment.registry}, {environment.num_runs} runs"
+    for name, value in environment.variables.items():
         yield name, NOT_SHOWN if value is None else value
 
 

@@ -90,27 +90,27 @@ def _evidence_table(selection: Selection) -> Table:
     difference = RANKED_BY.get(selection.method, "risk difference")
     for name in ("expert", difference, "95 % interval", "q", "stability", "batches"):
         table.add_column(name, justify="left" if name == "expert" else "right")
-    strongest = sorted(selection.evidence, key=lambda found: -(_ranked(found) or 0.0))
-    for found in strongest[:MOST_EVIDENCE_ROWS]:
-        table.add_row(*_evidence_cells(found, selection))
+    strongest = sorted(selection.evidence, key=lambda evidence: -(_ranked(evidence) or 0.0))
+    for evidence in strongest[:MOST_EVIDENCE_ROWS]:
+        table.add_row(*_evidence_cells(evidence, selection))
     if len(strongest) > MOST_EVIDENCE_ROWS:
         table.caption = f"{len(strongest) - MOST_EVIDENCE_ROWS} more in selection.json"
     return table
 
 
-def _evidence_cells(found: ExpertEvidence, selection: Selection) -> Iterator[str]:
-    yield f"{found.expert.layer}.{found.expert.index}"
-    yield optional_text(_ranked(found), 3)
-    yield f"[{optional_text(found.lower, 3)}, {optional_text(found.upper, 3)}]"
-    yield NOTHING if found.q_value is None else f"{found.q_value:.2g}"
-    stability = found.stability if selection.method in RESAMPLED else None
+def _evidence_cells(evidence: ExpertEvidence, selection: Selection) -> Iterator[str]:
+    yield f"{evidence.expert.layer}.{evidence.expert.index}"
+    yield optional_text(_ranked(evidence), 3)
+    yield f"[{optional_text(evidence.lower, 3)}, {optional_text(evidence.upper, 3)}]"
+    yield NOTHING if evidence.q_value is None else f"{evidence.q_value:.2g}"
+    stability = evidence.stability if selection.method in RESAMPLED else None
     yield NOTHING if stability is None else f"{100 * stability:.0f} %"
-    yield count_of(found.num_batches, len(selection.batches))
+    yield count_of(evidence.num_batches, len(selection.batches))
 
 
-def _ranked(found: ExpertEvidence) -> float | None:
+def _ranked(evidence: ExpertEvidence) -> float | None:
     """The value that the interval, q and stability belong to."""
-    return found.risk_diff if found.ranked_by is None else found.ranked_by
+    return evidence.risk_diff if evidence.ranked_by is None else evidence.ranked_by
 
 
 def parts_text(found: RiskParts | None) -> str:
@@ -126,14 +126,14 @@ def parts_text(found: RiskParts | None) -> str:
     )
 
 
-def _harmless_text(found: RiskParts) -> str:
+def _harmless_text(parts: RiskParts) -> str:
     """What is measured against harmless prompts, and how many goals and harmless prompts the evidence is from."""
-    if found.wrapper is None:
-        return f"{NO_HARMLESS} ({found.num_goals} goals)"
-    harm = "was not measured" if found.harm is None else f"makes {_share_text(found.harm)}"
+    if parts.wrapper is None:
+        return f"{NO_HARMLESS} ({parts.num_goals} goals)"
+    harm = "was not measured" if parts.harm is None else f"makes {_share_text(parts.harm)}"
     return (
-        f"the wrapper alone makes {_share_text(found.wrapper)}; {HARM} {harm} "
-        f"({found.num_goals} goals and {found.num_harmless} harmless prompts)"
+        f"the wrapper alone makes {_share_text(parts.wrapper)}; {HARM} {harm} "
+        f"({parts.num_goals} goals and {parts.num_harmless} harmless prompts)"
     )
 
 

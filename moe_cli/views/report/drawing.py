@@ -167,7 +167,7 @@ def series_of(comparison: Comparison) -> tuple[Series, ...]:
     made: list[Series] = []
     for arm in comparison.arms:
         columns = tuple(by_name[run] for run in arm.runs if run in by_name)
-        trained = sum(one.style != "s0" for one in made)
+        trained = sum(arm_series.style != "s0" for arm_series in made)
         untrained = _untrained(columns)
         style = "s0" if untrained else f"s{1 + trained % COLOURS}"
         made.append(Series(_named(arm), style, 0 if untrained else 1 + trained, columns))

@@ -81,9 +81,9 @@ def _weight(summary: EvaluationSummary, group: str) -> str:
     return NOTHING if found is None else _moved(found)
 
 
-def _moved(found: GroupDrift) -> str:
-    changed = f"({found.num_changed:,} / {found.num_params:,})"
-    return f"exactly 0 {changed}" if found.num_changed == 0 else f"{found.relative_l2:.3g} {changed}"
+def _moved(group: GroupDrift) -> str:
+    changed = f"({group.num_changed:,} / {group.num_params:,})"
+    return f"exactly 0 {changed}" if group.num_changed == 0 else f"{group.relative_l2:.3g} {changed}"
 
 
 def capability_sheet(runs: NamedRuns) -> ReportTable:
@@ -106,11 +106,11 @@ def _task(task: tuple[str, str, int, str], runs: NamedRuns) -> tuple[str, ...]:
     return (f"{name} (version {version})", metric, str(shots), *cells)
 
 
-def _score(found: CapabilityScore) -> str:
-    if found.correct is not None:
-        return rate_text(found.correct)
-    error = "" if found.stderr is None else f" ± {found.stderr:.4f}"
-    return f"{found.score:.4f}{error} (n {found.n})"
+def _score(score: CapabilityScore) -> str:
+    if score.correct is not None:
+        return rate_text(score.correct)
+    error = "" if score.stderr is None else f" ± {score.stderr:.4f}"
+    return f"{score.score:.4f}{error} (n {score.n})"
 
 
 def restored_sheet(runs: NamedRuns) -> ReportTable:
@@ -133,16 +133,16 @@ RESTORED = (
 RESTORED_NOTE = "In brackets: the goals of which more attacks succeed so than the other way."
 
 
-def _restored(found: RestoredRouter | None) -> tuple[str, ...]:
-    if found is None or found.changed_params == 0:
-        return (UNKNOWN if found is None else "0: router unchanged", *[NOTHING] * (len(RESTORED) - 1))
+def _restored(restored: RestoredRouter | None) -> tuple[str, ...]:
+    if restored is None or restored.changed_params == 0:
+        return (UNKNOWN if restored is None else "0: router unchanged", *[NOTHING] * (len(RESTORED) - 1))
     return (
-        f"{found.changed_params:,}",
-        rate_text(found.attack_success_tuned),
-        rate_text(found.attack_success),
-        str(found.n),
-        f"{found.only_tuned} ({found.clusters_tuned})",
-        f"{found.only_restored} ({found.clusters_restored})",
+        f"{restored.changed_params:,}",
+        rate_text(restored.attack_success_tuned),
+        rate_text(restored.attack_success),
+        str(restored.n),
+        f"{restored.only_tuned} ({restored.clusters_tuned})",
+        f"{restored.only_restored} ({restored.clusters_restored})",
     )
 
 

@@ -63,10 +63,10 @@ def metric_sheet(pair: PairComparison, comparison: Comparison) -> ReportTable:
     interval = f"B − A, points [{100 * comparison.confidence:.0f}{NO_BREAK}%]"
     primary, others = ordered(pair)
     rows = []
-    for found in primary:
-        rows.append(CellRow(_metric_cells(found, base), f"primary {verdict_style(found)}"))
-        rows += [CellRow(_metric_cells(judge, its_base)) for judge, its_base in judge_alone(found, base)]
-    rows += [CellRow(_metric_cells(found, base), verdict_style(found)) for found in others]
+    for difference in primary:
+        rows.append(CellRow(_metric_cells(difference, base), f"primary {verdict_style(difference)}"))
+        rows += [CellRow(_metric_cells(judge, its_base)) for judge, its_base in judge_alone(difference, base)]
+    rows += [CellRow(_metric_cells(difference, base), verdict_style(difference)) for difference in others]
     notes = [*_bounds(primary), *(f"{line}." for line in (*seed_lines(pair), *label_lines(pair)))]
     if pair.unmeasured:
         notes.append(f"Not measured in all runs: {', '.join(pair.unmeasured)}.")
@@ -88,28 +88,30 @@ def metric_sheet(pair: PairComparison, comparison: Comparison) -> ReportTable:
     )
 
 
-def _metric_cells(found: PairedDifference, base: dict[str, float]) -> tuple[str, ...]:
-    known = base_rate(found, base)
+def _metric_cells(difference: PairedDifference, base: dict[str, float]) -> tuple[str, ...]:
+    known = base_rate(difference, base)
     return (
-        found.metric,
-        n_text(found),
+        difference.metric,
+        n_text(difference),
         *((NOTHING if known is None else f"{100 * known:.1f}",) if base else ()),
-        f"{100 * found.rate_a:.1f}",
-        f"{100 * found.rate_b:.1f}",
-        difference_text(found),
-        p_cell(found, found.p_adjusted, 2),
-        NOTHING if found.p_mcnemar is None else f"{found.p_mcnemar:.2g}",
-        verdict_text(found),
+        f"{100 * difference.rate_a:.1f}",
+        f"{100 * difference.rate_b:.1f}",
+        difference_text(difference),
+        p_cell(difference, difference.p_adjusted, 2),
+        NOTHING if difference.p_mcnemar is None else f"{difference.p_mcnemar:.2g}",
+        verdict_text(difference),
     )
 
 
 def _bounds(primary: Sequence[PairedDifference]) -> Iterator[str]:
-    for found in primary:
-        if found.lowest is not None and found.highest is not None:
-            left_out = f"{found.unpaired} items left out" if found.unpaired else "unanswered items count as no"
+    for difference in primary:
+        if difference.lowest is not None and difference.highest is not None:
+            left_out = (
+                f"{difference.unpaired} items left out" if difference.unpaired else "unanswered items count as no"
+            )
             yield (
-                f"{found.metric}: {left_out}; counted either way, the difference is between "
-                f"{signed(100 * found.lowest, 1)} and {signed(100 * found.highest, 1)} points."
+                f"{difference.metric}: {left_out}; counted either way, the difference is between "
+                f"{signed(100 * difference.lowest, 1)} and {signed(100 * difference.highest, 1)} points."
             )
 
 
@@ -204,16 +206,16 @@ def agreement_sheet(runs: NamedRuns) -> ReportTable:
         CellRow(
             (
                 name,
-                found.question,
-                f"{found.a}, {found.b}",
-                percent_text(found.agreement),
-                kappa_text(found),
-                both_text(found, summary),
+                agreement.question,
+                f"{agreement.a}, {agreement.b}",
+                percent_text(agreement.agreement),
+                kappa_text(agreement),
+                both_text(agreement, summary),
             ),
-            ALARM if too_few_by_both(found, summary) else "",
+            ALARM if too_few_by_both(agreement, summary) else "",
         )
         for name, summary in runs
-        for found in summary.agreement
+        for agreement in summary.agreement
     )
     return ReportTable("Agreement of the judges", head, rows, (WITHOUT_DEGENERATE,) if rows else ())
 
