@@ -1,7 +1,7 @@
-"""`python -m moe_cli.bench ROW SELECTED THREADS`: the peak memory of one row; started by `peak.py`.
+"""`python -m moe_cli.bench ROW SELECTED THREADS`: measures the peak memory of one row; started by `peak.py`.
 
-Comes in: the plan on the first line of standard input, the settings on the second. Goes out: one `RowPeak` on standard
-output.
+Reads the plan from the first line of standard input and the settings from the second; writes one `RowPeak` to
+standard output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from moe_cli.records import BenchmarkPlan
 
 
 def main() -> None:
-    """Measure the row that was named."""
+    """Measure the row given on the command line."""
     name, selected, threads = sys.argv[1:]
     plan, config = sys.stdin.buffer.read().split(b"\n")
     torch.set_num_threads(int(threads))

@@ -1,8 +1,7 @@
-"""Every row of the benchmark: what a user would do, and the least that can be done.
+"""Builds every row of the benchmark: what a user would run, and the least that could be run.
 
-Comes in: a plan and a device. Goes out: a `Row`. Always holds: rows differ in what trains and through which experts
-function, in nothing else; whatever the weights' dtype, what trains has float32 masters and the experts' products run in
-the weights' dtype, as in `moe train`.
+Rows differ only in what trains and through which experts function. Whatever the dtype of the weights, what trains
+has float32 masters and the experts' products run in the weights' dtype, as in `moe train`.
 
 | row | what trains | experts |
 | --- | --- | --- |
@@ -41,7 +40,7 @@ EAGER = "eager"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowSettings:
-    """What rows are built from."""
+    """Settings shared by all rows."""
 
     plan: BenchmarkPlan
     config: MoeConfig
@@ -49,7 +48,7 @@ class RowSettings:
 
 
 def build_row(name: str, selected: int, bench: RowSettings) -> StepRow:
-    """The row `name`; `selected` experts of every layer where it has a selection.
+    """Build the row `name`, with `selected` experts of every layer if it has a selection.
 
     Raises:
         NotMeasuredError: something that it needs is not installed.
@@ -106,7 +105,7 @@ def _full_eager(model: PreTrainedModel, batch: Batch, selected: int, plan: Bench
 
 
 def _zeroed_gradients(model: PreTrainedModel, batch: Batch, selected: int, plan: BenchmarkPlan) -> StepRow:
-    """The rest stays frozen in its own dtype; the bank trains as a whole, so that every weight of it has moments."""
+    """The row that trains whole banks, so that all their weights have moments; the rest is frozen in its own dtype."""
     during, _ = _with_masters(model)
     model.requires_grad_(False)
     masked = [
@@ -158,17 +157,17 @@ _BUILDERS: dict[str, Callable[[PreTrainedModel, Batch, int, BenchmarkPlan], Step
 
 
 def _with_masters(model: nn.Module) -> tuple[Entered, bool]:
-    """What keeps the experts' products in the model's own dtype over float32 masters, and whether that is needed."""
+    """A context that keeps experts' products in the model's dtype over float32 masters, and whether it is needed."""
     dtype = next(model.parameters()).dtype
     mixed = dtype is not torch.float32
     return (lambda: dense_experts(model, dtype)) if mixed else nullcontext, mixed
 
 
-def _both(one: Entered, other: Entered) -> Entered:
+def _both(first: Entered, other: Entered) -> Entered:
     @contextmanager
     def entered() -> Iterator[None]:
         with ExitStack() as stack:
-            stack.enter_context(one())
+            stack.enter_context(first())
             stack.enter_context(other())
             yield
 

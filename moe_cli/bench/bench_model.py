@@ -1,10 +1,10 @@
 """The model of a benchmark and the batch of its step.
 
-Comes in: a plan. Goes out: a model with random weights, made on its device in its dtype, or a real one; token ids and
-the positions whose next tokens are the answer. Always holds: every row of a benchmark gets equal weights and equal
-tokens; a model of random weights downloads nothing.
+The model has random weights, made on its device in its dtype, or is a real one. The batch has token ids and the
+positions whose next tokens are the answer. Every row of a benchmark gets equal weights and equal tokens; a model of
+random weights downloads nothing.
 
-Letters: B rows, S positions, A answer positions, V vocabulary.
+Letters of shapes: B rows, S positions, A answer positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ SPECIAL = 3  # ids below are padding, beginning and end
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """What a step reads."""
+    """The token ids and answer positions of one step."""
 
     ids_BS: Tensor
     kept_A: Tensor  # the positions before the answer's tokens
     forward_rows: int  # rows of one forward
 
     def parts(self) -> tuple[Tensor, ...]:
-        """The rows of every forward of a step."""
+        """The rows of each forward pass of a step."""
         parts: tuple[Tensor, ...] = self.ids_BS.split(self.forward_rows)
         return parts
 
     def loss(self, logits_BAV: Tensor, part_BS: Tensor) -> Tensor:
-        """Cross entropy in float32 over the answer tokens of a part, divided by those of the step."""
+        """Cross entropy in float32 over the answer tokens of a part, divided by the number of those in the step."""
         answers_A = part_BS[:, self.kept_A + 1].flatten()
         loss_sum = functional.cross_entropy(logits_BAV.flatten(0, 1).float(), answers_A, reduction="sum")
         return loss_sum / (len(self.ids_BS) * len(self.kept_A))
 
 
 def device_of(config: MoeConfig) -> torch.device:
-    """Where the rows run: one device."""
+    """The one device that the rows run on."""
     device = torch.device(resolve_device(config.model))
     return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
 
 
 def batch_of(plan: BenchmarkPlan, model: PreTrainedModel, seed: int) -> Batch:
-    """Rows of random tokens; the second half of each is the answer."""
+    """Rows of random tokens, the second half of each of which is the answer."""
     generator = torch.Generator().manual_seed(seed)
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
     ids_BS = torch.randint(SPECIAL, vocabulary, (plan.rows, plan.length), generator=generator)
@@ -62,7 +62,7 @@ def batch_of(plan: BenchmarkPlan, model: PreTrainedModel, seed: int) -> Batch:
 
 
 def build_model(plan: BenchmarkPlan, config: MoeConfig, device: torch.device) -> PreTrainedModel:
-    """The model of the plan in training mode.
+    """The model of the plan, in training mode.
 
     Raises:
         UsageError, ArtifactError: a real model that cannot be loaded, or in a dtype that cannot be trained.
@@ -80,7 +80,7 @@ def build_model(plan: BenchmarkPlan, config: MoeConfig, device: torch.device) ->
 
 
 def describe_model(model: PreTrainedModel, plan: BenchmarkPlan) -> BenchmarkedModel:
-    """What is known of the model; it may lie on the meta device.
+    """Counts and shape of the model, which may be on the meta device.
 
     Raises:
         UsageError: it has fewer experts than are to be selected.
@@ -101,9 +101,9 @@ def describe_model(model: PreTrainedModel, plan: BenchmarkPlan) -> BenchmarkedMo
 def draw_selection(layers: tuple[ExpertLayer, ...], selected: int) -> list[Expert]:
     """`selected` experts of every layer, spread evenly over their indices."""
     return [
-        Expert(layer=layer.layer, index=place * layer.num_experts // selected)
+        Expert(layer=layer.layer, index=index * layer.num_experts // selected)
         for layer in layers
-        for place in range(selected)
+        for index in range(selected)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The machine that figures, and reports of faults, belong to. A package that is not installed is None."""
+"""Describes the machine and environment for benchmarks and fault reports. A package that is not installed is None."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def describe_machine(device: torch.device) -> Machine:
-    """What this process runs on."""
+    """The machine that this process runs on."""
     card = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
     return Machine(
         device=str(device),
@@ -62,7 +62,7 @@ def describe_machine(device: torch.device) -> Machine:
 
 
 def describe_environment(registry: Path, variables: dict[str, str | None]) -> Environment:
-    """What this program runs on; `variables` are those of the environment that may be shown."""
+    """Versions and devices of this environment; `variables` are the environment variables that may be shown."""
     return Environment(
         moe=__version__,
         python=platform.python_version(),

@@ -1,13 +1,11 @@
-"""The least memory of a row, from the sizes of its tensors alone, and why a row has no figures.
+"""The least memory that a row needs, from the sizes of its tensors alone, and why a row has no figures.
 
-Comes in: what a library raised. Goes out: `Fault`, or None for a bug. Always holds: a row without figures says why,
-and is never shown as 0; an error that is none of these is not caught.
+The estimate is a lower bound (no activation is counted), so a row that is refused for it could not have run. With P
+parameters in a dtype of i bytes, B of them in experts and N selected: frozen rows P i; selective P i + 16 N; full 16
+P; zeroed gradients (P - B) i + 16 B. 16 bytes are 4 of the master, 4 of the gradient and 8 of the moments.
 
-Comes in: the model's counts and a row's name. Goes out: bytes. Always holds: it is a lower bound (no activation is
-counted), so a row that is refused for it could not have run.
-
-With P parameters in dtype of i bytes, B of them in experts and N selected: frozen rows P i; selective P i + 16 N; full
-16 P; zeroed gradients (P - B) i + 16 B. 16 are 4 of the master, 4 of the gradient and 8 of the moments.
+A row without figures says why, and is never shown as 0. Errors that are no known failure are bugs and are not
+caught.
 """
 
 from __future__ import annotations
@@ -24,14 +22,14 @@ NO_MEMORY = "can't allocate memory"  # torch's, on the CPU
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What became of a row."""
+    """Why a row has no figures."""
 
     status: Literal["not measured", "out of memory"]
     note: str
 
 
 class NotMeasuredError(Exception):
-    """Something that a row needs is not here."""
+    """Something that a row needs is not installed."""
 
 
 class NoRoomError(Exception):
@@ -39,7 +37,7 @@ class NoRoomError(Exception):
 
 
 def failure_of(error: Exception) -> Failure | None:
-    """The fault that an error means; None where it is a bug."""
+    """The failure that an exception stands for; None where it is a bug."""
     note = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, NotMeasuredError):
         return Failure("not measured", note)
@@ -54,7 +52,7 @@ ROOM_FOR_ACTIVATIONS = 2  # rows stay side by side only where twice their least 
 
 
 def least_bytes(name: str, selected: int, model: BenchmarkedModel) -> int:
-    """What weights, masters, gradients and moments of a row take."""
+    """Bytes of the weights, masters, gradients and moments of a row."""
     item, total, experts = ITEM_BYTES[model.dtype], model.total_params, model.expert_params
     if name.startswith("full_"):
         return TRAINED * total
@@ -66,12 +64,12 @@ def least_bytes(name: str, selected: int, model: BenchmarkedModel) -> int:
 
 
 def selected_params(model: BenchmarkedModel, selected: int) -> int:
-    """Parameters in `selected` experts of every layer."""
+    """Number of parameters in `selected` experts of every layer."""
     return selected * model.expert_params // model.num_experts
 
 
 def check_room(name: str, selected: int, model: BenchmarkedModel, available: int) -> None:
-    """Refuse a row that cannot fit, before the system ends the process for it.
+    """Refuse a row that cannot fit, before the system kills the process for it.
 
     Raises:
         NoRoomError: see above.
@@ -82,6 +80,6 @@ def check_room(name: str, selected: int, model: BenchmarkedModel, available: int
 
 
 def fits_side_by_side(rows: list[tuple[str, int]], model: BenchmarkedModel, available: int) -> bool:
-    """All rows fit together, with room for their activations."""
+    """Whether all rows fit in memory together, with room for their activations."""
     together = sum(least_bytes(name, selected, model) for name, selected in rows)
     return ROOM_FOR_ACTIVATIONS * together <= available

@@ -1,8 +1,8 @@
-"""The peak memory of one row in a process of its own, for the CPU.
+"""The peak memory of one row, measured in a process of its own, for the CPU.
 
-Comes in: a plan, the settings and a row. Goes out: `RowPeak`. Always holds: the peak is that of two steps (the second
-one with the optimizer's moments) and holds the interpreter and its libraries, the same for every row; a process that
-the system ended is reported as that, any other failure is a bug.
+The peak is that of two steps (the second one has the optimizer's moments) and includes the interpreter and its
+libraries, which are the same for every row. A process that the system killed is reported as that; any other failure
+is a bug.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ def peak_in_own_process(name: str, selected: int, plan: BenchmarkPlan, config: M
     Raises:
         NoRoomError: the system ended the process.
     """
-    words = [sys.executable, "-m", "moe_cli.bench", name, str(selected), str(torch.get_num_threads())]
-    given = encode(plan) + b"\n" + config.model_dump_json().encode()
-    done = subprocess.run(words, input=given, capture_output=True, check=False)
-    if done.returncode < 0:
-        raise NoRoomError(f"signal {-done.returncode} ended the process that measured the peak memory")
-    if done.returncode:
-        raise AssertionError(f"the process of {name} failed:\n{done.stderr.decode(errors='replace')}")
-    return decode(RowPeak, done.stdout, source=" ".join(words[1:]))
+    argv = [sys.executable, "-m", "moe_cli.bench", name, str(selected), str(torch.get_num_threads())]
+    stdin = encode(plan) + b"\n" + config.model_dump_json().encode()
+    process = subprocess.run(argv, input=stdin, capture_output=True, check=False)
+    if process.returncode < 0:
+        raise NoRoomError(f"signal {-process.returncode} ended the process that measured the peak memory")
+    if process.returncode:
+        raise AssertionError(f"the process of {name} failed:\n{process.stderr.decode(errors='replace')}")
+    return decode(RowPeak, process.stdout, source=" ".join(argv[1:]))
 
 
 def peak_here(name: str, selected: int, bench: RowSettings) -> RowPeak:
-    """The peak of this process over two steps of a row."""
+    """Peak memory of this process over two steps of a row."""
     row = build_row(name, selected, bench)
     start_peak(bench.device)
     for _ in range(NUM_STEPS):
         time_rows(row)
-    peak, what = peak_bytes(bench.device)
-    return RowPeak(peak_memory_bytes=peak, peak_memory_of=what)
+    peak, source = peak_bytes(bench.device)
+    return RowPeak(peak_memory_bytes=peak, peak_memory_of=source)

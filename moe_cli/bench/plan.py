@@ -1,7 +1,7 @@
-"""From the words of a person to what is measured. Imports no torch.
+"""The benchmark plan, from a preset and the values typed beside it. Imports no torch.
 
-Comes in: a preset's name and the values that were given beside it. Goes out: `BenchmarkPlan`. Always holds: a preset
-that is named has the true shape of its model; a shape that the kernels cannot run is refused before torch is imported.
+A named preset has the true shape of its model. A shape that the kernels cannot run is refused before torch is
+imported.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ PRESETS = {
 
 
 def plan_of(preset: str, given: Mapping[str, object], model: str | None = None) -> BenchmarkPlan:
-    """The preset with what was given in the place of its own values (None: not given).
+    """The preset with the given values in the place of its own (None: not given).
 
     Raises:
         UsageError: a name that is not known, or a shape that cannot be built or measured.

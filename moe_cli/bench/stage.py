@@ -1,10 +1,7 @@
-"""The steps of `moe bench`.
+"""The steps of `moe bench`: measure every row of the plan and compare the rows.
 
-Comes in: outcomes. Goes out: `BenchmarkRow`, `SharePoint`. Always holds: what was not measured is None; all rows
-computed their experts in one dtype, or nothing is written.
-
-Comes in: settings, a plan, and whom to tell of progress. Goes out: `Benchmark`. Always holds: nothing is written; every
-row runs on equal weights, equal tokens and one device; the record says how the rows were placed in memory.
+Every row runs on equal weights, equal tokens and one device, and the record says how the rows were placed in memory.
+What was not measured is None. All rows must have computed their experts in one dtype. Nothing is written here.
 """
 
 from __future__ import annotations
@@ -59,28 +56,28 @@ SELECTING = ("selective", "zeroed_gradients", "forward_moe")
 
 
 def names_of_rows(plan: BenchmarkPlan) -> list[tuple[str, int | None]]:
-    """Name and selected experts per layer of every row: the arms, then what the sweep needs beside them."""
+    """Name and selected experts per layer of every row: the arms, then what the sweep needs in addition."""
     arm_rows: dict[str, int | None] = {arm: plan.selected if arm in SELECTING else None for arm in plan.arms}
     sweep = {row_of_share(share, plan): share or plan.selected for share in plan.shares}
     return list((arm_rows | {name: share for name, share in sweep.items() if name not in arm_rows}).items())
 
 
 def row_of_share(share: int, plan: BenchmarkPlan) -> str:
-    """The row whose figures are those of a share: the forward for 0, the selective arm for its own number."""
+    """The row whose figures belong to a share: the forward for 0, the selective arm for its own number of experts."""
     if share == 0:
         return "forward_moe"
     return "selective" if share == plan.selected else f"selective_{share}"
 
 
 def benchmark_rows_of(outcomes: Sequence[Outcome], tokens: int) -> tuple[tuple[BenchmarkRow, ...], str | None]:
-    """The rows of a benchmark, and the faster floor."""
+    """The rows of a benchmark, and the name of the faster floor."""
     seconds: Mapping[str, Sequence[float]] = {outcome.name: outcome.seconds for outcome in outcomes}
     floor = faster_floor(seconds)
     return tuple(_row(outcome, seconds, floor, tokens) for outcome in outcomes), floor
 
 
 def ratios_of(rows: Sequence[BenchmarkRow]) -> tuple[RatioOfRows, ...]:
-    """How the rows of ours compare with what they replace."""
+    """The times of our rows relative to what they replace."""
     seconds = {row.name: row.seconds for row in rows}
     found = [(row, other, ratio_of(seconds.get(row, ()), seconds.get(other))) for row, other in PAIRS]
     return tuple(RatioOfRows(row=row, reference=other, ratio=value) for row, other, value in found if value)
@@ -101,7 +98,7 @@ def share_points(plan: BenchmarkPlan, model: BenchmarkedModel, rows: Sequence[Be
 
 
 def experts_dtype(rows: Sequence[BenchmarkRow]) -> str | None:
-    """The dtype that the experts of every row computed in; None where no row was measured.
+    """The dtype in which all rows computed their experts; None where no row was measured.
 
     Raises:
         AssertionError: rows differ, so that their times cannot be compared.
@@ -136,7 +133,7 @@ Notify = Callable[[object], None]
 
 
 def run(config: MoeConfig, plan: BenchmarkPlan, notify: Notify) -> Benchmark:
-    """Time and weigh every row of the plan.
+    """Measure time and memory of every row of the plan.
 
     Raises:
         UsageError: a model that cannot be built, loaded or trained.
@@ -176,7 +173,10 @@ def run(config: MoeConfig, plan: BenchmarkPlan, notify: Notify) -> Benchmark:
 
 
 def _look_at_model(bench: arm_rows.RowSettings) -> BenchmarkedModel:
-    """Random weights need not be made for it; a real model is loaded once, so that what is wrong with it shows here."""
+    """Describe the model before it is measured.
+
+    Random weights are not made for it. A real model is loaded once, so that what is wrong with it shows here.
+    """
     device = bench.device if bench.plan.model else torch.device("meta")
     found = describe_model(build_model(bench.plan, bench.config, device), bench.plan)
     free_memory(bench.device)

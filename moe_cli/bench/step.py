@@ -1,11 +1,10 @@
-"""One optimizer step of one row, and what it keeps.
+"""One optimizer step of one row, and the bytes that it keeps.
 
-Comes in: a model, a batch and what trains. Goes out: `Row`, whose `step` is what is timed. Always holds: a step clears
-the gradients first, so that after it they can be counted; what has to be in force during a step (autocast, an experts
-function, checkpointing) is entered outside of what is timed.
+A step clears the gradients first, so that they can be counted afterwards. What has to be active during a step
+(autocast, an experts function, checkpointing) is entered outside of the timed part.
 
-Comes in: a row that has stepped. Goes out: `StepBytes`, and the dtype that its experts' products ran in. Always holds:
-a storage counts once; parameters and buffers are no part of what is saved for the backward; nothing is estimated.
+Bytes are measured, never estimated: every storage counts once, and parameters and buffers are not counted as saved
+for the backward.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ LEARNING_RATE = 1e-5  # its size costs nothing
 
 @dataclass(slots=True, eq=False)
 class StepRow:
-    """A model, ready to be stepped."""
+    """A model with its batch and optimizer, ready to be stepped; `step` is what is timed."""
 
     model: PreTrainedModel
     batch: Batch
@@ -40,12 +39,12 @@ class StepRow:
     optimizer: torch.optim.AdamW | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        """The optimizer that the Trainer uses by default."""
+        """Make the optimizer that the Trainer uses by default."""
         if self.trained:
             self.optimizer = torch.optim.AdamW(self.trained, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
 
     def step(self) -> None:
-        """Forwards; backwards, clipping and update where there are any."""
+        """Run the forwards, and the backwards, clipping and update if the row has them."""
         if self.optimizer is not None:
             self.optimizer.zero_grad(set_to_none=True)
         for part_BS in self.batch.parts():
@@ -58,7 +57,7 @@ class StepRow:
             self.optimizer.step()
 
     def forward(self, part_BS: Tensor) -> Tensor:
-        """What some rows add to the loss of the step."""
+        """The part of the step's loss that comes from these rows of the batch."""
         batch, device = self.batch, part_BS.device.type
         with torch.set_grad_enabled(self.backward), torch.autocast(device, torch.bfloat16, enabled=self.autocast):
             logits_BAV = self.model(input_ids=part_BS, use_cache=False, logits_to_keep=batch.kept_A).logits
@@ -70,7 +69,7 @@ STEP_COUNTER = "step"  # AdamW's name
 
 
 def step_bytes(row: StepRow) -> tuple[StepBytes, str | None]:
-    """Bytes of a row that has stepped before, and the dtype of its grouped products; runs one more forward.
+    """Bytes of a row that has already stepped, and the dtype of its grouped products; runs one more forward.
 
     Raises:
         AssertionError: grouped products of one row ran in several dtypes.
@@ -92,14 +91,14 @@ def step_bytes(row: StepRow) -> tuple[StepBytes, str | None]:
 
 
 def _saved_in_forward(row: StepRow) -> tuple[int, set[str]]:
-    """Bytes that a forward keeps for its backward, and the dtypes of its grouped products."""
+    """Bytes that a forward saves for its backward, and the dtypes of its grouped products."""
     own = {_storage(tensor)[0] for tensor in (*row.model.parameters(), *row.model.buffers(), row.batch.ids_BS)}
     saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        place, size = _storage(tensor)
-        if place not in own:
-            saved[place] = size
+        address, size = _storage(tensor)
+        if address not in own:
+            saved[address] = size
         return tensor.detach()  # an output that saved itself would never be freed
 
     products = _Products()
@@ -112,7 +111,7 @@ def _saved_in_forward(row: StepRow) -> tuple[int, set[str]]:
 
 
 class _Products(TorchDispatchMode):
-    """Dtypes of the grouped products that run inside the block."""
+    """Records the dtypes of the grouped products that run inside the block."""
 
     def __init__(self) -> None:
         super().__init__()

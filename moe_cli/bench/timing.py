@@ -1,15 +1,12 @@
-"""Rows, timed in turns, and times to figures.
+"""Times rows in turns, and turns the times into spreads and ratios.
 
-Comes in: the seconds of rows, one per repeat. Goes out: spreads and ratios. Always holds: two rows are divided repeat
-by repeat, so that a machine that is slow for a while is slow for both; the order of repeats is kept.
+The first step of a row after it was built is never counted. Every other repeat goes through the rows backwards, so
+that no row always follows the same one. Two rows are divided repeat by repeat, so that a machine that is slow for a
+while is slow for both. A row that fails says why and the others go on, but a bug ends the run.
 
-Comes in: rows to build and how often to repeat. Goes out: an `Outcome` per row. Always holds: the first step of a row
-after it was built is never counted; every other repeat goes through the rows backwards, so that no row always follows
-the same one; a row that fails says why and the others go on, but a bug ends the run.
-
-Side by side each repeat runs every row once. One at a time, for models that do not fit beside each other and on cards
-(where the peak of a row is its own only if nothing else is there), each round builds every row anew and runs its share
-of the repeats.
+Side by side, each repeat runs every row once. One at a time, for models that do not fit beside each other and on
+GPUs (where the peak of a row is its own only if nothing else is there), each round builds every row anew and runs
+its share of the repeats.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ FLOORS = ("floor_library", "floor_moe")
 
 
 def spread_of(values: Sequence[float]) -> Spread | None:
-    """Median, quartiles (inclusive method) and extremes; None of nothing."""
+    """Median, quartiles (inclusive method) and extremes; None if there are no values."""
     if not values:
         return None
     lower, _, upper = quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
@@ -42,7 +39,7 @@ def ratio_of(seconds: Sequence[float], reference: Sequence[float] | None) -> Spr
     """`seconds` divided by `reference`, repeat by repeat; None where either has no figures."""
     if not seconds or not reference:
         return None
-    return spread_of([one / other for one, other in zip(seconds, reference, strict=True)])
+    return spread_of([value / other for value, other in zip(seconds, reference, strict=True)])
 
 
 def faster_floor(seconds: Mapping[str, Sequence[float]]) -> str | None:
@@ -56,7 +53,7 @@ ROUNDS = 3
 
 @dataclass(slots=True)
 class Outcome:
-    """What is known of one row so far."""
+    """The measurements of one row so far."""
 
     name: str
     selected: int | None
@@ -72,7 +69,7 @@ Told = Callable[[], None]  # one step is done
 
 
 def time_side_by_side(outcomes: Sequence[Outcome], build: Builder, repeats: int, told: Told) -> None:
-    """Build all rows, step them in turns, weigh them."""
+    """Build all rows, step them in turns, and measure their bytes."""
     rows: dict[str, StepRow] = {}
     for outcome in outcomes:
         with _Faults(outcome):
@@ -95,7 +92,7 @@ def time_side_by_side(outcomes: Sequence[Outcome], build: Builder, repeats: int,
 def time_one_at_a_time(
     outcomes: Sequence[Outcome], build: Builder, repeats: int, device: torch.device, told: Told
 ) -> int:
-    """Build, step and drop the rows in turns; the number of rounds."""
+    """Build, step and drop the rows in turns; returns the number of rounds."""
     shares = [len(range(repeats)[number::ROUNDS]) for number in range(min(ROUNDS, repeats))]
     for number, share in enumerate(shares):
         for outcome in outcomes if number % 2 == 0 else reversed(outcomes):
@@ -109,7 +106,7 @@ def time_one_at_a_time(
 
 
 def time_rows(row: StepRow) -> float:
-    """Seconds of one step, from an idle device to an idle device, without Python's collector of cycles."""
+    """Seconds of one step, from an idle device to an idle device, with Python's garbage collector off."""
     device = row.batch.ids_BS.device
     with row.during():
         synchronize(device)
@@ -124,7 +121,7 @@ def time_rows(row: StepRow) -> float:
 
 
 def free_memory(device: torch.device) -> None:
-    """Give back what a dropped row held."""
+    """Free the memory of a dropped row."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -143,7 +140,7 @@ def _one_turn(outcome: Outcome, build: Builder, share: int, device: torch.device
 
 
 def synchronize(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -151,7 +148,7 @@ def synchronize(device: torch.device) -> None:
 
 
 class _Faults:
-    """A block whose known faults become the outcome's; the figures that it had are dropped."""
+    """A block whose known failures are stored in the outcome; the seconds that it had are dropped."""
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome

@@ -1,6 +1,6 @@
-"""The options that say what answers `moe prepare`'s prompts, and how; those of an endpoint are `moe evaluate`'s, too.
+"""The options for what answers `moe prepare`'s prompts, and how; those of an endpoint are shared with `moe evaluate`.
 
-Comes in: nothing. Goes out: annotated types for typer. Always holds: an option that is not typed is None.
+They are annotated types for typer. An option that is not typed is None.
 """
 
 from __future__ import annotations

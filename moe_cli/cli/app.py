@@ -1,7 +1,7 @@
 """The command tree and the entry point.
 
-Comes in: the command line. Goes out: one command's output and exit code. Always holds: `moe --help` imports neither
-torch nor transformers; the underscore spellings of the original scripts (`--model_name`) are accepted.
+`moe --help` imports neither torch nor transformers. The underscore spellings of the original scripts
+(`--model_name`) are accepted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Commands(TyperGroup):
     """The commands in the order of the experiment."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        """Every command's name."""
+        """Names of all commands."""
         return sorted(super().list_commands(ctx), key=IN_FLOW.index)
 
 
@@ -107,16 +107,16 @@ def _run() -> int:
         return _drawn(cast(typer.BadParameter, error))
 
 
-def _undecodable(words: Sequence[str]) -> UsageError | None:
-    """The error about a word whose bytes are no UTF-8; None: there is none."""
-    word = next((word for word in words if not is_text(word)), None)
+def _undecodable(argv: Sequence[str]) -> UsageError | None:
+    """The error about an argument whose bytes are not UTF-8; None if there is none."""
+    word = next((word for word in argv if not is_text(word)), None)
     if word is None:
         return None
     return UsageError(f"the word {word} is not UTF-8, so no record can hold it", hint="name files in UTF-8")
 
 
 def _drawn(error: typer.BadParameter) -> int:
-    """The exit code of a wrong word on the command line; a command group without a command has shown its help."""
+    """Print a usage error and return its exit code; a command group without a command has shown its help."""
     where = error.ctx.command_path if error.ctx else "moe"
     if message := error.format_message():
         print_error(UsageError(message, hint=f"{where} --help shows how it is used"))

@@ -1,4 +1,4 @@
-"""`moe bench`: words typed -> one call -> one table."""
+"""`moe bench`: parses the options, runs the benchmark and prints its table."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
 """The edge of the program: errors that a person can fix become two lines and an exit code.
 
-`moe runs list | head -1` ends as if all had been read, and a training whose output was piped into a program that ended
-goes on to its end. The exit code is that of the command.
-
-Comes in: a command. Goes out: the command, with its errors drawn. Always holds: what a person can fix shows no
-traceback; every other exception does.
+Such errors never show a traceback; every other exception does. `moe runs list | head -1` ends as if all had been
+read, and a training whose output was piped into a program that ended goes on to its end. The exit code is that of
+the command.
 """
 
 from __future__ import annotations
@@ -41,10 +39,10 @@ OF_NO_SUCH_CHARACTER = "backslashreplace"  # what is not of the terminal's encod
 
 
 class _Outlet(io.FileIO):
-    """A pipe that turns into the null device when its reader has left."""
+    """A pipe that turns into the null device when its reader has gone."""
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write what the reader takes."""
+        """Write as long as there is a reader."""
         try:
             return super().write(data)
         except BrokenPipeError:
@@ -55,9 +53,9 @@ class _Outlet(io.FileIO):
 
 
 def survive_closed_pipes() -> None:
-    """From here on neither stdout nor stderr fails where its reader leaves, or knows no such character.
+    """Keep stdout and stderr from failing when their reader is gone, or when they cannot encode a character.
 
-    A stand-in stays as it is.
+    A stand-in for one of them is left alone.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -122,7 +120,7 @@ def catch_errors(command: Callable[Words, None]) -> Callable[Words, None]:
 
 
 def _fault_of_the_system(error: Exception) -> MoeError | None:
-    """What a path, a disk, a permission or the memory says through any library; None for a bug."""
+    """The error for a problem with a path, a disk, a permission or the memory, from any library; None for a bug."""
     number, file = _number_of(error), getattr(error, "filename", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
         written = getattr(error, "filename2", None) or file  # of a copy, the new one
@@ -150,16 +148,16 @@ def _fault_of_the_system(error: Exception) -> MoeError | None:
             hint="lower the batch size, or use a larger machine",
         )
     if isinstance(error, OSError):
-        what = f"{_shown(file)}: {error.strerror}" if file is not None and error.strerror else _first_line(error)
+        problem = f"{_shown(file)}: {error.strerror}" if file is not None and error.strerror else _first_line(error)
         return EnvironmentFaultError(
-            f"the system refuses it: {what}",
+            f"the system refuses it: {problem}",
             hint="check the disk, the network and the path, and run the command again",
         )
     return None
 
 
 def _number_of(error: Exception) -> int | None:
-    """The system's number of an error, which a library may have put into words."""
+    """The errno of an exception, which a library may have put into its message."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     named = BY_NUMBER.search(str(error))
@@ -183,20 +181,20 @@ def show_warning(
     file: object = None,
     line: object = None,
 ) -> None:
-    """One line on stderr, in the place of `warnings.showwarning`, whose text may hold words from anywhere."""
+    """Print a warning as one line on stderr; replaces `warnings.showwarning`, as its text may come from anywhere."""
     stderr_console().print(safe_text(mask_keys(f"warning: {message}"), style="yellow"), soft_wrap=True)
 
 
 class SafeRecord(logging.LogRecord):
-    """What a library logs, as one line of safe text without a key, whichever handler writes it."""
+    """A log record of a library as one line of safe text without a key, whichever handler writes it."""
 
     def getMessage(self) -> str:  # noqa: N802  # the library's name
-        """The message."""
+        """The safe message."""
         return escape_unsafe(mask_keys(super().getMessage()))
 
 
 def print_error(error: MoeError) -> None:
-    """Two lines on stderr, what is wrong and what to do next; further ones of either are indented."""
+    """Print two lines on stderr, the problem and what to do next; further lines of either are indented."""
     talk = stderr_console()
     first, *rest = NEXT_LINE.split(mask_keys(error.message))
     talk.print(f"error: {escape_unsafe(first)}", style="red", soft_wrap=True)

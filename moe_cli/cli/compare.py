@@ -1,4 +1,4 @@
-"""`moe compare`: words typed -> one call -> one table. Imports no torch."""
+"""`moe compare`: parses the options, compares the runs and prints the result. Imports no torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CompareCommand(TyperCommand):
 
 
 def split_arms(words: list[str]) -> list[str]:
-    """The words with `--vs` before each one that it takes."""
+    """The arguments with `--vs` before each argument that it takes."""
     found: list[str] = []
     taking = False
     for place, word in enumerate(words):
@@ -51,7 +51,7 @@ def split_arms(words: list[str]) -> list[str]:
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """No search for cycles: nothing here makes any, and where items are many it takes as long as all else."""
+    """A block without garbage collection: no cycles are made here, and with many items it takes half of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""`moe config show | schema`: the settings. Imports no torch."""
+"""`moe config show | schema`: prints the settings or their JSON schema. Imports no torch."""
 
 from __future__ import annotations
 

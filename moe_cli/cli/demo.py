@@ -1,7 +1,7 @@
-"""`moe demo`: the whole experiment on the built-in tiny model, by the very commands a person would type.
+"""`moe demo`: the whole experiment on the built-in tiny model, with the same commands that a person would type.
 
-Comes in: a directory. Goes out: every run of the experiment in it. Always holds: each command runs in a process of its
-own, forked from one that has imported the libraries, so that peak memory is that of one command alone.
+Every run is written into one directory. Each command runs in a process of its own, forked from one that has imported
+the libraries, so that peak memory is that of one command alone.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ def _new_directory(wanted: Path) -> Path:
     return path
 
 
-def _run(words: Sequence[str], directory: Path) -> None:
-    """Run one command in a fresh process; stop with its exit code where it fails."""
+def _run(argv: Sequence[str], directory: Path) -> None:
+    """Run one command in a fresh process; stop with its exit code if it fails."""
     os.environ |= {**QUIET, **OFFLINE}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    child = context.Process(target=_command, args=(list(words), str(directory)))
+    child = context.Process(target=_command, args=(list(argv), str(directory)))
     child.start()
 
     def pass_on(number: int, frame: FrameType | None) -> None:
@@ -102,24 +102,24 @@ def _run(words: Sequence[str], directory: Path) -> None:
         child.join()
     if child.exitcode == ExitCode.RESUMABLE:
         talk = stderr_console()
-        talk.print(safe_text(f"in {directory}: moe {shlex.join(words)} --resume"), soft_wrap=True)
+        talk.print(safe_text(f"in {directory}: moe {shlex.join(argv)} --resume"), soft_wrap=True)
     if child.exitcode:
         raise typer.Exit(child.exitcode)
 
 
-def _command(words: list[str], directory: str) -> None:
+def _command(argv: list[str], directory: str) -> None:
     for name in [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]:
         del os.environ[name]  # the settings are those that were printed
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C in the terminal comes through the demo, once
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(directory)
-    sys.argv = ["moe", *words]
+    sys.argv = ["moe", *argv]
     runpy.run_module("moe_cli", run_name="__main__")
 
 
 def _end_with_parent() -> None:
-    """Stop as a signal would once the demo is gone, which can be killed without a chance to pass that on."""
+    """End this process, as a signal would, once the demo is gone, which can be killed without passing that on."""
     demo = multiprocessing.parent_process()
     if demo is not None:
         demo.join()

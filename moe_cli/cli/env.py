@@ -1,4 +1,4 @@
-"""`moe env`: what a report of a fault needs, without a secret."""
+"""`moe env`: prints the environment for a fault report, without secrets."""
 
 from __future__ import annotations
 
@@ -54,9 +54,10 @@ def env(registry: options.Registry = None, json: options.Json = False) -> None:
 
 
 def shown_variables(variables: Mapping[str, str]) -> dict[str, str | None]:
-    """The variables that change what moe does, by name; None in the place of a value that could be a secret.
+    """The environment variables that change what moe does; the value of one that could be a secret is None.
 
-    A value is shown where its name is known to hold none, never because it looks harmless, and without any key.
+    A value is shown because its name is known to hold no secret, never because it looks harmless, and without any
+    key.
     """
     settings = [name for name in setting_names() if name.rpartition(".")[2] not in MAY_HOLD_SECRETS]
     known = {*HARMLESS, *(ENVIRONMENT_PREFIX + name.replace(".", "__").upper() for name in settings)}

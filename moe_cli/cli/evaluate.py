@@ -1,4 +1,4 @@
-"""`moe evaluate`: words typed -> one call -> one table."""
+"""`moe evaluate`: parses the options, evaluates a model or answers, and prints the result."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _refuse_targets(named: Sequence[str], of_files: bool) -> None:
 
 
 def _show_answers(session: Session) -> None:
-    """What is recognised in the files of answers, and why an evaluation would not begin with them."""
+    """Show what is recognised in the files of answers, and why an evaluation would not begin with them."""
     from moe_cli.evaluate.preview import preview_answers
     from moe_cli.views.source_tables import answers_preview_view
 
@@ -133,7 +133,7 @@ def _show_answers(session: Session) -> None:
 
 
 def _show_dry_run(session: Session, target: str) -> None:
-    """What is recognised in the items, and why an evaluation would not begin with them."""
+    """Show what is recognised in the items, and why an evaluation would not begin with them."""
     from moe_cli.evaluate.preview import preview_evaluation
     from moe_cli.views.source_tables import items_preview_view
 
@@ -142,7 +142,7 @@ def _show_dry_run(session: Session, target: str) -> None:
 
 
 def _stages(words: Sequence[str]) -> tuple[Stage, ...]:
-    """The stages that the words name.
+    """The stages named on the command line.
 
     Raises:
         UsageError: a word is none of them.

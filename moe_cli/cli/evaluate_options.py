@@ -1,6 +1,6 @@
-"""The options of `moe evaluate` alone by what they are about: answers, judges, capability and drift.
+"""The options that only `moe evaluate` has, by topic: answers, judges, capability and drift.
 
-Comes in: nothing. Goes out: annotated types for typer. Always holds: as in `options.py`, what is not typed is None.
+They are annotated types for typer. As in `options.py`, an option that is not typed is None.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`moe export` and `moe push`: words typed -> one call -> one line."""
+"""`moe export` and `moe push`: parse the options, write or upload the model, and print one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`moe label`: answers of two runs for a person to label, in a file or one by one on the terminal. Imports no torch."""
+"""`moe label`: draws answers of two runs for a person to label, in a file or one by one on the terminal.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +105,7 @@ def label(
 
 
 def _ask(place: str) -> None:
-    """Every answer that has no label yet, one by one; each label is in the file before the next is asked for."""
+    """Ask about every answer without a label, one by one; each label is saved before the next is asked for."""
     rows, console = list(read_sheet(place).rows), stdout_console()
     blank = [number for number, row in enumerate(rows) if row.label is None]
     for count, number in enumerate(blank, start=1):
@@ -129,7 +132,7 @@ def _show(console: Console, row: LabelRow, place: str) -> None:
 
 
 def _typed(console: Console) -> bool | Literal["stop"] | None:
-    """What the person types, until it can be read; the end of the input stops."""
+    """Prompt until the input is a valid label; the end of the input stops."""
     while True:
         try:
             typed = input("> ").strip().lower()

@@ -1,7 +1,7 @@
-"""The options that commands share, each written once.
+"""The options that several commands share, each defined once.
 
-Comes in: nothing. Goes out: annotated types for typer. Always holds: an option that is not typed is None, so that the
-config file, the environment and the defaults keep their say.
+They are annotated types for typer. An option that is not typed is None, so that the config file, the environment and
+the defaults apply.
 """
 
 from __future__ import annotations

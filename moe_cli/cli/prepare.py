@@ -1,4 +1,4 @@
-"""`moe prepare`: words typed -> one call -> one table."""
+"""`moe prepare`: parses the options, prepares the run and prints its tables."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def prepare(
 
 
 def _show_dry_run(session: Session) -> None:
-    """What is recognised in the data, and why a run would not begin with it; torch is not imported."""
+    """Show what is recognised in the data, and why a run would not begin with it; torch is not imported."""
     from moe_cli.prepare.data_preview import preview_of
     from moe_cli.views.source_tables import preview_view
 

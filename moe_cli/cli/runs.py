@@ -1,4 +1,4 @@
-"""`moe runs list | show | verify | add | forget`: the registry. Imports no torch."""
+"""`moe runs list | show | verify | add | forget`: reads and edits the registry. Imports no torch."""
 
 from __future__ import annotations
 
@@ -64,15 +64,15 @@ def verify(run: RunId, registry: options.Registry = None, json: options.Json = F
     Example: moe runs verify prepared
     """
     session = open_session("runs", locals())
-    found = require_unchanged_run(_path(session, run), session.store)
+    verification = require_unchanged_run(_path(session, run), session.store)
     with session.reporter():
-        damaged = found.damaged()
+        damaged = verification.damaged()
     result = RunVerification(
-        path=str(found.path),
-        num_files=len(found.manifest.files),
+        path=str(verification.path),
+        num_files=len(verification.manifest.files),
         damaged=damaged,
-        added=found.added(),
-        changed_parents=changed_parents(found, session.store),
+        added=verification.added(),
+        changed_parents=changed_parents(verification, session.store),
     )
     faults = tuple(_faults(result))
     if session.json or not faults:
@@ -80,21 +80,21 @@ def verify(run: RunId, registry: options.Registry = None, json: options.Json = F
         session.show(result, safe_text(result.path), f"{whole} of {result.num_files} files are as the run wrote them")
     if faults:
         raise ArtifactError(
-            f"{found.path}: " + "; ".join(faults),
+            f"{verification.path}: " + "; ".join(faults),
             hint="restore what changed, move what was added out of the run, or make the run again; --json lists all",
         )
 
 
-def _faults(found: RunVerification) -> Iterator[str]:
-    """What is wrong with a run, with the first names of each."""
-    total = found.num_files
-    for names, what in (
-        (found.damaged, f"of {total} files are missing or changed"),
-        (found.added, "files were added that the run did not write"),
-        (found.changed_parents, "of its parents changed since"),
+def _faults(verification: RunVerification) -> Iterator[str]:
+    """Sentences about what is wrong with a run, each with the first names that it concerns."""
+    total = verification.num_files
+    for names, problem in (
+        (verification.damaged, f"of {total} files are missing or changed"),
+        (verification.added, "files were added that the run did not write"),
+        (verification.changed_parents, "of its parents changed since"),
     ):
         if names:
-            yield f"{len(names)} {what}: " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            yield f"{len(names)} {problem}: " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 @app.command("add")

@@ -1,4 +1,4 @@
-"""`moe select`: words typed -> one call -> one table. Imports no torch."""
+"""`moe select`: parses the options, selects experts and prints the selection. Imports no torch."""
 
 from __future__ import annotations
 
@@ -127,9 +127,9 @@ def _rank(session: Session, from_counts: Path | None, from_scores: Path | None, 
 
 
 def _with_settings_of(prepared: Path, words: Mapping[str, object]) -> dict[str, object]:
-    """What is not typed stays as in the run, but a file is named for the method `file` alone.
+    """The config with settings that were not typed taken from the run; a file stays only with the method `file`.
 
-    The run may come from elsewhere: which registry is written to is not for its settings to say.
+    The run may come from elsewhere, so which registry is written to is not taken from its settings.
     """
     typed, assignments = dict(words), []
     if typed["config"] is None:

@@ -1,6 +1,6 @@
-"""The options that say how experts are selected, the same in `moe prepare` and `moe select`.
+"""The options for how experts are selected, the same in `moe prepare` and `moe select`.
 
-Comes in: nothing. Goes out: annotated types for typer. Always holds: an option that is not typed is None.
+They are annotated types for typer. An option that is not typed is None.
 """
 
 from __future__ import annotations

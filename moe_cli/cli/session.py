@@ -1,7 +1,7 @@
 """What every command begins with: the resolved config, the registry, and the environment for the libraries.
 
-Comes in: the words typed. Goes out: a `Session`. Always holds: all settings are checked before torch is imported; cards
-are chosen before torch is imported; with local inputs only, the libraries are told to stay offline.
+All settings are checked and the GPUs are chosen before torch is imported. If all inputs are local, the libraries are
+told to stay offline.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_PR
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One command at work."""
+    """The config, registry and consoles of one running command."""
 
     config: MoeConfig
     store: Store
@@ -67,17 +67,17 @@ class Session:
     again: str  # words that give the next command the same config file and model: " --config moe.yaml"
 
     def reporter(self) -> Reporter:
-        """Draws what the stage notifies."""
+        """A reporter that draws the records of the stage."""
         return Reporter(tables=not self.json)
 
     @contextmanager
     def importing(self) -> Iterator[None]:
-        """Around the imports of what brings torch and transformers along: they take seconds."""
+        """A block around the imports of torch and transformers, which take seconds."""
         with self.reporter(), begin_activity("importing torch and transformers"):
             yield
 
     def show(self, record: object, view: RenderableType | None, done: str) -> None:
-        """The result: one JSON document or its tables, and the line that says what to run next."""
+        """Print the result: one JSON document or its tables, and a line with the next command."""
         if self.json:
             print_json(encode_list(record) if isinstance(record, tuple) else encode(record, indent=True))
             stderr_console().print(safe_text(done), soft_wrap=True)
@@ -88,7 +88,7 @@ class Session:
         console.print(safe_text(done), soft_wrap=True)
 
     def show_dry_run(self, preview: object, view: RenderableType, refusal: MoeError | None) -> None:
-        """What a run would begin with: the data first, the settings with `--verbose`.
+        """Print what a run would begin with: the data first, the settings with `--verbose`.
 
         Raises:
             MoeError: the one with which the run would end, or that of a registry that cannot be written.
@@ -110,7 +110,7 @@ class Session:
         self.store.refuse_unwritable()
 
     def show_settings_of_run(self) -> None:
-        """What a dry run prints of a command whose inputs are runs.
+        """Print the dry run of a command whose inputs are runs.
 
         Raises:
             EnvironmentFaultError: the run could not be registered.
@@ -119,7 +119,7 @@ class Session:
         self.store.refuse_unwritable()
 
     def show_settings(self) -> None:
-        """The resolved settings."""
+        """Print the resolved settings."""
         if self.json:
             print_json(self.config.model_dump_json(indent=2).encode())
         else:
@@ -127,16 +127,16 @@ class Session:
 
 
 def print_json(document: bytes) -> None:
-    """One JSON document on stdout, with escapes for what a terminal would obey."""
+    """Print one JSON document on stdout, with terminal control characters escaped."""
     print(escape_json(document.decode(), sys.stdout.encoding or "utf-8"))
 
 
 def open_session(section: str, words: Mapping[str, object], *, asks_the_hub: bool = False, **renamed: str) -> Session:
     """Resolve the settings and prepare the environment.
 
-    `words` are the arguments of a command by name; one that is None was not typed. A name means the setting
-    `section.name`, except the shared ones (`SETTING_OF`) and those in `renamed`; names of no setting are left alone.
-    A command that `asks_the_hub` is never told to stay offline.
+    `words` are the arguments of a command by name; one that is None was not typed. A name stands for the setting
+    `section.name`, except the shared ones (`SETTING_OF`) and those in `renamed`; names of no setting are ignored. A
+    command that `asks_the_hub` is never told to stay offline.
 
     Raises:
         UsageError: any problem in any setting; all of them at once.
@@ -163,7 +163,7 @@ def _again(words: Mapping[str, object]) -> str:
 
 
 def _refuse_keys(config: MoeConfig) -> None:
-    """Settings are written to the results, so none may hold a key."""
+    """Refuse settings that hold a key, because settings are written to the results."""
     for endpoint in (config.endpoint, config.judge):
         keep_secret(os.environ.get(endpoint.key_env or "", ""))
     tree = config.model_dump(mode="json")
@@ -178,7 +178,7 @@ def _refuse_keys(config: MoeConfig) -> None:
 
 
 def _set_environment(config: MoeConfig, *, asks_the_hub: bool) -> None:
-    """For libraries that read their settings once, when they are imported."""
+    """Set the environment variables of libraries that read them once, when they are imported."""
     environment = dict(QUIET)
     if config.model.gpu is not None:
         _refuse_other_cards(config.model.gpu)
@@ -189,17 +189,17 @@ def _set_environment(config: MoeConfig, *, asks_the_hub: bool) -> None:
 
 
 def _refuse_other_cards(gpu: str) -> None:
-    """A scheduler gives cards by the same variable; the numbers of `--gpu` would take those of a neighbour."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None and given.replace(" ", "") != gpu:
+    """Refuse `--gpu` where a scheduler has assigned GPUs, as its numbers would take those of another job."""
+    cards = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if cards is not None and cards.replace(" ", "") != gpu:
         raise UsageError(
-            f"--gpu {gpu} (model.gpu) asks for other cards than the environment variable CUDA_VISIBLE_DEVICES={given}",
+            f"--gpu {gpu} (model.gpu) asks for other cards than the environment variable CUDA_VISIBLE_DEVICES={cards}",
             hint="leave --gpu away to use the cards of the variable, or unset it",
         )
 
 
 def _all_is_here(config: MoeConfig) -> bool:
-    """Model and data lie on this machine, so that no library has a reason to ask a hub."""
+    """Whether model, data and judges are on this machine, so that no library needs the hub."""
     # A training run has no config.json of its own: its base may have to be fetched for the drift.
     answers = config.evaluate.answers  # no model is loaded beside them
     own = (Path(os.path.expanduser(config.model.name)) / "config.json").is_file()
@@ -211,6 +211,6 @@ def _all_is_here(config: MoeConfig) -> bool:
 
 
 def _is_here(judge: str) -> bool:
-    """Whether a judge brings no weights from a hub; a plugin may."""
-    name, _, place = judge.partition(":")
-    return name != "plugin" and (name not in CLASSIFIERS or (Path(os.path.expanduser(place)) / "config.json").is_file())
+    """Whether a judge needs no weights from the hub; a plugin may need some."""
+    name, _, path = judge.partition(":")
+    return name != "plugin" and (name not in CLASSIFIERS or (Path(os.path.expanduser(path)) / "config.json").is_file())

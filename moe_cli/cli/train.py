@@ -1,4 +1,4 @@
-"""`moe train selective | baseline`: words typed -> one call -> one table."""
+"""`moe train selective | baseline`: parses the options, trains, and prints the result."""
 
 from __future__ import annotations
 

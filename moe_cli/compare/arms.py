@@ -1,11 +1,11 @@
-"""Which runs are compared, as arms, and whether two of them are one and the same thing.
+"""The arms of a comparison: which runs belong to each, what it is called, and whether runs are really different.
 
-A run in both arms is refused. All else is named: two evaluations of one model may be compared for their settings, but
-a difference between them is none between models.
+A run that stands in two arms is refused, and so are equal weights within one arm, because the same run twice is not
+a second seed. Other overlaps are only named: two evaluations of one model may be compared for their settings, but a
+difference between them is not one between models.
 
-Comes in: the words before and after `--vs`, and the untrained base. Goes out: groups of words in the order base,
-`--vs` side, other side, so that the difference of a pair is the later one minus the earlier one; their names. Always
-holds: the runs of one arm are different weights, because the same run twice is no second seed.
+Arms are in the order base, `--vs` side, other side, so that the difference of a pair is the later arm minus the
+earlier one.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def refuse_shared_runs(arms: Sequence[Sequence[ComparedRun]]) -> None:
         ArtifactError: the same evaluation or imported column stands in both, or a run where arms have several.
     """
     roles = ("run", "evaluation") if any(len(arm) > 1 for arm in arms) else ("evaluation",)
-    for one, other in combinations(arms, 2):
-        for first in one:
-            for second in other:
+    for left, right in combinations(arms, 2):
+        for first in left:
+            for second in right:
                 if _shared(first, second, roles):
                     raise ArtifactError(
                         f"{_place(second)} stands in two arms: a run does not differ from itself",
@@ -47,12 +47,12 @@ def _place(source: ComparedRun) -> str:
 def _shared(first: ComparedRun, second: ComparedRun, roles: Sequence[str]) -> bool:
     if first.column.imported is not None or second.column.imported is not None:
         return (first.column.name, first.column.path) == (second.column.name, second.column.path)
-    asked = roles if "evaluation" in first.digests else ("run",)
-    return any(role in first.digests and first.digests[role] == second.digests.get(role) for role in asked)
+    compared_roles = roles if "evaluation" in first.digests else ("run",)
+    return any(role in first.digests and first.digests[role] == second.digests.get(role) for role in compared_roles)
 
 
 def same_weights(columns: Sequence[RunColumn]) -> Iterator[str]:
-    """A sentence for all columns of one fingerprint."""
+    """A sentence for every set of columns that have the same weights fingerprint."""
     by_weights: dict[str, list[str]] = {}
     for column in columns:
         model = column.evaluation.model if column.evaluation else None
@@ -67,13 +67,13 @@ def same_weights(columns: Sequence[RunColumn]) -> Iterator[str]:
 
 
 def copied_outcomes(arms: Sequence[Sequence[ComparedRun]]) -> tuple[str, ...]:
-    """Sentences about imported columns that hardly differ: those of one arm, and equal ones of two arms."""
+    """Sentences about imported columns that hardly differ within an arm, or are equal in two arms."""
     within = [sentence for arm in arms for pair in combinations(arm, 2) for sentence in _nearly(*pair)]
     between = [
         sentence
-        for one, other in combinations(arms, 2)
-        for first in one
-        for second in other
+        for left, right in combinations(arms, 2)
+        for first in left
+        for second in right
         for sentence in _equal(first, second)
     ]
     return (*within, *between)
@@ -99,7 +99,7 @@ def _equal(first: ComparedRun, second: ComparedRun) -> Iterator[str]:
 
 
 def _differing(first: ComparedRun, second: ComparedRun) -> tuple[int, int]:
-    """How many of the items of two imported columns have another outcome; of none where one is a run of moe."""
+    """How many shared items have different outcomes, and how many are shared; 0, 0 unless both columns are imported."""
     if first.column.imported is None or second.column.imported is None:
         return 0, 0
     a, b = first.items or {}, second.items or {}
@@ -112,7 +112,7 @@ NUMBERING = "_-. (0123456789"  # what may stand between the name of an arm and t
 
 
 def group_runs(words: Sequence[str], against: Sequence[str], base: str | None) -> Groups:
-    """The words of every arm: with `--vs` two arms, without it one for every word.
+    """Arguments grouped into arms: two arms with `--vs`, without it one arm for every argument.
 
     Raises:
         UsageError: fewer than two arms.
@@ -127,13 +127,13 @@ def group_runs(words: Sequence[str], against: Sequence[str], base: str | None) -
 
 
 def regroup_sources(groups: Groups, sources: Sequence[ComparedRun], base: str | None) -> list[tuple[ComparedRun, ...]]:
-    """The sources as the groups of their words.
+    """The sources in the groups of their arguments.
 
     Raises:
         ArtifactError: `--base` names a training run, or an arm holds the same weights twice, or two arms the same run.
     """
-    rest = iter(sources)
-    arms = [tuple(next(rest) for _ in group) for group in groups]
+    remaining = iter(sources)
+    arms = [tuple(next(remaining) for _ in group) for group in groups]
     if base is not None and arms[0][0].column.training_mode != UNTRAINED:
         raise ArtifactError(f"--base {base} is not the untrained model", hint="name the untrained model with --base")
     for arm in arms:
@@ -143,7 +143,7 @@ def regroup_sources(groups: Groups, sources: Sequence[ComparedRun], base: str | 
 
 
 def name_arms(arms: Sequence[Sequence[ComparedRun]]) -> tuple[ComparedArm, ...]:
-    """A name for every arm: that of its run, or what the names of its runs begin with."""
+    """Names of the arms: the name of a single run, or the common prefix of the names of several runs."""
     runs = [tuple(source.column.name for source in arm) for arm in arms]
     names = [_name(of_arm) for of_arm in runs]
     taken = [name for name, of_arm in zip(names, runs, strict=True) if len(of_arm) == 1]
@@ -180,7 +180,7 @@ def _refuse_same_weights(arm: Sequence[ComparedRun]) -> None:
 
 
 def _answered_by(evaluation: EvaluationSummary) -> str | None:
-    """What tells the answers of one run from those of another: its weights, or the files that they come from."""
+    """An identifier of what gave the answers: the fingerprint of the weights, or the digests of the answer files."""
     if evaluation.model is not None:
         return evaluation.model.fingerprint
     return " ".join(sorted(file.sha256 for file in evaluation.answer_files)) or None

@@ -1,7 +1,7 @@
 """What a comparison cannot show, whatever its numbers: the last sentences of the conclusion.
 
-Comes in: columns and arms. Goes out: sentences. Always holds: every smoke-test judge, every arm with one seed, and
-whatever was made elsewhere, not answered, or imported twice in one arm is named.
+Every smoke-test judge and every arm with one seed is named, and so is whatever was made elsewhere, left unanswered,
+or imported twice in one arm.
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ from moe_cli.records.judging import QUESTIONS, JudgeIdentity, LabelCorrection, Q
 
 
 def describe_labels(pairs: Sequence[PairComparison], labellers: Sequence[Agreement]) -> Iterator[str]:
-    """Of every primary difference that labels correct, then of the labellers."""
-    corrected = [(pair, found) for pair in pairs for found in pair.differences if found.primary and found.correction]
-    for pair, found in corrected:
-        yield f"{_labelled(pair, found)}: {correction_text(found, pair)}."
+    """Sentences about every primary difference that labels correct, then about the agreement of the labellers."""
+    corrected = [
+        (pair, difference)
+        for pair in pairs
+        for difference in pair.differences
+        if difference.primary and difference.correction
+    ]
+    for pair, difference in corrected:
+        yield f"{_labelled(pair, difference)}: {correction_text(difference, pair)}."
     if corrected and not labellers:
         yield "One person labelled: how far another one would agree is not known (--labels takes several files)."
     for agreement in labellers:
@@ -35,11 +40,17 @@ def describe_labels(pairs: Sequence[PairComparison], labellers: Sequence[Agreeme
         )
 
 
-def _labelled(pair: PairComparison, found: PairedDifference) -> str:
-    num, drawn = (found.correction.n, found.correction.drawn) if found.correction else (0, 0)
-    text = f"People labelled both answers to {num} of {found.n} items of {found.metric} of {pair.b} and {pair.a}"
-    left = drawn - num
-    return f"{text}, and left {left} of the drawn ones out, which are taken to be like the others" if left else text
+def _labelled(pair: PairComparison, difference: PairedDifference) -> str:
+    num, drawn = (difference.correction.n, difference.correction.drawn) if difference.correction else (0, 0)
+    text = (
+        f"People labelled both answers to {num} of {difference.n} items of {difference.metric} of {pair.b} and {pair.a}"
+    )
+    num_unlabelled = drawn - num
+    return (
+        f"{text}, and left {num_unlabelled} of the drawn ones out, which are taken to be like the others"
+        if num_unlabelled
+        else text
+    )
 
 
 def correction_text(found: PairedDifference, pair: PairComparison) -> str:
@@ -56,21 +67,21 @@ def _judge(labels: LabelCorrection) -> str:
 
 
 def _errors(labels: LabelCorrection, pair: PairComparison) -> Iterator[str]:
-    """Sensitivity and specificity, a and then b."""
+    """Sensitivity and specificity of the judge, each for arm a and then arm b."""
     for name, shares in (("sensitivity", labels.sensitivity), ("specificity", labels.specificity)):
-        known = [
+        texts = [
             f"{share:.2f} in {arm}" for share, arm in zip(shares, (pair.a, pair.b), strict=True) if share is not None
         ]
-        if known:
-            yield f"its {name} is {join_words(known)}"
+        if texts:
+            yield f"its {name} is {join_words(texts)}"
 
 
-def _rogan_gladen(found: Estimate | None) -> str:
-    if found is None or found.lower is None or found.upper is None:
+def _rogan_gladen(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.lower is None or estimate.upper is None:
         return "Rogan and Gladen's correction cannot be made"
     return (
         "Rogan and Gladen's correction, which needs equal errors in both arms, gives"
-        f" {_points(found.value, found.lower, found.upper)}"
+        f" {_points(estimate.value, estimate.lower, estimate.upper)}"
     )
 
 
@@ -95,11 +106,11 @@ def state_caveats(
 
 
 def _judges(columns: Sequence[RunColumn], pairs: Sequence[PairComparison]) -> Iterator[str]:
-    """Every deciding judge that is a smoke test, or of which it is known how often it is wrong."""
+    """Sentences about deciding judges that are smoke tests or have a published accuracy."""
     evaluations = [column.evaluation for column in columns if column.evaluation]
     deciding = {(judge, question) for e in evaluations for question in QUESTIONS if (judge := e.judge_of(question))}
-    named = {judge for judge, _ in deciding if judge.smoke_test or judge.published_accuracy}
-    for judge in sorted(named, key=lambda judge: judge.name):
+    judges = {judge for judge, _ in deciding if judge.smoke_test or judge.published_accuracy}
+    for judge in sorted(judges, key=lambda judge: judge.name):
         questions = [question for question in QUESTIONS if (judge, question) in deciding]
         runs = [column.name for column in columns if column.evaluation and _decides(judge, column.evaluation)]
         where = f" of {join_words(runs)}" if len(runs) < len(evaluations) else ""
@@ -114,19 +125,21 @@ def _bound(judge: JudgeIdentity, questions: Sequence[Question], pairs: Sequence[
     """How far a difference can be off by the judge's errors alone, 2 * error rate, and what to do about it."""
     better = "judge again with a better one, or label answers (moe label)," if judge.smoke_test else "label answers"
     judged = [
-        found
+        difference
         for pair in pairs
-        for found in pair.differences
-        if found.primary and QUESTION_OF.get(found.metric) in questions and found.verdict != "not comparable"
+        for difference in pair.differences
+        if difference.primary
+        and QUESTION_OF.get(difference.metric) in questions
+        and difference.verdict != "not comparable"
     ]
-    if judged and all(found.correction for found in judged):
+    if judged and all(difference.correction for difference in judged):
         return ": people's labels correct what it says"
     advice = f"{better} before relying on it" if judge.smoke_test else f"{better} (moe label) where that matters"
     if judge.published_accuracy is None:
         return f": {advice}"
     worst, best = (2 * (1 - accuracy) for accuracy in judge.published_accuracy)
     span = f"{100 * best:.0f} to {100 * worst:.0f}" if worst - best > 0.005 else f"{100 * worst:.0f}"
-    small = dict.fromkeys(found.metric for found in judged if _is_open(found, worst))
+    small = dict.fromkeys(difference.metric for difference in judged if _is_open(difference, worst))
     here = f" (here that of {join_words(list(small))})" if small else ""
     return (
         f", so that it can be off by up to {span} points in a difference, and a smaller one{here} is not identified by"
@@ -134,8 +147,8 @@ def _bound(judge: JudgeIdentity, questions: Sequence[Question], pairs: Sequence[
     )
 
 
-def _is_open(found: PairedDifference, bound: float) -> bool:
-    return found.correction is None and abs(found.difference) < bound
+def _is_open(difference: PairedDifference, bound: float) -> bool:
+    return difference.correction is None and abs(difference.difference) < bound
 
 
 def _decides(judge: JudgeIdentity, evaluation: EvaluationSummary) -> bool:
@@ -159,7 +172,7 @@ def _seeds(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterato
 
 
 def _few_seeds(several: Sequence[ComparedArm]) -> Iterator[str]:
-    """What two or three seeds cannot show, however small a p of theirs is."""
+    """What two or three seeds cannot show, however small their p-value is."""
     few = [f"{len(arm.runs)} seeds of {arm.name}" for arm in several if len(arm.runs) < ENOUGH_RUNS]
     if few:
         yield (

@@ -1,11 +1,12 @@
-"""What may be said of two arms: a sentence for every metric that matters, and what forbids or weakens it.
+"""What may be claimed about two arms: a sentence for every metric that matters, and what forbids or weakens it.
 
-"Safer" is never said where the arm with fewer harmful answers paid for it beyond the margin (`prices.py`) or too many
-answers have no verdict, nor, without saying so, on the word of a smoke-test judge, with one seed, in an unfair
-comparison, on answers of a file or a server, on goals that were trained on, where unscored answers could undo it, or
-where a price was not measured or is not ruled out. What different judges decided is not compared; "not significant" is
-never called equal; a suite that contradicts what is said of all suites is named in the same sentence; every pair has a
-sentence about attack success.
+"Safer" is never said where the arm with fewer harmful answers paid for it beyond the margin (`evidence.py`), or
+where too many answers have no verdict. It is said only with a caveat where it rests on a smoke-test judge, one seed,
+an unfair comparison, answers of a file or a server, or goals that were trained on, where unscored answers could undo
+it, or where a price was not measured or is not ruled out.
+
+What different judges decided is not compared. "Not significant" is never called equal. A suite that contradicts what
+is said of all suites is named in the same sentence. Every pair has a sentence about attack success.
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ Found = Mapping[str, PairedDifference]  # by metric
 
 
 def pair_sentences(pair: PairComparison, evidence: Evidence) -> Iterator[str]:
-    """What the two differ in, judges that see it otherwise, and what could not be measured."""
-    found = {difference.metric: difference for difference in pair.differences}
-    judged = {metric: evidence.differing_judges(pair, metric) for metric in SPOKEN if metric in found}
-    comparable = {name: difference for name, difference in found.items() if not judged.get(name)}
+    """Sentences about one pair: its differences, judges that disagree, and what could not be measured."""
+    differences = {difference.metric: difference for difference in pair.differences}
+    judged = {metric: evidence.differing_judges(pair, metric) for metric in SPOKEN if metric in differences}
+    comparable = {name: difference for name, difference in differences.items() if not judged.get(name)}
     for metric, judges in judged.items():
         if judges:
             if metric not in ONLY_CLAIMS:
@@ -60,41 +61,41 @@ def pair_sentences(pair: PairComparison, evidence: Evidence) -> Iterator[str]:
                     f"{metric} of {pair.b} and {pair.a} was decided by different judges ({', '.join(judges)}) and"
                     " cannot be compared."
                 )
-        elif metric == ATTACK_SUCCESS and found[metric].verdict in CLAIMS:
+        elif metric == ATTACK_SUCCESS and differences[metric].verdict in CLAIMS:
             yield _safety_claim(pair, comparable, evidence)
-        elif _is_spoken(found[metric], pair, evidence):
-            yield _sentence(found[metric], pair, comparable, evidence)
+        elif _is_spoken(differences[metric], pair, evidence):
+            yield _sentence(differences[metric], pair, comparable, evidence)
     yield from _other_judges(comparable)
-    yield from _unmeasured(pair, found)
+    yield from _unmeasured(pair, differences)
 
 
-def _is_spoken(found: PairedDifference, pair: PairComparison, evidence: Evidence) -> bool:
-    if found.metric == ATTACK_SUCCESS:
+def _is_spoken(difference: PairedDifference, pair: PairComparison, evidence: Evidence) -> bool:
+    if difference.metric == ATTACK_SUCCESS:
         return True
-    if found.metric in ONLY_CLAIMS:
-        return found.verdict in CLAIMS
-    return found.verdict not in UNREMARKABLE or not evidence.with_untrained(pair)
+    if difference.metric in ONLY_CLAIMS:
+        return difference.verdict in CLAIMS
+    return difference.verdict not in UNREMARKABLE or not evidence.with_untrained(pair)
 
 
-def _unmeasured(pair: PairComparison, found: Found) -> Iterator[str]:
+def _unmeasured(pair: PairComparison, differences: Found) -> Iterator[str]:
     metrics = [metric for metric in PRIMARY if metric in pair.unmeasured]
     if metrics:
         names = join_words(metrics)
         yield f"{names} of {pair.b} and {pair.a} cannot be compared: no item was scored in all their runs."
-    if ATTACK_SUCCESS not in found and ATTACK_SUCCESS not in metrics:
+    if ATTACK_SUCCESS not in differences and ATTACK_SUCCESS not in metrics:
         why = (
             "the harmful items are plain goals, of the suite 'harmful'"
-            if PLAIN_COMPLIANCE in found
+            if PLAIN_COMPLIANCE in differences
             else "there are no attacks to answer"
         )
         yield f"Attack success of {pair.b} and {pair.a} was not measured ({why}): nothing is said of attacks."
 
 
-def _other_judges(found: Found) -> Iterator[str]:
-    """Judges that do not decide, where they see it otherwise."""
-    for name, difference in found.items():
+def _other_judges(differences: Found) -> Iterator[str]:
+    """Sentences about second opinions that disagree with the deciding judge."""
+    for name, difference in differences.items():
         opinion = opinion_of(name)
-        if opinion and opinion[0] in found and difference.verdict != found[opinion[0]].verdict:
+        if opinion and opinion[0] in differences and difference.verdict != differences[opinion[0]].verdict:
             metric, judge = opinion
             yield (
                 f"The judge {judge!r}, which does not decide, sees {metric} otherwise ({difference.verdict}):"
@@ -102,12 +103,12 @@ def _other_judges(found: Found) -> Iterator[str]:
             )
 
 
-def _safety_claim(pair: PairComparison, found: Found, evidence: Evidence) -> str:
-    """Which of the two is safer, or why the one with fewer harmful answers cannot be called so."""
-    attack = found[ATTACK_SUCCESS]
+def _safety_claim(pair: PairComparison, differences: Found, evidence: Evidence) -> str:
+    """Which arm is safer, or why the one with fewer harmful answers cannot be called so."""
+    attack = differences[ATTACK_SUCCESS]
     b_wins = attack.verdict == "better"
     winner, loser = (pair.b, pair.a) if b_wins else (pair.a, pair.b)
-    prices = Prices(pair, found, b_wins, evidence)
+    prices = Prices(pair, differences, b_wins, evidence)
     reasons = [*prices.paid(), *_too_unscored(pair, evidence)]
     caveats = [*evidence.caveats(pair, ATTACK_SUCCESS), *_undone(attack, b_wins, evidence.margin)]
     if reasons:
@@ -115,7 +116,7 @@ def _safety_claim(pair: PairComparison, found: Found, evidence: Evidence) -> str
     else:
         claim = f"{winner} is safer than {loser}"
         caveats += prices.open()
-    caveats += [*evidence.other_margin(), *_suites(attack, found, b_wins, evidence)]
+    caveats += [*evidence.other_margin(), *_suites(attack, differences, b_wins, evidence)]
     rates = f"attack success {compare_rates(attack, b_wins)} ({format_figures(attack, b_wins)})"
     return f"{', '.join([claim, *caveats])}: {rates}."
 
@@ -126,27 +127,27 @@ def _too_unscored(pair: PairComparison, evidence: Evidence) -> Iterator[str]:
         yield f"too many answers of {join_words(runs)} have no verdict"
 
 
-def _undone(found: PairedDifference, b_first: bool, margin: float) -> Iterator[str]:
-    """What the items that could not be paired would have to say to undo the verdict; nothing where they cannot."""
-    if found.lowest is None or found.highest is None:
+def _undone(difference: PairedDifference, b_first: bool, margin: float) -> Iterator[str]:
+    """What the unpaired items would have to say to undo the verdict; empty if they cannot."""
+    if difference.lowest is None or difference.highest is None:
         return
-    if found.verdict == "within margin":
-        open_ = found.lowest < -margin - ROUNDING or found.highest > margin + ROUNDING
+    if difference.verdict == "within margin":
+        open_ = difference.lowest < -margin - ROUNDING or difference.highest > margin + ROUNDING
     else:
-        open_ = found.lowest <= 0 <= found.highest
+        open_ = difference.lowest <= 0 <= difference.highest
     if open_:
-        yield unless_unscored(found, b_first)
+        yield unless_unscored(difference, b_first)
 
 
 def _suites(
-    overall: PairedDifference, found: Found, b_first: bool, evidence: Evidence, subject: str = "it"
+    overall: PairedDifference, differences: Found, b_first: bool, evidence: Evidence, subject: str = "it"
 ) -> Iterator[str]:
-    """The suites that contradict what is said of all of them, from the side of the arm that the sentence is about.
+    """The suites that contradict the overall result, seen from the arm that the sentence is about.
 
-    A suite contradicts it by a verdict that is not the overall one, or, where the overall one is a claim, by pointing
-    the other way by more than the margin that prices have.
+    A suite contradicts it by a verdict that is not the overall one, or, where the overall one is a claim, by
+    pointing the other way by more than the margin that prices have.
     """
-    for name, suite in found.items():
+    for name, suite in differences.items():
         metric, colon, title = name.partition(": ")
         if not colon or metric != overall.metric or suite.verdict == overall.verdict:
             continue
@@ -161,39 +162,39 @@ def _points_back(overall: PairedDifference, suite: PairedDifference, margin: flo
     return suite.difference * overall.difference < 0 and abs(suite.difference) > margin
 
 
-def _sentence(found: PairedDifference, pair: PairComparison, all_found: Found, evidence: Evidence) -> str:
-    numbers = f"{found.metric} {compare_rates(found, True)} ({format_figures(found, True)})"
-    corrected = evidence.corrected(pair, found.metric)
-    weakened = [corrected] if corrected and found.verdict not in CLAIMS else []
-    weakened += [*_undone(found, True, evidence.margin), *evidence.other_margin()]
-    subject = "it" if found.verdict in (*CLAIMS, "within margin") else pair.b
-    weakened += _suites(found, all_found, True, evidence, subject)
-    match found.verdict:
+def _sentence(difference: PairedDifference, pair: PairComparison, differences: Found, evidence: Evidence) -> str:
+    numbers = f"{difference.metric} {compare_rates(difference, True)} ({format_figures(difference, True)})"
+    corrected = evidence.corrected(pair, difference.metric)
+    weakened = [corrected] if corrected and difference.verdict not in CLAIMS else []
+    weakened += [*_undone(difference, True, evidence.margin), *evidence.other_margin()]
+    subject = "it" if difference.verdict in (*CLAIMS, "within margin") else pair.b
+    weakened += _suites(difference, differences, True, evidence, subject)
+    match difference.verdict:
         case "better" | "worse":
-            caveats = evidence.caveats(pair, found.metric)
-            claim = f"{pair.b} is {found.verdict} than {pair.a} in {found.metric}"
+            caveats = evidence.caveats(pair, difference.metric)
+            claim = f"{pair.b} is {difference.verdict} than {pair.a} in {difference.metric}"
             return f"{', '.join([claim, *caveats, *weakened])}: {numbers}."
         case "within margin":
-            claim = f"{pair.b} is within {format_points(evidence.margin)} points of {pair.a} in {found.metric}"
-            return f"{', '.join([claim, *_times(found, pair), *_outside(found), *weakened])}: {numbers}."
+            claim = f"{pair.b} is within {format_points(evidence.margin)} points of {pair.a} in {difference.metric}"
+            return f"{', '.join([claim, *_times(difference, pair), *_outside(difference), *weakened])}: {numbers}."
         case "ceiling":
             claim = (
-                f"These items cannot show that {pair.b} improves on {pair.a} in {found.metric}, because {pair.a} is"
-                f" already at {format_percent(found.rate_a)}, and {pair.b} may be worse by up to"
-                f" {format_points(max(0.0, highest_rise(found, True)))} points"
+                f"These items cannot show that {pair.b} improves on {pair.a} in {difference.metric}, because {pair.a}"
+                f" is already at {format_percent(difference.rate_a)}, and {pair.b} may be worse by up to"
+                f" {format_points(max(0.0, highest_rise(difference, True)))} points"
             )
             return f"{', '.join([claim, *weakened])}: {numbers}."
         case "not comparable":
-            return f"{found.metric} of {pair.b} and {pair.a} cannot be compared: {numbers}."
+            return f"{difference.metric} of {pair.b} and {pair.a} cannot be compared: {numbers}."
         case "inconclusive":
-            claim = f"The data cannot tell whether {pair.b} and {pair.a} differ in {found.metric}"
-            return f"{', '.join([claim, *weakened])}: {numbers}; {power_text(found)}."
+            claim = f"The data cannot tell whether {pair.b} and {pair.a} differ in {difference.metric}"
+            return f"{', '.join([claim, *weakened])}: {numbers}; {power_text(difference)}."
 
 
-def _times(found: PairedDifference, pair: PairComparison) -> Iterator[str]:
-    """What a difference within the margin hides where harm is rare."""
-    ratio = found.ratio
-    if ratio is None or found.times_known:
+def _times(difference: PairedDifference, pair: PairComparison) -> Iterator[str]:
+    """A caveat with the ratio of the rates where harm is rare, which a difference within the margin would hide."""
+    ratio = difference.ratio
+    if ratio is None or difference.times_known:
         return
     if ratio.value >= MOST_TIMES:
         yield f"but {format_ratio(ratio.value)} times as often"
@@ -204,9 +205,9 @@ def _times(found: PairedDifference, pair: PairComparison) -> Iterator[str]:
         yield f"but up to {format_ratio(most)} times as often, in either direction, is not ruled out"
 
 
-def _outside(found: PairedDifference) -> Iterator[str]:
-    """A significant difference that only a margin wider than the default hides."""
-    significant = found.p_adjusted < LEVEL and not found.lower <= 0 <= found.upper
-    if significant and max(abs(found.lower), abs(found.upper)) > MARGIN:
-        verdict = "better" if (found.difference < 0) == (found.better == "lower") else "worse"
+def _outside(difference: PairedDifference) -> Iterator[str]:
+    """A caveat where a difference is significant and only a margin wider than the default hides it."""
+    significant = difference.p_adjusted < LEVEL and not difference.lower <= 0 <= difference.upper
+    if significant and max(abs(difference.lower), abs(difference.upper)) > MARGIN:
+        verdict = "better" if (difference.difference < 0) == (difference.better == "lower") else "worse"
         yield f"although it is significantly {verdict}"

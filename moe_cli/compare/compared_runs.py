@@ -1,8 +1,8 @@
-"""The runs to compare, read from where people point, and how each was selected.
+"""The runs to compare, read from the directories and model names given, and how each selection was made.
 
-Comes in: directories of training runs or evaluations, or model names. Goes out: a column for each, with its newest
-complete evaluation and its items. Always holds: files are read only if their digests match; a run has no numbers of
-other weights than those it trained; what is missing is said, with the command that makes it.
+Every run becomes a column with its newest complete evaluation and its items. Files are read only if their digests
+match, and a run never gets numbers of weights other than those it trained. What is missing is named, with the
+command that makes it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ComparedRun:
 
 
 def read_sources(words: Sequence[str], evaluation: str | None, store: Store) -> list[ComparedRun]:
-    """One source per word, with names that differ.
+    """One source for every argument, with distinct names.
 
     Raises:
         ArtifactError: nothing to compare there, a damaged file, an evaluation of other weights than the run's, or a
@@ -47,11 +47,11 @@ def read_sources(words: Sequence[str], evaluation: str | None, store: Store) -> 
 
 
 def rename_duplicates(sources: Sequence[ComparedRun]) -> list[ComparedRun]:
-    """The sources, with their place in the names that several have."""
+    """The sources; names that several of them have are followed by the position of the source."""
     names = [source.column.name for source in sources]
     return [
-        source if names.count(source.column.name) == 1 else _renamed(source, f"{source.column.name} ({place})")
-        for place, source in enumerate(sources, start=1)
+        source if names.count(source.column.name) == 1 else _renamed(source, f"{source.column.name} ({number})")
+        for number, source in enumerate(sources, start=1)
     ]
 
 
@@ -82,7 +82,7 @@ def _read(word: str, evaluation: str | None, store: Store) -> ComparedRun:
 
 
 def _complete(evaluations: Path, name: str | None, store: Store) -> list[FinishedRun]:
-    """The complete evaluations below a directory, the newest first, or the one of that name."""
+    """The complete evaluations in a directory, newest first, or only the one of that name."""
     names = sorted(manifest.parent.name for manifest in evaluations.glob(f"*/{layout.MANIFEST}"))
     if name is not None and names and name not in names:
         raise ArtifactError(f"{evaluations} has no complete evaluation {name}", hint=f"there are: {', '.join(names)}")
@@ -92,7 +92,7 @@ def _complete(evaluations: Path, name: str | None, store: Store) -> list[Finishe
 
 
 def _source(run: FinishedRun | None, found: Sequence[FinishedRun]) -> ComparedRun:
-    """The run with the first of the evaluations that is of its weights."""
+    """The run with the first of the evaluations whose weights are the run's."""
     training = _training(run) if run else None
     passed_over = list(takewhile(lambda evaluated: not _is_of(training, evaluated), found))
     evaluated = found[len(passed_over)] if len(passed_over) < len(found) else None
@@ -144,7 +144,7 @@ def _refuse_other_weights(run: FinishedRun, training: TrainingSummary, evaluated
 
 
 def _refuse_another_manifest(run: FinishedRun, evaluated: FinishedRun | None) -> None:
-    """An evaluation holds the digest of the manifest of its run."""
+    """Refuse a run whose manifest is not the one that its evaluation was made of."""
     if evaluated is not None and evaluated.manifest.parents.get("run", run.digest) != run.digest:
         raise ArtifactError(
             f"{evaluated.path} was made with another manifest of {run.path} than is there now, of the same weights",
@@ -195,18 +195,18 @@ def _column(run: FinishedRun | None, training: TrainingSummary | None, summary: 
 
 
 def _held_out_loss(training: TrainingSummary) -> float | None:
-    """Of the weights in final_model/; None where no batch was held out."""
-    return next((found.loss for found in training.validation if found.step == training.final_step), None)
+    """The held-out loss of the weights in final_model/; None where no batch was held out."""
+    return next((record.loss for record in training.validation if record.step == training.final_step), None)
 
 
 def _size(run: FinishedRun | None, prefix: str) -> int | None:
-    """Bytes of the run's files whose names begin so; None where it has none, or they were removed."""
+    """Total bytes of the run's files whose names have this prefix; None where there are none, or they were removed."""
     files = [layout.path_in(run.path, name) for name in run.manifest.files if name.startswith(prefix)] if run else []
     return sum(file.stat().st_size for file in files) if files and all(file.is_file() for file in files) else None
 
 
 def add_selection(sources: Sequence[ComparedRun], store: Store) -> list[ComparedRun]:
-    """The sources with the method of their selection, where the registry still knows the prepare run.
+    """The sources with the method of their selection, if the prepare run is still in the registry.
 
     Raises:
         ArtifactError: its selection is damaged.

@@ -1,16 +1,14 @@
 """The conclusion in plain sentences, made by rules from the records alone.
 
-Comes in: what attacks do to trained models that were given the router of their base. Goes out: a sentence for every
-run in which attacks come back, or could have. Always holds: a detour is claimed only where the goals that changed are
-too one-sided for chance and the answers that changed are more than the margin.
+The most important sentences come first: the trained arms against each other, then each against the untrained base. A
+failing fairness check and answers without a verdict beyond the allowed share are named before any result. Trained
+arms that were not evaluated are compared by their cost.
 
-Whoever evaluates ten times, or trains five seeds, and shows the best one finds what is not there. The registry knows,
-also of runs whose directories are gone.
+That part of a repair lives in the router is claimed only where the goals that changed with the base's router are too
+one-sided for chance and the answers that changed are more than the margin.
 
-Comes in: columns, arms, fairness checks and paired differences. Goes out: sentences, most important first: the trained
-arms against each other, then each against the untrained base. Always holds: a failing fairness check and answers
-without a verdict beyond what was allowed are named before any result; trained arms that were not evaluated are
-compared by their cost.
+Evaluating ten times, or training five seeds, and showing the best one finds what is not there. So other runs that
+the registry knows are counted, also those whose directories are gone.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ from moe_cli.stats.significance import LEVEL, mcnemar_p
 
 
 def router_claims(columns: Sequence[RunColumn], margin: float) -> Iterator[str]:
-    """Sentences about the runs whose router was restored and had changed."""
+    """Sentences about runs whose trained router differs from the base's and was evaluated with the base's router."""
     for column in columns:
         restored = column.evaluation.restored_router if column.evaluation else None
         if restored is not None and restored.changed_params > 0:
@@ -45,7 +43,10 @@ def router_claims(columns: Sequence[RunColumn], margin: float) -> Iterator[str]:
 
 
 def _detour(name: str, restored: RestoredRouter, margin: float) -> Iterator[str]:
-    """Exact two-sided sign test over goals: of those that changed, half in either direction."""
+    """Whether attacks come back with the router of the base.
+
+    By an exact two-sided sign test over the goals that changed, half of them expected in either direction.
+    """
     if restored.n == 0:
         yield (
             f"Whether part of the repair of {name} lives in its router could not be told: no attack was scored both"
@@ -76,8 +77,8 @@ def _meaning(p_value: float) -> str:
 
 def find_unshown_runs(sources: Sequence[ComparedRun], store: Store) -> Unshown:
     """Evaluations of the weights that are compared, and runs trained on the same preparations, that are not shown."""
-    shown = {digest for source in sources for digest in source.digests.values()}
-    others = [record for record in store.records() if record.manifest_digest not in shown]
+    shown_digests = {digest for source in sources for digest in source.digests.values()}
+    others = [record for record in store.records() if record.manifest_digest not in shown_digests]
     roots = _Roots(store.records("prepare"))
     preparations = {roots.of(source.training.prepared) for source in sources if source.training}
     runs = [
@@ -93,7 +94,7 @@ def find_unshown_runs(sources: Sequence[ComparedRun], store: Store) -> Unshown:
 
 
 def describe_unshown_runs(unshown: Unshown | None) -> Iterator[str]:
-    """How many there are, and of which seeds."""
+    """How many runs and evaluations are not shown, and which seeds they have."""
     if unshown is None:
         return
     parts = []
@@ -107,16 +108,18 @@ def describe_unshown_runs(unshown: Unshown | None) -> Iterator[str]:
         yield f"{join_words(parts)} {verb} not shown: where the best of several is shown, it looks better than it is."
 
 
-def _number(num: int, what: str) -> str:
-    return f"{num} {what}{'s' * (num > 1)}"
+def _number(num: int, noun: str) -> str:
+    return f"{num} {noun}{'s' * (num > 1)}"
 
 
 def _is_of(record: RunRecord, sources: Sequence[ComparedRun]) -> bool:
-    """Whether an evaluation is of a run that is compared, or of a bare model with these weights."""
+    """Whether an evaluation is of a compared run, or of a bare model with these weights."""
     if "run" in record.parents:
         return record.parents["run"] in {source.digests.get("run") for source in sources}
     bare = [source.column.evaluation for source in sources if source.training is None]
-    return record.base_fingerprint in {found.model.fingerprint for found in bare if found and found.model}
+    return record.base_fingerprint in {
+        evaluation.model.fingerprint for evaluation in bare if evaluation and evaluation.model
+    }
 
 
 def _seed(record: RunRecord) -> Iterator[int]:
@@ -125,7 +128,7 @@ def _seed(record: RunRecord) -> Iterator[int]:
 
 
 class _Roots:
-    """The prepare run that a selection was made from, through any number of `moe select`."""
+    """Finds the original prepare run of a selection, through any number of `moe select`."""
 
     def __init__(self, prepared: Sequence[RunRecord]) -> None:
         self._parent = {record.manifest_digest: record.parents.get("prepare") for record in prepared}
@@ -149,8 +152,8 @@ def draw_conclusion(
 ) -> tuple[str, ...]:
     """What the comparison shows, what it cannot show, and how far to trust it.
 
-    `uncompared` are sentences of tasks, `copied` of imported columns that hardly differ, `labellers` how far people who
-    labelled answers agree.
+    `uncompared` are sentences about tasks, `copied` about imported columns that hardly differ; `labellers` is the
+    agreement of the people who labelled answers.
     """
     evidence = Evidence.of(columns, arms, fairness, margin)
     sentences = [*_fairness_sentences(columns, fairness), *_items(columns), *_goals(columns)]
@@ -181,7 +184,7 @@ def _all_same(fairness: Sequence[FairnessCheck]) -> Iterator[str]:
 
 
 def differing_checks(check: FairnessCheck, columns: Sequence[RunColumn]) -> str:
-    """A failing check with the value of every run."""
+    """A sentence for every failing check, with the value of every run."""
     values = ", ".join(f"{column.name} {value}" for column, value in zip(columns, check.values, strict=True))
     return f"{check.name} differs ({values})"
 
@@ -229,7 +232,7 @@ def _unscored(columns: Sequence[RunColumn]) -> Iterator[str]:
 
 
 def _controls(columns: Sequence[RunColumn]) -> Iterator[str]:
-    """What a repair of selected experts does not show without another selection of as many."""
+    """What a repair of selected experts does not show without a control selection of as many experts."""
     methods = [column.selection for column in columns if column.training_mode == "selective_experts"]
     controls = [method for method in methods if method in MATCHED]
     if methods and not 0 < len(controls) < len(methods):
@@ -241,19 +244,19 @@ def _controls(columns: Sequence[RunColumn]) -> Iterator[str]:
 
 def _changed_judges(columns: Sequence[RunColumn]) -> Iterator[str]:
     changed = changed_opinions([column.evaluation for column in columns if column.evaluation])
-    for judge in sorted({found[1] for name in changed if (found := opinion_of(name))}):
+    for judge in sorted({opinion[1] for name in changed if (opinion := opinion_of(name))}):
         yield f"The judge {judge!r} changed between the runs, so what it says is not compared."
 
 
 def _cost_sentences(a: str, b: str, evidence: Evidence) -> Iterator[str]:
-    """What two trained arms took; nothing where one of them is not known to have taken anything."""
+    """What training two arms cost; empty where the cost of one of them is not known."""
     costs = [_cost(evidence.columns_of(name), name) for name in (b, a)]
     if all(costs):
         yield f"Cost: {'; '.join(costs)}."
 
 
 def _cost(columns: Sequence[RunColumn], name: str) -> str:
-    """What an arm trained, and what that took (the mean of its runs); empty where nothing is known."""
+    """What an arm trained and what it cost (the mean of its runs); empty where nothing is known."""
     first, parts = columns[0], []
     if first.trainable_params is not None and first.trainable_ratio is not None:
         parts.append(f"{format_percent(first.trainable_ratio)} of the parameters ({first.trainable_params:,})")

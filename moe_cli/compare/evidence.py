@@ -1,11 +1,11 @@
-"""What every sentence about two arms has to know: who they are, what weakens it, and what a safer arm paid.
+"""What every claim about two arms rests on: who they are, what weakens it, and what a safer arm paid.
 
-Comes in: columns, arms and fairness checks. Goes out: caveats, and what forbids a claim: different judges, too many
-answers without a verdict. Always holds: what was made elsewhere, one seed, a smoke-test judge, an unfair comparison and
-goals that were trained on are never left out of a claim that rests on them.
+Different judges, or too many answers without a verdict, forbid a claim. A claim always names it where it rests on
+results made elsewhere, one seed, a smoke-test judge, an unfair comparison or goals that were trained on.
 
-A model that answers nothing, or nothing right, obeys no attack. Prices are held against the margin, but never a wider
-one than the default; each has its own denominator, so that a large suite hides none.
+A model that answers nothing, or nothing right, obeys no attack: so safety has a price. Prices are compared with the
+margin, but never with a wider one than the default. Each price has its own denominator, so that a large suite hides
+none.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ ONE_SEED = "with one training seed per arm"
 
 
 def unscored_kinds(column: RunColumn) -> Iterator[tuple[str, int, int]]:
-    """The kinds of items of which more answers have no verdict than was allowed: kind, without one, all."""
-    found = column.evaluation
-    for kind, (unscored, num) in found.unscored.items() if found else ():
-        if found and unscored > found.max_unscored * num:
+    """Kinds of items with more unscored answers than allowed: kind, how many are unscored, how many there are."""
+    evaluation = column.evaluation
+    for kind, (unscored, num) in evaluation.unscored.items() if evaluation else ():
+        if evaluation and unscored > evaluation.max_unscored * num:
             yield kind, unscored, num
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The arms of a comparison and what they rest on."""
+    """The arms of a comparison, and what claims about them rest on."""
 
     arms: Mapping[str, tuple[RunColumn, ...]]
     unfair: bool
@@ -58,7 +58,7 @@ class Evidence:
         fairness: Sequence[FairnessCheck],
         margin: float,
     ) -> Evidence:
-        """What the records of a comparison say."""
+        """Evidence from the records of a comparison."""
         by_name = {column.name: column for column in columns}
         return cls(
             arms={arm.name: tuple(by_name[run] for run in arm.runs) for arm in arms},
@@ -71,63 +71,64 @@ class Evidence:
         return self.arms[arm]
 
     def with_untrained(self, pair: PairComparison) -> bool:
-        """Whether one of the two was not trained."""
+        """Whether one of the two arms was not trained."""
         return self.is_untrained(pair.a) or self.is_untrained(pair.b)
 
     def is_untrained(self, arm: str) -> bool:
-        """Whether it is the model before training."""
+        """Whether the arm is the model before training."""
         return self.arms[arm][0].training_mode == UNTRAINED
 
     def differing_judges(self, pair: PairComparison, metric: str) -> tuple[str, ...]:
-        """The judges that decide the metric in the runs of the two, b first; none where it is one and the same."""
-        known = dict.fromkeys((judge.name, judge.revision) for judge in self._judges(pair, metric))
-        if len(known) < 2:
+        """Judges that decide the metric in the runs of both arms, b first; empty where all runs have the same judge."""
+        judges = dict.fromkeys((judge.name, judge.revision) for judge in self._judges(pair, metric))
+        if len(judges) < 2:
             return ()
-        alike = len({name for name, _ in known}) < len(known)
-        return tuple(f"{name} {revision[:DIGEST_LENGTH]}" if alike else name for name, revision in known)
+        alike = len({name for name, _ in judges}) < len(judges)
+        return tuple(f"{name} {revision[:DIGEST_LENGTH]}" if alike else name for name, revision in judges)
 
     @property
     def price_margin(self) -> float:
-        """What safety may cost: never more than the default margin, whatever was asked for."""
+        """How much worse another metric may become for safety: at most the default margin, whatever is set."""
         return min(self.margin, MARGIN)
 
     def other_margin(self) -> Iterator[str]:
-        """The margin, where it is not the default; of every sentence that depends on it."""
+        """The margin, if it is not the default; part of every sentence that depends on it."""
         if self.margin != MARGIN:
             yield f"at a margin of {format_points(self.margin)} points in the place of {format_points(MARGIN)}"
 
     def answer_limit(self, pair: PairComparison) -> str:
-        """After what harm in a cut-off answer is not seen: `token 32`."""
+        """Where answers were cut off, after which harm is not seen: `token 32`."""
         evaluations = [column.evaluation for name in (pair.b, pair.a) for column in self.arms[name]]
-        limits = {found.generation.get("max_new_tokens") for found in evaluations if found} - {None}
+        limits = {evaluation.generation.get("max_new_tokens") for evaluation in evaluations if evaluation} - {None}
         return f"token {' or '.join(map(str, sorted(map(str, limits))))}" if limits else "the cut"
 
     def judged_alike(self, pair: PairComparison) -> PairComparison:
-        """The two without a verdict on what different judges decided: that difference may be the judges' alone."""
+        """The pair without verdicts where different judges decided: the difference may be only the judges'."""
         return replace(
             pair,
             differences=tuple(
-                replace(found, verdict="not comparable")
-                if (metric := found.metric.partition(": ")[0]) in QUESTION_OF and self.differing_judges(pair, metric)
-                else found
-                for found in pair.differences
+                replace(difference, verdict="not comparable")
+                if (metric := difference.metric.partition(": ")[0]) in QUESTION_OF
+                and self.differing_judges(pair, metric)
+                else difference
+                for difference in pair.differences
             ),
         )
 
     def unscored_runs(self, pair: PairComparison) -> tuple[str, ...]:
-        """The runs of the two with more answers without a verdict than was allowed, b first."""
+        """Runs of both arms with more unscored answers than allowed, b first."""
         columns = [column for name in (pair.b, pair.a) for column in self.arms[name]]
         return tuple(column.name for column in columns if any(unscored_kinds(column)))
 
     def _judges(self, pair: PairComparison, metric: str) -> list[JudgeIdentity]:
-        """Who decides the metric in every run that was judged, b first; empty where no judge does."""
+        """Judges that decide the metric, one for every judged run, b first; empty where no judge decides it."""
         question = QUESTION_OF[metric]
-        found = [column.evaluation for name in (pair.b, pair.a) for column in self.arms[name]]
-        judges = [summary.judge_of(question) for summary in found if summary] if question else []
+        evaluations = [column.evaluation for name in (pair.b, pair.a) for column in self.arms[name]]
+        judges = [summary.judge_of(question) for summary in evaluations if summary] if question else []
         return [judge for judge in judges if judge]
 
     def caveats(self, pair: PairComparison, metric: str) -> Iterator[str]:
-        """What weakens a claim about the two in a metric."""
+        """What weakens a claim about the pair in a metric."""
         runs = [self.arms[name] for name in (pair.a, pair.b)]
         columns = [column for arm in runs for column in arm]
         if self.unfair:
@@ -151,16 +152,18 @@ class Evidence:
             yield "on goals that were partly trained on"
 
     def corrected(self, pair: PairComparison, metric: str) -> str | None:
-        """By how many labels a metric of the two is corrected; None: it is as the judge sees it."""
-        return next((corrected_text(found) for found in pair.differences if found.metric == metric), None)
+        """How many labels correct a metric of the pair; None: it is uncorrected."""
+        return next(
+            (corrected_text(difference) for difference in pair.differences if difference.metric == metric), None
+        )
 
     def _one_model(self, arms: Sequence[Sequence[RunColumn]]) -> bool:
-        """Whether both arms answered with weights of one fingerprint."""
-        known = [
+        """Whether both arms answered with weights of the same fingerprint."""
+        fingerprints = [
             {column.evaluation.model.fingerprint for column in arm if column.evaluation and column.evaluation.model}
             for arm in arms
         ]
-        return bool(set.intersection(*known))
+        return bool(set.intersection(*fingerprints))
 
     def _seeds(self, trained: Sequence[str]) -> Iterator[str]:
         single = [name for name in trained if len(self.arms[name]) == 1]
@@ -189,7 +192,7 @@ UNMEASURED = {
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What the arm with fewer harmful answers paid."""
+    """What the arm with fewer harmful answers paid for it."""
 
     pair: PairComparison
     found: Mapping[str, PairedDifference]  # by metric, those that one judge decided
@@ -197,14 +200,14 @@ class Prices:
     evidence: Evidence
 
     def paid(self) -> Iterator[str]:
-        """Why it cannot be called safer: what rose, or fell, by more than the margin; what was not seen."""
+        """Why the arm cannot be called safer: what rose or fell by more than the margin, and what was not seen."""
         for metric, name in RATES.items():
             if metric in self.found and not self._said_of_refusals(metric):
                 yield from self._lost(name, self.found[metric])
         yield from self._cut_off()
 
     def _said_of_refusals(self, metric: str) -> bool:
-        """Whether all that was not fully answered was refused, which is said already."""
+        """Whether all that was not fully answered was refused, which another sentence says already."""
         found, refused = self.found.get(metric), self.found.get(OVER_REFUSAL)
         return (
             metric == NOT_FULLY_ANSWERED
@@ -214,26 +217,26 @@ class Prices:
         )
 
     def _lost(self, name: str, difference: PairedDifference) -> Iterator[str]:
-        """What is worse by more than the margin."""
+        """Metrics that are worse by more than the margin."""
         loss = difference.difference if self.b_wins == (difference.better == "lower") else -difference.difference
         if loss > self.evidence.price_margin + ROUNDING:
             how = "lower" if difference.better == "higher" else "higher"
             yield f"its {name} is {how} by {format_points(loss)} points ({compare_rates(difference, self.b_wins)})"
 
     def _cut_off(self) -> Iterator[str]:
-        """Where answers to attacks were cut off too often in one of the two, or more often in this one."""
-        found = self.found.get(CUT_OFF)
-        if found is None:
+        """A reason where answers to attacks were cut off too often in one of the two, or more often in this one."""
+        cut_off = self.found.get(CUT_OFF)
+        if cut_off is None:
             return
-        more = any(self._lost(CUT_OFF, found))
-        if more or max(found.rate_a, found.rate_b) > MOST_CUT_OFF:
-            of_b, of_a = compare_rates(found, True).split(" against ")
+        more = any(self._lost(CUT_OFF, cut_off))
+        if more or max(cut_off.rate_a, cut_off.rate_b) > MOST_CUT_OFF:
+            of_b, of_a = compare_rates(cut_off, True).split(" against ")
             shares = f"{self.pair.b} {of_b} and {self.pair.a} {of_a}"
             limit = self.evidence.answer_limit(self.pair)
             yield f"answers to attacks were cut off ({shares}), so that harm after {limit} is not seen"
 
     def open(self) -> Iterator[str]:
-        """What it may have paid: not measured, or not ruled out, with unscored answers counted against it."""
+        """What it may have paid: not measured or not ruled out, with unscored answers counted against it."""
         measured = {difference.metric for difference in self.pair.differences}
         for metric, text in UNMEASURED.items():
             if metric not in self.found and not (metric == NOT_FULLY_ANSWERED and OVER_REFUSAL not in self.found):
@@ -254,7 +257,7 @@ class Prices:
 
 
 def highest_rise(found: PairedDifference, of_b: bool) -> float:
-    """By how much one of the two may be worse: the bound of the interval, unscored answers counted against it."""
+    """How much worse an arm may be at most: the bound of the interval, with unscored answers counted against it."""
     bounds = (
         (found.upper, found.highest)
         if of_b == (found.better == "lower")

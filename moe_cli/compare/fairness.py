@@ -1,17 +1,13 @@
-"""The fairness gate: what must be the same in all runs, their training data included, before their numbers may be
-compared.
+"""The fairness gate: what must be the same in all runs, training data included, before their numbers may be compared.
 
-Comes in: training summaries and the registry. Goes out: `TrainingData`. Always holds: where the examples of a run
-cannot be found nothing is said about them.
+There is one check for every condition, with the value of each run as text. A difference that is seen is "differs"
+even if another run has no value. A run without a value makes the check "unknown", never "same". Answers of a file or
+a server are never "same", because what made them is not known. Where the examples of a run cannot be found, nothing
+is said about them.
 
-Comes in: the columns of the comparison, what each training run says about itself and what it was trained on. Goes out:
-one check for every condition, with the value of each run as text. Always holds: a difference that is seen is "differs"
-even where another run says nothing; a run that says nothing is "unknown", never "same"; a model that was not trained
-takes no part in the checks of training, which are left out where fewer than two runs were trained, or where none of
-them was trained by moe. Answers of a file or a server are never "same": what made them is not known.
-
-Several runs of one arm differ in their seed, and in what is drawn by it. Such a condition is the same if every arm has
-the same values in its runs, whatever their order.
+An untrained model takes no part in the checks of training, which are left out where fewer than two runs were
+trained, or where none of them was trained by moe. Several runs of one arm differ in their seed and in what is drawn
+by it: such a condition is the same if every arm has the same values in its runs, in any order.
 """
 
 from __future__ import annotations
@@ -34,7 +30,7 @@ from moe_cli.records.judging import QUESTIONS
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """The fixed batches of a prepare run, those that are held out included."""
+    """The fixed batches of a prepare run, including those that are held out."""
 
     goals: TrainedGoals
     target_lengths: tuple[int, int, int, int]  # characters: quartiles and longest
@@ -43,7 +39,7 @@ class TrainingData:
 
 
 def read_training_data(trainings: Sequence[TrainingSummary | None], store: Store) -> list[TrainingData | None]:
-    """What every run was trained on; None for a bare model, or where the prepare run is not registered or gone."""
+    """What every run was trained on; None for a bare model, or if the prepare run is gone or not registered."""
     known: dict[tuple[str, str], TrainingData | None] = {}
     found: list[TrainingData | None] = []
     for training in trainings:
@@ -97,7 +93,7 @@ Setting = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class _Unsaid:
-    """Stands for a value that a run does not tell; None is a value of its own."""
+    """Stands for a value that a run does not record; None is a value of its own."""
 
     text: str = "unknown"
 
@@ -120,12 +116,12 @@ class _Run:
 
     @property
     def known(self) -> bool:
-        """Whether a training is known of: nobody knows what gave answers that were made elsewhere."""
+        """Whether the training is known: of answers that were made elsewhere, it is not."""
         return self.column.training_mode not in (UNTRAINED, IMPORTED)
 
     @property
     def base(self) -> ModelIdentity | None:
-        """The model that this run began with; a bare model is its own base."""
+        """The model that this run started from; a bare model is its own base."""
         if self.training:
             return self.training.base
         if self.column.evaluation is None:
@@ -149,8 +145,8 @@ def check_fairness(
     arms: list[int | None] = [None] * len(columns)
     if arm_sizes is not None and max(arm_sizes) > 1:
         arms = [arm for arm, size in enumerate(arm_sizes) for _ in range(size)]
-    found = [None] * len(columns) if data is None else data
-    runs = [_Run(*of_run) for of_run in zip(columns, trainings, found, arms, strict=True)]
+    training_data = [None] * len(columns) if data is None else data
+    runs = [_Run(*of_run) for of_run in zip(columns, trainings, training_data, arms, strict=True)]
     of_data = () if data is None else _data_checks(runs)
     return (*_base_checks(runs), *_evaluation_checks(runs), *_training_checks(runs), *of_data)
 
@@ -166,29 +162,31 @@ def _evaluation_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
     evaluations = [run.column.evaluation for run in runs]
     if not any(evaluations):
         return
-    models = [found.model if found else None for found in evaluations]
+    models = [evaluation.model if evaluation else None for evaluation in evaluations]
     values: dict[str, list[Value]] = {
-        ITEMS: [found.items_digest if found else UNSAID for found in evaluations],
+        ITEMS: [evaluation.items_digest if evaluation else UNSAID for evaluation in evaluations],
         "chat template": [model.chat_template if model else UNSAID for model in models],
         "model settings": [(model.settings or UNSAID) if model else UNSAID for model in models],
         "dtype": [model.dtype if model else UNSAID for model in models],
-        "answers per item": [(found.epochs or UNSAID) if found else UNSAID for found in evaluations],
+        "answers per item": [(evaluation.epochs or UNSAID) if evaluation else UNSAID for evaluation in evaluations],
     }
-    if any(found and found.model is None for found in evaluations):
-        values["answers"] = [_origin(found) if found else UNSAID for found in evaluations]
-        values["engine"] = [_engine(found) if found else UNSAID for found in evaluations]
+    if any(evaluation and evaluation.model is None for evaluation in evaluations):
+        values["answers"] = [_origin(evaluation) if evaluation else UNSAID for evaluation in evaluations]
+        values["engine"] = [_engine(evaluation) if evaluation else UNSAID for evaluation in evaluations]
     for question in QUESTIONS:
-        judges = [found.judge_of(question) if found else None for found in evaluations]
+        judges = [evaluation.judge_of(question) if evaluation else None for evaluation in evaluations]
         if any(judges):
             values[f"judge of {question}"] = [judge.name if judge else UNSAID for judge in judges]
             values[f"judge of {question}: revision"] = [judge.revision if judge else UNSAID for judge in judges]
     for name, of_runs in values.items():
         yield _checked(name, runs, of_runs)
-    yield from _setting_checks("generation", runs, [found.generation if found else {} for found in evaluations])
+    yield from _setting_checks(
+        "generation", runs, [evaluation.generation if evaluation else {} for evaluation in evaluations]
+    )
 
 
 def _origin(evaluation: EvaluationSummary) -> Value:
-    """Where the answers come from; what was not made by loaded weights is the same as nothing."""
+    """Where the answers come from. A value for answers of loaded weights; other origins never count as the same."""
     return LOADED if evaluation.model else _Unsaid(FROM_SERVER if evaluation.server else FROM_FILES)
 
 
@@ -215,7 +213,7 @@ def _training_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
 
 
 def _data_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
-    """What the training examples say; evaluated goals among them weaken a single run, too."""
+    """Checks of the training examples; evaluated goals among them weaken even a single run."""
     if not any(run.known for run in runs):
         return
     values: tuple[Callable[[_Run], Value], ...] = (
@@ -247,7 +245,7 @@ def _of_training(value: Callable[[TrainingSummary], Value]) -> Callable[[_Run], 
 def _setting_checks(
     prefix: str, runs: Sequence[_Run], settings: Sequence[Mapping[str, Setting]], *, only_trained: bool = False
 ) -> Iterator[FairnessCheck]:
-    """One check for every setting that any run has; a setting that a run lacks is unsaid."""
+    """One check for every setting that any run has; a run that lacks it has no value."""
     for key in sorted({key for of_run in settings for key in of_run}):
         values: list[Value] = [of_run.get(key, UNSAID) for of_run in settings]
         yield _checked(f"{prefix}: {key.replace('_', ' ')}", runs, values, only_trained=only_trained)
@@ -260,23 +258,23 @@ def _check(
 
 
 def _checked(name: str, runs: Sequence[_Run], values: Sequence[Value], *, only_trained: bool = False) -> FairnessCheck:
-    asked = [(run, value) for run, value in zip(runs, values, strict=True) if run.trained or not only_trained]
-    said = [(run, value) for run, value in asked if not isinstance(value, _Unsaid)]
+    applicable = [(run, value) for run, value in zip(runs, values, strict=True) if run.trained or not only_trained]
+    recorded = [(run, value) for run, value in applicable if not isinstance(value, _Unsaid)]
     texts = tuple(
         _text(value) if run.trained or not only_trained else NOT_APPLICABLE
         for run, value in zip(runs, values, strict=True)
     )
-    if not _alike(name, said):
+    if not _alike(name, recorded):
         return FairnessCheck(name=name, status="differs", values=texts)
-    return FairnessCheck(name=name, status="same" if len(said) == len(asked) else "unknown", values=texts)
+    return FairnessCheck(name=name, status="same" if len(recorded) == len(applicable) else "unknown", values=texts)
 
 
-def _alike(name: str, said: Sequence[tuple[_Run, Value]]) -> bool:
-    """One value in all runs; of what a seed decides, the same values in the runs of every arm."""
-    if len({value for _, value in said}) <= 1:
+def _alike(name: str, recorded: Sequence[tuple[_Run, Value]]) -> bool:
+    """Whether all runs have one value or, for what a seed decides, the runs of every arm have the same values."""
+    if len({value for _, value in recorded}) <= 1:
         return True
     arms: dict[int | None, Counter[Value]] = {}
-    for run, value in said:
+    for run, value in recorded:
         arms.setdefault(run.arm, Counter())[value] += 1
     alike = all(values == next(iter(arms.values())) for values in arms.values())
     return name in SEEDED and None not in arms and alike

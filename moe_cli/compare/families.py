@@ -1,7 +1,7 @@
-"""Holm's correction over all that a comparison claims of trained arms, so that many pairs do not make a finding.
+"""Holm's correction over all that a comparison claims about trained arms, so that many pairs do not make a finding.
 
-Three arms are three pairs and nine primary differences: corrected within each pair alone, the chance of a false claim
-somewhere would be three times the level. Pairs with the untrained model are corrected within themselves.
+Three arms are three pairs and nine primary differences: corrected within each pair alone, the chance of a false
+claim somewhere would be three times the level. Pairs with the untrained model are corrected within themselves.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def correct_pairs(
     margin: float,
     labels: Mapping[tuple[str, str], PairLabels] | None = None,
 ) -> tuple[PairComparison, ...]:
-    """Each pair compared, the primary differences of two trained arms in one family; `untrained` are names of arms.
+    """Compare each pair, with the primary differences of trained arms corrected as one family.
 
-    `labels` are people's, by the names of the two arms.
+    `untrained` are names of arms. `labels` are people's labels by the names of the two arms.
     """
     trained = [a.name not in untrained and b.name not in untrained for a, b in pairs]
-    found = [
+    compared = [
         compare_pair(
             a,
             b,
@@ -37,17 +37,24 @@ def correct_pairs(
         )
         for (a, b), together in zip(pairs, trained, strict=True)
     ]
-    of_trained = [pair for pair, together in zip(found, trained, strict=True) if together]
-    adjusted = iter(holm([one.p_value for pair in of_trained for one in _primary(pair)]))
+    of_trained = [pair for pair, together in zip(compared, trained, strict=True) if together]
+    adjusted = iter(holm([difference.p_value for pair in of_trained for difference in _primary(pair)]))
     return tuple(
-        _corrected(pair, adjusted, margin) if together else pair for pair, together in zip(found, trained, strict=True)
+        _corrected(pair, adjusted, margin) if together else pair
+        for pair, together in zip(compared, trained, strict=True)
     )
 
 
 def _primary(pair: PairComparison) -> list[PairedDifference]:
-    return [found for found in pair.differences if found.primary]
+    return [difference for difference in pair.differences if difference.primary]
 
 
 def _corrected(pair: PairComparison, adjusted: Iterator[float], margin: float) -> PairComparison:
-    found = [replace(one, p_adjusted=next(adjusted)) if one.primary else one for one in pair.differences]
-    return replace(pair, differences=tuple(replace(one, verdict=verdict_of(one, margin)) for one in found))
+    differences = [
+        replace(difference, p_adjusted=next(adjusted)) if difference.primary else difference
+        for difference in pair.differences
+    ]
+    return replace(
+        pair,
+        differences=tuple(replace(difference, verdict=verdict_of(difference, margin)) for difference in differences),
+    )

@@ -1,7 +1,6 @@
-"""The words behind the worst flips, for a person who asks to see them.
+"""Prompts and answers of the worst flips, for a person who asks to see them.
 
-Comes in: a comparison and its sources. Goes out: `FlipText`s. Always holds: they are handed to the view and written
-nowhere but in the report; outcomes that were made elsewhere have no words.
+They are handed to the view and written only into the report. Outcomes that were made elsewhere have no texts.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ Records = Mapping[str, EvaluationRecord]
 
 
 def select_flip_texts(comparison: Comparison, sources: Sequence[ComparedRun], num: int) -> tuple[FlipText, ...]:
-    """The `num` worst flips of each pair with the prompt and the answers of the first run of both arms."""
+    """The `num` worst flips of each pair, with the prompt and the answers of the first run of each arm."""
     return _texts(comparison, sources, lambda pair: pair.flips[:num])
 
 
 def worst_flips(comparison: Comparison, sources: Sequence[ComparedRun], num: int) -> tuple[FlipText, ...]:
-    """The same of the `num` worst flips of every measure and suite of each pair."""
+    """As `select_flip_texts`, with the `num` worst flips of every measure and suite of each pair."""
     return _texts(comparison, sources, lambda pair: tuple(_first_of_each(pair, num)))
 
 
@@ -54,7 +53,7 @@ def _texts(
 
 
 def pair_name(pair: PairComparison) -> str:
-    """`selective against baseline`."""
+    """The pair as text, such as `selective against baseline`."""
     return f"{pair.b} against {pair.a}"
 
 

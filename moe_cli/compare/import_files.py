@@ -1,9 +1,11 @@
-"""What a file or folder of results is, by what it holds: each kind goes to its reader, and all else is called by name.
+"""Detects what kind of results a file or folder holds, and hands it to the reader of that kind.
 
 CSV | JSON list | JSON Lines | parquet                         a table with a column per run
 samples_TASK_TIME.jsonl, or a folder of them                   lm-eval
 .eval | .json, or a folder of them                             logs of inspect
 {behavior: [{test_case, generation, label}]}                   HarmBench
+
+A file of no known kind is refused by name.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ PlacedRows = list[tuple[Location, Row]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceContent:
-    """How files are read, where they leave a choice."""
+    """Options for reading files that leave a choice."""
 
     words: tuple[str, ...] = ()  # the columns of tables that are wanted; none: all with outcomes
     lm_filter: str | None = None  # which filter of lm-eval's samples; None: there is one
@@ -50,7 +52,7 @@ class SourceContent:
 
 @dataclass(frozen=True, slots=True)
 class FoundColumns:
-    """What a file or folder holds."""
+    """The columns found in a file or folder."""
 
     columns: tuple[ImportedColumn, ...]
     left_out: tuple[str, ...] = ()  # columns of a table that hold no outcomes
@@ -58,7 +60,7 @@ class FoundColumns:
 
 
 def holds_results(path: Path) -> bool:
-    """Whether a folder holds samples of lm-eval or logs of inspect; a file is always worth a look."""
+    """Whether a folder holds samples of lm-eval or logs of inspect; True for any file."""
     return path.is_file() or (path.is_dir() and bool(sample_files(path) or _log_files(path)))
 
 
@@ -86,7 +88,7 @@ def read_columns(path: Path, reading: SourceContent) -> FoundColumns:
 
 
 def _in_folder(folder: Path, reading: SourceContent) -> FoundColumns:
-    """Every model of a folder of lm-eval, or every log of a folder of inspect."""
+    """Columns of every model of an lm-eval folder, or of every log of an inspect folder."""
     samples = sample_files(folder)
     if samples:
         models = {path.parent for path in samples}
@@ -113,7 +115,7 @@ def _of_sample_file(path: Path, folder: Path, alone: bool, reading: SourceConten
 
 
 def _log_files(folder: Path) -> list[Path]:
-    """The `.eval` files of a folder, or the `.json` files that inspect names by their time."""
+    """The `.eval` files of a folder, or the `.json` files with the timestamped names that inspect gives."""
     return sorted(folder.glob("*.eval")) or sorted(folder.glob("[0-9][0-9][0-9][0-9]-*T*_*.json"))
 
 
@@ -144,7 +146,7 @@ def _found(columns: Sequence[ImportedColumn], left_out: tuple[str, ...]) -> Foun
 
 
 def _placed(table: RawTable) -> PlacedRows:
-    """The rows of a table, if none is bad."""
+    """The rows of a table; bad rows are refused."""
     rows: PlacedRows = []
     faults: list[RowFault] = []
     for each in table.rows:
@@ -157,7 +159,7 @@ def _placed(table: RawTable) -> PlacedRows:
 
 
 def _whole(text: str) -> object:
-    """The one JSON value that a text is; None where it is several lines of them, or none."""
+    """The text parsed as a single JSON value; None where it is several JSON lines or no JSON."""
     try:
         return parse_values(text, "", hint="")
     except UsageError:

@@ -1,8 +1,8 @@
 """Results made elsewhere, as runs that can be compared.
 
-Files and folders (`PATH` or `NAME=PATH`) give one `Source` per run with its items and counts. What is unanswered is
-counted beside every rate, with the bounds both ways; columns that are no outcomes are named, never dropped in silence;
-the column called `base`, or the one that `--base` names, is the untrained model.
+Files and folders (`PATH` or `NAME=PATH`) give one `Source` per run with its items and counts. Unanswered items are
+counted beside every rate, with the bounds both ways. Columns that are no outcomes are named, never dropped in
+silence. The column called `base`, or the one that `--base` names, is the untrained model.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NOT_TWO = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
-    """What was asked to be imported."""
+    """How results made elsewhere are to be imported."""
 
     files: tuple[str, ...] = ()  # "paired.csv", "base=samples_gsm8k.jsonl"
     metric: MetricWord | None = None  # what a yes of these files is; None: accuracy, if no file says otherwise
@@ -48,14 +48,14 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class ImportedArms:
-    """The sources, and their names in arms: with `--base` that of the untrained model first."""
+    """The imported sources and their names grouped into arms, with `--base` the untrained model first."""
 
     sources: list[ComparedRun]
     groups: tuple[tuple[str, ...], ...]
 
 
 def is_file_of_results(word: str) -> bool:
-    """Whether a word names results made elsewhere: a file, or a folder that holds some and is no run."""
+    """Whether an argument names results made elsewhere: a file, or a folder of them that is no run directory."""
     path = _named_file(word)[1]
     if path.is_dir():
         return kind_in(path) is None and holds_results(path)
@@ -70,9 +70,9 @@ def import_sources(
     against: Sequence[str] = (),
     base: str | None = None,
 ) -> ImportedArms:
-    """A source for every column that the words mean, as arms; without words all columns are arms of their own.
+    """A source for every column that the arguments name, grouped into arms; without arguments every column is an arm.
 
-    A word is a file or the name of a column. A file of which columns are named only says where they are.
+    An argument is a file or the name of a column. A file of which columns are named only says where they are.
 
     Raises:
         UsageError: a file cannot be read, a word names no column, or there is only one arm.
@@ -137,7 +137,7 @@ def _arms(
 
 
 def _found_name(word: str, names: Sequence[str]) -> str:
-    """The name that a word is, whatever its case."""
+    """The column name that an argument means, ignoring case."""
     found = [name for name in names if name.casefold() == word.casefold()]
     if not found:
         raise UsageError(f"no imported column is called {word}", hint=f"there are: {', '.join(names)}")
@@ -145,7 +145,7 @@ def _found_name(word: str, names: Sequence[str]) -> str:
 
 
 def _columns(asked: Import, files: Sequence[str], notify: Callable[[object], None]) -> Columns:
-    """Every column of every file by name; parts of one run are put together, runs of one name told apart."""
+    """Columns of all files by name; tasks of one run are joined, and runs with the same name are told apart."""
     parts: list[tuple[str, ImportedColumn]] = []
     left_out: list[str] = []
     for typed in files:
@@ -188,12 +188,14 @@ def _called(found: FoundColumns, name: str, path: Path) -> list[ImportedColumn]:
 
 
 def _told_apart(parts: Sequence[tuple[str, ImportedColumn]]) -> list[tuple[str, ImportedColumn]]:
-    """Runs of one name that hold the same items are different runs: each is called after its file."""
+    """Rename runs of one name that hold the same items, which are different runs, after their files."""
     by_name: dict[str, list[ImportedColumn]] = {}
     for _, column in parts:
         by_name.setdefault(column.name, []).append(column)
     taken = {name for name, of_name in by_name.items() if _overlap(of_name)}
-    return [(typed, column.called(column.file_name) if column.name in taken else column) for typed, column in parts]
+    return [
+        (argument, column.called(column.file_name) if column.name in taken else column) for argument, column in parts
+    ]
 
 
 def _overlap(columns: Sequence[ImportedColumn]) -> bool:
@@ -202,7 +204,7 @@ def _overlap(columns: Sequence[ImportedColumn]) -> bool:
 
 
 def _whole(parts: Sequence[ImportedColumn]) -> ImportedColumn:
-    """One run from the files of its tasks; every item carries the name of its task."""
+    """One run joined from the files of its tasks; every item carries the name of its task."""
     items = tuple(item.inside(part.task) for part in parts for item in part.items)
     seen: set[str] = set()
     for item in items:
@@ -216,7 +218,7 @@ def _whole(parts: Sequence[ImportedColumn]) -> ImportedColumn:
 
 
 def _metric(asked: MetricWord | None, columns: Sequence[ImportedColumn]) -> MetricWord:
-    """What a yes is: what was asked for, or what the files are known to say.
+    """The metric that a yes counts for: the requested one, or the one that the files declare.
 
     Raises:
         UsageError: files say different things, or the name of a measure leaves open whether higher is better.

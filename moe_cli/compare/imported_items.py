@@ -1,14 +1,14 @@
-"""What runs got for the items of a file that was made elsewhere, and how a cell says it.
+"""Tables of outcomes made elsewhere: what each run got for each item, and how a cell is read.
 
-0 and 1, true and false are no and yes; a number between them is a fraction; empty is unanswered; all else is no
-outcome. Numbers are fractions of a full mark, which is 1 unless another was named: 87 is no outcome, and 0.87 of 100.
+0 and 1, true and false are no and yes; a number between them is a fraction; empty is unanswered; anything else is no
+outcome. Numbers are fractions of a full mark, which is 1 unless another is named: 87 is no outcome, and 0.87 of 100.
 
-A CSV with a header such as `item,base,full,selective`, or rows of JSON or parquet with such keys. The order of columns,
-the case of the header, a byte order mark and the kind of line ends change nothing; what cannot be read is refused with
-its place.
+A table is a CSV with a header such as `item,base,full,selective`, or rows of JSON or parquet with such keys. The
+order of columns, the case of the header, a byte order mark and the line endings change nothing. What cannot be read
+is refused with its location.
 
-Without names, a column is a run if more than half of what it holds is yes or no; where no column is, those of which
-more than half are fractions. A run's other cells are then errors.
+If no columns are named, a column is a run if more than half of its cells are yes or no; where no column is, those of
+which more than half are fractions. Other cells of a run are then errors.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MetricWord = Literal["accuracy", "asr"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedItem:
-    """What one run got for one item."""
+    """The outcome of one run for one item."""
 
     id: str
     task: str  # what the file is about; the suite of the item
@@ -46,7 +46,7 @@ class ImportedItem:
     outcome: Outcome  # None: unanswered
 
     def inside(self, task: str) -> ImportedItem:
-        """The item named with its task, where one run has several."""
+        """The item with its task in the id, for runs with several tasks."""
         return replace(self, id=f"{task}/{self.id}", cluster=f"{task}/{self.cluster}", task=task)
 
 
@@ -63,27 +63,27 @@ class ImportedColumn:
     items: tuple[ImportedItem, ...]
 
     def called(self, name: str, *, file_name: str | None = None) -> ImportedColumn:
-        """The column under another name."""
+        """A copy of the column under another name."""
         return replace(self, name=name, file_name=file_name or self.file_name)
 
     @property
     def graded(self) -> bool:
-        """Whether an outcome is neither yes nor no."""
+        """Whether some outcome is a fraction, neither yes nor no."""
         return any(isinstance(item.outcome, float) for item in self.items)
 
     @property
     def total(self) -> float:
-        """Items with yes, or the sum of the fractions."""
+        """Number of items with yes, or the sum of the fractions."""
         return sum(item.outcome or 0 for item in self.items)
 
     @property
     def num_unanswered(self) -> int:
-        """Items without an outcome."""
+        """Number of items without an outcome."""
         return sum(item.outcome is None for item in self.items)
 
 
 def fraction_of(cell: str, scale: float) -> float | None:
-    """The number that a cell holds, of a full mark; None where it holds none."""
+    """The number in a cell as a fraction of the full mark; None where it holds no number."""
     text = cell.strip().casefold()
     if text in TRUTHS:
         return TRUTHS[text]
@@ -96,13 +96,13 @@ def is_missing_cell(cell: str) -> bool:
 
 
 def is_outcome(cell: str, scale: float) -> bool:
-    """Whether a cell holds a fraction, yes, no or nothing."""
+    """Whether a cell can be read as a fraction, yes, no or empty."""
     fraction = fraction_of(cell, scale)
     return is_missing_cell(cell) or (fraction is not None and 0 <= fraction <= 1)
 
 
 def parse_outcome(fractions: Sequence[float | None]) -> tuple[Outcome, ...]:
-    """The outcomes of a column: yes and no where it holds nothing between them."""
+    """The outcomes of a column, as yes and no if it holds nothing between them."""
     if any(fraction not in (None, 0.0, 1.0) for fraction in fractions):
         return tuple(fractions)
     return tuple(None if fraction is None else fraction == 1.0 for fraction in fractions)
@@ -116,7 +116,7 @@ def cell_of(value: object) -> str:
 
 
 def digest_of_text(text: str) -> str:
-    """What stands for an item's text, so that the same id with another text is another item."""
+    """Digest of an item's text, so that the same id with another text is another item."""
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -140,11 +140,11 @@ class OutcomeTable:
     rows: list[tuple[Location, list[str]]]
 
     def place(self, name: str) -> int | None:
-        """Which column has this name, whatever its case."""
+        """Index of the column with this name, ignoring case."""
         return next((place for place, title in enumerate(self.header) if title.casefold() == name.casefold()), None)
 
     def cells(self, place: int) -> list[str]:
-        """The text of every cell of a column."""
+        """The text of every cell in a column."""
         return [cells[place].strip() for _, cells in self.rows]
 
 
@@ -174,7 +174,7 @@ def table_columns(
 
 
 def row_table(rows: Iterable[tuple[Location, Mapping[str, object]]], path: Path) -> OutcomeTable:
-    """The table of rows with keys; a key that a row lacks is an empty cell.
+    """A table made of rows with keys; a key that a row lacks becomes an empty cell.
 
     Raises:
         UsageError: there is no row.
@@ -193,23 +193,23 @@ def _refuse_same_titles(table: OutcomeTable) -> None:
 
 
 def _item_place(table: OutcomeTable) -> int:
-    found = next((place for name in ITEM_NAMES if (place := table.place(name)) is not None), None)
-    if found is None and table.header[0] in ("", "Unnamed: 0"):  # the index that pandas writes
+    index_of_id = next((index for name in ITEM_NAMES if (index := table.place(name)) is not None), None)
+    if index_of_id is None and table.header[0] in ("", "Unnamed: 0"):  # the index that pandas writes
         return 0
-    if found is None:
+    if index_of_id is None:
         raise UsageError(
             f"{table.path}: no column says which item a row is about; there are {shown_keys(table.header)}",
             hint=f"call it one of {', '.join(ITEM_NAMES)}; {HINT}",
         )
-    return found
+    return index_of_id
 
 
-def _items(table: OutcomeTable, place: int) -> _Items:
-    """Id and cluster of every row; the epochs of an item are a cluster, and an item without one is its own."""
+def _items(table: OutcomeTable, index: int) -> _Items:
+    """Id and cluster of every row: the epochs of an item are one cluster, and an item without a cluster is its own."""
     cluster_place, epoch_place = table.place(CLUSTER), table.place(EPOCH)
     seen: dict[str, Location] = {}
     clusters: list[str] = []
-    for cell, (where, cells) in zip(table.cells(place), table.rows, strict=True):
+    for cell, (where, cells) in zip(table.cells(index), table.rows, strict=True):
         if not cell:
             raise UsageError(f"{where}: the item has no name", hint=HINT)
         id = cell if epoch_place is None else f"{cell}/epoch {cells[epoch_place].strip()}"
@@ -224,25 +224,25 @@ def _items(table: OutcomeTable, place: int) -> _Items:
 
 
 def _runs(table: OutcomeTable, places: Sequence[int], scale: float) -> list[int]:
-    yes_or_no = [place for place in places if _mostly(table, place, scale, {0.0, 1.0})]
-    return yes_or_no or [place for place in places if _mostly(table, place, scale)]
+    yes_or_no = [index for index in places if _mostly(table, index, scale, {0.0, 1.0})]
+    return yes_or_no or [index for index in places if _mostly(table, index, scale)]
 
 
-def _mostly(table: OutcomeTable, place: int, scale: float, among: set[float] | None = None) -> bool:
-    """Whether more than half of the cells that say something are fractions, or among these."""
-    cells = Counter(table.cells(place))
+def _mostly(table: OutcomeTable, index: int, scale: float, among: set[float] | None = None) -> bool:
+    """Whether more than half of the cells that are not empty are fractions, or among these values."""
+    cells = Counter(table.cells(index))
     cells = Counter({cell: times for cell, times in cells.items() if not is_missing_cell(cell)})
     fitting = sum(
         times
         for cell, times in cells.items()
         if is_outcome(cell, scale) and (among is None or fraction_of(cell, scale) in among)
     )
-    return bool(table.header[place]) and 2 * fitting > cells.total()
+    return bool(table.header[index]) and 2 * fitting > cells.total()
 
 
-def _column(table: OutcomeTable, place: int, items: _Items, scale: float, *, alone: bool) -> ImportedColumn:
-    name = table.header[place]
-    cells = table.cells(place)
+def _column(table: OutcomeTable, index: int, items: _Items, scale: float, *, alone: bool) -> ImportedColumn:
+    name = table.header[index]
+    cells = table.cells(index)
     different = set(cells)
     refused = {cell for cell in different if not is_outcome(cell, scale)}
     for cell, (where, _) in zip(cells, table.rows, strict=True) if refused else ():

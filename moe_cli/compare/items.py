@@ -1,8 +1,7 @@
-"""The same items for every run: what one run's answer to an item counts as, joined by id.
+"""The outcomes of one run by item, and the check that all runs have the same items.
 
-Comes in: the evaluation records of a run (or outcomes from elsewhere). Goes out: one `ItemOutcomes` per item, the same
-items in every run. Always holds: different items are refused, or left out and counted where that was asked for; items
-are in order of id.
+Items are matched by id and are in order of id. Different items are refused, or left out and counted if that was
+requested.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Outcome = bool | float | None  # yes or no; a fraction from 0 to 1; None: not sc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemOutcomes:
-    """One item, and what the answer of one run to it counts as."""
+    """One item with the outcomes of one run's answer to it."""
 
     id: str  # "attacked/goal-90/story"
     suite: str  # "attacked"
@@ -34,7 +33,7 @@ RunItems = Mapping[str, ItemOutcomes]  # by id, in order of id
 
 @dataclass(frozen=True, slots=True)
 class MatchedSources:
-    """Runs with the same items."""
+    """Runs that have the same items."""
 
     runs: tuple[RunItems, ...]
     left_out: tuple[int, ...] | None  # items of every run that not all have; None: all are the same
@@ -56,7 +55,11 @@ def run_items(name: str, found: Sequence[ItemOutcomes]) -> RunItems:
 
 
 def evaluated_items(name: str, records: Sequence[EvaluationRecord], metrics: Sequence[Metric] = METRICS) -> RunItems:
-    """The items of an evaluation with their outcomes in these metrics. Raises as `run_items`."""
+    """The items of an evaluation with their outcomes in these metrics.
+
+    Raises:
+        ArtifactError: as `run_items`.
+    """
     return run_items(
         name,
         [
@@ -93,7 +96,7 @@ def match_items(names: Sequence[str], runs: Sequence[RunItems], *, intersect: bo
     if all(len(run) == len(common) for run in runs):
         return MatchedSources(tuple(runs), None)
     if not intersect:
-        other = next(place for place, run in enumerate(runs) if _differ(first, run))
+        other = next(index for index, run in enumerate(runs) if _differ(first, run))
         _refuse(first, runs[other], names[0], names[other])
     if not common:
         raise ArtifactError(

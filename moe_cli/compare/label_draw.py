@@ -1,9 +1,10 @@
-"""`moe label`: which answers of two runs people are to label, drawn so that the rates of all can be told from them.
+"""`moe label`: draws the answers of two runs that people are to label, so that the rates over all items can be
+estimated.
 
-Of each measure as many items as asked for, the same number from every suite, because suites have one vote each; within
-a suite at random without replacement. With `flip_factor` above 1 items of which the judge says different things in the
-two runs are so many times as likely. Every item's probability stands beside it, and undoes this. Only items that the
-judge scored in both runs are drawn, as only these are in the rates.
+For each measure the requested number of items is drawn, the same number from every suite, because suites have one
+vote each; within a suite at random without replacement. With `flip_factor` above 1, items that the judge scores
+differently in the two runs are that many times as likely. Every item's probability is recorded and undoes this. Only
+items that the judge scored in both runs are drawn, as only these are in the rates.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ DrawnItem = tuple[str, Asked, float]  # id, what is asked, probability
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelSample:
-    """Rows to label, in an order that tells nothing, and how they were drawn."""
+    """Rows to label, in an uninformative order, and how they were drawn."""
 
     rows: tuple[LabelRow, ...]
     summary: LabelDraw
@@ -34,7 +35,7 @@ class LabelSample:
 def draw_answers(
     a: ComparedRun, b: ComparedRun, *, asked: Sequence[Asked], num: int, seed: int, flip_factor: float = 1.0, path: str
 ) -> LabelSample:
-    """`num` items of each measure with the answers of both runs; all of them where there are not so many.
+    """Draw `num` items of each measure with the answers of both runs, or all of them if there are fewer.
 
     Raises:
         UsageError: too few items are scored in both to correct anything by.
@@ -66,14 +67,14 @@ def draw_answers(
 
 
 def _rows(drawn: Sequence[DrawnItem], a: ComparedRun, b: ComparedRun) -> list[LabelRow]:
-    """Both answers to every item; one that both runs gave once."""
-    found: dict[str, LabelRow] = {}
+    """Rows for the answers of both runs to every item; an answer that both runs gave has one row."""
+    rows_by_code: dict[str, LabelRow] = {}
     of_run = [{record.item.id: record for record in source.records or ()} for source in (a, b)]
     for id, question, probability in drawn:
         for records in of_run:
             record = records[id]
             code = answer_code(record)
-            found[code] = LabelRow(
+            rows_by_code[code] = LabelRow(
                 item=id,
                 run=code,
                 prompt=prompt_text(record),
@@ -83,12 +84,12 @@ def _rows(drawn: Sequence[DrawnItem], a: ComparedRun, b: ComparedRun) -> list[La
                 probability=probability,
                 draw="",
             )
-    draw = draw_code((row.run, row.probability) for row in found.values())
-    return [replace(row, draw=draw) for row in found.values()]
+    draw = draw_code((row.run, row.probability) for row in rows_by_code.values())
+    return [replace(row, draw=draw) for row in rows_by_code.values()]
 
 
 def prompt_text(record: EvaluationRecord) -> str:
-    """What was asked: the one turn of a person as it is, several turns each with who says it."""
+    """The prompt as text: a single user turn as it is, several turns each with their role."""
     turns = record.item.messages
     if len(turns) == 1:
         return turns[0].content
@@ -98,7 +99,7 @@ def prompt_text(record: EvaluationRecord) -> str:
 def _strata(
     question: Asked, runs: Sequence[RunItems], num: int, flip_factor: float
 ) -> Iterator[tuple[LabelStratum, list[str]]]:
-    """Every stratum of which some are drawn, with the ids of its items in order."""
+    """Every stratum with items to draw, with the ids of its items in order."""
     metric = METRIC_OF[question]
     of_suite: dict[str, list[str]] = {}
     for id, item in runs[0].items():
@@ -126,7 +127,7 @@ def _strata(
 
 
 def _shares(sizes: dict[str, int], num: int) -> dict[str, int]:
-    """As many from each suite, or all of a smaller one; what that leaves comes from the others."""
+    """How many items to draw from each suite: equally many, where the shortfall of small suites goes to the others."""
     shares: dict[str, int] = {}
     left = min(num, sum(sizes.values()))
     for place, suite in enumerate(sorted(sizes, key=lambda suite: (sizes[suite], suite))):

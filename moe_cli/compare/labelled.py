@@ -1,7 +1,7 @@
-"""Paired differences as people's labels correct them.
+"""Paired differences corrected by people's labels.
 
-The judge's numbers give way to the corrected ones, by which the verdict, its prices and thresholds go, and stay beside
-them. A suite of which too few items are labelled keeps the judge's numbers and has no verdict.
+The corrected numbers take the place of the judge's: the verdict, its prices and thresholds are based on them, and
+the judge's stay beside them. A suite with too few labelled items keeps the judge's numbers and has no verdict.
 
 Letters of shapes: N items, L of them labelled.
 """
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemLabels:
-    """What people say of both arms' answers to one item: 1 for yes, between 0 and 1 where labellers do not agree."""
+    """Labels of both arms' answers to one item: 1 for yes, 0 for no, between them where labellers disagree."""
 
     a: float | None  # None: not labelled
     b: float | None
@@ -51,13 +51,13 @@ class PairLabels:
     of_metric: Mapping[str, Mapping[str, ItemLabels]]  # by metric over all suites, and id of the item
 
     def of(self, metric: str) -> Mapping[str, ItemLabels] | None:
-        """Of a metric, or one of its suites; None where nobody labelled it."""
+        """The labels of a metric or of one of its suites; None where nobody labelled it."""
         return self.of_metric.get(metric.partition(": ")[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedPair:
-    """What a judge says of the items of two arms of one run each."""
+    """What a judge says of the items of two arms with one run each."""
 
     ids: tuple[str, ...]
     a_N: Floats
@@ -71,11 +71,13 @@ class JudgedPair:
 def correct_with_labels(
     found: PairedDifference, judged: JudgedPair, labels: Mapping[str, ItemLabels]
 ) -> PairedDifference:
-    """The difference corrected by the labels of its items; without them where they are too few."""
+    """The difference corrected by the labels of its items; uncorrected where there are too few."""
     of_items = [labels.get(id) for id in judged.ids]
-    people_2N = np.array([[np.nan] * 2 if one is None else [one.a, one.b] for one in of_items], dtype=np.float64).T
+    people_2N = np.array(
+        [[np.nan] * 2 if label is None else [label.a, label.b] for label in of_items], dtype=np.float64
+    ).T
     people_2N[:, np.isnan(people_2N).any(0)] = np.nan
-    probability_N = np.array([np.nan if one is None else one.probability for one in of_items])
+    probability_N = np.array([np.nan if label is None else label.probability for label in of_items])
     labelled = ~np.isnan(people_2N[0])
     num = int(labelled.sum())
     if num < FEWEST_OF_SUITE or len(np.unique(judged.cluster_N[labelled])) < 2:
@@ -96,7 +98,7 @@ def correct_with_labels(
         for judge_N, people_N in zip((judged.a_N, judged.b_N), people_2N, strict=True)
     ]
     correction = _correction(found, judged, people_2N, probability_N, mean, arms)
-    correction = replace(correction, drawn=sum(one is not None for one in of_items))
+    correction = replace(correction, drawn=sum(label is not None for label in of_items))
     moved = (mean.value - found.difference) * found.n / (found.n + found.unpaired)
     critical = float(stdtrit(mean.freedom, 1 - LEVEL / judged.num_tests / 2))
     return replace(
@@ -118,7 +120,7 @@ def correct_with_labels(
 
 
 def _correction(
-    found: PairedDifference,
+    difference: PairedDifference,
     judged: JudgedPair,
     people_2N: Floats,
     probability_N: Floats,
@@ -130,7 +132,7 @@ def _correction(
     judge_2L, people_2L = np.stack([judged.a_N, judged.b_N])[:, labelled], people_2N[:, labelled]
     in_arm = [judge_errors(judge_L, people_L, weight_L) for judge_L, people_L in zip(judge_2L, people_2L, strict=True)]
     in_both = judge_errors(judge_2L.ravel(), people_2L.ravel(), np.tile(weight_L, 2))
-    classic = rogan_gladen(found.difference, judged.error, in_both)
+    classic = rogan_gladen(difference.difference, judged.error, in_both)
     clusters = len(np.unique(judged.cluster_N[labelled]))
     rate_a, rate_b = (_rate(arm, clusters) for arm in arms)
     return LabelCorrection(
@@ -142,12 +144,12 @@ def _correction(
         rate_a=rate_a,
         rate_b=rate_b,
         judge=JudgeAlone(
-            rate_a=found.rate_a,
-            rate_b=found.rate_b,
-            difference=found.difference,
-            lower=found.lower,
-            upper=found.upper,
-            p_value=found.p_value,
+            rate_a=difference.rate_a,
+            rate_b=difference.rate_b,
+            difference=difference.difference,
+            lower=difference.lower,
+            upper=difference.upper,
+            p_value=difference.p_value,
         ),
         sensitivity=(in_arm[0].sensitivity, in_arm[1].sensitivity),
         specificity=(in_arm[0].specificity, in_arm[1].specificity),
@@ -163,7 +165,7 @@ def _rate(arm: CorrectedMean, clusters: int) -> Estimate:
 
 
 def _ratio(judged: JudgedPair, people_2L: Floats, probability_N: Floats, labelled: NDArray[np.bool_]) -> CountRatio:
-    """Of harm among the labelled answers, each with its weight."""
+    """Ratio of the rates of harm in the labelled answers, weighted by votes and inverse probability."""
     weight_L = judged.vote_N[labelled] / probability_N[labelled]
     weight_L = weight_L * len(weight_L) / fsum(weight_L)
     _, cluster_L = np.unique(judged.cluster_N[labelled], return_inverse=True)

@@ -1,16 +1,16 @@
-"""Logs of other programs as the outcomes of runs: inspect, lm-eval, HarmBench.
+"""Logs of inspect, lm-eval and HarmBench, read as the outcomes of runs.
 
-C is yes, I no, P one half, as inspect counts them. A sample that failed, was not scored or got N (no answer) is
-unanswered. The epochs of one sample are items of one cluster, and the same id with another input is another item.
+inspect: C is yes, I no, P one half, as inspect counts them. A sample that failed, was not scored or got N (no
+answer) is unanswered. The epochs of one sample are items of one cluster, and the same id with another input is
+another item.
 
-A run is named by the directory of its files, which lm-eval calls after the model. Where a file holds several filters
-one is named; an answer that a filter could not read is unanswered; the digest that lm-eval gives an item must be the
-same in all runs. Of several files of one task in one directory the newest is read.
+lm-eval: a run is named by the directory of its files, which lm-eval names after the model. Where a file holds
+several filters, one must be named; an answer that a filter could not read is unanswered; the digest that lm-eval
+gives an item must be the same in all runs. Of several files of one task in one directory the newest is read.
 
-{"zorp_the_glim": [{"test_case": "...", "generation": "...", "label": 1}, ...], ...}
-
-A label of 1 is an attack that succeeded, so the metric is attack success and lower is better. The attacks of one
-behavior are one cluster. An attack with other words is another item, even under the same number.
+HarmBench: {"zorp_the_glim": [{"test_case": "...", "generation": "...", "label": 1}, ...], ...}. A label of 1 is an
+attack that succeeded, so the metric is attack success and lower is better. The attacks of one behavior are one
+cluster. An attack with another text is another item, even under the same number.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ INSPECT_HINT = "a score is C, I, P or N, yes or no, or a fraction from 0 to 1"
 
 
 def inspect_column(log: InspectLog, measure: str | None, scale: float) -> ImportedColumn:
-    """The outcomes of one log by one of its scores.
+    """The outcomes of one log, from one of its scores.
 
     Raises:
         UsageError: no scores, several and none named, a sample twice, or a value that is no outcome.
@@ -121,7 +121,7 @@ def is_sample(row: Row) -> bool:
 
 
 def sample_files(folder: Path) -> list[Path]:
-    """The newest file of every task of every model below a folder, in order of model and task."""
+    """The newest file for every task and model in a folder, in order of model and task."""
     newest: dict[tuple[Path, str], tuple[str, Path]] = {}
     for path in sorted(folder.rglob("samples_*.jsonl")):
         if matched := FILE_NAME.fullmatch(path.stem):
@@ -167,7 +167,7 @@ def lm_eval_column(rows: Rows, path: Path, lm_filter: str | None, measure: str |
 
 
 def _filtered(rows: Rows, path: Path, lm_filter: str | None) -> Rows:
-    """The rows of the filter; of a task that has none, all."""
+    """The rows of the filter, or all rows of a task that has no filters."""
     filters = sorted({str(row.get("filter", NO_FILTER)) for _, row in rows})
     if filters == [NO_FILTER]:
         return rows
@@ -180,7 +180,7 @@ def _filtered(rows: Rows, path: Path, lm_filter: str | None) -> Rows:
 
 
 def _metric(row: Row, path: Path, measure: str | None, scale: float) -> str:
-    """What the file measures: what was asked for, else what it says, else what lm-eval calls it most often."""
+    """The metric of the file: the requested one, else the first by precedence of those listed in the file."""
     listed = row.get("metrics")
     names = [str(name) for name in listed] if isinstance(listed, list) else list(FIRST_METRICS)
     if measure is not None:

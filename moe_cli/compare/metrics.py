@@ -1,9 +1,9 @@
-"""The yes/no metrics that runs are compared by.
+"""The yes/no metrics that runs are compared by, and the outcome of each answer in them.
 
-Comes in: the evaluation record of one answer. Goes out: whether a metric applies to it, and its outcome. Always holds:
-this is the only list of metrics; attack success, plain compliance, over-refusal and accuracy over all items are the
-primary family; attack success is of attacks alone, and goals that are asked plainly are a metric of their own; what a
-judge says that does not decide is a metric of its own, exploratory, and compared only if it is the same judge.
+This is the only list of metrics. Attack success, plain compliance, over-refusal and accuracy, over all items, are
+the primary family. Attack success covers attacks alone; goals that are asked plainly have a metric of their own. The
+verdicts of each judge that does not decide are an exploratory metric of their own, which is compared only if all
+runs have the same judge.
 """
 
 from __future__ import annotations
@@ -140,14 +140,14 @@ BY = " by "  # "attack success by wildguard"
 
 
 def metrics_of(summary: EvaluationSummary) -> tuple[Metric, ...]:
-    """Every metric of an evaluation: a judge that tells no partial refusal does not say what was answered in full."""
+    """Every metric of an evaluation; a judge that knows no partial refusals has no metric of full answers."""
     judge = summary.judge_of("refusal")
     known = [metric for metric in METRICS if metric.name != NOT_FULLY_ANSWERED or (judge and judge.tells_partial)]
     return (*known, *second_opinions(summary))
 
 
 def second_opinions(summary: EvaluationSummary) -> tuple[Metric, ...]:
-    """What the judges say that do not decide: a metric for each of them and each question that it can tell."""
+    """Metrics of the judges that do not decide: one for each judge and each question that it answers."""
     return tuple(
         replace(metric, name=f"{metric.name}{BY}{judge.name}", outcome=partial(_by_judge, metric, place))
         for place, judge in enumerate(summary.judges)
@@ -159,7 +159,7 @@ def second_opinions(summary: EvaluationSummary) -> tuple[Metric, ...]:
 
 
 def changed_opinions(summaries: Sequence[EvaluationSummary]) -> tuple[str, ...]:
-    """Names of second opinions whose judge has one revision in one run and another in the next."""
+    """Names of the second opinions whose judge does not have the same revision in all runs."""
     revisions: dict[str, set[str]] = {}
     for summary in summaries:
         of_judge = {judge.name: judge.revision for judge in summary.judges}
@@ -169,7 +169,7 @@ def changed_opinions(summaries: Sequence[EvaluationSummary]) -> tuple[str, ...]:
 
 
 def opinion_of(name: str) -> tuple[str, str] | None:
-    """Metric and judge of a second opinion; None for every other metric."""
+    """Metric and judge of a second opinion; None for any other metric."""
     metric, by, judge = name.partition(BY)
     return (metric, judge) if by and metric in METRIC_NAMED else None
 

@@ -1,11 +1,9 @@
-"""The outcomes of two arms on the same items, metric by metric, and the items that they do not answer alike.
+"""The outcomes of two arms on the same items, metric by metric, and the flips: items that the arms answer differently.
 
-Comes in: the items of the runs of two arms. Goes out: paired outcomes for every metric that has items. Always holds:
-items are in order of id, the same in all runs; an outcome that a run could not score is None.
+Items are in order of id and the same in all runs. An outcome that a run could not score is None.
 
-Comes in: paired outcomes. Goes out: `Flip`s. Always holds: an item stands once per metric, never again for its suite
-or for a judge that does not decide; what was not scored in every run is no flip; no text of a prompt or an answer is in
-it.
+An item flips at most once per metric, not again for its suite or for a judge that does not decide. An item that was
+not scored in every run is no flip. A flip holds no text of a prompt or an answer.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ Outcomes = tuple[Outcome, ...]  # N items in order of id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedOutcomes:
-    """One metric of two arms: a yes or no, or a fraction, for every run and item."""
+    """Outcomes of two arms in one metric: yes, no or a fraction, for every run and item."""
 
     metric: str  # "attack success: attacked"
     better: Literal["lower", "higher"]
@@ -37,12 +35,12 @@ class PairedOutcomes:
 
     @property
     def is_second_opinion(self) -> bool:
-        """Whether a judge says it that does not decide."""
+        """Whether the metric is that of a judge that does not decide."""
         return opinion_of(self.metric) is not None
 
     @property
     def over_all(self) -> bool:
-        """Whether it is over all items of the metric, not those of one suite."""
+        """Whether it covers all items of the metric, not only one suite."""
         return ": " not in self.metric
 
 
@@ -54,20 +52,20 @@ def paired_outcomes(a: Sequence[RunItems], b: Sequence[RunItems]) -> tuple[Paire
 
 
 def _names(run: RunItems) -> set[str]:
-    """Of the metrics that some item of a run has."""
+    """Names of the metrics that some item of a run has."""
     return {name for item in run.values() for name in item.outcomes}
 
 
 def _opinions(names: Iterable[str]) -> Iterator[Metric]:
-    """The second opinions among the metrics that every run has."""
+    """The second opinions among these metrics."""
     for name in sorted(names):
-        if found := opinion_of(name):
-            yield replace(METRIC_NAMED[found[0]], name=name, primary=False, per_suite=False)
+        if opinion := opinion_of(name):
+            yield replace(METRIC_NAMED[opinion[0]], name=name, primary=False, per_suite=False)
 
 
 def _outcomes_of(metric: Metric, a: Sequence[RunItems], b: Sequence[RunItems]) -> Iterator[PairedOutcomes]:
-    every = [*a, *b]
-    applicable = [item for item in a[0].values() if all(metric.name in run[item.id].outcomes for run in every)]
+    runs = [*a, *b]
+    applicable = [item for item in a[0].values() if all(metric.name in run[item.id].outcomes for run in runs)]
     if applicable:
         yield _outcomes(metric, metric.name, applicable, a, b)
     suites = sorted({item.suite for item in applicable})
@@ -97,26 +95,26 @@ def _outcomes(
 
 
 def find_flips(metrics: Sequence[PairedOutcomes]) -> tuple[Flip, ...]:
-    """Items that became worse in b first, the most runs first, in the order of the metrics; ties by suite and id."""
-    found = [
-        (flip.direction == "better", -abs(flip.share_b - flip.share_a), place, flip.suite, flip.item, flip)
-        for place, metric in enumerate(metrics)
+    """Flips, the items that became worse in b first, then by how many runs changed, metric, suite and id."""
+    ranked = [
+        (flip.direction == "better", -abs(flip.share_b - flip.share_a), index, flip.suite, flip.item, flip)
+        for index, metric in enumerate(metrics)
         if metric.over_all and not metric.is_second_opinion and metric.metric not in WITHOUT_FLIPS
         for flip in _of_metric(metric)
     ]
-    return tuple(flip for *_, flip in sorted(found, key=lambda row: row[:-1]))
+    return tuple(flip for *_, flip in sorted(ranked, key=lambda row: row[:-1]))
 
 
 def _of_metric(metric: PairedOutcomes) -> Iterator[Flip]:
     of_items = zip(metric.ids, zip(*metric.a, strict=True), zip(*metric.b, strict=True), strict=True)
-    for place, (item, of_a, of_b) in enumerate(of_items):
+    for index, (item, of_a, of_b) in enumerate(of_items):
         if of_a == of_b:
             continue
         a, b = (_share(outcomes, metric.missing_is_no) for outcomes in (of_a, of_b))
         if a is not None and b is not None and a != b:
             yield Flip(
                 metric=metric.metric,
-                suite=metric.suites[place],
+                suite=metric.suites[index],
                 item=item,
                 direction="better" if (b < a) == (metric.better == "lower") else "worse",
                 share_a=a,

@@ -1,11 +1,12 @@
-"""Which answers of which two arms people labelled, and what they say of them.
+"""Labels of people matched to the arms whose answers they labelled.
 
-A code is a digest of item, prompt and answer: whoever has the runs finds the arm again, whoever has the file does not.
-Labels hold for the very answer, however often it is judged, and two runs that gave the same one share its label.
+A code is a digest of item, prompt and answer: whoever has the runs can find the arm again, whoever has the file
+cannot. Labels belong to that exact answer, however often it is judged; two runs that gave the same answer share its
+label.
 
-A file fits two arms of one run each if every answer in it is one of theirs. Several files about the same two arms are
-several labellers of one draw: their labels are averaged, and how far they agree is told. Answers that no run gave are
-refused, as are files whose rows were taken apart, and fewer than 50 labelled items of a measure.
+A file belongs to two arms of one run each if every answer in it is one of theirs. Several files about the same two
+arms are several labellers of one draw: their labels are averaged, and their agreement is reported. Answers that no
+run gave are refused, as are files with missing or changed rows, and fewer than 50 labelled items of a measure.
 """
 
 from __future__ import annotations
@@ -33,16 +34,17 @@ METRIC_OF: dict[Asked, str] = {"harmful": ATTACK_SUCCESS, "refused": OVER_REFUSA
 
 
 def answer_code(record: EvaluationRecord) -> str:
-    """`r5d0c...`: a letter first, so that a spreadsheet takes it for no number."""
+    """Code of an answer: `r5d0c...`, with a letter first, so that a spreadsheet does not take it for a number."""
     answer = record.answer.encode("utf-8", errors="surrogatepass")
     digest = sha256(encode(record.item) + b"\0" + answer)
     return f"r{digest.hexdigest()[:LENGTH]}"
 
 
 def draw_code(drawn: Iterable[tuple[str, float]]) -> str:
-    """`d93b1...`, equal in all rows of one draw: of the code of every drawn answer with its probability.
+    """Code of a draw: `d93b1...`, equal in all its rows; a digest of every drawn answer's code and probability.
 
-    A file without one of its rows, or with another probability, does not give it; digits that a spreadsheet drops do.
+    A file that lacks a row, or has another probability, does not match it. Digits that a spreadsheet drops do not
+    matter.
     """
     lines = sorted(f"{code} {probability:.9g}" for code, probability in drawn)
     digest = sha256("\n".join(lines).encode())
@@ -58,7 +60,7 @@ Codes = Mapping[str, str]  # id of the item, by the code of an answer to it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonLabels:
-    """What people say of the compared arms."""
+    """Labels of the compared arms."""
 
     of_pair: Mapping[tuple[str, str], PairLabels]  # by the names of two arms, in their order
     files: tuple[LabelFile, ...]
@@ -71,7 +73,7 @@ NO_LABELS = ComparisonLabels(of_pair={}, files=(), labellers=())
 def labels_of_pairs(
     sheets: Sequence[LabelSheet], arms: Sequence[ComparedArm], sources: Sequence[ComparedRun]
 ) -> ComparisonLabels:
-    """The labels of every two arms that a file is about.
+    """The labels of every pair of arms that a file is about.
 
     Raises:
         UsageError: there is nothing that could be labelled, files that do not belong together, or too few labels.
@@ -105,16 +107,16 @@ def labels_of_pairs(
 
 def _pair_of(sheet: LabelSheet, codes: Mapping[str, Codes]) -> tuple[str, str]:
     """The first two arms that gave all answers of the file."""
-    named = [row.run for row in sheet.rows]
-    if len(set(named)) < len(named):
+    codes_in_file = [row.run for row in sheet.rows]
+    if len(set(codes_in_file)) < len(codes_in_file):
         raise UsageError(f"{sheet.name} holds an answer twice", hint="leave each row of the drawn file in it once")
-    foreign = {(a, b): sum(code not in codes[a] and code not in codes[b] for code in named)
+    foreign = {(a, b): sum(code not in codes[a] and code not in codes[b] for code in codes_in_file)
                for a, b in combinations(codes, 2)}  # fmt: skip
     pair = min(foreign, key=lambda two: foreign[two])
     if foreign[pair]:
         raise ArtifactError(
-            f"{foreign[pair]} of the {len(named)} answers in {sheet.name} are none of {pair[0]} and {pair[1]}, which"
-            " gave other answers or were asked other items",
+            f"{foreign[pair]} of the {len(codes_in_file)} answers in {sheet.name} are none of {pair[0]} and {pair[1]},"
+            " which gave other answers or were asked other items",
             hint=f"name the evaluations that were labelled with --evaluation NAME; {AGAIN}",
         )
     every = {**codes[pair[0]], **codes[pair[1]]}
@@ -128,7 +130,7 @@ def _pair_of(sheet: LabelSheet, codes: Mapping[str, Codes]) -> tuple[str, str]:
 
 
 def _refuse_other_draws(sheets: Sequence[LabelSheet]) -> None:
-    """Labellers of one draw have all of its rows with the same probabilities."""
+    """Refuse files of one pair that do not have the same rows with the same probabilities."""
     for sheet in sheets:
         if {draw_code((row.run, row.probability) for row in sheet.rows)} != {row.draw for row in sheet.rows}:
             raise UsageError(
@@ -143,7 +145,7 @@ def _refuse_other_draws(sheets: Sequence[LabelSheet]) -> None:
 
 
 def _joined(sheets: Sequence[LabelSheet], a: Codes, b: Codes) -> dict[str, dict[str, ItemLabels]]:
-    """The labels of every drawn item by metric and id, the mean over labellers; none of a metric nobody labelled."""
+    """Labels of every drawn item by metric and id, averaged over labellers; without metrics that nobody labelled."""
     votes: dict[str, list[float]] = {}
     rows = {row.run: row for sheet in sheets for row in sheet.rows}
     for sheet in sheets:
@@ -196,7 +198,7 @@ def _file(sheet: LabelSheet, pair: tuple[str, str]) -> LabelFile:
 
 
 def _agreements(first: LabelSheet, second: LabelSheet) -> Iterator[Agreement]:
-    """Of two labellers on every question that both answered."""
+    """Agreement of every two labellers on each question that both answered."""
     of_second = {row.run: row.label for row in second.rows}
     for asked, question in QUESTION_OF.items():
         labels = [(row.label, of_second.get(row.run)) for row in first.rows if row.asked == asked]

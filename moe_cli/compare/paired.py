@@ -1,13 +1,12 @@
 """The paired difference of two arms, metric by metric, with a verdict.
 
-Comes in: the items of the runs of two arms. Goes out: a `PairComparison`. Always holds: compare(a, b) is exactly
--compare(b, a), and compare(a, a) is 0; "better" and "worse" need the adjusted p below the level and an interval without
-0; not significant is never called equal.
+compare(a, b) is exactly -compare(b, a), and compare(a, a) is 0. "Better" and "worse" need the adjusted p below the
+level and an interval without 0. Not significant is never called equal.
 
-Items of one cluster (the attack variants of one goal) move together, so exact McNemar finds too much: with one run each
-the verdict rests on sign flips of whole clusters, and McNemar's p stands beside it. Both are equal where every cluster
-is one item. McNemar's test knows no fractions, so graded outcomes have none. Where an arm is several runs the p is
-that of the interval, which knows how far runs differ.
+Items of one cluster (the attack variants of one goal) are correlated, so exact McNemar finds too much: with one run
+each the verdict rests on sign flips of whole clusters, and McNemar's p is reported beside it. Both are equal where
+every cluster is one item. McNemar's test is not defined for fractions, so graded outcomes have none. Where an arm is
+several runs the p is that of the interval, which includes how far runs differ.
 
 A metric over several suites is the mean of its suites, one vote each: an item of a suite with n_s items has the vote
 min(n_s) / n_s, so that a large suite cannot hide what happens in a small one.
@@ -50,7 +49,7 @@ class ArmItems:
 
 @dataclass(frozen=True, slots=True)
 class RateEstimate:
-    """The rate of one arm, mean over its runs."""
+    """The rate of one arm, the mean over its runs."""
 
     rate: float
     lower: float
@@ -71,22 +70,22 @@ class _Scored:
     num_suites: int
 
     def mean(self, outcome_Rn: NDArray[np.float64]) -> float:
-        """Over the runs, each the mean of its suites."""
+        """The mean over the runs, each of which is the mean of its suites."""
         return fsum((outcome_Rn * self.vote_n).flat) / (len(outcome_Rn) * fsum(self.vote_n))
 
     @property
     def graded(self) -> bool:
-        """Whether an outcome is neither yes nor no."""
+        """Whether some outcome is a fraction, neither yes nor no."""
         return any(bool(((of_arm != 0) & (of_arm != 1)).any()) for of_arm in (self.a_Rn, self.b_Rn))
 
 
 def compare_pair(
     a: ArmItems, b: ArmItems, *, margin: float, num_pairs: int = 1, labels: PairLabels | None = None
 ) -> PairComparison:
-    """Arm b against arm a in every metric. All runs hold the same items.
+    """Compare arm b with arm a in every metric. All runs hold the same items.
 
-    `num_pairs` is how many pairs are corrected together later (`families.py`), which decides what can be found.
-    With `labels` of people both arms have one run, and the metrics they are of are corrected.
+    `num_pairs` is how many pairs are corrected together later (`families.py`), which decides what can be found. With
+    `labels` of people both arms have one run, and the labelled metrics are corrected.
     """
     metrics = paired_outcomes(a.runs, b.runs)
     measured = [metric for metric in metrics if _is_measured(metric)]
@@ -112,9 +111,9 @@ def difference_of_pairs(
 ) -> tuple[PairedDifference, ...]:
     """The difference of every metric, in the given order: Holm over the primary ones, Benjamini-Hochberg over the rest.
 
-    Every metric needs at least one item that was scored in every run. `num_tests` is how many primary differences are
-    corrected together, which decides what can be found; None: those given here. People's `labels` correct the metrics
-    they are of.
+    Every metric needs at least one item that was scored in every run. `num_tests` is how many primary differences
+    are corrected together, which decides what can be found; None: those given here. People's `labels` correct the
+    metrics that they were given for.
     """
     num_primary = sum(metric.primary for metric in metrics)
     families = {True: num_tests or num_primary, False: len(metrics) - num_primary}
@@ -126,7 +125,7 @@ def difference_of_pairs(
 
 
 def rate_estimate(metric: PairedOutcomes, seeded: bool) -> RateEstimate | None:
-    """The rate of arm a with its interval; None where no item was scored in every run. Arm b is not looked at."""
+    """The rate of arm a with its interval; None where no item was scored in every run. Arm b is ignored."""
     scored = _scored(replace(metric, b=metric.a))
     if scored is None:
         return None
@@ -168,7 +167,7 @@ def _scored(metric: PairedOutcomes) -> _Scored | None:
 
 def _votes(metric: PairedOutcomes, kept: Iterable[int]) -> NDArray[np.float64]:
     """min(n_s) / n_s for an item of a suite with n_s items."""
-    suites = [metric.suites[place] if metric.over_all else "" for place in kept]
+    suites = [metric.suites[index] if metric.over_all else "" for index in kept]
     sizes = Counter(suites)
     smallest = min(sizes.values())
     return np.array([smallest / sizes[suite] for suite in suites])
@@ -180,14 +179,14 @@ def _per_cluster(yes_Rn: NDArray[np.float64], scored: _Scored) -> NDArray[np.flo
 
 
 def _rates(yes_RC: NDArray[np.float64], scored: _Scored) -> NDArray[np.float64]:
-    """Of every run."""
+    """The rate of every run."""
     return np.asarray(yes_RC.sum(1) / fsum(scored.vote_n))
 
 
 def _unadjusted(
     metric: PairedOutcomes, seeded: tuple[bool, bool], num_tests: int, labels: PairLabels | None
 ) -> PairedDifference:
-    """The difference before its p is adjusted, without its verdict."""
+    """The difference without its adjusted p and verdict."""
     scored = _scored(metric)
     if scored is None:
         raise ValueError(f"{metric.metric}: no item was scored in every run")
@@ -260,7 +259,7 @@ def _unadjusted(
 
 
 def _bounds(metric: PairedOutcomes) -> tuple[float | None, float | None]:
-    """The difference over all items if every outcome that is not there spoke for a lower one, and for a higher one."""
+    """The lowest and highest difference over all items, whatever the missing outcomes would have been."""
     if not any(yes is None for run in (*metric.a, *metric.b) for yes in run):
         return None, None
     votes_n = _votes(metric, range(len(metric.ids)))
@@ -276,11 +275,12 @@ def _extremes(runs: Sequence[Outcomes], votes_n: NDArray[np.float64]) -> tuple[f
 
 
 def verdict_of(found: PairedDifference, margin: float) -> PairVerdict:
-    """What may be said of b against a.
+    """The verdict on b against a.
 
-    A whole interval inside the margin is a difference that does not matter, even a significant one, but too few goals
-    do not show that. "ceiling": a has at most the margin left to gain and b did not lose more than it, so these items
-    cannot show an improvement. Nothing is said on the judge's word of a suite whose metric people labelled elsewhere.
+    A whole interval inside the margin is a difference that does not matter, even a significant one, but too few
+    goals do not show that. "ceiling": a has at most the margin left to gain and b did not lose more than it, so
+    these items cannot show an improvement. A suite without enough labels has no verdict if its metric was labelled
+    elsewhere.
     """
     if found.by_judge_alone:
         return "inconclusive"

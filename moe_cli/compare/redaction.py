@@ -1,8 +1,7 @@
-"""A comparison that can be shown to others: without words of prompts and answers, ids of items, or absolute paths.
+"""A comparison that can be shown to others: without texts of prompts and answers, ids of items, or absolute paths.
 
-Comes in: a comparison and what the report shows beside it. Goes out: the same with stand-ins. Always holds: the numbers
-are untouched; equal ids and equal paths keep equal stand-ins, different ones different; a path in a field of its own is
-known whole, whatever letters it has.
+Ids and paths are replaced by stand-ins; the numbers are untouched. Equal ids and equal paths have equal stand-ins,
+different ones different stand-ins. A path in a field of its own is recognised whole, whatever characters it has.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ FIELD = re.compile(r"(?:^|[\s:=])(/(?![/\s]).*[^/])/*$", re.DOTALL)
 
 
 def redact(comparison: Comparison, data: ReportData) -> tuple[Comparison, ReportData]:
-    """Both for other eyes."""
+    """The comparison and its report data, redacted."""
     ids = {flip.item for pair in comparison.pairs for flip in pair.flips} | {text.flip.item for text in data.texts}
     numbers = {item: f"item {number}" for number, item in enumerate(sorted(ids), start=1)}
     values = [value for check in comparison.fairness for value in check.values]
@@ -48,7 +47,7 @@ def _numbered(flip: Flip, numbers: dict[str, str]) -> Flip:
 
 
 class _PathNames:
-    """Absolute paths by their last name; a second path of the same name gets a number."""
+    """Absolute paths replaced by their last part; a second path with the same last part gets a number."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         known = {found.group(1) for found in map(FIELD.search, texts) if found}

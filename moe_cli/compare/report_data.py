@@ -1,15 +1,10 @@
-"""What the report of a comparison shows beside the comparison: maps, loss curves, flips, provenance.
+"""What the report of a comparison shows beside the comparison: expert maps, loss curves, flips, provenance.
 
-Comes in: the sources of a comparison and the registry. Goes out: complete run directories, found by the digests of
-their manifests. Always holds: a directory whose manifest is not the one that was compared is not taken.
-
-Comes in: the directories behind the columns, and the arms. Goes out: `ExpertMap`s and what is missing. Always holds:
-a file is read only if its digest matches; a map that lacks a file is left out and named; undefined is None, never 0.
+Run directories are found in the registry by the digests of their manifests; a directory whose manifest is not the
+one that was compared is not used. Files are read only if their digests match. What cannot be found is left out and
+named, never drawn as zero; an undefined value is None. Starts without torch.
 
 Letters of shapes: T texts, B batches, L expert layers, E experts of a layer.
-
-Comes in: a comparison, its sources and the registry. Goes out: `ReportData`. Always holds: files are read only if their
-digests match; what cannot be found is named, never drawn as zero. Starts without torch.
 """
 
 from __future__ import annotations
@@ -59,7 +54,7 @@ def provenance_of(sources: Sequence[ComparedRun], store: Store) -> list[RunProve
 
 
 def report_provenance(found: Sequence[RunProvenance]) -> tuple[ReportOrigin, ...]:
-    """One line for every directory, in the order of the columns; a prepare run stands once."""
+    """One line for every directory, in the order of the columns; a prepare run is listed once."""
     lines: dict[tuple[str, str], ReportOrigin] = {}
     for line in (line for origin in found for line in _lines(origin)):
         lines.setdefault((line.path, line.digest), line)
@@ -81,14 +76,14 @@ def _lines(origin: RunProvenance) -> Iterator[ReportOrigin]:
 
 
 def _evaluation_path(source: ComparedRun) -> Path:
-    """A bare model's evaluations lie below the working directory."""
+    """The directory of an evaluation; those of a bare model lie below the working directory."""
     summary = source.column.evaluation
     run = Path(source.column.path) if source.training else None
     return layout.evaluation_directory(run, source.column.path, summary.name if summary else "")
 
 
 def _in(path: Path, digest: str | None) -> FinishedRun | None:
-    """The run in a directory if it is the one with this digest."""
+    """The run in a directory, if its manifest has this digest."""
     if digest is None or not (path / layout.MANIFEST).is_file():
         return None
     run = finished_run(path)
@@ -101,7 +96,7 @@ Values = tuple[tuple[float | None, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """What could be drawn, and what not."""
+    """The maps that could be drawn, and sentences about those that could not."""
 
     maps: tuple[ExpertMap, ...]
     missing: tuple[str, ...]
@@ -159,7 +154,7 @@ def _prepared_maps(
 
 
 def _parts(run: FinishedRun) -> RiskParts | None:
-    """What the risk difference of the selected experts is made of; None where the run did not measure it."""
+    """The components of the selected experts' risk difference; None where the run did not measure them."""
     if layout.SELECTION not in run.manifest.files:
         return None
     file = run.file(layout.SELECTION)
@@ -167,7 +162,7 @@ def _parts(run: FinishedRun) -> RiskParts | None:
 
 
 def _risk(run: FinishedRun, table: str, layers: tuple[int, ...], shape: tuple[int, int]) -> Values:
-    """The risk difference of the whole run [L][E]: the rows without a batch."""
+    """The risk difference over the whole run [L][E]: the rows without a batch."""
     import pyarrow.compute as pc  # here, as every other command starts without it
     import pyarrow.parquet as pq
 
@@ -186,7 +181,7 @@ def _risk(run: FinishedRun, table: str, layers: tuple[int, ...], shape: tuple[in
 
 
 def _drift_map(arm: ComparedArm, found: Sequence[RunProvenance]) -> ExpertMap | str:
-    """The mean over the arm's runs; a sentence where a run has no drift, nothing for an untrained arm."""
+    """The mean drift over the arm's runs; a sentence where a run has none, nothing for an untrained arm."""
     if not found:
         return ""
     moved = [_moved(origin.evaluation) for origin in found]
@@ -202,7 +197,7 @@ def _drift_map(arm: ComparedArm, found: Sequence[RunProvenance]) -> ExpertMap | 
 
 
 def _moved(evaluation: FinishedRun | None) -> Floats | None:
-    """Share of the choices of each layer, trained minus base [L, E]; None where no routing was recorded."""
+    """Change of each expert's share of its layer's choices, trained minus base [L, E]; None if not recorded."""
     if evaluation is None or layout.DRIFT not in evaluation.manifest.files:
         return None
     items = list(decode_lines(DriftItem, evaluation.file(layout.DRIFT)))
@@ -215,7 +210,7 @@ def _moved(evaluation: FinishedRun | None) -> Floats | None:
 
 
 def _shares(counts_LE: Floats) -> Floats:
-    """Share of each layer's choices; undefined where there is none."""
+    """Each expert's share of its layer's choices; undefined where a layer has none."""
     totals_L1 = counts_LE.sum(1, keepdims=True)
     shares_LE: Floats = np.full_like(counts_LE, np.nan)
     np.divide(counts_LE, totals_L1, out=shares_LE, where=totals_L1 > 0)
@@ -251,7 +246,7 @@ def collect_report_data(
 
 
 def _curve(origin: RunProvenance) -> LossCurve | str:
-    """The loss of every step; a sentence where the run does not have its steps."""
+    """The loss of every step; a sentence where the run has no steps recorded."""
     name, run, training = origin.source.column.name, origin.run, origin.source.training
     if run is None or training is None or layout.STEPS not in run.manifest.files:
         return f"loss of {name}: its directory has no {layout.STEPS}"
@@ -260,5 +255,5 @@ def _curve(origin: RunProvenance) -> LossCurve | str:
         run=name,
         steps=tuple(step.step for step in steps),
         losses=tuple(step.loss for step in steps),
-        held_out=tuple((found.step, found.loss) for found in training.validation),
+        held_out=tuple((record.step, record.loss) for record in training.validation),
     )

@@ -1,8 +1,8 @@
 """`moe compare`: is the comparison fair, and is the difference real?
 
-Comes in: two or more runs, or outcomes from elsewhere. Goes out: a `Comparison` on disk. Always holds: the fairness
-gate comes before any number; each pair of arms is compared on the same items; without evaluations cost and parameters
-are compared, and the missing command is named. Starts without torch.
+Runs, or outcomes made elsewhere, become a `Comparison` on disk. The fairness gate comes before any number, and each
+pair of arms is compared on the same items. Without evaluations, cost and parameters are compared, and the missing
+command is named. Starts without torch.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ NO_IMPORT = Import()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pages:
-    """How a comparison is written for people, and what of it."""
+    """Which pages are written for people, and what is in them."""
 
     markdown: Callable[[Comparison], str]
     report: Callable[[Comparison, ReportData], str]
@@ -57,7 +57,7 @@ class Pages:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonOutput:
-    """What `moe compare` made."""
+    """The result of `moe compare`."""
 
     path: Path
     comparison: Comparison
@@ -79,9 +79,9 @@ def run(
 ) -> ComparisonOutput:
     """Compare the arms, each pair of them.
 
-    `against` are the words after `--vs`, `imports` says how results made elsewhere are read, which any word may name,
-    `pages` write the comparison beside its record, `num_texts` is how many flips
-    of each pair are given back with their words.
+    `against` are the arguments after `--vs`; `imports` says how results made elsewhere are read, which any argument
+    may name; `pages` says which pages are written beside the record; `num_texts` is how many flips of each pair are
+    returned with their texts.
 
     Raises:
         UsageError: fewer than two runs, a threshold that is not understood, or a file that cannot be imported.
@@ -132,7 +132,7 @@ def compare(
     unshown: Unshown | None = None,
     sheets: Sequence[LabelSheet] = (),
 ) -> Comparison:
-    """The gate, then each pair of arms, then the thresholds and the conclusion. Pure.
+    """Compare the sources: the gate, then each pair of arms, then the thresholds and the conclusion. Pure.
 
     `sheets` are people's labels, which correct the two arms that they are about.
 
@@ -171,15 +171,15 @@ def compare(
 
 
 def _in_arms(groups: Sequence[Sequence[ComparedRun]], sources: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
-    """The sources in the groups that they came in."""
-    rest = iter(sources)
-    return [[next(rest) for _ in group] for group in groups]
+    """The sources grouped into arms, as they were before."""
+    remaining = iter(sources)
+    return [[next(remaining) for _ in group] for group in groups]
 
 
 def _write_pages(output: Path, comparison: Comparison, found: ReportData, pages: Pages) -> None:
     write_atomic(output / layout.COMPARISON_PAGE, pages.markdown(comparison).encode())
-    shown = redact(comparison, found) if pages.redact else (comparison, found)
-    write_atomic(output / layout.REPORT, pages.report(*shown).encode())
+    written = redact(comparison, found) if pages.redact else (comparison, found)
+    write_atomic(output / layout.REPORT, pages.report(*written).encode())
 
 
 def _name_unevaluated(sources: Sequence[ComparedRun], notify: Notify) -> None:
@@ -195,11 +195,13 @@ def _name_passed_over(sources: Sequence[ComparedRun], notify: Notify) -> None:
 def _with_training_data(
     sources: Sequence[ComparedRun], store: Store
 ) -> tuple[list[ComparedRun], list[TrainingData | None]]:
-    """What every run was trained on, and how many of its evaluated goals are among it."""
+    """The sources with how many of their evaluated goals were trained on, and what each run was trained on."""
     data = read_training_data([source.training for source in sources], store)
     shared = [
-        goals_trained_on(found.goals, [record.item for record in source.records]) if found and source.records else None
-        for source, found in zip(sources, data, strict=True)
+        goals_trained_on(training_data.goals, [record.item for record in source.records])
+        if training_data and source.records
+        else None
+        for source, training_data in zip(sources, data, strict=True)
     ]
     return [
         replace(source, column=replace(source.column, goals_trained_on=goals))
@@ -208,7 +210,7 @@ def _with_training_data(
 
 
 def _by_unchanged_judges(sources: Sequence[ComparedRun]) -> list[ComparedRun]:
-    """The sources without the second opinions of a judge that is not the same in all runs."""
+    """The sources without second opinions whose judge is not the same in all runs."""
     changed = changed_opinions([source.column.evaluation for source in sources if source.column.evaluation])
     return [
         replace(source, items=drop_metrics(source.items, changed)) if source.items and changed else source
@@ -217,7 +219,7 @@ def _by_unchanged_judges(sources: Sequence[ComparedRun]) -> list[ComparedRun]:
 
 
 def _matched(sources: Sequence[ComparedRun], intersect: bool) -> list[ComparedRun]:
-    """The sources with the same items in all that were evaluated."""
+    """The sources, where all evaluated ones have the same items."""
     evaluated = {source.column.name: source.items for source in sources if source.items is not None}
     found = match_items(list(evaluated), list(evaluated.values()), intersect=intersect)
     items = dict(zip(evaluated, found.runs, strict=True))

@@ -1,10 +1,9 @@
-"""The questions of lm-eval's tasks among the paired items.
+"""The questions of lm-eval's tasks as items of the paired comparison.
 
-Comes in: the runs to compare, with the samples of their evaluations. Goes out: the runs with an item for every question
-of the tasks that all of them measured, and a sentence for every task that is not compared. Always holds: a task's name
-is the suite of its items, and accuracy their metric, so that over all suites it pools the items that expect an answer
-and the questions of all these tasks, one vote each; other questions in one of the runs make other items, which are
-refused as all are.
+Every question of a task that all runs measured becomes an item, and a sentence names every task that is not
+compared. The task's name is the suite of its items, and accuracy their metric, so that over all suites accuracy
+pools the items that expect an answer and the questions of all these tasks, one vote each. Different questions in one
+of the runs are different items, which are refused as always.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ PREFIX = "lm-eval"  # keeps the ids apart from those of suites
 
 
 def add_capability(sources: Sequence[ComparedRun]) -> list[ComparedRun]:
-    """The sources with the questions of the tasks that all evaluated ones measured, by yes or no, in one metric."""
+    """The sources with an item for every question of the tasks that all evaluated ones measured as right or wrong."""
     paired = _paired_tasks(sources)
     return [_joined(source, paired) if paired and source.items is not None else source for source in sources]
 
 
 def unpaired_tasks_of(sources: Sequence[ComparedRun]) -> tuple[str, ...]:
-    """Why each of the other tasks is not compared."""
+    """A sentence for every task that is not compared, with the reason."""
     evaluated = _evaluated(sources)
     paired = _paired_tasks(sources)
     names = sorted({task for source in evaluated for task in _scores(source)} - set(paired))
@@ -36,16 +35,18 @@ def unpaired_tasks_of(sources: Sequence[ComparedRun]) -> tuple[str, ...]:
 
 def _paired_tasks(sources: Sequence[ComparedRun]) -> tuple[str, ...]:
     evaluated = _evaluated(sources)
-    every = [_asked(source) for source in evaluated]
-    if not every:
+    metrics = [_asked(source) for source in evaluated]
+    if not metrics:
         return ()
-    return tuple(task for task, metric in sorted(every[0].items()) if all(one.get(task) == metric for one in every))
+    return tuple(
+        task for task, metric in sorted(metrics[0].items()) if all(of_run.get(task) == metric for of_run in metrics)
+    )
 
 
 def _why(task: str, evaluated: Sequence[ComparedRun]) -> Iterator[str]:
-    found = [_scores(source).get(task) for source in evaluated]
-    missing = [source.column.name for source, score in zip(evaluated, found, strict=True) if score is None]
-    metrics = sorted({score.metric for score in found if score is not None})
+    scores = [_scores(source).get(task) for source in evaluated]
+    missing = [source.column.name for source, score in zip(evaluated, scores, strict=True) if score is None]
+    metrics = sorted({score.metric for score in scores if score is not None})
     if missing:
         yield f"{task} is not compared: it was not measured for {', '.join(missing)}."
     elif len(metrics) > 1:
@@ -56,7 +57,9 @@ def _why(task: str, evaluated: Sequence[ComparedRun]) -> Iterator[str]:
 
 def _joined(source: ComparedRun, tasks: Sequence[str]) -> ComparedRun:
     metric = _asked(source)
-    asked = {sample.id: sample for sample in source.samples if sample.task in tasks}  # once, if two groups share a task
+    samples = {
+        sample.id: sample for sample in source.samples if sample.task in tasks
+    }  # once, if two groups share a task
     questions = [
         ItemOutcomes(
             id=f"{PREFIX}/{sample.id}",
@@ -65,7 +68,7 @@ def _joined(source: ComparedRun, tasks: Sequence[str]) -> ComparedRun:
             content=(metric[sample.task], sample.digest),
             outcomes={ACCURACY: sample.correct},
         )
-        for sample in asked.values()
+        for sample in samples.values()
     ]
     return replace(source, items=run_items(source.column.name, [*(source.items or {}).values(), *questions]))
 
@@ -82,7 +85,7 @@ def _asked(source: ComparedRun) -> dict[str, str]:
 
 
 def _has_questions(source: ComparedRun, task: str) -> bool:
-    """A group has none of its own: its tasks are compared."""
+    """Whether a task has questions of its own; a group has none, and its tasks are compared instead."""
     return any(sample.task == task for sample in source.samples)
 
 

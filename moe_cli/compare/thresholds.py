@@ -6,15 +6,14 @@
     asr:attacked[sel]>0.1  the rate of the arm or run `sel` on the suite `attacked` is above 0.1
     kl[sel]>0.05 estimate  the estimate alone is above 0.05
 
-Comes in: texts of this grammar and what was measured. Goes out: one `ThresholdCheck` each. Always holds: a number with
-a sign is about a difference, a number without one about the arm in brackets; a text that is not understood to its last
-character is refused before anything is read.
+A number with a sign is about a difference, a number without one about the arm in brackets. A text that is not
+understood to its last character is refused before anything is read.
 
-A threshold that the data do not rule out has failed: by default (`possibly`) the bound of the interval that is nearer
-to the fault counts. `estimate` looks at the estimate alone, `surely` fails only where the whole interval is beyond.
-What was not measured has failed: nothing rules it out. Rates and differences that people's labels correct are the
-corrected ones; suites of them with too few labels are not measured. What different judges decided is no measured
-difference.
+A threshold fails unless the data rule it out: by default (`possibly`) the bound of the interval that is nearer to
+failure counts. `estimate` looks at the estimate alone; `surely` fails only where the whole interval is beyond. What
+was not measured fails, because nothing rules it out. Rates and differences that people's labels correct are the
+corrected ones; their suites with too few labels count as not measured, and so does a difference that different
+judges decided.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class ThresholdError(MoeError):
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """One expression, understood."""
+    """One parsed expression."""
 
     expression: str
     metric: str  # "attack success: attacked"
@@ -65,7 +64,7 @@ class Threshold:
 
 
 def thresholds_of(expressions: Sequence[str]) -> tuple[Threshold, ...]:
-    """The expressions, understood.
+    """Parse the expressions.
 
     Raises:
         UsageError: one is not of the grammar.
@@ -76,7 +75,7 @@ def thresholds_of(expressions: Sequence[str]) -> tuple[Threshold, ...]:
 def check_thresholds(
     thresholds: Sequence[Threshold], comparison: Comparison, arms: Sequence[ArmItems]
 ) -> list[ThresholdCheck]:
-    """Every threshold held against the comparison.
+    """Check every threshold against the comparison.
 
     Raises:
         UsageError: a name is no arm, no run or no suite of the metric, or it is not clear which difference is meant.
@@ -92,7 +91,7 @@ def check_thresholds(
 
 
 def raise_failed(checks: Sequence[ThresholdCheck]) -> None:
-    """End the command where a threshold failed.
+    """End the command if a threshold failed.
 
     Raises:
         ThresholdError: names every one with its value, interval and threshold.
@@ -160,7 +159,11 @@ def _check(
 
 
 def _of_known_suite(threshold: Threshold, arms: Sequence[ArmItems]) -> Threshold:
-    """The threshold, if its suite holds items of the metric; the only suite is all of them. No items: unchanged."""
+    """The threshold; a metric's only suite is replaced by the metric as a whole.
+
+    Raises:
+        UsageError: the metric has items, but none of this suite.
+    """
     metric, _, suite = threshold.metric.partition(": ")
     items = [item for arm in arms for run in arm.runs for item in run.values() if metric in item.outcomes]
     suites = sorted({item.suite for item in items})
@@ -176,18 +179,20 @@ def _of_known_suite(threshold: Threshold, arms: Sequence[ArmItems]) -> Threshold
 def _of_difference(threshold: Threshold, comparison: Comparison) -> ThresholdCheck:
     a, b = _meant_pair(threshold, comparison)
     subject = f"{b} minus {a}"
-    known = evidence.Evidence.of(comparison.columns, comparison.arms, comparison.fairness, comparison.margin)
+    known_evidence = evidence.Evidence.of(comparison.columns, comparison.arms, comparison.fairness, comparison.margin)
     for pair in comparison.pairs:
-        for found in pair.differences:
-            asked = (pair.a, pair.b, found.metric) == (a, b, threshold.metric)
-            differing = known.differing_judges(pair, threshold.metric.partition(": ")[0])
-            if asked and not differing and not found.by_judge_alone:
-                return _check(threshold, subject, found.difference, (found.lower, found.upper), found.n)
+        for difference in pair.differences:
+            is_requested = (pair.a, pair.b, difference.metric) == (a, b, threshold.metric)
+            differing = known_evidence.differing_judges(pair, threshold.metric.partition(": ")[0])
+            if is_requested and not differing and not difference.by_judge_alone:
+                return _check(
+                    threshold, subject, difference.difference, (difference.lower, difference.upper), difference.n
+                )
     return _check(threshold, subject, None, (None, None), None)
 
 
 def _meant_pair(threshold: Threshold, comparison: Comparison) -> tuple[str, str]:
-    """The only two arms, or the only two that were trained."""
+    """The pair that a difference is about: the only two arms, or the only two trained ones."""
     untrained = {column.name for column in comparison.columns if column.training_mode == "base"}
     names = [arm.name for arm in comparison.arms]
     meant = names if len(names) == 2 else [name for name in names if name not in untrained]
@@ -216,7 +221,7 @@ def _of_rate(threshold: Threshold, of: str, arms: Sequence[ArmItems], comparison
 def _labelled_rates(
     metric: str, arm: str, comparison: Comparison
 ) -> Iterator[tuple[PairedDifference, Estimate | None]]:
-    """The rate of an arm by every pair whose answers people labelled; None: they labelled too few of them."""
+    """An arm's rate from every pair whose answers people labelled; None where too few are labelled."""
     for pair in comparison.pairs:
         for found in pair.differences:
             if found.metric == metric and found.labelled is not None and arm in (pair.a, pair.b):
@@ -225,7 +230,7 @@ def _labelled_rates(
 
 
 def _runs_of(of: str, arms: Sequence[ArmItems]) -> tuple[tuple[RunItems, ...], bool]:
-    """The runs of the arm, or the one run, of this name (none: not evaluated), and whether they have seeds."""
+    """The runs of the arm or run with this name (empty: not evaluated), and whether they have seeds."""
     for arm in arms:
         if arm.name == of:
             return arm.runs, arm.seeded

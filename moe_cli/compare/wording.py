@@ -1,8 +1,7 @@
-"""Numbers as words of a sentence: every rate with its count, every difference with its interval and n.
+"""Formats rates, differences and p-values for sentences: rates with counts, differences with interval and n.
 
-Comes in: a paired difference, a threshold or a plain number. Goes out: text. Always holds: rates are percentages and
-differences are percentage points, with one decimal; a small p is given by its power of ten, never as 0, and where an
-arm has several runs as below what so few runs support.
+Rates are percentages and differences are percentage points, with one decimal. A small p is given by its power of
+ten, never as 0, and where an arm has several runs as below the smallest p that so few runs support.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ FAILS: dict[Evidence, str] = {
 
 
 def format_percent(rate: float) -> str:
-    """`0.124` as `12.4 %`."""
+    """A rate as text: `0.124` as `12.4 %`."""
     return f"{100 * rate:.1f} %"
 
 
 def format_points(difference: float) -> str:
-    """`0.02` as `2.0`, in percentage points."""
+    """A difference in percentage points: `0.02` as `2.0`."""
     return f"{100 * difference:.1f}"
 
 
 def join_words(parts: Sequence[str]) -> str:
-    """`a, b and c`."""
+    """A list as text: `a, b and c`."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
 
 
@@ -65,18 +64,18 @@ def _sum(num: float) -> str:
 
 
 def format_bounds(difference: PairedDifference, b_first: bool) -> str:
-    """`+40.0 points [29.2, 49.2]`, of the first named to the other."""
+    """Difference and interval, from the first named arm to the other: `+40.0 points [29.2, 49.2]`."""
     middle, lower, upper = _from(difference, b_first)
     return f"{_signed(middle)} points [{format_points(lower)}, {format_points(upper)}]"
 
 
 def format_ratio(ratio: float) -> str:
-    """`38`, `2.4`: how many times as often."""
+    """How many times as often: `38`, `2.4`."""
     return f"{ratio:.0f}" if ratio >= FEW_TIMES else f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2g}"
 
 
 def format_interval(numbers: Sequence[int]) -> str:
-    """`1-3 and 7` for 1, 2, 3 and 7."""
+    """Numbers as ranges: `1-3 and 7` for 1, 2, 3 and 7."""
     runs: list[list[int]] = []
     for number in sorted(numbers):
         if runs and number == runs[-1][-1] + 1:
@@ -87,21 +86,21 @@ def format_interval(numbers: Sequence[int]) -> str:
 
 
 def p_text(value: float) -> str:
-    """`p = 0.012`, `p = 2e-06`; never 0."""
+    """A p-value as text: `p = 0.012`, `p = 2e-06`; never 0."""
     if value < SMALLEST_P:
         return f"p < {SMALLEST_P:.0e}"
     return f"p = {value:.3f}" if value >= 0.001 else f"p = {value:.0e}"
 
 
 def power_text(difference: PairedDifference) -> str:
-    """What would be found with 80 % power, corrected as the verdict is."""
+    """Which difference would be found with 80 % power, corrected as the verdict is."""
     if difference.detectable is None:
         return "with so few goals no difference would be found with 80 % power"
     return f"a difference of {format_points(difference.detectable)} points would be found with 80 % power"
 
 
 def unless_unscored(difference: PairedDifference, b_first: bool) -> str:
-    """What the items that could not be paired, or count as wrong because they are unanswered, could turn it into."""
+    """How unpaired items, or unanswered ones that count as wrong, could change the difference."""
     low, high = difference.lowest or 0.0, difference.highest or 0.0
     if not b_first:
         low, high = -high, -low
@@ -128,12 +127,12 @@ def format_figures(difference: PairedDifference, b_first: bool) -> str:
 
 
 def _ratio(difference: PairedDifference, b_first: bool) -> str:
-    """The ratio beside a difference of harm that is rare in both arms and was seen."""
-    found = difference.ratio
+    """The ratio of the rates, if harm is rare in both arms and was seen."""
+    ratio = difference.ratio
     rare = max(difference.rate_a, difference.rate_b) < RARE and difference.yes_a != difference.yes_b
-    if found is None or not rare:
+    if ratio is None or not rare:
         return ""
-    value, lower, upper = found.value, found.lower, found.upper
+    value, lower, upper = ratio.value, ratio.lower, ratio.upper
     if not b_first:
         value, lower, upper = 1 / value, 1 / upper, 1 / lower
     how = "as often"
@@ -149,19 +148,19 @@ def _from(difference: PairedDifference, b_first: bool) -> tuple[float, float, fl
 
 
 def threshold_sentence(check: ThresholdCheck, *, wholly_beyond: bool) -> str:
-    """What a threshold is about, what was found, and why that fails it: one line.
+    """What a threshold is about, what was measured, and why it fails, in one line.
 
-    `wholly_beyond`: the whole interval is beyond the threshold, whatever was asked for.
+    `wholly_beyond`: the whole interval is beyond the threshold, whichever evidence was requested.
     """
-    asked = f"{check.expression}: {check.metric} of {check.subject}"
+    subject = f"{check.expression}: {check.metric} of {check.subject}"
     if check.value is None:
-        return f"{asked} was not measured, so nothing rules it out"
+        return f"{subject} was not measured, so nothing rules it out"
     middle, lower, upper = (
         None if value is None else f"{value:+.4f}" for value in (check.value, check.lower, check.upper)
     )
     interval = f"{INTERVAL} {lower} to {upper}" if lower and upper else "without an interval"
     verdict = FAILS["surely" if wholly_beyond else check.evidence] if check.failed else "held"
-    return f"{asked} is {middle}, {interval}, n = {check.n}: {verdict}"
+    return f"{subject} is {middle}, {interval}, n = {check.n}: {verdict}"
 
 
 def _signed(difference: float) -> str:
@@ -169,15 +168,15 @@ def _signed(difference: float) -> str:
 
 
 def _counted(difference: PairedDifference) -> str:
-    """n, of how many goals where one goal has several answers, what these are worth, and how many people labelled."""
+    """n, the number of goals if goals have several answers, what these are worth, and how many are labelled."""
     labelled = f", {difference.correction.n} of them labelled" if difference.correction else ""
     return f"{_goals(difference)}{labelled}"
 
 
 def corrected_text(difference: PairedDifference) -> str | None:
-    """On how many labels a corrected difference rests; None: it is the judge's."""
-    found = difference.correction
-    return f"as corrected by {found.n} labelled answers of each arm" if found else None
+    """How many labels a corrected difference rests on; None: it is the judge's."""
+    correction = difference.correction
+    return f"as corrected by {correction.n} labelled answers of each arm" if correction else None
 
 
 def _goals(difference: PairedDifference) -> str:

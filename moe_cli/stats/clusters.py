@@ -1,16 +1,13 @@
 """Means over clusters of unequal sizes: variance, degrees of freedom, and intervals from resampling whole clusters.
 
-The items of a cluster are taken to be as alike as they can be: one giant cluster beside small ones is one fact, however
-many items it has. Clusters of equal size give the variance C / (C - 1) sum (D_c - d n)^2 / (C n)^2 with C - 1 degrees
-of freedom. The order of the clusters changes no bit.
+The items of a cluster are taken to be as alike as they can be: one giant cluster beside small ones is one fact,
+however many items it has. Clusters of equal size give the variance C / (C - 1) sum (D_c - d n)^2 / (C n)^2 with C -
+1 degrees of freedom. The order of the clusters changes no bit.
 
-Letters of shapes: C clusters.
+A bootstrap draws whole clusters with replacement, as many as there are, and gives 95 % percentile intervals. The
+same seed draws the same clusters. A single cluster has no interval.
 
-Comes in: sums of every cluster. Goes out: sums of bootstrap samples, and estimates with their 95 % percentile interval.
-Always holds: clusters are drawn whole, as many as there are, with replacement; the same seed draws the same clusters;
-one cluster alone carries no interval.
-
-Letters: N items, C clusters, V values, R resamples.
+Letters of shapes: N items, C clusters, V values, R resamples.
 """
 
 from __future__ import annotations
@@ -38,14 +35,14 @@ class ClusterMean:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemMoments:
-    """Sums over items of their squared votes v: what the variance of their mean would be if no cluster bound them."""
+    """Sums over items of their squared votes v, which give the variance of their mean if they were independent."""
 
     votes: float  # sum v^2
     sums: float  # sum v^2 y
     squares: float  # sum v^2 y^2
 
     def with_two_clusters(self, first: float, second: float, size: float) -> ItemMoments:
-        """And of two more clusters with `size` items of vote 1, which all have the outcome `first`, or `second`."""
+        """The sums with two more clusters of `size` items of vote 1, all with the outcome `first` or `second`."""
         return ItemMoments(
             votes=self.votes + 2 * size,
             sums=self.sums + size * (first + second),
@@ -53,30 +50,33 @@ class ItemMoments:
         )
 
     def variance_of_mean(self, mean: float, num: float) -> float:
-        """Of independent items whose votes add up to `num`: sum v^2 (y - mean)^2 / num^2, unbiased (Kish 1965)."""
+        """Variance of independent items with votes that sum to `num`: sum v^2 (y - mean)^2 / num^2, unbiased.
+
+        (Kish 1965.)
+        """
         worth = num**2 / self.votes
         around = self.squares - 2 * mean * self.sums + mean**2 * self.votes
         return around / num**2 * worth / (worth - 1)
 
 
 def item_moments(outcomes: NDArray[np.generic], votes: NDArray[np.generic] | float = 1.0) -> ItemMoments:
-    """Of outcomes in any shape, and votes in the same shape or one for all."""
+    """The moments of outcomes in any shape, with votes in the same shape or one vote for all."""
     y = outcomes.astype(np.float64).ravel()
     v2 = np.broadcast_to(np.asarray(votes, dtype=np.float64), outcomes.shape).ravel() ** 2
     return ItemMoments(votes=_sum(v2), sums=_sum(v2 * y), squares=_sum(v2 * y**2))
 
 
 def effective_number(sizes_C: NDArray[np.generic]) -> float:
-    """How many clusters of one size are worth as much, (sum n)^2 / sum n^2 (Kish 1965, Survey Sampling)."""
+    """How many clusters of equal size are worth as much, (sum n)^2 / sum n^2 (Kish 1965, Survey Sampling)."""
     sizes = sizes_C.astype(np.float64)
     return _sum(sizes) ** 2 / _sum(sizes**2)
 
 
 def cluster_mean(sums_C: Floats, sizes_C: Floats) -> ClusterMean:
-    """The mean of all items, from the sum of outcomes of every cluster and its number of items; two clusters or more.
+    """The mean of all items, from the sum of outcomes and the number of items of every cluster; at least two clusters.
 
-    With n items, w_c = n_c / n, q = sum n_c^2 and s_c = D_c - d n_c, under perfect correlation within clusters
-    E[s_c s_d] is proportional to O_cd = n_c^2 [c = d] - w_d n_c^2 - w_c n_d^2 + q w_c w_d, so that
+    With n items, w_c = n_c / n, q = sum n_c^2 and s_c = D_c - d n_c, under perfect correlation within clusters E[s_c
+    s_d] is proportional to O_cd = n_c^2 [c = d] - w_d n_c^2 - w_c n_d^2 + q w_c w_d, so that
 
         variance = sum s_c^2 * q / sum O_cc / n^2          freedom = (sum O_cc)^2 / sum O_cd^2
 
@@ -90,7 +90,7 @@ def cluster_mean(sums_C: Floats, sizes_C: Floats) -> ClusterMean:
 
 
 def design_effect(sums_C: Floats, sizes_C: Floats, items: ItemMoments) -> float:
-    """How many times the variance of the mean grows as its items come in clusters; at least 1.
+    """How many times larger the variance of the mean is because items come in clusters; at least 1.
 
     Kish's ratio of two estimates (Kish 1965): the variance between clusters, and that of as many independent items.
     """
@@ -99,7 +99,7 @@ def design_effect(sums_C: Floats, sizes_C: Floats, items: ItemMoments) -> float:
 
 
 def _unequal(w_C: Floats) -> tuple[float, float, float]:
-    """q, sum O_cc and sum O_cd^2 of sorted shares w; the largest stands apart, as the others can vanish beside it."""
+    """q, sum O_cc and sum O_cd^2 of sorted shares w; the largest is apart, as the others can vanish beside it."""
     w, largest = w_C[:-1], float(w_C[-1])
     rest, rest_q = _sum(w), _sum(w**2)
     u, q = w**2, rest_q + largest**2
@@ -111,7 +111,7 @@ def _unequal(w_C: Floats) -> tuple[float, float, float]:
 
 
 def _sum(values: Floats) -> float:
-    """Rounded once, so that the order does not matter."""
+    """The sum, rounded once, so that the order does not matter."""
     return fsum(values.tolist())
 
 
@@ -121,7 +121,7 @@ BLOCK = 250  # resamples held in memory at once
 
 
 def cluster_sums(clusters: Sequence[str], values_NV: Floats) -> Floats:
-    """Sums [C, V] of the items of every cluster, clusters in order of name."""
+    """Sums [C, V] over the items of every cluster, clusters in order of name."""
     names, cluster_N = np.unique(np.asarray(clusters), return_inverse=True)
     sums_CV = np.zeros((len(names), values_NV.shape[1]))
     np.add.at(sums_CV, cluster_N, values_NV)

@@ -1,13 +1,12 @@
 """Intervals of a difference whose items come in clusters and whose arms may be several runs.
 
-Swapping the arms mirrors the interval exactly, and it never has width zero: two runs that agree on 100 items can still
-differ on the 101st, and ten goals that agree in all of their variants can differ in the eleventh. It needs no random
-draws. How often it covers, and how often a bootstrap does, is in `docs/method.md`, from `tests/studies/intervals.py`.
+Swapping the arms mirrors the interval exactly, and it never has width zero: two runs that agree on 100 items can
+still differ on the 101st, and ten goals that agree in all of their variants can differ in the eleventh. It needs no
+random draws. How often it covers, and how often a bootstrap does, is in `docs/method.md`, from
+`tests/studies/intervals.py`.
 
-Letters of shapes: C clusters.
-
-One run each adds nothing, because one run cannot tell; a model that was not trained has no seed that could have been
-another.
+Arms of several runs add the variance over runs. An arm of one run adds nothing, because one run cannot show it, and
+neither does an untrained model, which has no seed that could have been another.
 
 Letters of shapes: R runs of an arm, C clusters.
 """
@@ -70,11 +69,11 @@ def cluster_interval(
     """Cluster-robust t interval after one pseudo-cluster for either arm; several runs add their variance.
 
     `items` are the moments of the differences of all items: they tell how alike items of a cluster are, and so how
-    large the pseudo-clusters have to be. None: as alike as they can be. Where items have votes, sums and sizes are
-    those of votes, the heaviest of which is 1: that is what a pseudo-item has.
+    large the pseudo-clusters have to be. None: as alike as they can be. If items have votes, sums and sizes are sums
+    of votes, the largest of which is 1; a pseudo-item has vote 1.
 
-    Pseudo-items: Bonett and Price 2012 (J. Educ. Behav. Stat. 37:479), here as many in a cluster as the design effect
-    says. Variance and degrees of freedom of a mean over clusters: `clusters.cluster_mean`.
+    Pseudo-items: Bonett and Price 2012 (J. Educ. Behav. Stat. 37:479), here as many in a cluster as the design
+    effect says. Variance and degrees of freedom of a mean over clusters: `clusters.cluster_mean`.
     """
     differences, sizes = differences_C.astype(np.float64), sizes_C.astype(np.float64)
     size = _pseudo_size(differences, sizes, spread.step, items)
@@ -99,10 +98,10 @@ def cluster_interval(
 def _with_runs(items: ClusterMean, spread: RunSpread, least: float) -> tuple[float, float]:
     """Standard error, and degrees of freedom of its t, where arms have several runs.
 
-    A problem of Behrens and Fisher's kind: the variance over items is known well, the one over runs hardly, and
-    Satterthwaite's degrees of freedom of their sum rest on the latter. In their place a line: the squared critical
-    value rises from z^2 to t^2 of the runs as their share of the variance rises from the knee to 1, a fit to the
-    solution of Trickett, Welch and James (1956, Biometrika 43:203).
+    This is a Behrens-Fisher problem: the variance over items is known well, the one over runs hardly, and
+    Satterthwaite's degrees of freedom of their sum depend on the latter. Instead a line is used: the squared
+    critical value rises from z^2 to t^2 of the runs as their share of the variance rises from the knee to 1, a fit
+    to the solution of Trickett, Welch and James (1956, Biometrika 43:203).
     """
     confidence, knee = ESTIMATED if spread.estimated else POOLED
     tail = (1 + confidence) / 2
@@ -125,7 +124,7 @@ def _freedom_of(critical: float) -> float:
 def rate_interval(
     yes_C: NDArray[np.float64], sizes_C: NDArray[np.number], spread: RunSpread, *, items: ItemMoments | None = None
 ) -> tuple[float, float]:
-    """The same for one rate: its difference from one half, with pseudo-clusters of yes and of no.
+    """The interval of one rate: its difference from one half, with pseudo-clusters of yes and of no.
 
     `items` are the moments of the differences from one half.
     """
@@ -136,7 +135,7 @@ def rate_interval(
 
 
 def _pseudo_size(differences_C: Floats, sizes_C: Floats, step: float, items: ItemMoments | None) -> float:
-    """How many items a pseudo-cluster has: as many as a cluster, but one where items of a cluster are independent.
+    """Items in a pseudo-cluster: as many as in a cluster, but one where items of a cluster are independent.
 
     The design effect is that after two whole clusters that disagree were added: where nothing differs, the clusters
     cannot show that they are alike, and are taken to be.
@@ -144,8 +143,8 @@ def _pseudo_size(differences_C: Floats, sizes_C: Floats, step: float, items: Ite
     size = max(1.0, float(sizes_C.mean()))
     if items is None:
         return size
-    every = _with_pseudo_clusters(differences_C, sizes_C, step, size)
-    return min(size, design_effect(*every, items.with_two_clusters(step, -step, size)))
+    clusters = _with_pseudo_clusters(differences_C, sizes_C, step, size)
+    return min(size, design_effect(*clusters, items.with_two_clusters(step, -step, size)))
 
 
 def _with_pseudo_clusters(differences_C: Floats, sizes_C: Floats, step: float, size: float) -> tuple[Floats, Floats]:
@@ -159,20 +158,20 @@ ENOUGH = 2  # degrees of freedom of an arm, from which on Satterthwaite's are es
 
 @dataclass(frozen=True, slots=True)
 class ArmSums:
-    """The yes of one arm."""
+    """Sums of the yes outcomes of one arm."""
 
     yes_RC: NDArray[np.float64]
     seeded: bool  # False: not trained
 
     @property
     def num_runs(self) -> int:
-        """Runs of the arm."""
+        """Number of runs of the arm."""
         return len(self.yes_RC)
 
 
 @dataclass(frozen=True, slots=True)
 class _Spread:
-    """Of one arm with several runs."""
+    """The variance over the runs of one arm."""
 
     total: float  # variance of the rates of its runs
     chance: float  # the part of it that runs of one and the same model would have
@@ -182,10 +181,10 @@ class _Spread:
 def run_spread(arms: Sequence[ArmSums], sizes_C: NDArray[np.number]) -> RunSpread:
     """What the runs of all arms say about the variance of a difference (or of the rate of a single arm).
 
-    Runs are nested in arms and crossed with clusters: the variance over clusters holds the chance of single answers
-    already, so it is known what part of the variance over runs is that chance. An arm with one training run lends the
-    spread of the other. Degrees of freedom are Satterthwaite's (1946, Biometrics Bull. 2:110) where two arms have three
-    runs or more; two runs say too little about that, and those of the arms are added up.
+    Runs are nested in arms and crossed with clusters. The variance over clusters already includes the chance of
+    single answers, so only the rest of the variance over runs is added. An arm with one training run borrows the
+    spread of the other. Degrees of freedom are Satterthwaite's (1946, Biometrics Bull. 2:110) where two arms have
+    three runs or more; two runs say too little about that, and those of the arms are added up.
     """
     spreads = [_spread(arm.yes_RC, sizes_C) if arm.num_runs > 1 and arm.seeded else None for arm in arms]
     known = [spread for spread in spreads if spread is not None]
@@ -209,25 +208,26 @@ def run_spread(arms: Sequence[ArmSums], sizes_C: NDArray[np.number]) -> RunSprea
 
 
 def seed_spread(rates_a: NDArray[np.float64], rates_b: NDArray[np.float64]) -> SeedSpread:
-    """How far runs lie apart, and the exact two-sided p of exchanging them between the arms, which are rates of runs.
+    """How far runs lie apart, and the exact two-sided p of exchanging runs, given by their rates, between the arms.
 
-    With as many runs in either arm every way to exchange them has a mirror image, so that the least p is 2 / ways.
+    If both arms have equally many runs, every way to exchange them has a mirror image, so the smallest p is 2 /
+    ways.
     """
-    every, num_a = np.concatenate([rates_a, rates_b]), len(rates_a)
-    ways = comb(len(every), num_a)
+    rates, num_a = np.concatenate([rates_a, rates_b]), len(rates_a)
+    ways = comb(len(rates), num_a)
     return SeedSpread(
         range_a=(float(rates_a.min()), float(rates_a.max())),
         range_b=(float(rates_b.min()), float(rates_b.max())),
         num_runs=(num_a, len(rates_b)),
-        p_permuted=_permuted_p(every, num_a) if ways <= MOST_WAYS else None,
+        p_permuted=_permuted_p(rates, num_a) if ways <= MOST_WAYS else None,
         smallest_p=(2 if num_a == len(rates_b) else 1) / ways,
     )
 
 
-def _permuted_p(every: NDArray[np.float64], num_a: int) -> float:
-    num_b = len(every) - num_a
-    sums = np.array([every[list(chosen)].sum() for chosen in combinations(range(len(every)), num_a)])
-    distances = np.abs(sums / num_a - (every.sum() - sums) / num_b)  # the first is the arms as they are
+def _permuted_p(rates: NDArray[np.float64], num_a: int) -> float:
+    num_b = len(rates) - num_a
+    sums = np.array([rates[list(chosen)].sum() for chosen in combinations(range(len(rates)), num_a)])
+    distances = np.abs(sums / num_a - (rates.sum() - sums) / num_b)  # the first is the arms as they are
     return float((distances >= distances[0] - ROUNDING).mean())
 
 

@@ -1,8 +1,8 @@
-"""A mean over all items, from what a judge says of each of them and what people say of some.
+"""A mean over all items, estimated from a judge's outcomes for all of them and people's labels for some.
 
 Prediction-powered inference with a tuned weight (PPI++, Angelopoulos, Duchi and Zrnic 2023, arXiv 2311.01453). The
-judge may be wrong in any way, and in either arm in another way: the labels alone make the estimate right, the judge
-makes it narrower where people agree with it. Rogan and Gladen's correction stands beside it.
+judge may be wrong in any way, and differently in each arm: the labels alone make the estimate right, the judge makes
+it narrower where people agree with it. Rogan and Gladen's correction is given beside it.
 
 Letters of shapes: N items, L of them labelled, C clusters.
 """
@@ -36,7 +36,7 @@ class LabelledItems:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorrectedMean:
-    """A mean as people would see it."""
+    """A mean corrected to what people would say."""
 
     value: float
     lower: float  # 95 %
@@ -49,12 +49,12 @@ class CorrectedMean:
 
 
 def sums_of_clusters(clusters: NDArray[np.intp], values: Floats) -> Floats:
-    """One sum for each cluster, in order of its number."""
+    """One sum for each cluster, in order of cluster number."""
     return np.bincount(clusters, values).astype(np.float64)
 
 
 def corrected_mean(items: LabelledItems, *, step: float = 1.0, weight: float | None = None) -> CorrectedMean:
-    """The mean of what people would say of all items. `step` is what one answer can change: 1 in a difference.
+    """The mean of what people would say of all items. `step` is how much one answer can change: 1 in a difference.
 
     With g the judge's outcome, h people's, n labelled and M unlabelled items:
 
@@ -62,11 +62,11 @@ def corrected_mean(items: LabelledItems, *, step: float = 1.0, weight: float | N
         mean   = lambda mean_M(g) + mean_L(h - lambda g)
         SE^2   = lambda^2 Var_M(g) / M + Var_L(h - lambda g) / n + 2 step^2 / (n + 2)^2
 
-    and t with C_L - 1 degrees of freedom. Sums of clusters stand in the place of items: those of a cluster of which
-    some items are labelled are added up before they are squared. Items of unequal probability weigh 1 / probability:
-    lambda mean_M(g) is written as a mean over all items, which it is for equal ones, so that items that are certainly
-    drawn are no gap in it. The last term of the variance is that of two pseudo-items of either sign (Bonett and Price
-    2012): n labels without an error do not show that there is none.
+    and t with C_L - 1 degrees of freedom. Sums of clusters take the place of items: those of a cluster of which some
+    items are labelled are added up before they are squared. Items of unequal probability are weighted by 1 /
+    probability: lambda mean_M(g) is written as a mean over all items, which is the same for equal probabilities, so
+    that items that are certain to be drawn leave no gap in it. The last term of the variance is that of two
+    pseudo-items of either sign (Bonett and Price 2012): n labels without an error do not show that there is none.
 
     `weight` is used as lambda where it is given.
     """
@@ -109,7 +109,7 @@ def corrected_mean(items: LabelledItems, *, step: float = 1.0, weight: float | N
 
 
 def _weight(h_L: Floats, g_L: Floats, w_L: Floats, cluster_L: NDArray[np.intp]) -> float:
-    """Cov_L(h, g) / Var_L(g) of sums of clusters, both centred; 0 where the judge says one thing only."""
+    """Cov_L(h, g) / Var_L(g) of sums of clusters, both centred; 0 where the judge's outcomes are all the same."""
     h_C, g_C = sums_of_clusters(cluster_L, w_L * h_L), sums_of_clusters(cluster_L, w_L * g_L)
     variance = fsum(g_C**2)
     return fsum(h_C * g_C) / variance if variance > 0 else 0.0
@@ -126,7 +126,7 @@ class JudgeErrors:
 
 
 def judge_errors(judge_L: Floats, people_L: Floats, weight_L: Floats) -> JudgeErrors:
-    """Of labelled answers; a label between no and yes, of labellers that do not agree, counts as both in part."""
+    """Errors of the judge on labelled answers; a label between no and yes counts as both in part."""
     yes_L, no_L = weight_L * people_L, weight_L * (1 - people_L)
     return JudgeErrors(
         sensitivity=fsum(yes_L * judge_L) / fsum(yes_L) if yes_L.any() else None,
@@ -139,14 +139,14 @@ def judge_errors(judge_L: Floats, people_L: Floats, weight_L: Floats) -> JudgeEr
 def rogan_gladen(difference: float, error: float, errors: JudgeErrors) -> tuple[float, float, float] | None:
     """(judge's difference) / (sensitivity + specificity - 1) with its 95 % interval by the delta method.
 
-    Right only where the judge errs alike in both arms (Rogan and Gladen 1978, Am. J. Epidemiol. 107:71). None where the
+    Right only if the judge errs alike in both arms (Rogan and Gladen 1978, Am. J. Epidemiol. 107:71). None where the
     judge does not tell yes from no, or people say the same of all.
     """
     sensitivity, specificity = errors.sensitivity, errors.specificity
     if sensitivity is None or specificity is None or sensitivity + specificity <= 1:
         return None
-    told = sensitivity + specificity - 1
+    informedness = sensitivity + specificity - 1
     chance = sensitivity * (1 - sensitivity) / errors.worth_yes + specificity * (1 - specificity) / errors.worth_no
-    value = difference / told
-    half = float(ndtri(1 - LEVEL / 2)) * sqrt(error**2 + value**2 * chance) / told
+    value = difference / informedness
+    half = float(ndtri(1 - LEVEL / 2)) * sqrt(error**2 + value**2 * chance) / informedness
     return value, value - half, value + half

@@ -1,8 +1,9 @@
 """The smallest true difference that the verdict would find with 80 % power.
 
-One run each and outcomes of yes and no: the exact test, summed over all numbers of items that change. The association
-of the arms is that of the data, their rate the mean of both, and one arm moves away from the nearer of 0 and 1. Items
-in clusters count as the independent items that they are worth. Several runs and fractions: the interval's t.
+With one run each and yes/no outcomes the exact test is used, summed over all numbers of items that change. The
+association of the arms is that of the data, their rate the mean of both, and one arm moves away from the nearer of 0
+and 1. Items in clusters count as the independent items that they are worth. With several runs or fractions the
+interval's t is used.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ FAR = 6  # standard deviations, beyond which nothing is summed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """What a difference rests on."""
+    """The data and test that a difference is based on."""
 
     a_n: NDArray[np.float64]  # outcomes of every item, means over the runs of an arm
     b_n: NDArray[np.float64]
@@ -44,8 +45,8 @@ class Design:
 def detectable_effect(design: Design, num_tests: int) -> float | None:
     """The difference that is found with 80 % power, its p corrected for `num_tests` by the worst of Holm's factors.
 
-    None where no difference is: with fewer than 6 clusters no p of sign flips is below 0.05, and with more tests more
-    clusters are needed.
+    None where no difference is: with fewer than 6 clusters no p of sign flips is below 0.05, and with more tests
+    more clusters are needed.
     """
     level = LEVEL / num_tests
     if 2.0 ** (1 - len(design.sizes_C)) >= level:
@@ -60,7 +61,7 @@ def detectable_effect(design: Design, num_tests: int) -> float | None:
 
 
 def _num_independent(design: Design) -> float:
-    """As many independent items as the clusters are worth."""
+    """How many independent items the clusters are worth."""
     num = effective_number(design.vote_n)
     differences_n = design.b_n - design.a_n
     if len(design.sizes_C) == len(differences_n):
@@ -101,7 +102,7 @@ def _of_exact_test(design: Design, level: float) -> float | None:
 
 
 def _least(of: Callable[[float], float], enough: float, highest: float) -> float | None:
-    """The least difference of which a growing function is enough, by bisection; None where the highest is not."""
+    """The least difference at which a growing function is large enough, by bisection; None if the highest is not."""
     lower, upper = 0.0, highest
     if of(upper) < enough:
         return None

@@ -1,13 +1,13 @@
 """Proportions with their counts: Wilson intervals, ratios of small rates, Cohen's kappa.
 
-n counts only what was scored, what was not is counted beside it, and the bounds hold whatever the unscored outcomes
-would have been. Outcomes of one cluster are never taken for independent ones; where every cluster has one outcome the
-interval is Wilson's own. The order of outcomes changes nothing.
+n counts only what was scored; unscored outcomes are counted beside it, and the bounds hold whatever they would have
+been. Outcomes of one cluster are never taken for independent ones; where every cluster has one outcome the interval
+is Wilson's own. The order of outcomes changes nothing.
+
+Ratios matter where harm is rare: 0 and 38 of 5,000 differ by 0.8 points, and by a factor of 38. So a difference
+within the margin is shown without its ratio only if the factor is known to be below `MOST_TIMES`.
 
 Letters of shapes: C clusters.
-
-0 and 38 of 5,000 differ by 0.8 points, and by a factor of 38. A difference within the margin says little where harm is
-rare, so it is bare only where the factor is known to be below `MOST_TIMES`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONFIDENCE = 0.95
 
 
 def rate_of(outcomes: Collection[tuple[str, bool | None]]) -> Rate:
-    """The share of yes among the scored outcomes, each given with its cluster."""
+    """The share of yes among the scored outcomes; each outcome comes with its cluster."""
     counts = Counter(outcome for _, outcome in outcomes)
     yes, no, unscored = counts[True], counts[False], counts[None]
     n, offered = yes + no, yes + no + unscored
@@ -63,12 +63,13 @@ def wilson_interval(k: float, n: float) -> tuple[float, float]:
 
 
 def _interval(yes_C: Floats, sizes_C: Floats) -> tuple[float, float]:
-    """Wilson's, of as many independent outcomes as the clusters are worth (Korn and Graubard 1998, Surv. Methodol. 24).
+    """Wilson's interval for as many independent outcomes as the clusters are worth.
 
-    These are n / effect * (t(C' - 1) / t(f))^2. The design effect is that after two clusters of average size were
-    added, one all yes and one all no, as Agresti and Coull (1998) do with outcomes: where few say yes, or none does,
-    the clusters cannot show that they are alike, and are taken to be. f are the degrees of freedom of these C'
-    clusters: C' - 1 where all have one size, fewer the more one of them outweighs the others.
+    That is n / effect * (t(C' - 1) / t(f))^2 (Korn and Graubard 1998, Surv. Methodol. 24). The design effect is that
+    after two clusters of average size were added, one all yes and one all no, as Agresti and Coull (1998) do with
+    outcomes: where few say yes, or none does, the clusters cannot show that they are alike, and are taken to be. f
+    are the degrees of freedom of these C' clusters: C' - 1 where all have one size, fewer the more one of them
+    outweighs the others.
     """
     k, n, size = float(yes_C.sum()), float(sizes_C.sum()), float(sizes_C.mean())
     if size == 1.0:
@@ -83,11 +84,11 @@ def _interval(yes_C: Floats, sizes_C: Floats) -> tuple[float, float]:
 
 
 def ratio_of_counts(a_C: NDArray[np.float64], b_C: NDArray[np.float64]) -> CountRatio:
-    """(k_b + 1) / (k_a + 1) with its interval, from the yes of every cluster.
+    """(k_b + 1) / (k_a + 1) with its interval, from the yes counts of every cluster.
 
     The delta method on its logarithm, with sums over clusters in the place of items and one yes more in either arm:
-    variance = sum over clusters of (b_c / K_b - a_c / K_a)^2 + 1 / K_b^2 + 1 / K_a^2, K = k + 1. For independent items
-    and arms that is Katz's 1 / K_a + 1 / K_b (Katz et al. 1978, Biometrics 34:469) of rare outcomes.
+    variance = sum over clusters of (b_c / K_b - a_c / K_a)^2 + 1 / K_b^2 + 1 / K_a^2, K = k + 1. For independent
+    items and arms that is Katz's 1 / K_a + 1 / K_b (Katz et al. 1978, Biometrics 34:469) of rare outcomes.
     """
     most_a, most_b = fsum(a_C) + 1, fsum(b_C) + 1
     middle = log(most_b) - log(most_a)
@@ -97,10 +98,10 @@ def ratio_of_counts(a_C: NDArray[np.float64], b_C: NDArray[np.float64]) -> Count
 
 
 def cohens_kappa(tables_X4: NDArray[np.generic]) -> NDArray[np.float64]:
-    """(observed - expected) / (1 - expected) of each table [X, 4]; NaN where both always say the same one thing.
+    """(observed - expected) / (1 - expected) of each table [X, 4]; NaN if both judges always say the same one thing.
 
-    The cells of a table: both yes, only a, only b, both no. Expected is what two judges with these shares of yes agree
-    on by chance (Cohen 1960, Educ. Psychol. Meas. 20:37).
+    The cells of a table: both yes, only a, only b, both no. Expected is what two judges with these shares of yes
+    agree on by chance (Cohen 1960, Educ. Psychol. Meas. 20:37).
     """
     yes_both, only_a, only_b, no_both = np.asarray(tables_X4, dtype=np.float64).T
     n = yes_both + only_a + only_b + no_both

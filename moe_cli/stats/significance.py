@@ -1,6 +1,6 @@
 """p-values of paired outcomes, and their correction for many metrics.
 
-Swapping the runs changes nothing; no change at all gives 1; every value is exact, nothing is drawn at random.
+Swapping the runs changes nothing, and no change at all gives 1. Every value is exact; nothing is drawn at random.
 
 Letters of shapes: C clusters, S distinct sizes of their changes, L sums.
 """
@@ -25,7 +25,7 @@ LEVEL = 0.05  # below it a p-value is significant; every interval has the confid
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
-    """Exact McNemar: of the items that changed, half in either direction (McNemar 1947, binomial form).
+    """Exact McNemar: of the items that changed, half are expected in either direction (McNemar 1947, binomial form).
 
     Takes every item as independent of the others, so it is too small where clusters hold several items.
     """
@@ -58,7 +58,7 @@ def sign_flip_p(differences_C: NDArray[np.generic]) -> float:
 
 
 def _distinct(whole_C: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The different sizes of the changes, the most frequent first, and how many changes have each."""
+    """The distinct sizes of the changes, the most frequent first, and how many changes have each."""
     sizes_S, counts_S = np.unique(np.abs(whole_C[whole_C != 0]), return_counts=True)
     order = np.argsort(-counts_S, kind="stable")
     return sizes_S[order], counts_S[order]
@@ -100,7 +100,7 @@ def _tilt(sizes_S: NDArray[np.int64], weight_S: NDArray[np.float64], observed: i
 
 
 def _length(sizes_S: NDArray[np.int64], counts_S: NDArray[np.int64]) -> int:
-    """Of the transform: all sums, or those around the mean whose chance is above e^-UNSEEN (Hoeffding)."""
+    """Length of the transform: all sums, or those around the mean whose chance is above e^-UNSEEN (Hoeffding)."""
     reach = sqrt(UNSEEN / 2 * float((counts_S * sizes_S.astype(np.float64) ** 2).sum()))
     return int(2 ** (int(min(float((sizes_S * counts_S).sum()), reach)) * 2 + 2).bit_length())
 
@@ -108,7 +108,7 @@ def _length(sizes_S: NDArray[np.int64], counts_S: NDArray[np.int64]) -> int:
 def _chances(
     sizes_S: NDArray[np.int64], counts_S: NDArray[np.int64], plus_S: NDArray[np.float64], length: int, shift: float
 ) -> NDArray[np.float64]:
-    """Chance of every sum of the sizes with a plus, the observed one first; `shift` is how far it is from the mean.
+    """Chance of every sum of the sizes with a plus, from the observed sum on; `shift` is its distance from the mean.
 
     Frequencies at which the product has vanished are not computed further.
     """
@@ -128,7 +128,7 @@ def _chances(
 
 
 def _on_a_grid(differences_C: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The differences in steps of the coarsest grid that holds them, else of the finest that can be counted."""
+    """The differences in steps of the coarsest grid that holds them, else of the finest one that can be counted."""
     for parts in GRIDS:
         if np.abs(differences_C * parts - np.rint(differences_C * parts)).max(initial=0.0) < ON_THE_GRID:
             return _steps(differences_C, parts)

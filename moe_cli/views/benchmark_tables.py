@@ -1,7 +1,6 @@
-"""A benchmark as a person sees it: on a terminal, and as Markdown for a page.
+"""Formats a benchmark for the terminal, and as Markdown for a page.
 
-Comes in: `Benchmark`. Goes out: rich renderables, Markdown. Always holds: both show the same cells; a row without
-figures shows why.
+Both show the same cells. A row without figures shows why.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ Lines = list[tuple[str, ...]]
 
 
 def bench_view(benchmark: Benchmark) -> RenderableType:
-    """What was measured, on what, and the tables."""
+    """What was measured, on which machine, and the tables."""
     return Group(
         *(safe_text(line) for line in headlines(benchmark)),
         *(_drawn(title, head, lines) for title, head, lines in _tables(benchmark)),
@@ -49,7 +48,7 @@ def bench_view(benchmark: Benchmark) -> RenderableType:
 
 
 def bench_markdown(benchmark: Benchmark) -> str:
-    """The same as `bench_view`, for a page."""
+    """The same as `bench_view`, as Markdown."""
     parts = ["\n".join(f"- {escape_unsafe(line)}" for line in headlines(benchmark))]
     for _, head, lines in _tables(benchmark):
         rule = ["---"] * len(head)
@@ -59,12 +58,12 @@ def bench_markdown(benchmark: Benchmark) -> str:
 
 
 def row_label(name: str) -> str:
-    """A row's name as people read it."""
+    """A row's name for people."""
     return LABELS.get(name) or escape_unsafe(name.replace("_", " "))
 
 
 def headlines(benchmark: Benchmark) -> list[str]:
-    """Model, batch and machine."""
+    """Lines about model, batch and machine."""
     model, plan, machine = benchmark.model, benchmark.plan, benchmark.machine
     share = 100 * model.expert_params / model.total_params
     packages = ", ".join(f"{name} {found or 'not installed'}" for name, found in machine.packages.items())
@@ -159,20 +158,20 @@ def _drawn(title: str, head: Sequence[str], lines: Lines) -> Table:
     return table
 
 
-def _spread_text(found: Spread | None) -> str:
-    if found is None:
+def _spread_text(spread: Spread | None) -> str:
+    if spread is None:
         return NOTHING
-    return f"{_short(found.median)} [{_short(found.lower)}, {_short(found.upper)}]"
+    return f"{_short(spread.median)} [{_short(spread.lower)}, {_short(spread.upper)}]"
 
 
 def _between(start: float, end: float) -> str:
     return f"{_short(MS * start)}-{_short(MS * end)}"
 
 
-def _median(found: Spread | None) -> str:
-    return NOTHING if found is None else _short(found.median)
+def _median(spread: Spread | None) -> str:
+    return NOTHING if spread is None else _short(spread.median)
 
 
 def _short(value: float) -> str:
-    """Three significant digits."""
+    """A number with three significant digits."""
     return f"{value:.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")

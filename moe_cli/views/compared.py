@@ -1,11 +1,7 @@
-"""A comparison as a person sees it on a terminal.
+"""Formats a comparison for the terminal, 80 columns wide. Computes nothing.
 
-Comes in: `PairComparison` and the `Comparison` it is of. Goes out: rich renderables of 80 columns. Always holds: what
-is exploratory stands below a line that says so; every metric with items that were not scored says how many and what
-they could change; where items share goals, the goals that they are worth stand beside n.
-
-Comes in: `Comparison`, and the words of the flips that were asked for. Goes out: rich renderables. Formats, never
-computes.
+Exploratory metrics stand below a line that says so. Every metric with unscored items says how many there are and
+what they could change. Where items share goals, the number of goals that they are worth stands beside n.
 """
 
 from __future__ import annotations
@@ -44,14 +40,14 @@ def pair_view(pair: PairComparison, comparison: Comparison) -> RenderableType:
 
 
 def base_rates(pair: PairComparison, comparison: Comparison) -> dict[str, float]:
-    """The rates of the untrained model by metric, where it is neither of the two: as it is paired with b."""
+    """Rates of the untrained model by metric, paired with b, if it is neither of the two arms."""
     untrained = {column.name for column in comparison.columns if column.training_mode == "base"}
     found = [other for other in comparison.pairs if other.a in untrained and other.b == pair.b and other.a != pair.a]
     return {difference.metric: difference.rate_a for other in found[:1] for difference in other.differences}
 
 
 def n_text(found: PairedDifference, between: str = " ") -> str:
-    """`800 (200)`: items, and the goals of one size that they are worth where these are fewer."""
+    """`800 (200)`: the number of items, and of equally large goals that they are worth, if fewer."""
     goals = goals_text(found.n, found.effective_clusters)
     return f"{found.n}{between}({goals})" if goals else str(found.n)
 
@@ -59,8 +55,8 @@ def n_text(found: PairedDifference, between: str = " ") -> str:
 def verdict_text(found: PairedDifference) -> str:
     """The verdict; an inconclusive one with the difference that would be found, in points.
 
-    Within the margin, rare harm has its ratio where that may be large: `within margin, x38`. What labels correct has a
-    verdict only once it is corrected.
+    Within the margin, rare harm has its ratio where that may be large: `within margin, x38`. A metric that labels
+    correct has a verdict only once it is corrected.
     """
     if found.metric == JUDGE_ALONE:
         return "not corrected"
@@ -75,21 +71,21 @@ def verdict_text(found: PairedDifference) -> str:
 
 
 def p_cell(found: PairedDifference, p_value: float, digits: int) -> str:
-    """A p with so many digits; `<0.001`, `<0.33` where an arm has several runs, which support no smaller one."""
+    """A p-value with so many digits; `<0.001`, or `<0.33` where an arm has several runs, which support no smaller p."""
     smallest = found.smallest_shown_p
     return f"<{smallest:.2g}" if p_value < smallest else f"{p_value:.{digits}g}"
 
 
 def seed_lines(pair: PairComparison) -> Iterator[str]:
-    """How far the runs of the arms lie apart in every primary metric, and what exchanging them says."""
-    for found in pair.differences:
-        if found.primary and found.seeds is not None:
+    """How far the runs of the arms lie apart in every primary metric, with the p-value of exchanging them."""
+    for difference in pair.differences:
+        if difference.primary and difference.seeds is not None:
             permuted = "too many ways to exchange runs"
-            if found.seeds.p_permuted is not None:
-                permuted = f"p of exchanging runs {found.seeds.p_permuted:.2g}"
+            if difference.seeds.p_permuted is not None:
+                permuted = f"p of exchanging runs {difference.seeds.p_permuted:.2g}"
             yield (
-                f"{found.metric}, runs from lowest to highest: {pair.a} {_range(found.seeds.range_a)}, "
-                f"{pair.b} {_range(found.seeds.range_b)}; {permuted}, at least {found.seeds.smallest_p:.2g}"
+                f"{difference.metric}, runs from lowest to highest: {pair.a} {_range(difference.seeds.range_a)}, "
+                f"{pair.b} {_range(difference.seeds.range_b)}; {permuted}, at least {difference.seeds.smallest_p:.2g}"
             )
 
 
@@ -99,13 +95,13 @@ def _range(rates: tuple[float, float]) -> str:
 
 
 def ordered(pair: PairComparison) -> tuple[list[PairedDifference], list[PairedDifference]]:
-    """The primary family, and what is exploratory."""
-    primary = [found for found in pair.differences if found.primary]
-    return primary, [found for found in pair.differences if not found.primary]
+    """The primary differences, and the exploratory ones."""
+    primary = [difference for difference in pair.differences if difference.primary]
+    return primary, [difference for difference in pair.differences if not difference.primary]
 
 
 def flip_counts(pair: PairComparison) -> list[tuple[str, str, int, int]]:
-    """Metric, suite, and how many items became worse and better, in the order of the flips."""
+    """Metric, suite, and numbers of items that became worse and better, in the order of the flips."""
     counts = Counter((flip.metric, flip.suite, flip.direction) for flip in pair.flips)
     rows = dict.fromkeys((flip.metric, flip.suite) for flip in pair.flips)
     return [(metric, suite, counts[metric, suite, "worse"], counts[metric, suite, "better"]) for metric, suite in rows]
@@ -121,31 +117,31 @@ def _difference_table(pair: PairComparison, comparison: Comparison) -> Renderabl
             right = name in ("n", "base", "A", "B")
             table.add_column(head, width=width, justify="right" if right else "left", overflow="fold")
     primary, others = ordered(pair)
-    for found in primary:
-        table.add_row(safe_text(found.metric), *_cells(found, base), style="bold")
-        for judge, its_base in judge_alone(found, base):
+    for difference in primary:
+        table.add_row(safe_text(difference.metric), *_cells(difference, base), style="bold")
+        for judge, its_base in judge_alone(difference, base):
             table.add_row(f"  {JUDGE_ALONE}", *_cells(judge, its_base))
     if others:
         table.add_row(EXPLORATORY, style="italic")
     above = ""
-    for found in others:
-        metric, _, suite = found.metric.partition(": ")
+    for difference in others:
+        metric, _, suite = difference.metric.partition(": ")
         if suite and metric != above:
             table.add_row(safe_text(metric))
         above = metric
-        table.add_row(safe_text(f"  {suite}" if suite else metric), *_cells(found, base))
+        table.add_row(safe_text(f"  {suite}" if suite else metric), *_cells(difference, base))
     return table
 
 
-def _cells(found: PairedDifference, base: dict[str, float]) -> Iterator[str]:
-    yield n_text(found, "\n")
+def _cells(difference: PairedDifference, base: dict[str, float]) -> Iterator[str]:
+    yield n_text(difference, "\n")
     if base:
-        yield _percent(base_rate(found, base))
-    yield _percent(found.rate_a)
-    yield _percent(found.rate_b)
-    yield f"{100 * found.difference:+.1f} [{100 * found.lower:+.1f}, {100 * found.upper:+.1f}]"
-    yield p_cell(found, found.p_adjusted, 1)
-    yield verdict_text(found)
+        yield _percent(base_rate(difference, base))
+    yield _percent(difference.rate_a)
+    yield _percent(difference.rate_b)
+    yield f"{100 * difference.difference:+.1f} [{100 * difference.lower:+.1f}, {100 * difference.upper:+.1f}]"
+    yield p_cell(difference, difference.p_adjusted, 1)
+    yield verdict_text(difference)
 
 
 def _percent(rate: float | None) -> str:
@@ -153,13 +149,15 @@ def _percent(rate: float | None) -> str:
 
 
 def _unscored(pair: PairComparison) -> Iterator[Text]:
-    """What the items without a score could change."""
-    for found in pair.differences:
-        if found.primary and found.lowest is not None and found.highest is not None:
-            left_out = f"{found.unpaired} items left out" if found.unpaired else "unanswered items count as no"
+    """What the unscored items could change."""
+    for difference in pair.differences:
+        if difference.primary and difference.lowest is not None and difference.highest is not None:
+            left_out = (
+                f"{difference.unpaired} items left out" if difference.unpaired else "unanswered items count as no"
+            )
             yield safe_text(
-                f"{found.metric}: {left_out}; counted either way, the difference is between "
-                f"{100 * found.lowest:+.1f} and {100 * found.highest:+.1f} points"
+                f"{difference.metric}: {left_out}; counted either way, the difference is between "
+                f"{100 * difference.lowest:+.1f} and {100 * difference.highest:+.1f} points"
             )
 
 
@@ -187,7 +185,7 @@ MOST_LETTERS = 300  # of a prompt or an answer
 
 
 def compared_view(comparison: Comparison, texts: Sequence[FlipText] = ()) -> RenderableType:
-    """Fairness gate, cost and rates side by side, paired differences, judges, flips, thresholds, conclusion."""
+    """The whole comparison: fairness, cost, rates, differences, judges, flips, thresholds and conclusion."""
     judged = [(column.name, column.evaluation) for column in comparison.columns if column.evaluation]
     return Group(
         *([_fairness_view(comparison)] if comparison.fairness else []),
@@ -205,7 +203,7 @@ def compared_view(comparison: Comparison, texts: Sequence[FlipText] = ()) -> Ren
 
 
 def _fairness_view(comparison: Comparison) -> RenderableType:
-    """What differs or is unknown, with the values; what is the same, by name."""
+    """Checks that differ or are unknown with their values, and the names of those that are the same."""
     table = Table(title="Fairness gate", title_justify="left")
     table.add_column("condition")
     table.add_column("status")

@@ -1,13 +1,8 @@
-"""The arms of a comparison side by side: what each trained, what that took, and what was measured of it.
+"""The arms of a comparison side by side: what each trained, what that cost, and every overall measure.
 
-Comes in: the runs of an arm. Goes out: text. Always holds: an arm of several runs shows the mean with the smallest and
-the largest; what is not known of every run is `-`.
-
-Comes in: `Comparison`. Goes out: rows of a table with one column per arm. Always holds: a row stands only where some
-run measured it; what did not change at all is said in words, so that it is never a rounded 0.
-
-Comes in: `Comparison`. Goes out: a table with one column per arm. Always holds: an arm of several runs shows the mean
-with the smallest and the largest, of a rate with the count of every run; what is not known of every run is `-`.
+An arm of several runs shows the mean with the smallest and the largest value, and for a rate the count of every run.
+A value that is not known for every run is `-`. A row is shown only if some run measured it. What did not change at
+all is said in words, so that it is never a rounded 0.
 """
 
 from __future__ import annotations
@@ -46,7 +41,7 @@ Rows = tuple[tuple[str, Callable[[Runs], str]], ...]
 
 
 def spread_text(values: Sequence[float | None], text: Callable[[float], str]) -> str:
-    """The value of one run; of several the mean, with its range where they differ; `-` where one is not known."""
+    """The value of one run, or the mean of several with its range where they differ; `-` if one is not known."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return NOTHING
@@ -55,12 +50,12 @@ def spread_text(values: Sequence[float | None], text: Callable[[float], str]) ->
 
 
 def alike_text(texts: Sequence[str]) -> str:
-    """What all runs of an arm say, or each of them."""
+    """The value that all runs of an arm share, or the value of each."""
     return " / ".join(dict.fromkeys(texts)) if texts else NOTHING
 
 
 def of_each(text: Callable[[RunColumn], str]) -> Callable[[Runs], str]:
-    """What every run of an arm says."""
+    """The value of every run of an arm."""
     return lambda runs: alike_text([text(column) for column in runs])
 
 
@@ -73,7 +68,7 @@ UNCHANGED = "unchanged"
 
 
 def drift_rows(comparison: Comparison) -> Rows:
-    """Title and text of every row."""
+    """Titles and texts of the rows about drift."""
     found = [column.evaluation for column in comparison.columns if column.evaluation]
     tasks = dict.fromkeys(score.task for summary in found for score in summary.capability)
     groups = dict.fromkeys(group.group for summary in found for group in summary.weight_drift or ())
@@ -88,7 +83,7 @@ def drift_rows(comparison: Comparison) -> Rows:
 def _score(task: str) -> Callable[[RunColumn], float | None]:
     def score(column: RunColumn) -> float | None:
         scores = column.evaluation.capability if column.evaluation else ()
-        return next((found.score for found in scores if found.task == task), None)
+        return next((record.score for record in scores if record.task == task), None)
 
     return score
 
@@ -114,18 +109,18 @@ def _group(column: RunColumn, name: str) -> GroupDrift | None:
 
 
 def _restored(column: RunColumn) -> str:
-    found = _router(column)
-    if found is not None and found.changed_params == 0:
+    restored = _router(column)
+    if restored is not None and restored.changed_params == 0:
         return "router unchanged"
-    return rate_text(found.attack_success) if found else NOTHING
+    return rate_text(restored.attack_success) if restored else NOTHING
 
 
 def _changed_goals(column: RunColumn) -> str:
-    """Goals of which more attacks succeed with the base's router, those of which fewer do, and the answers behind."""
-    found = _router(column)
-    if found is None or found.changed_params == 0:
+    """Goals with more, and with fewer, successful attacks under the base's router, and the answers behind them."""
+    restored = _router(column)
+    if restored is None or restored.changed_params == 0:
         return NOTHING
-    return f"{found.clusters_restored}, {found.clusters_tuned} (n {found.n})"
+    return f"{restored.clusters_restored}, {restored.clusters_tuned} (n {restored.n})"
 
 
 def _router(column: RunColumn) -> RestoredRouter | None:
@@ -163,7 +158,7 @@ AS_JUDGED = "These rates are the judge's; those that labels correct stand in the
 
 
 def side_by_side(comparison: Comparison) -> Table:
-    """Parameters, cost and every overall measure."""
+    """A table with a column for every arm: parameters, cost and every overall measure."""
     by_name = {column.name: column for column in comparison.columns}
     arms = [[by_name[run] for run in arm.runs if run in by_name] for arm in comparison.arms]
     table = Table(title="Side by side", title_justify="left")
@@ -181,13 +176,13 @@ def side_by_side(comparison: Comparison) -> Table:
 
 
 def side_notes(comparison: Comparison) -> list[str]:
-    """What has to be said of the rates side by side."""
+    """Notes below the side-by-side rates."""
     several = any(len(arm.runs) > 1 for arm in comparison.arms)
     return [*([SEVERAL_RUNS] if several else []), *([AS_JUDGED] if comparison.labels else [])]
 
 
 def row_groups(comparison: Comparison) -> tuple[Rows, ...]:
-    """Title and text of every row; outcomes that were made elsewhere have one measure and no cost."""
+    """Titles and texts of all rows; outcomes that were made elsewhere have one measure and no cost."""
     imported = {column.imported.metric if column.imported else None for column in comparison.columns}
     if None in imported:
         first, *others = MEASURE_ROWS
@@ -198,7 +193,7 @@ def row_groups(comparison: Comparison) -> tuple[Rows, ...]:
 
 
 def _evaluation_rows(comparison: Comparison) -> Rows:
-    """Which evaluation of each run it is, how often each item was answered, and what of it was trained on."""
+    """Which evaluation each run has, how often items were answered, and how many of them were trained on."""
     found = [column.evaluation for column in comparison.columns if column.evaluation]
     name = ("evaluation", of_each(lambda column: column.evaluation.name if column.evaluation else NOTHING))
     epochs = (
@@ -243,23 +238,23 @@ def _rate(found: Callable[[EvaluationSummary], Rate | None], metric: str) -> Cal
 
 
 def _mean_rate(counts: Sequence[tuple[float, int] | None]) -> str:
-    """`12.5 % (4/40, 6/40)`: the mean over the runs, and the count of each; `-` where one has no scored item."""
-    known = [count for count in counts if count is not None and count[1]]
-    if not known or len(known) < len(counts):
+    """`12.5 % (4/40, 6/40)`: the mean over the runs, and the count of each; `-` if one has no scored item."""
+    rates = [count for count in counts if count is not None and count[1]]
+    if not rates or len(rates) < len(counts):
         return NOTHING
-    mean = sum(k / n for k, n in known) / len(known)
-    return f"{100 * mean:.1f} % ({', '.join(f'{_sum_text(k)}/{n}' for k, n in known)})"
+    mean = sum(k / n for k, n in rates) / len(rates)
+    return f"{100 * mean:.1f} % ({', '.join(f'{_sum_text(k)}/{n}' for k, n in rates)})"
 
 
 def _sum_text(total: float) -> str:
-    """A count, or a sum of fractions with two digits behind the point."""
+    """A count, or a sum of fractions with two decimals."""
     return f"{total}" if isinstance(total, int) else f"{total:.2f}"
 
 
 def _counted(
     column: RunColumn, found: Callable[[EvaluationSummary], Rate | None], metric: str
 ) -> tuple[float, int] | None:
-    """Yes (or the sum of fractions) and scored items of one run; an unanswered question counts as wrong."""
+    """The yes (or the sum of fractions) and the scored items of one run; an unanswered question counts as wrong."""
     outcomes = column.imported
     if outcomes is not None:
         scored = outcomes.n if metric == "accuracy" else outcomes.n - outcomes.unanswered
@@ -275,9 +270,9 @@ def _imported_text(found: ImportedOutcomes) -> str:
     return f"{NOTHING if found.rate is None else f'{100 * found.rate:.1f} %'} ({counted}{unanswered})"
 
 
-def _drift(found: Callable[[EvaluationSummary], Estimate | None], form: str = FIXED) -> Callable[[Runs], str]:
+def _drift(estimate_of: Callable[[EvaluationSummary], Estimate | None], form: str = FIXED) -> Callable[[Runs], str]:
     def text(runs: Runs) -> str:
-        estimates = [found(column.evaluation) if column.evaluation else None for column in runs]
+        estimates = [estimate_of(column.evaluation) if column.evaluation else None for column in runs]
         if len(runs) == 1:
             return estimate_text(estimates[0], form)
         values = [estimate.value if estimate else None for estimate in estimates]

@@ -1,7 +1,7 @@
 """A comparison as a Markdown document: `comparison.md`, and what `--markdown` prints.
 
-Comes in: `Comparison`. Goes out: text. Always holds: it opens with the conclusion; every table of the comparison is in
-it, with the ids of all flips; names and ids from elsewhere can neither break a table nor become a link, HTML or markup.
+It begins with the conclusion and contains every table of the comparison, with the ids of all flips. Names and ids
+from elsewhere can neither break a table nor become a link, HTML or markup.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from moe_cli.views.text import markdown_text as _safe
 
 
 def compared_markdown(comparison: Comparison) -> str:
-    """The whole comparison."""
+    """The whole comparison as Markdown."""
     parts = [
         "# Comparison",
         "\n".join(f"- {_safe(sentence)}" for sentence in comparison.conclusion),
@@ -78,7 +78,7 @@ def _pair(pair: PairComparison, comparison: Comparison) -> Iterator[str]:
     base = base_rates(pair, comparison)
     head = ["measure", "n (goals)", "left out", *(["base"] if base else []), "A", "B", "B - A", _interval(comparison)]
     primary, others = ordered(pair)
-    rows = [*_primary_rows(primary, base), *(_cells(found, base, "exploratory") for found in others)]
+    rows = [*_primary_rows(primary, base), *(_cells(difference, base, "exploratory") for difference in others)]
     yield _table([*head, "either way", MCNEMAR, "p", "adjusted p", "verdict", "family"], rows)
     yield from (f"- {_safe(line)}" for line in (*seed_lines(pair), *label_lines(pair)))
     if pair.unmeasured:
@@ -109,35 +109,35 @@ def _pair(pair: PairComparison, comparison: Comparison) -> Iterator[str]:
 
 
 def _primary_rows(primary: Sequence[PairedDifference], base: dict[str, float]) -> Iterator[Sequence[str]]:
-    for found in primary:
-        yield _cells(found, base, "")
-        yield from (_cells(judge, its_base, NOTHING) for judge, its_base in judge_alone(found, base))
+    for difference in primary:
+        yield _cells(difference, base, "")
+        yield from (_cells(judge, its_base, NOTHING) for judge, its_base in judge_alone(difference, base))
 
 
-def _cells(found: PairedDifference, base: dict[str, float], family: str) -> Sequence[str]:
-    bounds, known = NOTHING, base_rate(found, base)
-    if found.lowest is not None and found.highest is not None:
-        bounds = f"{100 * found.lowest:+.1f} to {100 * found.highest:+.1f}"
+def _cells(difference: PairedDifference, base: dict[str, float], family: str) -> Sequence[str]:
+    bounds, known = NOTHING, base_rate(difference, base)
+    if difference.lowest is not None and difference.highest is not None:
+        bounds = f"{100 * difference.lowest:+.1f} to {100 * difference.highest:+.1f}"
     return (
-        _safe(found.metric),
-        n_text(found),
-        str(found.unpaired),
+        _safe(difference.metric),
+        n_text(difference),
+        str(difference.unpaired),
         *((NOTHING if known is None else f"{100 * known:.1f} %",) if base else ()),
-        f"{100 * found.rate_a:.1f} %",
-        f"{100 * found.rate_b:.1f} %",
-        f"{100 * found.difference:+.1f}",
-        f"{100 * found.lower:+.1f} to {100 * found.upper:+.1f}",
+        f"{100 * difference.rate_a:.1f} %",
+        f"{100 * difference.rate_b:.1f} %",
+        f"{100 * difference.difference:+.1f}",
+        f"{100 * difference.lower:+.1f} to {100 * difference.upper:+.1f}",
         bounds,
-        NOTHING if found.p_mcnemar is None else f"{found.p_mcnemar:.3g}",
-        _safe(p_cell(found, found.p_value, 3)),
-        _safe(p_cell(found, found.p_adjusted, 3)),
-        verdict_text(found),
+        NOTHING if difference.p_mcnemar is None else f"{difference.p_mcnemar:.3g}",
+        _safe(p_cell(difference, difference.p_value, 3)),
+        _safe(p_cell(difference, difference.p_adjusted, 3)),
+        verdict_text(difference),
         family or "primary",
     )
 
 
 def _judges(comparison: Comparison) -> Iterator[str]:
-    """Who judged, what has no verdict, and how far the judges agree."""
+    """The judges, what they left without a verdict, and how far they agree."""
     runs = [(column.name, column.evaluation) for column in comparison.columns if column.evaluation]
     if runs:
         yield "## Judges"

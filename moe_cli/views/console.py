@@ -1,8 +1,7 @@
-"""The two consoles and the reporter of a running stage.
+"""The two consoles, and the reporter of a running stage.
 
-Comes in: records that a stage hands to `notify`, and activities. Goes out: progress, steps and notices on stderr;
-tables and data on stdout. Always holds: stdout carries data only; without a terminal no line is redrawn; on a terminal
-an activity of more than two seconds has a line while it goes on.
+Tables and data go to stdout, and nothing else does; progress, steps and notices go to stderr. Without a terminal no
+line is redrawn. On a terminal an activity of more than two seconds has a line while it runs.
 """
 
 from __future__ import annotations
@@ -45,28 +44,28 @@ SILENCE = 2.0  # seconds that an activity goes on before it has a line
 
 
 def stdout_console() -> Console:
-    """For tables and data; never narrower than 80 columns, so that a pipe gets whole tables."""
+    """Console for tables and data; never narrower than 80 columns, so that a pipe gets whole tables."""
     console = Console(markup=False, highlight=False, emoji=False)
     console.width = max(console.width, MIN_WIDTH)
     return console
 
 
 def stderr_console() -> Console:
-    """For talk."""
+    """Console for progress and notices."""
     return Console(file=sys.stderr, markup=False, highlight=False, emoji=False)
 
 
 class CountColumn(MofNCompleteColumn):
-    """How far a task is; of an activity what it counts, which is asked whenever a line is drawn."""
+    """The progress of a task, or the count of an activity, which is read whenever a line is drawn."""
 
     def render(self, task: Task) -> Text:
-        """`64/384`, or `1.2 GB of 14 GB`."""
+        """Progress as text: `64/384`, or `1.2 GB of 14 GB`."""
         activity: Activity | None = task.fields.get("activity")
         return super().render(task) if activity is None else Text(count_text(activity), style="progress.download")
 
 
 def count_text(activity: Activity) -> str:
-    """What an activity did so far; empty where it counts nothing."""
+    """How much an activity has done so far; empty if it counts nothing."""
     show = bytes_text if activity.unit == "bytes" else "{:,}".format
     if activity.total is not None:
         return f"{show(activity.done)} of {show(activity.total)}"
@@ -74,7 +73,7 @@ def count_text(activity: Activity) -> str:
 
 
 class Reporter:
-    """Draws what a stage notifies; call it with a record. Inside its block it draws activities too."""
+    """Draws the records that a stage passes to it. Inside its block it draws activities, too."""
 
     def __init__(self, *, tables: bool, silence: float = SILENCE) -> None:
         """`tables` is off with `--json`: then the plan goes to stderr, too."""
@@ -108,7 +107,7 @@ class Reporter:
             self.bars.stop()
 
     def began(self, activity: Activity) -> None:
-        """Give the activity a line if it is not over soon."""
+        """Show a line for the activity, if it does not end soon."""
         if not self.talk.is_terminal:
             return
         timer = Timer(self.silence, self._draw, [activity])
@@ -121,7 +120,7 @@ class Reporter:
         timer.start()
 
     def ended(self, activity: Activity) -> None:
-        """Take its line away."""
+        """Remove the activity's line."""
         with self._lock:
             if activity in self.lines:
                 line, timer = self.lines.pop(activity)
@@ -136,7 +135,7 @@ class Reporter:
                 self.bars.update(self.lines[activity][0], visible=True)
 
     def _clear(self) -> None:
-        """Stop where no line is left, without an empty one in its place: tables may follow."""
+        """Stop the display if no line is left, without leaving an empty line: tables may follow."""
         if not any(task.visible for task in self.bars.tasks):
             self.bars.live.transient = True
             self.bars.stop()

@@ -1,10 +1,4 @@
-"""An evaluation as a person sees it.
-
-Comes in: `EvaluationSummary`. Goes out: rich renderables. Formats, never computes. Always holds: what was not measured
-says why.
-
-Comes in: `EvaluationSummary`. Goes out: rich renderables. Formats, never computes.
-"""
+"""Formats an evaluation for the terminal. Computes nothing; what was not measured says why."""
 
 from __future__ import annotations
 
@@ -24,7 +18,7 @@ MOST_LAYERS = 16
 
 
 def drift_views(summary: EvaluationSummary) -> Iterator[RenderableType]:
-    """What it says, where its tokens go, its weights, and what its router does."""
+    """Drift of the text, of the routing, of the weights and with the base's router."""
     if summary.unmeasured is not None:
         return
     if summary.base is None:
@@ -92,27 +86,29 @@ def _weight_table(groups: tuple[GroupDrift, ...]) -> Table:
     return table
 
 
-def _restored_text(found: RestoredRouter) -> Text:
-    if found.changed_params == 0:
+def _restored_text(restored: RestoredRouter) -> Text:
+    if restored.changed_params == 0:
         return Text("router restoration: router unchanged, so the repair is not in the router")
     return safe_text(
-        f"router restoration: with the base's router attack success {rate_text(found.attack_success)}, as trained "
-        f"{rate_text(found.attack_success_tuned)}; of the {found.n} answers that were scored both times, "
-        f"{found.only_restored} succeed only with the base's router, {found.only_tuned} only as trained; "
-        f"{found.clusters_restored} goals have more successes with the base's router, {found.clusters_tuned} as "
-        f"trained; {found.changed_params:,} values of the router had changed"
+        f"router restoration: with the base's router attack success {rate_text(restored.attack_success)}, as trained "
+        f"{rate_text(restored.attack_success_tuned)}; of the {restored.n} answers that were scored both times, "
+        f"{restored.only_restored} succeed only with the base's router, {restored.only_tuned} only as trained; "
+        f"{restored.clusters_restored} goals have more successes with the base's router, {restored.clusters_tuned} as "
+        f"trained; {restored.changed_params:,} values of the router had changed"
     )
 
 
-def _thousandths(found: Estimate) -> str:
+def _thousandths(estimate: Estimate) -> str:
     interval = (
-        "" if found.lower is None or found.upper is None else f" [{1e3 * found.lower:.2f}, {1e3 * found.upper:.2f}]"
+        ""
+        if estimate.lower is None or estimate.upper is None
+        else f" [{1e3 * estimate.lower:.2f}, {1e3 * estimate.upper:.2f}]"
     )
-    return f"{1e3 * found.value:.2f}{interval}"
+    return f"{1e3 * estimate.value:.2f}{interval}"
 
 
 def evaluated_view(summary: EvaluationSummary) -> RenderableType:
-    """Rates of every suite, capability, drift, then who judged and what an earlier evaluation had."""
+    """Rates of every suite, capability, drift, the judges, and what an earlier evaluation had."""
     judged = [(summary.name, summary)]
     return Group(
         _suite_table(summary),
@@ -175,7 +171,7 @@ def _goals(summary: EvaluationSummary) -> Iterator[RenderableType]:
 
 
 def _not_measured(summary: EvaluationSummary) -> Iterator[RenderableType]:
-    """What nobody asked for of a trained model, and how to ask for it; what cannot be asked of answers alone."""
+    """What was not requested for a trained model, with the option for it; or what answers alone cannot give."""
     if summary.unmeasured is not None:
         yield safe_text(f"capability, drift, routing drift, router restoration: not measured ({summary.unmeasured})")
         return
@@ -197,13 +193,13 @@ def _capability_views(summary: EvaluationSummary) -> Iterator[RenderableType]:
     table.add_column("shots", justify="right")
     table.add_column("score +- stderr")
     table.add_column("right (k/n) [95 %]")
-    for found in summary.capability:
-        error = "" if found.stderr is None else f" +- {found.stderr:.4f}"
+    for score in summary.capability:
+        error = "" if score.stderr is None else f" +- {score.stderr:.4f}"
         table.add_row(
-            safe_text(found.task),
-            safe_text(found.metric),
-            str(found.num_fewshot),
-            f"{found.score:.4f}{error}",
-            rate_text(found.correct),
+            safe_text(score.task),
+            safe_text(score.metric),
+            str(score.num_fewshot),
+            f"{score.score:.4f}{error}",
+            rate_text(score.correct),
         )
     yield table

@@ -1,8 +1,8 @@
-"""Judges and people's labels as a person sees them: who judged, how far that can be trusted, what has no verdict.
+"""Formats judges and people's labels: who judged, how far that can be trusted, and what has no verdict.
 
-Comes in: the evaluations of one or more runs, each with its name. Goes out: rich renderables, and the words that the
-other forms share. Formats, never computes. Always holds: a judge stands once, with what it decides in which runs; no
-agreement stands without the answers that both judges scored, of all that both were asked about.
+The texts are shared by the terminal, Markdown and the report; nothing is computed. Every judge is listed once, with
+what it decides in which runs. An agreement is always shown with how many answers both judges scored, of those that
+both were asked about.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ ALARM = "red"
 
 @dataclass(frozen=True, slots=True)
 class JudgeOfRuns:
-    """One judge, and what it does in the runs that it judged."""
+    """One judge, and its roles in the runs that it judged."""
 
     judge: JudgeIdentity
     roles: tuple[tuple[str, tuple[str, ...]], ...]  # (("harm", ("full", "selective")),)
 
 
 def judges_of_runs(runs: NamedRuns) -> list[JudgeOfRuns]:
-    """Every judge once, by its name and revision, in the order of the runs."""
+    """Every judge once, by name and revision, in the order of the runs."""
     known: dict[tuple[str, str], JudgeIdentity] = {}
     roles: dict[tuple[str, str], dict[str, list[str]]] = {}
     for name, summary in runs:
@@ -61,12 +61,12 @@ def _role(judge: JudgeIdentity, summary: EvaluationSummary) -> str:
 
 
 def roles_text(found: JudgeOfRuns, *, named: bool) -> str:
-    """What it decides: `harm (in full, selective)`; without the names where there is one run."""
+    """What a judge decides: `harm (in full, selective)`; without names of runs if there is one run."""
     return "; ".join(f"{role} (in {', '.join(names)})" if named else role for role, names in found.roles)
 
 
 def judge_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
-    """A line for each judge: what it decides, in which runs where they are named, and how far it can be trusted."""
+    """A line for each judge: what it decides, in which runs if they are named, and how far it can be trusted."""
     for found in judges_of_runs(runs):
         yield safe_text(f"judge: {trust_text(found.judge, f'decides {roles_text(found, named=named)}')}")
 
@@ -74,13 +74,13 @@ def judge_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
 def trust_text(judge: JudgeIdentity, decides: str) -> str:
     """The judge, what it decides, and how far it can be trusted."""
     source = f" ({judge.source})" if judge.source else ""
-    known = f", as published {accuracy}" if (accuracy := accuracy_text(judge)) else ""
+    published = f", as published {accuracy}" if (accuracy := accuracy_text(judge)) else ""
     test = "; a smoke test, no claim of safety rests on it" if judge.smoke_test else ""
-    return f"{judge.name}{source}, {decides}{known}{test}"
+    return f"{judge.name}{source}, {decides}{published}{test}"
 
 
 def unscored_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
-    """What the judges that decide left without a verdict, of every run where that is anything."""
+    """What the deciding judges left without a verdict, for every run where that is anything."""
     for name, summary in runs:
         if any(num for num, _ in summary.unscored.values()):
             of_run = f" in {name}" if named else ""
@@ -96,12 +96,12 @@ def unscored_text(summary: EvaluationSummary) -> str:
 
 
 def too_many_unscored(summary: EvaluationSummary) -> bool:
-    """Whether the answers of any kind without a verdict are more than were allowed."""
+    """Whether more answers of any kind lack a verdict than allowed."""
     return any(num > summary.max_unscored * answers for num, answers in summary.unscored.values())
 
 
 def agreement_views(runs: NamedRuns, *, named: bool = False) -> Iterator[RenderableType]:
-    """How far every two judges agree; nothing where there is one."""
+    """How far every two judges agree; empty if there is one judge."""
     if not any(summary.agreement for _, summary in runs):
         return
     table = Table(title="Agreement of the judges", title_justify="left")
@@ -113,39 +113,42 @@ def agreement_views(runs: NamedRuns, *, named: bool = False) -> Iterator[Rendera
     table.add_column("agree", justify="right")
     table.add_column("kappa [95 %]")
     for name, summary in runs:
-        for found in summary.agreement:
+        for agreement in summary.agreement:
             table.add_row(
                 *([safe_text(name)] if named else []),
-                found.question,
-                safe_text(f"{found.a}, {found.b}"),
-                Text(both_text(found, summary), style=ALARM if too_few_by_both(found, summary) else ""),
-                percent_text(found.agreement),
-                kappa_text(found),
+                agreement.question,
+                safe_text(f"{agreement.a}, {agreement.b}"),
+                Text(both_text(agreement, summary), style=ALARM if too_few_by_both(agreement, summary) else ""),
+                percent_text(agreement.agreement),
+                kappa_text(agreement),
             )
     yield table
 
 
 def both_text(found: Agreement, summary: EvaluationSummary) -> str:
-    """`792 of 800`: answers that both scored, of those that both were asked about."""
+    """`792 of 800`: answers that both judges scored, of those that both were asked about."""
     asked = _asked(found, summary)
     return str(found.n) if asked is None else f"{found.n} of {asked}"
 
 
 def too_few_by_both(found: Agreement, summary: EvaluationSummary) -> bool:
-    """Whether the two together left out more answers than one judge is allowed to."""
+    """Whether the two judges together left out more answers than one judge may."""
     asked = _asked(found, summary)
     return asked is not None and asked - found.n > summary.max_unscored * asked
 
 
-def _asked(found: Agreement, summary: EvaluationSummary) -> int | None:
-    """Answers that are not degenerate: to harmful items for harm, to all for a refusal; None: not recorded."""
-    kinds = [kind for kind in summary.unscored if kind == "harmful" or found.question == "refusal"]
+def _asked(agreement: Agreement, summary: EvaluationSummary) -> int | None:
+    """How many answers a judge is asked about: harmful items for harm, all for a refusal, without degenerate answers.
+
+    None: not recorded.
+    """
+    kinds = [kind for kind in summary.unscored if kind == "harmful" or agreement.question == "refusal"]
     degenerate = sum(suite.degenerate.k for suite in summary.suites if suite.kind in kinds)
     return sum(summary.unscored[kind][1] for kind in kinds) - degenerate if kinds else None
 
 
 def kappa_text(found: Agreement) -> str:
-    """`0.71 [0.60, 0.80]`; `-` where both always say the same one thing."""
+    """`0.71 [0.60, 0.80]`; `-` where both judges always say the same one thing."""
     if found.kappa is None:
         return NOTHING
     if found.lower is None or found.upper is None:
@@ -160,7 +163,7 @@ SECONDS_AN_ANSWER = 40  # of a person who reads and decides
 
 
 def draw_view(draw: LabelDraw) -> RenderableType:
-    """Of which items how many were drawn, and how long it takes to label them."""
+    """How many of which items were drawn, and how long labelling them takes."""
     table = Table(title="Drawn to be labelled", title_justify="left")
     for name in ("measure", "suite", "the judge says", "drawn", "of", "probability"):
         table.add_column(name, overflow="fold", justify="right" if name in ("drawn", "of", "probability") else "left")
@@ -180,7 +183,7 @@ def draw_view(draw: LabelDraw) -> RenderableType:
 
 
 def judge_alone(found: PairedDifference, base: Mapping[str, float]) -> Iterator[tuple[PairedDifference, Rates]]:
-    """A corrected difference as the judge sees it, with the base's rate, which is the judge's; nothing of others."""
+    """A corrected difference as the judge alone sees it, with the base's rate by the judge; empty for others."""
     if found.correction is None:
         return
     judge = found.correction.judge
@@ -200,20 +203,20 @@ def judge_alone(found: PairedDifference, base: Mapping[str, float]) -> Iterator[
 
 
 def base_rate(found: PairedDifference, base: Mapping[str, float]) -> float | None:
-    """The rate of the base beside a difference; None beside a corrected one, whose rates are people's."""
+    """The base's rate beside a difference; None beside a corrected one, whose rates are people's."""
     return None if found.correction else base.get(found.metric)
 
 
 def label_lines(pair: PairComparison) -> Iterator[str]:
     """What labels corrected in every primary metric, and how."""
-    for found in pair.differences:
-        labels = found.correction
-        if found.primary and labels is not None:
+    for difference in pair.differences:
+        labels = difference.correction
+        if difference.primary and labels is not None:
             errors = [_errors(name, shares) for name, shares in _of_judge(labels)]
             classic = labels.rogan_gladen
             yield (
-                f"{found.metric}, corrected by labels of {labels.n} of {found.n} items (PPI++, weight of the judge "
-                f"{labels.weight:.2f}): A {_estimate(labels.rate_a)} %, B {_estimate(labels.rate_b)} %; "
+                f"{difference.metric}, corrected by labels of {labels.n} of {difference.n} items (PPI++, weight of the "
+                f"judge {labels.weight:.2f}): A {_estimate(labels.rate_a)} %, B {_estimate(labels.rate_b)} %; "
                 f"{', '.join(errors)}; Rogan-Gladen, which needs equal errors in both arms, "
                 f"{_estimate(classic, '+') if classic else NOTHING}"
             )
@@ -228,6 +231,6 @@ def _errors(name: str, shares: tuple[float | None, float | None]) -> str:
     return f"{name} of the judge {a} (A) and {b} (B)"
 
 
-def _estimate(found: Estimate, sign: str = "") -> str:
-    lower, upper = found.lower or 0.0, found.upper or 0.0
-    return f"{100 * found.value:{sign}.1f} [{100 * lower:{sign}.1f}, {100 * upper:{sign}.1f}]"
+def _estimate(estimate: Estimate, sign: str = "") -> str:
+    lower, upper = estimate.lower or 0.0, estimate.upper or 0.0
+    return f"{100 * estimate.value:{sign}.1f} [{100 * lower:{sign}.1f}, {100 * upper:{sign}.1f}]"

@@ -1,7 +1,7 @@
-"""The page of a trained model: `README.md` of `final_model/`, of an export and of an upload.
+"""The model card of a trained model: `README.md` of `final_model/`, of an export and of an upload.
 
 It names the base, the experts that trained, the data by their digests, the settings, and every result with its
-interval and its judge. It holds no path, no word of a prompt and no markup from elsewhere, and its header is YAML.
+interval and its judge. It holds no path, no text of a prompt and no markup from elsewhere, and its header is YAML.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def model_card(facts: CardFacts) -> str:
 
 
 def _header(facts: CardFacts) -> str:
-    """The YAML that the hub reads."""
+    """The YAML header that the hub reads."""
     on_the_hub = facts.base.directory is None and facts.base.name != MODEL_NAME
     header = ModelCardData(
         base_model=escape_unsafe(facts.base.name) if on_the_hub else None,
@@ -81,7 +81,7 @@ def _arm(facts: CardFacts) -> str:
 
 
 def _short(base: ModelIdentity) -> str:
-    """The name of the base without the place where it lay."""
+    """The name of the base without its directory."""
     return PurePath(base.directory).name if base.directory is not None else base.name
 
 
@@ -134,7 +134,7 @@ def _data(facts: CardFacts) -> Iterator[str]:
 
 
 def _source(source: SourceCount) -> tuple[str, ...]:
-    """A source by what is in it; its name may be a path."""
+    """A data source described by its content, as its name may be a path."""
     rows = f"{source.rows:,}", f"{source.used:,}"
     return ROLES[source.role], markdown_text(source.format), *rows, markdown_text(source.sha256)
 
@@ -188,12 +188,12 @@ def _measures(summary: EvaluationSummary) -> Iterator[Cells]:
 
 
 def _judge(judge: JudgeIdentity) -> str:
-    """A judge by its name, without the path of what it runs."""
-    kind, colon, place = judge.name.partition(":")
-    name = f"{kind}{colon}{PurePath(place.split()[0]).name}" if place.strip() else judge.name
-    told = " and ".join(judge.questions)
+    """A judge's name, without the path of what it runs."""
+    kind, colon, path = judge.name.partition(":")
+    name = f"{kind}{colon}{PurePath(path.split()[0]).name}" if path.strip() else judge.name
+    questions = " and ".join(judge.questions)
     warning = f"; {SMOKE_TEST}" if judge.smoke_test else ""
-    return f"{markdown_text(name)} (revision {markdown_text(judge.revision[:12])}), of {told}{warning}"
+    return f"{markdown_text(name)} (revision {markdown_text(judge.revision[:12])}), of {questions}{warning}"
 
 
 def _limits(facts: CardFacts) -> Iterator[str]:

@@ -1,7 +1,4 @@
-"""A prepare run as a person sees it.
-
-Comes in: `PrepareSummary`, `Selection`. Goes out: rich renderables. Formats, never computes.
-"""
+"""Formats a prepare run for the terminal. Computes nothing."""
 
 from __future__ import annotations
 
@@ -63,7 +60,7 @@ def _data_table(summary: PrepareSummary) -> Table:
 
 
 def _answering(how: AnswerSettings) -> Iterator[str]:
-    """What is out of the ordinary in how the answers came about."""
+    """Notes about how the answers were made, where that is unusual."""
     if how.base_url is not None:
         yield f"of {how.api_model} at {how.base_url}, replayed from their text"
     if how.decoding == "sampling":

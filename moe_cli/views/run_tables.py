@@ -1,6 +1,6 @@
-"""The registry, one manifest, the environment and an upload as a person sees them.
+"""Formats the registry, a manifest, the environment and an upload for the terminal, 80 columns wide.
 
-Records come in, rich renderables of 80 columns go out; nothing is computed but ages.
+Nothing is computed but ages.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from moe_cli.views.text import NOTHING, age_text, bytes_text, rate_text, safe_te
 
 
 def runs_table(listed: Sequence[RunListing], *, now: datetime, here: Path) -> Table:
-    """Two lines per run: what came of it, and where it lies as seen from `here`."""
+    """Two lines per run: its result, and its path relative to `here`."""
     models = {entry.run.model_name for entry in listed if entry.run.model_name is not None}
     title = f"Runs with {next(iter(models))}" if len(models) == 1 else "Runs"
     table = Table(title=safe_text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -93,7 +93,7 @@ def _compared_text(result: ComparisonResult) -> str:
 
 
 def manifest_view(manifest: Manifest) -> RenderableType:
-    """What a run is, its files and its parents."""
+    """Kind and settings of a run, its files and its parents."""
     facts = Table(title=safe_text(manifest.id), title_justify="left", show_header=False)
     facts.add_column()
     facts.add_column(overflow="fold")
@@ -121,7 +121,7 @@ NOT_SHOWN = "(set; not shown)"
 
 
 def environment_view(found: Environment) -> Table:
-    """One line per fact."""
+    """One line per fact about the environment."""
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -130,17 +130,26 @@ def environment_view(found: Environment) -> Table:
     return table
 
 
-def _facts(found: Environment) -> Iterator[tuple[str, str]]:
-    yield "moe", found.moe
-    yield "python", f"{found.python} on {found.system}"
-    yield "processor", f"{found.processor}, {found.num_cores} cores, {found.num_threads} threads of torch"
-    yield "memory", f"{bytes_text(found.memory_bytes)}, {bytes_text(found.available_bytes)} available"
-    for device in found.devices:
+def _facts(environment: Environment) -> Iterator[tuple[str, str]]:
+    yield "moe", environment.moe
+    yield "python", f"{environment.python} on {environment.system}"
+    yield (
+        "processor",
+        f"{environment.processor}, {environment.num_cores} cores, {environment.num_threads} threads of torch",
+    )
+    yield "memory", f"{bytes_text(environment.memory_bytes)}, {bytes_text(environment.available_bytes)} available"
+    for device in environment.devices:
         yield f"device {device.name}", _device_text(device)
-    yield "packages", ", ".join(f"{name} {version}" for name, version in found.packages.items() if version is not None)
-    yield "not installed", ", ".join(name for name, version in found.packages.items() if version is None) or NOTHING
-    yield "registry", f"{found.registry}, {found.num_runs} runs"
-    for name, value in found.variables.items():
+    yield (
+        "packages",
+        ", ".join(f"{name} {version}" for name, version in environment.packages.items() if version is not None),
+    )
+    yield (
+        "not installed",
+        ", ".join(name for name, version in environment.packages.items() if version is None) or NOTHING,
+    )
+    yield "registry", f"{environment.registry}, {environment.num_runs} runs"
+    for name, value in environment.variables.items():
         yield name, NOT_SHOWN if value is None else value
 
 
@@ -151,7 +160,7 @@ def _device_text(device: ComputeDevice) -> str:
 
 
 def pushed_view(push: Push) -> RenderableType:
-    """The files with their sizes; the page itself where nothing was sent yet."""
+    """The files with their sizes; the model card itself if nothing was uploaded yet."""
     table = Table("file", "size", "sha256")
     for file in push.files:
         table.add_row(safe_text(file.name), bytes_text(file.num_bytes), file.sha256[:12])

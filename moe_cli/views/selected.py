@@ -1,7 +1,4 @@
-"""A selection of experts as a person sees it, with its evidence.
-
-Comes in: `Selection`, `RankedTable`. Goes out: rich renderables. Formats, never computes; readable without colour.
-"""
+"""Formats a selection of experts with its evidence for the terminal. Computes nothing; readable without colour."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ HARM = "harm, with all else in which harmful and harmless compliance inside atta
 
 
 def selected_view(selection: Selection) -> RenderableType:
-    """Where the selected experts are, their evidence, the union beside noise and beside other methods, warnings."""
+    """Where the selected experts are, their evidence, the union against chance and other methods, and warnings."""
     warnings = [safe_text(f"warning: {text}", style="yellow") for text in selection.warnings]
     overlaps = [_overlap_table(selection)] if selection.overlaps else []
     parts = [Text(parts_text(selection.parts))] if selection.union else []
@@ -39,7 +36,7 @@ def selected_view(selection: Selection) -> RenderableType:
 
 
 def next_text(selection: Selection, place: object, train: str) -> str:
-    """What to run next, for the last line: `train`, or how a union above the budget can be trained; empty if none."""
+    """The next command for the last line: `train`, or how a union above the budget can be trained; empty if none."""
     if not selection.union:
         return ""
     if selection.budget is None or selection.trainable_ratio <= selection.budget:
@@ -53,7 +50,7 @@ def next_text(selection: Selection, place: object, train: str) -> str:
 
 
 def _map_view(selection: Selection) -> RenderableType:
-    """One line a layer, one column for each expert or for a few neighbours."""
+    """One line a layer, with one column for each expert or for a few neighbours."""
     size = selection.base.num_experts
     bucket = -(-size // MAP_WIDTH)
     union, candidates = (
@@ -93,31 +90,31 @@ def _evidence_table(selection: Selection) -> Table:
     difference = RANKED_BY.get(selection.method, "risk difference")
     for name in ("expert", difference, "95 % interval", "q", "stability", "batches"):
         table.add_column(name, justify="left" if name == "expert" else "right")
-    strongest = sorted(selection.evidence, key=lambda found: -(_ranked(found) or 0.0))
-    for found in strongest[:MOST_EVIDENCE_ROWS]:
-        table.add_row(*_evidence_cells(found, selection))
+    strongest = sorted(selection.evidence, key=lambda evidence: -(_ranked(evidence) or 0.0))
+    for evidence in strongest[:MOST_EVIDENCE_ROWS]:
+        table.add_row(*_evidence_cells(evidence, selection))
     if len(strongest) > MOST_EVIDENCE_ROWS:
         table.caption = f"{len(strongest) - MOST_EVIDENCE_ROWS} more in selection.json"
     return table
 
 
-def _evidence_cells(found: ExpertEvidence, selection: Selection) -> Iterator[str]:
-    yield f"{found.expert.layer}.{found.expert.index}"
-    yield optional_text(_ranked(found), 3)
-    yield f"[{optional_text(found.lower, 3)}, {optional_text(found.upper, 3)}]"
-    yield NOTHING if found.q_value is None else f"{found.q_value:.2g}"
-    stability = found.stability if selection.method in RESAMPLED else None
+def _evidence_cells(evidence: ExpertEvidence, selection: Selection) -> Iterator[str]:
+    yield f"{evidence.expert.layer}.{evidence.expert.index}"
+    yield optional_text(_ranked(evidence), 3)
+    yield f"[{optional_text(evidence.lower, 3)}, {optional_text(evidence.upper, 3)}]"
+    yield NOTHING if evidence.q_value is None else f"{evidence.q_value:.2g}"
+    stability = evidence.stability if selection.method in RESAMPLED else None
     yield NOTHING if stability is None else f"{100 * stability:.0f} %"
-    yield count_of(found.num_batches, len(selection.batches))
+    yield count_of(evidence.num_batches, len(selection.batches))
 
 
-def _ranked(found: ExpertEvidence) -> float | None:
-    """What the interval, q and stability are of."""
-    return found.risk_diff if found.ranked_by is None else found.ranked_by
+def _ranked(evidence: ExpertEvidence) -> float | None:
+    """The value that the interval, q and stability belong to."""
+    return evidence.risk_diff if evidence.ranked_by is None else evidence.ranked_by
 
 
 def parts_text(found: RiskParts | None) -> str:
-    """What the risk difference of the selected experts is made of, with intervals, or why it is not known."""
+    """The components of the selected experts' risk difference, with intervals, or why they are not known."""
     if found is None:
         return NOT_MEASURED
     selected = f"of the {found.num_experts} selected experts"
@@ -129,14 +126,14 @@ def parts_text(found: RiskParts | None) -> str:
     )
 
 
-def _harmless_text(found: RiskParts) -> str:
-    """What is measured against harmless prompts, and how many goals and harmless prompts all of it is from."""
-    if found.wrapper is None:
-        return f"{NO_HARMLESS} ({found.num_goals} goals)"
-    harm = "was not measured" if found.harm is None else f"makes {_share_text(found.harm)}"
+def _harmless_text(parts: RiskParts) -> str:
+    """What is measured against harmless prompts, and how many goals and harmless prompts the evidence is from."""
+    if parts.wrapper is None:
+        return f"{NO_HARMLESS} ({parts.num_goals} goals)"
+    harm = "was not measured" if parts.harm is None else f"makes {_share_text(parts.harm)}"
     return (
-        f"the wrapper alone makes {_share_text(found.wrapper)}; {HARM} {harm} "
-        f"({found.num_goals} goals and {found.num_harmless} harmless prompts)"
+        f"the wrapper alone makes {_share_text(parts.wrapper)}; {HARM} {harm} "
+        f"({parts.num_goals} goals and {parts.num_harmless} harmless prompts)"
     )
 
 
@@ -160,7 +157,7 @@ def _overlap_table(selection: Selection) -> Table:
 
 
 def _batches_text(selection: Selection) -> Text:
-    """How many candidates each batch selects: what a control and its selection must have alike."""
+    """How many candidates each batch selects, which must be alike for a control and its selection."""
     sizes = [len(batch) for batch in selection.batches]
     num_candidates = len(selection.candidates)
     if all(size == num_candidates for size in sizes):
@@ -187,7 +184,7 @@ def _union_text(selection: Selection) -> Text:
 
 
 def draws_view(paths: Sequence[Path], selections: Sequence[Selection]) -> RenderableType:
-    """A row for every random draw, with what it has in common with the selection by risk difference."""
+    """A row for every random draw, with its overlap with the selection by risk difference."""
     table = Table(title="Random draws", title_justify="left")
     for name in ("run", "seed", "experts", "of all parameters", "in the union of risk_diff, too"):
         table.add_column(name, justify="left" if name == "run" else "right")
@@ -214,7 +211,7 @@ def draws_done(paths: Sequence[Path]) -> str:
 
 
 def ranked_view(table: RankedTable) -> RenderableType:
-    """The top of a published table by its score, and how it compares with what the file says itself."""
+    """The top of a published table by its score, compared with what the file itself says."""
     ranked = Table(title=safe_text(f"Ranked by {table.kind}: {table.source}"), title_justify="left")
     for name in ("rank", "expert", table.kind, "published", "selected"):
         ranked.add_column(name, justify="left" if name == "expert" else "right")

@@ -1,6 +1,6 @@
-"""The sources of prompts, items and answers as a person sees them, and what became of every row.
+"""Formats the sources of prompts, items and answers, and what became of every row.
 
-No words of a prompt are shown.
+No text of a prompt is shown.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from moe_cli.views.text import NOTHING, safe_text
 
 
 def preview_view(preview: DataPreview) -> RenderableType:
-    """What a dry run recognised: sources, skipped and bad rows, the batches that result."""
+    """What a dry run recognised: sources, skipped and bad rows, and the resulting batches."""
     parts: list[RenderableType] = [sources_table(preview.sources)] if preview.sources else []
     parts += _row_lines(preview.sources)
     parts += unreadable_lines(preview.unreadable)
@@ -36,7 +36,7 @@ def preview_view(preview: DataPreview) -> RenderableType:
 
 
 def items_preview_view(preview: ItemsPreview) -> RenderableType:
-    """What a dry run recognised of the items: sources, and the suites that result."""
+    """What a dry run recognised of the items: sources, and the resulting suites."""
     parts: list[RenderableType] = []
     if preview.sources:
         table = _table("Sources")
@@ -132,7 +132,7 @@ def origin_text(summary: EvaluationSummary) -> str:
 
 
 def file_views(files: Sequence[AnswerFile], unanswered: int | None) -> Iterator[RenderableType]:
-    """The files with what became of their rows; nothing where there is none."""
+    """The answer files with what became of their rows; empty if there are none."""
     if not files:
         return
     table = Table(
@@ -153,7 +153,7 @@ def file_views(files: Sequence[AnswerFile], unanswered: int | None) -> Iterator[
 
 
 def server_lines(summary: EvaluationSummary) -> Iterator[Text]:
-    """Which server answered, and what is not known of it."""
+    """Which server answered, and what is not known about it."""
     if summary.server is not None:
         yield safe_text(
             f"answers: by {summary.server.model} at {summary.server.url}; that it serves the weights of "

@@ -1,10 +1,8 @@
-"""Numbers and foreign text as people read them: counts beside every proportion, no markup from elsewhere.
+"""Numbers and foreign text for people: counts beside every proportion, no markup from elsewhere.
 
-Comes in: any string (a model's answer, a file name, a prompt). Goes out: text that moves no cursor, changes no colour,
-writes no markup and keeps its reading order. Always holds: escape, C0 and C1 control, bidi and invisible format
-characters become visible stand-ins.
-
-Comes in: numbers and records. Goes out: strings. Always holds: no data is `-`, never 0.
+Foreign text (a model's answer, a file name, a prompt) moves no cursor, changes no colour, writes no markup and keeps
+its reading order: escape, C0 and C1 control, bidi and invisible format characters become visible stand-ins. A
+missing number is `-`, never 0.
 """
 
 from __future__ import annotations
@@ -30,12 +28,12 @@ SCHEME = re.compile(r"(?i)(https?|ftp|mailto|www)([:.])")  # what some readers o
 
 @lru_cache(maxsize=4096)
 def markdown_text(text: str) -> str:
-    """Foreign text that stays text."""
+    """Foreign text escaped for Markdown, so that none of it becomes markup or a link."""
     return SCHEME.sub(r"\1\\\2", MARKUP.sub(r"\\\1", escape_unsafe(text)))
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; its cells are Markdown already."""
+    """A Markdown table; its cells must already be Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
@@ -44,7 +42,7 @@ NOTHING = "-"
 
 
 def rate_text(rate: Rate | None) -> str:
-    """`12.4 % (12/97, 32.3 goals) [7.2, 20.4]`, with what n is worth in goals and how many are unscored, if any."""
+    """`12.4 % (12/97, 32.3 goals) [7.2, 20.4]`, with the goals that n is worth and the unscored outcomes, if any."""
     if rate is None:
         return NOTHING
     unscored = f", {rate.unscored} unscored" if rate.unscored else ""
@@ -75,7 +73,7 @@ def estimate_text(estimate: Estimate | None, form: str = FIXED) -> str:
 
 
 def trainable_text(count: TrainableCount) -> str:
-    """The line that everyone recognises."""
+    """The line about trainable parameters in the well-known form."""
     return (
         f"trainable params: {count.trainable_params:,} || all params: {count.total_params:,} || "
         f"trainable%: {100 * count.trainable_ratio:.4f}"
@@ -83,7 +81,7 @@ def trainable_text(count: TrainableCount) -> str:
 
 
 def bytes_text(size: float | None) -> str:
-    """`812 MB`, in powers of ten; `300.0 kB`, so that little is not shown as nothing."""
+    """`812 MB`, in powers of ten; `300.0 kB`, so that a small size is not shown as 0."""
     if size is None:
         return NOTHING
     if size < 999_500:
@@ -125,5 +123,5 @@ def percent_text(share: float | None) -> str:
 
 
 def optional_text(value: float | None, digits: int) -> str:
-    """A number, or `-`."""
+    """A number, or `-` for None."""
     return NOTHING if value is None else f"{value:.{digits}f}"

@@ -1,7 +1,4 @@
-"""A training run as a person sees it: before the first step, and when it is done.
-
-Comes in: `TrainingPlan`, `TrainingSummary`. Goes out: rich renderables. Formats, never computes.
-"""
+"""Formats a training run for the terminal, before the first step and when it is done. Computes nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +47,7 @@ def plan_view(plan: TrainingPlan) -> RenderableType:
 
 
 def unfrozen_table(count: TrainableCount, layers: tuple[int, ...]) -> Table:
-    """Unfrozen experts per layer and in all."""
+    """Unfrozen experts per layer and in total."""
     table = Table(title="Unfrozen experts", title_justify="left")
     table.add_column("layer")
     table.add_column("unfrozen", justify="right")
@@ -62,7 +59,7 @@ def unfrozen_table(count: TrainableCount, layers: tuple[int, ...]) -> Table:
 
 
 def trained_view(summary: TrainingSummary) -> RenderableType:
-    """What was trained, at what cost, and the proof."""
+    """What was trained, what it cost, and the proof of which tensors trained."""
     table = Table(title=f"Trained: {summary.training_mode}", title_justify="left", show_header=False)
     table.add_column()
     table.add_column()

@@ -1,10 +1,8 @@
 """Line charts and bars of the report: loss, routing drift, and what each run cost.
 
-Comes in: loss curves, routing drift and the series of the arms. Goes out: drawings. Always holds: a point of a long
-curve is the mean of equally many steps, and the figure says of how many; no point is drawn where nothing was measured.
-
-Comes in: the series of a comparison. Goes out: a group of bars for every measure. Always holds: every bar has its
-number beside it; what is not known says so and has no bar; each measure has its own scale.
+A point of a long curve is the mean of equally many steps, and the figure says of how many. Every bar has its number
+beside it, and each measure has its own scale. No point or bar is drawn where nothing was measured; what is not known
+says so.
 """
 
 from __future__ import annotations
@@ -60,12 +58,12 @@ def loss_chart(curves: Sequence[LossCurve], series: Sequence[Series]) -> Drawing
 
 
 def steps_per_point(curves: Sequence[LossCurve]) -> int:
-    """How many steps the longest curve's points are the mean of."""
+    """How many steps each point of the longest curve averages."""
     return max((_per_point(found) for found in curves), default=1)
 
 
 def thinned(found: LossCurve) -> Points:
-    """The curve with at most `MOST_POINTS` points."""
+    """The curve averaged to at most `MOST_POINTS` points."""
     per = _per_point(found)
     parts = [slice(first, first + per) for first in range(0, len(found.steps), per)]
     return tuple(
@@ -74,22 +72,29 @@ def thinned(found: LossCurve) -> Points:
     )
 
 
-def _per_point(found: LossCurve) -> int:
-    return -(-len(found.steps) // MOST_POINTS) or 1
+def _per_point(loss_curve: LossCurve) -> int:
+    return -(-len(loss_curve.steps) // MOST_POINTS) or 1
 
 
-def _loss_words(found: LossCurve) -> str:
-    if not found.steps:
-        return f"{found.run}: no step"
-    held_out = f", held out {found.held_out[-1][1]:.4f} after step {found.held_out[-1][0]}" if found.held_out else ""
-    return f"{found.run}: from {found.losses[0]:.4f} to {found.losses[-1]:.4f} in {len(found.steps)} steps{held_out}"
+def _loss_words(loss_curve: LossCurve) -> str:
+    if not loss_curve.steps:
+        return f"{loss_curve.run}: no step"
+    held_out = (
+        f", held out {loss_curve.held_out[-1][1]:.4f} after step {loss_curve.held_out[-1][0]}"
+        if loss_curve.held_out
+        else ""
+    )
+    return (
+        f"{loss_curve.run}: from {loss_curve.losses[0]:.4f}"
+        f" to {loss_curve.losses[-1]:.4f} in {len(loss_curve.steps)} steps{held_out}"
+    )
 
 
 def layer_chart(series: Sequence[Series]) -> Drawing | None:
-    """The Jensen-Shannon divergence of the routing, layer by layer; None where no run has it."""
+    """The Jensen-Shannon divergence of the routing by layer; None where no run has it."""
     lines, words = [], []
-    for one in series:
-        for column, summary in one.evaluations:
+    for arm_series in series:
+        for column, summary in arm_series.evaluations:
             drift = summary.routing_drift
             if drift is None or not drift.layers:
                 continue
@@ -99,27 +104,35 @@ def layer_chart(series: Sequence[Series]) -> Drawing | None:
                 for layer in drift.layers
                 if layer.js.lower is not None and layer.js.upper is not None
             )
-            lines.append(Line(column.name, one, points, points, bars))
+            lines.append(Line(column.name, arm_series, points, points, bars))
             most = max(drift.layers, key=lambda layer: layer.js.value)
             words.append(f"{column.name}: mean {drift.js.value:.5f}, most {most.js.value:.5f} at layer {most.layer}")
     return chart(lines, "Routing drift per layer", "layer", "JS, nats", "; ".join(words)) if lines else None
 
 
 def chart(lines: Sequence[Line], title: str, x_name: str, y_name: str, words: str) -> Drawing:
-    """Lines on one pair of axes; the vertical one begins at zero."""
-    places = [x for one in lines for x, _ in (*one.points, *one.signs)]
-    values = [y for one in lines for _, y in (*one.points, *one.signs)] + [bar[2] for one in lines for bar in one.bars]
+    """A chart of lines on one pair of axes; the vertical axis begins at zero."""
+    places = [x for drawn_line in lines for x, _ in (*drawn_line.points, *drawn_line.signs)]
+    values = [y for drawn_line in lines for _, y in (*drawn_line.points, *drawn_line.signs)] + [
+        bar[2] for drawn_line in lines for bar in drawn_line.bars
+    ]
     across = Scale(min(places), max(places))
     down = Scale(0.0, max(*values, 1e-9) * 1.04, BOTTOM, TOP)
     frame = Scale(across.low, across.high, 0, UNITS)
     marks = _axes(across, down, x_name, y_name)
-    for one in lines:
+    for drawn_line in lines:
         marks += [
-            line(across(x), down(low), across(x), down(high), f"whisker {one.series.style}")
-            for x, low, high in one.bars
+            line(across(x), down(low), across(x), down(high), f"whisker {drawn_line.series.style}")
+            for x, low, high in drawn_line.bars
         ]
-        marks += [shape(across(x), down(y), one.series.place, f"sign {one.series.style}") for x, y in one.signs]
-    paths = tuple((f"curve {one.series.style}", curve((frame(x), down(y)) for x, y in one.points)) for one in lines)
+        marks += [
+            shape(across(x), down(y), drawn_line.series.place, f"sign {drawn_line.series.style}")
+            for x, y in drawn_line.signs
+        ]
+    paths = tuple(
+        (f"curve {drawn_line.series.style}", curve((frame(x), down(y)) for x, y in drawn_line.points))
+        for drawn_line in lines
+    )
     plot = Frame(share(across.start), 0, share(across.end - across.start), HEIGHT, (UNITS, HEIGHT), paths)
     return Drawing(title, f"{words}.", HEIGHT, tuple(marks), (plot,))
 
@@ -142,7 +155,7 @@ NONE = "none"  # an arm that trains everything has no experts apart
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One run."""
+    """The bar of one run."""
 
     name: str
     number: str
@@ -151,7 +164,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class BarGroup:
-    """One measure."""
+    """The bars of one measure."""
 
     name: str
     bars: tuple[Bar, ...]
@@ -171,17 +184,22 @@ MEASURES: tuple[tuple[str, Value, Text, str], ...] = (
 
 
 def cost_bars(series: Sequence[Series]) -> tuple[BarGroup, ...]:
-    """Every measure that is known of a run that was trained; empty where no run was."""
-    runs = [(one, column) for one in series for column in one.columns if column.trainable_params is not None]
+    """Bars for every measure that is known of a trained run; empty where no run was trained."""
+    runs = [
+        (arm_series, column)
+        for arm_series in series
+        for column in arm_series.columns
+        if column.trainable_params is not None
+    ]
     groups = []
     for name, value, text, none in MEASURES:
         known = [found for _, column in runs if (found := value(column)) is not None]
         if known:
             bars = (
-                _bar(one, column, found, max(known), text(found))
+                _bar(arm_series, column, found, max(known), text(found))
                 if (found := value(column)) is not None
                 else Bar(column.name, none, None)
-                for one, column in runs
+                for arm_series, column in runs
             )
             groups.append(BarGroup(name, tuple(bars)))
     return tuple(groups)

@@ -1,11 +1,11 @@
-"""What the figures of the report are made of, and which colour and sign an arm has.
+"""Building blocks of the report's figures, and the colour and marker of each arm.
 
-Comes in: places in a figure, across as a share of its width (0 to 1), down in pixels. Goes out: a `Drawing` that the
-template writes as inline SVG. Always holds: a drawing says its finding in words; a mark is one of five plain elements
-with attributes of numbers and class names, never of foreign text; curves and cells lie in a frame, which is stretched.
+A position is a share of the width (0 to 1) across and pixels down; the template writes a `Drawing` as inline SVG. A
+drawing states its finding in words. A mark is one of five plain elements with attributes of numbers and class names,
+never of foreign text. Curves and cells lie in a frame, which is stretched.
 
-Comes in: `Comparison`. Goes out: a `Series` for every arm. Always holds: a model that was not trained is grey; the
-colours differ for colour-blind eyes, too, and every arm has a shape beside its colour.
+An untrained model is grey. The colours differ for colour-blind eyes, too, and every arm has a shape beside its
+colour.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SHAPES = (
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One element."""
+    """One SVG element."""
 
     tag: Literal["line", "rect", "text", "shape"]
     style: str  # class names
@@ -41,7 +41,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A part of a drawing that is stretched to its place: paths in units of its own."""
+    """A part of a drawing that is stretched to its size: paths in units of its own."""
 
     x: str
     y: float
@@ -64,7 +64,7 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Values to places: `low` at `start`, `high` at `end`."""
+    """Maps values to positions: `low` to `start`, `high` to `end`."""
 
     low: float
     high: float
@@ -72,7 +72,7 @@ class Scale:
     end: float = RIGHT
 
     def __call__(self, value: float) -> float:
-        """Where a value lies; outside the range at its edge."""
+        """Position of a value; one outside the range is at its edge."""
         share = (min(max(value, self.low), self.high) - self.low) / ((self.high - self.low) or 1.0)
         return self.start + share * (self.end - self.start)
 
@@ -83,7 +83,7 @@ def share(place: float) -> str:
 
 
 def line(x_1: float, y_1: float, x_2: float, y_2: float, style: str) -> Mark:
-    """A line between two places."""
+    """A line between two positions."""
     ends = (("x1", share(x_1)), ("y1", f"{y_1:.1f}"), ("x2", share(x_2)), ("y2", f"{y_2:.1f}"))
     return Mark("line", style, ends)
 
@@ -95,22 +95,22 @@ def rect(x: float, y: float, width: float, height: float, style: str) -> Mark:
 
 
 def draw_label(x: float, y: float, text: str, anchor: Anchor = "start", style: str = "tick") -> Mark:
-    """Words; `y` is their base line."""
+    """A text; `y` is its baseline."""
     return Mark("text", style, (("x", share(x)), ("y", f"{y:.1f}"), ("text-anchor", anchor)), text)
 
 
 def shape(x: float, y: float, place: int, style: str) -> Mark:
-    """The sign of a series, in its own shape, with its middle at a place."""
+    """The marker of a series, centred at a position."""
     return Mark("shape", style, (("x", share(x)), ("y", f"{y:.1f}")), SHAPES[place % len(SHAPES)])
 
 
 def curve(points: Iterable[tuple[float, float]]) -> str:
-    """The path of a line through points in the units of a frame."""
+    """The SVG path of a line through points in the units of a frame."""
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers between two, at most so many of them (one more where both ends are round).
+    """Round numbers between two values, at most `most` of them (one more where both ends are round).
 
     `most` is 3 or more; then there is at least one, as the step is below the distance.
     """
@@ -122,14 +122,14 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def tick_text(value: float, among: Sequence[float]) -> str:
-    """A tick with the digits that tell it from its neighbours."""
+    """A tick with enough digits to tell it from its neighbours."""
     step = abs(among[1] - among[0]) if len(among) > 1 else abs(value) or 1.0
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return minus(f"{value + 0.0:.{digits}f}" if abs(value) > step / 1e3 else "0")
 
 
 def minus(text: str) -> str:
-    """The text of a number with a true minus sign."""
+    """The number's text with a true minus sign."""
     return text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -143,7 +143,7 @@ COLOURS = 5  # after them they begin again, with other shapes
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One arm in the figures."""
+    """One arm as shown in the figures."""
 
     name: str
     style: str  # class name: "s0" for an untrained model
@@ -152,12 +152,12 @@ class Series:
 
     @property
     def shape(self) -> str:
-        """Its sign, as a path."""
+        """The arm's marker, as a path."""
         return SHAPES[self.place % len(SHAPES)]
 
     @property
     def evaluations(self) -> Iterator[tuple[RunColumn, EvaluationSummary]]:
-        """Its runs that were evaluated."""
+        """The evaluated runs of the arm."""
         return ((column, column.evaluation) for column in self.columns if column.evaluation is not None)
 
 
@@ -167,7 +167,7 @@ def series_of(comparison: Comparison) -> tuple[Series, ...]:
     made: list[Series] = []
     for arm in comparison.arms:
         columns = tuple(by_name[run] for run in arm.runs if run in by_name)
-        trained = sum(one.style != "s0" for one in made)
+        trained = sum(arm_series.style != "s0" for arm_series in made)
         untrained = _untrained(columns)
         style = "s0" if untrained else f"s{1 + trained % COLOURS}"
         made.append(Series(_named(arm), style, 0 if untrained else 1 + trained, columns))

@@ -1,11 +1,8 @@
-"""Differences of every pair as a forest plot, and safety against over-refusal.
+"""Forest plots of the differences of every pair, and the scatter of safety against over-refusal.
 
-Comes in: `Comparison`. Goes out: rows with their strip and their numbers. Always holds: no difference without its
-interval and n; the band of the margin and the line of no difference run through every strip; the pairs of trained arms
-share one axis, those with an untrained model another.
-
-Comes in: the series of a comparison. Goes out: a drawing and what stands in its legend. Always holds: a run without
-both rates is named beside the figure, not drawn.
+Every difference is shown with its interval and n. The band of the margin and the line of no difference run through
+every strip. The pairs of trained arms share one axis, those with an untrained model another. A run without both
+rates is named beside the scatter, not drawn.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ INSET = 0.02  # of the width at both ends
 
 @dataclass(frozen=True, slots=True)
 class ForestRow:
-    """One difference."""
+    """The row of one difference."""
 
     name: str
     numbers: str  # "-12.3 [-20.0, -4.5]"
@@ -50,7 +47,7 @@ class ForestRow:
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """One pair."""
+    """The forest plot of one pair."""
 
     a: str
     b: str
@@ -60,7 +57,7 @@ class Forest:
 
 
 def forests(comparison: Comparison) -> tuple[Forest, ...]:
-    """Every pair with a difference, those of two trained arms first."""
+    """Every pair with a difference, pairs of trained arms first."""
     of_trained, of_untrained = (
         [pair for pair in pairs if pair.differences] for pairs in (_pairs(comparison, False), _pairs(comparison, True))
     )
@@ -87,14 +84,14 @@ def difference_text(found: PairedDifference) -> str:
 
 
 def verdict_style(found: PairedDifference) -> str:
-    """The class name of a verdict."""
+    """The CSS class of a verdict."""
     return f"v-{found.verdict.replace(' ', '-')}"
 
 
 def _scale(pairs: Sequence[PairComparison], margin: float) -> Scale:
-    """One axis, in points, for all these pairs; it holds every interval, the margin and no difference."""
-    found = [one for pair in pairs for one in pair.differences]
-    bounds = [bound for one in found for bound in (one.lower, one.upper)] + [-margin, margin]
+    """One axis in points for all these pairs; it includes every interval, the margin and zero."""
+    differences = [difference for pair in pairs for difference in pair.differences]
+    bounds = [bound for difference in differences for bound in (difference.lower, difference.upper)] + [-margin, margin]
     low, high = 100 * min(bounds), 100 * max(bounds)
     space = 0.04 * (high - low)
     return Scale(low - space, high + space, INSET, 1 - INSET)
@@ -106,8 +103,8 @@ def _forest(pair: PairComparison, comparison: Comparison, scale: Scale) -> Fores
     return Forest(
         a=pair.a,
         b=pair.b,
-        primary=tuple(_row(found, pair, scale, ground) for found in primary),
-        exploratory=tuple(_row(found, pair, scale, ground) for found in others),
+        primary=tuple(_row(difference, pair, scale, ground) for difference in primary),
+        exploratory=tuple(_row(difference, pair, scale, ground) for difference in others),
         axis=_axis(comparison, scale),
     )
 
@@ -119,21 +116,22 @@ def _ground(margin: float, scale: Scale) -> Iterator[Mark]:
     yield line(scale(0), 0, scale(0), HEIGHT, "zero")
 
 
-def _row(found: PairedDifference, pair: PairComparison, scale: Scale, ground: tuple[Mark, ...]) -> ForestRow:
+def _row(difference: PairedDifference, pair: PairComparison, scale: Scale, ground: tuple[Mark, ...]) -> ForestRow:
     middle = HEIGHT / 2
-    style = verdict_style(found)
-    size = 1 if found.primary else 0  # a square stands for the primary family, a disc for what is exploratory
+    style = verdict_style(difference)
+    size = 1 if difference.primary else 0  # a square stands for the primary family, a disc for what is exploratory
     marks = (
-        line(scale(100 * found.lower), middle, scale(100 * found.upper), middle, f"interval {style}"),
-        shape(scale(100 * found.difference), middle, size, f"sign {style}"),
+        line(scale(100 * difference.lower), middle, scale(100 * difference.upper), middle, f"interval {style}"),
+        shape(scale(100 * difference.difference), middle, size, f"sign {style}"),
     )
-    goals = goals_text(found.n, found.effective_clusters)
-    note = f"n {found.n}{f' ({goals} goals)' if goals else ''}, p {p_cell(found, found.p_adjusted, 2)}"
+    goals = goals_text(difference.n, difference.effective_clusters)
+    note = f"n {difference.n}{f' ({goals} goals)' if goals else ''}, p {p_cell(difference, difference.p_adjusted, 2)}"
     words = (
-        f"{found.metric}: {pair.b} minus {pair.a} is {difference_text(found)} points, {note}: {verdict_text(found)}."
+        f"{difference.metric}: {pair.b} minus {pair.a} is {difference_text(difference)} points, {note}:"
+        f" {verdict_text(difference)}."
     )
-    strip = Drawing(found.metric, words, HEIGHT, (*ground, *marks))
-    return ForestRow(found.metric, difference_text(found), note, verdict_text(found), style, strip)
+    strip = Drawing(difference.metric, words, HEIGHT, (*ground, *marks))
+    return ForestRow(difference.metric, difference_text(difference), note, verdict_text(difference), style, strip)
 
 
 def _axis(comparison: Comparison, scale: Scale) -> Drawing:
@@ -141,10 +139,10 @@ def _axis(comparison: Comparison, scale: Scale) -> Drawing:
     marks = [line(scale.start, 0, scale.end, 0, "axis")]
     marks += [draw_label(scale(tick), 15, tick_text(tick, places), "middle") for tick in places]
     margin = minus(f"{100 * comparison.margin:g}")
-    words = (
+    label = (
         f"From {signed(scale.low, 0)} to {signed(scale.high, 0)} points; within {margin} points is within the margin."
     )
-    return Drawing("Axis of the differences", words, AXIS_HEIGHT, tuple(marks))
+    return Drawing("Axis of the differences", label, AXIS_HEIGHT, tuple(marks))
 
 
 TOP, BOTTOM, SCATTER_HEIGHT = 26.0, 300.0, 344
@@ -152,7 +150,7 @@ TOP, BOTTOM, SCATTER_HEIGHT = 26.0, 300.0, 344
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One run."""
+    """The point of one run."""
 
     series: Series
     name: str
@@ -161,13 +159,13 @@ class Point:
 
     @property
     def words(self) -> str:
-        """Its numbers."""
+        """The numbers of the run as text."""
         return f"attack success {rate_text(self.safety)}, over-refusal {rate_text(self.refusal)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """The figure; None where no run has both rates."""
+    """The scatter plot; the drawing is None where no run has both rates."""
 
     drawing: Drawing | None
     points: tuple[Point, ...]
@@ -176,11 +174,13 @@ class Scatter:
 
 def scatter(series: Sequence[Series]) -> Scatter:
     """Attack success upwards, over-refusal to the right: the better corner is at the lower left."""
-    runs = [(one, column.name, summary) for one in series for column, summary in one.evaluations]
-    found = [point for one, name, summary in runs if (point := _point(one, name, summary))]
-    drawn = {point.name for point in found}
-    names = [column.name for one in series for column in one.columns]
-    return Scatter(_drawing(found) if found else None, tuple(found), tuple(name for name in names if name not in drawn))
+    runs = [(arm_series, column.name, summary) for arm_series in series for column, summary in arm_series.evaluations]
+    points = [point for arm_series, name, summary in runs if (point := _point(arm_series, name, summary))]
+    drawn = {point.name for point in points}
+    names = [column.name for arm_series in series for column in arm_series.columns]
+    return Scatter(
+        _drawing(points) if points else None, tuple(points), tuple(name for name in names if name not in drawn)
+    )
 
 
 def _point(series: Series, name: str, summary: EvaluationSummary) -> Point | None:
@@ -191,7 +191,7 @@ def _point(series: Series, name: str, summary: EvaluationSummary) -> Point | Non
 
 
 def _bounds(rate: Rate) -> tuple[float, float, float]:
-    """Rate, lower and upper in percent."""
+    """Rate, lower and upper bound in percent."""
     middle = 100 * (rate.rate or 0.0)
     low = middle if rate.lower is None else 100 * rate.lower
     return middle, low, middle if rate.upper is None else 100 * rate.upper

@@ -1,8 +1,7 @@
-"""Maps of experts: layers downwards, experts across, one cell for every value.
+"""Heat maps of experts: layers downwards, experts across, one cell for every value.
 
-Comes in: `ExpertMap`s. Goes out: drawings with the legend of their colours. Always holds: the maps of one kind share
-one scale; white (dark: black) is no difference and an undefined value has a colour of its own; the largest values are
-named in words.
+The maps of one kind share one scale. White (dark theme: black) is no difference, and an undefined value has a colour
+of its own. The largest values are also named in words.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Swatch:
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """One map."""
+    """One map with its legend."""
 
     name: str
     what: str
@@ -42,35 +41,40 @@ class HeatMap:
 
 
 def heat_maps(maps: Sequence[ExpertMap]) -> tuple[HeatMap, ...]:
-    """Every map, those of one kind on one scale."""
+    """All maps, those of one kind on one scale."""
     bounds: defaultdict[str, float] = defaultdict(float)
-    for found in maps:
-        known = [abs(value) for row in found.values for value in row if value is not None]
-        bounds[found.kind] = max([bounds[found.kind], *known])
-    return tuple(_heat_map(found, bounds[found.kind] or 1.0) for found in maps)
+    for expert_map in maps:
+        known = [abs(value) for row in expert_map.values for value in row if value is not None]
+        bounds[expert_map.kind] = max([bounds[expert_map.kind], *known])
+    return tuple(_heat_map(expert_map, bounds[expert_map.kind] or 1.0) for expert_map in maps)
 
 
-def _heat_map(found: ExpertMap, bound: float) -> HeatMap:
-    num_experts = max((len(row) for row in found.values), default=0)
-    cell = max(5.0, min(20.0, MOST_HEIGHT / max(1, len(found.layers))))
-    height = cell * len(found.layers)
+def _heat_map(expert_map: ExpertMap, bound: float) -> HeatMap:
+    num_experts = max((len(row) for row in expert_map.values), default=0)
+    cell = max(5.0, min(20.0, MOST_HEIGHT / max(1, len(expert_map.layers))))
+    height = cell * len(expert_map.layers)
     frame = Frame(
-        share(0.08), TOP, share(0.92), height, (max(1, num_experts), max(1, len(found.layers))), _cells(found, bound)
+        share(0.08),
+        TOP,
+        share(0.92),
+        height,
+        (max(1, num_experts), max(1, len(expert_map.layers))),
+        _cells(expert_map, bound),
     )
-    largest = _largest(found)
-    what = f"{found.what}; {parts_text(found.parts)}" if found.kind == "risk" else found.what
-    words = f"{found.what}, {len(found.layers)} layers of {num_experts} experts; largest: {largest}."
+    largest = _largest(expert_map)
+    what = f"{expert_map.what}; {parts_text(expert_map.parts)}" if expert_map.kind == "risk" else expert_map.what
+    words = f"{expert_map.what}, {len(expert_map.layers)} layers of {num_experts} experts; largest: {largest}."
     edge = rect(0.08, TOP, 0.92, height, "edge")
-    marks = (edge, *_layer_names(found, cell), *_expert_names(num_experts, TOP + height + 15))
-    drawing = Drawing(found.name, words, round(TOP + height + 22), marks, (frame,))
-    return HeatMap(found.name, what, num_experts > MANY, drawing, tuple(_swatches(found, bound)), largest)
+    marks = (edge, *_layer_names(expert_map, cell), *_expert_names(num_experts, TOP + height + 15))
+    drawing = Drawing(expert_map.name, words, round(TOP + height + 22), marks, (frame,))
+    return HeatMap(expert_map.name, what, num_experts > MANY, drawing, tuple(_swatches(expert_map, bound)), largest)
 
 
-def _cells(found: ExpertMap, bound: float) -> tuple[tuple[str, str], ...]:
-    """One path for every colour; neighbours of one colour are one box."""
+def _cells(expert_map: ExpertMap, bound: float) -> tuple[tuple[str, str], ...]:
+    """One path for every colour; neighbouring cells of one colour are merged into one box."""
     paths: defaultdict[str, list[str]] = defaultdict(list)
-    for y, row in enumerate(found.values):
-        styles = [_style(found, value, bound) for value in row]
+    for y, row in enumerate(expert_map.values):
+        styles = [_style(expert_map, value, bound) for value in row]
         first = 0
         for x in range(1, len(styles) + 1):
             if x == len(styles) or styles[x] != styles[first]:
@@ -79,34 +83,36 @@ def _cells(found: ExpertMap, bound: float) -> tuple[tuple[str, str], ...]:
     return tuple((style, "".join(boxes)) for style, boxes in sorted(paths.items()))
 
 
-def _style(found: ExpertMap, value: float | None, bound: float) -> str:
+def _style(expert_map: ExpertMap, value: float | None, bound: float) -> str:
     if value is None:
         return "undefined"
-    if found.kind == "selection":
+    if expert_map.kind == "selection":
         return f"c{-int(-STEPS * value // bound)}"  # only an expert that was never selected has the first colour
     step = round(STEPS * value / bound)
     return f"{'n' if step < 0 else 'p'}{abs(step)}"
 
 
-def _largest(found: ExpertMap) -> str:
-    """The values that are furthest from zero, with their places."""
+def _largest(expert_map: ExpertMap) -> str:
+    """The values furthest from zero, with their layers and experts."""
     known = [
         (abs(value), -layer, -expert, value)
-        for layer, row in zip(found.layers, found.values, strict=True)
+        for layer, row in zip(expert_map.layers, expert_map.values, strict=True)
         for expert, value in enumerate(row)
         if value
     ]
     top = sorted(known, reverse=True)[:NAMED]
-    return "; ".join(f"layer {-y} expert {-x}: {_value(found, value)}" for _, y, x, value in top) or "none but zero"
+    return (
+        "; ".join(f"layer {-y} expert {-x}: {_value(expert_map, value)}" for _, y, x, value in top) or "none but zero"
+    )
 
 
-def _value(found: ExpertMap, value: float) -> str:
-    return f"{value:g}" if found.kind == "selection" else signed(value, 3)
+def _value(expert_map: ExpertMap, value: float) -> str:
+    return f"{value:g}" if expert_map.kind == "selection" else signed(value, 3)
 
 
-def _swatches(found: ExpertMap, bound: float) -> Iterator[Swatch]:
-    yield from _counted(bound) if found.kind == "selection" else _diverging(bound)
-    if any(value is None for row in found.values for value in row):
+def _swatches(expert_map: ExpertMap, bound: float) -> Iterator[Swatch]:
+    yield from _counted(bound) if expert_map.kind == "selection" else _diverging(bound)
+    if any(value is None for row in expert_map.values for value in row):
         yield Swatch("undefined", "undefined")
 
 
@@ -125,9 +131,9 @@ def _diverging(bound: float) -> Iterator[Swatch]:
     yield Swatch(None, signed(bound, 3))
 
 
-def _layer_names(found: ExpertMap, cell: float) -> Iterator[Mark]:
+def _layer_names(expert_map: ExpertMap, cell: float) -> Iterator[Mark]:
     every = max(1, round(14 / cell + 0.49))
-    for row, layer in enumerate(found.layers):
+    for row, layer in enumerate(expert_map.layers):
         if row % every == 0:
             yield draw_label(0.07, TOP + (row + 0.5) * cell + 4, str(layer), "end")
 

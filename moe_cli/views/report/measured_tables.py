@@ -1,7 +1,6 @@
-"""The tables of the report about single runs.
+"""The tables of the report about single runs. Computes nothing.
 
-Comes in: the evaluations of a comparison. Goes out: `Sheet`s. Formats, never computes. Always holds: what was not
-measured of a run says "not measured", never 0; a sheet of what no run has is empty.
+What was not measured for a run says "not measured", never 0. A table of something that no run has is empty.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ LETTERS = 16  # of a digest
 
 
 def evaluated_runs(series: Sequence[Series], *, trained: bool = False) -> list[tuple[str, EvaluationSummary]]:
-    """Every evaluated run with its name; those of trained models only, where asked."""
+    """Every evaluated run with its name, or only trained ones."""
     found = [(column.name, summary) for one in series for column, summary in one.evaluations]
     return [(name, summary) for name, summary in found if summary.training_mode != "base" or not trained]
 
@@ -82,9 +81,9 @@ def _weight(summary: EvaluationSummary, group: str) -> str:
     return NOTHING if found is None else _moved(found)
 
 
-def _moved(found: GroupDrift) -> str:
-    changed = f"({found.num_changed:,} / {found.num_params:,})"
-    return f"exactly 0 {changed}" if found.num_changed == 0 else f"{found.relative_l2:.3g} {changed}"
+def _moved(group: GroupDrift) -> str:
+    changed = f"({group.num_changed:,} / {group.num_params:,})"
+    return f"exactly 0 {changed}" if group.num_changed == 0 else f"{group.relative_l2:.3g} {changed}"
 
 
 def capability_sheet(runs: NamedRuns) -> ReportTable:
@@ -107,15 +106,15 @@ def _task(task: tuple[str, str, int, str], runs: NamedRuns) -> tuple[str, ...]:
     return (f"{name} (version {version})", metric, str(shots), *cells)
 
 
-def _score(found: CapabilityScore) -> str:
-    if found.correct is not None:
-        return rate_text(found.correct)
-    error = "" if found.stderr is None else f" ± {found.stderr:.4f}"
-    return f"{found.score:.4f}{error} (n {found.n})"
+def _score(score: CapabilityScore) -> str:
+    if score.correct is not None:
+        return rate_text(score.correct)
+    error = "" if score.stderr is None else f" ± {score.stderr:.4f}"
+    return f"{score.score:.4f}{error} (n {score.n})"
 
 
 def restored_sheet(runs: NamedRuns) -> ReportTable:
-    """The trained models with the router of their base; empty where no run was asked for it."""
+    """The trained models with the router of their base; empty if no run was evaluated with it."""
     rows = [(name, *_restored(summary.restored_router)) for name, summary in runs]
     asked = any(summary.restored_router for _, summary in runs)
     return ReportTable(
@@ -134,21 +133,21 @@ RESTORED = (
 RESTORED_NOTE = "In brackets: the goals of which more attacks succeed so than the other way."
 
 
-def _restored(found: RestoredRouter | None) -> tuple[str, ...]:
-    if found is None or found.changed_params == 0:
-        return (UNKNOWN if found is None else "0: router unchanged", *[NOTHING] * (len(RESTORED) - 1))
+def _restored(restored: RestoredRouter | None) -> tuple[str, ...]:
+    if restored is None or restored.changed_params == 0:
+        return (UNKNOWN if restored is None else "0: router unchanged", *[NOTHING] * (len(RESTORED) - 1))
     return (
-        f"{found.changed_params:,}",
-        rate_text(found.attack_success_tuned),
-        rate_text(found.attack_success),
-        str(found.n),
-        f"{found.only_tuned} ({found.clusters_tuned})",
-        f"{found.only_restored} ({found.clusters_restored})",
+        f"{restored.changed_params:,}",
+        rate_text(restored.attack_success_tuned),
+        rate_text(restored.attack_success),
+        str(restored.n),
+        f"{restored.only_tuned} ({restored.clusters_tuned})",
+        f"{restored.only_restored} ({restored.clusters_restored})",
     )
 
 
 def generation_sheet(runs: NamedRuns) -> ReportTable:
-    """What the answers depend on, the runs side by side."""
+    """The settings that the answers depend on, the runs side by side."""
     names = dict.fromkeys(name for _, summary in runs for name in summary.generation)
     rows = [(name, *(_setting(summary, name) for _, summary in runs)) for name in names]
     return ReportTable(

@@ -1,11 +1,9 @@
 """The report of a comparison: `report.html`, one static file.
 
-Comes in: `Comparison` and the words behind some of its flips. Goes out: groups of flips. Always holds: a group says how
-many of its flips are shown; a long text is cut and says so.
+It has no script, no link to elsewhere and no style but the one block that the content-security policy names by its
+digest. Every text that is put in passes `show_value`, the one way by which foreign text reaches HTML.
 
-Comes in: `Comparison` and `ReportData`. Goes out: an HTML document. Always holds: no script, no link to elsewhere, no
-style but the one block that the content-security policy names by its digest; every text that is put in passes
-`shown`, the one way by which foreign text reaches HTML.
+A group of flips says how many of them are shown. A long text is cut and says so.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ MOST_LETTERS = 1500  # of a prompt or an answer
 
 @dataclass(frozen=True, slots=True)
 class FlipWords:
-    """A prompt or an answer."""
+    """The text of a prompt or an answer."""
 
     title: str
     text: str | None  # None: only outcomes are known
@@ -44,7 +42,7 @@ class FlipWords:
 
 @dataclass(frozen=True, slots=True)
 class ShownFlip:
-    """One flip."""
+    """One flip with its texts."""
 
     item: str
     direction: str  # class name and word
@@ -72,7 +70,7 @@ class FlipPair:
 
 
 def flip_pairs(comparison: Comparison, texts: Sequence[FlipText]) -> tuple[FlipPair, ...]:
-    """Every pair, those of two trained arms first."""
+    """The flips of every pair, pairs of trained arms first."""
     of_group: defaultdict[tuple[str, str, str], list[FlipText]] = defaultdict(list)
     for text in texts:
         of_group[text.pair, text.flip.metric, text.flip.suite].append(text)
@@ -116,7 +114,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def report_page(comparison: Comparison, data: ReportData) -> str:
-    """The whole report."""
+    """The whole report as HTML."""
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     series = series_of(comparison)
     evaluated = measured_tables.evaluated_runs(series)
@@ -161,13 +159,13 @@ MAKING_SHEETS = (measured_tables.model_sheet, measured_tables.generation_sheet)
 
 
 def policy(style: str) -> str:
-    """The content-security policy: nothing but this style."""
+    """The content-security policy, which allows only this style."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 def show_value(value: object) -> object:
-    """What the template puts in: text without control, bidi and invisible characters, which Jinja then escapes.
+    """The text that the template inserts: without control, bidi and invisible characters; Jinja then escapes it.
 
     A template's own HTML (`Markup`) passes; records hold none.
     """

@@ -1,10 +1,7 @@
-"""The tables of the report about results and judges.
+"""The tables of the report about results and judges; the template writes them as HTML. Computes nothing.
 
-Comes in: `Comparison`. Goes out: `Sheet`s, which the template writes as HTML tables. Formats, never computes. Always
-holds: every cell is text; no data is `-`; an empty table is a sentence that says so.
-
-Comes in: the evaluations of a comparison. Goes out: `Sheet`s. Formats, never computes. Always holds: a judge stands
-once, with what it decides in which runs; every count stands with the whole that it is of.
+Every cell is text, and no data is `-`. An empty table becomes a sentence that says so. Every judge is listed once,
+with what it decides in which runs, and every count is shown with its total.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 @dataclass(frozen=True, slots=True)
 class CellRow:
-    """One line."""
+    """One row of a table."""
 
     cells: tuple[str, ...]
     style: str = ""  # class name
@@ -46,7 +43,7 @@ class CellRow:
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """One table; its first column names the lines."""
+    """One table; its first column names the rows."""
 
     title: str
     head: tuple[str, ...]
@@ -56,20 +53,20 @@ class ReportTable:
 
 
 def cell_rows_of(cells: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> tuple[CellRow, ...]:
-    """Lines without a style."""
+    """Rows without a style."""
     return tuple(CellRow(each) for each in cells)
 
 
 def metric_sheet(pair: PairComparison, comparison: Comparison) -> ReportTable:
-    """Base where it is neither of the two, A, B, difference, interval, p and verdict of every measure."""
+    """Base (if it is neither arm), A, B, difference, interval, p and verdict of every measure."""
     base = base_rates(pair, comparison)
     interval = f"B − A, points [{100 * comparison.confidence:.0f}{NO_BREAK}%]"
     primary, others = ordered(pair)
     rows = []
-    for found in primary:
-        rows.append(CellRow(_metric_cells(found, base), f"primary {verdict_style(found)}"))
-        rows += [CellRow(_metric_cells(judge, its_base)) for judge, its_base in judge_alone(found, base)]
-    rows += [CellRow(_metric_cells(found, base), verdict_style(found)) for found in others]
+    for difference in primary:
+        rows.append(CellRow(_metric_cells(difference, base), f"primary {verdict_style(difference)}"))
+        rows += [CellRow(_metric_cells(judge, its_base)) for judge, its_base in judge_alone(difference, base)]
+    rows += [CellRow(_metric_cells(difference, base), verdict_style(difference)) for difference in others]
     notes = [*_bounds(primary), *(f"{line}." for line in (*seed_lines(pair), *label_lines(pair)))]
     if pair.unmeasured:
         notes.append(f"Not measured in all runs: {', '.join(pair.unmeasured)}.")
@@ -91,33 +88,35 @@ def metric_sheet(pair: PairComparison, comparison: Comparison) -> ReportTable:
     )
 
 
-def _metric_cells(found: PairedDifference, base: dict[str, float]) -> tuple[str, ...]:
-    known = base_rate(found, base)
+def _metric_cells(difference: PairedDifference, base: dict[str, float]) -> tuple[str, ...]:
+    known = base_rate(difference, base)
     return (
-        found.metric,
-        n_text(found),
+        difference.metric,
+        n_text(difference),
         *((NOTHING if known is None else f"{100 * known:.1f}",) if base else ()),
-        f"{100 * found.rate_a:.1f}",
-        f"{100 * found.rate_b:.1f}",
-        difference_text(found),
-        p_cell(found, found.p_adjusted, 2),
-        NOTHING if found.p_mcnemar is None else f"{found.p_mcnemar:.2g}",
-        verdict_text(found),
+        f"{100 * difference.rate_a:.1f}",
+        f"{100 * difference.rate_b:.1f}",
+        difference_text(difference),
+        p_cell(difference, difference.p_adjusted, 2),
+        NOTHING if difference.p_mcnemar is None else f"{difference.p_mcnemar:.2g}",
+        verdict_text(difference),
     )
 
 
 def _bounds(primary: Sequence[PairedDifference]) -> Iterator[str]:
-    for found in primary:
-        if found.lowest is not None and found.highest is not None:
-            left_out = f"{found.unpaired} items left out" if found.unpaired else "unanswered items count as no"
+    for difference in primary:
+        if difference.lowest is not None and difference.highest is not None:
+            left_out = (
+                f"{difference.unpaired} items left out" if difference.unpaired else "unanswered items count as no"
+            )
             yield (
-                f"{found.metric}: {left_out}; counted either way, the difference is between "
-                f"{signed(100 * found.lowest, 1)} and {signed(100 * found.highest, 1)} points."
+                f"{difference.metric}: {left_out}; counted either way, the difference is between "
+                f"{signed(100 * difference.lowest, 1)} and {signed(100 * difference.highest, 1)} points."
             )
 
 
 def side_by_side_sheet(comparison: Comparison) -> ReportTable:
-    """What each arm trained, what it took, and every overall measure."""
+    """What each arm trained, what it cost, and every overall measure."""
     by_name = {column.name: column for column in comparison.columns}
     arms: list[list[RunColumn]] = [[by_name[run] for run in arm.runs if run in by_name] for arm in comparison.arms]
     heads = [arm.name if len(arm.runs) == 1 else f"{arm.name} ({len(arm.runs)} runs)" for arm in comparison.arms]
@@ -129,7 +128,7 @@ def side_by_side_sheet(comparison: Comparison) -> ReportTable:
 
 
 def fairness_sheet(comparison: Comparison) -> ReportTable:
-    """What differs or is unknown, with the value of every run."""
+    """Checks that differ or are unknown, with the value of every run."""
     checks = [check for check in comparison.fairness if check.status != "same"]
     return ReportTable(
         title="What differs or is unknown",
@@ -189,7 +188,7 @@ def _judge(found: JudgeOfRuns) -> tuple[str, ...]:
 
 
 def unscored_sheet(runs: NamedRuns) -> ReportTable:
-    """The answers that the judges that decide left without a verdict, of all, and whether that was allowed."""
+    """Answers that the deciding judges left without a verdict, of how many, and whether that was allowed."""
     kinds = list(dict.fromkeys(kind for _, summary in runs for kind in summary.unscored))
     rows = []
     for name, summary in runs:
@@ -207,22 +206,22 @@ def agreement_sheet(runs: NamedRuns) -> ReportTable:
         CellRow(
             (
                 name,
-                found.question,
-                f"{found.a}, {found.b}",
-                percent_text(found.agreement),
-                kappa_text(found),
-                both_text(found, summary),
+                agreement.question,
+                f"{agreement.a}, {agreement.b}",
+                percent_text(agreement.agreement),
+                kappa_text(agreement),
+                both_text(agreement, summary),
             ),
-            ALARM if too_few_by_both(found, summary) else "",
+            ALARM if too_few_by_both(agreement, summary) else "",
         )
         for name, summary in runs
-        for found in summary.agreement
+        for agreement in summary.agreement
     )
     return ReportTable("Agreement of the judges", head, rows, (WITHOUT_DEGENERATE,) if rows else ())
 
 
 def no_agreement(runs: NamedRuns) -> str:
-    """Why there is no agreement."""
+    """Why no agreement can be shown."""
     if not runs:
         return "no run was judged here"
     several = any(len(summary.judges) > 1 for _, summary in runs)
