@@ -18,9 +18,9 @@ from moe_cli.evaluate.cache import StageCache
 from moe_cli.evaluate.evaluation_files import EvaluationOutput, judge_without_weights
 from moe_cli.evaluate.evaluation_items import load_items, notices_of_repeats
 from moe_cli.evaluate.preview import refuse_what_needs_weights
-from moe_cli.evaluate.subject import NOT_HERE, Subject, count_trained_goals
+from moe_cli.evaluate.subject import NOT_HERE, Subject
 from moe_cli.evaluate.suite_rates import refuse_unscored
-from moe_cli.evaluate.target import EvaluationTarget, resolve_target
+from moe_cli.evaluate.target import EvaluationTarget, count_trained_goals, resolve_target
 from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.model.chat_endpoint import ChatEndpoint, Completion, chat_endpoint

@@ -22,9 +22,15 @@ from moe_cli.evaluate.capability import capability_results, refuse_unmeasurable
 from moe_cli.evaluate.evaluation_files import EvaluationOutput, summarise_evaluation, write_evaluation
 from moe_cli.evaluate.evaluation_items import load_items, notices_of_repeats
 from moe_cli.evaluate.model_drift import measure_drift
-from moe_cli.evaluate.subject import Subject, count_trained_goals, selected_experts_of
+from moe_cli.evaluate.subject import Subject
 from moe_cli.evaluate.suite_rates import refuse_unscored
-from moe_cli.evaluate.target import EvaluationTarget, ModelPool, resolve_target
+from moe_cli.evaluate.target import (
+    EvaluationTarget,
+    ModelPool,
+    count_trained_goals,
+    resolve_target,
+    selected_experts_of,
+)
 from moe_cli.evaluate.verdicts import judge_answers
 from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided

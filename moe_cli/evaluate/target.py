@@ -1,27 +1,35 @@
 """The model to evaluate and its base, found by path or name and loaded when a stage asks for them.
 
 A model is known by the fingerprint of its weights: loaded weights that are not the ones the run wrote are refused.
-`ModelPool` loads each model at most once between two releases, and its weights are checked every time.
+`ModelPool` loads each model at most once between two releases, and its weights are checked every time. Selected experts
+are the union of the batches that train, the same for both arms of one prepare run; what cannot be found is None, never
+an empty selection.
 """
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from moe_cli.artifacts import FinishedRun, Store, layout
+from moe_cli.artifacts.examples import examples_of
+from moe_cli.artifacts.files import naming_file
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.codec import decode
 from moe_cli.config import ModelConfig
+from moe_cli.data.contamination import BY_WORDS, goals_trained_on, trained_goals
 from moe_cli.errors import ArtifactError
 from moe_cli.model.directory import model_directory
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.memory import available_bytes
-from moe_cli.records import TrainingSummary
+from moe_cli.records import EvaluationItem, Notice, TrainingSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,3 +162,43 @@ class ModelPool:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def selected_experts_of(run: FinishedRun, store: Store) -> NDArray[np.bool_] | None:
+    """bool [L, E]: experts that any batch of the training selected; L are the expert layers in order.
+
+    A selective run holds the masks itself. For a baseline they are read from its prepare run: None where that is not
+    registered, gone or changed.
+
+    Raises:
+        ArtifactError: a file of the training run, or the masks of the prepare run, are damaged.
+    """
+    metadata = run.file(layout.METADATA)
+    training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
+    holder = run if training.training_mode == "selective_experts" else store.with_digest(training.prepared, "prepare")
+    if holder is None:
+        return None
+    num_training = int(training.hyperparameters["num_batches"] or 0)  # those held out stand behind them
+    with naming_file(file := holder.file(layout.MASKS)):
+        selected_LE: NDArray[np.bool_] = np.load(file, allow_pickle=False)[:num_training].any(axis=0)
+    return selected_LE
+
+
+def count_trained_goals(
+    target: EvaluationTarget, asked: Sequence[EvaluationItem], store: Store, notify: Callable[[object], None]
+) -> tuple[int, int] | None:
+    """How many of the evaluated goals were trained on, and how many goals there are.
+
+    None for a bare model, or where its examples are not found.
+    """
+    training = examples_of(target.training, store) if target.training else None
+    if training is None:
+        if target.training is not None:
+            reason = "its prepare run is not registered here, or its examples are gone or changed"
+            notify(Notice(text=f"how many of the evaluated goals were trained on is not known: {reason}", warning=True))
+        return None
+    num_trained, num_evaluated = goals_trained_on(trained_goals(training.examples, training.plain_forms), asked)
+    if num_trained:
+        count = f"{num_trained} of the {num_evaluated} evaluated goals were trained on ({BY_WORDS})"
+        notify(Notice(text=f"{count}: these answers show what was taught", warning=True))
+    return num_trained, num_evaluated

@@ -14,8 +14,7 @@ from moe_cli.artifacts.registry import changed_parents, describe_change, require
 from moe_cli.codec import encode_lines
 from moe_cli.config import ModelConfig, MoeConfig
 from moe_cli.errors import ArtifactError
-from moe_cli.evaluate.subject import count_trained_goals
-from moe_cli.evaluate.target import resolve_target
+from moe_cli.evaluate.target import count_trained_goals, resolve_target
 from tests.cli.conftest import moe, refused  # noqa: F401
 from tests.compare.runs_on_disk import records, trained
 

@@ -12,7 +12,7 @@ from moe_cli.artifacts import Store, finished_run
 from moe_cli.codec import decode, encode
 from moe_cli.evaluate import weight_drift as module
 from moe_cli.evaluate.base_router import changed_router_params
-from moe_cli.evaluate.subject import selected_experts_of
+from moe_cli.evaluate.target import selected_experts_of
 from moe_cli.evaluate.weight_drift import measure_weight_drift
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.tensors import stored_tensors
