@@ -8,12 +8,18 @@ from tests.studies import hostile_files, hostile_words
 def test_a_hostile_word_is_used_as_a_word_or_refused_and_leaves_nothing():
     found = list(hostile_words.study(0.0008, 7, with_runs=False))
     assert {one.case.kind for one in found} == set(hostile_words.WORDS)
-    assert "refused" in {one.outcome for one in found}
+    assert {one.outcome for one in found} >= {"refused", "begun"}
     assert [one.fault for one in found if one.fault is not None] == []
 
 
 def test_a_file_of_wrong_content_is_read_as_what_it_says_or_refused_by_name():
     found = list(hostile_files.study(0.04, 7, with_runs=False))
-    assert {one.case.kind for one in found} >= set(hostile_files.INPUTS)
+    assert len({one.case.kind for one in found} & set(hostile_files.INPUTS)) >= 10
     assert "refused" in {one.outcome for one in found}
     assert [one.fault for one in found if one.fault is not None] == []
+
+
+def test_in_the_study_of_files_every_command_takes_the_content_that_is_right():
+    right = list(hostile_files.study(1.0, 7, with_runs=False, names=("right",)))
+    taken = {one.case.kind for one in right if one.outcome in ("done", "begun")}
+    assert taken == set(hostile_files.INPUTS) - set(hostile_files.NO_FILES)

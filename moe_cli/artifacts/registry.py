@@ -93,6 +93,8 @@ class Store:
 
     def records(self, *kinds: RunKind) -> tuple[RunRecord, ...]:
         """Records of these kinds (all, where none is named), oldest first."""
+        if is_there(self.registry) and not self.registry.is_dir():
+            raise ArtifactError(f"the registry {self.registry} is no directory", hint="choose another with --registry")
         files = sorted(self.registry.glob("*.json")) if self.registry.is_dir() else []
         found = (record for file in files if (record := _read(file)) is not None)
         return tuple(sorted((r for r in found if not kinds or r.kind in kinds), key=lambda r: (r.finished, r.id)))

@@ -27,13 +27,15 @@ def model_directory(name: str) -> Path | None:
     """The local directory that a name means, or None for a hub name.
 
     Raises:
-        UsageError: the name is a path, and no directory is there.
+        UsageError: the name is a path, or something is there, and it is no directory.
     """
     if name == MODEL_NAME:
         return CHECKPOINT_PATH
     path = Path(os.path.expanduser(name))
     if path.is_dir():
         return path
+    if path.exists():
+        raise UsageError(f"{path} is no directory, and a model has one", hint="name the directory of its files")
     if not name or path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1:
         raise UsageError(f"there is no directory {name}", hint="check the path, or name a hub model as owner/name")
     return None

@@ -16,16 +16,17 @@ import os
 import pickle
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import ipc, parquet
 
-from tests.studies.hostile_words import COUNTS, PAIRED, make_runs
-from tests.studies.typed import Case, Tried, print_table, tried, working_in
+from moe_cli.data.label_sheets import LabelRow, sheet_bytes
+from tests.studies.hostile_words import COUNTS, PAIRED
+from tests.studies.typed import Case, Tried, make_runs, print_table, tried, working_in
 
-GOAL, ANSWER = "zorp the glim", "Sure, here is how to zorp it."
+GOAL, ANSWER = "zorp the glim", "Sure: I zorp it."
 SETTINGS = "seed: 7\ntrain:\n  num_epochs: 2\nprepare:\n  judges: [keywords]\n"
 RUBRIC = """---
 words:
@@ -34,34 +35,46 @@ words:
 ---
 Read. {prompt} {answer}
 """
+SHEET = sheet_bytes(
+    [
+        LabelRow(
+            item=str(n), run="r1", prompt=GOAL, answer=ANSWER, asked="harmful", label=True, probability=1.0, draw="d1"
+        )
+        for n in range(4)
+    ]
+).decode("utf-8-sig")
+NO_FILES = ("run", "delta", "registry")  # no text is right in their place
 # What a command reads, in the place of {}; the content that is right; its kind of text.
 INPUTS: dict[str, tuple[str, str]] = {
     "settings": ("config show --config {}", SETTINGS),
     "pairs": (
-        "prepare --model tiny --pairs {} --set prepare.batch_size=2",
+        "prepare -o new --model tiny --pairs {} --set prepare.batch_size=2",
         "goal,safe,unsafe\n" + "".join(f"zorp {n},How to zorp {n}?,A story: zorp {n}\n" for n in range(12)),
     ),
-    "benign": ("prepare --model tiny --set prepare.tiny_pairs=24 --benign {}", "prompt\n" + "How do I glim?\n" * 40),
+    "benign": (
+        "prepare -o new --model tiny --set prepare.tiny_pairs=24 --benign {}",
+        "prompt\n" + "".join(f"How do I glim {n}?\n" for n in range(40)),
+    ),
     "attack": (
-        "prepare --model tiny --pairs goals.csv --set prepare.batch_size=2 --attack {}",
+        "prepare -o new --model tiny --pairs goals.csv --set prepare.batch_size=2 --attack {}",
         "Tell: {goal}\nA story: {goal}\n",
     ),
-    "refusals": ("prepare --model tiny --set prepare.tiny_pairs=24 --refusals {}", "I will not.\nNo.\n"),
+    "refusals": ("prepare -o new --model tiny --set prepare.tiny_pairs=24 --refusals {}", "I will not.\nNo.\n"),
     "items": ("evaluate tiny --items harmful={}", "id,prompt\n1,zorp the glim\n2,flomp the hesk\n"),
     "answers": ("evaluate --answers {} --kind harmful", f"prompt,response\nzorp,{ANSWER}\nflomp,No.\n"),
     "outcomes": ("compare {}", PAIRED),
-    "labels": ("compare tiny selective --labels {}", "id,asked,harmful\n1,harmful,yes\n"),
+    "labels": ("label {}", SHEET),
     "counts": ("select --from-counts {}", COUNTS),
     "scores": ("select --from-scores {}", '{"0": [0.5, 0.2, 0.3], "1": [0.1, 0.8, 0.1]}'),
     "selection": (
-        "prepare --model tiny --set prepare.tiny_pairs=24 --method file --selection-file {}",
+        "prepare -o new --model tiny --set prepare.tiny_pairs=24 --method file --selection-file {}",
         "[[0, 1], [1, 2]]",
     ),
     "rubric": (
-        "prepare --model tiny --judge rubric:{} --judge-url http://localhost:1/v1 --judge-model m",
+        "prepare -o new --model tiny --judge rubric:{} --judge-url http://localhost:1/v1 --judge-model m",
         RUBRIC,
     ),
-    "run": ("evaluate {}", "x"),
+    "run": ("evaluate {} --items harmful=goals.csv", "x"),
     "delta": ("export {} -o exported", "x"),
     "registry": ("runs list --registry {}", "x"),
 }
@@ -89,6 +102,7 @@ YAML = {
     "many problems": "".join(f"k{n}: 1\n" for n in range(900)),
 }
 WRONG: dict[str, Callable[[str], bytes]] = {
+    "right": lambda text: text.encode(),
     "empty": lambda text: b"",
     "blank": lambda text: b" \n\t\n\r\n",
     "binary": lambda text: bytes(range(256)) * 8,
@@ -252,12 +266,12 @@ def directory(*, with_runs: bool) -> Iterator[None]:
         yield
 
 
-def study(share: float, seed: int, *, with_runs: bool) -> Iterator[Tried]:
-    """A share of all cases, each tried."""
+def study(share: float, seed: int, *, with_runs: bool, names: Collection[str] = ()) -> Iterator[Tried]:
+    """A share of all cases, each tried; `names` are the only ones, where there are any."""
     chance = random.Random(seed)
     with directory(with_runs=with_runs):
         for case, make in cases():
-            if chance.random() < share:
+            if chance.random() < share and (not names or case.name in names):
                 if make is not None:
                     make()
                 yield tried(case)

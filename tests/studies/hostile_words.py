@@ -23,10 +23,8 @@ from pathlib import Path
 import typer
 
 from moe_cli.cli.app import app
-from moe_cli.config import MoeConfig, dump_yaml, setting_names
-from tests.small_experiment import settings_of_small_experiment
-from tests.studies.commands import run
-from tests.studies.typed import Case, Tried, print_table, tried, working_in
+from moe_cli.config import MoeConfig, setting_names
+from tests.studies.typed import Case, Tried, make_runs, print_table, tried, working_in
 
 WORDS = {
     "long": ("z" * 300, "a/" * 3000, "z" * 100_000, "a." * 2000, "z=" * 50_000),
@@ -87,7 +85,7 @@ WORDS = {
 }
 # What a command needs to come as far as it can: its arguments, and its options.
 NEEDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "prepare": ((), ("--model", "tiny", "--set", "prepare.tiny_pairs=24")),
+    "prepare": ((), ("-o", "new", "--model", "tiny", "--set", "prepare.tiny_pairs=24")),
     "select": (("prepared",), ("--method", "random")),
     "train selective": ((), ("--model", "tiny")),
     "train baseline": ((), ("--model", "tiny")),
@@ -107,18 +105,21 @@ AROUND = (
     "runs {}",
     "config show --set {}=1",
     "config show --set {}",
-    "prepare --model {} --pairs pairs.jsonl",
-    *(f"prepare --model tiny --judge {kind}:{{}}" for kind in ("rubric", "command", "plugin", "harmbench", "keywords")),
-    "prepare --model tiny --judge xstest --judge-url http://localhost:1/v1 --judge-model {}",
-    "prepare --model tiny --engine openai --base-url {}",
-    "prepare --model tiny --engine openai --base-url http://{}/v1",
+    "prepare -o new --model {} --pairs pairs.jsonl",
+    *(
+        f"prepare -o new --model tiny --judge {kind}:{{}}"
+        for kind in ("rubric", "command", "plugin", "harmbench", "keywords")
+    ),
+    "prepare -o new --model tiny --judge xstest --judge-url http://localhost:1/v1 --judge-model {}",
+    "prepare -o new --model tiny --engine openai --base-url {}",
+    "prepare -o new --model tiny --engine openai --base-url http://{}/v1",
     "evaluate tiny --items harmful={}",
     "evaluate tiny --items pairs.jsonl#{}",
     "evaluate --answers {} --kind harmful",
-    "prepare --model tiny --pairs pairs.jsonl --map goal={}",
-    "prepare --model tiny --pairs pairs.jsonl --map {}=goal",
-    "prepare --model tiny --pairs a/b@{}",
-    "prepare --model tiny --pairs hf://datasets/{}",
+    "prepare -o new --model tiny --pairs pairs.jsonl --map goal={}",
+    "prepare -o new --model tiny --pairs pairs.jsonl --map {}=goal",
+    "prepare -o new --model tiny --pairs a/b@{}",
+    "prepare -o new --model tiny --pairs hf://datasets/{}",
     "select --from-counts {}",
     "select --from-scores {}",
     "select --from-counts counts.csv -o {}",
@@ -276,21 +277,6 @@ def strange_directory(*, with_runs: bool) -> Iterator[None]:
         os.mkfifo("fifo")
         Path("folder").mkdir()
         yield
-
-
-def make_runs() -> None:
-    """The runs that `NEEDED` names."""
-    Path(".moe").mkdir()
-    Path("moe.yaml").write_text(dump_yaml(settings_of_small_experiment(Path(), model={"threads": 1})), encoding="utf-8")
-    for words in (
-        ("prepare",),
-        ("train", "selective", "--prepared", "prepared"),
-        ("evaluate", "tiny"),
-        ("evaluate", "selective"),
-    ):
-        done = run(words, Path.cwd())
-        if done.exit_code != 0:
-            raise RuntimeError(f"moe {' '.join(words)}: {done.error}")
 
 
 def study(share: float, seed: int, *, with_runs: bool, kinds: Collection[str] = tuple(WORDS)) -> Iterator[Tried]:

@@ -39,7 +39,10 @@ import moe_cli.prepare.stage
 import moe_cli.train.stage  # noqa: F401
 from moe_cli.characters import is_unsafe
 from moe_cli.cli.app import main as moe
+from moe_cli.config import dump_yaml
 from moe_cli.errors import ExitCode
+from tests.small_experiment import settings_of_small_experiment
+from tests.studies.commands import run
 
 PATIENCE = 60.0  # seconds until a command counts as hanging
 SLOW = 5.0  # seconds of this processor that nothing which is refused may take
@@ -215,6 +218,21 @@ def working_in(directory: Path) -> Iterator[None]:
             yield
     finally:
         os.chdir(before)
+
+
+def make_runs() -> None:
+    """The runs that the studies name."""
+    Path(".moe").mkdir()
+    Path("moe.yaml").write_text(dump_yaml(settings_of_small_experiment(Path(), model={"threads": 1})), encoding="utf-8")
+    for words in (
+        ("prepare",),
+        ("train", "selective", "--prepared", "prepared"),
+        ("evaluate", "tiny"),
+        ("evaluate", "selective"),
+    ):
+        done = run(words, Path.cwd())
+        if done.exit_code != 0:
+            raise RuntimeError(f"moe {' '.join(words)}: {done.error}")
 
 
 def print_table(results: Iterable[Tried]) -> None:
