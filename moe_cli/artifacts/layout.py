@@ -71,15 +71,17 @@ def path_in(directory: Path, name: str) -> Path:
 
 
 def refuse_links_out(directory: Path) -> None:
-    """Refuse a directory that is to be written to where anything in it is a link that leads out of it.
+    """Refuse a directory that is to be written to where a link in it leads out of it, or a pipe or a device is in it.
 
     Raises:
-        ArtifactError: one is.
+        ArtifactError: there is one.
     """
     for place, directories, files in os.walk(directory):
         for entry in sorted(Path(place, name) for name in (*directories, *files)):
             if entry.is_symlink():
                 path_in(directory, entry.relative_to(directory).as_posix())
+            if entry.exists() and not entry.is_file() and not entry.is_dir():
+                raise ArtifactError(f"{entry} is no file", hint="remove it: whatever reads or writes it would wait")
 
 
 def file_stem(model_name: str) -> str:

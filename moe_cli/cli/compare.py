@@ -95,7 +95,9 @@ def compare(
     measure: Annotated[
         str | None, typer.Option(help="Which metric of lm-eval's samples or score of an inspect log.")
     ] = None,
-    scale: Annotated[float, typer.Option(min=1, help="The full mark of a file's numbers: 100 for percents.")] = 1.0,
+    scale: Annotated[
+        float, typer.Option(min=1, max=1e9, help="The full mark of a file's numbers: 100 for percents.")
+    ] = 1.0,
     lm_filter: Annotated[str | None, typer.Option("--filter", help="Which filter of lm-eval's samples.")] = None,
     show_flips: Annotated[
         int, typer.Option(min=0, help="Show the N worst flips of each pair with prompt and answers.")

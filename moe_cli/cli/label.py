@@ -47,7 +47,10 @@ def label(
         "both"
     ),
     flip_factor: Annotated[
-        float, typer.Option(min=1, help="How much likelier items are drawn of which the judge says different things.")
+        float,
+        typer.Option(
+            min=1, max=1e6, help="How much likelier items are drawn of which the judge says different things."
+        ),
     ] = 1.0,
     evaluation: Annotated[str | None, typer.Option(help="Name of the evaluations; default: the newest.")] = None,
     seed: options.Seed = None,

@@ -72,6 +72,8 @@ def read_sheet(place: str) -> LabelSheet:
     Raises:
         UsageError: it is no such file, or a cell of it cannot be read; all such rows are named.
     """
+    if Path(place).exists() and not Path(place).is_file():  # a pipe would be waited for
+        raise UsageError(f"{place} is no file", hint="moe label RUN_A RUN_B -o labels.csv makes a file to label")
     try:
         if Path(place).exists() and not Path(place).is_file():  # a pipe would be waited for
             raise UsageError(f"{place} is no file", hint="moe label RUN_A RUN_B -o labels.csv makes a file to label")

@@ -131,8 +131,12 @@ def refuse_damaged(directory: Path) -> None:
     """Look at what transformers would pass over.
 
     Raises:
-        ArtifactError: a side file is no JSON object, or weights are whole numbers that no quantisation explains.
+        ArtifactError: a side file is no JSON object, weights are whole numbers that no quantisation explains, or there
+            is a pipe or a device, which the library would wait for and hear no signal.
     """
+    for entry in sorted(directory.iterdir()):
+        if entry.exists() and not entry.is_file() and not entry.is_dir():
+            raise ArtifactError(f"{entry} is no file", hint=AGAIN)
     for name in SIDE_FILES:
         if (file := directory / name).is_file():
             _object(file)
@@ -143,8 +147,6 @@ def refuse_damaged(directory: Path) -> None:
 
 
 def _refuse_whole_numbers(file: Path) -> None:
-    if file.exists() and not file.is_file():  # the library would wait for a pipe, and hear no signal
-        raise ArtifactError(f"{file} is no file", hint=AGAIN)
     try:
         with safe_open(file, framework="pt") as weights:
             dtypes = {key: weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 (no mapping)
