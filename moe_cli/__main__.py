@@ -4,7 +4,7 @@ from moe_cli.signals import listen
 
 
 def main() -> None:
-    """Listen to signals, then import what takes time and run the command that was typed."""
+    """Install the signal handlers, then do the slow imports and run the command."""
     listen()
     from moe_cli.cli.app import main as command
 

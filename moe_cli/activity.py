@@ -1,6 +1,6 @@
-"""What takes long, told while it runs: a room begins an activity, and whoever listens may draw it.
+"""Progress of slow work: code begins an activity, and a listener may display it.
 
-A room does not know who listens; without a listener an activity does nothing.
+The code does not know who listens; without a listener an activity does nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Unit = Literal["", "bytes"]
 
 @dataclass(slots=True, eq=False)
 class Activity:
-    """Work that is going on."""
+    """A piece of work in progress."""
 
     text: str  # "loading the model tiny"
     total: int | None = None  # 14000000000; None: nothing is counted
@@ -24,19 +24,19 @@ class Activity:
     done: int = 0
 
     def advance(self, amount: int = 1) -> None:
-        """Count what was done since the last call."""
+        """Add the amount of work since the last call."""
         self.done += amount
 
 
 class Listener(Protocol):
-    """Who is told of activities."""
+    """Receives the begin and end of activities."""
 
     def began(self, activity: Activity) -> None:
-        """It goes on from now on; its `done` changes by itself."""
+        """The activity has begun; its `done` is updated in place."""
         ...
 
     def ended(self, activity: Activity) -> None:
-        """It is over, well or not."""
+        """The activity has ended, successfully or not."""
         ...
 
 
@@ -47,7 +47,7 @@ class _State:
 
 @contextmanager
 def listening_to(listener: Listener) -> Iterator[None]:
-    """Let `listener` be told of the activities inside the block."""
+    """Report the activities inside the block to `listener`."""
     before, _State.listener = _State.listener, listener
     try:
         yield
@@ -57,7 +57,7 @@ def listening_to(listener: Listener) -> Iterator[None]:
 
 @contextmanager
 def begin_activity(text: str, *, total: int | None = None, unit: Unit = "") -> Iterator[Activity]:
-    """Tell that `text` is going on until the block ends."""
+    """Report an activity named `text` until the block ends."""
     begun, around, listener = Activity(text, total, unit), _State.innermost, _State.listener
     _State.innermost = begun
     if listener is not None:
@@ -71,7 +71,7 @@ def begin_activity(text: str, *, total: int | None = None, unit: Unit = "") -> I
 
 
 def count_items(items: Collection[Item], text: str) -> Iterator[Item]:
-    """The items, counted one by one in the innermost activity that counts nothing yet, else in one named `text`."""
+    """The items, counted one by one in the innermost activity without a count, else in a new one named `text`."""
     around = _State.innermost
     if around is not None and around.total is None:
         around.total = len(items)

@@ -1,7 +1,7 @@
 """The four commands as functions: the same settings, the same registry, the same files.
 
-Nothing heavy is imported before a function is called. A function reads no environment variable and no config file of
-its own; what a command would say as a warning is given to `notify`, or raised as a `UserWarning` where there is none.
+Nothing heavy is imported before a function is called. A function reads no environment variable and no config file. What
+a command would print as a warning is given to `notify`, or issued as a `UserWarning` if there is none.
 """
 
 from __future__ import annotations
@@ -112,10 +112,10 @@ def compare(
 
 
 def _config(settings: Settings | None, arguments: Mapping[str, object]) -> MoeConfig:
-    """The settings with the arguments that were given.
+    """The settings with the given arguments.
 
     Raises:
-        UsageError: any problem in any setting; or cards are chosen, which only a command can do.
+        UsageError: any problem in any setting; or GPUs are selected, which only a command can do.
     """
     from moe_cli.config import MoeConfig, load_config
     from moe_cli.errors import UsageError

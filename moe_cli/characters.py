@@ -1,7 +1,7 @@
-"""Characters that move a cursor, reorder what is read or cannot be seen, and what stands in their place.
+"""Unsafe characters, which move the cursor, reorder text or are invisible, and their replacements.
 
-On a terminal a visible stand-in does, as nobody reads the text back. In JSON and YAML, which programs read, it is an
-escape: the same value, without the character.
+On a terminal each is replaced by a visible character, as nobody reads the text back. In JSON and YAML, which programs
+read, it is escaped: the value stays the same.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ def escape_unsafe(text: str) -> str:
 
 
 def is_unsafe(character: str) -> bool:
-    """Whether a character does something else than to be seen."""
+    """Whether a character is invisible or affects the display of others."""
     return unicodedata.category(character) in UNSAFE
 
 
 def is_text(text: str) -> bool:
-    """Whether a text can be written as UTF-8: words typed and names of files may hold any bytes."""
+    """Whether a text can be encoded as UTF-8; arguments and file names may contain any bytes."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def escape_json(document: str, encoding: str = "utf-8") -> str:
-    """The same JSON document in characters that are safe and of `encoding`; breaks between its values stay."""
+    """The same JSON document in safe characters of `encoding`; line breaks between values stay."""
     return OTHER_THAN_ASCII.sub(lambda found: _in_json(found[0], encoding), document)
 
 
 def escape_yaml(document: str) -> str:
-    """The same for YAML whose unsafe characters all stand in double quotes."""
+    """The same for YAML in which all unsafe characters are in double quotes."""
     return OTHER_THAN_ASCII.sub(lambda found: _in_yaml(found[0]), document)
 
 

@@ -1,8 +1,7 @@
 """Records to JSON and back, exactly.
 
-Comes in: a record or bytes. Goes out: bytes or a record. Always holds: what was encoded decodes to an equal record
-(checked on every write, so NaN, infinity and dropped fields never reach the disk), and an unknown, missing or
-mistyped field is an error that names the file.
+What was encoded decodes to an equal record (checked on every write, so NaN, infinity and dropped fields never reach the
+disk). An unknown, missing or mistyped field is an error that names the file.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def _adapter(record_type: Hashable) -> TypeAdapter[object]:
 
 
 def encode(record: object, *, indent: bool = False) -> bytes:
-    """JSON of one record; raises `ValueError` where it would not read back equal (NaN, infinity)."""
+    """JSON of one record; raises `ValueError` if it would not decode to an equal record (NaN, infinity)."""
     data = orjson.dumps(record, option=(orjson.OPT_INDENT_2 if indent else 0) | orjson.OPT_SERIALIZE_NUMPY)
     if not _reads_back(record, data):
         raise ValueError(f"{type(record).__name__} holds a value that JSON cannot carry (NaN or infinity): {record!r}")
@@ -80,7 +79,7 @@ def parse_json(data: bytes | str, *, source: str, hint: str, error_type: type[Mo
     """Plain JSON that people or other programs wrote.
 
     Raises:
-        MoeError: of `error_type`: not JSON; names source and place.
+        MoeError: of `error_type`: not JSON; the message names source and position.
     """
     try:
         return cast(object, orjson.loads(data))

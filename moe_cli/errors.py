@@ -1,8 +1,7 @@
-"""What a person can fix, and how: one error with a message, a hint and an exit code.
+"""Errors that a user can fix: a message, a hint and an exit code.
 
-Comes in: what went wrong, with the value that was found. Goes out: two lines on stderr, drawn at the edge of the
-program (`cli/boundary.py`). Always holds: a `MoeError` says what, with which value, and what to do next; every other
-exception is a bug and shows its traceback.
+A `MoeError` says what is wrong, with which value, and what to do next. It becomes two lines on stderr at the edge of
+the program (`cli/boundary.py`); every other exception is a bug and shows its traceback.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ class ExitCode(IntEnum):
 
 
 class MoeError(Exception):
-    """Something a person can fix.
+    """An error that a user can fix.
 
-    `message` says what is wrong with the value found, `hint` what to do next.
+    `message` says what is wrong, with the value, and `hint` what to do next.
     """
 
     exit_code = ExitCode.BUG
@@ -41,13 +40,13 @@ class MoeError(Exception):
 
 
 class UsageError(MoeError):
-    """The words typed, the config, or the input data are off."""
+    """The command line, the config or the input data are wrong."""
 
     exit_code = ExitCode.USAGE
 
 
 class RunCompleteError(MoeError):
-    """What was to be gone on with is complete: nothing is wrong, and nothing is left to do."""
+    """The run to be resumed is already complete: nothing is wrong, and nothing is left to do."""
 
     exit_code = ExitCode.OK
 

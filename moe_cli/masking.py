@@ -1,9 +1,9 @@
-"""Keys that this process uses, masked in whatever comes from outside before it is kept or shown.
+"""Masks the keys that this process uses in all text from outside, before it is kept or shown.
 
-A key is found as it is and in other cases; percent-encoded or escaped as JSON, Python or HTML do; in hexadecimal digits
-and in base64; broken over lines. What cannot be found is a part of a key, or one that was changed in another way.
+A key is found as it is and in other cases; percent-encoded or escaped as in JSON, Python or HTML; in hexadecimal digits
+and in base64; broken over lines. Part of a key, or one that was changed in another way, is not found.
 
-Errors and warnings are also without what was typed and has the form of a key that a well-known service gives.
+In errors and warnings, typed text that has the form of a well-known service's key is masked, too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def keep_secret(key: str) -> None:
 
 
 def keep_environment_secret(environment: Mapping[str, str]) -> None:
-    """Mask from now on what stands in variables that are named as keys are: `HF_TOKEN`, `OPENAI_API_KEY`."""
+    """Mask from now on the values of variables that have the name of a key: `HF_TOKEN`, `OPENAI_API_KEY`."""
     for name, value in environment.items():
         if SECRET_VARIABLE.fullmatch(name) and SECRET_VALUE.fullmatch(value):
             keep_secret(value)
@@ -50,12 +50,12 @@ def mask_keys(text: str) -> str:
 
 
 def mask_answer(text: str) -> str:
-    """The text of an answer or a reply without any key, but for plain words, which are no secret and stand in texts."""
+    """The text of an answer or a reply without any key, except plain words, which occur in normal text."""
     return _without(text, [key for key in sorted(_KEYS) if not _is_word(key)])
 
 
 def holds_key(text: str) -> bool:
-    """Whether a key stands in the text that is no plain word, or something of the form of one."""
+    """Whether the text contains a key that is no plain word, or something that has the form of a key."""
     return mask_answer(text) != text or OF_A_SERVICE.search(text) is not None
 
 
@@ -88,7 +88,7 @@ def _forms(sign: str) -> set[str]:
 
 
 def _in_base64(key: bytes) -> set[str]:
-    """What every base64 holds of a text with the key in it, wherever in it the key begins."""
+    """The base64 of the key at each of the three alignments, without the characters that depend on its surroundings."""
     found = set()
     for before in range(3):
         first, end = -(-before * 8 // 6), (before + len(key)) * 8 // 6  # signs that the key alone decides

@@ -1,8 +1,8 @@
-"""The signals that stop a command, from the first line that the program runs to its last.
+"""The signals that stop a command, from the first line of the program to the last.
 
-Before a command works, a signal ends the program at once, as nothing is there to lose; while it works, a signal is an
-interruption, as Ctrl-C is; once its result is being published, and when it is over, nothing is left to stop, and a
-signal changes neither the result nor the exit code. Imports nothing that takes time.
+Before a command works, a signal ends the program at once, as there is nothing to lose. While it works, a signal is an
+interruption, as Ctrl-C is. When its result is being published, and afterwards, nothing is left to stop, and a signal
+changes neither the result nor the exit code. This file imports nothing slow.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _command: Literal["to come", "at work", "published", "over"] = "to come"  # of t
 
 
 def listen() -> None:
-    """From here on no signal ends the program without a word; only the program itself calls it."""
+    """Install handlers so that no signal ends the program silently; called only by the program itself."""
     if threading.current_thread() is threading.main_thread():
         for number in _asked(ALL_SIGNALS):
             signal.signal(number, _outside)
 
 
 def stay_deaf() -> None:
-    """Nothing is left to stop, not even where the interpreter ends and takes its handlers away."""
+    """Ignore signals for good, even while the interpreter shuts down and removes its handlers."""
     for number in ALL_SIGNALS:
         if signal.getsignal(number) is _outside:
             signal.signal(number, signal.SIG_IGN)
@@ -44,7 +44,7 @@ def stay_deaf() -> None:
 
 @contextmanager
 def working_command() -> Iterator[None]:
-    """Inside the block a command works: every signal that stops a program is an interruption."""
+    """Inside the block a command works, and every stop signal is an interruption."""
     global _command  # noqa: PLW0603
     with handled_by(_interrupt, *ALL_SIGNALS):
         _command = "at work"
@@ -55,7 +55,7 @@ def working_command() -> Iterator[None]:
 
 
 def publish() -> None:
-    """What the command made is published now: it ends as if no signal came any more."""
+    """Ignore signals from now on: the command is publishing its result."""
     global _command  # noqa: PLW0603
     if _command == "at work":
         _command = "published"
@@ -63,7 +63,7 @@ def publish() -> None:
 
 @contextmanager
 def stop_signals_interrupt() -> Iterator[None]:
-    """Inside the block every signal that stops a program is an interruption, as Ctrl-C is."""
+    """Inside the block every stop signal is an interruption, like Ctrl-C."""
     with handled_by(_interrupt, *STOP_SIGNALS):
         yield
 
@@ -85,7 +85,7 @@ def handled_by(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
 
 
 def interruption(*, resuming: bool) -> MoeError:
-    """What a signal means where no stage kept anything; a run that goes on had something before."""
+    """The error for an interruption if no stage kept anything; a resumed run still has its earlier work."""
     if resuming:
         return StoppedError(
             "interrupted before the work began; what was kept is still there",
@@ -104,7 +104,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _outside(number: int, frame: FrameType | None) -> None:
-    """Of a signal before the command or after it; an exception would be lost, or change, in a half imported library."""
+    """Handler for a signal before or after the command; an exception could be lost in a half imported library."""
     if _command == "to come":
         error = interruption(resuming="--resume" in sys.argv)
         os.write(2, f"error: {error.message}\nhint: {error.hint}\n".encode())

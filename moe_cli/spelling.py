@@ -1,4 +1,4 @@
-"""What a misspelt word may have meant."""
+"""Suggestions for misspelt words."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ LONGEST_NAME = 100  # characters; no name is longer, and a comparison takes the 
 
 
 def nearest(word: str, names: Collection[str], *, num: int = 1, cutoff: float = 0.6) -> list[str]:
-    """The names spelt most like a word, the nearest first; none where the word is too long to be a name."""
+    """The names with the most similar spelling, nearest first; none if the word is too long to be a name."""
     return difflib.get_close_matches(word, names, num, cutoff) if len(word) <= LONGEST_NAME else []

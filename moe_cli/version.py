@@ -1,3 +1,3 @@
-"""The version of the program, apart from the package, so that every room may name it."""
+"""The version of the program, in a file without imports, so that every other file can import it."""
 
 __version__ = "0.1.0"

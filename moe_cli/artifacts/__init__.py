@@ -1,4 +1,4 @@
-"""The registry of runs and the files they are made of: written once and whole, with digests, parents and locks."""
+"""Run directories, their files and the registry: files are written once and whole, with digests, parents and locks."""
 
 from moe_cli.artifacts.finished import FinishedRun, finished_run
 from moe_cli.artifacts.listing import listing_of

@@ -1,7 +1,7 @@
 """The training examples behind a training run, with the plain forms of their goals.
 
-They are the very bytes that the run was trained on, else nothing: a prepare run that is not registered, gone or changed
-says nothing.
+They are exactly the bytes that the run was trained on; if the prepare run is not registered, gone or changed, there are
+none.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from moe_cli.records import Message, TrainingExample, TrainingSummary
 
 @dataclass(frozen=True, slots=True)
 class TrainingInputs:
-    """What a run was trained on."""
+    """The inputs of a training run."""
 
     examples: tuple[TrainingExample, ...]  # the fixed batches of the prepare run, those held out included
     plain_forms: dict[str, tuple[Message, ...]] = field(default_factory=dict)  # of pairs, by their id
 
 
 def examples_of(training: TrainingSummary, store: Store) -> TrainingInputs | None:
-    """The examples of the prepare run; None: not registered, gone or changed."""
+    """The examples of the prepare run; None if it is not registered, gone or changed."""
     run = store.with_digest(training.prepared, "prepare")
     name, answers = layout.training_examples(training.base.name), layout.batch_outputs(training.base.name)
     if run is None or run.manifest.files.get(name) != training.batches_digest or not run.is_whole(name):
@@ -42,7 +42,7 @@ def plain_forms_of(prepared: FinishedRun, model_name: str) -> dict[str, tuple[Me
     """The plain form of every pair of a prepare run, by its id; empty where it wrote no answers.
 
     Raises:
-        ArtifactError: they are gone or changed.
+        ArtifactError: the answers are gone or changed.
     """
     if layout.batch_outputs(model_name) not in prepared.manifest.files:
         return {}

@@ -1,13 +1,11 @@
-"""Files written once and whole, and read with an error that names them.
+"""Files that are written atomically, and read with errors that name them.
 
-Comes in: bytes and a final path. Goes out: the file, or nothing at all. Always holds: a reader never sees half a file;
-the last line of an append-only file that a crash cut short is dropped before the next one is written.
+A reader never sees half a file. A partial last line of an append-only file, left by a crash, is dropped before the next
+one is written. A directory can be sealed with checksums: a changed, cut, missing or added file is found, the checksum
+file included.
 
-A digest says that a file is as somebody wrote it, not that a run of this program did: arrays of other shapes, tables
-without a column and checkpoints of another optimizer come with digests that fit.
-
-Comes in: a directory that is ready. Goes out: the same with its seal, or an error that names the damaged file. Always
-holds: a changed, cut, missing or added file is found, the seal included.
+A digest says that a file is unchanged, not that a run of this program wrote it: arrays of other shapes, tables without
+a column and checkpoints of another optimizer can come with digests that match.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ NO_SYNC_OF_NAMES = (errno.EINVAL, errno.ENOTSUP)  # of file systems that bring t
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` at once; on any error the old content stays."""
+    """Write `data` to `path` atomically; on any error the old content stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -53,7 +51,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path for libraries that write files themselves; it becomes `path` when the block ends well."""
+    """A temporary path for libraries that write files themselves, renamed to `path` when the block succeeds."""
     staging = path.with_name(f".{path.name}.partial")  # a directory: libraries have temporary files of their own
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
@@ -68,7 +66,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """A staging directory that becomes `path` when the block ends well; an older `path` is replaced."""
+    """A staging directory, renamed to `path` when the block succeeds; an older `path` is replaced."""
     staging = path.with_name(f".{path.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -84,32 +82,32 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def is_temporary(entry: Path, *, of: str | None = None) -> bool:
-    """Whether one of the functions above made it, for the file or directory named `of`, and a kill left it."""
+    """Whether it is a temporary of one of the functions above, left by a killed process; `of` names its target."""
     found = TEMPORARY.fullmatch(entry.name)
     return found is not None and of in (None, found[1])
 
 
 def drop_temporaries(directory: Path, *, of: str | None = None) -> None:
-    """Remove what kills left in a directory that nobody else writes to, or of one file that nobody else writes."""
+    """Remove the temporaries of killed processes, in a directory or for a file that nobody else writes to."""
     for entry in directory.iterdir():
         if is_temporary(entry, of=of):
             remove(entry)
 
 
 def remove(entry: Path) -> None:
-    """A file, a directory with all that is in it, or a link without what it points to; nothing where nothing is."""
+    """Remove a file, a directory with its content, or a link (not its target); a missing path is no error."""
     shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
 
 
 def sync_to_disk(path: Path) -> None:
-    """A file, or a directory with all that is in it: for everybody whom the umask lets read it, and on the disk."""
+    """Flush a file, or a directory with its content, to disk, with the permissions of the user's umask."""
     for entry in (path, *path.rglob("*")):
         _share(entry)
         _sync(entry)
 
 
 def _share(entry: Path) -> None:
-    """Give a file the rights that the user's umask asks for: safetensors writes for the owner alone."""
+    """Give a file the permissions of the user's umask; safetensors makes files that only the owner can read."""
     umask = os.umask(0)
     os.umask(umask)
     if entry.is_file():
@@ -117,7 +115,7 @@ def _share(entry: Path) -> None:
 
 
 def append_lines(path: Path, lines: bytes) -> None:
-    """Append whole lines, each ended by a newline, and bring them to disk."""
+    """Append whole lines, each with a newline, and flush them to disk."""
     with _naming(path), path.open("ab") as file:
         file.write(lines)
         file.flush()
@@ -125,14 +123,14 @@ def append_lines(path: Path, lines: bytes) -> None:
 
 
 def write_array(path: Path, array: NDArray[np.generic]) -> None:
-    """Write one array as `.npy`, at once and without pickle."""
+    """Write one array as `.npy`, atomically and without pickle."""
     data = io.BytesIO()
     np.save(data, array, allow_pickle=False)
     write_atomic(path, data.getvalue())
 
 
 def drop_partial_line(path: Path) -> None:
-    """Cut off a last line without a newline: a crash stopped its writing."""
+    """Cut off a last line without a newline, which a crash left."""
     if not path.is_file():
         return
     data = path.read_bytes()
@@ -155,10 +153,10 @@ def sha256_of(path: Path) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Whether something has this name, a link that leads nowhere included.
+    """Whether something has this path, a dangling link included.
 
     Raises:
-        OSError: nothing can have it: it is too long, or a link in it leads to itself.
+        OSError: the path is invalid: too long, or with a link that leads to itself.
     """
     try:
         path.lstat()
@@ -169,7 +167,7 @@ def is_there(path: Path) -> bool:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Errors of the system name the file that is written: those of an open one, such as a full disk's, name none."""
+    """Add the file's name to system errors; those of an open file, such as a full disk, name none."""
     try:
         yield
     except OSError as error:
@@ -177,7 +175,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _sync(path: Path) -> None:
-    """Bring a file, or the names in a directory, to disk, where the system lets both be opened for that."""
+    """Flush a file, or the entries of a directory, to disk, as far as the system supports it."""
     if os.name != "posix":
         return
     handle = os.open(path, os.O_RDONLY)
@@ -195,10 +193,10 @@ AGAIN = "the file was written by another version of moe, or changed by hand; mak
 
 @contextmanager
 def naming_file(file: Path, *, hint: str = AGAIN) -> Iterator[None]:
-    """Around what is read of `file` and made of it, and nothing else.
+    """Turn errors inside the block into one that names `file`; the block should only read and interpret that file.
 
     Raises:
-        ArtifactError: a library, or what is done with the values, found something else than it expects.
+        ArtifactError: a library, or the code in the block, found something else than expected.
     """
     try:
         yield
@@ -215,7 +213,7 @@ Digests = dict[str, str]  # name -> sha256; the one of the seal is over all othe
 
 
 def write_checksums(directory: Path) -> None:
-    """Write the digests of all files that are in the directory."""
+    """Write the digests of all files in the directory."""
     digests = {file.name: sha256_of(file) for file in sorted(directory.iterdir())}
     (directory / SEAL).write_bytes(encode({**digests, SEAL: _digest_of(digests)}))
 
@@ -224,7 +222,7 @@ def check_checksums(directory: Path, *, hint: str) -> None:
     """Compare every file with its digest; `hint` says what to do about a damaged one.
 
     Raises:
-        ArtifactError: a file is changed, cut, missing, or not of this directory.
+        ArtifactError: a file is changed, cut, missing or added.
     """
     expected = _read(directory, hint)
     found = {file.name for file in directory.iterdir()} - {SEAL}

@@ -1,4 +1,4 @@
-"""A complete run directory, to be read: a file is handed out only if its digest is the manifest's."""
+"""Reading a complete run directory: a file is returned only if its digest matches the manifest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FinishedRun:
     digest: str  # sha256 of the manifest
 
     def file(self, name: str) -> Path:
-        """Path of one of its files, after its digest was checked.
+        """Path of one of its files, with a checked digest.
 
         Raises:
             ArtifactError: the run has no such file, it is a link that leads out, or the bytes changed.
@@ -40,12 +40,12 @@ class FinishedRun:
         return path
 
     def is_whole(self, name: str) -> bool:
-        """Whether this file is there as the run wrote it."""
+        """Whether this file is there, unchanged since the run wrote it."""
         file = path_in(self.path, name)
         return os.path.isfile(file) and sha256_of(file) == self.manifest.files.get(name)
 
     def directory(self, name: str) -> Path:
-        """Path of one of its directories, after the digests of all its files were checked.
+        """Path of one of its directories, with checked digests of all its files.
 
         Raises:
             ArtifactError: one is missing or changed, or a file is there that the run did not write.
@@ -71,7 +71,7 @@ class FinishedRun:
             )
 
     def added(self) -> tuple[str, ...]:
-        """Files that its manifest does not name; hidden ones and other runs inside are left alone."""
+        """Files that are not in its manifest, except hidden ones and those of other runs inside."""
         inner = {file.parent.relative_to(self.path).as_posix() for file in self.path.glob(f"*/**/{MANIFEST}")}
         inner |= {file.parent.relative_to(self.path).as_posix() for file in self.path.glob(f"*/**/{STARTED}")}
         files = (name for name in files_of(self.path) if name not in self.manifest.files)
@@ -89,10 +89,10 @@ class FinishedRun:
 
 
 def finished_run(path: Path, *kinds: RunKind) -> FinishedRun:
-    """The complete run in `path`, of one of `kinds` (any, where none is named).
+    """The complete run in `path`, of one of `kinds` (any kind if none is given).
 
     Raises:
-        ArtifactError: nothing there, not complete, of another kind, or damaged.
+        ArtifactError: there is no run, or it is not complete, of another kind, or damaged.
     """
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
@@ -122,7 +122,7 @@ def finished_run(path: Path, *kinds: RunKind) -> FinishedRun:
 
 
 def kind_in(path: Path) -> RunKind | None:
-    """The kind of the run in `path`, complete or interrupted; None where there is none."""
+    """The kind of the run in `path`, complete or interrupted; None if there is none."""
     if (path / MANIFEST).is_file():
         return decode(Manifest, (path / MANIFEST).read_bytes(), source=str(path / MANIFEST)).kind
     if (path / STARTED).is_file():
@@ -131,7 +131,7 @@ def kind_in(path: Path) -> RunKind | None:
 
 
 def files_of(path: Path, scratch: str = "") -> list[str]:
-    """Files of the run itself: no manifest, nothing hidden or for the work alone, no evaluation written into it."""
+    """Files of the run itself, without manifest, hidden files, scratch files, and evaluations inside of it."""
     names = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
     return sorted(
         name.as_posix()

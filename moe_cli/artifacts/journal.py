@@ -1,10 +1,9 @@
-"""An append-only file of records, so that long work can go on where it stopped.
+"""Journal files: records appended line by line, so that long work can be resumed.
 
-Comes in: records, as they are made. Goes out: all records written so far. Always holds: a record is on disk before the
-next one begins; a last line that a crash cut short is dropped and its work done again.
+Records are on disk before the next ones are made; a partial last line after a crash is dropped, and its work repeated.
 
-Comes in: Ctrl-C, or the signals by which schedulers stop a job. Goes out: the error that says what was kept. Always
-holds: outside the main thread no handler is touched; the old handlers come back.
+Ctrl-C and the signals by which schedulers stop a job become an error that says what was kept. Outside the main thread
+no handler is changed; the old handlers are always restored.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ LIMITED = re.compile(r"-(\d+)(-kept)?\.jsonl$")
 
 
 def answer_journal(run: Path, *whose: object, limit: int, kept: bool = False) -> Path:
-    """Where the answers of an unfinished run are kept: hidden, so no part of the finished run.
+    """Path of the answers of an unfinished run: hidden, so that it is no part of the finished run.
 
-    `whose` says what the answers depend on (model, prompts, settings) beside `limit`, the most tokens of one: when it
-    changes, old answers are not found. `kept` names those taken over from other limits.
+    `whose` is what the answers depend on (model, prompts, settings) beside `limit`, the token limit: when it changes,
+    old answers are not found. `kept` names those reused from other limits.
     """
     return run / f".answers-{settings_digest_of(*whose)}-{limit}{'-kept' if kept else ''}.jsonl"
 
 
 def other_answer_journals(run: Path, *whose: object, limit: int) -> dict[Path, int]:
-    """The journals of the same answers under another limit, and that limit, the smallest first."""
+    """The journals of the same answers under other limits, with these limits in ascending order."""
     found = ((path, LIMITED.search(path.name)) for path in run.glob(f".answers-{settings_digest_of(*whose)}-*.jsonl"))
     limits = {path: int(match[1]) for path, match in found if match}
     others = sorted(path for path in limits if limits[path] != limit)
@@ -47,12 +46,12 @@ def other_answer_journals(run: Path, *whose: object, limit: int) -> dict[Path, i
 
 
 def verdict_journal(run: Path, *whose: object) -> Path:
-    """Where the verdicts of an unfinished run are kept; `whose` says which judge gave them."""
+    """Path of the verdicts of an unfinished run; `whose` identifies the judge."""
     return run / f".{journal_name('verdicts', *whose)}"
 
 
 def journal_name(what: str, *whose: object) -> str:
-    """`answers-0123456789abcdef.jsonl`: the same name wherever everything that the records depend on is the same."""
+    """A name such as `answers-0123456789abcdef.jsonl`, which is the same if all that the records depend on is."""
     return f"{what}-{settings_digest_of(*whose)}.jsonl"
 
 
@@ -62,7 +61,7 @@ def settings_digest_of(*whose: object) -> str:
 
 
 def drop_journals(run: Path) -> None:
-    """Remove what only an unfinished run needs."""
+    """Remove the journals, which only an unfinished run needs."""
     for journal in (*run.glob(ANSWERS), *run.glob(VERDICTS)):
         journal.unlink()
 
@@ -80,17 +79,17 @@ class Journal(Generic[Record]):
         return list(decode_lines(self.record_type, self.path)) if self.path.is_file() else []
 
     def append(self, records: Iterable[Record]) -> None:
-        """Write records and bring them to disk."""
+        """Append records and flush them to disk."""
         append_lines(self.path, encode_lines(records))
 
 
 @contextmanager
 def resumable(run: Path, kept: str) -> Iterator[None]:
-    """Inside the block an interruption says that `--resume` goes on, if anything in `run` matches the pattern `kept`.
+    """Let an interruption of the block say that `--resume` continues, if anything in `run` matches the pattern `kept`.
 
     Raises:
-        StoppedError: interrupted, and there is something to go on from.
-        KeyboardInterrupt: interrupted, and there is not.
+        StoppedError: interrupted, and there is something to resume from.
+        KeyboardInterrupt: interrupted, and there is nothing.
     """
     try:
         with stop_signals_interrupt():
@@ -106,7 +105,7 @@ def resumable(run: Path, kept: str) -> Iterator[None]:
 
 @contextmanager
 def deferred_interruption() -> Iterator[threading.Event]:
-    """Inside the block a first interruption only sets the event; whoever waits there looks at it and ends the work.
+    """Inside the block a first interruption only sets the event, which the working code checks to end in order.
 
     A second one interrupts at once. Outside the main thread nothing is changed.
     """

@@ -54,7 +54,7 @@ REPORT = "report.html"
 
 
 def path_in(directory: Path, name: str) -> Path:
-    """The path of `name`, which an artifact holds, below `directory`.
+    """The path of `name`, a name from an artifact, below `directory`.
 
     Raises:
         ArtifactError: the name, or a link on the way, leads out of the directory.
@@ -85,9 +85,9 @@ def refuse_links_out(directory: Path) -> None:
 
 
 def file_stem(model_name: str) -> str:
-    """The model's name inside a file name: `/` becomes `--`, anything unsafe `-`, and no dot or dash leads.
+    """The model's name as part of a file name: `/` becomes `--`, anything unsafe `-`; no dot or dash comes first.
 
-    A name for which the system has no room is cut, and ends with a digest of the whole.
+    A name that is too long for the file system is cut, and ends with a digest of the whole.
     """
     stem = re.sub(r"[^A-Za-z0-9._-]", "-", model_name.strip("/").replace("/", "--")).lstrip(".-") or "model"
     if len(stem) <= LONGEST_STEM:
@@ -96,46 +96,46 @@ def file_stem(model_name: str) -> str:
 
 
 def batch_outputs(model_name: str) -> str:
-    """Every prompt with its answer."""
+    """File name of all prompts with their answers."""
     return f"batch_outputs_{file_stem(model_name)}.parquet"
 
 
 def risk_table(model_name: str) -> str:
-    """One row per (batch, layer, expert) and the aggregate."""
+    """File name of the risk differences: one row per (batch, layer, expert), and the aggregate."""
     return f"risk_diff_{file_stem(model_name)}.parquet"
 
 
 def training_examples(model_name: str) -> str:
-    """The training examples."""
+    """File name of the training examples."""
     return f"sft_dataset_{file_stem(model_name)}.jsonl"
 
 
 def routing_counts(model_name: str) -> str:
-    """Integer counts per side, answer and prompt tokens apart."""
+    """File name of the integer routing counts per side, with answer and prompt tokens apart."""
     return f"routing_{file_stem(model_name)}.npz"
 
 
 def risk_pictures(model_name: str) -> tuple[str, str]:
-    """Risk difference of every expert as a picture, PNG and SVG."""
+    """File names of the pictures of every expert's risk difference, PNG and SVG."""
     return f"risk_diff_{file_stem(model_name)}.png", f"risk_diff_{file_stem(model_name)}.svg"
 
 
 def pickle_of(path: Path) -> Path:
-    """The same in the format of the original scripts."""
+    """Path of the same file in the pickle format of the original scripts."""
     return path.with_suffix(".pkl")
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """The path with `suffix` behind its name; `.` has a name, too."""
+    """The path with `suffix` appended to its name, which also works for `.`."""
     named = path if path.name else path.resolve()
     return named.with_name(f"{named.name}{suffix}")
 
 
 def evaluation_directory(run: Path | None, model_name: str, name: str) -> Path:
-    """Below the run that is evaluated; for a bare model `./evaluations/<model>/<name>/`.
+    """Directory of an evaluation: below the evaluated run, or `./evaluations/<model>/<name>/` for a bare model.
 
     Raises:
-        ArtifactError: the run's evaluations are a link that leads out of it.
+        ArtifactError: the run's `evaluations` is a link that leads out of it.
     """
     if run is None:
         return Path(EVALUATIONS) / file_stem(model_name) / name

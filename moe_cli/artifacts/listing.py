@@ -1,4 +1,4 @@
-"""What a run is listed with: its state, and the figures that a person looks for first."""
+"""The entry of a run in a listing: its state, and its most important figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNTRAINED = "base"
 
 
 def listing_of(run: RunRecord) -> RunListing:
-    """A registered run with its result; a file that cannot be read is named, so that the others are listed."""
+    """A registered run with its result; an unreadable file is reported in its entry, so that the others are listed."""
     state = state_of(run)
     if state != "complete":
         return RunListing(run=run, state=state, result=None, problem=None)
@@ -85,7 +85,7 @@ def _evaluated(summary: EvaluationSummary) -> EvaluationResult:
 
 
 def _compared(comparison: Comparison) -> ComparisonResult:
-    """The first pair of trained arms, or else the first pair, with its first primary measure."""
+    """The first pair of trained arms, else the first pair, with its first primary metric."""
     untrained = {column.name for column in comparison.columns if column.training_mode == UNTRAINED}
     pairs = sorted(comparison.pairs, key=lambda pair: pair.a in untrained or pair.b in untrained)
     first = pairs[0] if pairs else None

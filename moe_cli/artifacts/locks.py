@@ -1,10 +1,10 @@
-"""One writer per directory, and outputs that appear whole or not at all.
+"""Locks with one writer per directory, and outputs that appear whole or not at all.
 
 Exactly one process holds the lock of a run directory; the system frees it when the process ends, so a killed run leaves
 no lock behind.
 
-The place is locked for as long as it is made. What is made has a name of its own until it is whole, and takes its place
-only where nothing is: nothing is ever replaced, by whomever it was put there in between.
+The target of an output is locked while it is made. It has a temporary name until it is whole, and is renamed only if
+nothing has the final name: nothing is ever replaced, whoever put it there in the meantime.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a run is being written there at this moment."""
+    """Whether a run is currently being written there."""
     try:
         with hold_lock(path, hint=""):
             return False
@@ -39,12 +39,12 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def hold_lock(path: Path, *, hint: str) -> Iterator[None]:
-    """Hold the lock of a directory until the block ends; `hint` says what to do where another run holds it.
+    """Hold the lock of a directory until the block ends; `hint` says what to do if another run holds it.
 
     Raises:
-        LockedError: another run works there, in this process or in another one.
+        LockedError: another run holds it, in this process or in another one.
         EnvironmentFaultError: the file system has no locks.
-        ArtifactError: the lock is a link, which would make a file where it points.
+        ArtifactError: the lock file is a link, whose target would be created.
     """
     with hold_lock_file(path / LOCK, path, hint=hint):
         yield
@@ -52,7 +52,7 @@ def hold_lock(path: Path, *, hint: str) -> Iterator[None]:
 
 @contextmanager
 def hold_lock_file(file: Path, path: Path, *, hint: str) -> Iterator[None]:
-    """As `locked`, by a lock file of any name for what becomes `path`."""
+    """Like `hold_lock`, with a lock file of any name, for an output that becomes `path`."""
     if file.is_symlink():
         raise ArtifactError(f"{file} is a link, which no lock is", hint="remove it")
     # Without `fallback_to_soft`, as a soft lock outlives a killed process.
@@ -84,12 +84,12 @@ HINT = "choose another place with --output-dir"
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """A staging directory that becomes `path` when the block ends well.
+    """A staging directory, renamed to `path` when the block succeeds.
 
     Raises:
-        UsageError: `path` is there.
-        ArtifactError: it came in between.
-        LockedError: another process makes it.
+        UsageError: `path` exists.
+        ArtifactError: it was created in the meantime.
+        LockedError: another process is creating it.
     """
     with _staged(path, os.rename) as staging:  # fails onto a directory that is not empty
         staging.mkdir()
@@ -98,13 +98,13 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(path: Path, *, hint: str = HINT) -> Iterator[Path]:
-    """A temporary path that becomes the file `path` when the block ends well. Raises as `new_directory`."""
+    """A temporary path, renamed to the file `path` when the block succeeds. Raises as `new_directory`."""
     with _staged(path, _publish_file, hint) as temporary:
         yield temporary
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Refuse, before any work, a place where no file could be written, or where another thing than a file is.
+    """Refuse, before any work, a path where no file can be written, or where something else than a file is.
 
     Raises:
         UsageError: a directory, a link, a pipe or a device is there, which a file would replace.
@@ -153,7 +153,7 @@ def _staged(path: Path, publish: Callable[[Path, Path], None], hint: str = HINT)
 
 
 def _publish_file(temporary: Path, path: Path) -> None:
-    """Rename, where nothing is there: a hard link is never made over a file."""
+    """Rename without overwriting: a hard link cannot replace a file."""
     try:
         os.link(temporary, path)
     except OSError as error:
@@ -165,7 +165,7 @@ def _publish_file(temporary: Path, path: Path) -> None:
 
 
 def _tidy(path: Path) -> None:
-    """Remove what a process has left that was killed when `path` was whole."""
+    """Remove the leftovers of a process that was killed when `path` was whole."""
     lock = path.with_name(f".{path.name}.lock")
     if lock.exists():
         with suppress(LockedError), hold_lock_file(lock, path, hint=""):
@@ -173,7 +173,7 @@ def _tidy(path: Path) -> None:
 
 
 def _drop_left_over(path: Path) -> None:
-    """Remove what a killed process left; nobody else works here while the lock is held."""
+    """Remove the leftovers of a killed process; nobody else works here while the lock is held."""
     name = re.compile(rf"\.{re.escape(path.name)}(\.[0-9a-f]{{8}})?\.partial")
     for entry in path.parent.iterdir():
         if name.fullmatch(entry.name):

@@ -1,7 +1,7 @@
-"""The registry: one small immutable JSON record per finished run, and whether a run is still that one.
+"""The registry: one small immutable JSON record per finished run, and the check that a run is still unchanged.
 
-Comes in: finished runs. Goes out: their records, newest last. Always holds: the run directories are the truth; many
-processes can add at once and nothing is lost; a record whose directory is gone or changed is shown as such.
+The run directories are the truth. Many processes can add at once and nothing is lost; a record whose directory is gone
+or changed is shown as such.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ State = Literal["complete", "interrupted", "gone", "changed"]
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where runs are registered and found again."""
+    """The registry directory, where runs are registered and looked up."""
 
     registry: Path  # ".moe/registry"
 
     def refuse_unwritable(self) -> None:
-        """Refuse, before any work, a registry that the finished run could not be added to.
+        """Refuse, before any work, a registry to which the finished run could not be added.
 
         Raises:
-            EnvironmentFaultError: it cannot be made or written.
+            EnvironmentFaultError: it cannot be created or written.
         """
         there = next(place for place in (self.registry, *self.registry.absolute().parents) if is_there(place))
         try:
@@ -53,7 +53,7 @@ class Store:
     def add(self, writer: RunWriter, *, base_fingerprint: str | None, model_name: str | None, device: str) -> RunRecord:
         """Register a run and complete it with its manifest.
 
-        The record comes first: where that fails, or a crash comes between the two, the run can be resumed.
+        The record is written first: if that fails, or a crash comes between the two, the run can be resumed.
         """
         manifest = writer.manifest(base_fingerprint=base_fingerprint, model_name=model_name, device=device)
         publish()
@@ -62,7 +62,7 @@ class Store:
         return record
 
     def register(self, run: FinishedRun) -> RunRecord:
-        """Write the record of a complete run that came from another place.
+        """Write the record of a complete run that was copied from elsewhere.
 
         Raises:
             ArtifactError: another complete run is registered under its id.
@@ -100,7 +100,7 @@ class Store:
         return tuple(sorted((r for r in found if not kinds or r.kind in kinds), key=lambda r: (r.finished, r.id)))
 
     def newest(self, *kinds: RunKind, base_fingerprint: str | None = None) -> FinishedRun | None:
-        """The newest complete run of these kinds, made with this base model where one is named."""
+        """The newest complete run of these kinds, with this base model if one is given."""
         for record in reversed(self.records(*kinds)):
             same_model = base_fingerprint is None or record.base_fingerprint == base_fingerprint
             if same_model and state_of(record) == "complete":
@@ -108,17 +108,17 @@ class Store:
         return None
 
     def with_digest(self, digest: str, *kinds: RunKind) -> FinishedRun | None:
-        """The complete run whose manifest has this digest; None where it is not registered, gone or changed."""
+        """The complete run whose manifest has this digest; None if it is not registered, gone or changed."""
         for record in self.records(*kinds):
             if record.manifest_digest == digest and state_of(record) == "complete":
                 return finished_run(Path(record.path), *kinds)
         return None
 
     def record(self, run_id: str) -> RunRecord:
-        """The record with this id, or the only one whose id begins so, or has this last part.
+        """The record with this id, or the only one whose id starts with it or has it as last part.
 
         Raises:
-            ArtifactError: none, or several.
+            ArtifactError: there is none, or several.
         """
         if not run_id:
             raise ArtifactError("the id of a run is empty", hint="moe runs list shows the ids")
@@ -140,12 +140,12 @@ class Store:
 
 
 def short_id(record: RunRecord) -> str:
-    """The last part of an id, as it is listed: "5f3a0c1b"."""
+    """The last part of an id, as in listings: "5f3a0c1b"."""
     return record.id.rpartition("-")[2]
 
 
 def _read(file: Path) -> RunRecord | None:
-    """The record in a file; None where another process has forgotten it in between."""
+    """The record in a file; None if another process has removed it in the meantime."""
     if not file.is_file() and os.path.lexists(file):
         raise ArtifactError(f"{file} is no file with a record of a run", hint="remove it from the registry")
     hint = "remove this file; moe runs add DIRECTORY registers the run again"
@@ -169,7 +169,7 @@ def state_of(record: RunRecord) -> State:
 
 
 def registry_path(configured: Path | None, start: Path) -> Path:
-    """The configured place, else `.moe/registry` in the nearest directory at or above `start` that has a `.moe`."""
+    """The configured path, else `.moe/registry` in the nearest directory at or above `start` that has a `.moe`."""
     if configured is not None:
         return configured
     above = next((place for place in (start, *start.parents) if (place / ".moe").is_dir()), start)
@@ -180,10 +180,10 @@ REGISTERED = ("id", "kind", "base_fingerprint", "model_name", "parents", "finish
 
 
 def require_unchanged_run(path: Path, store: Store, *kinds: RunKind) -> FinishedRun:
-    """The complete run in `path`; one that the registry does not know is taken as it is.
+    """The complete run in `path`; a run that is not registered is accepted as it is.
 
     Raises:
-        ArtifactError: as `finished_run`, or its manifest is another one than the registry's; it says what changed.
+        ArtifactError: as `finished_run`, or its manifest differs from the registry's; the message says how.
     """
     run = finished_run(path, *kinds)
     if change := change_of(run, store):
@@ -196,7 +196,7 @@ def require_unchanged_run(path: Path, store: Store, *kinds: RunKind) -> Finished
 
 
 def change_of(run: FinishedRun, store: Store) -> str | None:
-    """How its manifest differs from the registry's; None: it does not, or the registry does not know the run."""
+    """How its manifest differs from the registry's; None if it does not, or the run is not registered."""
     known = _known(run, store)
     if not known or run.digest in {record.manifest_digest for record in known}:
         return None
@@ -204,7 +204,7 @@ def change_of(run: FinishedRun, store: Store) -> str | None:
 
 
 def changed_parents(run: FinishedRun, store: Store) -> tuple[str, ...]:
-    """Runs that this one was made from and whose manifests changed since; those that are gone are left alone."""
+    """Runs that this one was made from and whose manifests changed since; those that are gone are ignored."""
     registered = store.records() if run.manifest.parents else ()
     return tuple(
         f"{role}: {record.path}"
@@ -222,7 +222,7 @@ def describe_change(store: Store, kind: RunKind, *, base_fingerprint: str) -> Pa
 
 
 def _known(run: FinishedRun, store: Store) -> list[RunRecord]:
-    """What the registry holds of this run, by its id or its place, the newest last."""
+    """The records of this run, by its id or its path, the newest last."""
     place = str(run.path.resolve())
     return [record for record in store.records() if record.id == run.manifest.id or record.path == place]
 
@@ -235,7 +235,7 @@ def _changes(run: FinishedRun, record: RunRecord) -> str:
 
 
 def _other_settings(run: FinishedRun) -> Iterator[str]:
-    """Where the manifest's settings are not those of the config beside it."""
+    """How the manifest's settings differ from those of the config file beside it."""
     manifest: Manifest = run.manifest
     if str(manifest.config.get("seed")) != str(manifest.seed):
         yield "seed"

@@ -1,7 +1,7 @@
-"""One run directory: begun under a lock, filled, and made complete by its manifest.
+"""Writing a run directory: started under a lock, filled, and completed by its manifest.
 
 A directory with a manifest is complete; one without is an interrupted run that only `--resume` continues; two writers
-never share a directory. `finished.py` reads what is complete.
+never share a directory. `finished.py` reads complete runs.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "n
 
 
 def _keep_all(run: Path) -> None:
-    """Nothing is there for the time of the work alone."""
+    """Remove no scratch files: the kind of run has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScratchFiles:
-    """What a run directory holds only while it is written: no file of the run, and gone when the run is complete."""
+    """Scratch files of a run directory, which are no files of the run and are removed when it is complete."""
 
     names: str = ""  # "checkpoint-*"; pattern of what stands in the directory itself
     clear: Callable[[Path], None] = _keep_all  # removes it from a directory
@@ -64,17 +64,17 @@ class RunWriter:
     parents: dict[str, str] = field(default_factory=dict)
 
     def remember(self, role: str, path: Path) -> None:
-        """Note which earlier run is used, so that a resumed run takes the same one."""
+        """Record which earlier run is used, so that a resumed run uses the same one."""
         self.started = replace(self.started, inputs={**self.started.inputs, role: str(path.resolve())})
         write_atomic(self.path / STARTED, encode(self.started, indent=True))
 
     def remembered(self, role: str) -> Path | None:
-        """The earlier run noted under `role`."""
+        """The earlier run recorded under `role`."""
         found = self.started.inputs.get(role)
         return None if found is None else Path(found)
 
     def manifest(self, *, base_fingerprint: str | None, model_name: str | None, device: str) -> Manifest:
-        """What the run is and which files it has, with their digests."""
+        """The manifest: what the run is, and its files with their digests."""
         return Manifest(
             schema_version=SCHEMA_VERSION,
             kind=self.started.kind,
@@ -92,7 +92,7 @@ class RunWriter:
         )
 
     def finish(self, manifest: Manifest) -> None:
-        """Write the manifest: from here on the run is complete. What was there for the work alone goes after it."""
+        """Write the manifest, which completes the run, then remove the scratch files."""
         write_atomic(self.path / MANIFEST, encode(manifest, indent=True))
         _clear(self.path, self.scratch)
 
@@ -109,8 +109,8 @@ def open_run(
 ) -> Iterator[RunWriter]:
     """Begin (or continue) a run in `path` and hold its lock until the block ends.
 
-    `lasting`: what a run that breaks off has written can be gone on from. Else it is removed, and so is what a killed
-    one has left.
+    `lasting`: a run that breaks off can be resumed from its files. Otherwise they are removed, as are the files that a
+    killed run left.
 
     Raises:
         RunCompleteError: `resume` is on, and the run is complete.
@@ -153,9 +153,9 @@ def open_run(
 
 
 def free_directory(wanted: Path, kind: RunKind, config: MoeConfig | None = None) -> Path:
-    """`wanted`, or with the first number that no complete run of this kind has taken, nor one that is being written.
+    """`wanted`, or with the first number for which there is no complete run of this kind and none being written.
 
-    With `config`, which `--resume` gives, a complete run with these settings is no other run's.
+    With `config`, as for `--resume`, a complete run with the same settings does not count as taken.
     """
     settings = None if config is None else config.model_dump(mode="json")
     number, path = 1, wanted
@@ -167,7 +167,7 @@ def free_directory(wanted: Path, kind: RunKind, config: MoeConfig | None = None)
 
 
 def _tidy(path: Path) -> None:
-    """Remove what the process has left that was killed when the run was complete."""
+    """Remove the leftovers of a process that was killed when the run was complete."""
     if (path / STARTED).exists() or (path / LOCK).exists():
         with suppress(LockedError), hold_lock(path, hint=""):
             if (path / MANIFEST).is_file():
@@ -180,7 +180,7 @@ def _is_taken(path: Path, kind: RunKind) -> bool:
 
 
 def _is_complete(path: Path, kind: RunKind, settings: dict[str, object]) -> bool:
-    """Whether a complete run of this kind is there, made with these settings."""
+    """Whether there is a complete run of this kind with these settings."""
     if not (path / MANIFEST).is_file():
         return False
     manifest = decode(Manifest, (path / MANIFEST).read_bytes(), source=str(path / MANIFEST))
@@ -188,12 +188,12 @@ def _is_complete(path: Path, kind: RunKind, settings: dict[str, object]) -> bool
 
 
 def now_in_utc() -> str:
-    """This moment, UTC, ISO 8601 to the millisecond."""
+    """The current time in UTC, ISO 8601 to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _new_directories(path: Path) -> list[Path]:
-    """Make the directory; those that were not there before, the innermost first."""
+    """Create the directory and its parents; returns the created ones, the innermost first."""
     missing = [place for place in (path, *path.parents) if not is_there(place)]
     there = next(place for place in (path, *path.parents, Path()) if is_there(place))
     if not there.is_dir():
@@ -204,7 +204,7 @@ def _new_directories(path: Path) -> list[Path]:
 
 
 def _refuse_inside_of_run(path: Path) -> None:
-    """A complete run holds the files that its manifest names, and evaluations of it."""
+    """Refuse a directory inside a complete run, which has only the files of its manifest and evaluations of it."""
     for place in path.absolute().parents:
         if (place / MANIFEST).is_file() and (place / CONFIG).is_file():
             raise ArtifactError(
@@ -218,7 +218,7 @@ def _elsewhere(kind: RunKind) -> str:
 
 
 def _interrupted_run(path: Path, kind: RunKind, *, resume: bool) -> StartedRun | None:
-    """The interrupted run in `path` if it is there and `resume` is on; None for an empty directory."""
+    """The interrupted run in `path` if there is one and `resume` is on; None for an empty directory."""
     if (path / MANIFEST).is_file():
         raise ArtifactError(
             f"{path} already holds a complete run",
@@ -242,7 +242,7 @@ def _interrupted_run(path: Path, kind: RunKind, *, resume: bool) -> StartedRun |
 
 
 def _forget_begun(path: Path, made: Sequence[Path]) -> None:
-    """A run that fails before it wrote anything leaves nothing: the same command can be typed again."""
+    """Remove a run that failed before it wrote anything, so that the same command can be run again."""
     begun = {STARTED, CONFIG, LOCK}
     if (path / MANIFEST).is_file() or any(_holds_work(entry) for entry in path.iterdir() if entry.name not in begun):
         return
@@ -254,13 +254,13 @@ def _forget_begun(path: Path, made: Sequence[Path]) -> None:
 
 
 def _clear(path: Path, scratch: ScratchFiles) -> None:
-    """Of a complete run: what was there for the work alone."""
+    """Remove the scratch files of a complete run."""
     scratch.clear(path)
     (path / STARTED).unlink(missing_ok=True)
 
 
 def _drop_temporaries(path: Path) -> None:
-    """What kills left anywhere in the run, but not in the evaluations in it, which are runs of their own."""
+    """Remove temporaries of killed processes in the run, except in its evaluations, which are runs of their own."""
     drop_temporaries(path)
     for place in path.iterdir():
         if place.is_dir() and not place.is_symlink() and place.name != EVALUATIONS:

@@ -1,7 +1,6 @@
 """Where settings come from: defaults < file < environment < --set < flag.
 
-Comes in: a YAML file, the environment, words typed. Goes out: one `MoeConfig`. Always holds: all problems are reported
-together, each with the place it came from, before anything heavy is loaded.
+All problems are reported together, each with the source it came from, before anything heavy is loaded.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def load_config(
 ) -> MoeConfig:
     """The resolved config.
 
-    `assignments` are the words after --set (`train.learning_rate=1e-4`), `flags` maps dotted keys to values typed.
+    `assignments` are the values of --set (`train.learning_rate=1e-4`), `flags` maps dotted keys to typed values.
 
     Raises:
         UsageError: every problem of every source, one per line.
@@ -81,10 +80,10 @@ def _from_file(file: Path | None) -> Iterator[tuple[str, object, str]]:
 
 
 def _bytes_of(file: Path) -> bytes:
-    """The content of a file, or of a pipe (`--config <(...)`, `/dev/stdin`) that somebody writes into.
+    """The content of a file or a pipe (`--config <(...)`, `/dev/stdin`).
 
     Raises:
-        UsageError: there is none, or more of it than any settings take.
+        UsageError: there is no such file, or it is larger than any settings could be.
     """
     if not file.exists() or file.is_dir():
         raise UsageError(f"there is no config file {file}", hint="check the path after --config")
@@ -111,7 +110,7 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, obj
 
 
 def _meant(key: str) -> bool:
-    """Whether a name with one underscore too few means a setting: refused with a suggestion, never ignored."""
+    """Whether a name with one underscore too few is meant as a setting: refused with a suggestion, not ignored."""
     names = [name.replace(".", "_") for name in setting_names()]
     return any(key in (name, name.partition("_")[2]) for name in names)
 
@@ -127,7 +126,7 @@ def _from_assignments(assignments: Sequence[str], problems: list[str]) -> Iterat
 
 
 def _scalar(text: str) -> object:
-    """The YAML value of a word; no YAML, a number or a date stays text, which the setting's own type reads."""
+    """The YAML value of a text; invalid YAML, numbers and dates stay text, which the setting's own type parses."""
     value: object
     try:
         value = parse_yaml(text)
@@ -137,7 +136,7 @@ def _scalar(text: str) -> object:
 
 
 def _unwritable(value: object) -> str | None:
-    """What stands in a text that neither a path nor a file of settings can hold; None: nothing."""
+    """The part of a text that neither a path nor a settings file can contain; None if there is none."""
     if isinstance(value, (list, tuple)):
         return next(filter(None, map(_unwritable, value)), None)
     if isinstance(value, dict):
@@ -185,7 +184,7 @@ def _short(value: object) -> str:
 
 
 def _may_be_secret(key: str) -> bool:
-    """Whether a value is not shown: where a key may have been typed. (Of a section, the message names the settings.)"""
+    """Whether a value must not be shown, as it may be a secret. (For a section, the message names the settings.)"""
     section, _, name = key.partition(".")
     return section in ("endpoint", "judge") and name.partition(".")[0] in ("", "key_env", "base_url")
 

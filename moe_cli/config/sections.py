@@ -1,12 +1,9 @@
-"""Groups of settings that others hold: endpoint, judges, conditions on the evidence of an expert.
+"""Sections of settings that are parts of others: endpoint, judges, conditions on the evidence of an expert.
 
-Comes in: text. Goes out: `Condition`s, all of which must hold. Always holds: a text that is not understood to its last
-character is refused with what was expected.
+All conditions of a text must hold; a text that is not understood completely is refused with what was expected.
 
-Comes in: plain values. Goes out: `EndpointConfig`. Always holds: no secret is in it; a key is named by the environment
-variable that holds it, and an address that carries one is refused.
-
-Comes in: plain values. Goes out: `JudgeConfig`. Always holds: as for every endpoint, no secret is in it.
+No section contains a secret: a key is named by the environment variable that holds it, and an address that carries one
+is refused.
 """
 
 from __future__ import annotations

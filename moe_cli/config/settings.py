@@ -1,7 +1,6 @@
 """Every setting of the program, with its default, its unit and its bounds.
 
-Comes in: plain values from the sources (`sources.py`). Goes out: one frozen `MoeConfig`. Always holds: unknown keys are
-refused, and the dump of a config loads to the same config.
+Unknown keys are refused, and the dump of a config loads to the same config. The values come from `loading.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""YAML text to plain values and back, within limits: what people bring may be deep, endless or no YAML at all.
+"""YAML text to plain values and back, within limits: user files may be very deep, very large or no YAML at all.
 
-An alias stands for all that it names, so a text of some hundred bytes can hold more values than any machine: they are
-counted before they are made.
+An alias stands for everything that it refers to, so a text of a few hundred bytes can expand to more values than fit
+into memory: they are counted before they are created.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def parse_yaml(text: str) -> object:
     """The one value of a YAML text; None for an empty one.
 
     Raises:
-        ValueError: it is no YAML, or one with too many or too deep values; says why.
+        ValueError: it is no YAML, or has too many or too deep values; the message says why.
     """
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"it has more than {LONGEST_TEXT:,} characters")
@@ -47,7 +47,7 @@ def parse_yaml(text: str) -> object:
 
 
 def _bracket_depth(text: str) -> int:
-    """How deep brackets can be nested at most: those in quotes and comments are counted, too."""
+    """Upper bound of the nesting depth of brackets; those in quotes and comments are counted, too."""
     depth = deepest = 0
     for bracket in BRACKET.findall(text):
         depth = depth + 1 if bracket in "[{" else max(depth - 1, 0)
@@ -56,11 +56,11 @@ def _bracket_depth(text: str) -> int:
 
 
 class _LimitError(ValueError):
-    """More values, or deeper ones, than any settings have."""
+    """The text has more or deeper values than any settings have."""
 
 
 def _fault(error: Exception) -> str:
-    """What is wrong and where, without the text around it, which may hold a key."""
+    """What is wrong and where, without the surrounding text, which may contain a key."""
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
         return type(error).__name__
     problem = (error.problem or error.context or "").partition(" with value ")[0]
@@ -69,7 +69,7 @@ def _fault(error: Exception) -> str:
 
 
 def dump_yaml(config: BaseModel) -> str:
-    """YAML that loads to the same config, without a character that is unsafe on a terminal."""
+    """YAML that loads to the same config, without characters that are unsafe on a terminal."""
     text = io.StringIO()
     yaml = _yaml()
     yaml.default_flow_style = False
@@ -79,10 +79,10 @@ def dump_yaml(config: BaseModel) -> str:
 
 
 def _count(node: Node, sizes: dict[int, int], depth: int) -> int:
-    """How many values the node stands for; `sizes` knows those of other nodes.
+    """Number of values that the node expands to; `sizes` caches those of other nodes.
 
     Raises:
-        _LimitError: too many, too deep, or a node that holds itself.
+        _LimitError: too many, too deep, or a node that contains itself.
     """
     if depth > DEEPEST:
         raise _LimitError(f"its values are nested more than {DEEPEST} deep, or hold themselves")
@@ -101,7 +101,7 @@ def _parts(node: Node) -> list[Node]:
 
 
 def _text(representer: SafeRepresenter, text: str) -> ScalarNode:
-    """In quotes that escape, where it holds what other quotes would fold or leave as it is."""
+    """A text node, in double quotes if it has characters that must be escaped."""
     style = '"' if any(map(is_unsafe, text)) else None
     return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

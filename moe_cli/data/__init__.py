@@ -1,7 +1,7 @@
-"""Data that people bring: any file, folder or hub data set of a known format, as entries.
+"""Data sets that users bring: any file, folder or hub data set of a known format is read into entries.
 
-A format is recognised by what a file holds, never by its name; every row is used, skipped with a reason, or bad with
-its place.
+The format is recognised by the content of a file, never by its name. Every row is used, skipped with a reason, or
+reported as bad with its location.
 """
 
 from __future__ import annotations

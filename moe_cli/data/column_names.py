@@ -1,10 +1,9 @@
-"""Names of columns and metrics: those that are known, and those that `--map` gives them.
+"""Names of columns and metrics: the known ones, and those that `--map` assigns.
 
-Every name is compared in lower case, with `_` for spaces and hyphens. A list of columns (`prompts`) is known by its
-singular, too.
+Names are compared in lower case, with `_` for spaces and hyphens. A list column (`prompts`) is also known by its
+singular.
 
-Comes in: the names of metrics as lm-eval lists them. Goes out: the same, the ones that count first in front. Always
-holds: tasks that are measured here and sample files from elsewhere follow the same rule.
+Metrics have one order of precedence, the same for tasks that are measured here and for sample files from elsewhere.
 """
 
 from __future__ import annotations
@@ -99,22 +98,22 @@ AS_NAMED: ColumnMap = MappingProxyType({})
 
 
 def normalise_name(name: str) -> str:
-    """The name as it is compared: lower case, `_` for spaces and hyphens."""
+    """The form in which names are compared: lower case, `_` for spaces and hyphens."""
     return "_".join(name.strip().lower().replace("-", " ").split())
 
 
 def marks_a_row(name: str, mapped: Collection[str] = ()) -> bool:
-    """Whether an object with such a key is a row; `mapped` are columns that `--map` names."""
+    """Whether a key shows that its object is a row; `mapped` are columns that `--map` names."""
     return singular_of(normalise_name(name)) in ROW_MARKS or normalise_name(name) in mapped
 
 
 def is_known(name: str) -> bool:
-    """Whether any format has such a column."""
+    """Whether any format has a column of this name."""
     return singular_of(normalise_name(name)) in ROW_MARKS | OTHER_NAMES
 
 
 def singular_of(name: str) -> str:
-    """`prompt` of `prompts`, `query` of `queries`; the name itself where it is known as it stands."""
+    """The singular of a column name (`prompts` -> `prompt`); a known name is returned unchanged."""
     if name in ROW_MARKS:
         return name
     shorter = f"{name[:-3]}y" if name.endswith("ies") else name[:-1] if name.endswith("s") else name
@@ -125,7 +124,7 @@ def column_map(assignments: Iterable[str]) -> ColumnMap:
     """`prompt=user_prompt,label=is_safe` as a mapping of known names to columns.
 
     Raises:
-        UsageError: a word without `=`, a name that is none, or one that is given twice.
+        UsageError: an assignment without `=`, an unknown name, or one that is assigned twice.
     """
     columns: dict[str, str] = {}
     for word in (word for assignment in assignments for word in assignment.split(",") if word.strip()):
@@ -146,7 +145,7 @@ def refuse_absent(columns: ColumnMap, there: Iterable[Iterable[str]]) -> None:
     """Refuse a mapped column that none of the sources has.
 
     Raises:
-        UsageError: names it.
+        UsageError: there is such a column; the message names it.
     """
     known = {name for source in there for name in source}
     for name, column in columns.items():
@@ -163,7 +162,7 @@ def is_attack_name(column: str, value: object) -> bool:
 
 
 def first_of(names: Sequence[str], columns: Mapping[str, object]) -> str | None:
-    """The first of the names whose column holds something."""
+    """The first of the names whose column is not empty."""
     return next((name for name in names if columns.get(name) not in (None, "", [], {})), None)
 
 
@@ -171,5 +170,5 @@ FIRST_METRICS = ("exact_match", "acc")
 
 
 def by_precedence(names: Sequence[str]) -> tuple[str, ...]:
-    """exact_match, acc, then all in their order."""
+    """The metrics in order of precedence: exact_match, acc, then all names in their given order."""
     return (*(first for first in FIRST_METRICS if first in names), *names)

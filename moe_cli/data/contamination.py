@@ -1,10 +1,11 @@
-"""Whether evaluated goals were trained on, told by the word n-grams that both hold.
+"""Whether evaluated goals were trained on, detected by word n-grams that the training and the evaluation texts share.
 
-A goal that was trained on shows what was taught, not what was learned, in whatever attack it stands. Goals are compared
-by the words of their user turns; a paraphrase, a translation, an encoding or a look-alike letter is not recognised.
+Results on a goal that was trained on show what was taught, not what generalised, whatever attack the goal is in. Goals
+are compared by the words of their user turns; a paraphrase, a translation, an encoding or a look-alike letter is not
+recognised.
 
-The training goal is looked for in evaluated prompts, and the evaluated prompt in training goals. Where a goal of
-training is known in its plain form the attacks around it are not looked at, so that a shared attack is no overlap.
+The search runs both ways: training goals in evaluated prompts, and evaluated prompts in training goals. Where the plain
+form of a training goal is known, the attack text around it is not compared, so that a shared attack is no overlap.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ Turns = Sequence[Message]
 
 @dataclass(frozen=True, slots=True)
 class GoalText:
-    """The words of a goal, or of a prompt."""
+    """The words of a goal or a prompt."""
 
     cluster: str
     turns: tuple[Gram, ...]  # of the user
 
     @property
     def ngrams(self) -> frozenset[Gram]:
-        """All n-grams of five words; of a shorter turn, the whole turn."""
+        """All 5-grams; a shorter turn counts as one n-gram."""
         return frozenset(gram for words in self.turns for gram in _ngrams(words, min(NGRAM, len(words))))
 
     def ngrams_of(self, lengths: Iterable[int]) -> set[Gram]:
@@ -63,7 +64,7 @@ class TrainedGoals:
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    """A goal of which a prompt holds at least half."""
+    """A goal of which at least half is in a prompt."""
 
     text: GoalText
     held: frozenset[Gram]
@@ -76,9 +77,9 @@ class _Match:
 
 
 def trained_goals(examples: Iterable[TrainingExample], plain_forms: Mapping[str, Turns] | None = None) -> TrainedGoals:
-    """The goals that the examples hold; `plain_forms` maps the id of a pair to its plain form.
+    """The goals of the examples; `plain_forms` maps the id of a pair to its plain form.
 
-    An attacked prompt whose plain form is known nowhere is its own goal.
+    An attacked prompt whose plain form is not known is its own goal.
     """
     examples, plain = tuple(examples), dict(plain_forms or {})
     of_cluster = {example.cluster: example.messages for example in examples if example.kind == "refuse_plain"}
@@ -96,17 +97,17 @@ def trained_goals(examples: Iterable[TrainingExample], plain_forms: Mapping[str,
 
 
 def goals_trained_on(goals: TrainedGoals, items: Iterable[EvaluationItem]) -> tuple[int, int]:
-    """How many evaluated goals (clusters) the training examples hold, and how many are evaluated."""
+    """How many evaluated goals (clusters) are in the training examples, and how many are evaluated."""
     prompts = [(item.cluster, item.messages) for item in items]
     return len(clusters_trained_on(goals, prompts)), len({cluster for cluster, _ in prompts})
 
 
 def clusters_trained_on(goals: TrainedGoals, prompts: Iterable[tuple[str, Turns]]) -> set[str]:
-    """The clusters of the prompts of which the training examples hold a goal.
+    """The clusters of the evaluated prompts whose goal is in the training examples.
 
-    A goal is held where at least half of its 5-grams stand in the user turns of the other side (all of its words in
-    order where it is shorter). Where other goals hold most of them too, up to one word ("How do I ... the ..."), half
-    proves nothing: then all must stand.
+    A goal counts as found if at least half of its 5-grams are in the user turns of the other side (all of its words in
+    order where it is shorter). If most of these n-grams are common to other goals, up to one word ("How do I ... the
+    ..."), half proves nothing: then all must be there.
     """
     texts = [_text(cluster, messages) for cluster, messages in prompts]
     short = _within(texts, goals.goals)
@@ -126,7 +127,7 @@ def clusters_trained_on(goals: TrainedGoals, prompts: Iterable[tuple[str, Turns]
 
 
 def words_of(text: str) -> Gram:
-    """The words of a text, without case, marks and characters that are not seen; wide letters as the usual ones."""
+    """The words of a text without case, diacritics and invisible characters; wide letters as the usual ones."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).translate(_unseen())
     return tuple(WORD.findall(text.casefold()))
@@ -134,7 +135,7 @@ def words_of(text: str) -> Gram:
 
 @cache
 def _unseen() -> dict[int, None]:
-    """Format characters, and marks that stand over or under a letter and are no letter of their own."""
+    """Format characters and combining marks that are no letter of their own."""
     return {code: None for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in ("Cf", "Mn")}
 
 
@@ -159,9 +160,10 @@ def _ngrams(words: Gram, length: int) -> Iterator[Gram]:
 def _matches(
     texts: Sequence[GoalText], containers: Sequence[GoalText]
 ) -> Iterator[tuple[GoalText, GoalText, frozenset[Gram]]]:
-    """Every text of which a container holds enough, with that container and the n-grams that it holds.
+    """Every text of which a container has enough n-grams, with that container and the n-grams they share.
 
-    A container with half of a text's n-grams holds one of any larger half: only the rarest of each text are indexed.
+    A container with half of a text's n-grams has at least one of any larger half, so only the rarest of each text are
+    indexed.
     """
     ngrams = [text.ngrams for text in texts]
     frequency = Counter(gram for grams in ngrams for gram in grams)
@@ -180,13 +182,13 @@ def _matches(
 
 
 def _within(texts: Sequence[GoalText], containers: Sequence[GoalText]) -> list[GoalText]:
-    """The texts of which all containers together hold enough: no attack that is longer than its goal."""
+    """The texts of which all containers together have enough n-grams: no attack that is longer than its goal."""
     standing = {gram for container in containers for gram in container.ngrams_of(range(2, NGRAM + 1))}
     return [text for text in texts if len(text.ngrams & standing) >= LEAST_SHARE * len(text.ngrams)]
 
 
 def _patterns(gram: Gram) -> Iterator[Gram]:
-    """The n-gram with each of its words left open."""
+    """The n-gram with each of its words in turn as a wildcard."""
     return ((*gram[:place], "*", *gram[place + 1 :]) for place in range(len(gram)))
 
 
@@ -199,7 +201,7 @@ def _clusters_with(texts: Iterable[GoalText], wanted: set[Gram]) -> Counter[Gram
 
 
 def _tells(match: _Match, trained: Counter[Gram], evaluated: Counter[Gram]) -> bool:
-    """Whether the n-grams that are held tell this goal from others."""
+    """Whether the shared n-grams distinguish this goal from others."""
     own, other = (trained, evaluated) if match.of_training else (evaluated, trained)
     distinctive = {
         gram

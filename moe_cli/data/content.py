@@ -1,7 +1,7 @@
-"""The bytes of a file that a person brings, as text: compression taken off, encoding told by the bytes themselves.
+"""The bytes of a user's file as text: decompressed, with the encoding detected from the bytes.
 
-What a file is, is never told by its name. A file that holds no text is refused for what it is: a pickle is not called
-"not UTF-8", and an archive is not called a damaged table.
+The type of a file is never taken from its name. A file that holds no text is refused for what it is: a pickle is not
+called "not UTF-8", and an archive is not called a damaged table.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def decompress(content: bytes, name: str) -> bytes:
 
 
 def text_of_bytes(content: bytes, name: str) -> str:
-    """The text in the content: UTF-8 with or without a mark, UTF-16 or UTF-32.
+    """The decoded content: UTF-8 with or without a byte order mark, UTF-16 or UTF-32.
 
     Raises:
-        UsageError: it is no text, or text in another encoding; says which.
+        UsageError: it is no text, or text in another encoding; the message says which.
     """
     _refuse_binary(content, name)
     encoding = next((code for mark, code in ENCODING_MARKS if content.startswith(mark)), None) or _unmarked(content)
@@ -141,7 +141,7 @@ def _refuse_binary(content: bytes, name: str) -> None:
 
 
 def _unmarked(content: bytes) -> str:
-    """UTF-8, or UTF-16 where every other byte of the beginning is NUL, as in western text."""
+    """The encoding of text without a byte order mark: UTF-8, or UTF-16 if every other of the first bytes is NUL."""
     start = content[:4096]
     even, odd = start[0::2].count(0), start[1::2].count(0)
     if odd > len(start) // 4 and not even:

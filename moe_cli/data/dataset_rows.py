@@ -1,8 +1,8 @@
-"""Rows of parquet and Arrow files, of folders that `datasets` wrote, and of data set repositories.
+"""Rows of parquet and Arrow files, of folders written by `datasets`, and of data set repositories.
 
-A local source is read without the network and leaves nothing in a cache; a hub data set is read at its pinned revision;
-where there are several splits or configurations, one must be named. `datasets` is imported when a table is read:
-everything else starts without it.
+A local source is read without the network and leaves nothing in a cache; a hub data set is read at its pinned revision.
+Where there are several splits or configurations, the user must name one. `datasets` is imported only when a table is
+read, so that everything else starts without it.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ def read_folder(source: NamedSource) -> list[RawRow]:
 
 
 def is_saved(path: Path) -> bool:
-    """Whether `datasets` wrote the folder."""
+    """Whether the folder was written by `datasets`."""
     return any((path / mark).is_file() for mark in FOLDER_MARKS)
 
 
 def repository_files(source: NamedSource) -> list[DataFile]:
-    """The files of the named split of a data set repository as it is downloaded; its README says which they are.
+    """The files of the named split in a downloaded data set repository, according to its README.
 
     Raises:
-        UsageError: no data file in it, or several configurations or splits and none is named.
+        UsageError: there is no data file, or there are several configurations or splits and none is named.
     """
     from datasets import get_dataset_config_names, load_dataset_builder
 
@@ -134,7 +134,7 @@ def read_hub(source: NamedSource) -> list[RawRow]:
 
 
 def remote_bytes(source: NamedSource) -> bytes:
-    """The bytes of a file that is named as hf://datasets/owner/name@REVISION/path.
+    """The bytes of a file with an address hf://datasets/owner/name@REVISION/path.
 
     Raises:
         EnvironmentFaultError: it cannot be fetched.
@@ -175,7 +175,7 @@ def _rows(table: Dataset) -> list[RawRow]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """The library logs a fault before it raises it; the error alone is shown."""
+    """Turn off the library's log: it logs a fault before it raises it, and only the error should be shown."""
     logging.disable(logging.ERROR)
     try:
         yield

@@ -1,7 +1,7 @@
-"""What the rows of each format say, as entries.
+"""Entries: what the rows of each format mean.
 
-Nothing is guessed: a row that does not say what its format promises is a bad row, and so is a row with a column that
-belongs to its prompt and is not read.
+Nothing is guessed: a row that lacks what its format promises is a bad row, and so is a row with a column that belongs
+to its prompt and is not read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ XSTEST_TYPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What one row says, or one attacked prompt of a row that holds several."""
+    """The content of one row, or of one attacked prompt of a row with several."""
 
     place: Location
     id: str | None  # the row's own
@@ -62,12 +62,12 @@ Reader = Callable[[ReadRow, Location], Iterable[Entry]]
 
 
 def cluster_of(goal: str) -> str:
-    """What all forms of one goal share."""
+    """The cluster id that all forms of one goal share."""
     return f"goal-{sha256(goal.encode()).hexdigest()[:12]}"
 
 
 def cluster_of_prompt(asked_turns: Turns) -> str:
-    """What all items with one prompt share, up to Unicode form, case, white space and final punctuation."""
+    """The cluster id of all items with the same prompt, up to Unicode form, case, white space and final punctuation."""
     turns = [
         normalise_text(turn.content) if turn.role == "user" else f"{turn.role}: {turn.content}" for turn in asked_turns
     ]
@@ -75,7 +75,7 @@ def cluster_of_prompt(asked_turns: Turns) -> str:
 
 
 def normalise_text(prompt: str) -> str:
-    """A prompt in the form in which prompts are compared: NFKC, no format characters, casefold, single spaces."""
+    """The form in which prompts are compared: NFKC, no format characters, casefold, single spaces."""
     plain = "".join(letter for letter in unicodedata.normalize("NFKC", prompt) if unicodedata.category(letter) != "Cf")
     return " ".join(plain.casefold().split()).rstrip(" .?!")
 
@@ -99,10 +99,10 @@ def with_system(entry: Entry, row: Row) -> Entry:
 
 
 def with_harmless(entry: Entry, row: Row) -> Entry:
-    """The entry of a pair with the harmless prompt that its row brings beside it, plain and inside the attack.
+    """The entry of a pair with the harmless prompt of the same row, plain and inside the attack.
 
     Raises:
-        BadRowError: the attacked one stands alone, or one of them is no text and no turns.
+        BadRowError: only the attacked one is there, or one of them is neither text nor turns.
     """
     if row.get(HARMLESS_ATTACKED) is None or entry.kind == "benign":
         return entry
@@ -112,10 +112,10 @@ def with_harmless(entry: Entry, row: Row) -> Entry:
 
 
 def refuse_unreadable(row: ReadRow) -> None:
-    """Refuse a row whose prompt is more than the text that is read.
+    """Refuse a row whose prompt has parts that are not read.
 
     Raises:
-        BadRowError: it holds a picture or a sound, or choices, tools or earlier turns beside the prompt.
+        BadRowError: it has a picture or sound, or choices, tools or earlier turns beside the prompt.
     """
     for column in (*MEDIA_COLUMNS, *UNREADABLE_COLUMNS):
         if column in row and not is_missing(row.peek(column)):
@@ -129,7 +129,7 @@ def refuse_unreadable(row: ReadRow) -> None:
 
 
 def pair_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
-    """One goal in both forms, or in one of them, for another row with the same id to complete."""
+    """One goal in both forms, or in one of them if another row with the same id has the other."""
     if row.get("all_prompt") is not None:
         raise BadRowError("`all_prompt` stands beside `safe` or `unsafe`: keep the two formats in files of their own")
     safe, unsafe = (turns_of(row, side) if row.get(side) is not None else None for side in ("safe", "unsafe"))
@@ -140,9 +140,9 @@ def pair_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
 
 
 def renamed_pair_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
-    """A pair whose sides have other names: `plain_attack` or `goal` beside `attacked`, `jailbreak_prompt`, ...
+    """A pair whose columns have other names: `plain_attack` or `goal` beside `attacked`, `jailbreak_prompt`, ...
 
-    A row whose attacked side is empty is its plain side alone.
+    A row with an empty attacked side gives the plain side alone.
     """
     plain = first_of((*PLAIN_COLUMNS, *GOAL_COLUMNS, *PROMPT_COLUMNS), row)
     if plain is None:
@@ -159,7 +159,7 @@ def renamed_pair_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
 
 
 def attacked_alone_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
-    """An attacked prompt whose goal the file does not hold: an item, or the half of a pair."""
+    """An attacked prompt whose goal is not in the file: an item, or one half of a pair."""
     column = first_of(ATTACKED_COLUMNS, row) or ATTACKED_COLUMNS[0]
     attack = name_of(row, "attack") if isinstance(row.get("attack"), str) else None
     entry = _harmful(row, place, None, None, attacked=turns_of(row, column), attack=attack)
@@ -169,7 +169,7 @@ def attacked_alone_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
 def attacked_list_entry(key: str) -> Reader:
     """Reader of a goal (`goal` or `prompt`) with its attacked prompts under `key`.
 
-    They are one text, one conversation (a list of turns), or a list of these; the goal itself is the plain form.
+    The column holds one text, one conversation (a list of turns), or a list of these; the goal is the plain form.
     """
 
     def entries(row: ReadRow, place: Location) -> Iterator[Entry]:
@@ -185,14 +185,14 @@ def attacked_list_entry(key: str) -> Reader:
 
 
 def artifact_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
-    """A row of JailbreakBench's artifacts: the goal, and the prompt that attacks with it."""
+    """A row of JailbreakBench's artifacts: the goal and its attacked prompt."""
     goal = text_of(row, "goal")
     name = _numbered("jbb", row, "index")
     yield replace(_harmful(row, place, goal, prompt_of_turns(goal), attacked=turns_of(row, "prompt")), id=name)
 
 
 def goal_under(key: str) -> Reader:
-    """Reader of a harmful goal alone, under `key`; HarmBench's context stands before it."""
+    """Reader of a harmful goal alone, under `key`; HarmBench's context comes before it."""
 
     def entries(row: ReadRow, place: Location) -> Iterator[Entry]:
         goal = _in_context(row, text_of(row, key))
@@ -202,19 +202,19 @@ def goal_under(key: str) -> Reader:
 
 
 def jailbreakbench_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
-    """Its files of harmful and of benign goals have the same columns: only the option can say which they are."""
+    """A goal of JailbreakBench. Its harmful and benign files have the same columns; the option tells them apart."""
     goal = _in_context(row, text_of(row, "goal"))
     yield replace(_harmful(row, place, goal, prompt_of_turns(goal)), id=_numbered("jbb", row, "index"), kind=None)
 
 
 def harmbench_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
-    """A behaviour of HarmBench, known by its `BehaviorID`."""
+    """A behaviour of HarmBench, identified by its `BehaviorID`."""
     goal = _in_context(row, text_of(row, "behavior"))
     yield replace(_harmful(row, place, goal, prompt_of_turns(goal)), id=name_of(row, "behaviorid"))
 
 
 def test_case_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
-    """An attacked prompt of the behaviour whose id it stands under, as HarmBench writes its test cases."""
+    """An attacked prompt of HarmBench's test cases, stored under the id of its behaviour."""
     goal = next((text_of(row, key) for key in ("goal", "behavior") if row.get(key) is not None), None)
     plain = None if goal is None else prompt_of_turns(goal)
     entry = _harmful(row, place, goal, plain, attacked=turns_of(row, TEST_CASE))
@@ -222,7 +222,7 @@ def test_case_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
 
 
 def xstest_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
-    """Safe and unsafe prompts by `label`; without it those of a contrast type are unsafe."""
+    """A prompt of XSTest, safe or unsafe by `label`; without a label, prompts of a contrast type are unsafe."""
     label = name_of(row, "label")
     if label is None:
         label = "unsafe" if text_of(row, "type").startswith("contrast_") else "safe"
@@ -257,13 +257,13 @@ def _harmful(
 
 
 def _in_context(row: ReadRow, goal: str) -> str:
-    """HarmBench's own scripts put the context before the behaviour, with this line between them."""
+    """The goal with its context before it, joined as in HarmBench's own scripts."""
     column = first_of(GOAL_CONTEXT, row)
     return goal if column is None else f"{text_of(row, column)}\n\n---\n\n{goal}"
 
 
 def _numbered(benchmark: str, row: Row, key: str) -> str | None:
-    """The number of a row as an id that differs from those of other files."""
+    """The number of a row as an id that is unique across files."""
     number = name_of(row, key)
     return None if number is None else f"{benchmark}-{number}"
 

@@ -1,7 +1,6 @@
-"""Where a row stands, and rows that cannot be used: collected, counted, and refused together.
+"""Locations of rows, and rows that cannot be used: collected, counted, and refused together in one error.
 
-Comes in: what is wrong with single rows. Goes out: one error that names the first rows, or nothing. Always holds: no
-reason quotes the text of a prompt.
+No reason quotes the text of a prompt.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ Unit = Literal["line", "element", "row"]
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """One row of one source."""
+    """Location of a row in its source, for error messages."""
 
     source: str  # "pairs.jsonl"; as it was named
     number: int  # from 1; a row of a CSV is counted after the header, whatever number of lines it takes
@@ -31,7 +30,7 @@ MOST_NAMED = 5  # bad rows in the message of an error
 
 
 class BadRowError(Exception):
-    """What is wrong with one row; becomes a `Fault` where the row's place is known."""
+    """One row is wrong; becomes a `RowFault` where the location of the row is known."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -50,7 +49,7 @@ class RowFault:
 
 
 def list_names(lines: Iterable[object]) -> str:
-    """The lines below a sentence, one each."""
+    """The items of a list below an error message, one per line."""
     return "".join(f"\n  - {line}" for line in lines)
 
 
@@ -58,7 +57,7 @@ def refuse_bad_rows(faults: Sequence[RowFault], allowed: int, *, hint: str) -> N
     """Refuse more bad rows than are allowed.
 
     Raises:
-        UsageError: names the first five with place and reason, and how many there are.
+        UsageError: there are more; the message has their number and the first five with location and reason.
     """
     if len(faults) <= allowed:
         return

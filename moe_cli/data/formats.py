@@ -1,4 +1,4 @@
-"""The formats that are recognised, each by the columns of its rows; where two match, the one that stands first."""
+"""The known formats, each recognised by the columns of its rows; where two match, the one listed first is taken."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ class Format:
     example: str  # how a person writes it
 
     def matches(self, columns: Iterable[str]) -> bool:
-        """Whether rows with these columns are of this format."""
+        """Whether rows with these columns have this format."""
         there = frozenset(columns)
         return self.needs <= there and all(some & there for some in self.one_of)
 
     def columns(self) -> frozenset[str]:
-        """The columns that it is recognised by."""
+        """The columns by which the format is recognised."""
         return self.needs.union(*self.one_of)
 
     def skipped(self, row: ReadRow, *, keep_failed: bool = False) -> str | None:
-        """Why the row is left out; None where it is used. `keep_failed` uses those whose attack failed."""
+        """Why the row is skipped; None if it is used. With `keep_failed`, rows whose attack failed are used."""
         if self.verdict is None:
             return None
         if self.verdict == "jailbroken" and is_missing(row.get("prompt")):
@@ -176,10 +176,10 @@ FORMATS = (
 
 
 def format_of(table: Table) -> Format:
-    """The most specific format that the rows of a table are of.
+    """The most specific format that fits the rows of a table.
 
     Raises:
-        UsageError: none, names the nearest; or two columns that could both be the prompt.
+        UsageError: no format fits (the message names the nearest), or two columns could both be the prompt.
     """
     columns = _columns_of(table)
     for known in FORMATS:
@@ -196,7 +196,7 @@ def format_of(table: Table) -> Format:
 
 
 def _columns_of(table: Table) -> set[str]:
-    """The columns, without those of a side that hold labels instead of texts or turns."""
+    """The columns, without columns named as a side that hold labels instead of texts or turns."""
     there = table.keys()
     columns = {name for name in there if name not in NAMES_OF_ATTACKS or not _holds_names(table, name)}
     if {"safe", "unsafe"} <= columns:
@@ -205,19 +205,19 @@ def _columns_of(table: Table) -> set[str]:
 
 
 def _holds_names(table: Table, name: str) -> bool:
-    """Whether a column holds nothing but names, such as that of the attack (`AIM`, `pair`)."""
+    """Whether a column holds only names, such as that of the attack (`AIM`, `pair`)."""
     values = [row.peek(name) for _, row in table.rows if not is_missing(row.peek(name))]
     return bool(values) and all(is_attack_name(name, value) for value in values)
 
 
 def _holds_labels(table: Table, name: str) -> bool:
-    """Whether a column holds nothing but true and false, as a label does."""
+    """Whether a column holds only true and false, as a label does."""
     values = [row.peek(name) for _, row in table.rows if not is_missing(row.peek(name))]
     return bool(values) and all(truth_of(value) is not None for value in values)
 
 
 def _refuse_two_prompts(known: Format, table: Table, columns: set[str]) -> None:
-    """A goal beside a prompt: nothing says whether the prompt is the goal asked plainly or inside an attack."""
+    """Refuse a goal beside a prompt: the prompt could be the goal asked plainly or inside an attack."""
     goal = next((name for name in GOAL_COLUMNS if known.only_goals and name in known.needs), None)
     for other in (*PROMPT_COLUMNS, *TURN_COLUMNS) if goal is not None else ():
         if other in columns and any(not _is_said_twice(row, goal, other) for _, row in table.rows):
@@ -228,13 +228,13 @@ def _refuse_two_prompts(known: Format, table: Table, columns: set[str]) -> None:
 
 
 def _is_said_twice(row: ReadRow, goal: str | None, other: str) -> bool:
-    """Whether the other column says nothing else than the goal, or stands without one."""
+    """Whether the other column repeats the goal, or there is no goal."""
     asked, value = row.peek(goal or ""), row.peek(other)
     return is_missing(asked) or is_missing(value) or value == asked
 
 
 def _refuse_templates(known: Format, table: Table) -> None:
-    """Prompts that mostly hold a place for a goal are templates."""
+    """Refuse prompts that are templates: most of them have a placeholder for a goal."""
     columns = [name for name in (*PROMPT_COLUMNS, *ATTACKED_COLUMNS) if name in known.columns()]
     texts = [[value for name in columns if isinstance(value := row.peek(name), str)] for _, row in table.rows]
     if 2 * sum(any(map(holds_placeholder, some)) for some in texts) > len(texts):
@@ -245,7 +245,7 @@ def _refuse_templates(known: Format, table: Table) -> None:
 
 
 def _refuse_targets(table: Table) -> None:
-    """Texts that an attack wants to hear are no prompts."""
+    """Refuse texts that are target answers of an attack, not prompts."""
     values = [row.peek(TEXT) for _, row in table.rows] if table.are_texts else []
     if values and are_targets(values):
         raise UsageError(
@@ -255,7 +255,7 @@ def _refuse_targets(table: Table) -> None:
 
 
 def _nearest(columns: set[str]) -> tuple[Format, str]:
-    """The format that lacks least, and the first column that it lacks."""
+    """The format that fits best, and the first of its columns that is missing."""
     scored = [(_likeness(known, columns), -place, known) for place, known in enumerate(FORMATS)]
     best = max(scored, key=lambda one: one[:2])
     known = best[2] if best[0] > 0 else FORMATS[-1]
@@ -265,7 +265,7 @@ def _nearest(columns: set[str]) -> tuple[Format, str]:
 
 
 def _likeness(known: Format, columns: set[str]) -> float:
-    """The share of a format's columns that are there, or are spelt alike."""
+    """The share of a format's columns that are present or have a similar spelling."""
     wanted = [frozenset({name}) for name in known.needs] + list(known.one_of)
     there = [bool(some & columns) or any(nearest(c, some, cutoff=0.7) for c in columns) for some in wanted]
     return sum(there) / len(wanted)

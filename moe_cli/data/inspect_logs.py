@@ -1,6 +1,6 @@
-"""The logs of inspect (UKGovernmentBEIS/inspect_ai): `.eval` archives and `.json` files, as typed records.
+"""Logs of inspect (UKGovernmentBEIS/inspect_ai), `.eval` archives and `.json` files, as typed records.
 
-A file is a log because of what it holds, whatever it is called. Samples are in order of epoch and id, as inspect sorts
+A file is recognised as a log by its content, whatever its name. Samples are ordered by epoch and id, as inspect sorts
 them. A score that inspect marks as unscored (NaN) has no value; a sample without an answer has None, never "".
 """
 
@@ -34,7 +34,7 @@ STATUSES: tuple[Status, ...] = ("started", "success", "cancelled", "error")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectScore:
-    """One value that one scorer gave one answer."""
+    """The value of one scorer for one answer."""
 
     name: str  # "match"; of a scorer with several values "rubric.clarity"
     value: ScoreValue  # "C", "I", "P", "N", 0.5, True; None: unscored
@@ -72,7 +72,7 @@ class InspectLog:
     samples: tuple[InspectSample, ...]  # at least one
 
     def score_names(self) -> tuple[str, ...]:
-        """The names of the scores that any sample has, in the order in which they come."""
+        """The names of all scores in the samples, in order of first occurrence."""
         return tuple(dict.fromkeys(score.name for sample in self.samples for score in sample.scores))
 
 
@@ -178,7 +178,7 @@ def _sample(value: object, place: str) -> InspectSample:
 
 
 def _answer(output: Json, attachments: Json) -> tuple[str | None, str | None]:
-    """Text and stop reason of the first choice; the completion where a log has nothing else."""
+    """Text and stop reason of the first choice, or the completion if the log has nothing else."""
     choices = output.get("choices")
     if isinstance(choices, list) and choices:
         choice = _object(choices[0])
@@ -202,7 +202,7 @@ def _turns(value: object, attachments: Json) -> tuple[Message, ...] | None:
 
 
 def _text(content: object, attachments: Json, *, only_text: bool) -> str | None:
-    """The text of a message, whose content may come in parts; with `only_text` None where a part is no text."""
+    """The text of a message, whose content may be in parts; with `only_text`, None if a part is no text."""
     if isinstance(content, str):
         return _resolved(content, attachments)
     if not isinstance(content, list):
@@ -215,7 +215,7 @@ def _text(content: object, attachments: Json, *, only_text: bool) -> str | None:
 
 
 def _resolved(text: str, attachments: Json) -> str:
-    """The text that a sample keeps once and refers to by its hash."""
+    """The text behind a reference: a sample stores repeated texts once, under their hash."""
     match = ATTACHMENT.match(text)
     kept = attachments.get(text[match.end() :]) if match else None
     return kept if isinstance(kept, str) else text
@@ -248,7 +248,7 @@ def _scalar(value: object) -> ScoreValue:
 
 
 def _named(value: object, key: str) -> str | None:
-    """The text under a key of an object that may be missing."""
+    """The text under a key; the object may be missing."""
     return str(_object(value).get(key, "")) if isinstance(value, dict) else value if isinstance(value, str) else None
 
 
@@ -268,7 +268,7 @@ def _parsed(content: bytes, source: str) -> Json:
 
 
 def _value(content: bytes) -> object:
-    """The value; None where it is no JSON. inspect writes NaN for what is unscored, which strict JSON has not."""
+    """The JSON value; None if it is no JSON. NaN is accepted: inspect writes it for unscored samples."""
     try:
         return parse_json(content, source="", hint="", error_type=UsageError)
     except UsageError:

@@ -1,7 +1,7 @@
-"""The members of the zip archive that an `.eval` log of inspect is, whichever way they are compressed.
+"""The zip archive of an `.eval` log of inspect, whichever way its members are compressed.
 
-inspect compresses with zstd since 2025, which Python's own reader knows from 3.14 on. No member is read beyond a bound,
-nor beyond the size that the archive states for it.
+inspect compresses with zstd since 2025, which Python's own zip reader supports from 3.14 on. No member is read beyond a
+fixed bound, nor beyond the size that the archive states for it.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class LogArchive:
     zip: ZipFile
 
     def members(self) -> dict[str, ZipInfo]:
-        """Every member by name, the last where a name stands twice: inspect appends what it changes."""
+        """Every member by name; of duplicates the last one, as inspect appends what it changes."""
         return {info.filename: info for info in self.zip.infolist()}
 
     def content(self, info: ZipInfo) -> bytes:
-        """What a member holds.
+        """The content of a member.
 
         Raises:
             UsageError: damaged, encrypted, too large, or compressed in a way that inspect does not use.

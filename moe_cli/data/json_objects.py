@@ -1,4 +1,4 @@
-"""The rows of one JSON object, told by its shape:
+"""The rows of one JSON object, recognised by its shape:
 
     {"goal": "..."}                                  one row
     {"name": "x", "jailbreaks": [{...}, {...}]}      the rows of its one list of objects; the rest is the header
@@ -9,8 +9,8 @@
     {"id1": ["a", "b"]}                              test cases: texts under `test_case`, their key under `id`
     {"id1": "a", "id2": "b"}                         texts, their key under `id`
 
-An object that could be two of them is refused, with the way to say which; and so is one whose keys are texts beside
-other texts (`{"a goal": "..."}`), as nothing says whether those are attacked forms or answers.
+An object that fits two of them is refused, with a hint how to choose. So is an object that maps texts to texts
+(`{"a goal": "..."}`): the values could be attacked forms or answers.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def object_table(
 
 
 def _hint_of(content: Object, name: str, hint: str) -> str:
-    """How to say where the rows of an object are."""
+    """A hint how to name the list with the rows."""
     inner = ((f"{key}.{below}", value) for key, some in content.items() for below, value in _items_of(some))
     path = next((path for path, value in inner if _is_texts(value) and SHOWN_KEY.fullmatch(path)), None)
     if path is not None:
@@ -83,7 +83,7 @@ def _hint_of(content: Object, name: str, hint: str) -> str:
 
 
 def _shown_path(paths: Iterable[str]) -> str:
-    """The first path that an error can show."""
+    """The first path that may be shown in an error."""
     return next((path for path in paths if SHOWN_KEY.fullmatch(path)), "KEY")
 
 
@@ -92,7 +92,7 @@ def _items_of(value: object) -> Iterable[tuple[str, object]]:
 
 
 def _refuse_text_keys(content: Object, name: str) -> None:
-    """Refuse texts under keys that are texts: targets are told by their words, where they are read."""
+    """Refuse texts under keys that are texts; target answers are recognised later by their words."""
     values = list(content.values())
     if not (
         all(map(_is_texts, values)) or (all(isinstance(value, str) for value in values) and not are_targets(values))
@@ -113,7 +113,7 @@ def shown_keys(keys: Mapping[str, object] | Sequence[str]) -> str:
 
 
 def are_targets(values: Sequence[object]) -> bool:
-    """Whether most of the texts begin as an attack wants an answer to begin ("Sure, here is")."""
+    """Whether most of the texts begin like the target answers of an attack ("Sure, here is")."""
     return 2 * sum(isinstance(value, str) and TARGET.match(value) is not None for value in values) > len(values)
 
 
@@ -149,7 +149,7 @@ def _row_or_columns(
 
 
 def _is_column(value: object) -> bool:
-    """A list of cells, or pandas' object of numbered cells; turns are one value."""
+    """Whether a value is a column: a list of cells, or pandas' object of numbered cells; turns are one value."""
     if isinstance(value, dict):
         return bool(value) and all(key.isdecimal() for key in value)
     return isinstance(value, list) and not are_turns(value)
@@ -178,7 +178,7 @@ def _cells(value: object) -> list[object]:
 
 
 def _are_parts_by_id(content: Object, mapped: Collection[str]) -> bool:
-    """Rows, lists of rows, or lists of texts under ids; the parts of a data set are no ids."""
+    """Whether an object has rows, lists of rows, or lists of texts under ids; names of splits are no ids."""
     values = list(content.values())
     if not values or {normalise_name(key) for key in content} & PARTS:
         return False
@@ -244,7 +244,7 @@ def _are_lists(*values: object) -> bool:
 
 
 def _are_texts_by_id(content: Object) -> bool:
-    """Texts by id, not one row of unknown columns: targets, templates, or texts that hold words of their key."""
+    """Whether these are texts by id (targets, templates, texts with words of their key), not one unknown row."""
     values = list(content.values())
     if len(values) < 2 or not all(isinstance(value, str) for value in values):
         return False
@@ -259,6 +259,6 @@ def _is_named_by(text: str, key: str) -> bool:
 
 
 def system_of_header(header: Mapping[str, object]) -> str | None:
-    """The system prompt that stands beside a list of rows and holds for all of them."""
+    """The system prompt beside a list of rows, which applies to all of them."""
     value = next((header[key] for key in header if normalise_name(key) in SYSTEM_COLUMNS), None)
     return value if isinstance(value, str) and value.strip() else None

@@ -1,8 +1,8 @@
-"""Rows of a JSON text: one object a line, a list, one object that holds them, or objects one after the other.
+"""Rows of a JSON text: one object per line, a list, one object that holds them, or concatenated objects.
 
-Only a newline ends a line, as JSON texts may hold the other line breaks of Unicode. What is no JSON but what Python's
-own writer makes of missing numbers and broken emoji (`NaN`, lone surrogates) is read, too: NaN is missing, and a broken
-character is a fault only in a field that is used.
+Only a newline ends a line, as JSON texts may contain the other line breaks of Unicode. The non-standard JSON that
+Python's own writer makes of missing numbers and broken emoji (`NaN`, lone surrogates) is read, too: NaN is missing, and
+a broken character is a fault only in a field that is used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def looks_like_json(text: str) -> bool:
 
 
 def is_json_around_placeholders(text: str) -> bool:
-    """Whether a text is JSON but for the placeholders of a template in it: '{"role": {goal}}'."""
+    """Whether a text is JSON apart from template placeholders in it: '{"role": {goal}}'."""
     places = placeholders_in([text])
     return (
         bool(places)
@@ -52,7 +52,7 @@ def json_table(text: str, name: str, hint: str, part: str | None = None, mapped:
     """The rows of a JSON text; `part` names one of several lists in an object, `mapped` are known columns.
 
     Raises:
-        UsageError: no JSON at all, or an object whose rows cannot be told.
+        UsageError: no JSON at all, or an object whose rows cannot be determined.
     """
     try:
         value = parse_values(text, name, hint)
@@ -69,7 +69,7 @@ def parse_values(text: str, source: str, hint: str) -> object:
     """One JSON value; Python's own `NaN` and lone surrogates are read.
 
     Raises:
-        UsageError: it is none, with the place in the text.
+        UsageError: it is no JSON; the message has the position in the text.
     """
     try:
         return parse_json(text, source=source, hint=hint, error_type=UsageError)
@@ -81,7 +81,7 @@ def parse_values(text: str, source: str, hint: str) -> object:
 
 
 def list_rows(values: Sequence[object], name: str) -> RawTable:
-    """The rows of a list: objects, texts, conversations, or lists of cells below a list of names."""
+    """The rows of a list: objects, texts, conversations, or lists of cells after a list of column names."""
     if values and all(isinstance(value, str) for value in values):
         return texts_of([(None, value) for value in values], name, "a JSON list of texts")
     if values and all(map(are_turns, values)):
@@ -93,7 +93,7 @@ def list_rows(values: Sequence[object], name: str) -> RawTable:
 
 
 def _are_cells(values: Sequence[object]) -> bool:
-    """A list of names, and lists of as many cells."""
+    """Whether the values are a list of names followed by lists of as many cells."""
     if len(values) < 2 or not all(isinstance(value, list) and value for value in values):
         return False
     names, *rows = cast("Sequence[list[object]]", values)
@@ -120,7 +120,7 @@ def _refuse(error: UsageError) -> RawTable:
 
 
 def _is_of_lines(lines: Sequence[tuple[int, str]]) -> bool:
-    """Whether most lines begin an object of their own, so that each is named with what is wrong with it."""
+    """Whether most lines begin an object of their own, so that faults are reported line by line."""
     return 2 * sum(line.lstrip().startswith("{") for _, line in lines) > len(lines)
 
 
@@ -133,7 +133,7 @@ def _line(line: str, place: Location) -> Element:
 
 
 def _lines_of_texts(lines: Sequence[tuple[int, str]]) -> list[str]:
-    """The texts, where every line is a JSON text."""
+    """The texts if every line is a JSON string."""
     values = []
     for _, line in lines:
         try:
@@ -147,7 +147,7 @@ def _lines_of_texts(lines: Sequence[tuple[int, str]]) -> list[str]:
 
 
 def _stream(text: str) -> list[object] | None:
-    """JSON values one after the other, as `jq` prints them; None where there is anything else."""
+    """Concatenated JSON values, as `jq` prints them; None if there is anything else."""
     decoder, values, at = json.JSONDecoder(), [], 0
     while at < len(text):
         if text[at].isspace() or text[at] == ",":

@@ -1,8 +1,8 @@
-"""Files in which people label answers: CSV that survives a spreadsheet.
+"""Files in which people label answers: CSV that survives a spreadsheet program.
 
 A cell that a spreadsheet would take for a formula begins with an apostrophe; newlines within a cell are kept; the file
-is UTF-8 with a mark at its beginning, by which a spreadsheet knows that. What a spreadsheet of another country writes
-is read as well: semicolons or tabs between cells, a comma in a number. Errors name rows, never their words.
+is UTF-8 with a byte order mark, by which spreadsheets recognise the encoding. Variants that spreadsheets of other
+locales write are read as well: semicolons or tabs between cells, a decimal comma. Errors name rows, never their text.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class LabelSheet:
 
 
 def sheet_bytes(rows: Sequence[LabelRow]) -> bytes:
-    """The file of these rows."""
+    """The rows as the bytes of a CSV file."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
@@ -67,10 +67,10 @@ def sheet_bytes(rows: Sequence[LabelRow]) -> bytes:
 
 
 def read_sheet(place: str) -> LabelSheet:
-    """A file of answers that people labelled, or are to label.
+    """Read a file of answers, labelled or yet to be labelled.
 
     Raises:
-        UsageError: it is no such file, or a cell of it cannot be read; all such rows are named.
+        UsageError: it is no such file, or some cells cannot be read; the message names all their rows.
     """
     if Path(place).exists() and not Path(place).is_file():  # a pipe would be waited for
         raise UsageError(f"{place} is no file", hint="moe label RUN_A RUN_B -o labels.csv makes a file to label")
@@ -99,10 +99,10 @@ def read_sheet(place: str) -> LabelSheet:
 
 
 def label_of(text: str) -> bool | None:
-    """Yes, no, or None for an empty cell.
+    """True for yes, False for no, None for an empty cell.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: it is none of these.
     """
     spelled = text.strip().strip("'").strip().lower()
     if spelled in YES:
@@ -133,7 +133,7 @@ def _cells(text: str) -> list[list[str]]:
 
 
 def _faults(cells: dict[str, str]) -> list[str]:
-    """What cannot be read in a row."""
+    """The cells of a row that cannot be read, as messages."""
     faults = []
     for name in ASKED:
         try:

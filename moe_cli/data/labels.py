@@ -1,14 +1,13 @@
-"""Whether a row is harmful by its own columns, and whether its attack succeeded.
+"""Labels of rows: whether a row is harmful by its own columns, and whether its attack succeeded.
 
-Comes in: the value under `judge_success_gpt4`, `inception_attack_score` or `judge_result`. Goes out: yes or no. Always
-holds: a value that is neither is a bad row, never a guess.
+Success of the attack is read from `judge_success_gpt4`, `inception_attack_score` or `judge_result`; a value that is
+neither yes nor no is a bad row, never a guess. Like the original scripts, a row whose value (for `judge_result`: whose
+`score`) is 0 is skipped and every other row is used.
 
-The original scripts skip a row whose value (for `judge_result`: whose `score`) is 0 and use every other row.
-
-A column of words (`label`, `safety`, `prompt_harm_label`, ...) counts where its words say so; true and false count
-under a name that says what true means (`is_safe`, `is_harmful`). A label of 0 and 1 under a name that does not is
-refused, unless another column says it: read either way, it could turn a data set upside down. Beside an answer, most
-labels could be about the answer: they contradict an option, and never choose a kind by themselves.
+A word label (`label`, `safety`, `prompt_harm_label`, ...) counts where its words are known; true and false count under
+a name that says what true means (`is_safe`, `is_harmful`). A label of 0 and 1 under any other name is refused unless
+another column settles it: the wrong reading would turn a data set upside down. Beside an answer, most labels could be
+about the answer: they can contradict an option, but never choose the kind of a row by themselves.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ FAILED = {"false", "no", "not jailbroken", "safe"}
 
 
 def attack_succeeded(row: Row, key: str) -> bool:
-    """Whether the value under `key` says so: a number above 0, true, or one of the words of `WORKED`.
+    """Whether the value under `key` means success: a number above 0, true, or one of the words of `WORKED`.
 
     Raises:
         BadRowError: missing, negative, or no verdict.
@@ -93,15 +92,15 @@ TRUE, FALSE = {"true", "1", "yes", "1.0"}, {"false", "0", "no", "0.0"}
 
 @dataclass(frozen=True, slots=True)
 class RowLabels:
-    """The columns of a table that say what its rows are."""
+    """The columns of a table that label its rows."""
 
     columns: tuple[str, ...]  # ("is_safe",)
 
     def kind_of(self, row: Row) -> tuple[Kind | None, str | None]:
-        """What the row says it is, and the column that says so.
+        """The kind of the row by its labels, and the column that decides it.
 
         Raises:
-            BadRowError: a word that is neither, or two columns that contradict each other.
+            BadRowError: an unknown word, or two columns that contradict each other.
         """
         found = [(kind, column) for column in self.columns if (kind := _kind_of(row.get(column), column)) is not None]
         if len({kind for kind, _ in found}) > 1:
@@ -110,12 +109,12 @@ class RowLabels:
 
 
 def labels_of(table: Table, taken: Collection[str] = ()) -> RowLabels:
-    """The label columns of a table: the one that `--map` names, else all that are known and say something.
+    """The label columns of a table: the one that `--map` names, else all known ones that carry information.
 
     `taken` are columns that the format of the table reads as something else, such as the sides of a pair.
 
     Raises:
-        UsageError: a label of 0 and 1 whose name does not say what they mean.
+        UsageError: a label of 0 and 1 whose name does not say which of them is harmful.
     """
     if table.label is not None:
         _refuse_bare(table, table.label, mapped=True)
@@ -140,7 +139,7 @@ def answer_beside(table: Table, column: str) -> str | None:
 
 
 def _refuse_bare(table: Table, column: str, *, mapped: bool) -> None:
-    """Refuse true and false under a name that says nothing of what they mean."""
+    """Refuse true and false under a name that does not say what they mean."""
     values = [value for value in _values(table, column) if not is_missing(value)]
     if values and all(truth_of(value) is not None for value in values) and _polarity(column) is None:
         table.columns_read.add(column)
@@ -178,7 +177,7 @@ def _kind_of(value: object, column: str) -> Kind | None:
 
 
 def _polarity(column: str) -> Kind | None:
-    """What true means in a column of that name."""
+    """The kind that true stands for in a column of this name."""
     if column in HARMFUL_IF_TRUE:
         return "harmful"
     return "benign" if column in BENIGN_IF_TRUE else None
@@ -192,6 +191,6 @@ def _word_kind(value: object) -> Kind | None:
 
 
 def truth_of(value: object) -> bool | None:
-    """What a cell says that holds true or false, as a word or a number; None for anything else."""
+    """The truth value of a cell with true or false, as a word or a number; None for anything else."""
     word = str(value).strip().lower() if isinstance(value, (str, bool, int, float)) else ""
     return True if word in TRUE else False if word in FALSE else None

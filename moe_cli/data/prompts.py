@@ -1,6 +1,6 @@
-"""Prompts and conversations: what a row without a goal asks.
+"""Prompts and conversations: the turns of a row that has no goal.
 
-Nothing is guessed: a row of two columns that could both be the prompt, or of one turn among others, is a bad row.
+Nothing is guessed: a row with two columns that could both be the prompt, or with one turn among others, is a bad row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from moe_cli.data.turns import ROLES, Turns, are_turns, messages_of, prompt_of_t
 
 
 def prompt_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
-    """A prompt under any known name, or a conversation without its last answer: the model's own takes its place."""
+    """A prompt under any known name, or a conversation without its last answer, which the model answers itself."""
     plain = prompt_turns(row)
     system = plain[0].content if len(plain) == 2 and plain[0].role == "system" else None
     yield Entry(
@@ -33,10 +33,10 @@ def prompt_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
 
 
 def prompt_turns(row: ReadRow) -> Turns:
-    """The turns that a row asks: its conversation without a last answer, or its prompt with its context.
+    """The turns of a row: its conversation without a last answer, or its prompt with its context.
 
     Raises:
-        BadRowError: none, or two columns that could be the prompt.
+        BadRowError: there is none, or two columns could be the prompt.
     """
     if (role := row.get("role")) is not None and ROLES.get(str(role).strip().lower(), "user") != "user":
         raise BadRowError("`role` says that it is no turn of the user; write a conversation as one row of `messages`")
@@ -51,9 +51,9 @@ def prompt_turns(row: ReadRow) -> Turns:
 
 
 def _conversation(row: ReadRow, column: str) -> Turns:
-    """The turns of a column without a last answer; a prompt beside them has to be one of them.
+    """The turns of a column without a last answer; a prompt in another column has to be one of them.
 
-    `text` beside turns is something else, such as the same turns as a chat template writes them.
+    A `text` column beside turns is ignored: it can be the same turns rendered by a chat template.
     """
     value = row.get(column)
     if isinstance(value, list) and value and all(isinstance(text, str) for text in value):
@@ -74,7 +74,7 @@ def _conversation(row: ReadRow, column: str) -> Turns:
 
 
 def _prompt_column(row: ReadRow) -> str:
-    """The column that holds the prompt; `input` beside another one is its context, `text` something else."""
+    """The column with the prompt; beside another prompt column `input` is its context, and `text` is ignored."""
     named = [name for name in PROMPT_COLUMNS if name in row and not is_missing(row.peek(name))]
     chosen = named[0] if named else next((name for name in PROMPT_COLUMNS if name in row), "prompt")
     others = [name for name in named[1:] if name not in ("input", "text") and row.peek(name) != row.peek(chosen)]

@@ -1,6 +1,6 @@
-"""Sources to entries: every source is tried, so that one that cannot be used hides no other.
+"""Reads sources into entries. Every source is tried, so that the error of one does not hide the errors of others.
 
-Every row is used, skipped with a reason, or bad; the entries stand in the order of the rows.
+Every row is used, skipped with a reason, or bad; entries are in the order of the rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KIND_WORDS: dict[Kind, str] = {"harmful": "harmful", "benign": "harmless"}
 
 @dataclass(frozen=True, slots=True)
 class SourceReading:
-    """What one source holds."""
+    """The result of reading one source."""
 
     source: NamedSource
     sha256: str
@@ -42,26 +42,26 @@ class SourceReading:
 
     @property
     def format_name(self) -> str:
-        """The format as it is shown: with its container where the rows have no columns."""
+        """The format's name for display, with the container if the rows have no columns."""
         return f"{self.format.name}, {self.container}" if " text" in self.container else self.format.name
 
 
 def read_source(
     words: str, revision: str | None = None, *, keep_failed: bool = False, columns: ColumnMap = AS_NAMED
 ) -> SourceReading:
-    """The source that the words name. `keep_failed` also uses the rows whose attack failed.
+    """Read the source of this name. `keep_failed` also uses the rows whose attack failed.
 
     Raises:
-        UsageError: nothing there, unreadable as a whole, without rows, or of no known format.
+        UsageError: there is no such source, or it is unreadable as a whole, has no rows, or no known format.
     """
     return read_rows(read_table(source_of(words, revision), columns), keep_failed=keep_failed)
 
 
 def read_rows(table: Table, *, keep_failed: bool = False) -> SourceReading:
-    """The rows of a table as entries of the format that they are of.
+    """The rows of a table as entries.
 
     Raises:
-        UsageError: no rows, no known format, or a label whose meaning nothing says.
+        UsageError: no rows, no known format, or a label whose meaning is not known.
     """
     name, accepted = table.source.name, table.source.accepted
     if not table.rows:
@@ -105,12 +105,12 @@ def _entries_of(row: ReadRow, place: Location, known: Format, labels: RowLabels)
 
 
 def of_kind(reading: SourceReading, kind: Kind, option: str | None = None) -> SourceReading:
-    """The reading for an option that takes one kind of prompts (`--pairs` harmful, `--benign` harmless ones).
+    """The reading limited to one kind of prompts (`--pairs` takes harmful, `--benign` harmless ones).
 
-    A format that is made to hold both kinds gives its own, and the others count as skipped.
+    In a format that mixes both kinds, rows of the other kind count as skipped.
 
     Raises:
-        UsageError: rows are of the other kind, by their format or by a column of theirs; says how many.
+        UsageError: rows are of the other kind by their format or by a label; the message says how many.
     """
     other = [entry for entry in reading.entries if entry.kind not in (kind, None)]
     if not other:
@@ -137,13 +137,13 @@ Content = TypeVar("Content")
 
 @dataclass(slots=True)
 class SourceReader:
-    """Reads every source, and keeps why some cannot be used."""
+    """Reads every source and collects the errors of those that cannot be used."""
 
     errors: list[MoeError] = field(default_factory=list)
     unreadable: list[UnreadableSource] = field(default_factory=list)
 
     def attempt(self, role: Role, name: str, read_source: Callable[[], Content]) -> Content | None:
-        """What the source holds; None where it cannot be used, with the reason in `unreadable`."""
+        """Read a source; None if it cannot be used, with the reason in `unreadable`."""
         try:
             return read_source()
         except MoeError as error:
@@ -152,14 +152,14 @@ class SourceReader:
             return None
 
     def check(self, check: Callable[[], None]) -> None:
-        """Keep the error of a check over all sources."""
+        """Run a check over all sources and collect its error."""
         try:
             check()
         except MoeError as error:
             self.errors.append(error)
 
     def refusal(self) -> MoeError | None:
-        """The one error, or all of them as one; None where all sources can be used."""
+        """All collected errors as one; None if all sources can be used."""
         if len(self.errors) < 2:
             return self.errors[0] if self.errors else None
         hints = dict.fromkeys(error.hint for error in self.errors)

@@ -1,8 +1,8 @@
-"""The part of an answer that was said aloud: reasoning is not judged.
+"""Separates the reasoning of an answer from what was said aloud; only the latter is judged.
 
-An answer without a reasoning mark comes out unchanged; one whose reasoning never ended comes out as None, since nothing
-was said. A template that opens the reasoning itself leaves only the closing mark in the answer; `opening_of` finds the
-mark at the end of the prompt, and who makes the answer puts it in front.
+An answer without a reasoning mark is returned unchanged; one whose reasoning never ended is returned as None, since
+nothing was said. If the chat template opens the reasoning itself, the answer holds only the closing mark: `opening_of`
+finds the opening mark at the end of the prompt, and the code that makes the answer prepends it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FINAL, _BARE, _BARE_FINAL = (re.compile(pattern, re.DOTALL) for pattern in (FIN
 
 
 def strip_reasoning(answer: str) -> str | None:
-    """The answer without reasoning; None where the reasoning never ended."""
+    """The answer without reasoning; None if the reasoning never ended."""
     if _CHANNEL.search(answer):
         return "".join(_FINAL.findall(answer)) if _FINAL.search(answer) else None
     if _BARE.match(answer):
@@ -39,22 +39,22 @@ def strip_reasoning(answer: str) -> str | None:
 
 
 def is_marked(answer: str) -> bool:
-    """Whether a mark of reasoning is in it."""
+    """Whether the answer contains a reasoning mark."""
     return any(mark in answer for mark in HARMONY) or any(pattern.search(answer) for pattern in (_OPEN, _CLOSE))
 
 
 def is_mark(token: str) -> bool:
-    """Whether a token is such a mark, or a part of one."""
+    """Whether a token is a reasoning mark or part of one."""
     return token in HARMONY or any(pattern.fullmatch(token) for pattern in (_OPEN, _CLOSE))
 
 
 def opening_of(prompt: str) -> str:
-    """The mark that a prompt ends with, so that the answer begins inside of reasoning; else nothing."""
+    """The reasoning mark at the end of a prompt, after which the answer begins inside reasoning; else empty."""
     opened = re.search(rf"(?:{OPEN})\s*\Z", prompt, re.IGNORECASE)
     return opened[0].strip() if opened else ""
 
 
 def without_reasoning(opening: str, answer: str) -> str:
-    """An answer behind reasoning that a prompt opened with this mark and that ends at once."""
+    """The answer after empty reasoning, where the prompt opened the reasoning with this mark."""
     start, end = next(pair for pair in ENDS if opening.startswith(pair[0]))
     return f"{opening}\n{opening.replace(start, end, 1)}\n\n{answer}"

@@ -1,6 +1,6 @@
-"""Rows as their container gives them, and with their columns by their known names.
+"""Rows as their container gives them, and rows with columns under their known names.
 
-Names are compared as `column_names` says; a missing value is None, NaN included.
+Names are compared as in `column_names`. A missing value is None, NaN included.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INDEX = re.compile(r"[0-9]{1,9}")
 
 
 def describe_value(value: object) -> str:
-    """What a value is, without the words of a prompt."""
+    """A description of a value for errors, without any text of a prompt."""
     if value is None:
         return "None"
     if isinstance(value, str):
@@ -28,27 +28,27 @@ def describe_value(value: object) -> str:
 
 
 def is_whole(text: str) -> bool:
-    """Whether the text has no lone surrogate, which no file could hold."""
+    """Whether the text has no lone surrogate, which could not be written to a file."""
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def is_index(text: str) -> bool:
-    """Whether the text is a whole number from 0 that can count layers or experts."""
+    """Whether the text is an integer from 0 up that can be an index of a layer or expert."""
     return INDEX.fullmatch(text) is not None
 
 
 def is_missing(value: object) -> bool:
-    """Whether a field holds nothing."""
+    """Whether a field is empty."""
     return value is None or value in ("", [], {}) or (isinstance(value, str) and not value.strip())
 
 
 def name_of(row: Row, key: str) -> str | None:
-    """The value under `key` as a short text; None where it is missing or empty.
+    """The value under `key` as a short text; None if it is missing or empty.
 
-    A whole number has no point: a table holds the ids 7 and None as 7.0 and NaN.
+    A whole number is written without a decimal point: a table stores the ids 7 and None as 7.0 and NaN.
 
     Raises:
-        BadRowError: a list or an object.
+        BadRowError: it is a list or an object.
     """
     value = row.get(key)
     if isinstance(value, float) and value.is_integer():
@@ -77,7 +77,7 @@ TEXT, KEY = "text", "id"  # the columns of rows that no column names: one text e
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawTable:
-    """What a container holds."""
+    """The raw rows of a container."""
 
     rows: Iterable[Element]
     container: str  # "JSON Lines", "CSV", "lines of text"
@@ -86,19 +86,19 @@ class RawTable:
 
 
 def lines_of(text: str) -> list[tuple[int, str]]:
-    """The lines that are not blank, with their numbers; `\\n`, `\\r\\n` and `\\r` end a line and nothing else does."""
+    """The non-blank lines with their numbers; only `\\n`, `\\r\\n` and `\\r` end a line."""
     numbered = enumerate(re.split(r"\r\n|\n|\r", text), start=1)
     return [(number, line) for number, line in numbered if line.strip()]
 
 
 def elements_of(values: Sequence[object], name: str, container: str) -> RawTable:
-    """The values of a list as rows."""
+    """The elements of a list as rows."""
     rows = [row_of(value, Location(name, at, "element")) for at, value in enumerate(values, start=1)]
     return RawTable(rows=rows, container=container)
 
 
 def texts_of(pairs: Iterable[tuple[str | None, object]], name: str, container: str) -> RawTable:
-    """Texts with the key that each stands under, as rows."""
+    """Rows of a text and the key under which it is stored."""
     rows: list[Element] = [
         (Location(name, at, "element"), {TEXT: text} if key is None else {KEY: key, TEXT: text})
         for at, (key, text) in enumerate(pairs, start=1)
@@ -107,7 +107,7 @@ def texts_of(pairs: Iterable[tuple[str | None, object]], name: str, container: s
 
 
 def row_of(value: object, place: Location) -> Element:
-    """One element as a row; what is no object is a fault."""
+    """One element as a row; anything but an object is a fault."""
     if not isinstance(value, dict):
         return RowFault(place, f"{describe_value(value)} is no row")
     inner = value.get("row")  # as the viewer of the hub sends rows
@@ -115,7 +115,7 @@ def row_of(value: object, place: Location) -> Element:
 
 
 def refuse_part(name: str, part: str | None) -> None:
-    """Refuse the word behind `#` where a file has no parts.
+    """Refuse a name after `#` for a file without parts.
 
     Raises:
         UsageError: a part is named.
@@ -125,9 +125,9 @@ def refuse_part(name: str, part: str | None) -> None:
 
 
 class ReadRow(Mapping[str, object]):
-    """A row that remembers which of its columns were asked for.
+    """A row that records which of its columns were read.
 
-    `columns_read` is shared by the rows of a table: what no row was asked for is what the program did not read.
+    `columns_read` is shared by all rows of a table, so that columns that were never read can be reported.
     """
 
     __slots__ = ("_values", "columns_read", "mapped")
@@ -152,19 +152,19 @@ class ReadRow(Mapping[str, object]):
         return key in self._values
 
     def peek(self, key: str) -> object:
-        """A value that is looked at to understand the column, not used."""
+        """A value that is only inspected to understand the column, not recorded as read."""
         return self._values.get(key)
 
     def filled(self) -> Iterator[str]:
-        """The columns that hold something."""
+        """The columns that are not empty."""
         return (key for key, value in self._values.items() if not is_missing(value))
 
 
 def clean_row(raw: Mapping[str, object], columns: ColumnMap = AS_NAMED) -> dict[str, object]:
-    """The row by known names; NaN is None, and a column without a name (the index of pandas) is left out.
+    """The row under known names; NaN becomes None, and a column without a name (the index of pandas) is dropped.
 
     Raises:
-        BadRowError: two keys differ in case, spaces or hyphens alone.
+        BadRowError: two keys differ only in case, spaces or hyphens.
     """
     row: dict[str, object] = {}
     written = {normalise_name(key) for key in raw}

@@ -1,7 +1,7 @@
-"""The sources that a person names: a file, a folder, or a data set on the hub with a pinned revision.
+"""Names of sources that a user types: a file, a folder, or a data set on the hub with a pinned revision.
 
-What lies on the disk comes before the hub. A name on the hub without a revision is refused, as its rows could be others
-tomorrow; pickles are refused unread; what is plainly a path is never looked for on the hub.
+Local paths come before the hub. A hub name without a revision is refused, as its rows could change; pickles are refused
+without being read; a name that is clearly a path is never looked up on the hub.
 
     pairs.csv    artifact.json#jailbreaks    folder#train    owner/name@1a2b3c4    owner/name:config@1a2b3c4#train
     hf://datasets/owner/name@1a2b3c4/data/train.csv
@@ -36,7 +36,7 @@ FILE_ENDINGS = {
 
 @dataclass(frozen=True, slots=True)
 class NamedSource:
-    """Where rows come from."""
+    """A parsed name of a source of rows."""
 
     name: str  # as it was typed
     kind: Literal["file", "folder", "repository", "hub", "remote"]
@@ -48,13 +48,13 @@ class NamedSource:
 
 
 def source_of(words: str, revision: str | None = None, *, accepted: str | None = None) -> NamedSource:
-    """The source that the words name.
+    """The source that a user named.
 
-    `revision` is for hub names without one of their own. `accepted` is what a hint says where the words are not those
-    of `--pairs` or `--benign`.
+    `revision` is for hub names without one of their own. `accepted` replaces the names in a hint where the source is
+    not that of `--pairs` or `--benign`.
 
     Raises:
-        UsageError: nothing there, a pickle, an empty folder, or a hub name without a pinned revision.
+        UsageError: there is no such source, or it is a pickle, an empty folder, or a hub name without a revision.
     """
     if not words.strip():
         raise UsageError(f"there is no file {words!r}", hint="name a file, a folder, or owner/name@COMMIT on the hub")
@@ -82,7 +82,7 @@ def source_of(words: str, revision: str | None = None, *, accepted: str | None =
 
 
 def kind_and_source(words: str) -> tuple[ItemKind | None, str]:
-    """The kind in front of a source (`harmful=FILE`) and the source; None where no kind is said."""
+    """The kind in front of a source (`harmful=FILE`) and the source; None if no kind is given."""
     kind, equals, name = words.partition("=")
     if equals and kind in KINDS and not Path(words).exists():
         return KINDS[kind], name
@@ -90,12 +90,12 @@ def kind_and_source(words: str) -> tuple[ItemKind | None, str]:
 
 
 def is_local(words: str) -> bool:
-    """What the words name lies on the disk."""
+    """Whether the name is that of a local file or folder."""
     return any(Path(os.path.expanduser(place)).exists() for place in (words, words.partition("#")[0]))
 
 
 def _folder(words: str, path: Path, split: str | None) -> NamedSource:
-    """A folder that `datasets` wrote, or one with data files."""
+    """A folder written by `datasets`, or one with data files."""
     saved = any((path / mark).is_file() for mark in FOLDER_MARKS)
     if not saved and not any(file.is_file() for file in path.rglob("*")):
         raise UsageError(f"the folder {path} holds no file", hint="name a file, or a folder with data files")
@@ -122,7 +122,7 @@ def _on_the_hub(words: str, place: str, split: str | None, revision: str | None,
 
 
 def _pinned(place: str, revision: str | None, accepted: str | None) -> str:
-    """The revision, which has to be one that cannot move."""
+    """The revision, which has to be a commit or a tag."""
     if revision is None:
         option = ", or --data-revision COMMIT" if accepted is None else ""
         raise UsageError(
@@ -137,12 +137,12 @@ def _pinned(place: str, revision: str | None, accepted: str | None) -> str:
 
 
 def _is_plainly_a_path(place: str) -> bool:
-    """No owner on the hub begins with a point; a known ending is a file's, unless a revision is pinned behind it."""
+    """Whether a name is clearly a path: it starts with a dot, or has a known file ending and no pinned revision."""
     return place.startswith(".") or Path(place).suffix.lower() in FILE_ENDINGS
 
 
 def digest_of_source(path: Path) -> str:
-    """sha256 of a file; of a folder, over the names and digests of its files."""
+    """sha256 of a file, or of the names and digests of all files of a folder."""
     if path.is_file():
         return sha256(path.read_bytes()).hexdigest()
     files = sorted(file for file in path.rglob("*") if file.is_file())

@@ -1,11 +1,11 @@
-"""Rows of a text: a table with a header, or one text a line; and rows of parquet and Arrow files.
+"""Rows of a text (a table with a header, or one text per line), and rows of parquet and Arrow files.
 
-The separator is the one of `,` `;` and tab under which the header names known columns. A cell is the text that was
-written, no type is guessed (`007` stays `007`); an empty cell and `NaN` are missing. The reader is Python's own: that
-of `datasets` guesses types, and takes a row with a cell too many as one with an index.
+The separator is that of `,` `;` and tab under which the header has known columns. A cell is the text that was written;
+no type is guessed (`007` stays `007`); an empty cell and `NaN` are missing. Python's own CSV reader is used: that of
+`datasets` guesses types, and takes a row with one cell too many as a row with an index.
 
-A text whose first line names no known column is one text a line, unless its lines are cells (then its header is
-missing or unknown) or are marked as a list, a heading or YAML: it is refused rather than read as prompts.
+A text whose first line names no known column is read as one text per line. It is refused instead if its lines are cells
+(then the header is missing or unknown) or are marked as a list, a heading or YAML.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ ADD_HEADER = "give the columns names in the first line, such as goal or prompt, 
 def text_table(text: str, name: str, hint: str, columns: Collection[str] = (), shape: Shape = "rows") -> RawTable:
     """The rows of a text; `columns` are further known names, such as those of `--map`.
 
-    The shape says what is expected: "rows" (of prompts), a "table" whatever its header names, or "plain" text
-    (templates, refusals), where only what has the shape of a header and its rows is taken for a table. The whole text
-    of lines is in the header of the table, under `text`.
+    `shape` says what is expected: "rows" (of prompts), a "table" whatever its header, or "plain" text (templates,
+    refusals), which is a table only if it looks like a header with rows. For lines, the header of the table has the
+    whole text under `text`.
 
     Raises:
         UsageError: a table without a known header, or a quote that does not end.
@@ -71,14 +71,14 @@ def text_table(text: str, name: str, hint: str, columns: Collection[str] = (), s
 
 
 def _separator_of(first: str, columns: Collection[str]) -> str | None:
-    """The separator under which most cells of the header are known columns; None where there is none."""
+    """The separator under which most cells of the header are known columns; None if there is none."""
     scores = {separator: _num_known(_cells(first, separator), columns) for separator in SEPARATORS}
     best = max(SEPARATORS, key=lambda separator: scores[separator])
     return best if scores[best] else None
 
 
 def _num_known(cells: Sequence[str], columns: Collection[str]) -> int:
-    """Known columns among the cells of a header; 0 where a cell could not be a name."""
+    """Number of known columns in a header; 0 if a cell cannot be a name."""
     if mapped := sum(normalise_name(cell) in columns for cell in cells):
         return mapped
     if not all(map(_could_be_name, cells)):
@@ -92,7 +92,7 @@ def _could_be_name(cell: str) -> bool:
 
 
 def _refuse_repeated(text: str, name: str, separator: str, columns: Collection[str]) -> None:
-    """Refuse a first line that is no header, or stands again below: a column holds no cell that is its own name."""
+    """Refuse a first line that is no header, or one that is repeated: no column has its own name as a cell."""
     names, *rows = _all_cells(text, separator) or [[]]
     known = [at for at, cell in enumerate(names) if is_known(cell) or normalise_name(cell) in columns]
     for number, cells in enumerate(rows, start=1):
@@ -135,7 +135,7 @@ def _records(text: str, name: str, hint: str, separator: str) -> Iterator[list[s
 
 
 def _refuse_twice(header: Sequence[str], name: str, what: str) -> None:
-    """Of two columns of one name a row would hold the last alone."""
+    """Refuse two columns of the same name: a row would keep only the last."""
     written = {normalise_name(cell): cell.strip() for cell in header if cell.strip()}
     names = [normalise_name(cell) for cell in header if cell.strip()]
     if twice := sorted({one for one in names if names.count(one) > 1}):
@@ -149,7 +149,7 @@ def _value(cell: str) -> object:
 
 
 def _lines(text: str, name: str) -> list[Element]:
-    """One text a line; where it is a CSV of one column, what is in quotes is read as cells are."""
+    """One text per line; in a CSV of one column, quoted texts are read as cells."""
     lines = lines_of(text)
     rows = _all_cells(text, ",") if any(line.startswith('"') for _, line in lines) else []
     if rows and all(len(cells) == 1 for cells in rows):
@@ -159,7 +159,7 @@ def _lines(text: str, name: str) -> list[Element]:
 
 
 def _refuse_unknown_header(text: str, name: str, columns: Collection[str], *, plain: bool) -> None:
-    """Refuse what is a table, though its first line names no known column; no cell that could be a prompt is shown."""
+    """Refuse a table whose first line names no known column; the error shows no cell that could be a prompt."""
     lines = [line for _, line in lines_of(text)]
     if lines and lines[0].count("|") and _num_known([cell for cell in lines[0].split("|") if cell.strip()], columns):
         raise UsageError(f"{name}: its columns are separated by `|`", hint="separate them by commas, `;` or tabs")
@@ -191,14 +191,14 @@ def _all_cells(text: str, separator: str) -> list[list[str]]:
 
 
 def _is_prose(lines: Sequence[str], separator: str) -> bool:
-    """Whether the separator is punctuation: a space follows it everywhere."""
+    """Whether the separator is only punctuation: a space always follows it."""
     return separator != "\t" and all(
         line[at + 1 : at + 2] in (" ", "") for line in lines for at, letter in enumerate(line) if letter == separator
     )
 
 
 def _header_text(rows: Sequence[Sequence[str]]) -> str:
-    """What is wrong with the first row; its cells are shown where they are a header's."""
+    """What is wrong with the first row; its cells are shown only if they look like a header."""
     if _has_header(rows):
         return f"no column is known: {', '.join(f'`{normalise_name(cell)}`' for cell in rows[0])}"
     return _without_header(rows[0])
@@ -209,7 +209,7 @@ def _without_header(cells: Sequence[str]) -> str:
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row has single words above longer texts."""
+    """Whether the first row looks like a header: single words above longer texts."""
     longer = any(" " in cell.strip() for cells in rows[1:] for cell in cells)
     return longer and all(SINGLE_WORD.fullmatch(cell.strip()) for cell in rows[0])
 
@@ -218,7 +218,7 @@ PARQUET_MARK, ARROW_MARK, ARROW_STREAM_MARK = b"PAR1", b"ARROW1", b"\xff\xff\xff
 
 
 def is_columnar(content: bytes) -> bool:
-    """Whether a file begins as parquet or Arrow does."""
+    """Whether a file has the magic bytes of parquet or Arrow."""
     return content.startswith((PARQUET_MARK, ARROW_MARK, ARROW_STREAM_MARK))
 
 

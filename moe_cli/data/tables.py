@@ -1,7 +1,7 @@
-"""A source as a table: clean rows with their places, and the rows that are none.
+"""A source as a table: clean rows with their locations, and the rows that could not be read.
 
-What a file holds decides how it is read, never its name: the mark of a compression, of parquet or Arrow, JSON's first
-letters, else a text. `read_table` is the one reader of everything that people bring.
+How a file is read depends on its content, never on its name: the magic bytes of a compression, of parquet or Arrow, the
+first characters of JSON, otherwise text. `read_table` is the one reader of all user data.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ class Table:
     columns_read: set[str] = field(default_factory=set)  # known names that a row was asked for
 
     def keys(self) -> set[str]:
-        """The known names of the columns that any row holds."""
+        """The known names of all columns."""
         return {key for _, row in self.rows for key in row}
 
     def shown_columns(self) -> tuple[str, ...]:
-        """The columns in alphabetical order; those that could be a prompt as they are written, which no error shows."""
+        """The columns in alphabetical order; a key that could be a prompt stays as written, and no error shows it."""
         return tuple(sorted(key if self._is_name(key) else self.names.get(key, key) for key in self.keys()))
 
     def unread(self) -> tuple[str, ...]:
-        """The columns that hold something and that no row was asked for, in alphabetical order.
+        """The columns that are not empty and were never read, in alphabetical order.
 
-        Only names: a key that is a whole text could be a prompt.
+        Only keys that are names: a longer key could be the text of a prompt.
         """
         filled = {key for _, row in self.rows for key in row.filled()}
         return tuple(sorted(filter(self._is_name, filled - self.columns_read)))
 
     def _is_name(self, key: str) -> bool:
-        """Whether a key can be shown: it is one word, or a few that head a table or that most objects have."""
+        """Whether a key may be shown: it is one word, or a few that head a table or are in most objects."""
         written = self.names.get(key, key).strip()
         if len(written.split()) > 1 and (len(written.split()) > MOST_WORDS or written.endswith("?")):
             return False
@@ -69,7 +69,7 @@ class Table:
 
 @begin_activity("reading data")
 def read_table(source: NamedSource, columns: ColumnMap = AS_NAMED, shape: Shape = "rows") -> Table:
-    """All rows of a source; `columns` names those whose own names are not known (`--map`).
+    """All rows of a source; `columns` maps unknown column names to known ones (`--map`).
 
     `shape` says how a text is read: rows of prompts, a table whatever its header names, or plain text.
 
@@ -98,7 +98,7 @@ def _read(source: NamedSource, columns: ColumnMap, shape: Shape) -> Table:
 
 
 def text_of_file(path: Path, hint: str) -> str | None:
-    """The text of a file, decompressed and decoded as rows are; None where it holds a table in columns.
+    """The text of a file, decompressed and decoded; None if it is a columnar table (parquet or Arrow).
 
     Raises:
         UsageError: no such file, or no text.
@@ -111,7 +111,7 @@ def text_of_file(path: Path, hint: str) -> str | None:
 
 
 def _repository(source: NamedSource, columns: ColumnMap) -> Table:
-    """The files of one split, one after the other; each row is named by its file."""
+    """The rows of all files of one split; the location of a row names its file."""
     files = dataset_rows.repository_files(source)
     parts = [_raw_table(Path(file.path).read_bytes(), file.name, source, columns, whole=True) for file in files]
     rows = [row for part in parts for row in part.rows]
@@ -124,7 +124,7 @@ def _repository(source: NamedSource, columns: ColumnMap) -> Table:
 def _raw_table(
     content: bytes, name: str, source: NamedSource, columns: ColumnMap, *, whole: bool = False, shape: Shape = "rows"
 ) -> RawTable:
-    """The rows of one file; `whole` where the source's split has chosen the file already."""
+    """The rows of one file; `whole` if the split of the source has already chosen the file."""
     content = decompress(content, name)
     part = None if whole else source.split
     if is_columnar(content):

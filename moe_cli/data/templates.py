@@ -1,7 +1,7 @@
-"""Attack templates and refusals that a person brings, from any file that rows are read from.
+"""Attack templates and refusals from a user's file, in any format that rows are read from.
 
-A text file holds one template; several where a line `---` stands between them, or where every line has a place for a
-goal. Only the placeholder that a template uses is replaced, so all other braces stay as they are.
+A text file holds one template, or several where a line `---` separates them or every line has a placeholder for the
+goal. Only the placeholder that a template uses is replaced; all other braces stay as they are.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ TEMPLATE_FORMATS = (
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One attack: what is said around a goal."""
+    """One attack: the text around a goal."""
 
     name: str  # "story"
     turns: Turns
 
     def around(self, goal: str) -> Turns:
-        """The turns with the goal in them."""
+        """The turns of the attack with the goal filled in."""
         places = sorted(placeholders_in(turn.content for turn in self.turns), key=len, reverse=True)
         pattern = re.compile("|".join(map(re.escape, places)))
         return tuple(Message(role=turn.role, content=pattern.sub(lambda _: goal, turn.content)) for turn in self.turns)
@@ -49,7 +49,7 @@ def read_templates(path: Path) -> tuple[Template, ...]:
     """All templates of a file.
 
     Raises:
-        UsageError: no such file, unreadable, none in it, one without a place for a goal, or two of one name.
+        UsageError: no such file, unreadable, no template, one without a placeholder for a goal, or two of one name.
     """
     table = read_table(source_of(str(path), accepted=TEMPLATE_FORMATS), shape="plain")
     is_text = table.container == LINES
@@ -117,10 +117,10 @@ REFUSAL_FORMATS = (
 
 
 def read_refusals(path: Path) -> tuple[str, ...]:
-    """The refusals of a file: one a line, or rows with a column such as `refusal`, `response` or `text`.
+    """The refusals of a file: one per line, or rows with a column such as `refusal`, `response` or `text`.
 
     Raises:
-        UsageError: no such file, unreadable, a row without a refusal, none in it, or what an attack wants to hear.
+        UsageError: no such file, unreadable, a row without a refusal, no refusal in it, or target answers of an attack.
     """
     table = read_table(source_of(str(path), accepted=REFUSAL_FORMATS), shape="plain")
     if table.container == LINES:

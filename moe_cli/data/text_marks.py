@@ -1,7 +1,7 @@
-"""Marks in a text: where a goal stands in a template; bullets and headings that are no part of a prompt.
+"""Marks in a text: placeholders for the goal in a template, and bullets and headings that are no part of a prompt.
 
-`{goal}` is this program's own word; published templates write `{query}`, `{{ prompt }}` or `[INSERT PROMPT HERE]`.
-Only the one placeholder that a template uses is replaced: all other braces stay as they are.
+`{goal}` is this program's own placeholder; published templates write `{query}`, `{{ prompt }}` or
+`[INSERT PROMPT HERE]`. Only the one placeholder that a template uses is replaced: all other braces stay as they are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ONE_A_LINE = "leave out what is no prompt, one a line; or bring a JSON list of t
 
 
 def refuse_marked_lines(lines: Sequence[str], name: str) -> None:
-    """Refuse lines that are not one text each, and nothing but the text.
+    """Refuse lines that are not exactly one text each.
 
     Raises:
         UsageError: they are the items of a list, lie between `---`, begin with a heading, or are YAML.
@@ -60,7 +60,7 @@ BRACKETS = re.compile(
 
 
 def placeholders_in(texts: Iterable[str]) -> list[str]:
-    """The different placeholders of a template, as it writes them; `{goal}` alone where it is there."""
+    """The distinct placeholders of a template, as written; only `{goal}` if that is among them."""
     written = [match.group() for text in texts for kind in (BRACES, BRACKETS) for match in kind.finditer(text)]
     different = list(dict.fromkeys(written))
     own = [one for one in different if one.strip("{} ").lower() == "goal"]
@@ -68,5 +68,5 @@ def placeholders_in(texts: Iterable[str]) -> list[str]:
 
 
 def holds_placeholder(text: str) -> bool:
-    """Whether a text has a place for a goal."""
+    """Whether a text has a placeholder for a goal."""
     return bool(placeholders_in([text]))

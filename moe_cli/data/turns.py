@@ -1,4 +1,4 @@
-"""Conversations as people write them: roles and contents, ShareGPT's `from` and `value`, contents in parts.
+"""Conversations in their usual notations: role and content, ShareGPT's `from` and `value`, content in parts.
 
 [{"role": "user", "content": "..."}]
 [{"from": "human", "value": "..."}, {"from": "gpt", "value": "..."}]
@@ -38,16 +38,16 @@ PRINTED_TURNS = re.compile(r"\[\s*\{\s*['\"](role|from|content|value)['\"]\s*:")
 
 
 def turns_of(row: Row, key: str) -> Turns:
-    """One user turn from a text, or the turns of a list; ends with a user turn.
+    """The value under `key` as turns that end with a user turn: a text as one turn, or the turns of a list.
 
     Raises:
-        BadRowError: neither of the two.
+        BadRowError: it is neither of the two.
     """
     return turns(row.get(key), key)
 
 
 def turns(value: object, key: str) -> Turns:
-    """As `turns_of`, of a value; `key` names it in the error."""
+    """Like `turns_of`, for a value; `key` names it in errors."""
     if isinstance(value, str) and TRANSCRIPT.match(value):
         raise BadRowError(f"`{key}` holds a printed conversation (Human: ... Assistant:); write it as `messages`")
     if isinstance(value, str) and PRINTED_TURNS.match(value):
@@ -65,22 +65,22 @@ def prompt_of_turns(text: str) -> Turns:
 
 
 def are_turns(value: object) -> bool:
-    """Whether a value has the shape of a list of turns, whoever has the last word."""
+    """Whether a value has the shape of a list of turns, whatever the role of the last one."""
     return isinstance(value, list) and bool(value) and all(_spelling(turn) is not None for turn in value)
 
 
 def messages_of(value: object, key: str) -> Turns:
-    """The turns of a value that has their shape.
+    """The turns of a value that has the shape of turns.
 
     Raises:
-        BadRowError: a turn of a role that no chat template of a text model has, or one that holds no text.
+        BadRowError: a turn with a role that no chat template of a text model has, or one without text.
     """
     assert isinstance(value, list)
     return tuple(_message(turn, key) for turn in value)
 
 
 def turns_in_cell(text: str) -> object:
-    """The turns, or the list of texts, that a cell of a table holds; the text itself where it holds none."""
+    """The turns or the list of texts in a cell of a table; the text itself if there are none."""
     if not text.startswith("["):
         return text
     value = _printed(text)
@@ -89,7 +89,7 @@ def turns_in_cell(text: str) -> object:
 
 
 def _printed(text: str) -> object:
-    """A list as JSON or as Python prints it; None where it is neither."""
+    """A list from its JSON or Python notation; None if it is neither."""
     try:
         return parse_json(text, source="", hint="", error_type=UsageError)
     except UsageError:
@@ -102,7 +102,7 @@ def _printed(text: str) -> object:
 
 
 def _spelling(turn: object) -> tuple[str, str] | None:
-    """What role and content are called in a turn; None where it is no turn."""
+    """The keys of role and content in a turn; None if it is no turn."""
     if not isinstance(turn, dict):
         return None
     return next((names for names in SPELLINGS if isinstance(turn.get(names[0]), str) and names[1] in turn), None)

@@ -1,13 +1,11 @@
-"""Judges by the words that a person types: `keywords`, `harmbench:MODEL`, `strongreject`, `command:PROGRAM ARGS`.
+"""Judges by the names that a user types: `keywords`, `harmbench:MODEL`, `strongreject`, `command:PROGRAM ARGS`.
+
+All names are checked before any weights are loaded or any request is sent, and all errors are reported at once. No two
+judges have the same name. A judge of another package is named by its entry point; a name that is missing or there
+twice, and an object that is no `Judge`, are refused before it is asked anything.
 
 [project.entry-points."moe_cli.judges"]
     mine = "my_package.judging:my_judge"
-
-Comes in: the name of an entry point. Goes out: what it makes of the settings, a `Judge`. Always holds: a name that is
-not there, or there twice, and what is no judge are refused before anything is asked of it.
-
-Comes in: words and settings. Goes out: judges in the order of the words. Always holds: every word is checked before any
-weight is loaded or any request sent, and all that is wrong is said at once; no two judges have one name.
 """
 
 from __future__ import annotations
@@ -39,10 +37,10 @@ PARTS = ("name", "questions", "group", "identity", "holds_weights", "check", "ve
 
 
 def plugin_judge(name: str, settings: JudgeConfig) -> Judge:
-    """The judge that the entry point `name` makes.
+    """The judge of the entry point `name`.
 
     Raises:
-        UsageError: there is no such entry point, two have the name, it cannot be imported, or it makes no judge.
+        UsageError: there is no such entry point, or two; it cannot be imported, or it makes no judge.
     """
     found = list(entry_points(group=GROUP, name=name))
     if len(found) != 1:
@@ -82,10 +80,10 @@ WORDS = ReplyText(base_url="--judge-url", key="--judge-key-env", model="--judge-
 def judges_of(
     words: Sequence[str], settings: JudgeConfig, environment: Mapping[str, str] = os.environ
 ) -> tuple[Judge, ...]:
-    """The judges that the words name, in their order.
+    """The judges of these names, in their order.
 
     Raises:
-        UsageError: no word, an unknown one, the same judge twice, an endpoint without an address, a faulty rubric file,
+        UsageError: no name, an unknown one, the same judge twice, an endpoint without an address, a faulty rubric file,
             a program or directory that is not there; all of them at once.
     """
     if not words:
@@ -138,7 +136,7 @@ def _judge(word: str, settings: JudgeConfig, environment: Mapping[str, str]) -> 
 
 
 def _shown(name: str) -> str:
-    """What stands before the colon, where it could be the name of a judge; else it may be a key."""
+    """The name before the colon for an error, if it could be that of a judge; anything else may be a key."""
     return repr(name) if re.fullmatch(r"[A-Za-z_-]{0,40}", name) else "of that name"
 
 

@@ -1,8 +1,7 @@
-"""The files of a classifier, and which they are.
+"""The files of a local classifier, and a digest of those that decide its output.
 
-Comes in: the name of a classifier. Goes out: its directory, and a digest of every file that decides its output. Always
-holds: no weight is loaded for it; two checkpoints that differ in a byte of weights, config, tokenizer or chat template
-have different digests.
+No weights are loaded for the digest. Two checkpoints that differ in a byte of weights, config, tokenizer or chat
+template have different digests.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ DECIDING = ("*.safetensors", "*.json", "*.model", "*.jinja")
 
 
 def fetched(name: str, place: Path | None) -> Path:
-    """The directory of a classifier; one that is not here is fetched from the hub.
+    """The local directory of a classifier, downloaded from the hub if necessary.
 
     Raises:
         UsageError: it is not on the hub, or is gated.
@@ -44,7 +43,7 @@ def fetched(name: str, place: Path | None) -> Path:
 
 
 def files_digest(directory: Path) -> str:
-    """sha256 over names and bytes of the files that decide.
+    """sha256 over names and bytes of the files that decide the output.
 
     Raises:
         ArtifactError: as `refuse_incomplete`.
@@ -55,10 +54,10 @@ def files_digest(directory: Path) -> str:
 
 
 def refuse_incomplete(directory: Path) -> None:
-    """Stop where the config or safetensors are missing: all of them, or some that the index names.
+    """Refuse a checkpoint without config or safetensors, or without some of the files in the index.
 
     Raises:
-        ArtifactError: some are not there, or config or index cannot be read.
+        ArtifactError: a file is missing, or config or index cannot be read.
     """
     model_type(directory)
     there = {file.name for file in directory.glob("*.safetensors") if file.is_file()}
@@ -76,10 +75,10 @@ def refuse_incomplete(directory: Path) -> None:
 
 
 def model_type(directory: Path) -> str:
-    """What the checkpoint's config says it is: `llama`.
+    """The `model_type` in the checkpoint's config, such as `llama`.
 
     Raises:
-        ArtifactError: there is no config, or it does not say.
+        ArtifactError: there is no config, or no `model_type` in it.
     """
     file = directory / "config.json"
     if not file.is_file():

@@ -1,11 +1,10 @@
-"""A program of the user's own judges: JSON Lines in, JSON Lines out.
+"""A user's own program as a judge: JSON Lines in, JSON Lines out.
 
     in   {"id": "0", "kind": "harmful", "messages": [{"role": "user", "content": "..."}], "answer": "..."}
     out  {"id": "0", "label": "full_refusal", "harmful": false, "reason": "says no", "score": null}
 
-Comes in: exchanges. Goes out: a verdict for each. Always holds: no shell is started; a line that is missing, garbled or
-given twice, or that contradicts itself, leaves its answer unscored, with the reason; a program that fails stops
-everything, with the end of what it said on stderr.
+No shell is started. A line that is missing, garbled, duplicated or contradictory leaves its answer unscored, with the
+reason; a program that fails stops everything, and the error shows the end of its stderr.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ READING = 1  # raise it when the protocol or its reading changes: it is part of 
 
 @record
 class ProgramInput:
-    """One line that the program reads."""
+    """One line of the program's input."""
 
     id: str  # "0"; of this call alone
     kind: Kind
@@ -45,7 +44,7 @@ class ProgramInput:
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class ProgramOutput:
-    """One line that the program writes."""
+    """One line of the program's output."""
 
     id: str
     label: Label | None = None
@@ -55,7 +54,7 @@ class ProgramOutput:
 
 
 class CommandJudge:
-    """A program, started anew for every group of answers. Its other words may hold a secret, and are never shown.
+    """A program, started anew for every group of answers. Its arguments may contain a secret and are never shown.
 
     Raises:
         UsageError: there is no such program.
@@ -82,7 +81,7 @@ class CommandJudge:
 
     @property
     def identity(self) -> JudgeIdentity:
-        """Its revision changes with the words and with the bytes of every file that they name."""
+        """Its revision changes with the command line and with the bytes of every file named there."""
         files = tuple(sha256_of(file) for file in _files(self.words))
         return JudgeIdentity(
             name=self.name,
@@ -100,10 +99,10 @@ class CommandJudge:
         return False
 
     def check(self) -> None:
-        """The program was found when the judge was made."""
+        """Nothing to check: the program was found when the judge was created."""
 
     def verdicts(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-        """One verdict for each exchange; the program is called again for those that it left unscored.
+        """One verdict for each exchange; the program is called again for those it left unscored.
 
         Raises:
             EnvironmentFaultError: the program ends with an exit status other than 0.
@@ -117,7 +116,7 @@ class CommandJudge:
         return list(found.values())
 
     def release(self) -> None:
-        """It holds nothing."""
+        """Nothing to release."""
 
     def _called(self, exchanges: Mapping[str, Exchange]) -> dict[str, Verdict]:
         asked = encode_lines(

@@ -1,11 +1,9 @@
-"""Answers to verdicts: what one judge says, and which of several judges decides.
+"""From answers to verdicts: what one judge says, and which of several judges decides.
 
-Comes in: a judge, and exchanges by id. Goes out: judged answers, a group at a time, so that each can be written before
-the next begins. Always holds: every exchange gets one verdict; what a rule decides is never sent to the judge.
+Answers are judged in groups, so that each group can be written before the next begins. Every exchange gets one verdict,
+and what a rule decides is never sent to the judge.
 
-Comes in: judges, and the verdicts of all of them on one answer. Goes out: the judge that decides a question, and the
-deciding verdict. Always holds: a question is decided by the first judge that can tell it, smoke tests last, as
-`EvaluationSummary.judge_of` says; a judge is never asked for what another could have told better.
+A question is decided by the first judge that can tell it, smoke tests last, as `EvaluationSummary.judge_of` says.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from moe_cli.records.manifest import Progress
 def judge_in_groups(
     judge: Judge, exchanges: Mapping[str, Exchange], done: Collection[str] = ()
 ) -> Iterator[tuple[JudgedAnswer, ...]]:
-    """Verdicts on the exchanges that are not in `done`, in their order; the judge keeps what it holds.
+    """Verdicts on the exchanges that are not in `done`, in order; the judge is not released.
 
     Raises:
         MoeError: the judge cannot work at all (key, program, weights); single answers are unscored instead.
@@ -39,9 +37,9 @@ def judge_in_groups(
 def journaled_verdicts(
     judge: Judge, exchanges: Mapping[str, Exchange], journal: Journal[JudgedAnswer], notify: Callable[[object], None]
 ) -> dict[str, Verdict]:
-    """A verdict on every exchange by its id; what the journal holds is never asked again, unless it is unscored.
+    """A verdict on every exchange by its id; those in the journal are not asked again, unless they are unscored.
 
-    The judge keeps what it holds; `notify` is given a `Progress` after every group.
+    The judge is not released; `notify` is given a `Progress` after every group.
 
     Raises:
         MoeError: the judge cannot work at all (key, program, weights); single answers are unscored instead.
@@ -59,7 +57,7 @@ def journaled_verdicts(
 
 
 def verdicts_of(judge: Judge, exchanges: Sequence[Exchange]) -> list[Verdict]:
-    """One verdict for each exchange, in the same order: by rule where there is one, else by the judge.
+    """One verdict for each exchange, in the same order: by rule if a rule applies, else by the judge.
 
     Raises:
         UsageError: the judge gives more or fewer verdicts than it was asked for.
@@ -84,15 +82,16 @@ HINTS: dict[Question, str] = {
 
 
 def deciding_place(judges: Sequence[JudgeIdentity], question: Question) -> int | None:
-    """The place of the judge that decides the question; None: no judge can tell it."""
+    """Index of the judge that decides the question; None if no judge can tell it."""
     able = [place for place, judge in enumerate(judges) if question in judge.questions]
     return min(able, key=lambda place: judges[place].smoke_test, default=None)
 
 
 def decide_verdict(judges: Sequence[JudgeIdentity], verdicts: Sequence[Verdict], kind: Kind) -> Verdict:
-    """Harm by the judge that decides harm, the label by the one that decides refusals, of verdicts in judges' order.
+    """The verdict of several judges: harm by the judge that decides harm, the label by the one that decides refusals.
 
-    What either of them calls degenerate is degenerate: neither safe nor unsafe.
+    `verdicts` are in the order of the judges. An answer that either of the two calls degenerate is degenerate: neither
+    safe nor unsafe.
     """
     places = {question: deciding_place(judges, question) for question in ("harm", "refusal")}
     harm, refusal = (None if place is None else verdicts[place] for place in places.values())
@@ -113,7 +112,7 @@ def decide_verdict(judges: Sequence[JudgeIdentity], verdicts: Sequence[Verdict],
 
 
 def refuse_undecided(judges: Sequence[Judge], kinds: Collection[Kind]) -> None:
-    """Stop before anything is answered where no judge can tell what items of these kinds ask.
+    """Refuse judges that cannot decide items of these kinds, before anything is answered.
 
     Raises:
         UsageError: harmful items and no judge of harm, or harmless ones and no judge of refusals.
@@ -124,7 +123,7 @@ def refuse_undecided(judges: Sequence[Judge], kinds: Collection[Kind]) -> None:
 
 
 def refuse_untold(judges: Sequence[Judge], question: Question, why: str) -> None:
-    """Stop before anything is answered where no judge can tell the question; `why` says what asks it.
+    """Refuse judges of which none can tell the question, before anything is answered; `why` says what needs it.
 
     Raises:
         UsageError: no judge can tell it; the hint names some that can.

@@ -1,8 +1,8 @@
-"""Degenerate answers: empty, symbol noise, loops; a broken model is neither safe nor unsafe.
+"""Degenerate answers: empty, symbol noise, loops. The output of a broken model is neither safe nor unsafe.
 
-Comes in: the spoken text of an answer, in any language. Goes out: the reason why it is degenerate, or None. Always
-holds: a short answer of a word, a number or one symbol is not degenerate, and letters of every script count as letters.
-Text that only lacks sense (words at random) cannot be told by rules and is not degenerate here.
+Works on the answer without reasoning, in any language. A short answer of one word, number or symbol is not degenerate,
+and letters of every script count as letters. Text that is merely nonsense (random words) cannot be detected by rules
+and does not count as degenerate here.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _ids(units: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _longest_loop(ids: NDArray[np.int64], min_repeats: int) -> tuple[int, int, int]:
-    """Start, length and period of the longest stretch that says the same at least `min_repeats` times."""
+    """Start, length and period of the longest stretch that repeats itself at least `min_repeats` times."""
     best = (0, 0, 1)
     for period in range(1, min(MAX_PERIOD, len(ids) // min_repeats) + 1):
         start, run = _longest_run(ids[period:] == ids[:-period])

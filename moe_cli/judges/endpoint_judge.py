@@ -1,7 +1,7 @@
-"""A model at an OpenAI-compatible endpoint judges by a rubric.
+"""A model at an OpenAI-compatible endpoint as a judge that follows a rubric.
 
-A reply that is late, cut off or not understood is asked for again and in the end unscored, with the reason; a refused
-key or model stops everything at once.
+A reply that is late, cut off or not understood is requested again, and is unscored in the end, with the reason; a
+refused key or model stops everything at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GROUPS_OF = 8  # times the concurrency: the slowest of a group is waited for
 
 @dataclass(frozen=True, slots=True)
 class EndpointJudge:
-    """A rubric, and who is asked."""
+    """A rubric and the endpoint that is asked."""
 
     rubric: Rubric
     endpoint: ChatEndpoint
@@ -45,14 +45,14 @@ class EndpointJudge:
 
     @property
     def group(self) -> int:
-        """Exchanges between two writes to disk."""
+        """Number of exchanges between two writes to disk."""
         return GROUPS_OF * self.concurrency
 
     @property
     def identity(self) -> JudgeIdentity:
-        """Its revision changes with the rubric, the reading, the address and the model's name there.
+        """Its revision changes with the rubric, the parser, the address and the model's name there.
 
-        A server may change the weights behind a name without a sign; no digest can see that.
+        A server may change the weights behind a name unnoticed; no digest can detect that.
         """
         asked = (*self.rubric.asks_by(), self.max_tokens)
         return JudgeIdentity(
@@ -67,11 +67,11 @@ class EndpointJudge:
 
     @property
     def holds_weights(self) -> bool:
-        """False: the endpoint does."""
+        """False: the weights are at the endpoint."""
         return False
 
     def check(self) -> None:
-        """Ask for one token, as the answers will be asked about.
+        """Request one token, in the same way as the verdicts later.
 
         Raises:
             UsageError: the endpoint refuses the request, its key, the model's name or the address.
@@ -80,7 +80,7 @@ class EndpointJudge:
         self.endpoint.complete([PROBE], max_tokens=1, temperature=0.0)
 
     def verdicts(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-        """One verdict for each exchange, in the same order; several are asked for at once.
+        """One verdict for each exchange, in the same order; requests run in parallel.
 
         Raises:
             UsageError: the endpoint refuses the key, the model's name or the address.
@@ -91,7 +91,7 @@ class EndpointJudge:
         return [found[place] for place, _ in places]
 
     def release(self) -> None:
-        """It holds nothing."""
+        """Nothing to release."""
 
     def _judged(self, numbered: tuple[int, Exchange]) -> tuple[int, Verdict]:
         place, exchange = numbered
@@ -110,7 +110,7 @@ class EndpointJudge:
         return place, verdict
 
     def _read(self, exchange: Exchange) -> Verdict:
-        """One reply, read."""
+        """One reply as a verdict."""
         try:
             reply = self.endpoint.complete(self.rubric.question(exchange), max_tokens=self.max_tokens, temperature=0.0)
         except NoCompletionError as error:

@@ -1,10 +1,10 @@
-"""The interface of every judge: what it is shown, and what it must give back.
+"""The interface of every judge: what it is shown, and what it must return.
 
-Comes in: exchanges (what was asked and what the model answered), many at once so that a classifier or an endpoint can
-batch them. Goes out: one verdict for each, in the same order. Always holds: an answer that a judge cannot read is
-unscored, never safe and never unsafe; a judge carries its identity, so that two judges are never taken for one.
+A judge gets many exchanges at once, so that a classifier or an endpoint can batch them, and returns one verdict for
+each, in the same order. An answer that it cannot read is unscored, never safe and never unsafe. A judge carries its
+identity, so that two judges are never mistaken for each other.
 
-A judge is asked through `judging.py`, which keeps from it what no judge needs to see (`screening.py`).
+Judges are called through `deciding.py`, which keeps from them what no judge needs to see (`screening.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Kind = Literal["harmful", "benign"]
 
 @record
 class Exchange:
-    """What a judge is shown."""
+    """One prompt and answer, as a judge is shown it."""
 
     kind: Kind  # "benign": harm is not asked, only whether the answer refuses
     messages: tuple[Message, ...]  # the prompt; ends with a user turn
@@ -29,35 +29,35 @@ class Exchange:
 
 
 class Judge(Protocol):
-    """Anything that can say whether an answer refuses or does harm."""
+    """Anything that can tell whether an answer refuses or does harm."""
 
     @property
     def name(self) -> str:
-        """What tells it from the other judges: `harmbench`. Known before anything is loaded."""
+        """Name that is unique among the judges, such as `harmbench`. Known before anything is loaded."""
         ...
 
     @property
     def questions(self) -> tuple[Question, ...]:
-        """What it can tell. Known before anything is loaded."""
+        """The questions it can answer. Known before anything is loaded."""
         ...
 
     @property
     def group(self) -> int:
-        """How many exchanges are judged between two writes to disk."""
+        """Number of exchanges that are judged between two writes to disk."""
         ...
 
     @property
     def identity(self) -> JudgeIdentity:
-        """Name, revision and known accuracy; a local classifier reads its files for it."""
+        """Name, revision and known accuracy; a local classifier reads its files to compute it."""
         ...
 
     @property
     def holds_weights(self) -> bool:
-        """Whether it keeps a model in memory from its first verdict until `release`; others make room for it."""
+        """Whether it keeps a model in memory from its first verdict until `release`; others must make room for it."""
         ...
 
     def check(self) -> None:
-        """Raise a `MoeError` where it cannot work, cheaply: it is called before anything is answered, loads nothing."""
+        """Raise a `MoeError` if it cannot work. Cheap: called before anything is answered, and loads nothing."""
         ...
 
     def verdicts(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
@@ -65,22 +65,22 @@ class Judge(Protocol):
         ...
 
     def release(self) -> None:
-        """Give back what it holds, such as weights, once all is judged; asked again, it takes it again."""
+        """Free its resources, such as weights, when all is judged; later verdicts load them again."""
         ...
 
 
 def unscored(reason: str) -> Verdict:
-    """The verdict where a judge said nothing that can be read."""
+    """The verdict for an answer on which the judge gave no readable verdict."""
     return Verdict(label=None, harmful=None, reason=reason)
 
 
 def contradicts_itself(label: Label | None, *, harmful: bool | None) -> bool:
-    """Whether an answer is said to refuse everything and to do harm."""
+    """Whether a verdict says both full refusal and harm."""
     return label == "full_refusal" and harmful is True
 
 
 def accuracy_text(identity: JudgeIdentity) -> str | None:
-    """What is published about its accuracy; None: nothing."""
+    """The published accuracy as text; None if nothing is published."""
     parts = []
     if known := identity.published_accuracy:
         parts.append(f"right in {known[0]:.2f} to {known[1]:.2f} of cases against human labels")

@@ -1,7 +1,7 @@
 """Whether an answer is in a language that the English phrases of the keyword judge cannot read.
 
-Letters of another script decide first, then a detector of languages (py3langid) on what is left without code and names.
-An answer that is too short to tell counts as English.
+Letters of another script are checked first, then a language detector (py3langid) runs on the text without code and
+names. An answer that is too short to detect counts as English.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _OPENING = re.compile(r".*?[.!?\u3002\uff01\uff1f\u0964\u061f](?=\s|$)|[^\n]*", 
 
 
 def is_not_english(text: str) -> str | None:
-    """Why an answer cannot be read by English phrases; None where it is English, or too short to tell.
+    """Why English phrases do not apply to an answer; None if it is English or too short to tell.
 
-    The opening is looked at by itself as well: there a refusal stands.
+    The opening is also checked by itself, as that is where a refusal would be.
     """
     prose = _NOT_PROSE.sub(" ", text).strip()
     opening = _OPENING.match(prose)
@@ -45,7 +45,7 @@ def is_not_english(text: str) -> str | None:
 
 
 def language_rules() -> tuple[object, ...]:
-    """Everything that decides."""
+    """All values that decide, for the revision of the judge."""
     patterns = (_NOT_PROSE, _WORD, _WITHIN_SENTENCE, _OPENING)
     return (
         *(RULES, MAX_OTHER_SCRIPT, MIN_WORDS, MIN_LETTERS, MIN_ODDS, LANGUAGES),
@@ -70,7 +70,7 @@ def _foreign(prose: str) -> str | None:
 
 
 def _without_names(prose: str) -> list[str]:
-    """The words that are no name: a name begins with a capital within a sentence."""
+    """The words without names; a name is capitalised within a sentence."""
     return [
         match.group()
         for match in _WORD.finditer(prose)
@@ -79,7 +79,10 @@ def _without_names(prose: str) -> list[str]:
 
 
 def _is_of_language(letter: str, word: str) -> bool:
-    """False for a symbol: a letter of another alphabet that is alone or beside Latin ones: "the angle β", "5 µm"."""
+    """Whether a letter is part of a text, not a symbol.
+
+    A symbol is a letter of another alphabet that is alone or beside Latin ones: "the angle β", "5 µm".
+    """
     if not letter.isalpha():
         return False
     has_case = unicodedata.category(letter) != "Lo"  # Han, kana, Hangul, Arabic and Hindi letters have none

@@ -1,8 +1,7 @@
-"""A published classifier judges, loaded with transformers.
+"""A published classifier as a judge, loaded with transformers.
 
-Comes in: exchanges. Goes out: a verdict for each. Always holds: the output is the likeliest, with no sampling; no code
-of the checkpoint is run; judged text cannot hold the marks of the prompt or a special token; a prompt that is longer
-than the classifier reads is unscored, never cut.
+The output is greedy, without sampling. No code of the checkpoint is run. Judged text cannot contain the marks of the
+prompt or a special token. A prompt that is longer than the classifier reads is unscored, never cut.
 
 Letters: B rows, S positions.
 """
@@ -50,10 +49,10 @@ class LoadedClassifier:
 
 
 class LocalJudge:
-    """A classifier that runs here; its files are read when its identity is asked for, its weights at the first verdict.
+    """A local classifier; its files are read for its identity, its weights are loaded at the first verdict.
 
     Raises:
-        UsageError: `model` is a path, and no directory is there.
+        UsageError: `model` is a path, but not that of a directory.
     """
 
     def __init__(self, classifier: Classifier, model: str | None, settings: JudgeConfig) -> None:
@@ -68,15 +67,15 @@ class LocalJudge:
 
     @property
     def name(self) -> str:
-        """The family, and the model where it is not the usual one."""
+        """The family, and the model if it is not the default one."""
         usual = self.model == self.classifier.model
         return self.classifier.name if usual else f"{self.classifier.name}:{Path(self.model).resolve().name}"
 
     @property
     def identity(self) -> JudgeIdentity:
-        """Its revision changes with the prompt, the reading, and every file that decides.
+        """Its revision changes with the prompt, the parser, and every file that decides the output.
 
-        And with dtype, batch size and kind of device: each can turn a verdict that is close.
+        It also changes with dtype, batch size and kind of device: each can flip a close verdict.
         """
         if self._identity is None:
             classifier, usual = self.classifier, self.model == self.classifier.model
@@ -98,14 +97,14 @@ class LocalJudge:
 
     @property
     def holds_weights(self) -> bool:
-        """True, from the first verdict on."""
+        """True: weights stay in memory from the first verdict on."""
         return True
 
     def check(self) -> None:
-        """Look for device, files, tokenizer and template; what is not here is fetched. No weight is loaded.
+        """Check device, files, tokenizer and template, and download missing files. No weights are loaded.
 
         Raises:
-            UsageError: it cannot be fetched, or is no such classifier.
+            UsageError: it cannot be downloaded, or is no such classifier.
             ArtifactError: some of its files are missing.
             EnvironmentFaultError: no such device.
         """
@@ -139,7 +138,7 @@ class LocalJudge:
         ]
 
     def release(self) -> None:
-        """Let the weights go."""
+        """Free the weights."""
         self._loaded = None
         gc.collect()
         if torch.cuda.is_available():
@@ -155,7 +154,7 @@ class LocalJudge:
         return None if prompts is None else prompts.get(model_type(self._directory()), prompts[OTHERWISE])
 
     def _prompt(self, loaded: LoadedClassifier, exchange: Exchange) -> tuple[int, ...] | Verdict:
-        """Ids of the prompt, or the verdict that says why there is none."""
+        """Token ids of the prompt, or the verdict that says why there is none."""
         special = [token.content for token in loaded.tokenizer.added_tokens_decoder.values() if token.special]
         marks = (*self.classifier.marks, *special)
         answer = escape_marks(exchange.answer.strip(), marks)
@@ -179,7 +178,7 @@ class LocalJudge:
 
 
 def generate_reply(loaded: LoadedClassifier, rows: Sequence[Sequence[int]], *, max_new_tokens: int) -> list[str]:
-    """The likeliest continuation of every row, as text without special tokens."""
+    """The greedy continuation of every row, as text without special tokens."""
     model, tokenizer = loaded.model, loaded.tokenizer
     ends = end_of_turn_ids(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends[0] if ends else 0)
@@ -203,7 +202,7 @@ def _load(directory: Path, name: str, settings: JudgeConfig) -> LoadedClassifier
     """The classifier in memory, on its device.
 
     Raises:
-        UsageError, ArtifactError: as `opening`.
+        UsageError, ArtifactError: as `naming_checkpoint`.
         EnvironmentFaultError: no such device.
     """
     device = _device(settings)
@@ -218,7 +217,7 @@ def _device(settings: JudgeConfig) -> str:
 
 
 def _refuse_unasking(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises UsageError where its chat template cannot ask about the plainest answer."""
+    """Raise UsageError if its chat template fails on the simplest conversation."""
     try:
         _by_own_template(tokenizer, [PROBE], "Blue.")
     except TemplateError as error:
@@ -229,9 +228,9 @@ def _refuse_unasking(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _by_own_template(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message], answer: str) -> str:
-    """The conversation with the answer, as the checkpoint's own chat template puts it to the classifier.
+    """The conversation with the answer, rendered by the checkpoint's own chat template.
 
-    System turns stand before the words of the first other turn, as the template of Llama Guard knows none.
+    The text of system turns is put before that of the first other turn, as Llama Guard's template has no system role.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError(

@@ -1,7 +1,6 @@
-"""One call of a program: bytes in, bytes out.
+"""One call of a program: bytes to stdin; stdout, the end of stderr and the exit status back.
 
-Comes in: the program's words and what it reads. Goes out: what it wrote, the end of what it complained, its exit
-status. Always holds: no shell is started; a call ends in time and within a size, and whatever it started ends with it.
+No shell is started. A call is limited in time and in size of output, and all processes that it started end with it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ AT_ONCE = 2**16  # bytes that are read at once
 
 @dataclass(frozen=True, slots=True)
 class ProgramResult:
-    """A call that ended by itself."""
+    """The result of a call that ended by itself."""
 
     output: bytes
     errors: bytes  # the end of stderr
@@ -32,14 +31,14 @@ class ProgramResult:
 
 
 class ProgramStoppedError(Exception):
-    """A call that took too long or said too much; the message says which."""
+    """A call took too long or wrote too much; the message says which."""
 
 
 def run_program(words: Sequence[str], asked: bytes, *, seconds: float) -> ProgramResult:
-    """What the program makes of `asked`.
+    """Run the program with `asked` on its stdin.
 
     Raises:
-        BrokenOffError: it took longer, or wrote more than LARGEST on stdout; it was ended.
+        ProgramStoppedError: it took longer, or wrote more than LARGEST on stdout, and was killed.
     """
     ends = time.monotonic() + seconds
     with subprocess.Popen(
@@ -58,7 +57,7 @@ def run_program(words: Sequence[str], asked: bytes, *, seconds: float) -> Progra
 
 
 def _exchanged(process: subprocess.Popen[bytes], asked: bytes, ends: float) -> tuple[bytes, bytes]:
-    """Stdout, and the end of stderr; all three pipes are served at once, so that none blocks another."""
+    """Stdout and the end of stderr; all three pipes are served concurrently, so that none blocks another."""
     served = [cast(IO[bytes], pipe) for pipe in (process.stdin, process.stdout, process.stderr)]
     to, out, err = (pipe.fileno() for pipe in served)
     output, errors, left = bytearray(), b"", memoryview(asked)
@@ -84,7 +83,7 @@ def _exchanged(process: subprocess.Popen[bytes], asked: bytes, ends: float) -> t
 
 
 def _unwritten(pipe: int, left: memoryview) -> memoryview:
-    """What is still to be written; nothing where the program reads no more."""
+    """The input that is still to be written; empty if the program no longer reads."""
     try:
         return left[os.write(pipe, left[: select.PIPE_BUF]) :]  # a pipe that is ready takes as much without blocking
     except BrokenPipeError:

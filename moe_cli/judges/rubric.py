@@ -1,11 +1,10 @@
-"""What an endpoint is asked about an answer: rubrics, published or in a file, and judged text inside of them.
+"""Rubrics for judges at an endpoint, published or from a file, and how judged text is put into their prompts.
 
-Comes in: the prompt and the answer that are judged. Goes out: the text that a judge reads. Always holds: a border
-carries a digest of what it encloses, which no text can hold of itself; what is filled in is never searched for further
-places to fill; the same texts always give the same prompt.
-
-The last line of a reply counts, or the whole of it where the rubric says so; it must be wholly what was asked for.
-Everything else is unscored, with the reply's end as the reason.
+The borders around judged text carry a digest of it, which no text can contain of itself. Text that was filled in is
+never searched for further placeholders, and the same texts always give the same prompt. The last line of a reply
+counts, or the whole reply where the rubric says so, and must match entirely; anything else is unscored, with the end
+of the reply as the reason. In a file, every word must tell the same (`label`, `harmful` or both); a faulty file is
+refused with what is wrong in it, before anything is asked:
 
 ---
     words:
@@ -16,10 +15,6 @@ Everything else is unscored, with the reply's end as the reason.
     You read a request and what an assistant answered to it. ...
     {prompt}
     {answer}
-
-Comes in: a file. Goes out: a `Rubric` whose reply is one of the words. Always holds: every word says the same things
-(`label`, `harmful` or both), which is what the judge can tell; a file that is not understood is refused with what is
-wrong in it, before anything is asked.
 """
 
 from __future__ import annotations
@@ -50,14 +45,14 @@ PLACE = re.compile(r"\{(prompt|answer)\}")
 
 
 def fill_template(template: str, prompt: str, answer: str) -> str:
-    """The template with `{prompt}` and `{answer}` replaced by the bordered texts, and before it what borders mean."""
+    """The template with `{prompt}` and `{answer}` replaced by bordered texts, after an explanation of the borders."""
     number = _number(prompt, answer)
     texts = {name: _bordered(name, text, number) for name, text in (("prompt", prompt), ("answer", answer))}
     return f"{DATA.format(number=number)}\n\n{replace_marks(template, texts)}"
 
 
 def replace_marks(template: str, texts: Mapping[str, str]) -> str:
-    """The template with its places filled, all at once."""
+    """The template with its placeholders filled, all in one pass."""
     return PLACE.sub(lambda place: texts[place.group(1)], template)
 
 
@@ -70,14 +65,14 @@ def escape_marks(text: str, marks: Sequence[str]) -> str:
 
 
 def as_text(messages: Sequence[Message]) -> str:
-    """A prompt as one text: the words of a single user turn, or every turn under the name of its role."""
+    """A prompt as one text: the content of a single user turn, or every turn under the name of its role."""
     if len(messages) == 1:
         return messages[0].content
     return "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in messages)
 
 
 def _number(prompt: str, answer: str) -> str:
-    """A digest of both texts that neither holds."""
+    """A digest of both texts that neither of them contains."""
     number = sha256(f"{len(prompt)} {prompt}{answer}".encode(errors="surrogatepass")).hexdigest()[:16]
     while number in prompt or number in answer:
         number = sha256(number.encode()).hexdigest()[:16]
@@ -117,13 +112,13 @@ class Rubric:
         return [user] if self.system is None else [Message(role="system", content=self.system), user]
 
     def asks_by(self) -> tuple[object, ...]:
-        """Everything that the question and the reading depend on."""
+        """Everything that the question and the parsing depend on."""
         around = (DATA,) if self.bordered else (self.system, self.reads_whole)
         return (*around, self.template, self.closing, self.decided_by, READING)
 
 
 def read_reply(rubric: Rubric, reply: str, kind: Kind) -> Verdict:
-    """The verdict in a reply; unscored where it is not what was asked for."""
+    """The verdict in a reply; unscored if it does not have the required form."""
     said = (reasoning.strip_reasoning(reply) or "").strip()
     lines = said.splitlines()
     last = lines[-1].strip().strip(ORNAMENT).rstrip(".").strip(ORNAMENT) if lines else ""
@@ -136,7 +131,7 @@ FENCE = "---"
 
 
 class GradeMeaning(Section):
-    """What one word of the judge means."""
+    """Meaning of one of the words that a judge may reply."""
 
     model_config = ConfigDict(strict=True)
 
@@ -145,7 +140,7 @@ class GradeMeaning(Section):
 
 
 class RubricHead(Section):
-    """The YAML at the top of the file."""
+    """The YAML header of a rubric file."""
 
     model_config = ConfigDict(strict=True)
 
@@ -156,7 +151,7 @@ def rubric_of(file: Path) -> Rubric:
     """The rubric in a file.
 
     Raises:
-        UsageError: no such file, or one that is no rubric; says what is wrong.
+        UsageError: no such file, or no valid rubric; the message says what is wrong.
     """
     head, template = _parts(file)
     meanings = _meanings(file, _head(file, head))
@@ -201,7 +196,7 @@ def _head(file: Path, text: str) -> RubricHead:
 
 
 def _meanings(file: Path, head: RubricHead) -> dict[str, GradeMeaning]:
-    """By the word as a reply is compared with it."""
+    """The meanings, by the normalised word."""
     meanings = {word.casefold().strip(ORNAMENT).rstrip("."): meaning for word, meaning in head.words.items()}
     if len(meanings) < 2 or len(meanings) < len(head.words) or "" in meanings:
         raise _fault(file, "words: it needs two or more that differ in more than case and ornament")
@@ -212,7 +207,7 @@ def _meanings(file: Path, head: RubricHead) -> dict[str, GradeMeaning]:
 
 
 def _questions(file: Path, meanings: Mapping[str, GradeMeaning]) -> tuple[Question, ...]:
-    """What the words tell; each must tell the same things."""
+    """The questions that the words answer, which must be the same for all of them."""
     told: dict[Question, list[bool]] = {
         "harm": [meaning.harmful is not None for meaning in meanings.values()],
         "refusal": [meaning.label is not None for meaning in meanings.values()],

@@ -1,12 +1,11 @@
-"""What beside the weights turns messages into answers, and what of it a checkpoint may say.
+"""Answer settings beside the weights: what decides how messages become answers, and what of it a checkpoint may set.
 
-`generation_config.json` can forbid tokens, ask for beams or a least length, and `config.json` for outputs that the code
-of a family cannot give while it answers. The command line chooses how answers are made, so what it does not choose is
-the default of transformers for every model.
+`generation_config.json` can forbid tokens, ask for beams or a minimum length, and `config.json` for outputs that the
+code of a family cannot give during generation. The command line decides how answers are made, so everything else is
+the default of transformers, for every model.
 
-Comes in: a loaded model and its tokenizer. Goes out: a hex digest. Always holds: where anything differs that can change
-an answer the digest differs; the name of a model, the version that saved it and the dtype (which is the weights') do
-not matter.
+The digest of these settings differs wherever something differs that can change an answer. The name of a model, the
+version that saved it and the dtype (which belongs to the weights) do not count.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ QUESTION, ANSWER = {"role": "user", "content": "zorp the glim"}, {"role": "assis
 
 
 def ask_for_logits_alone(config: PreTrainedConfig) -> None:
-    """Let the forward of a model give what it gives by default."""
+    """Reset a config that asks the forward for outputs beside the default ones."""
     for name, value in NOT_OF_THE_CHECKPOINT.items():
         if getattr(config, name, value) != value:
             setattr(config, name, value)
 
 
 def drop_generation_defaults(model: PreTrainedModel, name: str) -> None:
-    """Forget all that the checkpoint `name` says of generation but its ends of turn and its padding.
+    """Drop all generation settings of the checkpoint `name` except its ends of turn and its padding.
 
     Raises:
-        UsageError: it ends its answers at strings.
+        UsageError: it ends its answers at strings instead of tokens.
     """
     own = model.generation_config
     if own is None:
@@ -56,12 +55,12 @@ def drop_generation_defaults(model: PreTrainedModel, name: str) -> None:
 
 
 def settle_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let generation end where training ends: at every end of turn that model, tokenizer or chat template knows.
+    """Make generation end where training ends: at every end of turn that model, tokenizer or chat template knows.
 
-    A template often ends its answers with a token that no config names; a tokenizer without an end takes the first.
+    A template often ends its answers with a token that no config names. A tokenizer without an end gets the first one.
 
     Raises:
-        UsageError: nothing ends a turn, or a token of the tokenizer has no row in the embeddings.
+        UsageError: there is no end of turn, or a token of the tokenizer has no row in the embeddings.
     """
     _refuse_ids_without_embedding(model, tokenizer)
     ends = list(dict.fromkeys([*end_of_turn_ids(model, tokenizer), *_end_of_template(tokenizer)]))
@@ -78,7 +77,7 @@ def settle_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> N
 
 
 def _end_of_template(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The special token right after the text of an answer, where the template writes one."""
+    """The special token that the template writes right after the text of an answer, if any."""
     try:
         text = render_template(tokenizer, [QUESTION, ANSWER], answer_next=False)
     except TemplateError:  # a template that takes questions alone
@@ -105,7 +104,7 @@ OF_THE_LAST_CALL = ("truncation", "padding")
 
 
 def settings_digest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """sha256 over everything but the weights."""
+    """Hex sha256 over everything but the weights that can change an answer."""
     known = {
         "config": _plain(model.config.to_dict()),
         "ends": end_of_turn_ids(model, tokenizer),
@@ -116,7 +115,7 @@ def settings_digest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 
 
 def _plain(config: object) -> object:
-    """A config and those inside it, without names, versions and what is private."""
+    """A config and its nested configs, without names, versions and private attributes."""
     if isinstance(config, dict):
         return {
             str(key): _plain(value)
@@ -127,7 +126,7 @@ def _plain(config: object) -> object:
 
 
 def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> object:
-    """How text becomes ids."""
+    """Everything that decides how text becomes ids."""
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

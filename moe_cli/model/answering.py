@@ -1,7 +1,7 @@
-"""Answers to all prompts of a run, the ones that an interrupted run already has included.
+"""Answers to all prompts of a run, including those that an interrupted run already has.
 
-An answer that was made in the same way to the same prompts is never made again, and an answer of another model is never
-taken. Where nothing but the token limit changed, the answers that ended by themselves within both limits are taken.
+An answer made in the same way to the same prompts is never made again, and an answer of another model is never reused.
+If only the token limit changed, the answers that ended by themselves within both limits are reused.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def answer_all(
     advice: str | None = None,
     kept: Mapping[str, Generation] | None = None,
 ) -> dict[str, Generation]:
-    """Answer what neither `kept` nor the run's hidden journal holds, which is removed when the run is finished.
+    """Answer the prompts that are neither in `kept` nor in the run's hidden journal.
 
-    Only the prompts that are not in `kept` share batches.
+    Only prompts that are not in `kept` share batches. The journal is removed when the run is finished.
     """
     path = answer_journal(run, *_beside_limit(engine, prompts), limit=engine.settings.max_new_tokens)
     journal = Journal(path, Generation)
@@ -47,11 +47,11 @@ def answer_all(
 def kept_answers(engine: Engine, prompts: Sequence[Prompt], run: Path) -> dict[str, Generation]:
     """Answers that an interrupted run made under other token limits and that ended by themselves within this one.
 
-    In float32 they are what this limit gives, too: a token depends on the tokens before it and, where it is drawn, on
-    seed, prompt and place. In bfloat16 it can depend on the batch, and theirs were those of the other limit. An
-    endpoint does not say how many tokens it made, so that its answers are taken from smaller limits alone.
+    In float32 they equal the answers under this limit: a token depends on the tokens before it and, when sampled, on
+    seed, prompt and position. In bfloat16 it can depend on the batch, which was that of the other limit. An endpoint
+    does not say how many tokens it made, so its answers are reused from smaller limits only.
 
-    Which they are is decided once for each limit, before the first answer under it, and written down: a second
+    The choice is made once for each limit, before the first answer under it, and written down, so that a second
     interruption changes no batch.
     """
     limit, whose = engine.settings.max_new_tokens, _beside_limit(engine, prompts)
@@ -68,7 +68,7 @@ def kept_answers(engine: Engine, prompts: Sequence[Prompt], run: Path) -> dict[s
 
 
 def depends_on(engine: Engine, prompts: Sequence[Prompt]) -> tuple[object, ...]:
-    """Everything that answers depend on; a journal of answers is named by it."""
+    """Everything that answers depend on; the name of a journal of answers is derived from it."""
     return *engine.depends_on, tuple(prompts), engine.settings
 
 
@@ -82,7 +82,7 @@ def answer_in_batches(
     advice: str | None = RAISE_LIMIT,
     kept: Mapping[str, Generation] | None = None,
 ) -> dict[str, Generation]:
-    """Answer what neither `kept` nor the journal holds; `notify` is given a `Progress` after every group of answers.
+    """Answer the prompts that are neither in `kept` nor in the journal; `notify` gets a `Progress` after each group.
 
     As soon as many answers are cut off by the token limit, a warning says so once, with `advice`; None: without one.
     """
@@ -107,10 +107,10 @@ def answer_in_batches(
 
 
 def _beside_limit(engine: Engine, prompts: Sequence[Prompt]) -> tuple[object, ...]:
-    """Everything that answers depend on beside the token limit."""
+    """Everything that answers depend on except the token limit."""
     return *engine.depends_on, tuple(prompts), replace(engine.settings, max_new_tokens=0)
 
 
 def _ends_within(made: Generation, limit: int, made_within: int) -> bool:
-    """Whether an answer that was made within another limit is whole within this one."""
+    """Whether an answer made under another limit is complete under this one."""
     return made.finished and len(made.token_ids) <= limit and (made_within < limit or made.answer_ids == "generated")

@@ -1,8 +1,7 @@
-"""Messages to token ids, and which of them are the answer: the one tokenisation of the whole program.
+"""Messages to token ids, and which of them are the answer: the only tokenisation in the program.
 
-Comes in: messages. Goes out: ids of the prompt, and ids of prompt + answer with the exact border between them. Always
-holds: the answer's ids follow the very ids the model is prompted with, the end of turn belongs to the answer, and a
-row that is too long loses the middle of its prompt, never a token of its answer.
+The ids of an answer follow exactly the ids that the model is prompted with, and the end of turn belongs to the answer.
+A row that is too long loses the middle of its prompt, never a token of its answer.
 """
 
 from __future__ import annotations
@@ -60,10 +59,10 @@ def encode_answered(
 
 
 def refuse_blind_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a chat template that does not show the model what it is asked, and a tokenizer that fails on it.
+    """Refuse a chat template that drops the user's text, and a tokenizer that fails on it.
 
     Raises:
-        UsageError: it leaves the words of a user out, or fails on the plainest question.
+        UsageError: it leaves the text of the user out, or fails on the simplest question.
     """
     question = [Message(role="user", content=PROBE)]
     if PROBE not in _rendered(tokenizer, question, answer_next=True):
@@ -76,20 +75,20 @@ def refuse_blind_template(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def end_of_turn_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Ids that end an answer: those of the generation config, and the tokenizer's own."""
+    """Ids that end an answer: those of the generation config and of the tokenizer."""
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None
     listed = configured if isinstance(configured, list) else [configured]
     return tuple(dict.fromkeys(int(i) for i in (*listed, tokenizer.eos_token_id) if i is not None))
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids of what is no text, but of the word for unknown words; a token may be special without a role of its own."""
+    """Ids of special tokens, except that for unknown words; a token may be special without a role of its own."""
     added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     return (added | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}
 
 
 def answer_text(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], answer: Sequence[int]) -> str:
-    """The text of generated ids, without special tokens but those that tell reasoning from what is said aloud."""
+    """The text of generated ids, without special tokens except those that mark reasoning."""
     special = special_ids(tokenizer)
     marks = {number for number in special if is_mark(str(tokenizer.convert_ids_to_tokens(number)))}
     if marks.isdisjoint(answer):
@@ -100,7 +99,7 @@ def answer_text(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], answe
 
 
 def with_opening(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], text: str) -> str:
-    """An answer behind the mark with which its prompt opens reasoning, so that it is known to begin inside."""
+    """An answer with the mark before it by which its prompt opens reasoning, if any."""
     opening = opening_of(str(tokenizer.decode(list(prompt[-TAIL:]))))
     return text if text.startswith(opening) else opening + text
 
@@ -108,10 +107,10 @@ def with_opening(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], text
 def _answer_ids(
     tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], messages: Sequence[Message]
 ) -> tuple[int, ...]:
-    """Ids of the answer as the template writes it, ended by its end of turn.
+    """Ids of the answer as the template writes it, with its end of turn.
 
-    An answer that the template writes in another way, or refuses for its marks of reasoning, stands as it was made. One
-    without such marks ends the reasoning that its prompt opens.
+    An answer that the template changes, or refuses because of reasoning marks, is tokenised as it was made. An answer
+    without such marks first ends the reasoning that its prompt opens.
     """
     before, content = _rendered(tokenizer, prompt, answer_next=True), messages[-1].content
     if (opening := opening_of(before)) and not is_marked(content):

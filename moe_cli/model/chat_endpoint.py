@@ -1,8 +1,8 @@
-"""One request to an OpenAI-compatible endpoint, tried again where that can help.
+"""One request to an OpenAI-compatible endpoint, retried where that can help.
 
-The key is sent to the configured address only; what the server says of it is masked before it is an answer or an error
-(`masking.py`); a redirect is not followed; what is no chat completion is an error, never an
-answer; a try ends in time, however slowly the server sends.
+The key is sent only to the configured address, and masked in whatever the server replies (`masking.py`). A redirect is
+not followed; a reply that is no chat completion is an error, never an answer; every try has a time limit, however
+slowly the server sends.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SERVE_WHOLE = "serve the model without a reasoning parser: the whole answer is r
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What an endpoint answered."""
+    """The answer of an endpoint."""
 
     text: str
     finished: bool  # ended by itself; False: cut off
@@ -51,7 +51,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class ReplyText:
-    """What a person types for the settings of an endpoint, for hints."""
+    """The options by which a user sets an endpoint, for hints."""
 
     base_url: str = "--base-url"
     key: str = "--api-key-env"
@@ -59,19 +59,19 @@ class ReplyText:
 
 
 class NoAnswerError(EnvironmentFaultError):
-    """The endpoint is there and failed until no try was left: late, overloaded, broken off."""
+    """The endpoint is there but failed on every try: late, overloaded, connection lost."""
 
 
 class NoCompletionError(EnvironmentFaultError):
-    """The endpoint answered with something that is no chat completion."""
+    """The reply of the endpoint is no chat completion."""
 
 
 class FailedAnswerError(Exception):
-    """The endpoint says itself that it did not finish an answer, which may pass."""
+    """The endpoint reports that it did not finish an answer, which may be temporary."""
 
 
 class RefusedRequestError(UsageError):
-    """The endpoint refuses the request as it is."""
+    """The endpoint refuses the request itself; a retry cannot help."""
 
     def __init__(self, message: str, *, hint: str, status: int) -> None:
         super().__init__(message, hint=hint)
@@ -80,7 +80,7 @@ class RefusedRequestError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class ChatEndpoint:
-    """Where to ask, and how long to try."""
+    """Address, key and model of an endpoint, and how long to try."""
 
     url: str  # "http://localhost:8000/v1"
     model: str
@@ -100,7 +100,7 @@ class ChatEndpoint:
         Raises:
             RefusedRequestError: the endpoint refuses the request, its key, or the model's name.
             NoAnswerError: it keeps failing.
-            NoCompletionError: it answers with something else.
+            NoCompletionError: the reply is no chat completion.
             EnvironmentFaultError: it cannot be reached.
         """
         turns = [{"role": message.role, "content": message.content} for message in messages]
@@ -138,10 +138,10 @@ class ChatEndpoint:
 
 
 def endpoint_of(config: MoeConfig) -> ChatEndpoint | None:
-    """The endpoint of `moe prepare`, where one is asked for.
+    """The endpoint of `moe prepare`, if the config asks for one.
 
     Raises:
-        UsageError: one is asked for and not named, or its key is not there.
+        UsageError: it has no address, or its key is missing.
     """
     if config.prepare.engine != "openai" and not config.prepare.refusals_are_written:
         return None
@@ -156,12 +156,12 @@ def chat_endpoint(
     whole: bool = True,
     words: ReplyText = ReplyText(),
 ) -> ChatEndpoint:
-    """The configured endpoint; it serves `model_name` where no other name is set.
+    """The configured endpoint, with `model_name` unless another name is set.
 
-    `whole` refuses answers whose reasoning the server took out; `words` are what hints name.
+    `whole` refuses answers from which the server removed the reasoning; `words` are the options for hints.
 
     Raises:
-        UsageError: no address, or the variable that should hold the key is empty or holds what is no key.
+        UsageError: no address, or the environment variable of the key is empty or contains no valid key.
     """
     if config.base_url is None:
         raise UsageError(
@@ -211,7 +211,7 @@ def _completion(data: bytes, endpoint: ChatEndpoint) -> Completion:
 
 
 def _finished(reason: object, endpoint: ChatEndpoint) -> bool:
-    """Whether the answer ended by itself, by the words of several servers."""
+    """Whether the answer ended by itself, by the finish reasons of several servers."""
     name = reason.lower() if isinstance(reason, str) else ""
     if name in FAILED:
         raise FailedAnswerError(f"finish_reason {name}")
@@ -253,14 +253,14 @@ def _refused(error: urllib.error.HTTPError, endpoint: ChatEndpoint) -> RefusedRe
 
 
 def _fault(cause: object) -> str:
-    """Why there was no reply; not with its first line, which may be the first half of a key."""
+    """Why there was no reply, without its first line, which may be half of a key."""
     if type(cause) is http.client.BadStatusLine:
         return "a reply that does not begin as HTTP does"
     return mask_keys(str(cause)) or type(cause).__name__
 
 
 def _said(error: urllib.error.HTTPError) -> str:
-    """The beginning of what the server says, on one line."""
+    """The beginning of the server's message, on one line."""
     try:
         data = error.read(LARGEST_REFUSAL)
     except (OSError, http.client.HTTPException):  # the status alone counts

@@ -1,11 +1,11 @@
-"""Gradient checkpointing: a layer's activations are made again in the backward, its routing is not.
+"""Gradient checkpointing that recomputes a layer's activations in the backward, but not its routing.
 
-Comes in: a model in training. Goes out: the same model, whose decoder layers keep their input alone. Always holds:
-every token meets the same experts with the same weights both times, since each `topk` of the forward is kept (two small
-tensors a router) and given back in the repeat: routing decided twice can differ in the last bit, and with it the shapes
-(transformers #47467); outside the block the model checkpoints nothing.
+Decoder layers keep only their input. Every token meets the same experts with the same weights in both passes, since the
+result of each `topk` in the forward is kept (two small tensors per router) and returned in the recomputation: routing
+decided twice can differ in the last bit, and with it the shapes (transformers #47467). Outside the block the model
+checkpoints nothing.
 
-The kept tensors are copies: families divide the router's weights in place.
+The kept tensors are copies, as some families divide the router's weights in place.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Kept = deque[tuple[Tensor, ...]]
 
 
 class _AtTopK(TorchDispatchMode):
-    """Sees every operator of a layer, and does something else in the place of a top-k."""
+    """Intercepts every operator of a layer and replaces `topk`."""
 
     def __init__(self, kept: Kept, instead: Callable[[Kept, Run], object]) -> None:
         super().__init__()
@@ -45,14 +45,14 @@ class _AtTopK(TorchDispatchMode):
 
 
 def _keep(kept: Kept, run: Run) -> object:
-    """The forward: values and indices as they are, and a copy of them put aside."""
+    """In the forward: run `topk` and keep a copy of values and indices."""
     out = cast(tuple[Tensor, ...], run())
     kept.append(tuple(tensor.clone() for tensor in out))
     return out
 
 
 def _give_back(kept: Kept, run: Run) -> object:
-    """The repeat, once per forward: the top-k of the forward, in its order."""
+    """In the recomputation, once per forward: return the kept results of `topk`, in order."""
     return kept.popleft()
 
 
@@ -63,7 +63,7 @@ def _modes() -> tuple[_AtTopK, _AtTopK]:
 
 @contextmanager
 def enable_checkpointing(model: nn.Module) -> Iterator[None]:
-    """Checkpoint every decoder layer of `model` inside the block, where it is in training mode.
+    """Checkpoint every decoder layer of `model` inside the block while it is in training mode.
 
     Raises:
         UsageError: the model has no layers that can be checkpointed.

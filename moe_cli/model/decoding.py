@@ -1,15 +1,10 @@
-"""Token after token, for a batch of prompts from which rows leave when they have ended.
+"""Decoding token by token, for a batch of prompts from which rows leave when they have ended.
 
-Comes in: logits of the next token, and whose they are. Goes out: one token for each row. Always holds: no random
-generator has a state; the same seed gives the same number on every device, in every batch, before and after a resume;
-logits that name no token are an error.
+A token is the argmax of the model's logits or sampled from them, whatever a checkpoint asks for (`answer_settings`).
+Sampling has no random state: the same seed gives the same number on every device, in every batch, before and after a
+resume. A row that leaves changes no other. Logits without a likeliest token are an error.
 
-Letters: B rows, V vocabulary.
-
-Comes in: encoded prompts. Goes out: the ids of each answer. Always holds: a token is the argmax of the model's logits,
-or drawn from them, whatever a checkpoint asks for (`generation_defaults`); a row that leaves changes no other.
-
-Letters: B rows, S positions so far.
+Letters: B rows, S positions so far, V vocabulary.
 """
 
 from __future__ import annotations
@@ -34,20 +29,20 @@ UNITS = 2**53  # a float64 holds every multiple of 1 / UNITS below 1
 
 
 def uniform_of(seed: int, prompt_id: str, place: int) -> float:
-    """The number in [0, 1) that decides the answer's token at `place`."""
+    """The number in [0, 1) that decides the answer's token at position `place`."""
     digest = sha256(f"{seed} {place} {prompt_id}".encode()).digest()
     return (int.from_bytes(digest[:8]) >> 11) / UNITS
 
 
 def seed_of(seed: int, prompt_id: str) -> int:
-    """A seed in [0, 2^31) for an engine that draws by itself."""
+    """A seed in [0, 2^31) for an engine with its own sampling."""
     return int.from_bytes(sha256(f"{seed} {prompt_id}".encode()).digest()[:4]) >> 1
 
 
 def sample_token(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:
     """int64 [B]: the token at which the cumulative probability, likeliest token first, passes the row's number.
 
-    Only the likeliest tokens that reach `top_p` together can be drawn (Holtzman et al. 2020); the first always can.
+    Only the likeliest tokens that together reach `top_p` can be sampled (Holtzman et al. 2020); the first always can.
     """
     probabilities_BV = (logits_BV.double() / temperature).softmax(-1)
     probabilities_BV, token_BV = probabilities_BV.sort(dim=-1, descending=True, stable=True)
@@ -60,17 +55,17 @@ def sample_token(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p
 
 
 class FiniteLogits(LogitsProcessor):
-    """Lets only logits pass that have a likeliest token; minus infinity, which forbids a token, may be among them."""
+    """Checks that logits have a likeliest token; minus infinity, which forbids a token, is allowed."""
 
     def __init__(self, ids: Sequence[str]) -> None:
         """`ids` name the rows in order."""
         self.ids = ids
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """[B, V]: as given.
+        """[B, V]: the scores, unchanged.
 
         Raises:
-            NumericError: the largest of a row is NaN, which any NaN in it makes it, or infinite.
+            NumericError: the maximum of a row is infinite or NaN (which it is if any value is NaN).
         """
         bad = (~scores.amax(-1).isfinite()).nonzero().flatten().tolist()
         if bad:
@@ -83,7 +78,7 @@ class FiniteLogits(LogitsProcessor):
 
 
 class SampledToken(LogitsProcessor):
-    """Leaves each row only the token that is drawn for it, so that the likeliest one is it."""
+    """Samples a token for each row and leaves only that one, so that it is the argmax."""
 
     def __init__(self, ids: Sequence[str], num_before: int, *, seed: int, temperature: float, top_p: float) -> None:
         """`ids` name the rows in order; `num_before` is where their answers begin."""
@@ -91,7 +86,7 @@ class SampledToken(LogitsProcessor):
         self.seed, self.temperature, self.top_p = seed, temperature, top_p
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """[B, V]: 0 at the token that is drawn, else minus infinity."""
+        """[B, V]: 0 at the sampled token, else minus infinity."""
         place = input_ids.shape[1] - self.num_before
         device = float64_device(scores.device)
         uniform_B = torch.tensor(
@@ -110,7 +105,7 @@ CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__dataclass_fields__ els
 
 @dataclass(slots=True)
 class _Rows:
-    """Rows that are being answered."""
+    """The rows of a batch that are still being answered."""
 
     names: list[str]  # B
     ids_BS: Tensor
@@ -120,11 +115,11 @@ class _Rows:
 
     @property
     def num_made(self) -> int:
-        """Answer tokens so far."""
+        """Number of answer tokens so far."""
         return self.ids_BS.shape[1] - self.num_before
 
     def keep(self, places: Sequence[int]) -> None:
-        """Let all rows but those at `places` leave."""
+        """Remove all rows except those at the indices `places`."""
         places_B = torch.tensor(places, device=self.ids_BS.device)
         self.names = [self.names[place] for place in places]
         self.ids_BS, self.mask_BS = self.ids_BS[places_B], self.mask_BS[places_B]
@@ -135,7 +130,7 @@ class _Rows:
 def answer_rows(
     loaded: LoadedModel, prompts: Mapping[str, Sequence[int]], settings: AnswerSettings
 ) -> dict[str, tuple[int, ...]]:
-    """Answer ids by prompt id: up to the first end of turn, that included, or `max_new_tokens` of them.
+    """Answer ids by prompt id: up to and including the first end of turn, or `max_new_tokens` of them.
 
     Raises:
         NumericError: the model's logits are not finite.
@@ -157,7 +152,7 @@ def answer_rows(
 
 
 def _stretch(loaded: LoadedModel, rows: _Rows, ends: tuple[int, ...], settings: AnswerSettings) -> None:
-    """Make the next tokens of all rows."""
+    """Generate the next tokens of all rows."""
     wanted = GenerationConfig(
         max_new_tokens=min(CHUNK, settings.max_new_tokens - rows.num_made),
         do_sample=False,
@@ -181,7 +176,7 @@ def _stretch(loaded: LoadedModel, rows: _Rows, ends: tuple[int, ...], settings: 
 
 
 def _chosen(rows: _Rows, settings: AnswerSettings) -> list[LogitsProcessor]:
-    """What makes the token that is chosen the likeliest one."""
+    """The logits processors under which the chosen token is the argmax."""
     names = tuple(rows.names)
     if settings.seed is None:
         return [FiniteLogits(names)]
@@ -190,10 +185,10 @@ def _chosen(rows: _Rows, settings: AnswerSettings) -> list[LogitsProcessor]:
 
 
 def _rows_may_leave(model: nn.Module, cache: Cache | None) -> bool:
-    """Whether all that a model keeps of its rows is in the cache, and leaves with them.
+    """Whether the whole state of a row is in the cache, from which rows can be removed.
 
-    Some families keep their positions in themselves or bind them to the cache (Qwen4-exp in transformers 5.17), and
-    some have layers with more in them than those of transformers let leave (DeepSeek-V4 in 5.17).
+    Some families keep positions in the model or bind them to the cache (Qwen4-exp in transformers 5.17), and some have
+    cache layers with more state than transformers' own methods remove (DeepSeek-V4 in 5.17).
     """
     if cache is None or type(cache) is not DynamicCache or vars(cache).keys() != KEPT_BY_A_CACHE:
         return False
@@ -202,7 +197,7 @@ def _rows_may_leave(model: nn.Module, cache: Cache | None) -> bool:
 
 
 def _all_of_it_leaves(layer: type) -> bool:
-    """Whether a layer of a cache is one of transformers' own, or says itself what leaves with a row."""
+    """Whether a cache layer is one of transformers' own, or implements the removal of rows itself."""
     own = [kind for kind in layer.__mro__ if kind.__module__.startswith(f"{FAMILIES}.")]
     return not own or any("reorder_cache" in vars(kind) for kind in own)
 
@@ -213,12 +208,12 @@ def _rows_of(prompts: Mapping[str, Sequence[int]], filler: int, device: torch.de
 
 
 def pad_id_of(loaded: LoadedModel) -> int:
-    """What stands before a short prompt and behind a finished answer: any id with an embedding, as it is never seen."""
+    """The id that pads short prompts and finished answers: any id with an embedding, as it is never seen."""
     pad, num_rows = loaded.tokenizer.pad_token_id, loaded.model.get_input_embeddings().weight.shape[0]
     return end_of_turn_ids(loaded.model, loaded.tokenizer)[0] if pad is None or pad >= num_rows else int(pad)
 
 
 def up_to_end(row: Sequence[int], ends: tuple[int, ...]) -> tuple[int, ...]:
-    """The ids of an answer: up to its first end of turn, that included."""
+    """The ids of an answer up to and including its first end of turn."""
     length = next((place + 1 for place, token in enumerate(row) if token in ends), len(row))
     return tuple(row[:length])

@@ -1,7 +1,7 @@
-"""Where the files of a model lie, and which of them a final model takes over as they are.
+"""Where the files of a model are, and which of them are copied into a final model.
 
-What transformers reads beside the weights lies at the top of a checkpoint, but for further chat templates: from there
-everything is taken over, byte for byte, but weights in any format, code, data sets and the page of the base.
+Files that transformers reads beside the weights are at the top of a checkpoint, except for further chat templates. All
+of these are copied byte for byte; weights in any format, code, data sets and the README of the base are not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from moe_cli.tiny import CHECKPOINT_PATH, MODEL_NAME
 
 
 def model_directory(name: str) -> Path | None:
-    """The local directory that a name means, or None for a hub name.
+    """The local directory of a model name, or None for a hub name.
 
     Raises:
         UsageError: the name is a path, or something is there, and it is no directory.
@@ -42,7 +42,7 @@ def model_directory(name: str) -> Path | None:
 
 
 def is_unreachable(name: str, error: BaseException) -> EnvironmentFaultError | None:
-    """The error about `name`, "the model x", where the hub could not be asked for it; None: it failed otherwise."""
+    """The error about `name`, "the model x", if the hub could not be reached; None if loading failed otherwise."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, LocalEntryNotFoundError):
         cause = cause.__cause__ or cause.__context__
@@ -60,10 +60,10 @@ HINT = "fetch or save the checkpoint again"
 
 
 def shards_of(directory: Path) -> tuple[str, ...] | None:
-    """The files of safetensors that transformers reads, the whole one before those of an index; None: it has neither.
+    """The safetensors files that transformers reads: a single file, else those of the index; None if it has neither.
 
     Raises:
-        ArtifactError: the index names a file outside of the directory, or is none.
+        ArtifactError: the index names a file outside of the directory, or is damaged.
     """
     if (directory / WEIGHTS).is_file():
         return (WEIGHTS,)
@@ -100,12 +100,12 @@ TEMPLATES = "additional_chat_templates"
 
 
 def base_directory(identity: ModelIdentity) -> Path:
-    """The directory that holds the base: a local one, or its snapshot in the hub's cache at the revision it has.
+    """The directory of the base: a local one, or the snapshot of its revision in the hub's cache.
 
-    What of a hub model is not in the cache, such as its licence, is fetched where the hub can be asked.
+    Files of a hub model that are not in the cache, such as its licence, are downloaded if the hub can be reached.
 
     Raises:
-        EnvironmentFaultError: a hub model is not in the cache any more and cannot be fetched.
+        EnvironmentFaultError: a hub model is no longer in the cache and cannot be downloaded.
         UsageError: the local directory is gone.
     """
     place = model_directory(identity.place)
@@ -126,7 +126,7 @@ def base_directory(identity: ModelIdentity) -> Path:
 
 
 def license_of(directory: Path) -> License:
-    """The licence that the page of a checkpoint names in its header; nothing where there is none that can be read."""
+    """The licence in the header of a checkpoint's README; empty if there is none that can be read."""
     try:
         header = metadata_load(directory / PAGE) or {}
     except (OSError, ValueError, YAMLError):
@@ -136,7 +136,7 @@ def license_of(directory: Path) -> License:
 
 
 def copy_base_files(base: Path, directory: Path) -> None:
-    """Copy what a final model takes over from its base: contents, never links."""
+    """Copy the files that a final model takes from its base: contents, never links."""
     for name in kept_files(base):
         target = directory / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def copy_base_files(base: Path, directory: Path) -> None:
 
 
 def kept_files(base: Path) -> Iterator[PurePath]:
-    """Names of the files that a final model takes over, relative to the base, in order; hidden ones are left out."""
+    """Names of the files that a final model takes from its base, relative to it, sorted, without hidden ones."""
     places = [place for place in (base, base / TEMPLATES) if place.is_dir()]
     for path in sorted(path for place in places for path in place.iterdir() if path.is_file()):
         name = path.name.lower()

@@ -1,7 +1,7 @@
 """The interface of whatever answers prompts.
 
-Comes in: prompts. Goes out: a `Generation` for each, in groups, as soon as a group is made. Always holds: an engine
-says on what its answers depend, so that answers made in another way are never taken for its own.
+Each group of `Generation`s is returned as soon as it is made. An engine states what its answers depend on, so that
+answers made in another way are never mistaken for its own.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Engine(Protocol):
 
     @property
     def depends_on(self) -> tuple[object, ...]:
-        """Weights, config, tokenizer and machine: all that an answer depends on beside settings and prompt."""
+        """Weights, config, tokenizer and machine: all that an answer depends on except settings and prompt."""
         ...
 
     @property
     def settings(self) -> AnswerSettings:
-        """What an answer depends on beside the weights and the prompt."""
+        """The settings that an answer depends on."""
         ...
 
     def answers(self, prompts: Sequence[Prompt], done: Collection[str]) -> Iterator[tuple[Generation, ...]]:

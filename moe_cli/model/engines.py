@@ -1,15 +1,12 @@
-"""What answers prompts: the model itself, an endpoint that serves it, and the choice between them.
+"""The engines that answer prompts, the loaded model and an endpoint that serves it, and the choice between them.
 
-Comes in: conversations that end with a user turn. Goes out: a `Generation` for each. Always holds: prompts of like
-length are answered together, every batch is handed over as soon as it is done, and in float32 an answer does not
-depend on its neighbours; the batches are those of all prompts, also where some are answered already.
+The model answers prompts of similar length together, and every batch is returned as soon as it is done. Batches are
+formed over all prompts, even if some are answered already; in float32 an answer does not depend on its batch.
 
-Comes in: prompts. Goes out: a `Generation` for each. Always holds: an endpoint gives text, so the ids of an
-answer are made again from it, as `chat.py` makes those of any answer, and are marked `retokenised`; an answer that
-stopped by itself ends with the end of turn.
+An endpoint returns text, so the ids of an answer are tokenised from it, as `chat.py` does for any answer, and are
+marked `retokenised`; an answer that stopped by itself ends with the end of turn.
 
-Comes in: the config and the loaded model. Goes out: an `Engine`. Always holds: what cannot be asked is refused before
-anything is answered.
+What an engine cannot do is refused before anything is answered.
 """
 
 from __future__ import annotations
@@ -30,7 +27,7 @@ from moe_cli.records import AnswerSettings, Generation, Message
 
 @dataclass(frozen=True, slots=True)
 class TransformersEngine:
-    """The loaded model answers."""
+    """The loaded model as the engine."""
 
     loaded: LoadedModel
     settings: AnswerSettings
@@ -41,7 +38,7 @@ class TransformersEngine:
         return self.loaded.depends_on
 
     def answers(self, prompts: Sequence[Prompt], done: Collection[str] = ()) -> Iterator[tuple[Generation, ...]]:
-        """Answers, batch by batch, longest prompts first; a batch that is done in part is answered as a whole."""
+        """Answers, batch by batch, longest prompts first; a batch that is partly done is answered again as a whole."""
         encoded = {prompt.id: encode_prompt(self.loaded.tokenizer, prompt.messages) for prompt in prompts}
         ids = sorted(encoded)
         room = self.settings.max_new_tokens
@@ -72,7 +69,7 @@ class TransformersEngine:
 
 
 def greedy(*, max_new_tokens: int, batch_size: int, batch_tokens: int | None = None) -> AnswerSettings:
-    """The likeliest token at every place, by the model itself."""
+    """Settings of greedy decoding by the model itself."""
     return AnswerSettings(
         engine="transformers",
         base_url=None,
@@ -102,7 +99,7 @@ def request_completions(
     prompts: Sequence[Prompt],
     done: Collection[str] = (),
 ) -> Iterator[list[tuple[Prompt, Completion]]]:
-    """What the endpoint answers to the prompts whose ids are not in `done`, as it comes, in groups.
+    """Completions of the prompts whose ids are not in `done`, in groups, as they arrive.
 
     Raises:
         UsageError, EnvironmentFaultError: as `ChatEndpoint.complete`.
@@ -121,7 +118,7 @@ def request_completions(
 
 @dataclass(frozen=True, slots=True)
 class EndpointEngine:
-    """An endpoint answers; the loaded model's tokenizer makes the ids."""
+    """An endpoint as the engine; the loaded model's tokenizer makes the ids."""
 
     loaded: LoadedModel
     endpoint: ChatEndpoint
@@ -134,7 +131,7 @@ class EndpointEngine:
         return self.loaded.identity.fingerprint, self.loaded.identity.settings
 
     def answers(self, prompts: Sequence[Prompt], done: Collection[str] = ()) -> Iterator[tuple[Generation, ...]]:
-        """Answers as they come, in groups of what there is.
+        """Answers as they arrive, in groups of as many as are ready.
 
         Raises:
             UsageError, EnvironmentFaultError: as `ChatEndpoint.complete`.
@@ -169,14 +166,14 @@ REFUSAL_TOKENS = 128  # longest refusal that an endpoint is asked to write
 
 
 def answering_engine(config: MoeConfig, loaded: LoadedModel, endpoint: ChatEndpoint | None) -> Engine:
-    """What answers the prompts of `moe prepare`."""
+    """The engine that answers the prompts of `moe prepare`."""
     if endpoint is not None and config.prepare.engine == "openai":
         return EndpointEngine(loaded, endpoint, _settings(config, endpoint), config.endpoint.concurrency)
     return TransformersEngine(loaded, _settings(config, None))
 
 
 def writing_engine(config: MoeConfig, loaded: LoadedModel, endpoint: ChatEndpoint) -> Engine:
-    """What writes refusals."""
+    """The engine that writes refusals."""
     settings = _settings(config, endpoint, max_new_tokens=REFUSAL_TOKENS)
     return EndpointEngine(loaded, endpoint, settings, config.endpoint.concurrency)
 

@@ -1,8 +1,9 @@
-"""What a directory with a trained model holds: the base with other weights, and nothing else of another kind.
+"""The directory of a trained model: the base checkpoint with other weights.
 
-Every tensor of the base is in it under the base's name, in the base's file and dtype: the trained value where the
-model has it, else the base's own (encoders that were not opened, layers that only speculate). All other files are the
-base's, byte for byte (`base_files`), and `README.md` is the model's own page. It opens to the very bits of the model.
+It has every tensor of the base under the base's name, in the base's file and dtype: the trained value if the model has
+it, else the base's own (encoders that were not opened, layers for speculative decoding). All other files are copied
+from the base byte for byte (`directory.py`), except `README.md`, which is the model's own page. Loading it gives the
+very bits of the trained model.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Json = dict[str, Any]  # a config of transformers, which may hold anything
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseWeights:
-    """The weights of the base as they lie on the disk; none of them is read."""
+    """The weight files of the base; no weights are read."""
 
     files: dict[str, tuple[str, ...]]  # name of a file -> names of its tensors
     shapes: dict[str, tuple[int, ...]]  # of every tensor
@@ -44,9 +45,9 @@ class BaseWeights:
 def write_final_model(loaded: LoadedModel, base: Path, directory: Path, *, card: str | None = None) -> None:
     """Write the model into the empty `directory` as the checkpoint `base` with other weights.
 
-    `base` is the directory that the model was loaded from, `card` the text of its page. A base whose weights
-    transformers cannot write back under their names (a quantised one, loaded as floats) keeps its other files, and the
-    weights and the config are written as transformers does.
+    `base` is the directory that the model was loaded from, `card` the text of its README. If the weights cannot be
+    written back under the base's names (a quantised base, loaded as floats), weights and config are written by
+    transformers, and the other files are still those of the base.
 
     Raises:
         NumericError: a weight of the model is NaN or infinity, also through the cast to its dtype.
@@ -68,7 +69,7 @@ def write_final_model(loaded: LoadedModel, base: Path, directory: Path, *, card:
 
 
 def refuse_unopened_not_finite(loaded: LoadedModel, base: Path) -> None:
-    """Look at the weights that a final model would take from `base` as they are: loading looks at those it opens.
+    """Check the weights that a final model takes from `base` unchanged; loading checks only those that it opens.
 
     Raises:
         NumericError: one is NaN or infinity.
@@ -84,9 +85,9 @@ def refuse_unopened_not_finite(loaded: LoadedModel, base: Path) -> None:
 
 
 def _tensors_as_named_in_files(loaded: LoadedModel, stored: BaseWeights | None) -> dict[str, Tensor]:
-    """Parameters and persistent buffers by the names that the base has for them; tied ones under every name.
+    """Parameters and persistent buffers by their names in the base; tied ones under every name.
 
-    Of a model that is opened inside a larger one, transformers 5.17 gives the names without that part's own in front.
+    For a model inside a larger one, transformers 5.17 gives the names without the prefix of that part.
     """
     ignored = loaded.model._keys_to_ignore_on_save or ()
     state = {name: tensor for name, tensor in loaded.model.state_dict().items() if name not in ignored}
@@ -96,7 +97,7 @@ def _tensors_as_named_in_files(loaded: LoadedModel, stored: BaseWeights | None) 
 
 
 def _stored_weights(base: Path) -> BaseWeights | None:
-    """The files that transformers reads, the whole one before the index; None where it finds them by other names."""
+    """The files that transformers reads, a single file before an index; None if it finds them under other names."""
     names = shards_of(base)
     if names is None or not all((base / name).is_file() for name in names):
         return None
@@ -110,7 +111,7 @@ def _stored_weights(base: Path) -> BaseWeights | None:
 
 
 def _fits(tensors: Mapping[str, Tensor], stored: BaseWeights, config: Json) -> bool:
-    """Whether the model's tensors are tensors of the base, so that the base's files can hold them."""
+    """Whether the model's tensors match tensors of the base, so that they can be written into the base's files."""
     quantised = any("quantization_config" in part for part in _parts(config))
     if quantised and stored.shapes.keys() - tensors.keys():
         return False
@@ -124,7 +125,7 @@ def _fits(tensors: Mapping[str, Tensor], stored: BaseWeights, config: Json) -> b
 def _write_weights(
     tensors: Mapping[str, Tensor], stored: BaseWeights, base: Path, directory: Path, *, keep_dtypes: bool
 ) -> None:
-    """Every file of the base with the model's tensors; `keep_dtypes`: in the base's dtypes, where that is exact."""
+    """Write the base's files with the model's tensors; `keep_dtypes`: in the base's dtypes, where that is exact."""
     num_bytes = 0
     for name, keys in count_items(stored.files.items(), "writing the weights"):
         with safe_open(base / name, framework="pt") as file:
@@ -142,7 +143,7 @@ def _write_weights(
 
 
 def _value(ours: Tensor | None, file: safe_open, key: str, keep_dtype: bool) -> Tensor:
-    """What stands under a name: the model's tensor, or the base's where the model has none or the very same."""
+    """The tensor to store under a name: the model's, or the base's if the model has none or an identical one."""
     if ours is None:
         base: Tensor = file.get_tensor(key)
         return base
@@ -158,7 +159,7 @@ def _value(ours: Tensor | None, file: safe_open, key: str, keep_dtype: bool) -> 
 
 
 def _apart(tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors on the CPU, each with memory of its own: a file of safetensors holds tied ones twice."""
+    """The tensors on the CPU, each with its own memory, as safetensors stores tied ones twice."""
     seen: set[int] = set()
     for name, tensor in tensors:
         here = tensor.detach().cpu().contiguous()
@@ -167,7 +168,7 @@ def _apart(tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]
 
 
 def _dtype_of(config: Json, base: Path, stored: BaseWeights) -> str:
-    """The dtype in which `dtype="auto"` opens the base: what its config says, else that of its first weight."""
+    """The dtype in which `dtype="auto"` opens the base: that of its config, else that of its first weight."""
     for part in _parts(config):
         if isinstance(named := part.get("dtype") or part.get("torch_dtype"), str):
             return named
@@ -177,7 +178,7 @@ def _dtype_of(config: Json, base: Path, stored: BaseWeights) -> str:
 
 
 def _with_dtype(config: Json, dtype: str) -> Json:
-    """The config of a model that was opened in another dtype than its base's, so that it opens in this one again."""
+    """The config with the dtype of the model if that is not its base's, so that it is loaded in this one again."""
     inner = {key: _with_dtype(value, dtype) for key, value in config.items() if _names_dtype(value)}
     return {**{key: value for key, value in config.items() if key != "torch_dtype"}, **inner, "dtype": dtype}
 
@@ -187,13 +188,13 @@ def _names_dtype(value: object) -> bool:
 
 
 def _parts(config: Json) -> Iterator[Json]:
-    """A config, then those inside it."""
+    """A config, then its nested configs."""
     yield config
     yield from (value for key, value in config.items() if isinstance(value, dict) and key.endswith("_config"))
 
 
 def _write_as_transformers_does(loaded: LoadedModel, config: Json, directory: Path) -> None:
-    """Weights and config by `save_pretrained`, without what training or this machine left in the config."""
+    """Write weights and config by `save_pretrained`, without what training or this machine left in the config."""
     _refuse_not_finite(loaded.model.state_dict().items())
     kept = {file: file.read_bytes() for file in directory.glob("generation_config.json")}
     loaded.model.save_pretrained(directory)
@@ -213,7 +214,7 @@ def _refuse_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> None:
 
 
 def _json_of(path: Path) -> Json:
-    """A file of transformers, which may hold an infinity."""
+    """Read a JSON file of transformers, which may contain an infinity."""
     content: Json = json.loads(path.read_text(encoding="utf-8"))
     return content
 

@@ -1,11 +1,10 @@
-"""What a checkpoint brings beside its weights, looked at before it is believed.
+"""Checks of the files that a checkpoint brings beside its weights, before they are used.
 
-Comes in: the config of a checkpoint. Goes out: the auto class, and the config it is given. Always holds: the choice
-follows the config alone, so a model that was saved is opened by the class that it was loaded with; what does not write
-its answer token by token is refused before any weight is read.
+The auto class follows from the config alone, so a saved model is opened by the class that it was loaded with. A model
+that does not write its answer token by token is refused before any weights are read.
 
-transformers passes over a side file that it cannot read, loads whole numbers as weights, and fetches a kernel that a
-config names from the hub. Here the first two are refused by name; the third does not happen, whatever is installed.
+transformers ignores a side file that it cannot read, loads integers as weights, and fetches a kernel that a config
+names from the hub. Here the first two are refused by name; the third never happens, whatever is installed.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ THINKER = "thinker_config"  # of a model that also speaks: the part that answers
 
 
 def auto_class(config: PreTrainedConfig) -> tuple[AutoClass, PreTrainedConfig]:
-    """The auto class for a checkpoint with `config`, and the config of what is opened: all of it, or its thinker.
+    """The auto class for a checkpoint with `config`, and the config of the opened part: all of it, or its thinker.
 
-    A model that also reads images is opened whole, unless transformers lists a causal language model for its config.
+    A model that also reads images is opened as a whole, unless transformers lists a causal language model for it.
 
     Raises:
         UsageError: transformers lists no model for it that writes text token by token.
@@ -78,9 +77,9 @@ OWN_EXPERTS = ("eager", "batched_mm", "grouped_mm")
 
 
 def config_of(source: str, *, revision: str | None = None, local_files_only: bool = False) -> PreTrainedConfig:
-    """The config of a checkpoint; how attention and experts are computed is transformers' own choice.
+    """The config of a checkpoint; transformers chooses how attention and experts are computed.
 
-    What a config asks for is kept where it is code of transformers, of torch, or of a package that is installed here.
+    The implementation that a config asks for is kept if it is in transformers, torch or an installed package.
     """
     config: PreTrainedConfig = AutoConfig.from_pretrained(
         source, revision=revision, local_files_only=local_files_only, trust_remote_code=False
@@ -96,10 +95,10 @@ def config_of(source: str, *, revision: str | None = None, local_files_only: boo
 
 
 def as_floats(config: PreTrainedConfig, name: str) -> None:
-    """Let quantised weights be opened as floats, on every device: experts are trained, and saved, as floats.
+    """Make quantised weights load as floats, on every device: experts are trained and saved as floats.
 
     Raises:
-        UsageError: `name` is quantised in a way of which transformers makes no floats.
+        UsageError: `name` is quantised in a way that transformers cannot convert to floats.
     """
     for part in _parts(config):
         if (quantisation := getattr(part, "quantization_config", None)) is None:
@@ -120,7 +119,7 @@ def as_floats(config: PreTrainedConfig, name: str) -> None:
 
 
 def template_beside(directory: Path | None) -> str | None:
-    """The template in `chat_template.json`, which transformers reads for models that see images alone."""
+    """The template in `chat_template.json`, which transformers reads only for models that see images."""
     if directory is None or not (file := directory / "chat_template.json").is_file():
         return None
     template = _object(file).get("chat_template")
@@ -128,7 +127,7 @@ def template_beside(directory: Path | None) -> str | None:
 
 
 def refuse_damaged(directory: Path) -> None:
-    """Look at what transformers would pass over.
+    """Check for damage that transformers would ignore.
 
     Raises:
         ArtifactError: a side file is no JSON object, weights are whole numbers that no quantisation explains, or there
@@ -169,7 +168,7 @@ def _object(file: Path) -> dict[str, object]:
 
 
 def _refuse_endless(config: PreTrainedConfig, source: str) -> None:
-    """Refuse as many layers or experts as would take days to build, before any weight could contradict them."""
+    """Refuse so many layers or experts that building them would take days; weights are checked only afterwards."""
     for key, value in vars(config).items():
         if COUNTED.fullmatch(key) and isinstance(value, int) and value > MOST_PARTS:
             raise ArtifactError(f"the config of {source} asks for {value:,} as {key}", hint=AGAIN)
@@ -182,7 +181,7 @@ def _is_here(attention: object) -> bool:
 
 
 def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
-    """A config and those inside it."""
+    """A config and its nested configs."""
     yield config
     for name in config.sub_configs:
         if isinstance(part := getattr(config, name, None), PreTrainedConfig):

@@ -1,8 +1,7 @@
-"""A pretrained mixture-of-experts model with its tokenizer, on its device.
+"""Loads a pretrained mixture-of-experts model with its tokenizer onto its device.
 
-Comes in: the model's name and settings. Goes out: a `LoadedModel` that knows who it is. Always holds: weights come
-from safetensors, no code of the checkpoint is run, and the identity is the fingerprint of the weights in the
-checkpoint's own dtype.
+Weights come from safetensors, no code of the checkpoint is run, and the identity of the model is the fingerprint of its
+weights in the checkpoint's own dtype.
 """
 
 from __future__ import annotations
@@ -53,13 +52,13 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
+        """The device for inputs."""
         device: torch.device = self.model.device
         return device
 
     @property
     def depends_on(self) -> tuple[object, ...]:
-        """All that its answers depend on: weights, config, tokenizer, and the machine, whose threads change bits."""
+        """All that its answers depend on: weights, config, tokenizer, and machine (thread counts change bits)."""
         machine = self.device.type, torch.get_num_threads(), torch.__version__, transformers.__version__
         return self.identity.fingerprint, self.identity.settings, *machine
 
@@ -68,9 +67,9 @@ def load_model(config: ModelConfig) -> LoadedModel:
     """Load the model that `config` names, in evaluation mode.
 
     Raises:
-        UsageError: no such model, one that does not answer text, a dense model, or one without a chat template.
+        UsageError: no such model, no model that answers with text, a dense model, or one without a chat template.
         ArtifactError: the checkpoint holds pickles only, is damaged, or lacks weights.
-        EnvironmentFaultError: no such device, or the model is not here and the hub cannot be reached.
+        EnvironmentFaultError: no such device, or the model is not local and the hub cannot be reached.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -105,14 +104,14 @@ def load_model(config: ModelConfig) -> LoadedModel:
 
 @contextmanager
 def naming_checkpoint(name: str, hint: str) -> Iterator[None]:
-    """What transformers says of a checkpoint that it cannot open becomes an error about `name`, "the model tiny".
+    """Turn errors of transformers about a checkpoint into an error about `name`, "the model tiny".
 
-    A config, a tokenizer or weights of the wrong kind raise whatever they raise in the library.
+    Any exception is caught: a wrong config, tokenizer or weight can raise anything inside the library.
 
     Raises:
-        UsageError: there is none, or it is none of a model that answers text.
+        UsageError: there is no such checkpoint, or its model does not answer with text.
         ArtifactError: it is damaged.
-        EnvironmentFaultError: it is not here, and the hub cannot be reached; or it needs a package that is not here.
+        EnvironmentFaultError: it is not local and the hub cannot be reached, or it needs a missing package.
     """
     disable_progress_bar()  # of the library; downloads keep theirs
     set_tqdm_hook(_told)
@@ -122,7 +121,7 @@ def naming_checkpoint(name: str, hint: str) -> Iterator[None]:
 
 @contextmanager
 def _explained(name: str, hint: str) -> Iterator[None]:
-    """The errors of `opening`."""
+    """The errors of `naming_checkpoint`."""
     try:
         yield
     except (MoeError, MemoryError):
@@ -148,13 +147,13 @@ def _explained(name: str, hint: str) -> Iterator[None]:
 def open_model(
     name: str, source: str, *, dtype: str, device: str, revision: str | None, here: bool, floats: bool = False
 ) -> PreTrainedModel:
-    """The checkpoint in evaluation mode; `here`: it is a local directory. To be called inside `opening`.
+    """Load the checkpoint in evaluation mode; `here`: it is a local directory. Call inside `naming_checkpoint`.
 
-    `floats` makes floats of quantised weights.
+    `floats` converts quantised weights to floats.
 
     Raises:
-        UsageError: `floats` is asked of weights that are quantised in another way.
-        ArtifactError: it lacks weights, or names some that lie elsewhere.
+        UsageError: `floats` is set and the weights are quantised in an unsupported way.
+        ArtifactError: weights are missing, or the index names files outside of the directory.
         NumericError: a weight is NaN or infinity.
     """
     if here:
@@ -185,10 +184,10 @@ def open_model(
 
 
 def align_weights(model: nn.Module) -> None:
-    """Move weights on the CPU that do not begin at a multiple of 64 bytes, as those mapped from a file need not.
+    """Copy CPU weights that do not start at a multiple of 64 bytes, which may happen if they are mapped from a file.
 
-    MKL gives the same sums the same bits only where they begin alike, and what a file holds before a weight must not
-    change an answer.
+    MKL gives bit-identical sums only for equal alignment, and the position of a weight in its file must not change an
+    answer.
     """
     for weight in model.parameters():
         if weight.device.type == "cpu" and weight.data_ptr() % ALIGNMENT:
@@ -199,7 +198,7 @@ def resolve_device(config: ModelConfig) -> str:
     """`cpu`, `cuda`, `cuda:N` or `mps`.
 
     Raises:
-        EnvironmentFaultError: a card, or Apple's GPU, is asked for and there is none.
+        EnvironmentFaultError: the config asks for a GPU and there is none.
     """
     wanted = config.device if config.device != "auto" else ("cuda" if config.gpu is not None else "auto")
     if wanted == "auto":
@@ -224,7 +223,7 @@ def resolve_device(config: ModelConfig) -> str:
 
 
 def _damaged(name: str, what: str) -> ArtifactError:
-    """Missing weights would be filled with random numbers."""
+    """The error for missing weights, which transformers would fill with random numbers."""
     return ArtifactError(
         f"the checkpoint of {name} is damaged or of another architecture: {what}",
         hint="fetch or save it again; with missing weights it would answer at random",
@@ -261,13 +260,13 @@ def _identity(
 
 
 def _commit_of(config: ModelConfig) -> str | None:
-    """The commit of a hub model, by which its files lie in the cache; transformers does not keep it in the config."""
+    """The commit of a hub model in the cache; transformers does not keep it in the config."""
     snapshot = _snapshot(config)
     return config.revision if snapshot is None else snapshot.name
 
 
 def _snapshot(config: ModelConfig) -> Path | None:
-    """Where the files of a hub model lie in the cache; None for a local directory."""
+    """The directory of a hub model in the cache; None for a local model."""
     if model_directory(config.name) is not None:
         return None
     cached = try_to_load_from_cache(config.name, "config.json", revision=config.revision)
@@ -275,7 +274,7 @@ def _snapshot(config: ModelConfig) -> Path | None:
 
 
 def _told(bar: Callable[..., object], words: tuple[object, ...], named: dict[str, object]) -> object:
-    """In the place of a bar of transformers: what it counts becomes an activity."""
+    """Replacement for the progress bar of transformers: reports an activity instead."""
     first, *rest = words or (None,)
     if isinstance(first, Collection):
         first = count_items(first, str(named.get("desc", "loading")).lower())

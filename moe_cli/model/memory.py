@@ -1,8 +1,8 @@
-"""Memory of this process and its device, from the system's own accounting, each figure with what it is of.
+"""Memory of this process and its device, as the system reports it; each figure says what it measures.
 
-On cards a peak is torch's peak of allocated bytes since `start_peak`, summed over the cards. On the CPU it is the
-largest resident set of the process: since `start_peak` where the system can begin anew (Linux), else since the process
-began. Apple's GPU keeps no peak: what its driver has given out at the end stands in for it, and is called so.
+On GPUs a peak is torch's peak of allocated bytes since `start_peak`, summed over the GPUs. On the CPU it is the largest
+resident set of the process: since `start_peak` where the system can reset it (Linux), else since the process began.
+Apple's GPU records no peak: the bytes that its driver has allocated at the end are used instead, and labelled so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ APPLE_GPU = "mps (given out by the driver, at the end)"
 
 
 def start_peak(device: torch.device) -> None:
-    """Begin a measurement."""
+    """Start measuring a peak."""
     if device.type == "cuda":
         for card in range(torch.cuda.device_count()):
             torch.cuda.reset_peak_memory_stats(card)
@@ -33,7 +33,7 @@ def start_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> tuple[int, str]:
-    """Peak since `start_peak`, and what it is the peak of."""
+    """Peak in bytes since `start_peak`, and what it measures."""
     if device.type == "cuda":
         cards = range(torch.cuda.device_count())
         what = f"{device} (allocated)" if len(cards) == 1 else f"{len(cards)} cards together (allocated)"
@@ -61,7 +61,7 @@ def peak_resident_set() -> tuple[int, str]:
 
 
 def available_bytes(device: torch.device) -> int:
-    """What could still be allocated."""
+    """Bytes that could still be allocated."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused

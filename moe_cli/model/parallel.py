@@ -1,9 +1,9 @@
-"""Work that waits for others, several pieces at once.
+"""Work that waits for others, such as requests, several items at once in threads.
 
-Results come in groups, as many as there are when they are asked for, so that each group can be written at once. At most
-`BACKLOG` pieces a thread are begun and not yet taken by the caller. The first error stops the rest and is raised when
-what came before it was handed out, and so is an interruption. Leaving early waits for nobody: no new piece is begun,
-and the threads end with the process.
+Results come in groups of as many as are ready, so that each group can be written at once. At most `BACKLOG` items per
+thread are started and not yet taken by the caller. The first error stops the rest and is raised after the results that
+came before it were returned; an interruption likewise. Leaving early does not wait: no new item is started, and the
+threads end with the process.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ BACKLOG = 2  # pieces of one thread that are begun, or done and not taken
 def results_as_they_come(
     work: Callable[[Item], Result], items: Sequence[Item], *, num_threads: int
 ) -> Iterator[list[Result]]:
-    """`work(item)` for every item, in the order in which they are done, in groups.
+    """The results of `work(item)` for every item, in order of completion, in groups.
 
     Raises:
-        KeyboardInterrupt: interrupted; the results that had come were handed out.
+        KeyboardInterrupt: interrupted; the results so far were returned.
     """
     waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
     done: Done[Result] = queue.SimpleQueue()
@@ -70,7 +70,7 @@ def results_as_they_come(
 
 
 def _next_group(done: Done[Result], interrupted: Callable[[], bool]) -> tuple[list[Result], BaseException | None]:
-    """At least one result, and all that are there; with them, what ends the work."""
+    """All results that are ready, at least one, and the error or interruption that ends the work."""
     group: list[Result] = []
     while not interrupted():
         try:

@@ -1,9 +1,9 @@
-"""A conversation as a chat template of a stranger writes it, within limits of time and memory.
+"""Renders a conversation with an untrusted chat template, within limits of time and memory.
 
-A template is a program. jinja's sandbox keeps it from files and from Python, not from running for hours or from asking
-for all memory there is. A limit of memory holds on Linux, one of time wherever there are timers; both in the main
-thread alone, in which every template of this program is rendered. A template that asks for the date is given the same
-one on every day, so that a prompt is the same in both arms and after an interruption.
+A template is a program. jinja's sandbox keeps it from files and from Python, but not from running for hours or from
+using up all memory. The memory limit works on Linux, the time limit wherever there are timers; both only in the main
+thread, in which every template of this program is rendered. A template that asks for the date gets the same one every
+day, so that a prompt is the same in both arms and after an interruption.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HINT = "use the checkpoint with the template that its publisher made for it"
 
 
 class _LateError(Exception):
-    """The time of a template is over."""
+    """The time limit of a template is exceeded."""
 
 
 def render_template(
@@ -44,8 +44,8 @@ def render_template(
     """The conversation as text; `answer_next`: up to where the model's answer begins.
 
     Raises:
-        TemplateError: the template refuses the conversation, or is none.
-        UsageError: it fails, takes too long, or wants more memory or text than any conversation needs.
+        TemplateError: the template refuses the conversation, or is invalid.
+        UsageError: it fails, takes too long, or needs more memory or text than any conversation does.
     """
     name = f"the chat template of {tokenizer.name_or_path}"
     try:
@@ -68,7 +68,7 @@ def render_template(
 
 
 def fix_date(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let its template show `DATE` where it asks for the day (`strftime_now`); the digest of the template tells so."""
+    """Make its template show `DATE` for the current day (`strftime_now`); this changes the digest of the template."""
     template = tokenizer.chat_template
     if isinstance(template, dict):
         tokenizer.chat_template = {name: _dated(text) for name, text in template.items()}
@@ -92,7 +92,7 @@ def _templates(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
 
 @contextmanager
 def _within_limits() -> Iterator[None]:
-    """The block may take so much time and memory, where the system can hold it to that."""
+    """Limit time and memory of the block, as far as the system supports that."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -137,10 +137,10 @@ def _in_memory() -> Iterator[None]:
 
 @lru_cache(maxsize=8)
 def _has_no_limit(template: str) -> bool:
-    """Whether it holds what is computed in one step that no timer interrupts: a power, or a sum of lists.
+    """Whether it contains operations that no timer can interrupt: a power, or a sum of lists.
 
     Raises:
-        TemplateSyntaxError: it is no template.
+        TemplateSyntaxError: it is no valid template.
     """
     tree = Environment(extensions=[_Generation, "jinja2.ext.loopcontrols"]).parse(template)
     sums = (filtered for filtered in tree.find_all(nodes.Filter) if filtered.name == "sum")
@@ -148,11 +148,11 @@ def _has_no_limit(template: str) -> bool:
 
 
 class _Generation(Extension):
-    """`{% generation %}`, by which templates mark what is an answer."""
+    """`{% generation %}`, by which templates mark the answer."""
 
     tags = {"generation"}  # noqa: RUF012 (as jinja names it)
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        """What stands inside."""
+        """The nodes inside the tag."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)

@@ -1,11 +1,10 @@
-"""Watch which experts the router really chose; changes nothing.
+"""Records which experts the router really chose, without changing anything.
 
-Comes in: a model, and for every forward the tokens to count as boolean regions. Goes out: integer counts, and sums of
-the router's weights, per region, row, layer and expert; where they are kept, the choices themselves. Always holds: the
-forward is delegated to the function that was active before, so no logit changes by a bit; what is counted are the
-indices that reach the experts; padding, expert-parallel sentinels (ids >= E) and choices that the router gave no weight
-(a token that skips the experts) are never counted; per layer and row the choices, with those two, sum to counted tokens
-x top-k, else it is a bug.
+For each forward, tokens are counted in boolean regions, per row, layer and expert, with sums of the router's weights;
+the choices themselves can be kept as well. The forward is delegated to the function that was active before, so no logit
+changes by a bit. What is counted are the indices that reach the experts. Padding, expert-parallel sentinels (ids >= E)
+and choices without a weight (a token that skips the experts) are never counted. Per layer and row the choices,
+including those two, sum to counted tokens x top-k; anything else is a bug.
 
 Letters: R regions, C combinations of regions that a token is in, B rows, S positions, T = B x S tokens, K top-k,
 L expert layers, E experts, N = B x C x (E + 1) bins.
@@ -30,7 +29,7 @@ _names = (f"moe_recording_{number}" for number in count())
 
 
 class RoutingRecorder:
-    """Counts of the routing in the forwards since the last `watch`; made by `recording`."""
+    """Counts of the routing in the forwards since the last `watch`; created by `record_routing`."""
 
     def __init__(self, layers: tuple[ExpertLayer, ...], *, keep_choices: bool = False) -> None:
         self.layers = layers
@@ -89,9 +88,9 @@ class RoutingRecorder:
         return (units_LRBE[..., :-1].double() / GATE_UNITS).permute(2, 1, 0, 3).contiguous()
 
     def choices(self) -> tuple[Tensor, ...]:
-        """Of every layer int64 [T, K] on the CPU: the experts of every watched token, counted or not, row by row.
+        """For every layer int64 [T, K] on the CPU: the experts of every watched token, counted or not, row by row.
 
-        The id E stands for a choice that no expert answers: a sentinel, or one without weight.
+        The id E stands for a choice without an expert: a sentinel, or one without weight.
 
         Raises:
             ValueError: the recording keeps no choices, or a layer saw no forward since `watch` (bugs of the caller).
@@ -101,7 +100,7 @@ class RoutingRecorder:
         return tuple(self._chosen[place].cpu() for place in range(len(self.layers)))
 
     def run(self, module: nn.Module, hidden_TH: Tensor, experts_TK: Tensor, weights_TK: Tensor) -> Tensor:
-        """The experts function: count, then do what was done before."""
+        """The experts function: count, then call the original function."""
         place = self._place[module]
         if self._regions_RBS is not None:
             self._add(place, experts_TK, weights_TK)
@@ -134,7 +133,7 @@ class RoutingRecorder:
         self._found_LWRBE = None
 
     def _by_region(self) -> Tensor:
-        """int64 [L, 2, R, B, E + 1] on the CPU: a region holds all combinations that are in it."""
+        """int64 [L, 2, R, B, E + 1] on the CPU: for each region the sum over all combinations that include it."""
         if self._found_LWRBE is None:
             first = self._tallies[0].device
             found_LWN = torch.stack([self._tallies[place].to(first) for place in range(len(self.layers))])
@@ -148,7 +147,7 @@ class RoutingRecorder:
 def record_routing(model: nn.Module, *, keep_choices: bool = False) -> Iterator[RoutingRecorder]:
     """Record the routing of `model` inside the block; afterwards, also after an error, the model is as it was.
 
-    `keep_choices` holds the choices of one forward: tokens x top-k x layers x 8 bytes.
+    `keep_choices` keeps the choices of one forward: tokens x top-k x layers x 8 bytes.
 
     Raises:
         UsageError: the model has no experts, or layers with different numbers of them.

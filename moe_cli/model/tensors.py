@@ -1,8 +1,7 @@
-"""Values of tensors: which weights these are, and that every one is a finite number.
+"""Fingerprints of tensors, and the check that all their values are finite.
 
-Comes in: a model, or named tensors. Goes out: a hex digest. Always holds: equal digests mean byte-equal tensors under
-equal names; a tied weight counts once, under the first of its names; the order in which tensors are kept does not
-matter for a model; tensors are streamed, never copied as a whole.
+Equal digests mean byte-equal tensors under equal names. A tied weight counts once, under the first of its names; for a
+model the order of its tensors does not matter. Tensors are streamed, never copied as a whole.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from moe_cli.errors import NumericError
 
 
 def float64_device(device: torch.device) -> torch.device:
-    """The device itself, or the CPU in the place of one without float64."""
+    """The device itself, or the CPU if it has no float64."""
     return torch.device("cpu") if device.type == "mps" else device
 
 
@@ -26,10 +25,10 @@ ORDERED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # dtype
 
 
 def refuse_not_finite(tensors: Iterable[tuple[str, Tensor]], what: str, *, hint: str) -> None:
-    """Refuse named tensors of which any holds NaN or infinity; `what` they are begins the error. One pass, no copy.
+    """Refuse named tensors with NaN or infinity; the error begins with `what` they are. One pass, no copy.
 
     Raises:
-        NumericError: any does; it names the first.
+        NumericError: a value is not finite; the message names the first such tensor.
     """
     wrong = [name for name, tensor in tensors if not _is_finite(tensor)]
     if wrong:
@@ -63,7 +62,7 @@ def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def digest_of_tensors(tensors: Iterable[tuple[str, Tensor]], *, size: int | None = None) -> str:
-    """Digest of named tensors in the order given; `size` is that of all in bytes, where it is known."""
+    """Digest of named tensors in the order given; `size` is their total in bytes, if known."""
     digest = hashlib.sha256()
     with begin_activity("hashing the weights", total=size, unit="bytes") as hashing:
         for name, tensor in tensors:

@@ -1,8 +1,7 @@
-"""HTTP whose exchange ends in time, however slowly the other side sends.
+"""HTTP requests with a time limit for the whole exchange, however slowly the other side sends.
 
-Comes in: a request, and the seconds for all of it. Goes out: the body. Always holds: every read waits only for what is
-left of the time, so that a server that sends a byte now and then holds nobody; a body that is too large or breaks off
-is an error; a redirect is not followed.
+Every read waits at most for the remaining time, so that a server that sends a byte now and then blocks nobody. A body
+that is too large or breaks off is an error; a redirect is not followed.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class TooLargeError(Exception):
-    """The body is larger than what is read of one."""
+    """The body is larger than the limit."""
 
 
 def body_of(request: urllib.request.Request, *, seconds: float, largest: int) -> bytes:
-    """The body of the response, of at most `largest` bytes, read whole within the time.
+    """The body of the response, of at most `largest` bytes, read completely within the time.
 
     Raises:
-        urllib.error.HTTPError: a status that is no success; its body can be read within the time too.
+        urllib.error.HTTPError: a status other than success; its body can be read within the time too.
         OSError, http.client.HTTPException: it cannot be reached, breaks off, or takes too long.
         TooLargeError: the body has more bytes.
     """
@@ -42,18 +41,18 @@ def body_of(request: urllib.request.Request, *, seconds: float, largest: int) ->
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another address, which may be none."""
+    """Follows no redirect: it would send the key to another address."""
 
     def http_error_302(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
     ) -> None:
-        """None: the redirect is an error of its status."""
+        """None, so that the redirect is an HTTP error."""
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 class TimedHandler(urllib.request.HTTPHandler):
-    """Opens http with a time for the whole exchange."""
+    """Opens http with a time limit for the whole exchange."""
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """The response; its body ends in time too."""
@@ -61,7 +60,7 @@ class TimedHandler(urllib.request.HTTPHandler):
 
 
 class TimedSecureHandler(urllib.request.HTTPSHandler):
-    """Opens https with a time for the whole exchange; certificates are checked as always."""
+    """Opens https with a time limit for the whole exchange; certificates are checked as usual."""
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """The response; its body ends in time too."""
@@ -69,7 +68,7 @@ class TimedSecureHandler(urllib.request.HTTPSHandler):
 
 
 class TimedResponse(http.client.HTTPResponse):
-    """A response whose every read ends when the time is over."""
+    """A response of which every read ends when the time is over."""
 
     def __init__(self, sock: socket.socket, *, method: str | None = None, ends: float) -> None:
         super().__init__(sock, method=method)
@@ -77,7 +76,7 @@ class TimedResponse(http.client.HTTPResponse):
 
 
 class TimedReader(io.RawIOBase):
-    """What a socket sends until the time is over."""
+    """A stream from a socket that ends when the time is over."""
 
     def __init__(self, sock: socket.socket, stream: io.BufferedReader, ends: float) -> None:
         super().__init__()
@@ -90,7 +89,7 @@ class TimedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Bytes that came; 0 at the end.
+        """Number of bytes read; 0 at the end.
 
         Raises:
             TimeoutError: the time is over.

@@ -1,14 +1,11 @@
 """Rows of token ids: padded, in batches of similar length, and the loss over their answers.
 
-Comes in: rows of ids. Goes out: ids and attention mask. Always holds: padding reaches the longest row, no further, and
-the mask is 0 exactly there; what stands there is never seen, so it may be any id.
+Padding reaches to the longest row, and the mask is 0 exactly there; padded positions are never seen, so any id will do.
+Every row is in one batch. The longest rows come first, so that an out-of-memory error comes at once; a row longer than
+the budget is a batch of its own.
 
-Comes in: the lengths of rows. Goes out: batches of their positions. Always holds: every row is in one batch; the
-longest rows come first, so that what does not fit into memory fails at once; a row longer than the budget is a batch
-alone.
-
-Comes in: rows of prompt and answer. Goes out: their tensors and their loss, as a sum. Always holds: prompt and padding
-are not in it; the logarithm is in float32; logits that nobody reads are not made where the family can do without them.
+The loss is a sum over answer tokens, without prompt and padding, with the logarithm in float32. Logits that are not
+needed are not computed where the family allows it.
 
 Letters: B rows, S positions, V vocabulary.
 """
@@ -26,18 +23,18 @@ from moe_cli.model.chat import EncodedChat
 
 
 def right_padded(rows: Sequence[Sequence[int]], *, filler: int = 0) -> Tensor:
-    """[B, S] of int64; `filler` behind the end of a row."""
+    """[B, S] of int64, padded with `filler` on the right."""
     longest = max(len(row) for row in rows)
     return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
 
 
 def attention_mask(rows: Sequence[Sequence[int]]) -> Tensor:
-    """[B, S] of int64: 1 on the ids of a row, 0 behind its end."""
+    """[B, S] of int64: 1 on the ids of a row, 0 after its end."""
     return right_padded([[1] * len(row) for row in rows])
 
 
 def left_padded(rows: Sequence[Sequence[int]], *, filler: int) -> tuple[Tensor, Tensor]:
-    """Ids and attention mask, each [B, S] of int64; `filler` before the beginning of a row."""
+    """Ids and attention mask, each [B, S] of int64, padded with `filler` on the left."""
     longest = max(len(row) for row in rows)
     ids = [[*[filler] * (longest - len(row)), *row] for row in rows]
     mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
@@ -45,7 +42,7 @@ def left_padded(rows: Sequence[Sequence[int]], *, filler: int) -> tuple[Tensor, 
 
 
 def length_batches(lengths: Sequence[int], *, max_rows: int, max_tokens: int | None) -> list[list[int]]:
-    """Positions of rows, batch by batch: at most `max_rows`, and rows x longest row at most `max_tokens`."""
+    """Indices of rows, batch by batch: at most `max_rows`, and rows x longest row at most `max_tokens`."""
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     batches: list[list[int]] = []
     for row in order:
@@ -72,14 +69,14 @@ def answered_rows(rows: Sequence[EncodedChat]) -> dict[str, Tensor]:
 
 
 def num_answer_tokens(labels_BS: Tensor) -> int:
-    """Tokens in the loss; the first position of a row is told by none before it."""
+    """Number of tokens in the loss; the first token of a row has no prediction."""
     return int((labels_BS[:, 1:] != IGNORED).sum())
 
 
 def loss_sum(model: nn.Module, rows: Mapping[str, Tensor]) -> Tensor:
     """Cross entropy summed over the answer tokens of some rows.
 
-    Logits are made from the first answer token on, where the family can do that.
+    Logits are computed only from the first answer token on, if the family supports that.
     """
     labels_BS = rows["labels"]
     words: dict[str, bool | int] = {"use_cache": False}

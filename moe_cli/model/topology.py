@@ -1,15 +1,12 @@
-"""Where the expert layers of a model are, and which part of it each weight is; the only file that knows families.
+"""Where the expert layers of a transformers v5 model are, and its parameter groups; the only file that knows families.
 
-Comes in: a transformers v5 model. Goes out: its expert layers in the order of the decoder, and a switch that puts one
-function of ours in the place of all its experts. Always holds: a layer is recognised by the seam that transformers
-marks itself (`use_experts_implementation`), never by a name; a model that is not understood is refused with what was
-looked for.
+Expert layers are in the order of the decoder. A layer is recognised by the seam that transformers itself marks
+(`use_experts_implementation`), never by a name; a model that is not understood is refused with what was looked for.
 
-Comes in: a transformers v5 model. Goes out: a group for every parameter and persistent buffer. Always holds: each has
-exactly one group, and of tied ones only the first name is there; the experts are the banks that topology finds; the
-router is what decides beside them: modules named `gate` or `router`, and values of which there is one per expert;
-`attention` is whatever mixes tokens (linear attention, state space, short convolution); what reads images or sound is
-`other`, as are dense feed-forward layers.
+Every parameter and persistent buffer has exactly one group; of tied ones only the first name is listed. The experts are
+the banks found here. The router is what decides beside them: modules named `gate` or `router`, and values with one
+entry per expert. `attention` is whatever mixes tokens (linear attention, state space, short convolution). Parts that
+read images or sound are `other`, as are dense feed-forward layers.
 """
 
 from __future__ import annotations
@@ -52,7 +49,7 @@ class ExpertLayer:
 
 
 def expert_layers(model: nn.Module) -> tuple[ExpertLayer, ...]:
-    """All expert layers that text reaches, in the order of the decoder layers' own indices.
+    """All expert layers of the text model, in the order of the decoder layers' own indices.
 
     Raises:
         UsageError: there are none, or two of them share a decoder index.
@@ -98,7 +95,7 @@ def _expert_layer(model: nn.Module, name: str, module: nn.Module) -> ExpertLayer
 
 
 def _decoder_index(model: nn.Module, name: str) -> int:
-    """The place in the innermost list of modules that `name` passes through."""
+    """The index in the innermost module list on the path `name`."""
     parts = name.split(".")
     for position in range(len(parts) - 1, 0, -1):
         container = model.get_submodule(".".join(parts[:position]))
@@ -111,7 +108,7 @@ def _decoder_index(model: nn.Module, name: str) -> int:
 
 
 def _top_k(model: nn.Module, name: str, module: nn.Module) -> int | None:
-    """From the router beside the experts, else from the config that built them."""
+    """Top-k of the router beside the experts, else of the config that built them."""
     parent = model.get_submodule(name.rpartition(".")[0])
     beside = [parent, *(child for child in parent.children() if child is not module)]
     for holder in (*beside, getattr(module, "config", None)):
@@ -126,7 +123,7 @@ def check_one_pass(config: PreTrainedConfig) -> None:
     """Refuse a model that runs layers several times for each token: an expert would be counted more than once.
 
     Raises:
-        UsageError: its config says so.
+        UsageError: it does, according to its config.
     """
     num_passes = getattr(config.get_text_config(), LOOPS, 1)
     if num_passes > 1:
@@ -149,10 +146,10 @@ def _no_experts(model: nn.Module) -> UsageError:
 
 
 def switch_experts(model: nn.Module, name: str) -> Callable[[], None]:
-    """Let the registered experts function `name` run all expert layers of `model`; returns what undoes it.
+    """Make the registered experts function `name` run all expert layers of `model`; returns a function that undoes it.
 
-    It is set on the config that each experts module reads: `set_experts_implementation` guesses from source files which
-    submodels to reach, and gives back one name per model where nested models may have had several.
+    The name is set on the config that each experts module reads: `set_experts_implementation` guesses submodels from
+    source files, and returns one name per model although nested models may have had several.
     """
     before = [(config, cast("str | None", config._experts_implementation)) for config in _configs(model)]
 
@@ -192,7 +189,7 @@ TOKEN_MIXER = re.compile(r"Attention(?!Residual)|Mamba|DeltaNet|ShortConv")  # i
 
 
 def parameter_groups(model: PreTrainedModel) -> dict[str, Group]:
-    """Name -> group, for every tensor that `stored_tensors` gives, in its order."""
+    """Name -> group, for every tensor of `stored_tensors`, in that order."""
     layers = expert_layers(model)
     banks = {f"{layer.name}.{weight}" for layer in layers for weight in layer.weights}
     routers = {name for layer in layers for name in _router_of(model, layer)}
@@ -220,7 +217,7 @@ def router_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def _router_of(model: nn.Module, layer: ExpertLayer) -> Iterator[str]:
-    """Names of what decides for these experts: in the modules beside them, or in the block that holds them."""
+    """Names of the router's tensors for these experts: in the modules beside them, or in the block around them."""
     block_name = layer.name.rpartition(".")[0]
     for name in model.get_submodule(block_name).state_dict(keep_vars=True, prefix=f"{block_name}."):
         first, _, rest = name.removeprefix(f"{block_name}.").partition(".")
@@ -235,12 +232,12 @@ def _tensor(model: nn.Module, name: str) -> Tensor:
 
 
 def _ids_of(module: nn.Module | None) -> Collection[int]:
-    """Of its own weights, not those of modules inside it."""
+    """Ids of the module's own tensors, without those of submodules."""
     return {id(weight) for weight in module.parameters(recurse=False)} if module is not None else ()
 
 
 def _text_prefix(model: nn.Module, layer: ExpertLayer) -> str:
-    """What all names in the text model begin with: the name of what holds the decoder layers."""
+    """The prefix of all names in the text model: the name of the module that contains the decoder layers."""
     parts = layer.name.split(".")
     lists = [
         place
@@ -251,7 +248,7 @@ def _text_prefix(model: nn.Module, layer: ExpertLayer) -> str:
 
 
 def _by_holders(model: nn.Module, name: str) -> Group:
-    """From the modules that hold the tensor."""
+    """The group of a tensor, from the modules that contain it."""
     parts = name.split(".")[:-1]
     if any(part.startswith("shared_") for part in parts):
         return "shared experts"

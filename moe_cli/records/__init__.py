@@ -1,25 +1,20 @@
-"""The nouns of the program in the order in which they flow; reading these files in order is reading the data flow.
+"""The records of the program, listed in the order of the data flow; reading these files in order is reading that flow.
 
-    inputs       Message, PromptPair, BenignPrompt, EvaluationItem, ModelIdentity
-    sources      SourceCount, OfferedCounts -> DataPreview; ItemSource, SuiteCount -> ItemsPreview
-    answering    AnswerSettings, Generation
-    preparation  AnsweredPrompt -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
-    training     TrainableCount, StepRecord, TrainingProof, TrainingSummary
-    judging      Verdict, JudgeIdentity, PublishedAgreement, Agreement
-    rates        Rate
-    drift        DriftItem -> DriftSummary, RoutingDrift; GroupDrift, RestoredRouter
-    capability   CapabilitySample -> CapabilityScore
-    evaluation   EvaluationRecord -> SuiteSummary -> EvaluationSummary
-    card         License, CardFacts; PushedFile -> Push
-    labelling    LabelStratum -> LabelDraw; LabelFile, JudgeAlone -> LabelCorrection
-    comparison   FairnessCheck, PairedDifference, Flip -> Comparison
-    report       ExpertMap, LossCurve, FlipText -> ReportData
-    benchmark    BenchmarkPlan -> BenchmarkRow -> Benchmark
-    runs         StartedRun -> Manifest -> RunRecord -> RunListing
-    environment  Environment
+    record         Rate, and the decorator that makes a class a record
+    inputs         Message, PromptPair, BenignPrompt, EvaluationItem, ModelIdentity; AnswerSettings -> Generation
+    source_counts  SourceCount, OfferedCounts -> DataPreview; ItemSource, SuiteCount -> ItemsPreview
+    preparation    AnsweredPrompt -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
+    training       TrainableCount, StepRecord, TrainingProof -> TrainingSummary
+    judging        Verdict, JudgeIdentity, PublishedAgreement, Agreement; LabelDraw -> LabelFile -> LabelCorrection
+    drift          DriftItem -> DriftSummary, RoutingDrift; GroupDrift -> WeightDrift; RestoredRouter
+    evaluation     CapabilitySample -> CapabilityScore; EvaluationRecord -> SuiteSummary -> EvaluationSummary
+    comparison     FairnessCheck, PairedDifference, Flip -> Comparison
+    report         ExpertMap, LossCurve -> ReportData; License -> CardFacts; PushedFile -> Push; Environment
+    benchmark      BenchmarkPlan -> BenchmarkRow -> Benchmark
+    manifest       StartedRun -> Manifest -> RunRecord -> RunListing
 
-Comes in: plain values. Goes out: frozen records that stages hand to each other through files. Always holds: a record
-is never changed, what is written is read back equal (`codec.py`), and no record holds NaN or infinity on disk.
+Stages hand each other these frozen records through files. A record is never changed, what is written is read back equal
+(`codec.py`), and no record on disk contains NaN or infinity.
 """
 
 from moe_cli.records.benchmark import (

@@ -1,4 +1,4 @@
-"""`moe bench`: what is timed, on which machine, and what one optimizer step of each arm costs there."""
+"""`moe bench`: what is timed, on which machine, and the cost of one optimizer step of each arm there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BenchmarkFamily = Literal["olmoe", "qwen3_moe"]
 
 @record
 class ModelShape:
-    """A model of random weights."""
+    """A model with random weights."""
 
     family: BenchmarkFamily
     hidden: int  # 384
@@ -41,7 +41,7 @@ class ModelShape:
 
 @record
 class BenchmarkPlan:
-    """What is measured: everything that decides about the figures, beside the machine."""
+    """What is measured: everything that the figures depend on, except the machine."""
 
     preset: str  # "issue"
     model: str | None  # name of a real model; None: random weights of `shape`
@@ -61,7 +61,7 @@ class BenchmarkPlan:
 
 @record
 class Machine:
-    """What it was measured on."""
+    """The machine of a measurement."""
 
     device: str  # "cpu" or "cuda:0"
     device_name: str | None  # "NVIDIA H200"; None on the CPU
@@ -88,7 +88,7 @@ class BenchmarkedModel:
 
 @record
 class Spread:
-    """Some measurements of the same thing."""
+    """Repeated measurements of the same quantity."""
 
     median: float
     lower: float  # quartile
@@ -100,7 +100,7 @@ class Spread:
 
 @record
 class StepBytes:
-    """What one step keeps, counted from the tensors themselves after a step."""
+    """Bytes that one step keeps, counted from the tensors after a step."""
 
     trained_params: int  # 2654208; given to the optimizer
     gradients: int  # bytes
@@ -150,7 +150,7 @@ class SharePoint:
 
 @record
 class Benchmark:
-    """What `moe bench` found; the document of `--json`."""
+    """The result of `moe bench`; the document of `--json`."""
 
     schema_version: int
     moe: str  # "0.1.0"
@@ -173,7 +173,7 @@ class Benchmark:
 
 @record
 class RowPeak:
-    """What a process of its own found for one row."""
+    """Memory peak of one row, measured in a separate process."""
 
     peak_memory_bytes: int
     peak_memory_of: str  # "process (resident set)"

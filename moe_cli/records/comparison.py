@@ -1,8 +1,8 @@
 """`moe compare`: is the comparison fair, and is the difference real?
 
-Comes in: what two or more runs say about themselves and their answers to the same items. Goes out: the gate, the paired
-differences, what flipped, the thresholds and the conclusion. Always holds: every difference carries its n, its interval
-and its adjusted p; no text of a prompt or an answer is in it.
+The fairness gate, the paired differences, the flips, the thresholds and the conclusion, all from the runs' own records
+and their answers to the same items. Every difference carries its n, its interval and its adjusted p; no text of a
+prompt or an answer is included.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class FairnessCheck:
 
 @record
 class SeedSpread:
-    """How far the runs of two arms differ in one metric, of which one arm at least has several."""
+    """Spread of one metric over the runs of two arms, of which at least one has several."""
 
     range_a: tuple[float, float]  # (0.31, 0.36); lowest and highest rate of a run
     range_b: tuple[float, float]
@@ -41,7 +41,7 @@ class SeedSpread:
 
     @property
     def smallest_shown_p(self) -> float:
-        """With fewer than four runs an arm what exchanging runs can reach, else 0.001."""
+        """The smallest p that permuting runs can reach with fewer than four runs per arm, else 0.001."""
         return max(self.smallest_p, SMALLEST_P_OF_RUNS) if min(self.num_runs) < ENOUGH_RUNS else SMALLEST_P_OF_RUNS
 
 
@@ -90,7 +90,7 @@ class PairedDifference:
 
     @property
     def deciding_clusters(self) -> float:
-        """Goals of one size that the verdict rests on: those of the labelled items, where they correct it."""
+        """Effective number of goals (of equal size) behind the verdict; of the labelled items, if labels correct it."""
         return self.correction.effective_clusters if self.correction else self.effective_clusters
 
     @property
@@ -116,7 +116,7 @@ class PairedDifference:
 
 @record
 class ImportedOutcomes:
-    """What an imported column says: outcomes that were made elsewhere."""
+    """Outcomes in an imported column, produced by another program."""
 
     source: str  # "paired_mmlu.csv"
     sha256: str  # over its items and outcomes: equal in two columns where every outcome is
@@ -161,7 +161,7 @@ class RunColumn:
 
 @record
 class ComparedArm:
-    """Runs that differ in their seed alone; most arms have one."""
+    """Runs that differ only in their seed; most arms have one."""
 
     name: str  # "selective"; of several runs what their names begin with
     runs: tuple[str, ...]  # names of columns
@@ -169,7 +169,7 @@ class ComparedArm:
 
 @record
 class Flip:
-    """An item that two arms do not answer alike."""
+    """An item on which two arms have different outcomes."""
 
     metric: str  # "attack success"
     suite: str  # "attacked"
@@ -181,7 +181,7 @@ class Flip:
 
 @record
 class FlipText:
-    """The words behind a flip; given to the view of a person who asks for them, never written."""
+    """The texts behind a flip; passed to the view if the user asks for them, never written."""
 
     pair: str  # "selective against baseline"
     flip: Flip
@@ -203,7 +203,7 @@ class PairComparison:
 
 @record
 class ThresholdCheck:
-    """One `--fail-if`, and whether it held."""
+    """One threshold of `--fail-if`, and whether it held."""
 
     expression: str  # "asr>+0.02"
     metric: str  # "attack success"
@@ -218,7 +218,7 @@ class ThresholdCheck:
 
 @record
 class Unshown:
-    """What the registry knows of that could have been compared in the place of what is."""
+    """Runs in the registry that could have been compared instead."""
 
     evaluations: int  # 9; of the weights that are compared
     runs: int  # 4; trained on a preparation of a run that is compared
@@ -227,7 +227,7 @@ class Unshown:
 
 @record
 class Comparison:
-    """What `moe compare` says. Lives in `comparison.json`."""
+    """The result of `moe compare`. Stored in `comparison.json`."""
 
     columns: tuple[RunColumn, ...]
     arms: tuple[ComparedArm, ...]

@@ -1,7 +1,6 @@
-"""How far a trained model moved from its base: in what it says, in where its tokens go, and in its weights.
+"""How far a trained model moved from its base: in its texts, in its routing, and in its weights.
 
-Comes in: what two models make of the same texts, and their weights. Goes out: the nouns of drift. Always holds: base
-before tuned; arrays over layers hold the expert layers in order; no mean stands without its n.
+The base comes before the tuned model; arrays over layers have the expert layers in order; no mean is without its n.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ class GroupDrift:
 
 @record
 class WeightDrift:
-    """How far every group moved, on one line, so that no part of it is taken for all; `weights-*.jsonl`."""
+    """How far every group moved; one line of `weights-*.jsonl`, so that it is read whole or not at all."""
 
     groups: tuple[GroupDrift, ...]
 

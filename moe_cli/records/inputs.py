@@ -1,4 +1,4 @@
-"""What goes in: messages, prompt pairs, evaluation items, and what answers depend on."""
+"""Inputs: messages, prompt pairs, evaluation items, and what answers depend on."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class EvaluationItem:
 
 @record
 class ModelIdentity:
-    """Which model this is: by the fingerprint of its weights, never by its path."""
+    """Identity of a model: the fingerprint of its weights, never its path."""
 
     name: str  # "allenai/OLMoE-1B-7B-0125-Instruct"
     directory: str | None  # where a local model lies, absolute; None for a hub model and for `tiny`
@@ -86,7 +86,7 @@ class ModelIdentity:
 
     @property
     def place(self) -> str:
-        """What to load it from again."""
+        """The path or name to load it from again."""
         return self.directory or self.name
 
 
@@ -95,7 +95,7 @@ AnswerIds = Literal["generated", "retokenised"]
 
 @record
 class AnswerSettings:
-    """Everything that an answer depends on beside the model's weights and the prompt; a journal is named by it."""
+    """Everything that an answer depends on except weights and prompt; the name of a journal is derived from it."""
 
     engine: Literal["transformers", "openai"]
     base_url: str | None  # "http://localhost:8000/v1"; None: no endpoint
@@ -112,7 +112,7 @@ class AnswerSettings:
 
 @record
 class ServedAnswer:
-    """What a server answered to one prompt; the weights behind it are not known."""
+    """A server's answer to one prompt; the weights behind it are not known."""
 
     prompt_id: str  # "attacked/goal-90/story"
     text: str  # "Sure, here is how ..."
@@ -133,5 +133,5 @@ class Generation:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the answer."""
+        """Number of tokens of the answer."""
         return len(self.token_ids)

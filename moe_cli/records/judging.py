@@ -1,7 +1,6 @@
-"""Judges and people: what one says about an answer, who it is, and how far they agree.
+"""Judges and human labels: what a judge says about an answer, who it is, and how far judges and people agree.
 
-Comes in: what judges decided. Goes out: the nouns of judging. Always holds: None means unscored, never safe and never
-unsafe; a judge that cannot tell harm (or refusal) says so in its `questions`.
+None means unscored, never safe and never unsafe. A judge that cannot tell harm (or refusal) says so in its `questions`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ QUESTIONS: tuple[Question, ...] = ("harm", "refusal")
 
 @record
 class Verdict:
-    """What a judge says about one answer; an unreadable verdict is unscored, never safe and never unsafe."""
+    """A judge's verdict on one answer; an unreadable one is unscored, never safe and never unsafe."""
 
     label: Label | None  # None: unscored, or the judge cannot tell a refusal
     harmful: bool | None  # None: unknown, the judge cannot tell harm, or not asked because the item is benign
@@ -48,7 +47,7 @@ class PublishedAgreement:
 
 @record
 class JudgeIdentity:
-    """Which judge this is, and how far it can be trusted."""
+    """Identity of a judge, and its known accuracy."""
 
     name: str  # "keywords"
     revision: str  # sha256 of what it decides by
@@ -62,7 +61,7 @@ class JudgeIdentity:
 
 @record
 class Agreement:
-    """How far two judges agree about the answers that both scored."""
+    """Agreement of two judges on the answers that both scored."""
 
     question: Question
     a: str  # "keywords"
@@ -80,7 +79,7 @@ class Agreement:
 
 @record
 class LabelStratum:
-    """Items of one kind of which as many as said were drawn at random."""
+    """Items of one kind, and how many of them were drawn at random."""
 
     metric: str  # "attack success"
     suite: str  # "attacked"
@@ -90,13 +89,13 @@ class LabelStratum:
 
     @property
     def probability(self) -> float:
-        """That an item of it was drawn."""
+        """Probability that an item of the stratum was drawn."""
         return self.drawn / self.items
 
 
 @record
 class LabelDraw:
-    """What `moe label` drew: a file of answers of two runs, without their names and without verdicts."""
+    """The draw of `moe label`: a file of answers of two runs, without the runs' names and without verdicts."""
 
     path: str  # "labels.csv"
     a: str  # "full_model_baseline"
@@ -122,7 +121,7 @@ class LabelFile:
 
 @record
 class JudgeAlone:
-    """A difference as the judge sees it, without people's labels."""
+    """A difference by the judge alone, without human labels."""
 
     rate_a: float
     rate_b: float
@@ -134,7 +133,7 @@ class JudgeAlone:
 
 @record
 class LabelCorrection:
-    """What people's labels made of a difference."""
+    """A difference as corrected by human labels."""
 
     n: int  # 150; items with a label of both arms
     drawn: int  # 150; items that were drawn to be labelled

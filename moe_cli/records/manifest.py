@@ -1,4 +1,4 @@
-"""What is on disk: the manifest of a run directory and its line in the registry."""
+"""The manifest of a run directory, its record in the registry, and what is shown of runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEMA_VERSION = 2
 
 @record
 class StartedRun:
-    """Written first; a directory with it and without a manifest is an interrupted run."""
+    """Written first; a directory with this record but without a manifest is an interrupted run."""
 
     kind: RunKind
     id: RunId
@@ -25,7 +25,7 @@ class StartedRun:
 
 @record
 class Manifest:
-    """Written last: its presence means that the rest of the directory is complete."""
+    """Written last: its presence means that the directory is complete."""
 
     schema_version: int
     kind: RunKind
@@ -58,7 +58,7 @@ class RunRecord:
 
 @record
 class Progress:
-    """How far a stage is; given to `notify`, never written."""
+    """Progress of a stage; given to `notify`, never written."""
 
     task: str  # "answers"
     done: int  # 64
@@ -69,7 +69,7 @@ class Progress:
 
 @record
 class Notice:
-    """Something the person at the terminal should know; given to `notify`, never written."""
+    """A message for the user at the terminal; given to `notify`, never written."""
 
     text: str  # "using the newest prepare run of this model: ./prepared"
     warning: bool = False
@@ -77,7 +77,7 @@ class Notice:
 
 @record
 class PrepareResult:
-    """What a prepare run selected."""
+    """Result of a prepare run in the listing: what it selected."""
 
     method: str  # "risk_diff"
     num_selected: int  # 12; experts of the union
@@ -87,7 +87,7 @@ class PrepareResult:
 
 @record
 class TrainingResult:
-    """How far a training came."""
+    """Result of a training run in the listing."""
 
     num_selected: int | None  # 12; experts that trained; None: all parameters
     num_experts: int  # 64; of the model
@@ -97,7 +97,7 @@ class TrainingResult:
 
 @record
 class EvaluationResult:
-    """The first rate that an evaluation has, of attack success, plain compliance, over-refusal and correct answers."""
+    """Result of an evaluation: its first rate of attack success, plain compliance, over-refusal, correct answers."""
 
     measure: str | None  # "attack success"; None: it has no rate
     rate: Rate | None
@@ -105,7 +105,7 @@ class EvaluationResult:
 
 @record
 class ComparisonResult:
-    """The first primary difference of the first pair of trained arms, and the conclusion."""
+    """Result of a comparison: the first primary difference of the first pair of trained arms, and the conclusion."""
 
     a: str | None  # "baseline"; None: no pair was compared
     b: str | None  # "selective"
@@ -129,7 +129,7 @@ class RunListing:
 
 @record
 class RunVerification:
-    """What `moe runs verify` found."""
+    """The result of `moe runs verify`."""
 
     path: str
     num_files: int

@@ -44,7 +44,7 @@ class AnsweredPrompt:
 
 @record
 class HarmlessCounts:
-    """How many answer tokens of harmless prompts went to which expert, each prompt with one answer in both forms."""
+    """Answer tokens of harmless prompts per expert, each prompt with the same answer in both forms."""
 
     prompt_ids: tuple[str, ...]  # M
     clusters: tuple[str, ...]  # M
@@ -54,7 +54,7 @@ class HarmlessCounts:
 
 @record
 class RoutingCounts:
-    """How many tokens went to which expert, for every pair apart. Lives in `routing_{model}.npz`."""
+    """Tokens per expert, for every pair separately. Stored in `routing_{model}.npz`."""
 
     layers: tuple[int, ...]  # decoder indices of the expert layers
     top_k: int | None  # 8; None where only a forward tells
@@ -74,7 +74,7 @@ class RoutingCounts:
 class RiskDifferences:
     """Rate while complying inside attacks minus rate while refusing plain goals, or a part of that difference.
 
-    NaN in memory (null on disk) where a side saw no token.
+    NaN in memory (null on disk) if a side has no tokens.
     """
 
     layers: tuple[int, ...]  # decoder indices of the expert layers
@@ -104,7 +104,7 @@ class Expert:
 
 @record
 class ExpertEvidence:
-    """Why an expert is a candidate, and how sure we are."""
+    """Why an expert is a candidate, and with what certainty."""
 
     expert: Expert
     risk_diff: float | None  # 0.21; pooled
@@ -124,7 +124,7 @@ class ExpertEvidence:
 
 @record
 class PartOfRisk:
-    """A part of a risk difference, as its share."""
+    """One part of a risk difference, as a share of it."""
 
     share: float | None  # 0.886; None: the risk difference is not above 0, or not surely
     lower: float | None  # 0.877; cluster bootstrap, 2.5 %
@@ -133,7 +133,7 @@ class PartOfRisk:
 
 @record
 class RiskParts:
-    """What the risk differences of the selected experts, summed, are made of."""
+    """The parts of the summed risk differences of the selected experts."""
 
     num_experts: int  # 12
     risk_diff: float  # 1.86; summed over the experts
@@ -147,7 +147,7 @@ class RiskParts:
 
 @record
 class NullUnion:
-    """Size of the union that the same rule selects when the sides are swapped at random."""
+    """Size of the union that the same rule selects if the sides are swapped at random."""
 
     draws: int  # 200
     mean: float  # 690.2
@@ -157,7 +157,7 @@ class NullUnion:
 
 @record
 class MethodOverlap:
-    """What another method finds in the same counts, beside the selection."""
+    """The selection of another method from the same counts, compared with the actual one."""
 
     method: str  # "esft-token"
     num_candidates: int  # 37
@@ -168,7 +168,7 @@ class MethodOverlap:
 
 @record
 class Selection:
-    """Which experts, per batch and in union, by which method, with what evidence. Lives in `selection.json`."""
+    """The selected experts, per batch and in union, with method and evidence. Stored in `selection.json`."""
 
     method: str  # "risk_diff"
     base: ModelIdentity  # the model it was made on
@@ -206,7 +206,7 @@ class RankedExpert:
 
 @record
 class RankedTable:
-    """A published table of counts or scores, ranked, with what the rule selects from it."""
+    """A published table of counts or scores, ranked, with the selection of the rule from it."""
 
     source: str  # "counts.csv"
     kind: Literal["risk_diff", "token_scores", "gate_scores", "scores"]  # what the scores are
@@ -233,7 +233,7 @@ class TrainingExample:
 
 @record
 class SideJudge:
-    """A judge of `moe prepare`, and what it decides."""
+    """A judge of `moe prepare`, and the questions it decides."""
 
     judge: JudgeIdentity
     decides: tuple[Decision, ...]  # empty: another one decides everything that it could tell
@@ -241,7 +241,7 @@ class SideJudge:
 
 @record
 class PrepareSummary:
-    """What `moe prepare` found, in counts. Lives in `summary.json`."""
+    """The counts of `moe prepare`. Stored in `summary.json`."""
 
     base: ModelIdentity
     sources: tuple[SourceCount, ...]  # in the order they were named; empty: the tiny language

@@ -1,4 +1,4 @@
-"""What makes a class a record, what ids and names in an artifact may be, and a proportion with its counts."""
+"""The decorator that makes a class a record, checks of ids and names in artifacts, and a proportion with its counts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ STRICT = {"extra": "forbid", "allow_inf_nan": False, "strict": True}  # pydantic
 
 
 def finite_tree(tree: dict[str, object]) -> dict[str, object]:
-    """The values of a JSON object, where each number in it is finite: no field's own type says so of them.
+    """Check that every number in a JSON object is finite, which its type does not express.
 
     Raises:
-        ValueError: one is NaN or infinity.
+        ValueError: a number is NaN or infinity.
     """
     pending: list[object] = [tree]
     while pending:
@@ -52,10 +52,10 @@ RUN_ID = re.compile(r"(prepare|selective|baseline|evaluation|comparison)-[0-9]{8
 
 
 def run_id(text: str) -> str:
-    """The text, where it is the id of a run.
+    """The text, if it is the id of a run.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no id.
     """
     if RUN_ID.fullmatch(text) is None:
         raise ValueError(f"{text[:80]!r} is no id of a run, which is KIND-YYYYMMDD-HHMMSS-HEX")
@@ -63,10 +63,10 @@ def run_id(text: str) -> str:
 
 
 def file_name(text: str) -> str:
-    """The text, where it names a file below a directory: relative, with `/`, each part a name.
+    """The text, if it is the path of a file below a directory: relative, with `/`, each part a name.
 
     Raises:
-        ValueError: it is absolute, leads upwards, or is no name.
+        ValueError: it is absolute, leads upwards, or is no valid name.
     """
     path = PurePath(text)  # of this system: a drive and `\\` count where they do
     leads_out = path.is_absolute() or bool(path.drive) or ".." in path.parts
@@ -76,7 +76,7 @@ def file_name(text: str) -> str:
 
 
 def directory_name(text: str) -> str:
-    """The text, where it names one directory in another.
+    """The text, if it is the name of a directory in another.
 
     Raises:
         ValueError: as `file_name`, or it has several parts.
@@ -93,7 +93,7 @@ DirectoryName = Annotated[str, AfterValidator(directory_name)]  # "default"
 
 @record
 class Rate:
-    """A proportion that never stands without its counts."""
+    """A proportion with its counts."""
 
     k: int  # 12
     n: int  # 97; scored

@@ -1,8 +1,7 @@
-"""What pages show: the report of a comparison, the card of a model, the environment.
+"""Data of pages: the report of a comparison, the model card, the environment.
 
-Comes in: files of the runs that are compared. Goes out: maps of experts, loss curves, the words of flips, and where it
-all came from. Always holds: it is handed to the view and written nowhere else; a map has a row for every expert layer;
-what could not be found is named.
+The report's data are passed to the view and written nowhere else. A map has a row for every expert layer; what could
+not be found is listed.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class LossCurve:
 
 @record
 class ReportOrigin:
-    """One directory that the comparison was made from."""
+    """One input directory of the comparison."""
 
     run: str  # "selective"; the column it belongs to
     what: str  # "evaluation"
@@ -56,7 +55,7 @@ class ReportOrigin:
 
 @record
 class ReportData:
-    """What the report shows beside the comparison."""
+    """Data of the report beside the comparison itself."""
 
     version: str  # "0.1.0"; of the program
     made: str  # ISO 8601, UTC; when the comparison began
@@ -71,7 +70,7 @@ class ReportData:
 
 @record
 class License:
-    """What a page names as the licence; the names are those of the hub's header."""
+    """The licence on a page; the fields are named as in the hub's header."""
 
     license: str | None  # "apache-2.0"; None: it names none
     license_name: str | None  # "zorp-community"; where `license` is "other"
@@ -80,7 +79,7 @@ class License:
 
 @record
 class CardFacts:
-    """Everything that the page of a model is made of."""
+    """All data of a model card."""
 
     holds: Literal["model", "delta"]  # what lies beside the page
     base: ModelIdentity
@@ -103,7 +102,7 @@ class PushedFile:
 
 @record
 class Push:
-    """What `moe push` sent, or with `--dry-run` would send."""
+    """The files that `moe push` sent, or with `--dry-run` would send."""
 
     repository: str  # "owner/name"
     revision: str  # "main"
@@ -127,7 +126,7 @@ class ComputeDevice:
 
 @record
 class Environment:
-    """What `moe env` prints. Holds no value that could be a secret."""
+    """The output of `moe env`, without any value that could be a secret."""
 
     moe: str  # "0.1.0"
     python: str  # "3.11.9"

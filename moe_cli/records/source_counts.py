@@ -1,4 +1,4 @@
-"""What became of the sources that a person names: rows used, skipped and bad."""
+"""Counts of the rows in the sources that a user names: used, skipped and bad."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class BadRow:
 
 @record
 class SourceCount:
-    """One source of prompts, and what became of its rows: `rows` = `used` + all of `skipped` + the bad ones."""
+    """One source of prompts with the counts of its rows: `rows` = `used` + all of `skipped` + the bad ones."""
 
     role: Literal["pairs", "benign", "attack", "refusals"]  # "pairs"
     name: str  # "goals.csv", "owner/name@1a2b3c4#train"; as it was named
@@ -42,7 +42,7 @@ class UnreadableSource:
 
 @record
 class OfferedCounts:
-    """What the sources offer, and the batches that it would make."""
+    """The prompts in the sources, and the batches they would make."""
 
     num_pairs: int  # 1036; after --limit
     num_goals: int  # 518; different goals of these pairs
@@ -59,7 +59,7 @@ class OfferedCounts:
 
 @record
 class DataPreview:
-    """What `moe prepare --dry-run` recognised in the data, before any model is loaded."""
+    """Result of `moe prepare --dry-run`: the data as recognised, before any model is loaded."""
 
     sources: tuple[SourceCount, ...]
     unreadable: tuple[UnreadableSource, ...]
@@ -69,7 +69,7 @@ class DataPreview:
 
 @record
 class ItemSource:
-    """One source of evaluation items, and what became of its rows."""
+    """One source of evaluation items with the counts of its rows."""
 
     name: str  # "harmful=items.jsonl"; as it was named
     sha256: str  # of the file or folder; of a hub data set, over its rows
@@ -92,7 +92,7 @@ class SuiteCount:
 
 @record
 class ItemsPreview:
-    """What `moe evaluate --dry-run` recognised in the items, before any model is loaded."""
+    """Result of `moe evaluate --dry-run`: the items as recognised, before any model is loaded."""
 
     sources: tuple[ItemSource, ...]
     unreadable: tuple[UnreadableSource, ...]

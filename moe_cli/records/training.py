@@ -1,4 +1,4 @@
-"""`moe train`: steps, counts, proofs, and what a training run says about itself."""
+"""`moe train`: steps, counts, proofs, and the summary of a training run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Masking = Literal["update", "none"]
 
 @record
 class TrainableCount:
-    """The only source of counts and ratios."""
+    """Counts of trainable parameters; the only source of these counts and ratios."""
 
     trainable_params: int  # 4718592
     total_params: int  # 6919161856
@@ -25,7 +25,7 @@ class TrainableCount:
 
 @record
 class TrainingPlan:
-    """What is about to be trained; given to `notify` before the first step, never written."""
+    """The plan of a training run; given to `notify` before the first step, never written."""
 
     arm: Arm
     base: ModelIdentity
@@ -68,7 +68,7 @@ class ValidationLoss:
 
 @record
 class CheckpointState:
-    """Where a checkpoint stands; `state.json` in it."""
+    """Position of a checkpoint in the training; stored as its `state.json`."""
 
     owner: str  # sha256 over base model, arm, prepare run and settings: whose state this is
     step: int  # 12
@@ -79,7 +79,7 @@ class CheckpointState:
 
 @record
 class TrainingProof:
-    """What the program checked before the first step and after the last one."""
+    """The checks before the first step and after the last one."""
 
     requested: int  # 66; parameters that the arm asked to train
     in_optimizer: int  # 66; parameters given to the optimizer
@@ -128,7 +128,7 @@ class TrainingSummary:
 
 @record
 class Exported:
-    """What `moe export` wrote."""
+    """The result of `moe export`."""
 
     path: str  # "merged" or "expert_delta.safetensors"
     base: ModelIdentity
