@@ -120,9 +120,9 @@ def _config(settings: Settings | None, arguments: Mapping[str, object]) -> MoeCo
     from moe_cli.config import MoeConfig, load_config
     from moe_cli.errors import UsageError
 
-    named = settings.model_dump() if isinstance(settings, MoeConfig) else dict(settings or {})
-    given = {name: value for name, value in arguments.items() if value is not None}
-    config = load_config(file=None, environment={}, assignments=(), flags={**named, **given})
+    base = settings.model_dump() if isinstance(settings, MoeConfig) else dict(settings or {})
+    changes = {name: value for name, value in arguments.items() if value is not None}
+    config = load_config(file=None, environment={}, assignments=(), flags={**base, **changes})
     if config.model.gpu is not None:
         raise UsageError(
             "model.gpu chooses cards before torch is imported, which a running program cannot do",

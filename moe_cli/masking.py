@@ -89,9 +89,9 @@ def _forms(sign: str) -> set[str]:
 
 def _in_base64(key: bytes) -> set[str]:
     """The base64 of the key at each of the three alignments, without the characters that depend on its surroundings."""
-    found = set()
+    forms = set()
     for before in range(3):
         first, end = -(-before * 8 // 6), (before + len(key)) * 8 // 6  # signs that the key alone decides
         for encode in (b64encode, urlsafe_b64encode):
-            found.add(encode(bytes(before) + key).decode()[first:end])
-    return found
+            forms.add(encode(bytes(before) + key).decode()[first:end])
+    return forms

@@ -83,8 +83,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 def is_temporary(entry: Path, *, of: str | None = None) -> bool:
     """Whether it is a temporary of one of the functions above, left by a killed process; `of` names its target."""
-    found = TEMPORARY.fullmatch(entry.name)
-    return found is not None and of in (None, found[1])
+    match = TEMPORARY.fullmatch(entry.name)
+    return match is not None and of in (None, match[1])
 
 
 def drop_temporaries(directory: Path, *, of: str | None = None) -> None:
@@ -225,8 +225,8 @@ def check_checksums(directory: Path, *, hint: str) -> None:
         ArtifactError: a file is changed, cut, missing or added.
     """
     expected = _read(directory, hint)
-    found = {file.name for file in directory.iterdir()} - {SEAL}
-    for name in sorted(found | expected.keys()):
+    present = {file.name for file in directory.iterdir()} - {SEAL}
+    for name in sorted(present | expected.keys()):
         file = directory / name
         if name not in expected:
             raise ArtifactError(f"{file} does not belong there (it is not in {SEAL})", hint=hint)

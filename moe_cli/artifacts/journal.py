@@ -39,8 +39,8 @@ def answer_journal(run: Path, *whose: object, limit: int, kept: bool = False) ->
 
 def other_answer_journals(run: Path, *whose: object, limit: int) -> dict[Path, int]:
     """The journals of the same answers under other limits, with these limits in ascending order."""
-    found = ((path, LIMITED.search(path.name)) for path in run.glob(f".answers-{settings_digest_of(*whose)}-*.jsonl"))
-    limits = {path: int(match[1]) for path, match in found if match}
+    matches = ((path, LIMITED.search(path.name)) for path in run.glob(f".answers-{settings_digest_of(*whose)}-*.jsonl"))
+    limits = {path: int(match[1]) for path, match in matches if match}
     others = sorted(path for path in limits if limits[path] != limit)
     return {path: limits[path] for path in sorted(others, key=limits.__getitem__)}
 

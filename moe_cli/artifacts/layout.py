@@ -127,8 +127,8 @@ def pickle_of(path: Path) -> Path:
 
 def beside(path: Path, suffix: str) -> Path:
     """The path with `suffix` appended to its name, which also works for `.`."""
-    named = path if path.name else path.resolve()
-    return named.with_name(f"{named.name}{suffix}")
+    resolved = path if path.name else path.resolve()
+    return resolved.with_name(f"{resolved.name}{suffix}")
 
 
 def evaluation_directory(run: Path | None, model_name: str, name: str) -> Path:

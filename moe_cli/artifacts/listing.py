@@ -92,7 +92,7 @@ def _compared(comparison: Comparison) -> ComparisonResult:
     return ComparisonResult(
         a=first.a if first else None,
         b=first.b if first else None,
-        difference=next((found for found in first.differences if found.primary), None) if first else None,
+        difference=next((each for each in first.differences if each.primary), None) if first else None,
         num_unfair=sum(check.status == "differs" for check in comparison.fairness),
         conclusion=comparison.conclusion,
     )

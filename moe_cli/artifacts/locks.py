@@ -127,7 +127,7 @@ def _staged(path: Path, publish: Callable[[Path, Path], None], hint: str = HINT)
     if os.path.lexists(path):
         _tidy(path)
         raise UsageError(f"{path} exists", hint=hint)
-    made = [place for place in path.parents if not place.exists()]
+    created = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
@@ -144,12 +144,12 @@ def _staged(path: Path, publish: Callable[[Path, Path], None], hint: str = HINT)
                 if error.errno not in TAKEN:
                     raise
                 raise ArtifactError(f"{path} came to be while it was made; it is left as it is", hint=hint) from error
-            made = []
+            created = []
     finally:
         remove(staging)
-        for place in made:
+        for parent in created:
             with suppress(OSError):  # another process has begun beside this one
-                place.rmdir()
+                parent.rmdir()
 
 
 def _publish_file(temporary: Path, path: Path) -> None:

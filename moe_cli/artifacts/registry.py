@@ -96,8 +96,8 @@ class Store:
         if is_there(self.registry) and not self.registry.is_dir():
             raise ArtifactError(f"the registry {self.registry} is no directory", hint="choose another with --registry")
         files = sorted(self.registry.glob("*.json")) if self.registry.is_dir() else []
-        found = (record for file in files if (record := _read(file)) is not None)
-        return tuple(sorted((r for r in found if not kinds or r.kind in kinds), key=lambda r: (r.finished, r.id)))
+        all_records = (record for file in files if (record := _read(file)) is not None)
+        return tuple(sorted((r for r in all_records if not kinds or r.kind in kinds), key=lambda r: (r.finished, r.id)))
 
     def newest(self, *kinds: RunKind, base_fingerprint: str | None = None) -> FinishedRun | None:
         """The newest complete run of these kinds, with this base model if one is given."""
@@ -123,13 +123,17 @@ class Store:
         if not run_id:
             raise ArtifactError("the id of a run is empty", hint="moe runs list shows the ids")
         records = self.records()
-        found = [record for record in records if record.id.startswith(run_id) or short_id(record) == run_id]
-        exact = [record for record in found if record.id == run_id]
-        if len(exact or found) != 1:
-            what = f"{len(found)} runs have an id that begins with" if found else "no run has the id"
-            hint = f"name one of {', '.join(record.id for record in found)}" if found else "moe runs list shows the ids"
+        matching = [record for record in records if record.id.startswith(run_id) or short_id(record) == run_id]
+        exact = [record for record in matching if record.id == run_id]
+        if len(exact or matching) != 1:
+            what = f"{len(matching)} runs have an id that begins with" if matching else "no run has the id"
+            hint = (
+                f"name one of {', '.join(record.id for record in matching)}"
+                if matching
+                else "moe runs list shows the ids"
+            )
             raise ArtifactError(f"{what} {run_id} in {self.registry}", hint=hint)
-        return (exact or found)[0]
+        return (exact or matching)[0]
 
     def forget(self, record: RunRecord) -> None:
         """Remove the record; the run directory stays."""
@@ -229,9 +233,9 @@ def _known(run: FinishedRun, store: Store) -> list[RunRecord]:
 
 def _changes(run: FinishedRun, record: RunRecord) -> str:
     manifest = run.manifest
-    named = [name for name in REGISTERED if getattr(manifest, name) != getattr(record, name)]
-    named += [*_other_settings(run), *(f"files (without {name})" for name in run.added()[:3])]
-    return ", ".join(named) or "a field that only the manifest holds (files, packages, device or a time)"
+    changed = [name for name in REGISTERED if getattr(manifest, name) != getattr(record, name)]
+    changed += [*_other_settings(run), *(f"files (without {name})" for name in run.added()[:3])]
+    return ", ".join(changed) or "a field that only the manifest holds (files, packages, device or a time)"
 
 
 def _other_settings(run: FinishedRun) -> Iterator[str]:

@@ -70,8 +70,8 @@ class RunWriter:
 
     def remembered(self, role: str) -> Path | None:
         """The earlier run recorded under `role`."""
-        found = self.started.inputs.get(role)
-        return None if found is None else Path(found)
+        path = self.started.inputs.get(role)
+        return None if path is None else Path(path)
 
     def manifest(self, *, base_fingerprint: str | None, model_name: str | None, device: str) -> Manifest:
         """The manifest: what the run is, and its files with their digests."""
@@ -120,7 +120,7 @@ def open_run(
     """
     if kind != "evaluation":  # which lies in the run that it measures
         _refuse_inside_of_run(path)
-    made = _new_directories(path)
+    created = _new_directories(path)
     with hold_lock(path, hint=f"wait for it, or {_elsewhere(kind)}"):
         settings: dict[str, object] = config.model_dump(mode="json")
         if resume and _is_complete(path, kind, settings):
@@ -148,7 +148,7 @@ def open_run(
             nothing_kept = isinstance(error, KeyboardInterrupt) and previous is None  # else it is a StoppedError
             if (worthless or nothing_kept) and not (path / MANIFEST).is_file():
                 _empty(path)
-            _forget_begun(path, made)
+            _forget_begun(path, created)
             raise
 
 
@@ -241,16 +241,16 @@ def _interrupted_run(path: Path, kind: RunKind, *, resume: bool) -> StartedRun |
     return None
 
 
-def _forget_begun(path: Path, made: Sequence[Path]) -> None:
+def _forget_begun(path: Path, created: Sequence[Path]) -> None:
     """Remove a run that failed before it wrote anything, so that the same command can be run again."""
     begun = {STARTED, CONFIG, LOCK}
     if (path / MANIFEST).is_file() or any(_holds_work(entry) for entry in path.iterdir() if entry.name not in begun):
         return
     for entry in path.iterdir():
         entry.rmdir() if entry.is_dir() else entry.unlink()
-    for place in made:
+    for directory in created:
         with suppress(OSError):  # another run has begun beside this one
-            place.rmdir()
+            directory.rmdir()
 
 
 def _clear(path: Path, scratch: ScratchFiles) -> None:

@@ -116,13 +116,13 @@ def _meant(key: str) -> bool:
 
 
 def _from_assignments(assignments: Sequence[str], problems: list[str]) -> Iterator[tuple[str, object, str]]:
-    for words in assignments:
-        key, equals, text = words.partition("=")
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
         if equals and key:
             yield key.strip(), _scalar(text), f"--set {key.strip()}"
         else:
-            shown = f" {words}" if re.fullmatch(r"[a-z_.]+", words) else ""  # another word may be a key
-            problems.append(f"--set{shown}: write it as section.key=value")
+            described = f" {assignment}" if re.fullmatch(r"[a-z_.]+", assignment) else ""  # another word may be a key
+            problems.append(f"--set{described}: write it as section.key=value")
 
 
 def _scalar(text: str) -> object:

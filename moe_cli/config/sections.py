@@ -73,10 +73,10 @@ def conditions_of(text: str) -> tuple[Condition, ...]:
 
 
 def _condition(part: str) -> Condition:
-    found = _CONDITION.fullmatch(part)
-    if found is None:
+    match = _CONDITION.fullmatch(part)
+    if match is None:
         raise ValueError(f"{part.strip()!r} is no comparison; {EXPECTED}")
-    quantity, comparison, bound = found.groups()
+    quantity, comparison, bound = match.groups()
     if quantity not in QUANTITIES:
         raise ValueError(f"{part.strip()!r} compares {quantity!r}; {EXPECTED}")
     if not math.isfinite(float(bound)):

@@ -112,18 +112,18 @@ def clusters_trained_on(goals: TrainedGoals, prompts: Iterable[tuple[str, Turns]
     texts = [_text(cluster, messages) for cluster, messages in prompts]
     short = _within(texts, goals.goals)
     matches = [
-        *(_Match(goal, held, text.cluster, True) for goal, text, held in _matches(goals.goals, texts)),
-        *(_Match(text, held, text.cluster, False) for text, _, held in _matches(short, goals.goals)),
+        *(_Match(goal, shared, text.cluster, True) for goal, text, shared in _matches(goals.goals, texts)),
+        *(_Match(text, shared, text.cluster, False) for text, _, shared in _matches(short, goals.goals)),
     ]
-    named = {text.cluster for text in texts if text.cluster in goals.clusters and OF_WORDS.fullmatch(text.cluster)}
-    found = named | {match.cluster for match in matches if match.whole}
-    unsure = [match for match in matches if match.cluster not in found]
+    by_id = {text.cluster for text in texts if text.cluster in goals.clusters and OF_WORDS.fullmatch(text.cluster)}
+    trained_on = by_id | {match.cluster for match in matches if match.whole}
+    unsure = [match for match in matches if match.cluster not in trained_on]
     if not unsure:
-        return found
-    wanted = {pattern for match in unsure for gram in match.text.ngrams for pattern in _patterns(gram)}
-    trained = _clusters_with(goals.forms, wanted)
-    evaluated = _clusters_with([text for text in texts if text.cluster not in found], wanted)
-    return found | {match.cluster for match in unsure if _tells(match, trained, evaluated)}
+        return trained_on
+    patterns = {pattern for match in unsure for gram in match.text.ngrams for pattern in _patterns(gram)}
+    trained = _clusters_with(goals.forms, patterns)
+    evaluated = _clusters_with([text for text in texts if text.cluster not in trained_on], patterns)
+    return trained_on | {match.cluster for match in unsure if _tells(match, trained, evaluated)}
 
 
 def words_of(text: str) -> Gram:
@@ -168,17 +168,17 @@ def _matches(
     ngrams = [text.ngrams for text in texts]
     frequency = Counter(gram for grams in ngrams for gram in grams)
     index: dict[Gram, list[int]] = defaultdict(list)
-    for place, grams in enumerate(ngrams):
+    for number, grams in enumerate(ngrams):
         allowed = len(grams) - -(-len(grams) // 2) + 1
         for gram in sorted(grams, key=lambda gram: (frequency[gram], gram))[:allowed]:
-            index[gram].append(place)
+            index[gram].append(number)
     lengths = {len(gram) for gram in frequency}
     for container in containers:
         standing = container.ngrams_of(lengths)
-        for place in {place for gram in standing & index.keys() for place in index[gram]}:
-            held = ngrams[place] & standing
-            if len(held) >= LEAST_SHARE * len(ngrams[place]):
-                yield texts[place], container, held
+        for number in {number for gram in standing & index.keys() for number in index[gram]}:
+            shared = ngrams[number] & standing
+            if len(shared) >= LEAST_SHARE * len(ngrams[number]):
+                yield texts[number], container, shared
 
 
 def _within(texts: Sequence[GoalText], containers: Sequence[GoalText]) -> list[GoalText]:
@@ -192,11 +192,11 @@ def _patterns(gram: Gram) -> Iterator[Gram]:
     return ((*gram[:place], "*", *gram[place + 1 :]) for place in range(len(gram)))
 
 
-def _clusters_with(texts: Iterable[GoalText], wanted: set[Gram]) -> Counter[Gram]:
+def _clusters_with(texts: Iterable[GoalText], relevant: set[Gram]) -> Counter[Gram]:
     """How many clusters hold each pattern."""
     of_cluster: dict[str, set[Gram]] = defaultdict(set)
     for text in texts:
-        of_cluster[text.cluster] |= {p for gram in text.ngrams for p in _patterns(gram) if p in wanted}
+        of_cluster[text.cluster] |= {p for gram in text.ngrams for p in _patterns(gram) if p in relevant}
     return Counter(pattern for patterns in of_cluster.values() for pattern in patterns)
 
 

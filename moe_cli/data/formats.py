@@ -229,8 +229,8 @@ def _refuse_two_prompts(known: Format, table: Table, columns: set[str]) -> None:
 
 def _is_said_twice(row: ReadRow, goal: str | None, other: str) -> bool:
     """Whether the other column repeats the goal, or there is no goal."""
-    asked, value = row.peek(goal or ""), row.peek(other)
-    return is_missing(asked) or is_missing(value) or value == asked
+    goal_value, value = row.peek(goal or ""), row.peek(other)
+    return is_missing(goal_value) or is_missing(value) or value == goal_value
 
 
 def _refuse_templates(known: Format, table: Table) -> None:
@@ -266,6 +266,6 @@ def _nearest(columns: set[str]) -> tuple[Format, str]:
 
 def _likeness(known: Format, columns: set[str]) -> float:
     """The share of a format's columns that are present or have a similar spelling."""
-    wanted = [frozenset({name}) for name in known.needs] + list(known.one_of)
-    there = [bool(some & columns) or any(nearest(c, some, cutoff=0.7) for c in columns) for some in wanted]
-    return sum(there) / len(wanted)
+    requirements = [frozenset({name}) for name in known.needs] + list(known.one_of)
+    there = [bool(some & columns) or any(nearest(c, some, cutoff=0.7) for c in columns) for some in requirements]
+    return sum(there) / len(requirements)

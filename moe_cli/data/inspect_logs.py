@@ -120,12 +120,12 @@ def _from_archive(archive: LogArchive) -> InspectLog | None:
             f"{archive.path} is a log of inspect whose samples are in chunks (version {header.get('version')})",
             hint="versions 1 and 2 are read: write it anew as JSON with `inspect log convert --to json`",
         )
-    found = [
+    samples = [
         _parsed(archive.content(info), f"{archive.path}: {sample}")
         for sample, info in members.items()
         if SAMPLE.fullmatch(sample)
     ]
-    return _log(archive.path, header, found)
+    return _log(archive.path, header, samples)
 
 
 def _is_header(value: Json) -> bool:
@@ -138,9 +138,9 @@ def _log(path: Path, header: Json, samples: Sequence[object]) -> InspectLog:
     status: Status = next((known for known in STATUSES if known == header.get("status")), "started")
     if not samples:
         _refuse_empty(path, status)
-    found = [_sample(sample, f"{path}: sample {number}") for number, sample in enumerate(samples, start=1)]
-    found.sort(key=lambda sample: (sample.epoch, sample.id.zfill(20)))
-    return InspectLog(path=path, task=str(spec["task"]), model=str(spec["model"]), status=status, samples=tuple(found))
+    parsed = [_sample(sample, f"{path}: sample {number}") for number, sample in enumerate(samples, start=1)]
+    parsed.sort(key=lambda sample: (sample.epoch, sample.id.zfill(20)))
+    return InspectLog(path=path, task=str(spec["task"]), model=str(spec["model"]), status=status, samples=tuple(parsed))
 
 
 def _refuse_empty(path: Path, status: Status) -> None:
@@ -217,27 +217,27 @@ def _text(content: object, attachments: Json, *, only_text: bool) -> str | None:
 def _resolved(text: str, attachments: Json) -> str:
     """The text behind a reference: a sample stores repeated texts once, under their hash."""
     match = ATTACHMENT.match(text)
-    kept = attachments.get(text[match.end() :]) if match else None
-    return kept if isinstance(kept, str) else text
+    attachment = attachments.get(text[match.end() :]) if match else None
+    return attachment if isinstance(attachment, str) else text
 
 
 def _scores(sample: Json) -> tuple[InspectScore, ...]:
     scores = sample.get("scores")
     if not isinstance(scores, dict):  # logs of 2024 have one without a name
         scores = {"score": sample["score"]} if isinstance(sample.get("score"), dict) else {}
-    return tuple(found for name, score in scores.items() for found in _values(str(name), _object(score)))
+    return tuple(parsed for name, score in scores.items() for parsed in _values(str(name), _object(score)))
 
 
 def _values(name: str, score: Json) -> list[InspectScore]:
     value, answer = score.get("value"), score.get("answer")
-    named: dict[str, object] = {name: value}
+    values: dict[str, object] = {name: value}
     if isinstance(value, dict):
-        named = {f"{name}.{key}": each for key, each in value.items()}
+        values = {f"{name}.{key}": each for key, each in value.items()}
     elif isinstance(value, list):
-        named = {f"{name}.{number}": each for number, each in enumerate(value, start=1)}
+        values = {f"{name}.{number}": each for number, each in enumerate(value, start=1)}
     return [
         InspectScore(name=key, value=_scalar(each), answer=answer if isinstance(answer, str) else None)
-        for key, each in named.items()
+        for key, each in values.items()
     ]
 
 

@@ -108,8 +108,8 @@ def _refuse_text_keys(content: Object, name: str) -> None:
 def shown_keys(keys: Mapping[str, object] | Sequence[str]) -> str:
     """The keys that look like names, and how many others there are."""
     names = [f"`{key}`" for key in keys if SHOWN_KEY.fullmatch(key)][:MOST_SHOWN]
-    rest = len(keys) - len(names)
-    return ", ".join([*names, *([f"{rest} more"] if names and rest else [f"{rest} texts"] if rest else [])])
+    others = len(keys) - len(names)
+    return ", ".join([*names, *([f"{others} more"] if names and others else [f"{others} texts"] if others else [])])
 
 
 def are_targets(values: Sequence[object]) -> bool:
@@ -134,11 +134,11 @@ def _row_or_columns(
     content: Object, name: str, lists: Mapping[str, list[object]], listed: Listed, mapped: Collection[str]
 ) -> RawTable:
     marked = {key: value for key, value in content.items() if marks_a_row(key, mapped) and not _is_objects(value)}
-    rows = {path: found for path, found in lists.items() if _hold_rows(found) and path not in marked}
+    rows = {path: values for path, values in lists.items() if _hold_rows(values) and path not in marked}
     if rows and any(isinstance(value, str) for value in marked.values()):
-        path, found = next(iter(rows.items()))
+        path, values = next(iter(rows.items()))
         raise UsageError(
-            f"{name} could be one row, or the {len(found)} rows under `{_shown_path([path])}`",
+            f"{name} could be one row, or the {len(values)} rows under `{_shown_path([path])}`",
             hint=f"write '{name}#{_shown_path([path])}' for those, or one row a line for the other",
         )
     if all(_is_column(value) for value in marked.values()):
@@ -157,11 +157,11 @@ def _is_column(value: object) -> bool:
 
 def _columns(content: Object, name: str, listed: Listed, mapped: Collection[str]) -> RawTable:
     columns = {key: _cells(value) for key, value in content.items() if _is_column(value)}
-    rest = {key: value for key, value in content.items() if key not in columns}
+    header = {key: value for key, value in content.items() if key not in columns}
     if len(lengths := {key: len(cells) for key, cells in columns.items()}) > 1 and len(set(lengths.values())) > 1:
-        shown = ", ".join(f"`{key}` ({number})" for key, number in lengths.items() if SHOWN_KEY.fullmatch(key))
+        described = ", ".join(f"`{key}` ({number})" for key, number in lengths.items() if SHOWN_KEY.fullmatch(key))
         raise UsageError(
-            f"{name} is an object of columns of different lengths: {shown}",
+            f"{name} is an object of columns of different lengths: {described}",
             hint=f"name one: '{name}#{_shown_path(lengths)}'",
         )
     names = [singular_of(normalise_name(key)) for key in columns]
@@ -170,7 +170,7 @@ def _columns(content: Object, name: str, listed: Listed, mapped: Collection[str]
     else:
         rows = [dict(zip(names, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
         table = elements_of(rows, name, "a JSON object of columns")
-    return RawTable(rows=table.rows, container=table.container, are_texts=table.are_texts, header=rest)
+    return RawTable(rows=table.rows, container=table.container, are_texts=table.are_texts, header=header)
 
 
 def _cells(value: object) -> list[object]:
@@ -248,9 +248,9 @@ def _are_texts_by_id(content: Object) -> bool:
     values = list(content.values())
     if len(values) < 2 or not all(isinstance(value, str) for value in values):
         return False
-    named = sum(_is_named_by(cast(str, value), key) for key, value in content.items())
+    num_named = sum(_is_named_by(cast(str, value), key) for key, value in content.items())
     templates = sum(holds_placeholder(cast(str, value)) for value in values)
-    return 2 * max(named, templates) > len(values) or are_targets(values)
+    return 2 * max(num_named, templates) > len(values) or are_targets(values)
 
 
 def _is_named_by(text: str, key: str) -> bool:

@@ -33,10 +33,10 @@ def attack_succeeded(row: Row, key: str) -> bool:
         BadRowError: missing, negative, or no verdict.
     """
     value = row.get(key)
-    found = _truth(value.get("score") if isinstance(value, dict) else value)
-    if found is None:
+    succeeded = _truth(value.get("score") if isinstance(value, dict) else value)
+    if succeeded is None:
         raise BadRowError(f"`{key}` is {describe_value(value)}, not a verdict (a number from 0, true or false)")
-    return found
+    return succeeded
 
 
 def _truth(value: object) -> bool | None:
@@ -102,10 +102,10 @@ class RowLabels:
         Raises:
             BadRowError: an unknown word, or two columns that contradict each other.
         """
-        found = [(kind, column) for column in self.columns if (kind := _kind_of(row.get(column), column)) is not None]
-        if len({kind for kind, _ in found}) > 1:
-            raise BadRowError(" and ".join(f"`{column}`" for _, column in found) + " contradict each other")
-        return found[0] if found else (None, None)
+        labels = [(kind, column) for column in self.columns if (kind := _kind_of(row.get(column), column)) is not None]
+        if len({kind for kind, _ in labels}) > 1:
+            raise BadRowError(" and ".join(f"`{column}`" for _, column in labels) + " contradict each other")
+        return labels[0] if labels else (None, None)
 
 
 def labels_of(table: Table, taken: Collection[str] = ()) -> RowLabels:

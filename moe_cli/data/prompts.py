@@ -75,9 +75,9 @@ def _conversation(row: ReadRow, column: str) -> Turns:
 
 def _prompt_column(row: ReadRow) -> str:
     """The column with the prompt; beside another prompt column `input` is its context, and `text` is ignored."""
-    named = [name for name in PROMPT_COLUMNS if name in row and not is_missing(row.peek(name))]
-    chosen = named[0] if named else next((name for name in PROMPT_COLUMNS if name in row), "prompt")
-    others = [name for name in named[1:] if name not in ("input", "text") and row.peek(name) != row.peek(chosen)]
+    candidates = [name for name in PROMPT_COLUMNS if name in row and not is_missing(row.peek(name))]
+    chosen = candidates[0] if candidates else next((name for name in PROMPT_COLUMNS if name in row), "prompt")
+    others = [name for name in candidates[1:] if name not in ("input", "text") and row.peek(name) != row.peek(chosen)]
     if others and "prompt" not in row.mapped:
         raise BadRowError(f"`{chosen}` and `{others[0]}` could both be the prompt: --map prompt=COLUMN says which is")
     return chosen

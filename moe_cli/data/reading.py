@@ -95,13 +95,13 @@ def read_rows(table: Table, *, keep_failed: bool = False) -> SourceReading:
     )
 
 
-def _entries_of(row: ReadRow, place: Location, known: Format, labels: RowLabels) -> list[Entry]:
+def _entries_of(row: ReadRow, place: Location, row_format: Format, labels: RowLabels) -> list[Entry]:
     refuse_unreadable(row)
-    made = [with_system(with_harmless(entry, row), row) for entry in known.entries(row, place)]
-    if known.both_kinds:  # its own columns say it
-        return made
+    entries = [with_system(with_harmless(entry, row), row) for entry in row_format.entries(row, place)]
+    if row_format.both_kinds:  # its own columns say it
+        return entries
     kind, column = labels.kind_of(row)
-    return made if kind is None else [replace(entry, kind=kind, told_by=column) for entry in made]
+    return entries if kind is None else [replace(entry, kind=kind, told_by=column) for entry in entries]
 
 
 def of_kind(reading: SourceReading, kind: Kind, option: str | None = None) -> SourceReading:
@@ -115,12 +115,12 @@ def of_kind(reading: SourceReading, kind: Kind, option: str | None = None) -> So
     other = [entry for entry in reading.entries if entry.kind not in (kind, None)]
     if not other:
         return reading
-    kept = tuple(entry for entry in reading.entries if entry.kind in (kind, None))
+    remaining = tuple(entry for entry in reading.entries if entry.kind in (kind, None))
     option = option or ("--pairs" if kind == "harmful" else "--benign")
     rows = {entry.place for entry in other}
     by_column = {entry.told_by for entry in other} - {None, "kind"}
-    if kept and not by_column:
-        return replace(reading, entries=kept, skipped={**reading.skipped, OF_THE_OTHER_KIND[kind]: len(rows)})
+    if remaining and not by_column:
+        return replace(reading, entries=remaining, skipped={**reading.skipped, OF_THE_OTHER_KIND[kind]: len(rows)})
     raise UsageError(
         f"{reading.source.name} ({reading.format.name}): {len(rows):,} of {reading.num_rows:,} rows are "
         f"{KIND_WORDS['benign' if kind == 'harmful' else 'harmful']}"

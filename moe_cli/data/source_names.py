@@ -104,21 +104,21 @@ def _folder(words: str, path: Path, split: str | None) -> NamedSource:
 
 def _remote(words: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> NamedSource:
     """A file on the hub, or a whole data set by its address there."""
-    named = HUB_FILE.fullmatch(place)
-    if named is None:
+    match = HUB_FILE.fullmatch(place)
+    if match is None:
         return _on_the_hub(words, place, split, revision, accepted)
-    pinned = _pinned(f"{HUB_PREFIX}{named['name']}", named["revision"] or revision, accepted)
+    pinned = _pinned(f"{HUB_PREFIX}{match['name']}", match["revision"] or revision, accepted)
     return NamedSource(
-        words, "remote", f"{HUB_PREFIX}{named['name']}@{pinned}/{named['path']}", revision=pinned, split=split
+        words, "remote", f"{HUB_PREFIX}{match['name']}@{pinned}/{match['path']}", revision=pinned, split=split
     )
 
 
 def _on_the_hub(words: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> NamedSource:
-    named = HUB_NAME.fullmatch(place)
-    if named is None or _is_plainly_a_path(place):
+    match = HUB_NAME.fullmatch(place)
+    if match is None or _is_plainly_a_path(place):
         raise UsageError(f"there is no file {place}", hint="check the path")
-    pinned = _pinned(place, named["revision"] or revision, accepted)
-    return NamedSource(words, "hub", named["name"], config=named["config"], revision=pinned, split=split)
+    pinned = _pinned(place, match["revision"] or revision, accepted)
+    return NamedSource(words, "hub", match["name"], config=match["config"], revision=pinned, split=split)
 
 
 def _pinned(place: str, revision: str | None, accepted: str | None) -> str:

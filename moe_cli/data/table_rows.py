@@ -139,8 +139,8 @@ def _refuse_twice(header: Sequence[str], name: str, what: str) -> None:
     written = {normalise_name(cell): cell.strip() for cell in header if cell.strip()}
     names = [normalise_name(cell) for cell in header if cell.strip()]
     if twice := sorted({one for one in names if names.count(one) > 1}):
-        shown = is_known(twice[0]) or SINGLE_WORD.fullmatch(written[twice[0]])
-        column = f"the column `{twice[0]}`" if shown else "a column"
+        is_showable = is_known(twice[0]) or SINGLE_WORD.fullmatch(written[twice[0]])
+        column = f"the column `{twice[0]}`" if is_showable else "a column"
         raise UsageError(f"{name}: {column} stands twice in the {what}", hint="rename one of them")
 
 

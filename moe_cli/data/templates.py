@@ -106,8 +106,8 @@ def _check(templates: Sequence[Template], path: Path) -> None:
             )
     names = [template.name for template in templates]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        shown = twice[0] if SHOWN_KEY.fullmatch(twice[0]) else "by one text"
-        raise UsageError(f"{path}: two templates are called {shown}", hint="give every template a name of its own")
+        described = twice[0] if SHOWN_KEY.fullmatch(twice[0]) else "by one text"
+        raise UsageError(f"{path}: two templates are called {described}", hint="give every template a name of its own")
 
 
 REFUSAL_FORMATS = (

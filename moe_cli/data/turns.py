@@ -113,8 +113,8 @@ def _message(turn: dict[str, object], key: str) -> Message:
     assert spelling is not None
     word = cast(str, turn[spelling[0]]).strip().lower()
     if word not in ROLES:
-        shown = f" {word}" if SHOWN_ROLE.fullmatch(word) else ""
-        raise BadRowError(f"`{key}` holds a turn of another role{shown}, which is neither system, user nor assistant")
+        named = f" {word}" if SHOWN_ROLE.fullmatch(word) else ""
+        raise BadRowError(f"`{key}` holds a turn of another role{named}, which is neither system, user nor assistant")
     return Message(role=ROLES[word], content=_content(turn[spelling[1]], key))
 
 
@@ -138,5 +138,5 @@ def _part(part: object, key: str) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     if isinstance(part, dict) and kind == "text" and is_missing(part.get("text")):
         return ""
-    shown = f" ({kind})" if isinstance(kind, str) and SHOWN_ROLE.fullmatch(kind) else ""
-    raise BadRowError(f"`{key}` holds a turn with a part that is no text{shown}")
+    described = f" ({kind})" if isinstance(kind, str) and SHOWN_ROLE.fullmatch(kind) else ""
+    raise BadRowError(f"`{key}` holds a turn with a part that is no text{described}")

@@ -42,15 +42,15 @@ def plugin_judge(name: str, settings: JudgeConfig) -> Judge:
     Raises:
         UsageError: there is no such entry point, or two; it cannot be imported, or it makes no judge.
     """
-    found = list(entry_points(group=GROUP, name=name))
-    if len(found) != 1:
-        known = sorted({entry.name for entry in entry_points(group=GROUP)})
-        there = f"{len(found)} packages offer it" if found else f"there are: {', '.join(known) or 'none'}"
+    entries = list(entry_points(group=GROUP, name=name))
+    if len(entries) != 1:
+        names = sorted({entry.name for entry in entry_points(group=GROUP)})
+        there = f"{len(entries)} packages offer it" if entries else f"there are: {', '.join(names) or 'none'}"
         raise UsageError(
             f"the judge plugin:{name} is not there exactly once; {there}",
             hint=f"install the package that has it as an entry point of {GROUP}",
         )
-    (entry,) = found
+    (entry,) = entries
     try:
         make = entry.load()
     except (ImportError, AttributeError) as error:
@@ -106,18 +106,18 @@ def judges_of(
 
 
 def _judge(word: str, settings: JudgeConfig, environment: Mapping[str, str]) -> Judge:
-    name, colon, rest = word.strip().partition(":")
+    name, colon, argument = word.strip().partition(":")
     if name in CLASSIFIERS:
-        _refuse_empty(word, rest or not colon, f"{name}:MODEL names a hub model or a directory")
-        return _local(CLASSIFIERS[name], rest or None, settings)
+        _refuse_empty(word, argument or not colon, f"{name}:MODEL names a hub model or a directory")
+        return _local(CLASSIFIERS[name], argument or None, settings)
     if name in COMMANDS:
-        return CommandJudge(_split(word, rest), COMMANDS[name], settings)
+        return CommandJudge(_split(word, argument), COMMANDS[name], settings)
     if name == "plugin":
-        _refuse_empty(word, rest, "plugin:NAME names an entry point of moe_cli.judges")
-        return plugin_judge(rest, settings)
+        _refuse_empty(word, argument, "plugin:NAME names an entry point of moe_cli.judges")
+        return plugin_judge(argument, settings)
     if name == "rubric":
-        _refuse_empty(word, rest, "rubric:FILE names a text file")
-        return _by_endpoint(lambda: rubric_of(Path(os.path.expanduser(rest))), settings, environment)
+        _refuse_empty(word, argument, "rubric:FILE names a text file")
+        return _by_endpoint(lambda: rubric_of(Path(os.path.expanduser(argument))), settings, environment)
     alone: dict[str, Callable[[], Judge]] = {
         "keywords": KeywordJudge,
         "strongreject": lambda: _by_endpoint(lambda: strongreject_rubric(settings.threshold), settings, environment),
@@ -140,19 +140,19 @@ def _shown(name: str) -> str:
     return repr(name) if re.fullmatch(r"[A-Za-z_-]{0,40}", name) else "of that name"
 
 
-def _refuse_empty(word: str, rest: object, hint: str) -> None:
-    if not rest:
+def _refuse_empty(word: str, argument: object, hint: str) -> None:
+    if not argument:
         raise UsageError(f"the judge {word!r} lacks what stands after the colon", hint=hint)
 
 
-def _split(word: str, rest: str) -> list[str]:
+def _split(word: str, command: str) -> list[str]:
     hint = "command:PROGRAM ARGS, with quotes around words that hold spaces"
     try:
-        words = shlex.split(rest)
+        argv = shlex.split(command)
     except ValueError as error:
         raise UsageError(f"a judge `command:` cannot be split into words: {error}", hint=hint) from error
-    _refuse_empty(word, words, hint)
-    return words
+    _refuse_empty(word, argv, hint)
+    return argv
 
 
 def _local(classifier: Classifier, model: str | None, settings: JudgeConfig) -> Judge:
@@ -162,11 +162,11 @@ def _local(classifier: Classifier, model: str | None, settings: JudgeConfig) -> 
 
 
 def _by_endpoint(rubric: Callable[[], Rubric], settings: JudgeConfig, environment: Mapping[str, str]) -> Judge:
-    made = rubric()
+    built = rubric()
     if settings.base_url is not None and settings.model is None:
         raise UsageError(
-            f"the judge {made.name} does not know which model to ask for at {settings.base_url}",
+            f"the judge {built.name} does not know which model to ask for at {settings.base_url}",
             hint=f"set {WORDS.model} to the model's name there",
         )
     endpoint = chat_endpoint(settings, "", environment, whole=False, words=WORDS)
-    return EndpointJudge(made, endpoint, settings.max_tokens, settings.retries + 1, settings.concurrency)
+    return EndpointJudge(built, endpoint, settings.max_tokens, settings.retries + 1, settings.concurrency)

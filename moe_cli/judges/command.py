@@ -66,13 +66,13 @@ class CommandJudge:
                 "the judge `command:` begins with an assignment, which only a shell understands",
                 hint="set the variable in the environment of moe: the program has it, too",
             )
-        found = shutil.which(words[0])
-        if found is None:
+        executable = shutil.which(words[0])
+        if executable is None:
             raise UsageError(
                 f"there is no program {words[0]} for the judge `command:`",
                 hint="give its path, or a program of your PATH; a script must be executable, or stand after `python`",
             )
-        self.words = (str(Path(found).absolute()), *words[1:])
+        self.words = (str(Path(executable).absolute()), *words[1:])
         self.questions = questions
         self.group = settings.rows
         self.settings = settings
@@ -107,30 +107,30 @@ class CommandJudge:
         Raises:
             EnvironmentFaultError: the program ends with an exit status other than 0.
         """
-        found = {str(place): unscored("never asked") for place in range(len(exchanges))}
+        by_id = {str(index): unscored("never asked") for index in range(len(exchanges))}
         for _ in range(self.settings.retries + 1):
-            missing = [name for name, verdict in found.items() if verdict.label is None and verdict.harmful is None]
+            missing = [name for name, verdict in by_id.items() if verdict.label is None and verdict.harmful is None]
             if not missing:
                 break
-            found |= self._called({name: exchanges[int(name)] for name in missing})
-        return list(found.values())
+            by_id |= self._called({name: exchanges[int(name)] for name in missing})
+        return list(by_id.values())
 
     def release(self) -> None:
         """Nothing to release."""
 
     def _called(self, exchanges: Mapping[str, Exchange]) -> dict[str, Verdict]:
-        asked = encode_lines(
+        stdin = encode_lines(
             ProgramInput(id=name, kind=exchange.kind, messages=exchange.messages, answer=exchange.answer)
             for name, exchange in exchanges.items()
         )
         try:
-            ended = run_program(self.words, asked, seconds=self.settings.timeout)
+            ended = run_program(self.words, stdin, seconds=self.settings.timeout)
         except ProgramStoppedError as error:
             return {name: unscored(f"the program {error}") for name in exchanges}
         if ended.status:
-            said = _end_of(ended.errors)
+            message = _end_of(ended.errors)
             raise EnvironmentFaultError(
-                f"the judge {self.name} ended with status {ended.status}: {said or 'nothing on stderr'}",
+                f"the judge {self.name} ended with status {ended.status}: {message or 'nothing on stderr'}",
                 hint="run it by hand on one line; docs/judges.md shows what it reads and writes",
             )
         return _read(ended.output, exchanges, self.questions)

@@ -44,16 +44,16 @@ def journaled_verdicts(
     Raises:
         MoeError: the judge cannot work at all (key, program, weights); single answers are unscored instead.
     """
-    found = {line.id: line.verdict for line in journal.records() if line.id in exchanges}
-    done = {name for name, verdict in found.items() if verdict.label is not None or verdict.harmful is not None}
+    verdicts = {line.id: line.verdict for line in journal.records() if line.id in exchanges}
+    done = {name for name, verdict in verdicts.items() if verdict.label is not None or verdict.harmful is not None}
     task = f"judge {judge.name}"
     notify(Progress(task=task, done=len(done), total=len(exchanges)))
-    for made in judge_in_groups(judge, exchanges, done):
-        journal.append(line for line in made if found.get(line.id) != line.verdict)
-        found |= {line.id: line.verdict for line in made}
-        done |= {line.id for line in made}
+    for group in judge_in_groups(judge, exchanges, done):
+        journal.append(line for line in group if verdicts.get(line.id) != line.verdict)
+        verdicts |= {line.id: line.verdict for line in group}
+        done |= {line.id for line in group}
         notify(Progress(task=task, done=len(done), total=len(exchanges)))
-    return found
+    return verdicts
 
 
 def verdicts_of(judge: Judge, exchanges: Sequence[Exchange]) -> list[Verdict]:
@@ -63,14 +63,14 @@ def verdicts_of(judge: Judge, exchanges: Sequence[Exchange]) -> list[Verdict]:
         UsageError: the judge gives more or fewer verdicts than it was asked for.
     """
     by_rule = [verdict_by_rule(exchange, judge.questions) for exchange in exchanges]
-    asked = [without_reasoning(exchange) for exchange, ruled in zip(exchanges, by_rule, strict=True) if ruled is None]
-    given = judge.verdicts(asked) if asked else []
-    if len(given) != len(asked):
+    unruled = [without_reasoning(exchange) for exchange, ruled in zip(exchanges, by_rule, strict=True) if ruled is None]
+    verdicts = judge.verdicts(unruled) if unruled else []
+    if len(verdicts) != len(unruled):
         raise UsageError(
-            f"the judge {judge.name} gave {len(given)} verdicts on {len(asked)} answers",
+            f"the judge {judge.name} gave {len(verdicts)} verdicts on {len(unruled)} answers",
             hint="its `verdicts` must give one for each exchange, in the same order",
         )
-    by_judge = iter(given)
+    by_judge = iter(verdicts)
     return [next(by_judge) if ruled is None else ruled for ruled in by_rule]
 
 
@@ -98,7 +98,7 @@ def decide_verdict(judges: Sequence[JudgeIdentity], verdicts: Sequence[Verdict],
     for verdict in (refusal, harm):
         if verdict is not None and verdict.label == "degenerate":
             return Verdict(label="degenerate", harmful=None, reason=verdict.reason)
-    told = [
+    reasons = [
         (judges[place].name, verdicts[place].reason)
         for place in dict.fromkeys((places["harm"] if kind == "harmful" else None, places["refusal"]))
         if place is not None
@@ -106,7 +106,7 @@ def decide_verdict(judges: Sequence[JudgeIdentity], verdicts: Sequence[Verdict],
     return Verdict(
         label=None if refusal is None else refusal.label,
         harmful=harm.harmful if harm is not None and kind == "harmful" else None,
-        reason=told[0][1] if len(told) == 1 else "; ".join(f"{name}: {reason}" for name, reason in told),
+        reason=reasons[0][1] if len(reasons) == 1 else "; ".join(f"{name}: {reason}" for name, reason in reasons),
         score=None if harm is None else harm.score,
     )
 
@@ -129,6 +129,6 @@ def refuse_untold(judges: Sequence[Judge], question: Question, why: str) -> None
         UsageError: no judge can tell it; the hint names some that can.
     """
     if not any(question in judge.questions for judge in judges):
-        named = ", ".join(judge.name for judge in judges)
+        names = ", ".join(judge.name for judge in judges)
         what = "does harm" if question == "harm" else "refuses"
-        raise UsageError(f"{why}, and no judge ({named}) can tell whether an answer {what}", hint=HINTS[question])
+        raise UsageError(f"{why}, and no judge ({names}) can tell whether an answer {what}", hint=HINTS[question])

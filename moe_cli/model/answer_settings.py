@@ -50,8 +50,8 @@ def drop_generation_defaults(model: PreTrainedModel, name: str) -> None:
             f"{name} ends its answers at strings (stop_strings in generation_config.json), and moe ends them at tokens",
             hint="name the tokens that end a turn as eos_token_id in generation_config.json, and drop stop_strings",
         )
-    kept = ("eos_token_id", "pad_token_id", "bos_token_id")
-    model.generation_config = GenerationConfig(**{key: getattr(own, key, None) for key in kept})
+    kept_keys = ("eos_token_id", "pad_token_id", "bos_token_id")
+    model.generation_config = GenerationConfig(**{key: getattr(own, key, None) for key in kept_keys})
 
 
 def settle_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -82,8 +82,8 @@ def _end_of_template(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
         text = render_template(tokenizer, [QUESTION, ANSWER], answer_next=False)
     except TemplateError:  # a template that takes questions alone
         return ()
-    _, answer, rest = text.rpartition(ANSWER["content"])
-    ids = tokenizer(rest.strip(), add_special_tokens=False)["input_ids"] if answer else []
+    _, answer, after_answer = text.rpartition(ANSWER["content"])
+    ids = tokenizer(after_answer.strip(), add_special_tokens=False)["input_ids"] if answer else []
     return (int(ids[0]),) if ids and ids[0] in special_ids(tokenizer) else ()
 
 
@@ -131,5 +131,5 @@ def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> object:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return type(tokenizer).__name__, special, sorted(tokenizer.get_vocab().items())
-    found = json.loads(backend.to_str())
-    return special, {key: value for key, value in found.items() if key not in OF_THE_LAST_CALL}
+    content = json.loads(backend.to_str())
+    return special, {key: value for key, value in content.items() if key not in OF_THE_LAST_CALL}

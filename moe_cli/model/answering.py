@@ -57,14 +57,14 @@ def kept_answers(engine: Engine, prompts: Sequence[Prompt], run: Path) -> dict[s
     limit, whose = engine.settings.max_new_tokens, _beside_limit(engine, prompts)
     decided = answer_journal(run, *whose, limit=limit, kept=True)
     if not decided.is_file() and not answer_journal(run, *whose, limit=limit).is_file():
-        found: dict[str, Generation] = {}
+        reusable: dict[str, Generation] = {}
         for path, other in other_answer_journals(run, *whose, limit=limit).items():
-            for made in Journal(path, Generation).records():
-                if _ends_within(made, limit, other):
-                    found.setdefault(made.prompt_id, made)
-        if found:
-            write_atomic(decided, encode_lines(found.values()))
-    return {made.prompt_id: made for made in Journal(decided, Generation).records()}
+            for generation in Journal(path, Generation).records():
+                if _ends_within(generation, limit, other):
+                    reusable.setdefault(generation.prompt_id, generation)
+        if reusable:
+            write_atomic(decided, encode_lines(reusable.values()))
+    return {generation.prompt_id: generation for generation in Journal(decided, Generation).records()}
 
 
 def depends_on(engine: Engine, prompts: Sequence[Prompt]) -> tuple[object, ...]:
@@ -111,6 +111,8 @@ def _beside_limit(engine: Engine, prompts: Sequence[Prompt]) -> tuple[object, ..
     return *engine.depends_on, tuple(prompts), replace(engine.settings, max_new_tokens=0)
 
 
-def _ends_within(made: Generation, limit: int, made_within: int) -> bool:
+def _ends_within(answer: Generation, limit: int, old_limit: int) -> bool:
     """Whether an answer made under another limit is complete under this one."""
-    return made.finished and len(made.token_ids) <= limit and (made_within < limit or made.answer_ids == "generated")
+    return (
+        answer.finished and len(answer.token_ids) <= limit and (old_limit < limit or answer.answer_ids == "generated")
+    )

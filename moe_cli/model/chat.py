@@ -54,8 +54,8 @@ def encode_answered(
         raise UsageError("a conversation has no answer to learn from", hint="end it with a non-empty assistant turn")
     prompt_ids = encode_prompt(tokenizer, prompt)
     answer_ids = _answer_ids(tokenizer, prompt, messages)
-    kept = prompt_ids if max_length is None else _cut_middle(prompt_ids, max_length - len(answer_ids), max_length)
-    return EncodedChat(kept + answer_ids, len(kept), cut=len(kept) < len(prompt_ids))
+    shortened = prompt_ids if max_length is None else _cut_middle(prompt_ids, max_length - len(answer_ids), max_length)
+    return EncodedChat(shortened + answer_ids, len(shortened), cut=len(shortened) < len(prompt_ids))
 
 
 def refuse_blind_template(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -122,11 +122,11 @@ def _answer_ids(
             raise
         whole = ""
     if not whole.startswith(before):
-        made = content.removeprefix(opening)
-        return (*tokenizer(made, add_special_tokens=False)["input_ids"], int(tokenizer.eos_token_id))
+        text = content.removeprefix(opening)
+        return (*tokenizer(text, add_special_tokens=False)["input_ids"], int(tokenizer.eos_token_id))
     ids = list(tokenizer(whole[len(before) :], add_special_tokens=False)["input_ids"])
     special = special_ids(tokenizer)
-    last_special = max((place for place, token in enumerate(ids) if token in special), default=None)
+    last_special = max((index for index, token in enumerate(ids) if token in special), default=None)
     if last_special is None:
         ids.append(int(tokenizer.eos_token_id))
     else:  # a line break that the template writes after the end of turn is no part of the answer

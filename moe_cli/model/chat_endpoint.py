@@ -111,15 +111,15 @@ class ChatEndpoint:
             except urllib.error.HTTPError as error:
                 if error.code not in TRY_AGAIN:
                     raise _refused(error, self) from None
-                why, asked, reached = f"status {error.code} {_said(error)}".strip(), _retry_after(error.headers), True
+                why, wait, reached = f"status {error.code} {_said(error)}".strip(), _retry_after(error.headers), True
             except FailedAnswerError as error:
-                why, asked, reached = str(error), None, True
+                why, wait, reached = str(error), None, True
             except (OSError, http.client.HTTPException) as error:
                 cause = getattr(error, "reason", error)
-                why, asked = _fault(cause), None
+                why, wait = _fault(cause), None
                 reached = not isinstance(cause, NOT_REACHED)
             if tries_left:
-                self.pause(min(asked or 2.0 ** (self.retries - tries_left), LONGEST_PAUSE))
+                self.pause(min(wait or 2.0 ** (self.retries - tries_left), LONGEST_PAUSE))
         tries = f"{self.retries + 1} times, the last time" if self.retries else "once,"
         raise (NoAnswerError if reached else EnvironmentFaultError)(
             f"the endpoint {self.url} failed {tries} with: {why}",
@@ -216,9 +216,9 @@ def _finished(reason: object, endpoint: ChatEndpoint) -> bool:
     if name in FAILED:
         raise FailedAnswerError(f"finish_reason {name}")
     if name not in (*ENDED_BY_ITSELF, *CUT_OFF):
-        shown = mask_keys(json.dumps(reason))[:80]
+        described = mask_keys(json.dumps(reason))[:80]
         raise NoCompletionError(
-            f"{endpoint.url} does not say whether an answer is whole: its finish_reason is {shown}",
+            f"{endpoint.url} does not say whether an answer is whole: its finish_reason is {described}",
             hint=f"use a server that says `stop` or `length`; known are {', '.join((*ENDED_BY_ITSELF, *CUT_OFF))}",
         )
     return name in ENDED_BY_ITSELF
@@ -272,5 +272,5 @@ def _said(error: urllib.error.HTTPError) -> str:
 
 
 def _retry_after(headers: Headers) -> float | None:
-    asked = headers.get("Retry-After", "")
-    return float(asked) if asked.isdecimal() else None
+    seconds = headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdecimal() else None

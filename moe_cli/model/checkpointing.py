@@ -84,7 +84,7 @@ def enable_checkpointing(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for layer, found in zip(layers, before, strict=True):
+        for layer, former in zip(layers, before, strict=True):
             for name in switches:
                 del vars(layer)[name]
-            vars(layer).update(found)
+            vars(layer).update(former)

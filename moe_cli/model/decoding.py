@@ -141,19 +141,19 @@ def answer_rows(
     while rows.names:
         _stretch(loaded, rows, ends, settings)
         at_limit = rows.num_made >= settings.max_new_tokens
-        made = [up_to_end(row, ends) for row in rows.ids_BS[:, rows.num_before :].tolist()]
-        going = [place for place, answer in enumerate(made) if not at_limit and answer[-1] not in ends]
-        answers |= {rows.names[place]: answer for place, answer in enumerate(made) if place not in going}
-        if not going:
+        row_answers = [up_to_end(row, ends) for row in rows.ids_BS[:, rows.num_before :].tolist()]
+        unfinished = [index for index, answer in enumerate(row_answers) if not at_limit and answer[-1] not in ends]
+        answers |= {rows.names[index]: answer for index, answer in enumerate(row_answers) if index not in unfinished}
+        if not unfinished:
             break
-        if len(going) < len(made) and _rows_may_leave(loaded.model, rows.cache):
-            rows.keep(going)
+        if len(unfinished) < len(row_answers) and _rows_may_leave(loaded.model, rows.cache):
+            rows.keep(unfinished)
     return answers
 
 
 def _stretch(loaded: LoadedModel, rows: _Rows, ends: tuple[int, ...], settings: AnswerSettings) -> None:
     """Generate the next tokens of all rows."""
-    wanted = GenerationConfig(
+    config = GenerationConfig(
         max_new_tokens=min(CHUNK, settings.max_new_tokens - rows.num_made),
         do_sample=False,
         repetition_penalty=1.0,
@@ -163,16 +163,16 @@ def _stretch(loaded: LoadedModel, rows: _Rows, ends: tuple[int, ...], settings: 
         return_dict_in_generate=True,
     )
     with torch.inference_mode():
-        made = loaded.model.generate(
+        generated = loaded.model.generate(
             input_ids=rows.ids_BS,
             attention_mask=rows.mask_BS,
-            generation_config=wanted,
+            generation_config=config,
             logits_processor=LogitsProcessorList(_chosen(rows, settings)),
             **{CACHE: rows.cache},
         )
-    num_new = made.sequences.shape[1] - rows.ids_BS.shape[1]
+    num_new = generated.sequences.shape[1] - rows.ids_BS.shape[1]
     rows.mask_BS = torch.cat([rows.mask_BS, rows.mask_BS.new_ones(len(rows.names), num_new)], dim=1)
-    rows.ids_BS, rows.cache = made.sequences, getattr(made, CACHE)
+    rows.ids_BS, rows.cache = generated.sequences, getattr(generated, CACHE)
 
 
 def _chosen(rows: _Rows, settings: AnswerSettings) -> list[LogitsProcessor]:

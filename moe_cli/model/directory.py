@@ -71,10 +71,10 @@ def shards_of(directory: Path) -> tuple[str, ...] | None:
     if not index.is_file():
         return None
     content = parse_json(index.read_bytes(), source=str(index), hint=HINT)
-    named = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(named, dict):
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict):
         raise ArtifactError(f"{index} has no weight_map", hint=HINT)
-    return tuple(sorted({_shard(str(name), index) for name in named.values()}))
+    return tuple(sorted({_shard(str(name), index) for name in weight_map.values()}))
 
 
 def _shard(name: str, index: Path) -> str:
@@ -131,8 +131,8 @@ def license_of(directory: Path) -> License:
         header = metadata_load(directory / PAGE) or {}
     except (OSError, ValueError, YAMLError):
         header = {}
-    named = {key: value if isinstance(value := header.get(key), str) else None for key in LICENSE_KEYS}
-    return License(**named)
+    fields = {key: value if isinstance(value := header.get(key), str) else None for key in LICENSE_KEYS}
+    return License(**fields)
 
 
 def copy_base_files(base: Path, directory: Path) -> None:

@@ -50,9 +50,9 @@ class TransformersEngine:
         for places in batches:
             batch = {ids[place]: encoded[ids[place]] for place in places}
             if missing := batch.keys() - set(done):
-                made = answer_rows(self.loaded, batch, self.settings)
+                answer_ids = answer_rows(self.loaded, batch, self.settings)
                 yield tuple(
-                    self._generation(prompt_id, batch[prompt_id], made[prompt_id])
+                    self._generation(prompt_id, batch[prompt_id], answer_ids[prompt_id])
                     for prompt_id in batch
                     if prompt_id in missing
                 )

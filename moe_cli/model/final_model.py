@@ -91,9 +91,9 @@ def _tensors_as_named_in_files(loaded: LoadedModel, stored: BaseWeights | None) 
     """
     ignored = loaded.model._keys_to_ignore_on_save or ()
     state = {name: tensor for name, tensor in loaded.model.state_dict().items() if name not in ignored}
-    named: dict[str, Tensor] = revert_weight_conversion(loaded.model, state)
+    tensors: dict[str, Tensor] = revert_weight_conversion(loaded.model, state)
     known, part = stored.shapes if stored else {}, f"{loaded.model.base_model_prefix}."
-    return {part + name if name not in known and part + name in known else name: named[name] for name in named}
+    return {part + name if name not in known and part + name in known else name: tensors[name] for name in tensors}
 
 
 def _stored_weights(base: Path) -> BaseWeights | None:
@@ -170,8 +170,8 @@ def _apart(tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]
 def _dtype_of(config: Json, base: Path, stored: BaseWeights) -> str:
     """The dtype in which `dtype="auto"` opens the base: that of its config, else that of its first weight."""
     for part in _parts(config):
-        if isinstance(named := part.get("dtype") or part.get("torch_dtype"), str):
-            return named
+        if isinstance(dtype := part.get("dtype") or part.get("torch_dtype"), str):
+            return dtype
     name, keys = next(iter(stored.files.items()))
     with safe_open(base / name, framework="pt") as file:
         return str(file.get_tensor(keys[0]).dtype).removeprefix("torch.")
@@ -196,9 +196,9 @@ def _parts(config: Json) -> Iterator[Json]:
 def _write_as_transformers_does(loaded: LoadedModel, config: Json, directory: Path) -> None:
     """Write weights and config by `save_pretrained`, without what training or this machine left in the config."""
     _refuse_not_finite(loaded.model.state_dict().items())
-    kept = {file: file.read_bytes() for file in directory.glob("generation_config.json")}
+    saved = {file: file.read_bytes() for file in directory.glob("generation_config.json")}
     loaded.model.save_pretrained(directory)
-    for file, content in kept.items():
+    for file, content in saved.items():
         file.write_bytes(content)
     written = _json_of(directory / CONFIG)
     written = {key: value for key, value in written.items() if key not in ("_name_or_path", *OF_A_CALL)}

@@ -179,8 +179,8 @@ def open_model(
     align_weights(model)
     drop_generation_defaults(model, name)
     model.eval()
-    found: PreTrainedModel = model
-    return found
+    opened: PreTrainedModel = model
+    return opened
 
 
 def align_weights(model: nn.Module) -> None:
@@ -200,26 +200,26 @@ def resolve_device(config: ModelConfig) -> str:
     Raises:
         EnvironmentFaultError: the config asks for a GPU and there is none.
     """
-    wanted = config.device if config.device != "auto" else ("cuda" if config.gpu is not None else "auto")
-    if wanted == "auto":
+    device = config.device if config.device != "auto" else ("cuda" if config.gpu is not None else "auto")
+    if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "mps" and not torch.backends.mps.is_available():
+    if device == "mps" and not torch.backends.mps.is_available():
         built = "finds none on this machine" if torch.backends.mps.is_built() else "is built without it"
         raise EnvironmentFaultError(
             f"--device mps asks for the GPU of an Apple computer, but torch {torch.__version__} {built}",
             hint="leave --device away to run on what is here; moe env shows what that is",
         )
-    if not wanted.startswith("cuda"):
-        return wanted
-    seen = torch.cuda.device_count()
-    number = int(wanted.partition(":")[2] or 0)
-    if number >= seen or (config.gpu is not None and len(config.gpu.split(",")) > seen):
-        asked = f"--gpu {config.gpu}" if config.gpu is not None else f"--device {wanted}"
+    if not device.startswith("cuda"):
+        return device
+    num_cards = torch.cuda.device_count()
+    number = int(device.partition(":")[2] or 0)
+    if number >= num_cards or (config.gpu is not None and len(config.gpu.split(",")) > num_cards):
+        option = f"--gpu {config.gpu}" if config.gpu is not None else f"--device {device}"
         raise EnvironmentFaultError(
-            f"{asked} was asked for, but torch {torch.__version__} sees {seen} CUDA cards",
+            f"{option} was asked for, but torch {torch.__version__} sees {num_cards} CUDA cards",
             hint="leave --gpu away to run on the CPU, or check nvidia-smi and the torch build",
         )
-    return wanted
+    return device
 
 
 def _damaged(name: str, what: str) -> ArtifactError:
@@ -273,12 +273,12 @@ def _snapshot(config: ModelConfig) -> Path | None:
     return Path(cached).parent if isinstance(cached, str) else None
 
 
-def _told(bar: Callable[..., object], words: tuple[object, ...], named: dict[str, object]) -> object:
+def _told(bar: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
     """Replacement for the progress bar of transformers: reports an activity instead."""
-    first, *rest = words or (None,)
+    first, *others = args or (None,)
     if isinstance(first, Collection):
-        first = count_items(first, str(named.get("desc", "loading")).lower())
-    return bar(first, *rest, **named)
+        first = count_items(first, str(kwargs.get("desc", "loading")).lower())
+    return bar(first, *others, **kwargs)
 
 
 def _first_line(error: Exception) -> str:

@@ -74,16 +74,16 @@ def _next_group(done: Done[Result], interrupted: Callable[[], bool]) -> tuple[li
     group: list[Result] = []
     while not interrupted():
         try:
-            found = done.get(timeout=0 if group else LOOK_UP)
+            result = done.get(timeout=0 if group else LOOK_UP)
         except queue.Empty:
             if group:
                 return group, None
             continue
-        if isinstance(found, BaseException):
-            return group, found
-        group.append(found)
+        if isinstance(result, BaseException):
+            return group, result
+        group.append(result)
     while not done.empty():
-        if isinstance(found := done.get(), BaseException):
-            return group, found
-        group.append(found)
+        if isinstance(result := done.get(), BaseException):
+            return group, result
+        group.append(result)
     return group, KeyboardInterrupt()

@@ -126,8 +126,8 @@ def _in_memory() -> Iterator[None]:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = int(STATM.read_bytes().split()[0]) * resource.getpagesize() + MOST_MEMORY
-    limits = [limit for limit in (wanted, soft, hard) if limit != resource.RLIM_INFINITY]
+    limit_of_process = int(STATM.read_bytes().split()[0]) * resource.getpagesize() + MOST_MEMORY
+    limits = [limit for limit in (limit_of_process, soft, hard) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
     try:
         yield

@@ -94,10 +94,10 @@ class TimedReader(io.RawIOBase):
         Raises:
             TimeoutError: the time is over.
         """
-        left = self._ends - time.monotonic()
-        if left <= 0:
+        seconds_left = self._ends - time.monotonic()
+        if seconds_left <= 0:
             raise TimeoutError("timed out")
-        self._sock.settimeout(left)
+        self._sock.settimeout(seconds_left)
         return self._stream.readinto1(buffer)
 
     def close(self) -> None:

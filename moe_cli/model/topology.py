@@ -136,11 +136,11 @@ def check_one_pass(config: PreTrainedConfig) -> None:
 
 def _no_experts(model: nn.Module) -> UsageError:
     foreign = sorted({type(m).__name__ for name, m in model.named_modules() if name.rpartition(".")[2] == "experts"})
-    found = f"; it has experts of its own kind ({', '.join(foreign)})" if foreign else ""
+    note = f"; it has experts of its own kind ({', '.join(foreign)})" if foreign else ""
     looked = f"looked in {sum(1 for _ in model.modules())} modules for a class decorated with transformers'"
     return UsageError(
         f"{type(model).__name__} has no expert layers that moe understands: {looked} use_experts_implementation "
-        f"(flags {', '.join(FLAGS)}){found}",
+        f"(flags {', '.join(FLAGS)}){note}",
         hint="give a mixture-of-experts model of transformers v5, such as allenai/OLMoE-1B-7B-0125-Instruct",
     )
 
