@@ -25,7 +25,7 @@ IMPORTS = (
     "from moe_cli.compare.stage import compare as of_the_room",
     "import moe_cli.compare.stage",
     "import moe_cli.cli.app",
-    "from moe_cli.evaluate import rates",
+    "from moe_cli.evaluate import suite_rates",
 )
 
 

@@ -230,7 +230,9 @@ def test_local_data_is_read_without_the_network_and_leaves_no_cache(tmp_path):
     saved(tmp_path / "data")
     names = [str(tmp_path / "data/pairs.parquet"), str(tmp_path / "data/splits#train"), sample("advbench.csv")]
     before = sorted(tmp_path.rglob("*"))
-    program = f"{NO_NETWORK}from moe_cli.data import read\nfor name in {names!r}: assert read(name).entries"
+    program = (
+        f"{NO_NETWORK}from moe_cli.data import read_source\nfor name in {names!r}: assert read_source(name).entries"
+    )
     online = {name: value for name, value in os.environ.items() if name not in OFFLINE}
     subprocess.run([sys.executable, "-c", program], check=True, env={**online, "HOME": str(tmp_path / "home")})
     left = set(tmp_path.rglob("*")) - set(before)
@@ -250,8 +252,8 @@ def test_reading_any_kind_of_data_never_imports_torch(tmp_path):
     saved(tmp_path)
     names = [str(tmp_path / "pairs.parquet"), str(tmp_path / "alone"), sample("xstest.csv"), sample("pairs.jsonl")]
     program = (
-        f"import sys; from moe_cli.prepare.data_preview import preview_of; from moe_cli.data import read\n"
-        f"for name in {names!r}: read(name)\n"
+        f"import sys; from moe_cli.prepare.data_preview import preview_of; from moe_cli.data import read_source\n"
+        f"for name in {names!r}: read_source(name)\n"
         "assert 'datasets' in sys.modules and 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -259,7 +261,8 @@ def test_reading_any_kind_of_data_never_imports_torch(tmp_path):
 
 def test_json_and_csv_need_no_datasets_either():
     program = (
-        f"import sys; from moe_cli.data import read; read({sample('pairs.csv')!r}); read({sample('goals.jsonl')!r})\n"
+        f"import sys; from moe_cli.data import read_source; read_source({sample('pairs.csv')!r})\n"
+        f"read_source({sample('goals.jsonl')!r})\n"
         "assert 'datasets' not in sys.modules and 'pandas' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
