@@ -167,14 +167,17 @@ def _publish_file(temporary: Path, path: Path) -> None:
 def _tidy(path: Path) -> None:
     """Remove the leftovers of a process that was killed when `path` was whole."""
     lock = path.with_name(f".{path.name}.lock")
-    if lock.exists():
+    if lock.exists() or _left_over(path):
         with suppress(LockedError), hold_lock_file(lock, path, hint=""):
             _drop_left_over(path)
 
 
 def _drop_left_over(path: Path) -> None:
     """Remove the leftovers of a killed process; nobody else works here while the lock is held."""
+    for entry in _left_over(path):
+        remove(entry)
+
+
+def _left_over(path: Path) -> list[Path]:
     name = re.compile(rf"\.{re.escape(path.name)}(\.[0-9a-f]{{8}})?\.partial")
-    for entry in path.parent.iterdir():
-        if name.fullmatch(entry.name):
-            remove(entry)
+    return [entry for entry in path.parent.iterdir() if name.fullmatch(entry.name)]
