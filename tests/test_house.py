@@ -1,6 +1,13 @@
 """Names and files keep the rules of the house; `python -m tests.studies.house` prints the figures."""
 
-from tests.studies.house import banned_names, basenames_twice, num_public_names, public_names_twice, source_files
+from tests.studies.house import (
+    banned_names,
+    basenames_twice,
+    num_public_names,
+    public_names_twice,
+    ritual_docstrings,
+    source_files,
+)
 
 MOST_SHARED = 0.02  # of the public names
 
@@ -11,6 +18,10 @@ def test_no_public_name_and_no_file_has_a_name_that_could_stand_anywhere():
 
 def test_no_file_name_stands_in_two_rooms():
     assert basenames_twice() == {}
+
+
+def test_no_docstring_is_a_form_that_was_filled_in():
+    assert ritual_docstrings() == []
 
 
 def test_few_public_names_are_defined_in_two_files():

@@ -124,9 +124,7 @@ def refuse_unwritable(path: Path) -> None:
 
 @contextmanager
 def _staged(path: Path, publish: Callable[[Path, Path], None], hint: str = HINT) -> Iterator[Path]:
-    if os.path.lexists(path):
-        _tidy(path)
-        raise UsageError(f"{path} exists", hint=hint)
+    refuse_existing(path, hint=hint)
     created = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
@@ -164,12 +162,19 @@ def _publish_file(temporary: Path, path: Path) -> None:
         temporary.rename(path)
 
 
-def _tidy(path: Path) -> None:
-    """Remove the leftovers of a process that was killed when `path` was whole."""
+def refuse_existing(path: Path, *, hint: str) -> None:
+    """Refuse an output that is there, and remove the leftovers of a process that was killed when it was whole.
+
+    Raises:
+        UsageError: `path` is there.
+    """
+    if not os.path.lexists(path):
+        return
     lock = path.with_name(f".{path.name}.lock")
     if lock.exists() or _left_over(path):
         with suppress(LockedError), hold_lock_file(lock, path, hint=""):
             _drop_left_over(path)
+    raise UsageError(f"{path} exists", hint=hint)
 
 
 def _drop_left_over(path: Path) -> None:

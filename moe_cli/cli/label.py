@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from moe_cli.artifacts.files import write_atomic
-from moe_cli.artifacts.locks import new_file
+from moe_cli.artifacts.locks import new_file, refuse_existing
 from moe_cli.cli import options
 from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.session import open_session
@@ -82,8 +82,8 @@ def label(
             f"{len(runs)} runs to label in the place of 2, and {runs[0]} is no file of labels",
             hint="moe label RUN_A RUN_B -o labels.csv, or moe label labels.csv",
         )
-    if output.exists() and not dry_run:
-        raise UsageError(f"{output} is there already", hint=ANOTHER)
+    if not dry_run:
+        refuse_existing(output, hint=ANOTHER)
     a, b = read_sources(runs, session.config.compare.evaluation, session.store)
     for source in (a, b):
         if source.items is None:
