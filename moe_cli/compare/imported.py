@@ -1,6 +1,6 @@
 """Results made elsewhere, as runs that can be compared.
 
-Files and folders (`PATH` or `NAME=PATH`) give one `Source` per run with its items and counts. Unanswered items are
+Files and folders (`PATH` or `NAME=PATH`) give one `ComparedRun` per run with its items and counts. Unanswered items are
 counted beside every rate, with the bounds both ways. Columns that are no outcomes are named, never dropped in
 silence. The column called `base`, or the one that `--base` names, is the untrained model.
 """
