@@ -56,6 +56,8 @@ def json_table(text: str, name: str, hint: str, part: str | None = None, mapped:
     """
     try:
         value = parse_values(text, name, hint)
+    except RepeatedKeyError:
+        raise
     except UsageError as error:
         refuse_part(name, part)
         return _lines_or_stream(text, name, error)
@@ -69,15 +71,42 @@ def parse_values(text: str, source: str, hint: str) -> object:
     """One JSON value; Python's own `NaN` and lone surrogates are read.
 
     Raises:
-        UsageError: it is no JSON; the message has the position in the text.
+        UsageError: it is no JSON, with the position in the text; or an object in it holds a key twice.
     """
     try:
-        return parse_json(text, source=source, hint=hint, error_type=UsageError)
+        value = parse_json(text, source=source, hint=hint, error_type=UsageError)
     except UsageError as strict:
         try:
-            return json.loads(text)
+            value = json.loads(text)
         except (ValueError, RecursionError):
             raise strict from None
+    refuse_repeated_keys(text, source, hint)
+    return value
+
+
+class RepeatedKeyError(UsageError):
+    """An object holds one key twice, of which a reader keeps the last alone."""
+
+
+def refuse_repeated_keys(text: str, source: str, hint: str) -> None:
+    """Refuse a JSON text in which an object holds one key twice.
+
+    Raises:
+        RepeatedKeyError: one does.
+        UsageError: it is nested too deeply to be looked through.
+    """
+
+    def refuse(pairs: list[tuple[str, object]]) -> None:
+        if len(dict(pairs)) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            shown = f"the key `{twice}`" if SHOWN_KEY.fullmatch(twice) else "a key"
+            raise RepeatedKeyError(f"{source}: {shown} stands twice in one object", hint=hint)
+
+    try:
+        json.loads(text, object_pairs_hook=refuse, parse_int=len, parse_float=len)
+    except RecursionError:
+        raise UsageError(f"{source} holds values that are nested too deeply", hint=hint) from None
 
 
 def list_rows(values: Sequence[object], name: str) -> RawTable:

@@ -14,6 +14,7 @@ from pathlib import Path
 from moe_cli.codec import parse_json
 from moe_cli.data import Location, Table, read_table, refuse_bad_rows, source_of
 from moe_cli.data.json_objects import shown_keys
+from moe_cli.data.json_rows import RepeatedKeyError, refuse_repeated_keys
 from moe_cli.data.rows import ReadRow, is_index
 from moe_cli.data.tables import text_of_file
 from moe_cli.errors import UsageError
@@ -111,20 +112,43 @@ class NamedExperts:
     remark: str | None = None  # what the file asks for beside experts
 
 
+@dataclass(frozen=True, slots=True)
+class ListedExperts:
+    """The experts that a file lists, whether the model has them or not."""
+
+    experts: tuple[tuple[str, Expert], ...]  # each with its location
+    scores: tuple[float, ...] | None = None  # risk differences of a table, in that order; None: a list
+    remark: str | None = None
+
+
 def read_named_experts(file: Path, base: ModelIdentity) -> NamedExperts:
     """The experts in `file`. A table with a column `selected` is a list of its selected rows.
 
     Raises:
         UsageError: no such file, another format, or an expert that the model does not have.
     """
+    listed = read_listed_experts(file)
+    indices = [_flat_index(expert, location, base) for location, expert in listed.experts]
+    if listed.scores is None:
+        return NamedExperts(tuple(sorted(set(indices))), remark=listed.remark)
+    scored = sorted(zip(indices, listed.scores, strict=True))
+    return NamedExperts(tuple(index for index, _ in scored), tuple(score for _, score in scored))
+
+
+def read_listed_experts(file: Path) -> ListedExperts:
+    """The experts that `file` lists; no model is needed.
+
+    Raises:
+        UsageError: no such file, or another format.
+    """
     content = _json_value(text_of_file(file, FORMAT), file)
     if content is None or _holds_rows(content):
-        return _of_table(file, base)
+        return _of_table(file)
     experts = list(_of_config(content, file) if isinstance(content, dict) else _of_list(content, file))
     if not experts:
         raise UsageError(f"{file} holds no list of experts", hint=FORMAT)
     remark = _remark(content) if isinstance(content, dict) else None
-    return NamedExperts(tuple(sorted({_flat_index(expert, str(file), base) for expert in experts})), remark=remark)
+    return ListedExperts(tuple((str(file), expert) for expert in experts), remark=remark)
 
 
 def _json_value(text: str | None, file: Path) -> object | None:
@@ -132,7 +156,11 @@ def _json_value(text: str | None, file: Path) -> object | None:
     if text is None or not text.lstrip().startswith(("[", "{")):
         return None
     try:
-        return parse_json(text, source=str(file), hint=FORMAT, error_type=UsageError)
+        value = parse_json(text, source=str(file), hint=FORMAT, error_type=UsageError)
+        refuse_repeated_keys(text, str(file), FORMAT)
+        return value
+    except RepeatedKeyError:
+        raise
     except UsageError:
         if text.lstrip().startswith("["):
             raise
@@ -146,18 +174,18 @@ def _holds_rows(content: object) -> bool:
     return isinstance(content, list) and bool(content) and all(isinstance(row, dict) for row in content)
 
 
-def _of_table(file: Path, base: ModelIdentity) -> NamedExperts:
+def _of_table(file: Path) -> ListedExperts:
     rows = expert_rows(file, (), FORMAT)
     if "selected" in rows[0].cells:
-        chosen = [_flat_index(row.expert, row.place, base) for row in rows if _is_selected(row)]
-        if not chosen:
+        selected = [(row.place, row.expert) for row in rows if _is_selected(row)]
+        if not selected:
             raise UsageError(f"{file}: no row is selected", hint=FORMAT)
-        return NamedExperts(tuple(sorted(chosen)))
+        return ListedExperts(tuple(selected))
     if "risk_diff" not in rows[0].cells:
         raise UsageError(f"{file} has neither a column risk_diff nor a column selected", hint=FORMAT)
     defined = [row for row in rows if row.cells["risk_diff"]]  # an empty cell: undefined
-    scored = sorted((_flat_index(row.expert, row.place, base), row.number("risk_diff", FORMAT)) for row in defined)
-    return NamedExperts(tuple(index for index, _ in scored), tuple(score for _, score in scored))
+    scores = tuple(row.number("risk_diff", FORMAT) for row in defined)
+    return ListedExperts(tuple((row.place, row.expert) for row in defined), scores)
 
 
 def _is_selected(row: ExpertRow) -> bool:

@@ -162,3 +162,11 @@ def test_a_dry_run_looks_at_the_registry_where_the_run_would(moe, tmp_path):
 
 def test_no_run_is_forgotten_by_an_empty_id(refused):
     assert "the id of a run is empty" in refused("runs", "forget", "").err
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_selection_file_is_read_before_the_model_is(moe, tmp_path, monkeypatch, more):
+    refuse_to_work(monkeypatch)
+    (tmp_path / "chosen.json").write_text('{"experts": {"0": [1], "0": [2]}}')
+    done = moe("prepare", "--model", "tiny", "--method", "file", "--selection-file", "chosen.json", *more)
+    assert done.code == 2 and "error: chosen.json: the key `0` stands twice in one object" in done.err

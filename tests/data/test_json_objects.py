@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from moe_cli.data import column_map, of_kind, read_source, read_templates
+from moe_cli.data import column_map, of_kind, read_source, read_templates, refuse_bad_rows
 from moe_cli.data.templates import read_refusals
 from moe_cli.errors import UsageError
 from tests.data.shapes import GAME, GOAL, OTHER, STORY, written
@@ -123,3 +123,17 @@ def test_goals_and_prompts_in_different_rows_do_not_stand_side_by_side(tmp_path)
         [GOAL],
         ["`goal` is None, not a text"],
     )
+
+
+@pytest.mark.parametrize("end", ["", '{"goal": "flomp"}\n'])
+def test_a_key_that_stands_twice_in_a_row_is_refused_by_name(tmp_path, end):
+    (tmp_path / "rows").write_text('{"goal": "zorp", "goal": "glim"}\n' + end)
+    with pytest.raises(UsageError, match="the key `goal` stands twice in one object"):
+        found = read_source(str(tmp_path / "rows"))
+        refuse_bad_rows(found.faults, 0, hint="")
+
+
+def test_a_key_that_could_be_a_prompt_is_not_shown(tmp_path):
+    (tmp_path / "rows").write_text('[{"zorp the glim": 1, "zorp the glim": 2}]')
+    with pytest.raises(UsageError, match="a key stands twice in one object"):
+        read_source(str(tmp_path / "rows"))

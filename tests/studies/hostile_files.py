@@ -177,6 +177,7 @@ MISREAD = {
     "an id twice": ("outcomes", "id,a,b\n1,0,1\n1,1,1\n2,0,0\n"),
     "an expert twice": ("counts", COUNTS + "0,0,3,1,1,3\n"),
     "a layer twice": ("scores", '{"0": [0.5, 0.5], "0": [0.1, 0.9]}'),
+    "a layer of a selection twice": ("selection", '{"experts": {"0": [1], "0": [2]}}'),
     "an answer torn": ("answers", '{"prompt": "zorp", "response": "No."}\n{"prompt": "flo'),
     "a setting twice": ("settings", "seed: 1\nseed: 2\n"),
     "a word of a rubric twice": (
