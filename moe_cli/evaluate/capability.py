@@ -21,7 +21,7 @@ from typing import Any
 from moe_cli.config import MoeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.evaluate.cache import StageCache
-from moe_cli.evaluate.capability_tasks import scores_of
+from moe_cli.evaluate.capability_scores import scores_of
 from moe_cli.evaluate.target import ModelPool
 from moe_cli.model.load import LoadedModel
 from moe_cli.records import CapabilityResult, CapabilitySample, CapabilityScore, Progress

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moe_cli.evaluate.capability_tasks import chosen_metric, scores_of
+from moe_cli.evaluate.capability_scores import chosen_metric, scores_of
 
 
 def line(doc, values, *, filter="none", asked="2 + 2 ="):
