@@ -151,6 +151,16 @@ def read_listed_experts(file: Path) -> ListedExperts:
     return ListedExperts(tuple((str(file), expert) for expert in experts), remark=remark)
 
 
+def refuse_unreadable(file: Path | None) -> None:
+    """Refuse a selection file before the model is loaded; None is no file.
+
+    Raises:
+        UsageError: as `read_listed_experts`.
+    """
+    if file is not None:
+        read_listed_experts(file)
+
+
 def _json_value(text: str | None, file: Path) -> object | None:
     """The one JSON value of a text; None where it is not JSON, or has one row a line."""
     if text is None or not text.lstrip().startswith(("[", "{")):
