@@ -44,6 +44,8 @@ def facts_of_run(run: FinishedRun, store: Store, holds: Literal["model", "delta"
     metadata = run.file(layout.METADATA)
     training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
     trained = training.trained_fingerprint
+    if (page := f"{layout.FINAL_MODEL}/{PAGE}") in run.manifest.files:
+        run.file(page)  # the licence is read from its header
     evaluations = [
         evaluation
         for evaluation in _evaluations(run, store)

@@ -142,6 +142,8 @@ def refuse_damaged(directory: Path) -> None:
     if (config := directory / "config.json").is_file() and "quantization_config" in json.dumps(_object(config)):
         return
     for file in sorted(file for pattern in WEIGHTS for file in directory.glob(pattern)):
+        if file.is_dir():
+            raise ArtifactError(f"{file} is a directory, not a file", hint=AGAIN)
         _refuse_whole_numbers(file)
 
 

@@ -210,8 +210,8 @@ def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, sch
         for key, tensor in _finite(path, load_file(path / OPTIMIZER)).items():
             name, _, entry = key.rpartition("/")
             parameter = parameters[name]
-            if entry != "step" and tensor.shape != parameter.shape:
-                raise ValueError(f"{key} has the shape {tuple(tensor.shape)}, its weight {tuple(parameter.shape)}")
+            if tensor.shape != (expected := torch.Size() if entry == "step" else parameter.shape):
+                raise ValueError(f"{key} has the shape {tuple(tensor.shape)}, not {tuple(expected)}")
             # The optimizer keeps its step count where it made it: on the CPU unless it is fused on a card.
             device = parameter.device if entry != "step" or optimizer.param_groups[0].get("fused") else "cpu"
             optimizer.state[parameter][entry] = tensor.to(device)

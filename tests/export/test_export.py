@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,13 @@ def test_the_page_of_an_export_has_the_results_of_its_run(runs, tmp_path):
     assert sorted(path.name for path in (tmp_path / "merged").iterdir()) == sorted(
         path.name for path in (runs.selective / "final_model").iterdir()
     )
+
+
+def test_a_licence_is_not_read_from_a_page_that_changed(runs, tmp_path):
+    shutil.copytree(runs.selective, tmp_path / "copied")
+    (tmp_path / "copied" / "final_model" / "README.md").write_text("---\nlicense: zorp\n---\n")
+    with pytest.raises(ArtifactError, match=r"README\.md"):
+        full_checkpoint(tmp_path / "copied", tmp_path / "merged", TINY, runs.store, card=model_card)
 
 
 def test_the_page_of_a_delta_alone_names_its_experts(trained, tmp_path):

@@ -94,6 +94,13 @@ def test_weights_that_are_whole_numbers_without_a_quantisation_are_refused(stran
         opened(stranger)
 
 
+def test_a_directory_in_the_place_of_weights_is_refused_by_name(stranger):
+    (stranger / "model.safetensors").unlink()
+    (stranger / "model.safetensors").mkdir()
+    with pytest.raises(ArtifactError, match=r"model\.safetensors is a directory"):
+        opened(stranger)
+
+
 @pytest.mark.parametrize("template", ["", "x", "{% for m in messages %}{{ m.content.0.text }}{% endfor %}"])
 def test_a_template_that_never_shows_the_prompt_is_refused(stranger, template):
     (stranger / "chat_template.jinja").write_text(template)

@@ -188,11 +188,11 @@ def _outcome(box: Sandbox, artifact: str, file: Path, form: str, ended: Ended) -
     if ended.how in ("traceback", "hang"):
         return ended.how
     told = ended.err + ended.out
-    named = file.name in told or str(file.parent.relative_to(box.work)) in told
+    named = file.stem in told or str(file.parent.relative_to(box.work)) in told
     if ended.code is not None and ended.code not in (ExitCode.OK, ExitCode.THRESHOLD, ExitCode.UNSCORED):
         lines = ended.err.splitlines()
         error = next((line for line in lines if line.startswith("error: ")), "")
-        about = any(name in error for name in (file.name, artifact, Path(artifact).name, _model_of(artifact)))
+        about = any(name in error for name in (file.stem, artifact, Path(artifact).name, _model_of(artifact)))
         known = ended.code in list(ExitCode) and ended.code != ExitCode.BUG
         return "refused" if about and known and any(line.startswith("hint: ") for line in lines) else "nameless"
     if holds_not_finite(box, ended):

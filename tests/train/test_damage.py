@@ -6,7 +6,9 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from moe_cli.artifacts.files import SEAL, write_checksums
 from moe_cli.errors import ArtifactError
 from moe_cli.train import checkpoint
 from tests.damage_checkpoints import ARMS, STOP_AFTER, resume, stopped_runs, trials
@@ -51,6 +53,20 @@ def test_a_renamed_checkpoint_and_another_run_s_are_refused(runs, tmp_path):
         checkpoint.newest_checkpoint(tmp_path, "whoever")
     with pytest.raises(ArtifactError, match="another base model, arm or prepare run"):
         checkpoint.newest_checkpoint(runs["selective"], "somebody else")
+
+
+def test_a_step_count_that_is_no_number_is_refused_by_name(directory, runs, tmp_path):
+    path = runs["selective"] / NAME
+    shutil.copytree(path, tmp_path / NAME)
+    tensors = load_file(path / checkpoint.OPTIMIZER)
+    key = next(key for key in tensors if key.endswith("/step"))
+    save_file({**tensors, key: tensors[key].reshape(1)[:0]}, path / checkpoint.OPTIMIZER)
+    (path / SEAL).unlink()
+    write_checksums(path)
+    code, said = resume(directory, "selective")
+    shutil.rmtree(path)
+    shutil.copytree(tmp_path / NAME, path)
+    assert code == 3 and f"error: {path / checkpoint.OPTIMIZER}" in said
 
 
 def test_the_hint_on_a_damaged_checkpoint_leads_to_a_run_that_completes(directory, runs):
