@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import pickletools
 import re
 import sys
 import zipfile
@@ -48,6 +49,7 @@ NO_TEXT = (
 )
 TAR_MARK, TAR_MARK_AT = b"ustar", 257
 PICKLE = re.compile(rb"\x80[\x02-\x05]")
+PICKLED_TEXT = b"p0\n"  # protocol 0 numbers what it holds, each number on a line
 GIT_LFS = "version https://git-lfs.github.com/spec/"
 WEB_PAGE = re.compile(r"\s*<(!doctype\s+html|html\b|\?xml\b)", re.IGNORECASE)
 
@@ -131,13 +133,24 @@ def _refuse_known_archive(members: list[str], name: str) -> None:
 
 
 def _refuse_binary(content: bytes, name: str) -> None:
-    if PICKLE.match(content):
+    if PICKLE.match(content) or _is_pickle_of_text(content):
         raise UsageError(f"{name} is a pickle, which could run code when it is read", hint="export it as JSON")
     for mark, what, remedy in NO_TEXT:
         if content.startswith(mark):
             raise UsageError(f"{name} is {what}, not a table of text", hint=remedy)
     if content[TAR_MARK_AT : TAR_MARK_AT + len(TAR_MARK)] == TAR_MARK:
         raise UsageError(f"{name} is a tar archive", hint="unpack it and name the file or folder")
+
+
+def _is_pickle_of_text(content: bytes) -> bool:
+    """Whether the content is a pickle of protocol 0, which is printable: parsed to its end, and never run."""
+    if not content.endswith(b".") or PICKLED_TEXT not in content:
+        return False
+    try:
+        *_, (_, _, stop) = pickletools.genops(content)
+    except ValueError:
+        return False
+    return stop == len(content) - 1
 
 
 def _unmarked(content: bytes) -> str:

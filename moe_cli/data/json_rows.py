@@ -22,7 +22,7 @@ from moe_cli.data.turns import are_turns
 from moe_cli.errors import UsageError
 
 # How JSON begins that is meant as rows; "[INST] a prompt" and "{goal} in a text" begin otherwise.
-BEGINNING = re.compile(r"\s*(\{\s*[\"'}]|\{\s*$|\[\s*([\[{\"\]]|-?\d))")
+BEGINNING = re.compile(r"\s*(\{\s*[\"'}]|\{\s*$|\[\s*([\[{\"\]]|-?\d|(null|true|false)\s*[,\]]))")
 
 
 def looks_like_json(text: str) -> bool:
@@ -138,7 +138,7 @@ def _lines_or_stream(text: str, name: str, whole: UsageError) -> RawTable:
         return RawTable(rows=rows, container="JSON Lines")
     if quoted := _lines_of_texts(lines):
         return texts_of([(None, value) for value in quoted], name, "lines of JSON texts")
-    stream = _stream(text)
+    stream = _stream(text, name)
     if stream is not None:
         return list_rows(stream, name)
     return RawTable(rows=rows, container="JSON Lines") if len(rows) > 1 and _is_of_lines(lines) else _refuse(whole)
@@ -175,16 +175,18 @@ def _lines_of_texts(lines: Sequence[tuple[int, str]]) -> list[str]:
     return values
 
 
-def _stream(text: str) -> list[object] | None:
+def _stream(text: str, name: str) -> list[object] | None:
     """Concatenated JSON values, as `jq` prints them; None if there is anything else."""
     decoder, values, at = json.JSONDecoder(), [], 0
     while at < len(text):
         if text[at].isspace() or text[at] == ",":
             at += 1
             continue
+        begin = at
         try:
             value, at = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
             return None
+        refuse_repeated_keys(text[begin:at], name, "")
         values.append(value)
     return values if len(values) > 1 else None

@@ -78,7 +78,8 @@ def _evaluations(run: FinishedRun, store: Store) -> Iterator[tuple[str, Evaluati
 
 def _sources(run: FinishedRun, store: Store) -> tuple[SourceCount, ...] | None:
     """Sources of the training examples; None where the prepare run is not registered any more."""
-    prepared = store.with_digest(run.manifest.parents["prepare"], "prepare")
+    digest = run.manifest.parents.get("prepare")
+    prepared = None if digest is None else store.with_digest(digest, "prepare")
     if prepared is None:
         return None
     file = prepared.file(layout.PREPARE_SUMMARY)

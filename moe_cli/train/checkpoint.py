@@ -37,6 +37,7 @@ RANDOM = "random.safetensors"
 STATE = "state.json"
 TRAINER_STATE = "trainer_state.json"  # the name that the Trainer reads on resume
 FRACTIONS = ("epoch", "total_flos")  # of the Trainer's state, which begin as the whole number 0
+ENTRIES = ("step", "exp_avg", "exp_avg_sq")  # that AdamW keeps of a weight
 CHECKPOINTS = "checkpoint-*"
 NAME = re.compile(r"^checkpoint-(\d+)$")
 
@@ -186,13 +187,13 @@ def load_parameters(path: Path, parameters: Parameters) -> None:
     """Load the saved values into the parameters.
 
     Raises:
-        ArtifactError: the names or shapes are not exactly those of `parameters`.
+        ArtifactError: the names, shapes or dtypes are not exactly those of `parameters`.
         NumericError: a value is NaN or infinity.
     """
     with naming_file(path / PARAMETERS):
         saved = _finite(path, load_file(path / PARAMETERS))
     wrong = sorted(saved.keys() ^ parameters.keys())
-    wrong += [name for name in saved.keys() & parameters.keys() if saved[name].shape != parameters[name].shape]
+    wrong += [name for name in saved.keys() & parameters.keys() if not _has_form_of(saved[name], parameters[name])]
     if wrong:
         raise ArtifactError(
             f"{path} holds other parameters than this run trains: {', '.join(wrong[:3])} ({len(wrong)} in all)",
@@ -203,6 +204,10 @@ def load_parameters(path: Path, parameters: Parameters) -> None:
             parameter.copy_(saved[name])
 
 
+def _has_form_of(saved: Tensor, parameter: Tensor) -> bool:
+    return saved.shape == parameter.shape and saved.dtype == parameter.dtype
+
+
 def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, scheduler: LRScheduler) -> None:
     """Restore moments and step counts (absent ones stay absent), and the position in the learning rate schedule."""
     optimizer.state.clear()
@@ -210,11 +215,16 @@ def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, sch
         for key, tensor in _finite(path, load_file(path / OPTIMIZER)).items():
             name, _, entry = key.rpartition("/")
             parameter = parameters[name]
-            if tensor.shape != (expected := torch.Size() if entry == "step" else parameter.shape):
-                raise ValueError(f"{key} has the shape {tuple(tensor.shape)}, not {tuple(expected)}")
+            fits = _has_form_of(tensor, parameter)
+            if entry == "step":
+                fits = tensor.shape == () and tensor.is_floating_point()
+            if entry not in ENTRIES or not fits:
+                raise ValueError(f"{key} is {tensor.dtype} {tuple(tensor.shape)}, of a weight {tuple(parameter.shape)}")
             # The optimizer keeps its step count where it made it: on the CPU unless it is fused on a card.
             device = parameter.device if entry != "step" or optimizer.param_groups[0].get("fused") else "cpu"
             optimizer.state[parameter][entry] = tensor.to(device)
+        if any(len(state) != len(ENTRIES) for state in optimizer.state.values()):
+            raise ValueError(f"a weight has not all of {', '.join(ENTRIES)}")
     state = read_state(path)
     with naming_file(path / STATE):
         for group, rate in zip(optimizer.param_groups, state.learning_rates, strict=True):

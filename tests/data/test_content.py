@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moe_cli.data import read_source, read_templates
+from moe_cli.data import read_source, read_templates, refuse_bad_rows
 from moe_cli.data.column_names import ANSWER_COLUMNS, OTHER_NAMES, ROW_MARKS, UNREADABLE_COLUMNS
 from moe_cli.data.labels import BENIGN_IF_TRUE, HARMFUL_IF_TRUE, LOOSELY_WORDED, WORDED
 from moe_cli.data.templates import read_refusals
@@ -111,3 +112,21 @@ def test_what_is_no_text_is_refused_for_what_it_is(tmp_path, content, reason):
     with pytest.raises(UsageError, match=reason) as refusal:
         read_source(str(tmp_path / "rows"))
     assert "zorp" not in refusal.value.message
+
+
+@pytest.mark.parametrize("value", ["zorp", {"goal": ["zorp", 1]}, [("a", None)], {1, 2}])
+def test_a_printable_pickle_is_refused_as_what_it_is(tmp_path, value):
+    (tmp_path / "rows").write_bytes(pickle.dumps(value, 0))
+    with pytest.raises(UsageError, match="is a pickle, which could run code"):
+        read_source(str(tmp_path / "rows"))
+
+
+def test_a_text_that_ends_with_a_point_is_no_pickle(tmp_path):
+    (tmp_path / "rows").write_text("zorp the glim p0\nflomp the hesk p0\nrest.")
+    assert len(read_source(str(tmp_path / "rows")).entries) == 3
+
+
+def test_a_list_of_nothing_is_json_without_rows(tmp_path):
+    (tmp_path / "rows").write_text("[null, null]")
+    with pytest.raises(UsageError):
+        refuse_bad_rows(read_source(str(tmp_path / "rows")).faults, 0, hint="")

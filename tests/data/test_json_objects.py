@@ -125,7 +125,7 @@ def test_goals_and_prompts_in_different_rows_do_not_stand_side_by_side(tmp_path)
     )
 
 
-@pytest.mark.parametrize("end", ["", '{"goal": "flomp"}\n'])
+@pytest.mark.parametrize("end", ["", '{"goal": "flomp"}\n', '{"goal": "flomp", "goal": "hesk"}\n'])
 def test_a_key_that_stands_twice_in_a_row_is_refused_by_name(tmp_path, end):
     (tmp_path / "rows").write_text('{"goal": "zorp", "goal": "glim"}\n' + end)
     with pytest.raises(UsageError, match="the key `goal` stands twice in one object"):

@@ -178,6 +178,8 @@ MISREAD = {
     "an expert twice": ("counts", COUNTS + "0,0,3,1,1,3\n"),
     "a layer twice": ("scores", '{"0": [0.5, 0.5], "0": [0.1, 0.9]}'),
     "a layer of a selection twice": ("selection", '{"experts": {"0": [1], "0": [2]}}'),
+    "a printable pickle": ("items", pickle.dumps({"a": GOAL}, 0).decode()),
+    "a list of nothing": ("items", "[null, null]"),
     "an answer torn": ("answers", '{"prompt": "zorp", "response": "No."}\n{"prompt": "flo'),
     "a setting twice": ("settings", "seed: 1\nseed: 2\n"),
     "a word of a rubric twice": (
