@@ -174,6 +174,19 @@ def differences(whole: Path, again: Path) -> Iterator[str]:
             yield f"{file} differs"
 
 
+def problem_of_second(step: Step, again: Path) -> str | None:
+    """What differs from the undisturbed command that is typed twice, where the first had written all."""
+    twice = again.with_name(f"{again.name} twice")
+    shutil.copytree(step.after, twice, symlinks=True)
+    try:
+        expected, done = run(step.words, twice), run(step.words, again)
+        if done.exit_code != expected.exit_code:
+            return f"the same command ended with {done.exit_code}, not {expected.exit_code}: {done.error}"
+        return next(differences(twice, again), None)
+    finally:
+        shutil.rmtree(twice)
+
+
 def _files(directory: Path) -> list[str]:
     """Names of all files and empty directories; records in the registry by their kind alone."""
     names = [

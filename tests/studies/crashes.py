@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.studies.commands import COMMANDS, Step, differences, run, steps
+from tests.studies.commands import COMMANDS, Step, differences, problem_of_second, run, steps
 from tests.studies.file_changes import count_changes, num_changes
 
 
@@ -66,26 +66,13 @@ def _problem(step: Step, point: int) -> str | None:
         if killed.exit_code != -signal.SIGKILL:
             return f"was not killed, but ended with {killed.exit_code}"
         if not step.resumes and step.is_whole(again):
-            return _problem_of_second(step, again)
+            return problem_of_second(step, again)
         done = run((*step.words, *step.resumes), again)
         if done.exit_code != 0:
             return f"the same command ended with {done.exit_code}: {done.error}"
         return next(differences(step.after, again), None)
     finally:
         shutil.rmtree(again)
-
-
-def _problem_of_second(step: Step, again: Path) -> str | None:
-    """What differs from the undisturbed command that is typed twice."""
-    twice = again.with_name(f"{again.name} twice")
-    shutil.copytree(step.after, twice, symlinks=True)
-    try:
-        expected, done = run(step.words, twice), run(step.words, again)
-        if done.exit_code != expected.exit_code:
-            return f"the same command ended with {done.exit_code}, not {expected.exit_code}: {done.error}"
-        return next(differences(twice, again), None)
-    finally:
-        shutil.rmtree(twice)
 
 
 def main() -> None:

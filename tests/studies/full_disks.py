@@ -12,7 +12,8 @@ Three ways, for every command of the small experiment:
 
 The command must end with exit code 4, the true reason and no traceback, or with 0 where it does without what failed.
 The same command follows, with `--resume` where something was kept, and must end with exit code 0, the files and bytes
-of the undisturbed command, and nothing left over.
+of the undisturbed command, and nothing left over. A command without `--resume` of which all was written must then end
+as the undisturbed one that is typed twice.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from tests.studies.commands import (
     Step,
     differences,
     holds_interrupted_run,
+    problem_of_second,
     run,
     steps,
 )
@@ -159,6 +161,8 @@ def _problem(step: Step, again: Path, failed: Done, reason: str) -> str | None:
     if failed.exit_code == ExitCode.ENVIRONMENT and reason not in failed.error.lower():
         return f"does not say why: {failed.error}"
     if failed.exit_code == ExitCode.ENVIRONMENT:
+        if not step.resumes and step.is_whole(again):
+            return problem_of_second(step, again)
         more = step.resumes if holds_interrupted_run(again) else ()
         done = run((*step.words, *more), again)
         if done.exit_code != 0:
