@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moe_cli.errors import UsageError
+from moe_cli.errors import NumericError, UsageError
 from moe_cli.evaluate.paired_forward import ForwardRecord, answers_of, run_paired_forward
 from moe_cli.model.chat import EncodedChat, encode_answered
 from moe_cli.model.load import LoadedModel
@@ -32,12 +32,16 @@ from moe_cli.stats.clusters import NUM_RESAMPLES, Floats, cluster_sums, estimate
 # Columns of the sums of a cluster.
 TOKENS, NLL_BASE, NLL_TUNED, KL, SAME_TOP = range(5)
 
+LARGEST_LOGARITHM = 700.0  # whose exp is a number in float64
+PROBABILITIES = "check the weights of both, or compute in another type: --set model.dtype=float32"
+
 
 def summarise_drift(items: Sequence[DriftItem], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> DriftSummary:
     """Perplexity ratio exp(mean nll_tuned - mean nll_base), mean KL and share of equal top tokens.
 
     Raises:
         UsageError: no item, or an item without a token.
+        NumericError: a perplexity is too large for a number.
     """
     refuse_empty(items)
     ordered = sorted(items, key=lambda item: item.id)
@@ -45,6 +49,12 @@ def summarise_drift(items: Sequence[DriftItem], *, seed: int = 0, num_resamples:
     total_V = sums_CV.sum(axis=0)
     resampled_RV = np.concatenate(list(resampled_sums(sums_CV, seed=seed, num_resamples=num_resamples)))
     num_clusters = len(sums_CV)
+    largest = float((sums_CV[:, [NLL_BASE, NLL_TUNED]] / sums_CV[:, [TOKENS]]).max())
+    if largest > LARGEST_LOGARITHM:
+        raise NumericError(
+            f"the tokens of a text have a mean probability of exp(-{largest:.0f}), whose perplexity is no number",
+            hint="the trained model is destroyed: train with a lower learning rate, or evaluate without texts",
+        )
     return DriftSummary(
         perplexity_ratio=estimate(_perplexity_ratio(total_V), _perplexity_ratio(resampled_RV), num_clusters),
         kl_mean=estimate(_per_token(total_V, KL), _per_token(resampled_RV, KL), num_clusters),
@@ -141,6 +151,10 @@ def _drift_of_batch(
         first = of_base.logits_BSV.shape[1] - num_positions + row.num_prompt - 1  # what predicts the first of them
         of_text = slice(first, first + len(next_T))
         comparison = _compare_answer(of_base.logits_BSV[index, of_text], of_tuned.logits_BSV[index, of_text], next_T)
+        if not np.isfinite([comparison.nll_base, comparison.nll_tuned, *comparison.kl_tokens]).all():
+            raise NumericError(
+                f"the probabilities of the text {item.id} are not finite in both models", hint=PROBABILITIES
+            )
         result.append(
             DriftItem(
                 id=item.id,
@@ -217,5 +231,6 @@ def _compare_tokens(base_TV: Tensor, tuned_TV: Tensor, next_T: Tensor) -> tuple[
     same_T = logs[0].argmax(-1) == logs[1].argmax(-1)
     next_T1 = next_T.to(device)[:, None]
     nll_base_T, nll_tuned_T = (-log_TV.gather(1, next_T1)[:, 0] for log_TV in logs)
-    kl_T = (logs[0].exp() * (logs[0] - logs[1])).sum(-1).clamp(min=0.0)
+    base_TV = logs[0].exp()
+    kl_T = (base_TV * (logs[0] - logs[1])).masked_fill_(base_TV == 0, 0.0).sum(-1).clamp(min=0.0)  # 0 log 0 is 0
     return nll_base_T.cpu(), nll_tuned_T.cpu(), kl_T.cpu(), same_T.cpu()

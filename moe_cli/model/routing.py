@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from moe_cli.errors import UsageError
+from moe_cli.errors import NumericError, UsageError
 from moe_cli.model.topology import ExpertLayer, expert_layers, experts_function, switch_experts
 
 GATE_UNITS = 2.0**40  # weights are summed as whole numbers, exactly: a card may then add them in any order
@@ -45,6 +45,8 @@ class RoutingRecorder:
         self._tallies: dict[int, Tensor] = {}  # place -> [2, N]: choices, and their weights in 1 / GATE_UNITS
         self._found_LWRBE: Tensor | None = None  # the tallies by region, W: choices and weights
         self._top_k: dict[int, int] = {}
+        self._counted_T = torch.empty(0, dtype=torch.bool)  # whether a token is in any region
+        self._not_finite: dict[int, Tensor] = {}  # place -> whether a counted token has a weight that is no number
 
     def watch(self, regions_RBS: Tensor) -> None:
         """Count the next forward, which is over [B, S] token ids, in these boolean regions; forgets earlier counts."""
@@ -60,7 +62,9 @@ class RoutingRecorder:
         self._inside_RC = [
             [place for place, code in enumerate(codes) if code >> number & 1] for number in range(len(regions_RBS))
         ]
+        self._counted_T = (codes_BS > 0).view(-1)
         self._tallies.clear()
+        self._not_finite.clear()
         if self._chosen is not None:
             self._chosen.clear()
         self._found_LWRBE = None
@@ -69,12 +73,18 @@ class RoutingRecorder:
         """int64 [B, R, L, E] on the CPU: tokens of the region whose top-k holds the expert, with a weight.
 
         Raises:
+            NumericError: the router's weights of a counted token are not finite, so its choices mean nothing.
             ValueError: a layer did not see every counted token exactly once since `watch` (a bug of the caller).
         """
         regions_RBS = self._watched()
         missing = [layer.layer for place, layer in enumerate(self.layers) if place not in self._tallies]
         if missing:
             raise ValueError(f"no forward reached the experts of the layers {missing} since watch()")
+        if wrong := [self.layers[place].layer for place, found in sorted(self._not_finite.items()) if found]:
+            raise NumericError(
+                f"the router's weights are not finite for tokens that are counted, in the layers {wrong}",
+                hint="check the model's weights, or compute in another type: --set model.dtype=float32",
+            )
         chosen_LRBE = self._by_region()[:, 0]
         top_k_L = torch.tensor([self._top_k[place] for place in range(len(self.layers))])
         expected_LRB = top_k_L[:, None, None] * regions_RBS.sum(-1).cpu()
@@ -118,9 +128,12 @@ class RoutingRecorder:
             raise ValueError(f"the experts saw {experts_TK.shape[0]} tokens, watched are {num_rows} x {num_positions}")
         if self._one.device != experts_TK.device:  # the layers are spread over several cards
             self._one, self._first_bin_T1 = self._one.to(experts_TK.device), self._first_bin_T1.to(experts_TK.device)
+            self._counted_T = self._counted_T.to(experts_TK.device)
         weights_TK = weights_TK.reshape(experts_TK.shape)
         bin_TK = experts_TK.clamp(max=self._bins - 1).masked_fill_(weights_TK == 0, self._bins - 1)
         bin_N = (bin_TK + self._first_bin_T1).view(-1)
+        wrong = (~weights_TK.isfinite().all(-1) & self._counted_T).any()
+        self._not_finite[place] = self._not_finite[place] | wrong if place in self._not_finite else wrong
         units_TK = (weights_TK.float() * GATE_UNITS).long()
         self._top_k[place] = experts_TK.shape[1]
         if self._chosen is not None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from moe_cli.errors import NumericError
 from moe_cli.experts.gradient_norms import measure_gradient_norms
 from moe_cli.model.chat import EncodedChat, encode_answered, encode_prompt
 from moe_cli.model.load import LoadedModel
@@ -182,6 +183,7 @@ def refusal_gradients(
 
     Raises:
         UsageError: an answer is longer than `max_length`, or the model's family is not understood.
+        NumericError: the gradient of a batch is not finite.
     """
     batches: list[list[EncodedChat]] = [[] for _ in range(1 + max(example.batch_idx for example in examples))]
     for example in examples:
@@ -194,5 +196,10 @@ def refusal_gradients(
             batch = {name: tensor.to(loaded.device) for name, tensor in answered_rows(rows).items()}
             (loss_sum(loaded.model, batch) / num_answer_tokens(batch["labels"])).backward()
             measured.append(norms.take().numpy())
+            if not np.isfinite(measured[-1]).all():
+                raise NumericError(
+                    f"the gradients of the refusals of batch {len(measured) - 1} are not finite",
+                    hint="check the model's weights, or compute in another type: --set model.dtype=float32",
+                )
             notify(Progress(task="gradients", done=len(measured), total=len(batches)))
     return np.stack(measured)

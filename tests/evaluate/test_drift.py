@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from moe_cli.errors import NumericError
 from moe_cli.evaluate import paired_forward, text_drift
 from moe_cli.evaluate.text_drift import measure_text_drift, same_choices
 from moe_cli.model.chat import encode_answered
@@ -141,3 +142,24 @@ def test_shared_choices_leave_out_prompt_sentinels_and_what_one_model_chose_once
     tuned_NK = torch.tensor([[0, 1], [1, 0], [4, 2], [3, 0], [4, 4], [0, 1]])
     #               text 0: prompt; both; expert 2, as 4 is none      text 1: once expert 3; nothing; padding
     assert same_choices([base_NK], [tuned_NK], answers_BS, 4).tolist() == [[3], [1]]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_logit_that_is_no_number_is_refused_and_one_without_a_chance_in_both_models_is_no_matter(models, value):
+    def with_logit(number):
+        def changed(module, words, logits):
+            return logits.index_fill(-1, torch.tensor([0]), number)
+
+        return [loaded.model.get_output_embeddings().register_forward_hook(changed) for loaded in models]
+
+    for number, refused in ((value, True), (float("-inf"), False)):
+        hooks = with_logit(number)
+        try:
+            if refused:
+                with pytest.raises(NumericError, match=r"the probabilities of the text .* are not finite"):
+                    measured(*models, texts())
+            else:
+                assert all(kl >= 0 for item in measured(*models, texts()).values() for kl in item.kl_tokens)
+        finally:
+            for hook in hooks:
+                hook.remove()

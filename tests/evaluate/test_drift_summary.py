@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from moe_cli.codec import decode, encode
-from moe_cli.errors import UsageError
+from moe_cli.errors import NumericError, UsageError
 from moe_cli.evaluate.text_drift import summarise_drift
 from moe_cli.records.drift import DriftItem, DriftSummary
 
@@ -104,3 +105,10 @@ def test_no_text_and_a_text_without_a_token_are_errors_with_a_hint():
         with pytest.raises(UsageError) as caught:
             summarise_drift(items)
         assert caught.value.hint
+
+
+def test_a_perplexity_that_no_number_holds_is_refused():
+    (first, *others) = some_items(4)
+    destroyed = replace(first, nll_tuned=800.0 * first.num_tokens)
+    with pytest.raises(NumericError, match=r"mean probability of exp\(-800\)"):
+        summarise_drift([destroyed, *others])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from moe_cli.errors import UsageError
+from moe_cli.errors import NumericError, UsageError
 from moe_cli.model.routing import record_routing
 from moe_cli.model.topology import expert_layers
 from tests.experts.families import FAMILIES, olmoe
@@ -202,3 +202,22 @@ def test_choices_that_are_not_kept_or_not_seen_yet_are_a_bug_that_shows():
             recorder.watch(torch.ones(1, 2, 12, dtype=torch.bool))
             with pytest.raises(ValueError, match="no choices are kept"):
                 recorder.choices()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_counted_token_whose_router_says_no_number_is_refused_and_one_that_is_not_counted_is_no_matter(value):
+    model, ids = olmoe(), token_ids(2, 5)
+    place = 1
+    last = expert_layers(model)[-1]
+    router = next(module for name, module in model.named_modules() if name == f"{last.name.rpartition('.')[0]}.gate")
+    poison = router.register_forward_pre_hook(lambda _, words: (words[0].index_fill(-2, torch.tensor([place]), value),))
+    regions = torch.ones(1, 2, 5, dtype=torch.bool)
+    with poison, torch.no_grad(), record_routing(model) as recorder:
+        recorder.watch(regions)
+        model(input_ids=ids, use_cache=False)
+        with pytest.raises(NumericError, match=rf"weights are not finite .* in the layers \[{last.layer}\]"):
+            recorder.counts()
+        regions[0, 0, place] = False  # the rows are flattened: the second token of the first row
+        recorder.watch(regions)
+        model(input_ids=ids, use_cache=False)
+        assert int(recorder.counts()[0, 0].sum(-1)[0]) == 2 * 4

@@ -24,6 +24,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
 
@@ -218,13 +222,19 @@ def holds_not_finite(box: Sandbox, ended: Ended) -> bool:
     for file in box.changed():
         if file.suffix in (*TEXTS, ".html") and file.is_file() and NO_NUMBER.search(file.read_bytes()):
             return True
-        if file.suffix == ".safetensors" and not _finite(file):
+        if file.suffix in (".safetensors", ".npz", ".parquet") and file.is_file() and not _finite(file):
             return True
     return False
 
 
 def _finite(file: Path) -> bool:
-    return all(bool(torch.isfinite(tensor.float()).all()) for tensor in load_file(file).values())
+    if file.suffix == ".safetensors":
+        return all(bool(torch.isfinite(tensor.float()).all()) for tensor in load_file(file).values())
+    if file.suffix == ".npz":
+        with np.load(file) as arrays:
+            return all(bool(np.isfinite(arrays[name]).all()) for name in arrays if arrays[name].dtype.kind == "f")
+    floats = [column for column in pq.read_table(file).columns if pa.types.is_floating(column.type)]
+    return all(pc.all(pc.is_finite(column.drop_null())).as_py() in (True, None) for column in floats)
 
 
 def main() -> None:

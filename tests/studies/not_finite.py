@@ -36,6 +36,8 @@ from torch import nn
 
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ExitCode
+from moe_cli.model.routing import RoutingRecorder
+from moe_cli.prepare import replays
 from moe_cli.tiny import CHECKPOINT_PATH
 from moe_cli.train import checkpoint
 from moe_cli.train.trainer import FixedBatchTrainer
@@ -47,6 +49,7 @@ JSON_WORDS = {"NaN": "NaN", "+inf": "Infinity", "-inf": "-Infinity", "1e999": "1
 FAULTS = ("accepted", "nameless", "traceback", "hang", "written")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PARTS = ("embed_tokens", "lm_head", "q_proj", "o_proj", "norm", "mlp.gate.", "experts")
+NUM_EXPERTS, SMALLEST_HEAD = 16, 400  # rows of the routers and of the head of the tiny model
 LARGEST = torch.finfo(torch.float32).max  # bfloat16 rounds it to infinity
 NEW = ("--output-name", "new")
 ITEMS = ("--items", "items.jsonl")
@@ -494,43 +497,56 @@ def _poison(trainer: FixedBatchTrainer, optimizer: torch.optim.Optimizer, what: 
 
 
 def _while_answering() -> Iterator[Injection]:
-    """A model whose router or head says what is no number, in one forward."""
-    for part in ("head", "router"):
-        for name, value in VALUES.items():
-            for call in (1, 3, 9, 40, 80):
-                for words in (
-                    ("prepare", "-o", "new"),
-                    ("evaluate", "baseline", *NEW, "--set", "evaluate.max_new_tokens=7"),
-                ):
-                    hook = _forward(part, call, value)
-                    yield Injection(
-                        "answering",
-                        "tiny|baseline|new|logits|answer",
-                        f"{words[0]} {part} {call} {name}",
-                        words,
-                        while_at_work=hook,
-                        strict=False,
-                        code=NUMERIC,
-                    )
+    """A model whose router or head says what is no number, in one forward: answering, replaying or for a gradient."""
+    prepare: Words = ("prepare", "-o", "new")
+    evaluate: Words = ("evaluate", "baseline", *NEW, "--again", "drift", "--again", "generate")
+    for name, value in VALUES.items():
+        for words, phase, parts in (
+            (prepare, "answers", {"head": (1, 3, 12), "router": (1, 9, 40)}),
+            (evaluate, "answers", {"head": (1, 3), "router": (1, 9)}),
+            (prepare, "replays", {"router": (1, 4, 9)}),
+            (evaluate, "replays", {"head": (1, 2), "router": (1, 4, 5)}),
+            ((*prepare, "--scores", "gradient"), "gradients", {"head": (1, 3), "router": (1, 4)}),
+        ):
+            for part, calls in parts.items():
+                for call in calls:
+                    about = f"{words[0]} {phase} {part} {call} {name}"
+                    hook, matters = _forward(phase, part, call, value), name != "-inf"  # a choice that has no chance
+                    place = "logits|router's weights|probabilities|gradients"
+                    yield Injection("answering", place, about, words, while_at_work=hook, strict=matters, code=NUMERIC)
 
 
-def _forward(part: str, call: int, value: float) -> Callable[[], AbstractContextManager[object]]:
+def _forward(phase: str, part: str, call: int, value: float) -> Callable[[], AbstractContextManager[object]]:
+    """Inside the block the number is in what the `call`-th router or head of the phase says of every token."""
+
     @contextmanager
     def poisoned() -> Iterator[None]:
-        original, calls = nn.functional.linear, [0]
+        original, calls, begun = nn.functional.linear, [0], [phase == "answers"]
 
         def linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
             made = original(inputs, weight, bias)
             rows = weight.shape[0]
-            if (part == "router" and rows == 16) or (part == "head" and rows > 400):
+            if begun[0] and ((part == "router" and rows == NUM_EXPERTS) or (part == "head" and rows > SMALLEST_HEAD)):
                 calls[0] += 1
                 if calls[0] == call:
-                    made = made.clone()
-                    made.reshape(-1)[-1] = value
+                    return made.masked_fill(torch.arange(rows) == 0, value)
             return made
 
+        def beginning(function: Callable[..., object]) -> Callable[..., object]:
+            def begin(*words: object, **named: object) -> object:
+                begun[0] = True
+                return function(*words, **named)
+
+            return begin
+
         with patch.object(nn.functional, "linear", linear):
-            yield
+            if phase == "replays":
+                with patch.object(RoutingRecorder, "watch", beginning(RoutingRecorder.watch)):
+                    yield
+            else:
+                measure = beginning(replays.measure_gradient_norms)
+                with patch.object(replays, "measure_gradient_norms", measure):
+                    yield
 
     return poisoned
 
