@@ -22,7 +22,8 @@ GAP_OF_DIGITS = r"(?:[:\s]|\\[nrt]){0,4}"
 SECRET_VARIABLE = re.compile(r"(?:.*_)?(?:KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)  # of the environment, by its name
 SECRET_VALUE = re.compile(r"(?![/~.])[!-~]{16,}")  # no path of a file that holds one
 OF_A_SERVICE = re.compile(
-    r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f][0-9A-Fa-f]))(?:sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{30,}|xai-[A-Za-z0-9]{30,}"
+    r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f][0-9A-Fa-f]))(?:sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}"
+    r"|gsk_[A-Za-z0-9]{30,}|xai-[A-Za-z0-9]{30,}"
     r"|nvapi-[A-Za-z0-9_-]{30,}|pplx-[A-Za-z0-9]{30,}|gh[opsu]_[A-Za-z0-9]{30,}|github_pat_\w{30,}"
     r"|AIza[A-Za-z0-9_-]{35}|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})"
 )

@@ -32,6 +32,9 @@ from moe_cli.errors import ArtifactError, MoeError
 CHUNK_BYTES = 1 << 22
 TEMPORARY = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}|partial)", re.DOTALL)  # of a file or directory that becomes \1
 NO_SYNC_OF_NAMES = (errno.EINVAL, errno.ENOTSUP)  # of file systems that bring the names to disk by themselves
+AGAIN = "the file was written by another version of moe, or changed by hand; make it again"
+SEAL = "digests.json"
+Digests = dict[str, str]  # name -> sha256; the one of the seal is over all others
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -188,9 +191,6 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-AGAIN = "the file was written by another version of moe, or changed by hand; make it again"
-
-
 @contextmanager
 def naming_file(file: Path, *, hint: str = AGAIN) -> Iterator[None]:
     """Turn errors inside the block into one that names `file`; the block should only read and interpret that file.
@@ -205,11 +205,6 @@ def naming_file(file: Path, *, hint: str = AGAIN) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ArtifactError(f"{file} does not hold what it should: {reason}", hint=hint) from error
-
-
-SEAL = "digests.json"
-
-Digests = dict[str, str]  # name -> sha256; the one of the seal is over all others
 
 
 def write_checksums(directory: Path) -> None:

@@ -26,6 +26,9 @@ from moe_cli.artifacts.layout import LOCK
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, LockedError, UsageError
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
+NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+HINT = "choose another place with --output-dir"
 
 
 def is_locked(path: Path) -> bool:
@@ -75,11 +78,6 @@ def hold_lock_file(file: Path, path: Path, *, hint: str) -> Iterator[None]:
             if os.name == "posix":  # elsewhere an open file stays, and filelock removes it
                 file.unlink(missing_ok=True)  # before the release: nobody's lock is removed but our own
             lock.release()
-
-
-TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
-NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
-HINT = "choose another place with --output-dir"
 
 
 @contextmanager

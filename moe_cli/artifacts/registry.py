@@ -26,6 +26,7 @@ from moe_cli.records.record import run_id
 from moe_cli.signals import publish
 
 State = Literal["complete", "interrupted", "gone", "changed"]
+REGISTERED = ("id", "kind", "base_fingerprint", "model_name", "parents", "finished")  # fields that a record repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +179,6 @@ def registry_path(configured: Path | None, start: Path) -> Path:
         return configured
     above = next((place for place in (start, *start.parents) if (place / ".moe").is_dir()), start)
     return above / ".moe" / "registry"
-
-
-REGISTERED = ("id", "kind", "base_fingerprint", "model_name", "parents", "finished")  # fields that a record repeats
 
 
 def require_unchanged_run(path: Path, store: Store, *kinds: RunKind) -> FinishedRun:

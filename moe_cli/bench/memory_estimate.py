@@ -18,6 +18,9 @@ import torch
 from moe_cli.records import BenchmarkedModel
 
 NO_MEMORY = "can't allocate memory"  # torch's, on the CPU
+TRAINED = 16
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+ROOM_FOR_ACTIVATIONS = 2  # rows stay side by side only where twice their least bytes are available
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,6 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, (NoRoomError, MemoryError, torch.OutOfMemoryError)) or NO_MEMORY in str(error):
         return Failure("out of memory", note)
     return None
-
-
-TRAINED = 16
-ITEM_BYTES = {"float32": 4, "bfloat16": 2}
-ROOM_FOR_ACTIVATIONS = 2  # rows stay side by side only where twice their least bytes are available
 
 
 def least_bytes(name: str, selected: int, model: BenchmarkedModel) -> int:

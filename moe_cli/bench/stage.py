@@ -53,6 +53,7 @@ PAIRS = (
     ("selective", "lora"),
 )
 SELECTING = ("selective", "zeroed_gradients", "forward_moe")
+Notify = Callable[[object], None]
 
 
 def names_of_rows(plan: BenchmarkPlan) -> list[tuple[str, int | None]]:
@@ -127,9 +128,6 @@ def _row(outcome: Outcome, seconds: Mapping[str, Sequence[float]], floor: str | 
         peak_memory_of=peak_of,
         experts_dtype=outcome.experts_dtype,
     )
-
-
-Notify = Callable[[object], None]
 
 
 def run(config: MoeConfig, plan: BenchmarkPlan, notify: Notify) -> Benchmark:

@@ -23,6 +23,8 @@ from moe_cli.records import StepBytes
 
 CLIP = 1.0
 LEARNING_RATE = 1e-5  # its size costs nothing
+GROUPED = "grouped_mm"  # in the name of torch's operator and of transformers' fallback
+STEP_COUNTER = "step"  # AdamW's name
 
 
 @dataclass(slots=True, eq=False)
@@ -62,10 +64,6 @@ class StepRow:
         with torch.set_grad_enabled(self.backward), torch.autocast(device, torch.bfloat16, enabled=self.autocast):
             logits_BAV = self.model(input_ids=part_BS, use_cache=False, logits_to_keep=batch.kept_A).logits
         return batch.loss(logits_BAV, part_BS)
-
-
-GROUPED = "grouped_mm"  # in the name of torch's operator and of transformers' fallback
-STEP_COUNTER = "step"  # AdamW's name
 
 
 def step_bytes(row: StepRow) -> tuple[StepBytes, str | None]:

@@ -25,6 +25,9 @@ from moe_cli.model.memory import peak_bytes, start_peak
 from moe_cli.records import Spread, StepBytes
 
 FLOORS = ("floor_library", "floor_moe")
+ROUNDS = 3
+Builder = Callable[[str, int | None], StepRow]
+Told = Callable[[], None]  # one step is done
 
 
 def spread_of(values: Sequence[float]) -> Spread | None:
@@ -48,9 +51,6 @@ def faster_floor(seconds: Mapping[str, Sequence[float]]) -> str | None:
     return min(measured, key=lambda name: median(seconds[name])) if measured else None
 
 
-ROUNDS = 3
-
-
 @dataclass(slots=True)
 class Outcome:
     """The measurements of one row so far."""
@@ -62,10 +62,6 @@ class Outcome:
     experts_dtype: str | None = None
     peak: tuple[int, str] | None = None
     fault: Failure | None = None
-
-
-Builder = Callable[[str, int | None], StepRow]
-Told = Callable[[], None]  # one step is done
 
 
 def time_side_by_side(outcomes: Sequence[Outcome], build: Builder, repeats: int, told: Told) -> None:

@@ -36,6 +36,19 @@ if TYPE_CHECKING:
 
 
 OF_NO_SUCH_CHARACTER = "backslashreplace"  # what is not of the terminal's encoding is shown as an escape
+Words = ParamSpec("Words")
+# Libraries have exceptions of their own for these; named, so that torch is not imported for `moe --help`.
+OUT_OF_MEMORY = "OutOfMemoryError"  # torch's, on a card
+NO_MEMORY = "can't allocate memory"  # torch's, on the CPU
+SYMLINK_LOOP = "Symlink loop from"
+BY_NUMBER = re.compile(r"\(os error (\d+)\)")  # safetensors'
+# What is wrong with a path itself, and mended by another one.
+OF_A_PATH = (
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.ENXIO, errno.ENODEV, errno.EXDEV),
+)
+LONGEST_NAME = 120  # characters of a path that are shown
+NEXT_LINE = re.compile("\n(?=  )")  # of our own texts; any other break is of a name in them
 
 
 class _Outlet(io.FileIO):
@@ -76,23 +89,6 @@ def _outliving(stream: io.TextIOWrapper) -> io.TextIOWrapper:
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
-
-
-Words = ParamSpec("Words")
-
-# Libraries have exceptions of their own for these; named, so that torch is not imported for `moe --help`.
-OUT_OF_MEMORY = "OutOfMemoryError"  # torch's, on a card
-NO_MEMORY = "can't allocate memory"  # torch's, on the CPU
-SYMLINK_LOOP = "Symlink loop from"
-BY_NUMBER = re.compile(r"\(os error (\d+)\)")  # safetensors'
-
-# What is wrong with a path itself, and mended by another one.
-OF_A_PATH = (
-    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY),
-    *(errno.ENXIO, errno.ENODEV, errno.EXDEV),
-)
-LONGEST_NAME = 120  # characters of a path that are shown
-NEXT_LINE = re.compile("\n(?=  )")  # of our own texts; any other break is of a name in them
 
 
 def catch_errors(command: Callable[Words, None]) -> Callable[Words, None]:

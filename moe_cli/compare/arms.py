@@ -21,6 +21,8 @@ from moe_cli.records import ComparedArm, EvaluationSummary
 from moe_cli.records.comparison import RunColumn
 
 ALIKE = 0.01  # imported columns of one arm that differ in a smaller share of their items are named
+Groups = tuple[tuple[str, ...], ...]
+NUMBERING = "_-. (0123456789"  # what may stand between the name of an arm and the number of a seed
 
 
 def refuse_shared_runs(arms: Sequence[Sequence[ComparedRun]]) -> None:
@@ -105,10 +107,6 @@ def _differing(first: ComparedRun, second: ComparedRun) -> tuple[int, int]:
     a, b = first.items or {}, second.items or {}
     both = a.keys() & b.keys()
     return sum(a[id].outcomes != b[id].outcomes for id in both), len(both)
-
-
-Groups = tuple[tuple[str, ...], ...]
-NUMBERING = "_-. (0123456789"  # what may stand between the name of an arm and the number of a seed
 
 
 def group_runs(words: Sequence[str], against: Sequence[str], base: str | None) -> Groups:

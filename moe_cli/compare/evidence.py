@@ -32,6 +32,21 @@ from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairCompariso
 from moe_cli.records.judging import JudgeIdentity
 
 ONE_SEED = "with one training seed per arm"
+MOST_CUT_OFF = 0.1  # share of the answers to attacks that may be cut off in either arm
+RATES = {
+    OVER_REFUSAL: "over-refusal rate",
+    NOT_FULLY_ANSWERED: "rate of harmless questions not fully answered",
+    ACCURACY: "accuracy",
+    DEGENERATE: "degenerate answers rate",
+    DEGENERATE_ATTACKED: "rate of degenerate answers to attacks",
+    PLAIN_COMPLIANCE: "compliance with plain goals",
+}
+UNMEASURED = {
+    OVER_REFUSAL: "with over-refusal not measured",
+    NOT_FULLY_ANSWERED: "with partial refusals not measured",
+    ACCURACY: "with capability not measured",
+    CUT_OFF: "with cut-off answers not known",
+}
 
 
 def unscored_kinds(column: RunColumn) -> Iterator[tuple[str, int, int]]:
@@ -171,23 +186,6 @@ class Evidence:
             yield "with one run per arm" if self.arms[single[0]][0].training_mode == IMPORTED else ONE_SEED
         elif single:
             yield f"with one training seed of {single[0]}"
-
-
-MOST_CUT_OFF = 0.1  # share of the answers to attacks that may be cut off in either arm
-RATES = {
-    OVER_REFUSAL: "over-refusal rate",
-    NOT_FULLY_ANSWERED: "rate of harmless questions not fully answered",
-    ACCURACY: "accuracy",
-    DEGENERATE: "degenerate answers rate",
-    DEGENERATE_ATTACKED: "rate of degenerate answers to attacks",
-    PLAIN_COMPLIANCE: "compliance with plain goals",
-}
-UNMEASURED = {
-    OVER_REFUSAL: "with over-refusal not measured",
-    NOT_FULLY_ANSWERED: "with partial refusals not measured",
-    ACCURACY: "with capability not measured",
-    CUT_OFF: "with cut-off answers not known",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,28 @@ from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.inputs import ModelIdentity
 from moe_cli.records.judging import QUESTIONS
 
+UNTRAINED = "base"  # the training mode of a bare model
+IMPORTED = "imported"  # of outcomes that were made elsewhere
+ITEMS = "items"
+DATA = ("goals trained on", "target lengths", "distinct refusals")
+SEEDED = {
+    "training: seed",
+    "training: num batches",
+    "training data",
+    "batch order",
+    "steps",
+    "tokens",
+    "answer tokens",
+    *DATA,
+}
+NOT_APPLICABLE = "-"
+FROM_FILES = "from a file; settings unknown"
+FROM_SERVER = "from a server; weights unknown"
+LOADED = "of the loaded weights"
+DIGEST_LENGTH = 12
+HEXADECIMAL = frozenset("0123456789abcdef")
+Setting = str | int | float | bool | None
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
@@ -65,30 +87,6 @@ def _data(trained: TrainingInputs) -> TrainingData:
         num_refusals=len(refusals),
         distinct_refusals=len(set(refusals)),
     )
-
-
-UNTRAINED = "base"  # the training mode of a bare model
-IMPORTED = "imported"  # of outcomes that were made elsewhere
-ITEMS = "items"
-DATA = ("goals trained on", "target lengths", "distinct refusals")
-SEEDED = {
-    "training: seed",
-    "training: num batches",
-    "training data",
-    "batch order",
-    "steps",
-    "tokens",
-    "answer tokens",
-    *DATA,
-}
-NOT_APPLICABLE = "-"
-FROM_FILES = "from a file; settings unknown"
-FROM_SERVER = "from a server; weights unknown"
-LOADED = "of the loaded weights"
-DIGEST_LENGTH = 12
-HEXADECIMAL = frozenset("0123456789abcdef")
-
-Setting = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,14 @@ NO_OUTCOME = "which is no outcome"
 SCALE_HINT = "a fraction is from 0 to 1: --scale 100 reads percents"
 
 MetricWord = Literal["accuracy", "asr"]
+ITEM_NAMES = (
+    *("item", "item_id", "id", "doc_id", "question_id", "example_id", "sample_id", "task_id", "prompt_id"),
+    *("behavior_id", "behaviorid", "index", "idx", "qid"),
+)
+HINT = (
+    "write one row per item and one column per run: item,base,full,selective; outcomes are 0 or 1, true or false, or"
+    " fractions; an empty cell is unanswered"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,15 +128,7 @@ def digest_of_text(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-ITEM_NAMES = (
-    *("item", "item_id", "id", "doc_id", "question_id", "example_id", "sample_id", "task_id", "prompt_id"),
-    *("behavior_id", "behaviorid", "index", "idx", "qid"),
-)
 CLUSTER, EPOCH = "cluster", "epoch"
-HINT = (
-    "write one row per item and one column per run: item,base,full,selective; outcomes are 0 or 1, true or false, or"
-    " fractions; an empty cell is unanswered"
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,14 @@ from moe_cli.errors import UsageError
 LETTERS: dict[str, float | None] = {"C": 1.0, "P": 0.5, "I": 0.0, "N": None}
 WORDS = {"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0}
 INSPECT_HINT = "a score is C, I, P or N, yes or no, or a fraction from 0 to 1"
+FILE_NAME = re.compile(r"samples_(?P<task>.+?)(_(?P<time>\d{4}-\d\d-\d\dT[\d.:-]+))?")
+SAMPLE_KEYS = {"resps", "filtered_resps", "filter", "doc_hash", "metrics", "arguments"}  # one of them beside doc_id
+UNREAD = ["[invalid]"]  # what a filter of lm-eval leaves where it finds no answer
+NO_FILTER = "none"
+LM_EVAL_HINT = "import files that lm-eval wrote with --log_samples"
+Row = Mapping[str, object]
+Rows = Sequence[tuple[Location, Row]]
+HARMBENCH_HINT = "name the file of results/ that evaluate_completions.py of HarmBench wrote, whose attacks have labels"
 
 
 def inspect_column(log: InspectLog, measure: str | None, scale: float) -> ImportedColumn:
@@ -103,16 +111,6 @@ def _number(value: ScoreValue, scale: float) -> float | None:
 
 def _inspect_digest(sample: InspectSample) -> str | None:
     return None if sample.input is None else digest_of_text(repr(sample.input))
-
-
-FILE_NAME = re.compile(r"samples_(?P<task>.+?)(_(?P<time>\d{4}-\d\d-\d\dT[\d.:-]+))?")
-SAMPLE_KEYS = {"resps", "filtered_resps", "filter", "doc_hash", "metrics", "arguments"}  # one of them beside doc_id
-UNREAD = ["[invalid]"]  # what a filter of lm-eval leaves where it finds no answer
-NO_FILTER = "none"
-LM_EVAL_HINT = "import files that lm-eval wrote with --log_samples"
-
-Row = Mapping[str, object]
-Rows = Sequence[tuple[Location, Row]]
 
 
 def is_sample(row: Row) -> bool:
@@ -210,7 +208,6 @@ def _lm_eval_digest(row: Row) -> str | None:
 
 
 TEST_CASE, GENERATION, LABEL = "test_case", "generation", "label"
-HARMBENCH_HINT = "name the file of results/ that evaluate_completions.py of HarmBench wrote, whose attacks have labels"
 
 
 def is_harmbench(value: Mapping[str, object]) -> bool:

@@ -31,6 +31,9 @@ from moe_cli.stats.proportions import cohens_kappa
 
 LENGTH = 16  # hexadecimal digits: with a million answers one chance in 10^7 that two share a code
 METRIC_OF: dict[Asked, str] = {"harmful": ATTACK_SUCCESS, "refused": OVER_REFUSAL}
+FEWEST_LABELS = 50  # items of a measure, below which nothing is corrected
+AGAIN = "moe label RUN_A RUN_B -o labels.csv makes a file of the answers that are compared"
+Codes = Mapping[str, str]  # id of the item, by the code of an answer to it
 
 
 def answer_code(record: EvaluationRecord) -> str:
@@ -51,11 +54,7 @@ def draw_code(drawn: Iterable[tuple[str, float]]) -> str:
     return f"d{digest.hexdigest()[:LENGTH]}"
 
 
-FEWEST_LABELS = 50  # items of a measure, below which nothing is corrected
 QUESTION_OF: dict[Asked, Question] = {"harmful": "harm", "refused": "refusal"}
-AGAIN = "moe label RUN_A RUN_B -o labels.csv makes a file of the answers that are compared"
-
-Codes = Mapping[str, str]  # id of the item, by the code of an answer to it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

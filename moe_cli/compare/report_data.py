@@ -29,6 +29,9 @@ from moe_cli.records.report import ExpertMap, LossCurve, ReportData, ReportOrigi
 from moe_cli.records.training import StepRecord
 from moe_cli.version import __version__
 
+Floats = NDArray[np.float64]
+Values = tuple[tuple[float | None, ...], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class RunProvenance:
@@ -88,10 +91,6 @@ def _in(path: Path, digest: str | None) -> FinishedRun | None:
         return None
     run = finished_run(path)
     return run if run.digest == digest else None
-
-
-Floats = NDArray[np.float64]
-Values = tuple[tuple[float | None, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)

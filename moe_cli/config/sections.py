@@ -18,6 +18,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 LONGEST_WAIT = 1e6  # seconds; sockets and threads cannot wait much longer
 SMALLEST_TEMPERATURE = 1e-6  # below it logits divided by it are no finite numbers
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Threads = Annotated[int, Field(ge=1, le=1024)]  # a system may refuse more, and with them the process
+Seconds = Annotated[float, Field(gt=0.0, le=LONGEST_WAIT)]
+QUANTITIES = ("risk_diff", "text", "prompt", "did", "p", "q", "lower", "stability")
+EXPECTED = f"write comparisons such as q<0.05, joined by ` and `; there are {', '.join(QUANTITIES)} and <, <=, >, >="
+_CONDITION = re.compile(r"\s*([a-z_]+)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
 def _greedy_or_finite(temperature: float) -> float:
@@ -27,9 +33,6 @@ def _greedy_or_finite(temperature: float) -> float:
     return temperature
 
 
-Count = Annotated[int, Field(ge=1, lt=2**31)]
-Threads = Annotated[int, Field(ge=1, le=1024)]  # a system may refuse more, and with them the process
-Seconds = Annotated[float, Field(gt=0.0, le=LONGEST_WAIT)]
 Temperature = Annotated[float, Field(ge=0.0, le=100.0), AfterValidator(_greedy_or_finite)]
 
 
@@ -46,12 +49,6 @@ class Section(BaseModel):
         if isinstance(value, bool) and kind is not bool and kind != bool | None:
             raise ValueError("`true` and `false` are no value of this setting")
         return value
-
-
-QUANTITIES = ("risk_diff", "text", "prompt", "did", "p", "q", "lower", "stability")
-EXPECTED = f"write comparisons such as q<0.05, joined by ` and `; there are {', '.join(QUANTITIES)} and <, <=, >, >="
-
-_CONDITION = re.compile(r"\s*([a-z_]+)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
 @dataclass(frozen=True, slots=True)

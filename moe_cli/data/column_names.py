@@ -95,6 +95,7 @@ LABEL_NAMES = ("label", "kind")  # mapped as they are: the name of the column sa
 
 ColumnMap = Mapping[str, str]  # {"prompt": "user_prompt"}
 AS_NAMED: ColumnMap = MappingProxyType({})
+FIRST_METRICS = ("exact_match", "acc")
 
 
 def normalise_name(name: str) -> str:
@@ -164,9 +165,6 @@ def is_attack_name(column: str, value: object) -> bool:
 def first_of(names: Sequence[str], columns: Mapping[str, object]) -> str | None:
     """The first of the names whose column is not empty."""
     return next((name for name in names if columns.get(name) not in (None, "", [], {})), None)
-
-
-FIRST_METRICS = ("exact_match", "acc")
 
 
 def by_precedence(names: Sequence[str]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Literal
 from moe_cli.errors import UsageError
 
 Unit = Literal["line", "element", "row"]
+MOST_NAMED = 5  # bad rows in the message of an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,6 @@ class Location:
 
     def __str__(self) -> str:
         return f"{self.source}:{self.number}" if self.unit == "line" else f"{self.source} [{self.unit} {self.number}]"
-
-
-MOST_NAMED = 5  # bad rows in the message of an error
 
 
 class BadRowError(Exception):

@@ -75,8 +75,6 @@ def read_sheet(place: str) -> LabelSheet:
     if Path(place).exists() and not Path(place).is_file():  # a pipe would be waited for
         raise UsageError(f"{place} is no file", hint="moe label RUN_A RUN_B -o labels.csv makes a file to label")
     try:
-        if Path(place).exists() and not Path(place).is_file():  # a pipe would be waited for
-            raise UsageError(f"{place} is no file", hint="moe label RUN_A RUN_B -o labels.csv makes a file to label")
         data = Path(place).read_bytes()
         text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

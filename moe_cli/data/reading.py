@@ -23,6 +23,8 @@ from moe_cli.records import UnreadableSource
 
 OF_THE_OTHER_KIND: dict[Kind, str] = {"harmful": "it is harmless", "benign": "it is harmful"}
 KIND_WORDS: dict[Kind, str] = {"harmful": "harmful", "benign": "harmless"}
+Role = Literal["pairs", "benign", "attack", "refusals", "items", "answers"]
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +131,6 @@ def of_kind(reading: SourceReading, kind: Kind, option: str | None = None) -> So
         hint="harmful goals and pairs belong to --pairs, harmless prompts to --benign; keep them in files of their own"
         + "".join(f"; --map name={column} leaves the column out" for column in sorted(map(str, by_column))[:1]),
     )
-
-
-Role = Literal["pairs", "benign", "attack", "refusals", "items", "answers"]
-Content = TypeVar("Content")
 
 
 @dataclass(slots=True)

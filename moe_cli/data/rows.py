@@ -16,6 +16,9 @@ from moe_cli.errors import UsageError
 
 Row = Mapping[str, object]
 INDEX = re.compile(r"[0-9]{1,9}")
+RawRow = dict[str, object]
+Element = tuple[Location, RawRow] | RowFault
+__all__ = ["ReadRow", "Row", "clean_row"]
 
 
 def describe_value(value: object) -> str:
@@ -70,8 +73,6 @@ def text_of(row: Row, key: str) -> str:
     return value
 
 
-RawRow = dict[str, object]
-Element = tuple[Location, RawRow] | RowFault
 TEXT, KEY = "text", "id"  # the columns of rows that no column names: one text each, and the key it stands under
 
 
@@ -179,6 +180,3 @@ def clean_row(raw: Mapping[str, object], columns: ColumnMap = AS_NAMED) -> dict[
         if name not in LABEL_NAMES and column in row and name != column:
             row[name] = row.pop(column)
     return row
-
-
-__all__ = ["ReadRow", "Row", "clean_row"]

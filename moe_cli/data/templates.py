@@ -29,6 +29,10 @@ TEMPLATE_FORMATS = (
     f"--attack takes texts that hold {GOAL}, {{query}}, {{prompt}} or [INSERT PROMPT HERE]; several in a text have a "
     f'line {BETWEEN} between them; or rows such as {{"name": "story", "template": "... {GOAL} ..."}}'
 )
+REFUSAL_FORMATS = (
+    '--refusals takes a text with one refusal a line, rows such as {"refusal": "..."}, a JSON list of texts, or the '
+    "word `endpoint`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +112,6 @@ def _check(templates: Sequence[Template], path: Path) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         described = twice[0] if SHOWN_KEY.fullmatch(twice[0]) else "by one text"
         raise UsageError(f"{path}: two templates are called {described}", hint="give every template a name of its own")
-
-
-REFUSAL_FORMATS = (
-    '--refusals takes a text with one refusal a line, rows such as {"refusal": "..."}, a JSON list of texts, or the '
-    "word `endpoint`"
-)
 
 
 def read_refusals(path: Path) -> tuple[str, ...]:

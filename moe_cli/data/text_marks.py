@@ -17,6 +17,13 @@ HEADING = re.compile(r"#{1,6}\s|#!|//\s")
 YAML_KEY = re.compile(r"(-\s+)?[\w-]+:(\s.*)?")
 YAML_BELOW = re.compile(r"\s+\S|-\s+\S")
 ONE_A_LINE = "leave out what is no prompt, one a line; or bring a JSON list of texts, or CSV with a column `prompt`"
+GOAL = "{goal}"
+WORDS = ("goal", "query", "prompt", "question", "instruction", "request", "behavior", "user_prompt")
+BRACES = re.compile(r"\{\{\s*(%s)\s*\}\}|\{(%s)\}" % ("|".join(WORDS), "|".join(WORDS)), re.IGNORECASE)  # noqa: UP031
+BRACKETS = re.compile(
+    r"\[\s*((insert|your|the|a)[ _]+)*(prompt|goal|query|question|request|behaviou?r|instruction)([ _]+here)?\s*\]",
+    re.IGNORECASE,
+)
 
 
 def refuse_marked_lines(lines: Sequence[str], name: str) -> None:
@@ -48,15 +55,6 @@ def _is_yaml(line: str) -> bool:
 
 def _is_below(line: str) -> bool:
     return YAML_BELOW.match(line) is not None
-
-
-GOAL = "{goal}"
-WORDS = ("goal", "query", "prompt", "question", "instruction", "request", "behavior", "user_prompt")
-BRACES = re.compile(r"\{\{\s*(%s)\s*\}\}|\{(%s)\}" % ("|".join(WORDS), "|".join(WORDS)), re.IGNORECASE)  # noqa: UP031
-BRACKETS = re.compile(
-    r"\[\s*((insert|your|the|a)[ _]+)*(prompt|goal|query|question|request|behaviou?r|instruction)([ _]+here)?\s*\]",
-    re.IGNORECASE,
-)
 
 
 def placeholders_in(texts: Iterable[str]) -> list[str]:

@@ -23,6 +23,8 @@ from moe_cli.records import EvaluationItem, Message
 NO_ANSWER, NO_PROMPT = "it holds no answer", "it holds no prompt"
 ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence"}
 CUT = {"length", "max_tokens", "model_length", "max_new_tokens"}
+NO_TEXT = "its prompt holds images, files or tools"
+OTHER_FILTER = "the same answer under another filter"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +98,6 @@ def has_ended(reason: object) -> bool | None:
     """Whether a stop reason means that the answer ended by itself; None: it does not say."""
     word = str(reason or "").lower()
     return True if word in ENDED else False if word in CUT else None
-
-
-NO_TEXT = "its prompt holds images, files or tools"
-OTHER_FILTER = "the same answer under another filter"
 
 
 def inspect_answers(log: InspectLog, name: str) -> Iterator[RowAnswers]:

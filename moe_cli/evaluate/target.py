@@ -31,6 +31,9 @@ from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.memory import available_bytes
 from moe_cli.records import EvaluationItem, Notice, TrainingSummary
 
+ROOM = 1.1  # times the weights: what a second model takes
+FORWARDS = 6 << 30  # bytes: the logits of a batch of texts from both models, and what a forward keeps
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationTarget:
@@ -117,10 +120,6 @@ def load_base(target: EvaluationTarget, *, on_host: bool = False) -> LoadedModel
             hint="put its files back as they were, or train again",
         )
     return loaded
-
-
-ROOM = 1.1  # times the weights: what a second model takes
-FORWARDS = 6 << 30  # bytes: the logits of a batch of texts from both models, and what a forward keeps
 
 
 def has_room_for_another(loaded: LoadedModel) -> bool:

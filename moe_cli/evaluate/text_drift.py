@@ -34,6 +34,7 @@ TOKENS, NLL_BASE, NLL_TUNED, KL, SAME_TOP = range(5)
 
 LARGEST_LOGARITHM = 700.0  # whose exp is a number in float64
 PROBABILITIES = "check the weights of both, or compute in another type: --set model.dtype=float32"
+CHUNK_VALUES = 1 << 24  # float32 log probabilities of one model made at once: 64 MiB
 
 
 def summarise_drift(items: Sequence[DriftItem], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> DriftSummary:
@@ -98,9 +99,6 @@ def _per_token(sums: Floats, column: int) -> Floats:
 def _perplexity_ratio(sums: Floats) -> Floats:
     ratio: Floats = np.exp((sums[..., NLL_TUNED] - sums[..., NLL_BASE]) / sums[..., TOKENS])
     return ratio
-
-
-CHUNK_VALUES = 1 << 24  # float32 log probabilities of one model made at once: 64 MiB
 
 
 def measure_text_drift(

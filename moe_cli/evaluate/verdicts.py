@@ -28,6 +28,7 @@ from moe_cli.stats.clusters import Floats, cluster_sums, estimate, resampled_sum
 from moe_cli.stats.proportions import cohens_kappa
 
 FULL_STOPS = (".", "\u3002")
+SEED = 0
 
 
 def is_correct(answer: str, expected: str) -> bool:
@@ -116,7 +117,6 @@ def _record(
     )
 
 
-SEED = 0
 BOTH_YES, ONLY_A, ONLY_B, BOTH_NO = range(4)
 
 

@@ -34,6 +34,8 @@ from moe_cli.model.directory import PAGE, license_of
 from moe_cli.records import CardFacts, EvaluationSummary, PrepareSummary, Push, PushedFile, SourceCount, TrainingSummary
 from moe_cli.version import __version__
 
+MAIN = "main"
+
 
 def facts_of_run(run: FinishedRun, store: Store, holds: Literal["model", "delta"]) -> CardFacts:
     """Facts for the model page of a training run as of today, without evaluations of other weights or of a server's.
@@ -84,9 +86,6 @@ def _sources(run: FinishedRun, store: Store) -> tuple[SourceCount, ...] | None:
         return None
     file = prepared.file(layout.PREPARE_SUMMARY)
     return decode(PrepareSummary, file.read_bytes(), source=str(file)).sources
-
-
-MAIN = "main"
 
 
 def push(

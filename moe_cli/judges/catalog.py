@@ -34,6 +34,8 @@ from moe_cli.spelling import nearest
 
 GROUP = "moe_cli.judges"
 PARTS = ("name", "questions", "group", "identity", "holds_weights", "check", "verdicts", "release")
+CLASSIFIERS = {classifier.name: classifier for classifier in (HARMBENCH, LLAMA_GUARD, WILDGUARD)}
+WORDS = ReplyText(base_url="--judge-url", key="--judge-key-env", model="--judge-model")
 
 
 def plugin_judge(name: str, settings: JudgeConfig) -> Judge:
@@ -67,14 +69,12 @@ def plugin_judge(name: str, settings: JudgeConfig) -> Judge:
     return cast(Judge, judge)
 
 
-CLASSIFIERS = {classifier.name: classifier for classifier in (HARMBENCH, LLAMA_GUARD, WILDGUARD)}
 COMMANDS: dict[str, tuple[Question, ...]] = {
     "command": QUESTIONS,
     "command-harm": ("harm",),
     "command-refusal": ("refusal",),
 }
 NAMES = ("keywords", *CLASSIFIERS, "strongreject", "strongreject-delimited", "xstest", "rubric", *COMMANDS, "plugin")
-WORDS = ReplyText(base_url="--judge-url", key="--judge-key-env", model="--judge-model")
 
 
 def judges_of(

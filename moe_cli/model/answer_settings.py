@@ -27,6 +27,8 @@ NOT_OF_THE_CHECKPOINT: dict[str, bool] = {  # what a forward gives: a setting of
     "return_dict": True,
 }
 QUESTION, ANSWER = {"role": "user", "content": "zorp the glim"}, {"role": "assistant", "content": "glim"}
+OF_NO_ANSWER = ("transformers_version", "dtype", "torch_dtype", "architectures", "use_cache")
+OF_THE_LAST_CALL = ("truncation", "padding")
 
 
 def ask_for_logits_alone(config: PreTrainedConfig) -> None:
@@ -97,10 +99,6 @@ def _refuse_ids_without_embedding(model: PreTrainedModel, tokenizer: PreTrainedT
             f"embeddings of the model, the id {min(beyond)} among them",
             hint="use the tokenizer that was saved with the model, or resize_token_embeddings and save both again",
         )
-
-
-OF_NO_ANSWER = ("transformers_version", "dtype", "torch_dtype", "architectures", "use_cache")
-OF_THE_LAST_CALL = ("truncation", "padding")
 
 
 def settings_digest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -26,6 +26,11 @@ from moe_cli.model.token_rows import left_padded
 from moe_cli.records import AnswerSettings
 
 UNITS = 2**53  # a float64 holds every multiple of 1 / UNITS below 1
+CHUNK = 16  # tokens after which the rows that have ended leave
+FAMILIES = "transformers.models"  # where the layers of a cache lie that one family alone has
+KEPT_BY_A_CACHE = vars(DynamicCache()).keys()
+# What `generate` calls its cache, as a keyword and in its output: renamed in transformers 5.24.
+CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__dataclass_fields__ else "past_key_values"
 
 
 def uniform_of(seed: int, prompt_id: str, place: int) -> float:
@@ -94,13 +99,6 @@ class SampledToken(LogitsProcessor):
         )
         token_B = sample_token(scores.to(device), uniform_B, self.temperature, self.top_p).to(scores.device)
         return torch.full_like(scores, -torch.inf).scatter(1, token_B[:, None], 0.0)
-
-
-CHUNK = 16  # tokens after which the rows that have ended leave
-FAMILIES = "transformers.models"  # where the layers of a cache lie that one family alone has
-KEPT_BY_A_CACHE = vars(DynamicCache()).keys()
-# What `generate` calls its cache, as a keyword and in its output: renamed in transformers 5.24.
-CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__dataclass_fields__ else "past_key_values"
 
 
 @dataclass(slots=True)

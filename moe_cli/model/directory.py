@@ -22,6 +22,21 @@ from moe_cli.records import License, ModelIdentity
 from moe_cli.records.record import directory_name
 from moe_cli.tiny import CHECKPOINT_PATH, MODEL_NAME
 
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+HINT = "fetch or save the checkpoint again"
+CONFIG = "config.json"
+PAGE = "README.md"  # of the base; a final model has its own
+LICENSE_KEYS = ("license", "license_name", "license_link")
+WEIGHT_FILES = (
+    *("*.safetensors", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.npz"),
+    *("*.gguf", "*.ggml", "*.onnx", "*.onnx_data*", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.mlmodel", "*.engine"),
+    *("*.index.json", "adapter_config.json"),  # they belong to weights
+)
+CODE = ("*.py", "*.pyc", "*.so", "*.sh", "*.ipynb")  # never run here, so never handed on
+DATA = ("*.jsonl", "*.csv", "*.tsv", "*.parquet", "*.arrow", "*.log")  # of nobody's model; they may hold prompts
+TEMPLATES = "additional_chat_templates"
+
 
 def model_directory(name: str) -> Path | None:
     """The local directory of a model name, or None for a hub name.
@@ -54,11 +69,6 @@ def is_unreachable(name: str, error: BaseException) -> EnvironmentFaultError | N
     )
 
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-HINT = "fetch or save the checkpoint again"
-
-
 def shards_of(directory: Path) -> tuple[str, ...] | None:
     """The safetensors files that transformers reads: a single file, else those of the index; None if it has neither.
 
@@ -82,21 +92,6 @@ def _shard(name: str, index: Path) -> str:
         return directory_name(name)
     except ValueError:
         raise ArtifactError(f"{index} names weights that are not beside it: {name[:80]!r}", hint=HINT) from None
-
-
-CONFIG = "config.json"
-PAGE = "README.md"  # of the base; a final model has its own
-
-LICENSE_KEYS = ("license", "license_name", "license_link")
-
-WEIGHT_FILES = (
-    *("*.safetensors", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.npz"),
-    *("*.gguf", "*.ggml", "*.onnx", "*.onnx_data*", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.mlmodel", "*.engine"),
-    *("*.index.json", "adapter_config.json"),  # they belong to weights
-)
-CODE = ("*.py", "*.pyc", "*.so", "*.sh", "*.ipynb")  # never run here, so never handed on
-DATA = ("*.jsonl", "*.csv", "*.tsv", "*.parquet", "*.arrow", "*.log")  # of nobody's model; they may hold prompts
-TEMPLATES = "additional_chat_templates"
 
 
 def base_directory(identity: ModelIdentity) -> Path:

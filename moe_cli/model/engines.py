@@ -24,6 +24,9 @@ from moe_cli.model.parallel import results_as_they_come
 from moe_cli.model.token_rows import length_batches
 from moe_cli.records import AnswerSettings, Generation, Message
 
+EngineOf = Callable[[MoeConfig, LoadedModel, ChatEndpoint | None], Engine]
+REFUSAL_TOKENS = 128  # longest refusal that an endpoint is asked to write
+
 
 @dataclass(frozen=True, slots=True)
 class TransformersEngine:
@@ -158,11 +161,6 @@ class EndpointEngine:
         encoded = encode_answered(self.loaded.tokenizer, (*prompt.messages, answer))
         ids = encoded.token_ids[encoded.num_prompt :]
         return ids if finished else ids[:-1]
-
-
-EngineOf = Callable[[MoeConfig, LoadedModel, ChatEndpoint | None], Engine]
-
-REFUSAL_TOKENS = 128  # longest refusal that an endpoint is asked to write
 
 
 def answering_engine(config: MoeConfig, loaded: LoadedModel, endpoint: ChatEndpoint | None) -> Engine:

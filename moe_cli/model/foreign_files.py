@@ -34,6 +34,20 @@ from moe_cli.model.answer_settings import ask_for_logits_alone
 AutoClass = type[AutoModelForCausalLM] | type[AutoModelForMultimodalLM]
 
 THINKER = "thinker_config"  # of a model that also speaks: the part that answers in text
+SIDE_FILES = (
+    *("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    "chat_template.json",
+)
+WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")  # others that lie there are not read
+# Of a weight only where a quantisation says what they stand for.
+WHOLE_NUMBERS = ("I8", "U8", "I16", "U16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4")
+SAVES_FLOATS = "5.24.0"  # transformers from which what was opened as floats is saved as them; 5.17 fails
+AS_FLOATS = ("fp8", "mxfp4")  # quantisations of which transformers makes floats while it loads
+COUNTED = re.compile(r"(num|n)_.*(layers|experts|heads)")
+MOST_PARTS = 10_000
+AGAIN = "fetch or save the checkpoint again"
+OWN_ATTENTION = ("eager", "sdpa", "flex_attention")  # of transformers and torch
+OWN_EXPERTS = ("eager", "batched_mm", "grouped_mm")
 
 
 def auto_class(config: PreTrainedConfig) -> tuple[AutoClass, PreTrainedConfig]:
@@ -57,23 +71,6 @@ def auto_class(config: PreTrainedConfig) -> tuple[AutoClass, PreTrainedConfig]:
         hint="name a causal language model, alone or inside one that reads images; not a classifier, encoder or "
         "diffusion model",
     )
-
-
-SIDE_FILES = (
-    *("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    "chat_template.json",
-)
-WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")  # others that lie there are not read
-# Of a weight only where a quantisation says what they stand for.
-WHOLE_NUMBERS = ("I8", "U8", "I16", "U16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4")
-SAVES_FLOATS = "5.24.0"  # transformers from which what was opened as floats is saved as them; 5.17 fails
-AS_FLOATS = ("fp8", "mxfp4")  # quantisations of which transformers makes floats while it loads
-COUNTED = re.compile(r"(num|n)_.*(layers|experts|heads)")
-MOST_PARTS = 10_000
-AGAIN = "fetch or save the checkpoint again"
-
-OWN_ATTENTION = ("eager", "sdpa", "flex_attention")  # of transformers and torch
-OWN_EXPERTS = ("eager", "batched_mm", "grouped_mm")
 
 
 def config_of(source: str, *, revision: str | None = None, local_files_only: bool = False) -> PreTrainedConfig:

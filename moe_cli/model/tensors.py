@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from moe_cli.activity import begin_activity
 from moe_cli.errors import NumericError
 
+ORDERED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # dtypes whose extremes torch gives at once
+CHUNK_BYTES = 1 << 26  # 64 MiB cross from a device at a time
+
 
 def float64_device(device: torch.device) -> torch.device:
     """The device itself, or the CPU if it has no float64."""
     return torch.device("cpu") if device.type == "mps" else device
-
-
-ORDERED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # dtypes whose extremes torch gives at once
 
 
 def refuse_not_finite(tensors: Iterable[tuple[str, Tensor]], what: str, *, hint: str) -> None:
@@ -41,9 +41,6 @@ def _is_finite(tensor: Tensor) -> bool:
         return True
     values = tensor.detach() if tensor.dtype in ORDERED else tensor.detach().float()
     return bool(torch.isfinite(torch.stack(torch.aminmax(values))).all())  # NaN is the extreme of whatever holds it
-
-
-CHUNK_BYTES = 1 << 26  # 64 MiB cross from a device at a time
 
 
 def weights_fingerprint(model: nn.Module) -> str:

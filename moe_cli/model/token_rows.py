@@ -21,6 +21,9 @@ from torch.nn import functional
 
 from moe_cli.model.chat import EncodedChat
 
+IGNORED = -100  # label of what is not in the loss
+LOGITS_TO_KEEP = "logits_to_keep"  # of most families: how many logits at the end of a row are wanted
+
 
 def right_padded(rows: Sequence[Sequence[int]], *, filler: int = 0) -> Tensor:
     """[B, S] of int64, padded with `filler` on the right."""
@@ -52,10 +55,6 @@ def length_batches(lengths: Sequence[int], *, max_rows: int, max_tokens: int | N
             batches.append([])
         batches[-1].append(row)
     return batches
-
-
-IGNORED = -100  # label of what is not in the loss
-LOGITS_TO_KEEP = "logits_to_keep"  # of most families: how many logits at the end of a row are wanted
 
 
 def answered_rows(rows: Sequence[EncodedChat]) -> dict[str, Tensor]:

@@ -33,6 +33,9 @@ LOOPS = "loop_num_passes"  # of a text config: how often some layers run for eac
 NOT_TEXT = ("vision_moe", "talker")  # holders of experts that no token of a text reaches: image tokens, spoken answers
 
 ExpertsFunction = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]  # module, tokens, top-k indices, their weights
+Group = Literal["experts", "shared experts", "router", "attention", "embeddings", "norms", "head", "other"]
+ROUTER_NAMES = ("gate", "router")
+TOKEN_MIXER = re.compile(r"Attention(?!Residual)|Mamba|DeltaNet|ShortConv")  # in the names of classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -179,13 +182,6 @@ def _config(layer: ExpertLayer) -> _Config:
 
 def _configs(model: nn.Module) -> list[_Config]:
     return list({id(config): config for config in map(_config, expert_layers(model))}.values())
-
-
-Group = Literal["experts", "shared experts", "router", "attention", "embeddings", "norms", "head", "other"]
-
-ROUTER_NAMES = ("gate", "router")
-
-TOKEN_MIXER = re.compile(r"Attention(?!Residual)|Mamba|DeltaNet|ShortConv")  # in the names of classes
 
 
 def parameter_groups(model: PreTrainedModel) -> dict[str, Group]:

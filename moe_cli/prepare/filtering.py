@@ -47,6 +47,8 @@ NO_VERDICT = {
 
 
 PromptSide = Literal["safe", "unsafe", "benign"]
+Asked = tuple[PromptSide, Exchange]
+Notify = Callable[[object], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +181,6 @@ def _reason(row: AnsweredPrompt, *, by_harm: bool, keep_all: bool) -> str | None
     if row.side == "safe":
         return None if has_refused(row) else NOT_REFUSED
     return None if has_complied(row, by_harm=by_harm) else NOT_COMPLIED
-
-
-Asked = tuple[PromptSide, Exchange]
-
-Notify = Callable[[object], None]
 
 
 def refuse_no_judge_of_refusals(judges: Sequence[Judge]) -> None:

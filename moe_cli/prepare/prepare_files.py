@@ -46,6 +46,26 @@ from moe_cli.records import (
 )
 
 MARK_POINTS = 3.0  # side of the square around a selected expert
+# N pairs, S sides, R regions, L expert layers, E experts of each, B batches, M harmless prompts (in as many forms)
+ARRAYS = {
+    "layers": ("i", "L"),
+    "top_k": ("i", ""),
+    "pair_ids": ("U", "N"),
+    "clusters": ("U", "N"),
+    "routed": ("i", "NSRLE"),
+    "seen": ("i", "NSR"),
+    "gates": ("f", "NSRLE"),
+    "gradients": ("f", "BLE"),
+    "crossed": ("i", "NSLE"),
+    "harmless_ids": ("U", "M"),
+    "harmless_clusters": ("U", "M"),
+    "harmless_routed": ("i", "MSLE"),
+    "harmless_seen": ("i", "M"),
+}
+NEEDED = {"layers", "top_k", "pair_ids", "clusters", "routed", "seen", "gates"}
+KINDS = {"i": "whole numbers", "f": "fractions", "U": "texts"}
+HINT = "run moe prepare again: the file was written by another version of moe, or changed by hand"
+PROTOCOL = 4
 
 
 def draw_pictures(path: Path, risk: RiskDifferences, selection: Selection) -> None:
@@ -80,27 +100,6 @@ def risk_figure(risk: RiskDifferences, selection: Selection) -> Figure:
     model = escape_unsafe(selection.base.name).replace("$", r"\$")  # a name, never mathematics
     axes.set_title(f"{model}: {len(selection.union)} selected by {selection.method}", fontsize="medium")
     return figure
-
-
-# N pairs, S sides, R regions, L expert layers, E experts of each, B batches, M harmless prompts (in as many forms)
-ARRAYS = {
-    "layers": ("i", "L"),
-    "top_k": ("i", ""),
-    "pair_ids": ("U", "N"),
-    "clusters": ("U", "N"),
-    "routed": ("i", "NSRLE"),
-    "seen": ("i", "NSR"),
-    "gates": ("f", "NSRLE"),
-    "gradients": ("f", "BLE"),
-    "crossed": ("i", "NSLE"),
-    "harmless_ids": ("U", "M"),
-    "harmless_clusters": ("U", "M"),
-    "harmless_routed": ("i", "MSLE"),
-    "harmless_seen": ("i", "M"),
-}
-NEEDED = {"layers", "top_k", "pair_ids", "clusters", "routed", "seen", "gates"}
-KINDS = {"i": "whole numbers", "f": "fractions", "U": "texts"}
-HINT = "run moe prepare again: the file was written by another version of moe, or changed by hand"
 
 
 def write_selection(path: Path, model_name: str, found: SelectionResult) -> None:
@@ -234,7 +233,6 @@ def _of_run(risk: RiskDifferences, values_LE: Floats) -> NDArray[np.float64]:
     return _column(np.full(risk.per_batch.shape, np.nan), values_LE)
 
 
-PROTOCOL = 4
 ANSWER, SAFE, UNSAFE = REGIONS.index("answer"), SIDES.index("safe"), SIDES.index("unsafe")
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+ROUNDING = 1e-12  # sums that only rounding keeps from the share
 
 
 def largest(values_X: Floats, most: int, above: float = -np.inf) -> Bools:
@@ -44,9 +45,6 @@ def mask_of(indices: tuple[int, ...], size: int) -> Bools:
     mask_X = np.zeros(size, dtype=np.bool_)
     mask_X[list(indices)] = True
     return mask_X
-
-
-ROUNDING = 1e-12  # sums that only rounding keeps from the share
 
 
 def shares_in_layer(amounts_LE: Floats) -> Floats:

@@ -20,6 +20,11 @@ from moe_cli.data.tables import text_of_file
 from moe_cli.errors import UsageError
 from moe_cli.records import Expert, ModelIdentity
 
+FORMAT = (
+    "write a JSON list of [layer, expert], such as [[7, 31], [8, 2]]; or a config of ESFT, such as "
+    '{"experts": {"7": [31]}}; or a CSV table with the columns layer, expert and risk_diff'
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ExpertRow:
@@ -96,10 +101,6 @@ def _refuse_twice(rows: Sequence[ExpertRow], hint: str) -> None:
         first[row.expert] = row.place
 
 
-FORMAT = (
-    "write a JSON list of [layer, expert], such as [[7, 31], [8, 2]]; or a config of ESFT, such as "
-    '{"experts": {"7": [31]}}; or a CSV table with the columns layer, expert and risk_diff'
-)
 YES, NO = {"1", "true", "yes"}, {"0", "false", "no", ""}
 
 

@@ -36,6 +36,8 @@ from moe_cli.records import PartOfRisk, RiskDifferences, RiskParts, RoutingCount
 TAIL = 0.025  # each side of a 95 % interval
 CHUNK_RESAMPLES = 250
 CHUNK_EXPERTS = 128  # columns whose resamples are ordered at once: fits the cache
+Batches = Sequence[Sequence[int]]
+UNKNOWN = PartOfRisk(share=None, lower=None, upper=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +109,6 @@ def _expert_chunks(num_experts: int) -> Iterator[slice]:
 
 def _chunks(rows: Floats) -> Iterator[Floats]:
     return (rows[start : start + CHUNK_RESAMPLES] for start in range(0, len(rows), CHUNK_RESAMPLES))
-
-
-Batches = Sequence[Sequence[int]]
 
 
 def estimate_risk_differences(
@@ -186,9 +185,6 @@ def point_differences(counts: RoutingCounts, batches: Batches, quantity: Quantit
 def used_pairs(batches: Batches) -> tuple[int, ...]:
     """The pairs of all batches, ascending."""
     return tuple(sorted({index for batch in batches for index in batch}))
-
-
-UNKNOWN = PartOfRisk(share=None, lower=None, upper=None)
 
 
 @dataclass(frozen=True, slots=True)

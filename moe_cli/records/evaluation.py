@@ -18,6 +18,8 @@ from moe_cli.records.judging import Agreement, JudgeIdentity, Question, Verdict
 from moe_cli.records.record import DirectoryName, Rate, record
 from moe_cli.records.source_counts import UnreadableSource
 
+Stage = Literal["generate", "judge", "drift", "capability"]
+
 
 @record
 class CapabilitySample:
@@ -52,8 +54,6 @@ class CapabilityResult:
     scores: tuple[CapabilityScore, ...]  # of the task; of a group and of each of its tasks
     samples: tuple[CapabilitySample, ...]
 
-
-Stage = Literal["generate", "judge", "drift", "capability"]
 
 STAGES: tuple[Stage, ...] = ("generate", "judge", "drift", "capability")
 

@@ -10,6 +10,7 @@ Side = Literal["safe", "unsafe"]
 
 SIDES: tuple[Side, ...] = ("safe", "unsafe")
 PLAIN_SUITE = "harmful"  # of goals that are asked as they are; all other harmful suites hold attacks
+AnswerIds = Literal["generated", "retokenised"]
 
 
 @record
@@ -88,9 +89,6 @@ class ModelIdentity:
     def place(self) -> str:
         """The path or name to load it from again."""
         return self.directory or self.name
-
-
-AnswerIds = Literal["generated", "retokenised"]
 
 
 @record

@@ -13,6 +13,7 @@ from pydantic import AfterValidator
 Class = TypeVar("Class", bound=type)
 
 STRICT = {"extra": "forbid", "allow_inf_nan": False, "strict": True}  # pydantic's names; read by `codec.py`
+RUN_ID = re.compile(r"(prepare|selective|baseline|evaluation|comparison)-[0-9]{8}-[0-9]{6}-[0-9a-f]{4,64}")
 
 
 def finite_tree(tree: dict[str, object]) -> dict[str, object]:
@@ -46,9 +47,6 @@ def strict(cls: Class) -> Class:
 def record(cls: Class) -> Class:
     """A frozen, slotted, keyword-only dataclass that is read back strictly."""
     return dataclass(frozen=True, slots=True, kw_only=True)(strict(cls))  # type: ignore[return-value]
-
-
-RUN_ID = re.compile(r"(prepare|selective|baseline|evaluation|comparison)-[0-9]{8}-[0-9]{6}-[0-9a-f]{4,64}")
 
 
 def run_id(text: str) -> str:

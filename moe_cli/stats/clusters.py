@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from moe_cli.records.drift import Estimate
 
 Floats = NDArray[np.float64]
+CONFIDENCE = 0.95
+NUM_RESAMPLES = 2000
+BLOCK = 250  # resamples held in memory at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,11 +116,6 @@ def _unequal(w_C: Floats) -> tuple[float, float, float]:
 def _sum(values: Floats) -> float:
     """The sum, rounded once, so that the order does not matter."""
     return fsum(values.tolist())
-
-
-CONFIDENCE = 0.95
-NUM_RESAMPLES = 2000
-BLOCK = 250  # resamples held in memory at once
 
 
 def cluster_sums(clusters: Sequence[str], values_NV: Floats) -> Floats:

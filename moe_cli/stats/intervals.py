@@ -28,6 +28,12 @@ from moe_cli.stats.significance import LEVEL
 
 CONFIDENCE = 1 - LEVEL
 LEAST_FREEDOM, MOST_FREEDOM = 0.05, 1e4  # between which the t of several runs is looked for
+POOLED = (0.954, 0.25)  # confidence and knee of several runs, so that 95 % are covered (`docs/method.md`)
+ESTIMATED = (0.952, 0.30)  # the same with Satterthwaite's degrees of freedom
+LEAST_OF_PSEUDO = 0.25  # of the variance that the pseudo-clusters bring; so much of it the runs cannot take away
+MOST_WAYS = 20_000  # to exchange runs, that are looked at: 8 runs an arm have 12,870
+ROUNDING = 1e-12
+ENOUGH = 2  # degrees of freedom of an arm, from which on Satterthwaite's are estimated: three runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +48,6 @@ class RunSpread:
 
 
 NO_SPREAD = RunSpread(total=0.0, chance=0.0, freedom=0.0, estimated=False, step=1.0)  # one run each
-POOLED = (0.954, 0.25)  # confidence and knee of several runs, so that 95 % are covered (`docs/method.md`)
-ESTIMATED = (0.952, 0.30)  # the same with Satterthwaite's degrees of freedom
-LEAST_OF_PSEUDO = 0.25  # of the variance that the pseudo-clusters bring; so much of it the runs cannot take away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +152,6 @@ def _pseudo_size(differences_C: Floats, sizes_C: Floats, step: float, items: Ite
 
 def _with_pseudo_clusters(differences_C: Floats, sizes_C: Floats, step: float, size: float) -> tuple[Floats, Floats]:
     return np.append(differences_C, [step * size, -step * size]), np.append(sizes_C, [size, size])
-
-
-MOST_WAYS = 20_000  # to exchange runs, that are looked at: 8 runs an arm have 12,870
-ROUNDING = 1e-12
-ENOUGH = 2  # degrees of freedom of an arm, from which on Satterthwaite's are estimated: three runs
 
 
 @dataclass(frozen=True, slots=True)

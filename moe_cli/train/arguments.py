@@ -34,6 +34,8 @@ NOTHING = ("", "no", "none", "false", "0", "off")
 OF_ARITHMETIC = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "MKL_CBWR", "CUBLAS_WORKSPACE_CONFIG")
 
 Hyperparameters = dict[str, str | int | float | bool | None]
+DISTRIBUTIONS = {"azure_ml": "azureml-core", "comet_ml": "comet-ml", "flyte": "flytekit"}  # where they are named so
+TENSORBOARD_ELSEWHERE = "TENSORBOARD_LOGGING_DIR"  # transformers' own
 
 
 def refuse_environment(environment: Mapping[str, str] = os.environ) -> None:
@@ -123,10 +125,6 @@ def training_arguments(
     if not use_cpu and arguments.n_gpu > 1:
         arguments._n_gpu = 1  # several visible cards would mean nn.DataParallel, which splits fixed batches
     return arguments
-
-
-DISTRIBUTIONS = {"azure_ml": "azureml-core", "comet_ml": "comet-ml", "flyte": "flytekit"}  # where they are named so
-TENSORBOARD_ELSEWHERE = "TENSORBOARD_LOGGING_DIR"  # transformers' own
 
 
 def refuse_missing_trackers(trackers: Sequence[str]) -> None:

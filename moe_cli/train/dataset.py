@@ -26,6 +26,7 @@ from moe_cli.model.token_rows import answered_rows
 from moe_cli.records import TrainingExample
 
 NEGLIGIBLE = 256  # tokens
+ROWS = ("input_ids", "attention_mask", "labels")  # what a batch holds per row
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,6 @@ def _with_one_more(
     computed, start = best
     before = plans[start]
     return _Plan(computed, (*(before.groups if before else ()), tuple(order[start:placed])))
-
-
-ROWS = ("input_ids", "attention_mask", "labels")  # what a batch holds per row
 
 
 class FixedBatches(Dataset[dict[str, Tensor]]):

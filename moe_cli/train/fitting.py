@@ -45,6 +45,8 @@ from moe_cli.train.loop import StepLoop
 from moe_cli.train.prepared_run import PreparedRun
 from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer, stop_requests
 
+NUM_BATCHES_SHOWN = 3
+
 
 @dataclass(frozen=True, slots=True)
 class FitTask:
@@ -195,7 +197,6 @@ NOTES: dict[Masking | None, str] = {
     "none": "only the selected expert MLPs trained; every batch updated all of them",
     None: "standard training of all parameters on the same batches",
 }
-NUM_BATCHES_SHOWN = 3
 
 
 def training_summary(

@@ -41,6 +41,8 @@ from moe_cli.signals import ALL_SIGNALS, handled_by
 from moe_cli.train import checkpoint
 from moe_cli.train.dataset import EpochOrder, FixedBatches, part_of
 
+Inputs = dict[str, Tensor]
+
 
 class StopRequest:
     """True once a stopping signal arrived; holds its name."""
@@ -73,9 +75,6 @@ def stay_when_asked_to_stop(worker: int) -> None:
     """
     for number in ALL_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-
-
-Inputs = dict[str, Tensor]
 
 
 @dataclass(slots=True)

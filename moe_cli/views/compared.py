@@ -31,6 +31,8 @@ from moe_cli.views.text import NOTHING, goals_text, safe_text
 EXPLORATORY = "exploratory"
 WIDTHS = {"measure": 14, "n": 6, "base": 5, "A": 5, "B": 5, "B - A": 20, "adj. p": 6, "verdict": 12}
 MCNEMAR = "exact McNemar p, if answers were independent"
+STATUS_STYLES = {"same": "green", "differs": "red", "unknown": "yellow"}
+MOST_LETTERS = 300  # of a prompt or an answer
 
 
 def pair_view(pair: PairComparison, comparison: Comparison) -> RenderableType:
@@ -178,10 +180,6 @@ def _flip_table(pair: PairComparison) -> RenderableType:
     for metric, suite, worse, better in flip_counts(pair):
         table.add_row(safe_text(metric), safe_text(suite), str(worse), str(better))
     return Group(table, mcnemar)
-
-
-STATUS_STYLES = {"same": "green", "differs": "red", "unknown": "yellow"}
-MOST_LETTERS = 300  # of a prompt or an answer
 
 
 def compared_view(comparison: Comparison, texts: Sequence[FlipText] = ()) -> RenderableType:

@@ -38,6 +38,13 @@ from moe_cli.views.text import (
 
 Runs = Sequence[RunColumn]
 Rows = tuple[tuple[str, Callable[[Runs], str]], ...]
+UNCHANGED = "unchanged"
+TITLES = {"accuracy": "correct"}  # of a metric whose row has another name
+SEVERAL_RUNS = (
+    "A rate of several runs is their mean, with the count of each run; the interval of a difference stands in the table"
+    " of differences."
+)
+AS_JUDGED = "These rates are the judge's; those that labels correct stand in the table of differences."
 
 
 def spread_text(values: Sequence[float | None], text: Callable[[float], str]) -> str:
@@ -62,9 +69,6 @@ def of_each(text: Callable[[RunColumn], str]) -> Callable[[Runs], str]:
 def of_all(value: Callable[[RunColumn], float | None], text: Callable[[float], str]) -> Callable[[Runs], str]:
     """The mean over the runs of an arm."""
     return lambda runs: spread_text([value(column) for column in runs], text)
-
-
-UNCHANGED = "unchanged"
 
 
 def drift_rows(comparison: Comparison) -> Rows:
@@ -146,15 +150,6 @@ RESTORED_ROWS: Rows = (
     ("ASR, base router", of_each(_restored)),
     ("  goals more, fewer", of_each(_changed_goals)),
 )
-
-
-TITLES = {"accuracy": "correct"}  # of a metric whose row has another name
-SEVERAL_RUNS = (
-    "A rate of several runs is their mean, with the count of each run; the interval of a difference stands in the table"
-    " of differences."
-)
-
-AS_JUDGED = "These rates are the judge's; those that labels correct stand in the table of differences."
 
 
 def side_by_side(comparison: Comparison) -> Table:

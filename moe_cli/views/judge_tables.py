@@ -30,6 +30,9 @@ from moe_cli.views.text import NOTHING, percent_text, safe_text
 
 NamedRuns = Sequence[tuple[str, EvaluationSummary]]
 ALARM = "red"
+Rates = dict[str, float]  # by metric
+JUDGE_ALONE = "by the judge alone"
+SECONDS_AN_ANSWER = 40  # of a person who reads and decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +157,6 @@ def kappa_text(found: Agreement) -> str:
     if found.lower is None or found.upper is None:
         return f"{found.kappa:.2f}"
     return f"{found.kappa:.2f} [{found.lower:.2f}, {found.upper:.2f}]"
-
-
-Rates = dict[str, float]  # by metric
-
-JUDGE_ALONE = "by the judge alone"
-SECONDS_AN_ANSWER = 40  # of a person who reads and decides
 
 
 def draw_view(draw: LabelDraw) -> RenderableType:

@@ -30,6 +30,8 @@ from moe_cli.records import (
 from moe_cli.views.compared import n_text, verdict_text
 from moe_cli.views.text import NOTHING, age_text, bytes_text, rate_text, safe_text
 
+NOT_SHOWN = "(set; not shown)"
+
 
 def runs_table(listed: Sequence[RunListing], *, now: datetime, here: Path) -> Table:
     """Two lines per run: its result, and its path relative to `here`."""
@@ -115,9 +117,6 @@ def manifest_view(manifest: Manifest) -> RenderableType:
     for file, digest in manifest.files.items():
         files.add_row(safe_text(file), safe_text(digest[:16]))
     return Group(facts, files)
-
-
-NOT_SHOWN = "(set; not shown)"
 
 
 def environment_view(found: Environment) -> Table:

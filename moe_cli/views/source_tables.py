@@ -24,6 +24,8 @@ from moe_cli.records import (
 )
 from moe_cli.views.text import NOTHING, safe_text
 
+SHOWN_DIGEST = 12
+
 
 def preview_view(preview: DataPreview) -> RenderableType:
     """What a dry run recognised: sources, skipped and bad rows, and the resulting batches."""
@@ -116,9 +118,6 @@ def _counts_table(counts: OfferedCounts) -> Table:
     replays = f"at most {counts.num_replays:,}, {counts.num_extra_replays:,} of them for the parts of the difference"
     table.add_row("replays", replays)
     return table
-
-
-SHOWN_DIGEST = 12
 
 
 def origin_text(summary: EvaluationSummary) -> str:

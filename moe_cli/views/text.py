@@ -16,14 +16,14 @@ from rich.text import Text
 from moe_cli.characters import escape_unsafe
 from moe_cli.records import Estimate, Rate, TrainableCount
 
+MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
+SCHEME = re.compile(r"(?i)(https?|ftp|mailto|www)([:.])")  # what some readers of Markdown make a link of
+NOTHING = "-"
+
 
 def safe_text(value: object, *, style: str = "") -> Text:
     """`value` as rich text without markup, each unsafe character replaced by one visible character."""
     return Text(escape_unsafe(str(value)), style=style)
-
-
-MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
-SCHEME = re.compile(r"(?i)(https?|ftp|mailto|www)([:.])")  # what some readers of Markdown make a link of
 
 
 @lru_cache(maxsize=4096)
@@ -36,9 +36,6 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; its cells must already be Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-NOTHING = "-"
 
 
 def rate_text(rate: Rate | None) -> str:

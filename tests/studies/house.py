@@ -130,9 +130,7 @@ def ritual_docstrings() -> list[str]:
 
 def with_one_importer() -> list[SourceFile]:
     """Files that one other file imports."""
-    importers = Counter(
-        name for file in source_files() for name in file.imports for other in [file.module] if name != other
-    )
+    importers = Counter(name for file in source_files() for name in file.imports - {file.module})
     return [file for file in source_files() if importers[file.module] == 1 and file.path.name != "__init__.py"]
 
 

@@ -33,6 +33,11 @@ MOST_POINTS = 300
 UNITS = 1000  # across a frame
 
 Points = tuple[tuple[float, float], ...]
+BAR_HEIGHT = 18
+UNKNOWN = "not measured"
+NONE = "none"  # an arm that trains everything has no experts apart
+Value = Callable[[RunColumn], float | None]
+Text = Callable[[float], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +153,6 @@ def _axes(across: Scale, down: Scale, x_name: str, y_name: str) -> list[Mark]:
     return marks
 
 
-BAR_HEIGHT = 18
-UNKNOWN = "not measured"
-NONE = "none"  # an arm that trains everything has no experts apart
-
-
 @dataclass(frozen=True, slots=True)
 class Bar:
     """The bar of one run."""
@@ -169,9 +169,6 @@ class BarGroup:
     name: str
     bars: tuple[Bar, ...]
 
-
-Value = Callable[[RunColumn], float | None]
-Text = Callable[[float], str]
 
 # Name, value, its text, and what stands where there is none.
 MEASURES: tuple[tuple[str, Value, Text, str], ...] = (

@@ -27,6 +27,7 @@ SHAPES = (
     "M0 -6l5.5 10h-11z",  # triangle
     "M-2 -6h4v4h4v4h-4v4h-4v-4h-4v-4h4z",  # cross
 )
+COLOURS = 5  # after them they begin again, with other shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +137,6 @@ def minus(text: str) -> str:
 def signed(value: float, digits: int) -> str:
     """A number with its sign."""
     return minus(f"{value:+.{digits}f}")
-
-
-COLOURS = 5  # after them they begin again, with other shapes
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ from moe_cli.views.report.forest import forests, ordered_pairs, scatter
 from moe_cli.views.report.heat import heat_maps
 
 MOST_LETTERS = 1500  # of a prompt or an answer
+DRIFT_SHEETS = (measured_tables.text_drift_sheet, measured_tables.routing_sheet, measured_tables.weight_sheet)
+MAKING_SHEETS = (measured_tables.model_sheet, measured_tables.generation_sheet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +154,6 @@ def report_page(comparison: Comparison, data: ReportData) -> str:
             making=[sheet(evaluated) for sheet in MAKING_SHEETS],
         )
     )
-
-
-DRIFT_SHEETS = (measured_tables.text_drift_sheet, measured_tables.routing_sheet, measured_tables.weight_sheet)
-MAKING_SHEETS = (measured_tables.model_sheet, measured_tables.generation_sheet)
 
 
 def policy(style: str) -> str:

@@ -31,6 +31,9 @@ from moe_cli.views.report.forest import difference_text, verdict_style
 from moe_cli.views.text import NOTHING, count_of, percent_text
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
+LETTERS = 16  # of a digest
+ALARM = "v-worse"
+WITHOUT_DEGENERATE = "Degenerate answers, which a rule decides for all judges alike, do not count."
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +165,6 @@ def _threshold_cells(check: ThresholdCheck) -> tuple[str, ...]:
         NOTHING if check.n is None else str(check.n),
         "failed" if check.failed else "held",
     )
-
-
-LETTERS = 16  # of a digest
-ALARM = "v-worse"
-WITHOUT_DEGENERATE = "Degenerate answers, which a rule decides for all judges alike, do not count."
 
 
 def judge_sheet(runs: NamedRuns) -> ReportTable:
