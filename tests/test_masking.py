@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from moe_cli import masking
+from moe_cli.cli.options import TypedSettings
 from moe_cli.cli.session import open_session
 from moe_cli.config import EndpointConfig, JudgeConfig, load_config
 from moe_cli.errors import MoeError, UsageError
@@ -69,9 +70,13 @@ def test_a_setting_that_holds_a_key_is_refused(monkeypatch, assignment):
     monkeypatch.setenv("ZORP", KEY)
     for key in (KEY, KEY_OF_A_SERVICE):
         with pytest.raises(UsageError, match="holds a key, and settings are written to the results") as refused:
-            open_session("config", {"assignments": ["judge.key_env=ZORP", assignment.format(key)]})
+            open_session(typed_assignments("judge.key_env=ZORP", assignment.format(key)))
         assert not visible(refused.value.message, key)
-    assert open_session("config", {"assignments": ["judge.key_env=ZORP", assignment.format("glim")]}).config
+    assert open_session(typed_assignments("judge.key_env=ZORP", assignment.format("glim"))).config
+
+
+def typed_assignments(*assignments):
+    return TypedSettings(values={}, config=None, assignments=assignments)
 
 
 def outcome(reply):

@@ -7,39 +7,17 @@ from typing import Annotated
 
 import typer
 
-from moe_cli.artifacts.files import write_atomic
-from moe_cli.artifacts.locks import refuse_unwritable
-from moe_cli.bench.plan import SHAPE_FIELDS, plan_of
-from moe_cli.cli import options
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.cli.session import open_session
-from moe_cli.codec import encode
+from moe_cli.cli.options import HARDWARE, RUN, SEED, Json, TypedSettings, with_settings
 from moe_cli.errors import UsageError
 
 MODEL_PANEL = "Model and batch"
-PLANNED = (
-    *SHAPE_FIELDS,
-    *(
-        "rows",
-        "length",
-        "selected",
-        "dtype",
-        "arms",
-        "shares",
-        "lora_rank",
-        "forward_tokens",
-        "checkpointing",
-        "repeats",
-    ),
-)
 Size = int | None
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Write the JSON document there.", rich_help_panel=options.RUN_PANEL),
+    typer.Option("--output", "-o", help="Write the JSON document there.", rich_help_panel=RUN),
 ]
-Page = Annotated[
-    bool, typer.Option("--markdown", help="Print the tables for a page.", rich_help_panel=options.RUN_PANEL)
-]
+Page = Annotated[bool, typer.Option("--markdown", help="Print the tables for a page.", rich_help_panel=RUN)]
 
 
 def _size(help: str) -> object:
@@ -47,7 +25,9 @@ def _size(help: str) -> object:
 
 
 @catch_errors
+@with_settings(*HARDWARE, SEED)
 def bench(
+    typed: TypedSettings,
     preset: Annotated[str, typer.Option(help="issue, olmoe-1b-7b or qwen3-30b-a3b: the shape.")] = "issue",
     model: Annotated[
         str | None, typer.Option("--model-name", "--model", "-m", help="A real model in the place of random weights.")
@@ -73,14 +53,8 @@ def bench(
     no_memory: Annotated[
         bool, typer.Option("--no-memory", help="On the CPU: leave out the peak memory, a process for each row.")
     ] = False,
-    gpu: options.Gpu = None,
-    device: options.Device = None,
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    config: options.Config = None,
-    assignments: options.Assignments = None,
     output: Output = None,
-    json: options.Json = False,
+    json: Json = False,
     markdown: Page = False,
 ) -> None:
     """Time one optimizer step of each arm on this machine, beside what a user would do today.
@@ -91,10 +65,31 @@ def bench(
 
     Example: moe bench --preset olmoe-1b-7b --gpu 0 --checkpointing --json -o olmoe.json
     """
-    words = dict(locals())
+    from moe_cli.artifacts.files import write_atomic
+    from moe_cli.bench.plan import plan_of
+    from moe_cli.cli.session import open_session
+    from moe_cli.codec import encode
+
     _refuse_outputs(json, markdown, output)
-    session = open_session("bench", {**words, "model_name": model})
-    plan = plan_of(preset, {name: words[name] for name in PLANNED} | {"memory": not no_memory}, model)
+    session = open_session(typed.having("model.name", model), json=json)
+    shape = {
+        "hidden": hidden,
+        "width": width,
+        "layers": layers,
+        "experts": experts,
+        "top_k": top_k,
+        "vocabulary": vocabulary,
+        "rows": rows,
+        "length": length,
+        "selected": selected,
+        "dtype": dtype,
+    }
+    measured = {"arms": arms, "shares": shares, "lora_rank": lora_rank, "forward_tokens": forward_tokens}
+    plan = plan_of(
+        preset,
+        {**shape, **measured, "checkpointing": checkpointing, "repeats": repeats, "memory": not no_memory},
+        model,
+    )
     with session.importing():
         from moe_cli.bench import stage
         from moe_cli.views.benchmark_tables import bench_markdown, bench_view
@@ -113,4 +108,6 @@ def _refuse_outputs(json: bool, markdown: bool, output: Path | None) -> None:
     if json and markdown:
         raise UsageError("--json and --markdown both print the result", hint="give one of them; -o writes the JSON")
     if output is not None:
+        from moe_cli.artifacts.locks import refuse_unwritable
+
         refuse_unwritable(output)

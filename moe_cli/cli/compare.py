@@ -5,25 +5,25 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer.core import TyperCommand
 
-from moe_cli.artifacts import layout
-from moe_cli.cli import options
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.cli.session import Session, open_session
-from moe_cli.compare import stage
-from moe_cli.compare.import_files import SourceContent
-from moe_cli.compare.imported import Import
-from moe_cli.compare.thresholds import raise_failed
+from moe_cli.cli.options import REGISTRY, RUN, DryRun, Json, TypedSettings, option, options, with_settings
 from moe_cli.errors import UsageError
-from moe_cli.views.compared import compared_view
-from moe_cli.views.compared_markdown import compared_markdown
-from moe_cli.views.console import stderr_console
-from moe_cli.views.text import safe_text
 
+if TYPE_CHECKING:
+    from moe_cli.cli.session import Session
+    from moe_cli.compare.stage import ComparisonOutput
+
+SETTINGS = (
+    option("compare.output_dir", "--output-dir", "-o"),
+    *options("compare.evaluation", "compare.margin", "compare.fail_if", "compare.labels"),
+    *options("compare.intersect", "compare.strict"),
+    REGISTRY,
+)
 VERSUS = "--vs"
 
 
@@ -35,18 +35,18 @@ class CompareCommand(TyperCommand):
         return super().parse_args(ctx, list(split_arms(args)))
 
 
-def split_arms(words: list[str]) -> list[str]:
+def split_arms(argv: list[str]) -> list[str]:
     """The arguments with `--vs` before each argument that it takes."""
-    found: list[str] = []
+    split: list[str] = []
     taking = False
-    for place, word in enumerate(words):
+    for index, word in enumerate(argv):
         if word == "--":
-            return [*found, *words[place:]]
-        if taking and not word.startswith("-") and words[place - 1] != VERSUS:
-            found.append(VERSUS)
+            return [*split, *argv[index:]]
+        if taking and not word.startswith("-") and argv[index - 1] != VERSUS:
+            split.append(VERSUS)
         taking = word == VERSUS or (taking and not word.startswith("-"))
-        found.append(word)
-    return found
+        split.append(word)
+    return split
 
 
 @contextmanager
@@ -63,7 +63,9 @@ def collection_paused() -> Iterator[None]:
 
 
 @catch_errors
+@with_settings(*SETTINGS)
 def compare(
+    typed: TypedSettings,
     runs: Annotated[
         list[str] | None,
         typer.Argument(help="Runs, evaluations, model names; files or folders of results, or their columns."),
@@ -72,19 +74,6 @@ def compare(
         list[str] | None, typer.Option("--vs", help="The other arm: `SEL_1 SEL_2 --vs BASE_1 BASE_2`, a run per seed.")
     ] = None,
     base: Annotated[str | None, typer.Option(help="The untrained model, shown beside both arms.")] = None,
-    output_dir: options.OutputDir = None,
-    evaluation: Annotated[str | None, typer.Option(help="Name of the evaluations; default: the newest.")] = None,
-    margin: Annotated[float | None, typer.Option(help="A difference inside it does not matter (0.02).")] = None,
-    fail_if: Annotated[
-        list[str] | None,
-        typer.Option(help="Exit 7 unless the data rule it out: `asr>+0.02`, `asr[RUN]>0.1`. Repeatable."),
-    ] = None,
-    labels: Annotated[
-        list[str] | None,
-        typer.Option(help="Answers that people labelled (`moe label`): corrects the judge by them. Repeatable."),
-    ] = None,
-    intersect: Annotated[bool | None, typer.Option("--intersect", help="Pair the items that all runs have.")] = None,
-    strict: Annotated[bool | None, typer.Option("--strict", help="Refuse a comparison that is not fair.")] = None,
     imports: Annotated[
         list[str] | None,
         typer.Option("--import", help="A file of results as an argument is, or NAME=FILE. Repeatable."),
@@ -109,13 +98,10 @@ def compare(
         bool, typer.Option("--redact", help="report.html without prompts, answers, ids of items and absolute paths.")
     ] = False,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print a Markdown document.", rich_help_panel=options.RUN_PANEL)
+        bool, typer.Option("--markdown", help="Print a Markdown document.", rich_help_panel=RUN)
     ] = False,
-    config: options.Config = None,
-    assignments: options.Assignments = None,
-    registry: options.Registry = None,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
+    dry_run: DryRun = False,
+    json: Json = False,
 ) -> None:
     """Is the comparison fair, and is the difference real? Each pair of runs is compared on the same items.
 
@@ -137,14 +123,19 @@ def compare(
 
     Example: moe compare harmbench_sel.json --vs harmbench_full.json
     """
-    words = dict(locals())
     if not (runs or vs or imports):
         raise UsageError("Missing argument: no run to compare", hint="moe compare OUT_A OUT_B, or moe compare FILE.csv")
     if json and markdown:
         raise UsageError("--json and --markdown are two documents", hint="choose one; both are in the output directory")
+    from moe_cli.cli.session import open_session
+    from moe_cli.compare import stage
+    from moe_cli.compare.import_files import SourceContent
+    from moe_cli.compare.imported import Import
+    from moe_cli.compare.thresholds import raise_failed
+    from moe_cli.views.compared_markdown import compared_markdown
     from moe_cli.views.report.page import report_page
 
-    session = open_session("compare", words)
+    session = open_session(typed, json=json)
     if dry_run:
         session.show_settings_of_run()
         return
@@ -168,7 +159,13 @@ def compare(
     raise_failed(made.comparison.thresholds)
 
 
-def _show(session: Session, made: stage.ComparisonOutput, *, markdown: bool) -> None:
+def _show(session: Session, made: ComparisonOutput, *, markdown: bool) -> None:
+    from moe_cli.artifacts import layout
+    from moe_cli.views.compared import compared_view
+    from moe_cli.views.compared_markdown import compared_markdown
+    from moe_cli.views.console import stderr_console
+    from moe_cli.views.text import safe_text
+
     done = f"wrote {made.path}; open {made.path / layout.REPORT}; next: moe runs list"
     if markdown:
         print(compared_markdown(made.comparison), end="")

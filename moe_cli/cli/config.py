@@ -5,9 +5,8 @@ from __future__ import annotations
 import orjson
 import typer
 
-from moe_cli.cli import options
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.cli.session import open_session
+from moe_cli.cli.options import Json, TypedSettings, with_settings
 from moe_cli.config import MoeConfig
 
 app = typer.Typer(no_args_is_help=True, help="Show the resolved settings, or every setting there is.")
@@ -15,12 +14,15 @@ app = typer.Typer(no_args_is_help=True, help="Show the resolved settings, or eve
 
 @app.command("show")
 @catch_errors
-def show(config: options.Config = None, assignments: options.Assignments = None, json: options.Json = False) -> None:
+@with_settings()
+def show(typed: TypedSettings, json: Json = False) -> None:
     """Print the settings as file, environment and --set resolve them.
 
     Example: moe config show --config moe.yaml --set train.num_epochs=1
     """
-    open_session("config", locals()).show_settings()
+    from moe_cli.cli.session import open_session
+
+    open_session(typed, json=json).show_settings()
 
 
 @app.command("schema")

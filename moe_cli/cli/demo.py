@@ -22,9 +22,7 @@ from typing import Annotated
 
 import typer
 
-from moe_cli.artifacts import layout
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.cli.session import OFFLINE, QUIET
 from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.signals import ALL_SIGNALS, handled_by
@@ -53,6 +51,8 @@ def demo(
 
     Example: moe demo --output-dir demo
     """
+    from moe_cli.artifacts import layout
+
     console = stdout_console()
     started = time.monotonic()
     directory = _new_directory(output_dir)
@@ -72,6 +72,8 @@ def demo(
 
 def _new_directory(wanted: Path) -> Path:
     """`wanted`, or with the first number that is free."""
+    from moe_cli.artifacts import layout
+
     number, path = 1, wanted
     while (path / SETTINGS).exists():
         number += 1
@@ -88,6 +90,8 @@ def _new_directory(wanted: Path) -> Path:
 
 def _run(argv: Sequence[str], directory: Path) -> None:
     """Run one command in a fresh process; stop with its exit code if it fails."""
+    from moe_cli.cli.session import OFFLINE, QUIET
+
     os.environ |= {**QUIET, **OFFLINE}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)

@@ -6,14 +6,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from moe_cli.artifacts import Store, registry_path
-from moe_cli.cli import options
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.cli.session import QUIET, Session
+from moe_cli.cli.options import REGISTRY, Json, TypedSettings, with_settings
 from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig, setting_names
 from moe_cli.masking import mask_keys
 
-REGISTRY = f"{ENVIRONMENT_PREFIX}REGISTRY"
+REGISTRY_VARIABLE = f"{ENVIRONMENT_PREFIX}REGISTRY"
 PREFIXES = (ENVIRONMENT_PREFIX, "HF_", "HUGGING", "TRANSFORMERS_", "CUDA_", "PYTORCH_", "OMP_", "TENSORBOARD_")
 MAY_HOLD_SECRETS = ("base_url", "judges", "key_env")  # settings: an address, a program with its words, a key by mistake
 HARMLESS = (
@@ -35,16 +33,21 @@ DONE = "no value that could be a secret is shown; next: paste it into the report
 
 
 @catch_errors
-def env(registry: options.Registry = None, json: options.Json = False) -> None:
+@with_settings(REGISTRY, config_file=False)
+def env(typed: TypedSettings, json: Json = False) -> None:
     """Print what a report of a fault needs: versions, devices, memory, registry, and variables without secrets.
 
     It works where the settings are wrong, too.
 
     Example: moe env
     """
+    from moe_cli.artifacts import Store, registry_path
+    from moe_cli.cli.session import QUIET, Session
+
     variables = shown_variables(os.environ)
-    place = registry or (Path(os.environ[REGISTRY]) if os.environ.get(REGISTRY) else None)
-    session = Session(MoeConfig(), Store(registry_path(place, Path.cwd())), json, False, "")
+    registry = typed.values.get("registry") or os.environ.get(REGISTRY_VARIABLE)
+    store = Store(registry_path(Path(str(registry)) if registry else None, Path.cwd()))
+    session = Session(MoeConfig(), store, json, False, "")
     os.environ |= QUIET
     from moe_cli.bench.machine import describe_environment
     from moe_cli.views.run_tables import environment_view

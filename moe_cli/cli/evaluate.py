@@ -4,64 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moe_cli.cli import answer_options, evaluate_options, options
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.cli.session import Session, open_session
+from moe_cli.cli.options import (
+    ANSWERS,
+    CAPABILITY,
+    ENDPOINT,
+    HARDWARE,
+    JUDGE,
+    JUDGES,
+    REGISTRY,
+    SEED,
+    DryRun,
+    Json,
+    Resume,
+    TypedSettings,
+    Verbose,
+    option,
+    options,
+    with_settings,
+)
 from moe_cli.errors import UsageError
-from moe_cli.records import STAGES, Stage
+
+if TYPE_CHECKING:
+    from moe_cli.cli.session import Session
+    from moe_cli.records import Stage
+
+SETTINGS = (
+    option("evaluate.name", "--output-name"),
+    *options("evaluate.items", "evaluate.map", "evaluate.limit"),
+    *options("evaluate.answers", "evaluate.kind", "evaluate.engine", panel=ANSWERS),
+    *ENDPOINT,
+    *options("evaluate.max_new_tokens", "evaluate.epochs", "evaluate.temperature", panel=ANSWERS),
+    *options("evaluate.batch_size", "evaluate.batch_tokens", panel=ANSWERS),
+    option("evaluate.judges", "--judge", panel=JUDGES),
+    *JUDGE,
+    option("evaluate.max_unscored", panel=JUDGES),
+    *options("evaluate.capability", "evaluate.capability_limit", "evaluate.capability_tasks", panel=CAPABILITY),
+    option("evaluate.restore_router", panel=CAPABILITY),
+    *HARDWARE,
+    SEED,
+    REGISTRY,
+)
 
 
 @catch_errors
+@with_settings(*SETTINGS)
 def evaluate(
+    typed: TypedSettings,
     run_or_model: Annotated[str | None, typer.Argument(help="Training run, its final_model, or a model.")] = None,
     model_path: Annotated[str | None, typer.Option(help="The same as the argument.")] = None,
-    output_name: Annotated[str | None, typer.Option(help="Name of the evaluation (default).")] = None,
-    items: Annotated[
-        list[str] | None,
-        typer.Option(help="Items: file, folder, hub data set; `harmful=FILE` says their kind. Repeatable."),
-    ] = None,
-    answers: evaluate_options.AnswerFiles = None,
-    kind: evaluate_options.KindOfAnswers = None,
-    map: options.Map = None,
-    limit: Annotated[int | None, typer.Option(help="Use only the first N items of every suite.")] = None,
     again: Annotated[
         list[str] | None,
         typer.Option(help="`generate`, `judge`, `drift` or `capability`: do it anew, whatever is there. Repeatable."),
     ] = None,
-    engine: answer_options.Engine = None,
-    base_url: answer_options.BaseUrl = None,
-    api_model: answer_options.ApiModel = None,
-    api_key_env: answer_options.ApiKeyEnv = None,
-    concurrency: answer_options.Concurrency = None,
-    max_new_tokens: evaluate_options.MaxNewTokens = None,
-    epochs: evaluate_options.Epochs = None,
-    temperature: evaluate_options.Temperature = None,
-    batch_size: evaluate_options.BatchSize = None,
-    batch_tokens: evaluate_options.BatchTokens = None,
-    judges: options.Judges = None,
-    judge_url: options.JudgeUrl = None,
-    judge_model: options.JudgeModel = None,
-    judge_key_env: options.JudgeKeyEnv = None,
-    max_unscored: evaluate_options.MaxUnscored = None,
-    capability: evaluate_options.Capability = None,
-    capability_limit: evaluate_options.CapabilityLimit = None,
-    capability_tasks: evaluate_options.CapabilityTasks = None,
-    restore_router: evaluate_options.RestoreRouter = None,
-    gpu: options.Gpu = None,
-    device: options.Device = None,
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    config: options.Config = None,
-    assignments: options.Assignments = None,
-    registry: options.Registry = None,
-    resume: options.Resume = False,
-    dry_run: options.DryRun = False,
-    verbose: options.Verbose = False,
-    json: options.Json = False,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+    json: Json = False,
 ) -> None:
     """Measure safety, over-refusal, capability and drift of one model, or judge answers that exist already.
 
@@ -80,11 +83,10 @@ def evaluate(
 
     Example: moe evaluate --answers answers.csv --kind harmful --dry-run
     """
-    words = dict(locals())
+    from moe_cli.cli.session import open_session
+
     named = [word for word in (run_or_model, model_path) if word is not None]
-    session = open_session(
-        "evaluate", {**words, "model_name": named[0] if named else None}, output_name="evaluate.name"
-    )
+    session = open_session(typed.having("model.name", next(iter(named), None)), json=json, verbose=verbose)
     stages, of_files = _stages(again or ()), bool(session.config.evaluate.answers)
     _refuse_targets(named, of_files)
     if dry_run:
@@ -147,6 +149,8 @@ def _stages(words: Sequence[str]) -> tuple[Stage, ...]:
     Raises:
         UsageError: a word is none of them.
     """
+    from moe_cli.records import STAGES
+
     unknown = [word for word in words if word not in STAGES]
     if unknown:
         raise UsageError(f"--again {unknown[0]} is no stage", hint=f"the stages are {', '.join(STAGES)}")

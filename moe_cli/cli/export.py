@@ -8,22 +8,19 @@ from typing import Annotated
 
 import typer
 
-from moe_cli.cli import options
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.cli.session import open_session
+from moe_cli.cli.options import MACHINE, MODEL, REGISTRY, RUN, Json, TypedSettings, option, with_settings
 from moe_cli.errors import UsageError
 
 
 @catch_errors
+@with_settings(MODEL, option("model.device", panel=MACHINE))
 def export(
+    typed: TypedSettings,
     source: Annotated[Path, typer.Argument(help="Selective run, its delta file, or (with --delta) a checkpoint.")],
     output: Annotated[Path, typer.Option("--output-dir", "-o", help="Directory, or file with --delta, to write.")],
     delta: Annotated[bool, typer.Option("--delta", help="Write the delta of a checkpoint to its base.")] = False,
-    model_name: options.ModelName = None,
-    device: options.Device = None,
-    config: options.Config = None,
-    assignments: options.Assignments = None,
-    json: options.Json = False,
+    json: Json = False,
 ) -> None:
     """Turn base + delta into a full checkpoint, or a checkpoint back into a delta.
 
@@ -31,9 +28,12 @@ def export(
 
     Example: moe export merged --delta --model-name tiny -o expert_delta.safetensors
     """
-    if delta and model_name is None:
+    base_name = typed.values.get("model.name")
+    if delta and base_name is None:
         raise UsageError("--delta needs the base of the checkpoint", hint="name it with --model-name")
-    session = open_session("export", locals())
+    from moe_cli.cli.session import open_session
+
+    session = open_session(typed, json=json)
     with session.importing():
         from moe_cli.export import stage
         from moe_cli.views.model_card import model_card
@@ -43,7 +43,12 @@ def export(
             made = stage.delta_of(source, output, session.config.model, session.store)
         else:
             made = stage.full_checkpoint(
-                source, output, session.config.model, session.store, base_name=model_name, card=model_card
+                source,
+                output,
+                session.config.model,
+                session.store,
+                base_name=None if base_name is None else str(base_name),
+                card=model_card,
             )
     done = f"wrote {made.path}: {made.num_experts} experts ({made.num_params:,} parameters) on {made.base.name}"
     place = quote(str(made.path))
@@ -52,7 +57,9 @@ def export(
 
 
 @catch_errors
+@with_settings(REGISTRY, config_file=False)
 def push(
+    typed: TypedSettings,
     run: Annotated[Path, typer.Argument(help="Training run whose final model is sent.")],
     repository: Annotated[str, typer.Argument(help="Repository on the hub: owner/name.")],
     delta: Annotated[bool, typer.Option("--delta", help="Send the trained experts alone, not the model.")] = False,
@@ -63,11 +70,10 @@ def push(
     token_env: Annotated[
         str | None, typer.Option(help="Environment variable with the token; default: the hub's own login.")
     ] = None,
-    registry: options.Registry = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check and list everything, send nothing.", rich_help_panel="This run")
+        bool, typer.Option("--dry-run", help="Check and list everything, send nothing.", rich_help_panel=RUN)
     ] = False,
-    json: options.Json = False,
+    json: Json = False,
 ) -> None:
     """Send a run's final model, or its trained experts alone, to the hub, with a page that has its results.
 
@@ -75,7 +81,9 @@ def push(
 
     Example: moe push unsafe_expert_finetuned_batch owner/name --delta
     """
-    session = open_session("push", locals(), asks_the_hub=True)
+    from moe_cli.cli.session import open_session
+
+    session = open_session(typed, json=json, asks_the_hub=True)
     from moe_cli.export import push as stage
     from moe_cli.views.model_card import model_card
     from moe_cli.views.run_tables import pushed_view

@@ -2,77 +2,61 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from moe_cli.cli import answer_options as answering
-from moe_cli.cli import options
-from moe_cli.cli import selection_options as selecting
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.cli.session import Session, open_session
+from moe_cli.cli.options import (
+    ANSWERS,
+    ENDPOINT,
+    HARDWARE,
+    JUDGE,
+    JUDGES,
+    MODEL,
+    REGISTRY,
+    SEED,
+    SELECTION,
+    SELECTION_RULE,
+    DryRun,
+    Json,
+    Resume,
+    TypedSettings,
+    Verbose,
+    option,
+    options,
+    with_settings,
+)
+
+if TYPE_CHECKING:
+    from moe_cli.cli.session import Session
+
+SETTINGS = (
+    MODEL,
+    option("prepare.output_dir", "--output-dir", "-o"),
+    *options("prepare.pairs", "prepare.benign", "prepare.map", "prepare.attack", "prepare.attack_per_goal"),
+    *options("prepare.benign_attack", "prepare.data_revision", "prepare.max_bad_rows", "prepare.batch_size"),
+    *options("prepare.safe_ratio", "prepare.benign_ratio", "prepare.keep_all", "prepare.refusals", "prepare.limit"),
+    option("prepare.pickle"),
+    *SELECTION_RULE,
+    option("prepare.scores", panel=SELECTION),
+    *options("prepare.max_new_tokens", "prepare.benign_max_new_tokens", "prepare.temperature", panel=ANSWERS),
+    *options("prepare.sampling_top_p", "prepare.engine", panel=ANSWERS),
+    *ENDPOINT,
+    option("prepare.judges", "--judge", panel=JUDGES),
+    *JUDGE,
+    *HARDWARE,
+    SEED,
+    REGISTRY,
+)
 
 
 @catch_errors
+@with_settings(*SETTINGS)
 def prepare(
-    model_name: options.ModelName = None,
-    output_dir: options.OutputDir = None,
-    pairs: Annotated[
-        list[str] | None,
-        typer.Option(help="Pairs or goals: file, folder, owner/name@REVISION. Repeatable; `tiny` brings its own."),
-    ] = None,
-    benign: Annotated[list[str] | None, typer.Option(help="Harmless prompts, in the same forms. Repeatable.")] = None,
-    map: options.Map = None,
-    attack: Annotated[Path | None, typer.Option(help="Attack templates that hold {goal}, for goals alone.")] = None,
-    attack_per_goal: Annotated[int | None, typer.Option(help="Templates drawn per goal; default: all.")] = None,
-    benign_attack: Annotated[float | None, typer.Option(help="Share of plain benign prompts to wrap (0.0).")] = None,
-    data_revision: Annotated[str | None, typer.Option(help="Commit of hub data sets named without one.")] = None,
-    max_bad_rows: Annotated[int | None, typer.Option(help="Bad rows that are left out before an error (0).")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples in a batch (16).")] = None,
-    safe_ratio: Annotated[float | None, typer.Option(help="Share of a batch that is not attacked (0.5).")] = None,
-    benign_ratio: Annotated[float | None, typer.Option(help="Benign part of the safe share.")] = None,
-    method: selecting.Method = None,
-    selection_file: selecting.SelectionFile = None,
-    select_by: selecting.SelectBy = None,
-    budget: selecting.Budget = None,
-    threshold: selecting.Threshold = None,
-    top_k: selecting.TopK = None,
-    top_p: selecting.TopP = None,
-    per_layer: selecting.PerLayer = None,
-    stability: selecting.Stability = None,
-    scores: Annotated[
-        list[str] | None,
-        typer.Option(help="gradient: measure it, too, for moe select.", rich_help_panel=selecting.PANEL),
-    ] = None,
-    keep_all: Annotated[bool | None, typer.Option("--keep-all", help="Keep pairs whose attack failed, too.")] = None,
-    refusals: Annotated[Path | None, typer.Option(help="Refusal targets: file, or `endpoint`; else its own.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Use only the first N pairs.")] = None,
-    pickle: Annotated[bool | None, typer.Option("--pickle", help="Write the original scripts' pickles, too.")] = None,
-    max_new_tokens: answering.MaxNewTokens = None,
-    benign_max_new_tokens: answering.BenignMaxNewTokens = None,
-    temperature: answering.Temperature = None,
-    sampling_top_p: answering.SamplingTopP = None,
-    engine: answering.Engine = None,
-    base_url: answering.BaseUrl = None,
-    api_model: answering.ApiModel = None,
-    api_key_env: answering.ApiKeyEnv = None,
-    concurrency: answering.Concurrency = None,
-    judges: options.Judges = None,
-    judge_url: options.JudgeUrl = None,
-    judge_model: options.JudgeModel = None,
-    judge_key_env: options.JudgeKeyEnv = None,
-    gpu: options.Gpu = None,
-    device: options.Device = None,
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    config: options.Config = None,
-    assignments: options.Assignments = None,
-    registry: options.Registry = None,
-    resume: options.Resume = False,
-    dry_run: options.DryRun = False,
-    verbose: options.Verbose = False,
-    json: options.Json = False,
+    typed: TypedSettings,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+    json: Json = False,
 ) -> None:
     """Find the experts that are more active while the model complies inside attacks.
 
@@ -87,7 +71,9 @@ def prepare(
 
     Example: moe prepare --pairs pairs.jsonl --engine openai --base-url http://localhost:8000/v1
     """
-    session = open_session("prepare", locals())
+    from moe_cli.cli.session import open_session
+
+    session = open_session(typed, json=json, verbose=verbose)
     if dry_run:
         _show_dry_run(session)
         return

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moe_cli.artifacts import finished_run, layout
-from moe_cli.cli import options
-from moe_cli.cli import selection_options as selecting
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.cli.session import Session, open_session
+from moe_cli.cli.options import (
+    REGISTRY,
+    SEED,
+    SELECTION,
+    SELECTION_RULE,
+    DryRun,
+    Json,
+    Resume,
+    TypedSettings,
+    with_settings,
+)
 from moe_cli.config import ENVIRONMENT_PREFIX
 from moe_cli.errors import UsageError
-from moe_cli.views.selected import draws_done, draws_view, next_text, ranked_view, selected_view
+
+if TYPE_CHECKING:
+    from moe_cli.cli.session import Session
 
 
 @catch_errors
+@with_settings(*SELECTION_RULE, SEED, REGISTRY)
 def select(
+    typed: TypedSettings,
     prepared: Annotated[Path | None, typer.Argument(help="Directory of a prepare run.")] = None,
     from_counts: Annotated[
         Path | None, typer.Option(help="Instead: a published CSV table with layer, expert, a1, a2, d1, d2.")
@@ -30,28 +40,15 @@ def select(
     output: Annotated[
         Path | None, typer.Option("--output-dir", "-o", help="Directory to write to; of a table a .csv or .json file.")
     ] = None,
-    method: selecting.Method = None,
-    selection_file: selecting.SelectionFile = None,
-    select_by: selecting.SelectBy = None,
-    budget: selecting.Budget = None,
-    threshold: selecting.Threshold = None,
-    top_k: selecting.TopK = None,
-    top_p: selecting.TopP = None,
-    per_layer: selecting.PerLayer = None,
-    stability: selecting.Stability = None,
     random_draws: Annotated[
         int | None,
         typer.Option(
-            min=1, help="With --method random: so many draws, as OUT_1, OUT_2, ...", rich_help_panel="Selection"
+            min=1, help="With --method random: so many draws, as OUT_1, OUT_2, ...", rich_help_panel=SELECTION
         ),
     ] = None,
-    seed: options.Seed = None,
-    config: options.Config = None,
-    assignments: options.Assignments = None,
-    registry: options.Registry = None,
-    resume: options.Resume = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    json: Json = False,
 ) -> None:
     """Select again from the counts of a prepare run, or from a published table, without running the model.
 
@@ -68,7 +65,6 @@ def select(
 
     Example: moe select --from-scores scores.json --top-p 0.2
     """
-    words = dict(locals())
     if sum(source is not None for source in (prepared, from_counts, from_scores)) != 1:
         raise UsageError(
             "select from one of: a prepare run, --from-counts FILE, --from-scores FILE",
@@ -79,10 +75,17 @@ def select(
             "--random-draws takes a prepare run, and makes all of its draws anew",
             hint="moe select PREPARED --method random --random-draws N -o NEW, without --resume",
         )
+    from moe_cli.artifacts import layout
+    from moe_cli.cli.session import open_session
+
     if prepared is None:
-        _rank(open_session("prepare", words), from_counts, from_scores, words)
+        session = open_session(typed, json=json)
+        if dry_run:
+            session.show_settings()
+        else:
+            _rank(session, from_counts, from_scores, output, top_p_typed="prepare.top_p" in typed.values)
         return
-    session = open_session("prepare", _with_settings_of(prepared, words))
+    session = open_session(_with_settings_of(prepared, typed), json=json)
     target = layout.beside(prepared, f"_{session.config.prepare.method}") if output is None else output
     moved = session.config.prepare.model_copy(update={"output_dir": target})
     session = replace(session, config=session.config.model_copy(update={"prepare": moved}))
@@ -90,6 +93,7 @@ def select(
         session.show_settings_of_run()
         return
     from moe_cli.prepare import reselect
+    from moe_cli.views.selected import draws_done, draws_view, next_text, selected_view
 
     if random_draws is not None:
         with session.reporter() as notify:
@@ -104,19 +108,19 @@ def select(
     session.show(made.selection, selected_view(made.selection), f"wrote {made.path}{then}")
 
 
-def _rank(session: Session, from_counts: Path | None, from_scores: Path | None, words: Mapping[str, object]) -> None:
-    if words["dry_run"]:
-        session.show_settings()
-        return
+def _rank(
+    session: Session, from_counts: Path | None, from_scores: Path | None, output: Path | None, *, top_p_typed: bool
+) -> None:
+    """Rank the experts of a published table, print it, and write it where `output` says."""
     from moe_cli.prepare import published
+    from moe_cli.views.selected import ranked_view
 
     settings = session.config.prepare
     if from_counts is not None:
         table = published.rank_counts(from_counts, settings)
     else:
-        table = published.rank_scores(Path(str(from_scores)), settings, top_p_typed=words["top_p"] is not None)
-    output = words["output"]
-    if isinstance(output, Path):
+        table = published.rank_scores(Path(str(from_scores)), settings, top_p_typed=top_p_typed)
+    if output is not None:
         published.write_ranked(output, table)
     done = (
         f"wrote {output}; next: moe select PREPARED --method file --selection-file {output}"
@@ -126,17 +130,20 @@ def _rank(session: Session, from_counts: Path | None, from_scores: Path | None, 
     session.show(table, ranked_view(table), done)
 
 
-def _with_settings_of(prepared: Path, words: Mapping[str, object]) -> dict[str, object]:
-    """The config with settings that were not typed taken from the run; a file stays only with the method `file`.
+def _with_settings_of(prepared: Path, typed: TypedSettings) -> TypedSettings:
+    """What was typed, with settings that were not taken from the run; a file stays only with the method `file`.
 
     The run may come from elsewhere, so which registry is written to is not taken from its settings.
     """
-    typed, assignments = dict(words), []
-    if typed["config"] is None:
-        typed["config"] = finished_run(prepared, "prepare").file(layout.CONFIG)
+    from moe_cli.artifacts import finished_run, layout
+
+    assignments = []
+    config = typed.config
+    if config is None:
+        config = finished_run(prepared, "prepare").file(layout.CONFIG)
         if f"{ENVIRONMENT_PREFIX}REGISTRY" not in os.environ:
             assignments.append("registry=null")
-    if typed["method"] not in (None, "file") and typed["selection_file"] is None:
+    method = typed.values.get("prepare.method", "file")
+    if method != "file" and "prepare.selection_file" not in typed.values:
         assignments.append("prepare.selection_file=null")
-    typed["assignments"] = [*assignments, *(cast("list[str] | None", typed["assignments"]) or [])]
-    return typed
+    return replace(typed, config=config, assignments=(*assignments, *typed.assignments))

@@ -8,43 +8,26 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import cast
 
 from rich.console import RenderableType
 
 from moe_cli.activity import begin_activity
 from moe_cli.artifacts import Store, registry_path
 from moe_cli.characters import escape_json, is_text
+from moe_cli.cli.options import TypedSettings
 from moe_cli.codec import encode, encode_list, parse_json
 from moe_cli.config import MoeConfig, dump_yaml, load_config, setting_names
 from moe_cli.data.source_names import is_local, kind_and_source
 from moe_cli.errors import MoeError, UsageError
-from moe_cli.judges.catalog import CLASSIFIERS
 from moe_cli.masking import holds_key, keep_secret
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.console import Reporter, stderr_console, stdout_console
 from moe_cli.views.text import safe_text
-
-SETTING_OF = {
-    "model_name": "model.name",
-    "gpu": "model.gpu",
-    "device": "model.device",
-    "threads": "model.threads",
-    "seed": "seed",
-    "registry": "registry",
-    "base_url": "endpoint.base_url",
-    "api_model": "endpoint.model",
-    "api_key_env": "endpoint.key_env",
-    "concurrency": "endpoint.concurrency",
-    "judge_url": "judge.base_url",
-    "judge_model": "judge.model",
-    "judge_key_env": "judge.key_env",
-}
 
 # What libraries read once, when they are imported.
 QUIET = {
@@ -131,35 +114,25 @@ def print_json(document: bytes) -> None:
     print(escape_json(document.decode(), sys.stdout.encoding or "utf-8"))
 
 
-def open_session(section: str, words: Mapping[str, object], *, asks_the_hub: bool = False, **renamed: str) -> Session:
-    """Resolve the settings and prepare the environment.
-
-    `words` are the arguments of a command by name; one that is None was not typed. A name stands for the setting
-    `section.name`, except the shared ones (`SETTING_OF`) and those in `renamed`; names of no setting are ignored. A
-    command that `asks_the_hub` is never told to stay offline.
+def open_session(
+    typed: TypedSettings, *, json: bool = False, verbose: bool = False, asks_the_hub: bool = False
+) -> Session:
+    """Resolve the settings and prepare the environment. A command that `asks_the_hub` is never told to stay offline.
 
     Raises:
         UsageError: any problem in any setting; all of them at once.
     """
-    known = set(setting_names())
-    named = {SETTING_OF.get(name) or renamed.get(name, f"{section}.{name}"): value for name, value in words.items()}
-    config = load_config(
-        file=cast("Path | None", words.get("config")),
-        environment=os.environ,
-        assignments=cast("list[str] | None", words.get("assignments")) or [],
-        flags={key: value for key, value in named.items() if value is not None and key in known},
-    )
+    config = load_config(file=typed.config, environment=os.environ, assignments=typed.assignments, flags=typed.values)
     _refuse_keys(config)
     _set_environment(config, asks_the_hub=asks_the_hub)
     if not is_text(str(here := Path.cwd())):
         raise UsageError(f"the path of this directory, {here}, is not UTF-8", hint="work in a directory named in UTF-8")
-    store = Store(registry_path(config.registry, here))
-    return Session(config, store, bool(words.get("json")), bool(words.get("verbose")), _again(words))
+    return Session(config, Store(registry_path(config.registry, here)), json, verbose, _again(typed))
 
 
-def _again(words: Mapping[str, object]) -> str:
-    typed = {"--config": words.get("config"), "--model-name": words.get("model_name")}
-    return "".join(f" {option} {quote(str(value))}" for option, value in typed.items() if value is not None)
+def _again(typed: TypedSettings) -> str:
+    named = {"--config": typed.config, "--model-name": typed.values.get("model.name")}
+    return "".join(f" {name} {quote(str(value))}" for name, value in named.items() if value is not None)
 
 
 def _refuse_keys(config: MoeConfig) -> None:
@@ -213,4 +186,8 @@ def _all_is_here(config: MoeConfig) -> bool:
 def _is_here(judge: str) -> bool:
     """Whether a judge needs no weights from the hub; a plugin may need some."""
     name, _, path = judge.partition(":")
+    if name == "keywords":
+        return True
+    from moe_cli.judges.catalog import CLASSIFIERS
+
     return name != "plugin" and (name not in CLASSIFIERS or (Path(os.path.expanduser(path)) / "config.json").is_file())

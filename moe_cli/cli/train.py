@@ -2,97 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from moe_cli.artifacts.registry import require_unchanged_run
-from moe_cli.cli import options
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.cli.session import open_session
-from moe_cli.records import Arm
-from moe_cli.tiny import MODEL_NAME
+from moe_cli.cli.options import (
+    HARDWARE,
+    MODEL,
+    REGISTRY,
+    SEED,
+    DryRun,
+    Json,
+    Resume,
+    TypedSettings,
+    option,
+    options,
+    with_settings,
+)
+
+if TYPE_CHECKING:
+    from moe_cli.records import Arm
 
 app = typer.Typer(no_args_is_help=True, help="Train one of the two arms on the same batches.")
 
-Prepared = Annotated[Path | None, typer.Option(help="Prepare run; default: the newest one of the same model.")]
-NumEpochs = Annotated[int | None, typer.Option(help="Passes over the batches (3).")]
-LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate (5e-5).")]
-MaxLength = Annotated[int | None, typer.Option(help="Longest row in tokens (1024).")]
-Accumulation = Annotated[int | None, typer.Option(help="Fixed batches in one step (1).")]
-CheckpointEvery = Annotated[int | None, typer.Option(help="Steps between checkpoints; default: every epoch.")]
+OF_ONE_ARM = options("train.masking", "train.max_share")
+OF_BOTH_ARMS = (
+    *options("train.prepared", "train.num_epochs", "train.learning_rate", "train.max_length"),
+    *options("train.gradient_accumulation_steps", "train.checkpoint_every"),
+    *HARDWARE,
+    SEED,
+    REGISTRY,
+)
 
 
 @app.command("selective")
 @catch_errors
-def selective(
-    model_name: options.ModelName = None,
-    output_dir: options.OutputDir = None,
-    prepared: Prepared = None,
-    masking: Annotated[str | None, typer.Option(help="update: each batch updates its own experts; none.")] = None,
-    max_share: Annotated[float | None, typer.Option(help="Refuse a larger trainable share.")] = None,
-    num_epochs: NumEpochs = None,
-    learning_rate: LearningRate = None,
-    max_length: MaxLength = None,
-    gradient_accumulation_steps: Accumulation = None,
-    checkpoint_every: CheckpointEvery = None,
-    gpu: options.Gpu = None,
-    device: options.Device = None,
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    config: options.Config = None,
-    assignments: options.Assignments = None,
-    registry: options.Registry = None,
-    resume: options.Resume = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-) -> None:
+@with_settings(MODEL, option("train.selective_dir", "--output-dir", "-o"), *OF_ONE_ARM, *OF_BOTH_ARMS)
+def selective(typed: TypedSettings, resume: Resume = False, dry_run: DryRun = False, json: Json = False) -> None:
     """Train only the selected expert MLPs; each batch updates its own experts.
 
     Example: moe train selective --model tiny
 
     Example: moe train selective --prepared prepared --gpu 0 --num-epochs 3
     """
-    _train("selective", locals())
+    _train("selective", typed, resume=resume, dry_run=dry_run, json=json)
 
 
 @app.command("baseline")
 @catch_errors
-def baseline(
-    model_name: options.ModelName = None,
-    output_dir: options.OutputDir = None,
-    prepared: Prepared = None,
-    num_epochs: NumEpochs = None,
-    learning_rate: LearningRate = None,
-    max_length: MaxLength = None,
-    gradient_accumulation_steps: Accumulation = None,
-    checkpoint_every: CheckpointEvery = None,
-    gpu: options.Gpu = None,
-    device: options.Device = None,
-    threads: options.Threads = None,
-    seed: options.Seed = None,
-    config: options.Config = None,
-    assignments: options.Assignments = None,
-    registry: options.Registry = None,
-    resume: options.Resume = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-) -> None:
+@with_settings(MODEL, option("train.baseline_dir", "--output-dir", "-o"), *OF_BOTH_ARMS)
+def baseline(typed: TypedSettings, resume: Resume = False, dry_run: DryRun = False, json: Json = False) -> None:
     """Train all parameters on exactly the same batches with the same settings: the control.
 
     Example: moe train baseline --model tiny
 
     Example: moe train baseline --prepared prepared --gpu 1
     """
-    _train("baseline", locals())
+    _train("baseline", typed, resume=resume, dry_run=dry_run, json=json)
 
 
-def _train(arm: Arm, words: Mapping[str, object]) -> None:
-    session = open_session("train", words, output_dir=f"train.{arm}_dir")
-    if words["dry_run"]:
+def _train(arm: Arm, typed: TypedSettings, *, resume: bool, dry_run: bool, json: bool) -> None:
+    from moe_cli.artifacts.registry import require_unchanged_run
+    from moe_cli.cli.session import open_session
+    from moe_cli.tiny import MODEL_NAME
+
+    session = open_session(typed, json=json)
+    if dry_run:
         session.show_settings_of_run()
         if session.config.train.prepared is not None:
             require_unchanged_run(session.config.train.prepared, session.store, "prepare")
@@ -103,8 +80,8 @@ def _train(arm: Arm, words: Mapping[str, object]) -> None:
         from moe_cli.views.trained import trained_view
 
     with session.reporter() as notify:
-        made = stage.run(arm, session.config, session.store, notify, resume=bool(words["resume"]), card=model_card)
+        made = stage.run(arm, session.config, session.store, notify, resume=resume, card=model_card)
     items = "" if made.summary.base.name == MODEL_NAME or session.config.evaluate.items else " --items ITEMS.jsonl"
-    config = f" --config {quote(str(words['config']))}" if words["config"] is not None else ""
+    config = f" --config {quote(str(typed.config))}" if typed.config is not None else ""
     then = f"moe evaluate {quote(str(made.path))}{items}{config}"
     session.show(made.summary, trained_view(made.summary), f"wrote {made.path}; next: {then}")

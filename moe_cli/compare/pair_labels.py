@@ -23,6 +23,7 @@ from moe_cli.codec import encode
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.labelled import ItemLabels, PairLabels
 from moe_cli.compare.metrics import ATTACK_SUCCESS, OVER_REFUSAL
+from moe_cli.config.settings import FEWEST_LABELS
 from moe_cli.data.label_sheets import ASKED, Asked, LabelSheet
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.records import Agreement, ComparedArm, EvaluationRecord, LabelFile
@@ -31,7 +32,6 @@ from moe_cli.stats.proportions import cohens_kappa
 
 LENGTH = 16  # hexadecimal digits: with a million answers one chance in 10^7 that two share a code
 METRIC_OF: dict[Asked, str] = {"harmful": ATTACK_SUCCESS, "refused": OVER_REFUSAL}
-FEWEST_LABELS = 50  # items of a measure, below which nothing is corrected
 AGAIN = "moe label RUN_A RUN_B -o labels.csv makes a file of the answers that are compared"
 Codes = Mapping[str, str]  # id of the item, by the code of an answer to it
 

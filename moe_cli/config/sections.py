@@ -85,6 +85,9 @@ def _without_slash(url: str | None) -> str | None:
     return None if url is None else url.rstrip("/")
 
 
+Address = Annotated[str | None, AfterValidator(_without_slash)]
+
+
 def _port(parts: SplitResult) -> int | None:
     """The port; None where there is none, 0 where it is no number of one. (The library shows what it is.)"""
     try:
@@ -96,10 +99,8 @@ def _port(parts: SplitResult) -> int | None:
 class EndpointConfig(Section):
     """An OpenAI-compatible endpoint (vLLM, SGLang, `transformers serve`), used by `moe prepare` and `moe evaluate`."""
 
-    base_url: Annotated[str | None, AfterValidator(_without_slash)] = Field(
-        None, description="its address up to /v1, such as `http://localhost:8000/v1`"
-    )
-    model: str | None = Field(None, description="the model's name there; default: `model.name`")
+    base_url: Address = Field(None, description="address of the endpoint up to /v1: `http://localhost:8000/v1`")
+    model: str | None = Field(None, description="name of the model at the endpoint; default: `model.name`")
     key_env: str | None = Field(
         None, min_length=1, description="environment variable that holds the key; the key itself is never stored"
     )
@@ -138,7 +139,8 @@ class EndpointConfig(Section):
 class JudgeConfig(EndpointConfig):
     """The judges of `moe prepare` and `moe evaluate`: the endpoint, local classifiers and programs that judge."""
 
-    model: str | None = Field(None, min_length=1, description="the name of the judging model at the endpoint")
+    base_url: Address = Field(None, description="address of an endpoint that judges, up to /v1")
+    model: str | None = Field(None, min_length=1, description="name of the judging model at the endpoint")
     concurrency: Threads = Field(8, description="answers that an endpoint judges at once")
     timeout: Seconds = Field(
         120.0, description="longest wait for one verdict of an endpoint or one call of a program, in seconds"

@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from moe_cli.config.sections import Count, EndpointConfig, JudgeConfig, Section, Temperature, Threads, conditions_of
-from moe_cli.data.column_names import column_map
 from moe_cli.errors import UsageError
 
 DEFAULT_MODEL = "allenai/OLMoE-1B-7B-0125-Instruct"
@@ -28,7 +27,12 @@ CONTRASTS: tuple[Method, ...] = ("text", "prompt", "did")  # as `risk_diff`, by 
 MATCHED: tuple[Method, ...] = ("random", "frequency")  # controls: as many experts per layer as `risk_diff` would choose
 IN_EVERY_BATCH: tuple[Method, ...] = (*MATCHED, "file", "all")  # not chosen by the risk differences of batches
 MARGIN = 0.02  # what a difference may be without mattering; what safety may cost is never held against a wider one
+FEWEST_LABELS = 50  # items of a measure that people label, below which nothing is corrected
 BENIGN_TOKENS = 768  # a target of it leaves a quarter of train.max_length to its prompt
+JUDGES_MEANING = (
+    "who judges: `keywords`, `harmbench`, `llama-guard`, `wildguard`, `strongreject`, `strongreject-delimited`, "
+    "`xstest`, `rubric:FILE`, `command:PROGRAM` or `plugin:NAME`"
+)
 WRITTEN = Path("endpoint")  # in the place of a file of refusals
 
 
@@ -67,6 +71,10 @@ def _as_list(value: object) -> object:
 
 def _mapped(assignments: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse what names no column."""
+    if not assignments:
+        return assignments
+    from moe_cli.data.column_names import column_map  # here, as the readers of data take long to import
+
     try:
         column_map(assignments)
     except UsageError as error:
@@ -92,7 +100,7 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_as_words)]
 class ModelConfig(Section):
     """Which model, and where it runs."""
 
-    name: str = Field(DEFAULT_MODEL, description="a hub name, a local directory, or `tiny` (built in)")
+    name: str = Field(DEFAULT_MODEL, description="hub name, local directory, or `tiny` (built in)")
     revision: str | None = Field(None, description="commit, tag or branch of a hub model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="dtype of the weights; `auto` is the checkpoint's own"
@@ -103,7 +111,7 @@ class ModelConfig(Section):
         description="`cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: the CUDA cards where there are any, else the CPU",
     )
     gpu: Annotated[str | None, BeforeValidator(_as_word)] = Field(
-        None, pattern=r"^\d+(,\d+)*$", description="cards to use, such as `0` or `0,1`"
+        None, pattern=r"^\d+(,\d+)*$", description="CUDA cards to use, such as `0` or `0,1`"
     )
     threads: Threads | None = Field(None, description="CPU threads; default: torch's own")
 
@@ -118,11 +126,13 @@ class PrepareConfig(Section):
     """`moe prepare`."""
 
     output_dir: Path = Field(Path("prepared"), description="where the run is written")
-    pairs: Sources = Field((), description="files, folders or hub data sets of pairs or goals; not needed for `tiny`")
-    benign: Sources = Field((), description="the same of harmless prompts; not needed for `tiny`")
+    pairs: Sources = Field(
+        (), description="pairs or goals: files, folders, or hub data sets as `owner/name@REVISION`; `tiny` has its own"
+    )
+    benign: Sources = Field((), description="harmless prompts, in the same forms; `tiny` has its own")
     data_revision: str | None = Field(None, description="commit or tag of hub data sets named without one")
-    map: ColumnNames = Field((), description="what columns mean, such as `prompt=user_prompt,label=is_safe`")
-    attack: Path | None = Field(None, description="file of attack templates that hold `{goal}`, for goals without one")
+    map: ColumnNames = Field((), description="what columns mean, such as `prompt=body,label=is_safe`")
+    attack: Path | None = Field(None, description="file of attack templates that hold `{goal}`, for goals alone")
     attack_per_goal: Count | None = Field(None, description="templates drawn for each goal; default: all of them")
     benign_attack: Share = Field(0.0, description="share of the plain harmless prompts that a template wraps")
     max_bad_rows: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="bad rows left out before an error")
@@ -151,7 +161,7 @@ class PrepareConfig(Section):
     sampling_top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="sampling: the likeliest tokens that reach this share of the probability"
     )
-    judges: Sources = Field(("keywords",), description="who judges, see docs/judges.md; each `NAME` or `NAME:MORE`")
+    judges: Sources = Field(("keywords",), description=JUDGES_MEANING)
     generation_batch_size: Count = Field(64, description="most prompts answered at once")
     generation_tokens: Count = Field(
         16384, description="most tokens at once: prompts answered at once x (longest prompt + longest answer)"
@@ -267,9 +277,15 @@ class EvaluateConfig(Section):
     """`moe evaluate`."""
 
     name: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$", description="name of the evaluation")
-    items: Sources = Field((), description="files, folders or hub data sets of items; not needed for `tiny`")
-    map: ColumnNames = Field((), description="what columns mean, such as `prompt=user_prompt,label=is_safe`")
-    answers: Sources = Field((), description="files of answers to judge, in the place of a model's own")
+    items: Sources = Field(
+        (), description="items: files, folders or hub data sets, `harmful=FILE` says their kind; `tiny` has its own"
+    )
+    map: ColumnNames = Field((), description="what columns mean, such as `prompt=body,label=is_safe`")
+    answers: Sources = Field(
+        (),
+        description="files of answers to judge (HarmBench, JailbreakBench, XSTest, inspect, lm-eval, JSON, CSV); no "
+        "model is loaded",
+    )
     kind: Literal["harmful", "benign"] | None = Field(
         None, description="what the prompts of `answers` are where neither the files nor the items say it"
     )
@@ -289,7 +305,7 @@ class EvaluateConfig(Section):
     batch_tokens: Count = Field(
         32768, description="most tokens at once: prompts answered at once x (longest prompt + longest answer)"
     )
-    judges: Sources = Field(("keywords",), description="who judges, see docs/judges.md; each `NAME` or `NAME:MORE`")
+    judges: Sources = Field(("keywords",), description=JUDGES_MEANING)
     capability: Sources = Field((), description="tasks of lm-eval; needs the extra `capability`")
     capability_limit: Count | None = Field(None, description="use only the first N questions of every task")
     capability_tasks: Path | None = Field(None, description="directory of further task definitions for lm-eval")
@@ -321,7 +337,7 @@ class CompareConfig(Section):
     """`moe compare`."""
 
     output_dir: Path = Field(Path("comparison"), description="where the comparison is written")
-    evaluation: str | None = Field(None, description="name of the evaluations to compare; default: the newest")
+    evaluation: str | None = Field(None, description="name of the evaluations; default: the newest")
     margin: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         MARGIN, description="a difference inside it does not matter; prices are held against at most 0.02"
     )

@@ -26,9 +26,7 @@ from rich.text import Text
 
 from moe_cli.activity import Activity, listening_to
 from moe_cli.characters import escape_unsafe
-from moe_cli.records import Notice, Progress, StepRecord, TrainingPlan
 from moe_cli.views.text import bytes_text, safe_text
-from moe_cli.views.trained import plan_view
 
 TASK_NAMES = {
     "answers": "answering prompts",
@@ -142,6 +140,10 @@ class Reporter:
             self.bars.live.transient = False
 
     def __call__(self, record: object) -> None:
+        # Here, as an error or a help text is shown without any record.
+        from moe_cli.records import Notice, Progress, StepRecord, TrainingPlan
+        from moe_cli.views.trained import plan_view
+
         match record:
             case Progress(task=task, done=done, total=total, tokens_per_second=speed, num_cut_off=cut_off):
                 shown = ("" if speed is None else f"{speed:,.0f} tokens/s", f"{cut_off} cut off" if cut_off else "")

@@ -10,11 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from moe_cli.characters import escape_unsafe
-from moe_cli.records import Estimate, Rate, TrainableCount
+
+if TYPE_CHECKING:
+    from moe_cli.records import Estimate, Rate, TrainableCount
 
 MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
 SCHEME = re.compile(r"(?i)(https?|ftp|mailto|www)([:.])")  # what some readers of Markdown make a link of

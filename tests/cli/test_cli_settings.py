@@ -8,8 +8,8 @@ import typer
 from ruamel.yaml import YAML
 
 from moe_cli.cli.app import app
+from moe_cli.cli.options import field_of, setting_of
 from moe_cli.config import MoeConfig
-from tests.studies import reference
 
 TREE = typer.main.get_command(app)
 NAMES = ["moe prepare", "moe train selective", "moe train baseline", "moe evaluate", "moe compare"]
@@ -20,7 +20,6 @@ VALUES = {
     "device": "cuda:1",
     "engine": "openai",
     "base_url": "http://localhost:8000/v1",
-    "judge_url": "http://localhost:8000/v1",
     "budget": "7%",
     "select_by": "q<0.05",
     "scores": "gradient",
@@ -28,8 +27,7 @@ VALUES = {
     "benign_ratio": "0.75",
     "max_share": "0.75",
     "kind": "benign",
-    "api_key_env": "A_KEY",
-    "judge_key_env": "A_KEY",
+    "key_env": "A_KEY",
 }
 NEEDS = {
     "selection_file": {"prepare.method": "file"},
@@ -62,30 +60,31 @@ def changes(before, after):
 def test_every_option_sets_the_setting_that_the_docs_name_and_no_other(moe, name):
     words = [*name.split()[1:], *ARGUMENTS.get(name, []), "--dry-run", "--json"]
     before = orjson.loads(moe(*words).out)
-    options = [option for option in command_named(name).params if reference.setting_of(name, option.name)]
+    options = {setting: option for option in command_named(name).params if (setting := setting_of(option.name))}
     assert len(options) >= 4
-    for option in options:
-        setting = reference.setting_of(name, option.name)
+    for setting, option in options.items():
+        word = setting.rpartition(".")[2]
         current = dict(flat(before))[setting]
-        value = VALUES.get(option.name, "0.75" if isinstance(current, float) else "9")
+        value = VALUES.get(word, "0.75" if isinstance(current, float) else "9")
         typed = [option.opts[0]] if option.is_flag else [option.opts[0], value]
-        needed = NEEDS.get(option.name, {})
-        named = ["evaluate", "--set", "model.name=tiny", *words[2:]] if option.name in OF_NO_MODEL else words
+        needed = NEEDS.get(word, {})
+        named = ["evaluate", "--set", "model.name=tiny", *words[2:]] if word in OF_NO_MODEL else words
         done = moe(*named, *typed, *(word for key in needed for word in ("--set", f"{key}={needed[key]}")))
-        assert set(changes(before, orjson.loads(done.out))) == {setting, *needed}, option.name
+        assert set(changes(before, orjson.loads(done.out))) == {setting, *needed}, setting
 
 
-def test_defaults_named_in_help_texts_are_the_defaults():
-    config = dict(flat(MoeConfig().model_dump(mode="json")))
-    named = 0
-    for name in NAMES:
-        for option in command_named(name).params:
-            text, setting = option.help.removesuffix("."), reference.setting_of(name, option.name)
-            if setting and text.endswith(")"):
-                shown = text.rpartition("(")[2].removesuffix(")")
-                assert str(config[setting]) == shown or float(shown) == config[setting], option.name
-                named += 1
-    assert named >= 12
+def test_the_help_of_an_option_is_the_meaning_and_the_default_of_its_setting():
+    helps = {name: {option.name: option.help for option in command_named(name).params} for name in NAMES}
+    assert helps["moe train selective"]["train__num_epochs"] == "Passes over the batches (3)."
+    assert helps["moe train baseline"]["train__learning_rate"] == "Peak learning rate (5e-05)."
+    assert helps["moe prepare"]["prepare__budget"].endswith("`5%`; `none` is the original rule (0.05).")
+    assert helps["moe prepare"]["prepare__scores"].endswith("to use later. One of: gradient. Repeatable.")
+    assert helps["moe prepare"]["model__device"].endswith(" else the CPU (auto).")
+    assert helps["moe evaluate"]["evaluate__kind"].endswith(" say it. One of: harmful, benign.")
+    assert "`asr\\[RUN]>0.1`" not in helps["moe compare"]["compare__fail_if"]  # nothing there is markup
+    for option in (option for name in NAMES for option in command_named(name).params if setting_of(option.name)):
+        meaning = field_of(setting_of(option.name)).description
+        assert option.help.replace("\\[", "[").startswith(meaning[0].upper() + meaning[1:]), option.name
 
 
 def test_a_dry_run_prints_the_settings_where_they_are_asked_for_and_does_nothing(moe, tmp_path):

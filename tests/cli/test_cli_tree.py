@@ -126,3 +126,22 @@ for words in {LIGHT!r}:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     said = [line for line in done.stderr.splitlines() if line.startswith("heavy after")]
     assert said == [f"heavy after {words}: []" for words in LIGHT]
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["compare", "--help"], ["prepare", "--help"], ["runs", "list", "--help"]]
+)
+def test_a_help_text_needs_no_numbers_no_records_and_no_judges(tmp_path, words):
+    code = f"""
+import sys
+from moe_cli.__main__ import main
+sys.argv = ["moe", *{words!r}]
+try:
+    main()
+except SystemExit:
+    pass
+heavy = ("numpy", "scipy", "moe_cli.records", "moe_cli.judges", "moe_cli.compare.stage", "moe_cli.data")
+print(*(name for name in heavy if name in sys.modules), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert (done.stderr.strip(), "Usage: moe" in done.stdout) == ("", True)

@@ -271,7 +271,7 @@ def _legend(benchmark: EvaluateBenchmark) -> str:
 @catch_errors
 def main() -> None:
     """Time the answering as the command line says, and print what was found."""
-    asked = benchmarking(__doc__, "evaluate", num_prompts=128)
+    asked = benchmarking(__doc__, num_prompts=128)
     settings = asked.config.evaluate
     prompts: int | list[Prompt] = asked.num_prompts
     if settings.items or "tiny_items" in settings.model_fields_set:

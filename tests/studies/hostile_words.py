@@ -134,7 +134,7 @@ AROUND = (
     "bench --arms selective,{}",
 )
 READING = ("runs list", "runs show", "runs verify", "runs forget", "push", "label")  # of the registry
-WRITTEN = ("output_dir", "output", "registry")
+WRITTEN = ("--output-dir", "--output", "--registry")
 UNWRITABLE = ("FILE/x", "/proc/x", "loop", "loop/x", "dangling", "fifo", "/dev/full", "/proc/self/mem")
 NO_NUMBERS = ("9" * 5000, "1e400", "nan", "true", "0x" + "f" * 400)
 COMMAND_OF = {"prepare": "prepare", "evaluate": "evaluate", "train": "train selective", "compare": "compare"}
@@ -205,13 +205,13 @@ def _as_option(kind: str, word: str, option: Option) -> Case:
     refused = (
         _is_no_text(word)
         or (option.is_number and word in NO_NUMBERS)
-        or (option.name in WRITTEN and word in UNWRITABLE and not _is_read(option))
+        or (option.typed in WRITTEN and word in UNWRITABLE and not _is_read(option))
     )
     return Case(kind=kind, name=f"{option.command} {option.typed or option.name}", words=typed, must_be_refused=refused)
 
 
 def _is_read(option: Option) -> bool:
-    return option.name == "registry" and option.command in READING
+    return option.typed == "--registry" and option.command in READING
 
 
 def _is_no_text(word: str) -> bool:

@@ -299,7 +299,7 @@ def _label(row: PrepareRow) -> str:
 @catch_errors
 def main() -> None:
     """Time the stage as the command line says, and print what was found."""
-    asked = benchmarking(__doc__, "prepare", num_prompts=1000)
+    asked = benchmarking(__doc__, num_prompts=1000)
     show(
         asked,
         run(asked.config, asked.num_prompts, asked.repeats, asked.notify, stage.run),

@@ -23,7 +23,7 @@ from typer.core import TyperGroup
 import moe_cli
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.cli.app import app
-from moe_cli.cli.session import SETTING_OF
+from moe_cli.cli.options import setting_of
 from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig, setting_names
 from moe_cli.errors import ExitCode
 
@@ -92,14 +92,6 @@ train:
 evaluate:
   items: [items.jsonl]
 """
-
-SECTION_OF = {"select": "prepare"}  # a command that shares the settings of another
-
-RENAMED = {
-    ("moe train selective", "output_dir"): "train.selective_dir",
-    ("moe train baseline", "output_dir"): "train.baseline_dir",
-    ("moe evaluate", "output_name"): "evaluate.name",
-}
 
 HUGE = 2**31  # the bound of every count; not worth a word
 
@@ -171,14 +163,6 @@ def configuration_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def setting_of(command: str, parameter: str) -> str | None:
-    """The setting that an option of a command sets; None for an option that is no setting."""
-    word = command.split()[1]
-    section = SECTION_OF.get(word, word)
-    name = SETTING_OF.get(parameter) or RENAMED.get((command, parameter)) or f"{section}.{parameter}"
-    return name if name in set(setting_names()) else None
-
-
 def _commands(command: object, name: str) -> Iterator[tuple[str, object]]:
     """Full names and commands below `command`, in the order of its help."""
     if not isinstance(command, TyperGroup):
@@ -202,7 +186,7 @@ def _command_parts(name: str, command: object) -> Iterator[str]:
     if arguments:
         yield _table(("argument", "meaning"), [(f"`{_argument(one)}`", _help(one)) for one in arguments])
     if options:
-        yield _table(("option", "meaning", "setting", "default"), [_option_row(name, one) for one in options])
+        yield _table(("option", "meaning", "setting", "default"), [_option_row(one) for one in options])
 
 
 def _argument(argument: object) -> str:
@@ -211,12 +195,12 @@ def _argument(argument: object) -> str:
 
 
 def _help(parameter: object) -> str:
-    return str(getattr(parameter, "help", None) or "")
+    return str(getattr(parameter, "help", None) or "").replace("\\[", "[")
 
 
-def _option_row(command: str, option: object) -> tuple[str, ...]:
+def _option_row(option: object) -> tuple[str, ...]:
     names = ", ".join(f"`{word}`" for word in getattr(option, "opts", ()))
-    setting = setting_of(command, str(getattr(option, "name", "")))
+    setting = setting_of(str(getattr(option, "name", "")))
     if setting is None:
         default = getattr(option, "default", None)
         return names, _help(option), "", "" if default in (None, False) else f"`{default}`"

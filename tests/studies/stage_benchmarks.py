@@ -27,6 +27,7 @@ from torch import Tensor
 
 from moe_cli.bench.timing import ratio_of, spread_of, synchronize
 from moe_cli.characters import escape_unsafe
+from moe_cli.cli.options import TypedSettings
 from moe_cli.cli.session import Session, open_session, print_json
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
@@ -80,7 +81,7 @@ class Benchmarking:
             print(f"{record.done} of {record.total}", file=sys.stderr, flush=True)
 
 
-def benchmarking(description: str | None, section: str, num_prompts: int) -> Benchmarking:
+def benchmarking(description: str | None, num_prompts: int) -> Benchmarking:
     """Read the command line; `num_prompts` is how many are drawn where nothing else is said."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-name", default=MODEL_NAME)
@@ -92,7 +93,13 @@ def benchmarking(description: str | None, section: str, num_prompts: int) -> Ben
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--markdown", action="store_true", help="the tables for a page")
     typed = parser.parse_args()
-    return Benchmarking(open_session(section, vars(typed)), typed.prompts, typed.repeats, typed.markdown)
+    named = {"model.name": typed.model_name, "model.threads": typed.threads, "model.gpu": typed.gpu}
+    settings = TypedSettings(
+        values={setting: value for setting, value in named.items() if value is not None},
+        config=None,
+        assignments=tuple(typed.assignments or ()),
+    )
+    return Benchmarking(open_session(settings, json=typed.json), typed.prompts, typed.repeats, typed.markdown)
 
 
 def show(asked: Benchmarking, made: Made, view: Callable[[Made], RenderableType], page: Callable[[Made], str]) -> None:
