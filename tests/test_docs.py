@@ -24,3 +24,17 @@ def test_every_linked_page_and_named_test_exists(page):
 def test_prose_is_at_most_120_characters_wide(page):
     prose = [line for line in page.read_text(encoding="utf-8").splitlines() if not line.startswith("|")]
     assert [line for line in prose if len(line) > 120] == []
+
+
+def test_the_table_of_rooms_names_files_and_tests_that_exist():
+    table = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## What each room keeps true\n\n")[2]
+    rows = [line[2:].split(" | ") for line in table.partition("\n\n")[0].splitlines()[2:]]
+    tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert len(rows) > 50
+    for places, _, checks in rows:
+        room = ""
+        for place in () if places.startswith("all ") else places.split(", "):
+            *rooms, name = place.split("/")
+            room = "/".join(rooms) or room
+            assert any((ROOT / "moe_cli" / room / f"{name}{end}").exists() for end in (".py", "")), place
+        assert set(re.findall(r"test_\w+\.py", checks)) <= tests, checks

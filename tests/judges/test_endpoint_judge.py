@@ -13,7 +13,7 @@ from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import judge_in_groups, verdicts_of
 from tests.judges.exchanges import PROSE, exchange
-from tests.judges.test_delimiting import HOSTILE, parts
+from tests.judges.test_rubric_borders import HOSTILE, parts
 from tests.model.served import Reply, completion, served
 
 KEY = "sk-not-to-be-seen"

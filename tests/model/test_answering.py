@@ -17,8 +17,8 @@ from moe_cli.model.load import load_model
 from moe_cli.records import Notice, Progress
 from moe_cli.tiny.language import tiny_items
 from tests.model.served import completion, served
+from tests.model.test_decoding import HOT, SETTINGS, answers, noted
 from tests.model.test_endpoint_engine import remote
-from tests.model.test_generate import HOT, SETTINGS, answers, noted
 
 SHORT, LONG = 10, 24
 

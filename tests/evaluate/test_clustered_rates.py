@@ -1,6 +1,6 @@
 """Rates of outcomes that come in clusters: wider than Wilson's interval by what the clusters cost, and never narrower.
 
-`python -m tests.evaluate.test_rates` prints how often the interval covers the truth.
+`python -m tests.evaluate.test_clustered_rates` prints how often the interval covers the truth.
 """
 
 import numpy as np

@@ -16,7 +16,7 @@ from moe_cli.model.token_rows import answer_loss_sum
 from moe_cli.records import Expert
 from moe_cli.train.arm_setup import baseline_arm, compute_dtype
 from moe_cli.train.dataset import FixedBatches
-from tests.train.test_data import ROWS
+from tests.train.test_dataset import ROWS
 
 
 @pytest.fixture
