@@ -36,5 +36,7 @@ def test_the_table_of_rooms_names_files_and_tests_that_exist():
         for place in () if places.startswith("all ") else places.split(", "):
             *rooms, name = place.split("/")
             room = "/".join(rooms) or room
-            assert any((ROOT / "moe_cli" / room / f"{name}{end}").exists() for end in (".py", "")), place
+            package = ROOT / "moe_cli"
+            paths = [holder / f"{name}{end}" for holder in (package / room, package) for end in (".py", "")]
+            assert any(path.exists() for path in paths), place
         assert set(re.findall(r"test_\w+\.py", checks)) <= tests, checks
