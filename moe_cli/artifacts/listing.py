@@ -22,6 +22,7 @@ from moe_cli.records import (
     TrainingResult,
     TrainingSummary,
 )
+from moe_cli.stats.metrics import ATTACK_SUCCESS, OVER_REFUSAL, PLAIN_COMPLIANCE
 
 UNTRAINED = "base"
 
@@ -75,9 +76,9 @@ def _trained(summary: TrainingSummary) -> TrainingResult:
 
 def _evaluated(summary: EvaluationSummary) -> EvaluationResult:
     rates = (
-        ("attack success", summary.attack_success),
-        ("plain compliance", summary.plain_compliance),
-        ("over-refusal", summary.over_refusal),
+        (ATTACK_SUCCESS, summary.attack_success),
+        (PLAIN_COMPLIANCE, summary.plain_compliance),
+        (OVER_REFUSAL, summary.over_refusal),
         ("correct", summary.accuracy),
     )
     measure, rate = next(((name, rate) for name, rate in rates if rate is not None), (None, None))

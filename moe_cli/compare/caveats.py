@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from moe_cli.compare.fairness import IMPORTED, UNTRAINED
-from moe_cli.compare.metrics import QUESTION_OF
 from moe_cli.compare.wording import format_percent, format_points, join_words
 from moe_cli.judges.judge import accuracy_text
 from moe_cli.records import Agreement, Estimate
 from moe_cli.records.comparison import ENOUGH_RUNS, ComparedArm, PairComparison, PairedDifference, RunColumn
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.judging import QUESTIONS, JudgeIdentity, LabelCorrection, Question
+from moe_cli.stats.metrics import ACCURACY, QUESTION_OF
 
 
 def describe_labels(pairs: Sequence[PairComparison], labellers: Sequence[Agreement]) -> Iterator[str]:
@@ -210,7 +210,7 @@ def _imported(columns: Sequence[RunColumn]) -> Iterator[str]:
         yield f"The outcomes of {join_words(graded)} are fractions: a rate is their mean, no share of the items."
     for name, found in imported:
         if found.unanswered and found.rate_answered is not None:
-            counted = "is wrong in the rates above" if found.metric == "accuracy" else "is left out of the rates above"
+            counted = "is wrong in the rates above" if found.metric == ACCURACY else "is left out of the rates above"
             yield (
                 f"{name} left {found.unanswered} of {found.n} items unanswered, which {counted}: of the answered items"
                 f" alone it is {format_percent(found.rate_answered)}, and with all unanswered ones counted either way"

@@ -14,16 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from moe_cli.compare.evidence import Evidence, Prices, highest_rise
-from moe_cli.compare.metrics import (
-    ATTACK_SUCCESS,
-    CUT_OFF,
-    DEGENERATE,
-    DEGENERATE_ATTACKED,
-    NOT_FULLY_ANSWERED,
-    PLAIN_COMPLIANCE,
-    PRIMARY,
-    opinion_of,
-)
 from moe_cli.compare.paired import ROUNDING
 from moe_cli.compare.wording import (
     compare_rates,
@@ -38,6 +28,16 @@ from moe_cli.compare.wording import (
 )
 from moe_cli.config.settings import MARGIN
 from moe_cli.records.comparison import MOST_TIMES, PairComparison, PairedDifference, PairVerdict
+from moe_cli.stats.metrics import (
+    ATTACK_SUCCESS,
+    CUT_OFF,
+    DEGENERATE,
+    DEGENERATE_ATTACKED,
+    NOT_FULLY_ANSWERED,
+    PLAIN_COMPLIANCE,
+    PRIMARY,
+    opinion_of,
+)
 from moe_cli.stats.significance import LEVEL
 
 UNREMARKABLE = ("within margin", "ceiling")  # left to the table where one of the two is the untrained base

@@ -18,9 +18,9 @@ from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.codec import decode, decode_lines
 from moe_cli.compare.fairness import UNTRAINED
 from moe_cli.compare.items import RunItems, evaluated_items
-from moe_cli.compare.metrics import metrics_of
 from moe_cli.errors import ArtifactError
 from moe_cli.records import CapabilitySample, EvaluationRecord, EvaluationSummary, RunColumn, Selection, TrainingSummary
+from moe_cli.stats.metrics import metrics_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,13 @@ from moe_cli.compare.caveats import state_caveats
 from moe_cli.compare.claims import pair_sentences
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.evidence import Evidence, unscored_kinds
-from moe_cli.compare.metrics import changed_opinions, opinion_of
 from moe_cli.compare.wording import format_interval, format_percent, format_points, join_words, p_text
 from moe_cli.config.settings import MATCHED
 from moe_cli.records import RunRecord
 from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn, Unshown
 from moe_cli.records.drift import RestoredRouter
 from moe_cli.records.judging import Agreement
+from moe_cli.stats.metrics import changed_opinions, opinion_of
 from moe_cli.stats.significance import LEVEL, mcnemar_p
 
 

@@ -14,7 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from moe_cli.compare.fairness import DIGEST_LENGTH, IMPORTED, UNTRAINED
-from moe_cli.compare.metrics import (
+from moe_cli.compare.paired import ROUNDING
+from moe_cli.compare.wording import compare_rates, corrected_text, format_points, join_words
+from moe_cli.config.settings import MARGIN
+from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, PairedDifference, RunColumn
+from moe_cli.records.judging import JudgeIdentity
+from moe_cli.stats.metrics import (
     ACCURACY,
     ATTACK_SUCCESS,
     CUT_OFF,
@@ -25,11 +30,6 @@ from moe_cli.compare.metrics import (
     PLAIN_COMPLIANCE,
     QUESTION_OF,
 )
-from moe_cli.compare.paired import ROUNDING
-from moe_cli.compare.wording import compare_rates, corrected_text, format_points, join_words
-from moe_cli.config.settings import MARGIN
-from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, PairedDifference, RunColumn
-from moe_cli.records.judging import JudgeIdentity
 
 ONE_SEED = "with one training seed per arm"
 MOST_CUT_OFF = 0.1  # share of the answers to attacks that may be cut off in either arm

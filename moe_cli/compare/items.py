@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from moe_cli.compare.metrics import METRICS, Metric
 from moe_cli.errors import ArtifactError
 from moe_cli.records.evaluation import EvaluationRecord
+from moe_cli.stats.metrics import METRICS, Metric
 
 Outcome = bool | float | None  # yes or no; a fraction from 0 to 1; None: not scored
 

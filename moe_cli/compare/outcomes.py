@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from moe_cli.compare.items import ItemOutcomes, Outcome, RunItems
-from moe_cli.compare.metrics import METRIC_NAMED, METRICS, WITHOUT_FLIPS, Metric, opinion_of
 from moe_cli.records.comparison import Flip
+from moe_cli.stats.metrics import METRIC_NAMED, METRICS, WITHOUT_FLIPS, Metric, opinion_of
 
 Outcomes = tuple[Outcome, ...]  # N items in order of id
 

@@ -26,7 +26,6 @@ from moe_cli.compare.families import correct_pairs
 from moe_cli.compare.flip_texts import select_flip_texts
 from moe_cli.compare.imported import Import, import_sources, is_file_of_results
 from moe_cli.compare.items import drop_metrics, match_items
-from moe_cli.compare.metrics import changed_opinions
 from moe_cli.compare.pair_labels import labels_of_pairs
 from moe_cli.compare.paired import ArmItems
 from moe_cli.compare.redaction import redact
@@ -40,6 +39,7 @@ from moe_cli.errors import ArtifactError
 from moe_cli.records import ComparedArm, Comparison, FlipText, Notice, ReportData
 from moe_cli.records.comparison import Unshown
 from moe_cli.stats.intervals import CONFIDENCE
+from moe_cli.stats.metrics import changed_opinions
 
 Notify = Callable[[object], None]
 NO_IMPORT = Import()

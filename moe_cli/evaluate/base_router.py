@@ -19,7 +19,7 @@ from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answers import answers_to
 from moe_cli.evaluate.cache import StageCache
-from moe_cli.evaluate.suite_rates import attack_success
+from moe_cli.evaluate.suite_rates import metric_rate
 from moe_cli.evaluate.target import ModelPool
 from moe_cli.evaluate.weight_drift import num_changed
 from moe_cli.model.load import LoadedModel
@@ -28,6 +28,7 @@ from moe_cli.records import EvaluationItem, Generation, Notice
 from moe_cli.records.drift import RestoredRouter
 from moe_cli.records.evaluation import EvaluationRecord
 from moe_cli.records.inputs import ModelIdentity
+from moe_cli.stats.metrics import ATTACK_SUCCESS
 
 
 def changed_router_params(base: LoadedModel, tuned: LoadedModel) -> int:
@@ -80,8 +81,8 @@ def restoring_base_router(
         change[again[name].item.cluster] += int(after is True) - int(before is True)
     return RestoredRouter(
         changed_params=changed_params,
-        attack_success=attack_success(again.values()),
-        attack_success_tuned=attack_success(as_trained[name] for name in again),
+        attack_success=metric_rate(ATTACK_SUCCESS, again.values()),
+        attack_success_tuned=metric_rate(ATTACK_SUCCESS, (as_trained[name] for name in again)),
         n=len(scored),
         only_tuned=list(scored.values()).count((True, False)),
         only_restored=list(scored.values()).count((False, True)),

@@ -19,11 +19,8 @@ from moe_cli.evaluate.evaluation_items import items_digest
 from moe_cli.evaluate.model_drift import Drift
 from moe_cli.evaluate.subject import Subject
 from moe_cli.evaluate.suite_rates import (
-    accuracy,
-    attack_success,
     degenerate_share,
-    over_refusal,
-    plain_compliance,
+    metric_rate,
     summarise_suites,
     unscored_counts,
 )
@@ -40,6 +37,7 @@ from moe_cli.records import (
     RestoredRouter,
     SuiteSummary,
 )
+from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, OVER_REFUSAL, PLAIN_COMPLIANCE
 
 
 def summarise_evaluation(
@@ -71,9 +69,9 @@ def summarise_evaluation(
         epochs=subject.epochs,
         generation=dict(subject.generation),
         suites=_suites(records, judges),
-        attack_success=attack_success(records),
-        over_refusal=over_refusal(records),
-        accuracy=accuracy(records),
+        attack_success=metric_rate(ATTACK_SUCCESS, records),
+        over_refusal=metric_rate(OVER_REFUSAL, records),
+        accuracy=metric_rate(ACCURACY, records),
         degenerate=degenerate_share(records),
         unscored=unscored_counts(records),
         max_unscored=max_unscored,
@@ -88,7 +86,7 @@ def summarise_evaluation(
         answer_files=subject.answer_files,
         server=subject.server,
         unanswered=subject.unanswered,
-        plain_compliance=plain_compliance(records),
+        plain_compliance=metric_rate(PLAIN_COMPLIANCE, records),
     )
 
 

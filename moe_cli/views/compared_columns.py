@@ -22,6 +22,7 @@ from moe_cli.records import (
     RestoredRouter,
     RunColumn,
 )
+from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, DEGENERATE, OVER_REFUSAL, PLAIN_COMPLIANCE
 from moe_cli.views.text import (
     FIXED,
     NOTHING,
@@ -39,7 +40,7 @@ from moe_cli.views.text import (
 Runs = Sequence[RunColumn]
 Rows = tuple[tuple[str, Callable[[Runs], str]], ...]
 UNCHANGED = "unchanged"
-TITLES = {"accuracy": "correct"}  # of a metric whose row has another name
+TITLES = {ACCURACY: "correct"}  # of a metric whose row has another name
 SEVERAL_RUNS = (
     "A rate of several runs is their mean, with the count of each run; the interval of a difference stands in the table"
     " of differences."
@@ -252,7 +253,7 @@ def _counted(
     """The yes (or the sum of fractions) and the scored items of one run; an unanswered question counts as wrong."""
     outcomes = column.imported
     if outcomes is not None:
-        scored = outcomes.n if metric == "accuracy" else outcomes.n - outcomes.unanswered
+        scored = outcomes.n if metric == ACCURACY else outcomes.n - outcomes.unanswered
         total = outcomes.lowest * outcomes.n
         return (total if outcomes.graded else round(total), scored) if outcomes.metric == metric else None
     rate = found(column.evaluation) if column.evaluation else None
@@ -291,13 +292,13 @@ COST_ROWS: Rows = (
     ("  held-out loss", of_all(lambda column: column.held_out_loss, lambda loss: optional_text(loss, 4))),
 )
 
-PLAIN_ROW = ("plain compliance", _rate(lambda summary: summary.plain_compliance, "plain compliance"))
+PLAIN_ROW = ("plain compliance", _rate(lambda summary: summary.plain_compliance, PLAIN_COMPLIANCE))
 
 MEASURE_ROWS: Rows = (
-    ("attack success", _rate(lambda summary: summary.attack_success, "attack success")),
-    ("over-refusal", _rate(lambda summary: summary.over_refusal, "over-refusal")),
-    ("correct", _rate(lambda summary: summary.accuracy, "accuracy")),
-    ("degenerate", _rate(lambda summary: summary.degenerate, "degenerate answers")),
+    ("attack success", _rate(lambda summary: summary.attack_success, ATTACK_SUCCESS)),
+    ("over-refusal", _rate(lambda summary: summary.over_refusal, OVER_REFUSAL)),
+    ("correct", _rate(lambda summary: summary.accuracy, ACCURACY)),
+    ("degenerate", _rate(lambda summary: summary.degenerate, DEGENERATE)),
     ("perplexity ratio", _drift(lambda summary: summary.drift.perplexity_ratio if summary.drift else None)),
     ("KL per token", _drift(lambda summary: summary.drift.kl_mean if summary.drift else None, SMALL)),
 )

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from moe_cli.data.contamination import BY_WORDS
-from moe_cli.records import PLAIN_SUITE, Estimate, EvaluationSummary, GroupDrift, RestoredRouter, RoutingDrift
+from moe_cli.records import Estimate, EvaluationSummary, GroupDrift, RestoredRouter, RoutingDrift
+from moe_cli.stats.metrics import harm_metric
 from moe_cli.views.judge_tables import agreement_views, judge_texts, unscored_texts
 from moe_cli.views.source_tables import file_views, server_lines
 from moe_cli.views.text import NOTHING, SMALL, estimate_text, percent_text, rate_text, safe_text
@@ -134,7 +135,7 @@ def _suite_table(summary: EvaluationSummary) -> Table:
     table.add_column("rate (k/n) [95 %]")
     for suite in summary.suites:
         measures = [
-            ("plain compliance" if suite.suite == PLAIN_SUITE else "attack success", suite.attack_success),
+            (harm_metric(suite.suite), suite.attack_success),
             ("full refusal", suite.full_refusal if suite.kind == "harmful" else None),
             ("over-refusal", suite.over_refusal),
             ("partial refusal", suite.partial_refusal if suite.partial_refusal and suite.partial_refusal.k else None),

@@ -14,7 +14,6 @@ from huggingface_hub import ModelCardData
 from moe_cli.characters import escape_unsafe
 from moe_cli.data.contamination import BY_WORDS
 from moe_cli.records import (
-    PLAIN_SUITE,
     CardFacts,
     EvaluationSummary,
     JudgeIdentity,
@@ -22,6 +21,7 @@ from moe_cli.records import (
     SourceCount,
     TrainingSummary,
 )
+from moe_cli.stats.metrics import harm_metric
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.text import FIXED, NOTHING, SMALL, estimate_text, markdown_table, markdown_text, rate_text
 
@@ -170,7 +170,7 @@ def _measures(summary: EvaluationSummary) -> Iterator[Cells]:
     yield "attack success", rate_text(summary.attack_success)
     for suite in summary.suites:
         if suite.kind == "harmful":
-            measure = "plain compliance" if suite.suite == PLAIN_SUITE else "attack success"
+            measure = harm_metric(suite.suite)
             yield f"{measure}, suite {markdown_text(suite.suite)}", rate_text(suite.attack_success)
     yield "over-refusal", rate_text(summary.over_refusal)
     yield "accuracy", rate_text(summary.accuracy)

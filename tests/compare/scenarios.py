@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.items import evaluated_items
-from moe_cli.compare.metrics import metrics_of
 from moe_cli.compare.stage import compare
+from moe_cli.stats.metrics import metrics_of
 from tests.compare.comparison_records import answered, column, evaluation, identity
 
 LABEL = {True: "compliance", False: "full_refusal"}

@@ -7,7 +7,8 @@ import pytest
 from moe_cli.compare.arms import refuse_shared_runs
 from moe_cli.compare.paired import ArmItems, compare_pair
 from moe_cli.errors import ArtifactError
-from moe_cli.evaluate.suite_rates import attack_success, summarise_suites
+from moe_cli.evaluate.suite_rates import metric_rate, summarise_suites
+from moe_cli.stats.metrics import ATTACK_SUCCESS
 from tests.compare.comparison_records import NO_RATE, answered, evaluation
 from tests.compare.scenarios import answers, comparison, concluded, first_about, harmless, source
 
@@ -323,7 +324,7 @@ def test_an_item_is_an_attack_or_a_plain_goal_or_neither():
 def test_a_summary_that_counted_plain_goals_as_attacks_is_read_without_them():
     attacks, other, plain = answers("story", 20, 10), answers("chat", 10, 2), answers("harmful", 100)
     suites = summarise_suites([*attacks, *other, *plain])
-    today = evaluation(suites=suites, attack_success=attack_success([*attacks, *other]))
+    today = evaluation(suites=suites, attack_success=metric_rate(ATTACK_SUCCESS, [*attacks, *other]))
     former = replace(today, attack_success=NO_RATE).with_plain_goals_apart
     assert (former.attack_success.k, former.attack_success.n, former.attack_success.lower) == (12, 30, None)
     assert (former.plain_compliance.k, former.plain_compliance.n) == (0, 100)

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_cli.evaluate.suite_rates import attack_success, degenerate_share, summarise_suites
+from moe_cli.evaluate.suite_rates import degenerate_share, metric_rate, summarise_suites
 from moe_cli.records.evaluation import EvaluationRecord
 from moe_cli.records.inputs import EvaluationItem
 from moe_cli.records.judging import Verdict
 from moe_cli.stats.clusters import ItemMoments, design_effect
+from moe_cli.stats.metrics import ATTACK_SUCCESS
 from moe_cli.stats.proportions import rate_of, wilson_interval
 
 CLUSTERS = st.lists(st.lists(st.sampled_from([True, False, None]), min_size=1, max_size=5), min_size=1, max_size=30)
@@ -120,7 +121,7 @@ def test_several_answers_to_one_item_do_not_make_a_rate_surer():
         *once,
         *(answer(f"{one.item.id}#{n}", one.item.cluster, one.verdict.label) for n in (2, 3) for one in once),
     ]
-    narrow, wide = attack_success(once), attack_success(thrice)
+    narrow, wide = (metric_rate(ATTACK_SUCCESS, records) for records in (once, thrice))
     assert (wide.k, wide.n, wide.rate) == (3 * narrow.k, 3 * narrow.n, narrow.rate)
     assert (wide.lower, wide.upper) == pytest.approx((narrow.lower, narrow.upper), abs=0.005)
     summary = summarise_suites(thrice)[0]
