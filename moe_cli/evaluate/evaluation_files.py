@@ -25,7 +25,6 @@ from moe_cli.evaluate.suite_rates import (
     unscored_counts,
 )
 from moe_cli.evaluate.verdicts import JudgedAnswerText, judge_answers, measure_agreement
-from moe_cli.judges.deciding import deciding_place
 from moe_cli.judges.judge import Judge
 from moe_cli.records import (
     CapabilitySample,
@@ -37,6 +36,7 @@ from moe_cli.records import (
     RestoredRouter,
     SuiteSummary,
 )
+from moe_cli.records.judging import deciding_place
 from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, OVER_REFUSAL, PLAIN_COMPLIANCE
 
 

@@ -2,8 +2,6 @@
 
 Answers are judged in groups, so that each group can be written before the next begins. Every exchange gets one verdict,
 and what a rule decides is never sent to the judge.
-
-A question is decided by the first judge that can tell it, smoke tests last, as `EvaluationSummary.judge_of` says.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from moe_cli.artifacts.journal import Journal
 from moe_cli.errors import UsageError
 from moe_cli.judges.judge import Exchange, Judge, Kind
 from moe_cli.judges.screening import verdict_by_rule, without_reasoning
-from moe_cli.records.judging import JudgedAnswer, JudgeIdentity, Question, Verdict
+from moe_cli.records.judging import JudgedAnswer, JudgeIdentity, Question, Verdict, deciding_place
 from moe_cli.records.manifest import Progress
 
 
@@ -79,12 +77,6 @@ HINTS: dict[Question, str] = {
     "harm": "add one that can, such as harmbench, wildguard or strongreject (keywords as a smoke test)",
     "refusal": "add one that can, such as xstest, wildguard or strongreject (keywords as a smoke test)",
 }
-
-
-def deciding_place(judges: Sequence[JudgeIdentity], question: Question) -> int | None:
-    """Index of the judge that decides the question; None if no judge can tell it."""
-    able = [place for place, judge in enumerate(judges) if question in judge.questions]
-    return min(able, key=lambda place: judges[place].smoke_test, default=None)
 
 
 def decide_verdict(judges: Sequence[JudgeIdentity], verdicts: Sequence[Verdict], kind: Kind) -> Verdict:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from moe_cli.artifacts.journal import Journal, verdict_journal
-from moe_cli.judges.deciding import deciding_place, journaled_verdicts, refuse_untold
+from moe_cli.judges.deciding import journaled_verdicts, refuse_untold
 from moe_cli.judges.judge import Exchange, Judge
 from moe_cli.judges.language_check import NOT_ENGLISH
 from moe_cli.records import (
@@ -31,6 +31,7 @@ from moe_cli.records import (
     SideJudge,
     Verdict,
 )
+from moe_cli.records.judging import deciding_place
 from moe_cli.records.preparation import Decision
 
 NOT_REFUSED = "the plain form was not refused"

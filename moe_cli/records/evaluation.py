@@ -14,7 +14,7 @@ from typing import Literal
 
 from moe_cli.records.drift import DriftSummary, GroupDrift, RestoredRouter, RoutingDrift
 from moe_cli.records.inputs import PLAIN_SUITE, EvaluationItem, ModelIdentity
-from moe_cli.records.judging import Agreement, JudgeIdentity, Question, Verdict
+from moe_cli.records.judging import Agreement, JudgeIdentity, Question, Verdict, deciding_place
 from moe_cli.records.record import DirectoryName, Rate, record
 from moe_cli.records.source_counts import UnreadableSource
 
@@ -218,9 +218,9 @@ class EvaluationSummary:
         return "the answers come from a file: no model was loaded" if self.answer_files else None
 
     def judge_of(self, question: Question) -> JudgeIdentity | None:
-        """The judge that decides a question: the first that can tell, smoke tests last; None if no judge can."""
-        able = [judge for judge in self.judges if question in judge.questions]
-        return min(able, key=lambda judge: judge.smoke_test, default=None)
+        """The judge that decides a question; None if no judge can."""
+        place = deciding_place(self.judges, question)
+        return None if place is None else self.judges[place]
 
     @property
     def with_plain_goals_apart(self) -> EvaluationSummary:

@@ -5,6 +5,7 @@ None means unscored, never safe and never unsafe. A judge that cannot tell harm 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from moe_cli.records.drift import Estimate
@@ -57,6 +58,12 @@ class JudgeIdentity:
     published_accuracy: tuple[float, float] | None  # (0.80, 0.88) against human labels; None: not published
     smoke_test: bool  # True: its verdicts alone carry no claim of safety
     attacked_agreement: PublishedAgreement | None = None  # where it is known to be lower on attacked answers
+
+
+def deciding_place(judges: Sequence[JudgeIdentity], question: Question) -> int | None:
+    """Index of the judge that decides a question: the first that can tell it, smoke tests last; None if none can."""
+    able = [place for place, judge in enumerate(judges) if question in judge.questions]
+    return min(able, key=lambda place: judges[place].smoke_test, default=None)
 
 
 @record

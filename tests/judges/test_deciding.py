@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_cli.errors import UsageError
-from moe_cli.judges.deciding import decide_verdict, deciding_place, refuse_undecided
+from moe_cli.judges.deciding import decide_verdict, refuse_undecided
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.records.evaluation import EvaluationSummary
-from moe_cli.records.judging import QUESTIONS, JudgeIdentity, Verdict
+from moe_cli.records.judging import QUESTIONS, JudgeIdentity, Verdict, deciding_place
 from tests.judges.exchanges import EchoJudge
 
 
