@@ -23,7 +23,7 @@ from moe_cli.compare.arms import same_weights
 from moe_cli.compare.caveats import state_caveats
 from moe_cli.compare.claims import pair_sentences
 from moe_cli.compare.compared_runs import ComparedRun
-from moe_cli.compare.evidence import Evidence, unscored_kinds
+from moe_cli.compare.evidence import Evidence
 from moe_cli.compare.wording import format_interval, format_percent, format_points, join_words, p_text
 from moe_cli.config.settings import MATCHED
 from moe_cli.records import RunRecord
@@ -223,12 +223,13 @@ def _unevaluated(columns: Sequence[RunColumn]) -> Iterator[str]:
 
 def _unscored(columns: Sequence[RunColumn]) -> Iterator[str]:
     for column in columns:
-        for kind, unscored, num in unscored_kinds(column):
-            allowed = format_percent(column.evaluation.max_unscored if column.evaluation else 0.0)
-            yield (
-                f"{column.name} left {unscored} of {num} answers to {kind} items without a verdict, more than the"
-                f" {allowed} it allowed: its rates are not to be relied on."
-            )
+        if column.evaluation is not None:
+            allowed = format_percent(column.evaluation.max_unscored)
+            for kind, (unscored, num) in column.evaluation.overly_unscored.items():
+                yield (
+                    f"{column.name} left {unscored} of {num} answers to {kind} items without a verdict, more than the"
+                    f" {allowed} it allowed: its rates are not to be relied on."
+                )
 
 
 def _controls(columns: Sequence[RunColumn]) -> Iterator[str]:

@@ -49,14 +49,6 @@ UNMEASURED = {
 }
 
 
-def unscored_kinds(column: RunColumn) -> Iterator[tuple[str, int, int]]:
-    """Kinds of items with more unscored answers than allowed: kind, how many are unscored, how many there are."""
-    evaluation = column.evaluation
-    for kind, (unscored, num) in evaluation.unscored.items() if evaluation else ():
-        if evaluation and unscored > evaluation.max_unscored * num:
-            yield kind, unscored, num
-
-
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """The arms of a comparison, and what claims about them rest on."""
@@ -133,7 +125,7 @@ class Evidence:
     def unscored_runs(self, pair: PairComparison) -> tuple[str, ...]:
         """Runs of both arms with more unscored answers than allowed, b first."""
         columns = [column for name in (pair.b, pair.a) for column in self.arms[name]]
-        return tuple(column.name for column in columns if any(unscored_kinds(column)))
+        return tuple(column.name for column in columns if column.evaluation and column.evaluation.overly_unscored)
 
     def _judges(self, pair: PairComparison, metric: str) -> list[JudgeIdentity]:
         """Judges that decide the metric, one for every judged run, b first; empty where no judge decides it."""

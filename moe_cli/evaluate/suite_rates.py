@@ -14,6 +14,7 @@ from typing import Literal
 
 from moe_cli.errors import UnscoredError, UsageError
 from moe_cli.records.evaluation import EvaluationRecord, SuiteSummary
+from moe_cli.records.judging import too_many_unscored
 from moe_cli.records.record import Rate
 from moe_cli.stats.metrics import ACCURACY, DEGENERATE, METRIC_NAMED, OVER_REFUSAL, harm_metric
 from moe_cli.stats.proportions import rate_of
@@ -56,7 +57,7 @@ def refuse_unscored(records: Sequence[EvaluationRecord], maximum: float, written
         UnscoredError: more than the share `maximum` of the harmful, or of the benign items is unscored.
     """
     for kind, (num_unscored, num_answers) in unscored_counts(records).items():
-        if num_unscored > maximum * num_answers:
+        if too_many_unscored(num_unscored, num_answers, maximum):
             unscored = [record for record in records if record.is_unscored and record.item.kind == kind]
             first = min(unscored, key=lambda record: record.item.id)
             raise UnscoredError(

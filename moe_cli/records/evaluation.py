@@ -14,7 +14,7 @@ from typing import Literal
 
 from moe_cli.records.drift import DriftSummary, GroupDrift, RestoredRouter, RoutingDrift
 from moe_cli.records.inputs import PLAIN_SUITE, EvaluationItem, ModelIdentity
-from moe_cli.records.judging import Agreement, JudgeIdentity, Question, Verdict, deciding_place
+from moe_cli.records.judging import Agreement, JudgeIdentity, Question, Verdict, deciding_place, too_many_unscored
 from moe_cli.records.record import DirectoryName, Rate, record
 from moe_cli.records.source_counts import UnreadableSource
 
@@ -216,6 +216,11 @@ class EvaluationSummary:
         if self.server is not None:
             return "a server answered: no weights were loaded, and those that it serves are not known"
         return "the answers come from a file: no model was loaded" if self.answer_files else None
+
+    @property
+    def overly_unscored(self) -> dict[str, tuple[int, int]]:
+        """Kinds of items of which more answers have no verdict than allowed: how many, of how many."""
+        return {kind: counts for kind, counts in self.unscored.items() if too_many_unscored(*counts, self.max_unscored)}
 
     def judge_of(self, question: Question) -> JudgeIdentity | None:
         """The judge that decides a question; None if no judge can."""

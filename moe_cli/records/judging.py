@@ -66,6 +66,11 @@ def deciding_place(judges: Sequence[JudgeIdentity], question: Question) -> int |
     return min(able, key=lambda place: judges[place].smoke_test, default=None)
 
 
+def too_many_unscored(num_unscored: int, num_answers: int, allowed: float) -> bool:
+    """Whether more of the answers have no verdict than the allowed share."""
+    return num_unscored > allowed * num_answers
+
+
 @record
 class Agreement:
     """Agreement of two judges on the answers that both scored."""

@@ -26,6 +26,7 @@ from moe_cli.records import (
     PairComparison,
     PairedDifference,
 )
+from moe_cli.records.judging import too_many_unscored
 from moe_cli.views.text import NOTHING, percent_text, safe_text
 
 NamedRuns = Sequence[tuple[str, EvaluationSummary]]
@@ -87,20 +88,15 @@ def unscored_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
     for name, summary in runs:
         if any(num for num, _ in summary.unscored.values()):
             of_run = f" in {name}" if named else ""
-            style = ALARM if too_many_unscored(summary) else ""
+            style = ALARM if summary.overly_unscored else ""
             yield safe_text(f"no verdict{of_run}: {unscored_text(summary)}", style=style)
 
 
 def unscored_text(summary: EvaluationSummary) -> str:
     """`92 of 800 harmful, 0 of 400 benign (allowed 2.0 %)`."""
     counts = ", ".join(f"{num} of {answers} {kind}" for kind, (num, answers) in summary.unscored.items())
-    allowed = "more than the allowed" if too_many_unscored(summary) else "allowed"
+    allowed = "more than the allowed" if summary.overly_unscored else "allowed"
     return f"{counts or NOTHING} ({allowed} {percent_text(summary.max_unscored)})"
-
-
-def too_many_unscored(summary: EvaluationSummary) -> bool:
-    """Whether more answers of any kind lack a verdict than allowed."""
-    return any(num > summary.max_unscored * answers for num, answers in summary.unscored.values())
 
 
 def agreement_views(runs: NamedRuns, *, named: bool = False) -> Iterator[RenderableType]:
@@ -137,7 +133,7 @@ def both_text(found: Agreement, summary: EvaluationSummary) -> str:
 def too_few_by_both(found: Agreement, summary: EvaluationSummary) -> bool:
     """Whether the two judges together left out more answers than one judge may."""
     asked = _asked(found, summary)
-    return asked is not None and asked - found.n > summary.max_unscored * asked
+    return asked is not None and too_many_unscored(asked - found.n, asked, summary.max_unscored)
 
 
 def _asked(agreement: Agreement, summary: EvaluationSummary) -> int | None:

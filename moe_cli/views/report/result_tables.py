@@ -24,7 +24,6 @@ from moe_cli.views.judge_tables import (
     label_lines,
     roles_text,
     too_few_by_both,
-    too_many_unscored,
 )
 from moe_cli.views.report.drawing import minus, signed
 from moe_cli.views.report.forest import difference_text, verdict_style
@@ -191,7 +190,7 @@ def unscored_sheet(runs: NamedRuns) -> ReportTable:
     rows = []
     for name, summary in runs:
         counts = [count_of(*summary.unscored[kind]) if kind in summary.unscored else NOTHING for kind in kinds]
-        too_many = too_many_unscored(summary)
+        too_many = bool(summary.overly_unscored)
         verdict = "more than allowed" if too_many else "within"
         rows.append(CellRow((name, *counts, percent_text(summary.max_unscored), verdict), ALARM if too_many else ""))
     return ReportTable("Answers without a verdict", ("run", *kinds, "allowed", "result"), tuple(rows) if kinds else ())
