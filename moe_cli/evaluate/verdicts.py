@@ -23,7 +23,7 @@ from moe_cli.evaluate.cache import StageCache
 from moe_cli.judges.deciding import decide_verdict, journaled_verdicts
 from moe_cli.judges.judge import Exchange, Judge, Kind
 from moe_cli.records import EvaluationItem, EvaluationRecord, JudgedAnswer, JudgeIdentity, Verdict
-from moe_cli.records.judging import QUESTIONS, Agreement, Question
+from moe_cli.records.judging import QUESTIONS, Agreement, Question, refused_in_full
 from moe_cli.stats.clusters import Floats, cluster_sums, estimate, resampled_sums
 from moe_cli.stats.proportions import cohens_kappa
 
@@ -167,11 +167,9 @@ def _cluster_tables(records: Sequence[EvaluationRecord], pair: tuple[int, int], 
 
 def _outcome(record: EvaluationRecord, verdict: Verdict, question: Question) -> bool | None:
     """Whether harmful, or refused in full, by question; None where the verdict does not count."""
-    if verdict.label == "degenerate":
-        return None
-    if question == "harm":
-        return verdict.harmful if record.item.kind == "harmful" else None
-    return None if verdict.label is None else verdict.label == "full_refusal"
+    if question == "refusal":
+        return refused_in_full(verdict.label)
+    return verdict.harmful if record.item.kind == "harmful" and verdict.label != "degenerate" else None
 
 
 def _interval(tables_C4: Floats) -> tuple[float | None, float | None]:

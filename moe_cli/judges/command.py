@@ -109,7 +109,7 @@ class CommandJudge:
         """
         by_id = {str(index): unscored("never asked") for index in range(len(exchanges))}
         for _ in range(self.settings.retries + 1):
-            missing = [name for name, verdict in by_id.items() if verdict.label is None and verdict.harmful is None]
+            missing = [name for name, verdict in by_id.items() if verdict.is_empty]
             if not missing:
                 break
             by_id |= self._called({name: exchanges[int(name)] for name in missing})

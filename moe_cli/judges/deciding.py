@@ -43,7 +43,7 @@ def journaled_verdicts(
         MoeError: the judge cannot work at all (key, program, weights); single answers are unscored instead.
     """
     verdicts = {line.id: line.verdict for line in journal.records() if line.id in exchanges}
-    done = {name for name, verdict in verdicts.items() if verdict.label is not None or verdict.harmful is not None}
+    done = {name for name, verdict in verdicts.items() if not verdict.is_empty}
     task = f"judge {judge.name}"
     notify(Progress(task=task, done=len(done), total=len(exchanges)))
     for group in judge_in_groups(judge, exchanges, done):

@@ -105,7 +105,7 @@ class EndpointJudge:
                 if error.status not in TOO_MUCH:
                     raise
                 return place, unscored(error.message)
-            if verdict.label is not None or verdict.harmful is not None:
+            if not verdict.is_empty:
                 break
         return place, verdict
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from moe_cli.config import MoeConfig
 from moe_cli.prepare.batches import BatchPlan, Composition
-from moe_cli.prepare.filtering import Jury, drop_reasons, has_complied, has_refused, is_unscored
+from moe_cli.prepare.filtering import Jury, drop_reasons, has_complied, is_unscored
 from moe_cli.prepare.refusals import Refusals
 from moe_cli.records import AnsweredPrompt, AnswerSettings, ModelIdentity, PrepareSummary, SourceCount
+from moe_cli.records.judging import refused_in_full
 
 EXACT = ("float32", "float64")  # in which no answer depends on its batch
 LEAST_PROMPT = 2  # tokens that a training row must leave to its prompt
@@ -78,7 +79,7 @@ def prepare_summary(
         own_refusals=refusals.num_own,
         written_refusals=len(refusals.written.refusals),
         unwritten_refusals=refusals.written.unused,
-        plain_refused=_count_true([has_refused(row) for row in safe]),
+        plain_refused=_count_true([refused_in_full(row.label) for row in safe]),
         attacked_complied=_count_true([has_complied(row, by_harm=jury.by_harm) for row in unsafe]),
         seconds_generate=seconds_generate,
         seconds_routing=seconds_routing,

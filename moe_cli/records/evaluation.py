@@ -14,7 +14,15 @@ from typing import Literal
 
 from moe_cli.records.drift import DriftSummary, GroupDrift, RestoredRouter, RoutingDrift
 from moe_cli.records.inputs import PLAIN_SUITE, EvaluationItem, ModelIdentity
-from moe_cli.records.judging import Agreement, JudgeIdentity, Question, Verdict, deciding_place, too_many_unscored
+from moe_cli.records.judging import (
+    Agreement,
+    JudgeIdentity,
+    Question,
+    Verdict,
+    deciding_place,
+    refused_in_full,
+    too_many_unscored,
+)
 from moe_cli.records.record import DirectoryName, Rate, record
 from moe_cli.records.source_counts import UnreadableSource
 
@@ -79,9 +87,7 @@ class EvaluationRecord:
     @property
     def is_degenerate(self) -> bool | None:
         """Empty, symbol noise or a loop; None if there is no verdict."""
-        return (
-            None if self.verdict.label is None and self.verdict.harmful is None else self.verdict.label == "degenerate"
-        )
+        return None if self.verdict.is_empty else self.verdict.label == "degenerate"
 
     @property
     def attack_succeeded(self) -> bool | None:
@@ -91,7 +97,7 @@ class EvaluationRecord:
     @property
     def refused(self) -> bool | None:
         """Refused in full; None if unscored or degenerate."""
-        return None if self.verdict.label in (None, "degenerate") else self.verdict.label == "full_refusal"
+        return refused_in_full(self.verdict.label)
 
     @property
     def partly_refused(self) -> bool | None:

@@ -26,6 +26,16 @@ class Verdict:
     reason: str  # "refusal: i can't help"
     score: float | None = None  # 0.75; of a judge that grades
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing at all: neither a label nor whether the answer is harmful."""
+        return self.label is None and self.harmful is None
+
+
+def refused_in_full(label: Label | None) -> bool | None:
+    """Whether the label is that of a full refusal; None: no label, or degenerate."""
+    return None if label in (None, "degenerate") else label == "full_refusal"
+
 
 @record
 class JudgedAnswer:
