@@ -24,8 +24,6 @@ from moe_cli.records import (
 )
 from moe_cli.stats.metrics import ATTACK_SUCCESS, OVER_REFUSAL, PLAIN_COMPLIANCE
 
-UNTRAINED = "base"
-
 
 def listing_of(run: RunRecord) -> RunListing:
     """A registered run with its result; an unreadable file is reported in its entry, so that the others are listed."""
@@ -87,8 +85,7 @@ def _evaluated(summary: EvaluationSummary) -> EvaluationResult:
 
 def _compared(comparison: Comparison) -> ComparisonResult:
     """The first pair of trained arms, else the first pair, with its first primary metric."""
-    untrained = {column.name for column in comparison.columns if column.training_mode == UNTRAINED}
-    pairs = sorted(comparison.pairs, key=lambda pair: pair.a in untrained or pair.b in untrained)
+    pairs = sorted(comparison.pairs, key=lambda pair: bool({pair.a, pair.b} & comparison.untrained))
     first = pairs[0] if pairs else None
     return ComparisonResult(
         a=first.a if first else None,

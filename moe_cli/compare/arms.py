@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, takewhile
 
 from moe_cli.compare.compared_runs import ComparedRun
-from moe_cli.compare.fairness import DIGEST_LENGTH, UNTRAINED
+from moe_cli.compare.fairness import DIGEST_LENGTH
 from moe_cli.compare.wording import format_percent, join_words
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.records import ComparedArm, EvaluationSummary
@@ -132,7 +132,7 @@ def regroup_sources(groups: Groups, sources: Sequence[ComparedRun], base: str | 
     """
     remaining = iter(sources)
     arms = [tuple(next(remaining) for _ in group) for group in groups]
-    if base is not None and arms[0][0].column.training_mode != UNTRAINED:
+    if base is not None and not arms[0][0].column.is_untrained:
         raise ArtifactError(f"--base {base} is not the untrained model", hint="name the untrained model with --base")
     for arm in arms:
         _refuse_same_weights(arm)
@@ -164,7 +164,7 @@ def _refuse_same_weights(arm: Sequence[ComparedRun]) -> None:
         weights = source.training.trained_fingerprint if source.training else None
         evaluated = source.column.evaluation
         weights = weights or (_answered_by(evaluated) if evaluated else None)
-        if len(arm) > 1 and source.column.training_mode == UNTRAINED:
+        if len(arm) > 1 and source.column.is_untrained:
             raise ArtifactError(
                 f"{source.column.name} was not trained: it has no seeds to compare", hint="name it with --base"
             )

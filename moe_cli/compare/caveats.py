@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from moe_cli.compare.fairness import IMPORTED, UNTRAINED
 from moe_cli.compare.wording import format_percent, format_points, join_words
 from moe_cli.judges.judge import accuracy_text
 from moe_cli.records import Agreement, Estimate
-from moe_cli.records.comparison import ENOUGH_RUNS, ComparedArm, PairComparison, PairedDifference, RunColumn
+from moe_cli.records.comparison import (
+    ENOUGH_RUNS,
+    ComparedArm,
+    PairComparison,
+    PairedDifference,
+    RunColumn,
+    columns_of_arms,
+)
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.judging import QUESTIONS, JudgeIdentity, LabelCorrection, Question
 from moe_cli.stats.metrics import ACCURACY, QUESTION_OF
@@ -156,8 +162,8 @@ def _decides(judge: JudgeIdentity, evaluation: EvaluationSummary) -> bool:
 
 
 def _seeds(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterator[str]:
-    modes = {column.name: column.training_mode for column in columns}
-    trained = [arm for arm in arms if modes[arm.runs[0]] not in (UNTRAINED, IMPORTED)]
+    of_arms = columns_of_arms(columns, arms)
+    trained = [arm for arm, runs in zip(arms, of_arms, strict=True) if runs[0].is_trained_here]
     several = [arm for arm in trained if len(arm.runs) > 1]
     single = [arm.name for arm in trained if len(arm.runs) == 1]
     if several:

@@ -13,12 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from moe_cli.compare.fairness import DIGEST_LENGTH, IMPORTED, UNTRAINED
+from moe_cli.compare.fairness import DIGEST_LENGTH
 from moe_cli.compare.paired import ROUNDING
 from moe_cli.compare.wording import compare_rates, corrected_text, format_points, join_words
 from moe_cli.config.settings import MARGIN
-from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, PairedDifference, RunColumn
+from moe_cli.records.comparison import (
+    ComparedArm,
+    FairnessCheck,
+    PairComparison,
+    PairedDifference,
+    RunColumn,
+    columns_of_arms,
+)
 from moe_cli.records.judging import JudgeIdentity
+from moe_cli.records.training import IMPORTED
 from moe_cli.stats.metrics import (
     ACCURACY,
     ATTACK_SUCCESS,
@@ -66,9 +74,8 @@ class Evidence:
         margin: float,
     ) -> Evidence:
         """Evidence from the records of a comparison."""
-        by_name = {column.name: column for column in columns}
         return cls(
-            arms={arm.name: tuple(by_name[run] for run in arm.runs) for arm in arms},
+            arms=dict(zip((arm.name for arm in arms), columns_of_arms(columns, arms), strict=True)),
             unfair=any(check.status == "differs" for check in fairness),
             margin=margin,
         )
@@ -83,7 +90,7 @@ class Evidence:
 
     def is_untrained(self, arm: str) -> bool:
         """Whether the arm is the model before training."""
-        return self.arms[arm][0].training_mode == UNTRAINED
+        return self.arms[arm][0].is_untrained
 
     def differing_judges(self, pair: PairComparison, metric: str) -> tuple[str, ...]:
         """Judges that decide the metric in the runs of both arms, b first; empty where all runs have the same judge."""
@@ -154,7 +161,7 @@ class Evidence:
             yield "by the word of a smoke-test judge only"
         if self._one_model(runs):
             yield "of the same weights"
-        yield from self._seeds([name for name in (pair.a, pair.b) if self.arms[name][0].training_mode != UNTRAINED])
+        yield from self._seeds([name for name in (pair.a, pair.b) if not self.is_untrained(name)])
         if any(column.goals_trained_on and column.goals_trained_on[0] for column in columns):
             yield "on goals that were partly trained on"
 

@@ -27,8 +27,6 @@ from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.inputs import ModelIdentity
 from moe_cli.records.judging import QUESTIONS
 
-UNTRAINED = "base"  # the training mode of a bare model
-IMPORTED = "imported"  # of outcomes that were made elsewhere
 ITEMS = "items"
 DATA = ("goals trained on", "target lengths", "distinct refusals")
 SEEDED = {
@@ -110,12 +108,12 @@ class _Run:
 
     @property
     def trained(self) -> bool:
-        return self.column.training_mode != UNTRAINED
+        return not self.column.is_untrained
 
     @property
     def known(self) -> bool:
         """Whether the training is known: of answers that were made elsewhere, it is not."""
-        return self.column.training_mode not in (UNTRAINED, IMPORTED)
+        return self.column.is_trained_here
 
     @property
     def base(self) -> ModelIdentity | None:

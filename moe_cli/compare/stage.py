@@ -21,7 +21,7 @@ from moe_cli.compare.arms import copied_outcomes, group_runs, name_arms, regroup
 from moe_cli.compare.compared_runs import ComparedRun, add_selection, read_sources
 from moe_cli.compare.conclusion import differing_checks, draw_conclusion, find_unshown_runs
 from moe_cli.compare.evidence import Evidence
-from moe_cli.compare.fairness import ITEMS, UNTRAINED, TrainingData, check_fairness, read_training_data
+from moe_cli.compare.fairness import ITEMS, TrainingData, check_fairness, read_training_data
 from moe_cli.compare.families import correct_pairs
 from moe_cli.compare.flip_texts import select_flip_texts
 from moe_cli.compare.imported import Import, import_sources, is_file_of_results
@@ -240,7 +240,7 @@ def _arm_items(arms: Sequence[ComparedArm], sources: Sequence[ComparedRun]) -> l
     for arm in arms:
         of_arm = [by_name[run] for run in arm.runs]
         runs = tuple(source.items for source in of_arm if source.items is not None)
-        seeded = of_arm[0].column.training_mode != UNTRAINED
+        seeded = not of_arm[0].column.is_untrained
         found.append(ArmItems(arm.name, arm.runs, runs if len(runs) == len(of_arm) else (), seeded))
     return found
 

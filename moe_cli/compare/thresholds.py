@@ -193,9 +193,8 @@ def _of_difference(threshold: Threshold, comparison: Comparison) -> ThresholdChe
 
 def _meant_pair(threshold: Threshold, comparison: Comparison) -> tuple[str, str]:
     """The pair that a difference is about: the only two arms, or the only two trained ones."""
-    untrained = {column.name for column in comparison.columns if column.training_mode == "base"}
     names = [arm.name for arm in comparison.arms]
-    meant = names if len(names) == 2 else [name for name in names if name not in untrained]
+    meant = names if len(names) == 2 else [name for name in names if name not in comparison.untrained]
     if len(meant) != 2:
         raise UsageError(
             f"--fail-if {threshold.expression!r}: which difference of {', '.join(names)}?",

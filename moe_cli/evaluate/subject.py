@@ -11,10 +11,10 @@ from moe_cli.config import MoeConfig
 from moe_cli.data.source_names import kind_and_source, source_of
 from moe_cli.evaluate.given_answers import GivenAnswers
 from moe_cli.records import AnswerFile, AnswerServer, ModelIdentity
+from moe_cli.records.training import IMPORTED, TrainingMode
 
 NO_MODEL = "these answers come without one"  # why nothing is asked of a model
 NOT_HERE = "an endpoint answers, whose weights are not here"
-IMPORTED = "imported"  # the training mode of answers that were made elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Subject:
 
     model: ModelIdentity | None  # None: no weights were loaded
     run: Path | None
-    training_mode: str
+    training_mode: TrainingMode
     base: ModelIdentity | None
     epochs: int | None
     generation: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)  # empty: not known

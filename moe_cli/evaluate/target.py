@@ -30,6 +30,7 @@ from moe_cli.model.directory import model_directory
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.memory import available_bytes
 from moe_cli.records import EvaluationItem, Notice, TrainingSummary
+from moe_cli.records.training import UNTRAINED, TrainingMode
 
 ROOM = 1.1  # times the weights: what a second model takes
 FORWARDS = 6 << 30  # bytes: the logits of a batch of texts from both models, and what a forward keeps
@@ -49,9 +50,9 @@ class EvaluationTarget:
         return self.training.base.name if self.training else self.model.name
 
     @property
-    def training_mode(self) -> str:
+    def training_mode(self) -> TrainingMode:
         """`selective_experts`, `full_model_baseline` or `base`."""
-        return self.training.training_mode if self.training else "base"
+        return self.training.training_mode if self.training else UNTRAINED
 
 
 def resolve_target(words: str, model: ModelConfig, store: Store, *, loads: bool = True) -> EvaluationTarget:

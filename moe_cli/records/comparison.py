@@ -7,11 +7,13 @@ prompt or an answer is included.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.judging import Agreement, LabelCorrection, LabelFile
 from moe_cli.records.record import record
+from moe_cli.records.training import IMPORTED, UNTRAINED, TrainingMode
 
 PairVerdict = Literal["better", "worse", "within margin", "inconclusive", "ceiling", "not comparable"]
 ENOUGH_RUNS = 4  # of an arm; with fewer a small p rests on the assumption that seeds are normally distributed
@@ -136,7 +138,7 @@ class RunColumn:
 
     name: str  # "selective"
     path: str
-    training_mode: str  # "selective_experts", "full_model_baseline", "base" or "imported"
+    training_mode: TrainingMode
     trainable_params: int | None
     total_params: int | None
     trainable_ratio: float | None
@@ -158,6 +160,16 @@ class RunColumn:
     imported: ImportedOutcomes | None
     selection: str | None = None  # "risk_diff"; how its experts were chosen; None: not selective, or not known
 
+    @property
+    def is_untrained(self) -> bool:
+        """Whether the run is a model before training."""
+        return self.training_mode == UNTRAINED
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether its training is known: it was trained, and by this program."""
+        return self.training_mode not in (UNTRAINED, IMPORTED)
+
 
 @record
 class ComparedArm:
@@ -165,6 +177,12 @@ class ComparedArm:
 
     name: str  # "selective"; of several runs what their names begin with
     runs: tuple[str, ...]  # names of columns
+
+
+def columns_of_arms(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> tuple[tuple[RunColumn, ...], ...]:
+    """The columns of every arm, in the order of the arms."""
+    by_name = {column.name: column for column in columns}
+    return tuple(tuple(by_name[run] for run in arm.runs) for arm in arms)
 
 
 @record
@@ -240,3 +258,13 @@ class Comparison:
     unshown: Unshown | None = None  # None: no registry was looked at
     labels: tuple[LabelFile, ...] = ()  # people's labels that correct it
     labellers: tuple[Agreement, ...] = ()  # of every two files about the same answers
+
+    @property
+    def arm_columns(self) -> tuple[tuple[RunColumn, ...], ...]:
+        """The columns of every arm, in the order of the arms."""
+        return columns_of_arms(self.columns, self.arms)
+
+    @property
+    def untrained(self) -> frozenset[str]:
+        """Names of the columns, and so of the arms, that are models before training."""
+        return frozenset(column.name for column in self.columns if column.is_untrained)

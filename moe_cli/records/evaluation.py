@@ -25,6 +25,7 @@ from moe_cli.records.judging import (
 )
 from moe_cli.records.record import DirectoryName, Rate, record
 from moe_cli.records.source_counts import UnreadableSource
+from moe_cli.records.training import UNTRAINED, TrainingMode
 
 Stage = Literal["generate", "judge", "drift", "capability"]
 
@@ -183,7 +184,7 @@ class EvaluationSummary:
     name: DirectoryName  # "default"
     model: ModelIdentity | None  # None: no weights were loaded; whose answers they are is not known from weights
     run: str | None  # directory of the training run; None: a bare model, or answers of files
-    training_mode: str  # "selective_experts", "full_model_baseline", "base" or "imported" (answers of files)
+    training_mode: TrainingMode
     base: ModelIdentity | None  # for drift; None where there is no base to compare with
     items_digest: str  # sha256 over the items in order of id
     goals_trained_on: tuple[int, int] | None  # (5, 100): evaluated goals that the training examples hold, of all
@@ -215,6 +216,11 @@ class EvaluationSummary:
     def title(self) -> str:
         """Name of what is evaluated: the model, or its answers."""
         return self.model.name if self.model else self.subject or self.name
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether the answers are those of a model before training."""
+        return self.training_mode == UNTRAINED
 
     @property
     def unmeasured(self) -> str | None:

@@ -10,6 +10,10 @@ from moe_cli.records.record import record
 
 Arm = Literal["selective", "baseline"]
 Masking = Literal["update", "none"]
+TrainedMode = Literal["selective_experts", "full_model_baseline"]
+TrainingMode = Literal["selective_experts", "full_model_baseline", "base", "imported"]
+UNTRAINED: TrainingMode = "base"  # of a model before training
+IMPORTED: TrainingMode = "imported"  # of answers and outcomes that were made elsewhere
 
 
 @record
@@ -94,7 +98,7 @@ class TrainingProof:
 class TrainingSummary:
     """The content of `training_metadata.json`."""
 
-    training_mode: Literal["selective_experts", "full_model_baseline"]
+    training_mode: TrainedMode
     base: ModelIdentity
     trained_fingerprint: str  # of the weights in final_model/
     prepared: str  # digest of the prepare run's manifest

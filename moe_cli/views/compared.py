@@ -43,7 +43,7 @@ def pair_view(pair: PairComparison, comparison: Comparison) -> RenderableType:
 
 def base_rates(pair: PairComparison, comparison: Comparison) -> dict[str, float]:
     """Rates of the untrained model by metric, paired with b, if it is neither of the two arms."""
-    untrained = {column.name for column in comparison.columns if column.training_mode == "base"}
+    untrained = comparison.untrained
     found = [other for other in comparison.pairs if other.a in untrained and other.b == pair.b and other.a != pair.a]
     return {difference.metric: difference.rate_a for other in found[:1] for difference in other.differences}
 

@@ -155,8 +155,7 @@ RESTORED_ROWS: Rows = (
 
 def side_by_side(comparison: Comparison) -> Table:
     """A table with a column for every arm: parameters, cost and every overall measure."""
-    by_name = {column.name: column for column in comparison.columns}
-    arms = [[by_name[run] for run in arm.runs if run in by_name] for arm in comparison.arms]
+    arms = comparison.arm_columns
     table = Table(title="Side by side", title_justify="left")
     table.add_column("")
     if notes := side_notes(comparison):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
+from moe_cli.records import Comparison, PairComparison, PairedDifference, ThresholdCheck
 from moe_cli.views.compared import MCNEMAR, base_rates, flip_counts, n_text, ordered, p_cell, seed_lines, verdict_text
 from moe_cli.views.compared_columns import row_groups, side_notes
 from moe_cli.views.judge_tables import base_rate, judge_alone, label_lines
@@ -65,8 +65,7 @@ def _fairness(comparison: Comparison) -> Iterator[str]:
 
 
 def _side_by_side(comparison: Comparison) -> str:
-    by_name = {column.name: column for column in comparison.columns}
-    arms: list[list[RunColumn]] = [[by_name[run] for run in arm.runs if run in by_name] for arm in comparison.arms]
+    arms = comparison.arm_columns
     named = [row for group in row_groups(comparison) for row in group]
     rows = ([_safe(title.strip()), *(_safe(text(runs)) for runs in arms)] for title, text in named)
     heads = [_safe(f"{arm.name}: {', '.join(arm.runs)}" if len(arm.runs) > 1 else arm.name) for arm in comparison.arms]

@@ -181,7 +181,7 @@ def _not_measured(summary: EvaluationSummary) -> Iterator[RenderableType]:
         missing.append("capability: not measured (--capability TASK)")
     if summary.restored_router is None:
         missing.append("router restoration: not measured (--restore-router)")
-    if missing and summary.training_mode != "base":
+    if missing and not summary.is_untrained:
         yield safe_text("; ".join(missing))
 
 

@@ -161,19 +161,13 @@ class Series:
 
 def series_of(comparison: Comparison) -> tuple[Series, ...]:
     """A series for every arm, in the order of the arms."""
-    by_name = {column.name: column for column in comparison.columns}
     made: list[Series] = []
-    for arm in comparison.arms:
-        columns = tuple(by_name[run] for run in arm.runs if run in by_name)
+    for arm, columns in zip(comparison.arms, comparison.arm_columns, strict=True):
         trained = sum(arm_series.style != "s0" for arm_series in made)
-        untrained = _untrained(columns)
+        untrained = all(column.is_untrained for column in columns)
         style = "s0" if untrained else f"s{1 + trained % COLOURS}"
         made.append(Series(_named(arm), style, 0 if untrained else 1 + trained, columns))
     return tuple(made)
-
-
-def _untrained(columns: tuple[RunColumn, ...]) -> bool:
-    return all(column.training_mode == "base" for column in columns)
 
 
 def _named(arm: ComparedArm) -> str:

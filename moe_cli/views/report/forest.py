@@ -74,8 +74,7 @@ def ordered_pairs(comparison: Comparison) -> list[PairComparison]:
 
 
 def _pairs(comparison: Comparison, with_untrained: bool) -> list[PairComparison]:
-    untrained = {column.name for column in comparison.columns if column.training_mode == "base"}
-    return [pair for pair in comparison.pairs if bool({pair.a, pair.b} & untrained) == with_untrained]
+    return [pair for pair in comparison.pairs if bool({pair.a, pair.b} & comparison.untrained) == with_untrained]
 
 
 def difference_text(found: PairedDifference) -> str:

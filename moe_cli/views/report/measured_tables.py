@@ -27,7 +27,7 @@ LETTERS = 16  # of a digest
 def evaluated_runs(series: Sequence[Series], *, trained: bool = False) -> list[tuple[str, EvaluationSummary]]:
     """Every evaluated run with its name, or only trained ones."""
     found = [(column.name, summary) for one in series for column, summary in one.evaluations]
-    return [(name, summary) for name, summary in found if summary.training_mode != "base" or not trained]
+    return [(name, summary) for name, summary in found if not summary.is_untrained or not trained]
 
 
 def text_drift_sheet(runs: NamedRuns) -> ReportTable:

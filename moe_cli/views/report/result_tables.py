@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from moe_cli.judges.judge import accuracy_text
-from moe_cli.records import Comparison, PairComparison, PairedDifference, RunColumn, ThresholdCheck
+from moe_cli.records import Comparison, PairComparison, PairedDifference, ThresholdCheck
 from moe_cli.views.compared import MCNEMAR, base_rates, n_text, ordered, p_cell, seed_lines, verdict_text
 from moe_cli.views.compared_columns import AS_JUDGED, row_groups
 from moe_cli.views.judge_tables import (
@@ -119,8 +119,7 @@ def _bounds(primary: Sequence[PairedDifference]) -> Iterator[str]:
 
 def side_by_side_sheet(comparison: Comparison) -> ReportTable:
     """What each arm trained, what it cost, and every overall measure."""
-    by_name = {column.name: column for column in comparison.columns}
-    arms: list[list[RunColumn]] = [[by_name[run] for run in arm.runs if run in by_name] for arm in comparison.arms]
+    arms = comparison.arm_columns
     heads = [arm.name if len(arm.runs) == 1 else f"{arm.name} ({len(arm.runs)} runs)" for arm in comparison.arms]
     rows = [
         (title.strip(), *(text(runs) for runs in arms)) for group in row_groups(comparison) for title, text in group
