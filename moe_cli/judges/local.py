@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from jinja2 import TemplateError
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from moe_cli.config import ModelConfig
 from moe_cli.config.sections import JudgeConfig
@@ -25,12 +25,13 @@ from moe_cli.judges.classifiers import OTHERWISE, Classifier
 from moe_cli.judges.judge import Exchange, unscored
 from moe_cli.judges.rubric import as_text, escape_marks, replace_marks
 from moe_cli.judges.screening import revision_of
+from moe_cli.model.answer_settings import greedy_settings
 from moe_cli.model.chat import end_of_turn_ids
 from moe_cli.model.directory import model_directory
 from moe_cli.model.foreign_files import auto_class, config_of, refuse_damaged
 from moe_cli.model.load import naming_checkpoint, open_model, resolve_device
 from moe_cli.model.rendering import fix_date, render_template
-from moe_cli.model.token_rows import length_batches
+from moe_cli.model.token_rows import left_padded, length_batches
 from moe_cli.records.inputs import Message
 from moe_cli.records.judging import JudgeIdentity, Question, Verdict
 
@@ -182,20 +183,12 @@ def generate_reply(loaded: LoadedClassifier, rows: Sequence[Sequence[int]], *, m
     model, tokenizer = loaded.model, loaded.tokenizer
     ends = end_of_turn_ids(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends[0] if ends else 0)
-    longest = max(len(row) for row in rows)
-    ids_BS = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows], device=model.device)
-    mask_BS = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
-    wanted = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        repetition_penalty=1.0,
-        eos_token_id=list(ends) or None,
-        pad_token_id=pad,
-    )
+    ids_BS, mask_BS = (rows_BS.to(model.device) for rows_BS in left_padded(rows, filler=pad))
+    greedy = greedy_settings(max_new_tokens=max_new_tokens, ends=ends, pad_id=pad)
     with torch.inference_mode():
-        made_BS = model.generate(input_ids=ids_BS, attention_mask=mask_BS, generation_config=wanted)
-    return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in made_BS[:, longest:]]
+        made = model.generate(input_ids=ids_BS, attention_mask=mask_BS, generation_config=greedy)
+    replies_BS = made.sequences[:, ids_BS.shape[1] :]
+    return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in replies_BS]
 
 
 def _load(directory: Path, name: str, settings: JudgeConfig) -> LoadedClassifier:

@@ -11,6 +11,7 @@ version that saved it and the dtype (which belongs to the weights) do not count.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from hashlib import sha256
 
 from jinja2 import TemplateError
@@ -54,6 +55,20 @@ def drop_generation_defaults(model: PreTrainedModel, name: str) -> None:
         )
     kept_keys = ("eos_token_id", "pad_token_id", "bos_token_id")
     model.generation_config = GenerationConfig(**{key: getattr(own, key, None) for key in kept_keys})
+
+
+def greedy_settings(*, max_new_tokens: int, ends: Sequence[int], pad_id: int) -> GenerationConfig:
+    """One sequence a row, of the likeliest tokens, nothing penalised, up to the first of the `ends` or the limit."""
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        eos_token_id=list(ends) or None,
+        pad_token_id=pad_id,
+        use_cache=True,
+        return_dict_in_generate=True,
+    )
 
 
 def settle_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -15,10 +15,11 @@ from hashlib import sha256
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import Cache, DynamicCache, LogitsProcessor, LogitsProcessorList
 from transformers.generation import GenerateDecoderOnlyOutput
 
 from moe_cli.errors import NumericError
+from moe_cli.model.answer_settings import greedy_settings
 from moe_cli.model.chat import end_of_turn_ids
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.tensors import float64_device
@@ -151,20 +152,12 @@ def answer_rows(
 
 def _stretch(loaded: LoadedModel, rows: _Rows, ends: tuple[int, ...], settings: AnswerSettings) -> None:
     """Generate the next tokens of all rows."""
-    config = GenerationConfig(
-        max_new_tokens=min(CHUNK, settings.max_new_tokens - rows.num_made),
-        do_sample=False,
-        repetition_penalty=1.0,
-        eos_token_id=list(ends),
-        pad_token_id=pad_id_of(loaded),
-        use_cache=True,
-        return_dict_in_generate=True,
-    )
+    limit = min(CHUNK, settings.max_new_tokens - rows.num_made)
     with torch.inference_mode():
         generated = loaded.model.generate(
             input_ids=rows.ids_BS,
             attention_mask=rows.mask_BS,
-            generation_config=config,
+            generation_config=greedy_settings(max_new_tokens=limit, ends=ends, pad_id=pad_id_of(loaded)),
             logits_processor=LogitsProcessorList(_chosen(rows, settings)),
             **{CACHE: rows.cache},
         )

@@ -18,8 +18,9 @@ from random import Random
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor, LogitsProcessorList
 
+from moe_cli.model.answer_settings import greedy_settings
 from moe_cli.model.chat import encode_prompt, end_of_turn_ids
 from moe_cli.model.decoding import pad_id_of, up_to_end
 from moe_cli.model.engine import Prompt
@@ -155,17 +156,10 @@ class FixedBatches:
         loaded, ends = self.loaded, end_of_turn_ids(self.loaded.model, self.loaded.tokenizer)
         encoded = [encode_prompt(loaded.tokenizer, prompt.messages) for prompt in prompts]
         ids_BS, mask_BS = left_padded(encoded, filler=pad_id_of(loaded))
-        wanted = GenerationConfig(
-            max_new_tokens=self.max_new_tokens,
-            do_sample=False,
-            repetition_penalty=1.0,
-            eos_token_id=list(ends),
-            pad_token_id=pad_id_of(loaded),
-            use_cache=True,
-        )
+        wanted = greedy_settings(max_new_tokens=self.max_new_tokens, ends=ends, pad_id=pad_id_of(loaded))
         with torch.inference_mode():
-            made_BS = loaded.model.generate(
+            generated = loaded.model.generate(
                 input_ids=ids_BS.to(loaded.device), attention_mask=mask_BS.to(loaded.device), generation_config=wanted
             )
-        made = made_BS[:, ids_BS.shape[1] :].tolist()
+        made = generated.sequences[:, ids_BS.shape[1] :].tolist()
         return [(prompt.id, up_to_end(row, ends)) for prompt, row in zip(prompts, made, strict=True)]
