@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from moe_cli.records import EvaluationItem, Message, TrainingExample
+from moe_cli.records.inputs import source_of_form
 
 BY_WORDS = "by words; paraphrases are not looked for"  # how far a count of goals can be trusted
 NGRAM = 5  # words
@@ -149,8 +150,7 @@ def _turns(messages: Turns) -> tuple[Gram, ...]:
 
 
 def _plain_form(example: TrainingExample, plain: Mapping[str, Turns], of_cluster: Mapping[str, Turns]) -> Turns:
-    source, _, _ = example.id.rpartition("#")
-    return plain.get(source) or of_cluster.get(example.cluster) or example.messages
+    return plain.get(source_of_form(example.id)) or of_cluster.get(example.cluster) or example.messages
 
 
 def _ngrams(words: Gram, length: int) -> Iterator[Gram]:

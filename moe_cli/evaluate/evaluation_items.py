@@ -118,9 +118,8 @@ def _refusal(
 def _repeated(items: Sequence[EvaluationItem], epochs: int) -> Iterator[EvaluationItem]:
     """Every item `epochs` times, with ids `id#2`, ... from the second on; all share one cluster."""
     for item in items:
-        yield item
-        for epoch in range(2, epochs + 1 if item.kind != "text" else 0):
-            yield replace(item, id=f"{item.id}#{epoch}")
+        for number in range(1, 1 + (epochs if item.kind != "text" else 1)):
+            yield replace(item, id=repeat_id(item.id, number))
 
 
 def notices_of_repeats(items: Sequence[EvaluationItem]) -> Iterator[Notice]:
@@ -137,6 +136,11 @@ def notices_of_repeats(items: Sequence[EvaluationItem]) -> Iterator[Notice]:
             " punctuation): these count as one goal",
             warning=True,
         )
+
+
+def repeat_id(id: str, number: int) -> str:
+    """Id of the answer with this number, from 1, to one item: `attacked/goal-90/story`, then `...#2`."""
+    return id if number == 1 else f"{id}#{number}"
 
 
 def prompt_id(id: str) -> str:

@@ -19,7 +19,7 @@ from moe_cli.data.turns import Turns
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS
 from moe_cli.evaluate.answer_rows import FileAnswer
-from moe_cli.evaluate.evaluation_items import load_items, prompt_id, refuse_mixed_suites
+from moe_cli.evaluate.evaluation_items import load_items, prompt_id, refuse_mixed_suites, repeat_id
 from moe_cli.evaluate.read_answers import FileOfAnswers, read_answers
 from moe_cli.records import AnswerFile, EvaluationItem
 
@@ -184,7 +184,7 @@ def _numbered(
         number = prompts[name].index(item.messages) + 1
         of_prompt = name if number == 1 else f"{name}/{number}"
         times[of_prompt] += 1
-        id = of_prompt if times[of_prompt] == 1 else f"{of_prompt}#{times[of_prompt]}"
+        id = repeat_id(of_prompt, times[of_prompt])
         if id in ids:
             raise UsageError(f"the item {id} stands twice", hint="give every prompt of a suite an id of its own")
         ids.add(id)

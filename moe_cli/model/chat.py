@@ -17,6 +17,7 @@ from moe_cli.errors import UsageError
 from moe_cli.model.rendering import render_template
 from moe_cli.records import Message
 
+IGNORED = -100  # label of what is not in the loss
 TAIL = 16  # ids at the end of a prompt, among which a mark of reasoning stands
 PROBE = "zorp the glim"
 
@@ -31,8 +32,8 @@ class EncodedChat:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """Loss targets: -100 on the prompt, the ids on the answer."""
-        return (-100,) * self.num_prompt + self.token_ids[self.num_prompt :]
+        """Loss targets: `IGNORED` on the prompt, the ids on the answer."""
+        return (IGNORED,) * self.num_prompt + self.token_ids[self.num_prompt :]
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> tuple[int, ...]:

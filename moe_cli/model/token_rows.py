@@ -7,7 +7,7 @@ the budget is a batch of its own.
 The loss is a sum over answer tokens, without prompt and padding, with the logarithm in float32. Logits that are not
 needed are not computed where the family allows it.
 
-Letters: B rows, S positions, V vocabulary.
+Letters: B rows, S positions, R regions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from moe_cli.model.chat import EncodedChat
+from moe_cli.model.chat import IGNORED, EncodedChat
 
-IGNORED = -100  # label of what is not in the loss
 LOGITS_TO_KEEP = "logits_to_keep"  # of most families: how many logits at the end of a row are wanted
 
 
@@ -42,6 +41,19 @@ def left_padded(rows: Sequence[Sequence[int]], *, filler: int) -> tuple[Tensor, 
     ids = [[*[filler] * (longest - len(row)), *row] for row in rows]
     mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
     return torch.tensor(ids), torch.tensor(mask)
+
+
+def region_masks(rows: Sequence[tuple[Sequence[int], int]]) -> Tensor:
+    """bool [R, B, S]: the answer, the prompt, and the prompt's last id of right-padded rows.
+
+    Each row is the ids of prompt and answer, and how many of them are the prompt's.
+    """
+    inside_BS = attention_mask([ids for ids, _ in rows]).bool()
+    prompts_B1 = torch.tensor([[num_prompt] for _, num_prompt in rows])
+    position_1S = torch.arange(inside_BS.shape[1])[None]
+    return torch.stack(
+        [inside_BS & (position_1S >= prompts_B1), position_1S < prompts_B1, position_1S == prompts_B1 - 1]
+    )
 
 
 def length_batches(lengths: Sequence[int], *, max_rows: int, max_tokens: int | None) -> list[list[int]]:

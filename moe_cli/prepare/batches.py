@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 
 from moe_cli.errors import UsageError
 from moe_cli.records import BenignPrompt, Message, PromptPair, TrainingExample
+from moe_cli.records.inputs import form_id
 
 Item = TypeVar("Item", PromptPair, BenignPrompt)
 Kind = Literal["refuse_plain", "refuse_attacked", "benign"]
@@ -115,7 +116,7 @@ def _example(
     batch: int, kind: Kind, source: PromptPair | BenignPrompt, prompt: tuple[Message, ...], target: str
 ) -> TrainingExample:
     return TrainingExample(
-        id=f"{source.id}#{FORM_OF[kind]}",
+        id=form_id(source.id, FORM_OF[kind]),
         batch_idx=batch,
         side="unsafe" if kind == "refuse_attacked" else "safe",
         kind=kind,

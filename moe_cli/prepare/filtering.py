@@ -31,6 +31,7 @@ from moe_cli.records import (
     SideJudge,
     Verdict,
 )
+from moe_cli.records.inputs import form_id
 from moe_cli.records.judging import deciding_place, refused_in_full
 from moe_cli.records.preparation import Decision
 
@@ -68,11 +69,11 @@ def questions_of(pairs: Sequence[PromptPair], benign: Sequence[BenignPrompt]) ->
         question
         for pair in pairs
         for question in (
-            Question(f"{pair.id}#safe", "safe", pair, pair.safe),
-            Question(f"{pair.id}#unsafe", "unsafe", pair, pair.unsafe),
+            Question(form_id(pair.id, "safe"), "safe", pair, pair.safe),
+            Question(form_id(pair.id, "unsafe"), "unsafe", pair, pair.unsafe),
         )
     ]
-    return forms + [Question(f"{prompt.id}#benign", "benign", prompt, prompt.messages) for prompt in benign]
+    return forms + [Question(form_id(prompt.id, "benign"), "benign", prompt, prompt.messages) for prompt in benign]
 
 
 def exchanges_of(

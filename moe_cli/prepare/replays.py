@@ -29,6 +29,7 @@ from moe_cli.model.token_rows import (
     length_batches,
     loss_sum,
     num_answer_tokens,
+    region_masks,
     right_padded,
 )
 from moe_cli.prepare.harmless import HarmlessPrompts
@@ -43,6 +44,7 @@ from moe_cli.records import (
     RoutingCounts,
     TrainingExample,
 )
+from moe_cli.records.inputs import form_id
 
 Replay = tuple[tuple[int, ...], int]  # ids of prompt + answer, and how many are the prompt's
 
@@ -58,7 +60,7 @@ def count_routing(
     batch_tokens: int,
     notify: Callable[[object], None],
 ) -> RoutingCounts:
-    """Routing counts of both sides of every pair; `answers` is keyed by `{pair id}#{side}`.
+    """Routing counts of both sides of every pair; `answers` is keyed by `form_id`.
 
     With `crossed` each form is replayed with the answer to the other form, too. These and the harmless prompts are
     replayed after the forms with their own answers, so that they change none of their batches.
@@ -97,7 +99,7 @@ def count_routing(
 def _rows(loaded: LoadedModel, pairs: Sequence[PromptPair], answers: Mapping[str, Generation]) -> list[Replay]:
     """Safe and unsafe form of every pair in turn, each with its own answer."""
     return [
-        _row(loaded, turns, answers[f"{pair.id}#{side}"])
+        _row(loaded, turns, answers[form_id(pair.id, side)])
         for pair in pairs
         for side, turns in zip(SIDES, (pair.safe, pair.unsafe), strict=True)
     ]
@@ -106,7 +108,7 @@ def _rows(loaded: LoadedModel, pairs: Sequence[PromptPair], answers: Mapping[str
 def _crossed_rows(loaded: LoadedModel, pairs: Sequence[PromptPair], answers: Mapping[str, Generation]) -> list[Replay]:
     """Safe and unsafe form of every pair in turn, each with the answer to the other one."""
     return [
-        _row(loaded, turns, answers[f"{pair.id}#{side}"])
+        _row(loaded, turns, answers[form_id(pair.id, side)])
         for pair in pairs
         for side, turns in zip(SIDES[::-1], (pair.safe, pair.unsafe), strict=True)
     ]
@@ -163,15 +165,10 @@ def _count(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
     """Counts and gates [B, R, L, E], and tokens [B, R], of right-padded rows."""
     input_ids = right_padded([ids for ids, _ in rows]).to(loaded.device)
-    inside_BS = attention_mask([ids for ids, _ in rows]).to(loaded.device).bool()
-    prompts_B1 = torch.tensor([[num_prompt] for _, num_prompt in rows], device=loaded.device)
-    position_1S = torch.arange(input_ids.shape[1], device=loaded.device)[None]
-    is_answer_BS = inside_BS & (position_1S >= prompts_B1)
-    is_prompt_BS = position_1S < prompts_B1
-    is_last_BS = position_1S == prompts_B1 - 1
-    regions_RBS = torch.stack([is_answer_BS, is_prompt_BS, is_last_BS][:num_regions])
+    mask_BS = attention_mask([ids for ids, _ in rows]).to(loaded.device)
+    regions_RBS = region_masks(rows)[:num_regions].to(loaded.device)
     recorder.watch(regions_RBS)
-    loaded.model(input_ids=input_ids, attention_mask=inside_BS.long(), use_cache=False, logits_to_keep=1)
+    loaded.model(input_ids=input_ids, attention_mask=mask_BS, use_cache=False, logits_to_keep=1)
     counts_BRLE, gates_BRLE = recorder.counts().numpy(), recorder.gates().numpy()
     return counts_BRLE, gates_BRLE, regions_RBS.sum(-1).T.cpu().numpy()
 

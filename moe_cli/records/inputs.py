@@ -13,6 +13,16 @@ PLAIN_SUITE = "harmful"  # of goals that are asked as they are; all other harmfu
 AnswerIds = Literal["generated", "retokenised"]
 
 
+def form_id(source: str, form: str) -> str:
+    """Id of one form of a prompt, by which its answer and its training example are found: `goal-17/story#unsafe`."""
+    return f"{source}#{form}"
+
+
+def source_of_form(id: str) -> str:
+    """Id of the pair or benign prompt that a form is of: `goal-17/story`."""
+    return id.rpartition("#")[0]
+
+
 @record
 class Message:
     """One turn of a conversation."""

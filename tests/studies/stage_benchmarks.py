@@ -36,7 +36,7 @@ from moe_cli.model.engine import Engine, Prompt
 from moe_cli.model.engines import answering_engine
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.routing import RoutingRecorder, record_routing
-from moe_cli.model.token_rows import attention_mask, right_padded
+from moe_cli.model.token_rows import attention_mask, region_masks, right_padded
 from moe_cli.records import AnswerSettings, BenchmarkedModel, Generation, Machine, Progress, Spread
 from moe_cli.records.record import record
 from moe_cli.tiny import MODEL_NAME
@@ -197,7 +197,7 @@ def recording_cost(loaded: LoadedModel, rows: Sequence[Side], *, repeats: int) -
     """Seconds of the forward with and without recording."""
     ids_BS = right_padded([ids for ids, _ in rows]).to(loaded.device)
     mask_BS = attention_mask([ids for ids, _ in rows]).to(loaded.device)
-    regions_RBS = _regions(mask_BS, torch.tensor([[num_prompt] for _, num_prompt in rows], device=loaded.device))
+    regions_RBS = region_masks(rows).to(loaded.device)
 
     def forward() -> None:
         loaded.model(input_ids=ids_BS, attention_mask=mask_BS, use_cache=False, logits_to_keep=1)
@@ -222,14 +222,6 @@ def _recorded(recorder: RoutingRecorder, regions_RBS: Tensor, forward: Callable[
     forward()
     recorder.counts()
     recorder.gates()
-
-
-def _regions(mask_BS: Tensor, prompts_B1: Tensor) -> Tensor:
-    """Answer, prompt, and last position of the prompt."""
-    position_1S = torch.arange(mask_BS.shape[1], device=mask_BS.device)[None]
-    return torch.stack(
-        [mask_BS.bool() & (position_1S >= prompts_B1), position_1S < prompts_B1, position_1S == prompts_B1 - 1]
-    )
 
 
 def _seconds(work: Callable[[], None], device: torch.device) -> float:
