@@ -32,6 +32,7 @@ from moe_cli.prepare.ranking import Bools, Floats
 from moe_cli.prepare.risk import Clusters, mean_of_batches, pooled
 from moe_cli.prepare.selection import Rule, by_risk
 from moe_cli.records import PartOfRisk, RiskDifferences, RiskParts, RoutingCounts
+from moe_cli.stats.clusters import cluster_draws
 
 TAIL = 0.025  # each side of a 95 % interval
 CHUNK_RESAMPLES = 250
@@ -51,8 +52,7 @@ class ResampledValues:
 
 def bootstrap_weights(sizes: Sequence[int], resamples: int, random: np.random.Generator) -> Floats:
     """How often each cluster is drawn [R, C], with replacement, as many of each kind as there are."""
-    drawn = [random.multinomial(size, np.full(size, 1 / size), size=resamples) for size in sizes]
-    return np.hstack(drawn).astype(np.float64)
+    return np.hstack([cluster_draws(size, resamples, random) for size in sizes])
 
 
 def resample(

@@ -126,14 +126,17 @@ def cluster_sums(clusters: Sequence[str], values_NV: Floats) -> Floats:
     return sums_CV
 
 
+def cluster_draws(num_clusters: int, num_resamples: int, generator: np.random.Generator) -> Floats:
+    """How often each cluster is drawn with replacement [R, C], as many as there are."""
+    shares_C = np.full(num_clusters, 1 / num_clusters)
+    return generator.multinomial(num_clusters, shares_C, num_resamples).astype(np.float64)
+
+
 def resampled_sums(sums_CV: Floats, *, seed: int, num_resamples: int = NUM_RESAMPLES) -> Iterator[Floats]:
     """Total sums of bootstrap samples, in blocks [at most BLOCK, V]."""
     generator = np.random.default_rng(seed)
-    num_clusters = len(sums_CV)
-    shares_C = np.full(num_clusters, 1 / num_clusters)
     for start in range(0, num_resamples, BLOCK):
-        times_RC = generator.multinomial(num_clusters, shares_C, min(BLOCK, num_resamples - start))
-        yield times_RC.astype(np.float64) @ sums_CV
+        yield cluster_draws(len(sums_CV), min(BLOCK, num_resamples - start), generator) @ sums_CV
 
 
 def estimate(value: float | Floats, resampled_R: Floats, num_clusters: int) -> Estimate:
