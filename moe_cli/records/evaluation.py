@@ -257,15 +257,4 @@ def _summed(rates: Sequence[Rate]) -> Rate | None:
     """The counts of several suites as one rate; None if there are none."""
     if len(rates) < 2:
         return rates[0] if rates else None
-    k, n, unscored = (sum(counts) for counts in zip(*((r.k, r.n, r.unscored) for r in rates), strict=True))
-    offered = n + unscored
-    return Rate(
-        k=k,
-        n=n,
-        unscored=unscored,
-        rate=k / n if n else None,
-        lower=None,
-        upper=None,
-        lowest=k / offered if offered else None,
-        highest=(k + unscored) / offered if offered else None,
-    )
+    return Rate.of_counts(sum(r.k for r in rates), sum(r.n for r in rates), sum(r.unscored for r in rates))

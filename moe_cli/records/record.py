@@ -102,3 +102,18 @@ class Rate:
     lowest: float | None  # bound if every unscored item were counted as no
     highest: float | None  # bound if every unscored item were counted as yes
     effective_clusters: float | None = None  # 32.3; goals of one size that n is worth; None: n is 0, or not known
+
+    @classmethod
+    def of_counts(cls, k: int, n: int, unscored: int) -> Rate:
+        """The rate and its bounds from the counts alone, without an interval."""
+        offered = n + unscored
+        return cls(
+            k=k,
+            n=n,
+            unscored=unscored,
+            rate=k / n if n else None,
+            lower=None,
+            upper=None,
+            lowest=k / offered if offered else None,
+            highest=(k + unscored) / offered if offered else None,
+        )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from math import exp, fsum, log, sqrt
 
 import numpy as np
@@ -31,24 +32,15 @@ CONFIDENCE = 0.95
 def rate_of(outcomes: Collection[tuple[str, bool | None]]) -> Rate:
     """The share of yes among the scored outcomes; each outcome comes with its cluster."""
     counts = Counter(outcome for _, outcome in outcomes)
-    yes, no, unscored = counts[True], counts[False], counts[None]
-    n, offered = yes + no, yes + no + unscored
+    rate = Rate.of_counts(counts[True], counts[True] + counts[False], counts[None])
+    if not rate.n:
+        return rate
     scored = Counter(cluster for cluster, outcome in outcomes if outcome is not None)
     of_cluster = Counter(cluster for cluster, outcome in outcomes if outcome)
     yes_C = np.array([of_cluster[cluster] for cluster in scored], dtype=np.float64)
     sizes_C = np.array(list(scored.values()), dtype=np.float64)
-    lower, upper = _interval(yes_C, sizes_C) if n else (None, None)
-    return Rate(
-        k=yes,
-        n=n,
-        unscored=unscored,
-        rate=yes / n if n else None,
-        lower=lower,
-        upper=upper,
-        lowest=yes / offered if offered else None,
-        highest=(yes + unscored) / offered if offered else None,
-        effective_clusters=effective_number(sizes_C) if n else None,
-    )
+    lower, upper = _interval(yes_C, sizes_C)
+    return replace(rate, lower=lower, upper=upper, effective_clusters=effective_number(sizes_C))
 
 
 def wilson_interval(k: float, n: float) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from moe_cli.records import (
 )
 
 CONFIG = MoeConfig()
-NOTHING = Rate(k=0, n=0, unscored=0, rate=None, lower=None, upper=None, lowest=None, highest=None)
+NOTHING = Rate.of_counts(0, 0, 0)
 MODEL = ModelIdentity(
     directory=None,
     name="tiny",

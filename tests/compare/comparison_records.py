@@ -16,7 +16,7 @@ from moe_cli.records.training import TrainableCount, TrainingProof, TrainingSumm
 from moe_cli.stats.intervals import seed_spread
 
 TRAINED = "e" * 64  # fingerprint of the weights that a training wrote
-NO_RATE = Rate(k=0, n=0, unscored=0, rate=None, lower=None, upper=None, lowest=None, highest=None)
+NO_RATE = Rate.of_counts(0, 0, 0)
 ATTACKED = PublishedAgreement(agreement=0.55, kappa=0.17, n=519, judge="a GPT-4 judge", answers="answers to attacks")
 KEYWORDS = JudgeIdentity(
     name="keywords",
