@@ -21,7 +21,7 @@ from typing import cast
 
 from moe_cli.data.column_names import SYSTEM_COLUMNS, TEST_CASE, marks_a_row, normalise_name, singular_of
 from moe_cli.data.faults import Location
-from moe_cli.data.rows import KEY, RawRow, RawTable, elements_of, texts_of
+from moe_cli.data.rows import KEY, RawRow, RawTable, elements_of, text_rows
 from moe_cli.data.text_marks import holds_placeholder
 from moe_cli.data.turns import are_turns
 from moe_cli.errors import UsageError
@@ -62,7 +62,7 @@ def object_table(
         return _only_list(content, name, cast("dict[str, list[object]]", content), listed)
     if _are_texts_by_id(content):
         _refuse_text_keys(content, name)
-        return texts_of(list(content.items()), name, "a JSON object of texts by id")
+        return text_rows(list(content.items()), name, "a JSON object of texts by id")
     if not content:
         return elements_of([], name, "a JSON object")
     raise UsageError(

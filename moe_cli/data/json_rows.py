@@ -16,7 +16,7 @@ from typing import cast
 from moe_cli.codec import parse_json
 from moe_cli.data.faults import Location, RowFault
 from moe_cli.data.json_objects import SHOWN_KEY, object_table
-from moe_cli.data.rows import Element, RawTable, elements_of, lines_of, refuse_part, row_of, texts_of
+from moe_cli.data.rows import Element, RawTable, elements_of, lines_of, refuse_part, row_of, text_rows
 from moe_cli.data.text_marks import placeholders_in
 from moe_cli.data.turns import are_turns
 from moe_cli.errors import UsageError
@@ -112,7 +112,7 @@ def refuse_repeated_keys(text: str, source: str, hint: str) -> None:
 def list_rows(values: Sequence[object], name: str) -> RawTable:
     """The rows of a list: objects, texts, conversations, or lists of cells after a list of column names."""
     if values and all(isinstance(value, str) for value in values):
-        return texts_of([(None, value) for value in values], name, "a JSON list of texts")
+        return text_rows([(None, value) for value in values], name, "a JSON list of texts")
     if values and all(map(are_turns, values)):
         return elements_of([{"messages": value} for value in values], name, "a JSON list of conversations")
     if _are_cells(values):
@@ -137,7 +137,7 @@ def _lines_or_stream(text: str, name: str, whole: UsageError) -> RawTable:
     if any(not isinstance(row, RowFault) for row in rows):
         return RawTable(rows=rows, container="JSON Lines")
     if quoted := _lines_of_texts(lines):
-        return texts_of([(None, value) for value in quoted], name, "lines of JSON texts")
+        return text_rows([(None, value) for value in quoted], name, "lines of JSON texts")
     stream = _stream(text, name)
     if stream is not None:
         return list_rows(stream, name)

@@ -54,7 +54,7 @@ def opening_of(prompt: str) -> str:
     return opened[0].strip() if opened else ""
 
 
-def without_reasoning(opening: str, answer: str) -> str:
-    """The answer after empty reasoning, where the prompt opened the reasoning with this mark."""
+def with_empty_reasoning(opening: str, answer: str) -> str:
+    """The answer with empty reasoning before it, where the prompt opened the reasoning with this mark."""
     start, end = next(pair for pair in ENDS if opening.startswith(pair[0]))
     return f"{opening}\n{opening.replace(start, end, 1)}\n\n{answer}"

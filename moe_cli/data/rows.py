@@ -98,7 +98,7 @@ def elements_of(values: Sequence[object], name: str, container: str) -> RawTable
     return RawTable(rows=rows, container=container)
 
 
-def texts_of(pairs: Iterable[tuple[str | None, object]], name: str, container: str) -> RawTable:
+def text_rows(pairs: Iterable[tuple[str | None, object]], name: str, container: str) -> RawTable:
     """Rows of a text and the key under which it is stored."""
     rows: list[Element] = [
         (Location(name, at, "element"), {TEXT: text} if key is None else {KEY: key, TEXT: text})

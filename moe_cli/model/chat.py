@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from moe_cli.data.reasoning import is_mark, is_marked, opening_of, without_reasoning
+from moe_cli.data.reasoning import is_mark, is_marked, opening_of, with_empty_reasoning
 from moe_cli.errors import UsageError
 from moe_cli.model.rendering import render_template
 from moe_cli.records import Message
@@ -115,7 +115,7 @@ def _answer_ids(
     """
     before, content = _rendered(tokenizer, prompt, answer_next=True), messages[-1].content
     if (opening := opening_of(before)) and not is_marked(content):
-        content = without_reasoning(opening, content)
+        content = with_empty_reasoning(opening, content)
     try:
         whole = _rendered(tokenizer, [*prompt, Message(role="assistant", content=content)], answer_next=False)
     except UsageError:

@@ -9,7 +9,7 @@ from moe_cli.model.chat_endpoint import endpoint_of
 from moe_cli.prepare.filtering import refuse_no_judge_of_refusals
 from moe_cli.prepare.harmless import most_extra_replays
 from moe_cli.prepare.prompt_sources import composition_of, gather_prompts
-from moe_cli.prepare.selection_file import refuse_unreadable
+from moe_cli.prepare.selection_file import refuse_unreadable_selection
 from moe_cli.records import SIDES, DataPreview, OfferedCounts
 
 
@@ -50,7 +50,7 @@ def preview_of(config: MoeConfig) -> tuple[DataPreview, MoeError | None]:
 def _unready(config: MoeConfig) -> MoeError | None:
     """The error of a selection file, unusable judges or a missing endpoint; neither of these is asked anything."""
     try:
-        refuse_unreadable(config.prepare.selection_file)
+        refuse_unreadable_selection(config.prepare.selection_file)
         refuse_no_judge_of_refusals(judges_of(config.prepare.judges, config.judge))
         endpoint_of(config)
     except MoeError as error:

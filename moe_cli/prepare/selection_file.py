@@ -152,7 +152,7 @@ def read_listed_experts(file: Path) -> ListedExperts:
     return ListedExperts(tuple((str(file), expert) for expert in experts), remark=remark)
 
 
-def refuse_unreadable(file: Path | None) -> None:
+def refuse_unreadable_selection(file: Path | None) -> None:
     """Refuse a selection file before the model is loaded; None is no file.
 
     Raises:

@@ -46,7 +46,7 @@ from moe_cli.prepare.refusals import (
 )
 from moe_cli.prepare.replays import count_routing, refusal_gradients
 from moe_cli.prepare.selection_evidence import find_experts, selection_rule
-from moe_cli.prepare.selection_file import refuse_unreadable
+from moe_cli.prepare.selection_file import refuse_unreadable_selection
 from moe_cli.records import AnsweredPrompt, Generation, PrepareSummary, PromptPair, Selection, TrainingExample, Verdict
 
 Notify = Callable[[object], None]
@@ -85,7 +85,7 @@ def run(
     parts = composition_of(config, offered.benign)
     texts = offered.refusals
     endpoint = endpoint_of(config)
-    refuse_unreadable(settings.selection_file)
+    refuse_unreadable_selection(settings.selection_file)
     questions = questions_of(offered.pairs, offered.benign if parts.num_benign else ())
     refuse_unable(judges)
     output = settings.output_dir

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moe_cli.data.reasoning import is_mark, opening_of, strip_reasoning, without_reasoning
+from moe_cli.data.reasoning import is_mark, opening_of, strip_reasoning, with_empty_reasoning
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,4 @@ def test_a_token_is_a_mark_only_as_a_whole():
     ["<think>", "<seed:think>", "[THINK]", "◁think▷", "<|START_THINKING|>", "<|channel>", "<|begin_of_thought|>"],
 )
 def test_reasoning_that_a_prompt_opened_is_ended_by_the_mark_of_its_kind(mark):
-    assert strip_reasoning(without_reasoning(mark, "No")).strip() == "No"
+    assert strip_reasoning(with_empty_reasoning(mark, "No")).strip() == "No"
