@@ -7,6 +7,7 @@ the program (`cli/boundary.py`); every other exception is a bug and shows its tr
 from __future__ import annotations
 
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -91,3 +92,13 @@ class InterruptedRunError(MoeError):
     """The run was asked to stop before there was anything to resume from."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+def refuse_non_file(path: Path, *, hint: str, error_type: type[MoeError] = ArtifactError) -> None:
+    """Refuse a path where something else than a file is, as whatever reads a pipe waits and hears no signal.
+
+    Raises:
+        MoeError: of the given type; there is a directory, a pipe or a device.
+    """
+    if path.exists() and not path.is_file():
+        raise error_type(f"{path} is no file", hint=hint)

@@ -20,7 +20,7 @@ import re
 from hashlib import sha256
 from pathlib import Path
 
-from moe_cli.errors import ArtifactError
+from moe_cli.errors import ArtifactError, refuse_non_file
 from moe_cli.records.record import file_name
 
 LONGEST_STEM = 200  # of the 255 bytes that systems give the name of a file, with what stands around it
@@ -80,8 +80,8 @@ def refuse_links_out(directory: Path) -> None:
         for entry in sorted(Path(place, name) for name in (*directories, *files)):
             if entry.is_symlink():
                 path_in(directory, entry.relative_to(directory).as_posix())
-            if entry.exists() and not entry.is_file() and not entry.is_dir():
-                raise ArtifactError(f"{entry} is no file", hint="remove it: whatever reads or writes it would wait")
+            if not entry.is_dir():
+                refuse_non_file(entry, hint="remove it: whatever reads or writes it would wait")
 
 
 def file_stem(model_name: str) -> str:

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal, cast
 
-from moe_cli.errors import UsageError
+from moe_cli.errors import UsageError, refuse_non_file
 
 Asked = Literal["harmful", "refused"]  # which column a row asks for
 
@@ -26,6 +26,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell must not begin with (O
 YES = {"yes", "y", "true", "t", "1", "1.0", "x"}
 NO = {"no", "n", "false", "f", "0", "0.0"}
 BLANK = {"", "-", "?", "na", "n/a", "none", "skip"}
+MAKE = "moe label RUN_A RUN_B -o labels.csv makes a file to label"
 HINT = "write yes or no into the column that `asked` names; an empty cell is an answer that is not labelled"
 MOST_LETTERS = 1 << 30  # of a cell
 
@@ -72,20 +73,19 @@ def read_sheet(place: str) -> LabelSheet:
     Raises:
         UsageError: it is no such file, or some cells cannot be read; the message names all their rows.
     """
-    if Path(place).exists() and not Path(place).is_file():  # a pipe would be waited for
-        raise UsageError(f"{place} is no file", hint="moe label RUN_A RUN_B -o labels.csv makes a file to label")
+    refuse_non_file(Path(place), hint=MAKE, error_type=UsageError)
     try:
         data = Path(place).read_bytes()
         text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         why = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read: {error.strerror}"
-        raise UsageError(f"{place} {why}", hint="moe label RUN_A RUN_B -o labels.csv makes a file to label") from error
+        raise UsageError(f"{place} {why}", hint=MAKE) from error
     header, *lines = _cells(text) or [[]]
     names = [name.strip().lower() for name in header]
     if missing := [name for name in NEEDED if name not in names]:
         raise UsageError(
             f"{place} is no file of labels: it has no column {', '.join(missing)}",
-            hint="moe label RUN_A RUN_B -o labels.csv makes a file to label",
+            hint=MAKE,
         )
     numbered = [
         (number, dict(zip(names, cells, strict=False))) for number, cells in enumerate(lines, start=2) if any(cells)

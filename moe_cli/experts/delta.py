@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from moe_cli.codec import decode, encode
-from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.errors import ArtifactError, UsageError, refuse_non_file
 from moe_cli.experts.interface import attach
 from moe_cli.model.tensors import refuse_not_finite, weights_fingerprint
 from moe_cli.records import Expert, ModelIdentity
@@ -59,8 +59,7 @@ def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
         NumericError: a slice holds NaN or infinity.
     """
     hint = "give the expert_delta.safetensors of a finished moe train selective run"
-    if path.exists() and not path.is_file():  # the library would wait for a pipe, and hear no signal
-        raise ArtifactError(f"{path} is no file", hint=hint)
+    refuse_non_file(path, hint=hint)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -28,7 +28,7 @@ from transformers import (
 )
 from transformers.utils import is_flash_attn_2_available
 
-from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.errors import ArtifactError, UsageError, refuse_non_file
 from moe_cli.model.answer_settings import ask_for_logits_alone
 
 AutoClass = type[AutoModelForCausalLM] | type[AutoModelForMultimodalLM]
@@ -131,8 +131,8 @@ def refuse_damaged(directory: Path) -> None:
             is a pipe or a device, which the library would wait for and hear no signal.
     """
     for entry in sorted(directory.iterdir()):
-        if entry.exists() and not entry.is_file() and not entry.is_dir():
-            raise ArtifactError(f"{entry} is no file", hint=AGAIN)
+        if not entry.is_dir():
+            refuse_non_file(entry, hint=AGAIN)
     for name in SIDE_FILES:
         if (file := directory / name).is_file():
             _object(file)
