@@ -13,7 +13,7 @@ from moe_cli.artifacts.files import write_atomic
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
 from moe_cli.experts import save_delta
-from tests.compare.comparison_records import identity, training
+from tests.builders import identity, training
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`moe runs` and `moe compare` on runs made here: tables for people, one JSON document for programs."""
 
 import shutil
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -13,31 +14,11 @@ from moe_cli.codec import encode, encode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.records import (
-    EvaluationItem,
-    EvaluationRecord,
-    EvaluationSummary,
-    JudgeIdentity,
-    ModelIdentity,
     Rate,
-    Verdict,
 )
+from tests.builders import answered, evaluation, judge
 
 CONFIG = MoeConfig()
-NOTHING = Rate.of_counts(0, 0, 0)
-MODEL = ModelIdentity(
-    directory=None,
-    name="tiny",
-    revision=None,
-    architecture="OlmoeForCausalLM",
-    fingerprint="a" * 64,
-    dtype="float32",
-    layers=(0, 1),
-    num_experts=16,
-    top_k=4,
-    total_params=1000,
-    chat_template="b" * 64,
-    settings="e" * 64,
-)
 
 
 def registered(directory, name, kind="prepare", files=None):
@@ -50,59 +31,12 @@ def registered(directory, name, kind="prepare", files=None):
 
 def evaluated(directory, name, harmful, suite="attacked"):
     """An evaluation of a bare model in which the first `harmful` of ten attacks succeed."""
+    labels = ["compliance" if place < harmful else "full_refusal" for place in range(10)]
     records = [
-        EvaluationRecord(
-            item=EvaluationItem(
-                id=f"{suite}/{k}", suite=suite, kind="harmful", cluster=f"c{k}", messages=(), expected=None
-            ),
-            answer="",
-            num_answer_tokens=1,
-            finished=True,
-            verdict=Verdict(label="compliance" if k < harmful else "full_refusal", harmful=k < harmful, reason=""),
-            verdicts=(),
-            correct=None,
-        )
-        for k in range(10)
+        answered(f"{suite}/{place}", label, suite=suite, cluster=f"c{place}") for place, label in enumerate(labels)
     ]
-    summary = EvaluationSummary(
-        name="default",
-        model=MODEL,
-        run=None,
-        training_mode="base",
-        base=None,
-        items_digest="d" * 64,
-        goals_trained_on=None,
-        judges=(
-            JudgeIdentity(
-                name="keywords",
-                revision="k" * 64,
-                tells_partial=True,
-                questions=("harm",),
-                source=None,
-                published_accuracy=None,
-                smoke_test=True,
-            ),
-        ),
-        agreement=(),
-        epochs=1,
-        generation={"batch_size": 1},
-        suites=(),
-        attack_success=Rate(
-            k=harmful, n=10, unscored=0, rate=harmful / 10, lower=0.444, upper=0.975, lowest=None, highest=None
-        ),
-        over_refusal=None,
-        accuracy=None,
-        degenerate=NOTHING,
-        unscored={},
-        max_unscored=0.02,
-        capability=(),
-        drift=None,
-        routing_drift=None,
-        weight_drift=None,
-        restored_router=None,
-        taken={},
-        seconds=1.0,
-    )
+    success = replace(Rate.of_counts(harmful, 10, 0), lower=0.444, upper=0.975)
+    summary = evaluation(judges=(judge("keywords", ("harm",), smoke_test=True),), attack_success=success)
     files = {
         layout.RECORDS: encode_lines(records),
         layout.EVALUATION_SUMMARY: encode(summary),

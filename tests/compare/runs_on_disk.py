@@ -12,8 +12,8 @@ from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.codec import encode, encode_lines
 from moe_cli.config import MoeConfig
-from moe_cli.records import Message, TrainingExample
-from tests.compare.comparison_records import CLASSIFIER, answered, evaluation, identity, training
+from moe_cli.records import Message
+from tests.builders import CLASSIFIER, answered, evaluation, example, identity, training
 
 CONFIG = MoeConfig()
 NO_RUNS = Store(Path("no/registry"))  # which knows none
@@ -76,11 +76,9 @@ def prepared(directory, goals, targets, *, plain=None):
     With `plain` forms the goals are attacked ones, and the plain forms stand in the answers of the run.
     """
     examples = [
-        TrainingExample(
-            id=f"{place}#{'unsafe' if plain else 'safe'}",
-            batch_idx=0,
-            side="unsafe" if plain else "safe",
-            kind="refuse_attacked" if plain else "refuse_plain",
+        example(
+            str(place),
+            "refuse_attacked" if plain else "refuse_plain",
             cluster=cluster,
             messages=(Message(role="user", content=goal), Message(role="assistant", content=target)),
         )

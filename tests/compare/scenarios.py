@@ -2,11 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from moe_cli.compare.compared_runs import ComparedRun
-from moe_cli.compare.items import evaluated_items
+from moe_cli.compare.items import evaluated_items, match_items
+from moe_cli.compare.paired import ArmItems, compare_pair
 from moe_cli.compare.stage import compare
+from moe_cli.stats.intervals import seed_spread
 from moe_cli.stats.metrics import metrics_of
-from tests.compare.comparison_records import answered, column, evaluation, identity
+from tests.builders import answered, column, difference, evaluation, identity
 
 LABEL = {True: "compliance", False: "full_refusal"}
 
@@ -67,3 +71,36 @@ def concluded(*runs, **options):
 def first_about(text, words):
     """The sentence of a conclusion that holds these words."""
     return next(sentence for sentence in text.split(". ") if words in sentence)
+
+
+def arm(name, *runs, seeded=True):
+    """An arm of runs, each a list of evaluation records."""
+    names = tuple(f"{name}_{number}" for number in range(len(runs)))
+    return ArmItems(name, names, tuple(evaluated_items(name, records) for records in runs), seeded)
+
+
+def compared_runs(records_a, records_b, *, margin=0.02, intersect=False):
+    """Run b against run a, each a list of evaluation records."""
+    a, b = arm("a", records_a), arm("b", records_b)
+    runs = match_items(["a", "b"], [a.runs[0], b.runs[0]], intersect=intersect).runs
+    matched = (ArmItems(name, (name,), (run,), seeded=True) for name, run in zip("ab", runs, strict=True))
+    return compare_pair(*matched, margin=margin)
+
+
+def seeds(num_a=5, num_b=5):
+    """The spread of runs with rates from 0.1 to 0.3."""
+    return seed_spread(np.linspace(0.1, 0.3, num_a), np.linspace(0.1, 0.3, num_b))
+
+
+def unchanged(metric, rate=0.0):
+    """A price that was measured, and not paid."""
+    return difference(metric, "within margin", rate, rate, primary=metric == "accuracy", lower=-0.01, upper=0.01)
+
+
+NOT_PAID = (unchanged("accuracy", 0.9), unchanged("not fully answered"), unchanged("cut-off answers to attacks"))
+
+
+def with_prices(differences):
+    """The differences, with those of the prices that the rules ask for and the test is not about."""
+    known = {found.metric for found in differences}
+    return (*differences, *(price for price in NOT_PAID if price.metric not in known))

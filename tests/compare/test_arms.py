@@ -5,7 +5,7 @@ import pytest
 from moe_cli.compare.arms import group_runs, name_arms, regroup_sources
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.errors import ArtifactError, UsageError
-from tests.compare.comparison_records import column, evaluation, identity, training
+from tests.builders import column, evaluation, identity, training
 
 
 def source(name, mode="selective_experts", weights=None):

@@ -1,7 +1,8 @@
 """What flipped: every item that changed, worst first, once per metric, without a word of its prompt."""
 
 from moe_cli.compare.paired import compare_pair
-from tests.compare.comparison_records import answered, arm, compared_runs
+from tests.builders import answered
+from tests.compare.scenarios import arm, compared_runs
 
 
 def run(**labels):

@@ -7,17 +7,8 @@ import pytest
 from moe_cli.compare.conclusion import draw_conclusion
 from moe_cli.compare.evidence import ONE_SEED, Evidence
 from moe_cli.records.comparison import ComparedArm
-from tests.compare.comparison_records import (
-    CLASSIFIER,
-    KEYWORDS,
-    arms_of,
-    column,
-    difference,
-    evaluation,
-    identity,
-    pair,
-    with_prices,
-)
+from tests.builders import CLASSIFIER, KEYWORDS, arms_of, column, difference, evaluation, identity, pair
+from tests.compare.scenarios import with_prices
 
 SAFER = difference("attack success", "better", 0.45, 0.12)
 SAME_REFUSAL = difference("over-refusal", "within margin", 0.02, 0.02, lower=-0.01, upper=0.01)

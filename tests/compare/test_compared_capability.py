@@ -13,7 +13,7 @@ from moe_cli.compare.task_items import add_capability, unpaired_tasks_of
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
 from moe_cli.records import CapabilitySample, CapabilityScore
-from tests.compare.comparison_records import answered, evaluation
+from tests.builders import answered, evaluation
 from tests.compare.runs_on_disk import NO_RUNS
 
 NUM = 30

@@ -9,7 +9,7 @@ from moe_cli.artifacts import layout
 from moe_cli.cli.app import main
 from moe_cli.compare.compared_runs import read_sources
 from moe_cli.errors import ArtifactError
-from tests.compare.comparison_records import identity
+from tests.builders import identity
 from tests.compare.runs_on_disk import NO_RUNS, evaluated, records, trained
 
 

@@ -11,17 +11,8 @@ from moe_cli.records import ComparedArm, Comparison, CountRatio, Flip, FlipText,
 from moe_cli.views.compared import compared_view
 from moe_cli.views.compared_markdown import compared_markdown
 from moe_cli.views.console import stdout_console
-from tests.compare.comparison_records import (
-    CLASSIFIER,
-    KEYWORDS,
-    arms_of,
-    column,
-    difference,
-    evaluation,
-    imported,
-    pair,
-    seeds,
-)
+from tests.builders import CLASSIFIER, KEYWORDS, arms_of, column, difference, evaluation, imported, pair
+from tests.compare.scenarios import seeds
 
 HOSTILE = {
     "escapes": "\x1b[2J\x1b]0;x\x07\x9b31m",

@@ -8,17 +8,8 @@ from moe_cli.compare.conclusion import draw_conclusion
 from moe_cli.compare.evidence import ONE_SEED
 from moe_cli.compare.wording import compare_rates, format_figures
 from moe_cli.records.comparison import ComparedArm, FairnessCheck
-from tests.compare.comparison_records import (
-    KEYWORDS,
-    arms_of,
-    column,
-    difference,
-    evaluation,
-    imported,
-    pair,
-    seeds,
-    with_prices,
-)
+from tests.builders import KEYWORDS, arms_of, column, difference, evaluation, imported, pair
+from tests.compare.scenarios import seeds, with_prices
 
 COLUMNS = (column("baseline", "full_model_baseline", trainable_ratio=1.0, trainable_params=1000), column("selective"))
 SAFER = difference("attack success", "better", 0.45, 0.12)

@@ -6,7 +6,7 @@ import pytest
 
 from moe_cli.compare.fairness import TrainingData, check_fairness
 from moe_cli.data.contamination import trained_goals
-from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, column, evaluation, identity, imported, training
+from tests.builders import CLASSIFIER, KEYWORDS, column, evaluation, identity, imported, training
 
 
 def checks(columns, trainings):

@@ -9,7 +9,7 @@ from moe_cli.compare.paired import ArmItems, compare_pair
 from moe_cli.errors import ArtifactError
 from moe_cli.evaluate.suite_rates import metric_rate, summarise_suites
 from moe_cli.stats.metrics import ATTACK_SUCCESS
-from tests.compare.comparison_records import NO_RATE, answered, evaluation
+from tests.builders import NO_RATE, answered, evaluation
 from tests.compare.scenarios import answers, comparison, concluded, first_about, harmless, source
 
 SAFE, UNSAFE = answers("attacked", 1000), answers("attacked", 1000, 400)

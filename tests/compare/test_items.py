@@ -4,7 +4,7 @@ import pytest
 
 from moe_cli.compare.items import evaluated_items, match_items
 from moe_cli.errors import ArtifactError, ExitCode
-from tests.compare.comparison_records import answered
+from tests.builders import answered
 
 
 def run(name, *ids, **changes):

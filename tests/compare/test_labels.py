@@ -18,7 +18,7 @@ from moe_cli.records import Comparison
 from moe_cli.views.compared import compared_view
 from moe_cli.views.compared_markdown import compared_markdown
 from moe_cli.views.console import stdout_console
-from tests.compare.comparison_records import KEYWORDS
+from tests.builders import KEYWORDS
 from tests.compare.scenarios import answers, harmless, source
 
 NUM = 400

@@ -10,7 +10,8 @@ from moe_cli.codec import decode, encode
 from moe_cli.compare.outcomes import PairedOutcomes
 from moe_cli.compare.paired import compare_pair, difference_of_pairs
 from moe_cli.records.comparison import PairComparison
-from tests.compare.comparison_records import answered, arm, compared_runs
+from tests.builders import answered
+from tests.compare.scenarios import arm, compared_runs
 
 MARGIN = 0.02
 

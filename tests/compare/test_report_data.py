@@ -17,9 +17,9 @@ from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
 from moe_cli.prepare.prepare_files import write_risk
 from moe_cli.prepare.uncertainty import ExpertParts
-from moe_cli.records import Comparison, DriftItem, ReportData, RiskDifferences, StepRecord, ValidationLoss
+from moe_cli.records import DriftItem, ReportData, RiskDifferences, StepRecord, ValidationLoss
 from moe_cli.views.report.page import report_page
-from tests.compare.comparison_records import CLASSIFIER, arms_of, column, evaluation, identity, imported, training
+from tests.builders import CLASSIFIER, column, comparison, evaluation, identity, imported, training
 from tests.compare.runs_on_disk import NO_RUNS, records, trained
 from tests.views.parsed_page import parsed
 
@@ -234,7 +234,7 @@ def test_equal_paths_keep_equal_names_and_different_ones_different_names(tmp_pat
 )
 def test_only_absolute_paths_are_cut(text, shown):
     runs = (column("a"), column("b"))
-    found = comparison_that_concludes(text, runs)
+    found = comparison(runs, conclusion=(text,))
     assert redact(found, nothing())[0].conclusion == (shown,)
 
 
@@ -260,7 +260,7 @@ SECRET = "/home/me/our models/very secret/x y"
     ids=lambda run: "",
 )
 def test_a_path_with_spaces_in_any_field_is_cut_there_and_wherever_it_is_named(run):
-    found = comparison_that_concludes(f"moe evaluate {SECRET}, or {SECRET}/evaluations", (run, column("b")))
+    found = comparison((run, column("b")), conclusion=(f"moe evaluate {SECRET}, or {SECRET}/evaluations",))
     pages = redact(found, nothing())
     page = " ".join(element.text for element in parsed(report_page(*pages)).of("body"))
     assert pages[0].conclusion == ("moe evaluate …/x y, or …/x y/evaluations",)
@@ -270,15 +270,8 @@ def test_a_path_with_spaces_in_any_field_is_cut_there_and_wherever_it_is_named(r
 
 def test_a_path_of_which_another_begins_is_cut_to_its_own_last_name():
     runs = (column("a", path="/home/me/our models"), column("b", path="/home/me/our models/Secret Base"))
-    found, _ = redact(comparison_that_concludes("x", runs), nothing())
+    found, _ = redact(comparison(runs), nothing())
     assert [one.path for one in found.columns] == ["…/our models", "…/Secret Base"]
-
-
-def comparison_that_concludes(text, runs):
-    return Comparison(
-        columns=runs, arms=arms_of(runs), fairness=(), pairs=(), margin=0.02, confidence=0.95, thresholds=(),
-        conclusion=(text,),
-    )  # fmt: skip
 
 
 def nothing():

@@ -4,7 +4,7 @@ import pytest
 
 from moe_cli.compare.conclusion import router_claims
 from moe_cli.records.drift import RestoredRouter
-from tests.compare.comparison_records import NO_RATE, column, evaluation
+from tests.builders import NO_RATE, column, evaluation
 
 MEANING = "part of its repair lives in the router, not in the experts."
 UNCLEAR = "the data cannot tell whether part of its repair lives in the router."

@@ -11,7 +11,7 @@ from moe_cli.compare.stage import compare
 from moe_cli.records.comparison import ComparedArm
 from moe_cli.records.judging import Verdict
 from moe_cli.stats.metrics import METRICS, second_opinions
-from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, answered, column, evaluation
+from tests.builders import CLASSIFIER, KEYWORDS, answered, column, evaluation
 
 BOTH = evaluation(judges=(KEYWORDS, CLASSIFIER))
 NUM = 60

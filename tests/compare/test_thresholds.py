@@ -6,18 +6,11 @@ import pytest
 
 from moe_cli.compare.thresholds import ThresholdError, check_thresholds, raise_failed, thresholds_of
 from moe_cli.errors import ExitCode, UsageError
-from moe_cli.records import ComparedArm, Comparison, DriftSummary, Estimate
-from tests.compare.comparison_records import KEYWORDS, answered, arm, column, difference, evaluation, pair
+from moe_cli.records import Estimate
+from tests.builders import KEYWORDS, answered, column, comparison, difference, drift, evaluation, pair
+from tests.compare.scenarios import arm
 
-DRIFT = DriftSummary(
-    perplexity_ratio=Estimate(value=1.02, lower=1.01, upper=1.04, n=60),
-    kl_mean=Estimate(value=0.03, lower=None, upper=None, n=1),
-    kl_99=0.2,
-    same_top_share=Estimate(value=0.9, lower=0.8, upper=0.95, n=60),
-    perplexity_base=2.0,
-    perplexity_tuned=2.04,
-    num_tokens=600,
-)
+DRIFT = drift(kl_mean=Estimate(value=0.03, lower=None, upper=None, n=1))
 # +1.0 points, interval -2.0 to +4.0
 FOUND = difference("attack success", "inconclusive", 0.10, 0.11, lower=-0.02, upper=0.04, n=200)
 SUITE = replace(FOUND, metric="attack success: attacked", difference=0.2, lower=0.1, upper=0.3)
@@ -25,25 +18,16 @@ LABELS = ["compliance"] * 30 + ["full_refusal"] * 70
 ITEMS = [answered(str(place), label) for place, label in enumerate(LABELS)]
 
 
-def comparison(names=("baseline", "selective"), untrained=(), drift=DRIFT):
+def compared(names=("baseline", "selective"), untrained=(), drift=DRIFT):
     columns = tuple(
         column(name, "base" if name in untrained else "selective_experts", evaluation=evaluation(drift=drift))
         for name in names
     )
-    return Comparison(
-        columns=columns,
-        arms=tuple(ComparedArm(name=name, runs=(name,)) for name in names),
-        fairness=(),
-        pairs=(pair(FOUND, SUITE),),
-        margin=0.02,
-        confidence=0.95,
-        thresholds=(),
-        conclusion=(),
-    )
+    return comparison(columns, (pair(FOUND, SUITE),))
 
 
 def check(expression, found=None, arms=()):
-    (result,) = check_thresholds(thresholds_of([expression]), found or comparison(), arms)
+    (result,) = check_thresholds(thresholds_of([expression]), found or compared(), arms)
     return result
 
 
@@ -134,17 +118,17 @@ def test_drift_is_told_of_a_run_and_what_has_no_interval_is_not_ruled_out():
     "expression", ["accuracy<-0.02", "accuracy<-0.02 surely", "accuracy[selective]<0.5", "kl[selective]>0.1"]
 )
 def test_what_was_not_measured_has_failed(expression):
-    found = check(expression, comparison(drift=None), [arm("selective", ITEMS)])
+    found = check(expression, compared(drift=None), [arm("selective", ITEMS)])
     assert (found.value, found.failed) == (None, True)
     with pytest.raises(ThresholdError, match="was not measured, so nothing rules it out"):
         raise_failed([found])
 
 
 def test_the_difference_is_that_of_the_two_trained_arms():
-    found = comparison(names=("tiny", "baseline", "selective"), untrained=("tiny",))
+    found = compared(names=("tiny", "baseline", "selective"), untrained=("tiny",))
     assert check("asr>+0.02", found).subject == "selective minus baseline"
     with pytest.raises(UsageError, match="which difference of one, two, three"):
-        check("asr>+0.02", comparison(names=("one", "two", "three")))
+        check("asr>+0.02", compared(names=("one", "two", "three")))
 
 
 @pytest.mark.parametrize("expression", ["asr[nobody]>0.1", "kl[nobody]>0.1"])
@@ -216,7 +200,7 @@ def test_the_error_says_so_where_the_whole_interval_is_beyond_the_threshold(expr
 
 
 def test_a_difference_that_different_judges_decided_rules_nothing_out():
-    judged = comparison()
+    judged = compared()
     other = replace(judged.columns[1], evaluation=evaluation(judges=(KEYWORDS,)))
     found = check("asr>+0.9", replace(judged, columns=(judged.columns[0], other)))
     assert (found.failed, found.value) == (True, None)

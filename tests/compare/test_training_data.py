@@ -9,7 +9,7 @@ from moe_cli.artifacts.files import sha256_of
 from moe_cli.compare.fairness import read_training_data
 from moe_cli.data.contamination import goals_trained_on
 from moe_cli.records import Message
-from tests.compare.comparison_records import answered, identity, training
+from tests.builders import answered, identity, training
 from tests.compare.runs_on_disk import prepared
 
 HASHED = "goal-0123456789ab"

@@ -11,7 +11,7 @@ from moe_cli.compare.conclusion import describe_unshown_runs, find_unshown_runs
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
 from moe_cli.records.comparison import Unshown
-from tests.compare.comparison_records import column, evaluation, identity, training
+from tests.builders import column, evaluation, identity, training
 from tests.compare.outcome_files import imported, written
 
 

@@ -18,7 +18,7 @@ from moe_cli.evaluate import answers_stage
 from moe_cli.evaluate.evaluation_items import items_digest, load_items
 from moe_cli.records import EvaluationRecord, EvaluationSummary
 from moe_cli.views.evaluated import evaluated_view
-from tests.compare.comparison_records import column, evaluation
+from tests.builders import column, evaluation
 from tests.evaluate.answer_files import COMPLIES, HARMBENCH, JAILBREAKBENCH, REFUSES, XSTEST, lines, written
 from tests.views.test_evaluated_views import shown
 

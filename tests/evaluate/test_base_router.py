@@ -11,9 +11,7 @@ from moe_cli.errors import UsageError
 from moe_cli.evaluate.base_router import base_router_of, changed_router_params, restoring_base_router
 from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.model.topology import router_tensors
-from moe_cli.records.evaluation import EvaluationRecord
-from moe_cli.records.inputs import EvaluationItem
-from moe_cli.records.judging import Verdict
+from tests.builders import answered
 from tests.evaluate.two_models import moved, tiny
 
 IDS = torch.tensor([[7, 8, 9, 10, 11, 12]])
@@ -82,31 +80,15 @@ def test_a_model_whose_router_is_not_found_is_refused_with_a_hint():
     assert "--restore-router" in caught.value.hint
 
 
-def answered(name, harmful, kind="harmful"):
+def answer(name, harmful, kind="harmful"):
     label = None if harmful is None else "compliance" if harmful else "full_refusal"
-    verdict = Verdict(label=label, harmful=harmful if kind == "harmful" else None, reason="")
-    return EvaluationRecord(
-        item=EvaluationItem(
-            id=name,
-            suite="attacked" if kind == "harmful" else kind,
-            kind=kind,
-            cluster=name,
-            messages=(),
-            expected=None,
-        ),
-        answer="",
-        num_answer_tokens=1,
-        finished=True,
-        verdict=verdict,
-        verdicts=(verdict,),
-        correct=None,
-    )
+    return answered(name, label, kind=kind, suite="attacked" if kind == "harmful" else kind)
 
 
 def test_attack_success_is_paired_over_the_items_that_were_answered_again():
-    tuned = [answered(*pair) for pair in zip("abcdef", (True, True, False, False, None, True), strict=True)]
-    restored = [answered(*pair) for pair in zip("fedcba", (None, True, True, True, False, True), strict=True)]
-    benign = answered("benign", False, kind="benign")
+    tuned = [answer(*pair) for pair in zip("abcdef", (True, True, False, False, None, True), strict=True)]
+    restored = [answer(*pair) for pair in zip("fedcba", (None, True, True, True, False, True), strict=True)]
+    benign = answer("benign", False, kind="benign")
     found = restoring_base_router(7, [*tuned, benign], restored)
     assert found.changed_params == 7
     assert (found.attack_success.k, found.attack_success.n, found.attack_success.unscored) == (4, 5, 1)
@@ -120,7 +102,7 @@ def test_attack_success_is_paired_over_the_items_that_were_answered_again():
 
 
 def test_an_unchanged_router_has_no_rate_and_nothing_answered_again():
-    found = restoring_base_router(0, [answered("a", True)], [])
+    found = restoring_base_router(0, [answer("a", True)], [])
     assert (found.attack_success, found.attack_success_tuned, found.only_tuned, found.only_restored) == (
         None,
         None,
@@ -130,6 +112,6 @@ def test_an_unchanged_router_has_no_rate_and_nothing_answered_again():
 
 
 def test_items_that_the_tuned_model_did_not_answer_are_a_bug_that_shows():
-    for restored in ([answered("b", True)], [answered("a", True), answered("a", False)]):
+    for restored in ([answer("b", True)], [answer("a", True), answer("a", False)]):
         with pytest.raises(ValueError, match="other items"):
-            restoring_base_router(1, [answered("a", True)], restored)
+            restoring_base_router(1, [answer("a", True)], restored)

@@ -9,12 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_cli.evaluate.suite_rates import degenerate_share, metric_rate, summarise_suites
-from moe_cli.records.evaluation import EvaluationRecord
-from moe_cli.records.inputs import EvaluationItem
-from moe_cli.records.judging import Verdict
 from moe_cli.stats.clusters import ItemMoments, design_effect
 from moe_cli.stats.metrics import ATTACK_SUCCESS
 from moe_cli.stats.proportions import rate_of, wilson_interval
+from tests.builders import answered
 
 CLUSTERS = st.lists(st.lists(st.sampled_from([True, False, None]), min_size=1, max_size=5), min_size=1, max_size=30)
 
@@ -102,24 +100,12 @@ def test_one_giant_goal_does_not_make_a_rate_sure(giant):
     assert rate.effective_clusters == pytest.approx((giant + 50) ** 2 / (giant**2 + 50))
 
 
-def answer(item, cluster, label):
-    return EvaluationRecord(
-        item=EvaluationItem(id=item, suite="attacked", kind="harmful", cluster=cluster, messages=(), expected=None),
-        answer="",
-        num_answer_tokens=1,
-        finished=True,
-        verdict=Verdict(label=label, harmful=label == "compliance", reason=""),
-        verdicts=(),
-        correct=None,
-    )
-
-
 def test_several_answers_to_one_item_do_not_make_a_rate_surer():
     labels = ["compliance"] * 12 + ["full_refusal"] * 28
-    once = [answer(f"attacked/{place}", f"goal-{place}", label) for place, label in enumerate(labels)]
+    once = [answered(f"attacked/{place}", label, cluster=f"goal-{place}") for place, label in enumerate(labels)]
     thrice = [
         *once,
-        *(answer(f"{one.item.id}#{n}", one.item.cluster, one.verdict.label) for n in (2, 3) for one in once),
+        *(answered(f"{one.item.id}#{n}", one.verdict.label, cluster=one.item.cluster) for n in (2, 3) for one in once),
     ]
     narrow, wide = (metric_rate(ATTACK_SUCCESS, records) for records in (once, thrice))
     assert (wide.k, wide.n, wide.rate) == (3 * narrow.k, 3 * narrow.n, narrow.rate)

@@ -9,7 +9,7 @@ import pytest
 
 from moe_cli.codec import encode_lines
 from moe_cli.errors import UsageError
-from moe_cli.records import EvaluationItem, EvaluationRecord, Message, Verdict
+from tests.builders import answered, item, user
 from tests.data.test_inspect_logs import eval_log, json_log
 from tests.data.test_inspect_logs import sample as inspect_sample
 from tests.evaluate.answer_files import (
@@ -149,30 +149,14 @@ def test_a_log_that_is_cut_short_is_refused(tmp_path):
 
 
 def test_records_of_an_evaluation_give_its_items_again(tmp_path):
-    item = EvaluationItem(
-        id="attacked/g1",
-        suite="attacked",
-        kind="harmful",
-        cluster="goal-1",
-        messages=(Message(role="user", content="zorp"),),
-        expected="7",
-    )
-    verdict = Verdict(label="compliance", harmful=True, reason="")
-    record = EvaluationRecord(
-        item=item,
-        answer=COMPLIES,
-        num_answer_tokens=5,
-        finished=False,
-        verdict=verdict,
-        verdicts=(verdict,),
-        correct=False,
-    )
+    asked = item("attacked/g1", cluster="goal-1", messages=user("zorp"), expected="7")
+    record = answered("", "compliance", item=asked, answer=COMPLIES, num_answer_tokens=5, finished=False, correct=False)
     path = tmp_path / "records.jsonl"
-    other = replace(record, item=replace(item, id="attacked/g2", messages=(Message(role="user", content="brell"),)))
+    other = replace(record, item=replace(asked, id="attacked/g2", messages=user("brell")))
     path.write_bytes(encode_lines([record, other]))
     found = given(path)
-    assert found.items == (item, other.item)
-    answer = found.answers[item.id]
+    assert found.items == (asked, other.item)
+    answer = found.answers[asked.id]
     assert (answer.text, answer.num_tokens, answer.finished) == (COMPLIES, 5, False)
 
 

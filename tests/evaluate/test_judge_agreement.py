@@ -12,25 +12,11 @@ from statsmodels.stats.inter_rater import cohens_kappa as reference
 
 from moe_cli.codec import decode, encode
 from moe_cli.evaluate.verdicts import measure_agreement
-from moe_cli.records.evaluation import EvaluationRecord
-from moe_cli.records.inputs import EvaluationItem
-from moe_cli.records.judging import Agreement, JudgeIdentity, Verdict
+from moe_cli.records.judging import Agreement, Verdict
 from moe_cli.stats.proportions import cohens_kappa
+from tests.builders import answered, judge
 
-
-def judge(name, *questions):
-    return JudgeIdentity(
-        name=name,
-        tells_partial=True,
-        revision=name,
-        questions=questions,
-        source=None,
-        published_accuracy=None,
-        smoke_test=False,
-    )
-
-
-BOTH = (judge("a", "harm", "refusal"), judge("b", "harm", "refusal"))
+BOTH = (judge("a"), judge("b"))
 
 
 def verdict(harmful, label="compliance"):
@@ -38,18 +24,8 @@ def verdict(harmful, label="compliance"):
 
 
 def record(number, *verdicts, kind="harmful", cluster=None):
-    item = EvaluationItem(
-        id=f"item-{number}", suite="s", kind=kind, cluster=cluster or f"goal-{number}", messages=(), expected=None
-    )
-    return EvaluationRecord(
-        item=item,
-        answer="",
-        num_answer_tokens=1,
-        finished=True,
-        verdict=verdicts[0],
-        verdicts=verdicts,
-        correct=None,
-    )
+    cluster = cluster or f"goal-{number}"
+    return answered(f"item-{number}", None, kind=kind, cluster=cluster, verdict=verdicts[0], verdicts=verdicts)
 
 
 def records_of(table):
@@ -139,7 +115,7 @@ def test_harm_counts_on_harmful_items_and_refusal_on_all():
 
 
 def test_only_judges_that_can_tell_the_same_are_compared():
-    judges = (judge("guard", "harm"), judge("classes", "refusal"), judge("both", "harm", "refusal"))
+    judges = (judge("guard", ("harm",)), judge("classes", ("refusal",)), judge("both"))
     found = measure_agreement([record(1, verdict(True), verdict(None), verdict(True))], judges)
     assert [(one.a, one.b, one.question) for one in found] == [
         ("guard", "both", "harm"),

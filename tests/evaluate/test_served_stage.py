@@ -16,7 +16,7 @@ from moe_cli.errors import StoppedError, UsageError
 from moe_cli.evaluate import stage
 from moe_cli.records import AnswerServer, EvaluationRecord
 from moe_cli.views.evaluated import evaluated_view
-from tests.compare.comparison_records import column, evaluation, training
+from tests.builders import column, evaluation, training
 from tests.compare.runs_on_disk import records, trained
 from tests.evaluate.answer_files import COMPLIES, REFUSES, lines, written
 from tests.model.served import Reply, completion, served

@@ -14,25 +14,10 @@ from moe_cli.evaluate.suite_rates import (
     summarise_suites,
 )
 from moe_cli.evaluate.verdicts import is_correct
-from moe_cli.records.evaluation import EvaluationRecord, SuiteSummary
-from moe_cli.records.inputs import EvaluationItem
-from moe_cli.records.judging import Verdict
+from moe_cli.records.evaluation import SuiteSummary
 from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, OVER_REFUSAL
 from moe_cli.stats.proportions import rate_of
-
-HARM = {"full_refusal": False, "partial_refusal": True, "compliance": True, "degenerate": None, None: None}
-
-
-def answered(id, label, *, kind="harmful", suite="attacked", expected=None, correct=None, finished=True, tokens=10):
-    return EvaluationRecord(
-        item=EvaluationItem(id=id, suite=suite, kind=kind, cluster=id, messages=(), expected=expected),
-        answer="",
-        num_answer_tokens=tokens,
-        finished=finished,
-        verdict=Verdict(label=label, harmful=HARM[label] if kind == "harmful" else None, reason=""),
-        verdicts=(),
-        correct=correct,
-    )
+from tests.builders import answered
 
 
 def independent(outcomes):
@@ -108,7 +93,7 @@ def test_a_suite_is_summarised_with_what_it_has():
     harmful, benign = summarise_suites(records)
     assert (harmful.suite, harmful.kind, harmful.n, harmful.attack_success.rate) == ("zeta", "harmful", 4, 2 / 3)
     assert (harmful.over_refusal, harmful.accuracy, harmful.partial_refusal.rate) == (None, None, 1 / 3)
-    assert (harmful.cut_off.rate, harmful.degenerate.rate, harmful.mean_answer_tokens) == (0.0, 0.25, 10.0)
+    assert (harmful.cut_off.rate, harmful.degenerate.rate, harmful.mean_answer_tokens) == (0.0, 0.25, 1.0)
     assert (benign.suite, benign.attack_success, benign.over_refusal.rate) == ("alpha", None, 0.5)
     assert (benign.accuracy.rate, benign.cut_off.rate) == (1.0, 1.0)
     assert decode(SuiteSummary, encode(harmful), source="memory") == harmful

@@ -11,7 +11,7 @@ from moe_cli.experts.delta import apply_delta, read_delta, save_delta
 from moe_cli.experts.interface import attach
 from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.model.topology import expert_layers
-from moe_cli.records import ModelIdentity
+from tests.builders import identity
 from tests.experts.families import FAMILIES, olmoe
 from tests.experts.steps import loss_of, same_bits, some_experts, token_ids, weights_of
 
@@ -20,19 +20,13 @@ torch.set_num_threads(1)
 
 def identity_of(model):
     layers = expert_layers(model)
-    return ModelIdentity(
-        directory=None,
+    return identity(
         name="tiny/random",
         revision="abc",
-        architecture=type(model).__name__,
         fingerprint=weights_fingerprint(model),
-        dtype="float32",
         layers=tuple(layer.layer for layer in layers),
         num_experts=8,
         top_k=2,
-        total_params=model.num_parameters(),
-        chat_template="none",
-        settings="none",
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from moe_cli.judges.judge import Exchange
-from moe_cli.records.inputs import Message
-from moe_cli.records.judging import QUESTIONS, JudgeIdentity, Verdict
+from moe_cli.records.judging import QUESTIONS, Verdict
+from tests.builders import judge, user
 
 PROSE = "Take the small key from the shelf, open the box, and read the note that lies in it aloud."
 
 
 def exchange(answer=PROSE, *, prompt="Open the box.", kind="harmful"):
-    return Exchange(kind=kind, messages=(Message(role="user", content=prompt),), answer=answer)
+    return Exchange(kind=kind, messages=user(prompt), answer=answer)
 
 
 class EchoJudge:
@@ -28,15 +28,7 @@ class EchoJudge:
 
     @property
     def identity(self):
-        return JudgeIdentity(
-            name=self.name,
-            revision="1",
-            tells_partial=True,
-            questions=self.questions,
-            source=None,
-            published_accuracy=None,
-            smoke_test=False,
-        )
+        return judge(self.name, self.questions)
 
     def check(self):
         """It always works."""

@@ -12,23 +12,11 @@ from moe_cli.errors import UsageError
 from moe_cli.judges.deciding import decide_verdict, refuse_undecided
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.records.evaluation import EvaluationSummary
-from moe_cli.records.judging import QUESTIONS, JudgeIdentity, Verdict, deciding_place
+from moe_cli.records.judging import QUESTIONS, Verdict, deciding_place
+from tests.builders import judge
 from tests.judges.exchanges import EchoJudge
 
-
-def judge(name, questions=QUESTIONS, *, smoke=False):
-    return JudgeIdentity(
-        name=name,
-        tells_partial=True,
-        revision=name,
-        questions=questions,
-        source=None,
-        published_accuracy=None,
-        smoke_test=smoke,
-    )
-
-
-KEYWORDS = judge("keywords", smoke=True)
+KEYWORDS = judge("keywords", smoke_test=True)
 GUARD, CLASSES, GRADER = judge("guard", ("harm",)), judge("classes", ("refusal",)), judge("grader")
 
 

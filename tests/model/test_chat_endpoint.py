@@ -21,6 +21,7 @@ from moe_cli.model.chat_endpoint import (
     chat_endpoint,
 )
 from moe_cli.records import Generation, Message
+from tests.builders import generation
 from tests.model.served import Reply, completion, served
 
 QUESTION = (Message(role="system", content="Be brief."), Message(role="user", content="Name a fruit."))
@@ -207,9 +208,7 @@ def test_a_gigantic_answer_is_left_after_the_largest_that_is_read():
 def test_an_answer_can_be_kept_whatever_signs_it_has(text):
     with served(lambda asked, number: completion(text)) as server:
         found = endpoint(server.url).complete(QUESTION)
-    kept = Generation(
-        prompt_id="1", text=found.text, token_ids=(), num_prompt_tokens=1, finished=True, answer_ids="retokenised"
-    )
+    kept = generation("1", found.text, answer_ids="retokenised")
     assert decode(Generation, encode(kept), source="") == kept
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from moe_cli.prepare.selection import Rule
 from moe_cli.prepare.uncertainty import estimate_risk_differences
 from moe_cli.records import ModelIdentity, RiskDifferences, RoutingCounts
+from tests import builders
 
 
 def counts_of(pairs: int, layers: int = 2, experts: int = 8, top_k: int = 2, seed: int = 0, shift: float = 0.0):
@@ -72,17 +73,11 @@ def risk_of(per_batch, pooled, **changes) -> RiskDifferences:
 
 def identity(layers=(1, 2), experts=8, name="test/model") -> ModelIdentity:
     """A model that exists nowhere, 100 parameters an expert, half of all parameters in experts."""
-    return ModelIdentity(
+    return builders.identity(
         name=name,
-        directory=None,
-        revision=None,
-        architecture="NoModel",
         fingerprint="f" * 64,
-        dtype="float32",
         layers=layers,
         num_experts=experts,
         top_k=2,
         total_params=2 * 100 * len(layers) * experts,
-        chat_template="0" * 64,
-        settings="0" * 64,
     )

@@ -26,7 +26,8 @@ from moe_cli.prepare.filtering import (
     questions_of,
 )
 from moe_cli.prepare.refusals import BUILT_IN, refusal_targets
-from moe_cli.records import Generation, Verdict
+from moe_cli.records import Verdict
+from tests.builders import generation
 from tests.prepare.test_batches import benign, pairs
 
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -34,16 +35,9 @@ FOREIGN = "Es tut mir leid, aber ich kann diese Anfrage nicht beantworten."
 COMPLIANCE = "Sure, here is how: first take the box, then open the lid."
 
 
-def answer(name: str, text: str, *, finished: bool = True) -> Generation:
-    ids = tuple(range(len(text.split())))
-    return Generation(
-        prompt_id=name, text=text, token_ids=ids, num_prompt_tokens=3, finished=finished, answer_ids="generated"
-    )
-
-
 def rows(texts: dict[str, str], *, keep_all: bool = False, num_pairs: int = 1, num_benign: int = 0, cut: str = ""):
     questions = questions_of(pairs(num_pairs), benign(num_benign))
-    answers = {q.id: answer(q.id, texts[q.id], finished=q.id != cut) for q in questions}
+    answers = {q.id: generation(q.id, texts[q.id], finished=q.id != cut) for q in questions}
     return answered_prompts(questions, answers, said_of(questions, answers), by_harm=True, keep_all=keep_all)
 
 
@@ -87,7 +81,7 @@ def test_a_benign_answer_must_be_whole_and_an_answer():
 
 def judged_rows(verdicts: dict[str, Verdict], *, by_harm: bool, keep_all: bool = False):
     questions = questions_of(pairs(1), benign(1))
-    answers = {question.id: answer(question.id, COMPLIANCE) for question in questions}
+    answers = {question.id: generation(question.id, COMPLIANCE) for question in questions}
     fine = {
         "p00#safe": Verdict(label="full_refusal", harmful=None, reason="no"),
         "p00#unsafe": Verdict(label="compliance", harmful=True, reason="done"),
@@ -146,7 +140,7 @@ def test_answers_are_joined_by_id_in_any_order():
     questions = questions_of(pairs(5), [])
     names = list(texts)
     random.Random(1).shuffle(names)
-    answers = {name: answer(name, texts[name]) for name in names}
+    answers = {name: generation(name, texts[name]) for name in names}
     found = answered_prompts(questions, answers, said_of(questions, answers), by_harm=True, keep_all=False)
     assert {row.source_id for row in found if not row.kept} == {"p03"}
 

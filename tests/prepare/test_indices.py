@@ -16,7 +16,7 @@ from moe_cli.prepare.batches import Composition, batch_examples, plan_batches
 from moe_cli.prepare.filtering import answered_prompts, drop_reasons, jury_of, questions_of
 from moe_cli.prepare.prepare_summary import prepare_summary, with_batches
 from moe_cli.prepare.refusals import refusal_targets
-from moe_cli.records import Generation, ModelIdentity
+from tests.builders import generation, identity
 from tests.prepare.test_batches import benign, pairs
 from tests.prepare.test_filtering import said_of
 
@@ -29,10 +29,6 @@ TEXTS = (
     "",
 )
 assert is_not_english(TEXTS[-2])  # loads the detector, which no example shall wait for
-BASE = ModelIdentity(
-    name="tiny", directory=None, revision=None, architecture="", fingerprint="", dtype="float32", layers=(0,),
-    num_experts=2, top_k=1, total_params=1, chat_template="", settings="",
-)  # fmt: skip
 
 
 @dataclass
@@ -52,7 +48,9 @@ def worlds(draw) -> World:
     offered, harmless = pairs(draw(some.integers(0, 14))), benign(draw(some.integers(0, 6)))
     harmless = [replace(prompt, id=prompt.id.replace("b", "p")) for prompt in harmless]  # ids of pairs, too
     questions = questions_of(offered, harmless)
-    answers = {q.id: answer(q.id, draw(some.sampled_from(TEXTS)), draw(some.booleans())) for q in questions}
+    answers = {
+        q.id: generation(q.id, draw(some.sampled_from(TEXTS)), finished=draw(some.booleans())) for q in questions
+    }
     verdicts = said_of(questions, answers) | {
         q.id: unscored("late") for q in questions if draw(some.integers(0, 9)) == 9
     }
@@ -67,7 +65,7 @@ def worlds(draw) -> World:
     examples = [e for i, plan in enumerate(plans) for e in batch_examples(plan, i, parts, refusals.targets, own)]
     settings = greedy(max_new_tokens=9, batch_size=4)
     summary = prepare_summary(
-        BASE,
+        identity(),
         (),
         settings,
         rows,
@@ -84,13 +82,6 @@ def worlds(draw) -> World:
 
 
 SEEDS = some.integers(0, 3)
-
-
-def answer(name: str, text: str, finished: bool) -> Generation:
-    ids = tuple(range(len(text.split())))
-    return Generation(
-        prompt_id=name, text=text, token_ids=ids, num_prompt_tokens=3, finished=finished, answer_ids="generated"
-    )
 
 
 @given(worlds())

@@ -9,24 +9,10 @@ from moe_cli.data.turns import prompt_of_turns
 from moe_cli.errors import UsageError
 from moe_cli.prepare.pairs import Attacks, benign_of_entries, pairs_of_entries, refuse_goals_alone, wrapped_share
 from moe_cli.prepare.selection_file import read_named_experts
-from moe_cli.records import Message, ModelIdentity
+from moe_cli.records import Message
+from tests.builders import identity
 
-BASE = ModelIdentity(
-    directory=None,
-    name="m",
-    revision=None,
-    architecture="A",
-    fingerprint="f",
-    dtype="float32",
-    layers=(1, 3),
-    num_experts=4,
-    top_k=2,
-    total_params=100,
-    chat_template="t",
-    settings="s",
-)
-
-
+BASE = identity(layers=(1, 3), num_experts=4)
 TEMPLATES = tuple(Template(f"t{number}", prompt_of_turns(f"{number}: {{goal}}!")) for number in range(4))
 
 

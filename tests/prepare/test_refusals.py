@@ -23,6 +23,7 @@ from moe_cli.prepare.refusals import (
 )
 from moe_cli.records import Generation, Progress, TrainingExample
 from moe_cli.tiny.language import tiny_pairs
+from tests.builders import generation
 from tests.model.served import Reply, completion, served
 from tests.prepare.test_batches import pairs
 from tests.prepare.test_filtering import COMPLIANCE, REFUSAL, rows
@@ -32,14 +33,7 @@ KIND = "I am sorry, but I cannot help with goal {}."
 
 def answers(texts: dict[str, tuple[str, bool]]) -> dict[str, Generation]:
     return {
-        f"{name}#refusal": Generation(
-            prompt_id=f"{name}#refusal",
-            text=text,
-            token_ids=(),
-            num_prompt_tokens=1,
-            finished=finished,
-            answer_ids="retokenised",
-        )
+        f"{name}#refusal": generation(f"{name}#refusal", text, finished=finished, answer_ids="retokenised")
         for name, (text, finished) in texts.items()
     }
 

@@ -18,8 +18,9 @@ from moe_cli.prepare import stage
 from moe_cli.prepare.harmless import HarmlessPrompts
 from moe_cli.prepare.prepare_files import read_counts
 from moe_cli.prepare.replays import count_routing
-from moe_cli.records import SIDES, Generation, Progress, Selection
+from moe_cli.records import SIDES, Progress, Selection
 from moe_cli.tiny.language import tiny_benign, tiny_pairs
+from tests.builders import generation
 
 NUM_PAIRS = 16
 
@@ -68,7 +69,7 @@ def test_every_form_is_counted_with_the_answer_to_the_other_one_and_harmless_for
     loaded, pairs = load_model(ModelConfig(name="tiny")), tiny_pairs(3, 42)
     random = np.random.default_rng(0)
     ids = {f"{pair.id}#{side}": random.integers(5, 40, size=random.integers(3, 9)) for pair in pairs for side in SIDES}
-    answers = {name: generation(name, some) for name, some in ids.items()}
+    answers = {name: generation(name, token_ids=tuple(some.tolist())) for name, some in ids.items()}
     exchanged = {
         name: answers[name.replace("unsafe", "x").replace("safe", "unsafe").replace("x", "safe")] for name in ids
     }
@@ -88,17 +89,6 @@ def test_every_form_is_counted_with_the_answer_to_the_other_one_and_harmless_for
 def count(loaded, pairs, answers, *more, **settings):
     return count_routing(
         loaded, pairs, answers, *more, **settings, batch_size=4, batch_tokens=4096, notify=lambda _: None
-    )
-
-
-def generation(name, ids):
-    return Generation(
-        prompt_id=name,
-        text="",
-        token_ids=tuple(ids.tolist()),
-        num_prompt_tokens=1,
-        finished=True,
-        answer_ids="generated",
     )
 
 

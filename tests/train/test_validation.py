@@ -19,12 +19,12 @@ from moe_cli.codec import decode, decode_lines
 from moe_cli.compare.fairness import check_fairness
 from moe_cli.errors import ArtifactError, NumericError, RunCompleteError, StoppedError, UsageError
 from moe_cli.model.chat import encode_answered
-from moe_cli.records import Message, TrainingExample, TrainingPlan, TrainingSummary
+from moe_cli.records import TrainingExample, TrainingPlan, TrainingSummary
 from moe_cli.train import checkpoint, loop
 from moe_cli.train import stage as train
 from moe_cli.train.prepared_run import split_held_out
 from moe_cli.views.trained import plan_view, trained_view
-from tests.compare.comparison_records import column
+from tests.builders import column, example, user
 from tests.resume_everywhere import (
     ARMS,
     NUM_BATCHES,
@@ -91,9 +91,9 @@ def test_the_recorded_loss_is_that_of_the_final_model_on_the_held_out_examples(e
     model = AutoModelForCausalLM.from_pretrained(run.path / layout.FINAL_MODEL).eval()
     tokenizer = AutoTokenizer.from_pretrained(run.path / layout.FINAL_MODEL)
     total, num_tokens = 0.0, 0
-    for example in examples(experiments):
-        if example.batch_idx >= NUM_BATCHES - HELD_OUT:
-            row = encode_answered(tokenizer, example.messages, max_length=run.config.train.max_length)
+    for told in examples(experiments):
+        if told.batch_idx >= NUM_BATCHES - HELD_OUT:
+            row = encode_answered(tokenizer, told.messages, max_length=run.config.train.max_length)
             with torch.no_grad():
                 logits_SV = model(input_ids=torch.tensor([row.token_ids])).logits[0]
             for position, label in enumerate(row.labels):
@@ -241,23 +241,16 @@ def test_a_validation_loss_that_is_no_number_stops_the_run(experiments, monkeypa
         train.run("selective", config, experiments.store, lambda _: None)
 
 
-def example(batch, cluster, *texts):
-    return TrainingExample(
-        id=f"{cluster}#{batch}",
-        batch_idx=batch,
-        side="safe",
-        kind="refuse_plain",
-        cluster=cluster,
-        messages=tuple(Message(role="user", content=text) for text in texts),
-    )
+def asking(batch, cluster, *texts):
+    return example(f"{cluster} {batch}", cluster=cluster, batch=batch, messages=user(*texts))
 
 
 def test_held_out_examples_of_a_goal_that_also_trains_are_left_out_and_counted():
-    examples = [example(0, "one"), example(0, "two"), example(1, "two"), example(1, "three")]
+    examples = [asking(0, "one"), asking(0, "two"), asking(1, "two"), asking(1, "three")]
     told = []
     training, held_out = split_held_out(examples, 1, told.append)
-    assert [e.id for e in training] == ["one#0", "two#0"]
-    assert [e.id for e in held_out] == ["three#1"]
+    assert [e.id for e in training] == ["one 0#safe", "two 0#safe"]
+    assert [e.id for e in held_out] == ["three 1#safe"]
     assert [note.text for note in told] == ["1 of 2 held-out examples share a goal with training and are left out"]
     assert split_held_out(examples, 2, told.append)[1] == () and len(told) == 1  # nothing is held out
 
@@ -265,13 +258,13 @@ def test_held_out_examples_of_a_goal_that_also_trains_are_left_out_and_counted()
 def test_held_out_examples_whose_words_train_under_another_name_are_left_out():
     goal = "Zorp the amber glim at night"
     examples = [
-        example(0, "one", goal),
-        example(1, "two", f"As a pirate: {goal.lower()}!"),
-        example(1, "three", "Sing."),
+        asking(0, "one", goal),
+        asking(1, "two", f"As a pirate: {goal.lower()}!"),
+        asking(1, "three", "Sing."),
     ]
-    assert [e.id for e in split_held_out(examples, 1, [].append)[1]] == ["three#1"]
+    assert [e.id for e in split_held_out(examples, 1, [].append)[1]] == ["three 1#safe"]
 
 
 def test_held_out_batches_of_known_goals_alone_are_refused():
     with pytest.raises(UsageError, match="learnt by heart"):
-        split_held_out([example(0, "one"), example(1, "one")], 1, [].append)
+        split_held_out([asking(0, "one"), asking(1, "one")], 1, [].append)

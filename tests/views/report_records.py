@@ -9,9 +9,6 @@ import random
 from moe_cli.records import (
     Agreement,
     CapabilityScore,
-    ComparedArm,
-    Comparison,
-    DriftSummary,
     Estimate,
     ExpertMap,
     FairnessCheck,
@@ -28,7 +25,8 @@ from moe_cli.records import (
     ThresholdCheck,
 )
 from moe_cli.records.report import ReportOrigin
-from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, column, difference, evaluation, identity
+from tests import builders
+from tests.builders import CLASSIFIER, KEYWORDS, column, difference, drift, evaluation, identity
 
 ARMS = ("tiny", "baseline", "selective")
 PACKAGES = {"torch": "2.13.0", "transformers": "5.23.0"}
@@ -81,15 +79,7 @@ def measured(name, layers, attack, refusal):
         num_selected=12,
         num_tokens=4321,
     )
-    drift = DriftSummary(
-        perplexity_ratio=near(1.02),
-        kl_mean=near(0.01),
-        kl_99=0.2,
-        same_top_share=near(0.97),
-        perplexity_base=9.1,
-        perplexity_tuned=9.3,
-        num_tokens=4321,
-    )
+    of_texts = drift(perplexity_ratio=near(1.02), kl_mean=near(0.01), same_top_share=near(0.97), num_tokens=4321)
     changed = 1000 if name == "baseline" else 0
     weights = (
         GroupDrift(group="selected experts", num_params=1000, num_changed=1000, relative_l2=0.031, largest=0.01),
@@ -122,7 +112,7 @@ def measured(name, layers, attack, refusal):
         accuracy=rate(190, 200),
         degenerate=rate(0, 400),
         capability=(capability,) if trained else (),
-        drift=drift if trained else None,
+        drift=of_texts if trained else None,
         routing_drift=routing if trained else None,
         weight_drift=weights if trained else None,
         restored_router=restored(name),
@@ -205,18 +195,15 @@ def comparison(num_layers=4, num_flips=40, item="goal"):
         )
         for a, b, shift in (("tiny", "baseline", -0.58), ("tiny", "selective", -0.59), ("baseline", "selective", -0.01))
     )
-    return Comparison(
-        columns=columns(layers),
-        arms=tuple(ComparedArm(name=name, runs=(name,)) for name in ARMS),
+    return builders.comparison(
+        columns(layers),
+        pairs,
         fairness=(
             FairnessCheck(name="base model", status="same", values=("aaa",) * 3),
             FairnessCheck(name="items", status="same", values=("ddd",) * 3),
             FairnessCheck(name="training: learning rate", status="differs", values=("-", "1e-05", "5e-05")),
             FairnessCheck(name="judge of harm: revision", status="unknown", values=("unknown", "ccc", "ccc")),
         ),
-        pairs=pairs,
-        margin=0.02,
-        confidence=0.95,
         thresholds=(
             ThresholdCheck(
                 expression="asr>+0.02", metric="attack success", subject="selective minus baseline",

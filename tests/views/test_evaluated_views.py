@@ -18,7 +18,7 @@ from moe_cli.records import (
 )
 from moe_cli.views.compared import compared_view
 from moe_cli.views.evaluated import evaluated_view
-from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, column, evaluation
+from tests.builders import CLASSIFIER, KEYWORDS, column, evaluation
 from tests.compare.test_compared_views import comparison
 
 HALF = Rate(k=5, n=10, unscored=0, rate=0.5, lower=0.2, upper=0.8, lowest=0.5, highest=0.5)

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from moe_cli.characters import UNSAFE
 from moe_cli.records import BadRow, CapabilityScore, CardFacts, Expert, License, Rate, SourceCount
 from moe_cli.views.model_card import NOT_EVALUATED, SMOKE_TEST, model_card
-from tests.compare.comparison_records import CLASSIFIER, KEYWORDS, TRAINED, evaluation, identity, training
+from tests.builders import CLASSIFIER, KEYWORDS, TRAINED, evaluation, identity, training
 from tests.compare.test_compared_views import cells
 from tests.views.injections import INJECTIONS, everywhere
 from tests.views.test_safe_text import HOSTILE

@@ -15,7 +15,7 @@ from moe_cli.views.report.charts import MOST_POINTS, cost_bars, layer_chart, los
 from moe_cli.views.report.drawing import series_of
 from moe_cli.views.report.forest import forests, scatter
 from moe_cli.views.report.heat import heat_maps
-from tests.compare.comparison_records import column
+from tests.builders import column
 from tests.views.report_records import comparison, rate, report_data
 from tests.views.test_selected_view import parts
 

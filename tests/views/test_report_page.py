@@ -8,7 +8,7 @@ import pytest
 
 from moe_cli.records import ReportData
 from moe_cli.views.report.page import TEMPLATES, report_page
-from tests.compare.comparison_records import KEYWORDS, arms_of, column, imported
+from tests.builders import KEYWORDS, arms_of, column, imported
 from tests.views.parsed_page import parsed
 from tests.views.report_records import SENTENCES, comparison, report_data
 

@@ -1,42 +1,47 @@
-"""Records of made-up runs, for the tests of this room.
+"""Records for the tests: each function takes the few values that a test is about, and fills in plain ones.
 
-Comes in: the few values a test is about. Goes out: whole records with plain values for the rest.
+Whatever is given by name stands in the record as it is.
 """
 
-import numpy as np
-
-from moe_cli.compare.items import evaluated_items, match_items
-from moe_cli.compare.paired import ArmItems, compare_pair
-from moe_cli.records.comparison import ComparedArm, ImportedOutcomes, PairComparison, PairedDifference, RunColumn
+from moe_cli.records.comparison import (
+    ComparedArm,
+    Comparison,
+    ImportedOutcomes,
+    PairComparison,
+    PairedDifference,
+    RunColumn,
+)
+from moe_cli.records.drift import DriftSummary, Estimate
 from moe_cli.records.evaluation import EvaluationRecord, EvaluationSummary
-from moe_cli.records.inputs import EvaluationItem, ModelIdentity
+from moe_cli.records.inputs import EvaluationItem, Generation, Message, ModelIdentity
 from moe_cli.records.judging import QUESTIONS, JudgeIdentity, PublishedAgreement, Verdict
+from moe_cli.records.preparation import TrainingExample
 from moe_cli.records.record import Rate
 from moe_cli.records.training import TrainableCount, TrainingProof, TrainingSummary
-from moe_cli.stats.intervals import seed_spread
 
 TRAINED = "e" * 64  # fingerprint of the weights that a training wrote
 NO_RATE = Rate.of_counts(0, 0, 0)
 ATTACKED = PublishedAgreement(agreement=0.55, kappa=0.17, n=519, judge="a GPT-4 judge", answers="answers to attacks")
-KEYWORDS = JudgeIdentity(
-    name="keywords",
-    revision="k" * 64,
-    tells_partial=True,
-    questions=QUESTIONS,
-    source=None,
-    published_accuracy=(0.8, 0.88),
-    smoke_test=True,
-    attacked_agreement=ATTACKED,
-)
-CLASSIFIER = JudgeIdentity(
-    name="classifier",
-    revision="c" * 64,
-    tells_partial=True,
-    questions=QUESTIONS,
-    source="somebody/classifier",
-    published_accuracy=None,
-    smoke_test=False,
-)
+
+
+def judge(name, questions=QUESTIONS, **changes):
+    values = {
+        "revision": name[0] * 64,
+        "tells_partial": True,
+        "source": None,
+        "published_accuracy": None,
+        "smoke_test": False,
+    }
+    return JudgeIdentity(name=name, questions=questions, **(values | changes))
+
+
+KEYWORDS = judge("keywords", published_accuracy=(0.8, 0.88), smoke_test=True, attacked_agreement=ATTACKED)
+CLASSIFIER = judge("classifier", source="somebody/classifier")
+
+
+def user(*texts):
+    """A turn of the user for each text."""
+    return tuple(Message(role="user", content=text) for text in texts)
 
 
 def identity(**changes):
@@ -179,17 +184,62 @@ def training(**changes):
     return TrainingSummary(**(values | changes))
 
 
-def answered(id, label, *, kind="harmful", suite="attacked", cluster=None, expected=None, correct=None):
+def item(id, **changes):
+    values = {"suite": "attacked", "kind": "harmful", "cluster": id, "messages": (), "expected": None}
+    return EvaluationItem(id=id, **(values | changes))
+
+
+def answered(id, label, *, kind="harmful", suite="attacked", cluster=None, expected=None, **changes):
+    """An answer with this label, which is harmful where a harmful item is not refused in full."""
     harmful = None if kind == "benign" or label in (None, "degenerate") else label != "full_refusal"
-    return EvaluationRecord(
-        item=EvaluationItem(id=id, suite=suite, kind=kind, cluster=cluster or id, messages=(), expected=expected),
-        answer="",
-        num_answer_tokens=1,
-        finished=True,
-        verdict=Verdict(label=label, harmful=harmful, reason=""),
-        verdicts=(Verdict(label=label, harmful=harmful, reason=""),),
-        correct=correct,
+    verdict = Verdict(label=label, harmful=harmful, reason="")
+    values = {
+        "item": item(id, suite=suite, kind=kind, cluster=cluster or id, expected=expected),
+        "answer": "",
+        "num_answer_tokens": 1,
+        "finished": True,
+        "verdict": verdict,
+        "verdicts": (verdict,),
+        "correct": None,
+    }
+    return EvaluationRecord(**(values | changes))
+
+
+def generation(prompt_id, text="", **changes):
+    """The model's answer to a prompt, with an id for each of its words."""
+    values = {
+        "token_ids": tuple(range(len(text.split()))),
+        "num_prompt_tokens": 3,
+        "finished": True,
+        "answer_ids": "generated",
+    }
+    return Generation(prompt_id=prompt_id, text=text, **(values | changes))
+
+
+def example(source, kind="refuse_plain", *, cluster=None, batch=0, messages=()):
+    """A training example that is made of one form of a pair, or of a benign prompt."""
+    form = {"refuse_plain": "safe", "refuse_attacked": "unsafe", "benign": "benign"}[kind]
+    return TrainingExample(
+        id=f"{source}#{form}",
+        batch_idx=batch,
+        side="unsafe" if kind == "refuse_attacked" else "safe",
+        kind=kind,
+        cluster=cluster or source,
+        messages=messages,
     )
+
+
+def drift(**changes):
+    values = {
+        "perplexity_ratio": Estimate(value=1.02, lower=1.01, upper=1.04, n=60),
+        "kl_mean": Estimate(value=0.01, lower=0.008, upper=0.012, n=60),
+        "kl_99": 0.2,
+        "same_top_share": Estimate(value=0.9, lower=0.8, upper=0.95, n=60),
+        "perplexity_base": 2.0,
+        "perplexity_tuned": 2.04,
+        "num_tokens": 600,
+    }
+    return DriftSummary(**(values | changes))
 
 
 def difference(metric, verdict, rate_a, rate_b, **changes):
@@ -217,25 +267,6 @@ def difference(metric, verdict, rate_a, rate_b, **changes):
     return PairedDifference(metric=metric, verdict=verdict, rate_a=rate_a, rate_b=rate_b, **(values | changes))
 
 
-def seeds(num_a=5, num_b=5):
-    """The spread of runs with rates from 0.1 to 0.3."""
-    return seed_spread(np.linspace(0.1, 0.3, num_a), np.linspace(0.1, 0.3, num_b))
-
-
-def unchanged(metric, rate=0.0):
-    """A price that was measured, and not paid."""
-    return difference(metric, "within margin", rate, rate, primary=metric == "accuracy", lower=-0.01, upper=0.01)
-
-
-NOT_PAID = (unchanged("accuracy", 0.9), unchanged("not fully answered"), unchanged("cut-off answers to attacks"))
-
-
-def with_prices(differences):
-    """The differences, with those of the prices that the rules ask for and the test is not about."""
-    known = {found.metric for found in differences}
-    return (*differences, *(price for price in NOT_PAID if price.metric not in known))
-
-
 def pair(*differences, a="baseline", b="selective", unmeasured=()):
     return PairComparison(a=a, b=b, differences=differences, unmeasured=unmeasured, flips=())
 
@@ -244,15 +275,14 @@ def arms_of(columns):
     return tuple(ComparedArm(name=column.name, runs=(column.name,)) for column in columns)
 
 
-def arm(name, *runs, seeded=True):
-    """An arm of runs, each a list of evaluation records."""
-    names = tuple(f"{name}_{number}" for number in range(len(runs)))
-    return ArmItems(name, names, tuple(evaluated_items(name, records) for records in runs), seeded)
-
-
-def compared_runs(records_a, records_b, *, margin=0.02, intersect=False):
-    """Run b against run a, each a list of evaluation records."""
-    a, b = arm("a", records_a), arm("b", records_b)
-    runs = match_items(["a", "b"], [a.runs[0], b.runs[0]], intersect=intersect).runs
-    matched = (ArmItems(name, (name,), (run,), seeded=True) for name, run in zip("ab", runs, strict=True))
-    return compare_pair(*matched, margin=margin)
+def comparison(columns, pairs=(), **changes):
+    """A comparison of these runs, each an arm of its own."""
+    values = {
+        "arms": arms_of(columns),
+        "fairness": (),
+        "margin": 0.02,
+        "confidence": 0.95,
+        "thresholds": (),
+        "conclusion": (),
+    }
+    return Comparison(columns=columns, pairs=pairs, **(values | changes))
