@@ -57,6 +57,15 @@ def decode(record_type: type[Record], data: bytes | str, *, source: str) -> Reco
         ) from error
 
 
+def decode_file(record_type: type[Record], path: Path) -> Record:
+    """The one record of a JSON file.
+
+    Raises:
+        ArtifactError: as `decode`.
+    """
+    return decode(record_type, path.read_bytes(), source=str(path))
+
+
 def encode_lines(records: Iterable[object]) -> bytes:
     """JSON Lines of many records."""
     return b"".join(encode(record) + b"\n" for record in records)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.activity import begin_activity
-from moe_cli.codec import decode, encode
+from moe_cli.codec import decode_file, encode
 from moe_cli.errors import ArtifactError, MoeError
 
 CHUNK_BYTES = 1 << 22
@@ -237,7 +237,7 @@ def _read(directory: Path, hint: str) -> Digests:
     if not file.is_file():
         raise ArtifactError(f"{file} is missing", hint=hint)
     try:
-        digests = decode(Digests, file.read_bytes(), source=str(file))
+        digests = decode_file(Digests, file)
     except ArtifactError as error:  # the same fault, but nobody can make this file again
         raise ArtifactError(f"{file} is damaged (it is no list of digests)", hint=hint) from error
     own = digests.pop(SEAL, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from moe_cli.artifacts.files import sha256_of
 from moe_cli.artifacts.layout import EVALUATIONS, MANIFEST, STARTED, path_in
-from moe_cli.codec import decode
+from moe_cli.codec import Record, decode, decode_file
 from moe_cli.errors import ArtifactError
 from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
 
@@ -38,6 +38,14 @@ class FinishedRun:
                 hint="restore the file, or make the run again",
             )
         return path
+
+    def record(self, name: str, record_type: type[Record]) -> Record:
+        """The record in one of its files, whose digest is checked.
+
+        Raises:
+            ArtifactError: as `file`, or the record cannot be decoded.
+        """
+        return decode_file(record_type, self.file(name))
 
     def is_whole(self, name: str) -> bool:
         """Whether this file is there, unchanged since the run wrote it."""
@@ -124,9 +132,9 @@ def finished_run(path: Path, *kinds: RunKind) -> FinishedRun:
 def kind_in(path: Path) -> RunKind | None:
     """The kind of the run in `path`, complete or interrupted; None if there is none."""
     if (path / MANIFEST).is_file():
-        return decode(Manifest, (path / MANIFEST).read_bytes(), source=str(path / MANIFEST)).kind
+        return decode_file(Manifest, path / MANIFEST).kind
     if (path / STARTED).is_file():
-        return decode(StartedRun, (path / STARTED).read_bytes(), source=str(path / STARTED)).kind
+        return decode_file(StartedRun, path / STARTED).kind
     return None
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.finished import FinishedRun, finished_run
 from moe_cli.artifacts.registry import state_of
-from moe_cli.codec import Record, decode
 from moe_cli.errors import ArtifactError
 from moe_cli.records import (
     Comparison,
@@ -39,18 +38,13 @@ def listing_of(run: RunRecord) -> RunListing:
 def _result_of(run: FinishedRun) -> RunResult:
     match run.manifest.kind:
         case "prepare":
-            return _prepared(_read(run, layout.SELECTION, Selection))
+            return _prepared(run.record(layout.SELECTION, Selection))
         case "selective" | "baseline":
-            return _trained(_read(run, layout.METADATA, TrainingSummary))
+            return _trained(run.record(layout.METADATA, TrainingSummary))
         case "evaluation":
-            return _evaluated(_read(run, layout.EVALUATION_SUMMARY, EvaluationSummary).with_plain_goals_apart)
+            return _evaluated(run.record(layout.EVALUATION_SUMMARY, EvaluationSummary).with_plain_goals_apart)
         case "comparison":
-            return _compared(_read(run, layout.COMPARISON, Comparison))
-
-
-def _read(run: FinishedRun, name: str, record_type: type[Record]) -> Record:
-    file = run.file(name)
-    return decode(record_type, file.read_bytes(), source=str(file))
+            return _compared(run.record(layout.COMPARISON, Comparison))
 
 
 def _prepared(selection: Selection) -> PrepareResult:

@@ -18,7 +18,7 @@ from moe_cli.artifacts.files import drop_temporaries, is_there, sha256_of, write
 from moe_cli.artifacts.finished import FinishedRun, finished_run
 from moe_cli.artifacts.layout import CONFIG, MANIFEST, STARTED
 from moe_cli.artifacts.run_directory import RunWriter
-from moe_cli.codec import decode, encode
+from moe_cli.codec import decode_file, encode
 from moe_cli.config import load_config
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError
 from moe_cli.records import Manifest, RunKind, RunRecord
@@ -155,7 +155,7 @@ def _read(file: Path) -> RunRecord | None:
         raise ArtifactError(f"{file} is no file with a record of a run", hint="remove it from the registry")
     hint = "remove this file; moe runs add DIRECTORY registers the run again"
     try:
-        record = decode(RunRecord, file.read_bytes(), source=str(file))
+        record = decode_file(RunRecord, file)
     except FileNotFoundError:
         return None
     except ArtifactError as error:

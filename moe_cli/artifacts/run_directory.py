@@ -27,7 +27,7 @@ from moe_cli.artifacts.layout import (
     refuse_links_out,
 )
 from moe_cli.artifacts.locks import hold_lock, is_locked
-from moe_cli.codec import decode, encode
+from moe_cli.codec import decode_file, encode
 from moe_cli.config import MoeConfig, dump_yaml
 from moe_cli.errors import ArtifactError, LockedError, RunCompleteError
 from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
@@ -183,7 +183,7 @@ def _is_complete(path: Path, kind: RunKind, settings: dict[str, object]) -> bool
     """Whether there is a complete run of this kind with these settings."""
     if not (path / MANIFEST).is_file():
         return False
-    manifest = decode(Manifest, (path / MANIFEST).read_bytes(), source=str(path / MANIFEST))
+    manifest = decode_file(Manifest, path / MANIFEST)
     return manifest.kind == kind and manifest.config == settings
 
 
@@ -225,7 +225,7 @@ def _interrupted_run(path: Path, kind: RunKind, *, resume: bool) -> StartedRun |
             hint=f"{_elsewhere(kind)}, or remove this one; a complete run is never overwritten",
         )
     if (path / STARTED).is_file():
-        started = decode(StartedRun, (path / STARTED).read_bytes(), source=str(path / STARTED))
+        started = decode_file(StartedRun, path / STARTED)
         if started.kind != kind:
             raise ArtifactError(
                 f"{path} holds an interrupted run of kind {started.kind}, not {kind}", hint=_elsewhere(kind)

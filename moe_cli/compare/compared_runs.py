@@ -15,7 +15,7 @@ from pathlib import Path
 from moe_cli.artifacts import FinishedRun, Store, layout
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.artifacts.registry import require_unchanged_run
-from moe_cli.codec import decode, decode_lines
+from moe_cli.codec import decode_lines
 from moe_cli.compare.items import RunItems, evaluated_items
 from moe_cli.errors import ArtifactError
 from moe_cli.records import CapabilitySample, EvaluationRecord, EvaluationSummary, RunColumn, Selection, TrainingSummary
@@ -117,8 +117,7 @@ def _source(run: FinishedRun | None, found: Sequence[FinishedRun]) -> ComparedRu
 
 
 def _training(run: FinishedRun) -> TrainingSummary:
-    metadata = run.file(layout.METADATA)
-    training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
+    training = run.record(layout.METADATA, TrainingSummary)
     if (training.training_mode == "selective_experts") != (run.manifest.kind == "selective"):
         raise ArtifactError(
             f"the manifest of {run.path} says {run.manifest.kind}, but {layout.METADATA} {training.training_mode}",
@@ -159,8 +158,7 @@ def _samples(evaluated: FinishedRun) -> tuple[CapabilitySample, ...]:
 
 
 def _summary(evaluated: FinishedRun) -> EvaluationSummary:
-    file = evaluated.file(layout.EVALUATION_SUMMARY)
-    return decode(EvaluationSummary, file.read_bytes(), source=str(file)).with_plain_goals_apart
+    return evaluated.record(layout.EVALUATION_SUMMARY, EvaluationSummary).with_plain_goals_apart
 
 
 def _column(run: FinishedRun | None, training: TrainingSummary | None, summary: EvaluationSummary | None) -> RunColumn:
@@ -220,5 +218,4 @@ def _method(source: ComparedRun, store: Store) -> str | None:
     prepared = store.with_digest(source.training.prepared, "prepare")
     if prepared is None or layout.SELECTION not in prepared.manifest.files:
         return None
-    file = prepared.file(layout.SELECTION)
-    return decode(Selection, file.read_bytes(), source=str(file)).method
+    return prepared.record(layout.SELECTION, Selection).method

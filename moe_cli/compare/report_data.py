@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from moe_cli.artifacts import FinishedRun, Store, finished_run, layout
 from moe_cli.artifacts.files import naming_file
-from moe_cli.codec import decode, decode_lines
+from moe_cli.codec import decode_lines
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.flip_texts import worst_flips
 from moe_cli.records.comparison import ComparedArm, Comparison
@@ -156,8 +156,7 @@ def _parts(run: FinishedRun) -> RiskParts | None:
     """The components of the selected experts' risk difference; None where the run did not measure them."""
     if layout.SELECTION not in run.manifest.files:
         return None
-    file = run.file(layout.SELECTION)
-    return decode(Selection, file.read_bytes(), source=str(file)).parts
+    return run.record(layout.SELECTION, Selection).parts
 
 
 def _risk(run: FinishedRun, table: str, layers: tuple[int, ...], shape: tuple[int, int]) -> Values:

@@ -10,7 +10,6 @@ from pathlib import Path
 from moe_cli.artifacts import Store, layout
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.artifacts.registry import require_unchanged_run
-from moe_cli.codec import decode
 from moe_cli.config import EvaluateConfig, MoeConfig
 from moe_cli.data import column_map
 from moe_cli.data.reading import SourceReader
@@ -98,8 +97,7 @@ def _base_name(words: str, store: Store, *, loads: bool) -> str:
             model_directory(words)
         return words
     run = require_unchanged_run(path, store, "selective", "baseline")
-    metadata = run.file(layout.METADATA)
-    base = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata)).base
+    base = run.record(layout.METADATA, TrainingSummary).base
     if loads:
         run.directory(layout.FINAL_MODEL)
         model_directory(base.place)

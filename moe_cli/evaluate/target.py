@@ -22,7 +22,6 @@ from moe_cli.artifacts.examples import examples_of
 from moe_cli.artifacts.files import naming_file
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.artifacts.registry import require_unchanged_run
-from moe_cli.codec import decode
 from moe_cli.config import ModelConfig
 from moe_cli.data.contamination import BY_WORDS, goals_trained_on, trained_goals
 from moe_cli.errors import ArtifactError
@@ -72,8 +71,7 @@ def resolve_target(words: str, model: ModelConfig, store: Store, *, loads: bool 
             model_directory(words)
         return EvaluationTarget(model.model_copy(update={"name": words}), None, None)
     run = require_unchanged_run(path, store, "selective", "baseline")
-    metadata = run.file(layout.METADATA)
-    training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
+    training = run.record(layout.METADATA, TrainingSummary)
     weights = run.directory(layout.FINAL_MODEL) if loads else run.path / layout.FINAL_MODEL
     if loads:
         model_directory(training.base.place)
@@ -173,8 +171,7 @@ def selected_experts_of(run: FinishedRun, store: Store) -> NDArray[np.bool_] | N
     Raises:
         ArtifactError: a file of the training run, or the masks of the prepare run, are damaged.
     """
-    metadata = run.file(layout.METADATA)
-    training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
+    training = run.record(layout.METADATA, TrainingSummary)
     holder = run if training.training_mode == "selective_experts" else store.with_digest(training.prepared, "prepare")
     if holder is None:
         return None

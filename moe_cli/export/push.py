@@ -25,7 +25,6 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from moe_cli.activity import begin_activity
 from moe_cli.artifacts import FinishedRun, Store, layout
 from moe_cli.artifacts.registry import require_unchanged_run
-from moe_cli.codec import decode
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, UsageError
 from moe_cli.experts import experts_of, read_delta
 from moe_cli.masking import keep_secret, mask_keys
@@ -43,8 +42,7 @@ def facts_of_run(run: FinishedRun, store: Store, holds: Literal["model", "delta"
     Raises:
         ArtifactError: a file of the run, of its prepare run or of an evaluation is damaged.
     """
-    metadata = run.file(layout.METADATA)
-    training = decode(TrainingSummary, metadata.read_bytes(), source=str(metadata))
+    training = run.record(layout.METADATA, TrainingSummary)
     trained = training.trained_fingerprint
     if (page := f"{layout.FINAL_MODEL}/{PAGE}") in run.manifest.files:
         run.file(page)  # the licence is read from its header
@@ -71,11 +69,8 @@ def _evaluations(run: FinishedRun, store: Store) -> Iterator[tuple[str, Evaluati
     """End time and summary of each complete evaluation of the run."""
     for manifest in sorted((run.path / layout.EVALUATIONS).glob(f"*/{layout.MANIFEST}")):
         evaluated = require_unchanged_run(manifest.parent, store, "evaluation")
-        file = evaluated.file(layout.EVALUATION_SUMMARY)
-        yield (
-            evaluated.manifest.finished,
-            decode(EvaluationSummary, file.read_bytes(), source=str(file)).with_plain_goals_apart,
-        )
+        summary = evaluated.record(layout.EVALUATION_SUMMARY, EvaluationSummary)
+        yield evaluated.manifest.finished, summary.with_plain_goals_apart
 
 
 def _sources(run: FinishedRun, store: Store) -> tuple[SourceCount, ...] | None:
@@ -84,8 +79,7 @@ def _sources(run: FinishedRun, store: Store) -> tuple[SourceCount, ...] | None:
     prepared = None if digest is None else store.with_digest(digest, "prepare")
     if prepared is None:
         return None
-    file = prepared.file(layout.PREPARE_SUMMARY)
-    return decode(PrepareSummary, file.read_bytes(), source=str(file)).sources
+    return prepared.record(layout.PREPARE_SUMMARY, PrepareSummary).sources
 
 
 def push(

@@ -15,7 +15,6 @@ import numpy as np
 from moe_cli.artifacts import FinishedRun, Store, layout, open_run
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.registry import require_unchanged_run
-from moe_cli.codec import decode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.prepare.batches import Composition
@@ -44,9 +43,8 @@ def run(
     store.refuse_unwritable()
     source = require_unchanged_run(prepared, store, "prepare")
     notify(Notice(text=f"selecting from the counts of {source.path}; the model is not loaded"))
-    file, summary_file = source.file(layout.SELECTION), source.file(layout.PREPARE_SUMMARY)
-    before = decode(Selection, file.read_bytes(), source=str(file))
-    summary = decode(PrepareSummary, summary_file.read_bytes(), source=str(summary_file))
+    before = source.record(layout.SELECTION, Selection)
+    summary = source.record(layout.PREPARE_SUMMARY, PrepareSummary)
     counts_file = source.file(layout.routing_counts(before.base.name))
     counts = read_counts(counts_file)
     _refuse_other_experts(counts, before, counts_file)

@@ -25,7 +25,7 @@ from transformers import TrainerState
 
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import atomic_directory, check_checksums, naming_file, write_checksums
-from moe_cli.codec import decode, decode_lines, encode
+from moe_cli.codec import decode_file, decode_lines, encode
 from moe_cli.errors import ArtifactError
 from moe_cli.model.tensors import refuse_not_finite
 from moe_cli.records import CheckpointState, StepRecord, ValidationLoss
@@ -143,7 +143,7 @@ def _check_trainer_state(file: Path, step: int, hint: str) -> None:
         ArtifactError: it is not the Trainer's after `step` steps.
     """
     with naming_file(file, hint=hint):
-        fields, own = decode(JsonObject, file.read_bytes(), source=str(file)), vars(TrainerState())
+        fields, own = decode_file(JsonObject, file), vars(TrainerState())
         saved = vars(TrainerState(**fields))  # type: ignore[arg-type]
         wrong = [name for name, value in saved.items() if not _is_like(name, value, own[name])]
         if wrong:
@@ -159,7 +159,7 @@ def _is_like(name: str, value: object, own: object) -> bool:
 
 def read_state(path: Path) -> CheckpointState:
     """Read the state file of a checkpoint."""
-    return decode(CheckpointState, (path / STATE).read_bytes(), source=str(path / STATE))
+    return decode_file(CheckpointState, path / STATE)
 
 
 def load_best(run: Path, validation: Sequence[ValidationLoss], parameters: Parameters) -> int:

@@ -14,7 +14,7 @@ from moe_cli.artifacts import FinishedRun, RunWriter, Store, finished_run, layou
 from moe_cli.artifacts.examples import plain_forms_of
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.artifacts.registry import describe_change, require_unchanged_run
-from moe_cli.codec import decode, decode_lines
+from moe_cli.codec import decode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import clusters_trained_on, trained_goals
 from moe_cli.errors import ArtifactError, UsageError
@@ -61,7 +61,7 @@ def prepared_run(
         )
     if requested is None:
         notify(Notice(text=f"using the newest prepare run of this model: {run.path}"))
-    selection = _selection(run)
+    selection = run.record(layout.SELECTION, Selection)
     _refuse_other_model(selection.base, base)
     writer.remember("prepared", run.path)
     name = layout.training_examples(selection.base.name)
@@ -160,12 +160,7 @@ def _newest_of_name(store: Store, name: str) -> ModelIdentity | None:
     records = [
         record for record in store.records("prepare") if record.model_name == name and state_of(record) == "complete"
     ]
-    return _selection(finished_run(Path(records[-1].path), "prepare")).base if records else None
-
-
-def _selection(run: FinishedRun) -> Selection:
-    file = run.file(layout.SELECTION)
-    return decode(Selection, file.read_bytes(), source=str(file))
+    return finished_run(Path(records[-1].path), "prepare").record(layout.SELECTION, Selection).base if records else None
 
 
 def _refuse_other_model(made_on: ModelIdentity, base: ModelIdentity) -> None:

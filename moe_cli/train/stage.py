@@ -18,7 +18,7 @@ from moe_cli.artifacts import RunWriter, ScratchFiles, Store, layout, open_run
 from moe_cli.artifacts.files import atomic_directory, atomic_file, write_atomic
 from moe_cli.artifacts.journal import resumable
 from moe_cli.artifacts.registry import require_unchanged_run
-from moe_cli.codec import decode, encode
+from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.experts import save_delta
@@ -183,14 +183,13 @@ def _summary(
 
 
 def _card_facts(arm: Arm, base: Path, prepared: PreparedRun, summary: TrainingSummary) -> CardFacts:
-    counts = prepared.run.file(layout.PREPARE_SUMMARY)
     return CardFacts(
         holds="model",
         base=summary.base,
         license=license_of(base),
         training=summary,
         experts=prepared.selection.union if arm == "selective" else (),
-        sources=decode(PrepareSummary, counts.read_bytes(), source=str(counts)).sources,
+        sources=prepared.run.record(layout.PREPARE_SUMMARY, PrepareSummary).sources,
         evaluations=(),
         version=__version__,
     )
