@@ -94,6 +94,11 @@ class InterruptedRunError(MoeError):
     exit_code = ExitCode.INTERRUPTED
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or the name of its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def refuse_non_file(path: Path, *, hint: str, error_type: type[MoeError] = ArtifactError) -> None:
     """Refuse a path where something else than a file is, as whatever reads a pipe waits and hears no signal.
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from moe_cli.activity import begin_activity
 from moe_cli.codec import decode_file, encode
-from moe_cli.errors import ArtifactError, MoeError
+from moe_cli.errors import ArtifactError, MoeError, first_line
 
 CHUNK_BYTES = 1 << 22
 TEMPORARY = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}|partial)", re.DOTALL)  # of a file or directory that becomes \1
@@ -203,7 +203,7 @@ def naming_file(file: Path, *, hint: str = AGAIN) -> Iterator[None]:
     except (MoeError, OSError, MemoryError):
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ArtifactError(f"{file} does not hold what it should: {reason}", hint=hint) from error
 
 

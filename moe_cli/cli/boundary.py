@@ -25,6 +25,7 @@ from moe_cli.errors import (
     MoeError,
     RunCompleteError,
     UsageError,
+    first_line,
 )
 from moe_cli.masking import mask_keys
 from moe_cli.signals import interruption, working_command
@@ -137,14 +138,14 @@ def _fault_of_the_system(error: Exception) -> MoeError | None:
     if number in OF_A_PATH:
         return UsageError(f"the path {_shown(file)} cannot be used: {os.strerror(number)}", hint="choose another path")
     if SYMLINK_LOOP in str(error):  # pathlib's, of a path that leads to itself
-        return UsageError(f"a path cannot be used: {_first_line(error)}", hint="choose another path")
+        return UsageError(f"a path cannot be used: {first_line(error)}", hint="choose another path")
     if isinstance(error, MemoryError) or type(error).__name__ == OUT_OF_MEMORY or NO_MEMORY in str(error):
         return EnvironmentFaultError(
-            f"out of memory: {_first_line(error)}",
+            f"out of memory: {first_line(error)}",
             hint="lower the batch size, or use a larger machine",
         )
     if isinstance(error, OSError):
-        problem = f"{_shown(file)}: {error.strerror}" if file is not None and error.strerror else _first_line(error)
+        problem = f"{_shown(file)}: {error.strerror}" if file is not None and error.strerror else first_line(error)
         return EnvironmentFaultError(
             f"the system refuses it: {problem}",
             hint="check the disk, the network and the path, and run the command again",
@@ -163,10 +164,6 @@ def _number_of(error: Exception) -> int | None:
 def _shown(file: object) -> str:
     text = os.fsdecode(file) if isinstance(file, (str, bytes)) else str(file)
     return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def show_warning(

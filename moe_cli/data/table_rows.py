@@ -21,7 +21,7 @@ from moe_cli.data.faults import Location, RowFault
 from moe_cli.data.rows import TEXT, Element, RawRow, RawTable, lines_of
 from moe_cli.data.text_marks import refuse_marked_lines
 from moe_cli.data.turns import turns_in_cell
-from moe_cli.errors import MoeError, UsageError
+from moe_cli.errors import MoeError, UsageError, first_line
 
 Shape = Literal["rows", "table", "plain"]
 LINES = "lines of text"
@@ -244,5 +244,5 @@ def columnar_rows(content: bytes, name: str) -> list[RawRow]:
     except (MoeError, MemoryError):
         raise
     except Exception as error:  # whatever damaged pages raise in the library
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UsageError(f"{name} cannot be read as {kind}: {reason}", hint="write it again") from error

@@ -25,7 +25,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from moe_cli.activity import begin_activity
 from moe_cli.artifacts import FinishedRun, Store, layout
 from moe_cli.artifacts.registry import require_unchanged_run
-from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, UsageError
+from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, UsageError, first_line
 from moe_cli.experts import experts_of, read_delta
 from moe_cli.masking import keep_secret, mask_keys
 from moe_cli.model.chat_endpoint import USUAL_NAME
@@ -202,7 +202,7 @@ def _send(request: Push, operations: list[CommitOperationAdd], token: str) -> st
 
 def _hub_fault(error: Exception, repository: str) -> MoeError:
     """The error that says why the hub did not accept the commit."""
-    reason = mask_keys((str(error).strip() or type(error).__name__).splitlines()[0])
+    reason = mask_keys(first_line(error))
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         return EnvironmentFaultError(

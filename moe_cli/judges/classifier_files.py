@@ -13,7 +13,7 @@ from huggingface_hub import snapshot_download
 
 from moe_cli.artifacts.files import sha256_of
 from moe_cli.codec import parse_json
-from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.errors import ArtifactError, UsageError, first_line
 from moe_cli.model.directory import is_unreachable
 
 INDEX = "model.safetensors.index.json"
@@ -35,7 +35,7 @@ def fetched(name: str, place: Path | None) -> Path:
     except (OSError, ValueError) as error:
         if (offline := is_unreachable(f"the classifier {name}", error)) is not None:
             raise offline from error
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UsageError(
             f"the classifier {name} cannot be fetched: {reason}",
             hint="name a local directory with config.json and safetensors; a gated model needs `hf auth login` first",

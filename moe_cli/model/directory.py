@@ -17,7 +17,7 @@ from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError  # type: i
 from yaml import YAMLError
 
 from moe_cli.codec import parse_json
-from moe_cli.errors import ArtifactError, EnvironmentFaultError, UsageError
+from moe_cli.errors import ArtifactError, EnvironmentFaultError, UsageError, first_line
 from moe_cli.records import License, ModelIdentity
 from moe_cli.records.record import directory_name
 from moe_cli.tiny import CHECKPOINT_PATH, MODEL_NAME
@@ -113,7 +113,7 @@ def base_directory(identity: ModelIdentity) -> Path:
         cached = try_to_load_from_cache(identity.name, CONFIG, revision=identity.revision)
         if isinstance(cached, str):
             return Path(cached).parent
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise EnvironmentFaultError(
             f"the files of {identity.name} are not in the cache of the hub: {reason}",
             hint="fetch the model again, or name a directory that holds it",

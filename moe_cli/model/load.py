@@ -22,7 +22,7 @@ from transformers.utils.logging import disable_progress_bar, set_tqdm_hook
 
 from moe_cli.activity import begin_activity, count_items
 from moe_cli.config import ModelConfig
-from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, UsageError
+from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError, UsageError, first_line
 from moe_cli.model.answer_settings import drop_generation_defaults, settings_digest, settle_ends
 from moe_cli.model.chat import refuse_blind_template
 from moe_cli.model.directory import is_unreachable, model_directory, shards_of
@@ -129,19 +129,19 @@ def _explained(name: str, hint: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         if (offline := is_unreachable(name, error)) is not None:
             raise offline from error
-        raise UsageError(f"{name} cannot be loaded: {_first_line(error)}", hint=hint) from error
+        raise UsageError(f"{name} cannot be loaded: {first_line(error)}", hint=hint) from error
     except SafetensorError as error:
-        raise _damaged(name, _first_line(error)) from error
+        raise _damaged(name, first_line(error)) from error
     except ImportError as error:
         raise EnvironmentFaultError(
-            f"{name} needs what is not installed: {_first_line(error)}", hint="install it, or use another checkpoint"
+            f"{name} needs what is not installed: {first_line(error)}", hint="install it, or use another checkpoint"
         ) from error
     except Exception as error:
         if isinstance(error, RuntimeError) and WEIGHTS_DO_NOT_FIT in str(error):
             raise _damaged(name, "its weights do not have the shapes of its config") from error
         if isinstance(error, RuntimeError) and any(sign in repr(error) for sign in OF_THE_MACHINE):
             raise
-        raise _damaged(name, f"{type(error).__name__}: {_first_line(error)}") from error
+        raise _damaged(name, f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def open_model(
@@ -279,7 +279,3 @@ def _told(bar: Callable[..., object], args: tuple[object, ...], kwargs: dict[str
     if isinstance(first, Collection):
         first = count_items(first, str(kwargs.get("desc", "loading")).lower())
     return bar(first, *others, **kwargs)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
