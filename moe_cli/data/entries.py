@@ -86,16 +86,39 @@ def with_system(entry: Entry, row: Row) -> Entry:
     Raises:
         BadRowError: a form has a system turn of its own.
     """
+    forms = (entry.plain, entry.attacked, entry.benign, entry.benign_attacked)
+    first = system_turn(row, forms)
+    if first is None:
+        return entry
+    plain, attacked, benign, benign_attacked = ((first, *form) if form else None for form in forms)
+    return replace(
+        entry, plain=plain, attacked=attacked, benign=benign, benign_attacked=benign_attacked, system=first.content
+    )
+
+
+def with_system_turn(asked: Turns, row: Row) -> Turns:
+    """A prompt with the row's system prompt in front.
+
+    Raises:
+        BadRowError: it has a system turn of its own.
+    """
+    first = system_turn(row, (asked,))
+    return asked if first is None else (first, *asked)
+
+
+def system_turn(row: Row, forms: Iterable[Turns | None]) -> Message | None:
+    """The row's system prompt, which stands in front of these forms; None where it has none.
+
+    Raises:
+        BadRowError: a form has a system turn of its own.
+    """
     column = first_of(SYSTEM_COLUMNS, row)
     if column is None:
-        return entry
+        return None
     text = text_of(row, column)
-    forms = (entry.plain, entry.attacked, entry.benign, entry.benign_attacked)
     if any(form and form[0].role == "system" for form in forms):
         raise BadRowError(f"`{column}` stands beside turns that begin with a system turn")
-    first = Message(role="system", content=text)
-    plain, attacked, benign, benign_attacked = ((first, *form) if form else None for form in forms)
-    return replace(entry, plain=plain, attacked=attacked, benign=benign, benign_attacked=benign_attacked, system=text)
+    return Message(role="system", content=text)
 
 
 def with_harmless(entry: Entry, row: Row) -> Entry:

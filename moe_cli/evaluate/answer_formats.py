@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from moe_cli.data import AS_NAMED, ColumnMap, Kind, Location
 from moe_cli.data.column_names import GOAL_COLUMNS, PROMPT_COLUMNS, TURN_COLUMNS, first_of
-from moe_cli.data.entries import XSTEST_TYPES, refuse_unreadable
+from moe_cli.data.entries import XSTEST_TYPES, refuse_unreadable, with_system_turn
 from moe_cli.data.prompts import prompt_turns
 from moe_cli.data.rows import ReadRow, Row, name_of
 from moe_cli.data.turns import Turns
@@ -27,7 +27,6 @@ from moe_cli.evaluate.answer_rows import (
     recorded_answers,
     separate_system_turn,
     texts_of,
-    with_system_turn,
 )
 
 ANSWERS = (

@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 
 from moe_cli.codec import decode
 from moe_cli.data import Kind, Location
-from moe_cli.data.column_names import SYSTEM_COLUMNS, first_of
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.inspect_logs import InspectLog
-from moe_cli.data.rows import Row, describe_value, is_whole, name_of, text_of
+from moe_cli.data.rows import Row, describe_value, is_whole, name_of
 from moe_cli.data.turns import Turns, are_turns, messages_of, turns
 from moe_cli.errors import ArtifactError
-from moe_cli.records import EvaluationItem, Message
+from moe_cli.records import EvaluationItem
 
 NO_ANSWER, NO_PROMPT = "it holds no answer", "it holds no prompt"
 ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence"}
@@ -51,16 +50,6 @@ def asked_of(value: object, key: str) -> Turns:
     """Turns of a prompt given as text or turns; a list of one text counts as that text."""
     alone = value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else value
     return turns(alone, key)
-
-
-def with_system_turn(asked: Turns, row: Row) -> Turns:
-    """The prompt with the row's system prompt in front, as --items reads one."""
-    column = first_of(SYSTEM_COLUMNS, row)
-    if column is None:
-        return asked
-    if asked[0].role == "system":
-        raise BadRowError(f"`{column}` stands beside turns that begin with a system turn")
-    return (Message(role="system", content=text_of(row, column)), *asked)
 
 
 def separate_system_turn(value: object, key: str) -> tuple[object, object]:

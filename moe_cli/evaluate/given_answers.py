@@ -20,6 +20,7 @@ from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS
 from moe_cli.evaluate.answer_rows import FileAnswer
 from moe_cli.evaluate.evaluation_items import load_items, prompt_id, refuse_mixed_suites, repeat_id
+from moe_cli.evaluate.item_sources import id_in_suite
 from moe_cli.evaluate.read_answers import FileOfAnswers, read_answers
 from moe_cli.records import AnswerFile, EvaluationItem
 
@@ -161,7 +162,7 @@ def _own_item(answer: FileAnswer, kind: Kind) -> EvaluationItem:
     suite = answer.suite or (kind if kind == "benign" or not wrapped else "attacked")
     own = answer.id or cluster_of("\n".join(turn.content for turn in answer.messages))
     return EvaluationItem(
-        id=own if own.startswith(f"{suite}/") else f"{suite}/{own}",
+        id=id_in_suite(suite, own),
         suite=suite,
         kind=kind,
         cluster=answer.cluster or (cluster_of(answer.goal) if answer.goal else cluster_of_prompt(answer.messages)),

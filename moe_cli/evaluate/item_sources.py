@@ -18,7 +18,7 @@ from moe_cli.data import (
     source_of,
 )
 from moe_cli.data.column_names import MAPPED_NAMES
-from moe_cli.data.entries import refuse_unreadable, with_system
+from moe_cli.data.entries import refuse_unreadable, with_system_turn
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.labels import answer_beside
 from moe_cli.data.prompts import prompt_turns
@@ -131,17 +131,20 @@ def _item(row: ReadRow, location: Location) -> EvaluationItem:
     messages = _text_turns(row) if kind == "text" else _asked_turns(row)
     suite = name_of(row, "suite") or kind
     own = name_of(row, "id") or str(location.number)
-    name = own if own.startswith(f"{suite}/") else f"{suite}/{own}"
     expected = text_of(row, "expected") if row.get("expected") is not None else None
-    entry = Entry(place=location, id=name, kind=None, goal=None, plain=messages)
     return EvaluationItem(
-        id=name,
+        id=id_in_suite(suite, own),
         suite=suite,
         kind=kind,
         cluster=name_of(row, "cluster") or cluster_of_prompt(messages[:-1] if kind == "text" else messages),
-        messages=with_system(entry, row).plain or messages,
+        messages=with_system_turn(messages, row),
         expected=expected,
     )
+
+
+def id_in_suite(suite: str, own: str) -> str:
+    """The id of an item, which begins with its suite: `attacked/goal-90/story`."""
+    return own if own.startswith(f"{suite}/") else f"{suite}/{own}"
 
 
 def _asked_turns(row: ReadRow) -> Turns:
