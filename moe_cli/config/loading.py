@@ -18,7 +18,7 @@ from moe_cli.config.settings import MoeConfig
 from moe_cli.config.yaml_text import LONGEST_TEXT, parse_yaml
 from moe_cli.errors import UsageError
 from moe_cli.masking import mask_keys
-from moe_cli.spelling import nearest
+from moe_cli.spelling import did_you_mean
 
 ENVIRONMENT_PREFIX = "MOE_"
 LONGEST_VALUE = 200  # characters of a wrong value that are shown
@@ -192,8 +192,7 @@ def _may_be_secret(key: str) -> bool:
 def _suggestion(key: str) -> str:
     known = list(setting_names())
     sections = list(dict.fromkeys(name.partition(".")[0] for name in known))
-    near = nearest(key, [*known, *sections])
-    return f", did you mean {near[0]}?" if near else ""
+    return did_you_mean(key, [*known, *sections])
 
 
 def setting_names(section: type[BaseModel] = MoeConfig, prefix: str = "") -> Iterator[str]:

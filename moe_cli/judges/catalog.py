@@ -30,7 +30,7 @@ from moe_cli.judges.rubric import Rubric, rubric_of
 from moe_cli.judges.rubrics import strongreject_delimited_rubric, strongreject_rubric, xstest_rubric
 from moe_cli.model.chat_endpoint import ReplyText, chat_endpoint
 from moe_cli.records.judging import QUESTIONS, Question
-from moe_cli.spelling import nearest
+from moe_cli.spelling import did_you_mean
 
 GROUP = "moe_cli.judges"
 PARTS = ("name", "questions", "group", "identity", "holds_weights", "check", "verdicts", "release")
@@ -129,8 +129,7 @@ def _judge(word: str, settings: JudgeConfig, environment: Mapping[str, str]) -> 
     if name in alone and colon:
         raise UsageError(f"the judge {name} takes nothing after a colon", hint="there are " + ", ".join(NAMES))
     if name not in alone:
-        near = nearest(name, NAMES)
-        guess = f", did you mean {near[0]}?" if near else ""
+        guess = did_you_mean(name, NAMES)
         raise UsageError(f"there is no judge {_shown(name)}{guess}", hint="there are " + ", ".join(NAMES))
     return alone[name]()
 
