@@ -60,13 +60,13 @@ class Condition:
     bound: float  # 0.05
 
 
-def conditions_of(text: str) -> tuple[Condition, ...]:
-    """The comparisons in `text`.
+def conditions_of(text: str | None) -> tuple[Condition, ...]:
+    """The comparisons in `text`, none where there is no text.
 
     Raises:
         ValueError: a part is no comparison, or compares something else; says what is expected.
     """
-    return tuple(_condition(part) for part in re.split(r"\band\b", text))
+    return () if text is None else tuple(_condition(part) for part in re.split(r"\band\b", text))
 
 
 def _condition(part: str) -> Condition:

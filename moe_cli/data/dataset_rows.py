@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
 from moe_cli.data.rows import RawRow
-from moe_cli.data.source_names import FOLDER_MARKS, HUB_PREFIX, NamedSource
+from moe_cli.data.source_names import HUB_PREFIX, NamedSource
 from moe_cli.errors import EnvironmentFaultError, MoeError, UsageError
 from moe_cli.masking import mask_keys
 
@@ -50,11 +50,6 @@ def read_folder(source: NamedSource) -> list[RawRow]:
             raise UsageError(
                 f"{source.name} is a damaged folder of `datasets`: {_first_line(error)}", hint="save it again"
             ) from error
-
-
-def is_saved(path: Path) -> bool:
-    """Whether the folder was written by `datasets`."""
-    return any((path / mark).is_file() for mark in FOLDER_MARKS)
 
 
 def repository_files(source: NamedSource) -> list[DataFile]:

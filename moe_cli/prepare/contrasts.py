@@ -124,7 +124,7 @@ def refuse_unmeasured(settings: PrepareConfig, *, wraps: bool) -> None:
     Raises:
         UsageError: says which counts, and what records them.
     """
-    conditions = () if settings.select_by is None else conditions_of(settings.select_by)
+    conditions = conditions_of(settings.select_by)
     quantities = {settings.method, *(condition.quantity for condition in conditions)}
     for part in (part for part in PARTS if part in quantities):
         if not settings.extra_replays:

@@ -17,6 +17,7 @@ from moe_cli.prepare.permutation import p_values, q_values, random_swaps
 from moe_cli.prepare.ranking import Bools, Floats
 from moe_cli.prepare.risk import Clusters, pooled_swapped
 from moe_cli.prepare.selection import Rule, by_risk, limit_candidates, meets_conditions, select_of_batch
+from moe_cli.prepare.uncertainty import used_pairs
 from moe_cli.records import NullUnion, RoutingCounts
 
 REPEATABLE = {"p", "q"}  # what a condition may compare beside what the rule ranks by
@@ -33,7 +34,7 @@ def select_from_noise(
     computable = REPEATABLE | {rule.quantity}
     if not rule.is_by_difference or any(condition.quantity not in computable for condition in rule.conditions):
         return None
-    used = sorted({index for batch in batches for index in batch})
+    used = used_pairs(batches)
     names = sorted({counts.clusters[index] for index in used})
     clusters = clusters_of(rule.quantity, counts, used)
     swaps_DC = random_swaps(clusters.num_clusters, draws, np.random.default_rng([seed, 4]))

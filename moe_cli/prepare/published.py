@@ -141,7 +141,7 @@ def _published(row: ExpertRow) -> float | None:
 
 
 def _selected(risk_X: Floats, experts: Sequence[Expert], settings: PrepareConfig) -> Bools:
-    conditions = () if settings.select_by is None else conditions_of(settings.select_by)
+    conditions = conditions_of(settings.select_by)
     if unknown := sorted({condition.quantity for condition in conditions} - {"risk_diff"}):
         raise UsageError(
             f"summed counts of two sides tell no {', '.join(unknown)}: there is one table, not one for each pair",

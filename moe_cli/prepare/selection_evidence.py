@@ -122,7 +122,7 @@ def selection_rule(settings: PrepareConfig, base: ModelIdentity, params_per_expe
         top_p=settings.top_p,
         per_layer=settings.per_layer,
         stability=settings.stability,
-        conditions=() if settings.select_by is None else conditions_of(settings.select_by),
+        conditions=conditions_of(settings.select_by),
         named=None if settings.selection_file is None else read_named_experts(settings.selection_file, base),
     )
 

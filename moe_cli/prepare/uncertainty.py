@@ -200,7 +200,7 @@ class ExpertParts:
 def expert_parts(counts: RoutingCounts, batches: Batches) -> ExpertParts:
     """The text of the run and of every batch, and the wrapper and the harm of the run."""
     text = text_of_batches = wrapper = harm = None
-    used = sorted({index for batch in batches for index in batch})
+    used = used_pairs(batches)
     if is_recorded("text", counts):
         text = quantity_of("text", counts, used)
         text_of_batches = np.stack([quantity_of("text", counts, batch) for batch in batches])
