@@ -15,8 +15,8 @@ from tempfile import TemporaryFile
 from typing import Literal
 
 from moe_cli.artifacts.files import drop_temporaries, is_there, sha256_of, write_atomic
-from moe_cli.artifacts.finished import FinishedRun, finished_run
-from moe_cli.artifacts.layout import CONFIG, MANIFEST, STARTED
+from moe_cli.artifacts.finished import FinishedRun, finished_run, kind_in
+from moe_cli.artifacts.layout import CONFIG, FINAL_MODEL, MANIFEST, STARTED
 from moe_cli.artifacts.run_directory import RunWriter
 from moe_cli.codec import decode_file, encode
 from moe_cli.config import load_config
@@ -195,6 +195,18 @@ def require_unchanged_run(path: Path, store: Store, *kinds: RunKind) -> Finished
             f"moe runs add {path} registers it as it is now",
         )
     return run
+
+
+def training_run_named(words: str, store: Store) -> FinishedRun | None:
+    """The training run whose directory, or whose `final_model`, is named; None where no run is there.
+
+    Raises:
+        ArtifactError: as `require_unchanged_run`, or a run of another kind is there.
+    """
+    path = Path(words)
+    if path.name == FINAL_MODEL and kind_in(path.parent) is not None:
+        path = path.parent
+    return None if kind_in(path) is None else require_unchanged_run(path, store, "selective", "baseline")
 
 
 def change_of(run: FinishedRun, store: Store) -> str | None:

@@ -20,14 +20,13 @@ from moe_cli.bench.step import StepRow
 from moe_cli.bench.timing import (
     Outcome,
     faster_floor,
-    free_memory,
     ratio_of,
     spread_of,
     time_one_at_a_time,
     time_side_by_side,
 )
 from moe_cli.config import MoeConfig
-from moe_cli.model.memory import available_bytes
+from moe_cli.model.memory import available_bytes, free_memory
 from moe_cli.records import (
     BENCHMARK_SCHEMA_VERSION,
     Benchmark,
@@ -177,7 +176,7 @@ def _look_at_model(bench: arm_rows.RowSettings) -> BenchmarkedModel:
     """
     device = bench.device if bench.plan.model else torch.device("meta")
     found = describe_model(build_model(bench.plan, bench.config, device), bench.plan)
-    free_memory(bench.device)
+    free_memory()
     return found
 
 
@@ -199,7 +198,7 @@ def _time(
 
     if together:
         time_side_by_side(outcomes, build, repeats, told)
-        free_memory(bench.device)
+        free_memory()
         return 1
     return time_one_at_a_time(outcomes, build, repeats, bench.device, told)
 

@@ -21,7 +21,7 @@ import torch
 
 from moe_cli.bench.memory_estimate import Failure, failure_of
 from moe_cli.bench.step import StepRow, step_bytes
-from moe_cli.model.memory import peak_bytes, start_peak
+from moe_cli.model.memory import free_memory, peak_bytes, start_peak
 from moe_cli.records import Spread, StepBytes
 
 FLOORS = ("floor_library", "floor_moe")
@@ -97,7 +97,7 @@ def time_one_at_a_time(
                     _one_turn(outcome, build, share, device, weigh=number == 0)
             for _ in range(share):
                 told()
-            free_memory(device)
+            free_memory()
     return len(shares)
 
 
@@ -114,15 +114,6 @@ def time_rows(row: StepRow) -> float:
             return time.perf_counter() - start
         finally:
             gc.enable()
-
-
-def free_memory(device: torch.device) -> None:
-    """Free the memory of a dropped row."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
 
 
 def _one_turn(outcome: Outcome, build: Builder, share: int, device: torch.device, *, weigh: bool) -> None:

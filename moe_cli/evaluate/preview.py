@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from moe_cli.artifacts import Store, layout
-from moe_cli.artifacts.finished import kind_in
-from moe_cli.artifacts.registry import require_unchanged_run
+from moe_cli.artifacts.registry import training_run_named
 from moe_cli.config import EvaluateConfig, MoeConfig
 from moe_cli.data import column_map
 from moe_cli.data.reading import SourceReader
@@ -89,14 +87,11 @@ def refuse_what_needs_weights(settings: EvaluateConfig, why: str) -> None:
 
 def _base_name(words: str, store: Store, *, loads: bool) -> str:
     """Name of the base of a run, or of a bare model; with `loads`, checks that the weights are here."""
-    path = Path(words)
-    if path.name == layout.FINAL_MODEL and kind_in(path.parent) is not None:
-        path = path.parent
-    if kind_in(path) is None:
+    run = training_run_named(words, store)
+    if run is None:
         if loads:
             model_directory(words)
         return words
-    run = require_unchanged_run(path, store, "selective", "baseline")
     base = run.record(layout.METADATA, TrainingSummary).base
     if loads:
         run.directory(layout.FINAL_MODEL)

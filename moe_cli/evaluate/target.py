@@ -8,26 +8,22 @@ an empty selection.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from moe_cli.artifacts import FinishedRun, Store, layout
 from moe_cli.artifacts.examples import examples_of
 from moe_cli.artifacts.files import naming_file
-from moe_cli.artifacts.finished import kind_in
-from moe_cli.artifacts.registry import require_unchanged_run
+from moe_cli.artifacts.registry import training_run_named
 from moe_cli.config import ModelConfig
 from moe_cli.data.contamination import BY_WORDS, goals_trained_on, trained_goals
 from moe_cli.errors import ArtifactError
 from moe_cli.model.directory import model_directory
 from moe_cli.model.load import LoadedModel, load_model
-from moe_cli.model.memory import available_bytes
+from moe_cli.model.memory import available_bytes, free_memory
 from moe_cli.records import EvaluationItem, Notice, TrainingSummary
 from moe_cli.records.training import UNTRAINED, TrainingMode
 
@@ -63,14 +59,11 @@ def resolve_target(words: str, model: ModelConfig, store: Store, *, loads: bool 
         ArtifactError: a run that is not finished, damaged, or of another kind.
         UsageError: the directory of the model, or of the run's base, is not there.
     """
-    path = Path(words)
-    if path.name == layout.FINAL_MODEL and kind_in(path.parent) is not None:
-        path = path.parent
-    if kind_in(path) is None:
+    run = training_run_named(words, store)
+    if run is None:
         if loads:
             model_directory(words)
         return EvaluationTarget(model.model_copy(update={"name": words}), None, None)
-    run = require_unchanged_run(path, store, "selective", "baseline")
     training = run.record(layout.METADATA, TrainingSummary)
     weights = run.directory(layout.FINAL_MODEL) if loads else run.path / layout.FINAL_MODEL
     if loads:
@@ -157,9 +150,7 @@ class ModelPool:
     def release_base(self) -> None:
         """Free the base."""
         self._base = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
 
 def selected_experts_of(run: FinishedRun, store: Store) -> NDArray[np.bool_] | None:

@@ -8,7 +8,6 @@ Letters: B rows, S positions.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from moe_cli.model.chat import end_of_turn_ids
 from moe_cli.model.directory import model_directory
 from moe_cli.model.foreign_files import auto_class, config_of, refuse_damaged
 from moe_cli.model.load import naming_checkpoint, open_model, resolve_device
+from moe_cli.model.memory import free_memory
 from moe_cli.model.rendering import fix_date, render_template
 from moe_cli.model.token_rows import left_padded, length_batches
 from moe_cli.records.inputs import Message
@@ -141,9 +141,7 @@ class LocalJudge:
     def release(self) -> None:
         """Free the weights."""
         self._loaded = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
     def _directory(self) -> Path:
         if self._place is None:

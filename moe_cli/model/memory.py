@@ -7,6 +7,7 @@ Apple's GPU records no peak: the bytes that its driver has allocated at the end 
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
@@ -19,6 +20,15 @@ RESET_PEAK = "5"  # proc(5): resets the peak resident set
 PROCESS = "process (resident set)"
 WHOLE_PROCESS = "process since it began (resident set)"
 APPLE_GPU = "mps (given out by the driver, at the end)"
+
+
+def free_memory() -> None:
+    """Give back the memory that nothing refers to any more, that of a GPU included."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def start_peak(device: torch.device) -> None:

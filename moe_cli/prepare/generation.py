@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from moe_cli.config import ModelConfig, MoeConfig
 from moe_cli.errors import ArtifactError
@@ -16,6 +13,7 @@ from moe_cli.model.chat_endpoint import ChatEndpoint
 from moe_cli.model.engine import Engine, Prompt
 from moe_cli.model.engines import EngineOf
 from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.model.memory import free_memory
 from moe_cli.prepare.filtering import Question
 from moe_cli.records import AnswerSettings, Generation, Notice
 
@@ -54,9 +52,7 @@ class ModelHolder:
     def release(self) -> None:
         """Free the memory."""
         self._loaded = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
 
 @dataclass(frozen=True, slots=True)

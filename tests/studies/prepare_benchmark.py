@@ -23,12 +23,13 @@ from rich.console import RenderableType
 
 from moe_cli.artifacts import Store
 from moe_cli.bench.machine import describe_machine
-from moe_cli.bench.timing import free_memory, ratio_of, spread_of
+from moe_cli.bench.timing import ratio_of, spread_of
 from moe_cli.cli.boundary import catch_errors
 from moe_cli.config import MoeConfig
 from moe_cli.model.chat import encode_prompt
 from moe_cli.model.engines import EngineOf
 from moe_cli.model.load import LoadedModel
+from moe_cli.model.memory import free_memory
 from moe_cli.model.token_rows import length_batches
 from moe_cli.prepare import stage
 from moe_cli.records import PrepareSummary, Progress
@@ -149,9 +150,8 @@ def run(config: MoeConfig, num_prompts: int, repeats: int, notify: Notify, prepa
     loaded: LoadedModel | None = None
     with TemporaryDirectory(prefix="moe-bench-") as place:
         for done, (number, way) in enumerate(turns(WAYS, repeats), start=1):
-            if loaded is not None:  # two models may not fit into memory
-                device, loaded = loaded.device, None
-                free_memory(device)
+            loaded = None  # two models may not fit into memory
+            free_memory()
             loaded = _run_once(config, way, num_prompts, Path(place) / f"{way}-{number}", prepare, measured[way])
             notify(Progress(task="preparing", done=done, total=repeats * len(WAYS)))
     if loaded is None:
