@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from moe_cli.artifacts.files import drop_temporaries, is_temporary, is_there, remove, sha256_of, write_atomic
 from moe_cli.artifacts.finished import files_of, kind_in
@@ -187,9 +188,9 @@ def _is_complete(path: Path, kind: RunKind, settings: dict[str, object]) -> bool
     return manifest.kind == kind and manifest.config == settings
 
 
-def now_in_utc() -> str:
-    """The current time in UTC, ISO 8601 to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def now_in_utc(precision: Literal["seconds", "milliseconds"] = "milliseconds") -> str:
+    """The current time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec=precision)
 
 
 def _new_directories(path: Path) -> list[Path]:

@@ -7,10 +7,10 @@ What was not measured is None. All rows must have computed their experts in one 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 
 import torch
 
+from moe_cli.artifacts.run_directory import now_in_utc
 from moe_cli.bench import arm_rows
 from moe_cli.bench.bench_model import build_model, describe_model, device_of
 from moe_cli.bench.machine import describe_machine
@@ -153,7 +153,7 @@ def run(config: MoeConfig, plan: BenchmarkPlan, notify: Notify) -> Benchmark:
     return Benchmark(
         schema_version=BENCHMARK_SCHEMA_VERSION,
         moe=__version__,
-        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured=now_in_utc("seconds"),
         plan=plan,
         seed=config.seed,
         machine=describe_machine(bench.device),

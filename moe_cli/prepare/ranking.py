@@ -35,11 +35,6 @@ def largest(values_X: Floats, most: int, above: float = -np.inf) -> Bools:
     return taken_X
 
 
-def indices_of(mask_X: Bools) -> tuple[int, ...]:
-    """Indices of a flat mask, ascending."""
-    return tuple(np.flatnonzero(mask_X).tolist())
-
-
 def mask_of(indices: tuple[int, ...], size: int) -> Bools:
     """The flat mask [X] of some indices."""
     mask_X = np.zeros(size, dtype=np.bool_)

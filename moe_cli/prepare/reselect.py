@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from moe_cli.artifacts import FinishedRun, Store, layout, open_run
+from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.config import MoeConfig
@@ -115,11 +115,6 @@ def batches_of(counts: RoutingCounts, summary: PrepareSummary, file: Path) -> li
             hint=HINT,
         )
     return [range(batch * size, (batch + 1) * size) for batch in range(summary.num_batches)]
-
-
-def settings_file(source: FinishedRun) -> Path:
-    """The settings file of the run; settings that the user does not give anew are taken from it."""
-    return source.file(layout.CONFIG)
 
 
 def _kept(model_name: str) -> tuple[str, ...]:

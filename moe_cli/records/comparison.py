@@ -106,11 +106,6 @@ class PairedDifference:
         return self.ratio is None or (self.ratio.upper < MOST_TIMES and self.ratio.lower > 1 / MOST_TIMES)
 
     @property
-    def of_several_runs(self) -> bool:
-        """Whether an arm has several runs."""
-        return self.seeds is not None
-
-    @property
     def smallest_shown_p(self) -> float:
         """No smaller p is shown than this many runs support; 0 with one run each."""
         return self.seeds.smallest_shown_p if self.seeds else 0.0

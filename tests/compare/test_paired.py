@@ -281,7 +281,7 @@ def test_swapping_graded_runs_changes_every_sign_and_nothing_else(a, b):
         -backward.lower,
     )
     assert (forward.p_value, forward.graded, forward.p_mcnemar) == (backward.p_value, True, None)
-    assert not forward.of_several_runs
+    assert forward.seeds is None
 
 
 def test_a_graded_difference_is_that_of_the_means_with_every_missing_one_counted_either_way():

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Literal, get_args
 
 import torch
 from rich.console import RenderableType
 
+from moe_cli.artifacts.run_directory import now_in_utc
 from moe_cli.bench.machine import describe_machine
 from moe_cli.bench.timing import ratio_of, spread_of, synchronize
 from moe_cli.cli.boundary import catch_errors
@@ -133,7 +133,7 @@ def run(config: MoeConfig, prompts: Sequence[Prompt] | int, repeats: int, notify
     return EvaluateBenchmark(
         schema_version=EVALUATE_BENCHMARK_SCHEMA_VERSION,
         moe=__version__,
-        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured=now_in_utc("seconds"),
         seed=config.seed,
         machine=describe_machine(loaded.device),
         model_name=config.model.name,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from math import ceil
 from pathlib import Path
 from statistics import median
@@ -22,6 +21,7 @@ from typing import Protocol, get_args
 from rich.console import RenderableType
 
 from moe_cli.artifacts import Store
+from moe_cli.artifacts.run_directory import now_in_utc
 from moe_cli.bench.machine import describe_machine
 from moe_cli.bench.timing import ratio_of, spread_of
 from moe_cli.cli.boundary import catch_errors
@@ -160,7 +160,7 @@ def run(config: MoeConfig, num_prompts: int, repeats: int, notify: Notify, prepa
     return PrepareBenchmark(
         schema_version=PREPARE_BENCHMARK_SCHEMA_VERSION,
         moe=__version__,
-        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured=now_in_utc("seconds"),
         seed=config.seed,
         machine=describe_machine(loaded.device),
         model_name=config.model.name,
