@@ -7,7 +7,7 @@ a command would print as a warning is given to `notify`, or issued as a `UserWar
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from moe_cli.evaluate.evaluation_files import EvaluationOutput
     from moe_cli.prepare.stage import PrepareOutput
     from moe_cli.records import Arm, Stage
+    from moe_cli.records.manifest import Notify
     from moe_cli.train.stage import TrainOutput
 
     Settings = MoeConfig | Mapping[str, object]
 
-Notify = Callable[[object], None]
 Place = str | Path
 
 

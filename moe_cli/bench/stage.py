@@ -6,7 +6,7 @@ What was not measured is None. All rows must have computed their experts in one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -38,6 +38,7 @@ from moe_cli.records import (
     RatioOfRows,
     SharePoint,
 )
+from moe_cli.records.manifest import Notify
 from moe_cli.version import __version__
 
 FULL = "full_grouped_mm"
@@ -52,7 +53,6 @@ PAIRS = (
     ("selective", "lora"),
 )
 SELECTING = ("selective", "zeroed_gradients", "forward_moe")
-Notify = Callable[[object], None]
 
 
 def names_of_rows(plan: BenchmarkPlan) -> list[tuple[str, int | None]]:

@@ -8,7 +8,7 @@ silence. The column called `base`, or the one that `--base` names, is the untrai
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from operator import attrgetter
@@ -21,6 +21,7 @@ from moe_cli.compare.imported_items import ImportedColumn, MetricWord
 from moe_cli.compare.items import ItemOutcomes, run_items
 from moe_cli.errors import UsageError
 from moe_cli.records import ImportedOutcomes, Notice, RunColumn
+from moe_cli.records.manifest import Notify
 from moe_cli.records.training import IMPORTED, UNTRAINED
 from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, METRIC_NAMED
 
@@ -65,7 +66,7 @@ def is_file_of_results(word: str) -> bool:
 def import_sources(
     asked: Import,
     words: Sequence[str],
-    notify: Callable[[object], None],
+    notify: Notify,
     *,
     against: Sequence[str] = (),
     base: str | None = None,
@@ -144,7 +145,7 @@ def _found_name(word: str, names: Sequence[str]) -> str:
     return found[0]
 
 
-def _columns(asked: Import, files: Sequence[str], notify: Callable[[object], None]) -> Columns:
+def _columns(asked: Import, files: Sequence[str], notify: Notify) -> Columns:
     """Columns of all files by name; tasks of one run are joined, and runs with the same name are told apart."""
     parts: list[tuple[str, ImportedColumn]] = []
     left_out: list[str] = []

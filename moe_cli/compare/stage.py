@@ -38,10 +38,10 @@ from moe_cli.data.label_sheets import LabelSheet, read_sheet
 from moe_cli.errors import ArtifactError
 from moe_cli.records import ComparedArm, Comparison, FlipText, Notice, ReportData
 from moe_cli.records.comparison import Unshown
+from moe_cli.records.manifest import Notify
 from moe_cli.stats.intervals import CONFIDENCE
 from moe_cli.stats.metrics import changed_opinions
 
-Notify = Callable[[object], None]
 NO_IMPORT = Import()
 
 

@@ -6,7 +6,7 @@ The steps are judge and summarise. Drift, capability and the router test need we
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.journal import resumable
@@ -22,12 +22,13 @@ from moe_cli.evaluate.suite_rates import refuse_unscored
 from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.records import Notice, Stage
+from moe_cli.records.manifest import Notify
 
 
 def run(
     config: MoeConfig,
     store: Store,
-    notify: Callable[[object], None],
+    notify: Notify,
     *,
     resume: bool = False,
     again: Collection[Stage] = (),
@@ -72,7 +73,7 @@ def run(
     return EvaluationOutput(output, summary)
 
 
-def _name_left_out(given: GivenAnswers, notify: Callable[[object], None]) -> None:
+def _name_left_out(given: GivenAnswers, notify: Notify) -> None:
     for file in given.files:
         for reason, number in file.skipped.items():
             notify(Notice(text=f"{file.name}: {number} of {file.rows} rows are left out: {reason}", warning=True))

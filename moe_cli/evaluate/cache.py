@@ -9,7 +9,7 @@ evaluation in a neighbouring directory has is checked, taken over as a whole, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,9 +21,9 @@ from moe_cli.artifacts.run_directory import RunWriter
 from moe_cli.codec import decode_lines
 from moe_cli.errors import ArtifactError
 from moe_cli.records import Notice, Stage
+from moe_cli.records.manifest import Notify
 
 Record = TypeVar("Record")
-Notify = Callable[[object], None]
 
 FILE_OF: dict[Stage, str] = {
     "generate": "answers",

@@ -8,7 +8,7 @@ out.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.journal import resumable
@@ -27,6 +27,7 @@ from moe_cli.model.chat_endpoint import ChatEndpoint, Completion, chat_endpoint
 from moe_cli.model.engine import Prompt
 from moe_cli.model.engines import request_completions
 from moe_cli.records import AnswerServer, AnswerSettings, EvaluationItem, Progress, ServedAnswer, Stage
+from moe_cli.records.manifest import Notify
 
 UNCHECKED = (
     "as endpoint, model name and settings are the same; that the weights are is not known (--again generate asks anew)"
@@ -37,7 +38,7 @@ def run(
     words: str,
     config: MoeConfig,
     store: Store,
-    notify: Callable[[object], None],
+    notify: Notify,
     *,
     resume: bool = False,
     again: Collection[Stage] = (),

@@ -8,7 +8,7 @@ fails.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.journal import resumable
@@ -38,8 +38,7 @@ from moe_cli.records import (
     ModelIdentity,
     Stage,
 )
-
-Notify = Callable[[object], None]
+from moe_cli.records.manifest import Notify
 
 
 def run(

@@ -8,7 +8,7 @@ an empty selection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from moe_cli.model.directory import model_directory
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.memory import available_bytes, free_memory
 from moe_cli.records import EvaluationItem, Notice, TrainingSummary
+from moe_cli.records.manifest import Notify
 from moe_cli.records.training import UNTRAINED, TrainingMode
 
 ROOM = 1.1  # times the weights: what a second model takes
@@ -173,7 +174,7 @@ def selected_experts_of(run: FinishedRun, store: Store) -> NDArray[np.bool_] | N
 
 
 def count_trained_goals(
-    target: EvaluationTarget, asked: Sequence[EvaluationItem], store: Store, notify: Callable[[object], None]
+    target: EvaluationTarget, asked: Sequence[EvaluationItem], store: Store, notify: Notify
 ) -> tuple[int, int] | None:
     """How many of the evaluated goals were trained on, and how many goals there are.
 

@@ -12,7 +12,7 @@ L expert layers, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,6 +27,7 @@ from moe_cli.model.load import LoadedModel
 from moe_cli.model.token_rows import length_batches
 from moe_cli.records import DriftItem, EvaluationItem, Progress
 from moe_cli.records.drift import DriftSummary
+from moe_cli.records.manifest import Notify
 from moe_cli.stats.clusters import NUM_RESAMPLES, Floats, cluster_sums, estimate, resampled_sums
 
 # Columns of the sums of a cluster.
@@ -109,7 +110,7 @@ def measure_text_drift(
     done: Collection[str],
     batch_size: int,
     batch_tokens: int | None,
-    notify: Callable[[object], None],
+    notify: Notify,
 ) -> Iterator[tuple[DriftItem, ...]]:
     """Drift on every text whose id is not in `done`, batch by batch, the longest texts first.
 

@@ -6,14 +6,14 @@ and what a rule decides is never sent to the judge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from moe_cli.artifacts.journal import Journal
 from moe_cli.errors import UsageError
 from moe_cli.judges.judge import Exchange, Judge, Kind
 from moe_cli.judges.screening import verdict_by_rule, without_reasoning
 from moe_cli.records.judging import JudgedAnswer, JudgeIdentity, Question, Verdict, deciding_place
-from moe_cli.records.manifest import Progress
+from moe_cli.records.manifest import Notify, Progress
 
 
 def judge_in_groups(
@@ -33,7 +33,7 @@ def judge_in_groups(
 
 
 def journaled_verdicts(
-    judge: Judge, exchanges: Mapping[str, Exchange], journal: Journal[JudgedAnswer], notify: Callable[[object], None]
+    judge: Judge, exchanges: Mapping[str, Exchange], journal: Journal[JudgedAnswer], notify: Notify
 ) -> dict[str, Verdict]:
     """A verdict on every exchange by its id; those in the journal are not asked again, unless they are unscored.
 

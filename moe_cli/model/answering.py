@@ -7,7 +7,7 @@ If only the token limit changed, the answers that ended by themselves within bot
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -17,12 +17,11 @@ from moe_cli.artifacts.journal import Journal, answer_journal, other_answer_jour
 from moe_cli.codec import encode_lines
 from moe_cli.model.engine import Engine, Prompt
 from moe_cli.records import Generation, Notice, Progress
+from moe_cli.records.manifest import Notify
 
 RAISE_LIMIT = "raise --max-new-tokens"
 TELLING = 8  # answers, or all where there are fewer, after which a warning can be given
 MANY = 0.25  # share of them that is worth one
-
-Notify = Callable[[object], None]
 
 
 def answer_all(

@@ -10,7 +10,7 @@ answers that it decides, and a missing verdict is never filled in from another j
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -33,6 +33,7 @@ from moe_cli.records import (
 )
 from moe_cli.records.inputs import form_id
 from moe_cli.records.judging import deciding_place, refused_in_full
+from moe_cli.records.manifest import Notify
 from moe_cli.records.preparation import Decision
 
 NOT_REFUSED = "the plain form was not refused"
@@ -50,7 +51,6 @@ NO_VERDICT = {
 
 PromptSide = Literal["safe", "unsafe", "benign"]
 Asked = tuple[PromptSide, Exchange]
-Notify = Callable[[object], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,7 @@ from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.memory import free_memory
 from moe_cli.prepare.filtering import Question
 from moe_cli.records import AnswerSettings, Generation, Notice
-
-Notify = Callable[[object], None]
+from moe_cli.records.manifest import Notify
 
 BENIGN_OPTION = "--benign-max-new-tokens"
 BENIGN_ADVICE = (

@@ -11,7 +11,7 @@ Letters: N rows or pairs, R regions, B batches or rows of one, S positions, L ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,7 @@ from moe_cli.records import (
     TrainingExample,
 )
 from moe_cli.records.inputs import form_id
+from moe_cli.records.manifest import Notify
 
 Replay = tuple[tuple[int, ...], int]  # ids of prompt + answer, and how many are the prompt's
 
@@ -58,7 +59,7 @@ def count_routing(
     crossed: bool = False,
     batch_size: int,
     batch_tokens: int,
-    notify: Callable[[object], None],
+    notify: Notify,
 ) -> RoutingCounts:
     """Routing counts of both sides of every pair; `answers` is keyed by `form_id`.
 
@@ -127,7 +128,7 @@ class _Sizes(NamedTuple):
 class _Progress:
     """Reports how many of all rows are replayed."""
 
-    def __init__(self, total: int, notify: Callable[[object], None]) -> None:
+    def __init__(self, total: int, notify: Notify) -> None:
         self._done, self._total, self._notify = 0, total, notify
 
     def add(self, number: int) -> None:
@@ -174,7 +175,7 @@ def _count(
 
 
 def refusal_gradients(
-    loaded: LoadedModel, examples: Sequence[TrainingExample], *, max_length: int, notify: Callable[[object], None]
+    loaded: LoadedModel, examples: Sequence[TrainingExample], *, max_length: int, notify: Notify
 ) -> NDArray[np.float64]:
     """[B, L, E] squared norms of each expert's gradient; batch indices run from 0 without a gap.
 

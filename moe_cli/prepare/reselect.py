@@ -6,7 +6,6 @@ examples and counts are the bytes of the parent; candidates, masks and evidence 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from moe_cli.prepare.batches import Composition
 from moe_cli.prepare.prepare_files import HINT, read_counts, write_selection
 from moe_cli.prepare.selection_evidence import find_experts
 from moe_cli.records import Notice, PrepareSummary, RoutingCounts, Selection
+from moe_cli.records.manifest import Notify
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,7 @@ class ReselectOutput:
     selection: Selection
 
 
-def run(
-    prepared: Path, config: MoeConfig, store: Store, notify: Callable[[object], None], *, resume: bool = False
-) -> ReselectOutput:
+def run(prepared: Path, config: MoeConfig, store: Store, notify: Notify, *, resume: bool = False) -> ReselectOutput:
     """Select anew from the counts of `prepared`, into `prepare.output_dir`.
 
     Raises:
@@ -73,7 +71,7 @@ def _refuse_other_experts(counts: RoutingCounts, selection: Selection, file: Pat
 
 
 def run_draws(
-    prepared: Path, config: MoeConfig, store: Store, notify: Callable[[object], None], *, num_draws: int
+    prepared: Path, config: MoeConfig, store: Store, notify: Notify, *, num_draws: int
 ) -> tuple[ReselectOutput, ...]:
     """Draw random experts `num_draws` times, into `prepare.output_dir` with _1, _2, ... behind its name.
 

@@ -6,7 +6,7 @@ Batches are made once, here, and every count in the summary is of what was writt
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,8 +48,8 @@ from moe_cli.prepare.replays import count_routing, refusal_gradients
 from moe_cli.prepare.selection_evidence import find_experts, selection_rule
 from moe_cli.prepare.selection_file import refuse_unreadable_selection
 from moe_cli.records import AnsweredPrompt, Generation, PrepareSummary, PromptPair, Selection, TrainingExample, Verdict
+from moe_cli.records.manifest import Notify
 
-Notify = Callable[[object], None]
 SCRATCH = ScratchFiles(clear=drop_journals)
 
 

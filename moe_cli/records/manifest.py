@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from moe_cli.records.comparison import PairedDifference
@@ -73,6 +74,9 @@ class Notice:
 
     text: str  # "using the newest prepare run of this model: ./prepared"
     warning: bool = False
+
+
+Notify = Callable[[object], None]  # is given every `Progress` and `Notice`, and plans and results on the way
 
 
 @record

@@ -37,6 +37,7 @@ from moe_cli.records import (
     TrainingSummary,
     ValidationLoss,
 )
+from moe_cli.records.manifest import Notify
 from moe_cli.train.arguments import Hyperparameters, keep_in_run, training_arguments
 from moe_cli.train.arm_setup import ArmSetup
 from moe_cli.train.checkpoint import load_best
@@ -74,9 +75,7 @@ class FitResult:
     experts_dtype: str
 
 
-def fit_arm(
-    config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTask, notify: Callable[[object], None]
-) -> FitResult:
+def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTask, notify: Notify) -> FitResult:
     """Train the arm on the batches.
 
     Raises:

@@ -6,7 +6,7 @@ where a selective run lies or will lie.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import clusters_trained_on, trained_goals
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.records import Arm, Message, ModelIdentity, Notice, Selection, TrainingExample
+from moe_cli.records.manifest import Notify
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class PreparedRun:
 
 
 def prepared_run(
-    config: MoeConfig, store: Store, base: ModelIdentity, writer: RunWriter, notify: Callable[[object], None]
+    config: MoeConfig, store: Store, base: ModelIdentity, writer: RunWriter, notify: Notify
 ) -> PreparedRun:
     """The prepare run that the user named, or that the interrupted run used; else the newest one of this very model.
 
@@ -84,7 +85,7 @@ def prepared_run(
 def split_held_out(
     examples: Sequence[TrainingExample],
     num_training: int,
-    notify: Callable[[object], None],
+    notify: Notify,
     plain_forms: Mapping[str, Sequence[Message]] | None = None,
 ) -> tuple[tuple[TrainingExample, ...], tuple[TrainingExample, ...]]:
     """Split the examples: those of the batches that train, and those of the last batches whose goals do not train.
@@ -141,7 +142,7 @@ def require_trainable(selection: Selection, num_held_out: int) -> Selection:
     )
 
 
-def output_directory(config: MoeConfig, arm: Arm, notify: Callable[[object], None]) -> Path:
+def output_directory(config: MoeConfig, arm: Arm, notify: Notify) -> Path:
     """Where the arm writes; the baseline moves to `D_baseline` where D is, or holds, a selective run."""
     if arm == "selective":
         return config.train.selective_dir

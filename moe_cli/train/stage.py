@@ -27,6 +27,7 @@ from moe_cli.model.final_model import refuse_unopened_not_finite, write_final_mo
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.records import Arm, CardFacts, Notice, PrepareSummary, TrainingPlan, TrainingSummary
+from moe_cli.records.manifest import Notify
 from moe_cli.train.arguments import hyperparameters, num_steps, refuse_environment, refuse_missing_trackers
 from moe_cli.train.arm_setup import ArmSetup, baseline_arm, selective_arm
 from moe_cli.train.checkpoint import CHECKPOINTS, drop_checkpoints, newest_checkpoint, read_state
@@ -35,7 +36,6 @@ from moe_cli.train.fitting import FitResult, FitTask, fit_arm, training_summary
 from moe_cli.train.prepared_run import PreparedRun, output_directory, prepared_run
 from moe_cli.version import __version__
 
-Notify = Callable[[object], None]
 SCRATCH = ScratchFiles(names=CHECKPOINTS, clear=drop_checkpoints)
 
 
