@@ -18,6 +18,7 @@ from scipy.special import ndtri, stdtrit
 
 from moe_cli.records import Estimate, JudgeAlone, LabelCorrection
 from moe_cli.records.comparison import CountRatio, PairedDifference
+from moe_cli.stats.clusters import Floats
 from moe_cli.stats.label_correction import (
     CorrectedMean,
     LabelledItems,
@@ -31,8 +32,6 @@ from moe_cli.stats.proportions import ratio_of_counts
 from moe_cli.stats.significance import LEVEL
 
 FEWEST_OF_SUITE = 20  # labelled items of a suite, below which it has no verdict
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

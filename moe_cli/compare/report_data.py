@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moe_cli.artifacts import FinishedRun, Store, finished_run, layout
 from moe_cli.artifacts.files import naming_file
@@ -27,9 +26,9 @@ from moe_cli.records.drift import DriftItem
 from moe_cli.records.preparation import RiskParts, Selection
 from moe_cli.records.report import ExpertMap, LossCurve, ReportData, ReportOrigin
 from moe_cli.records.training import StepRecord
+from moe_cli.stats.clusters import Floats
 from moe_cli.version import __version__
 
-Floats = NDArray[np.float64]
 Values = tuple[tuple[float | None, ...], ...]
 
 

@@ -39,8 +39,8 @@ from moe_cli.errors import ArtifactError
 from moe_cli.records import ComparedArm, Comparison, FlipText, Notice, ReportData
 from moe_cli.records.comparison import Unshown
 from moe_cli.records.manifest import Notify
-from moe_cli.stats.intervals import CONFIDENCE
 from moe_cli.stats.metrics import changed_opinions
+from moe_cli.stats.significance import CONFIDENCE
 
 NO_IMPORT = Import()
 

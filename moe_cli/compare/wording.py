@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moe_cli.records.comparison import Evidence, PairedDifference, ThresholdCheck
-from moe_cli.stats.intervals import CONFIDENCE
+from moe_cli.stats.significance import CONFIDENCE
 
 SMALLEST_P = 1e-99
 OF_A_COUNT = 0.05  # what is not printed of a count

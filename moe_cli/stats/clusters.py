@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.records.drift import Estimate
+from moe_cli.stats.significance import CONFIDENCE
 
 Floats = NDArray[np.float64]
-CONFIDENCE = 0.95
 NUM_RESAMPLES = 2000
 BLOCK = 250  # resamples held in memory at once
 

@@ -26,7 +26,6 @@ from moe_cli.records.comparison import SeedSpread
 from moe_cli.stats.clusters import ClusterMean, Floats, ItemMoments, cluster_mean, design_effect
 from moe_cli.stats.significance import LEVEL
 
-CONFIDENCE = 1 - LEVEL
 LEAST_FREEDOM, MOST_FREEDOM = 0.05, 1e4  # between which the t of several runs is looked for
 POOLED = (0.954, 0.25)  # confidence and knee of several runs, so that 95 % are covered (`docs/method.md`)
 ESTIMATED = (0.952, 0.30)  # the same with Satterthwaite's degrees of freedom

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr, stdtrit
 
-from moe_cli.stats.clusters import cluster_mean, effective_number
+from moe_cli.stats.clusters import Floats, cluster_mean, effective_number
 from moe_cli.stats.significance import LEVEL
 
-Floats = NDArray[np.float64]
 LEAST_CLUSTERS = 2  # of labelled items, without which there is no variance
 
 

@@ -24,9 +24,7 @@ from scipy.special import ndtri, stdtrit
 from moe_cli.records.comparison import CountRatio
 from moe_cli.records.record import Rate
 from moe_cli.stats.clusters import Floats, ItemMoments, cluster_mean, design_effect, effective_number
-from moe_cli.stats.significance import LEVEL
-
-CONFIDENCE = 0.95
+from moe_cli.stats.significance import CONFIDENCE, LEVEL
 
 
 def rate_of(outcomes: Collection[tuple[str, bool | None]]) -> Rate:

@@ -21,7 +21,8 @@ MOST_WORK = 2 * 10**7  # frequencies times sizes; about a second
 MOST_SIZES = 300  # after so many sizes hardly any frequency is left
 TILT_STEPS = 60  # of bisection; any tilt gives the same p, the best one without loss of digits
 UNSEEN = 60.0  # e^-60 is nothing beside the rounding of a double
-LEVEL = 0.05  # below it a p-value is significant; every interval has the confidence 1 - LEVEL
+LEVEL = 0.05  # below it a p-value is significant
+CONFIDENCE = 1 - LEVEL  # of every interval
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
