@@ -18,6 +18,8 @@ from moe_cli.errors import ArtifactError, MoeError
 
 Record = TypeVar("Record")
 
+AGAIN = "the file was written by another version of moe, or changed by hand; make it again"
+
 
 @cache
 def _adapter(record_type: Hashable) -> TypeAdapter[object]:
@@ -53,7 +55,7 @@ def decode(record_type: type[Record], data: bytes | str, *, source: str) -> Reco
         where = ".".join(str(part) for part in parts) or "the whole"
         raise ArtifactError(
             f"{source}: {record_type.__name__}: {where}: {first['msg'].removeprefix('Value error, ')}",
-            hint="the file was written by another version of moe, or changed by hand; make it again",
+            hint=AGAIN,
         ) from error
 
 

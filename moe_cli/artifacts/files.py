@@ -26,13 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.activity import begin_activity
-from moe_cli.codec import decode_file, encode
+from moe_cli.codec import AGAIN, decode_file, encode
 from moe_cli.errors import ArtifactError, MoeError, first_line
 
 CHUNK_BYTES = 1 << 22
 TEMPORARY = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}|partial)", re.DOTALL)  # of a file or directory that becomes \1
 NO_SYNC_OF_NAMES = (errno.EINVAL, errno.ENOTSUP)  # of file systems that bring the names to disk by themselves
-AGAIN = "the file was written by another version of moe, or changed by hand; make it again"
 SEAL = "digests.json"
 Digests = dict[str, str]  # name -> sha256; the one of the seal is over all others
 

@@ -12,6 +12,7 @@ from typing import Literal
 from moe_cli.errors import UsageError
 
 Unit = Literal["line", "element", "row"]
+EQUAL = "it is equal to another row"  # why a row is left out
 MOST_NAMED = 5  # bad rows in the message of an error
 
 

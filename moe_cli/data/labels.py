@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from moe_cli.data.column_names import ANSWER_COLUMNS, GOAL_COLUMNS
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.rows import Row, describe_value, is_missing
 from moe_cli.data.tables import Table
 from moe_cli.errors import UsageError
+from moe_cli.records.inputs import Kind
 
 WORKED = {"true", "yes", "jailbroken", "unsafe"}
 FAILED = {"false", "no", "not jailbroken", "safe"}
@@ -50,7 +50,6 @@ def _truth(value: object) -> bool | None:
     return None
 
 
-Kind = Literal["harmful", "benign"]
 # Columns of words that say what a row is, and columns that can be about something else in most of their words.
 WORDED = (
     *("kind", "label", "labels", "safety", "safety_label", "prompt_harm_label", "prompt_label", "prompt_type"),

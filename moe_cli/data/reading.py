@@ -14,12 +14,13 @@ from moe_cli.data.column_names import AS_NAMED, ColumnMap
 from moe_cli.data.entries import Entry, refuse_unreadable, with_harmless, with_system
 from moe_cli.data.faults import BadRowError, Location, RowFault, list_names, refuse_bad_rows
 from moe_cli.data.formats import Format, format_of
-from moe_cli.data.labels import Kind, RowLabels, labels_of
+from moe_cli.data.labels import RowLabels, labels_of
 from moe_cli.data.rows import ReadRow
 from moe_cli.data.source_names import NamedSource, source_of
 from moe_cli.data.tables import Table, read_table
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.records import UnreadableSource
+from moe_cli.records.inputs import Kind
 
 OF_THE_OTHER_KIND: dict[Kind, str] = {"harmful": "it is harmless", "benign": "it is harmful"}
 KIND_WORDS: dict[Kind, str] = {"harmful": "harmful", "benign": "harmless"}

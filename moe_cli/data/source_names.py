@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Literal
 
 from moe_cli.errors import UsageError
+from moe_cli.records.inputs import ItemKind
 
 ACCEPTED = "docs/guide.md shows every format; moe prepare --pairs FILE --dry-run shows what a file is read as"
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin"}
 FOLDER_MARKS = ("dataset_info.json", "dataset_dict.json")
 HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(@(?P<revision>[^#@]+))?")
-ItemKind = Literal["harmful", "benign", "text"]
 KINDS: dict[str, ItemKind] = {"harmful": "harmful", "benign": "benign", "text": "text"}
 MOVING = {"main", "master", "HEAD"}  # branches
 HUB_PREFIX = "hf://datasets/"

@@ -28,6 +28,7 @@ from moe_cli.data import (
     refuse_bad_rows,
 )
 from moe_cli.data.column_names import refuse_absent
+from moe_cli.data.faults import EQUAL
 from moe_cli.data.reading import SourceReader
 from moe_cli.data.turns import Turns
 from moe_cli.errors import MoeError, UsageError
@@ -37,7 +38,6 @@ from moe_cli.tiny import MODEL_NAME
 from moe_cli.tiny.language import tiny_items
 
 REPEAT = re.compile(r"#\d+$")  # behind the id of an item that is answered more than once
-EQUAL = "it is equal to another row"
 
 
 def load_items(

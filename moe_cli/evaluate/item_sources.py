@@ -23,10 +23,11 @@ from moe_cli.data.faults import BadRowError
 from moe_cli.data.labels import answer_beside
 from moe_cli.data.prompts import prompt_turns
 from moe_cli.data.rows import ReadRow, name_of, text_of
-from moe_cli.data.source_names import KINDS, ItemKind, kind_and_source
+from moe_cli.data.source_names import KINDS, kind_and_source
 from moe_cli.data.turns import Turns, are_turns, messages_of, turns
 from moe_cli.errors import UsageError
 from moe_cli.records import EvaluationItem, ItemSource, Message
+from moe_cli.records.inputs import ItemKind
 
 ITEM_FORMATS = (
     '--items takes rows such as {"suite": "attacked", "kind": "harmful", "prompt": "..."}, and every format of '

@@ -10,11 +10,12 @@ from moe_cli.data import ColumnMap, Kind, RowFault, Table, digest_of_source, rea
 from moe_cli.data.faults import BadRowError
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
 from moe_cli.data.labels import OF_PROMPT, labels_of
-from moe_cli.data.source_names import ItemKind, kind_and_source
+from moe_cli.data.source_names import kind_and_source
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS, AnswerFormat, answer_format
 from moe_cli.evaluate.answer_rows import FileAnswer, RowAnswers, inspect_answers
 from moe_cli.records import AnswerFile
+from moe_cli.records.inputs import ItemKind
 
 
 @dataclass(slots=True)

@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from moe_cli.errors import UnscoredError, UsageError
 from moe_cli.records.evaluation import EvaluationRecord, SuiteSummary
+from moe_cli.records.inputs import KINDS, Kind
 from moe_cli.records.judging import too_many_unscored
 from moe_cli.records.record import Rate
 from moe_cli.stats.metrics import ACCURACY, DEGENERATE, METRIC_NAMED, OVER_REFUSAL, harm_metric
 from moe_cli.stats.proportions import rate_of
 
 Outcome = tuple[EvaluationRecord, bool | None]
-
-KINDS: tuple[Literal["harmful", "benign"], ...] = ("harmful", "benign")
 
 
 def metric_rate(name: str, records: Iterable[EvaluationRecord]) -> Rate | None:
@@ -110,7 +108,7 @@ def _suite_summary(suite: str, records: Sequence[EvaluationRecord]) -> SuiteSumm
     )
 
 
-def _kind(suite: str, records: Sequence[EvaluationRecord]) -> Literal["harmful", "benign"]:
+def _kind(suite: str, records: Sequence[EvaluationRecord]) -> Kind:
     kinds = {record.item.kind for record in records}
     for kind in KINDS:
         if kinds == {kind}:

@@ -21,8 +21,9 @@ import numpy as np
 from moe_cli.data.reasoning import strip_reasoning
 from moe_cli.evaluate.cache import StageCache
 from moe_cli.judges.deciding import decide_verdict, journaled_verdicts
-from moe_cli.judges.judge import Exchange, Judge, Kind
+from moe_cli.judges.judge import Exchange, Judge
 from moe_cli.records import EvaluationItem, EvaluationRecord, JudgedAnswer, JudgeIdentity, Verdict
+from moe_cli.records.inputs import Kind
 from moe_cli.records.judging import QUESTIONS, Agreement, Question, refused_in_full
 from moe_cli.stats.clusters import Floats, cluster_sums, estimate, resampled_sums
 from moe_cli.stats.proportions import cohens_kappa

@@ -14,9 +14,8 @@ from huggingface_hub import snapshot_download
 from moe_cli.artifacts.files import sha256_of
 from moe_cli.codec import parse_json
 from moe_cli.errors import ArtifactError, UsageError, first_line
-from moe_cli.model.directory import is_unreachable
+from moe_cli.model.directory import INDEX, is_unreachable
 
-INDEX = "model.safetensors.index.json"
 HINT = "fetch the classifier again"
 DECIDING = ("*.safetensors", "*.json", "*.model", "*.jinja")
 

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from moe_cli.judges.judge import Kind, unscored
+from moe_cli.judges.judge import unscored
+from moe_cli.records.inputs import Kind
 from moe_cli.records.judging import QUESTIONS, Label, Question, Verdict
 
 OTHERWISE = ""  # the prompt for every other `model_type`

@@ -20,11 +20,11 @@ from moe_cli.artifacts.files import sha256_of
 from moe_cli.codec import encode_lines
 from moe_cli.config.sections import JudgeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
-from moe_cli.judges.judge import Exchange, Kind, contradicts_itself, unscored
+from moe_cli.judges.judge import Exchange, contradicts_itself, unscored
 from moe_cli.judges.program import END_OF_STDERR, ProgramStoppedError, run_program
 from moe_cli.judges.screening import revision_of
 from moe_cli.masking import LONGEST_FORM, mask_answer, mask_keys
-from moe_cli.records.inputs import Message
+from moe_cli.records.inputs import Kind, Message
 from moe_cli.records.judging import JudgeIdentity, Label, Question, Verdict
 from moe_cli.records.record import record
 

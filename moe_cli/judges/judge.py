@@ -10,13 +10,11 @@ Judges are called through `deciding.py`, which keeps from them what no judge nee
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
-from moe_cli.records.inputs import Message
+from moe_cli.records.inputs import Kind, Message
 from moe_cli.records.judging import JudgeIdentity, Label, Question, Verdict
 from moe_cli.records.record import record
-
-Kind = Literal["harmful", "benign"]
 
 
 @record

@@ -32,8 +32,8 @@ from moe_cli.config.sections import Section
 from moe_cli.config.yaml_text import parse_yaml
 from moe_cli.data import reasoning
 from moe_cli.errors import UsageError
-from moe_cli.judges.judge import Exchange, Kind, contradicts_itself, unscored
-from moe_cli.records.inputs import Message
+from moe_cli.judges.judge import Exchange, contradicts_itself, unscored
+from moe_cli.records.inputs import Kind, Message
 from moe_cli.records.judging import Question, Verdict
 
 DATA = (

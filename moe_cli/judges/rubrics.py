@@ -16,8 +16,8 @@ import re
 from functools import cache
 from importlib.resources import files
 
-from moe_cli.judges.judge import Kind
 from moe_cli.judges.rubric import Rubric
+from moe_cli.records.inputs import Kind
 from moe_cli.records.judging import QUESTIONS, Label, Verdict
 
 STRONGREJECT_TEMPLATE = """\

@@ -23,12 +23,11 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from moe_cli.activity import count_items
 from moe_cli.model.answer_settings import NOT_OF_THE_CHECKPOINT
-from moe_cli.model.directory import CONFIG, INDEX, PAGE, WEIGHTS, copy_base_files, shards_of
+from moe_cli.model.directory import CONFIG, HINT, INDEX, PAGE, WEIGHTS, copy_base_files, shards_of
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.tensors import refuse_not_finite
 
 OF_A_CALL = ("use_cache", *NOT_OF_THE_CHECKPOINT)  # in a config; they stay as the base has them
-AGAIN = "fetch or save the checkpoint again"
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Json = dict[str, Any]  # a config of transformers, which may hold anything
@@ -81,7 +80,7 @@ def refuse_unopened_not_finite(loaded: LoadedModel, base: Path) -> None:
     for name, keys in stored.files.items():
         with safe_open(base / name, framework="pt") as file:
             unopened = ((key, file.get_tensor(key)) for key in keys if key not in opened)
-            refuse_not_finite(unopened, f"{base / name}, from which a final model takes it as it is,", hint=AGAIN)
+            refuse_not_finite(unopened, f"{base / name}, from which a final model takes it as it is,", hint=HINT)
 
 
 def _tensors_as_named_in_files(loaded: LoadedModel, stored: BaseWeights | None) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from moe_cli.errors import ArtifactError, UsageError, refuse_non_file
 from moe_cli.model.answer_settings import ask_for_logits_alone
+from moe_cli.model.directory import HINT
 
 AutoClass = type[AutoModelForCausalLM] | type[AutoModelForMultimodalLM]
 
@@ -45,7 +46,6 @@ SAVES_FLOATS = "5.24.0"  # transformers from which what was opened as floats is 
 AS_FLOATS = ("fp8", "mxfp4")  # quantisations of which transformers makes floats while it loads
 COUNTED = re.compile(r"(num|n)_.*(layers|experts|heads)")
 MOST_PARTS = 10_000
-AGAIN = "fetch or save the checkpoint again"
 OWN_ATTENTION = ("eager", "sdpa", "flex_attention")  # of transformers and torch
 OWN_EXPERTS = ("eager", "batched_mm", "grouped_mm")
 
@@ -132,7 +132,7 @@ def refuse_damaged(directory: Path) -> None:
     """
     for entry in sorted(directory.iterdir()):
         if not entry.is_dir():
-            refuse_non_file(entry, hint=AGAIN)
+            refuse_non_file(entry, hint=HINT)
     for name in SIDE_FILES:
         if (file := directory / name).is_file():
             _object(file)
@@ -140,7 +140,7 @@ def refuse_damaged(directory: Path) -> None:
         return
     for file in sorted(file for pattern in WEIGHTS for file in directory.glob(pattern)):
         if file.is_dir():
-            raise ArtifactError(f"{file} is a directory, not a file", hint=AGAIN)
+            raise ArtifactError(f"{file} is a directory, not a file", hint=HINT)
         _refuse_whole_numbers(file)
 
 
@@ -149,10 +149,10 @@ def _refuse_whole_numbers(file: Path) -> None:
         with safe_open(file, framework="pt") as weights:
             dtypes = {key: weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, FileNotFoundError) as error:
-        raise ArtifactError(f"{file} is damaged: {error}", hint=AGAIN) from error
+        raise ArtifactError(f"{file} is damaged: {error}", hint=HINT) from error
     if whole := sorted(key for key, dtype in dtypes.items() if dtype in WHOLE_NUMBERS):
         raise ArtifactError(
-            f"{file} holds {whole[0]} as {dtypes[whole[0]]}, and config.json names no quantisation", hint=AGAIN
+            f"{file} holds {whole[0]} as {dtypes[whole[0]]}, and config.json names no quantisation", hint=HINT
         )
 
 
@@ -160,9 +160,9 @@ def _object(file: Path) -> dict[str, object]:
     try:
         content = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{file} is damaged: {str(error).splitlines()[0]}", hint=AGAIN) from error
+        raise ArtifactError(f"{file} is damaged: {str(error).splitlines()[0]}", hint=HINT) from error
     if not isinstance(content, dict):
-        raise ArtifactError(f"{file} is damaged: it holds no JSON object", hint=AGAIN)
+        raise ArtifactError(f"{file} is damaged: it holds no JSON object", hint=HINT)
     return content
 
 
@@ -170,7 +170,7 @@ def _refuse_endless(config: PreTrainedConfig, source: str) -> None:
     """Refuse so many layers or experts that building them would take days; weights are checked only afterwards."""
     for key, value in vars(config).items():
         if COUNTED.fullmatch(key) and isinstance(value, int) and value > MOST_PARTS:
-            raise ArtifactError(f"the config of {source} asks for {value:,} as {key}", hint=AGAIN)
+            raise ArtifactError(f"the config of {source} asks for {value:,} as {key}", hint=HINT)
 
 
 def _is_here(attention: object) -> bool:

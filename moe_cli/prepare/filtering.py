@@ -31,7 +31,7 @@ from moe_cli.records import (
     SideJudge,
     Verdict,
 )
-from moe_cli.records.inputs import form_id
+from moe_cli.records.inputs import Kind, form_id
 from moe_cli.records.judging import deciding_place, refused_in_full
 from moe_cli.records.manifest import Notify
 from moe_cli.records.preparation import Decision
@@ -138,7 +138,7 @@ def _joined_reasons(reasons: Sequence[str] | None) -> str | None:
 
 
 def _exchange(question: Question, answer: str) -> Exchange:
-    kind: Literal["harmful", "benign"] = "benign" if question.side == "benign" else "harmful"
+    kind: Kind = "benign" if question.side == "benign" else "harmful"
     return Exchange(kind=kind, messages=question.messages, answer=answer)
 
 

@@ -17,7 +17,6 @@ from moe_cli.data.turns import Turns
 from moe_cli.errors import UsageError
 from moe_cli.records import BenignPrompt, Message, PromptPair
 
-EQUAL = "it is equal to another row"
 SHOWN_ID = re.compile(r"[\w./:#~-]{1,60}")
 
 

@@ -31,6 +31,7 @@ from moe_cli.data import (
     source_of,
 )
 from moe_cli.data.column_names import refuse_absent
+from moe_cli.data.faults import EQUAL
 from moe_cli.data.reading import SourceReader
 from moe_cli.data.templates import TEMPLATE_FORMATS, read_refusals
 from moe_cli.errors import MoeError, UsageError
@@ -38,7 +39,6 @@ from moe_cli.prepare.batches import Composition, composition, refuse_too_few
 from moe_cli.prepare.contrasts import refuse_unmeasured
 from moe_cli.prepare.harmless import wraps
 from moe_cli.prepare.pairs import (
-    EQUAL,
     Attacks,
     PairedEntries,
     benign_of_entries,

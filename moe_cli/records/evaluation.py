@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from moe_cli.records.drift import DriftSummary, GroupDrift, RestoredRouter, RoutingDrift
-from moe_cli.records.inputs import PLAIN_SUITE, EvaluationItem, ModelIdentity
+from moe_cli.records.inputs import PLAIN_SUITE, EvaluationItem, Kind, ModelIdentity
 from moe_cli.records.judging import (
     Agreement,
     JudgeIdentity,
@@ -128,7 +128,7 @@ class SuiteSummary:
     """The rates of one suite."""
 
     suite: str  # "attacked"
-    kind: Literal["harmful", "benign"]
+    kind: Kind
     n: int  # items
     attack_success: Rate | None  # harmful suites; of the suite of plain goals it is plain compliance
     over_refusal: Rate | None  # benign suites: full refusals

@@ -9,6 +9,9 @@ from moe_cli.records.record import record
 Side = Literal["safe", "unsafe"]
 
 SIDES: tuple[Side, ...] = ("safe", "unsafe")
+Kind = Literal["harmful", "benign"]
+KINDS: tuple[Kind, ...] = ("harmful", "benign")
+ItemKind = Literal["harmful", "benign", "text"]
 PLAIN_SUITE = "harmful"  # of goals that are asked as they are; all other harmful suites hold attacks
 AnswerIds = Literal["generated", "retokenised"]
 
@@ -62,7 +65,7 @@ class EvaluationItem:
 
     id: str  # "attacked/goal-90/story"
     suite: str  # "attacked"
-    kind: Literal["harmful", "benign", "text"]  # "text": ends with an assistant turn, for drift only
+    kind: ItemKind  # "text": ends with an assistant turn, for drift only
     cluster: str  # "goal-90"
     messages: tuple[Message, ...]  # the prompt; for "text" the prompt and its answer
     expected: str | None  # the one right answer, where there is one (capability)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from moe_cli.records.inputs import ItemKind
 from moe_cli.records.record import record
 
 
@@ -85,7 +86,7 @@ class SuiteCount:
     """One suite of the items."""
 
     suite: str  # "attacked"
-    kind: Literal["harmful", "benign", "text"]
+    kind: ItemKind
     num_items: int  # 200
     num_clusters: int  # 50; different goals
 
