@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from moe_cli.compare.evidence import Evidence, Prices, highest_rise
-from moe_cli.compare.paired import ROUNDING
+from moe_cli.compare.paired import ROUNDING, significant_direction
 from moe_cli.compare.wording import (
     compare_rates,
     format_bounds,
@@ -36,9 +36,9 @@ from moe_cli.stats.metrics import (
     NOT_FULLY_ANSWERED,
     PLAIN_COMPLIANCE,
     PRIMARY,
+    metric_and_suite,
     opinion_of,
 )
-from moe_cli.stats.significance import LEVEL
 
 UNREMARKABLE = ("within margin", "ceiling")  # left to the table where one of the two is the untrained base
 CLAIMS = ("better", "worse")
@@ -148,8 +148,8 @@ def _suites(
     pointing the other way by more than the margin that prices have.
     """
     for name, suite in differences.items():
-        metric, colon, title = name.partition(": ")
-        if not colon or metric != overall.metric or suite.verdict == overall.verdict:
+        metric, title = metric_and_suite(name)
+        if not title or metric != overall.metric or suite.verdict == overall.verdict:
             continue
         verdict = suite.verdict if b_first or suite.verdict not in OPPOSITE else OPPOSITE[suite.verdict]
         if verdict in CLAIMS:
@@ -207,7 +207,6 @@ def _times(difference: PairedDifference, pair: PairComparison) -> Iterator[str]:
 
 def _outside(difference: PairedDifference) -> Iterator[str]:
     """A caveat where a difference is significant and only a margin wider than the default hides it."""
-    significant = difference.p_adjusted < LEVEL and not difference.lower <= 0 <= difference.upper
-    if significant and max(abs(difference.lower), abs(difference.upper)) > MARGIN:
-        verdict = "better" if (difference.difference < 0) == (difference.better == "lower") else "worse"
-        yield f"although it is significantly {verdict}"
+    direction = significant_direction(difference)
+    if direction is not None and max(abs(difference.lower), abs(difference.upper)) > MARGIN:
+        yield f"although it is significantly {direction}"

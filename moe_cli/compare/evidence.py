@@ -37,6 +37,7 @@ from moe_cli.stats.metrics import (
     OVER_REFUSAL,
     PLAIN_COMPLIANCE,
     QUESTION_OF,
+    metric_and_suite,
 )
 
 ONE_SEED = "with one training seed per arm"
@@ -122,7 +123,7 @@ class Evidence:
             pair,
             differences=tuple(
                 replace(difference, verdict="not comparable")
-                if (metric := difference.metric.partition(": ")[0]) in QUESTION_OF
+                if (metric := metric_and_suite(difference.metric)[0]) in QUESTION_OF
                 and self.differing_judges(pair, metric)
                 else difference
                 for difference in pair.differences

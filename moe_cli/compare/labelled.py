@@ -27,6 +27,7 @@ from moe_cli.stats.label_correction import (
     rogan_gladen,
     sums_of_clusters,
 )
+from moe_cli.stats.metrics import metric_and_suite
 from moe_cli.stats.power import POWER
 from moe_cli.stats.proportions import ratio_of_counts
 from moe_cli.stats.significance import LEVEL
@@ -51,7 +52,7 @@ class PairLabels:
 
     def of(self, metric: str) -> Mapping[str, ItemLabels] | None:
         """The labels of a metric or of one of its suites; None where nobody labelled it."""
-        return self.of_metric.get(metric.partition(": ")[0])
+        return self.of_metric.get(metric_and_suite(metric)[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from moe_cli.compare.items import ItemOutcomes, Outcome, RunItems
 from moe_cli.records.comparison import Flip
-from moe_cli.stats.metrics import METRIC_NAMED, METRICS, WITHOUT_FLIPS, Metric, opinion_of
+from moe_cli.stats.metrics import METRIC_NAMED, METRICS, WITHOUT_FLIPS, Metric, opinion_of, suite_metric
 
 Outcomes = tuple[Outcome, ...]  # N items in order of id
 
@@ -72,7 +72,7 @@ def _outcomes_of(metric: Metric, a: Sequence[RunItems], b: Sequence[RunItems]) -
     if metric.per_suite and len(suites) > 1:
         for suite in suites:
             of_suite = [item for item in applicable if item.suite == suite]
-            yield _outcomes(metric, f"{metric.name}: {suite}", of_suite, a, b)
+            yield _outcomes(metric, suite_metric(metric.name, suite), of_suite, a, b)
 
 
 def _outcomes(

@@ -28,7 +28,7 @@ from moe_cli.compare.outcomes import Outcomes, PairedOutcomes, find_flips, paire
 from moe_cli.records.comparison import PairComparison, PairedDifference, PairVerdict
 from moe_cli.stats.clusters import effective_number, item_moments
 from moe_cli.stats.intervals import ArmSums, cluster_interval, rate_interval, run_spread, seed_spread
-from moe_cli.stats.metrics import HARM
+from moe_cli.stats.metrics import HARM, metric_and_suite
 from moe_cli.stats.power import Design, detectable_effect
 from moe_cli.stats.proportions import ratio_of_counts
 from moe_cli.stats.significance import LEVEL, benjamini_hochberg, holm, mcnemar_p, sign_flip_p
@@ -213,7 +213,7 @@ def _unadjusted(
         error_of_items=interval.error_of_items,
         freedom=interval.freedom,
     )
-    of_harm = metric.metric.partition(": ")[0] in HARM and not graded
+    of_harm = metric_and_suite(metric.metric)[0] in HARM and not graded
     of_metric = labels.of(metric.metric) if labels else None
     found = PairedDifference(
         metric=metric.metric,
@@ -286,7 +286,14 @@ def verdict_of(found: PairedDifference, margin: float) -> PairVerdict:
         return "inconclusive"
     if found.deciding_clusters >= FEWEST_GOALS and -margin <= found.lower and found.upper <= margin:
         return "within margin"
-    if found.p_adjusted < LEVEL and not found.lower <= 0 <= found.upper:
-        return "better" if (found.difference < 0) == (found.better == "lower") else "worse"
+    if (direction := significant_direction(found)) is not None:
+        return direction
     room, loss = (found.rate_a, found.difference) if found.better == "lower" else (1 - found.rate_a, -found.difference)
     return "ceiling" if max(room, loss) <= margin + ROUNDING else "inconclusive"
+
+
+def significant_direction(found: PairedDifference) -> PairVerdict | None:
+    """Whether b is significantly better or worse than a, however little; None where it is neither."""
+    if found.p_adjusted < LEVEL and not found.lower <= 0 <= found.upper:
+        return "better" if (found.difference < 0) == (found.better == "lower") else "worse"
+    return None

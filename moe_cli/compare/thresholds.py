@@ -31,7 +31,7 @@ from moe_cli.compare.wording import threshold_sentence
 from moe_cli.errors import ExitCode, MoeError, UsageError
 from moe_cli.records import PLAIN_SUITE, ComparedArm, Comparison, Estimate, RunColumn, ThresholdCheck
 from moe_cli.records.comparison import Evidence, PairedDifference
-from moe_cli.stats.metrics import ATTACK_SUCCESS, METRICS
+from moe_cli.stats.metrics import ATTACK_SUCCESS, METRICS, metric_and_suite, suite_metric
 
 METRIC_OF = {metric.word: metric.name for metric in METRICS}
 DRIFT = {"perplexity_ratio": "perplexity ratio", "kl": "KL per token"}
@@ -119,7 +119,7 @@ def _threshold(expression: str) -> Threshold:
         )
     return Threshold(
         expression=expression.strip(),
-        metric=f"{metric}: {found['suite'].strip()}" if found["suite"] else metric,
+        metric=suite_metric(metric, found["suite"].strip()) if found["suite"] else metric,
         of=found["of"],
         above=found["beyond"] == ">",
         number=float(found["sign"] + found["number"]),
@@ -164,7 +164,7 @@ def _of_known_suite(threshold: Threshold, arms: Sequence[ArmItems]) -> Threshold
     Raises:
         UsageError: the metric has items, but none of this suite.
     """
-    metric, _, suite = threshold.metric.partition(": ")
+    metric, suite = metric_and_suite(threshold.metric)
     items = [item for arm in arms for run in arm.runs for item in run.values() if metric in item.outcomes]
     suites = sorted({item.suite for item in items})
     if suite and suites and suite not in suites:
@@ -183,7 +183,7 @@ def _of_difference(threshold: Threshold, comparison: Comparison) -> ThresholdChe
     for pair in comparison.pairs:
         for difference in pair.differences:
             is_requested = (pair.a, pair.b, difference.metric) == (a, b, threshold.metric)
-            differing = known_evidence.differing_judges(pair, threshold.metric.partition(": ")[0])
+            differing = known_evidence.differing_judges(pair, metric_and_suite(threshold.metric)[0])
             if is_requested and not differing and not difference.by_judge_alone:
                 return _check(
                     threshold, subject, difference.difference, (difference.lower, difference.upper), difference.n

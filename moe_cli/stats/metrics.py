@@ -140,6 +140,17 @@ WITHOUT_FLIPS = (DEGENERATE_ATTACKED, CUT_OFF)  # the first are among the degene
 BY = " by "  # "attack success by wildguard"
 
 
+def suite_metric(metric: str, suite: str) -> str:
+    """The name of a metric in one suite: `attack success: attacked`."""
+    return f"{metric}: {suite}"
+
+
+def metric_and_suite(name: str) -> tuple[str, str]:
+    """The metric and the suite of such a name; the suite of a metric over all items is ""."""
+    metric, _, suite = name.partition(": ")
+    return metric, suite
+
+
 def harm_metric(suite: str) -> str:
     """Which of the two metrics of harm the answers of a harmful suite count in."""
     return PLAIN_COMPLIANCE if suite == PLAIN_SUITE else ATTACK_SUCCESS
