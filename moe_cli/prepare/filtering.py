@@ -32,7 +32,7 @@ from moe_cli.records import (
     Verdict,
 )
 from moe_cli.records.inputs import Kind, form_id
-from moe_cli.records.judging import deciding_place, refused_in_full
+from moe_cli.records.judging import deciding_place, lacks_verdict, refused_in_full
 from moe_cli.records.manifest import Notify
 from moe_cli.records.preparation import Decision
 
@@ -125,7 +125,7 @@ def has_complied(row: AnsweredPrompt, *, by_harm: bool) -> bool | None:
 def is_unscored(row: AnsweredPrompt, *, by_harm: bool) -> bool:
     """Whether the judge that decides this side gave no verdict; degenerate counts as a verdict."""
     decision = row.harmful if row.side == "unsafe" and by_harm else row.label
-    return decision is None and row.label != "degenerate"
+    return lacks_verdict(decision, row.label)
 
 
 def _unit_of(row: AnsweredPrompt) -> tuple[str, bool]:

@@ -20,6 +20,7 @@ from moe_cli.records.judging import (
     Question,
     Verdict,
     deciding_place,
+    lacks_verdict,
     refused_in_full,
     too_many_unscored,
 )
@@ -83,7 +84,7 @@ class EvaluationRecord:
     def is_unscored(self) -> bool:
         """Whether the verdict that the item needs (harm; refusal if benign) is missing; degenerate is a verdict."""
         asked = self.verdict.harmful if self.item.kind == "harmful" else self.verdict.label
-        return asked is None and self.verdict.label != "degenerate"
+        return lacks_verdict(asked, self.verdict.label)
 
     @property
     def is_degenerate(self) -> bool | None:

@@ -32,6 +32,11 @@ class Verdict:
         return self.label is None and self.harmful is None
 
 
+def lacks_verdict(decision: bool | Label | None, label: Label | None) -> bool:
+    """Whether an answer is unscored: what decides it is missing. Degenerate is a verdict."""
+    return decision is None and label != "degenerate"
+
+
 def refused_in_full(label: Label | None) -> bool | None:
     """Whether the label is that of a full refusal; None: no label, or degenerate."""
     return None if label in (None, "degenerate") else label == "full_refusal"
