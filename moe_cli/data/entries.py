@@ -86,14 +86,13 @@ def with_system(entry: Entry, row: Row) -> Entry:
     Raises:
         BadRowError: a form has a system turn of its own.
     """
-    forms = (entry.plain, entry.attacked, entry.benign, entry.benign_attacked)
-    first = system_turn(row, forms)
-    if first is None:
+    column = first_of(SYSTEM_COLUMNS, row)
+    if column is None:
         return entry
-    plain, attacked, benign, benign_attacked = ((first, *form) if form else None for form in forms)
-    return replace(
-        entry, plain=plain, attacked=attacked, benign=benign, benign_attacked=benign_attacked, system=first.content
-    )
+    forms = (entry.plain, entry.attacked, entry.benign, entry.benign_attacked)
+    plain, attacked, benign, benign_attacked = (with_system_turn(form, row) if form else None for form in forms)
+    system = text_of(row, column)
+    return replace(entry, plain=plain, attacked=attacked, benign=benign, benign_attacked=benign_attacked, system=system)
 
 
 def with_system_turn(asked: Turns, row: Row) -> Turns:
@@ -102,23 +101,13 @@ def with_system_turn(asked: Turns, row: Row) -> Turns:
     Raises:
         BadRowError: it has a system turn of its own.
     """
-    first = system_turn(row, (asked,))
-    return asked if first is None else (first, *asked)
-
-
-def system_turn(row: Row, forms: Iterable[Turns | None]) -> Message | None:
-    """The row's system prompt, which stands in front of these forms; None where it has none.
-
-    Raises:
-        BadRowError: a form has a system turn of its own.
-    """
     column = first_of(SYSTEM_COLUMNS, row)
     if column is None:
-        return None
-    text = text_of(row, column)
-    if any(form and form[0].role == "system" for form in forms):
+        return asked
+    system = Message(role="system", content=text_of(row, column))
+    if asked[0].role == "system":
         raise BadRowError(f"`{column}` stands beside turns that begin with a system turn")
-    return Message(role="system", content=text)
+    return (system, *asked)
 
 
 def with_harmless(entry: Entry, row: Row) -> Entry:
