@@ -24,13 +24,12 @@ from moe_cli.compare.imported_items import (
     SCALE_HINT,
     ImportedColumn,
     ImportedItem,
-    cell_of,
     digest_of_text,
     fraction_of,
-    is_missing_cell,
     is_outcome,
     parse_outcome,
 )
+from moe_cli.data.cells import cell_of, is_missing_cell
 from moe_cli.data.column_names import FIRST_METRICS, by_precedence
 from moe_cli.data.faults import Location
 from moe_cli.data.inspect_logs import InspectLog, InspectSample, ScoreValue

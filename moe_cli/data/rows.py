@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from moe_cli.data.cells import is_missing_cell
 from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, ColumnMap, is_known, normalise_name, singular_of
 from moe_cli.data.faults import BadRowError, Location, RowFault
 from moe_cli.errors import UsageError
@@ -46,7 +47,7 @@ def is_missing(value: object) -> bool:
 
 
 def name_of(row: Row, key: str) -> str | None:
-    """The value under `key` as a short text; None if it is missing or empty.
+    """The value under `key` as a short text; None if it is missing (`cells.py`).
 
     A whole number is written without a decimal point: a table stores the ids 7 and None as 7.0 and NaN.
 
@@ -58,7 +59,8 @@ def name_of(row: Row, key: str) -> str | None:
         value = int(value)
     if isinstance(value, (list, dict)) or (isinstance(value, str) and not is_whole(value)):
         raise BadRowError(f"`{key}` is {describe_value(value)}, not a name")
-    return None if value is None or not str(value).strip() else str(value).strip()
+    name = "" if value is None else str(value).strip()
+    return None if is_missing_cell(name) else name
 
 
 def text_of(row: Row, key: str) -> str:

@@ -24,8 +24,9 @@ from moe_cli.artifacts.locks import refuse_unwritable
 from moe_cli.codec import encode, parse_json
 from moe_cli.config import PrepareConfig
 from moe_cli.config.sections import conditions_of
+from moe_cli.data.cells import is_missing_cell
 from moe_cli.data.rows import is_index
-from moe_cli.data.tables import text_of_file
+from moe_cli.data.tables import content_of_file
 from moe_cli.errors import UsageError
 from moe_cli.prepare.ranking import Bools, Floats, largest, top_p
 from moe_cli.prepare.risk import rate_difference
@@ -137,7 +138,7 @@ def _count(row: ExpertRow, column: str) -> float:
 
 
 def _published(row: ExpertRow) -> float | None:
-    return row.number("risk_diff", COUNTS) if row.cells.get("risk_diff") else None
+    return None if is_missing_cell(row.cells.get("risk_diff", "")) else row.number("risk_diff", COUNTS)
 
 
 def _selected(risk_X: Floats, experts: Sequence[Expert], settings: PrepareConfig) -> Bools:
@@ -178,8 +179,8 @@ def _rule_text(settings: PrepareConfig) -> str:
 
 
 def _object(file: Path) -> dict[str, object]:
-    text = text_of_file(file, SCORES)
-    if text is None:
+    text = content_of_file(file, SCORES)
+    if not isinstance(text, str):
         raise UsageError(f"{file} is a table in columns, not JSON", hint=SCORES)
     content = parse_json(text, source=str(file), hint=SCORES, error_type=UsageError)
     if not isinstance(content, dict) or not content:
