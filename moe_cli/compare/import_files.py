@@ -10,7 +10,7 @@ A file of no known kind is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,10 +124,7 @@ def _of_log(log: InspectLog, reading: SourceContent) -> FoundColumns:
 def _of_rows(rows: PlacedRows, path: Path, reading: SourceContent) -> FoundColumns:
     if rows and is_sample(rows[0][1]):
         return FoundColumns((lm_eval_column(rows, path, reading.lm_filter, reading.measure, reading.scale),))
-    return _found(*table_columns(row_table(rows, path), reading.words, reading.scale))
-
-
-def _found(columns: Sequence[ImportedColumn], left_out: tuple[str, ...]) -> FoundColumns:
+    columns, left_out = table_columns(row_table(rows, path), reading.words, reading.scale)
     return FoundColumns(tuple(columns), left_out)
 
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from moe_cli.data import cells as table_cells
-from moe_cli.data.cells import cell_of, number_of_cell
+from moe_cli.data.cells import MISSING, NO, YES, cell_of, number_of_cell
 from moe_cli.data.faults import Location, refuse_bad_rows
 from moe_cli.data.tables import file_source, table_of_bytes
 from moe_cli.errors import UsageError
@@ -26,9 +25,7 @@ COLUMNS = ("item", "run", "prompt", "answer", "asked", "harmful", "refused", "pr
 NEEDED = ("item", "run", "asked", "harmful", "refused", "probability", "draw")
 ASKED: tuple[Asked, ...] = ("harmful", "refused")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell must not begin with (OWASP, CSV injection)
-YES = table_cells.YES | {"x"}
-NO = table_cells.NO
-BLANK = table_cells.MISSING | {"skip"}
+YES_LABELS, NO_LABELS, BLANK = YES | {"x"}, NO, MISSING | {"skip"}
 HINT = "write yes or no into the column that `asked` names; an empty cell is an answer that is not labelled"
 MAKE_ONE = "moe label RUN_A RUN_B -o labels.csv makes a file to label"
 
@@ -101,9 +98,9 @@ def label_of(text: str) -> bool | None:
         ValueError: it is none of these.
     """
     spelled = text.strip().strip("'").strip().lower()
-    if spelled in YES:
+    if spelled in YES_LABELS:
         return True
-    if spelled in NO:
+    if spelled in NO_LABELS:
         return False
     if spelled in BLANK:
         return None

@@ -11,11 +11,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_cli.codec import parse_json
 from moe_cli.data import Location, Table, read_table, refuse_bad_rows, source_of
 from moe_cli.data.cells import cell_of, is_missing_cell, number_of_cell, truth_of_cell
 from moe_cli.data.json_objects import shown_keys
-from moe_cli.data.json_rows import RepeatedKeyError, refuse_repeated_keys
+from moe_cli.data.json_rows import RepeatedKeyError, parse_values
 from moe_cli.data.rows import ReadRow, is_index
 from moe_cli.data.tables import Content, content_of_file
 from moe_cli.errors import UsageError
@@ -155,9 +154,7 @@ def _json_value(text: Content, file: Path) -> object | None:
     if not isinstance(text, str) or not text.lstrip().startswith(("[", "{")):
         return None
     try:
-        value = parse_json(text, source=str(file), hint=FORMAT, error_type=UsageError)
-        refuse_repeated_keys(text, str(file), FORMAT)
-        return value
+        return parse_values(text, str(file), FORMAT)
     except RepeatedKeyError:
         raise
     except UsageError:
