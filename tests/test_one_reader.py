@@ -18,8 +18,8 @@ from pyarrow import ipc, parquet
 from moe_cli.compare.import_files import SourceContent, read_columns
 from moe_cli.config import PrepareConfig
 from moe_cli.data import AS_NAMED, of_kind, read_source
-from moe_cli.data.cells import MISSING
 from moe_cli.data.label_sheets import read_sheet
+from moe_cli.data.rows import MISSING
 from moe_cli.data.templates import read_refusals, read_templates
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.item_sources import source_items

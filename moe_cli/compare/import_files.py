@@ -23,9 +23,9 @@ from moe_cli.compare.log_outcomes import (
     lm_eval_column,
     sample_files,
 )
-from moe_cli.data.faults import Location, RowFault, refuse_bad_rows
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
 from moe_cli.data.json_rows import parse_values
+from moe_cli.data.rows import Location, RowFault, refuse_bad_rows
 from moe_cli.data.tables import Content, content_of, rows_of_content
 from moe_cli.errors import UsageError
 

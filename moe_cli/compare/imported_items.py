@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Literal
 
 from moe_cli.compare.items import Outcome
-from moe_cli.data.cells import cell_of, is_missing_cell, number_of_cell
-from moe_cli.data.faults import Location
 from moe_cli.data.json_objects import SHOWN_KEY, shown_keys
+from moe_cli.data.rows import Location, cell_of, is_missing_cell, number_of_cell
 from moe_cli.errors import UsageError
 
 TRUTHS = {"true": 1.0, "false": 0.0}

@@ -14,9 +14,18 @@ from functools import reduce
 from typing import cast
 
 from moe_cli.codec import parse_json
-from moe_cli.data.faults import Location, RowFault
 from moe_cli.data.json_objects import SHOWN_KEY, object_table
-from moe_cli.data.rows import Element, RawTable, elements_of, lines_of, refuse_part, row_of, text_rows
+from moe_cli.data.rows import (
+    Element,
+    Location,
+    RawTable,
+    RowFault,
+    elements_of,
+    lines_of,
+    refuse_part,
+    row_of,
+    text_rows,
+)
 from moe_cli.data.text_marks import placeholders_in
 from moe_cli.data.turns import are_turns
 from moe_cli.errors import UsageError

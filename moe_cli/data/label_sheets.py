@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from moe_cli.data.cells import MISSING, NO, YES, cell_of, number_of_cell
-from moe_cli.data.faults import Location, refuse_bad_rows
+from moe_cli.data.rows import MISSING, NO, YES, Location, cell_of, number_of_cell, refuse_bad_rows
 from moe_cli.data.tables import file_source, table_of_bytes
 from moe_cli.errors import UsageError
 

@@ -17,8 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Literal, cast
 
 from moe_cli.data.column_names import is_known, normalise_name
-from moe_cli.data.faults import Location, RowFault
-from moe_cli.data.rows import TEXT, Element, RawRow, RawTable, lines_of
+from moe_cli.data.rows import TEXT, Element, Location, RawRow, RawTable, RowFault, lines_of
 from moe_cli.data.text_marks import refuse_marked_lines
 from moe_cli.data.turns import turns_in_cell
 from moe_cli.errors import MoeError, UsageError, first_line

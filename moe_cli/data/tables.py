@@ -13,10 +13,19 @@ from pathlib import Path
 
 from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, SYSTEM_COLUMNS, ColumnMap, normalise_name, singular_of
 from moe_cli.data.content import decompress, text_of_bytes
-from moe_cli.data.faults import BadRowError, Location, RowFault
 from moe_cli.data.json_objects import SHOWN_KEY, system_of_header
 from moe_cli.data.json_rows import is_json_around_placeholders, json_table, looks_like_json
-from moe_cli.data.rows import Element, RawRow, RawTable, ReadRow, clean_row, refuse_part
+from moe_cli.data.rows import (
+    BadRowError,
+    Element,
+    Location,
+    RawRow,
+    RawTable,
+    ReadRow,
+    RowFault,
+    clean_row,
+    refuse_part,
+)
 from moe_cli.data.source_names import NamedSource, source_of
 from moe_cli.data.table_rows import Shape, columnar_rows, is_columnar, text_table
 from moe_cli.errors import UsageError

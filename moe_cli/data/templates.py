@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.data.column_names import REFUSAL_COLUMNS, TEMPLATE_COLUMNS, TEST_CASE, TURN_COLUMNS, first_of
-from moe_cli.data.faults import BadRowError
 from moe_cli.data.json_objects import SHOWN_KEY, are_targets, shown_keys
 from moe_cli.data.reading import read_table
-from moe_cli.data.rows import KEY, TEXT, name_of, text_of
+from moe_cli.data.rows import KEY, TEXT, BadRowError, name_of, text_of
 from moe_cli.data.source_names import source_of
 from moe_cli.data.table_rows import LINES
 from moe_cli.data.tables import Table

@@ -23,9 +23,8 @@ from moe_cli.artifacts.locks import refuse_unwritable
 from moe_cli.codec import encode
 from moe_cli.config import PrepareConfig
 from moe_cli.config.sections import conditions_of
-from moe_cli.data.cells import is_missing_cell
 from moe_cli.data.json_rows import parse_values
-from moe_cli.data.rows import is_index
+from moe_cli.data.rows import is_index, is_missing_cell
 from moe_cli.data.tables import content_of_file
 from moe_cli.errors import UsageError
 from moe_cli.prepare.ranking import Bools, Floats, largest, top_p

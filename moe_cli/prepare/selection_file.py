@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.data import Location, Table, read_table, refuse_bad_rows, source_of
-from moe_cli.data.cells import cell_of, is_missing_cell, number_of_cell, truth_of_cell
 from moe_cli.data.json_objects import shown_keys
 from moe_cli.data.json_rows import RepeatedKeyError, parse_values
-from moe_cli.data.rows import ReadRow, is_index
+from moe_cli.data.rows import ReadRow, cell_of, is_index, is_missing_cell, number_of_cell, truth_of_cell
 from moe_cli.data.tables import Content, content_of_file
 from moe_cli.errors import UsageError
 from moe_cli.records import Expert, ModelIdentity
