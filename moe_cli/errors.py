@@ -99,11 +99,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def refuse_non_file(path: Path, *, hint: str, error_type: type[MoeError] = ArtifactError) -> None:
+def refuse_non_file(path: Path, *, hint: str) -> None:
     """Refuse a path where something else than a file is, as whatever reads a pipe waits and hears no signal.
 
     Raises:
-        MoeError: of the given type; there is a directory, a pipe or a device.
+        ArtifactError: there is a directory, a pipe or a device.
     """
     if path.exists() and not path.is_file():
-        raise error_type(f"{path} is no file", hint=hint)
+        raise ArtifactError(f"{path} is no file", hint=hint)

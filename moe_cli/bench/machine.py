@@ -23,6 +23,7 @@ DEPENDENCIES = (  # what pyproject.toml names
     "datasets",
     "filelock",
     "fsspec",
+    "httpx2",
     "huggingface_hub",
     "jinja2",
     "matplotlib",

@@ -9,7 +9,7 @@ from typing import Literal
 from rich.console import Console
 
 from moe_cli.artifacts.files import write_atomic
-from moe_cli.data.label_sheets import NO, YES, Asked, LabelRow, read_sheet, sheet_bytes
+from moe_cli.data.label_sheets import NO_LABELS, YES_LABELS, Asked, LabelRow, read_sheet, sheet_bytes
 from moe_cli.views.console import stdout_console
 from moe_cli.views.text import safe_text
 
@@ -58,6 +58,6 @@ def _typed(console: Console) -> bool | Literal["stop"] | None:
             return "stop"
         if typed in ("s", "skip"):
             return None
-        if typed in YES | NO:
-            return typed in YES
+        if typed in YES_LABELS | NO_LABELS:
+            return typed in YES_LABELS
         console.print(safe_text("y for yes, n for no, s to skip, q to stop"))

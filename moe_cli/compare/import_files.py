@@ -10,7 +10,7 @@ A file of no known kind is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +23,10 @@ from moe_cli.compare.log_outcomes import (
     lm_eval_column,
     sample_files,
 )
-from moe_cli.data.content import decompress, text_of_bytes
-from moe_cli.data.faults import Location, RowFault, refuse_bad_rows
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
-from moe_cli.data.json_rows import json_table, looks_like_json, parse_values
-from moe_cli.data.rows import RawTable
-from moe_cli.data.table_rows import columnar_rows, is_columnar, text_table
+from moe_cli.data.json_rows import parse_values
+from moe_cli.data.rows import Location, RowFault, refuse_bad_rows
+from moe_cli.data.tables import Content, content_of, rows_of_content
 from moe_cli.errors import UsageError
 
 FORMATS = (
@@ -77,14 +75,15 @@ def read_columns(path: Path, reading: SourceContent) -> FoundColumns:
     log = inspect_log_in(path)
     if log is not None:
         return _of_log(log, reading)
-    content = decompress(path.read_bytes(), str(path))
-    if is_columnar(content):
-        rows = enumerate(columnar_rows(content, str(path)), start=1)
-        return _of_rows([(Location(str(path), number, "row"), row) for number, row in rows], path, reading)
-    text = _text(content, path)
-    if looks_like_json(text):
-        return _of_json(text, path, reading)
-    return _of_rows(_placed(text_table(text, str(path), FORMATS, shape="table")), path, reading)
+    content = _content(path)
+    whole = _whole(content)
+    if isinstance(whole, dict):
+        _refuse_summary(whole, path)
+        if is_harmbench(whole):
+            return FoundColumns((harmbench_column(whole, path),))
+        if is_sample(whole):
+            return _of_rows([(Location(str(path), 1), whole)], path, reading)
+    return _of_rows(_placed(content, path), path, reading)
 
 
 def _in_folder(folder: Path, reading: SourceContent) -> FoundColumns:
@@ -107,9 +106,7 @@ def _in_folder(folder: Path, reading: SourceContent) -> FoundColumns:
 
 
 def _of_sample_file(path: Path, folder: Path, alone: bool, reading: SourceContent) -> ImportedColumn:
-    text = _text(decompress(path.read_bytes(), str(path)), path)
-    rows = _placed(json_table(text, str(path), FORMATS))
-    column = lm_eval_column(rows, path, reading.lm_filter, reading.measure, reading.scale)
+    column = lm_eval_column(_placed(_content(path), path), path, reading.lm_filter, reading.measure, reading.scale)
     own = folder.resolve().name
     return column.called(column.name, file_name=own if alone else f"{own}/{column.name}")
 
@@ -124,32 +121,18 @@ def _of_log(log: InspectLog, reading: SourceContent) -> FoundColumns:
     return FoundColumns((inspect_column(log, reading.measure, reading.scale),), unfinished=unfinished)
 
 
-def _of_json(text: str, path: Path, reading: SourceContent) -> FoundColumns:
-    value = _whole(text) if text.lstrip().startswith("{") else None
-    if isinstance(value, dict):
-        _refuse_summary(value, path)
-        if is_harmbench(value):
-            return FoundColumns((harmbench_column(value, path),))
-        if is_sample(value):
-            return _of_rows([(Location(str(path), 1), value)], path, reading)
-    return _of_rows(_placed(json_table(text, str(path), FORMATS)), path, reading)
-
-
 def _of_rows(rows: PlacedRows, path: Path, reading: SourceContent) -> FoundColumns:
     if rows and is_sample(rows[0][1]):
         return FoundColumns((lm_eval_column(rows, path, reading.lm_filter, reading.measure, reading.scale),))
-    return _found(*table_columns(row_table(rows, path), reading.words, reading.scale))
-
-
-def _found(columns: Sequence[ImportedColumn], left_out: tuple[str, ...]) -> FoundColumns:
+    columns, left_out = table_columns(row_table(rows, path), reading.words, reading.scale)
     return FoundColumns(tuple(columns), left_out)
 
 
-def _placed(table: RawTable) -> PlacedRows:
-    """The rows of a table; bad rows are refused."""
+def _placed(content: Content, path: Path) -> PlacedRows:
+    """The rows of a content; bad rows are refused."""
     rows: PlacedRows = []
     faults: list[RowFault] = []
-    for each in table.rows:
+    for each in rows_of_content(content, str(path), FORMATS, shape="table").rows:
         if isinstance(each, RowFault):
             faults.append(each)
         else:
@@ -158,10 +141,12 @@ def _placed(table: RawTable) -> PlacedRows:
     return rows
 
 
-def _whole(text: str) -> object:
-    """The text parsed as a single JSON value; None where it is several JSON lines or no JSON."""
+def _whole(content: Content) -> object:
+    """The one JSON object of a content; None where it is rows, several JSON lines or no JSON."""
+    if not isinstance(content, str) or not content.lstrip().startswith("{"):
+        return None
     try:
-        return parse_values(text, "", hint="")
+        return parse_values(content, "", hint="")
     except UsageError:
         return None
 
@@ -174,12 +159,13 @@ def _refuse_summary(value: Row, path: Path) -> None:
         )
 
 
-def _text(content: bytes, path: Path) -> str:
-    """The text of a file.
+def _content(path: Path) -> Content:
+    """The content of a file.
 
     Raises:
-        UsageError: it is empty, or no text; says what it is.
+        UsageError: it is empty, or neither text nor a table; says what it is.
     """
-    if not content.strip():
+    content = content_of(path.read_bytes(), str(path))
+    if isinstance(content, str) and not content.strip():
         raise UsageError(f"{path} is empty", hint=FORMATS)
-    return text_of_bytes(content, str(path))
+    return content

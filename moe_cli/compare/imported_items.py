@@ -13,7 +13,6 @@ which more than half are fractions. Other cells of a run are then errors.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,13 +21,11 @@ from pathlib import Path
 from typing import Literal
 
 from moe_cli.compare.items import Outcome
-from moe_cli.data.faults import Location
 from moe_cli.data.json_objects import SHOWN_KEY, shown_keys
+from moe_cli.data.rows import Location, cell_of, is_missing_cell, number_of_cell
 from moe_cli.errors import UsageError
 
-MISSING = {"", "nan", "none", "null", "na", "n/a"}
 TRUTHS = {"true": 1.0, "false": 0.0}
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?")
 NO_OUTCOME = "which is no outcome"
 SCALE_HINT = "a fraction is from 0 to 1: --scale 100 reads percents"
 
@@ -95,12 +92,8 @@ def fraction_of(cell: str, scale: float) -> float | None:
     text = cell.strip().casefold()
     if text in TRUTHS:
         return TRUTHS[text]
-    return float(text) / scale if NUMBER.fullmatch(text) else None
-
-
-def is_missing_cell(cell: str) -> bool:
-    """Whether a cell says that there is no outcome."""
-    return cell.strip().casefold() in MISSING
+    number = number_of_cell(text)
+    return None if number is None else number / scale
 
 
 def is_outcome(cell: str, scale: float) -> bool:
@@ -114,13 +107,6 @@ def parse_outcome(fractions: Sequence[float | None]) -> tuple[Outcome, ...]:
     if any(fraction not in (None, 0.0, 1.0) for fraction in fractions):
         return tuple(fractions)
     return tuple(None if fraction is None else fraction == 1.0 for fraction in fractions)
-
-
-def cell_of(value: object) -> str:
-    """A JSON value as the cell of a table would hold it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)
 
 
 def digest_of_text(text: str) -> str:
@@ -219,7 +205,8 @@ def _items(table: OutcomeTable, index: int) -> _Items:
                 hint="give every item an id of its own, and a column `cluster` to items that belong together",
             )
         seen[id] = where
-        clusters.append((cells[cluster_place].strip() if cluster_place is not None else "") or cell)
+        own = "" if cluster_place is None else cells[cluster_place].strip()
+        clusters.append(cell if is_missing_cell(own) else own)
     return _Items(list(seen), clusters)
 
 

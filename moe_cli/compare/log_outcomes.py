@@ -24,16 +24,14 @@ from moe_cli.compare.imported_items import (
     SCALE_HINT,
     ImportedColumn,
     ImportedItem,
-    cell_of,
     digest_of_text,
     fraction_of,
-    is_missing_cell,
     is_outcome,
     parse_outcome,
 )
 from moe_cli.data.column_names import FIRST_METRICS, by_precedence
-from moe_cli.data.faults import Location
 from moe_cli.data.inspect_logs import InspectLog, InspectSample, ScoreValue
+from moe_cli.data.rows import Location, cell_of, is_missing_cell
 from moe_cli.errors import UsageError
 
 LETTERS: dict[str, float | None] = {"C": 1.0, "P": 0.5, "I": 0.0, "N": None}

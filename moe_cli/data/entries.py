@@ -24,8 +24,7 @@ from moe_cli.data.column_names import (
     first_of,
     is_attack_name,
 )
-from moe_cli.data.faults import BadRowError, Location
-from moe_cli.data.rows import ReadRow, Row, is_missing, name_of, text_of
+from moe_cli.data.rows import BadRowError, Location, ReadRow, Row, is_missing, name_of, text_of
 from moe_cli.data.turns import Turns, are_turns, prompt_of_turns, turns, turns_of
 from moe_cli.records import Message
 from moe_cli.records.inputs import Kind

@@ -20,8 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import cast
 
 from moe_cli.data.column_names import SYSTEM_COLUMNS, TEST_CASE, marks_a_row, normalise_name, singular_of
-from moe_cli.data.faults import Location
-from moe_cli.data.rows import KEY, RawRow, RawTable, elements_of, text_rows
+from moe_cli.data.rows import KEY, Location, RawRow, RawTable, elements_of, text_rows
 from moe_cli.data.text_marks import holds_placeholder
 from moe_cli.data.turns import are_turns
 from moe_cli.errors import UsageError

@@ -14,9 +14,18 @@ from functools import reduce
 from typing import cast
 
 from moe_cli.codec import parse_json
-from moe_cli.data.faults import Location, RowFault
 from moe_cli.data.json_objects import SHOWN_KEY, object_table
-from moe_cli.data.rows import Element, RawTable, elements_of, lines_of, refuse_part, row_of, text_rows
+from moe_cli.data.rows import (
+    Element,
+    Location,
+    RawTable,
+    RowFault,
+    elements_of,
+    lines_of,
+    refuse_part,
+    row_of,
+    text_rows,
+)
 from moe_cli.data.text_marks import placeholders_in
 from moe_cli.data.turns import are_turns
 from moe_cli.errors import UsageError
@@ -67,46 +76,53 @@ def json_table(text: str, name: str, hint: str, part: str | None = None, mapped:
     return list_rows(cast("list[object]", value), name)
 
 
-def parse_values(text: str, source: str, hint: str) -> object:
-    """One JSON value; Python's own `NaN` and lone surrogates are read.
-
-    Raises:
-        UsageError: it is no JSON, with the position in the text; or an object in it holds a key twice.
-    """
-    try:
-        value = parse_json(text, source=source, hint=hint, error_type=UsageError)
-    except UsageError as strict:
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            raise strict from None
-    refuse_repeated_keys(text, source, hint)
-    return value
-
-
 class RepeatedKeyError(UsageError):
     """An object holds one key twice, of which a reader keeps the last alone."""
 
 
-def refuse_repeated_keys(text: str, source: str, hint: str) -> None:
-    """Refuse a JSON text in which an object holds one key twice.
+def _object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        shown = f"the key `{twice}`" if SHOWN_KEY.fullmatch(twice) else "a key"
+        raise RepeatedKeyError(f"{shown} stands twice in one object", hint="")
+    return content
+
+
+def _number_of(digits: str) -> int | float:
+    """An integer of 64 bits; a longer one, which no record could hold, as a float."""
+    short = len(digits) < 19 or (len(digits) < 21 and -(2**63) <= int(digits) < 2**64)
+    return int(digits) if short else float(digits)
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object_of, parse_int=_number_of)
+
+
+def parse_values(text: str, source: str, hint: str) -> object:
+    """One JSON value; Python's own `NaN` and lone surrogates are read.
 
     Raises:
-        RepeatedKeyError: one does.
-        UsageError: it is nested too deeply to be looked through.
+        UsageError: it is no JSON, with the position in the text; or it is nested too deeply.
+        RepeatedKeyError: an object in it holds a key twice.
     """
-
-    def refuse(pairs: list[tuple[str, object]]) -> None:
-        if len(dict(pairs)) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            shown = f"the key `{twice}`" if SHOWN_KEY.fullmatch(twice) else "a key"
-            raise RepeatedKeyError(f"{source}: {shown} stands twice in one object", hint=hint)
-
     try:
-        json.loads(text, object_pairs_hook=refuse, parse_int=len, parse_float=len)
-    except RecursionError:
+        return cast(object, DECODER.decode(text))
+    except (ValueError, RecursionError, RepeatedKeyError) as error:
+        _refuse_no_json(text, source, hint)
+        if isinstance(error, RepeatedKeyError):
+            raise RepeatedKeyError(f"{source}: {error.message}", hint=hint) from None
         raise UsageError(f"{source} holds values that are nested too deeply", hint=hint) from None
+
+
+def _refuse_no_json(text: str, source: str, hint: str) -> None:
+    try:
+        parse_json(text, source=source, hint=hint, error_type=UsageError)
+    except UsageError as strict:
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            raise strict from None
 
 
 def list_rows(values: Sequence[object], name: str) -> RawTable:
@@ -177,16 +193,16 @@ def _lines_of_texts(lines: Sequence[tuple[int, str]]) -> list[str]:
 
 def _stream(text: str, name: str) -> list[object] | None:
     """Concatenated JSON values, as `jq` prints them; None if there is anything else."""
-    decoder, values, at = json.JSONDecoder(), [], 0
+    values, at = [], 0
     while at < len(text):
         if text[at].isspace() or text[at] == ",":
             at += 1
             continue
-        begin = at
         try:
-            value, at = decoder.raw_decode(text, at)
+            value, at = DECODER.raw_decode(text, at)
+        except RepeatedKeyError as error:
+            raise RepeatedKeyError(f"{name}: {error.message}", hint="") from None
         except (ValueError, RecursionError):
             return None
-        refuse_repeated_keys(text[begin:at], name, "")
         values.append(value)
     return values if len(values) > 1 else None

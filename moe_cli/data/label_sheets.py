@@ -1,8 +1,8 @@
 """Files in which people label answers: CSV that survives a spreadsheet program.
 
 A cell that a spreadsheet would take for a formula begins with an apostrophe; newlines within a cell are kept; the file
-is UTF-8 with a byte order mark, by which spreadsheets recognise the encoding. Variants that spreadsheets of other
-locales write are read as well: semicolons or tabs between cells, a decimal comma. Errors name rows, never their text.
+is UTF-8 with a byte order mark, by which spreadsheets recognise the encoding. It is read as every other table, whatever
+separator, encoding or compression it has come back with. Errors name rows, never their text.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal, cast
 
-from moe_cli.errors import UsageError, refuse_non_file
+from moe_cli.data.rows import MISSING, NO, YES, Location, cell_of, number_of_cell, refuse_bad_rows
+from moe_cli.data.tables import file_source, table_of_bytes
+from moe_cli.errors import UsageError
 
 Asked = Literal["harmful", "refused"]  # which column a row asks for
 
@@ -23,12 +24,9 @@ COLUMNS = ("item", "run", "prompt", "answer", "asked", "harmful", "refused", "pr
 NEEDED = ("item", "run", "asked", "harmful", "refused", "probability", "draw")
 ASKED: tuple[Asked, ...] = ("harmful", "refused")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell must not begin with (OWASP, CSV injection)
-YES = {"yes", "y", "true", "t", "1", "1.0", "x"}
-NO = {"no", "n", "false", "f", "0", "0.0"}
-BLANK = {"", "-", "?", "na", "n/a", "none", "skip"}
-MAKE = "moe label RUN_A RUN_B -o labels.csv makes a file to label"
+YES_LABELS, NO_LABELS, BLANK = YES | {"x"}, NO, MISSING | {"skip"}
 HINT = "write yes or no into the column that `asked` names; an empty cell is an answer that is not labelled"
-MOST_LETTERS = 1 << 30  # of a cell
+MAKE_ONE = "moe label RUN_A RUN_B -o labels.csv makes a file to label"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,32 +66,28 @@ def sheet_bytes(rows: Sequence[LabelRow]) -> bytes:
 
 
 def read_sheet(place: str) -> LabelSheet:
-    """Read a file of answers, labelled or yet to be labelled.
+    """Read a table of answers, labelled or yet to be labelled.
 
     Raises:
-        UsageError: it is no such file, or some cells cannot be read; the message names all their rows.
+        UsageError: it is no such table, or some cells cannot be read; the message names all their rows.
     """
-    refuse_non_file(Path(place), hint=MAKE, error_type=UsageError)
-    try:
-        data = Path(place).read_bytes()
-        text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read: {error.strerror}"
-        raise UsageError(f"{place} {why}", hint=MAKE) from error
-    header, *lines = _cells(text) or [[]]
-    names = [name.strip().lower() for name in header]
-    if missing := [name for name in NEEDED if name not in names]:
-        raise UsageError(
-            f"{place} is no file of labels: it has no column {', '.join(missing)}",
-            hint=MAKE,
-        )
-    numbered = [
-        (number, dict(zip(names, cells, strict=False))) for number, cells in enumerate(lines, start=2) if any(cells)
-    ]
+    source = file_source(Path(place), MAKE_ONE)
+    table = table_of_bytes(Path(source.place).read_bytes(), source, shape="cells")
+    refuse_bad_rows(table.faults, 0, hint=HINT)
+    there = table.keys()
+    if table.rows and (missing := [name for name in NEEDED if name not in there]):
+        raise UsageError(f"{place} is no file of labels: it has no column {', '.join(missing)}", hint=MAKE_ONE)
+    filled = [(location, row) for location, row in table.rows if any(row.filled())]
+    numbered = [(_number_of(location), {name: cell_of(row.get(name)) for name in COLUMNS}) for location, row in filled]
     faults = [f"row {number}: {fault}" for number, cells in numbered for fault in _faults(cells)]
     if faults or not numbered:
         raise UsageError(f"{place}: {_first(faults) or 'it has no row'}", hint=HINT)
-    return LabelSheet(name=place, sha256=sha256(data).hexdigest(), rows=tuple(_row(cells) for _, cells in numbered))
+    return LabelSheet(name=place, sha256=table.sha256, rows=tuple(_row(cells) for _, cells in numbered))
+
+
+def _number_of(location: Location) -> int:
+    """The number of a row as a spreadsheet shows it, whose first row is the header."""
+    return location.number + (location.unit == "row")
 
 
 def label_of(text: str) -> bool | None:
@@ -103,9 +97,9 @@ def label_of(text: str) -> bool | None:
         ValueError: it is none of these.
     """
     spelled = text.strip().strip("'").strip().lower()
-    if spelled in YES:
+    if spelled in YES_LABELS:
         return True
-    if spelled in NO:
+    if spelled in NO_LABELS:
         return False
     if spelled in BLANK:
         return None
@@ -120,16 +114,6 @@ def _unescaped(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
 
 
-def _cells(text: str) -> list[list[str]]:
-    head = text.partition("\n")[0]
-    separator = max(",;\t", key=head.count)
-    limit = csv.field_size_limit(MOST_LETTERS)
-    try:
-        return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
-    finally:
-        csv.field_size_limit(limit)
-
-
 def _faults(cells: dict[str, str]) -> list[str]:
     """The cells of a row that cannot be read, as messages."""
     faults = []
@@ -140,16 +124,9 @@ def _faults(cells: dict[str, str]) -> list[str]:
             faults.append(f"`{name}` is neither yes nor no")
     if cells.get("asked", "").strip().lower() not in ASKED:
         faults.append("`asked` is neither harmful nor refused")
-    if not 0 < _number(cells.get("probability", "")) <= 1:
+    if not 0 < (number_of_cell(cells["probability"]) or 0.0) <= 1:
         faults.append("`probability` is not between 0 and 1")
     return faults
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text.strip().replace(",", "."))
-    except ValueError:
-        return 0.0
 
 
 def _row(cells: dict[str, str]) -> LabelRow:
@@ -161,7 +138,7 @@ def _row(cells: dict[str, str]) -> LabelRow:
         answer=_unescaped(cells.get("answer", "")),
         asked=asked,
         label=label_of(cells.get(asked, "")),
-        probability=_number(cells["probability"]),
+        probability=number_of_cell(cells["probability"]) or 0.0,
         draw=cells.get("draw", "").strip(),
     )
 

@@ -16,8 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from moe_cli.data.column_names import ANSWER_COLUMNS, GOAL_COLUMNS
-from moe_cli.data.faults import BadRowError
-from moe_cli.data.rows import Row, describe_value, is_missing
+from moe_cli.data.rows import BadRowError, Row, describe_value, is_missing
 from moe_cli.data.tables import Table
 from moe_cli.errors import UsageError
 from moe_cli.records.inputs import Kind

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 from moe_cli.data.column_names import CONTEXT_COLUMNS, PROMPT_COLUMNS, TURN_COLUMNS, first_of
 from moe_cli.data.entries import Entry
-from moe_cli.data.faults import BadRowError, Location
-from moe_cli.data.rows import ReadRow, is_missing, name_of, text_of
+from moe_cli.data.rows import BadRowError, Location, ReadRow, is_missing, name_of, text_of
 from moe_cli.data.turns import ROLES, Turns, are_turns, messages_of, prompt_of_turns, turns
 
 

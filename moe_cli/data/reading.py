@@ -1,4 +1,4 @@
-"""Reads sources into entries. Every source is tried, so that the error of one does not hide the errors of others.
+"""Reads sources: as tables, and as entries. Every one is tried, so that the error of one does not hide those of others.
 
 Every row is used, skipped with a reason, or bad; entries are in the order of the rows.
 """
@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
 from typing import Literal, TypeVar
 
+from moe_cli.activity import begin_activity
+from moe_cli.data import dataset_rows
 from moe_cli.data.column_names import AS_NAMED, ColumnMap
 from moe_cli.data.entries import Entry, refuse_unreadable, with_harmless, with_system
-from moe_cli.data.faults import BadRowError, Location, RowFault, list_names, refuse_bad_rows
 from moe_cli.data.formats import Format, format_of
 from moe_cli.data.labels import RowLabels, labels_of
-from moe_cli.data.rows import ReadRow
-from moe_cli.data.source_names import NamedSource, source_of
-from moe_cli.data.tables import Table, read_table
+from moe_cli.data.rows import BadRowError, Location, ReadRow, RowFault, list_names, refuse_bad_rows
+from moe_cli.data.source_names import NamedSource, digest_of_source, source_of
+from moe_cli.data.table_rows import Shape
+from moe_cli.data.tables import Table, columnar_table, content_of, rows_of_content, table_of, table_of_bytes, too_deep
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.records import UnreadableSource
 from moe_cli.records.inputs import Kind
@@ -26,6 +30,43 @@ OF_THE_OTHER_KIND: dict[Kind, str] = {"harmful": "it is harmless", "benign": "it
 KIND_WORDS: dict[Kind, str] = {"harmful": "harmful", "benign": "harmless"}
 Role = Literal["pairs", "benign", "attack", "refusals", "items", "answers"]
 Content = TypeVar("Content")
+
+
+@begin_activity("reading data")
+def read_table(source: NamedSource, columns: ColumnMap = AS_NAMED, shape: Shape = "rows") -> Table:
+    """All rows of a source; `columns` maps unknown column names to known ones (`--map`).
+
+    `shape` says how a text is read, as in `text_table`.
+
+    Raises:
+        UsageError: it cannot be read as a whole.
+        EnvironmentFaultError: a hub cannot be reached.
+    """
+    try:
+        if source.kind == "folder":
+            raw = columnar_table(source.name, dataset_rows.read_folder(source), "a data set")
+            return table_of(raw, source, digest_of_source(Path(source.place)), columns)
+        if source.kind == "hub":
+            rows = dataset_rows.read_hub(source)
+            raw = columnar_table(source.name, rows, "a data set")
+            return table_of(raw, source, sha256(repr(rows).encode()).hexdigest(), columns)
+        if source.kind == "repository":
+            return _repository(source, columns)
+        data = dataset_rows.remote_bytes(source) if source.kind == "remote" else Path(source.place).read_bytes()
+        return table_of_bytes(data, source, columns, shape)
+    except RecursionError:
+        raise too_deep(source) from None
+
+
+def _repository(source: NamedSource, columns: ColumnMap) -> Table:
+    """The rows of all files of one split; the location of a row names its file."""
+    files = dataset_rows.repository_files(source)
+    contents = [(file.name, content_of(Path(file.path).read_bytes(), file.name)) for file in files]
+    mapped = set(columns.values())
+    parts = [rows_of_content(content, name, source.accepted, mapped=mapped) for name, content in contents]
+    whole = replace(parts[0], rows=[row for part in parts for row in part.rows])
+    lines = [f"{file.name} {digest_of_source(Path(file.path))}\n" for file in files]
+    return table_of(whole, source, sha256("".join(lines).encode()).hexdigest(), columns)
 
 
 @dataclass(frozen=True, slots=True)

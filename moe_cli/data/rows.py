@@ -1,6 +1,9 @@
-"""Rows as their container gives them, and rows with columns under their known names.
+"""Rows as their container gives them and under known names, what their cells say, and rows that cannot be used.
 
-Names are compared as in `column_names`. A missing value is None, NaN included.
+Names are compared as in `column_names`. A missing value is None, NaN included. Cells of numbers, verdicts and names are
+read alike in every option that takes a table; a cell of text is the text, even where it is `NA`. A number may have a
+decimal comma, but `1,234` is none, as the comma could stand between thousands. Bad rows are collected, counted, and
+refused together in one error; no reason quotes the text of a prompt.
 """
 
 from __future__ import annotations
@@ -9,16 +12,102 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, ColumnMap, is_known, normalise_name, singular_of
-from moe_cli.data.faults import BadRowError, Location, RowFault
 from moe_cli.errors import UsageError
 
+MISSING = {"", "-", "?", "na", "n/a", "#n/a", "<na>", "nan", "none", "null"}
+YES = {"yes", "y", "true", "t", "1", "1.0"}
+NO = {"no", "n", "false", "f", "0", "0.0"}
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\d*[.,]\d+)(e[+-]?\d+)?")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+Unit = Literal["line", "element", "row"]
+EQUAL = "it is equal to another row"  # why a row is left out
+MOST_NAMED = 5  # bad rows in the message of an error
 Row = Mapping[str, object]
 INDEX = re.compile(r"[0-9]{1,9}")
 RawRow = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Location of a row in its source, for error messages."""
+
+    source: str  # "pairs.jsonl"; as it was named
+    number: int  # from 1; a row of a CSV is counted after the header, whatever number of lines it takes
+    unit: Unit = "line"  # of a .jsonl; an element of a JSON list; a row of a table
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.number}" if self.unit == "line" else f"{self.source} [{self.unit} {self.number}]"
+
+
+class BadRowError(Exception):
+    """One row is wrong; becomes a `RowFault` where the location of the row is known."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class RowFault:
+    """One row that cannot be used."""
+
+    place: Location
+    reason: str  # "`goal` is None, not a text"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
 Element = tuple[Location, RawRow] | RowFault
-__all__ = ["ReadRow", "Row", "clean_row"]
+
+
+def list_names(lines: Iterable[object]) -> str:
+    """The items of a list below an error message, one per line."""
+    return "".join(f"\n  - {line}" for line in lines)
+
+
+def refuse_bad_rows(faults: Sequence[RowFault], allowed: int, *, hint: str) -> None:
+    """Refuse more bad rows than are allowed.
+
+    Raises:
+        UsageError: there are more; the message has their number and the first five with location and reason.
+    """
+    if len(faults) <= allowed:
+        return
+    if len(faults) == 1:
+        raise UsageError(str(faults[0]), hint=hint)
+    more = [f"and {len(faults) - MOST_NAMED} more"] if len(faults) > MOST_NAMED else []
+    limit = f", and {allowed} are allowed" if allowed else ""
+    raise UsageError(f"{len(faults)} bad rows{limit}{list_names([*faults[:MOST_NAMED], *more])}", hint=hint)
+
+
+def cell_of(value: object) -> str:
+    """A value of JSON or parquet as the cell of a table would hold it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def is_missing_cell(cell: str) -> bool:
+    """Whether a cell says that there is nothing."""
+    return cell.strip().casefold() in MISSING
+
+
+def number_of_cell(cell: str) -> float | None:
+    """The number in a cell; None where it holds none."""
+    text = cell.strip().casefold()
+    if not NUMBER.fullmatch(text) or THOUSANDS.fullmatch(text):
+        return None
+    return float(text.replace(",", "."))
+
+
+def truth_of_cell(cell: str) -> bool | None:
+    """True for yes, False for no; None where a cell says neither."""
+    word = cell.strip().casefold()
+    return True if word in YES else False if word in NO else None
 
 
 def describe_value(value: object) -> str:
@@ -46,7 +135,7 @@ def is_missing(value: object) -> bool:
 
 
 def name_of(row: Row, key: str) -> str | None:
-    """The value under `key` as a short text; None if it is missing or empty.
+    """The value under `key` as a short text; None if it is missing (`is_missing_cell`).
 
     A whole number is written without a decimal point: a table stores the ids 7 and None as 7.0 and NaN.
 
@@ -58,7 +147,8 @@ def name_of(row: Row, key: str) -> str | None:
         value = int(value)
     if isinstance(value, (list, dict)) or (isinstance(value, str) and not is_whole(value)):
         raise BadRowError(f"`{key}` is {describe_value(value)}, not a name")
-    return None if value is None or not str(value).strip() else str(value).strip()
+    name = "" if value is None else str(value).strip()
+    return None if is_missing_cell(name) else name
 
 
 def text_of(row: Row, key: str) -> str:

@@ -17,13 +17,12 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Literal, cast
 
 from moe_cli.data.column_names import is_known, normalise_name
-from moe_cli.data.faults import Location, RowFault
-from moe_cli.data.rows import TEXT, Element, RawRow, RawTable, lines_of
+from moe_cli.data.rows import TEXT, Element, Location, RawRow, RawTable, RowFault, lines_of
 from moe_cli.data.text_marks import refuse_marked_lines
 from moe_cli.data.turns import turns_in_cell
 from moe_cli.errors import MoeError, UsageError, first_line
 
-Shape = Literal["rows", "table", "plain"]
+Shape = Literal["rows", "table", "cells", "plain"]
 LINES = "lines of text"
 SEPARATORS = ",;\t"
 MISSING = {"", "nan", "NaN"}
@@ -47,9 +46,9 @@ ADD_HEADER = "give the columns names in the first line, such as goal or prompt, 
 def text_table(text: str, name: str, hint: str, columns: Collection[str] = (), shape: Shape = "rows") -> RawTable:
     """The rows of a text; `columns` are further known names, such as those of `--map`.
 
-    `shape` says what is expected: "rows" (of prompts), a "table" whatever its header, or "plain" text (templates,
-    refusals), which is a table only if it looks like a header with rows. For lines, the header of the table has the
-    whole text under `text`.
+    `shape` says what is expected: "rows" (of prompts), a "table" whatever its header, "cells" (a table that a person
+    filled in, with every cell as it was written), or "plain" text (templates, refusals), which is a table only if it
+    looks like a header with rows. For lines, the header of the table has the whole text under `text`.
 
     Raises:
         UsageError: a table without a known header, or a quote that does not end.
@@ -58,11 +57,12 @@ def text_table(text: str, name: str, hint: str, columns: Collection[str] = (), s
         text = text[stated.end() :]
     first = next((line for _, line in lines_of(text)), "")
     separator = stated[1] if stated else _separator_of(first, columns)
-    if separator is None and shape == "table":
+    if separator is None and shape in ("table", "cells"):
         separator = max(SEPARATORS, key=lambda one: len(_cells(first, one)))
     if separator is not None:
-        _refuse_repeated(text, name, separator, columns)
-        rows = _rows_of_table(text, name, hint, separator)
+        if shape != "cells":
+            _refuse_repeated(text, name, separator, columns)
+        rows = _rows_of_table(text, name, hint, separator, as_written=shape == "cells")
         return RawTable(rows=list(rows), container="CSV" if separator == "," else f"CSV with {_label(separator)}")
     _refuse_unknown_header(text, name, columns, plain=shape == "plain")
     if shape == "rows":
@@ -113,16 +113,23 @@ def _label(separator: str) -> str:
     return "tabs" if separator == "\t" else f"`{separator}`"
 
 
-def _rows_of_table(text: str, name: str, hint: str, separator: str) -> Iterator[Element]:
+def _rows_of_table(text: str, name: str, hint: str, separator: str, *, as_written: bool) -> Iterator[Element]:
     records = _records(text, name, hint, separator)
     header = next(records, [])
     _refuse_twice(header, name, "header")
-    for number, cells in enumerate(records, start=1):
+    for number, record in enumerate(records, start=1):
         place = Location(name, number, "row")
+        cells = _filled_up(record, len(header)) if as_written else record
         if len(cells) != len(header):
             yield RowFault(place, f"it has {len(cells)} cells, the header has {len(header)}")
         else:
-            yield place, {key: _value(cell) for key, cell in zip(header, cells, strict=True)}
+            yield place, {key: cell if as_written else _value(cell) for key, cell in zip(header, cells, strict=True)}
+
+
+def _filled_up(cells: list[str], num_columns: int) -> list[str]:
+    """The cells of a row whose empty cells at the end may be missing or too many."""
+    filled = cells[:num_columns] + [cell for cell in cells[num_columns:] if cell]
+    return filled + [""] * (num_columns - len(filled))
 
 
 def _records(text: str, name: str, hint: str, separator: str) -> Iterator[list[str]]:

@@ -1,28 +1,36 @@
 """A source as a table: clean rows with their locations, and the rows that could not be read.
 
 How a file is read depends on its content, never on its name: the magic bytes of a compression, of parquet or Arrow, the
-first characters of JSON, otherwise text. `read_table` is the one reader of all user data.
+first characters of JSON, otherwise text. Every table that a user names is read here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from moe_cli.activity import begin_activity
-from moe_cli.data import dataset_rows
 from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, SYSTEM_COLUMNS, ColumnMap, normalise_name, singular_of
 from moe_cli.data.content import decompress, text_of_bytes
-from moe_cli.data.faults import BadRowError, Location, RowFault
 from moe_cli.data.json_objects import SHOWN_KEY, system_of_header
 from moe_cli.data.json_rows import is_json_around_placeholders, json_table, looks_like_json
-from moe_cli.data.rows import Element, RawRow, RawTable, ReadRow, clean_row, refuse_part
-from moe_cli.data.source_names import NamedSource, digest_of_source, source_of
+from moe_cli.data.rows import (
+    BadRowError,
+    Element,
+    Location,
+    RawRow,
+    RawTable,
+    ReadRow,
+    RowFault,
+    clean_row,
+    refuse_part,
+)
+from moe_cli.data.source_names import NamedSource, source_of
 from moe_cli.data.table_rows import Shape, columnar_rows, is_columnar, text_table
 from moe_cli.errors import UsageError
 
+Content = str | list[RawRow]
 MOST_WORDS = 4  # of the name of a column that is shown: a longer one could be a prompt
 
 
@@ -67,82 +75,83 @@ class Table:
         return is_shared and SHOWN_KEY.fullmatch(key) is not None
 
 
-@begin_activity("reading data")
-def read_table(source: NamedSource, columns: ColumnMap = AS_NAMED, shape: Shape = "rows") -> Table:
-    """All rows of a source; `columns` maps unknown column names to known ones (`--map`).
-
-    `shape` says how a text is read: rows of prompts, a table whatever its header names, or plain text.
+def table_of_bytes(data: bytes, source: NamedSource, columns: ColumnMap = AS_NAMED, shape: Shape = "rows") -> Table:
+    """All rows of a file; `columns` maps unknown column names to known ones, `shape` is as in `text_table`.
 
     Raises:
         UsageError: it cannot be read as a whole.
-        EnvironmentFaultError: a hub cannot be reached.
     """
     try:
-        return _read(source, columns, shape)
+        content, mapped = content_of(data, source.name), set(columns.values())
+        raw = rows_of_content(content, source.name, source.accepted, part=source.split, mapped=mapped, shape=shape)
+        return table_of(raw, source, sha256(data).hexdigest(), columns)
     except RecursionError:
-        raise UsageError(f"{source.name} holds values that are nested too deeply", hint=source.accepted) from None
+        raise too_deep(source) from None
 
 
-def _read(source: NamedSource, columns: ColumnMap, shape: Shape) -> Table:
-    if source.kind in ("folder", "hub"):
-        raw = dataset_rows.read_folder(source) if source.kind == "folder" else dataset_rows.read_hub(source)
-        digest = (
-            digest_of_source(Path(source.place)) if source.kind == "folder" else sha256(repr(raw).encode()).hexdigest()
-        )
-        return _table(source, digest, _columns(source.name, raw, "a data set"), columns)
-    if source.kind == "repository":
-        return _repository(source, columns)
-    content = dataset_rows.remote_bytes(source) if source.kind == "remote" else Path(source.place).read_bytes()
-    raw_table = _raw_table(content, source.name, source, columns, shape=shape)
-    return _table(source, sha256(content).hexdigest(), raw_table, columns)
+def too_deep(source: NamedSource) -> UsageError:
+    """The error for rows that are nested more deeply than they can be looked through."""
+    return UsageError(f"{source.name} holds values that are nested too deeply", hint=source.accepted)
 
 
-def text_of_file(path: Path, hint: str) -> str | None:
-    """The text of a file, decompressed and decoded; None if it is a columnar table (parquet or Arrow).
+def file_source(path: Path, hint: str) -> NamedSource:
+    """A file as a source.
 
     Raises:
-        UsageError: no such file, or no text.
+        UsageError: no such file.
     """
     source = source_of(str(path), accepted=hint)
     if source.kind != "file":
         raise UsageError(f"{path} is no file", hint=hint)
-    content = decompress(path.read_bytes(), str(path))
-    return None if is_columnar(content) else text_of_bytes(content, str(path))
+    return source
 
 
-def _repository(source: NamedSource, columns: ColumnMap) -> Table:
-    """The rows of all files of one split; the location of a row names its file."""
-    files = dataset_rows.repository_files(source)
-    parts = [_raw_table(Path(file.path).read_bytes(), file.name, source, columns, whole=True) for file in files]
-    rows = [row for part in parts for row in part.rows]
-    first = parts[0]
-    whole = RawTable(rows=rows, container=first.container, are_texts=first.are_texts, header=first.header)
-    lines = [f"{file.name} {digest_of_source(Path(file.path))}\n" for file in files]
-    return _table(source, sha256("".join(lines).encode()).hexdigest(), whole, columns)
+def content_of_file(path: Path, hint: str) -> Content:
+    """The content of a file, for a reader that takes more than rows; errors as of `file_source` and `content_of`."""
+    return content_of(Path(file_source(path, hint).place).read_bytes(), str(path))
 
 
-def _raw_table(
-    content: bytes, name: str, source: NamedSource, columns: ColumnMap, *, whole: bool = False, shape: Shape = "rows"
+def content_of(data: bytes, name: str) -> Content:
+    """The bytes of a file, decompressed: decoded where they are text, as rows where they are parquet or Arrow.
+
+    Raises:
+        UsageError: they are neither, or damaged.
+    """
+    data = decompress(data, name)
+    return columnar_rows(data, name) if is_columnar(data) else text_of_bytes(data, name)
+
+
+def rows_of_content(
+    content: Content,
+    name: str,
+    hint: str,
+    *,
+    part: str | None = None,
+    mapped: Collection[str] = (),
+    shape: Shape = "rows",
 ) -> RawTable:
-    """The rows of one file; `whole` if the split of the source has already chosen the file."""
-    content = decompress(content, name)
-    part = None if whole else source.split
-    if is_columnar(content):
-        return _columns(name, columnar_rows(content, name), "parquet or Arrow", part)
-    text = text_of_bytes(content, name)
-    if looks_like_json(text) and not (shape == "plain" and is_json_around_placeholders(text)):
-        return json_table(text, name, source.accepted, part, set(columns.values()))
+    """The rows of a content; `part` names one list of a JSON object, `mapped` are known columns.
+
+    Raises:
+        UsageError: it holds no rows that can be determined.
+    """
+    if not isinstance(content, str):
+        return columnar_table(name, content, "parquet or Arrow", part)
+    if looks_like_json(content) and not (shape == "plain" and is_json_around_placeholders(content)):
+        return json_table(content, name, hint, part, mapped)
     refuse_part(name, part)
-    return text_table(text, name, source.accepted, set(columns.values()), shape)
+    return text_table(content, name, hint, mapped, shape)
 
 
-def _columns(name: str, raw: Iterable[RawRow], container: str, part: str | None = None) -> RawTable:
+def columnar_table(name: str, raw: Iterable[RawRow], container: str, part: str | None = None) -> RawTable:
+    """The rows of a container that has columns and no parts."""
     refuse_part(name, part)
     rows: list[Element] = [(Location(name, number, "row"), row) for number, row in enumerate(raw, start=1)]
     return RawTable(rows=rows, container=container)
 
 
-def _table(source: NamedSource, digest: str, raw: RawTable, columns: ColumnMap) -> Table:
+def table_of(raw: RawTable, source: NamedSource, digest: str, columns: ColumnMap) -> Table:
+    """The rows of a container under known names."""
     rows: list[tuple[Location, ReadRow]] = []
     faults: list[RowFault] = []
     names: dict[str, str] = {}

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.data.column_names import REFUSAL_COLUMNS, TEMPLATE_COLUMNS, TEST_CASE, TURN_COLUMNS, first_of
-from moe_cli.data.faults import BadRowError
 from moe_cli.data.json_objects import SHOWN_KEY, are_targets, shown_keys
-from moe_cli.data.rows import KEY, TEXT, name_of, text_of
+from moe_cli.data.reading import read_table
+from moe_cli.data.rows import KEY, TEXT, BadRowError, name_of, text_of
 from moe_cli.data.source_names import source_of
 from moe_cli.data.table_rows import LINES
-from moe_cli.data.tables import Table, read_table
+from moe_cli.data.tables import Table
 from moe_cli.data.text_marks import GOAL, holds_placeholder, placeholders_in, refuse_marked_lines
 from moe_cli.data.turns import Turns, prompt_of_turns, turns_of
 from moe_cli.errors import UsageError

@@ -12,8 +12,7 @@ import re
 from typing import Literal, cast
 
 from moe_cli.codec import parse_json
-from moe_cli.data.faults import BadRowError
-from moe_cli.data.rows import Row, describe_value, is_missing, is_whole
+from moe_cli.data.rows import BadRowError, Row, describe_value, is_missing, is_whole
 from moe_cli.errors import UsageError
 from moe_cli.records import Message
 

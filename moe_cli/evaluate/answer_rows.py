@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 
 from moe_cli.codec import decode
 from moe_cli.data import Kind, Location
-from moe_cli.data.faults import BadRowError
 from moe_cli.data.inspect_logs import InspectLog
-from moe_cli.data.rows import Row, describe_value, is_whole, name_of
+from moe_cli.data.rows import BadRowError, Row, describe_value, is_whole, name_of
 from moe_cli.data.turns import Turns, are_turns, messages_of, turns
 from moe_cli.errors import ArtifactError
 from moe_cli.records import EvaluationItem

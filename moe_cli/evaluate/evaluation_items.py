@@ -28,8 +28,8 @@ from moe_cli.data import (
     refuse_bad_rows,
 )
 from moe_cli.data.column_names import refuse_absent
-from moe_cli.data.faults import EQUAL
 from moe_cli.data.reading import SourceReader
+from moe_cli.data.rows import EQUAL
 from moe_cli.data.turns import Turns
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.evaluate.item_sources import ITEM_FORMATS, SourceItems, source_items

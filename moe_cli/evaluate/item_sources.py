@@ -19,10 +19,9 @@ from moe_cli.data import (
 )
 from moe_cli.data.column_names import MAPPED_NAMES
 from moe_cli.data.entries import refuse_unreadable, with_system_turn
-from moe_cli.data.faults import BadRowError
 from moe_cli.data.labels import answer_beside
 from moe_cli.data.prompts import prompt_turns
-from moe_cli.data.rows import ReadRow, name_of, text_of
+from moe_cli.data.rows import BadRowError, ReadRow, name_of, text_of
 from moe_cli.data.source_names import KINDS, kind_and_source
 from moe_cli.data.turns import Turns, are_turns, messages_of, turns
 from moe_cli.errors import UsageError

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moe_cli.data import ColumnMap, Kind, RowFault, Table, digest_of_source, read_table, refuse_bad_rows, source_of
-from moe_cli.data.faults import BadRowError
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
 from moe_cli.data.labels import OF_PROMPT, labels_of
+from moe_cli.data.rows import BadRowError
 from moe_cli.data.source_names import kind_and_source
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS, AnswerFormat, answer_format

@@ -7,29 +7,24 @@ slowly the server sends.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
-import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.message import Message as Headers
 
 from moe_cli.config import EndpointConfig, MoeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.masking import LONGEST_FORM, holds_key, keep_secret, mask_answer, mask_keys
-from moe_cli.model.timed_http import TooLargeError, body_of
+from moe_cli.model.timed_http import HttpReply, NoReplyError, post_request
 from moe_cli.records import Message
 
+JSON = "application/json"
+HEADERS = {"Content-Type": JSON, "Accept": JSON, "Accept-Encoding": "identity", "User-Agent": "moe"}
 TRY_AGAIN = (408, 409, 425, 429, *range(500, 600))
-NOT_REACHED = (ConnectionRefusedError, socket.gaierror)
 LONGEST_PAUSE = 60.0  # seconds
 LARGEST = 2**24  # bytes of an answer that are read
-LARGEST_REFUSAL = 2**16  # bytes of what a server says to a request that it refuses
 ENDED_BY_ITSELF = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")  # the finish_reason of several servers
 CUT_OFF = ("length", "max_tokens", "model_length", "content_filter", "tool_calls", "function_call")
 FAILED = ("abort", "aborted", "error", "cancelled")
@@ -106,18 +101,18 @@ class ChatEndpoint:
         turns = [{"role": message.role, "content": message.content} for message in messages]
         body = json.dumps({"model": self.model, "messages": turns, "stream": False, **settings}).encode()
         for tries_left in range(self.retries, -1, -1):
+            wait, reached = None, True
             try:
-                return _completion(self._post(body), self)
-            except urllib.error.HTTPError as error:
-                if error.code not in TRY_AGAIN:
-                    raise _refused(error, self) from None
-                why, wait, reached = f"status {error.code} {_said(error)}".strip(), _retry_after(error.headers), True
+                reply = self._post(body)
+                if reply.is_success:
+                    return _completion(reply, self)
+                if reply.status not in TRY_AGAIN:
+                    raise _refused(reply, self)
+                why, wait = f"status {reply.status} {_said(reply)}".strip(), _retry_after(reply)
             except FailedAnswerError as error:
-                why, wait, reached = str(error), None, True
-            except (OSError, http.client.HTTPException) as error:
-                cause = getattr(error, "reason", error)
-                why, wait = _fault(cause), None
-                reached = not isinstance(cause, NOT_REACHED)
+                why = str(error)
+            except NoReplyError as error:
+                why, reached = str(error), error.reached
             if tries_left:
                 self.pause(min(wait or 2.0 ** (self.retries - tries_left), LONGEST_PAUSE))
         tries = f"{self.retries + 1} times, the last time" if self.retries else "once,"
@@ -126,15 +121,9 @@ class ChatEndpoint:
             hint="check that the server runs and serves the model; --resume goes on with the answers so far",
         )
 
-    def _post(self, body: bytes) -> bytes:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self.key is not None:
-            headers["Authorization"] = f"Bearer {self.key}"
-        request = urllib.request.Request(f"{self.url}/chat/completions", data=body, headers=headers, method="POST")
-        try:
-            return body_of(request, seconds=self.timeout, largest=LARGEST)
-        except TooLargeError as error:
-            raise _no_completion(self, str(error)) from None
+    def _post(self, body: bytes) -> HttpReply:
+        headers = HEADERS if self.key is None else {**HEADERS, "Authorization": f"Bearer {self.key}"}
+        return post_request(f"{self.url}/chat/completions", body, headers, seconds=self.timeout, largest=LARGEST)
 
 
 def endpoint_of(config: MoeConfig) -> ChatEndpoint | None:
@@ -191,9 +180,11 @@ def chat_endpoint(
     return ChatEndpoint(config.base_url, served, key, config.timeout, config.retries, whole=whole, words=words)
 
 
-def _completion(data: bytes, endpoint: ChatEndpoint) -> Completion:
+def _completion(reply: HttpReply, endpoint: ChatEndpoint) -> Completion:
+    if not reply.whole:
+        raise _no_completion(endpoint, f"more than {LARGEST:,} bytes")
     try:
-        answer = json.loads(data)
+        answer = json.loads(reply.body)
         choice = answer["choices"][0]
         message, reason = choice["message"], choice.get("finish_reason")
         text = message.get("content") or ""  # some servers leave it out where nothing was said
@@ -202,7 +193,7 @@ def _completion(data: bytes, endpoint: ChatEndpoint) -> Completion:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         is_text = False
     if not is_text:
-        raise _no_completion(endpoint, repr(mask_keys(data.decode(errors="replace"))[:80]))
+        raise _no_completion(endpoint, repr(mask_keys(reply.body.decode(errors="replace"))[:80]))
     if hidden and endpoint.whole:
         raise UsageError(f"{endpoint.url} takes the reasoning out of its answers", hint=SERVE_WHOLE)
     finished = _finished(reason, endpoint)
@@ -237,7 +228,7 @@ def _no_completion(endpoint: ChatEndpoint, what: str) -> NoCompletionError:
     )
 
 
-def _refused(error: urllib.error.HTTPError, endpoint: ChatEndpoint) -> RefusedRequestError:
+def _refused(reply: HttpReply, endpoint: ChatEndpoint) -> RefusedRequestError:
     words = endpoint.words
     name_key = f"name the environment variable that holds the key with {words.key}"
     hints = {
@@ -246,31 +237,20 @@ def _refused(error: urllib.error.HTTPError, endpoint: ChatEndpoint) -> RefusedRe
         404: f"check {words.base_url}, and that it serves {endpoint.model}: {words.model} is the model's name there",
     }
     return RefusedRequestError(
-        f"the endpoint {endpoint.url} refuses a request with status {error.code} {_said(error)}".rstrip(),
-        hint=hints.get(error.code, "the server's log says more; a prompt may be too long for it"),
-        status=error.code,
+        f"the endpoint {endpoint.url} refuses a request with status {reply.status} {_said(reply)}".rstrip(),
+        hint=hints.get(reply.status, "the server's log says more; a prompt may be too long for it"),
+        status=reply.status,
     )
 
 
-def _fault(cause: object) -> str:
-    """Why there was no reply, without its first line, which may be half of a key."""
-    if type(cause) is http.client.BadStatusLine:
-        return "a reply that does not begin as HTTP does"
-    return mask_keys(str(cause)) or type(cause).__name__
-
-
-def _said(error: urllib.error.HTTPError) -> str:
+def _said(reply: HttpReply) -> str:
     """The beginning of the server's message, on one line."""
-    try:
-        data = error.read(LARGEST_REFUSAL)
-    except (OSError, http.client.HTTPException):  # the status alone counts
-        return ""
-    text = data.decode(errors="replace")
-    if len(data) == LARGEST_REFUSAL:  # the last key in it may be cut
+    text = reply.body.decode(errors="replace")
+    if not reply.whole:  # the last key in it may be cut
         text = text[:-LONGEST_FORM]
     return mask_keys(" ".join(text.split()))[:400]
 
 
-def _retry_after(headers: Headers) -> float | None:
-    seconds = headers.get("Retry-After", "")
+def _retry_after(reply: HttpReply) -> float | None:
+    seconds = reply.headers.get("Retry-After", "")
     return float(seconds) if seconds.isdecimal() else None

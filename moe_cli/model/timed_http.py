@@ -1,120 +1,135 @@
-"""HTTP requests with a time limit for the whole exchange, however slowly the other side sends.
+"""One HTTP request with a time limit for the whole exchange, however slowly the other side sends.
 
-Every read waits at most for the remaining time, so that a server that sends a byte now and then blocks nobody. A body
-that is too large or breaks off is an error; a redirect is not followed.
+A body that is too large is not read further, and one that breaks off is no reply. A redirect is not followed, and what
+is sent is what the caller says: nothing of `~/.netrc`, no cookie. Certificates are checked against the store of OpenSSL
+(`SSL_CERT_FILE`, `SSL_CERT_DIR`), and proxies are those of `http_proxy`, `https_proxy` and `no_proxy`.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
+import asyncio
+import logging
+import os
 import socket
-import time
-import urllib.request
-from functools import partial
-from typing import IO, TYPE_CHECKING, cast
+import ssl
+import threading
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import cache
+from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from moe_cli.masking import mask_keys
+
+NOT_REACHED = (ConnectionRefusedError, socket.gaierror)
 
 
-class TooLargeError(Exception):
-    """The body is larger than the limit."""
+class NoReplyError(Exception):
+    """There was no whole reply in time; the message holds nothing that the server sent."""
+
+    def __init__(self, message: str, *, reached: bool = True) -> None:
+        super().__init__(message)
+        self.reached = reached  # False: nobody listens at the address
 
 
-def body_of(request: urllib.request.Request, *, seconds: float, largest: int) -> bytes:
-    """The body of the response, of at most `largest` bytes, read completely within the time.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpReply:
+    """What a server replied."""
+
+    status: int
+    headers: Mapping[str, str]  # names in any case
+    body: bytes
+    whole: bool  # False: the body is longer; or it breaks off, with a status that is no success
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status says so."""
+        return 200 <= self.status < 300
+
+
+def post_request(url: str, body: bytes, headers: Mapping[str, str], *, seconds: float, largest: int) -> HttpReply:
+    """The reply to a POST, within the time; a body of more than `largest` bytes is left there.
 
     Raises:
-        urllib.error.HTTPError: a status other than success; its body can be read within the time too.
-        OSError, http.client.HTTPException: it cannot be reached, breaks off, or takes too long.
-        TooLargeError: the body has more bytes.
+        NoReplyError: it cannot be reached, breaks off, takes too long, or does not speak HTTP.
     """
-    opener = urllib.request.build_opener(NoRedirect, TimedHandler, TimedSecureHandler)
-    with opener.open(request, timeout=seconds) as response:
-        data: bytes = response.read(largest + 1)
-        if len(data) > largest:
-            raise TooLargeError(f"more than {largest:,} bytes")
-        if response.length:  # of what was announced
-            raise http.client.IncompleteRead(data, response.length)
-    return data
+    exchange = asyncio.run_coroutine_threadsafe(_exchange(url, body, headers, seconds, largest), _loop(os.getpid()))
+    try:
+        return exchange.result()
+    finally:
+        exchange.cancel()  # nothing, unless the caller is interrupted
 
 
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: it would send the key to another address."""
+async def _exchange(url: str, body: bytes, headers: Mapping[str, str], seconds: float, largest: int) -> HttpReply:
+    """The reply; a transport alone follows no redirect, keeps no cookie and reads no `~/.netrc`."""
+    import httpx2
 
-    def http_error_302(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
-    ) -> None:
-        """None, so that the redirect is an HTTP error."""
-
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
-
-
-class TimedHandler(urllib.request.HTTPHandler):
-    """Opens http with a time limit for the whole exchange."""
-
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        """The response; its body ends in time too."""
-        return self.do_open(partial(_timed, http.client.HTTPConnection), req)
-
-
-class TimedSecureHandler(urllib.request.HTTPSHandler):
-    """Opens https with a time limit for the whole exchange; certificates are checked as usual."""
-
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        """The response; its body ends in time too."""
-        return self.do_open(partial(_timed, http.client.HTTPSConnection), req)
+    response, content, whole = None, bytearray(), False
+    try:
+        async with asyncio.timeout(seconds), httpx2.AsyncHTTPTransport(verify=_trust(), proxy=_proxy_of(url)) as line:
+            request = httpx2.Request("POST", url, content=body, headers={**headers, "Connection": "close"})
+            response = await line.handle_async_request(request)
+            async with aclosing(response):
+                async for part in response.aiter_raw():
+                    content += part
+                    if len(content) > largest:
+                        break
+                else:
+                    whole = True
+    except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+        if response is None or response.is_success:
+            raise _no_reply(error) from None
+    return HttpReply(status=response.status_code, headers=response.headers, body=bytes(content), whole=whole)
 
 
-class TimedResponse(http.client.HTTPResponse):
-    """A response of which every read ends when the time is over."""
-
-    def __init__(self, sock: socket.socket, *, method: str | None = None, ends: float) -> None:
-        super().__init__(sock, method=method)
-        self.fp = io.BufferedReader(TimedReader(sock, self.fp, ends))
-
-
-class TimedReader(io.RawIOBase):
-    """A stream from a socket that ends when the time is over."""
-
-    def __init__(self, sock: socket.socket, stream: io.BufferedReader, ends: float) -> None:
-        super().__init__()
-        self._sock = sock
-        self._stream = stream  # keeps the socket open until it is closed
-        self._ends = ends  # of `time.monotonic()`
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Number of bytes read; 0 at the end.
-
-        Raises:
-            TimeoutError: the time is over.
-        """
-        seconds_left = self._ends - time.monotonic()
-        if seconds_left <= 0:
-            raise TimeoutError("timed out")
-        self._sock.settimeout(seconds_left)
-        return self._stream.readinto1(buffer)
-
-    def close(self) -> None:
-        """Close the socket too."""
-        self._stream.close()
-        super().close()
+@cache
+def _loop(process: int) -> asyncio.AbstractEventLoop:
+    """An event loop in a thread of its own: the caller's may run one (a notebook). A fork has none of the threads."""
+    logging.getLogger("httpcore2").setLevel(logging.WARNING)  # it would log what servers send
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop
 
 
-def _timed(
-    kind: type[http.client.HTTPConnection],
-    host: str,
-    *,
-    port: int | None = None,
-    timeout: float = 0.0,
-    source_address: tuple[str, int] | None = None,
-) -> http.client.HTTPConnection:
-    connection = kind(host, port, timeout=timeout, source_address=source_address)
-    response = partial(TimedResponse, ends=time.monotonic() + timeout)
-    connection.response_class = cast(type[http.client.HTTPResponse], response)
-    return connection
+@cache
+def _trust() -> ssl.SSLContext:
+    """Whom to trust, read once: it takes longer than a request."""
+    return ssl.create_default_context()
+
+
+def _proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for an address of this scheme and host."""
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme)
+    if not proxy or proxy_bypass(parts.netloc):
+        return None
+    address = proxy if "://" in proxy else f"http://{proxy}"
+    if not address.startswith(("http://", "https://")):
+        raise NoReplyError(f"the proxy of {parts.scheme}_proxy is none of http:// or https://", reached=False)
+    return address
+
+
+def _no_reply(error: Exception) -> NoReplyError:
+    """The error in the words of the system, which the libraries wrap."""
+    import httpx2
+
+    cause = _first_cause(error)
+    if isinstance(error, TimeoutError):
+        text = "timed out"
+    elif isinstance(error, httpx2.InvalidURL):
+        text = "the address, or that of its proxy, cannot be one"  # it may hold a password
+    elif isinstance(error, httpx2.RemoteProtocolError):
+        text = str(error).partition(":")[0]  # what follows are bytes of the reply, which may be half of a key
+    elif isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno and cause.errno > 0:
+        text = f"[Errno {cause.errno}] {os.strerror(cause.errno)}"
+    else:
+        text = str(cause)
+    reached = not isinstance(error, httpx2.InvalidURL) and not isinstance(cause, NOT_REACHED)
+    return NoReplyError(mask_keys(text) or type(cause).__name__, reached=reached)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    inner = error.exceptions[-1] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
+    return error if inner is None else _first_cause(inner)

@@ -31,8 +31,8 @@ from moe_cli.data import (
     source_of,
 )
 from moe_cli.data.column_names import refuse_absent
-from moe_cli.data.faults import EQUAL
 from moe_cli.data.reading import SourceReader
+from moe_cli.data.rows import EQUAL
 from moe_cli.data.templates import TEMPLATE_FORMATS, read_refusals
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.prepare.batches import Composition, composition, refuse_too_few

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,11 +20,12 @@ import numpy as np
 
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.locks import refuse_unwritable
-from moe_cli.codec import encode, parse_json
+from moe_cli.codec import encode
 from moe_cli.config import PrepareConfig
 from moe_cli.config.sections import conditions_of
-from moe_cli.data.rows import is_index
-from moe_cli.data.tables import text_of_file
+from moe_cli.data.json_rows import parse_values
+from moe_cli.data.rows import is_index, is_missing_cell
+from moe_cli.data.tables import content_of_file
 from moe_cli.errors import UsageError
 from moe_cli.prepare.ranking import Bools, Floats, largest, top_p
 from moe_cli.prepare.risk import rate_difference
@@ -137,7 +137,7 @@ def _count(row: ExpertRow, column: str) -> float:
 
 
 def _published(row: ExpertRow) -> float | None:
-    return row.number("risk_diff", COUNTS) if row.cells.get("risk_diff") else None
+    return None if is_missing_cell(row.cells.get("risk_diff", "")) else row.number("risk_diff", COUNTS)
 
 
 def _selected(risk_X: Floats, experts: Sequence[Expert], settings: PrepareConfig) -> Bools:
@@ -178,23 +178,23 @@ def _rule_text(settings: PrepareConfig) -> str:
 
 
 def _object(file: Path) -> dict[str, object]:
-    text = text_of_file(file, SCORES)
-    if text is None:
+    text = content_of_file(file, SCORES)
+    if not isinstance(text, str):
         raise UsageError(f"{file} is a table in columns, not JSON", hint=SCORES)
-    content = parse_json(text, source=str(file), hint=SCORES, error_type=UsageError)
+    content = parse_values(text, str(file), SCORES)
     if not isinstance(content, dict) or not content:
         raise UsageError(f"{file} holds no scores by layer", hint=SCORES)
     try:
-        _refuse_twice(json.loads(text, object_pairs_hook=tuple, parse_int=float), str(file))
+        _refuse_twice(content, str(file))
     except RecursionError:
         raise UsageError(f"{file} holds values that are nested too deeply", hint=SCORES) from None
     return content
 
 
 def _refuse_twice(value: object, path: str) -> None:
-    """Objects are tuples of (name, value) here, since a mapping would keep only the last of two equal names."""
+    """Refuse numbers of a layer or expert that are written in two ways, such as 1 and 01."""
     names: set[str] = set()
-    for name, inner in value if isinstance(value, tuple) else ():
+    for name, inner in value.items() if isinstance(value, dict) else ():
         plain = (name.lstrip("0") or "0") if name.isascii() and name.isdecimal() else name
         if plain in names:
             raise UsageError(f"{path}: {name!r} stands there twice, and each has one score", hint=SCORES)

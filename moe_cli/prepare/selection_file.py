@@ -11,12 +11,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_cli.codec import parse_json
 from moe_cli.data import Location, Table, read_table, refuse_bad_rows, source_of
 from moe_cli.data.json_objects import shown_keys
-from moe_cli.data.json_rows import RepeatedKeyError, refuse_repeated_keys
-from moe_cli.data.rows import ReadRow, is_index
-from moe_cli.data.tables import text_of_file
+from moe_cli.data.json_rows import RepeatedKeyError, parse_values
+from moe_cli.data.rows import ReadRow, cell_of, is_index, is_missing_cell, number_of_cell, truth_of_cell
+from moe_cli.data.tables import Content, content_of_file
 from moe_cli.errors import UsageError
 from moe_cli.records import Expert, ModelIdentity
 
@@ -40,11 +39,8 @@ class ExpertRow:
         Raises:
             UsageError: it is none.
         """
-        try:
-            value = float(self.cells[column])
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
+        value = number_of_cell(self.cells[column])
+        if value is None or not math.isfinite(value):
             raise UsageError(f"{self.place}: {column} is {self.cells[column]!r}, not a number", hint=hint)
         return value
 
@@ -76,18 +72,11 @@ def _refuse_missing(table: Table, needed: Collection[str], hint: str) -> None:
 
 
 def _row(row: ReadRow, location: Location, hint: str) -> ExpertRow:
-    cells = {name: _cell(value) for name, value in row.items()}
+    cells = {name: cell_of(value).strip() for name, value in row.items()}
     for column in ("layer", "expert"):
         if not is_index(cells[column]):
             raise UsageError(f"{location}: {column} is {cells[column]!r}, not a whole number from 0", hint=hint)
     return ExpertRow(str(location), Expert(layer=int(cells["layer"]), index=int(cells["expert"])), cells)
-
-
-def _cell(value: object) -> str:
-    """The value as text, as a CSV would hold it."""
-    if value is None:
-        return ""
-    return repr(value) if isinstance(value, float) else str(value).strip()
 
 
 def _refuse_twice(rows: Sequence[ExpertRow], hint: str) -> None:
@@ -99,9 +88,6 @@ def _refuse_twice(rows: Sequence[ExpertRow], hint: str) -> None:
                 hint=hint,
             )
         first[row.expert] = row.place
-
-
-YES, NO = {"1", "true", "yes"}, {"0", "false", "no", ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +128,7 @@ def read_listed_experts(file: Path) -> ListedExperts:
     Raises:
         UsageError: no such file, or another format.
     """
-    content = _json_value(text_of_file(file, FORMAT), file)
+    content = _json_value(content_of_file(file, FORMAT), file)
     if content is None or _holds_rows(content):
         return _of_table(file)
     experts = list(_of_config(content, file) if isinstance(content, dict) else _of_list(content, file))
@@ -162,14 +148,12 @@ def refuse_unreadable_selection(file: Path | None) -> None:
         read_listed_experts(file)
 
 
-def _json_value(text: str | None, file: Path) -> object | None:
+def _json_value(text: Content, file: Path) -> object | None:
     """The one JSON value of a text; None where it is not JSON, or has one row a line."""
-    if text is None or not text.lstrip().startswith(("[", "{")):
+    if not isinstance(text, str) or not text.lstrip().startswith(("[", "{")):
         return None
     try:
-        value = parse_json(text, source=str(file), hint=FORMAT, error_type=UsageError)
-        refuse_repeated_keys(text, str(file), FORMAT)
-        return value
+        return parse_values(text, str(file), FORMAT)
     except RepeatedKeyError:
         raise
     except UsageError:
@@ -194,16 +178,17 @@ def _of_table(file: Path) -> ListedExperts:
         return ListedExperts(tuple(selected))
     if "risk_diff" not in rows[0].cells:
         raise UsageError(f"{file} has neither a column risk_diff nor a column selected", hint=FORMAT)
-    defined = [row for row in rows if row.cells["risk_diff"]]  # an empty cell: undefined
+    defined = [row for row in rows if not is_missing_cell(row.cells["risk_diff"])]
     scores = tuple(row.number("risk_diff", FORMAT) for row in defined)
     return ListedExperts(tuple((row.place, row.expert) for row in defined), scores)
 
 
 def _is_selected(row: ExpertRow) -> bool:
-    word = row.cells["selected"].lower()
-    if word not in YES | NO:
-        raise UsageError(f"{row.place}: selected is {word!r}, not true or false", hint=FORMAT)
-    return word in YES
+    cell = row.cells["selected"]
+    truth = truth_of_cell(cell)
+    if truth is None and not is_missing_cell(cell):
+        raise UsageError(f"{row.place}: selected is {cell!r}, not true or false", hint=FORMAT)
+    return truth is True
 
 
 def _of_list(content: object, file: Path) -> Iterator[Expert]:

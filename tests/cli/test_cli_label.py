@@ -81,7 +81,7 @@ def test_labels_are_never_overwritten(moe, refused, runs, tmp_path):
         (("label", "base"), 2, "1 runs to label in the place of 2"),
         (("label", "base", "nothing"), 3, "nothing is no training run"),
         (("label", "base", "sel", "--metric", "over_refusal"), 2, "0 items of over-refusal are scored in both runs"),
-        (("compare", "base", "sel", "--labels", "nothing.csv"), 2, "nothing.csv cannot be read"),
+        (("compare", "base", "sel", "--labels", "nothing.csv"), 2, "there is no file nothing.csv"),
     ],
 )
 def test_what_cannot_be_labelled_is_refused(refused, runs, words, code, reason):

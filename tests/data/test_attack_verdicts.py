@@ -2,8 +2,8 @@
 
 import pytest
 
-from moe_cli.data.faults import BadRowError
 from moe_cli.data.labels import attack_succeeded
+from moe_cli.data.rows import BadRowError
 
 
 @pytest.mark.parametrize(

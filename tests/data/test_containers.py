@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from moe_cli.data import read_source, read_table, source_of
-from moe_cli.data.faults import Location
+from moe_cli.data.rows import Location
 from moe_cli.errors import UsageError
 from tests.data.sample_files import sample
 

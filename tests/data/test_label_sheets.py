@@ -70,5 +70,5 @@ def test_a_file_that_is_none_of_labels_is_refused(tmp_path, text):
     (tmp_path / "l.csv").write_text(text)
     with pytest.raises(UsageError):
         read_sheet(str(tmp_path / "l.csv"))
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="there is no file"):
         read_sheet(str(tmp_path / "nothing.csv"))

@@ -118,7 +118,7 @@ def test_the_plain_form_and_gate_scores_are_read_too(tmp_path):
         ('{"1": {"first": 0.1}}', "'first' is no number"),
         ('{"one": {"0": 0.1}}', "'one' is no number"),
         ('{"1": {}}', "layer 1"),
-        ('{"1": {"0": 0.1, "0": 0.2}}', r"scores\.json: 1: '0' stands there twice"),
+        ('{"1": {"0": 0.1, "0": 0.2}}', r"scores\.json: the key `0` stands twice in one object"),
         ('{"token_scores": {"1": {"0": 0.1, "00": 0.2}}}', r"scores\.json: token_scores: 1: '00' stands there twice"),
         ('{"1": {"0": 0.1}, "2": [1], "01": {"0": 0.2}}', r"scores\.json: '01' stands there twice"),
         ("{", "not JSON"),

@@ -52,7 +52,7 @@ WORK = {  # where a command begins what takes long, or leaves the machine or the
     *("moe_cli.prepare.generation.load_model", "moe_cli.evaluate.target.load_model", "moe_cli.train.stage.load_model"),
     *("moe_cli.export.stage.load_model", "moe_cli.bench.stage.run", "moe_cli.cli.demo._run"),
     "moe_cli.export.push._send",
-    *("moe_cli.model.chat_endpoint.body_of", "moe_cli.judges.command.run_program"),
+    *("moe_cli.model.chat_endpoint.post_request", "moe_cli.judges.command.run_program"),
     "moe_cli.evaluate.capability_tasks._every",  # reads the thousands of definitions of lm-eval
 }
 SPOKEN_AFTER_RESULTS = (ExitCode.THRESHOLD, ExitCode.UNSCORED)
