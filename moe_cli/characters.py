@@ -33,12 +33,12 @@ def is_text(text: str) -> bool:
 
 def escape_json(document: str, encoding: str = "utf-8") -> str:
     """The same JSON document in safe characters of `encoding`; line breaks between values stay."""
-    return OTHER_THAN_ASCII.sub(lambda found: _in_json(found[0], encoding), document)
+    return OTHER_THAN_ASCII.sub(lambda match: _in_json(match[0], encoding), document)
 
 
 def escape_yaml(document: str) -> str:
     """The same for YAML in which all unsafe characters are in double quotes."""
-    return OTHER_THAN_ASCII.sub(lambda found: _in_yaml(found[0]), document)
+    return OTHER_THAN_ASCII.sub(lambda match: _in_yaml(match[0]), document)
 
 
 def _visible(character: str) -> str:

@@ -197,13 +197,13 @@ def require_unchanged_run(path: Path, store: Store, *kinds: RunKind) -> Finished
     return run
 
 
-def training_run_named(words: str, store: Store) -> FinishedRun | None:
+def training_run_named(name: str, store: Store) -> FinishedRun | None:
     """The training run whose directory, or whose `final_model`, is named; None where no run is there.
 
     Raises:
         ArtifactError: as `require_unchanged_run`, or a run of another kind is there.
     """
-    path = Path(words)
+    path = Path(name)
     if path.name == FINAL_MODEL and kind_in(path.parent) is not None:
         path = path.parent
     return None if kind_in(path) is None else require_unchanged_run(path, store, "selective", "baseline")

@@ -84,22 +84,22 @@ def plan_of(preset: str, given: Mapping[str, object], model: str | None = None) 
     if preset not in PRESETS:
         raise UsageError(f"there is no preset {preset!r}", hint=f"choose one of: {', '.join(PRESETS)}")
     chosen = PRESETS[preset]
-    said = {name: value for name, value in given.items() if value is not None}
-    if model is not None and (of_shape := sorted({*SHAPE_FIELDS} & said.keys())):
+    typed = {name: value for name, value in given.items() if value is not None}
+    if model is not None and (of_shape := sorted({*SHAPE_FIELDS} & typed.keys())):
         raise UsageError(
             f"--{of_shape[0].replace('_', '-')} makes a random model, but --model-name names a real one",
             hint="give only one of the two",
         )
-    shape = _shape({name: said.pop(name) for name in SHAPE_FIELDS if name in said}, chosen.shape)
-    words = {"arms": chosen.arms, "dtype": None if model else chosen.dtype} | said
-    if "arms" in said:
-        words["arms"] = _arms(str(said["arms"]))
-    words["shares"] = _numbers(str(said["shares"])) if "shares" in said else ()
+    shape = _shape({name: typed.pop(name) for name in SHAPE_FIELDS if name in typed}, chosen.shape)
+    values = {"arms": chosen.arms, "dtype": None if model else chosen.dtype} | typed
+    if "arms" in typed:
+        values["arms"] = _arms(str(typed["arms"]))
+    values["shares"] = _numbers(str(typed["shares"])) if "shares" in typed else ()
     plan = BenchmarkPlan(
         preset=preset,
         model=model,
         shape=None if model else shape,
-        **{"rows": chosen.rows, "length": chosen.length, "selected": chosen.selected, **words},  # type: ignore[arg-type]
+        **{"rows": chosen.rows, "length": chosen.length, "selected": chosen.selected, **values},  # type: ignore[arg-type]
     )
     _check(plan)
     return plan

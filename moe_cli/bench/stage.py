@@ -79,8 +79,8 @@ def benchmark_rows_of(outcomes: Sequence[Outcome], tokens: int) -> tuple[tuple[B
 def ratios_of(rows: Sequence[BenchmarkRow]) -> tuple[RatioOfRows, ...]:
     """The times of our rows relative to what they replace."""
     seconds = {row.name: row.seconds for row in rows}
-    found = [(row, other, ratio_of(seconds.get(row, ()), seconds.get(other))) for row, other in PAIRS]
-    return tuple(RatioOfRows(row=row, reference=other, ratio=value) for row, other, value in found if value)
+    ratios = [(row, other, ratio_of(seconds.get(row, ()), seconds.get(other))) for row, other in PAIRS]
+    return tuple(RatioOfRows(row=row, reference=other, ratio=value) for row, other, value in ratios if value)
 
 
 def share_points(plan: BenchmarkPlan, model: BenchmarkedModel, rows: Sequence[BenchmarkRow]) -> tuple[SharePoint, ...]:
@@ -103,10 +103,10 @@ def experts_dtype(rows: Sequence[BenchmarkRow]) -> str | None:
     Raises:
         AssertionError: rows differ, so that their times cannot be compared.
     """
-    found = {row.name: row.experts_dtype for row in rows if row.experts_dtype is not None}
-    if len(set(found.values())) > 1:
-        raise AssertionError(f"the rows computed their experts in different dtypes: {found}")
-    return next(iter(found.values()), None)
+    dtypes = {row.name: row.experts_dtype for row in rows if row.experts_dtype is not None}
+    if len(set(dtypes.values())) > 1:
+        raise AssertionError(f"the rows computed their experts in different dtypes: {dtypes}")
+    return next(iter(dtypes.values()), None)
 
 
 def _row(outcome: Outcome, seconds: Mapping[str, Sequence[float]], floor: str | None, tokens: int) -> BenchmarkRow:
@@ -175,9 +175,9 @@ def _look_at_model(bench: arm_rows.RowSettings) -> BenchmarkedModel:
     Random weights are not made for it. A real model is loaded once, so that what is wrong with it shows here.
     """
     device = bench.device if bench.plan.model else torch.device("meta")
-    found = describe_model(build_model(bench.plan, bench.config, device), bench.plan)
+    described = describe_model(build_model(bench.plan, bench.config, device), bench.plan)
     free_memory()
-    return found
+    return described
 
 
 def _time(
@@ -209,11 +209,11 @@ def _weigh(bench: arm_rows.RowSettings, outcomes: Sequence[Outcome], notify: Not
         notify(Progress(task="weighing rows", done=done, total=len(measured)))
         selected = outcome.selected or bench.plan.selected
         try:
-            found = peak_in_own_process(outcome.name, selected, bench.plan, bench.config)
+            peak = peak_in_own_process(outcome.name, selected, bench.plan, bench.config)
         except Exception as error:
             if (fault := failure_of(error)) is None:
                 raise
             notify(Notice(text=f"no peak memory of {outcome.name}: {fault.note}", warning=True))
         else:
-            outcome.peak = found.peak_memory_bytes, found.peak_memory_of
+            outcome.peak = peak.peak_memory_bytes, peak.peak_memory_of
     notify(Progress(task="weighing rows", done=len(measured), total=len(measured)))

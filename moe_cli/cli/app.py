@@ -123,10 +123,10 @@ def _drawn(error: typer.BadParameter) -> int:
     return int(ExitCode.USAGE)
 
 
-def hyphenated(words: list[str]) -> list[str]:
+def hyphenated(argv: list[str]) -> list[str]:
     """`--model_name` as `--model-name`; values, and the words after `--`, are left alone."""
-    end = words.index("--") if "--" in words else len(words)
-    return [_hyphenated(word) if word.startswith("--") else word for word in words[:end]] + words[end:]
+    end = argv.index("--") if "--" in argv else len(argv)
+    return [_hyphenated(word) if word.startswith("--") else word for word in argv[:end]] + argv[end:]
 
 
 def _hyphenated(word: str) -> str:

@@ -95,13 +95,13 @@ def bench(
         from moe_cli.views.benchmark_tables import bench_markdown, bench_view
 
     with session.reporter() as notify:
-        made = stage.run(session.config, plan, notify)
+        result = stage.run(session.config, plan, notify)
     if output is not None:
-        write_atomic(output, encode(made, indent=True) + b"\n")
+        write_atomic(output, encode(result, indent=True) + b"\n")
     if markdown:
-        print(bench_markdown(made))
-    view = None if markdown else bench_view(made)
-    session.show(made, view, f"wrote {output or 'nothing'}; next: moe train --help")
+        print(bench_markdown(result))
+    view = None if markdown else bench_view(result)
+    session.show(result, view, f"wrote {output or 'nothing'}; next: moe train --help")
 
 
 def _refuse_outputs(json: bool, markdown: bool, output: Path | None) -> None:

@@ -140,7 +140,7 @@ def compare(
         session.show_settings_of_run()
         return
     with session.reporter() as notify, collection_paused():
-        made = stage.run(
+        result = stage.run(
             runs or (),
             session.config,
             session.store,
@@ -155,20 +155,20 @@ def compare(
             pages=stage.Pages(markdown=compared_markdown, report=report_page, num_flips=report_flips, redact=redact),
             num_texts=show_flips,
         )
-    _show(session, made, markdown=markdown)
-    raise_failed(made.comparison.thresholds)
+    _show(session, result, markdown=markdown)
+    raise_failed(result.comparison.thresholds)
 
 
-def _show(session: Session, made: ComparisonOutput, *, markdown: bool) -> None:
+def _show(session: Session, result: ComparisonOutput, *, markdown: bool) -> None:
     from moe_cli.artifacts import layout
     from moe_cli.views.compared import compared_view
     from moe_cli.views.compared_markdown import compared_markdown
     from moe_cli.views.console import stderr_console
     from moe_cli.views.text import safe_text
 
-    done = f"wrote {made.path}; open {made.path / layout.REPORT}; next: moe runs list"
+    done = f"wrote {result.path}; open {result.path / layout.REPORT}; next: moe runs list"
     if markdown:
-        print(compared_markdown(made.comparison), end="")
+        print(compared_markdown(result.comparison), end="")
         stderr_console().print(safe_text(done), soft_wrap=True)
     else:
-        session.show(made.comparison, compared_view(made.comparison, made.texts), done)
+        session.show(result.comparison, compared_view(result.comparison, result.texts), done)

@@ -61,9 +61,9 @@ def demo(
     console.print(safe_text(f"the experiment is written to {directory}; its settings, the same for both arms:"))
     print(settings)
     for command in COMMANDS:
-        words = [*command, "--config", SETTINGS]
-        console.rule(safe_text(f"moe {shlex.join(words)}"), style="")
-        _run(words, directory)
+        argv = [*command, "--config", SETTINGS]
+        console.rule(safe_text(f"moe {shlex.join(argv)}"), style="")
+        _run(argv, directory)
     console.print(safe_text(f"done in {seconds_text(time.monotonic() - started)}; everything is in {directory}"))
     report = directory / COMPARISON / layout.REPORT
     console.print(safe_text(f"the report, which opens with the conclusion above: {report}"), soft_wrap=True)

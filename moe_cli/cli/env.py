@@ -52,8 +52,8 @@ def env(typed: TypedSettings, json: Json = False) -> None:
     from moe_cli.bench.machine import describe_environment
     from moe_cli.views.run_tables import environment_view
 
-    found = describe_environment(session.store.registry, variables)
-    session.show(found, environment_view(found), DONE)
+    environment = describe_environment(session.store.registry, variables)
+    session.show(environment, environment_view(environment), DONE)
 
 
 def shown_variables(variables: Mapping[str, str]) -> dict[str, str | None]:

@@ -98,13 +98,13 @@ def evaluate(
 
     with session.reporter() as notify:
         if of_files:
-            made = answers_stage.run(session.config, session.store, notify, resume=resume, again=stages)
+            result = answers_stage.run(session.config, session.store, notify, resume=resume, again=stages)
         else:
-            made = stage.run(named[0], session.config, session.store, notify, resume=resume, again=stages)
-    done = f"wrote {made.path}; next: moe compare OUT_A OUT_B, when both are evaluated"
+            result = stage.run(named[0], session.config, session.store, notify, resume=resume, again=stages)
+    done = f"wrote {result.path}; next: moe compare OUT_A OUT_B, when both are evaluated"
     if of_files:
-        done = f"wrote {made.path}; next: moe compare {quote(str(made.path))} OTHER, when both are evaluated"
-    session.show(made.summary, evaluated_view(made.summary), done)
+        done = f"wrote {result.path}; next: moe compare {quote(str(result.path))} OTHER, when both are evaluated"
+    session.show(result.summary, evaluated_view(result.summary), done)
 
 
 def _refuse_targets(named: Sequence[str], of_files: bool) -> None:
@@ -143,7 +143,7 @@ def _show_dry_run(session: Session, target: str) -> None:
     session.show_dry_run(preview, items_preview_view(preview), refusal)
 
 
-def _stages(words: Sequence[str]) -> tuple[Stage, ...]:
+def _stages(names: Sequence[str]) -> tuple[Stage, ...]:
     """The stages named on the command line.
 
     Raises:
@@ -151,7 +151,7 @@ def _stages(words: Sequence[str]) -> tuple[Stage, ...]:
     """
     from moe_cli.records import STAGES
 
-    unknown = [word for word in words if word not in STAGES]
+    unknown = [word for word in names if word not in STAGES]
     if unknown:
         raise UsageError(f"--again {unknown[0]} is no stage", hint=f"the stages are {', '.join(STAGES)}")
-    return tuple(stage for stage in STAGES if stage in words)
+    return tuple(stage for stage in STAGES if stage in names)

@@ -40,9 +40,9 @@ def export(
 
     with session.reporter():
         if delta:
-            made = stage.delta_of(source, output, session.config.model, session.store)
+            result = stage.delta_of(source, output, session.config.model, session.store)
         else:
-            made = stage.full_checkpoint(
+            result = stage.full_checkpoint(
                 source,
                 output,
                 session.config.model,
@@ -50,10 +50,10 @@ def export(
                 base_name=None if base_name is None else str(base_name),
                 card=model_card,
             )
-    done = f"wrote {made.path}: {made.num_experts} experts ({made.num_params:,} parameters) on {made.base.name}"
-    place = quote(str(made.path))
+    done = f"wrote {result.path}: {result.num_experts} experts ({result.num_params:,} parameters) on {result.base.name}"
+    place = quote(str(result.path))
     then = f"moe export {place} -o DIRECTORY makes the checkpoint again" if delta else f"moe evaluate {place}"
-    session.show(made, None, f"{done}; next: {then}")
+    session.show(result, None, f"{done}; next: {then}")
 
 
 @catch_errors
@@ -89,7 +89,7 @@ def push(
     from moe_cli.views.run_tables import pushed_view
 
     with session.reporter():
-        made = stage.push(
+        result = stage.push(
             run,
             repository,
             session.store,
@@ -101,5 +101,5 @@ def push(
             dry_run=dry_run,
         )
     again = f"moe push {quote(str(run))} {quote(repository)}{' --delta' if delta else ''}"
-    done = f"nothing was sent; next: {again}" if made.url is None else f"sent {repository}: {made.url}"
-    session.show(made, pushed_view(made), done)
+    done = f"nothing was sent; next: {again}" if result.url is None else f"sent {repository}: {result.url}"
+    session.show(result, pushed_view(result), done)

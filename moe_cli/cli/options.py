@@ -188,8 +188,8 @@ def _help(field: FieldInfo) -> str:
     meaning = field.description or ""
     sentences = [f"{meaning[:1].upper()}{meaning[1:]}{_default(field.default)}."]
     annotation = _given(field.annotation)
-    if words := list(_words(annotation)):
-        sentences.append(f"One of: {', '.join(words)}.")
+    if choices := list(_words(annotation)):
+        sentences.append(f"One of: {', '.join(choices)}.")
     if get_origin(annotation) is tuple:
         sentences.append("Repeatable.")
     return " ".join(sentences)

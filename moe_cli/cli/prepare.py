@@ -83,10 +83,10 @@ def prepare(
         from moe_cli.views.selected import next_text
 
     with session.reporter() as notify:
-        made = stage.run(session.config, session.store, notify, resume=resume)
+        result = stage.run(session.config, session.store, notify, resume=resume)
     train = f"moe train selective{session.again}, moe train baseline{session.again}"
-    then = next_text(made.selection, made.path, train)
-    session.show(made.selection, prepared_view(made.summary, made.selection), f"wrote {made.path}{then}")
+    then = next_text(result.selection, result.path, train)
+    session.show(result.selection, prepared_view(result.summary, result.selection), f"wrote {result.path}{then}")
 
 
 def _show_dry_run(session: Session) -> None:

@@ -103,9 +103,9 @@ def select(
         session.show(selections, draws_view(paths, selections), draws_done(paths))
         return
     with session.reporter() as notify:
-        made = reselect.run(prepared, session.config, session.store, notify, resume=resume)
-    then = next_text(made.selection, made.path, f"moe train selective --prepared {made.path}")
-    session.show(made.selection, selected_view(made.selection), f"wrote {made.path}{then}")
+        result = reselect.run(prepared, session.config, session.store, notify, resume=resume)
+    then = next_text(result.selection, result.path, f"moe train selective --prepared {result.path}")
+    session.show(result.selection, selected_view(result.selection), f"wrote {result.path}{then}")
 
 
 def _rank(

@@ -177,7 +177,7 @@ def _all_is_here(config: MoeConfig) -> bool:
     answers = config.evaluate.answers  # no model is loaded beside them
     own = (Path(os.path.expanduser(config.model.name)) / "config.json").is_file()
     model = bool(answers) or config.model.name == MODEL_NAME or own
-    of_a_kind = (kind_and_source(words)[1] for words in (*config.evaluate.items, *answers))
+    of_a_kind = (kind_and_source(source)[1] for source in (*config.evaluate.items, *answers))
     data = all(map(is_local, (*config.prepare.pairs, *config.prepare.benign, *of_a_kind)))
     judges = all(map(_is_here, (*config.prepare.judges, *config.evaluate.judges)))
     return model and data and judges and not config.evaluate.capability

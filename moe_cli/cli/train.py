@@ -80,8 +80,8 @@ def _train(arm: Arm, typed: TypedSettings, *, resume: bool, dry_run: bool, json:
         from moe_cli.views.trained import trained_view
 
     with session.reporter() as notify:
-        made = stage.run(arm, session.config, session.store, notify, resume=resume, card=model_card)
-    items = "" if made.summary.base.name == MODEL_NAME or session.config.evaluate.items else " --items ITEMS.jsonl"
+        result = stage.run(arm, session.config, session.store, notify, resume=resume, card=model_card)
+    items = "" if result.summary.base.name == MODEL_NAME or session.config.evaluate.items else " --items ITEMS.jsonl"
     config = f" --config {quote(str(typed.config))}" if typed.config is not None else ""
-    then = f"moe evaluate {quote(str(made.path))}{items}{config}"
-    session.show(made.summary, trained_view(made.summary), f"wrote {made.path}; next: {then}")
+    then = f"moe evaluate {quote(str(result.path))}{items}{config}"
+    session.show(result.summary, trained_view(result.summary), f"wrote {result.path}; next: {then}")

@@ -109,16 +109,16 @@ def _differing(first: ComparedRun, second: ComparedRun) -> tuple[int, int]:
     return sum(a[id].outcomes != b[id].outcomes for id in both), len(both)
 
 
-def group_runs(words: Sequence[str], against: Sequence[str], base: str | None) -> Groups:
+def group_runs(named: Sequence[str], against: Sequence[str], base: str | None) -> Groups:
     """Arguments grouped into arms: two arms with `--vs`, without it one arm for every argument.
 
     Raises:
         UsageError: fewer than two arms.
     """
     first: Groups = ((base,),) if base is not None else ()
-    if against and not words:
+    if against and not named:
         raise UsageError("nothing stands before --vs", hint="moe compare SEL_1 SEL_2 --vs BASE_1 BASE_2")
-    arms = (*first, tuple(against), tuple(words)) if against else (*first, *((word,) for word in words))
+    arms = (*first, tuple(against), tuple(named)) if against else (*first, *((word,) for word in named))
     if len(arms) < 2:
         raise UsageError(f"{len(arms)} run to compare", hint="name two or more: moe compare OUT_A OUT_B")
     return arms

@@ -59,11 +59,11 @@ def _labelled(pair: PairComparison, difference: PairedDifference) -> str:
     )
 
 
-def correction_text(found: PairedDifference, pair: PairComparison) -> str:
+def correction_text(difference: PairedDifference, pair: PairComparison) -> str:
     """What the judge alone says, its errors in each arm, and Rogan and Gladen's correction."""
-    labels = found.correction
+    labels = difference.correction
     if labels is None:
-        raise ValueError(f"{found.metric} is not corrected")
+        raise ValueError(f"{difference.metric} is not corrected")
     return "; ".join([_judge(labels), *_errors(labels, pair), _rogan_gladen(labels.rogan_gladen)])
 
 
@@ -211,26 +211,27 @@ def _imported(columns: Sequence[RunColumn]) -> Iterator[str]:
     imported = [(column.name, column.imported) for column in columns if column.imported]
     if imported:
         yield "These outcomes were made elsewhere: how, and whether the runs are comparable, is not known here."
-    graded = [name for name, found in imported if found.graded]
+    graded = [name for name, outcomes in imported if outcomes.graded]
     if graded:
         yield f"The outcomes of {join_words(graded)} are fractions: a rate is their mean, no share of the items."
-    for name, found in imported:
-        if found.unanswered and found.rate_answered is not None:
-            counted = "is wrong in the rates above" if found.metric == ACCURACY else "is left out of the rates above"
+    for name, outcomes in imported:
+        if outcomes.unanswered and outcomes.rate_answered is not None:
+            counted = "is wrong in" if outcomes.metric == ACCURACY else "is left out of"
+            answered = format_percent(outcomes.rate_answered)
             yield (
-                f"{name} left {found.unanswered} of {found.n} items unanswered, which {counted}: of the answered items"
-                f" alone it is {format_percent(found.rate_answered)}, and with all unanswered ones counted either way"
-                f" {format_percent(found.lowest)} to {format_percent(found.highest)}."
+                f"{name} left {outcomes.unanswered} of {outcomes.n} items unanswered, which {counted} the rates above: "
+                f"of the answered items alone it is {answered}, and with all unanswered ones counted either way "
+                f"{format_percent(outcomes.lowest)} to {format_percent(outcomes.highest)}."
             )
 
 
 def _imported_twice(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterator[str]:
-    found = {column.name: column.imported for column in columns if column.imported}
+    imported = {column.name: column.imported for column in columns if column.imported}
     for arm in arms:
         alike: dict[str, list[str]] = {}
         for name in arm.runs:
-            if name in found:
-                alike.setdefault(found[name].sha256, []).append(name)
+            if name in imported:
+                alike.setdefault(imported[name].sha256, []).append(name)
         for names in alike.values():
             if len(names) > 1:
                 yield (

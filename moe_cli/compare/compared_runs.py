@@ -36,14 +36,14 @@ class ComparedRun:
     passed_over: tuple[Path, ...] = ()  # newer evaluations in the run that are of other weights
 
 
-def read_sources(words: Sequence[str], evaluation: str | None, store: Store) -> list[ComparedRun]:
+def read_sources(names: Sequence[str], evaluation: str | None, store: Store) -> list[ComparedRun]:
     """One source for every argument, with distinct names.
 
     Raises:
         ArtifactError: nothing to compare there, a damaged file, an evaluation of other weights than the run's, or a
             manifest that is not the one that `store` or an evaluation knows.
     """
-    return rename_duplicates([_read(word, evaluation, store) for word in words])
+    return rename_duplicates([_read(word, evaluation, store) for word in names])
 
 
 def rename_duplicates(sources: Sequence[ComparedRun]) -> list[ComparedRun]:
@@ -67,8 +67,8 @@ def _read(word: str, evaluation: str | None, store: Store) -> ComparedRun:
         run = path.parent.parent if _summary(evaluated).run else None
         return _source(require_unchanged_run(run, store, "selective", "baseline") if run else None, [evaluated])
     if kind in ("selective", "baseline"):
-        found = _complete(path / layout.EVALUATIONS, evaluation, store)
-        return _source(require_unchanged_run(path, store, "selective", "baseline"), found)
+        evaluations = _complete(path / layout.EVALUATIONS, evaluation, store)
+        return _source(require_unchanged_run(path, store, "selective", "baseline"), evaluations)
     if kind is not None:
         raise ArtifactError(f"{path} is a {kind} run: there is nothing to compare in it", hint="name training runs")
     bare = _complete(Path(layout.EVALUATIONS) / layout.file_stem(word), evaluation, store)
@@ -87,17 +87,17 @@ def _complete(evaluations: Path, name: str | None, store: Store) -> list[Finishe
     if name is not None and names and name not in names:
         raise ArtifactError(f"{evaluations} has no complete evaluation {name}", hint=f"there are: {', '.join(names)}")
     wanted = [evaluations / each for each in names if name is None or each == name]
-    found = [require_unchanged_run(path, store, "evaluation") for path in wanted]
-    return sorted(found, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)
+    runs = [require_unchanged_run(path, store, "evaluation") for path in wanted]
+    return sorted(runs, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)
 
 
-def _source(run: FinishedRun | None, found: Sequence[FinishedRun]) -> ComparedRun:
+def _source(run: FinishedRun | None, evaluations: Sequence[FinishedRun]) -> ComparedRun:
     """The run with the first of the evaluations whose weights are the run's."""
     training = _training(run) if run else None
-    passed_over = list(takewhile(lambda evaluated: not _is_of(training, evaluated), found))
-    evaluated = found[len(passed_over)] if len(passed_over) < len(found) else None
-    if run is not None and training is not None and found and evaluated is None:
-        _refuse_other_weights(run, training, found[0])
+    passed_over = list(takewhile(lambda evaluated: not _is_of(training, evaluated), evaluations))
+    evaluated = evaluations[len(passed_over)] if len(passed_over) < len(evaluations) else None
+    if run is not None and training is not None and evaluations and evaluated is None:
+        _refuse_other_weights(run, training, evaluations[0])
     if run is not None:
         run.refuse_added(layout.FINAL_MODEL)
         _refuse_another_manifest(run, evaluated)

@@ -254,14 +254,14 @@ class Prices:
             yield f"a {what} of {difference.metric} by up to {format_points(highest)} points"
 
 
-def highest_rise(found: PairedDifference, of_b: bool) -> float:
+def highest_rise(difference: PairedDifference, of_b: bool) -> float:
     """How much worse an arm may be at most: the bound of the interval, with unscored answers counted against it."""
     bounds = (
-        (found.upper, found.highest)
-        if of_b == (found.better == "lower")
+        (difference.upper, difference.highest)
+        if of_b == (difference.better == "lower")
         else (
-            -found.lower,
-            None if found.lowest is None else -found.lowest,
+            -difference.lower,
+            None if difference.lowest is None else -difference.lowest,
         )
     )
     return max(bound for bound in bounds if bound is not None)

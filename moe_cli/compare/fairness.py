@@ -61,17 +61,17 @@ class TrainingData:
 def read_training_data(trainings: Sequence[TrainingSummary | None], store: Store) -> list[TrainingData | None]:
     """What every run was trained on; None for a bare model, or if the prepare run is gone or not registered."""
     known: dict[tuple[str, str], TrainingData | None] = {}
-    found: list[TrainingData | None] = []
+    read: list[TrainingData | None] = []
     for training in trainings:
         if training is None:
-            found.append(None)
+            read.append(None)
             continue
         key = training.prepared, training.batches_digest  # both arms share one prepare run
         if key not in known:
             examples = examples_of(training, store)
             known[key] = None if examples is None else _data(examples)
-        found.append(known[key])
-    return found
+        read.append(known[key])
+    return read
 
 
 def _data(trained: TrainingInputs) -> TrainingData:

@@ -42,7 +42,7 @@ PlacedRows = list[tuple[Location, Row]]
 class SourceContent:
     """Options for reading files that leave a choice."""
 
-    words: tuple[str, ...] = ()  # the columns of tables that are wanted; none: all with outcomes
+    run_names: tuple[str, ...] = ()  # the columns of tables that are wanted; none: all with outcomes
     lm_filter: str | None = None  # which filter of lm-eval's samples; None: there is one
     measure: str | None = None  # which metric of lm-eval or score of inspect; None: the first, or the only one
     scale: float = 1.0  # the full mark, which counts as 1
@@ -91,8 +91,8 @@ def _in_folder(folder: Path, reading: SourceContent) -> FoundColumns:
     samples = sample_files(folder)
     if samples:
         models = {path.parent for path in samples}
-        found = [_of_sample_file(path, folder, len(models) == 1, reading) for path in samples]
-        return FoundColumns(tuple(found))
+        files = [_of_sample_file(path, folder, len(models) == 1, reading) for path in samples]
+        return FoundColumns(tuple(files))
     logs = [log for path in _log_files(folder) if (log := inspect_log_in(path)) is not None]
     if not logs:
         raise UsageError(
@@ -124,7 +124,7 @@ def _of_log(log: InspectLog, reading: SourceContent) -> FoundColumns:
 def _of_rows(rows: PlacedRows, path: Path, reading: SourceContent) -> FoundColumns:
     if rows and is_sample(rows[0][1]):
         return FoundColumns((lm_eval_column(rows, path, reading.lm_filter, reading.measure, reading.scale),))
-    columns, left_out = table_columns(row_table(rows, path), reading.words, reading.scale)
+    columns, left_out = table_columns(row_table(rows, path), reading.run_names, reading.scale)
     return FoundColumns(tuple(columns), left_out)
 
 

@@ -65,7 +65,7 @@ def is_file_of_results(word: str) -> bool:
 
 def import_sources(
     asked: Import,
-    words: Sequence[str],
+    run_names: Sequence[str],
     notify: Notify,
     *,
     against: Sequence[str] = (),
@@ -78,14 +78,16 @@ def import_sources(
     Raises:
         UsageError: a file cannot be read, a word names no column, or there is only one arm.
     """
-    everything = [*words, *against, *([base] if base else [])]
+    everything = [*run_names, *against, *([base] if base else [])]
     files = tuple(dict.fromkeys([*asked.files, *(word for word in everything if is_file_of_results(word))]))
     _refuse_runs([word for word in everything if word not in files])
-    named = [word for word in (*words, *against) if word not in files]
+    named = [word for word in (*run_names, *against) if word not in files]
     named += [base] if base and named and base not in files else []
-    columns = _columns(replace(asked, files=files, reading=replace(asked.reading, words=tuple(named))), files, notify)
+    columns = _columns(
+        replace(asked, files=files, reading=replace(asked.reading, run_names=tuple(named))), files, notify
+    )
     metric = METRIC_OF[_metric(asked.metric, [column for column, _ in columns.values()])]
-    arms = _arms(words, against, base, files, columns)
+    arms = _arms(run_names, against, base, files, columns)
     if len(arms) < 2:
         raise UsageError(
             f"{', '.join(files)} holds {len(columns)} column of outcomes to compare: {', '.join(columns)}", hint=NOT_TWO
@@ -98,8 +100,8 @@ def import_sources(
 Columns = Mapping[str, tuple[ImportedColumn, frozenset[str]]]  # by name: the column, and the words of its files
 
 
-def _refuse_runs(words: Sequence[str]) -> None:
-    for word in words:
+def _refuse_runs(named: Sequence[str]) -> None:
+    for word in named:
         if kind_in(Path(word)) is not None:
             raise UsageError(
                 f"{word} is a run, and results made elsewhere are compared among themselves",
@@ -108,7 +110,7 @@ def _refuse_runs(words: Sequence[str]) -> None:
 
 
 def _arms(
-    words: Sequence[str], against: Sequence[str], base: str | None, files: Sequence[str], columns: Columns
+    run_names: Sequence[str], against: Sequence[str], base: str | None, files: Sequence[str], columns: Columns
 ) -> tuple[tuple[str, ...], ...]:
     def names(word: str) -> tuple[str, ...]:
         if word in files:
@@ -118,17 +120,17 @@ def _arms(
     def names_of(side: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for word in side if word not in places for name in names(word))
 
-    named = [name for word in (*words, *against) if word not in files for name in names(word)]
+    named = [name for word in (*run_names, *against) if word not in files for name in names(word)]
     places = {file for name in named for file in columns[name][1]}
     if against:
-        arms = [names_of(against), names_of(words)]
+        arms = [names_of(against), names_of(run_names)]
         if not all(arms):
             raise UsageError(
                 f"no run stands {'before' if arms[0] else 'behind'} --vs",
                 hint="moe compare SEL_1 SEL_2 --vs BASE_1 BASE_2, with the file of these columns before them",
             )
     else:
-        arms = [(name,) for name in dict.fromkeys(names_of(words))] or [(name,) for name in columns]
+        arms = [(name,) for name in dict.fromkeys(names_of(run_names))] or [(name,) for name in columns]
     if base is None:
         return tuple(arms)
     first = names(base)
@@ -139,10 +141,10 @@ def _arms(
 
 def _found_name(word: str, names: Sequence[str]) -> str:
     """The column name that an argument means, ignoring case."""
-    found = [name for name in names if name.casefold() == word.casefold()]
-    if not found:
+    matching = [name for name in names if name.casefold() == word.casefold()]
+    if not matching:
         raise UsageError(f"no imported column is called {word}", hint=f"there are: {', '.join(names)}")
-    return found[0]
+    return matching[0]
 
 
 def _columns(asked: Import, files: Sequence[str], notify: Notify) -> Columns:
@@ -151,17 +153,17 @@ def _columns(asked: Import, files: Sequence[str], notify: Notify) -> Columns:
     left_out: list[str] = []
     for typed in files:
         name, path = _named_file(typed)
-        found = read_columns(path, asked.reading)
-        for text in found.unfinished:
+        columns = read_columns(path, asked.reading)
+        for text in columns.unfinished:
             notify(Notice(text=f"{text}: samples may be missing", warning=True))
-        if found.left_out and not asked.reading.words:
-            notify(Notice(text=f"{path}: no columns of outcomes, left out: {', '.join(found.left_out)}"))
-        parts += [(typed, column) for column in (_called(found, name, path) if name else found.columns)]
-        left_out += found.left_out
+        if columns.left_out and not asked.reading.run_names:
+            notify(Notice(text=f"{path}: no columns of outcomes, left out: {', '.join(columns.left_out)}"))
+        parts += [(typed, column) for column in (_called(columns, name, path) if name else columns.columns)]
+        left_out += columns.left_out
     by_name: dict[str, list[tuple[str, ImportedColumn]]] = {}
     for typed, column in _told_apart(parts):
         by_name.setdefault(column.name, []).append((typed, column))
-    for word in asked.reading.words:
+    for word in asked.reading.run_names:
         _found_name(word, [*by_name, *left_out])
     several = any(len(of_name) > 1 for of_name in by_name.values())
     return {
@@ -178,14 +180,14 @@ def _named_file(typed: str) -> tuple[str | None, Path]:
     return (name, Path(path)) if equals and name and not Path(typed).exists() else (None, Path(typed))
 
 
-def _called(found: FoundColumns, name: str, path: Path) -> list[ImportedColumn]:
-    names = list(dict.fromkeys(column.name for column in found.columns))
+def _called(columns: FoundColumns, name: str, path: Path) -> list[ImportedColumn]:
+    names = list(dict.fromkeys(column.name for column in columns.columns))
     if len(names) > 1:
         raise UsageError(
             f"{path} holds {len(names)} runs, so they cannot all be called {name}: {', '.join(names)}",
             hint=f"name {path} alone, or one of its parts",
         )
-    return [column.called(name) for column in found.columns]
+    return [column.called(name) for column in columns.columns]
 
 
 def _told_apart(parts: Sequence[tuple[str, ImportedColumn]]) -> list[tuple[str, ImportedColumn]]:

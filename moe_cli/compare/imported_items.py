@@ -141,9 +141,9 @@ class _Items:
 
 
 def table_columns(
-    table: OutcomeTable, words: Sequence[str], scale: float
+    table: OutcomeTable, run_names: Sequence[str], scale: float
 ) -> tuple[list[ImportedColumn], tuple[str, ...]]:
-    """Every column of outcomes, or those that `words` name; and the names of the columns that were left out.
+    """Every column of outcomes, or those that `run_names` name; and the names of the columns that were left out.
 
     Raises:
         UsageError: no item column, an item twice, or a cell that is no outcome; names the place.
@@ -152,11 +152,11 @@ def table_columns(
     item_place = _item_place(table)
     about_items = {item_place, table.place(CLUSTER), table.place(EPOCH)}
     others = [place for place in range(len(table.header)) if place not in about_items]
-    wanted = {table.place(word) for word in words}
-    runs = [place for place in others if place in wanted] if words else _runs(table, others, scale)
+    wanted = {table.place(word) for word in run_names}
+    runs = [place for place in others if place in wanted] if run_names else _runs(table, others, scale)
     items = _items(table, item_place)
-    found = [_column(table, place, items, scale, alone=len(runs) == 1) for place in runs]
-    return found, tuple(table.header[place] for place in others if place not in runs and table.header[place])
+    columns = [_column(table, place, items, scale, alone=len(runs) == 1) for place in runs]
+    return columns, tuple(table.header[place] for place in others if place not in runs and table.header[place])
 
 
 def row_table(rows: Iterable[tuple[Location, Mapping[str, object]]], path: Path) -> OutcomeTable:
@@ -165,11 +165,11 @@ def row_table(rows: Iterable[tuple[Location, Mapping[str, object]]], path: Path)
     Raises:
         UsageError: there is no row.
     """
-    found = list(rows)
-    if not found:
+    listed = list(rows)
+    if not listed:
         raise UsageError(f"{path} holds no rows", hint=HINT)
-    header = list(dict.fromkeys(key for _, row in found for key in row))
-    return OutcomeTable(path, header, [(place, [cell_of(row.get(key)) for key in header]) for place, row in found])
+    header = list(dict.fromkeys(key for _, row in listed for key in row))
+    return OutcomeTable(path, header, [(place, [cell_of(row.get(key)) for key in header]) for place, row in listed])
 
 
 def _refuse_same_titles(table: OutcomeTable) -> None:

@@ -39,16 +39,16 @@ class MatchedSources:
     left_out: tuple[int, ...] | None  # items of every run that not all have; None: all are the same
 
 
-def run_items(name: str, found: Sequence[ItemOutcomes]) -> RunItems:
+def run_items(name: str, outcomes: Sequence[ItemOutcomes]) -> RunItems:
     """The items of one run by id.
 
     Raises:
         ArtifactError: an item was answered twice.
     """
-    by_id = {item.id: item for item in sorted(found, key=attrgetter("id"))}
-    if len(by_id) < len(found):
+    by_id = {item.id: item for item in sorted(outcomes, key=attrgetter("id"))}
+    if len(by_id) < len(outcomes):
         raise ArtifactError(
-            f"{name} has {len(found)} answers to only {len(by_id)} different items",
+            f"{name} has {len(outcomes)} answers to only {len(by_id)} different items",
             hint="evaluate it again: every item must have an id of its own",
         )
     return by_id

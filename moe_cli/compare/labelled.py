@@ -69,7 +69,7 @@ class JudgedPair:
 
 
 def correct_with_labels(
-    found: PairedDifference, judged: JudgedPair, labels: Mapping[str, ItemLabels]
+    difference: PairedDifference, judged: JudgedPair, labels: Mapping[str, ItemLabels]
 ) -> PairedDifference:
     """The difference corrected by the labels of its items; uncorrected where there are too few."""
     of_items = [labels.get(id) for id in judged.ids]
@@ -81,7 +81,7 @@ def correct_with_labels(
     labelled = ~np.isnan(people_2N[0])
     num = int(labelled.sum())
     if num < FEWEST_OF_SUITE or len(np.unique(judged.cluster_N[labelled])) < 2:
-        return replace(found, labelled=num)
+        return replace(difference, labelled=num)
 
     def items(judge_N: Floats, people_N: Floats) -> LabelledItems:
         return LabelledItems(
@@ -97,23 +97,23 @@ def correct_with_labels(
         corrected_mean(items(judge_N, people_N), step=0.5, weight=mean.weight)
         for judge_N, people_N in zip((judged.a_N, judged.b_N), people_2N, strict=True)
     ]
-    correction = _correction(found, judged, people_2N, probability_N, mean, arms)
+    correction = _correction(difference, judged, people_2N, probability_N, mean, arms)
     correction = replace(correction, drawn=sum(label is not None for label in of_items))
-    moved = (mean.value - found.difference) * found.n / (found.n + found.unpaired)
+    moved = (mean.value - difference.difference) * difference.n / (difference.n + difference.unpaired)
     critical = float(stdtrit(mean.freedom, 1 - LEVEL / judged.num_tests / 2))
     return replace(
-        found,
+        difference,
         rate_a=correction.rate_a.value,
         rate_b=correction.rate_b.value,
         difference=mean.value,
         lower=max(-1.0, mean.lower),
         upper=min(1.0, mean.upper),
-        lowest=None if found.lowest is None else found.lowest + moved,
-        highest=None if found.highest is None else found.highest + moved,
+        lowest=None if difference.lowest is None else difference.lowest + moved,
+        highest=None if difference.highest is None else difference.highest + moved,
         p_value=mean.p_value,
         p_adjusted=mean.p_value,
         detectable=min(1.0, (critical + float(ndtri(POWER))) * mean.error),
-        ratio=None if found.ratio is None else _ratio(judged, people_2N[:, labelled], probability_N, labelled),
+        ratio=None if difference.ratio is None else _ratio(judged, people_2N[:, labelled], probability_N, labelled),
         labelled=num,
         correction=correction,
     )

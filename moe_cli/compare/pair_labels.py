@@ -100,7 +100,7 @@ def labels_of_pairs(
         _refuse_few(labels, runs[a], runs[b])
         of_pair[pair] = PairLabels(of_metric={metric: of_items for metric, of_items in labels.items() if of_items})
         files += [_file(sheet, pair) for sheet in of_this]
-        labellers += [found for two in combinations(of_this, 2) for found in _agreements(*two)]
+        labellers += [agreement for two in combinations(of_this, 2) for agreement in _agreements(*two)]
     return ComparisonLabels(of_pair=of_pair, files=tuple(files), labellers=tuple(labellers))
 
 
@@ -151,18 +151,18 @@ def _joined(sheets: Sequence[LabelSheet], a: Codes, b: Codes) -> dict[str, dict[
         for row in sheet.rows:
             if row.label is not None:
                 votes.setdefault(row.run, []).append(float(row.label))
-    mean = {code: sum(found) / len(found) for code, found in votes.items()}
-    found: dict[str, dict[str, ItemLabels]] = {METRIC_OF[asked]: {} for asked in ASKED}
+    mean = {code: sum(joined) / len(joined) for code, joined in votes.items()}
+    joined: dict[str, dict[str, ItemLabels]] = {METRIC_OF[asked]: {} for asked in ASKED}
     code_a, code_b = ({id: code for code, id in codes.items()} for codes in (a, b))
     for row in rows.values():
         id = a.get(row.run) or b[row.run]
         if id in code_a and id in code_b:
-            found[METRIC_OF[row.asked]][id] = ItemLabels(
+            joined[METRIC_OF[row.asked]][id] = ItemLabels(
                 a=mean.get(code_a[id]), b=mean.get(code_b[id]), probability=row.probability
             )
     return {
         metric: of_items
-        for metric, of_items in found.items()
+        for metric, of_items in joined.items()
         if any(one.a is not None or one.b is not None for one in of_items.values())
     }
 

@@ -120,8 +120,8 @@ def difference_of_pairs(
     raw = [_unadjusted(metric, seeded, families[metric.primary], labels) for metric in metrics]
     primary = iter(holm([difference.p_value for difference in raw if difference.primary]))
     others = iter(benjamini_hochberg([difference.p_value for difference in raw if not difference.primary]))
-    corrected = [replace(found, p_adjusted=next(primary if found.primary else others)) for found in raw]
-    return tuple(replace(found, verdict=verdict_of(found, margin)) for found in corrected)
+    corrected = [replace(one, p_adjusted=next(primary if one.primary else others)) for one in raw]
+    return tuple(replace(one, verdict=verdict_of(one, margin)) for one in corrected)
 
 
 def rate_estimate(metric: PairedOutcomes, seeded: bool) -> RateEstimate | None:
@@ -215,7 +215,7 @@ def _unadjusted(
     )
     of_harm = metric_and_suite(metric.metric)[0] in HARM and not graded
     of_metric = labels.of(metric.metric) if labels else None
-    found = PairedDifference(
+    difference = PairedDifference(
         metric=metric.metric,
         better=metric.better,
         primary=metric.primary,
@@ -245,7 +245,7 @@ def _unadjusted(
         ratio=ratio_of_counts(a_RC.mean(0), b_RC.mean(0)) if of_harm else None,
     )
     if of_metric is None:
-        return found
+        return difference
     judged = JudgedPair(
         ids=scored.ids,
         a_N=a_n,
@@ -255,7 +255,7 @@ def _unadjusted(
         error=interval.error,
         num_tests=num_tests,
     )
-    return correct_with_labels(found, judged, of_metric)
+    return correct_with_labels(difference, judged, of_metric)
 
 
 def _bounds(metric: PairedOutcomes) -> tuple[float | None, float | None]:
@@ -274,7 +274,7 @@ def _extremes(runs: Sequence[Outcomes], votes_n: NDArray[np.float64]) -> tuple[f
     return yes / num, (yes + missing) / num
 
 
-def verdict_of(found: PairedDifference, margin: float) -> PairVerdict:
+def verdict_of(difference: PairedDifference, margin: float) -> PairVerdict:
     """The verdict on b against a.
 
     A whole interval inside the margin is a difference that does not matter, even a significant one, but too few
@@ -282,18 +282,22 @@ def verdict_of(found: PairedDifference, margin: float) -> PairVerdict:
     these items cannot show an improvement. A suite without enough labels has no verdict if its metric was labelled
     elsewhere.
     """
-    if found.by_judge_alone:
+    if difference.by_judge_alone:
         return "inconclusive"
-    if found.deciding_clusters >= FEWEST_GOALS and -margin <= found.lower and found.upper <= margin:
+    if difference.deciding_clusters >= FEWEST_GOALS and -margin <= difference.lower and difference.upper <= margin:
         return "within margin"
-    if (direction := significant_direction(found)) is not None:
+    if (direction := significant_direction(difference)) is not None:
         return direction
-    room, loss = (found.rate_a, found.difference) if found.better == "lower" else (1 - found.rate_a, -found.difference)
+    room, loss = (
+        (difference.rate_a, difference.difference)
+        if difference.better == "lower"
+        else (1 - difference.rate_a, -difference.difference)
+    )
     return "ceiling" if max(room, loss) <= margin + ROUNDING else "inconclusive"
 
 
-def significant_direction(found: PairedDifference) -> PairVerdict | None:
+def significant_direction(difference: PairedDifference) -> PairVerdict | None:
     """Whether b is significantly better or worse than a, however little; None where it is neither."""
-    if found.p_adjusted < LEVEL and not found.lower <= 0 <= found.upper:
-        return "better" if (found.difference < 0) == (found.better == "lower") else "worse"
+    if difference.p_adjusted < LEVEL and not difference.lower <= 0 <= difference.upper:
+        return "better" if (difference.difference < 0) == (difference.better == "lower") else "worse"
     return None

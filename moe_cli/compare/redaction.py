@@ -50,7 +50,7 @@ class _PathNames:
     """Absolute paths replaced by their last part; a second path with the same last part gets a number."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        known = {found.group(1) for found in map(FIELD.search, texts) if found}
+        known = {match.group(1) for match in map(FIELD.search, texts) if match}
         longest_first = sorted(known, key=lambda path: (-len(path), path))
         alternatives = "|".join(map(re.escape, longest_first))
         self._known = re.compile(rf"(?<![\w.{CUT}-])(?:{alternatives})") if known else None
@@ -58,7 +58,7 @@ class _PathNames:
 
     def __call__(self, text: str) -> str:
         for pattern in filter(None, (self._known, ABSOLUTE)):
-            text = pattern.sub(lambda found: self._name(found.group()), text)
+            text = pattern.sub(lambda match: self._name(match.group()), text)
         return text
 
     def _name(self, path: str) -> str:

@@ -55,10 +55,10 @@ def provenance_of(sources: Sequence[ComparedRun], store: Store) -> list[RunProve
     ]
 
 
-def report_provenance(found: Sequence[RunProvenance]) -> tuple[ReportOrigin, ...]:
+def report_provenance(runs: Sequence[RunProvenance]) -> tuple[ReportOrigin, ...]:
     """One line for every directory, in the order of the columns; a prepare run is listed once."""
     lines: dict[tuple[str, str], ReportOrigin] = {}
-    for line in (line for origin in found for line in _lines(origin)):
+    for line in (line for origin in runs for line in _lines(origin)):
         lines.setdefault((line.path, line.digest), line)
     return tuple(lines.values())
 
@@ -100,21 +100,21 @@ class Maps:
     missing: tuple[str, ...]
 
 
-def expert_maps(arms: Sequence[ComparedArm], found: Sequence[RunProvenance]) -> Maps:
+def expert_maps(arms: Sequence[ComparedArm], runs: Sequence[RunProvenance]) -> Maps:
     """The maps of every prepare run behind the arms, then the routing drift of every trained arm."""
-    trained = [origin for origin in found if origin.source.training is not None]
+    trained = [origin for origin in runs if origin.source.training is not None]
     prepared = {origin.prepared.digest: origin for origin in trained if origin.prepared is not None}
-    made: list[ExpertMap | str] = []
+    maps: list[ExpertMap | str] = []
     for place, origin in enumerate(prepared.values(), start=1):
         run = cast(FinishedRun, origin.prepared)
         shape = len(origin.source.column.layers), origin.source.column.num_experts or 0
-        made += _prepared_maps(run, origin.source.column.layers, shape, f" {place}" if len(prepared) > 1 else "")
+        maps += _prepared_maps(run, origin.source.column.layers, shape, f" {place}" if len(prepared) > 1 else "")
     if trained and not prepared:
-        made.append("risk difference and selection: the prepare run is not in the registry, gone or changed")
-    made += [_drift_map(arm, [origin for origin in trained if origin.source.column.name in arm.runs]) for arm in arms]
+        maps.append("risk difference and selection: the prepare run is not in the registry, gone or changed")
+    maps += [_drift_map(arm, [origin for origin in trained if origin.source.column.name in arm.runs]) for arm in arms]
     return Maps(
-        tuple(each for each in made if isinstance(each, ExpertMap)),
-        tuple(each for each in made if isinstance(each, str) and each),
+        tuple(each for each in maps if isinstance(each, ExpertMap)),
+        tuple(each for each in maps if isinstance(each, str) and each),
     )
 
 
@@ -177,18 +177,18 @@ def _risk(run: FinishedRun, table: str, layers: tuple[int, ...], shape: tuple[in
         return _rows(values_LE)
 
 
-def _drift_map(arm: ComparedArm, found: Sequence[RunProvenance]) -> ExpertMap | str:
+def _drift_map(arm: ComparedArm, runs: Sequence[RunProvenance]) -> ExpertMap | str:
     """The mean drift over the arm's runs; a sentence where a run has none, nothing for an untrained arm."""
-    if not found:
+    if not runs:
         return ""
-    moved = [_moved(origin.evaluation) for origin in found]
+    moved = [_moved(origin.evaluation) for origin in runs]
     if any(each is None for each in moved):
         return f"routing drift of {arm.name}: not measured in all of its evaluations"
     return ExpertMap(
         kind="drift",
         name=f"routing drift: {arm.name}",
         what="share of a layer's choices, trained minus base",
-        layers=found[0].source.column.layers,
+        layers=runs[0].source.column.layers,
         values=_rows(np.mean([each for each in moved if each is not None], axis=0)),
     )
 
@@ -226,9 +226,9 @@ def collect_report_data(
     Raises:
         ArtifactError: a file that is there is damaged.
     """
-    found = provenance_of(sources, store)
-    maps = expert_maps(comparison.arms, found)
-    curves = [_curve(origin) for origin in found if origin.source.training is not None]
+    runs = provenance_of(sources, store)
+    maps = expert_maps(comparison.arms, runs)
+    curves = [_curve(origin) for origin in runs if origin.source.training is not None]
     return ReportData(
         version=__version__,
         made=made,
@@ -236,7 +236,7 @@ def collect_report_data(
         maps=maps.maps,
         curves=tuple(curve for curve in curves if isinstance(curve, LossCurve)),
         texts=worst_flips(comparison, sources, num_texts),
-        origins=report_provenance(found),
+        origins=report_provenance(runs),
         missing_maps=maps.missing,
         missing_curves=tuple(curve for curve in curves if isinstance(curve, str)),
     )

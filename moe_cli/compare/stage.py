@@ -66,7 +66,7 @@ class ComparisonOutput:
 
 @begin_activity("comparing")
 def run(
-    words: Sequence[str],
+    named: Sequence[str],
     config: MoeConfig,
     store: Store,
     notify: Notify,
@@ -92,11 +92,11 @@ def run(
     settings = config.compare
     thresholds = thresholds_of(settings.fail_if)
     sheets = [read_sheet(place) for place in dict.fromkeys(settings.labels)]
-    if imports.files or any(map(is_file_of_results, [*words, *against, *([base] if base else [])])):
-        imported = import_sources(imports, words, notify, against=against, base=base)
+    if imports.files or any(map(is_file_of_results, [*named, *against, *([base] if base else [])])):
+        imported = import_sources(imports, named, notify, against=against, base=base)
         sources, groups = imported.sources, imported.groups
     else:
-        groups = group_runs(words, against, base)
+        groups = group_runs(named, against, base)
         sources = add_capability(read_sources([word for group in groups for word in group], settings.evaluation, store))
         _name_unevaluated(sources, notify)
         _name_passed_over(sources, notify)
@@ -112,10 +112,10 @@ def run(
     with open_run(output, "comparison", config, resume=False, lasting=False) as writer:
         write_atomic(output / layout.COMPARISON, encode(comparison, indent=True))
         if pages is not None:
-            found = collect_report_data(
+            report_data = collect_report_data(
                 comparison, sources, store, made=writer.started.started, num_texts=pages.num_flips
             )
-            _write_pages(output, comparison, found, pages)
+            _write_pages(output, comparison, report_data, pages)
         for place, source in enumerate(sources, start=1):
             writer.parents |= {f"{role} {place}": digest for role, digest in source.digests.items()}
         store.add(writer, base_fingerprint=None, model_name=None, device="none")
@@ -152,7 +152,7 @@ def compare(
     untrained = [arm.name for arm in arms if evidence.is_untrained(arm.name)]
     pairs = tuple(map(evidence.judged_alike, correct_pairs(evaluated, untrained, margin=margin, labels=labels.of_pair)))
     uncompared, copied = unpaired_tasks_of(sources), copied_outcomes(_in_arms(groups, sources))
-    found = Comparison(
+    comparison = Comparison(
         columns=columns,
         arms=arms,
         fairness=fairness,
@@ -167,7 +167,7 @@ def compare(
         labels=labels.files,
         labellers=labels.labellers,
     )
-    return replace(found, thresholds=tuple(check_thresholds(thresholds, found, items)))
+    return replace(comparison, thresholds=tuple(check_thresholds(thresholds, comparison, items)))
 
 
 def _in_arms(groups: Sequence[Sequence[ComparedRun]], sources: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
@@ -176,9 +176,9 @@ def _in_arms(groups: Sequence[Sequence[ComparedRun]], sources: Sequence[Compared
     return [[next(remaining) for _ in group] for group in groups]
 
 
-def _write_pages(output: Path, comparison: Comparison, found: ReportData, pages: Pages) -> None:
+def _write_pages(output: Path, comparison: Comparison, report_data: ReportData, pages: Pages) -> None:
     write_atomic(output / layout.COMPARISON_PAGE, pages.markdown(comparison).encode())
-    written = redact(comparison, found) if pages.redact else (comparison, found)
+    written = redact(comparison, report_data) if pages.redact else (comparison, report_data)
     write_atomic(output / layout.REPORT, pages.report(*written).encode())
 
 
@@ -221,9 +221,9 @@ def _by_unchanged_judges(sources: Sequence[ComparedRun]) -> list[ComparedRun]:
 def _matched(sources: Sequence[ComparedRun], intersect: bool) -> list[ComparedRun]:
     """The sources, where all evaluated ones have the same items."""
     evaluated = {source.column.name: source.items for source in sources if source.items is not None}
-    found = match_items(list(evaluated), list(evaluated.values()), intersect=intersect)
-    items = dict(zip(evaluated, found.runs, strict=True))
-    left_out = dict(zip(evaluated, found.left_out or [None] * len(evaluated), strict=True))
+    matched = match_items(list(evaluated), list(evaluated.values()), intersect=intersect)
+    items = dict(zip(evaluated, matched.runs, strict=True))
+    left_out = dict(zip(evaluated, matched.left_out or [None] * len(evaluated), strict=True))
     return [
         replace(
             source,
@@ -236,13 +236,13 @@ def _matched(sources: Sequence[ComparedRun], intersect: bool) -> list[ComparedRu
 
 def _arm_items(arms: Sequence[ComparedArm], sources: Sequence[ComparedRun]) -> list[ArmItems]:
     by_name = {source.column.name: source for source in sources}
-    found = []
+    items = []
     for arm in arms:
         of_arm = [by_name[run] for run in arm.runs]
         runs = tuple(source.items for source in of_arm if source.items is not None)
         seeded = not of_arm[0].column.is_untrained
-        found.append(ArmItems(arm.name, arm.runs, runs if len(runs) == len(of_arm) else (), seeded))
-    return found
+        items.append(ArmItems(arm.name, arm.runs, runs if len(runs) == len(of_arm) else (), seeded))
+    return items
 
 
 def _refuse_unfair(comparison: Comparison) -> None:

@@ -106,24 +106,24 @@ def raise_failed(checks: Sequence[ThresholdCheck]) -> None:
 
 
 def _threshold(expression: str) -> Threshold:
-    found = EXPRESSION.fullmatch(expression.strip())
-    if found is None or found["metric"] not in METRIC_OF | DRIFT:
+    match = EXPRESSION.fullmatch(expression.strip())
+    if match is None or match["metric"] not in METRIC_OF | DRIFT:
         raise UsageError(f"--fail-if {expression!r} is no threshold", hint=HINT)
-    metric = (METRIC_OF | DRIFT)[found["metric"]]
-    if (found["sign"] == "") == (found["of"] is None):
-        what = "names a run, but has the sign of a difference" if found["of"] else "has no sign and names no run"
+    metric = (METRIC_OF | DRIFT)[match["metric"]]
+    if (match["sign"] == "") == (match["of"] is None):
+        what = "names a run, but has the sign of a difference" if match["of"] else "has no sign and names no run"
         raise UsageError(f"--fail-if {expression!r} {what}", hint=HINT)
-    if metric in DRIFT.values() and (found["of"] is None or found["suite"]):
+    if metric in DRIFT.values() and (match["of"] is None or match["suite"]):
         raise UsageError(
-            f"--fail-if {expression!r}: {found['metric']} is told of a run", hint=f"{found['metric']}[RUN]>1"
+            f"--fail-if {expression!r}: {match['metric']} is told of a run", hint=f"{match['metric']}[RUN]>1"
         )
     return Threshold(
         expression=expression.strip(),
-        metric=suite_metric(metric, found["suite"].strip()) if found["suite"] else metric,
-        of=found["of"],
-        above=found["beyond"] == ">",
-        number=float(found["sign"] + found["number"]),
-        evidence=cast(Evidence, found["evidence"] or "possibly"),
+        metric=suite_metric(metric, match["suite"].strip()) if match["suite"] else metric,
+        of=match["of"],
+        above=match["beyond"] == ">",
+        number=float(match["sign"] + match["number"]),
+        evidence=cast(Evidence, match["evidence"] or "possibly"),
     )
 
 
@@ -207,10 +207,10 @@ def _of_rate(threshold: Threshold, of: str, arms: Sequence[ArmItems], comparison
     runs, seeded = _runs_of(of, arms)
     name = next(arm.name for arm in arms if of == arm.name or of in arm.run_names)
     if labelled := next(_labelled_rates(threshold.metric, name, comparison), None):
-        found, rate = labelled
+        corrected, rate = labelled
         bounds = (rate.lower, rate.upper) if rate else (None, None)
-        return _check(threshold, of, rate.value if rate else None, bounds, found.n)
-    metrics = {found.metric: found for found in paired_outcomes(runs, runs)} if runs else {}
+        return _check(threshold, of, rate.value if rate else None, bounds, corrected.n)
+    metrics = {corrected.metric: corrected for corrected in paired_outcomes(runs, runs)} if runs else {}
     estimate = rate_estimate(metrics[threshold.metric], seeded) if threshold.metric in metrics else None
     if estimate is None:
         return _check(threshold, of, None, (None, None), None)
@@ -222,10 +222,14 @@ def _labelled_rates(
 ) -> Iterator[tuple[PairedDifference, Estimate | None]]:
     """An arm's rate from every pair whose answers people labelled; None where too few are labelled."""
     for pair in comparison.pairs:
-        for found in pair.differences:
-            if found.metric == metric and found.labelled is not None and arm in (pair.a, pair.b):
-                rates = (found.correction.rate_a, found.correction.rate_b) if found.correction else (None, None)
-                yield found, rates[arm == pair.b]
+        for difference in pair.differences:
+            if difference.metric == metric and difference.labelled is not None and arm in (pair.a, pair.b):
+                rates = (
+                    (difference.correction.rate_a, difference.correction.rate_b)
+                    if difference.correction
+                    else (None, None)
+                )
+                yield difference, rates[arm == pair.b]
 
 
 def _runs_of(of: str, arms: Sequence[ArmItems]) -> tuple[tuple[RunItems, ...], bool]:
@@ -243,8 +247,8 @@ def _of_drift(threshold: Threshold, of: str, comparison: Comparison) -> Threshol
     drift = column.evaluation.drift if column.evaluation else None
     if drift is None:
         return _check(threshold, of, None, (None, None), None)
-    found: Estimate = drift.kl_mean if threshold.metric == DRIFT["kl"] else drift.perplexity_ratio
-    return _check(threshold, of, found.value, (found.lower, found.upper), found.n)
+    estimate: Estimate = drift.kl_mean if threshold.metric == DRIFT["kl"] else drift.perplexity_ratio
+    return _check(threshold, of, estimate.value, (estimate.lower, estimate.upper), estimate.n)
 
 
 def _column(of: str, columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> RunColumn:

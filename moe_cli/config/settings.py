@@ -88,8 +88,8 @@ ColumnNames = Annotated[tuple[str, ...], BeforeValidator(_as_list), AfterValidat
 def _as_words(value: object) -> object:
     """`tensorboard`, `tensorboard, wandb`, and `none`, as people write them."""
     if isinstance(value, str):
-        words = [word.strip() for word in value.split(",")]
-        return () if words in ([""], ["none"]) else tuple(words)
+        names = [word.strip() for word in value.split(",")]
+        return () if names in ([""], ["none"]) else tuple(names)
     return () if value is None else value
 
 

@@ -253,8 +253,8 @@ def _are_texts_by_id(content: Object) -> bool:
 
 
 def _is_named_by(text: str, key: str) -> bool:
-    words = [word for word in re.split(r"[\W_]+", key.lower()) if len(word) > 2]
-    return " " in text.strip() and any(word in text.lower() for word in words)
+    parts = [word for word in re.split(r"[\W_]+", key.lower()) if len(word) > 2]
+    return " " in text.strip() and any(word in text.lower() for word in parts)
 
 
 def system_of_header(header: Mapping[str, object]) -> str | None:

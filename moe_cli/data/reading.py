@@ -91,14 +91,14 @@ class SourceReading:
 
 
 def read_source(
-    words: str, revision: str | None = None, *, keep_failed: bool = False, columns: ColumnMap = AS_NAMED
+    source: str, revision: str | None = None, *, keep_failed: bool = False, columns: ColumnMap = AS_NAMED
 ) -> SourceReading:
     """Read the source of this name. `keep_failed` also uses the rows whose attack failed.
 
     Raises:
         UsageError: there is no such source, or it is unreadable as a whole, has no rows, or no known format.
     """
-    return read_rows(read_table(source_of(words, revision), columns), keep_failed=keep_failed)
+    return read_rows(read_table(source_of(source, revision), columns), keep_failed=keep_failed)
 
 
 def read_rows(table: Table, *, keep_failed: bool = False) -> SourceReading:

@@ -47,7 +47,7 @@ class NamedSource:
     accepted: str = ACCEPTED  # what a hint says where nothing can be read
 
 
-def source_of(words: str, revision: str | None = None, *, accepted: str | None = None) -> NamedSource:
+def source_of(named: str, revision: str | None = None, *, accepted: str | None = None) -> NamedSource:
     """The source that a user named.
 
     `revision` is for hub names without one of their own. `accepted` replaces the names in a hint where the source is
@@ -56,12 +56,12 @@ def source_of(words: str, revision: str | None = None, *, accepted: str | None =
     Raises:
         UsageError: there is no such source, or it is a pickle, an empty folder, or a hub name without a revision.
     """
-    if not words.strip():
-        raise UsageError(f"there is no file {words!r}", hint="name a file, a folder, or owner/name@COMMIT on the hub")
-    if words.startswith(FOLDED_PREFIX):
-        words = HUB_PREFIX + words.removeprefix(FOLDED_PREFIX)
-    whole = Path(os.path.expanduser(words))
-    place, _, split = (words, "", "") if whole.exists() else words.partition("#")
+    if not named.strip():
+        raise UsageError(f"there is no file {named!r}", hint="name a file, a folder, or owner/name@COMMIT on the hub")
+    if named.startswith(FOLDED_PREFIX):
+        named = HUB_PREFIX + named.removeprefix(FOLDED_PREFIX)
+    whole = Path(os.path.expanduser(named))
+    place, _, split = (named, "", "") if whole.exists() else named.partition("#")
     path = Path(os.path.expanduser(place))
     if path.suffix.lower() in PICKLES and not path.is_dir():
         raise UsageError(
@@ -69,56 +69,56 @@ def source_of(words: str, revision: str | None = None, *, accepted: str | None =
             hint="export it as JSON",
         )
     if path.is_file():
-        source = NamedSource(words, "file", str(path), split=split or None)
+        source = NamedSource(named, "file", str(path), split=split or None)
     elif path.is_dir():
-        source = _folder(words, path, split or None)
+        source = _folder(named, path, split or None)
     elif path.exists():
         raise UsageError(f"{path} is a pipe or a device, and no file", hint="write what it gives into a file")
-    elif words.startswith(HUB_PREFIX):
-        source = _remote(words, place.removeprefix(HUB_PREFIX), split or None, revision, accepted)
+    elif named.startswith(HUB_PREFIX):
+        source = _remote(named, place.removeprefix(HUB_PREFIX), split or None, revision, accepted)
     else:
-        source = _on_the_hub(words, place, split or None, revision, accepted)
+        source = _on_the_hub(named, place, split or None, revision, accepted)
     return source if accepted is None else replace(source, accepted=accepted)
 
 
-def kind_and_source(words: str) -> tuple[ItemKind | None, str]:
+def kind_and_source(source: str) -> tuple[ItemKind | None, str]:
     """The kind in front of a source (`harmful=FILE`) and the source; None if no kind is given."""
-    kind, equals, name = words.partition("=")
-    if equals and kind in KINDS and not Path(words).exists():
+    kind, equals, name = source.partition("=")
+    if equals and kind in KINDS and not Path(source).exists():
         return KINDS[kind], name
-    return None, words
+    return None, source
 
 
-def is_local(words: str) -> bool:
+def is_local(source: str) -> bool:
     """Whether the name is that of a local file or folder."""
-    return any(Path(os.path.expanduser(place)).exists() for place in (words, words.partition("#")[0]))
+    return any(Path(os.path.expanduser(place)).exists() for place in (source, source.partition("#")[0]))
 
 
-def _folder(words: str, path: Path, split: str | None) -> NamedSource:
+def _folder(source: str, path: Path, split: str | None) -> NamedSource:
     """A folder written by `datasets`, or one with data files."""
     saved = any((path / mark).is_file() for mark in FOLDER_MARKS)
     if not saved and not any(file.is_file() for file in path.rglob("*")):
         raise UsageError(f"the folder {path} holds no file", hint="name a file, or a folder with data files")
-    return NamedSource(words, "folder" if saved else "repository", str(path), split=split)
+    return NamedSource(source, "folder" if saved else "repository", str(path), split=split)
 
 
-def _remote(words: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> NamedSource:
+def _remote(source: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> NamedSource:
     """A file on the hub, or a whole data set by its address there."""
     match = HUB_FILE.fullmatch(place)
     if match is None:
-        return _on_the_hub(words, place, split, revision, accepted)
+        return _on_the_hub(source, place, split, revision, accepted)
     pinned = _pinned(f"{HUB_PREFIX}{match['name']}", match["revision"] or revision, accepted)
     return NamedSource(
-        words, "remote", f"{HUB_PREFIX}{match['name']}@{pinned}/{match['path']}", revision=pinned, split=split
+        source, "remote", f"{HUB_PREFIX}{match['name']}@{pinned}/{match['path']}", revision=pinned, split=split
     )
 
 
-def _on_the_hub(words: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> NamedSource:
+def _on_the_hub(source: str, place: str, split: str | None, revision: str | None, accepted: str | None) -> NamedSource:
     match = HUB_NAME.fullmatch(place)
     if match is None or _is_plainly_a_path(place):
         raise UsageError(f"there is no file {place}", hint="check the path")
     pinned = _pinned(place, match["revision"] or revision, accepted)
-    return NamedSource(words, "hub", match["name"], config=match["config"], revision=pinned, split=split)
+    return NamedSource(source, "hub", match["name"], config=match["config"], revision=pinned, split=split)
 
 
 def _pinned(place: str, revision: str | None, accepted: str | None) -> str:

@@ -45,12 +45,12 @@ class SourceItems:
     columns: frozenset[str]  # as they are written, in the form in which names are compared
 
 
-def source_items(words: str, columns: ColumnMap) -> SourceItems:
+def source_items(source: str, columns: ColumnMap) -> SourceItems:
     """Read one source; with `harmful=FILE` all its rows are of that kind."""
-    forced, name = kind_and_source(words)
+    forced, name = kind_and_source(source)
     table = read_table(source_of(name, accepted=ITEM_FORMATS), columns)
     if _says_kinds(table.keys()):
-        return _own_items(words, table, forced)
+        return _own_items(source, table, forced)
     reading = read_rows(table, keep_failed=True)
     if forced == "text":
         raise UsageError(
@@ -68,7 +68,7 @@ def source_items(words: str, columns: ColumnMap) -> SourceItems:
             hint=f"--items harmful={name} or --items benign={name} says it; or add a column `kind`",
         )
     count = ItemSource(
-        name=words,
+        name=source,
         sha256=reading.sha256,
         format=reading.format_name,
         rows=reading.num_rows,

@@ -23,14 +23,14 @@ from moe_cli.model.directory import model_directory
 from moe_cli.records import AnswersPreview, ItemsPreview, TrainingSummary
 
 
-def preview_evaluation(words: str, config: MoeConfig, store: Store) -> tuple[ItemsPreview, MoeError | None]:
+def preview_evaluation(target_name: str, config: MoeConfig, store: Store) -> tuple[ItemsPreview, MoeError | None]:
     """The items that would be evaluated, and the error with which the evaluation would end.
 
     Raises:
-        MoeError: the run or model that `words` name is not there, or the run is not the one that `store` knows.
+        MoeError: the run or model that `target_name` names is not there, or the run is not the one that `store` knows.
     """
     served = config.evaluate.engine == "openai"
-    base_name = _base_name(words, store, loads=not served)
+    base_name = _base_name(target_name, store, loads=not served)
     preview, refusal = preview_of_items(config.evaluate, base_name)
     if refusal is not None:
         return preview, refusal
@@ -85,13 +85,13 @@ def refuse_what_needs_weights(settings: EvaluateConfig, why: str) -> None:
             )
 
 
-def _base_name(words: str, store: Store, *, loads: bool) -> str:
+def _base_name(target_name: str, store: Store, *, loads: bool) -> str:
     """Name of the base of a run, or of a bare model; with `loads`, checks that the weights are here."""
-    run = training_run_named(words, store)
+    run = training_run_named(target_name, store)
     if run is None:
         if loads:
-            model_directory(words)
-        return words
+            model_directory(target_name)
+        return target_name
     base = run.record(layout.METADATA, TrainingSummary).base
     if loads:
         run.directory(layout.FINAL_MODEL)

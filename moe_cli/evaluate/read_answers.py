@@ -61,13 +61,13 @@ class FileOfAnswers:
         )
 
 
-def read_answers(words: str, columns: ColumnMap) -> FileOfAnswers:
+def read_answers(source: str, columns: ColumnMap) -> FileOfAnswers:
     """Read the file of an argument `FILE` or `KIND=FILE`; `columns` are those that the user mapped.
 
     Raises:
         UsageError: it cannot be read as a whole, is of no known format, or says another kind than the argument.
     """
-    forced, name = kind_and_source(words)
+    forced, name = kind_and_source(source)
     file = _read(name, columns)
     if forced is not None:
         _say_kind(file, forced)

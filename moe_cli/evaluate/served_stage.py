@@ -35,7 +35,7 @@ UNCHECKED = (
 
 
 def run(
-    words: str,
+    target_name: str,
     config: MoeConfig,
     store: Store,
     notify: Notify,
@@ -43,7 +43,7 @@ def run(
     resume: bool = False,
     again: Collection[Stage] = (),
 ) -> EvaluationOutput:
-    """Evaluate what the endpoint serves under the name of the run or model that `words` name.
+    """Evaluate what the endpoint serves under the name of the run or model that `target_name` names.
 
     Raises:
         UsageError: no items, an endpoint that is not named or refuses, or something that needs weights.
@@ -55,7 +55,7 @@ def run(
     settings = config.evaluate
     refuse_what_needs_weights(settings, NOT_HERE)
     judges = judges_of(settings.judges, config.judge)
-    target = resolve_target(words, config.model, store, loads=False)
+    target = resolve_target(target_name, config.model, store, loads=False)
     endpoint = chat_endpoint(config.endpoint, target.model.name)
     items = load_items(settings, target.base_name)
     for notice in notices_of_repeats(items):
@@ -64,7 +64,7 @@ def run(
     refuse_undecided(judges, {item.kind for item in to_answer if item.kind != "text"})
     for judge in judges:
         judge.check()
-    directory = layout.evaluation_directory(target.run.path if target.run else None, words, settings.name)
+    directory = layout.evaluation_directory(target.run.path if target.run else None, target_name, settings.name)
     output = free_directory(directory, "evaluation", config if resume else None)
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()
@@ -73,7 +73,7 @@ def run(
         answers = _answers(endpoint, answering, config.endpoint.concurrency, to_answer, work)
         summary, records = judge_without_weights(
             writer,
-            _subject(words, target, answering, endpoint, settings.epochs),
+            _subject(target_name, target, answering, endpoint, settings.epochs),
             items,
             answers,
             judges,
@@ -136,7 +136,7 @@ def _served_answer(prompt: Prompt, completion: Completion) -> ServedAnswer:
 
 
 def _subject(
-    words: str, target: EvaluationTarget, answering: AnswerSettings, endpoint: ChatEndpoint, epochs: int
+    target_name: str, target: EvaluationTarget, answering: AnswerSettings, endpoint: ChatEndpoint, epochs: int
 ) -> Subject:
     """Subject with the requested settings only; others are unknown."""
     return Subject(
@@ -152,6 +152,6 @@ def _subject(
             "seed": answering.seed,
             "max_new_tokens": answering.max_new_tokens,
         },
-        name=words,
+        name=target_name,
         server=AnswerServer(url=endpoint.url, model=endpoint.model),
     )

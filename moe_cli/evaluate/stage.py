@@ -42,7 +42,7 @@ from moe_cli.records.manifest import Notify
 
 
 def run(
-    words: str,
+    target_name: str,
     config: MoeConfig,
     store: Store,
     notify: Notify,
@@ -50,7 +50,7 @@ def run(
     resume: bool = False,
     again: Collection[Stage] = (),
 ) -> EvaluationOutput:
-    """Evaluate the training run or model named by `words`; stages in `again` reuse nothing from earlier evaluations.
+    """Evaluate the training run or model named `target_name`; stages in `again` reuse nothing of earlier evaluations.
 
     Raises:
         UsageError: no items, or no such model.
@@ -58,11 +58,11 @@ def run(
         UnscoredError: too many answers without a verdict; the results are written all the same.
     """
     if config.evaluate.engine == "openai":
-        return served_stage.run(words, config, store, notify, resume=resume, again=again)
+        return served_stage.run(target_name, config, store, notify, resume=resume, again=again)
     store.refuse_unwritable()
     settings = config.evaluate
     judges = judges_of(settings.judges, config.judge)
-    target = resolve_target(words, config.model, store)
+    target = resolve_target(target_name, config.model, store)
     items = load_items(settings, target.base_name)
     for notice in notices_of_repeats(items):
         notify(notice)
@@ -72,7 +72,7 @@ def run(
     refuse_unmeasurable(config)
     for judge in judges:
         judge.check()
-    directory = layout.evaluation_directory(target.run.path if target.run else None, words, settings.name)
+    directory = layout.evaluation_directory(target.run.path if target.run else None, target_name, settings.name)
     output = free_directory(directory, "evaluation", config if resume else None)
     with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
         started = time.monotonic()

@@ -51,8 +51,8 @@ class EvaluationTarget:
         return self.training.training_mode if self.training else UNTRAINED
 
 
-def resolve_target(words: str, model: ModelConfig, store: Store, *, loads: bool = True) -> EvaluationTarget:
-    """The target named by `words`: the directory of a training run, its `final_model`, or a model.
+def resolve_target(target_name: str, model: ModelConfig, store: Store, *, loads: bool = True) -> EvaluationTarget:
+    """The target named by `target_name`: the directory of a training run, its `final_model`, or a model.
 
     Without `loads` the weights need not be here. The manifest of a run must be the one that `store` knows, if any.
 
@@ -60,11 +60,11 @@ def resolve_target(words: str, model: ModelConfig, store: Store, *, loads: bool 
         ArtifactError: a run that is not finished, damaged, or of another kind.
         UsageError: the directory of the model, or of the run's base, is not there.
     """
-    run = training_run_named(words, store)
+    run = training_run_named(target_name, store)
     if run is None:
         if loads:
-            model_directory(words)
-        return EvaluationTarget(model.model_copy(update={"name": words}), None, None)
+            model_directory(target_name)
+        return EvaluationTarget(model.model_copy(update={"name": target_name}), None, None)
     training = run.record(layout.METADATA, TrainingSummary)
     weights = run.directory(layout.FINAL_MODEL) if loads else run.path / layout.FINAL_MODEL
     if loads:

@@ -29,7 +29,7 @@ from moe_cli.version import __version__
 
 
 def full_checkpoint(
-    words: Path,
+    trained: Path,
     output: Path,
     config: ModelConfig,
     store: Store,
@@ -39,7 +39,7 @@ def full_checkpoint(
 ) -> Exported:
     """Merge the delta into its base and write a plain checkpoint to `output`; `card` writes its page.
 
-    `words` is a delta file or a selective run; the base is the one the delta names, unless `base_name` names another
+    `trained` is a delta file or a selective run; the base is the one the delta names, unless `base_name` names another
     place of the same weights. Of `config` only device and dtype matter.
 
     Raises:
@@ -47,8 +47,8 @@ def full_checkpoint(
         UsageError: `output` exists.
         LockedError: another process writes to it.
     """
-    run = require_unchanged_run(words, store, "selective") if kind_in(words) is not None else None
-    delta = run.file(layout.DELTA) if run is not None else words
+    run = require_unchanged_run(trained, store, "selective") if kind_in(trained) is not None else None
+    delta = run.file(layout.DELTA) if run is not None else trained
     base, slices = read_delta(delta)
     with new_directory(output) as staging:
         facts = facts_of_run(run, store, "model") if run is not None else None

@@ -28,14 +28,14 @@ from moe_cli.judges.judge import Judge
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.judges.rubric import Rubric, rubric_of
 from moe_cli.judges.rubrics import strongreject_delimited_rubric, strongreject_rubric, xstest_rubric
-from moe_cli.model.chat_endpoint import ReplyText, chat_endpoint
+from moe_cli.model.chat_endpoint import EndpointOptions, chat_endpoint
 from moe_cli.records.judging import QUESTIONS, Question
 from moe_cli.spelling import did_you_mean
 
 GROUP = "moe_cli.judges"
 PARTS = ("name", "questions", "group", "identity", "holds_weights", "check", "verdicts", "release")
 CLASSIFIERS = {classifier.name: classifier for classifier in (HARMBENCH, LLAMA_GUARD, WILDGUARD)}
-WORDS = ReplyText(base_url="--judge-url", key="--judge-key-env", model="--judge-model")
+JUDGE_OPTIONS = EndpointOptions(base_url="--judge-url", key="--judge-key-env", model="--judge-model")
 
 
 def plugin_judge(name: str, settings: JudgeConfig) -> Judge:
@@ -78,7 +78,7 @@ NAMES = ("keywords", *CLASSIFIERS, "strongreject", "strongreject-delimited", "xs
 
 
 def judges_of(
-    words: Sequence[str], settings: JudgeConfig, environment: Mapping[str, str] = os.environ
+    names: Sequence[str], settings: JudgeConfig, environment: Mapping[str, str] = os.environ
 ) -> tuple[Judge, ...]:
     """The judges of these names, in their order.
 
@@ -86,11 +86,11 @@ def judges_of(
         UsageError: no name, an unknown one, the same judge twice, an endpoint without an address, a faulty rubric file,
             a program or directory that is not there; all of them at once.
     """
-    if not words:
+    if not names:
         raise UsageError("no judge is named", hint="name one of " + ", ".join(NAMES))
     judges: list[Judge] = []
     faults: list[UsageError] = []
-    for word in words:
+    for word in names:
         try:
             judges.append(_judge(word, settings, environment))
         except UsageError as fault:  # said together below
@@ -165,7 +165,7 @@ def _by_endpoint(rubric: Callable[[], Rubric], settings: JudgeConfig, environmen
     if settings.base_url is not None and settings.model is None:
         raise UsageError(
             f"the judge {built.name} does not know which model to ask for at {settings.base_url}",
-            hint=f"set {WORDS.model} to the model's name there",
+            hint=f"set {JUDGE_OPTIONS.model} to the model's name there",
         )
-    endpoint = chat_endpoint(settings, "", environment, whole=False, words=WORDS)
+    endpoint = chat_endpoint(settings, "", environment, whole=False, options=JUDGE_OPTIONS)
     return EndpointJudge(built, endpoint, settings.max_tokens, settings.retries + 1, settings.concurrency)

@@ -60,23 +60,23 @@ class CommandJudge:
         UsageError: there is no such program.
     """
 
-    def __init__(self, words: Sequence[str], questions: tuple[Question, ...], settings: JudgeConfig) -> None:
-        if "=" in words[0]:
+    def __init__(self, argv: Sequence[str], questions: tuple[Question, ...], settings: JudgeConfig) -> None:
+        if "=" in argv[0]:
             raise UsageError(
                 "the judge `command:` begins with an assignment, which only a shell understands",
                 hint="set the variable in the environment of moe: the program has it, too",
             )
-        executable = shutil.which(words[0])
+        executable = shutil.which(argv[0])
         if executable is None:
             raise UsageError(
-                f"there is no program {words[0]} for the judge `command:`",
+                f"there is no program {argv[0]} for the judge `command:`",
                 hint="give its path, or a program of your PATH; a script must be executable, or stand after `python`",
             )
-        self.words = (str(Path(executable).absolute()), *words[1:])
+        self.words = (str(Path(executable).absolute()), *argv[1:])
         self.questions = questions
         self.group = settings.rows
         self.settings = settings
-        self.named = (Path(words[0]).name, *(file.name for file in _files(self.words[1:])))
+        self.named = (Path(argv[0]).name, *(file.name for file in _files(self.words[1:])))
         self.name = f"command:{self.named[-1]}"
 
     @property
@@ -143,12 +143,12 @@ def _end_of(errors: bytes) -> str:
     return mask_keys(" ".join(text.split()))[-SHOWN_OF_STDERR:]
 
 
-def _files(words: Sequence[str]) -> list[Path]:
-    return [Path(word) for word in words if Path(word).is_file()]
+def _files(argv: Sequence[str]) -> list[Path]:
+    return [Path(word) for word in argv if Path(word).is_file()]
 
 
 def _read(output: bytes, exchanges: Mapping[str, Exchange], questions: Sequence[Question]) -> dict[str, Verdict]:
-    said: dict[str, list[ProgramOutput]] = {}
+    outputs: dict[str, list[ProgramOutput]] = {}
     garbled: list[str] = []
     for line in output.splitlines():
         if not line.strip():
@@ -162,20 +162,22 @@ def _read(output: bytes, exchanges: Mapping[str, Exchange], questions: Sequence[
                 f"{mask_keys(line.decode(errors='replace'))[:60]!r} ({f'{where}: ' if where else ''}{first['msg']})"
             )
             continue
-        said.setdefault(one.id, []).append(one)
+        outputs.setdefault(one.id, []).append(one)
     return {
-        name: _verdict(said.get(name, []), [q for q in questions if q != "harm" or exchange.kind == "harmful"], garbled)
+        name: _verdict(
+            outputs.get(name, []), [q for q in questions if q != "harm" or exchange.kind == "harmful"], garbled
+        )
         for name, exchange in exchanges.items()
     }
 
 
-def _verdict(said: Sequence[ProgramOutput], questions: Sequence[Question], garbled: Sequence[str]) -> Verdict:
-    if len(said) > 1:
-        return unscored(f"the program gave {len(said)} lines for it")
-    if not said:
+def _verdict(outputs: Sequence[ProgramOutput], questions: Sequence[Question], garbled: Sequence[str]) -> Verdict:
+    if len(outputs) > 1:
+        return unscored(f"the program gave {len(outputs)} lines for it")
+    if not outputs:
         first = f"; a line of it cannot be read: {garbled[0]}" if garbled else ""
         return unscored(f"the program gave no line for it{first}")
-    (one,) = said
+    (one,) = outputs
     label = one.label if "refusal" in questions or one.label == "degenerate" else None
     harmful = one.harmful if "harm" in questions and one.label != "degenerate" else None
     if contradicts_itself(label, harmful=harmful):

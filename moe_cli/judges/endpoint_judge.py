@@ -87,8 +87,8 @@ class EndpointJudge:
             EnvironmentFaultError: the endpoint cannot be reached.
         """
         places = list(enumerate(exchanges))
-        found = dict(chain.from_iterable(results_as_they_come(self._judged, places, num_threads=self.concurrency)))
-        return [found[place] for place, _ in places]
+        judged = dict(chain.from_iterable(results_as_they_come(self._judged, places, num_threads=self.concurrency)))
+        return [judged[place] for place, _ in places]
 
     def release(self) -> None:
         """Nothing to release."""

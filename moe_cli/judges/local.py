@@ -131,8 +131,8 @@ class LocalJudge:
         outputs: dict[int, str] = {}
         for batch in length_batches(lengths, max_rows=self.settings.batch_size, max_tokens=None):
             asked = [places[index] for index in batch]
-            made = generate_reply(loaded, [rows[place] for place in asked], max_new_tokens=room)
-            outputs |= dict(zip(asked, made, strict=True))
+            replies = generate_reply(loaded, [rows[place] for place in asked], max_new_tokens=room)
+            outputs |= dict(zip(asked, replies, strict=True))
         return [
             prompt if isinstance(prompt, Verdict) else self._verdict(exchange, outputs[place])
             for place, (exchange, prompt) in enumerate(zip(exchanges, prompts, strict=True))
@@ -184,8 +184,8 @@ def generate_reply(loaded: LoadedClassifier, rows: Sequence[Sequence[int]], *, m
     ids_BS, mask_BS = (rows_BS.to(model.device) for rows_BS in left_padded(rows, filler=pad))
     greedy = greedy_settings(max_new_tokens=max_new_tokens, ends=ends, pad_id=pad)
     with torch.inference_mode():
-        made = model.generate(input_ids=ids_BS, attention_mask=mask_BS, generation_config=greedy)
-    replies_BS = made.sequences[:, ids_BS.shape[1] :]
+        generated = model.generate(input_ids=ids_BS, attention_mask=mask_BS, generation_config=greedy)
+    replies_BS = generated.sequences[:, ids_BS.shape[1] :]
     return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in replies_BS]
 
 

@@ -34,7 +34,7 @@ class ProgramStoppedError(Exception):
     """A call took too long or wrote too much; the message says which."""
 
 
-def run_program(words: Sequence[str], asked: bytes, *, seconds: float) -> ProgramResult:
+def run_program(argv: Sequence[str], asked: bytes, *, seconds: float) -> ProgramResult:
     """Run the program with `asked` on its stdin.
 
     Raises:
@@ -42,7 +42,7 @@ def run_program(words: Sequence[str], asked: bytes, *, seconds: float) -> Progra
     """
     ends = time.monotonic() + seconds
     with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
         try:
             output, errors = _exchanged(process, asked, ends)

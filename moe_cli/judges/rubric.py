@@ -118,10 +118,10 @@ class Rubric:
 
 def read_reply(rubric: Rubric, reply: str, kind: Kind) -> Verdict:
     """The verdict in a reply; unscored if it does not have the required form."""
-    said = (reasoning.strip_reasoning(reply) or "").strip()
-    lines = said.splitlines()
+    answer = (reasoning.strip_reasoning(reply) or "").strip()
+    lines = answer.splitlines()
     last = lines[-1].strip().strip(ORNAMENT).rstrip(".").strip(ORNAMENT) if lines else ""
-    verdict = rubric.read(said if rubric.reads_whole else last, kind)
+    verdict = rubric.read(answer if rubric.reads_whole else last, kind)
     return verdict or unscored(f"the judge's reply cannot be read: {reply.strip()[-80:]!r}")
 
 
@@ -203,13 +203,15 @@ def _meanings(file: Path, head: RubricHead) -> dict[str, GradeMeaning]:
 
 def _questions(file: Path, meanings: Mapping[str, GradeMeaning]) -> tuple[Question, ...]:
     """The questions that the words answer, which must be the same for all of them."""
-    told: dict[Question, list[bool]] = {
+    partial: dict[Question, list[bool]] = {
         "harm": [meaning.harmful is not None for meaning in meanings.values()],
         "refusal": [meaning.label is not None for meaning in meanings.values()],
     }
-    if not any(any(tells) for tells in told.values()) or any(any(tells) and not all(tells) for tells in told.values()):
+    if not any(any(tells) for tells in partial.values()) or any(
+        any(tells) and not all(tells) for tells in partial.values()
+    ):
         raise _fault(file, "words: every word must say `label`, or every word `harmful`, or every word both")
-    return tuple(question for question, tells in told.items() if all(tells))
+    return tuple(question for question, tells in partial.items() if all(tells))
 
 
 def _verdict(meanings: Mapping[str, GradeMeaning], line: str, kind: Kind) -> Verdict | None:

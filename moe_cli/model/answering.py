@@ -89,12 +89,12 @@ def answer_in_batches(
     asked = [prompt for prompt in prompts if prompt.id not in kept]
     before = {generation.prompt_id: generation for generation in journal.records()}
     done, num_tokens, started = {**kept, **before}, 0, time.monotonic()
-    for made in chain([()], engine.answers(asked, tuple(before))):  # what is there already is reported first
-        if made:
-            journal.append(made)
-        done |= {generation.prompt_id: generation for generation in made}
-        num_tokens += sum(len(generation.token_ids) for generation in made)
-        speed = num_tokens / max(time.monotonic() - started, 1e-9) if made else None
+    for answers in chain([()], engine.answers(asked, tuple(before))):  # what is there already is reported first
+        if answers:
+            journal.append(answers)
+        done |= {generation.prompt_id: generation for generation in answers}
+        num_tokens += sum(len(generation.token_ids) for generation in answers)
+        speed = num_tokens / max(time.monotonic() - started, 1e-9) if answers else None
         num_cut_off = sum(not generation.finished for generation in done.values())
         progress = Progress(task=task, done=len(done), total=len(prompts), tokens_per_second=speed)
         notify(replace(progress, num_cut_off=num_cut_off))

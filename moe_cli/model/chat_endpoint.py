@@ -45,7 +45,7 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyText:
+class EndpointOptions:
     """The options by which a user sets an endpoint, for hints."""
 
     base_url: str = "--base-url"
@@ -84,7 +84,7 @@ class ChatEndpoint:
     retries: int
     pause: Callable[[float], None] = field(default=time.sleep, repr=False)
     whole: bool = True  # refuse answers whose reasoning the server took out
-    words: ReplyText = ReplyText()
+    options: EndpointOptions = EndpointOptions()
 
     def __post_init__(self) -> None:
         keep_secret(self.key or "")
@@ -143,11 +143,11 @@ def chat_endpoint(
     environment: Mapping[str, str] = os.environ,
     *,
     whole: bool = True,
-    words: ReplyText = ReplyText(),
+    options: EndpointOptions = EndpointOptions(),
 ) -> ChatEndpoint:
     """The configured endpoint, with `model_name` unless another name is set.
 
-    `whole` refuses answers from which the server removed the reasoning; `words` are the options for hints.
+    `whole` refuses answers from which the server removed the reasoning; `options` are those of the user, for hints.
 
     Raises:
         UsageError: no address, or the environment variable of the key is empty or contains no valid key.
@@ -155,15 +155,15 @@ def chat_endpoint(
     if config.base_url is None:
         raise UsageError(
             "an endpoint is asked for, but none is named",
-            hint=f"set {words.base_url}, such as http://localhost:8000/v1",
+            hint=f"set {options.base_url}, such as http://localhost:8000/v1",
         )
     key = environment.get(config.key_env) if config.key_env else None
     known = re.fullmatch(USUAL_NAME, config.key_env or "")  # another one may be a key that was typed in its place
-    variable = f"the environment variable {config.key_env if known else f'that {words.key} names'}"
+    variable = f"the environment variable {config.key_env if known else f'that {options.key} names'}"
     if config.key_env and not key:
         raise UsageError(
             f"{variable} should hold the endpoint's key and is empty",
-            hint=f"{words.key} takes the name of the variable, not the key: export NAME=..., or leave it away",
+            hint=f"{options.key} takes the name of the variable, not the key: export NAME=..., or leave it away",
         )
     if key and not re.fullmatch(KEY_SIGNS, key):
         raise UsageError(
@@ -173,11 +173,11 @@ def chat_endpoint(
     keep_secret(key or "")
     if holds_key(config.base_url):
         raise UsageError(
-            f"the address that {words.base_url} names holds a key, and an address is written to the results",
+            f"the address that {options.base_url} names holds a key, and an address is written to the results",
             hint="leave it out of the address: it is sent in a header",
         )
     served = config.model or model_name
-    return ChatEndpoint(config.base_url, served, key, config.timeout, config.retries, whole=whole, words=words)
+    return ChatEndpoint(config.base_url, served, key, config.timeout, config.retries, whole=whole, options=options)
 
 
 def _completion(reply: HttpReply, endpoint: ChatEndpoint) -> Completion:
@@ -224,17 +224,17 @@ def _num_tokens(answer: Mapping[str, object]) -> int | None:
 def _no_completion(endpoint: ChatEndpoint, what: str) -> NoCompletionError:
     return NoCompletionError(
         f"{endpoint.url} answered with something that is no chat completion: {what}",
-        hint=f"{endpoint.words.base_url} is the address before /chat/completions, which often ends with /v1",
+        hint=f"{endpoint.options.base_url} is the address before /chat/completions, which often ends with /v1",
     )
 
 
 def _refused(reply: HttpReply, endpoint: ChatEndpoint) -> RefusedRequestError:
-    words = endpoint.words
-    name_key = f"name the environment variable that holds the key with {words.key}"
+    options, served = endpoint.options, endpoint.model
+    name_key = f"name the environment variable that holds the key with {options.key}"
     hints = {
         401: name_key,
         403: name_key,
-        404: f"check {words.base_url}, and that it serves {endpoint.model}: {words.model} is the model's name there",
+        404: f"check {options.base_url}, and that it serves {served}: {options.model} is the model's name there",
     }
     return RefusedRequestError(
         f"the endpoint {endpoint.url} refuses a request with status {reply.status} {_said(reply)}".rstrip(),

@@ -90,11 +90,11 @@ def loss_sum(model: nn.Module, rows: Mapping[str, Tensor]) -> Tensor:
     Logits are computed only from the first answer token on, if the family supports that.
     """
     labels_BS = rows["labels"]
-    words: dict[str, bool | int] = {"use_cache": False}
+    kwargs: dict[str, bool | int] = {"use_cache": False}
     if LOGITS_TO_KEEP in signature(getattr(model, "module", model).forward).parameters:
         first = int((labels_BS != IGNORED).any(0).nonzero()[0])
-        words[LOGITS_TO_KEEP] = labels_BS.shape[1] - first + 1  # each token is told by the logits before it
-    logits_BSV: Tensor = model(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"], **words).logits
+        kwargs[LOGITS_TO_KEEP] = labels_BS.shape[1] - first + 1  # each token is told by the logits before it
+    logits_BSV: Tensor = model(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"], **kwargs).logits
     return answer_loss_sum(logits_BSV, labels_BS[:, -logits_BSV.shape[1] :])
 
 

@@ -59,7 +59,7 @@ def expert_layers(model: nn.Module) -> tuple[ExpertLayer, ...]:
     """
     layers = sorted(
         (_expert_layer(model, name, module) for name, module in _seams_of_text(model)),
-        key=lambda found: found.layer,
+        key=lambda layer: layer.layer,
     )
     if not layers:
         raise _no_experts(model)

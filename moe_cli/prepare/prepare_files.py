@@ -102,12 +102,12 @@ def risk_figure(risk: RiskDifferences, selection: Selection) -> Figure:
     return figure
 
 
-def write_selection(path: Path, model_name: str, found: SelectionResult) -> None:
+def write_selection(path: Path, model_name: str, result: SelectionResult) -> None:
     """Write evidence, masks, selection and pictures into the run directory `path`."""
-    write_risk(path / layout.risk_table(model_name), found)
-    write_array(path / layout.MASKS, found.masks)
-    write_atomic(path / layout.SELECTION, encode(found.selection, indent=True))
-    draw_pictures(path, found.risk, found.selection)
+    write_risk(path / layout.risk_table(model_name), result)
+    write_array(path / layout.MASKS, result.masks)
+    write_atomic(path / layout.SELECTION, encode(result.selection, indent=True))
+    draw_pictures(path, result.risk, result.selection)
 
 
 def write_counts(path: Path, counts: RoutingCounts) -> None:
@@ -193,9 +193,9 @@ def _harmless(arrays: Mapping[str, NDArray[Any]]) -> HarmlessCounts | None:
     )
 
 
-def write_risk(path: Path, found: SelectionResult) -> None:
+def write_risk(path: Path, result: SelectionResult) -> None:
     """`risk_diff`: one row per (batch, layer, expert); the aggregate of the run has a null batch."""
-    risk, masks, parts = found.risk, found.masks, found.parts
+    risk, masks, parts = result.risk, result.masks, result.parts
     nothing = np.full(risk.pooled.shape, np.nan)
     nothing_in_batches = np.full(risk.per_batch.shape, np.nan)
     num_batches, num_layers, num_experts = risk.per_batch.shape
@@ -288,7 +288,7 @@ def write_prepared(
     path: Path,
     rows: Sequence[AnsweredPrompt],
     counts: RoutingCounts,
-    found: SelectionResult,
+    result: SelectionResult,
     examples: Sequence[TrainingExample],
     summary: PrepareSummary,
 ) -> None:
@@ -297,7 +297,7 @@ def write_prepared(
     _write_answers(path / layout.batch_outputs(name), rows)
     write_counts(path / layout.routing_counts(name), counts)
     write_atomic(path / layout.training_examples(name), encode_lines(examples))
-    write_selection(path, name, found)
+    write_selection(path, name, result)
     write_atomic(path / layout.PREPARE_SUMMARY, encode(summary, indent=True))
 
 

@@ -97,8 +97,8 @@ def design_effect(sums_C: Floats, sizes_C: Floats, items: ItemMoments) -> float:
 
     Kish's ratio of two estimates (Kish 1965): the variance between clusters, and that of as many independent items.
     """
-    found = cluster_mean(sums_C, sizes_C)
-    return max(1.0, found.variance / items.variance_of_mean(found.mean, _sum(sizes_C)))
+    mean = cluster_mean(sums_C, sizes_C)
+    return max(1.0, mean.variance / items.variance_of_mean(mean.mean, _sum(sizes_C)))
 
 
 def _unequal(w_C: Floats) -> tuple[float, float, float]:

@@ -79,18 +79,18 @@ def cluster_interval(
     """
     differences, sizes = differences_C.astype(np.float64), sizes_C.astype(np.float64)
     size = _pseudo_size(differences, sizes, spread.step, items)
-    found = cluster_mean(*_with_pseudo_clusters(differences, sizes, spread.step, size))
+    mean = cluster_mean(*_with_pseudo_clusters(differences, sizes, spread.step, size))
     of_pseudo = 2 * (spread.step * size / (float(sizes.sum()) + 2 * size)) ** 2
     if spread.freedom:
-        error, freedom = _with_runs(found, spread, LEAST_OF_PSEUDO * of_pseudo)
+        error, freedom = _with_runs(mean, spread, LEAST_OF_PSEUDO * of_pseudo)
     else:
-        error, freedom = sqrt(found.variance), found.freedom
+        error, freedom = sqrt(mean.variance), mean.freedom
     critical = float(stdtrit(freedom, 1 - LEVEL / 2))
     estimate = fsum(differences.tolist()) / fsum(sizes.tolist())
     return Interval(
-        lower=max(-1.0, min(estimate, found.mean - critical * error)),
-        upper=min(1.0, max(estimate, found.mean + critical * error)),
-        p_value=2 * float(stdtr(freedom, -abs(found.mean) / error)),
+        lower=max(-1.0, min(estimate, mean.mean - critical * error)),
+        upper=min(1.0, max(estimate, mean.mean + critical * error)),
+        p_value=2 * float(stdtr(freedom, -abs(mean.mean) / error)),
         error=error,
         error_of_items=sqrt(max(0.0, error**2 - of_pseudo)),
         freedom=freedom,
@@ -131,9 +131,9 @@ def rate_interval(
     `items` are the moments of the differences from one half.
     """
     half = replace(spread, step=spread.step / 2)
-    found = cluster_interval(yes_C - sizes_C / 2, sizes_C, half, items=items)
+    interval = cluster_interval(yes_C - sizes_C / 2, sizes_C, half, items=items)
     rate = fsum(yes_C.tolist()) / fsum(sizes_C.tolist())
-    return max(0.0, min(rate, found.lower + 0.5)), min(1.0, max(rate, found.upper + 0.5))
+    return max(0.0, min(rate, interval.lower + 0.5)), min(1.0, max(rate, interval.upper + 0.5))
 
 
 def _pseudo_size(differences_C: Floats, sizes_C: Floats, step: float, items: ItemMoments | None) -> float:

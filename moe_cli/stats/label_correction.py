@@ -84,24 +84,24 @@ def corrected_mean(items: LabelledItems, *, step: float = 1.0, weight: float | N
     drawn_L = items.vote_N[labelled] / all_votes / (w_L / fsum(w_L))  # share of the votes, of equal ones n / N
     rest_L = h_L - spread * (1 - drawn_L) * g_L
     sizes_C = sums_of_clusters(cluster_L, w_L)
-    found = cluster_mean(sums_of_clusters(cluster_L, w_L * rest_L), sizes_C)
+    mean = cluster_mean(sums_of_clusters(cluster_L, w_L * rest_L), sizes_C)
     mean_judge = float(np.average(items.judge_N, weights=items.vote_N))
     value = spread * mean_judge + fsum(w_L * (items.people_N - spread * items.judge_N)[labelled]) / fsum(w_L)
     free_N = np.where(labelled, 0.0, spread * items.vote_N / all_votes * (items.judge_N - mean_judge))
     free_C = sums_of_clusters(items.cluster_N, free_N)
-    influence_C = sums_of_clusters(cluster_L, w_L * (rest_L - found.mean)) / fsum(w_L)
-    scale = sqrt(found.variance / squares) if (squares := fsum(influence_C**2)) else 1.0
+    influence_C = sums_of_clusters(cluster_L, w_L * (rest_L - mean.mean)) / fsum(w_L)
+    scale = sqrt(mean.variance / squares) if (squares := fsum(influence_C**2)) else 1.0
     free_C[names] += scale * influence_C
     effective = effective_number(sizes_C)
     error = sqrt(fsum(free_C**2) + 2 * (step / (effective + 2)) ** 2)
-    half = float(stdtrit(found.freedom, 1 - LEVEL / 2)) * error
+    half = float(stdtrit(mean.freedom, 1 - LEVEL / 2)) * error
     return CorrectedMean(
         value=value,
         lower=value - half,
         upper=value + half,
         error=error,
-        freedom=found.freedom,
-        p_value=2 * float(stdtr(found.freedom, -abs(value) / error)),
+        freedom=mean.freedom,
+        p_value=2 * float(stdtr(mean.freedom, -abs(value) / error)),
         weight=weight,
         effective_clusters=effective,
     )

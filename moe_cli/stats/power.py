@@ -53,11 +53,11 @@ def detectable_effect(design: Design, num_tests: int) -> float | None:
         return None
     if not design.exact:
         return _of_interval(design, level)
-    found = _of_exact_test(design, level)
+    effect = _of_exact_test(design, level)
     if design.freedom >= len(design.sizes_C):
-        return found
+        return effect
     by_interval = _of_interval(design, LEVEL)  # of clusters of unequal size the interval can be the wider hurdle
-    return None if found is None or by_interval is None else max(found, by_interval)
+    return None if effect is None or by_interval is None else max(effect, by_interval)
 
 
 def _num_independent(design: Design) -> float:
