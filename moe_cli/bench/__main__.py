@@ -12,7 +12,7 @@ import torch
 
 from moe_cli.bench.arm_rows import RowSettings
 from moe_cli.bench.bench_model import device_of
-from moe_cli.bench.peak import peak_here
+from moe_cli.bench.timing import peak_here
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig
 from moe_cli.records import BenchmarkPlan

@@ -15,11 +15,11 @@ from moe_cli.bench import arm_rows
 from moe_cli.bench.bench_model import build_model, describe_model, device_of
 from moe_cli.bench.machine import describe_machine
 from moe_cli.bench.memory_estimate import check_room, failure_of, fits_side_by_side, selected_params
-from moe_cli.bench.peak import peak_in_own_process
 from moe_cli.bench.step import StepRow
 from moe_cli.bench.timing import (
     Outcome,
     faster_floor,
+    peak_in_own_process,
     ratio_of,
     spread_of,
     time_one_at_a_time,

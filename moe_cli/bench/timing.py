@@ -1,4 +1,4 @@
-"""Times rows in turns, and turns the times into spreads and ratios.
+"""Times rows side by side or one at a time, and weighs each in a process of its own.
 
 The first step of a row after it was built is never counted. Every other repeat goes through the rows backwards, so
 that no row always follows the same one. Two rows are divided repeat by repeat, so that a machine that is slow for a
@@ -7,11 +7,17 @@ while is slow for both. A row that fails says why and the others go on, but a bu
 Side by side, each repeat runs every row once. One at a time, for models that do not fit beside each other and on
 GPUs (where the peak of a row is its own only if nothing else is there), each round builds every row anew and runs
 its share of the repeats.
+
+The peak is that of two steps (the second one has the optimizer's moments) and includes the interpreter and its
+libraries, which are the same for every row. A process that the system killed is reported as that; any other failure
+is a bug.
 """
 
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,15 +25,19 @@ from statistics import median, quantiles
 
 import torch
 
-from moe_cli.bench.memory_estimate import Failure, failure_of
+from moe_cli.bench.arm_rows import RowSettings, build_row
+from moe_cli.bench.memory_estimate import Failure, NoRoomError, failure_of
 from moe_cli.bench.step import StepRow, step_bytes
+from moe_cli.codec import decode, encode
+from moe_cli.config import MoeConfig
 from moe_cli.model.memory import free_memory, peak_bytes, start_peak
-from moe_cli.records import Spread, StepBytes
+from moe_cli.records import BenchmarkPlan, RowPeak, Spread, StepBytes
 
 FLOORS = ("floor_library", "floor_moe")
 ROUNDS = 3
 Builder = Callable[[str, int | None], StepRow]
 Told = Callable[[], None]  # one step is done
+NUM_STEPS = 2
 
 
 def spread_of(values: Sequence[float]) -> Spread | None:
@@ -150,3 +160,29 @@ class _Faults:
         self.outcome.fault = fault
         self.outcome.seconds.clear()
         return True
+
+
+def peak_in_own_process(name: str, selected: int, plan: BenchmarkPlan, config: MoeConfig) -> RowPeak:
+    """Run `python -m moe_cli.bench` for one row.
+
+    Raises:
+        NoRoomError: the system ended the process.
+    """
+    argv = [sys.executable, "-m", "moe_cli.bench", name, str(selected), str(torch.get_num_threads())]
+    stdin = encode(plan) + b"\n" + config.model_dump_json().encode()
+    process = subprocess.run(argv, input=stdin, capture_output=True, check=False)
+    if process.returncode < 0:
+        raise NoRoomError(f"signal {-process.returncode} ended the process that measured the peak memory")
+    if process.returncode:
+        raise AssertionError(f"the process of {name} failed:\n{process.stderr.decode(errors='replace')}")
+    return decode(RowPeak, process.stdout, source=" ".join(argv[1:]))
+
+
+def peak_here(name: str, selected: int, bench: RowSettings) -> RowPeak:
+    """Peak memory of this process over two steps of a row."""
+    row = build_row(name, selected, bench)
+    start_peak(bench.device)
+    for _ in range(NUM_STEPS):
+        time_rows(row)
+    peak, source = peak_bytes(bench.device)
+    return RowPeak(peak_memory_bytes=peak, peak_memory_of=source)

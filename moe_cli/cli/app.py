@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from moe_cli.characters import is_text
-from moe_cli.cli import bench, compare, config, demo, env, evaluate, export, label, prepare, runs, select, train
+from moe_cli.cli import bench, compare, config, demo, evaluate, export, label, prepare, runs, select, train
 from moe_cli.cli.boundary import SafeRecord, print_error, show_warning, survive_closed_pipes
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.masking import keep_environment_secret
@@ -59,7 +59,7 @@ app.command("push")(export.push)
 app.command("bench")(bench.bench)
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
-app.command("env")(env.env)
+app.command("env")(config.env)
 app.command("demo")(demo.demo)
 
 

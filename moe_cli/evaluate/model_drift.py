@@ -1,5 +1,20 @@
 """How far the trained model moved from its base: on texts, in its routing and in its weights.
 
+Shares are of the choices of all texts together; intervals come from resampling whole clusters; the same items and seed
+give the same numbers bit for bit, in any order of items, as counts are summed exactly.
+
+In one layer n_e and m_e are the choices of expert e by base and tuned model, N and M their sums, p = n / N, q = m / M:
+
+    KL       sum_e p'_e ln(p'_e / q'_e) with p'_e = (n_e + 1/2) / (N + E/2), q' likewise: an expert that the tuned
+             model never chooses would make it infinite; half a choice more for every expert keeps it finite
+    JS       1/2 KL(p || (p + q)/2) + 1/2 KL(q || (p + q)/2), nothing added; 0 to ln 2
+    overlap  2 x choices that both made for the same token / (N + M): with a full top-k its shared part
+    entropy  -sum_e p_e ln p_e / ln E: 1 where every expert is chosen equally often
+
+Where nothing is chosen all shares are 0; if neither model chooses anything the overlap is 1.
+
+Letters: N items, C clusters, R resamples, L expert layers, E experts, M measures.
+
 A bare model has no base, so nothing is measured for it; without texts only the drift of the weights is measured.
 """
 
@@ -10,12 +25,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import rel_entr, xlogy
 
 from moe_cli.config import MoeConfig
 from moe_cli.evaluate.cache import StageCache
-from moe_cli.evaluate.routing_drift import measure_routing_drift
 from moe_cli.evaluate.target import ModelPool
-from moe_cli.evaluate.text_drift import measure_text_drift, summarise_drift
+from moe_cli.evaluate.text_drift import measure_text_drift, refuse_empty, summarise_drift
 from moe_cli.evaluate.weight_drift import measure_weight_drift
 from moe_cli.model.load import LoadedModel
 from moe_cli.records import (
@@ -27,8 +42,110 @@ from moe_cli.records import (
     RoutingDrift,
     WeightDrift,
 )
+from moe_cli.records.drift import LayerDrift
+from moe_cli.stats.clusters import NUM_RESAMPLES, Floats, cluster_sums, estimate, resampled_sums
 
+ADDED = 0.5  # choices, to every expert of both models, for KL alone
+KL, JS, OVERLAP = range(3)
+
+Bools = NDArray[np.bool_]
 MOST_LOGITS = 1 << 30  # of one model at once: 2 GiB in bfloat16
+
+
+def measure_routing_drift(
+    items: Sequence[DriftItem],
+    layers: Sequence[int],
+    *,
+    selected_LE: Bools | None = None,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+) -> RoutingDrift:
+    """Routing drift of every layer; `layers` are the decoder's own indices.
+
+    Raises:
+        UsageError: no item, or an item without a token.
+        ValueError: counts that are not of these layers, or a selection of another shape (a bug of the caller).
+    """
+    refuse_empty(items)
+    sums_CV, shape_LE = _cluster_sums(sorted(items, key=lambda item: item.id))
+    if shape_LE[0] != len(layers) or (selected_LE is not None and selected_LE.shape != shape_LE):
+        of_selection = None if selected_LE is None else selected_LE.shape
+        raise ValueError(f"counts are {shape_LE}, there are {len(layers)} layers, the selection is {of_selection}")
+    resampled = resampled_sums(sums_CV, seed=seed, num_resamples=num_resamples)
+    drawn_RML = np.concatenate([_measures(block_RV, shape_LE) for block_RV in resampled])
+    total_1V = sums_CV.sum(axis=0, keepdims=True)
+    measured_ML, num_clusters = _measures(total_1V, shape_LE)[0], len(sums_CV)
+    counts_2LE = total_1V[0, : -len(layers)].reshape(2, *shape_LE)
+    shares_2LE = _shares(counts_2LE)
+
+    def mean_on(model: int) -> float | None:
+        return None if selected_LE is None else float(shares_2LE[model][selected_LE].sum() / len(layers))
+
+    return RoutingDrift(
+        layers=tuple(
+            _layer(
+                layer,
+                measured_ML[:, index],
+                drawn_RML[..., index],
+                num_clusters,
+                counts_2LE[:, index],
+                None if selected_LE is None else selected_LE[index],
+            )
+            for index, layer in enumerate(layers)
+        ),
+        js=estimate(measured_ML[JS].mean(), drawn_RML[:, JS].mean(axis=1), num_clusters),
+        overlap=estimate(measured_ML[OVERLAP].mean(), drawn_RML[:, OVERLAP].mean(axis=1), num_clusters),
+        on_selected_base=mean_on(0),
+        on_selected_tuned=mean_on(1),
+        num_selected=None if selected_LE is None else int(selected_LE.sum()),
+        num_tokens=sum(item.num_tokens for item in items),
+    )
+
+
+def _cluster_sums(items: Sequence[DriftItem]) -> tuple[Floats, tuple[int, ...]]:
+    """Sums of every cluster [C, V] and (L, E): V are the counts [2, L, E] of both models, then the same choices [L]."""
+    counts_N2LE = np.array([[item.experts_base, item.experts_tuned] for item in items], dtype=np.float64)
+    same_NL = np.array([item.same_choices for item in items], dtype=np.float64)
+    values_NV = np.concatenate([counts_N2LE.reshape(len(items), -1), same_NL], axis=1)
+    return cluster_sums([item.cluster for item in items], values_NV), counts_N2LE.shape[2:]
+
+
+def _layer(
+    layer: int, measured_M: Floats, drawn_RM: Floats, num_clusters: int, counts_2E: Floats, selected_E: Bools | None
+) -> LayerDrift:
+    share_2E = _shares(counts_2E)
+    entropy_2 = -xlogy(share_2E, share_2E).sum(axis=-1) / np.log(share_2E.shape[-1])
+    on_selected = (None, None) if selected_E is None else share_2E[:, selected_E].sum(axis=-1).tolist()
+    return LayerDrift(
+        layer=layer,
+        kl=estimate(measured_M[KL], drawn_RM[:, KL], num_clusters),
+        js=estimate(measured_M[JS], drawn_RM[:, JS], num_clusters),
+        overlap=estimate(measured_M[OVERLAP], drawn_RM[:, OVERLAP], num_clusters),
+        on_selected_base=on_selected[0],
+        on_selected_tuned=on_selected[1],
+        entropy_base=float(entropy_2[0]),
+        entropy_tuned=float(entropy_2[1]),
+    )
+
+
+def _measures(sums_RV: Floats, shape_LE: tuple[int, ...]) -> Floats:
+    """KL, JS and overlap of every layer [R, M, L] from the sums of resamples."""
+    num_layers = shape_LE[0]
+    counts_2RLE = sums_RV[:, :-num_layers].reshape(-1, 2, *shape_LE).swapaxes(0, 1)
+    same_RL = sums_RV[:, -num_layers:]
+    base_RLE, tuned_RLE = _shares(counts_2RLE)
+    middle_RLE = (base_RLE + tuned_RLE) / 2
+    js_RL = (rel_entr(base_RLE, middle_RLE) + rel_entr(tuned_RLE, middle_RLE)).sum(axis=-1) / 2
+    kl_RL = rel_entr(*_shares(counts_2RLE + ADDED)).sum(axis=-1)
+    chosen_RL = counts_2RLE.sum(axis=(0, -1))
+    overlap_RL = np.divide(2 * same_RL, chosen_RL, out=np.ones_like(same_RL), where=chosen_RL > 0)
+    return np.stack([np.maximum(kl_RL, 0), np.maximum(js_RL, 0), overlap_RL], axis=1)  # below 0 by rounding alone
+
+
+def _shares(counts_E: Floats) -> Floats:
+    """Share of each expert in the choices of its layer; leading axes stay."""
+    shares: Floats = counts_E / np.maximum(counts_E.sum(axis=-1, keepdims=True), ADDED)
+    return shares
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,14 +77,22 @@ from moe_cli.records.inputs import (
     SIDES,
     AnswerIds,
     AnswerSettings,
+    BadRow,
     BenignPrompt,
+    DataPreview,
     EvaluationItem,
     Generation,
+    ItemSource,
+    ItemsPreview,
     Message,
     ModelIdentity,
+    OfferedCounts,
     PromptPair,
     ServedAnswer,
     Side,
+    SourceCount,
+    SuiteCount,
+    UnreadableSource,
 )
 from moe_cli.records.judging import (
     QUESTIONS,
@@ -149,16 +157,6 @@ from moe_cli.records.report import (
     PushedFile,
     ReportData,
     ReportOrigin,
-)
-from moe_cli.records.source_counts import (
-    BadRow,
-    DataPreview,
-    ItemSource,
-    ItemsPreview,
-    OfferedCounts,
-    SourceCount,
-    SuiteCount,
-    UnreadableSource,
 )
 from moe_cli.records.training import (
     Arm,

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from moe_cli.records.drift import DriftSummary, GroupDrift, RestoredRouter, RoutingDrift
-from moe_cli.records.inputs import PLAIN_SUITE, EvaluationItem, Kind, ModelIdentity
+from moe_cli.records.inputs import PLAIN_SUITE, EvaluationItem, Kind, ModelIdentity, UnreadableSource
 from moe_cli.records.judging import (
     Agreement,
     JudgeIdentity,
@@ -25,7 +25,6 @@ from moe_cli.records.judging import (
     too_many_unscored,
 )
 from moe_cli.records.record import DirectoryName, Rate, record
-from moe_cli.records.source_counts import UnreadableSource
 from moe_cli.records.training import UNTRAINED, TrainingMode
 
 Stage = Literal["generate", "judge", "drift", "capability"]

@@ -11,10 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.records.inputs import AnswerSettings, Message, ModelIdentity, Side
+from moe_cli.records.inputs import AnswerSettings, Message, ModelIdentity, Side, SourceCount
 from moe_cli.records.judging import JudgeIdentity, Label
 from moe_cli.records.record import record, strict
-from moe_cli.records.source_counts import SourceCount
 
 Decision = Literal["plain forms", "attacked forms by harm", "attacked forms by refusal", "benign prompts"]
 

@@ -10,10 +10,9 @@ from typing import Literal
 
 from moe_cli.records.comparison import FlipText
 from moe_cli.records.evaluation import EvaluationSummary
-from moe_cli.records.inputs import ModelIdentity
+from moe_cli.records.inputs import ModelIdentity, SourceCount
 from moe_cli.records.preparation import Expert, RiskParts
 from moe_cli.records.record import record
-from moe_cli.records.source_counts import SourceCount
 from moe_cli.records.training import TrainingSummary
 
 MapKind = Literal["risk", "selection", "drift"]

@@ -221,7 +221,7 @@ def test_a_process_that_the_system_ended_leaves_the_row_without_a_peak(monkeypat
     class Ended:
         returncode = -9
 
-    monkeypatch.setattr("moe_cli.bench.peak.subprocess.run", lambda *words, **more: Ended)
+    monkeypatch.setattr("moe_cli.bench.timing.subprocess.run", lambda *words, **more: Ended)
     told = []
     made = stage.run(CONFIG, small_plan(arms="selective", memory=True, repeats=1), told.append)
     assert (made.rows[0].status, made.rows[0].peak_memory_bytes) == ("measured", None)

@@ -8,7 +8,7 @@ import orjson
 import torch
 
 from moe_cli.bench.machine import DEPENDENCIES
-from moe_cli.cli.env import shown_variables
+from moe_cli.cli.config import shown_variables
 from moe_cli.codec import decode
 from moe_cli.experts.kernels import kernel_of
 from moe_cli.records import Environment

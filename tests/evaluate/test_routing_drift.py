@@ -11,7 +11,7 @@ from scipy.stats import entropy
 
 from moe_cli.codec import decode, encode
 from moe_cli.errors import UsageError
-from moe_cli.evaluate.routing_drift import measure_routing_drift
+from moe_cli.evaluate.model_drift import measure_routing_drift
 from moe_cli.records.drift import DriftItem, RoutingDrift
 
 
