@@ -2,7 +2,7 @@
 
 The estimate is a lower bound (no activation is counted), so a row that is refused for it could not have run. With P
 parameters in a dtype of i bytes, B of them in experts and N selected: frozen rows P i; selective P i + 16 N; full 16
-P; zeroed gradients (P - B) i + 16 B. 16 bytes are 4 of the master, 4 of the gradient and 8 of the moments.
+P; zeroed gradients (P - B) i + 16 B.
 
 A row without figures says why, and is never shown as 0. Errors that are no known failure are bugs and are not
 caught.
@@ -15,10 +15,10 @@ from typing import Literal
 
 import torch
 
+from moe_cli.experts.trainable import least_bytes
 from moe_cli.records import BenchmarkedModel
 
 NO_MEMORY = "can't allocate memory"  # torch's, on the CPU
-TRAINED = 16
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 ROOM_FOR_ACTIVATIONS = 2  # rows stay side by side only where twice their least bytes are available
 
@@ -49,15 +49,15 @@ def failure_of(error: Exception) -> Failure | None:
     return None
 
 
-def least_bytes(name: str, selected: int, model: BenchmarkedModel) -> int:
+def least_bytes_of_row(name: str, selected: int, model: BenchmarkedModel) -> int:
     """Bytes of the weights, masters, gradients and moments of a row."""
     item, total, experts = ITEM_BYTES[model.dtype], model.total_params, model.expert_params
     if name.startswith("full_"):
-        return TRAINED * total
+        return least_bytes(frozen_bytes=0, trained_params=total)
     if name == "zeroed_gradients":
-        return item * (total - experts) + TRAINED * experts
+        return least_bytes(frozen_bytes=item * (total - experts), trained_params=experts)
     if name.startswith("selective"):
-        return item * total + TRAINED * selected_params(model, selected)
+        return least_bytes(frozen_bytes=item * total, trained_params=selected_params(model, selected))
     return item * total
 
 
@@ -72,12 +72,12 @@ def check_room(name: str, selected: int, model: BenchmarkedModel, available: int
     Raises:
         NoRoomError: see above.
     """
-    needed = least_bytes(name, selected, model)
+    needed = least_bytes_of_row(name, selected, model)
     if needed > available:
         raise NoRoomError(f"needs {needed / 1e9:.1f} GB without activations, {available / 1e9:.1f} GB are available")
 
 
 def fits_side_by_side(rows: list[tuple[str, int]], model: BenchmarkedModel, available: int) -> bool:
     """Whether all rows fit in memory together, with room for their activations."""
-    together = sum(least_bytes(name, selected, model) for name, selected in rows)
+    together = sum(least_bytes_of_row(name, selected, model) for name, selected in rows)
     return ROOM_FOR_ACTIVATIONS * together <= available

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 from moe_cli.bench.bench_model import Batch
+from moe_cli.model.token_rows import LOGITS_TO_KEEP
 from moe_cli.records import StepBytes
 
 CLIP = 1.0
@@ -62,7 +64,10 @@ class StepRow:
         """The part of the step's loss that comes from these rows of the batch."""
         batch, device = self.batch, part_BS.device.type
         with torch.set_grad_enabled(self.backward), torch.autocast(device, torch.bfloat16, enabled=self.autocast):
-            logits_BAV = self.model(input_ids=part_BS, use_cache=False, logits_to_keep=batch.kept_A).logits
+            keeps = LOGITS_TO_KEEP in signature(self.model.forward).parameters
+            options = {LOGITS_TO_KEEP: batch.kept_A} if keeps else {}
+            logits_BAV = self.model(input_ids=part_BS, use_cache=False, **options).logits
+            logits_BAV = logits_BAV if keeps else logits_BAV[:, batch.kept_A]
         return batch.loss(logits_BAV, part_BS)
 
 
@@ -133,4 +138,4 @@ def _bytes(tensors: Iterable[object]) -> int:
 
 def _storage(tensor: Tensor) -> tuple[int, int]:
     storage = tensor.untyped_storage()
-    return storage.data_ptr(), storage.nbytes()
+    return storage._cdata, storage.nbytes()  # a tensor without values has no address of its data

@@ -103,7 +103,7 @@ class _RoutedExperts(torch.autograd.Function):
         tokens_TH, router_TK, *rows, first_SG, _, _ = ctx.saved_tensors
         bank, dispatch = ctx.bank, Dispatch.of(rows, top_k=router_TK.shape[1])
         experts = sorted({target.expert for target in ctx.targets})
-        bounds = dict(enumerate(bounds_of(dispatch.offsets_E))) if experts else {}
+        bounds = dict(enumerate(bounds_of(dispatch))) if experts else {}
         num_idle = len(ctx.needs_input_grad) - 3 - len(ctx.targets)
         if not ctx.below and not experts:
             return None, None, None, *[None] * num_idle

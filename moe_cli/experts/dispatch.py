@@ -15,6 +15,7 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,10 +66,18 @@ def sort_by_expert(experts_TK: Tensor, num_experts: int, *, biased: bool, sentin
     )
 
 
-def bounds_of(offsets_E: Tensor) -> list[tuple[int, int]]:
+def bounds_of(dispatch: Dispatch) -> list[tuple[int, int]]:
     """First and last row (exclusive) of every expert, on the host: the one synchronisation."""
-    ends = offsets_E.tolist()
+    ends = read_ends(dispatch.offsets_E, num_rows=len(dispatch.place_S))
     return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def read_ends(offsets_E: Tensor, *, num_rows: int) -> list[int]:
+    """The offsets on the host; even use of the experts for fake tensors, by which `moe plan` follows a step."""
+    if is_fake(offsets_E):
+        return [num_rows * (expert + 1) // len(offsets_E) for expert in range(len(offsets_E))]
+    ends: list[int] = offsets_E.tolist()
+    return ends
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
@@ -84,7 +93,7 @@ def gather_experts(
     ends = list(accumulate(sizes))
     device = whole.place_S.device
     rows_A = to_device(torch.cat([torch.arange(*bounds[expert]) for expert in experts]), device)
-    order_A = torch.repeat_interleave(torch.arange(len(experts)), torch.tensor(sizes))
+    order_A = torch.repeat_interleave(torch.arange(len(experts)), torch.tensor(sizes), output_size=sum(sizes))
     packed = Dispatch(
         place_S=whole.place_S[rows_A],
         token_S=whole.token_S[rows_A],

@@ -102,7 +102,7 @@ class _MeasuredExperts(torch.autograd.Function):
 
 def squared_norms(gradients: RowGradients, tokens_TH: Tensor, work: _Measured) -> Tensor:
     """float64 [E]: one expert's gradient at a time, all its weights together; zero where no token reached it."""
-    bounds = dict(enumerate(bounds_of(work.dispatch.offsets_E)))
+    bounds = dict(enumerate(bounds_of(work.dispatch)))
     dtype = torch.promote_types(work.bank.up.dtype, torch.float32)
     norms_E = torch.zeros(len(bounds), dtype=torch.float64, device=float64_device(tokens_TH.device))
     for expert, (start, end) in bounds.items():

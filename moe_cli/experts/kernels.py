@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from moe_cli.experts.dispatch import read_ends
+
 GROUPED, LOOP = "grouped_mm", "loop"  # how a product of sorted rows is made
 ALIGNED = 16  # bytes: what the strides of the kernel's operands are multiples of
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -53,7 +55,7 @@ def kernel_of(device: torch.device, dtype: torch.dtype) -> str:
 def _loop(rows_SI: Tensor, weights_EIO: Tensor, offsets_E: Tensor) -> Tensor:
     out_SO = rows_SI.new_zeros(rows_SI.shape[0], weights_EIO.shape[2])
     start = 0
-    for weight_IO, end in zip(weights_EIO, offsets_E.tolist(), strict=True):
+    for weight_IO, end in zip(weights_EIO, read_ends(offsets_E, num_rows=len(rows_SI)), strict=True):
         if end > start:
             torch.mm(rows_SI[start:end], weight_IO, out=out_SO[start:end])
         start = end

@@ -16,6 +16,8 @@ from moe_cli.experts.slices import ATTRIBUTE
 from moe_cli.model.topology import ExpertLayer, expert_layers
 from moe_cli.records import Expert, TrainableCount
 
+STATE_BYTES = 16  # of a trained parameter: 4 of the float32 master, 4 of its gradient, 8 of AdamW's two moments
+
 
 class Slices(Protocol):
     """The part of attached slices that counting needs."""
@@ -67,6 +69,11 @@ def count_trainable(model: nn.Module, attached: Slices | None = None) -> Trainab
         experts_per_layer=per_layer,
         num_experts=max(layer.num_experts for layer in layers),
     )
+
+
+def least_bytes(*, frozen_bytes: int, trained_params: int) -> int:
+    """The least memory of a training: frozen weights, masters, gradients and moments, and no activation."""
+    return frozen_bytes + STATE_BYTES * trained_params
 
 
 def check_budget(counted: TrainableCount, *, requested_params: int, budget: float | None) -> None:

@@ -80,6 +80,16 @@ def available_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def total_bytes(device: torch.device) -> tuple[int, ...]:
+    """Bytes of every card that a model on `device` lies on, or of the memory of this machine."""
+    if device.type == "cuda":
+        cards = range(torch.cuda.device_count()) if device.index is None else (device.index,)
+        return tuple(int(torch.cuda.get_device_properties(card).total_memory) for card in cards)
+    if device.type == "mps":
+        return (int(torch.mps.recommended_max_memory()),)
+    return (int(psutil.virtual_memory().total),)
+
+
 def num_cores() -> int:
     """Cores that this process may use."""
     affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none

@@ -72,14 +72,14 @@ def digest_of_tensors(tensors: Iterable[tuple[str, Tensor]], *, size: int | None
 
 
 def _identity(tensor: Tensor) -> tuple[object, ...]:
-    if tensor.is_meta:
-        raise ValueError("a model on the meta device has no weights to take a fingerprint of")
-    if tensor.numel() == 0:
+    if tensor.is_meta or tensor.numel() == 0:
         return (id(tensor),)
     return tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 
 def _chunks(tensor: Tensor) -> Iterator[memoryview]:
+    if tensor.is_meta:
+        raise ValueError("a model on the meta device has no weights to take a fingerprint of")
     flat = tensor.detach().contiguous().view(-1).view(torch.uint8)  # bytes: numpy knows no bfloat16
     for start in range(0, flat.numel(), CHUNK_BYTES):
         yield flat[start : start + CHUNK_BYTES].cpu().numpy().data

@@ -11,6 +11,7 @@
     comparison     FairnessCheck, PairedDifference, Flip -> Comparison
     report         ExpertMap, LossCurve -> ReportData; License -> CardFacts; PushedFile -> Push; Environment
     benchmark      BenchmarkPlan -> BenchmarkRow -> Benchmark
+    resource_plan  StepMemory -> RankNeed -> ArmNeed -> ResourcePlan
     manifest       StartedRun -> Manifest -> RunRecord -> RunListing
 
 Stages hand each other these frozen records through files. A record is never changed, what is written is read back equal
@@ -157,6 +158,16 @@ from moe_cli.records.report import (
     PushedFile,
     ReportData,
     ReportOrigin,
+)
+from moe_cli.records.resource_plan import (
+    RESOURCE_PLAN_SCHEMA_VERSION,
+    ArmNeed,
+    Placement,
+    RankNeed,
+    Remedy,
+    ResourcePlan,
+    SelectedBy,
+    StepMemory,
 )
 from moe_cli.records.training import (
     Arm,

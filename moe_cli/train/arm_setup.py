@@ -15,14 +15,18 @@ import torch
 from torch import nn
 
 from moe_cli.activity import begin_activity
-from moe_cli.errors import UsageError
+from moe_cli.config import MoeConfig
+from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.experts import AttachedSlices, attach, check_budget, count_trainable, frozen_digest
 from moe_cli.experts.dense import IMPLEMENTATION as DENSE
 from moe_cli.experts.dense import dense_experts
 from moe_cli.experts.interface import IMPLEMENTATION as SLICES
-from moe_cli.model.load import LoadedModel
+from moe_cli.experts.trainable import least_bytes
+from moe_cli.model.load import LoadedModel, resolve_device
+from moe_cli.model.memory import total_bytes
+from moe_cli.model.skeleton import meta_model
 from moe_cli.model.tensors import digest_of_tensors, stored_tensors
-from moe_cli.records import Selection, TrainableCount
+from moe_cli.records import Arm, Selection, TrainableCount
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -39,6 +43,33 @@ class ArmSetup:
     slices: AttachedSlices | None  # selective only
     frozen_digest: Callable[[], str] | None  # selective only: over everything that must not move
     num_moved: Callable[[], int] | None  # baseline only: parameters that differ from the beginning
+
+
+def refuse_too_large(arm: Arm, config: MoeConfig) -> None:
+    """Refuse a model whose weights alone, or as the baseline with masters, gradients and moments, fit nowhere.
+
+    Nothing is loaded: the sizes follow from the config of the model. Activations, which come on top, are not counted.
+
+    Raises:
+        EnvironmentFaultError: it cannot fit.
+        as `meta_model`.
+    """
+    model = meta_model(config.model)
+    params, dtype = sum(parameter.numel() for parameter in model.parameters()), model.dtype
+    baseline = arm == "baseline"
+    least = least_bytes(
+        frozen_bytes=0 if baseline else params * dtype.itemsize, trained_params=params if baseline else 0
+    )
+    device = torch.device(resolve_device(config.model))
+    if least <= (room := sum(total_bytes(device))):
+        return
+    what = "masters, gradients and moments" if baseline else f"weights in {dtype}".replace("torch.", "")
+    smaller = "" if baseline or dtype.itemsize == 2 else "--set model.dtype=bfloat16 halves the weights; "
+    raise EnvironmentFaultError(
+        f"the {arm} arm of {config.model.name} needs at least {least / 1e9:.1f} GB for its {what}, and "
+        f"{device} has {room / 1e9:.1f} GB",
+        hint=f"{smaller}use more or larger cards (--gpu); moe plan {config.model.name} shows what each arm needs",
+    )
 
 
 @contextmanager

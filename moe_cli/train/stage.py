@@ -29,7 +29,7 @@ from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.records import Arm, CardFacts, Notice, PrepareSummary, TrainingPlan, TrainingSummary
 from moe_cli.records.manifest import Notify
 from moe_cli.train.arguments import hyperparameters, num_steps, refuse_environment, refuse_missing_trackers
-from moe_cli.train.arm_setup import ArmSetup, baseline_arm, selective_arm
+from moe_cli.train.arm_setup import ArmSetup, baseline_arm, refuse_too_large, selective_arm
 from moe_cli.train.checkpoint import CHECKPOINTS, drop_checkpoints, newest_checkpoint, read_state
 from moe_cli.train.dataset import FixedBatches, encode_batches, schedule_digest
 from moe_cli.train.fitting import FitResult, FitTask, fit_arm, training_summary
@@ -61,7 +61,7 @@ def run(
     Raises:
         ArtifactError: no prepare run of this model, or the output directory is taken.
         UsageError: nothing is selected, or more than the budget; a tracker is unknown.
-        EnvironmentFaultError: no such device; a tracker is not installed.
+        EnvironmentFaultError: no such device, or one that is too small; a tracker is not installed.
         StoppedError: asked to stop; `--resume` goes on.
     """
     store.refuse_unwritable()
@@ -71,6 +71,7 @@ def run(
     with open_run(output, arm, config, resume=resume, scratch=SCRATCH) as writer, resumable(output, CHECKPOINTS):
         if config.train.prepared is not None:
             require_unchanged_run(config.train.prepared, store, "prepare")  # refuses before the long work
+        refuse_too_large(arm, config)
         loaded = load_model(config.model)
         base = base_directory(loaded.identity)
         refuse_unopened_not_finite(loaded, base)

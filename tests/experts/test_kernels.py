@@ -63,7 +63,7 @@ def test_sentinels_lie_behind_the_last_offset():
 
 def test_a_few_experts_rows_become_experts_0_1_and_so_on():
     whole = sort_by_expert(torch.tensor([[0, 2], [2, 3], [3, 2]]), 4, biased=True, sentinels=False)
-    bounds = dict(enumerate(bounds_of(whole.offsets_E)))
+    bounds = dict(enumerate(bounds_of(whole)))
     packed, where = gather_experts(whole, [1, 2], bounds)
     assert where == {1: (0, 0), 2: (0, 3)}
     assert packed.offsets_E.tolist() == [0, 3]

@@ -17,6 +17,7 @@ from moe_cli.model.engines import generate_answers
 from moe_cli.model.final_model import write_final_model
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.routing import record_routing
+from moe_cli.model.skeleton import meta_model
 from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.model.token_rows import IGNORED, answer_loss_sum, attention_mask, loss_sum, right_padded
 from moe_cli.records import Expert, Message
@@ -98,6 +99,9 @@ def test_a_checkpoint_answers_the_same_in_any_batch_and_its_replay_agrees(family
 def test_a_checkpoint_trains_and_is_saved_as_its_base_with_other_weights(family, tmp_path):
     base = written(family, tmp_path / "base")
     loaded = opened(base)
+    planned = meta_model(ModelConfig(name=str(base)))  # what `moe plan` and the check before training see
+    assert type(planned) is type(loaded.model)
+    assert [p.shape for p in planned.parameters()] == [p.shape for p in loaded.model.parameters()]
     batch = answered_rows(loaded)
     chosen = most_chosen(loaded, batch)
     loaded.model.train()

@@ -7,14 +7,15 @@ import dataclasses
 import pytest
 import torch
 
-from moe_cli.config import ModelConfig
-from moe_cli.errors import UsageError
+from moe_cli.config import ModelConfig, MoeConfig
+from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.experts import attach
 from moe_cli.experts.dense import dense_experts
 from moe_cli.model.load import load_model
 from moe_cli.model.token_rows import answer_loss_sum
 from moe_cli.records import Expert
-from moe_cli.train.arm_setup import baseline_arm, compute_dtype
+from moe_cli.train import arm_setup
+from moe_cli.train.arm_setup import baseline_arm, compute_dtype, refuse_too_large
 from moe_cli.train.dataset import FixedBatches
 from tests.train.test_dataset import ROWS
 
@@ -98,3 +99,22 @@ def test_half_precision_whose_gradients_underflow_is_refused(loaded):
     half = dataclasses.replace(loaded, identity=dataclasses.replace(loaded.identity, dtype="float16"))
     with pytest.raises(UsageError, match="gradients underflow"):
         compute_dtype(half)
+
+
+@pytest.mark.parametrize(
+    ("arm", "dtype", "room", "needs"),
+    [
+        ("baseline", "auto", 16 * 1_570_944 - 1, "at least 0.0 GB for its masters, gradients and moments"),
+        ("selective", "auto", 4 * 1_570_944 - 1, "for its weights in float32"),
+        ("selective", "bfloat16", 2 * 1_570_944 - 1, "for its weights in bfloat16"),
+    ],
+)
+def test_an_arm_that_cannot_fit_is_refused_before_anything_is_loaded(monkeypatch, arm, dtype, room, needs):
+    config = MoeConfig.model_validate({"model": {"name": "tiny", "device": "cpu", "dtype": dtype}})
+    monkeypatch.setattr(arm_setup, "total_bytes", lambda device: (room,))
+    with pytest.raises(EnvironmentFaultError, match=needs) as refused:
+        refuse_too_large(arm, config)
+    assert "moe plan tiny shows what each arm needs" in refused.value.hint
+    assert ("--set model.dtype=bfloat16" in refused.value.hint) == (arm == "selective" and dtype == "auto")
+    monkeypatch.setattr(arm_setup, "total_bytes", lambda device: (room // 2 + 1, room // 2 + 1))  # two cards
+    refuse_too_large(arm, config)

@@ -1,0 +1,172 @@
+"""One optimizer step of an arm, followed without memory: every tensor has its size and none has a value.
+
+The step is that of the benchmark and of training, run under torch's FakeTensorMode. Two whole steps are followed, as
+the optimizer's moments exist from the second one on. Even routing is assumed: every expert gets as many tokens.
+
+Letters of shapes: S rows sorted by expert, I and O the sizes of a product, E experts.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from transformers import PreTrainedModel
+
+from moe_cli.bench.bench_model import Batch
+from moe_cli.bench.step import StepRow, step_bytes
+from moe_cli.experts import attach
+from moe_cli.experts.dense import KERNEL, dense_experts
+from moe_cli.model.checkpointing import enable_checkpointing
+from moe_cli.model.skeleton import fill_with_empty
+from moe_cli.records import Arm, Expert, StepMemory
+
+GROUPED_PRODUCT = torch.ops.aten._grouped_mm.default
+NEEDS_VALUES = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+NUM_STEPS = 2
+FORWARDS = 2  # of a step: in the second one gradients are there already
+
+
+class ValuesNeededError(Exception):
+    """A step cannot be followed without values: what the model does next depends on them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepShape:
+    """The batch of a step, and how it is computed."""
+
+    rows: int  # 16
+    length: int  # 512; tokens of a row, the second half of them is the answer
+    forward_tokens: int  # 4096; most tokens of one forward
+    checkpointing: bool
+
+    @property
+    def forward_rows(self) -> int:
+        """Rows of one forward."""
+        return min(self.rows, max(1, self.forward_tokens // self.length))
+
+
+def follow_step(arm: Arm, model: PreTrainedModel, union: Sequence[Expert], shape: StepShape) -> StepMemory:
+    """Bytes of a step of `arm`, which trains the experts of `union` or, as the baseline, everything.
+
+    `model` is on the meta device, as `meta_model` makes it, and is used up.
+
+    Raises:
+        ValuesNeededError: the model's own code asks for values.
+    """
+    dtype = model.dtype
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
+            fill_with_empty(model, as_float32=arm == "baseline")
+            return run_step(arm, model, dtype, union, shape, live)
+    except NEEDS_VALUES as error:
+        raise ValuesNeededError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+
+
+def run_step(
+    arm: Arm, model: PreTrainedModel, dtype: torch.dtype, union: Sequence[Expert], shape: StepShape, live: LiveBytes
+) -> StepMemory:
+    """The bytes of two steps; experts' products in `dtype`, masters in float32, as training sets an arm up."""
+    live.peak = live.now  # what building the model took counts for nothing
+    model.train().set_experts_implementation(KERNEL)
+    with ExitStack() as stack:
+        if arm == "selective":
+            trained = tuple(stack.enter_context(attach(model, union)).parameters.values())
+        else:
+            trained = tuple(model.requires_grad_(True).parameters())
+            stack.enter_context(dense_experts(model, dtype))
+        if shape.checkpointing:
+            stack.enter_context(enable_checkpointing(model))
+        mixed = arm == "baseline" and dtype is not torch.float32
+        row = StepRow(model, _batch(shape), trained, autocast=mixed)
+        for _ in range(NUM_STEPS):
+            row.step()
+        return _memory(row, live.peak, dtype if arm == "selective" else None)
+
+
+def _batch(shape: StepShape) -> Batch:
+    rows = min(shape.rows, FORWARDS * shape.forward_rows)  # further forwards need no more memory
+    ids_BS = torch.zeros(rows, shape.length, dtype=torch.long)
+    kept_A = torch.arange(shape.length - shape.length // 2 - 1, shape.length - 1)
+    return Batch(ids_BS, kept_A, shape.forward_rows)
+
+
+def _memory(row: StepRow, peak: int, dtype: torch.dtype | None) -> StepMemory:
+    """The bytes of a row that has stepped; selected rows of `dtype` are kept on the host as they were found."""
+    counted, _ = step_bytes(row)
+    own = {id(parameter) for parameter in row.trained}
+    host = 0 if dtype is None else counted.trained_params * dtype.itemsize
+    return StepMemory(
+        trained_params=counted.trained_params,
+        weights=sum(
+            tensor.nbytes for tensor in (*row.model.parameters(), *row.model.buffers()) if id(tensor) not in own
+        ),
+        masters=counted.masters,
+        gradients=counted.gradients,
+        moments=counted.moments,
+        saved=counted.saved_for_backward or 0,
+        host=host,
+        peak=peak - host,
+    )
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storages that are alive, each once, and their largest sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        run: Callable[..., object] = _grouped_product if func is GROUPED_PRODUCT else func
+        out = run(*args, **(kwargs or {}))
+        for tensor in tree_iter(out):
+            if isinstance(tensor, Tensor):
+                self._count(tensor)
+        return out
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        address = storage._cdata
+        if address not in self._sizes:
+            self._sizes[address] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._drop, address)
+
+    def _drop(self, address: int) -> None:
+        self.now -= self._sizes.pop(address)
+
+
+def _grouped_product(left: Tensor, right: Tensor, offs: Tensor | None = None, **_: object) -> Tensor:
+    """[S, O] of [S, I] and [E, I, O], or [E, I, O] of [I, S] and [S, O]; torch's own takes fake bfloat16 alone."""
+    if right.dim() == 3:
+        return left.new_empty(left.shape[0], right.shape[2])
+    if offs is None:
+        raise ValueError("a grouped product of two matrices has offsets")
+    return left.new_empty(offs.shape[0], left.shape[0], right.shape[1])

@@ -1,0 +1,95 @@
+"""`moe plan` in figures: exact where they are exact, formulas by hand where they are arithmetic."""
+
+from dataclasses import replace
+from math import ceil
+
+import pytest
+
+from moe_cli.bench import stage
+from moe_cli.bench.resources import ResourceRequest, plan_resources
+from moe_cli.codec import encode
+from moe_cli.config import MoeConfig
+from moe_cli.errors import UsageError
+from tests.bench.small_benchmark import CONFIG, small_plan
+
+TOTAL, OF_AN_EXPERT, LAYERS = 1_570_944, 18_432, 4
+SHORT = ResourceRequest(length=48, memory=10**9)
+
+
+def config_of(**sections):
+    return MoeConfig.model_validate({"model": {"name": "tiny"}, **sections})
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return plan_resources(config_of(), replace(SHORT, num_batches=23))
+
+
+def test_what_is_counted_is_exact(plan):
+    selective, baseline = plan.arms
+    assert (plan.total_params, sum(plan.params.values())) == (TOTAL, TOTAL)
+    assert plan.selected * OF_AN_EXPERT == selective.trained_params <= 0.05 * TOTAL  # the budget
+    assert plan.selected_by == "budget" and plan.selected == LAYERS
+    assert baseline.trained_params == TOTAL and baseline.trainable_ratio == 1.0
+    assert selective.least == 4 * TOTAL + 16 * selective.trained_params
+    assert baseline.least == 16 * TOTAL
+    for arm in plan.arms:
+        assert arm.step.masters + arm.step.gradients + arm.step.moments == 16 * arm.trained_params
+        assert arm.least <= arm.step.peak
+
+
+def test_several_processes_are_the_formulas_of_docs_scale(plan):
+    layer = max_layer = OF_AN_EXPERT * 16 + 65_536 + 2_048 + 2 * 128 + 2 * 128  # experts, attention, router, norms
+    root = 2 * 59_392
+    by_key = {arm.arm: {(need.ranks, need.placement): need for need in arm.ranks} for arm in plan.arms}
+    selective, baseline = (arm.step for arm in plan.arms)
+    assert by_key["selective"][4, "replicated"].peak == selective.peak
+    shared = by_key["selective"][4, "sharded"]
+    assert shared.peak == selective.peak - selective.weights + selective.weights // 4 + 4 * (2 * layer + root)
+    assert by_key["selective"][8, "replicated"].sent == 4 * plan.arms[0].trained_params
+    assert by_key["baseline"][8, "replicated"].sent == 4 * TOTAL
+    assert shared.sent == 2 * selective.weights * 3 // 4 + 4 * plan.arms[0].trained_params
+    state = 16 * TOTAL
+    expected = baseline.peak - state + state // 2 + 4 * (3 * max_layer + root)
+    assert by_key["baseline"][2, "sharded"].peak == expected
+    for ranks in (1, 2, 4, 8):
+        steps = {need.num_steps for arm in plan.arms for need in arm.ranks if need.ranks == ranks}
+        assert steps == {3 * ceil(23 / ranks)}
+
+
+def test_what_does_not_fit_is_mended_by_the_first_change_that_is_enough():
+    roomy, tight = (plan_resources(config_of(), replace(SHORT, memory=size)) for size in (10**9, 28_000_000))
+    assert all(arm.ranks[0].fits and not arm.remedies for arm in roomy.arms)
+    selective = tight.arms[0]
+    assert not selective.ranks[0].fits
+    assert [remedy.fits for remedy in selective.remedies] == [True]
+    assert selective.remedies[0].settings == ("train.gradient_checkpointing=true",)
+    mended = config_of(train={"gradient_checkpointing": True})
+    assert plan_resources(mended, replace(SHORT, memory=28_000_000)).arms[0].step.peak == selective.remedies[0].peak
+
+
+def test_what_no_change_mends_lists_all_that_were_tried():
+    baseline = plan_resources(config_of(), replace(SHORT, memory=10**6)).arms[1]
+    assert [remedy.fits for remedy in baseline.remedies] == [False] * 4
+    assert baseline.remedies[-1].settings[-1] == "model.dtype=bfloat16"
+    checkpointing, smallest, both, _ = (remedy.peak for remedy in baseline.remedies)
+    assert both <= min(checkpointing, smallest)
+
+
+def test_more_experts_than_a_layer_has_are_refused():
+    with pytest.raises(UsageError, match="--experts 17 are more than the 16 experts of a layer"):
+        plan_resources(config_of(), replace(SHORT, per_layer=17))
+
+
+def test_the_time_is_that_of_the_benchmark_for_as_many_tokens(tmp_path):
+    made = stage.run(CONFIG, small_plan(arms="selective,full_grouped_mm"), lambda record: None)
+    file = tmp_path / "bench.json"
+    file.write_bytes(encode(made))
+    planned = plan_resources(config_of(), replace(SHORT, benchmark=file))
+    rows = {row.name: row for row in made.rows}
+    share = made.model.top_k / made.model.num_experts
+    met = made.model.total_params - made.model.expert_params * (1 - share)
+    active = TOTAL - planned.params["experts"] * (1 - 4 / 16)
+    expected = 16 * 48 / rows["selective"].tokens_per_second * active / met
+    assert planned.arms[0].seconds == pytest.approx(expected)
+    assert "scaled by the parameters that a token meets" in planned.time_of
