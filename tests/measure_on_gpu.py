@@ -26,7 +26,7 @@ import torch
 
 from moe_cli.bench.arm_rows import RowSettings, build_row
 from moe_cli.bench.bench_model import build_model, device_of, draw_selection
-from moe_cli.bench.plan import plan_of
+from moe_cli.bench.presets import plan_of
 from moe_cli.bench.step import StepRow
 from moe_cli.codec import decode
 from moe_cli.config import ModelConfig, MoeConfig

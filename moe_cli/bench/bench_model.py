@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, OlmoeConfig, PreTrainedConfig, PreTrainedModel, Qwen3MoeConfig
 
-from moe_cli.bench.plan import check_selected
+from moe_cli.bench.presets import check_selected
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.model.load import load_model, resolve_device

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
 
 from moe_cli.activity import begin_activity
 from moe_cli.artifacts import finished_run, layout
 from moe_cli.bench.bench_model import draw_selection
 from moe_cli.bench.fake_step import StepShape, ValuesNeededError, follow_step
+from moe_cli.bench.rank_needs import ModelSizes, rank_needs, sizes_of
 from moe_cli.codec import decode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, UsageError
@@ -25,15 +24,12 @@ from moe_cli.experts.trainable import least_bytes
 from moe_cli.model.load import resolve_device
 from moe_cli.model.memory import total_bytes
 from moe_cli.model.skeleton import meta_model
-from moe_cli.model.topology import ExpertLayer, expert_layers, parameter_groups
 from moe_cli.records import (
     RESOURCE_PLAN_SCHEMA_VERSION,
     Arm,
     ArmNeed,
     Benchmark,
     Expert,
-    Placement,
-    RankNeed,
     Remedy,
     ResourcePlan,
     SelectedBy,
@@ -44,9 +40,6 @@ from moe_cli.version import __version__
 
 ARMS: tuple[Arm, ...] = ("selective", "baseline")
 ROWS_OF_BENCH: dict[Arm, str] = {"selective": "selective", "baseline": "full_grouped_mm"}
-FLOAT32 = 4  # bytes
-GATHERED = 2  # layers that are whole at once: the one that computes and the one that is fetched
-ROOT = ("embeddings", "head")  # what FSDP gathers with the model as a whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,30 +54,6 @@ class ResourceRequest:
     benchmark: Path | None = None  # a record of `moe bench`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Model:
-    """What the config says of the model."""
-
-    model: PreTrainedModel
-    layers: tuple[ExpertLayer, ...]
-    dtype: torch.dtype
-    params: dict[str, int]  # by group
-    total: int
-    largest_layer: int  # parameters of a decoder layer
-
-    @property
-    def root(self) -> int:
-        """Parameters that FSDP gathers with the model as a whole."""
-        return sum(self.params.get(group, 0) for group in ROOT)
-
-    @property
-    def active(self) -> float:
-        """Parameters that a token meets."""
-        experts = self.params["experts"]
-        share = max((layer.top_k or layer.num_experts) / layer.num_experts for layer in self.layers)
-        return self.total - experts + experts * share
-
-
 def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
     """The plan of both arms.
 
@@ -94,9 +63,9 @@ def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
         EnvironmentFaultError: the model is not local and the hub cannot be reached, or there is no such device.
     """
     with begin_activity(f"reading the config of {config.model.name}"):
-        described = _described(meta_model(config.model))
+        sizes = sizes_of(meta_model(config.model))
     selection = _selection(config)
-    union, selected_by = _union(config, described, request, selection)
+    union, selected_by = _union(config, sizes, request, selection)
     shape = StepShape(
         rows=config.prepare.batch_size,
         length=request.length or config.train.max_length,
@@ -107,20 +76,20 @@ def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
     num_batches = request.num_batches or (len(selection.batches) if selection is not None else None)
     benchmark = _benchmark(request.benchmark)
     arms = tuple(
-        _need(arm, config, described, union, shape, replace(request, memory=memory, num_batches=num_batches), benchmark)
+        _need(arm, config, sizes, union, shape, replace(request, memory=memory, num_batches=num_batches), benchmark)
         for arm in ARMS
     )
     return ResourcePlan(
         schema_version=RESOURCE_PLAN_SCHEMA_VERSION,
         moe=__version__,
         model=config.model.name,
-        architecture=type(described.model).__name__,
-        dtype=str(described.dtype).removeprefix("torch."),
-        total_params=described.total,
-        params=described.params,
-        layers=tuple(layer.layer for layer in described.layers),
-        num_experts=described.layers[0].num_experts,
-        top_k=described.layers[0].top_k,
+        architecture=type(sizes.model).__name__,
+        dtype=str(sizes.dtype).removeprefix("torch."),
+        total_params=sizes.total,
+        params=sizes.params,
+        layers=tuple(layer.layer for layer in sizes.layers),
+        num_experts=sizes.layers[0].num_experts,
+        top_k=sizes.layers[0].top_k,
         selected=len(union),
         selected_by=selected_by,
         rows=shape.rows,
@@ -133,33 +102,9 @@ def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
         gradient_accumulation_steps=config.train.gradient_accumulation_steps,
         memory=memory,
         memory_of=memory_of,
-        time_of=None if benchmark is None else _time_of(benchmark, described, request),
+        time_of=None if benchmark is None else _time_of(benchmark, sizes, request),
         arms=arms,
     )
-
-
-def _described(model: PreTrainedModel) -> _Model:
-    groups = parameter_groups(model)
-    params: dict[str, int] = {}
-    for name, parameter in model.named_parameters():
-        params[groups[name]] = params.get(groups[name], 0) + parameter.numel()
-    layers = expert_layers(model)
-    return _Model(
-        model=model,
-        layers=layers,
-        dtype=model.dtype,
-        params=dict(sorted(params.items(), key=lambda group: -group[1])),
-        total=sum(params.values()),
-        largest_layer=max(_layer_sizes(model, layers)),
-    )
-
-
-def _layer_sizes(model: PreTrainedModel, layers: Sequence[ExpertLayer]) -> Iterator[int]:
-    """Parameters of each decoder layer with experts."""
-    for layer in layers:
-        parts = layer.name.split(".")
-        end = max(place for place, part in enumerate(parts) if part == str(layer.layer))
-        yield sum(parameter.numel() for parameter in model.get_submodule(".".join(parts[: end + 1])).parameters())
 
 
 def _selection(config: MoeConfig) -> Selection | None:
@@ -170,12 +115,12 @@ def _selection(config: MoeConfig) -> Selection | None:
 
 
 def _union(
-    config: MoeConfig, described: _Model, request: ResourceRequest, selection: Selection | None
+    config: MoeConfig, sizes: ModelSizes, request: ResourceRequest, selection: Selection | None
 ) -> tuple[tuple[Expert, ...], SelectedBy]:
     """The experts that the selective arm trains, and what says so."""
-    sizes = {layer.layer: layer.num_experts for layer in described.layers}
+    experts_of = {layer.layer: layer.num_experts for layer in sizes.layers}
     if selection is not None and request.per_layer is None:
-        if unknown := [expert for expert in selection.union if not expert.index < sizes.get(expert.layer, 0)]:
+        if unknown := [expert for expert in selection.union if not expert.index < experts_of.get(expert.layer, 0)]:
             raise ArtifactError(
                 f"{config.train.prepared} selects expert {unknown[0].index} of layer {unknown[0].layer}, which "
                 f"{config.model.name} does not have",
@@ -188,13 +133,14 @@ def _union(
     selected_by: SelectedBy = "experts per layer"
     if per_layer is None:
         share = 1.0 if config.prepare.budget is None else config.prepare.budget
-        one_of_each = sum(layer.params_per_expert for layer in described.layers)
-        per_layer, selected_by = max(1, int(share * described.total) // one_of_each), "budget"
-    if per_layer > min(sizes.values()):
+        one_of_each = sum(layer.params_per_expert for layer in sizes.layers)
+        per_layer, selected_by = max(1, int(share * sizes.total) // one_of_each), "budget"
+    if per_layer > min(experts_of.values()):
         raise UsageError(
-            f"--experts {per_layer} are more than the {min(sizes.values())} experts of a layer", hint="ask for fewer"
+            f"--experts {per_layer} are more than the {min(experts_of.values())} experts of a layer",
+            hint="ask for fewer",
         )
-    return tuple(draw_selection(described.layers, per_layer)), selected_by
+    return tuple(draw_selection(sizes.layers, per_layer)), selected_by
 
 
 def _memory(config: MoeConfig, request: ResourceRequest) -> tuple[int, str]:
@@ -215,28 +161,34 @@ def _benchmark(file: Path | None) -> Benchmark | None:
 def _need(
     arm: Arm,
     config: MoeConfig,
-    described: _Model,
+    sizes: ModelSizes,
     union: Sequence[Expert],
     shape: StepShape,
     request: ResourceRequest,
     benchmark: Benchmark | None,
 ) -> ArmNeed:
-    sizes = {layer.layer: layer.params_per_expert for layer in described.layers}
-    trained = described.total if arm == "baseline" else sum(sizes[expert.layer] for expert in union)
-    frozen = 0 if arm == "baseline" else described.total * described.dtype.itemsize
-    step, note = _followed(arm, config, described.dtype, union, shape)
-    ranks = () if step is None else tuple(_rank_needs(arm, config, described, step, shape, request))
+    params_of = {layer.layer: layer.params_per_expert for layer in sizes.layers}
+    trained = sizes.total if arm == "baseline" else sum(params_of[expert.layer] for expert in union)
+    frozen = 0 if arm == "baseline" else sizes.total * sizes.dtype.itemsize
+    step, note = _followed(arm, config, sizes.dtype, union, shape)
+    ranks: tuple[RankNeed, ...] = ()
+    if step is not None:
+        memory, num_batches = request.memory or 0, request.num_batches
+        needs = rank_needs(
+            arm, config.train, sizes, step, shape, ranks=request.ranks, memory=memory, num_batches=num_batches
+        )
+        ranks = tuple(needs)
     fits = bool(ranks) and ranks[0].fits
     return ArmNeed(
         arm=arm,
         trained_params=trained,
-        trainable_ratio=trained / described.total,
+        trainable_ratio=trained / sizes.total,
         step=step,
         note=note,
         least=least_bytes(frozen_bytes=frozen, trained_params=trained),
         ranks=ranks,
-        remedies=() if step is None or fits else tuple(_remedies(arm, config, described, union, shape, request)),
-        seconds=None if benchmark is None else _seconds(arm, config, described, shape, benchmark),
+        remedies=() if step is None or fits else tuple(_remedies(arm, config, sizes, union, shape, request)),
+        seconds=None if benchmark is None else _seconds(arm, config, sizes, shape, benchmark),
     )
 
 
@@ -252,72 +204,23 @@ def _followed(
             return None, f"the model's own code asks for values, so no step can be followed without them: {error}"
 
 
-def _rank_needs(
-    arm: Arm, config: MoeConfig, described: _Model, step: StepMemory, shape: StepShape, request: ResourceRequest
-) -> Iterator[RankNeed]:
-    placements: tuple[Placement, ...] = ("replicated", "sharded")
-    memory = request.memory or 0
-    for ranks in request.ranks:
-        for placement in placements if ranks > 1 else ("one process",):
-            peak = step.peak - _spared(arm, described, step, ranks) if placement == "sharded" else step.peak
-            yield RankNeed(
-                ranks=ranks,
-                placement=placement,
-                peak=peak,
-                fits=peak <= memory,
-                num_steps=_num_steps(config, request.num_batches, ranks),
-                sent=_sent(arm, described, step, shape, ranks, placement),
-            )
-
-
-def _spared(arm: Arm, described: _Model, step: StepMemory, ranks: int) -> int:
-    """Bytes that a process is spared where `ranks` share the weights: all that is shared, less what is gathered."""
-    gathered = GATHERED * described.largest_layer + described.root
-    if arm == "selective":
-        return step.weights - step.weights // ranks - gathered * described.dtype.itemsize
-    shared = step.masters + step.gradients + step.moments
-    return shared - shared // ranks - (gathered + described.largest_layer) * FLOAT32  # a layer's gradient is whole too
-
-
-def _sent(arm: Arm, described: _Model, step: StepMemory, shape: StepShape, ranks: int, placement: Placement) -> int:
-    """Bytes of a step: gradients of what trains; where weights are shared, they are gathered in each forward and back.
-
-    Gathering W bytes over N processes takes W (N - 1) / N of each.
-    """
-    if ranks == 1:
-        return 0
-    if placement == "replicated":
-        return step.gradients
-    forwards = ceil(shape.rows / shape.forward_rows)
-    shared = step.weights if arm == "selective" else step.masters
-    gathered = 2 * forwards * shared * (ranks - 1) // ranks
-    scattered = step.gradients if arm == "selective" else forwards * step.gradients * (ranks - 1) // ranks
-    return gathered + scattered
-
-
-def _num_steps(config: MoeConfig, num_batches: int | None, ranks: int) -> int | None:
-    if num_batches is None:
-        return None
-    return ceil(num_batches / (ranks * config.train.gradient_accumulation_steps)) * config.train.num_epochs
-
-
 def _remedies(
-    arm: Arm, config: MoeConfig, described: _Model, union: Sequence[Expert], shape: StepShape, request: ResourceRequest
+    arm: Arm, config: MoeConfig, sizes: ModelSizes, union: Sequence[Expert], shape: StepShape, request: ResourceRequest
 ) -> Iterator[Remedy]:
     """Changes of settings in the order of what they cost, up to the first with which one process fits."""
     checkpointing, smallest = replace(shape, checkpointing=True), replace(shape, forward_tokens=shape.length)
     of_checkpointing = "train.gradient_checkpointing=true"
     of_forwards = f"train.max_forward_tokens={shape.length}"
     tries = [
-        ((of_checkpointing,), described.dtype, checkpointing),
-        ((of_forwards,), described.dtype, smallest),
-        ((of_checkpointing, of_forwards), described.dtype, replace(checkpointing, forward_tokens=shape.length)),
+        ((of_checkpointing,), sizes.dtype, checkpointing),
+        ((of_forwards,), sizes.dtype, smallest),
+        ((of_checkpointing, of_forwards), sizes.dtype, replace(checkpointing, forward_tokens=shape.length)),
     ]
-    if described.dtype is torch.float32:
+    if sizes.dtype is torch.float32:
         both = replace(checkpointing, forward_tokens=shape.length)
         tries.append(((of_checkpointing, of_forwards, "model.dtype=bfloat16"), torch.bfloat16, both))
     for settings, dtype, changed in tries:
-        if changed == shape and dtype is described.dtype:
+        if changed == shape and dtype is sizes.dtype:
             continue
         step, _ = _followed(arm, config, dtype, union, changed)
         if step is None:
@@ -328,7 +231,7 @@ def _remedies(
             return
 
 
-def _seconds(arm: Arm, config: MoeConfig, described: _Model, shape: StepShape, benchmark: Benchmark) -> float | None:
+def _seconds(arm: Arm, config: MoeConfig, sizes: ModelSizes, shape: StepShape, benchmark: Benchmark) -> float | None:
     """Seconds of a step at the measured tokens per second, scaled by the parameters that a token meets."""
     row = next((row for row in benchmark.rows if row.name == ROWS_OF_BENCH[arm]), None)
     if row is None or row.tokens_per_second is None:
@@ -337,10 +240,10 @@ def _seconds(arm: Arm, config: MoeConfig, described: _Model, shape: StepShape, b
     share = (measured.top_k or measured.num_experts) / measured.num_experts
     active = measured.total_params - measured.expert_params + measured.expert_params * share
     tokens = shape.rows * shape.length * config.train.gradient_accumulation_steps
-    return tokens / row.tokens_per_second * described.active / active
+    return tokens / row.tokens_per_second * sizes.active / active
 
 
-def _time_of(benchmark: Benchmark, described: _Model, request: ResourceRequest) -> str:
-    same = benchmark.model.total_params == described.total
+def _time_of(benchmark: Benchmark, sizes: ModelSizes, request: ResourceRequest) -> str:
+    same = benchmark.model.total_params == sizes.total
     how = "the same model" if same else f"{benchmark.model.architecture}, scaled by the parameters that a token meets"
     return f"{request.benchmark}: {benchmark.machine.device_name or benchmark.machine.processor}, {how}"

@@ -66,7 +66,7 @@ def bench(
     Example: moe bench --preset olmoe-1b-7b --gpu 0 --checkpointing --json -o olmoe.json
     """
     from moe_cli.artifacts.files import write_atomic
-    from moe_cli.bench.plan import plan_of
+    from moe_cli.bench.presets import plan_of
     from moe_cli.cli.session import open_session
     from moe_cli.codec import encode
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moe_cli.bench.plan import plan_of
+from moe_cli.bench.presets import plan_of
 from moe_cli.config import ModelConfig, MoeConfig
 from moe_cli.records import BenchmarkPlan
 

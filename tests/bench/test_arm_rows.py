@@ -8,7 +8,7 @@ import torch
 from moe_cli.bench import arm_rows, stage
 from moe_cli.bench.arm_rows import RowSettings, build_row
 from moe_cli.bench.memory_estimate import check_room, fits_side_by_side, least_bytes_of_row, selected_params
-from moe_cli.bench.plan import ARMS
+from moe_cli.bench.presets import ARMS
 from moe_cli.bench.step import step_bytes
 from moe_cli.bench.timing import ROUNDS, time_rows
 from moe_cli.codec import decode, encode
@@ -238,7 +238,7 @@ def test_a_real_model_is_measured_in_its_own_dtype():
 
 
 def stage_plan_of_tiny():
-    from moe_cli.bench.plan import plan_of
+    from moe_cli.bench.presets import plan_of
 
     words = {
         "rows": 1,

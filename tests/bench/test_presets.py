@@ -8,7 +8,7 @@ import torch
 from moe_cli.bench.arm_rows import _BUILDERS
 from moe_cli.bench.bench_model import build_model, describe_model
 from moe_cli.bench.memory_estimate import selected_params
-from moe_cli.bench.plan import ARMS, plan_of
+from moe_cli.bench.presets import ARMS, plan_of
 from moe_cli.errors import UsageError
 from tests.bench.small_benchmark import CONFIG, small_plan
 

@@ -1,0 +1,129 @@
+"""What each of several processes needs and sends: arithmetic from the sizes of a model, as docs/scale.md says.
+
+Replicated, every process has all weights; sharded, the frozen weights of the selective arm, or the masters, gradients
+and moments of the baseline, are shared out, and layers are gathered while they compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from transformers import PreTrainedModel
+
+from moe_cli.bench.fake_step import StepShape
+from moe_cli.config import TrainConfig
+from moe_cli.model.topology import ExpertLayer, expert_layers, parameter_groups
+from moe_cli.records import Arm, Placement, RankNeed, StepMemory
+
+FLOAT32 = 4  # bytes
+GATHERED = 2  # layers that are whole at once: the one that computes and the one that is fetched
+ROOT = ("embeddings", "head")  # what FSDP gathers with the model as a whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSizes:
+    """What the config says of the model."""
+
+    model: PreTrainedModel
+    layers: tuple[ExpertLayer, ...]
+    dtype: torch.dtype
+    params: dict[str, int]  # by group
+    total: int
+    largest_layer: int  # parameters of a decoder layer
+
+    @property
+    def root(self) -> int:
+        """Parameters that FSDP gathers with the model as a whole."""
+        return sum(self.params.get(group, 0) for group in ROOT)
+
+    @property
+    def active(self) -> float:
+        """Parameters that a token meets."""
+        experts = self.params["experts"]
+        share = max((layer.top_k or layer.num_experts) / layer.num_experts for layer in self.layers)
+        return self.total - experts + experts * share
+
+
+def sizes_of(model: PreTrainedModel) -> ModelSizes:
+    """Counts and shape of a model, which may be on the meta device."""
+    groups = parameter_groups(model)
+    params: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        params[groups[name]] = params.get(groups[name], 0) + parameter.numel()
+    layers = expert_layers(model)
+    return ModelSizes(
+        model=model,
+        layers=layers,
+        dtype=model.dtype,
+        params=dict(sorted(params.items(), key=lambda group: -group[1])),
+        total=sum(params.values()),
+        largest_layer=max(_layer_sizes(model, layers)),
+    )
+
+
+def _layer_sizes(model: PreTrainedModel, layers: Sequence[ExpertLayer]) -> Iterator[int]:
+    """Parameters of each decoder layer with experts."""
+    for layer in layers:
+        parts = layer.name.split(".")
+        end = max(place for place, part in enumerate(parts) if part == str(layer.layer))
+        yield sum(parameter.numel() for parameter in model.get_submodule(".".join(parts[: end + 1])).parameters())
+
+
+def rank_needs(
+    arm: Arm,
+    train: TrainConfig,
+    sizes: ModelSizes,
+    step: StepMemory,
+    shape: StepShape,
+    *,
+    ranks: Sequence[int],
+    memory: int,
+    num_batches: int | None,
+) -> Iterator[RankNeed]:
+    """What each of so many processes needs, replicated and sharded; `memory` is what each of them has, in bytes."""
+    placements: tuple[Placement, ...] = ("replicated", "sharded")
+    for number in ranks:
+        for placement in placements if number > 1 else ("one process",):
+            peak = step.peak - _spared(arm, sizes, step, number) if placement == "sharded" else step.peak
+            yield RankNeed(
+                ranks=number,
+                placement=placement,
+                peak=peak,
+                fits=peak <= memory,
+                num_steps=_num_steps(train, num_batches, number),
+                sent=_sent(arm, step, shape, number, placement),
+            )
+
+
+def _spared(arm: Arm, sizes: ModelSizes, step: StepMemory, ranks: int) -> int:
+    """Bytes that a process is spared where `ranks` share the weights: all that is shared, less what is gathered."""
+    gathered = GATHERED * sizes.largest_layer + sizes.root
+    if arm == "selective":
+        return step.weights - step.weights // ranks - gathered * sizes.dtype.itemsize
+    shared = step.masters + step.gradients + step.moments
+    return shared - shared // ranks - (gathered + sizes.largest_layer) * FLOAT32  # a layer's gradient is whole too
+
+
+def _sent(arm: Arm, step: StepMemory, shape: StepShape, ranks: int, placement: Placement) -> int:
+    """Bytes of a step: gradients of what trains; where weights are shared, they are gathered in each forward and back.
+
+    Gathering W bytes over N processes takes W (N - 1) / N of each.
+    """
+    if ranks == 1:
+        return 0
+    if placement == "replicated":
+        return step.gradients
+    forwards = ceil(shape.rows / shape.forward_rows)
+    shared = step.weights if arm == "selective" else step.masters
+    gathered = 2 * forwards * shared * (ranks - 1) // ranks
+    scattered = step.gradients if arm == "selective" else forwards * step.gradients * (ranks - 1) // ranks
+    return gathered + scattered
+
+
+def _num_steps(train: TrainConfig, num_batches: int | None, ranks: int) -> int | None:
+    if num_batches is None:
+        return None
+    return ceil(num_batches / (ranks * train.gradient_accumulation_steps)) * train.num_epochs
