@@ -30,6 +30,7 @@ from moe_cli.records import (
     ArmNeed,
     Benchmark,
     Expert,
+    RankNeed,
     Remedy,
     ResourcePlan,
     SelectedBy,
