@@ -1,6 +1,7 @@
 """`moe label` and `moe compare --labels` as typed."""
 
 import csv
+import gzip
 from dataclasses import replace
 
 import orjson
@@ -125,3 +126,13 @@ def test_the_end_of_the_input_stops_the_labelling_and_keeps_what_was_said(moe, r
 
     monkeypatch.setattr("builtins.input", ends)
     assert "1 of 120 answers are labelled" in moe("label", "l.csv").out
+
+
+@pytest.mark.parametrize("name", ["l.csv.gz", "l.json", "l.parquet"])
+def test_a_file_of_another_form_is_not_overwritten_with_csv(refused, moe, runs, tmp_path, name):
+    moe(*DRAW, "-o", "l.csv")
+    content = gzip.compress((tmp_path / "l.csv").read_bytes())
+    (tmp_path / name).write_bytes(content)
+    done = refused("label", name)
+    assert done.code == 2 and f"{name} is no name of a CSV file" in done.err
+    assert (tmp_path / name).read_bytes() == content
