@@ -11,8 +11,9 @@ from rich.text import Text
 from moe_cli.data.contamination import BY_WORDS
 from moe_cli.records import Estimate, EvaluationSummary, GroupDrift, RestoredRouter, RoutingDrift
 from moe_cli.stats.metrics import harm_metric
-from moe_cli.views.judge_tables import agreement_views, judge_texts, unscored_texts
+from moe_cli.views.judge_tables import agreement_table, judge_texts, unscored_texts
 from moe_cli.views.source_tables import file_views, server_lines
+from moe_cli.views.table import as_rich
 from moe_cli.views.text import NOTHING, SMALL, estimate_text, percent_text, rate_text, safe_text
 
 MOST_LAYERS = 16
@@ -119,7 +120,7 @@ def evaluated_view(summary: EvaluationSummary) -> RenderableType:
         *_capability_views(summary),
         *drift_views(summary),
         *_not_measured(summary),
-        *agreement_views(judged),
+        *([as_rich(agreement_table(judged, named=False))] if summary.agreement else []),
         *judge_texts(judged),
         *unscored_texts(judged),
         *(safe_text(f"{stage}: taken from the evaluation {name}") for stage, name in summary.taken.items()),

@@ -27,10 +27,13 @@ from moe_cli.records import (
     PairedDifference,
 )
 from moe_cli.records.judging import too_many_unscored
-from moe_cli.views.text import NOTHING, percent_text, safe_text
+from moe_cli.views.table import ALARM, CellRow, NarrowColumn, ReportTable, cell_rows_of
+from moe_cli.views.text import NOTHING, count_of, percent_text, safe_text
 
 NamedRuns = Sequence[tuple[str, EvaluationSummary]]
-ALARM = "red"
+NO_RUN = "no run was judged here"
+LETTERS = 16  # of a digest
+WITHOUT_DEGENERATE = "Degenerate answers, which a rule decides for all judges alike, do not count."
 Rates = dict[str, float]  # by metric
 JUDGE_ALONE = "by the judge alone"
 SECONDS_AN_ANSWER = 40  # of a person who reads and decides
@@ -88,7 +91,7 @@ def unscored_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
     for name, summary in runs:
         if any(num for num, _ in summary.unscored.values()):
             of_run = f" in {name}" if named else ""
-            style = ALARM if summary.overly_unscored else ""
+            style = "red" if summary.overly_unscored else ""
             yield safe_text(f"no verdict{of_run}: {unscored_text(summary)}", style=style)
 
 
@@ -99,29 +102,71 @@ def unscored_text(summary: EvaluationSummary) -> str:
     return f"{counts or NOTHING} ({allowed} {percent_text(summary.max_unscored)})"
 
 
-def agreement_views(runs: NamedRuns, *, named: bool = False) -> Iterator[RenderableType]:
-    """How far every two judges agree; empty if there is one judge."""
-    if not any(summary.agreement for _, summary in runs):
-        return
-    table = Table(title="Agreement of the judges", title_justify="left")
-    if named:
-        table.add_column("run", overflow="fold")
-    table.add_column("question")
-    table.add_column("judges", overflow="fold")
-    table.add_column("by both", justify="right")
-    table.add_column("agree", justify="right")
-    table.add_column("kappa [95 %]")
+def judge_table(runs: NamedRuns) -> ReportTable:
+    """Every judge once: what it decides in which runs, and how far it can be trusted."""
+    head = ("judge", "decides", "published accuracy", "role", "source", "revision")
+    rows = cell_rows_of([_judge(found) for found in judges_of_runs(runs)])
+    return ReportTable("Who judged", head, rows, words=True, empty=NO_RUN)
+
+
+def _judge(found: JudgeOfRuns) -> tuple[str, ...]:
+    judge = found.judge
+    return (
+        judge.name,
+        roles_text(found, named=True),
+        accuracy_text(judge) or "not published",
+        "smoke test: no claim of safety rests on it" if judge.smoke_test else "judge",
+        judge.source or "built in",
+        judge.revision[:LETTERS],
+    )
+
+
+def unscored_table(runs: NamedRuns) -> ReportTable:
+    """Answers that the deciding judges left without a verdict, of how many, and whether that was allowed."""
+    kinds = list(dict.fromkeys(kind for _, summary in runs for kind in summary.unscored))
+    rows = []
     for name, summary in runs:
-        for agreement in summary.agreement:
-            table.add_row(
-                *([safe_text(name)] if named else []),
-                agreement.question,
-                safe_text(f"{agreement.a}, {agreement.b}"),
-                Text(both_text(agreement, summary), style=ALARM if too_few_by_both(agreement, summary) else ""),
-                percent_text(agreement.agreement),
-                kappa_text(agreement),
-            )
-    yield table
+        counts = [count_of(*summary.unscored[kind]) if kind in summary.unscored else NOTHING for kind in kinds]
+        too_many = bool(summary.overly_unscored)
+        verdict = "more than allowed" if too_many else "within"
+        rows.append(CellRow((name, *counts, percent_text(summary.max_unscored), verdict), ALARM if too_many else ""))
+    head = ("run", *kinds, "allowed", "result")
+    return ReportTable("Answers without a verdict", head, tuple(rows) if kinds else (), empty=NO_RUN)
+
+
+def agreement_table(runs: NamedRuns, *, named: bool = True) -> ReportTable:
+    """How far every two judges agree; without names of runs if there is one run."""
+    head = ("run", "question", "judges", "agree", "kappa [95 %]", "scored by both")[not named :]
+    rows = tuple(
+        CellRow(
+            (name, *_agreement(agreement, summary))[not named :], ALARM if too_few_by_both(agreement, summary) else ""
+        )
+        for name, summary in runs
+        for agreement in summary.agreement
+    )
+    notes = (WITHOUT_DEGENERATE,) if rows else ()
+    narrow = (*map(NarrowColumn, head[:-1]), NarrowColumn("by both"))
+    return ReportTable("Agreement of the judges", head, rows, notes, empty=_no_agreement(runs), narrow=narrow)
+
+
+def _agreement(found: Agreement, summary: EvaluationSummary) -> tuple[str, ...]:
+    return (
+        found.question,
+        f"{found.a}, {found.b}",
+        percent_text(found.agreement),
+        kappa_text(found),
+        both_text(found, summary),
+    )
+
+
+def _no_agreement(runs: NamedRuns) -> str:
+    """Why no agreement can be shown."""
+    if not runs:
+        return NO_RUN
+    several = any(len(summary.judges) > 1 for _, summary in runs)
+    return (
+        "not measured, no two judges of a run tell the same" if several else "not measured, one judge judged each run"
+    )
 
 
 def both_text(found: Agreement, summary: EvaluationSummary) -> str:

@@ -27,7 +27,7 @@ from moe_cli.records import (
     RunResult,
     TrainingResult,
 )
-from moe_cli.views.compared import n_text, verdict_text
+from moe_cli.views.compared_tables import n_text, verdict_text
 from moe_cli.views.text import NOTHING, age_text, bytes_text, rate_text, safe_text
 
 NOT_SHOWN = "(set; not shown)"

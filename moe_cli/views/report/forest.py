@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from moe_cli.records import Comparison, EvaluationSummary, PairComparison, PairedDifference, Rate
-from moe_cli.views.compared import ordered, p_cell, verdict_text
+from moe_cli.views.compared_tables import adjusted_p_text, verdict_style, verdict_text
 from moe_cli.views.report.drawing import (
     Drawing,
     Mark,
@@ -82,11 +82,6 @@ def difference_text(found: PairedDifference) -> str:
     return f"{signed(100 * found.difference, 1)} [{signed(100 * found.lower, 1)}, {signed(100 * found.upper, 1)}]"
 
 
-def verdict_style(found: PairedDifference) -> str:
-    """The CSS class of a verdict."""
-    return f"v-{found.verdict.replace(' ', '-')}"
-
-
 def _scale(pairs: Sequence[PairComparison], margin: float) -> Scale:
     """One axis in points for all these pairs; it includes every interval, the margin and zero."""
     differences = [difference for pair in pairs for difference in pair.differences]
@@ -97,13 +92,12 @@ def _scale(pairs: Sequence[PairComparison], margin: float) -> Scale:
 
 
 def _forest(pair: PairComparison, comparison: Comparison, scale: Scale) -> Forest:
-    primary, others = ordered(pair)
     ground = tuple(_ground(comparison.margin, scale))
     return Forest(
         a=pair.a,
         b=pair.b,
-        primary=tuple(_row(difference, pair, scale, ground) for difference in primary),
-        exploratory=tuple(_row(difference, pair, scale, ground) for difference in others),
+        primary=tuple(_row(difference, pair, scale, ground) for difference in pair.primary),
+        exploratory=tuple(_row(difference, pair, scale, ground) for difference in pair.exploratory),
         axis=_axis(comparison, scale),
     )
 
@@ -124,7 +118,7 @@ def _row(difference: PairedDifference, pair: PairComparison, scale: Scale, groun
         shape(scale(100 * difference.difference), middle, size, f"sign {style}"),
     )
     goals = goals_text(difference.n, difference.effective_clusters)
-    note = f"n {difference.n}{f' ({goals} goals)' if goals else ''}, p {p_cell(difference, difference.p_adjusted, 2)}"
+    note = f"n {difference.n}{f' ({goals} goals)' if goals else ''}, p {adjusted_p_text(difference)}"
     words = (
         f"{difference.metric}: {pair.b} minus {pair.a} is {difference_text(difference)} points, {note}:"
         f" {verdict_text(difference)}."

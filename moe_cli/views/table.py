@@ -1,0 +1,113 @@
+"""A table of text, and its forms on a terminal and in Markdown; the report's template makes HTML of it.
+
+A cell is plain text; each form escapes it here or, for HTML, in `report.page`. A style is a class name of the report
+and a colour on the terminal. An empty table says why. No data is `-`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Group, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from moe_cli.views.text import markdown_table, markdown_text, safe_text
+
+ALARM = "v-worse"
+COLOURS = {"v-better": (-1, "green"), "v-worse": (-1, "red"), "gate-differs": (1, "red"), "gate-unknown": (1, "yellow")}
+WEIGHTS = {"primary": "bold", "family": "italic"}
+GROUP = "group"  # the style of a row with a line above it
+
+
+@dataclass(frozen=True, slots=True)
+class CellRow:
+    """One row of a table."""
+
+    cells: tuple[str, ...]
+    style: str = ""  # class names
+    narrow: tuple[str, str] | None = None  # ("attack success", "attacked"): on a terminal the first stands once above
+
+
+@dataclass(frozen=True, slots=True)
+class NarrowColumn:
+    """A column on a terminal of 80 columns."""
+
+    head: str
+    width: int | None = None  # None: as wide as its cells
+    left: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTable:
+    """One table; its first column names the rows."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[CellRow, ...]
+    notes: tuple[str, ...] = ()
+    words: bool = False  # cells hold words, which stand at the left
+    empty: str = "not measured"  # what is said in place of no rows
+    narrow: tuple[NarrowColumn | None, ...] = ()  # None: left out on a terminal; (): the columns as they are
+
+
+def cell_rows_of(cells: Iterable[tuple[str, ...]]) -> tuple[CellRow, ...]:
+    """Rows without a style."""
+    return tuple(CellRow(each) for each in cells)
+
+
+def as_markdown(table: ReportTable, level: int = 2) -> str:
+    """Heading, table and notes as Markdown, every cell escaped."""
+    width = len(table.head)
+    rows = ([markdown_text(cell.strip()) for cell in row.cells] + [""] * (width - len(row.cells)) for row in table.rows)
+    shown = markdown_table([markdown_text(name) for name in table.head], rows) if table.rows else f"{table.empty}."
+    notes = "\n".join(f"- {markdown_text(note)}" for note in table.notes)
+    return "\n\n".join(filter(None, (f"{'#' * level} {markdown_text(table.title)}", shown, notes)))
+
+
+def as_rich(table: ReportTable) -> RenderableType:
+    """The table for a terminal, with its notes below it."""
+    notes = [safe_text(note) for note in table.notes]
+    if not table.rows:
+        return Group(safe_text(f"{table.title}: {table.empty}"), *notes)
+    columns = table.narrow or tuple(
+        NarrowColumn(name, left=table.words or not place) for place, name in enumerate(table.head)
+    )
+    drawn = _columns(table, columns)
+    above = ""
+    for row in table.rows:
+        styles = row.style.split()
+        if GROUP in styles:
+            drawn.add_section()
+        group, name = row.narrow or ("", row.cells[0])
+        if group and group != above:
+            drawn.add_row(safe_text(group))
+        above = group
+        cells = _coloured(((f"  {name}" if group else name), *row.cells[1:]), styles)
+        shown = [cell for cell, column in zip(cells, columns, strict=False) if column is not None]
+        drawn.add_row(*shown, style=" ".join(WEIGHTS[style] for style in styles if style in WEIGHTS))
+    return Group(drawn, *notes)
+
+
+def _columns(table: ReportTable, columns: Sequence[NarrowColumn | None]) -> Table:
+    """The table without rows; one with widths has no borders."""
+    drawn = Table(title=safe_text(table.title), title_justify="left")
+    if any(column and column.width for column in columns):
+        drawn.box, drawn.show_edge, drawn.padding = box.SIMPLE_HEAD, False, 0
+    for column in columns:
+        if column is not None:
+            justify: JustifyMethod = "left" if column.left else "right"
+            drawn.add_column(safe_text(column.head), width=column.width, justify=justify, overflow="fold")
+    return drawn
+
+
+def _coloured(cells: Sequence[str], styles: Sequence[str]) -> list[Text]:
+    """The cells as text; the one that tells the row's style has its colour."""
+    texts = [safe_text(cell) for cell in cells]
+    for style in styles:
+        if style in COLOURS:
+            place, colour = COLOURS[style]
+            texts[place].stylize(colour)
+    return texts
