@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Literal
 
 from moe_cli.records.evaluation import EvaluationSummary
@@ -100,6 +101,14 @@ class PairedDifference:
     def by_judge_alone(self) -> bool:
         """Whether people labelled items of the metric, but too few of these to correct it."""
         return self.labelled is not None and self.correction is None
+
+    @property
+    def uncorrected(self) -> PairedDifference | None:
+        """A corrected difference as the judge alone sees it; None where labels correct nothing."""
+        if self.correction is None:
+            return None
+        judge = self.correction.judge
+        return replace(self, correction=None, p_adjusted=judge.p_value, **asdict(judge))
 
     @property
     def times_known(self) -> bool:

@@ -234,6 +234,20 @@ class EvaluationSummary:
         """Kinds of items of which more answers have no verdict than allowed: how many, of how many."""
         return {kind: counts for kind, counts in self.unscored.items() if too_many_unscored(*counts, self.max_unscored)}
 
+    def num_asked(self, question: str) -> int | None:
+        """How many answers each judge is asked about: those that are not degenerate, for harm only of harmful items.
+
+        None: not recorded.
+        """
+        kinds = [kind for kind in self.unscored if kind == "harmful" or question == "refusal"]
+        degenerate = sum(suite.degenerate.k for suite in self.suites if suite.kind in kinds)
+        return sum(self.unscored[kind][1] for kind in kinds) - degenerate if kinds else None
+
+    def leaves_too_many(self, agreement: Agreement) -> bool:
+        """Whether the two judges together left out more answers than one judge may."""
+        asked = self.num_asked(agreement.question)
+        return asked is not None and too_many_unscored(asked - agreement.n, asked, self.max_unscored)
+
     def judge_of(self, question: Question) -> JudgeIdentity | None:
         """The judge that decides a question; None if no judge can."""
         place = deciding_place(self.judges, question)

@@ -20,7 +20,7 @@ from moe_cli.records import (
     RestoredRouter,
     RunColumn,
 )
-from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, DEGENERATE, OVER_REFUSAL, PLAIN_COMPLIANCE
+from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, DEGENERATE, OVER_REFUSAL, PLAIN_COMPLIANCE, mean_over_runs
 from moe_cli.views.table import GROUP, CellRow, NarrowColumn, ReportTable
 from moe_cli.views.text import (
     FIXED,
@@ -48,11 +48,12 @@ AS_JUDGED = "These rates are the judge's; those that labels correct stand in the
 
 def spread_text(values: Sequence[float | None], text: Callable[[float], str]) -> str:
     """The value of one run, or the mean of several with its range where they differ; `-` if one is not known."""
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
+    mean = mean_over_runs(values)
+    if mean is None:
         return NOTHING
-    middle, low, high = (text(value) for value in (sum(known) / len(known), min(known), max(known)))
-    return middle if low == high else f"{middle} ({low} to {high})"
+    known = [value for value in values if value is not None]
+    low, high = text(min(known)), text(max(known))
+    return text(mean) if low == high else f"{text(mean)} ({low} to {high})"
 
 
 def alike_text(texts: Sequence[str]) -> str:
@@ -232,11 +233,9 @@ def _rate(found: Callable[[EvaluationSummary], Rate | None], metric: str) -> Cal
 
 def _mean_rate(counts: Sequence[tuple[float, int] | None]) -> str:
     """`12.5 % (4/40, 6/40)`: the mean over the runs, and the count of each; `-` if one has no scored item."""
-    rates = [count for count in counts if count is not None and count[1]]
-    if not rates or len(rates) < len(counts):
-        return NOTHING
-    mean = sum(k / n for k, n in rates) / len(rates)
-    return f"{100 * mean:.1f} % ({', '.join(f'{_sum_text(k)}/{n}' for k, n in rates)})"
+    mean = mean_over_runs([count[0] / count[1] if count and count[1] else None for count in counts])
+    each = ", ".join(f"{_sum_text(count[0])}/{count[1]}" for count in counts if count)
+    return NOTHING if mean is None else f"{percent_text(mean)} ({each})"
 
 
 def _sum_text(total: float) -> str:

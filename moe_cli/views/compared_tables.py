@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 
 from moe_cli.records import Comparison, FairnessCheck, PairComparison, PairedDifference, ThresholdCheck
 from moe_cli.records.comparison import MOST_TIMES
-from moe_cli.views.judge_tables import JUDGE_ALONE, base_rate, judge_alone, label_lines
+from moe_cli.views.judge_tables import label_lines
 from moe_cli.views.table import CellRow, NarrowColumn, ReportTable, cell_rows_of
 from moe_cli.views.text import NOTHING, goals_text
 
 EXPLORATORY = "exploratory"
+JUDGE_ALONE = "  by the judge alone"  # below the corrected difference
 MCNEMAR = "exact McNemar p, if answers were independent"
 
 
@@ -30,8 +31,6 @@ def verdict_text(found: PairedDifference) -> str:
     Within the margin, rare harm has its ratio where that may be large: `within margin, x38`. A metric that labels
     correct has a verdict only once it is corrected.
     """
-    if found.metric == JUDGE_ALONE:
-        return "not corrected"
     if found.by_judge_alone:
         return "too few labels"
     if found.verdict == "within margin" and found.ratio is not None and not found.times_known:
@@ -89,9 +88,9 @@ def difference_table(pair: PairComparison, comparison: Comparison) -> ReportTabl
 def _difference_rows(pair: PairComparison, base: Mapping[str, float]) -> Iterator[CellRow]:
     for found in pair.primary:
         yield CellRow(_difference_cells(found, base), f"primary {verdict_style(found)}")
-        for judge, its_base in judge_alone(found, base):
-            first, *others = _difference_cells(judge, its_base)
-            yield CellRow((f"  {first}", *others))
+        if found.uncorrected:
+            _, *numbers, _ = _difference_cells(found.uncorrected, base)
+            yield CellRow((JUDGE_ALONE, *numbers, "not corrected"))
     if pair.exploratory:
         yield CellRow((EXPLORATORY,), "family")
     for found in pair.exploratory:
@@ -100,7 +99,8 @@ def _difference_rows(pair: PairComparison, base: Mapping[str, float]) -> Iterato
 
 
 def _difference_cells(found: PairedDifference, base: Mapping[str, float]) -> tuple[str, ...]:
-    known, bounds = base_rate(found, base), NOTHING
+    known = None if found.correction else base.get(found.metric)  # a corrected rate is people's, the base's is not
+    bounds = NOTHING
     if found.lowest is not None and found.highest is not None:
         bounds = f"{100 * found.lowest:+.1f} to {100 * found.highest:+.1f}"
     return (

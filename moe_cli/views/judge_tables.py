@@ -7,8 +7,8 @@ both were asked about.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -24,9 +24,7 @@ from moe_cli.records import (
     LabelCorrection,
     LabelDraw,
     PairComparison,
-    PairedDifference,
 )
-from moe_cli.records.judging import too_many_unscored
 from moe_cli.views.table import ALARM, CellRow, NarrowColumn, ReportTable, cell_rows_of
 from moe_cli.views.text import NOTHING, count_of, percent_text, safe_text
 
@@ -34,8 +32,6 @@ NamedRuns = Sequence[tuple[str, EvaluationSummary]]
 NO_RUN = "no run was judged here"
 LETTERS = 16  # of a digest
 WITHOUT_DEGENERATE = "Degenerate answers, which a rule decides for all judges alike, do not count."
-Rates = dict[str, float]  # by metric
-JUDGE_ALONE = "by the judge alone"
 SECONDS_AN_ANSWER = 40  # of a person who reads and decides
 
 
@@ -139,7 +135,7 @@ def agreement_table(runs: NamedRuns, *, named: bool = True) -> ReportTable:
     head = ("run", "question", "judges", "agree", "kappa [95 %]", "scored by both")[not named :]
     rows = tuple(
         CellRow(
-            (name, *_agreement(agreement, summary))[not named :], ALARM if too_few_by_both(agreement, summary) else ""
+            (name, *_agreement(agreement, summary))[not named :], ALARM if summary.leaves_too_many(agreement) else ""
         )
         for name, summary in runs
         for agreement in summary.agreement
@@ -150,12 +146,13 @@ def agreement_table(runs: NamedRuns, *, named: bool = True) -> ReportTable:
 
 
 def _agreement(found: Agreement, summary: EvaluationSummary) -> tuple[str, ...]:
+    asked = summary.num_asked(found.question)
     return (
         found.question,
         f"{found.a}, {found.b}",
         percent_text(found.agreement),
-        kappa_text(found),
-        both_text(found, summary),
+        _kappa_text(found),
+        str(found.n) if asked is None else f"{found.n} of {asked}",
     )
 
 
@@ -169,29 +166,7 @@ def _no_agreement(runs: NamedRuns) -> str:
     )
 
 
-def both_text(found: Agreement, summary: EvaluationSummary) -> str:
-    """`792 of 800`: answers that both judges scored, of those that both were asked about."""
-    asked = _asked(found, summary)
-    return str(found.n) if asked is None else f"{found.n} of {asked}"
-
-
-def too_few_by_both(found: Agreement, summary: EvaluationSummary) -> bool:
-    """Whether the two judges together left out more answers than one judge may."""
-    asked = _asked(found, summary)
-    return asked is not None and too_many_unscored(asked - found.n, asked, summary.max_unscored)
-
-
-def _asked(agreement: Agreement, summary: EvaluationSummary) -> int | None:
-    """How many answers a judge is asked about: harmful items for harm, all for a refusal, without degenerate answers.
-
-    None: not recorded.
-    """
-    kinds = [kind for kind in summary.unscored if kind == "harmful" or agreement.question == "refusal"]
-    degenerate = sum(suite.degenerate.k for suite in summary.suites if suite.kind in kinds)
-    return sum(summary.unscored[kind][1] for kind in kinds) - degenerate if kinds else None
-
-
-def kappa_text(found: Agreement) -> str:
+def _kappa_text(found: Agreement) -> str:
     """`0.71 [0.60, 0.80]`; `-` where both judges always say the same one thing."""
     if found.kappa is None:
         return NOTHING
@@ -218,31 +193,6 @@ def draw_view(draw: LabelDraw) -> RenderableType:
         ),
         safe_text("the file holds prompts and answers, which may be harmful to read; it names no run and no verdict"),
     )
-
-
-def judge_alone(found: PairedDifference, base: Mapping[str, float]) -> Iterator[tuple[PairedDifference, Rates]]:
-    """A corrected difference as the judge alone sees it, with the base's rate by the judge; empty for others."""
-    if found.correction is None:
-        return
-    judge = found.correction.judge
-    alone = replace(
-        found,
-        metric=JUDGE_ALONE,
-        rate_a=judge.rate_a,
-        rate_b=judge.rate_b,
-        difference=judge.difference,
-        lower=judge.lower,
-        upper=judge.upper,
-        p_value=judge.p_value,
-        p_adjusted=judge.p_value,
-        correction=None,
-    )
-    yield alone, {JUDGE_ALONE: base[found.metric]} if found.metric in base else dict(base)
-
-
-def base_rate(found: PairedDifference, base: Mapping[str, float]) -> float | None:
-    """The base's rate beside a difference; None beside a corrected one, whose rates are people's."""
-    return None if found.correction else base.get(found.metric)
 
 
 def label_lines(pair: PairComparison) -> Iterator[str]:
