@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from moe_cli.records import Comparison, FairnessCheck, PairComparison, PairedDifference, ThresholdCheck
 from moe_cli.records.comparison import MOST_TIMES
 from moe_cli.views.judge_tables import label_lines
-from moe_cli.views.table import CellRow, NarrowColumn, ReportTable, cell_rows_of
+from moe_cli.views.table import CellRow, NarrowColumn, ReportTable, cell_rows_of, columns_of
 from moe_cli.views.text import NOTHING, goals_text
 
 EXPLORATORY = "exploratory"
@@ -23,6 +23,11 @@ def n_text(found: PairedDifference) -> str:
     """`800 (200)`: the number of items, and of equally large goals that they are worth, if fewer."""
     goals = goals_text(found.n, found.effective_clusters)
     return f"{found.n} ({goals})" if goals else str(found.n)
+
+
+def difference_text(found: PairedDifference) -> str:
+    """`-12.3 [-20.0, -4.5]`, in points."""
+    return f"{100 * found.difference:+.1f} [{100 * found.lower:+.1f}, {100 * found.upper:+.1f}]"
 
 
 def verdict_text(found: PairedDifference) -> str:
@@ -110,7 +115,7 @@ def _difference_cells(found: PairedDifference, base: Mapping[str, float]) -> tup
         *((NOTHING if known is None else f"{100 * known:.1f}",) if base else ()),
         f"{100 * found.rate_a:.1f}",
         f"{100 * found.rate_b:.1f}",
-        f"{100 * found.difference:+.1f} [{100 * found.lower:+.1f}, {100 * found.upper:+.1f}]",
+        difference_text(found),
         bounds,
         NOTHING if found.p_mcnemar is None else f"{found.p_mcnemar:.3g}",
         p_of(found, found.p_value, 3),
@@ -155,7 +160,7 @@ def flip_table(pair: PairComparison) -> ReportTable:
     """How many items became worse and better, by measure and suite."""
     rows = [(metric, suite, str(worse), str(better)) for metric, suite, worse, better in pair.flip_counts]
     head = ("measure", "suite", "worse in B", "better in B")
-    narrow = tuple(NarrowColumn(name, left=place < 2) for place, name in enumerate(head))
+    narrow = columns_of(head, num_left=2)
     return ReportTable("What flipped", head, cell_rows_of(rows), empty="no item flipped", narrow=narrow)
 
 

@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from moe_cli.data.contamination import BY_WORDS
-from moe_cli.records import Estimate, EvaluationSummary, GroupDrift, RestoredRouter, RoutingDrift
+from moe_cli.records import CapabilityScore, Estimate, EvaluationSummary, GroupDrift, RestoredRouter, RoutingDrift
 from moe_cli.stats.metrics import harm_metric
 from moe_cli.views.judge_tables import agreement_table, judge_texts, unscored_texts
 from moe_cli.views.source_tables import file_views, server_lines
-from moe_cli.views.table import as_rich
+from moe_cli.views.table import ReportTable, as_rich, cell_rows_of, facts_view
 from moe_cli.views.text import NOTHING, SMALL, estimate_text, percent_text, rate_text, safe_text
 
 MOST_LAYERS = 16
@@ -30,7 +30,7 @@ def drift_views(summary: EvaluationSummary) -> Iterator[RenderableType]:
     if summary.routing_drift is not None:
         yield _routing_table(summary.routing_drift)
     if summary.weight_drift is not None:
-        yield _weight_table(summary.weight_drift)
+        yield as_rich(_weight_table(summary.weight_drift))
     if summary.restored_router is not None:
         yield _restored_text(summary.restored_router)
 
@@ -39,15 +39,16 @@ def _text_drift(summary: EvaluationSummary) -> RenderableType:
     drift = summary.drift
     if drift is None:
         return Text("drift on text, routing drift: - (no texts)")
-    table = Table(title="Drift from the base on held-out benign text", title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column()
-    table.add_row("perplexity ratio", estimate_text(drift.perplexity_ratio))
-    table.add_row("perplexity base -> tuned", f"{drift.perplexity_base:.3f} -> {drift.perplexity_tuned:.3f}")
-    table.add_row("mean KL per token, nats", estimate_text(drift.kl_mean, SMALL))
-    table.add_row("99 % of tokens below", f"{drift.kl_99:{SMALL}} (n {drift.num_tokens} tokens)")
-    table.add_row("same most likely token", estimate_text(drift.same_top_share))
-    return table
+    return facts_view(
+        "Drift from the base on held-out benign text",
+        (
+            ("perplexity ratio", estimate_text(drift.perplexity_ratio)),
+            ("perplexity base -> tuned", f"{drift.perplexity_base:.3f} -> {drift.perplexity_tuned:.3f}"),
+            ("mean KL per token, nats", estimate_text(drift.kl_mean, SMALL)),
+            ("99 % of tokens below", f"{drift.kl_99:{SMALL}} (n {drift.num_tokens} tokens)"),
+            ("same most likely token", estimate_text(drift.same_top_share)),
+        ),
+    )
 
 
 def _routing_table(drift: RoutingDrift) -> Table:
@@ -76,16 +77,11 @@ def _routing_table(drift: RoutingDrift) -> Table:
     return table
 
 
-def _weight_table(groups: tuple[GroupDrift, ...]) -> Table:
-    table = Table(title="Weight drift", title_justify="left")
-    table.add_column("parameters")
-    table.add_column("changed / all", justify="right")
-    table.add_column("relative L2", justify="right")
-    for group in groups:
-        table.add_row(
-            safe_text(group.group), f"{group.num_changed:,} / {group.num_params:,}", f"{group.relative_l2:.3g}"
-        )
-    return table
+def _weight_table(groups: tuple[GroupDrift, ...]) -> ReportTable:
+    rows = cell_rows_of(
+        (group.group, f"{group.num_changed:,} / {group.num_params:,}", f"{group.relative_l2:.3g}") for group in groups
+    )
+    return ReportTable("Weight drift", ("parameters", "changed / all", "relative L2"), rows)
 
 
 def _restored_text(restored: RestoredRouter) -> Text:
@@ -189,19 +185,16 @@ def _not_measured(summary: EvaluationSummary) -> Iterator[RenderableType]:
 def _capability_views(summary: EvaluationSummary) -> Iterator[RenderableType]:
     if not summary.capability:
         return
-    table = Table(title="Capability (lm-eval)", title_justify="left")
-    table.add_column("task", overflow="fold")
-    table.add_column("metric", overflow="fold")
-    table.add_column("shots", justify="right")
-    table.add_column("score +- stderr")
-    table.add_column("right (k/n) [95 %]")
-    for score in summary.capability:
-        error = "" if score.stderr is None else f" +- {score.stderr:.4f}"
-        table.add_row(
-            safe_text(score.task),
-            safe_text(score.metric),
-            str(score.num_fewshot),
-            f"{score.score:.4f}{error}",
-            rate_text(score.correct),
-        )
-    yield table
+    head = ("task", "metric", "shots", "score +- stderr", "right (k/n) [95 %]")
+    yield as_rich(ReportTable("Capability (lm-eval)", head, cell_rows_of(map(_capability_cells, summary.capability))))
+
+
+def _capability_cells(score: CapabilityScore) -> tuple[str, ...]:
+    error = "" if score.stderr is None else f" +- {score.stderr:.4f}"
+    return (
+        score.task,
+        score.metric,
+        str(score.num_fewshot),
+        f"{score.score:.4f}{error}",
+        rate_text(score.correct),
+    )

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from moe_cli.judges.judge import accuracy_text
@@ -25,7 +24,7 @@ from moe_cli.records import (
     LabelDraw,
     PairComparison,
 )
-from moe_cli.views.table import ALARM, CellRow, NarrowColumn, ReportTable, cell_rows_of
+from moe_cli.views.table import ALARM, CellRow, NarrowColumn, ReportTable, as_rich, cell_rows_of, columns_of
 from moe_cli.views.text import NOTHING, count_of, percent_text, safe_text
 
 NamedRuns = Sequence[tuple[str, EvaluationSummary]]
@@ -177,16 +176,22 @@ def _kappa_text(found: Agreement) -> str:
 
 def draw_view(draw: LabelDraw) -> RenderableType:
     """How many of which items were drawn, and how long labelling them takes."""
-    table = Table(title="Drawn to be labelled", title_justify="left")
-    for name in ("measure", "suite", "the judge says", "drawn", "of", "probability"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("drawn", "of", "probability") else "left")
-    for stratum in draw.strata:
-        says = {None: "anything", True: "different things", False: "the same"}[stratum.changed]
-        cells = (stratum.metric, stratum.suite, says, str(stratum.drawn), str(stratum.items))
-        table.add_row(*map(safe_text, cells), f"{stratum.probability:.3f}")
+    head = ("measure", "suite", "the judge says", "drawn", "of", "probability")
+    rows = [
+        (
+            stratum.metric,
+            stratum.suite,
+            {None: "anything", True: "different things", False: "the same"}[stratum.changed],
+            str(stratum.drawn),
+            str(stratum.items),
+            f"{stratum.probability:.3f}",
+        )
+        for stratum in draw.strata
+    ]
+    narrow = columns_of(head, num_left=3)
     hours = draw.answers * SECONDS_AN_ANSWER / 3600
     return Group(
-        table,
+        as_rich(ReportTable("Drawn to be labelled", head, cell_rows_of(rows), narrow=narrow)),
         safe_text(
             f"{draw.items} items, {draw.answers} answers of {draw.a} and {draw.b} (equal ones once); at"
             f" {SECONDS_AN_ANSWER} s each about {hours:.1f} hours of one person"

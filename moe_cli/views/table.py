@@ -58,11 +58,21 @@ def cell_rows_of(cells: Iterable[tuple[str, ...]]) -> tuple[CellRow, ...]:
     return tuple(CellRow(each) for each in cells)
 
 
+def columns_of(head: Sequence[str], num_left: int) -> tuple[NarrowColumn, ...]:
+    """The columns for a terminal, the first so many of which hold words."""
+    return tuple(NarrowColumn(name, left=place < num_left) for place, name in enumerate(head))
+
+
+def facts_view(title: str, facts: Iterable[tuple[str, str]]) -> RenderableType:
+    """Names and values for a terminal."""
+    return as_rich(ReportTable(title, ("", ""), cell_rows_of(facts), words=True))
+
+
 def as_markdown(table: ReportTable, level: int = 2) -> str:
     """Heading, table and notes as Markdown, every cell escaped."""
     width = len(table.head)
-    rows = ([markdown_text(cell.strip()) for cell in row.cells] + [""] * (width - len(row.cells)) for row in table.rows)
-    shown = markdown_table([markdown_text(name) for name in table.head], rows) if table.rows else f"{table.empty}."
+    rows = ([cell.strip() for cell in row.cells] + [""] * (width - len(row.cells)) for row in table.rows)
+    shown = markdown_table(table.head, rows) if table.rows else f"{table.empty}."
     notes = "\n".join(f"- {markdown_text(note)}" for note in table.notes)
     return "\n\n".join(filter(None, (f"{'#' * level} {markdown_text(table.title)}", shown, notes)))
 
@@ -72,9 +82,7 @@ def as_rich(table: ReportTable) -> RenderableType:
     notes = [safe_text(note) for note in table.notes]
     if not table.rows:
         return Group(safe_text(f"{table.title}: {table.empty}"), *notes)
-    columns = table.narrow or tuple(
-        NarrowColumn(name, left=table.words or not place) for place, name in enumerate(table.head)
-    )
+    columns = table.narrow or columns_of(table.head, num_left=len(table.head) if table.words else 1)
     drawn = _columns(table, columns)
     above = ""
     for row in table.rows:
@@ -93,7 +101,8 @@ def as_rich(table: ReportTable) -> RenderableType:
 
 def _columns(table: ReportTable, columns: Sequence[NarrowColumn | None]) -> Table:
     """The table without rows; one with widths has no borders."""
-    drawn = Table(title=safe_text(table.title), title_justify="left")
+    named = any(column.head for column in columns if column)
+    drawn = Table(title=safe_text(table.title), title_justify="left", show_header=named)
     if any(column and column.width for column in columns):
         drawn.box, drawn.show_edge, drawn.padding = box.SIMPLE_HEAD, False, 0
     for column in columns:
