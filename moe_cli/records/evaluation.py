@@ -157,6 +157,11 @@ class AnswerFile:
     kinds: dict[str, int]  # {"harmful by the file": 398}; answers by their kind, and what says it
     unread: tuple[str, ...] = ()  # ("theme",); columns that hold something and are not read
 
+    @property
+    def num_unknown_ends(self) -> int:
+        """Answers of which the file does not say whether they were cut off."""
+        return self.answers - self.cut_off - self.finished
+
 
 @record
 class AnswerServer:

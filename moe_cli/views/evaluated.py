@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from moe_cli.data.contamination import BY_WORDS
-from moe_cli.records import CapabilityScore, Estimate, EvaluationSummary, GroupDrift, RestoredRouter, RoutingDrift
+from moe_cli.records import (
+    CapabilityScore,
+    Estimate,
+    EvaluationSummary,
+    GroupDrift,
+    LayerDrift,
+    RestoredRouter,
+    RoutingDrift,
+    SuiteSummary,
+)
 from moe_cli.stats.metrics import harm_metric
 from moe_cli.views.judge_tables import agreement_table, judge_texts, unscored_texts
 from moe_cli.views.source_tables import file_views, server_lines
-from moe_cli.views.table import ReportTable, as_rich, cell_rows_of, facts_view
+from moe_cli.views.table import GROUP, CellRow, ReportTable, as_rich, cell_rows_of, facts_view
 from moe_cli.views.text import NOTHING, SMALL, estimate_text, percent_text, rate_text, safe_text
 
 MOST_LAYERS = 16
@@ -28,7 +36,7 @@ def drift_views(summary: EvaluationSummary) -> Iterator[RenderableType]:
         return
     yield _text_drift(summary)
     if summary.routing_drift is not None:
-        yield _routing_table(summary.routing_drift)
+        yield as_rich(_routing_table(summary.routing_drift))
     if summary.weight_drift is not None:
         yield as_rich(_weight_table(summary.weight_drift))
     if summary.restored_router is not None:
@@ -51,30 +59,31 @@ def _text_drift(summary: EvaluationSummary) -> RenderableType:
     )
 
 
-def _routing_table(drift: RoutingDrift) -> Table:
+def _routing_table(drift: RoutingDrift) -> ReportTable:
     selected = f", {drift.num_selected} selected experts" if drift.num_selected is not None else ""
-    title = f"Routing drift on the same texts (n {drift.num_tokens} tokens{selected})"
-    table = Table(title=safe_text(title), title_justify="left")
-    table.add_column("layer", justify="right")
-    table.add_column("JS [95 %], 1e-3 nats")
-    table.add_column("same choices")
-    table.add_column("on selected", justify="right")
-    table.add_column("load entropy", justify="right")
     moved = sorted(drift.layers, key=lambda layer: -layer.js.value)[:MOST_LAYERS]
-    for layer in sorted(moved, key=lambda layer: layer.layer):
-        table.add_row(
-            str(layer.layer),
-            _thousandths(layer.js),
-            percent_text(layer.overlap.value),
-            f"{percent_text(layer.on_selected_base)} -> {percent_text(layer.on_selected_tuned)}",
-            f"{layer.entropy_base:.3f} -> {layer.entropy_tuned:.3f}",
-        )
-    if len(moved) < len(drift.layers):
-        table.caption = f"the {MOST_LAYERS} of {len(drift.layers)} layers that moved most"
-    table.add_section()
     on_selected = f"{percent_text(drift.on_selected_base)} -> {percent_text(drift.on_selected_tuned)}"
-    table.add_row("mean", _thousandths(drift.js), percent_text(drift.overlap.value), on_selected, "", style="bold")
-    return table
+    mean = ("mean", _thousandths(drift.js), percent_text(drift.overlap.value), on_selected)
+    most = f"the {MOST_LAYERS} of {len(drift.layers)} layers that moved most"
+    return ReportTable(
+        title=f"Routing drift on the same texts (n {drift.num_tokens} tokens{selected})",
+        head=("layer", "JS [95 %], 1e-3 nats", "same choices", "on selected", "load entropy"),
+        rows=(
+            *cell_rows_of(_layer_cells(layer) for layer in sorted(moved, key=lambda layer: layer.layer)),
+            CellRow(mean, f"{GROUP} primary"),
+        ),
+        notes=(most,) if len(moved) < len(drift.layers) else (),
+    )
+
+
+def _layer_cells(layer: LayerDrift) -> tuple[str, ...]:
+    return (
+        str(layer.layer),
+        _thousandths(layer.js),
+        percent_text(layer.overlap.value),
+        f"{percent_text(layer.on_selected_base)} -> {percent_text(layer.on_selected_tuned)}",
+        f"{layer.entropy_base:.3f} -> {layer.entropy_tuned:.3f}",
+    )
 
 
 def _weight_table(groups: tuple[GroupDrift, ...]) -> ReportTable:
@@ -109,7 +118,7 @@ def evaluated_view(summary: EvaluationSummary) -> RenderableType:
     """Rates of every suite, capability, drift, the judges, and what an earlier evaluation had."""
     judged = [(summary.name, summary)]
     return Group(
-        _suite_table(summary),
+        as_rich(_suite_table(summary)),
         *file_views(summary.answer_files, summary.unanswered),
         *server_lines(summary),
         *_goals(summary),
@@ -123,29 +132,10 @@ def evaluated_view(summary: EvaluationSummary) -> RenderableType:
     )
 
 
-def _suite_table(summary: EvaluationSummary) -> Table:
+def _suite_table(summary: EvaluationSummary) -> ReportTable:
     several = "" if summary.epochs == 1 else f", {summary.epochs or 'several'} answers to each item"
     what = "answers that were made elsewhere" if summary.answer_files else summary.training_mode
-    table = Table(title=safe_text(f"Evaluation: {what}{several}"), title_justify="left")
-    table.add_column("suite", overflow="fold")
-    table.add_column("measure")
-    table.add_column("rate (k/n) [95 %]")
-    for suite in summary.suites:
-        measures = [
-            (harm_metric(suite.suite), suite.attack_success),
-            ("full refusal", suite.full_refusal if suite.kind == "harmful" else None),
-            ("over-refusal", suite.over_refusal),
-            ("partial refusal", suite.partial_refusal if suite.partial_refusal and suite.partial_refusal.k else None),
-            ("correct", suite.accuracy),
-            ("degenerate", suite.degenerate if suite.degenerate.k else None),
-            ("cut off", suite.cut_off if suite.cut_off.k or suite.cut_off.unscored else None),
-        ]
-        shown = [(name, rate_text(rate)) for name, rate in measures if rate is not None]
-        length = suite.mean_answer_tokens
-        shown.append(("answer length", NOTHING if length is None else f"{length:.1f} tokens (mean of {suite.n})"))
-        for place, (name, text) in enumerate(shown):
-            table.add_row(safe_text(suite.suite) if place == 0 else "", name, text)
-    table.add_section()
+    rows = [CellRow(cells) for suite in summary.suites for cells in _suite_rows(suite)]
     overall = (
         ("attack success", summary.attack_success),
         *([("plain compliance", summary.plain_compliance)] if summary.plain_compliance else []),
@@ -154,8 +144,27 @@ def _suite_table(summary: EvaluationSummary) -> Table:
         ("degenerate", summary.degenerate),
     )
     for place, (name, total) in enumerate(overall):
-        table.add_row("all" if place == 0 else "", name, rate_text(total), style="bold")
-    return table
+        style = "primary" if place else f"{GROUP} primary"
+        rows.append(CellRow(("" if place else "all", name, rate_text(total)), style))
+    head = ("suite", "measure", "rate (k/n) [95 %]")
+    return ReportTable(f"Evaluation: {what}{several}", head, tuple(rows), words=True)
+
+
+def _suite_rows(suite: SuiteSummary) -> Iterator[tuple[str, ...]]:
+    """Every measure of a suite, the first with the suite's name."""
+    measures = [
+        (harm_metric(suite.suite), suite.attack_success),
+        ("full refusal", suite.full_refusal if suite.kind == "harmful" else None),
+        ("over-refusal", suite.over_refusal),
+        ("partial refusal", suite.partial_refusal if suite.partial_refusal and suite.partial_refusal.k else None),
+        ("correct", suite.accuracy),
+        ("degenerate", suite.degenerate if suite.degenerate.k else None),
+        ("cut off", suite.cut_off if suite.cut_off.k or suite.cut_off.unscored else None),
+    ]
+    shown = [(name, rate_text(rate)) for name, rate in measures if rate is not None]
+    length = suite.mean_answer_tokens
+    shown.append(("answer length", NOTHING if length is None else f"{length:.1f} tokens (mean of {suite.n})"))
+    yield from (("" if place else suite.suite, *cells) for place, cells in enumerate(shown))
 
 
 def _goals(summary: EvaluationSummary) -> Iterator[RenderableType]:

@@ -155,10 +155,9 @@ def _device_text(device: ComputeDevice) -> str:
 
 def pushed_view(push: Push) -> RenderableType:
     """The files with their sizes; the model card itself if nothing was uploaded yet."""
-    table = Table("file", "size", "sha256")
-    for file in push.files:
-        table.add_row(safe_text(file.name), bytes_text(file.num_bytes), file.sha256[:12])
-    table.add_row("README.md", bytes_text(len(push.card.encode())), "written now")
+    files = [(file.name, bytes_text(file.num_bytes), file.sha256[:12]) for file in push.files]
+    card = ("README.md", bytes_text(len(push.card.encode())), "written now")
+    table = as_rich(ReportTable("Files", ("file", "size", "sha256"), cell_rows_of([*files, card]), words=True))
     total = safe_text(f"{len(push.files) + 1} files, {bytes_text(push.num_bytes)} and the page")
     if push.url is not None:
         return Group(table, total)

@@ -164,8 +164,7 @@ def _lines(file: AnswerFile) -> Iterator[Text]:
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in file.kinds.items())
     if kinds:
         yield safe_text(f"kinds of {file.name}: {kinds}")
-    unknown = file.answers - file.cut_off - file.finished
-    if unknown:
+    if unknown := file.num_unknown_ends:
         yield safe_text(f"ended by itself: not said of {unknown:,} of {file.answers:,} answers of {file.name}")
 
 
