@@ -87,6 +87,7 @@ def difference_table(pair: PairComparison, comparison: Comparison) -> ReportTabl
         notes=tuple(f"{line}." for line in _difference_notes(pair)),
         empty="nothing was measured in both",
         narrow=tuple(column for _, column in columns),
+        borders=False,
     )
 
 
@@ -161,7 +162,7 @@ def flip_table(pair: PairComparison) -> ReportTable:
     rows = [(metric, suite, str(worse), str(better)) for metric, suite, worse, better in pair.flip_counts]
     head = ("measure", "suite", "worse in B", "better in B")
     narrow = columns_of(head, num_left=2)
-    return ReportTable("What flipped", head, cell_rows_of(rows), empty="no item flipped", narrow=narrow)
+    return ReportTable("What flipped", head, cell_rows_of(rows), empty="no item flipped", narrow=narrow, borders=False)
 
 
 def flip_list(pair: PairComparison) -> ReportTable:

@@ -51,6 +51,7 @@ class ReportTable:
     words: bool = False  # cells hold words, which stand at the left
     empty: str = "not measured"  # what is said in place of no rows
     narrow: tuple[NarrowColumn | None, ...] = ()  # None: left out on a terminal; (): the columns as they are
+    borders: bool = True  # on a terminal
 
 
 def cell_rows_of(cells: Iterable[tuple[str, ...]]) -> tuple[CellRow, ...]:
@@ -100,11 +101,12 @@ def as_rich(table: ReportTable) -> RenderableType:
 
 
 def _columns(table: ReportTable, columns: Sequence[NarrowColumn | None]) -> Table:
-    """The table without rows; one with widths has no borders."""
+    """The table without rows."""
     named = any(column.head for column in columns if column)
     drawn = Table(title=safe_text(table.title), title_justify="left", show_header=named)
-    if any(column and column.width for column in columns):
-        drawn.box, drawn.show_edge, drawn.padding = box.SIMPLE_HEAD, False, 0
+    if not table.borders:
+        drawn.box, drawn.show_edge, drawn.pad_edge = box.SIMPLE_HEAD, False, False
+        drawn.padding = 0 if any(column and column.width for column in columns) else (0, 1, 0, 0)
     for column in columns:
         if column is not None:
             justify: JustifyMethod = "left" if column.left else "right"

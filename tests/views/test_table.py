@@ -84,6 +84,7 @@ NARROW = ReportTable(
     ("measure", "left out", "verdict"),
     (CellRow(("family",), "family"), CellRow(("a: b", "77", "worse"), "primary v-worse", ("a", "b"))),
     narrow=(NarrowColumn("measure", 9), None, NarrowColumn("is", 7)),
+    borders=False,
 )
 
 
