@@ -14,6 +14,7 @@ from moe_cli.views.judge_tables import label_lines
 from moe_cli.views.table import CellRow, NarrowColumn, ReportTable, cell_rows_of, columns_of
 from moe_cli.views.text import NOTHING, goals_text
 
+VERDICT = "verdict"
 EXPLORATORY = "exploratory"
 JUDGE_ALONE = "  by the judge alone"  # below the corrected difference
 MCNEMAR = "exact McNemar p, if answers were independent"
@@ -69,42 +70,45 @@ def difference_table(pair: PairComparison, comparison: Comparison) -> ReportTabl
     columns = (
         ("measure", NarrowColumn("measure", 14)),
         ("n (goals)", NarrowColumn("n", 6, left=False)),
-        ("left out", None),
         *([("base, %", NarrowColumn("base", 5, left=False))] if base else []),
         ("A, %", NarrowColumn("A", 5, left=False)),
         ("B, %", NarrowColumn("B", 5, left=False)),
         (f"B \N{MINUS SIGN} A, points {interval}", NarrowColumn(f"B - A {interval}", 20)),
-        ("either way, points", None),
-        (MCNEMAR, None),
         ("p", None),
         ("adjusted p", NarrowColumn("adj. p", 6)),
-        ("verdict", NarrowColumn("verdict", 12)),
+        (VERDICT, NarrowColumn("verdict", 12)),
+        (MCNEMAR, None),
+        ("left out", None),
+        ("either way, points", None),
     )
+    head = tuple(name for name, _ in columns)
     return ReportTable(
         title=f"{pair.b} (B) minus {pair.a} (A), same items",
-        head=tuple(name for name, _ in columns),
+        head=head,
         rows=tuple(_difference_rows(pair, base)),
         notes=tuple(f"{line}." for line in _difference_notes(pair)),
         empty="nothing was measured in both",
         narrow=tuple(column for _, column in columns),
+        telling=head.index(VERDICT),
         borders=False,
     )
 
 
 def _difference_rows(pair: PairComparison, base: Mapping[str, float]) -> Iterator[CellRow]:
     for found in pair.primary:
-        yield CellRow(_difference_cells(found, base), f"primary {verdict_style(found)}")
+        yield CellRow(_difference_cells(found, base, verdict_text(found)), f"primary {verdict_style(found)}")
         if found.uncorrected:
-            _, *numbers, _ = _difference_cells(found.uncorrected, base)
-            yield CellRow((JUDGE_ALONE, *numbers, "not corrected"))
+            _, *numbers = _difference_cells(found.uncorrected, base, "not corrected")
+            yield CellRow((JUDGE_ALONE, *numbers))
     if pair.exploratory:
         yield CellRow((EXPLORATORY,), "family")
     for found in pair.exploratory:
         metric, _, suite = found.metric.partition(": ")
-        yield CellRow(_difference_cells(found, base), verdict_style(found), (metric, suite) if suite else None)
+        cells = _difference_cells(found, base, verdict_text(found))
+        yield CellRow(cells, verdict_style(found), (metric, suite) if suite else None)
 
 
-def _difference_cells(found: PairedDifference, base: Mapping[str, float]) -> tuple[str, ...]:
+def _difference_cells(found: PairedDifference, base: Mapping[str, float], verdict: str) -> tuple[str, ...]:
     known = None if found.correction else base.get(found.metric)  # a corrected rate is people's, the base's is not
     bounds = NOTHING
     if found.lowest is not None and found.highest is not None:
@@ -112,16 +116,16 @@ def _difference_cells(found: PairedDifference, base: Mapping[str, float]) -> tup
     return (
         found.metric,
         n_text(found),
-        str(found.unpaired),
         *((NOTHING if known is None else f"{100 * known:.1f}",) if base else ()),
         f"{100 * found.rate_a:.1f}",
         f"{100 * found.rate_b:.1f}",
         difference_text(found),
-        bounds,
-        NOTHING if found.p_mcnemar is None else f"{found.p_mcnemar:.3g}",
         p_of(found, found.p_value, 3),
         adjusted_p_text(found),
-        verdict_text(found),
+        verdict,
+        NOTHING if found.p_mcnemar is None else f"{found.p_mcnemar:.3g}",
+        str(found.unpaired),
+        bounds,
     )
 
 
@@ -188,6 +192,7 @@ def fairness_table(comparison: Comparison, *, everything: bool = False) -> Repor
         notes=() if everything else (note,),
         words=True,
         empty="nothing",
+        telling=1,
     )
 
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from rich import box
 from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from moe_cli.views.text import markdown_table, markdown_text, safe_text
 
 ALARM = "v-worse"
-COLOURS = {"v-better": (-1, "green"), "v-worse": (-1, "red"), "gate-differs": (1, "red"), "gate-unknown": (1, "yellow")}
+COLOURS = {"v-better": "green", "v-worse": "red", "gate-differs": "red", "gate-unknown": "yellow"}
 WEIGHTS = {"primary": "bold", "family": "italic"}
 GROUP = "group"  # the style of a row with a line above it
 
@@ -52,6 +51,7 @@ class ReportTable:
     empty: str = "not measured"  # what is said in place of no rows
     narrow: tuple[NarrowColumn | None, ...] = ()  # None: left out on a terminal; (): the columns as they are
     borders: bool = True  # on a terminal
+    telling: int = -1  # place of the cell that tells a row's style, and has its colour
 
 
 def cell_rows_of(cells: Iterable[tuple[str, ...]]) -> tuple[CellRow, ...]:
@@ -94,7 +94,9 @@ def as_rich(table: ReportTable) -> RenderableType:
         if group and group != above:
             drawn.add_row(safe_text(group))
         above = group
-        cells = _coloured(((f"  {name}" if group else name), *row.cells[1:]), styles)
+        cells = [safe_text(cell) for cell in (f"  {name}" if group else name, *row.cells[1:])]
+        for style in COLOURS.keys() & set(styles):
+            cells[table.telling].stylize(COLOURS[style])
         shown = [cell for cell, column in zip(cells, columns, strict=False) if column is not None]
         drawn.add_row(*shown, style=" ".join(WEIGHTS[style] for style in styles if style in WEIGHTS))
     return Group(drawn, *notes)
@@ -112,13 +114,3 @@ def _columns(table: ReportTable, columns: Sequence[NarrowColumn | None]) -> Tabl
             justify: JustifyMethod = "left" if column.left else "right"
             drawn.add_column(safe_text(column.head), width=column.width, justify=justify, overflow="fold")
     return drawn
-
-
-def _coloured(cells: Sequence[str], styles: Sequence[str]) -> list[Text]:
-    """The cells as text; the one that tells the row's style has its colour."""
-    texts = [safe_text(cell) for cell in cells]
-    for style in styles:
-        if style in COLOURS:
-            place, colour = COLOURS[style]
-            texts[place].stylize(colour)
-    return texts

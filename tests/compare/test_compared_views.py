@@ -242,7 +242,7 @@ def test_the_base_has_a_column_only_where_it_is_neither_of_the_two(draw):
     found = comparison(columns=runs, arms=arms_of(runs), pairs=pairs)
     heads = [line.split()[:3] for line in draw(compared_view(found)).splitlines() if line.startswith("measure  ")]
     assert heads[0] == ["measure", "n", "A"] and ["measure", "n", "base"] in heads
-    assert len(re.findall(r"\| left out \| base, % \|", compared_markdown(found))) == 1
+    assert len(re.findall(r"\| n \(goals\) \| base, % \|", compared_markdown(found))) == 1
 
 
 def test_a_pair_without_a_base_is_as_wide_as_the_terminal_at_most_with_every_number_whole(draw):

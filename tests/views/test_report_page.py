@@ -57,14 +57,14 @@ def test_every_figure_tells_its_finding_in_words_with_numbers(page):
 
 def test_every_difference_stands_with_its_n_its_interval_its_p_and_its_verdict(page):
     rows = [" ".join(row.text.split()) for row in page.of("tr")]
-    assert any(row.startswith("over-refusal10002.02.08.0+6.0 [+1.0, +11.0]-0.0010.0010.02worse") for row in rows)
+    assert any(row.startswith("over-refusal1002.02.08.0+6.0 [+1.0, +11.0]0.0010.02worse0.0010-") for row in rows)
     assert any(
-        row.startswith("over-refusal10002.08.0+6.0 [+1.0, +11.0]-0.0010.0010.02worse") for row in rows
+        row.startswith("over-refusal1002.08.0+6.0 [+1.0, +11.0]0.0010.02worse0.0010-") for row in rows
     )  # A is the base
     assert [row.count("base, %") for row in rows if row.startswith("measuren (goals)")] == [1, 0, 0]
     assert "exact McNemar p, if answers were independent" in page.text
     accuracy = next(row for row in rows if row.startswith("accuracy"))
-    assert accuracy.endswith("inconclusive (10)")
+    assert accuracy.endswith("inconclusive (10)-3−10.0 to +10.0")
     assert "3 items left out; counted either way, the difference is between −10.0 and +10.0 points" in page.text
     assert "Not measured in all runs: capability: mmlu." in page.text
 
@@ -93,7 +93,7 @@ def test_items_that_share_goals_stand_with_both_counts_in_the_figure_and_in_the_
         for pair in found.pairs
     )
     text = written(dataclasses.replace(found, pairs=pairs))
-    assert "n 800 (200 goals), p 0.02" in text["differences"] and "over-refusal800 (200)02.0" in text["measures"]
+    assert "n 800 (200 goals), p 0.02" in text["differences"] and "over-refusal800 (200)2.0" in text["measures"]
 
 
 def test_answers_without_a_verdict_are_counted_of_all_and_marked_where_they_are_too_many():
