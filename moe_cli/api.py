@@ -97,7 +97,7 @@ def compare(
     """
     config = _config(settings, {"compare.output_dir": output_dir})
     from moe_cli.compare import stage
-    from moe_cli.views.compared_markdown import compared_markdown
+    from moe_cli.views.compared import compared_markdown
     from moe_cli.views.report.page import report_page
 
     return stage.run(

@@ -132,7 +132,7 @@ def compare(
     from moe_cli.compare.import_files import SourceContent
     from moe_cli.compare.imported import Import
     from moe_cli.compare.thresholds import raise_failed
-    from moe_cli.views.compared_markdown import compared_markdown
+    from moe_cli.views.compared import compared_markdown
     from moe_cli.views.report.page import report_page
 
     session = open_session(typed, json=json)
@@ -161,8 +161,7 @@ def compare(
 
 def _show(session: Session, result: ComparisonOutput, *, markdown: bool) -> None:
     from moe_cli.artifacts import layout
-    from moe_cli.views.compared import compared_view
-    from moe_cli.views.compared_markdown import compared_markdown
+    from moe_cli.views.compared import compared_markdown, compared_view
     from moe_cli.views.console import stderr_console
     from moe_cli.views.text import safe_text
 

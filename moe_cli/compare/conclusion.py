@@ -30,7 +30,7 @@ from moe_cli.records import RunRecord
 from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn, Unshown
 from moe_cli.records.drift import RestoredRouter
 from moe_cli.records.judging import Agreement
-from moe_cli.stats.metrics import changed_opinions, opinion_of
+from moe_cli.stats.metrics import changed_opinions, mean_over_runs, opinion_of
 from moe_cli.stats.significance import LEVEL, mcnemar_p
 
 
@@ -261,15 +261,10 @@ def _cost(columns: Sequence[RunColumn], name: str) -> str:
     first, parts = columns[0], []
     if first.trainable_params is not None and first.trainable_ratio is not None:
         parts.append(f"{format_percent(first.trainable_ratio)} of the parameters ({first.trainable_params:,})")
-    if seconds := _mean([column.seconds_training for column in columns]):
+    if seconds := mean_over_runs([column.seconds_training for column in columns]):
         parts.append(f"{seconds:.1f} s")
-    if peak := _mean([column.peak_memory_bytes for column in columns]):
+    if peak := mean_over_runs([column.peak_memory_bytes for column in columns]):
         parts.append(f"{peak / 1e9:.2f} GB of peak memory")
     return (
         f"{name} trained {join_words(parts)}{f' (means of {len(columns)} runs)' * (len(columns) > 1)}" if parts else ""
     )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None

@@ -7,7 +7,9 @@ prompt or an answer is included.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Literal
 
 from moe_cli.records.evaluation import EvaluationSummary
@@ -99,6 +101,14 @@ class PairedDifference:
     def by_judge_alone(self) -> bool:
         """Whether people labelled items of the metric, but too few of these to correct it."""
         return self.labelled is not None and self.correction is None
+
+    @property
+    def uncorrected(self) -> PairedDifference | None:
+        """A corrected difference as the judge alone sees it; None where labels correct nothing."""
+        if self.correction is None:
+            return None
+        judge = self.correction.judge
+        return replace(self, correction=None, p_adjusted=judge.p_value, **asdict(judge))
 
     @property
     def times_known(self) -> bool:
@@ -213,6 +223,23 @@ class PairComparison:
     unmeasured: tuple[str, ...]  # metrics that have items, but none that was scored in every run
     flips: tuple[Flip, ...]  # worst first
 
+    @property
+    def primary(self) -> tuple[PairedDifference, ...]:
+        """The differences whose p are corrected together, by Holm."""
+        return tuple(difference for difference in self.differences if difference.primary)
+
+    @property
+    def exploratory(self) -> tuple[PairedDifference, ...]:
+        """The other differences."""
+        return tuple(difference for difference in self.differences if not difference.primary)
+
+    @property
+    def flip_counts(self) -> tuple[tuple[str, str, int, int], ...]:
+        """Metric, suite, and numbers of items that became worse and better, in the order of the flips."""
+        counts = Counter((flip.metric, flip.suite, flip.direction) for flip in self.flips)
+        groups = dict.fromkeys((flip.metric, flip.suite) for flip in self.flips)
+        return tuple((*group, counts[*group, "worse"], counts[*group, "better"]) for group in groups)
+
 
 @record
 class ThresholdCheck:
@@ -263,3 +290,8 @@ class Comparison:
     def untrained(self) -> frozenset[str]:
         """Names of the columns, and so of the arms, that are models before training."""
         return frozenset(column.name for column in self.columns if column.is_untrained)
+
+    def base_rates(self, pair: PairComparison) -> Mapping[str, float]:
+        """Rates of the untrained model by metric, paired with b, if it is neither of the two arms."""
+        others = [one for one in self.pairs if one.a in self.untrained and one.b == pair.b and one.a != pair.a]
+        return {difference.metric: difference.rate_a for other in others[:1] for difference in other.differences}

@@ -157,6 +157,11 @@ class AnswerFile:
     kinds: dict[str, int]  # {"harmful by the file": 398}; answers by their kind, and what says it
     unread: tuple[str, ...] = ()  # ("theme",); columns that hold something and are not read
 
+    @property
+    def num_unknown_ends(self) -> int:
+        """Answers of which the file does not say whether they were cut off."""
+        return self.answers - self.cut_off - self.finished
+
 
 @record
 class AnswerServer:
@@ -233,6 +238,20 @@ class EvaluationSummary:
     def overly_unscored(self) -> dict[str, tuple[int, int]]:
         """Kinds of items of which more answers have no verdict than allowed: how many, of how many."""
         return {kind: counts for kind, counts in self.unscored.items() if too_many_unscored(*counts, self.max_unscored)}
+
+    def num_asked(self, question: str) -> int | None:
+        """How many answers each judge is asked about: those that are not degenerate, for harm only of harmful items.
+
+        None: not recorded.
+        """
+        kinds = [kind for kind in self.unscored if kind == "harmful" or question == "refusal"]
+        degenerate = sum(suite.degenerate.k for suite in self.suites if suite.kind in kinds)
+        return sum(self.unscored[kind][1] for kind in kinds) - degenerate if kinds else None
+
+    def leaves_too_many(self, agreement: Agreement) -> bool:
+        """Whether the two judges together left out more answers than one judge may."""
+        asked = self.num_asked(agreement.question)
+        return asked is not None and too_many_unscored(asked - agreement.n, asked, self.max_unscored)
 
     def judge_of(self, question: Question) -> JudgeIdentity | None:
         """The judge that decides a question; None if no judge can."""

@@ -170,6 +170,11 @@ class SourceCount:
     bad_rows: tuple[BadRow, ...]
     unread: tuple[str, ...]  # ("category", "source"); columns that hold something and that nothing was read from
 
+    @property
+    def num_skipped(self) -> int:
+        """Rows that were left out for any reason."""
+        return sum(self.skipped.values())
+
 
 @record
 class UnreadableSource:
@@ -219,6 +224,16 @@ class ItemSource:
     skipped: dict[str, int]  # {"it is equal to another row": 2}
     bad_rows: int  # 0
     unread: tuple[str, ...]  # ("focus", "note"); columns that hold something and that nothing was read from
+
+    @property
+    def num_skipped(self) -> int:
+        """Rows that were left out for any reason."""
+        return sum(self.skipped.values())
+
+    @property
+    def used(self) -> int:
+        """Rows that gave an item, before --limit."""
+        return self.rows - self.num_skipped - self.bad_rows
 
 
 @record

@@ -191,5 +191,11 @@ def opinion_of(name: str) -> tuple[str, str] | None:
     return (metric, judge) if by and metric in METRIC_NAMED else None
 
 
+def mean_over_runs(values: Sequence[float | None]) -> float | None:
+    """The mean of one value of each run of an arm; None if it is not known of every run."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
 def _by_judge(metric: Metric, place: int, record: EvaluationRecord) -> bool | None:
     return metric.outcome(replace(record, verdict=record.verdicts[place]))

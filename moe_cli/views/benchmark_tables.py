@@ -5,16 +5,12 @@ Both show the same cells. A row without figures shows why.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from moe_cli.characters import escape_unsafe
 from moe_cli.records import Benchmark, BenchmarkRow, SharePoint, Spread, StepBytes
-from moe_cli.views.text import NOTHING, bytes_text, safe_text
+from moe_cli.views.table import ReportTable, as_markdown, as_rich, cell_rows_of
+from moe_cli.views.text import NOTHING, bytes_text, markdown_text, safe_text
 
 LABELS = {
     "forward_library": "forward (library)",
@@ -34,27 +30,27 @@ SHARE_HEAD = ("selected", "of parameters", "ms/step", "quartiles", "x full [quar
 
 MS = 1000  # in a second
 
-Lines = list[tuple[str, ...]]
-
 
 def bench_view(benchmark: Benchmark) -> RenderableType:
     """What was measured, on which machine, and the tables."""
     return Group(
         *(safe_text(line) for line in headlines(benchmark)),
-        *(_drawn(title, head, lines) for title, head, lines in _tables(benchmark)),
-        *(safe_text(f"{row_label(row.name)}: {row.status}: {row.note}") for row in benchmark.rows if row.note),
-        Text(_legend(benchmark)),
+        *map(as_rich, _tables(benchmark)),
+        *(safe_text(note) for note in _notes(benchmark)),
     )
 
 
 def bench_markdown(benchmark: Benchmark) -> str:
     """The same as `bench_view`, as Markdown."""
-    parts = ["\n".join(f"- {escape_unsafe(line)}" for line in headlines(benchmark))]
-    for _, head, lines in _tables(benchmark):
-        rule = ["---"] * len(head)
-        parts.append("\n".join("| " + " | ".join(map(escape_unsafe, line)) + " |" for line in (head, rule, *lines)))
-    notes = [f"{row_label(row.name)}: {row.status}: {escape_unsafe(row.note)}" for row in benchmark.rows if row.note]
-    return "\n\n".join([*parts, *notes, _legend(benchmark)])
+    lines = "\n".join(f"- {markdown_text(line)}" for line in headlines(benchmark))
+    tables = (as_markdown(table, 3) for table in _tables(benchmark))
+    return "\n\n".join([lines, *tables, *map(markdown_text, _notes(benchmark))])
+
+
+def _notes(benchmark: Benchmark) -> list[str]:
+    """Why rows have no figures, and what the columns are."""
+    why = [f"{row_label(row.name)}: {row.status}: {row.note}" for row in benchmark.rows if row.note]
+    return [*why, _legend(benchmark)]
 
 
 def row_label(name: str) -> str:
@@ -81,19 +77,21 @@ def headlines(benchmark: Benchmark) -> list[str]:
     ]
 
 
-def _tables(benchmark: Benchmark) -> list[tuple[str, tuple[str, ...], Lines]]:
+def _tables(benchmark: Benchmark) -> list[ReportTable]:
     rows = {row.name: row for row in benchmark.rows}
-    ratios: Lines = [
+    ratios = [
         (f"{row_label(found.row)} / {row_label(found.reference)}", _spread_text(found.ratio))
         for found in benchmark.ratios
     ]
-    tables: list[tuple[str, tuple[str, ...], Lines]] = [
-        ("One optimizer step", TIME_HEAD, [_time_cells(row) for row in benchmark.rows]),
-        ("What a step keeps", BYTES_HEAD, [_bytes_cells(row) for row in benchmark.rows]),
+    shares = [_share_cells(point, rows, benchmark) for point in benchmark.shares]
+    tables = (
+        ("One optimizer step", TIME_HEAD, map(_time_cells, benchmark.rows)),
+        ("What a step keeps", BYTES_HEAD, map(_bytes_cells, benchmark.rows)),
         ("Compared", RATIO_HEAD, ratios),
-        ("Selected share", SHARE_HEAD, [_share_cells(point, rows, benchmark) for point in benchmark.shares]),
-    ]
-    return [(title, head, lines) for title, head, lines in tables if lines]
+        ("Selected share", SHARE_HEAD, shares),
+    )
+    found = [ReportTable(title, head, cell_rows_of(cells), borders=False) for title, head, cells in tables]
+    return [table for table in found if table.rows]
 
 
 def _time_cells(row: BenchmarkRow) -> tuple[str, ...]:
@@ -147,15 +145,6 @@ def _legend(benchmark: Benchmark) -> str:
         f"x full, x floor: median of the ratios to full grouped_mm and to the faster floor{floor} in the same repeat. "
         f"for backward: tensors saved in the forward, without parameters.{escape_unsafe(peak)}"
     )
-
-
-def _drawn(title: str, head: Sequence[str], lines: Lines) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for place, name in enumerate(head):
-        table.add_column(name, justify="right" if place else "left", overflow="fold", no_wrap=place == 0)
-    for cells in lines:
-        table.add_row(*map(safe_text, cells))
-    return table
 
 
 def _spread_text(spread: Spread | None) -> str:

@@ -7,9 +7,7 @@ all is said in words, so that it is never a rounded 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from rich.table import Table
+from collections.abc import Callable, Iterator, Sequence
 
 from moe_cli.data.contamination import BY_WORDS
 from moe_cli.records import (
@@ -22,7 +20,8 @@ from moe_cli.records import (
     RestoredRouter,
     RunColumn,
 )
-from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, DEGENERATE, OVER_REFUSAL, PLAIN_COMPLIANCE
+from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, DEGENERATE, OVER_REFUSAL, PLAIN_COMPLIANCE, mean_over_runs
+from moe_cli.views.table import GROUP, CellRow, NarrowColumn, ReportTable
 from moe_cli.views.text import (
     FIXED,
     NOTHING,
@@ -33,7 +32,6 @@ from moe_cli.views.text import (
     optional_text,
     percent_text,
     rate_text,
-    safe_text,
     seconds_text,
 )
 
@@ -50,11 +48,12 @@ AS_JUDGED = "These rates are the judge's; those that labels correct stand in the
 
 def spread_text(values: Sequence[float | None], text: Callable[[float], str]) -> str:
     """The value of one run, or the mean of several with its range where they differ; `-` if one is not known."""
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
+    mean = mean_over_runs(values)
+    if mean is None:
         return NOTHING
-    middle, low, high = (text(value) for value in (sum(known) / len(known), min(known), max(known)))
-    return middle if low == high else f"{middle} ({low} to {high})"
+    known = [value for value in values if value is not None]
+    low, high = text(min(known)), text(max(known))
+    return text(mean) if low == high else f"{text(mean)} ({low} to {high})"
 
 
 def alike_text(texts: Sequence[str]) -> str:
@@ -153,27 +152,27 @@ RESTORED_ROWS: Rows = (
 )
 
 
-def side_by_side(comparison: Comparison) -> Table:
-    """A table with a column for every arm: parameters, cost and every overall measure."""
-    arms = comparison.arm_columns
-    table = Table(title="Side by side", title_justify="left")
-    table.add_column("")
-    if notes := side_notes(comparison):
-        table.caption, table.caption_justify = " ".join(notes), "left"
-    for arm in comparison.arms:
-        name = arm.name if len(arm.runs) == 1 else f"{arm.name} ({len(arm.runs)} runs)"
-        table.add_column(safe_text(name), overflow="fold")
-    for rows in row_groups(comparison):
-        for title, text in rows:
-            table.add_row(title, *(safe_text(text(runs)) for runs in arms))
-        table.add_section()
-    return table
+def side_by_side(comparison: Comparison) -> ReportTable:
+    """What each arm trained, what it cost, and every overall measure."""
+    names = [arm.name if len(arm.runs) == 1 else f"{arm.name} ({len(arm.runs)} runs)" for arm in comparison.arms]
+    head = ("", *names)
+    rows = tuple(
+        CellRow((title, *(text(runs) for runs in comparison.arm_columns)), "" if place else GROUP)
+        for group in row_groups(comparison)
+        for place, (title, text) in enumerate(group)
+    )
+    narrow = tuple(map(NarrowColumn, head))
+    return ReportTable("Side by side", head, rows, tuple(_notes(comparison)), empty="nothing to show", narrow=narrow)
 
 
-def side_notes(comparison: Comparison) -> list[str]:
-    """Notes below the side-by-side rates."""
-    several = any(len(arm.runs) > 1 for arm in comparison.arms)
-    return [*([SEVERAL_RUNS] if several else []), *([AS_JUDGED] if comparison.labels else [])]
+def _notes(comparison: Comparison) -> Iterator[str]:
+    several = [arm for arm in comparison.arms if len(arm.runs) > 1]
+    for arm in several:
+        yield f"{arm.name}: {', '.join(arm.runs)}."
+    if several:
+        yield SEVERAL_RUNS
+    if comparison.labels:
+        yield AS_JUDGED
 
 
 def row_groups(comparison: Comparison) -> tuple[Rows, ...]:
@@ -234,11 +233,9 @@ def _rate(found: Callable[[EvaluationSummary], Rate | None], metric: str) -> Cal
 
 def _mean_rate(counts: Sequence[tuple[float, int] | None]) -> str:
     """`12.5 % (4/40, 6/40)`: the mean over the runs, and the count of each; `-` if one has no scored item."""
-    rates = [count for count in counts if count is not None and count[1]]
-    if not rates or len(rates) < len(counts):
-        return NOTHING
-    mean = sum(k / n for k, n in rates) / len(rates)
-    return f"{100 * mean:.1f} % ({', '.join(f'{_sum_text(k)}/{n}' for k, n in rates)})"
+    mean = mean_over_runs([count[0] / count[1] if count and count[1] else None for count in counts])
+    each = ", ".join(f"{_sum_text(count[0])}/{count[1]}" for count in counts if count)
+    return NOTHING if mean is None else f"{percent_text(mean)} ({each})"
 
 
 def _sum_text(total: float) -> str:

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from moe_cli.data.contamination import BY_WORDS
-from moe_cli.records import Estimate, EvaluationSummary, GroupDrift, RestoredRouter, RoutingDrift
+from moe_cli.records import (
+    CapabilityScore,
+    Estimate,
+    EvaluationSummary,
+    GroupDrift,
+    LayerDrift,
+    RestoredRouter,
+    RoutingDrift,
+    SuiteSummary,
+)
 from moe_cli.stats.metrics import harm_metric
-from moe_cli.views.judge_tables import agreement_views, judge_texts, unscored_texts
+from moe_cli.views.judge_tables import agreement_table, judge_texts, unscored_texts
 from moe_cli.views.source_tables import file_views, server_lines
+from moe_cli.views.table import GROUP, CellRow, ReportTable, as_rich, cell_rows_of, facts_view
 from moe_cli.views.text import NOTHING, SMALL, estimate_text, percent_text, rate_text, safe_text
 
 MOST_LAYERS = 16
@@ -27,9 +36,9 @@ def drift_views(summary: EvaluationSummary) -> Iterator[RenderableType]:
         return
     yield _text_drift(summary)
     if summary.routing_drift is not None:
-        yield _routing_table(summary.routing_drift)
+        yield as_rich(_routing_table(summary.routing_drift))
     if summary.weight_drift is not None:
-        yield _weight_table(summary.weight_drift)
+        yield as_rich(_weight_table(summary.weight_drift))
     if summary.restored_router is not None:
         yield _restored_text(summary.restored_router)
 
@@ -38,53 +47,50 @@ def _text_drift(summary: EvaluationSummary) -> RenderableType:
     drift = summary.drift
     if drift is None:
         return Text("drift on text, routing drift: - (no texts)")
-    table = Table(title="Drift from the base on held-out benign text", title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column()
-    table.add_row("perplexity ratio", estimate_text(drift.perplexity_ratio))
-    table.add_row("perplexity base -> tuned", f"{drift.perplexity_base:.3f} -> {drift.perplexity_tuned:.3f}")
-    table.add_row("mean KL per token, nats", estimate_text(drift.kl_mean, SMALL))
-    table.add_row("99 % of tokens below", f"{drift.kl_99:{SMALL}} (n {drift.num_tokens} tokens)")
-    table.add_row("same most likely token", estimate_text(drift.same_top_share))
-    return table
+    return facts_view(
+        "Drift from the base on held-out benign text",
+        (
+            ("perplexity ratio", estimate_text(drift.perplexity_ratio)),
+            ("perplexity base -> tuned", f"{drift.perplexity_base:.3f} -> {drift.perplexity_tuned:.3f}"),
+            ("mean KL per token, nats", estimate_text(drift.kl_mean, SMALL)),
+            ("99 % of tokens below", f"{drift.kl_99:{SMALL}} (n {drift.num_tokens} tokens)"),
+            ("same most likely token", estimate_text(drift.same_top_share)),
+        ),
+    )
 
 
-def _routing_table(drift: RoutingDrift) -> Table:
+def _routing_table(drift: RoutingDrift) -> ReportTable:
     selected = f", {drift.num_selected} selected experts" if drift.num_selected is not None else ""
-    title = f"Routing drift on the same texts (n {drift.num_tokens} tokens{selected})"
-    table = Table(title=safe_text(title), title_justify="left")
-    table.add_column("layer", justify="right")
-    table.add_column("JS [95 %], 1e-3 nats")
-    table.add_column("same choices")
-    table.add_column("on selected", justify="right")
-    table.add_column("load entropy", justify="right")
     moved = sorted(drift.layers, key=lambda layer: -layer.js.value)[:MOST_LAYERS]
-    for layer in sorted(moved, key=lambda layer: layer.layer):
-        table.add_row(
-            str(layer.layer),
-            _thousandths(layer.js),
-            percent_text(layer.overlap.value),
-            f"{percent_text(layer.on_selected_base)} -> {percent_text(layer.on_selected_tuned)}",
-            f"{layer.entropy_base:.3f} -> {layer.entropy_tuned:.3f}",
-        )
-    if len(moved) < len(drift.layers):
-        table.caption = f"the {MOST_LAYERS} of {len(drift.layers)} layers that moved most"
-    table.add_section()
     on_selected = f"{percent_text(drift.on_selected_base)} -> {percent_text(drift.on_selected_tuned)}"
-    table.add_row("mean", _thousandths(drift.js), percent_text(drift.overlap.value), on_selected, "", style="bold")
-    return table
+    mean = ("mean", _thousandths(drift.js), percent_text(drift.overlap.value), on_selected)
+    most = f"the {MOST_LAYERS} of {len(drift.layers)} layers that moved most"
+    return ReportTable(
+        title=f"Routing drift on the same texts (n {drift.num_tokens} tokens{selected})",
+        head=("layer", "JS [95 %], 1e-3 nats", "same choices", "on selected", "load entropy"),
+        rows=(
+            *cell_rows_of(_layer_cells(layer) for layer in sorted(moved, key=lambda layer: layer.layer)),
+            CellRow(mean, f"{GROUP} primary"),
+        ),
+        notes=(most,) if len(moved) < len(drift.layers) else (),
+    )
 
 
-def _weight_table(groups: tuple[GroupDrift, ...]) -> Table:
-    table = Table(title="Weight drift", title_justify="left")
-    table.add_column("parameters")
-    table.add_column("changed / all", justify="right")
-    table.add_column("relative L2", justify="right")
-    for group in groups:
-        table.add_row(
-            safe_text(group.group), f"{group.num_changed:,} / {group.num_params:,}", f"{group.relative_l2:.3g}"
-        )
-    return table
+def _layer_cells(layer: LayerDrift) -> tuple[str, ...]:
+    return (
+        str(layer.layer),
+        _thousandths(layer.js),
+        percent_text(layer.overlap.value),
+        f"{percent_text(layer.on_selected_base)} -> {percent_text(layer.on_selected_tuned)}",
+        f"{layer.entropy_base:.3f} -> {layer.entropy_tuned:.3f}",
+    )
+
+
+def _weight_table(groups: tuple[GroupDrift, ...]) -> ReportTable:
+    rows = cell_rows_of(
+        (group.group, f"{group.num_changed:,} / {group.num_params:,}", f"{group.relative_l2:.3g}") for group in groups
+    )
+    return ReportTable("Weight drift", ("parameters", "changed / all", "relative L2"), rows)
 
 
 def _restored_text(restored: RestoredRouter) -> Text:
@@ -112,43 +118,24 @@ def evaluated_view(summary: EvaluationSummary) -> RenderableType:
     """Rates of every suite, capability, drift, the judges, and what an earlier evaluation had."""
     judged = [(summary.name, summary)]
     return Group(
-        _suite_table(summary),
+        as_rich(_suite_table(summary)),
         *file_views(summary.answer_files, summary.unanswered),
         *server_lines(summary),
         *_goals(summary),
         *_capability_views(summary),
         *drift_views(summary),
         *_not_measured(summary),
-        *agreement_views(judged),
+        *([as_rich(agreement_table(judged, named=False))] if summary.agreement else []),
         *judge_texts(judged),
         *unscored_texts(judged),
         *(safe_text(f"{stage}: taken from the evaluation {name}") for stage, name in summary.taken.items()),
     )
 
 
-def _suite_table(summary: EvaluationSummary) -> Table:
+def _suite_table(summary: EvaluationSummary) -> ReportTable:
     several = "" if summary.epochs == 1 else f", {summary.epochs or 'several'} answers to each item"
     what = "answers that were made elsewhere" if summary.answer_files else summary.training_mode
-    table = Table(title=safe_text(f"Evaluation: {what}{several}"), title_justify="left")
-    table.add_column("suite", overflow="fold")
-    table.add_column("measure")
-    table.add_column("rate (k/n) [95 %]")
-    for suite in summary.suites:
-        measures = [
-            (harm_metric(suite.suite), suite.attack_success),
-            ("full refusal", suite.full_refusal if suite.kind == "harmful" else None),
-            ("over-refusal", suite.over_refusal),
-            ("partial refusal", suite.partial_refusal if suite.partial_refusal and suite.partial_refusal.k else None),
-            ("correct", suite.accuracy),
-            ("degenerate", suite.degenerate if suite.degenerate.k else None),
-            ("cut off", suite.cut_off if suite.cut_off.k or suite.cut_off.unscored else None),
-        ]
-        shown = [(name, rate_text(rate)) for name, rate in measures if rate is not None]
-        length = suite.mean_answer_tokens
-        shown.append(("answer length", NOTHING if length is None else f"{length:.1f} tokens (mean of {suite.n})"))
-        for place, (name, text) in enumerate(shown):
-            table.add_row(safe_text(suite.suite) if place == 0 else "", name, text)
-    table.add_section()
+    rows = [CellRow(cells) for suite in summary.suites for cells in _suite_rows(suite)]
     overall = (
         ("attack success", summary.attack_success),
         *([("plain compliance", summary.plain_compliance)] if summary.plain_compliance else []),
@@ -157,8 +144,27 @@ def _suite_table(summary: EvaluationSummary) -> Table:
         ("degenerate", summary.degenerate),
     )
     for place, (name, total) in enumerate(overall):
-        table.add_row("all" if place == 0 else "", name, rate_text(total), style="bold")
-    return table
+        style = "primary" if place else f"{GROUP} primary"
+        rows.append(CellRow(("" if place else "all", name, rate_text(total)), style))
+    head = ("suite", "measure", "rate (k/n) [95 %]")
+    return ReportTable(f"Evaluation: {what}{several}", head, tuple(rows), words=True)
+
+
+def _suite_rows(suite: SuiteSummary) -> Iterator[tuple[str, ...]]:
+    """Every measure of a suite, the first with the suite's name."""
+    measures = [
+        (harm_metric(suite.suite), suite.attack_success),
+        ("full refusal", suite.full_refusal if suite.kind == "harmful" else None),
+        ("over-refusal", suite.over_refusal),
+        ("partial refusal", suite.partial_refusal if suite.partial_refusal and suite.partial_refusal.k else None),
+        ("correct", suite.accuracy),
+        ("degenerate", suite.degenerate if suite.degenerate.k else None),
+        ("cut off", suite.cut_off if suite.cut_off.k or suite.cut_off.unscored else None),
+    ]
+    shown = [(name, rate_text(rate)) for name, rate in measures if rate is not None]
+    length = suite.mean_answer_tokens
+    shown.append(("answer length", NOTHING if length is None else f"{length:.1f} tokens (mean of {suite.n})"))
+    yield from (("" if place else suite.suite, *cells) for place, cells in enumerate(shown))
 
 
 def _goals(summary: EvaluationSummary) -> Iterator[RenderableType]:
@@ -188,19 +194,16 @@ def _not_measured(summary: EvaluationSummary) -> Iterator[RenderableType]:
 def _capability_views(summary: EvaluationSummary) -> Iterator[RenderableType]:
     if not summary.capability:
         return
-    table = Table(title="Capability (lm-eval)", title_justify="left")
-    table.add_column("task", overflow="fold")
-    table.add_column("metric", overflow="fold")
-    table.add_column("shots", justify="right")
-    table.add_column("score +- stderr")
-    table.add_column("right (k/n) [95 %]")
-    for score in summary.capability:
-        error = "" if score.stderr is None else f" +- {score.stderr:.4f}"
-        table.add_row(
-            safe_text(score.task),
-            safe_text(score.metric),
-            str(score.num_fewshot),
-            f"{score.score:.4f}{error}",
-            rate_text(score.correct),
-        )
-    yield table
+    head = ("task", "metric", "shots", "score +- stderr", "right (k/n) [95 %]")
+    yield as_rich(ReportTable("Capability (lm-eval)", head, cell_rows_of(map(_capability_cells, summary.capability))))
+
+
+def _capability_cells(score: CapabilityScore) -> tuple[str, ...]:
+    error = "" if score.stderr is None else f" +- {score.stderr:.4f}"
+    return (
+        score.task,
+        score.metric,
+        str(score.num_fewshot),
+        f"{score.score:.4f}{error}",
+        rate_text(score.correct),
+    )

@@ -7,11 +7,10 @@ both were asked about.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from moe_cli.judges.judge import accuracy_text
@@ -24,15 +23,14 @@ from moe_cli.records import (
     LabelCorrection,
     LabelDraw,
     PairComparison,
-    PairedDifference,
 )
-from moe_cli.records.judging import too_many_unscored
-from moe_cli.views.text import NOTHING, percent_text, safe_text
+from moe_cli.views.table import ALARM, CellRow, NarrowColumn, ReportTable, as_rich, cell_rows_of, columns_of
+from moe_cli.views.text import NOTHING, count_of, percent_text, safe_text
 
 NamedRuns = Sequence[tuple[str, EvaluationSummary]]
-ALARM = "red"
-Rates = dict[str, float]  # by metric
-JUDGE_ALONE = "by the judge alone"
+NO_RUN = "no run was judged here"
+LETTERS = 16  # of a digest
+WITHOUT_DEGENERATE = "Degenerate answers, which a rule decides for all judges alike, do not count."
 SECONDS_AN_ANSWER = 40  # of a person who reads and decides
 
 
@@ -88,7 +86,7 @@ def unscored_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
     for name, summary in runs:
         if any(num for num, _ in summary.unscored.values()):
             of_run = f" in {name}" if named else ""
-            style = ALARM if summary.overly_unscored else ""
+            style = "red" if summary.overly_unscored else ""
             yield safe_text(f"no verdict{of_run}: {unscored_text(summary)}", style=style)
 
 
@@ -99,54 +97,75 @@ def unscored_text(summary: EvaluationSummary) -> str:
     return f"{counts or NOTHING} ({allowed} {percent_text(summary.max_unscored)})"
 
 
-def agreement_views(runs: NamedRuns, *, named: bool = False) -> Iterator[RenderableType]:
-    """How far every two judges agree; empty if there is one judge."""
-    if not any(summary.agreement for _, summary in runs):
-        return
-    table = Table(title="Agreement of the judges", title_justify="left")
-    if named:
-        table.add_column("run", overflow="fold")
-    table.add_column("question")
-    table.add_column("judges", overflow="fold")
-    table.add_column("by both", justify="right")
-    table.add_column("agree", justify="right")
-    table.add_column("kappa [95 %]")
+def judge_table(runs: NamedRuns) -> ReportTable:
+    """Every judge once: what it decides in which runs, and how far it can be trusted."""
+    head = ("judge", "decides", "published accuracy", "role", "source", "revision")
+    rows = cell_rows_of([_judge(found) for found in judges_of_runs(runs)])
+    return ReportTable("Who judged", head, rows, words=True, empty=NO_RUN)
+
+
+def _judge(found: JudgeOfRuns) -> tuple[str, ...]:
+    judge = found.judge
+    return (
+        judge.name,
+        roles_text(found, named=True),
+        accuracy_text(judge) or "not published",
+        "smoke test: no claim of safety rests on it" if judge.smoke_test else "judge",
+        judge.source or "built in",
+        judge.revision[:LETTERS],
+    )
+
+
+def unscored_table(runs: NamedRuns) -> ReportTable:
+    """Answers that the deciding judges left without a verdict, of how many, and whether that was allowed."""
+    kinds = list(dict.fromkeys(kind for _, summary in runs for kind in summary.unscored))
+    rows = []
     for name, summary in runs:
-        for agreement in summary.agreement:
-            table.add_row(
-                *([safe_text(name)] if named else []),
-                agreement.question,
-                safe_text(f"{agreement.a}, {agreement.b}"),
-                Text(both_text(agreement, summary), style=ALARM if too_few_by_both(agreement, summary) else ""),
-                percent_text(agreement.agreement),
-                kappa_text(agreement),
-            )
-    yield table
+        counts = [count_of(*summary.unscored[kind]) if kind in summary.unscored else NOTHING for kind in kinds]
+        too_many = bool(summary.overly_unscored)
+        verdict = "more than allowed" if too_many else "within"
+        rows.append(CellRow((name, *counts, percent_text(summary.max_unscored), verdict), ALARM if too_many else ""))
+    head = ("run", *kinds, "allowed", "result")
+    return ReportTable("Answers without a verdict", head, tuple(rows) if kinds else (), empty=NO_RUN)
 
 
-def both_text(found: Agreement, summary: EvaluationSummary) -> str:
-    """`792 of 800`: answers that both judges scored, of those that both were asked about."""
-    asked = _asked(found, summary)
-    return str(found.n) if asked is None else f"{found.n} of {asked}"
+def agreement_table(runs: NamedRuns, *, named: bool = True) -> ReportTable:
+    """How far every two judges agree; without names of runs if there is one run."""
+    head = ("run", "question", "judges", "agree", "kappa [95 %]", "scored by both")[not named :]
+    rows = tuple(
+        CellRow(
+            (name, *_agreement(agreement, summary))[not named :], ALARM if summary.leaves_too_many(agreement) else ""
+        )
+        for name, summary in runs
+        for agreement in summary.agreement
+    )
+    notes = (WITHOUT_DEGENERATE,) if rows else ()
+    narrow = (*map(NarrowColumn, head[:-1]), NarrowColumn("by both"))
+    return ReportTable("Agreement of the judges", head, rows, notes, empty=_no_agreement(runs), narrow=narrow)
 
 
-def too_few_by_both(found: Agreement, summary: EvaluationSummary) -> bool:
-    """Whether the two judges together left out more answers than one judge may."""
-    asked = _asked(found, summary)
-    return asked is not None and too_many_unscored(asked - found.n, asked, summary.max_unscored)
+def _agreement(found: Agreement, summary: EvaluationSummary) -> tuple[str, ...]:
+    asked = summary.num_asked(found.question)
+    return (
+        found.question,
+        f"{found.a}, {found.b}",
+        percent_text(found.agreement),
+        _kappa_text(found),
+        str(found.n) if asked is None else f"{found.n} of {asked}",
+    )
 
 
-def _asked(agreement: Agreement, summary: EvaluationSummary) -> int | None:
-    """How many answers a judge is asked about: harmful items for harm, all for a refusal, without degenerate answers.
+def _no_agreement(runs: NamedRuns) -> str:
+    """Why no agreement can be shown."""
+    if not runs:
+        return NO_RUN
+    several = any(len(summary.judges) > 1 for _, summary in runs)
+    return (
+        "not measured, no two judges of a run tell the same" if several else "not measured, one judge judged each run"
+    )
 
-    None: not recorded.
-    """
-    kinds = [kind for kind in summary.unscored if kind == "harmful" or agreement.question == "refusal"]
-    degenerate = sum(suite.degenerate.k for suite in summary.suites if suite.kind in kinds)
-    return sum(summary.unscored[kind][1] for kind in kinds) - degenerate if kinds else None
 
-
-def kappa_text(found: Agreement) -> str:
+def _kappa_text(found: Agreement) -> str:
     """`0.71 [0.60, 0.80]`; `-` where both judges always say the same one thing."""
     if found.kappa is None:
         return NOTHING
@@ -157,47 +176,28 @@ def kappa_text(found: Agreement) -> str:
 
 def draw_view(draw: LabelDraw) -> RenderableType:
     """How many of which items were drawn, and how long labelling them takes."""
-    table = Table(title="Drawn to be labelled", title_justify="left")
-    for name in ("measure", "suite", "the judge says", "drawn", "of", "probability"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("drawn", "of", "probability") else "left")
-    for stratum in draw.strata:
-        says = {None: "anything", True: "different things", False: "the same"}[stratum.changed]
-        cells = (stratum.metric, stratum.suite, says, str(stratum.drawn), str(stratum.items))
-        table.add_row(*map(safe_text, cells), f"{stratum.probability:.3f}")
+    head = ("measure", "suite", "the judge says", "drawn", "of", "probability")
+    rows = [
+        (
+            stratum.metric,
+            stratum.suite,
+            {None: "anything", True: "different things", False: "the same"}[stratum.changed],
+            str(stratum.drawn),
+            str(stratum.items),
+            f"{stratum.probability:.3f}",
+        )
+        for stratum in draw.strata
+    ]
+    narrow = columns_of(head, num_left=3)
     hours = draw.answers * SECONDS_AN_ANSWER / 3600
     return Group(
-        table,
+        as_rich(ReportTable("Drawn to be labelled", head, cell_rows_of(rows), narrow=narrow)),
         safe_text(
             f"{draw.items} items, {draw.answers} answers of {draw.a} and {draw.b} (equal ones once); at"
             f" {SECONDS_AN_ANSWER} s each about {hours:.1f} hours of one person"
         ),
         safe_text("the file holds prompts and answers, which may be harmful to read; it names no run and no verdict"),
     )
-
-
-def judge_alone(found: PairedDifference, base: Mapping[str, float]) -> Iterator[tuple[PairedDifference, Rates]]:
-    """A corrected difference as the judge alone sees it, with the base's rate by the judge; empty for others."""
-    if found.correction is None:
-        return
-    judge = found.correction.judge
-    alone = replace(
-        found,
-        metric=JUDGE_ALONE,
-        rate_a=judge.rate_a,
-        rate_b=judge.rate_b,
-        difference=judge.difference,
-        lower=judge.lower,
-        upper=judge.upper,
-        p_value=judge.p_value,
-        p_adjusted=judge.p_value,
-        correction=None,
-    )
-    yield alone, {JUDGE_ALONE: base[found.metric]} if found.metric in base else dict(base)
-
-
-def base_rate(found: PairedDifference, base: Mapping[str, float]) -> float | None:
-    """The base's rate beside a difference; None beside a corrected one, whose rates are people's."""
-    return None if found.correction else base.get(found.metric)
 
 
 def label_lines(pair: PairComparison) -> Iterator[str]:

@@ -95,16 +95,16 @@ def _opening(facts: CardFacts) -> str:
 
 def _identity(facts: CardFacts) -> Iterator[Cells]:
     base, training = facts.base, facts.training
-    yield "base", markdown_text(_short(base))
-    yield "revision of the base", markdown_text(base.revision or NOTHING)
-    yield "weights of the base (sha256)", markdown_text(base.fingerprint)
-    yield "architecture, dtype", markdown_text(f"{base.architecture}, {base.dtype}")
+    yield "base", _short(base)
+    yield "revision of the base", base.revision or NOTHING
+    yield "weights of the base (sha256)", base.fingerprint
+    yield "architecture, dtype", f"{base.architecture}, {base.dtype}"
     yield "arm", _arm(facts)
     if training is not None:
-        yield "weights of this model (sha256)", markdown_text(training.trained_fingerprint)
+        yield "weights of this model (sha256)", training.trained_fingerprint
         share = f"{100 * training.trainable_ratio:.4f} %"
         yield "trained parameters", f"{training.trainable_params:,} of {training.total_params:,} ({share})"
-    yield "made with", markdown_text(f"moe-selective-repair {facts.version}")
+    yield "made with", f"moe-selective-repair {facts.version}"
 
 
 def _experts(facts: CardFacts) -> Iterator[str]:
@@ -136,7 +136,7 @@ def _data(facts: CardFacts) -> Iterator[str]:
 def _source(source: SourceCount) -> tuple[str, ...]:
     """A data source described by its content, as its name may be a path."""
     rows = f"{source.rows:,}", f"{source.used:,}"
-    return ROLES[source.role], markdown_text(source.format), *rows, markdown_text(source.sha256)
+    return ROLES[source.role], source.format, *rows, source.sha256
 
 
 def _settings(facts: CardFacts) -> Iterator[str]:
@@ -144,7 +144,7 @@ def _settings(facts: CardFacts) -> Iterator[str]:
         return
     yield "## Training settings"
     rows: list[Cells] = [(name, NOTHING if value is None else str(value)) for name, value in _hyper(training)]
-    yield markdown_table(("setting", "value"), ((markdown_text(name), markdown_text(value)) for name, value in rows))
+    yield markdown_table(("setting", "value"), rows)
 
 
 def _hyper(training: TrainingSummary) -> Iterator[tuple[str, object]]:
@@ -171,20 +171,20 @@ def _measures(summary: EvaluationSummary) -> Iterator[Cells]:
     for suite in summary.suites:
         if suite.kind == "harmful":
             measure = harm_metric(suite.suite)
-            yield f"{measure}, suite {markdown_text(suite.suite)}", rate_text(suite.attack_success)
+            yield f"{measure}, suite {suite.suite}", rate_text(suite.attack_success)
     yield "over-refusal", rate_text(summary.over_refusal)
     yield "accuracy", rate_text(summary.accuracy)
     yield "degenerate answers", rate_text(summary.degenerate)
     for kind, (unscored, total) in summary.unscored.items():
-        yield f"without a verdict, {markdown_text(kind)}", f"{unscored} of {total}"
+        yield f"without a verdict, {kind}", f"{unscored} of {total}"
     for task in summary.capability:
         error = NOTHING if task.stderr is None else f"{task.stderr:.4f}"
-        value = f"{task.score:.4f} (n {task.n}, standard error {error}), {markdown_text(task.metric)}"
-        yield f"task {markdown_text(task.task)}, {task.num_fewshot} examples", value
+        value = f"{task.score:.4f} (n {task.n}, standard error {error}), {task.metric}"
+        yield f"task {task.task}, {task.num_fewshot} examples", value
     if summary.drift is not None:
         yield "perplexity ratio to the base", estimate_text(summary.drift.perplexity_ratio, FIXED)
         yield "KL per token to the base, nats", estimate_text(summary.drift.kl_mean, SMALL)
-    yield "items (sha256)", markdown_text(summary.items_digest)
+    yield "items (sha256)", summary.items_digest
 
 
 def _judge(judge: JudgeIdentity) -> str:

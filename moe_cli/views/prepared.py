@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 
 from moe_cli.records import AnswerSettings, PrepareSummary, Selection
 from moe_cli.views.judge_tables import trust_text
 from moe_cli.views.selected import selected_view
 from moe_cli.views.source_tables import sources_table
+from moe_cli.views.table import facts_view
 from moe_cli.views.text import NOTHING, count_of, safe_text, seconds_text
 
 
@@ -20,43 +20,36 @@ def prepared_view(summary: PrepareSummary, selection: Selection) -> RenderableTy
     sources = [sources_table(summary.sources)] if summary.sources else []
     return Group(
         *sources,
-        _data_table(summary),
+        facts_view("Data", _data_facts(summary)),
         *_judge_texts(summary),
         *warnings,
         selected_view(selection),
     )
 
 
-def _data_table(summary: PrepareSummary) -> Table:
-    table = Table(title="Data", title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column()
-    table.add_row("pairs kept", count_of(summary.num_kept, summary.num_pairs))
+def _data_facts(summary: PrepareSummary) -> Iterator[tuple[str, str]]:
+    yield "pairs kept", count_of(summary.num_kept, summary.num_pairs)
     for reason, number in summary.drop_reasons.items():
-        table.add_row("  dropped", safe_text(f"{number}: {reason}"))
-    table.add_row("plain goals refused in full", safe_text(_judged(summary.plain_refused, summary, "plain forms")))
-    attacked = _judged(summary.attacked_complied, summary, "attacked forms")
-    table.add_row("attacked goals complied with", safe_text(attacked))
-    table.add_row("benign prompts kept", count_of(summary.num_benign_kept, summary.num_benign))
+        yield "  dropped", f"{number}: {reason}"
+    yield "plain goals refused in full", _judged(summary.plain_refused, summary, "plain forms")
+    yield "attacked goals complied with", _judged(summary.attacked_complied, summary, "attacked forms")
+    yield "benign prompts kept", count_of(summary.num_benign_kept, summary.num_benign)
     for name, counts in (("answers without a verdict", summary.unscored), ("answers cut off", summary.cut_off)):
         if counts and any(part for part, _ in counts.values()):
-            table.add_row(name, safe_text(", ".join(f"{count_of(*found)} {side}" for side, found in counts.items())))
+            yield name, ", ".join(f"{count_of(*found)} {side}" for side, found in counts.items())
     if summary.num_answers_kept:
-        table.add_row("answers of another token limit", str(summary.num_answers_kept))
+        yield "answers of another token limit", str(summary.num_answers_kept)
     batch = f"{summary.num_plain} plain + {summary.num_benign_in_batch} benign + {summary.num_attacked} attacked"
-    table.add_row("batches", f"{summary.num_batches} of {summary.batch_size} = {batch}")
-    table.add_row("pairs left over", str(summary.num_pairs_left_over))
-    table.add_row("different refusal targets", f"{summary.distinct_targets}, {summary.own_refusals} pairs in own words")
+    yield "batches", f"{summary.num_batches} of {summary.batch_size} = {batch}"
+    yield "pairs left over", str(summary.num_pairs_left_over)
+    yield "different refusal targets", f"{summary.distinct_targets}, {summary.own_refusals} pairs in own words"
     if summary.written_refusals or summary.unwritten_refusals:
-        table.add_row("  written by the endpoint", str(summary.written_refusals))
+        yield "  written by the endpoint", str(summary.written_refusals)
     for reason, number in summary.unwritten_refusals.items():
-        table.add_row("  not used", safe_text(f"{number}: {reason}"))
+        yield "  not used", f"{number}: {reason}"
     for how in _answering(summary.answering):
-        table.add_row("answers", safe_text(how))
-    table.add_row(
-        "answering / routing", f"{seconds_text(summary.seconds_generate)} / {seconds_text(summary.seconds_routing)}"
-    )
-    return table
+        yield "answers", how
+    yield "answering / routing", f"{seconds_text(summary.seconds_generate)} / {seconds_text(summary.seconds_routing)}"
 
 
 def _answering(how: AnswerSettings) -> Iterator[str]:

@@ -27,7 +27,8 @@ from moe_cli.records import (
     RunResult,
     TrainingResult,
 )
-from moe_cli.views.compared import n_text, verdict_text
+from moe_cli.views.compared_tables import difference_text, n_text, verdict_text
+from moe_cli.views.table import ReportTable, as_rich, cell_rows_of, facts_view
 from moe_cli.views.text import NOTHING, age_text, bytes_text, rate_text, safe_text
 
 NOT_SHOWN = "(set; not shown)"
@@ -89,17 +90,13 @@ def _compared_text(result: ComparisonResult) -> str:
     found = result.difference
     if found is None:
         return f"{unfair}nothing measured in both" if result.a is not None else f"{unfair}{NOTHING}"
-    points = f"{100 * found.difference:+.1f} [{100 * found.lower:+.1f}, {100 * found.upper:+.1f}]"
-    measured = f"{found.metric} {points}, n {n_text(found)}: {verdict_text(found)}"
+    measured = f"{found.metric} {difference_text(found)}, n {n_text(found)}: {verdict_text(found)}"
     return f"{unfair}{result.b} minus {result.a}: {measured}"
 
 
 def manifest_view(manifest: Manifest) -> RenderableType:
     """Kind and settings of a run, its files and its parents."""
-    facts = Table(title=safe_text(manifest.id), title_justify="left", show_header=False)
-    facts.add_column()
-    facts.add_column(overflow="fold")
-    for name, value in (
+    facts = (
         ("kind", manifest.kind),
         ("model", manifest.model_name),
         ("base weights", manifest.base_fingerprint),
@@ -109,14 +106,12 @@ def manifest_view(manifest: Manifest) -> RenderableType:
         ("finished", manifest.finished),
         ("packages", ", ".join(f"{package} {version}" for package, version in manifest.packages.items())),
         *((f"parent: {role}", digest) for role, digest in manifest.parents.items()),
-    ):
-        facts.add_row(safe_text(name), safe_text(NOTHING if value is None else value))
-    files = Table(title="Files", title_justify="left")
-    files.add_column("name", overflow="fold")
-    files.add_column("sha256")
-    for file, digest in manifest.files.items():
-        files.add_row(safe_text(file), safe_text(digest[:16]))
-    return Group(facts, files)
+    )
+    files = cell_rows_of((file, digest[:16]) for file, digest in manifest.files.items())
+    return Group(
+        facts_view(manifest.id, ((name, NOTHING if value is None else str(value)) for name, value in facts)),
+        as_rich(ReportTable("Files", ("name", "sha256"), files, empty="none", words=True)),
+    )
 
 
 def environment_view(found: Environment) -> Table:
@@ -160,10 +155,9 @@ def _device_text(device: ComputeDevice) -> str:
 
 def pushed_view(push: Push) -> RenderableType:
     """The files with their sizes; the model card itself if nothing was uploaded yet."""
-    table = Table("file", "size", "sha256")
-    for file in push.files:
-        table.add_row(safe_text(file.name), bytes_text(file.num_bytes), file.sha256[:12])
-    table.add_row("README.md", bytes_text(len(push.card.encode())), "written now")
+    files = [(file.name, bytes_text(file.num_bytes), file.sha256[:12]) for file in push.files]
+    card = ("README.md", bytes_text(len(push.card.encode())), "written now")
+    table = as_rich(ReportTable("Files", ("file", "size", "sha256"), cell_rows_of([*files, card]), words=True))
     total = safe_text(f"{len(push.files) + 1} files, {bytes_text(push.num_bytes)} and the page")
     if push.url is not None:
         return Group(table, total)

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from moe_cli.records import ExpertEvidence, PartOfRisk, RankedTable, RiskParts, Selection
+from moe_cli.views.table import ReportTable, as_rich, cell_rows_of
 from moe_cli.views.text import NOTHING, count_of, optional_text, safe_text
 
 MOST_EVIDENCE_ROWS = 12
@@ -29,10 +29,10 @@ HARM = "harm, with all else in which harmful and harmless compliance inside atta
 def selected_view(selection: Selection) -> RenderableType:
     """Where the selected experts are, their evidence, the union against chance and other methods, and warnings."""
     warnings = [safe_text(f"warning: {text}", style="yellow") for text in selection.warnings]
-    overlaps = [_overlap_table(selection)] if selection.overlaps else []
+    overlaps = [as_rich(_overlap_table(selection))] if selection.overlaps else []
     parts = [Text(parts_text(selection.parts))] if selection.union else []
     texts = (*parts, _batches_text(selection), _union_text(selection))
-    return Group(_map_view(selection), _evidence_table(selection), *overlaps, *texts, *warnings)
+    return Group(_map_view(selection), as_rich(_evidence_table(selection)), *overlaps, *texts, *warnings)
 
 
 def next_text(selection: Selection, place: object, train: str) -> str:
@@ -85,17 +85,13 @@ def _shade(selected: int, candidates: int, bucket: int) -> str:
     return CANDIDATE if candidates else EMPTY
 
 
-def _evidence_table(selection: Selection) -> Table:
-    table = Table(title="Evidence for the selected experts", title_justify="left")
-    difference = RANKED_BY.get(selection.method, "risk difference")
-    for name in ("expert", difference, "95 % interval", "q", "stability", "batches"):
-        table.add_column(name, justify="left" if name == "expert" else "right")
+def _evidence_table(selection: Selection) -> ReportTable:
+    head = ("expert", RANKED_BY.get(selection.method, "risk difference"), "95 % interval", "q", "stability", "batches")
     strongest = sorted(selection.evidence, key=lambda evidence: -(_ranked(evidence) or 0.0))
-    for evidence in strongest[:MOST_EVIDENCE_ROWS]:
-        table.add_row(*_evidence_cells(evidence, selection))
-    if len(strongest) > MOST_EVIDENCE_ROWS:
-        table.caption = f"{len(strongest) - MOST_EVIDENCE_ROWS} more in selection.json"
-    return table
+    rows = [tuple(_evidence_cells(evidence, selection)) for evidence in strongest[:MOST_EVIDENCE_ROWS]]
+    more = len(strongest) - len(rows)
+    notes = (f"{more} more in selection.json",) if more else ()
+    return ReportTable("Evidence for the selected experts", head, cell_rows_of(rows), notes, empty="none")
 
 
 def _evidence_cells(evidence: ExpertEvidence, selection: Selection) -> Iterator[str]:
@@ -145,15 +141,19 @@ def _share_text(part: PartOfRisk) -> str:
     return f"{share} % [{lower}, {upper}]"
 
 
-def _overlap_table(selection: Selection) -> Table:
-    table = Table(title="Other methods on the same counts", title_justify="left")
-    for name in ("method", "candidates", "union", "in this union too", "Jaccard"):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for other in selection.overlaps:
-        shared = count_of(other.num_shared, other.union_size)
-        numbers = (str(other.num_candidates), str(other.union_size), shared, optional_text(other.jaccard, 2))
-        table.add_row(safe_text(other.method), *numbers)
-    return table
+def _overlap_table(selection: Selection) -> ReportTable:
+    rows = [
+        (
+            other.method,
+            str(other.num_candidates),
+            str(other.union_size),
+            count_of(other.num_shared, other.union_size),
+            optional_text(other.jaccard, 2),
+        )
+        for other in selection.overlaps
+    ]
+    head = ("method", "candidates", "union", "in this union too", "Jaccard")
+    return ReportTable("Other methods on the same counts", head, cell_rows_of(rows))
 
 
 def _batches_text(selection: Selection) -> Text:
@@ -185,20 +185,22 @@ def _union_text(selection: Selection) -> Text:
 
 def draws_view(paths: Sequence[Path], selections: Sequence[Selection]) -> RenderableType:
     """A row for every random draw, with its overlap with the selection by risk difference."""
-    table = Table(title="Random draws", title_justify="left")
-    for name in ("run", "seed", "experts", "of all parameters", "in the union of risk_diff, too"):
-        table.add_column(name, justify="left" if name == "run" else "right")
-    for path, selection in zip(paths, selections, strict=True):
-        shared = [other.num_shared for other in selection.overlaps if other.method == "risk_diff"]
-        size = len(selection.union)
-        table.add_row(
-            safe_text(str(path)),
-            str(selection.seed),
-            str(size),
-            f"{100 * selection.trainable_ratio:.2f} %",
-            count_of(shared[0], size) if shared else NOTHING,
-        )
+    head = ("run", "seed", "experts", "of all parameters", "in the union of risk_diff, too")
+    rows = [_draw_cells(path, selection) for path, selection in zip(paths, selections, strict=True)]
+    table = as_rich(ReportTable("Random draws", head, cell_rows_of(rows)))
     return Group(table, *([_batches_text(selections[0])] if selections else []))
+
+
+def _draw_cells(path: Path, selection: Selection) -> tuple[str, ...]:
+    shared = [other.num_shared for other in selection.overlaps if other.method == "risk_diff"]
+    size = len(selection.union)
+    return (
+        str(path),
+        str(selection.seed),
+        str(size),
+        f"{100 * selection.trainable_ratio:.2f} %",
+        count_of(shared[0], size) if shared else NOTHING,
+    )
 
 
 def draws_done(paths: Sequence[Path]) -> str:
@@ -212,16 +214,24 @@ def draws_done(paths: Sequence[Path]) -> str:
 
 def ranked_view(table: RankedTable) -> RenderableType:
     """The top of a published table by its score, compared with what the file itself says."""
-    ranked = Table(title=safe_text(f"Ranked by {table.kind}: {table.source}"), title_justify="left")
-    for name in ("rank", "expert", table.kind, "published", "selected"):
-        ranked.add_column(name, justify="left" if name == "expert" else "right")
-    for rank, row in enumerate(table.rows[:MOST_RANKED_ROWS], start=1):
-        place = f"{row.expert.layer}.{row.expert.index}"
-        chosen = "yes" if row.selected else "no"
-        ranked.add_row(str(rank), place, optional_text(row.score, 6), optional_text(row.published, 6), chosen)
-    if len(table.rows) > MOST_RANKED_ROWS:
-        ranked.caption = f"{len(table.rows) - MOST_RANKED_ROWS} more with --json, or in the file after -o"
-    return Group(ranked, *_ranked_lines(table))
+    rows = [
+        (
+            str(rank),
+            f"{row.expert.layer}.{row.expert.index}",
+            optional_text(row.score, 6),
+            optional_text(row.published, 6),
+            "yes" if row.selected else "no",
+        )
+        for rank, row in enumerate(table.rows[:MOST_RANKED_ROWS], start=1)
+    ]
+    more = len(table.rows) - len(rows)
+    ranked = ReportTable(
+        title=f"Ranked by {table.kind}: {table.source}",
+        head=("rank", "expert", table.kind, "published", "selected"),
+        rows=cell_rows_of(rows),
+        notes=(f"{more} more with --json, or in the file after -o",) if more else (),
+    )
+    return Group(as_rich(ranked), *_ranked_lines(table))
 
 
 def _ranked_lines(table: RankedTable) -> Iterator[RenderableType]:

@@ -5,10 +5,9 @@ No text of a prompt is shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from moe_cli.records import (
@@ -22,6 +21,7 @@ from moe_cli.records import (
     SuiteCount,
     UnreadableSource,
 )
+from moe_cli.views.table import ReportTable, as_rich, cell_rows_of, columns_of, facts_view
 from moe_cli.views.text import NOTHING, safe_text
 
 SHOWN_DIGEST = 12
@@ -41,12 +41,11 @@ def items_preview_view(preview: ItemsPreview) -> RenderableType:
     """What a dry run recognised of the items: sources, and the resulting suites."""
     parts: list[RenderableType] = []
     if preview.sources:
-        table = _table("Sources")
-        for source in preview.sources:
-            num_skipped = sum(source.skipped.values())
-            used = source.rows - num_skipped - source.bad_rows
-            _add_row(table, f"--items {source.name}", source.format, (source.rows, used, num_skipped, source.bad_rows))
-        parts.append(table)
+        rows = [
+            (f"--items {source.name}", source.format, (source.rows, source.used, source.num_skipped, source.bad_rows))
+            for source in preview.sources
+        ]
+        parts.append(_table(rows))
     for source in preview.sources:
         parts += _lines_of(source.name, source.skipped, source.unread)
     parts += unreadable_lines(preview.unreadable)
@@ -55,24 +54,18 @@ def items_preview_view(preview: ItemsPreview) -> RenderableType:
     return Group(*parts)
 
 
-def sources_table(sources: Sequence[SourceCount]) -> Table:
+def sources_table(sources: Sequence[SourceCount]) -> RenderableType:
     """One row per source."""
-    table = _table("Sources")
-    for source in sources:
-        numbers = (source.rows, source.used, sum(source.skipped.values()), len(source.bad_rows))
-        _add_row(table, f"--{source.role} {source.name}", source.format, numbers)
-    return table
+    return _table(
+        (f"--{one.role} {one.name}", one.format, (one.rows, one.used, one.num_skipped, len(one.bad_rows)))
+        for one in sources
+    )
 
 
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in ("source", "format", "rows", "used", "skipped", "bad"):
-        table.add_column(name, justify="left" if name in ("source", "format") else "right", overflow="fold")
-    return table
-
-
-def _add_row(table: Table, name: str, form: str, numbers: Sequence[int]) -> None:
-    table.add_row(safe_text(name), safe_text(form), *(f"{number:,}" for number in numbers))
+def _table(rows: Iterable[tuple[str, str, Sequence[int]]]) -> RenderableType:
+    head = ("source", "format", "rows", "used", "skipped", "bad")
+    cells = cell_rows_of((name, form, *(f"{number:,}" for number in numbers)) for name, form, numbers in rows)
+    return as_rich(ReportTable("Sources", head, cells, narrow=columns_of(head, num_left=2)))
 
 
 def _row_lines(sources: Sequence[SourceCount]) -> Iterator[Text]:
@@ -98,26 +91,26 @@ def unreadable_lines(sources: Sequence[UnreadableSource]) -> Iterator[Text]:
         yield safe_text(f"  hint: {source.hint}")
 
 
-def _suites_table(suites: Sequence[SuiteCount]) -> Table:
-    table = Table(title="Items", title_justify="left")
-    for name in ("suite", "kind", "items", "goals"):
-        table.add_column(name, justify="left" if name in ("suite", "kind") else "right", overflow="fold")
-    for suite in suites:
-        table.add_row(safe_text(suite.suite), suite.kind, f"{suite.num_items:,}", f"{suite.num_clusters:,}")
-    return table
+def _suites_table(suites: Sequence[SuiteCount]) -> RenderableType:
+    head = ("suite", "kind", "items", "goals")
+    rows = cell_rows_of(
+        (suite.suite, suite.kind, f"{suite.num_items:,}", f"{suite.num_clusters:,}") for suite in suites
+    )
+    return as_rich(ReportTable("Items", head, rows, narrow=columns_of(head, num_left=2)))
 
 
-def _counts_table(counts: OfferedCounts) -> Table:
-    table = Table(title="What they offer", title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column()
-    table.add_row("pairs", f"{counts.num_pairs:,}, from {counts.num_goals:,} goals")
-    table.add_row("benign prompts", f"{counts.num_benign:,}, {counts.num_benign_attacked:,} inside an attack")
+def _counts_table(counts: OfferedCounts) -> RenderableType:
     batch = f"{counts.num_plain} plain + {counts.num_benign_in_batch} benign + {counts.num_attacked} attacked"
-    table.add_row("batches", f"at most {counts.most_batches:,} of {counts.batch_size} = {batch}")
     replays = f"at most {counts.num_replays:,}, {counts.num_extra_replays:,} of them for the parts of the difference"
-    table.add_row("replays", replays)
-    return table
+    return facts_view(
+        "What they offer",
+        (
+            ("pairs", f"{counts.num_pairs:,}, from {counts.num_goals:,} goals"),
+            ("benign prompts", f"{counts.num_benign:,}, {counts.num_benign_attacked:,} inside an attack"),
+            ("batches", f"at most {counts.most_batches:,} of {counts.batch_size} = {batch}"),
+            ("replays", replays),
+        ),
+    )
 
 
 def origin_text(summary: EvaluationSummary) -> str:
@@ -134,17 +127,20 @@ def file_views(files: Sequence[AnswerFile], unanswered: int | None) -> Iterator[
     """The answer files with what became of their rows; empty if there are none."""
     if not files:
         return
-    table = Table(
-        title="Answers from files; the settings and weights that gave them are not known", title_justify="left"
+    head = ("file", "sha256", "format", "model, as it says", "rows", "answers")
+    rows = cell_rows_of(
+        (
+            file.name,
+            file.sha256[:SHOWN_DIGEST],
+            file.format,
+            file.model or NOTHING,
+            f"{file.rows:,}",
+            f"{file.answers:,}",
+        )
+        for file in files
     )
-    for name in ("file", "sha256", "format", "model, as it says"):
-        table.add_column(name, overflow="fold")
-    for name in ("rows", "answers"):
-        table.add_column(name, justify="right")
-    for file in files:
-        cells = (file.name, file.sha256[:SHOWN_DIGEST], file.format, file.model or NOTHING)
-        table.add_row(*map(safe_text, cells), f"{file.rows:,}", f"{file.answers:,}")
-    yield table
+    title = "Answers from files; the settings and weights that gave them are not known"
+    yield as_rich(ReportTable(title, head, rows, narrow=columns_of(head, num_left=4)))
     for file in files:
         yield from _lines(file)
     if unanswered:
@@ -168,8 +164,7 @@ def _lines(file: AnswerFile) -> Iterator[Text]:
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in file.kinds.items())
     if kinds:
         yield safe_text(f"kinds of {file.name}: {kinds}")
-    unknown = file.answers - file.cut_off - file.finished
-    if unknown:
+    if unknown := file.num_unknown_ends:
         yield safe_text(f"ended by itself: not said of {unknown:,} of {file.answers:,} answers of {file.name}")
 
 

@@ -36,9 +36,9 @@ def markdown_text(text: str) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; its cells must already be Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    """A Markdown table of plain text."""
+    first, *others = (list(map(markdown_text, cells)) for cells in (head, *rows))
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (first, ["---"] * len(head), *others))
 
 
 def rate_text(rate: Rate | None) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from moe_cli.records import TrainableCount, TrainingPlan, TrainingSummary
+from moe_cli.views.table import GROUP, CellRow, ReportTable, as_rich, cell_rows_of, facts_view
 from moe_cli.views.text import bytes_text, count_of, safe_text, seconds_text, trainable_text
 
 HEADLINES = {
@@ -19,7 +19,7 @@ def plan_view(plan: TrainingPlan) -> RenderableType:
     """What is about to be trained, with the table of unfrozen experts."""
     lines: list[RenderableType] = [
         Text(HEADLINES[plan.arm], style="bold"),
-        unfrozen_table(plan.count, plan.base.layers),
+        as_rich(_unfrozen_table(plan.count, plan.base.layers)),
     ]
     if plan.union_size is not None:
         noise = (
@@ -46,23 +46,16 @@ def plan_view(plan: TrainingPlan) -> RenderableType:
     return Group(*lines)
 
 
-def unfrozen_table(count: TrainableCount, layers: tuple[int, ...]) -> Table:
+def _unfrozen_table(count: TrainableCount, layers: tuple[int, ...]) -> ReportTable:
     """Unfrozen experts per layer and in total."""
-    table = Table(title="Unfrozen experts", title_justify="left")
-    table.add_column("layer")
-    table.add_column("unfrozen", justify="right")
-    for layer, unfrozen in zip(layers, count.experts_per_layer, strict=True):
-        table.add_row(str(layer), count_of(unfrozen, count.num_experts))
-    table.add_section()
-    table.add_row("all", count_of(sum(count.experts_per_layer), count.num_experts * len(layers)), style="bold")
-    return table
+    of_layers = zip(layers, count.experts_per_layer, strict=True)
+    rows = cell_rows_of((str(layer), count_of(unfrozen, count.num_experts)) for layer, unfrozen in of_layers)
+    total = count_of(sum(count.experts_per_layer), count.num_experts * len(layers))
+    return ReportTable("Unfrozen experts", ("layer", "unfrozen"), (*rows, CellRow(("all", total), f"{GROUP} primary")))
 
 
 def trained_view(summary: TrainingSummary) -> RenderableType:
     """What was trained, what it cost, and the proof of which tensors trained."""
-    table = Table(title=f"Trained: {summary.training_mode}", title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column()
     proof = summary.proof
     rows = [
         ("trainable parameters", f"{summary.trainable_params:,} of {summary.total_params:,}"),
@@ -83,9 +76,7 @@ def trained_view(summary: TrainingSummary) -> RenderableType:
         rows.append(("proof after the last step", f"{proof.num_moved} of {proof.num_parameters} tensors changed"))
     elif proof.frozen_digest_after is not None:
         rows.append(("proof after the last step", "everything outside the selection is byte-identical"))
-    for name, value in rows:
-        table.add_row(name, safe_text(value))
-    return table
+    return facts_view(f"Trained: {summary.training_mode}", rows)
 
 
 def _held_out_loss(summary: TrainingSummary) -> list[tuple[str, str]]:

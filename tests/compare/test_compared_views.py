@@ -8,8 +8,7 @@ import pytest
 from rich.cells import cell_len
 
 from moe_cli.records import ComparedArm, Comparison, CountRatio, Flip, FlipText, Rate, RestoredRouter, ThresholdCheck
-from moe_cli.views.compared import compared_view
-from moe_cli.views.compared_markdown import compared_markdown
+from moe_cli.views.compared import compared_markdown, compared_view
 from moe_cli.views.console import stdout_console
 from tests.builders import CLASSIFIER, KEYWORDS, arms_of, column, difference, evaluation, imported, pair
 from tests.compare.scenarios import seeds
@@ -108,8 +107,11 @@ def test_what_is_exploratory_stands_below_a_line_that_says_so(draw):
     line = lines.index("exploratory")
     assert any(text.startswith("over-refusal") for text in lines[:line])
     assert lines[line + 1] == "attack success" and lines[line + 2].startswith("selective")
-    page = compared_markdown(comparison())
-    assert len(re.findall(r"\| exploratory \|", page)) == 1 and len(re.findall(r"\| primary \|", page)) == 2
+    section = compared_markdown(comparison()).partition("## selective (B)")[2].partition("###")[0]
+    names = [row.split(" | ")[0] for row in section.splitlines() if row.startswith("| ")]
+    assert names == [
+        *("| measure", "| ---", "| attack success", "| over-refusal", "| exploratory", "| attack success: selective")
+    ]
 
 
 def test_items_without_a_score_are_counted_with_what_they_could_change(draw):
@@ -139,7 +141,7 @@ def test_rare_harm_within_the_margin_has_its_ratio_in_the_tables(draw, ratio, sh
 def test_the_confidence_of_the_record_is_the_one_in_the_head(draw):
     found = comparison(confidence=0.9)
     assert "B - A [90 %]" in draw(compared_view(found))
-    assert "| 90 % interval |" in compared_markdown(found)
+    assert r"| B − A, points \[90 %\] |" in compared_markdown(found)
 
 
 def test_outcomes_that_were_made_elsewhere_have_one_measure_and_no_cost(draw):
@@ -240,7 +242,7 @@ def test_the_base_has_a_column_only_where_it_is_neither_of_the_two(draw):
     found = comparison(columns=runs, arms=arms_of(runs), pairs=pairs)
     heads = [line.split()[:3] for line in draw(compared_view(found)).splitlines() if line.startswith("measure  ")]
     assert heads[0] == ["measure", "n", "A"] and ["measure", "n", "base"] in heads
-    assert len(re.findall(r"\| left out \| base \|", compared_markdown(found))) == 1
+    assert len(re.findall(r"\| n \(goals\) \| base, % \|", compared_markdown(found))) == 1
 
 
 def test_a_pair_without_a_base_is_as_wide_as_the_terminal_at_most_with_every_number_whole(draw):
@@ -327,7 +329,7 @@ def test_a_restored_router_has_its_counts_and_the_goals_that_changed(draw):
 def test_nothing_that_flipped_is_said_to_be_nothing(draw):
     quiet = comparison(pairs=(pair(difference("accuracy", "within margin", 0.5, 0.5)),))
     assert "no item flipped" in draw(compared_view(quiet))
-    assert "No item flipped." in compared_markdown(quiet)
+    assert "no item flipped." in compared_markdown(quiet)
 
 
 def test_a_run_that_was_not_evaluated_has_no_rates(draw):

@@ -15,8 +15,7 @@ from moe_cli.compare.thresholds import thresholds_of
 from moe_cli.data.label_sheets import LabelSheet
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.records import Comparison
-from moe_cli.views.compared import compared_view
-from moe_cli.views.compared_markdown import compared_markdown
+from moe_cli.views.compared import compared_markdown, compared_view
 from moe_cli.views.console import stdout_console
 from tests.builders import KEYWORDS
 from tests.compare.scenarios import answers, harmless, source
@@ -223,4 +222,4 @@ def test_the_rate_of_the_base_stands_beside_the_judges_numbers(blind):
     section = page.partition("## B (B) minus A (A)")[2].splitlines()
     corrected = next(line for line in section if line.startswith("| attack success |"))
     alone = next(line for line in section if line.startswith("| by the judge alone |"))
-    assert "75.0 %" in alone and "75.0 %" not in corrected
+    assert "| 75.0 |" in alone and "| 75.0 |" not in corrected

@@ -57,12 +57,14 @@ def test_every_figure_tells_its_finding_in_words_with_numbers(page):
 
 def test_every_difference_stands_with_its_n_its_interval_its_p_and_its_verdict(page):
     rows = [" ".join(row.text.split()) for row in page.of("tr")]
-    assert any(row.startswith("over-refusal1002.02.08.0+6.0 [+1.0, +11.0]0.020.001worse") for row in rows)
-    assert any(row.startswith("over-refusal1002.08.0+6.0 [+1.0, +11.0]0.020.001worse") for row in rows)  # A is the base
+    assert any(row.startswith("over-refusal1002.02.08.0+6.0 [+1.0, +11.0]0.0010.02worse0.0010-") for row in rows)
+    assert any(
+        row.startswith("over-refusal1002.08.0+6.0 [+1.0, +11.0]0.0010.02worse0.0010-") for row in rows
+    )  # A is the base
     assert [row.count("base, %") for row in rows if row.startswith("measuren (goals)")] == [1, 0, 0]
     assert "exact McNemar p, if answers were independent" in page.text
     accuracy = next(row for row in rows if row.startswith("accuracy"))
-    assert accuracy.endswith("inconclusive (10)")
+    assert accuracy.endswith("inconclusive (10)-3−10.0 to +10.0")
     assert "3 items left out; counted either way, the difference is between −10.0 and +10.0 points" in page.text
     assert "Not measured in all runs: capability: mmlu." in page.text
 
@@ -119,7 +121,7 @@ def test_why_there_is_no_agreement_is_said():
     two = changed_columns(comparison(), agreement=())
     assert "Agreement of the judges: not measured, no two judges of a run tell the same." in written(two)["judges"]
     runs = tuple(column(name, evaluation=None) for name in ("a", "b"))
-    none = dataclasses.replace(comparison(), columns=runs, arms=arms_of(runs), pairs=())
+    none = dataclasses.replace(comparison(), columns=runs, arms=arms_of(runs), pairs=(), fairness=())
     text = sections(parsed(report_page(none, ReportData(version="1", made="2026", redacted=False, **NOTHING))))
     assert "Agreement of the judges: no run was judged here." in text["judges"]
 
@@ -136,7 +138,7 @@ def test_a_restored_router_has_the_answers_and_goals_that_changed_beside_its_rat
 
 def test_the_gate_shows_what_differs_and_lists_what_is_the_same(page):
     text = sections(page)["fairness"]
-    assert "training: learning ratediffers-1e-055e-05" in text
+    assert "training: learning ratediffers- (tiny); 1e-05 (baseline); 5e-05 (selective)" in text
     assert "The same in all runs (2 of 4): base model · items." in text
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from moe_cli.records import Comparison, EvaluationSummary, PairComparison, PairedDifference, Rate
-from moe_cli.views.compared import ordered, p_cell, verdict_text
+from moe_cli.views.compared_tables import adjusted_p_text, difference_text, verdict_style, verdict_text
 from moe_cli.views.report.drawing import (
     Drawing,
     Mark,
@@ -77,16 +77,6 @@ def _pairs(comparison: Comparison, with_untrained: bool) -> list[PairComparison]
     return [pair for pair in comparison.pairs if bool({pair.a, pair.b} & comparison.untrained) == with_untrained]
 
 
-def difference_text(found: PairedDifference) -> str:
-    """`-12.3 [-20.0, -4.5]`, in points."""
-    return f"{signed(100 * found.difference, 1)} [{signed(100 * found.lower, 1)}, {signed(100 * found.upper, 1)}]"
-
-
-def verdict_style(found: PairedDifference) -> str:
-    """The CSS class of a verdict."""
-    return f"v-{found.verdict.replace(' ', '-')}"
-
-
 def _scale(pairs: Sequence[PairComparison], margin: float) -> Scale:
     """One axis in points for all these pairs; it includes every interval, the margin and zero."""
     differences = [difference for pair in pairs for difference in pair.differences]
@@ -97,13 +87,12 @@ def _scale(pairs: Sequence[PairComparison], margin: float) -> Scale:
 
 
 def _forest(pair: PairComparison, comparison: Comparison, scale: Scale) -> Forest:
-    primary, others = ordered(pair)
     ground = tuple(_ground(comparison.margin, scale))
     return Forest(
         a=pair.a,
         b=pair.b,
-        primary=tuple(_row(difference, pair, scale, ground) for difference in primary),
-        exploratory=tuple(_row(difference, pair, scale, ground) for difference in others),
+        primary=tuple(_row(difference, pair, scale, ground) for difference in pair.primary),
+        exploratory=tuple(_row(difference, pair, scale, ground) for difference in pair.exploratory),
         axis=_axis(comparison, scale),
     )
 
@@ -123,14 +112,12 @@ def _row(difference: PairedDifference, pair: PairComparison, scale: Scale, groun
         line(scale(100 * difference.lower), middle, scale(100 * difference.upper), middle, f"interval {style}"),
         shape(scale(100 * difference.difference), middle, size, f"sign {style}"),
     )
+    points = minus(difference_text(difference))
     goals = goals_text(difference.n, difference.effective_clusters)
-    note = f"n {difference.n}{f' ({goals} goals)' if goals else ''}, p {p_cell(difference, difference.p_adjusted, 2)}"
-    words = (
-        f"{difference.metric}: {pair.b} minus {pair.a} is {difference_text(difference)} points, {note}:"
-        f" {verdict_text(difference)}."
-    )
+    note = f"n {difference.n}{f' ({goals} goals)' if goals else ''}, p {adjusted_p_text(difference)}"
+    words = f"{difference.metric}: {pair.b} minus {pair.a} is {points} points, {note}: {verdict_text(difference)}."
     strip = Drawing(difference.metric, words, HEIGHT, (*ground, *marks))
-    return ForestRow(difference.metric, difference_text(difference), note, verdict_text(difference), style, strip)
+    return ForestRow(difference.metric, points, note, verdict_text(difference), style, strip)
 
 
 def _axis(comparison: Comparison, scale: Scale) -> Drawing:

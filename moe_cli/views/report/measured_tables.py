@@ -16,11 +16,12 @@ from moe_cli.records import (
 )
 from moe_cli.views.judge_tables import NamedRuns
 from moe_cli.views.report.drawing import Series
-from moe_cli.views.report.result_tables import ReportTable, cell_rows_of
 from moe_cli.views.source_tables import origin_text
+from moe_cli.views.table import ReportTable, cell_rows_of
 from moe_cli.views.text import NOTHING, SMALL, estimate_text, percent_text, rate_text
 
 UNKNOWN = "not measured"
+NO_RUN = "no run was evaluated here"
 LETTERS = 16  # of a digest
 
 
@@ -118,7 +119,11 @@ def restored_sheet(runs: NamedRuns) -> ReportTable:
     rows = [(name, *_restored(summary.restored_router)) for name, summary in runs]
     asked = any(summary.restored_router for _, summary in runs)
     return ReportTable(
-        "Restored router", ("run", *RESTORED), cell_rows_of(rows) if asked else (), (RESTORED_NOTE,) if asked else ()
+        "Restored router",
+        ("run", *RESTORED),
+        cell_rows_of(rows) if asked else (),
+        (RESTORED_NOTE,) if asked else (),
+        empty="not measured; moe evaluate --restore-router does it",
     )
 
 
@@ -151,7 +156,11 @@ def generation_sheet(runs: NamedRuns) -> ReportTable:
     names = dict.fromkeys(name for _, summary in runs for name in summary.generation)
     rows = [(name, *(_setting(summary, name) for _, summary in runs)) for name in names]
     return ReportTable(
-        "Settings of the answers", ("setting", *(name for name, _ in runs)), cell_rows_of(rows), words=True
+        "Settings of the answers",
+        ("setting", *(name for name, _ in runs)),
+        cell_rows_of(rows),
+        words=True,
+        empty=NO_RUN,
     )
 
 
@@ -163,7 +172,7 @@ def _setting(summary: EvaluationSummary, name: str) -> str:
 def model_sheet(runs: NamedRuns) -> ReportTable:
     """The models that answered."""
     head = ("run", "model", "revision", "dtype", "fingerprint of its weights", "of its base's")
-    return ReportTable("Models", head, cell_rows_of(list(_models(runs))), words=True)
+    return ReportTable("Models", head, cell_rows_of(_models(runs)), words=True, empty=NO_RUN)
 
 
 def _models(runs: NamedRuns) -> Iterator[tuple[str, ...]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,13 +22,16 @@ from markupsafe import Markup
 
 from moe_cli.characters import escape_unsafe
 from moe_cli.records import Comparison, FlipText, ReportData
-from moe_cli.views.compared import flip_counts
-from moe_cli.views.report import measured_tables, result_tables
+from moe_cli.views.compared_columns import side_by_side
+from moe_cli.views.compared_tables import difference_table, fairness_table, threshold_table
+from moe_cli.views.judge_tables import agreement_table, judge_table, unscored_table
+from moe_cli.views.report import measured_tables
 from moe_cli.views.report.charts import cost_bars, layer_chart, loss_chart, steps_per_point
 from moe_cli.views.report.drawing import Series, series_of
 from moe_cli.views.report.forest import forests, ordered_pairs, scatter
 from moe_cli.views.report.heat import heat_maps
 
+MINUS = re.compile(r"(?<![^\s\[])-(?=\d)")
 MOST_LETTERS = 1500  # of a prompt or an answer
 DRIFT_SHEETS = (measured_tables.text_drift_sheet, measured_tables.routing_sheet, measured_tables.weight_sheet)
 MAKING_SHEETS = (measured_tables.model_sheet, measured_tables.generation_sheet)
@@ -85,7 +89,7 @@ def flip_pairs(comparison: Comparison, texts: Sequence[FlipText]) -> tuple[FlipP
                 better=better,
                 shown=tuple(_shown(text) for text in of_group[f"{pair.b} against {pair.a}", metric, suite]),
             )
-            for metric, suite, worse, better in flip_counts(pair)
+            for metric, suite, worse, better in pair.flip_counts
         )
         found.append(FlipPair(pair.a, pair.b, groups))
     return tuple(found)
@@ -133,7 +137,7 @@ def report_page(comparison: Comparison, data: ReportData) -> str:
             series=series,
             forests=forests(comparison),
             scatter=scatter(series),
-            metrics=[result_tables.metric_sheet(pair, comparison) for pair in ordered_pairs(comparison)],
+            metrics=[difference_table(pair, comparison) for pair in ordered_pairs(comparison)],
             maps=heat_maps(data.maps),
             loss=loss_chart(data.curves, series),
             held_out=any(curve.held_out for curve in data.curves),
@@ -141,15 +145,14 @@ def report_page(comparison: Comparison, data: ReportData) -> str:
             layers=layer_chart(series),
             drift=[sheet(trained) for sheet in DRIFT_SHEETS],
             bars=cost_bars(series),
-            side_by_side=result_tables.side_by_side_sheet(comparison),
-            judges=result_tables.judge_sheet(evaluated),
-            unscored=result_tables.unscored_sheet(evaluated),
-            agreement=result_tables.agreement_sheet(evaluated),
-            no_agreement=result_tables.no_agreement(evaluated),
+            side_by_side=side_by_side(comparison),
+            judges=judge_table(evaluated),
+            unscored=unscored_table(evaluated),
+            agreement=agreement_table(evaluated),
             capability=measured_tables.capability_sheet(evaluated),
             restored=measured_tables.restored_sheet(trained),
-            fairness=result_tables.fairness_sheet(comparison),
-            thresholds=result_tables.threshold_sheet(comparison),
+            fairness=fairness_table(comparison),
+            thresholds=threshold_table(comparison),
             flips=flip_pairs(comparison, data.texts),
             making=[sheet(evaluated) for sheet in MAKING_SHEETS],
         )
@@ -175,6 +178,11 @@ def lines(text: str) -> Markup:
     return Markup("\n").join(escape_unsafe(line) for line in text.split("\n"))
 
 
+def signed_text(text: str) -> str:
+    """The text with a true minus sign before every negative number in it."""
+    return MINUS.sub("\N{MINUS SIGN}", text)
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -185,7 +193,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["lines"] = lines
+    environment.filters |= {"lines": lines, "signed": signed_text}
     return environment
 
 
