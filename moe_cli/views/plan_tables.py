@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 
 from moe_cli.records import ArmNeed, RankNeed, ResourcePlan
+from moe_cli.views.table import ReportTable, as_rich, cell_rows_of
 from moe_cli.views.text import NOTHING, bytes_text, percent_text, safe_text, seconds_text
 
+PARTS = {  # of `StepMemory`
+    "weights": "frozen weights",
+    "masters": "masters in float32",
+    "gradients": "gradients",
+    "moments": "moments of AdamW",
+    "saved": "kept by a forward for its backward",
+    "peak": "peak of a step",
+}
 ONE_PROCESS = "moe train runs in one process; the rows of several processes are arithmetic, not a measurement."
 
 
@@ -23,9 +31,9 @@ def plan_view(plan: ResourcePlan) -> RenderableType:
         safe_text(f"{plan.model}: {plan.architecture} in {plan.dtype}, {layers}{top_k}"),
         safe_text(f"trained selectively: {plan.selected} experts, by {_selected_by(plan)}"),
         safe_text(f"a batch: {batch}{checkpointing}"),
-        _parameters(plan),
-        _one_process(plan),
-        *(_several_processes(arm) for arm in plan.arms if len(arm.ranks) > 1),
+        as_rich(_parameters(plan)),
+        as_rich(_one_process(plan)),
+        *(as_rich(_several_processes(arm)) for arm in plan.arms if len(arm.ranks) > 1),
         *(safe_text(line) for line in _notes(plan)),
     )
 
@@ -36,49 +44,50 @@ def _selected_by(plan: ResourcePlan) -> str:
     ]
 
 
-def _parameters(plan: ResourcePlan) -> Table:
-    table = _table("Parameters", ("kind", "parameters", "share"))
-    for kind, count in plan.params.items():
-        table.add_row(kind, f"{count:,}", percent_text(count / plan.total_params))
-    table.add_row("all", f"{plan.total_params:,}", percent_text(1.0))
-    for arm in plan.arms:
-        table.add_row(f"trained, {arm.arm}", f"{arm.trained_params:,}", percent_text(arm.trainable_ratio))
-    return table
+def _parameters(plan: ResourcePlan) -> ReportTable:
+    kinds = ((kind, f"{count:,}", percent_text(count / plan.total_params)) for kind, count in plan.params.items())
+    trained = (
+        (f"trained, {arm.arm}", f"{arm.trained_params:,}", percent_text(arm.trainable_ratio)) for arm in plan.arms
+    )
+    total = ("all", f"{plan.total_params:,}", percent_text(1.0))
+    return ReportTable("Parameters", ("kind", "parameters", "share"), cell_rows_of((*kinds, total, *trained)))
 
 
-def _one_process(plan: ResourcePlan) -> Table:
-    table = _table("Memory of one process", ("", *(arm.arm for arm in plan.arms)))
+def _one_process(plan: ResourcePlan) -> ReportTable:
     steps = [arm.step for arm in plan.arms]
-    for name, what in (
-        ("frozen weights", "weights"),
-        ("masters in float32", "masters"),
-        ("gradients", "gradients"),
-        ("moments of AdamW", "moments"),
-        ("kept by a forward for its backward", "saved"),
-        ("peak of a step", "peak"),
-    ):
-        table.add_row(name, *(NOTHING if step is None else bytes_text(getattr(step, what)) for step in steps))
+    parts = (
+        (name, *(NOTHING if step is None else bytes_text(getattr(step, part)) for step in steps))
+        for part, name in PARTS.items()
+    )
     saved = [None if step is None else step.saved / plan.forward_tokens / len(plan.layers) for step in steps]
-    table.add_row("kept for each token and expert layer", *(bytes_text(size) for size in saved))
-    table.add_row(f"fits in {bytes_text(plan.memory)} ({plan.memory_of})", *(_fits(arm.ranks) for arm in plan.arms))
-    table.add_row("seconds of a step", *(seconds_text(arm.seconds) for arm in plan.arms))
-    return table
+    rows = (
+        *parts,
+        ("kept for each token and expert layer", *(bytes_text(size) for size in saved)),
+        (f"fits in {bytes_text(plan.memory)} ({plan.memory_of})", *(_fits(arm.ranks) for arm in plan.arms)),
+        ("seconds of a step", *(seconds_text(arm.seconds) for arm in plan.arms)),
+    )
+    return ReportTable("Memory of one process", ("", *(arm.arm for arm in plan.arms)), cell_rows_of(rows))
 
 
 def _fits(ranks: Sequence[RankNeed]) -> str:
     return NOTHING if not ranks else "yes" if ranks[0].fits else "no"
 
 
-def _several_processes(arm: ArmNeed) -> Table:
-    table = _table(
-        f"Several processes, {arm.arm}", ("processes", "weights", "peak of each", "fits", "sent in a step", "steps")
+def _several_processes(arm: ArmNeed) -> ReportTable:
+    rows = (
+        (
+            str(need.ranks),
+            need.placement,
+            bytes_text(need.peak),
+            "yes" if need.fits else "no",
+            bytes_text(need.sent),
+            NOTHING if need.num_steps is None else f"{need.num_steps:,}",
+        )
+        for need in arm.ranks
+        if need.ranks > 1
     )
-    for need in arm.ranks:
-        if need.ranks > 1:
-            steps = NOTHING if need.num_steps is None else f"{need.num_steps:,}"
-            peak, sent = bytes_text(need.peak), bytes_text(need.sent)
-            table.add_row(str(need.ranks), need.placement, peak, "yes" if need.fits else "no", sent, steps)
-    return table
+    head = ("processes", "weights", "peak of each", "fits", "sent in a step", "steps")
+    return ReportTable(f"Several processes, {arm.arm}", head, cell_rows_of(rows))
 
 
 def _notes(plan: ResourcePlan) -> Iterator[str]:
@@ -98,10 +107,3 @@ def _remedies(arm: ArmNeed) -> Iterator[str]:
     for remedy in arm.remedies:
         words = " ".join(f"--set {setting}" for setting in remedy.settings)
         yield f"{arm.arm} with {words}: {bytes_text(remedy.peak)}, {'fits' if remedy.fits else 'does not fit'}"
-
-
-def _table(title: str, head: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for index, name in enumerate(head):
-        table.add_column(name, justify="left" if index == 0 else "right")
-    return table
