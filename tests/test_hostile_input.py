@@ -6,7 +6,7 @@ from tests.studies import hostile_files, hostile_words
 
 
 def test_a_hostile_word_is_used_as_a_word_or_refused_and_leaves_nothing():
-    found = list(hostile_words.study(0.0008, 7, with_runs=False))
+    found = list(hostile_words.study(0.0008, 9, with_runs=False))
     assert {one.case.kind for one in found} == set(hostile_words.WORDS)
     assert {one.outcome for one in found} >= {"refused", "begun"}
     assert [one.fault for one in found if one.fault is not None] == []

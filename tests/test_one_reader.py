@@ -65,7 +65,8 @@ OPTIONS = {
     "--refusals": (read_refusals, [{"refusal": TEXT}, {"refusal": "I cannot."}]),
     "--import": (
         lambda path: [
-            replace(column, source="") for column in read_columns(path, SourceContent(words=("base", "new"))).columns
+            replace(column, source="")
+            for column in read_columns(path, SourceContent(run_names=("base", "new"))).columns
         ],
         [
             {"item": "1", "base": "0", "new": "0.5", "cluster": "a"},

@@ -93,6 +93,7 @@ NEEDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "label": (("tiny", "selective"), ("--draw", "50")),
     "compare": (("paired.csv",), ()),
     "export": (("selective",), ("-o", "exported")),
+    "plan": (("tiny",), ()),
     "push": (("selective", "a/b"), ("--dry-run",)),
     "runs show": (("selective",), ()),
     "runs verify": (("selective",), ()),

@@ -27,6 +27,7 @@ from moe_cli.cli.session import OFFLINE, QUIET
 os.environ |= {**QUIET, **OFFLINE}  # which the libraries read when they are imported
 
 
+import moe_cli.bench.resources
 import moe_cli.bench.stage
 import moe_cli.evaluate.answers_stage
 import moe_cli.evaluate.capability_scores
@@ -53,6 +54,7 @@ WORK = {  # where a command begins what takes long, or leaves the machine or the
     *("moe_cli.export.stage.load_model", "moe_cli.bench.stage.run", "moe_cli.cli.demo._run"),
     "moe_cli.export.push._send",
     *("moe_cli.model.chat_endpoint.post_request", "moe_cli.judges.command.run_program"),
+    "moe_cli.bench.resources.follow_step",
     "moe_cli.evaluate.capability_scores._every",  # reads the thousands of definitions of lm-eval
 }
 SPOKEN_AFTER_RESULTS = (ExitCode.THRESHOLD, ExitCode.UNSCORED)
