@@ -52,6 +52,25 @@ def test_every_file_imports_without_what_only_posix_has():
     assert int(done.stdout) > 200
 
 
+WITHOUT_EXTRAS = """
+import importlib, pathlib, sys
+for name in ("lm_eval", "peft", "tensorboard", "hypothesis", "statsmodels", "pytest"):
+    sys.modules[name] = None  # as if it were not installed
+files = sorted(pathlib.Path("moe_cli").rglob("*.py"))
+modules = [".".join(path.with_suffix("").parts) for path in files if path.name not in ("__init__.py", "__main__.py")]
+modules.remove("moe_cli.evaluate.capability_tasks")  # what is imported where a task is asked for
+for module in modules:
+    importlib.import_module(module)
+print(len(modules))
+"""
+
+
+def test_every_file_but_the_tasks_of_lm_eval_imports_without_the_packages_of_the_extras():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 200
+
+
 def test_no_written_name_has_a_sign_that_windows_refuses(tmp_path):
     from moe_cli.artifacts import Store, layout, open_run
     from moe_cli.config import MoeConfig

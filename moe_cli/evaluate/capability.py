@@ -61,7 +61,7 @@ def refuse_unknown_tasks(tasks: Iterable[str], include_path: Path | None) -> Non
         UsageError: there is no such task, or no such directory of tasks.
     """
     _require_lm_eval()
-    from moe_cli.evaluate.capability_scores import make_task_manager
+    from moe_cli.evaluate.capability_tasks import make_task_manager
 
     with _silence():
         for task in tasks:
@@ -86,7 +86,7 @@ def _results(
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
-    from moe_cli.evaluate.capability_scores import make_task_manager
+    from moe_cli.evaluate.capability_tasks import make_task_manager
 
     manager = make_task_manager(task, include_path)
     with _unchanged(loaded), _without_git():

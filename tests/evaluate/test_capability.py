@@ -189,10 +189,10 @@ def test_without_lm_eval_the_extra_is_named(monkeypatch, tasks):
 
 
 def test_an_unknown_task_is_refused_with_the_nearest_names(tasks, monkeypatch):
-    from moe_cli.evaluate import capability_scores
+    from moe_cli.evaluate import capability_tasks
 
-    few = capability_scores.TaskSet(include_path=str(tasks), include_defaults=False)
-    monkeypatch.setattr(capability_scores, "_every", lambda include_path: few)
+    few = capability_tasks.TaskSet(include_path=str(tasks), include_defaults=False)
+    monkeypatch.setattr(capability_tasks, "_every", lambda include_path: few)
     refuse_unknown_tasks(["choice", "everything"], tasks)
     with pytest.raises(UsageError, match="lm-eval has no task choise") as caught:
         refuse_unknown_tasks(["choice", "choise"], tasks)
@@ -202,7 +202,7 @@ def test_an_unknown_task_is_refused_with_the_nearest_names(tasks, monkeypatch):
 
 
 def test_data_that_cannot_be_loaded_and_code_of_a_model_are_refused(loaded, tasks, tmp_path):
-    from moe_cli.evaluate.capability_scores import TaskSet
+    from moe_cli.evaluate.capability_tasks import TaskSet
 
     (tmp_path / "lost.yaml").write_text(CHOICE.replace("choice\n", "lost\n", 1) + COMMON.format(data="nowhere.jsonl"))
     asking = lm_eval.evaluator.get_git_commit_hash

@@ -30,7 +30,7 @@ os.environ |= {**QUIET, **OFFLINE}  # which the libraries read when they are imp
 import moe_cli.bench.resources
 import moe_cli.bench.stage
 import moe_cli.evaluate.answers_stage
-import moe_cli.evaluate.capability_scores
+import moe_cli.evaluate.capability_tasks
 import moe_cli.evaluate.stage
 import moe_cli.export.push
 import moe_cli.export.stage
@@ -55,7 +55,7 @@ WORK = {  # where a command begins what takes long, or leaves the machine or the
     "moe_cli.export.push._send",
     *("moe_cli.model.chat_endpoint.post_request", "moe_cli.judges.command.run_program"),
     "moe_cli.bench.resources.follow_step",
-    "moe_cli.evaluate.capability_scores._every",  # reads the thousands of definitions of lm-eval
+    "moe_cli.evaluate.capability_tasks._every",  # reads the thousands of definitions of lm-eval
 }
 SPOKEN_AFTER_RESULTS = (ExitCode.THRESHOLD, ExitCode.UNSCORED)
 
