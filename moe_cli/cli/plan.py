@@ -60,14 +60,16 @@ def plan(
     num_bytes, numbers = None if memory is None else _bytes(memory), _numbers(ranks)
     with session.importing():
         from moe_cli.bench.resources import ResourceRequest, plan_resources
-        from moe_cli.views.plan_tables import plan_view
+        from moe_cli.views.plan_tables import resource_plan_view
 
     request = ResourceRequest(
         per_layer=experts, length=length, num_batches=batches, memory=num_bytes, ranks=numbers, benchmark=bench
     )
     with session.reporter():
         planned = plan_resources(session.config, request)
-    session.show(planned, plan_view(planned), f"nothing was loaded; next: moe prepare --model {quote(planned.model)}")
+    session.show(
+        planned, resource_plan_view(planned), f"nothing was loaded; next: moe prepare --model {quote(planned.model)}"
+    )
 
 
 def _bytes(text: str) -> int:

@@ -21,7 +21,7 @@ PARTS = {  # of `StepMemory`
 ONE_PROCESS = "moe train runs in one process; the rows of several processes are arithmetic, not a measurement."
 
 
-def plan_view(plan: ResourcePlan) -> RenderableType:
+def resource_plan_view(plan: ResourcePlan) -> RenderableType:
     """Parameters, the memory of one process, several processes, and what would make an arm fit."""
     layers = f"{len(plan.layers)} layers of {plan.num_experts} experts"
     top_k = "" if plan.top_k is None else f", {plan.top_k} for each token"
