@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, OlmoeConfig, PreTrainedConfig, Pr
 
 from moe_cli.bench.presets import check_selected
 from moe_cli.config import MoeConfig
-from moe_cli.errors import UsageError
+from moe_cli.experts.trainable import refuse_underflow
 from moe_cli.model.load import load_model, resolve_device
 from moe_cli.model.topology import ExpertLayer, expert_layers
 from moe_cli.records import BenchmarkedModel, BenchmarkPlan, Expert, ModelShape
@@ -74,8 +74,7 @@ def build_model(plan: BenchmarkPlan, config: MoeConfig, device: torch.device) ->
         return model.train()
     dtype = {"dtype": plan.dtype} if plan.dtype else {}
     real = load_model(config.model.model_copy(update={"name": plan.model, "device": str(device), **dtype})).model
-    if real.dtype not in (torch.float32, torch.bfloat16):
-        raise UsageError(f"{plan.model} is in {real.dtype}, in which gradients underflow", hint="add --dtype bfloat16")
+    refuse_underflow(real.dtype, str(plan.model), hint="add --dtype bfloat16")
     return real.train()
 
 

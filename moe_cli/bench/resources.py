@@ -20,7 +20,7 @@ from moe_cli.bench.rank_needs import ModelSizes, rank_needs, sizes_of
 from moe_cli.codec import decode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, UsageError
-from moe_cli.experts.trainable import least_bytes
+from moe_cli.experts.trainable import least_bytes, refuse_underflow
 from moe_cli.model.load import resolve_device
 from moe_cli.model.memory import total_bytes
 from moe_cli.model.skeleton import meta_model
@@ -40,6 +40,7 @@ from moe_cli.records import (
 from moe_cli.version import __version__
 
 ARMS: tuple[Arm, ...] = ("selective", "baseline")
+LONGEST_ROW = 2**20  # tokens; the sizes of longer ones, squared in attention, are no numbers that torch counts with
 ROWS_OF_BENCH: dict[Arm, str] = {"selective": "selective", "baseline": "full_grouped_mm"}
 
 
@@ -65,11 +66,17 @@ def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
     """
     with begin_activity(f"reading the config of {config.model.name}"):
         sizes = sizes_of(meta_model(config.model))
+    refuse_underflow(sizes.dtype, config.model.name)
+    if (length := request.length or config.train.max_length) > LONGEST_ROW:
+        raise UsageError(
+            f"a row of {length:,} tokens is longer than the {LONGEST_ROW:,} that a step is followed with",
+            hint="lower --length, or train.max_length",
+        )
     selection = _selection(config)
     union, selected_by = _union(config, sizes, request, selection)
     shape = StepShape(
         rows=config.prepare.batch_size,
-        length=request.length or config.train.max_length,
+        length=length,
         forward_tokens=config.train.max_forward_tokens or config.prepare.batch_size * config.train.max_length,
         checkpointing=config.train.gradient_checkpointing,
     )

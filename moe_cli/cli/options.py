@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from rich.markup import escape
 
 from moe_cli.config import MoeConfig
+from moe_cli.config.loading import FLAT_KEYS
 
 RUN, MACHINE, JUDGES, ANSWERS, SELECTION = "This run", "Machine", "Judges", "Answers", "Selection"
 CAPABILITY = "Capability and drift"
@@ -134,9 +135,7 @@ def with_settings(
 
 def setting_of(parameter: str) -> str | None:
     """The setting of a command's parameter; None for a parameter that sets none."""
-    name = parameter.replace(DOT, ".")
-    known = DOT in parameter or name in MoeConfig.model_fields
-    return name if known else None
+    return parameter.replace(DOT, ".") if DOT in parameter or parameter in FLAT_KEYS else None
 
 
 def field_of(setting: str) -> FieldInfo:

@@ -19,6 +19,7 @@ SETTINGS = (
     *options("train.gradient_accumulation_steps", "train.num_epochs", "prepare.batch_size", "prepare.budget"),
     *HARDWARE,
 )
+MOST = 2**31 - 1  # of whatever is counted
 UNITS = {"": 1, "MB": 10**6, "MIB": 2**20, "GB": 10**9, "GIB": 2**30, "TB": 10**12, "TIB": 2**40}
 
 
@@ -29,13 +30,16 @@ def plan(
     model: Annotated[str | None, typer.Argument(help="Hub name, local directory, or `tiny`.")] = None,
     experts: Annotated[
         int | None,
-        typer.Option(min=1, help="Experts of every layer that train; default: those of the prepare run, or a budget."),
+        typer.Option(
+            min=1, max=MOST, help="Experts of every layer that train; default: those of the prepare run, or a budget."
+        ),
     ] = None,
     length: Annotated[
-        int | None, typer.Option(min=8, help="Tokens of a row, half of them the answer; default: train.max_length.")
+        int | None,
+        typer.Option(min=8, max=MOST, help="Tokens of a row, half of them the answer; default: train.max_length."),
     ] = None,
     batches: Annotated[
-        int | None, typer.Option(min=1, help="Batches of an epoch; default: those of the prepare run.")
+        int | None, typer.Option(min=1, max=MOST, help="Batches of an epoch; default: those of the prepare run.")
     ] = None,
     memory: Annotated[
         str | None, typer.Option(help="Memory of one card: `80GB`, `141GiB`; default: that of this machine.")

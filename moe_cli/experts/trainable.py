@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+import torch
 from torch import nn
 
 from moe_cli.errors import UsageError
@@ -16,6 +17,7 @@ from moe_cli.experts.slices import ATTRIBUTE
 from moe_cli.model.topology import ExpertLayer, expert_layers
 from moe_cli.records import Expert, TrainableCount
 
+BFLOAT16 = "add --set model.dtype=bfloat16 to both arms and to moe prepare"
 STATE_BYTES = 16  # of a trained parameter: 4 of the float32 master, 4 of its gradient, 8 of AdamW's two moments
 
 
@@ -69,6 +71,17 @@ def count_trainable(model: nn.Module, attached: Slices | None = None) -> Trainab
         experts_per_layer=per_layer,
         num_experts=max(layer.num_experts for layer in layers),
     )
+
+
+def refuse_underflow(dtype: torch.dtype, name: str, *, hint: str = BFLOAT16) -> None:
+    """Refuse weights in a dtype that cannot be trained.
+
+    Raises:
+        UsageError: gradients in this dtype underflow.
+    """
+    if dtype not in (torch.float32, torch.bfloat16):
+        short = str(dtype).removeprefix("torch.")
+        raise UsageError(f"{name} is in {short}, in which gradients underflow", hint=hint)
 
 
 def least_bytes(*, frozen_bytes: int, trained_params: int) -> int:

@@ -16,19 +16,17 @@ from torch import nn
 
 from moe_cli.activity import begin_activity
 from moe_cli.config import MoeConfig
-from moe_cli.errors import EnvironmentFaultError, UsageError
+from moe_cli.errors import EnvironmentFaultError
 from moe_cli.experts import AttachedSlices, attach, check_budget, count_trainable, frozen_digest
 from moe_cli.experts.dense import IMPLEMENTATION as DENSE
 from moe_cli.experts.dense import dense_experts
 from moe_cli.experts.interface import IMPLEMENTATION as SLICES
-from moe_cli.experts.trainable import least_bytes
+from moe_cli.experts.trainable import least_bytes, refuse_underflow
 from moe_cli.model.load import LoadedModel, resolve_device
 from moe_cli.model.memory import total_bytes
 from moe_cli.model.skeleton import meta_model
 from moe_cli.model.tensors import digest_of_tensors, stored_tensors
 from moe_cli.records import Arm, Selection, TrainableCount
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(slots=True)
@@ -122,12 +120,9 @@ def compute_dtype(loaded: LoadedModel) -> torch.dtype:
     Raises:
         UsageError: a dtype whose gradients would underflow.
     """
-    if loaded.identity.dtype not in DTYPES:
-        raise UsageError(
-            f"{loaded.identity.name} is in {loaded.identity.dtype}, in which gradients underflow",
-            hint="add --set model.dtype=bfloat16 to both arms and to moe prepare",
-        )
-    return DTYPES[loaded.identity.dtype]
+    dtype: torch.dtype = getattr(torch, loaded.identity.dtype)
+    refuse_underflow(dtype, loaded.identity.name)
+    return dtype
 
 
 def _dtypes(model: nn.Module) -> dict[str, torch.dtype]:
