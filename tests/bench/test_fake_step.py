@@ -8,7 +8,7 @@ from moe_cli.config import ModelConfig
 from moe_cli.model.skeleton import meta_model
 from moe_cli.model.topology import expert_layers
 from moe_cli.tiny import CHECKPOINT_PATH
-from tests.experts.checkpoints import written
+from tests.experts.checkpoints import openable, written
 from tests.studies.followed_steps import SHAPE, both
 
 FAMILIES = ("aria", "deepseek_v3", "gpt_oss", "jamba", "minimax", "mixtral", "qwen3_next", "qwen3_omni_moe")
@@ -33,7 +33,7 @@ def test_the_tiny_model_needs_what_was_predicted(arm, checkpointing):
 
 
 @pytest.mark.parametrize("arm", ["selective", "baseline"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family in openable()])
 def test_a_step_of_other_families_needs_what_was_predicted(family, arm, tmp_path):
     assert_close(*both(written(family, tmp_path / "model"), arm))
 
