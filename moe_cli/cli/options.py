@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, Literal, cast, get_args, get_origin
 
 import typer
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
@@ -141,8 +141,10 @@ def setting_of(parameter: str) -> str | None:
 def field_of(setting: str) -> FieldInfo:
     """The definition of a setting."""
     *sections, name = setting.split(".")
-    section = type(getattr(MoeConfig(), sections[0])) if sections else MoeConfig
-    return section.model_fields[name]  # type: ignore[no-any-return]
+    fields: dict[str, FieldInfo] = MoeConfig.model_fields
+    for section in sections:
+        fields = cast("type[BaseModel]", fields[section].annotation).model_fields
+    return fields[name]
 
 
 def _typed(given: Mapping[str, object]) -> TypedSettings:
