@@ -17,7 +17,7 @@ from moe_cli.artifacts import finished_run, layout
 from moe_cli.bench.bench_model import draw_selection
 from moe_cli.bench.fake_step import StepShape, ValuesNeededError, follow_step
 from moe_cli.bench.rank_needs import ModelSizes, rank_needs, sizes_of
-from moe_cli.codec import decode
+from moe_cli.codec import decode_file
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.experts.trainable import least_bytes, refuse_underflow
@@ -77,7 +77,7 @@ def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
     shape = StepShape(
         rows=config.prepare.batch_size,
         length=length,
-        forward_tokens=config.train.max_forward_tokens or config.prepare.batch_size * config.train.max_length,
+        forward_tokens=config.train.max_forward_tokens or config.prepare.batch_size * length,
         checkpointing=config.train.gradient_checkpointing,
     )
     memory, memory_of = _memory(config, request)
@@ -118,8 +118,7 @@ def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
 def _selection(config: MoeConfig) -> Selection | None:
     if config.train.prepared is None:
         return None
-    file = finished_run(config.train.prepared, "prepare").file(layout.SELECTION)
-    return decode(Selection, file.read_bytes(), source=str(file))
+    return finished_run(config.train.prepared, "prepare").record(layout.SELECTION, Selection)
 
 
 def _union(
@@ -163,7 +162,7 @@ def _benchmark(file: Path | None) -> Benchmark | None:
         return None
     if not file.is_file():
         raise UsageError(f"there is no file {file}", hint="moe bench --json -o FILE writes one")
-    return decode(Benchmark, file.read_bytes(), source=str(file))
+    return decode_file(Benchmark, file)
 
 
 def _need(
@@ -219,13 +218,13 @@ def _remedies(
     checkpointing, smallest = replace(shape, checkpointing=True), replace(shape, forward_tokens=shape.length)
     of_checkpointing = "train.gradient_checkpointing=true"
     of_forwards = f"train.max_forward_tokens={shape.length}"
+    both = replace(smallest, checkpointing=True)
     tries = [
         ((of_checkpointing,), sizes.dtype, checkpointing),
         ((of_forwards,), sizes.dtype, smallest),
-        ((of_checkpointing, of_forwards), sizes.dtype, replace(checkpointing, forward_tokens=shape.length)),
+        ((of_checkpointing, of_forwards), sizes.dtype, both),
     ]
     if sizes.dtype is torch.float32:
-        both = replace(checkpointing, forward_tokens=shape.length)
         tries.append(((of_checkpointing, of_forwards, "model.dtype=bfloat16"), torch.bfloat16, both))
     for settings, dtype, changed in tries:
         if changed == shape and dtype is sizes.dtype:

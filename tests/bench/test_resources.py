@@ -76,6 +76,11 @@ def test_what_no_change_mends_lists_all_that_were_tried():
     assert both <= min(checkpointing, smallest)
 
 
+def test_without_a_limit_a_forward_is_the_whole_batch_however_long_its_rows_are():
+    whole = config_of(train={"max_forward_tokens": None, "max_length": 16})
+    assert plan_resources(whole, replace(SHORT, length=64)).forward_tokens == 16 * 64
+
+
 def test_more_experts_than_a_layer_has_are_refused():
     with pytest.raises(UsageError, match="--experts 17 are more than the 16 experts of a layer"):
         plan_resources(config_of(), replace(SHORT, per_layer=17))
