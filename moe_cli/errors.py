@@ -6,7 +6,9 @@ the program (`cli/boundary.py`); every other exception is a bug and shows its tr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 
 
@@ -22,6 +24,7 @@ class ExitCode(IntEnum):
     LOCKED = 6  # another run holds the directory
     THRESHOLD = 7  # a comparison threshold failed
     UNSCORED = 8  # too many answers without a verdict
+    PEER = 9  # another process of the same run ended; its exit code says why
     RESUMABLE = 75  # stopped, a state was saved
     INTERRUPTED = 130  # stopped, nothing to resume
 
@@ -38,6 +41,10 @@ class MoeError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Callable[..., MoeError], tuple[str]]:
+        """How one process passes it to another."""
+        return partial(type(self), hint=self.hint), (self.message,)
 
 
 class UsageError(MoeError):
@@ -80,6 +87,12 @@ class UnscoredError(MoeError):
     """Too many answers have no verdict for the rates to mean anything."""
 
     exit_code = ExitCode.UNSCORED
+
+
+class PeerError(MoeError):
+    """Another process of the same run has ended or does not answer."""
+
+    exit_code = ExitCode.PEER
 
 
 class StoppedError(MoeError):

@@ -133,14 +133,8 @@ class Experiments:
     def to_the_end(
         self, arm: Arm, config: MoeConfig, notify: Callable[[object], None], *, resume: bool = False
     ) -> Path:
-        """Train; a signal in the last step leaves the checkpoint after it, which is kept as `checkpoint`."""
-
-        def and_stop(event: object) -> None:
-            notify(event)
-            ask_to_stop_after(_last_step(config), event)
-
-        with patch.object(train, "SCRATCH", ScratchFiles(names=CHECKPOINTS, clear=_keep_last)):
-            return train.run(arm, config, self.store, and_stop, resume=resume).path
+        """As `train_to_the_end`."""
+        return train_to_the_end(arm, config, self.store, notify, last_step=_last_step(config), resume=resume)
 
     def _stopped(self, arm: Arm, config: MoeConfig, case: Configuration) -> None:
         if case.how == "signal":
@@ -153,6 +147,25 @@ class Experiments:
 
     def _train(self, arm: Arm, config: MoeConfig, notify: Callable[[object], None]) -> None:
         train.run(arm, config, self.store, notify)
+
+
+def train_to_the_end(
+    arm: Arm,
+    config: MoeConfig,
+    store: Store,
+    notify: Callable[[object], None],
+    *,
+    last_step: int,
+    resume: bool = False,
+) -> Path:
+    """Train; a signal in the last step leaves the checkpoint after it, which is kept as `checkpoint`."""
+
+    def and_stop(event: object) -> None:
+        notify(event)
+        ask_to_stop_after(last_step, event)
+
+    with patch.object(train, "SCRATCH", ScratchFiles(names=CHECKPOINTS, clear=_keep_last)):
+        return train.run(arm, config, store, and_stop, resume=resume).path
 
 
 def step_records(run: Path) -> list[StepRecord]:

@@ -36,6 +36,8 @@ from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
 # What is kept of an interrupted training depends on its settings; the answers that other runs keep name theirs.
 TRAINING = ("selective", "baseline")
 TRAINING_SECTIONS = ("seed", "model", "train")
+# May differ, as they go with the number of processes; a checkpoint knows how many batches made a step of it.
+BY_PROCESSES = ("train.gradient_accumulation_steps", "train.rank_timeout", "model.gpu")
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scipy")
 
 
@@ -85,12 +87,17 @@ class RunWriter:
             base_fingerprint=base_fingerprint,
             model_name=model_name,
             config=self.started.config,
-            packages={name: version(name) for name in PACKAGES},
+            packages=package_versions(),
             seed=int(str(self.started.config["seed"])),
             device=device,
             started=self.started.started,
             finished=now_in_utc(),
         )
+
+    def is_begun(self) -> bool:
+        """Whether the directory is seen to hold this very run."""
+        started = self.path / STARTED
+        return started.is_file() and decode_file(StartedRun, started).id == self.started.id
 
     def finish(self, manifest: Manifest) -> None:
         """Write the manifest, which completes the run, then remove the scratch files."""
@@ -186,6 +193,16 @@ def _is_complete(path: Path, kind: RunKind, settings: dict[str, object]) -> bool
         return False
     manifest = decode_file(Manifest, path / MANIFEST)
     return manifest.kind == kind and manifest.config == settings
+
+
+def package_versions() -> dict[str, str]:
+    """Version of every package that a number may depend on."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def flat_settings(config: MoeConfig) -> dict[str, object]:
+    """The settings by their names, "train.num_epochs"."""
+    return dict(_flat(config.model_dump(mode="json")))
 
 
 def now_in_utc(precision: Literal["seconds", "milliseconds"] = "milliseconds") -> str:
@@ -288,11 +305,11 @@ def _new_run(kind: RunKind, settings: dict[str, object]) -> StartedRun:
 
 def _same_settings(previous: StartedRun, config: MoeConfig, path: Path) -> None:
     before = dict(_flat(previous.config))
-    after = dict(_flat(config.model_dump(mode="json")))
+    after = flat_settings(config)
     differing = [
         key
         for key in before | after
-        if before.get(key) != after.get(key) and key.partition(".")[0] in TRAINING_SECTIONS
+        if before.get(key) != after.get(key) and key.partition(".")[0] in TRAINING_SECTIONS and key not in BY_PROCESSES
     ]
     if differing:
         changed = ", ".join(f"{key} {before.get(key)!r} -> {after.get(key)!r}" for key in differing)

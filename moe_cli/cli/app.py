@@ -21,6 +21,7 @@ from moe_cli.cli import bench, compare, config, demo, evaluate, export, label, p
 from moe_cli.cli.boundary import SafeRecord, print_error, show_warning, survive_closed_pipes
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.masking import keep_environment_secret
+from moe_cli.ranks import num_ranks
 from moe_cli.signals import stay_deaf
 from moe_cli.version import __version__
 
@@ -30,6 +31,7 @@ IN_FLOW = (
     *("prepare", "select", "train", "evaluate", "label", "compare", "export", "push"),
     *("plan", "bench", "runs", "config", "env", "demo"),
 )
+IN_SEVERAL_PROCESSES = ("train",)
 
 
 class Commands(TyperGroup):
@@ -72,11 +74,20 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def root(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
     """All commands share one config and one registry."""
+    if num_ranks() > 1 and ctx.invoked_subcommand not in IN_SEVERAL_PROCESSES:
+        print_error(
+            UsageError(
+                f"moe {ctx.invoked_subcommand} runs in one process, and torchrun started {num_ranks()}",
+                hint=f"without torchrun: moe {ctx.invoked_subcommand}; {', '.join(IN_SEVERAL_PROCESSES)} can use it",
+            )
+        )
+        raise typer.Exit(int(ExitCode.USAGE))
 
 
 def main() -> None:

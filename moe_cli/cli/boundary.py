@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import typer
 
+from moe_cli import ranks
 from moe_cli.characters import escape_unsafe
 from moe_cli.errors import (
     EnvironmentFaultError,
@@ -101,13 +102,14 @@ def catch_errors(command: Callable[Words, None]) -> Callable[Words, None]:
             with working_command():
                 command(*args, **kwargs)
         except RunCompleteError as nothing_left:
-            stderr_console().print(escape_unsafe(f"{nothing_left.message}; {nothing_left.hint}"), soft_wrap=True)
+            if ranks.has_voice():
+                stderr_console().print(escape_unsafe(f"{nothing_left.message}; {nothing_left.hint}"), soft_wrap=True)
         except MoeError as error:
             raise _drawn(error) from None
         except KeyboardInterrupt:
             raise _drawn(interruption(resuming=bool(kwargs.get("resume")))) from None
         except Exception as error:
-            if (known := _fault_of_the_system(error)) is None:
+            if (known := ranks.peer_error(error) or _fault_of_the_system(error)) is None:
                 raise
             raise _drawn(known) from None
 
@@ -175,6 +177,8 @@ def show_warning(
     line: object = None,
 ) -> None:
     """Print a warning as one line on stderr; replaces `warnings.showwarning`, as its text may come from anywhere."""
+    if not ranks.is_first():
+        return
     stderr_console().print(safe_text(mask_keys(f"warning: {message}"), style="yellow"), soft_wrap=True)
 
 
@@ -187,7 +191,12 @@ class SafeRecord(logging.LogRecord):
 
 
 def print_error(error: MoeError) -> None:
-    """Print two lines on stderr, the problem and what to do next; further lines of either are indented."""
+    """Print two lines on stderr, the problem and what to do next; further lines of either are indented.
+
+    Of several processes that end for one reason, one prints it.
+    """
+    if not ranks.has_voice():
+        return
     talk = stderr_console()
     first, *rest = NEXT_LINE.split(mask_keys(error.message))
     talk.print(f"error: {escape_unsafe(first)}", style="red", soft_wrap=True)

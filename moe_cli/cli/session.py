@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
 from rich.console import RenderableType
 
+from moe_cli import ranks
 from moe_cli.activity import begin_activity
 from moe_cli.artifacts import Store, registry_path
 from moe_cli.characters import escape_json, is_text
@@ -25,6 +26,7 @@ from moe_cli.config import MoeConfig, dump_yaml, load_config, setting_names
 from moe_cli.data.source_names import is_local, kind_and_source
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.masking import holds_key, keep_secret
+from moe_cli.records.manifest import Notify
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.views.console import Reporter, stderr_console, stdout_console
 from moe_cli.views.text import safe_text
@@ -36,6 +38,7 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
@@ -49,9 +52,9 @@ class Session:
     verbose: bool
     again: str  # words that give the next command the same config file and model: " --config moe.yaml"
 
-    def reporter(self) -> Reporter:
-        """A reporter that draws the records of the stage."""
-        return Reporter(tables=not self.json)
+    def reporter(self) -> AbstractContextManager[Notify]:
+        """What draws the records of the stage; of several processes the first alone draws."""
+        return Reporter(tables=not self.json) if ranks.is_first() else nullcontext(_say_nothing)
 
     @contextmanager
     def importing(self) -> Iterator[None]:
@@ -61,6 +64,8 @@ class Session:
 
     def show(self, record: object, view: RenderableType | None, done: str) -> None:
         """Print the result: one JSON document or its tables, and a line with the next command."""
+        if not ranks.is_first():
+            return
         if self.json:
             print_json(encode_list(record) if isinstance(record, tuple) else encode(record, indent=True))
             stderr_console().print(safe_text(done), soft_wrap=True)
@@ -155,7 +160,11 @@ def _set_environment(config: MoeConfig, *, asks_the_hub: bool) -> None:
     environment = dict(QUIET)
     if config.model.gpu is not None:
         _refuse_other_cards(config.model.gpu)
-        environment["CUDA_VISIBLE_DEVICES"] = config.model.gpu
+        environment[VISIBLE] = config.model.gpu
+    if ranks.num_ranks() > 1:
+        environment[VISIBLE] = own_card(environment.get(VISIBLE, os.environ.get(VISIBLE)), ranks.this_rank())
+    if not ranks.is_first():
+        environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     if not asks_the_hub and _all_is_here(config):
         environment |= OFFLINE
     os.environ |= environment
@@ -163,12 +172,33 @@ def _set_environment(config: MoeConfig, *, asks_the_hub: bool) -> None:
 
 def _refuse_other_cards(gpu: str) -> None:
     """Refuse `--gpu` where a scheduler has assigned GPUs, as its numbers would take those of another job."""
-    cards = os.environ.get("CUDA_VISIBLE_DEVICES")
+    cards = os.environ.get(VISIBLE)
     if cards is not None and cards.replace(" ", "") != gpu:
         raise UsageError(
-            f"--gpu {gpu} (model.gpu) asks for other cards than the environment variable CUDA_VISIBLE_DEVICES={cards}",
+            f"--gpu {gpu} (model.gpu) asks for other cards than the environment variable {VISIBLE}={cards}",
             hint="leave --gpu away to use the cards of the variable, or unset it",
         )
+
+
+def own_card(visible: str | None, rank: ranks.Rank) -> str:
+    """The card of a process among those that may be used, "0,1"; None: all of the machine may be.
+
+    Raises:
+        UsageError: there are fewer cards than processes on this machine.
+    """
+    if visible is None:
+        return str(rank.local_index)
+    cards = [card.strip() for card in visible.split(",") if card.strip()]
+    if cards and len(cards) < rank.local_total:
+        raise UsageError(
+            f"{rank.local_total} processes on this machine, but only the cards {visible} (--gpu, {VISIBLE}) to run on",
+            hint="name one card for each process, such as --gpu 0,1 with --nproc 2",
+        )
+    return cards[rank.local_index] if cards else visible
+
+
+def _say_nothing(record: object) -> None:
+    """The reporter of every process but the first."""
 
 
 def _all_is_here(config: MoeConfig) -> bool:

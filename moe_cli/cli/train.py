@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.options import (
     HARDWARE,
+    MACHINE,
     MODEL,
     REGISTRY,
     SEED,
@@ -21,12 +23,18 @@ from moe_cli.cli.options import (
     options,
     with_settings,
 )
+from moe_cli.cli.processes import refuse_other_number, run_in_processes
+from moe_cli.ranks import joined, num_ranks
 
 if TYPE_CHECKING:
     from moe_cli.records import Arm
 
 app = typer.Typer(no_args_is_help=True, help="Train one of the two arms on the same batches.")
 
+NumProcesses = Annotated[
+    int | None,
+    typer.Option("--nproc", min=1, help="Processes of this machine, each on a card.", rich_help_panel=MACHINE),
+]
 OF_ONE_ARM = options("train.masking", "train.max_share")
 OF_BOTH_ARMS = (
     *options("train.prepared", "train.num_epochs", "train.learning_rate", "train.max_length"),
@@ -40,30 +48,44 @@ OF_BOTH_ARMS = (
 @app.command("selective")
 @catch_errors
 @with_settings(MODEL, option("train.selective_dir", "--output-dir", "-o"), *OF_ONE_ARM, *OF_BOTH_ARMS)
-def selective(typed: TypedSettings, resume: Resume = False, dry_run: DryRun = False, json: Json = False) -> None:
+def selective(
+    typed: TypedSettings,
+    nproc: NumProcesses = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
     """Train only the selected expert MLPs; each batch updates its own experts.
 
     Example: moe train selective --model tiny
 
     Example: moe train selective --prepared prepared --gpu 0 --num-epochs 3
+
+    Example: moe train selective --prepared prepared --gpu 0,1 --nproc 2
     """
-    _train("selective", typed, resume=resume, dry_run=dry_run, json=json)
+    _train("selective", typed, nproc, resume=resume, dry_run=dry_run, json=json)
 
 
 @app.command("baseline")
 @catch_errors
 @with_settings(MODEL, option("train.baseline_dir", "--output-dir", "-o"), *OF_BOTH_ARMS)
-def baseline(typed: TypedSettings, resume: Resume = False, dry_run: DryRun = False, json: Json = False) -> None:
+def baseline(
+    typed: TypedSettings,
+    nproc: NumProcesses = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
     """Train all parameters on exactly the same batches with the same settings: the control.
 
     Example: moe train baseline --model tiny
 
     Example: moe train baseline --prepared prepared --gpu 1
     """
-    _train("baseline", typed, resume=resume, dry_run=dry_run, json=json)
+    _train("baseline", typed, nproc, resume=resume, dry_run=dry_run, json=json)
 
 
-def _train(arm: Arm, typed: TypedSettings, *, resume: bool, dry_run: bool, json: bool) -> None:
+def _train(arm: Arm, typed: TypedSettings, nproc: int | None, *, resume: bool, dry_run: bool, json: bool) -> None:
     from moe_cli.artifacts.registry import require_unchanged_run
     from moe_cli.cli.session import open_session
     from moe_cli.tiny import MODEL_NAME
@@ -74,12 +96,15 @@ def _train(arm: Arm, typed: TypedSettings, *, resume: bool, dry_run: bool, json:
         if session.config.train.prepared is not None:
             require_unchanged_run(session.config.train.prepared, session.store, "prepare")
         return
+    refuse_other_number(nproc)
+    if nproc is not None and nproc > 1 and num_ranks() == 1:
+        raise typer.Exit(run_in_processes(nproc, sys.argv[1:]))
     with session.importing():
         from moe_cli.train import stage
         from moe_cli.views.model_card import model_card
         from moe_cli.views.trained import trained_view
 
-    with session.reporter() as notify:
+    with session.reporter() as notify, joined(session.config.train.rank_timeout):
         result = stage.run(arm, session.config, session.store, notify, resume=resume, card=model_card)
     items = "" if result.summary.base.name == MODEL_NAME or session.config.evaluate.items else " --items ITEMS.jsonl"
     config = f" --config {quote(str(typed.config))}" if typed.config is not None else ""

@@ -26,6 +26,7 @@ from moe_cli.records.comparison import FairnessCheck, RunColumn
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.inputs import ModelIdentity
 from moe_cli.records.judging import QUESTIONS
+from moe_cli.records.training import BATCHES_PER_STEP
 
 ITEMS = "items"
 DATA = ("goals trained on", "target lengths", "distinct refusals")
@@ -43,6 +44,7 @@ NOT_APPLICABLE = "-"
 FROM_FILES = "from a file; settings unknown"
 FROM_SERVER = "from a server; weights unknown"
 LOADED = "of the loaded weights"
+OF_ONE_PROCESS = "gradient_accumulation_steps"  # the batches of a step, in runs written before several could train
 DIGEST_LENGTH = 12
 HEXADECIMAL = frozenset("0123456789abcdef")
 Setting = str | int | float | bool | None
@@ -204,8 +206,12 @@ def _training_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
     }
     for name, value in conditions.items():
         yield _check(name, runs, _of_training(value), only_trained=True)
-    settings = [run.training.hyperparameters if run.training else {} for run in runs]
+    settings = [_hyperparameters(run.training) if run.training else {} for run in runs]
     yield from _setting_checks("training", runs, settings, only_trained=True)
+
+
+def _hyperparameters(training: TrainingSummary) -> dict[str, Setting]:
+    return {BATCHES_PER_STEP if name == OF_ONE_PROCESS else name: n for name, n in training.hyperparameters.items()}
 
 
 def _data_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:

@@ -30,6 +30,7 @@ from moe_cli.model.foreign_files import as_floats, auto_class, config_of, refuse
 from moe_cli.model.rendering import fix_date
 from moe_cli.model.tensors import refuse_not_finite, weights_fingerprint
 from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
+from moe_cli.ranks import num_ranks
 from moe_cli.records import ModelIdentity
 from moe_cli.tiny import MODEL_NAME
 
@@ -213,7 +214,8 @@ def resolve_device(config: ModelConfig) -> str:
         return device
     num_cards = torch.cuda.device_count()
     number = int(device.partition(":")[2] or 0)
-    if number >= num_cards or (config.gpu is not None and len(config.gpu.split(",")) > num_cards):
+    wanted = 1 if config.gpu is None or num_ranks() > 1 else len(config.gpu.split(","))  # of several, each sees its own
+    if number >= num_cards or wanted > num_cards:
         option = f"--gpu {config.gpu}" if config.gpu is not None else f"--device {device}"
         raise EnvironmentFaultError(
             f"{option} was asked for, but torch {torch.__version__} sees {num_cards} CUDA cards",

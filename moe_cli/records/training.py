@@ -12,6 +12,7 @@ Arm = Literal["selective", "baseline"]
 Masking = Literal["update", "none"]
 TrainedMode = Literal["selective_experts", "full_model_baseline"]
 TrainingMode = Literal["selective_experts", "full_model_baseline", "base", "imported"]
+BATCHES_PER_STEP = "batches_per_step"  # a hyperparameter: fixed batches in one step, of all processes together
 UNTRAINED: TrainingMode = "base"  # of a model before training
 IMPORTED: TrainingMode = "imported"  # of answers and outcomes that were made elsewhere
 
@@ -43,6 +44,7 @@ class TrainingPlan:
     num_batches: int
     num_steps: int
     first_step: int  # 1, or the step after the checkpoint that is resumed
+    num_ranks: int = 1  # processes that train together
 
 
 @record
@@ -79,6 +81,7 @@ class CheckpointState:
     schedule_position: int  # 12; of the learning rate schedule
     learning_rates: tuple[float, ...]  # of the optimizer's groups
     validation: tuple[ValidationLoss, ...]  # so far; empty where no batch is held out
+    batches_per_step: int  # 1; fixed batches in a step, of all processes together
 
 
 @record
@@ -123,11 +126,13 @@ class TrainingSummary:
     final_loss: float  # 0.12; mean over the last epoch
     seconds_training: float  # 21.0
     peak_memory_bytes: int  # 812000000
-    peak_memory_of: str  # "process (resident set)" or "cuda:0 (allocated)"
+    peak_memory_of: str  # "process (resident set)" or "cuda:0 (allocated)"; of several processes the largest
     experts_implementation: str  # "moe_slices"
     experts_dtype: str  # "bfloat16": what the expert matmuls ran in
     num_threads: int  # 2
     proof: TrainingProof
+    num_ranks: int = 1  # processes that trained together
+    gradient_bytes: int = 0  # of all steps; gradients that the processes added up
 
 
 @record

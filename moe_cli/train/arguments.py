@@ -24,6 +24,8 @@ from transformers.integrations import (
 from moe_cli.artifacts import layout
 from moe_cli.config import MoeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
+from moe_cli.ranks import is_first, num_ranks
+from moe_cli.records.training import BATCHES_PER_STEP
 
 WARMUP_CAP = 0.1  # of the run
 # What accelerate reads of the environment and what changes the weights that come out; what a number is computed by.
@@ -61,9 +63,14 @@ def arithmetic(environment: Mapping[str, str] = os.environ) -> str | None:
     return ", ".join(f"{name}={environment[name]}" for name in OF_ARITHMETIC if name in environment) or None
 
 
+def batches_per_step(config: MoeConfig) -> int:
+    """Fixed batches in one step, those of all processes together: whoever takes them, the step is the same."""
+    return config.train.gradient_accumulation_steps * num_ranks()
+
+
 def num_steps(config: MoeConfig, num_batches: int) -> int:
     """Number of optimizer steps of the whole run."""
-    return ceil(num_batches / config.train.gradient_accumulation_steps) * config.train.num_epochs
+    return ceil(num_batches / batches_per_step(config)) * config.train.num_epochs
 
 
 def hyperparameters(config: MoeConfig, num_batches: int, num_held_out: int, num_cut: int) -> Hyperparameters:
@@ -80,7 +87,7 @@ def hyperparameters(config: MoeConfig, num_batches: int, num_held_out: int, num_
         "num_batches": num_batches,
         "validation_batches": settings.validation_batches,
         "validation_rows": num_held_out,
-        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        BATCHES_PER_STEP: batches_per_step(config),
         "max_length": settings.max_length,
         "prompts_cut": num_cut,
         "max_padding": settings.max_padding,
@@ -96,6 +103,7 @@ def training_arguments(
 ) -> TrainingArguments:
     """Arguments of the Trainer; `bfloat16` autocasts what is not an expert (baseline with float32 masters)."""
     settings = config.train
+    trackers = settings.report_to if is_first() else ()
     arguments = TrainingArguments(
         output_dir=str(output),
         num_train_epochs=settings.num_epochs,
@@ -112,15 +120,14 @@ def training_arguments(
         bf16=bfloat16,
         use_cpu=use_cpu,
         save_strategy="no",
-        logging_strategy="steps" if settings.report_to else "no",
+        logging_strategy="steps" if trackers else "no",
         logging_steps=1,
         logging_nan_inf_filter=False,
-        report_to=list(settings.report_to) or "none",
+        report_to=list(trackers) or "none",
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         dataloader_num_workers=settings.workers,
-        ddp_find_unused_parameters=True,
     )
     if not use_cpu and arguments.n_gpu > 1:
         arguments._n_gpu = 1  # several visible cards would mean nn.DataParallel, which splits fixed batches

@@ -26,6 +26,7 @@ from moe_cli.model.load import LoadedModel, resolve_device
 from moe_cli.model.memory import total_bytes
 from moe_cli.model.skeleton import meta_model
 from moe_cli.model.tensors import digest_of_tensors, stored_tensors
+from moe_cli.ranks import num_ranks, this_rank
 from moe_cli.records import Arm, Selection, TrainableCount
 
 
@@ -59,13 +60,15 @@ def refuse_too_large(arm: Arm, config: MoeConfig) -> None:
         frozen_bytes=0 if baseline else params * dtype.itemsize, trained_params=params if baseline else 0
     )
     device = torch.device(resolve_device(config.model))
-    if least <= (room := sum(total_bytes(device))):
+    room = sum(total_bytes(device)) // (this_rank().local_total if device.type == "cpu" else 1)
+    if least <= room:
         return
     what = "masters, gradients and moments" if baseline else f"weights in {dtype}".replace("torch.", "")
     smaller = "" if baseline or dtype.itemsize == 2 else "--set model.dtype=bfloat16 halves the weights; "
+    each = f" for each of {num_ranks()} processes" if num_ranks() > 1 else ""
     raise EnvironmentFaultError(
         f"the {arm} arm of {config.model.name} needs at least {least / 1e9:.1f} GB for its {what}, and "
-        f"{device} has {room / 1e9:.1f} GB",
+        f"{device} has {room / 1e9:.1f} GB{each}",
         hint=f"{smaller}use more or larger cards (--gpu); moe plan {config.model.name} shows what each arm needs",
     )
 

@@ -52,8 +52,11 @@ def save_checkpoint(
     scheduler: LRScheduler,
     trainer_state: TrainerState,
     validation: Sequence[ValidationLoss],
+    random: Sequence[Mapping[str, Tensor]],
+    batches_per_step: int,
 ) -> Path:
-    """Write `checkpoint-{step}` into the run directory; `owner` identifies the run whose state it is.
+    """Write `checkpoint-{step}` into the run directory; `owner` identifies the run whose state it is, `random` are
+    the `random_states` of every process.
 
     Older ones are removed, except the one with the lowest loss in `validation`.
 
@@ -70,13 +73,15 @@ def save_checkpoint(
     with atomic_directory(path) as staging:
         save_file({name: p.detach().contiguous() for name, p in parameters.items()}, staging / PARAMETERS)
         save_file(moments, staging / OPTIMIZER)
-        save_file(_random_tensors(), staging / RANDOM)
+        states = {_random_name(rank, name): state for rank, of in enumerate(random) for name, state in of.items()}
+        save_file(states, staging / RANDOM)
         state = CheckpointState(
             owner=owner,
             step=trainer_state.global_step,
             schedule_position=scheduler.last_epoch,
             learning_rates=tuple(float(group["lr"]) for group in optimizer.param_groups),
             validation=tuple(validation),
+            batches_per_step=batches_per_step,
         )
         (staging / STATE).write_bytes(encode(state))
         shutil.copyfile(run / layout.STEPS, staging / layout.STEPS)
@@ -109,8 +114,8 @@ def drop_checkpoints(run: Path, *, but: Collection[Path] = ()) -> None:
         shutil.rmtree(path)
 
 
-def newest_checkpoint(run: Path, owner: str) -> Path | None:
-    """The checkpoint of the highest step; None where there is none.
+def newest_checkpoint(run: Path, owner: str, num_batches: int) -> Path | None:
+    """The checkpoint of the highest step; None where there is none. `num_batches` make a step of this run.
 
     Raises:
         ArtifactError: a file of it, or of the best one so far, is missing or changed; or the state is another run's.
@@ -123,6 +128,12 @@ def newest_checkpoint(run: Path, owner: str) -> Path | None:
     state = read_state(path)
     if state.step != step:
         raise ArtifactError(f"{path} holds the state after step {state.step}: it was renamed", hint=hint)
+    if state.batches_per_step != num_batches:
+        raise ArtifactError(
+            f"{path} was saved by a run of {state.batches_per_step} batches per step, and this one would take "
+            f"{num_batches} (processes x train.gradient_accumulation_steps)",
+            hint="resume with a number of processes and of batches in each whose product is the same",
+        )
     if state.owner != owner:
         raise ArtifactError(
             f"{path} holds the state of another base model, arm or prepare run",
@@ -233,12 +244,17 @@ def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, sch
     scheduler.load_state_dict({**scheduler.state_dict(), **position, "_last_lr": list(state.learning_rates)})
 
 
-def load_random_state(path: Path) -> None:
-    """Restore torch's random generators of the CPU and of every card."""
+def load_random_state(path: Path, rank: int) -> None:
+    """Restore torch's random generators of the CPU and of every card, as process `rank` had them.
+
+    A process that the run did not have before goes on with those of the first.
+    """
     with naming_file(path / RANDOM):
         states = load_file(path / RANDOM)
-        torch.set_rng_state(states.pop("cpu"))
-        for name, state in states.items():
+        rank = rank if _random_name(rank, "cpu") in states else 0
+        own = {name: states[key] for name in _generators() if (key := _random_name(rank, name)) in states}
+        torch.set_rng_state(own.pop("cpu"))
+        for name, state in own.items():
             torch.cuda.set_rng_state(state, int(name.removeprefix("cuda:")))
 
 
@@ -256,6 +272,14 @@ def _optimizer_tensors(parameters: Parameters, optimizer: Optimizer) -> dict[str
     }
 
 
-def _random_tensors() -> dict[str, Tensor]:
-    cards = {f"cuda:{card}": torch.cuda.get_rng_state(card) for card in range(torch.cuda.device_count())}
-    return {"cpu": torch.get_rng_state(), **cards}
+def random_states() -> dict[str, Tensor]:
+    """States of torch's random generators of this process, "cpu" and "cuda:0"."""
+    return {name: torch.get_rng_state() if name == "cpu" else torch.cuda.get_rng_state(name) for name in _generators()}
+
+
+def _generators() -> list[str]:
+    return ["cpu", *(f"cuda:{card}" for card in range(torch.cuda.device_count()))]
+
+
+def _random_name(rank: int, generator: str) -> str:
+    return generator if rank == 0 else f"{rank}/{generator}"

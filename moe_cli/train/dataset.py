@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -23,9 +24,11 @@ from transformers import PreTrainedTokenizerBase
 
 from moe_cli.model.chat import EncodedChat, encode_answered
 from moe_cli.model.token_rows import answered_rows
+from moe_cli.ranks import dealt, num_ranks
 from moe_cli.records import TrainingExample
 
 NEGLIGIBLE = 256  # tokens
+NO_BATCH = -1  # index of the batch of a process for which none is left in an epoch
 ROWS = ("input_ids", "attention_mask", "labels")  # what a batch holds per row
 
 
@@ -90,7 +93,7 @@ def _with_one_more(
 class FixedBatches(Dataset[dict[str, Tensor]]):
     """Dataset of batches: padded `input_ids`, `attention_mask`, `labels` [rows, S] and `batch_index` [] of each.
 
-    `cuts[b]` says which rows of batch b go through the model together.
+    `cuts[b]` says which rows of batch b go through the model together. The batch NO_BATCH has no row.
     """
 
     def __init__(
@@ -99,6 +102,8 @@ class FixedBatches(Dataset[dict[str, Tensor]]):
         self.batches = [
             {**answered_rows(rows), "batch_index": torch.tensor(index)} for index, rows in enumerate(rows_of_batches)
         ]
+        nothing = torch.zeros(0, 2, dtype=torch.long)
+        self.empty = {**dict.fromkeys(ROWS, nothing), "batch_index": torch.tensor(NO_BATCH)}
         self.num_rows = sum(map(len, rows_of_batches))
         self.num_cut = sum(row.cut for rows in rows_of_batches for row in rows)
         self.cuts = [
@@ -110,11 +115,14 @@ class FixedBatches(Dataset[dict[str, Tensor]]):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return self.batches[index]
+        return self.empty if index == NO_BATCH else self.batches[index]
 
 
 class EpochOrder(Sampler[list[int]]):
-    """Yields one batch index at a time, as a list of one, in an order drawn from (seed, epoch)."""
+    """Yields one batch index at a time, as a list of one, in an order drawn from (seed, epoch).
+
+    Of several processes each gets every n-th; those that have one less than the first end with NO_BATCH.
+    """
 
     batch_size = 1
     drop_last = False
@@ -127,10 +135,11 @@ class EpochOrder(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.num_batches
+        return ceil(self.num_batches / num_ranks())
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter([[index] for index in epoch_order(self.num_batches, self.seed, self.epoch)])
+        share = dealt(epoch_order(self.num_batches, self.seed, self.epoch))
+        return iter([[index] for index in share + [NO_BATCH] * (len(self) - len(share))])
 
 
 def encode_batches(

@@ -24,8 +24,9 @@ from moe_cli.experts import probe_gradients
 from moe_cli.model.checkpointing import enable_checkpointing
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.memory import peak_bytes, start_peak
-from moe_cli.model.tensors import refuse_not_finite
+from moe_cli.model.tensors import digest_of_tensors, refuse_not_finite
 from moe_cli.model.token_rows import loss_sum
+from moe_cli.ranks import gathered, is_first, num_ranks
 from moe_cli.records import (
     Arm,
     Expert,
@@ -73,6 +74,7 @@ class FitResult:
     peak_memory_bytes: int
     peak_memory_of: str
     experts_dtype: str
+    gradient_bytes: int  # that several processes added up
 
 
 def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTask, notify: Notify) -> FitResult:
@@ -80,14 +82,15 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
 
     Raises:
         ValueError: the probe step reached other parameters than the requested ones.
-        NumericError: a loss, a gradient or what an update made is not finite.
+        NumericError: a loss, a gradient or what an update made is not finite, in whichever process.
         StoppedError: a signal asked to stop; a checkpoint was saved.
         ArtifactError: the checkpoint that the final model is to come from is damaged.
     """
     journal = _journal(task)
 
     def on_step(step: StepRecord) -> None:
-        journal.append([step])
+        if is_first():
+            journal.append([step])
         notify(step)
 
     saving_memory = enable_checkpointing(loaded.model) if config.train.gradient_checkpointing else nullcontext()
@@ -107,13 +110,13 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
         loop = StepLoop(trainer, stop, config.train.checkpoint_every, task.held_out)
         trainer.add_callback(loop)
         trainer.train(resume_from_checkpoint=str(task.checkpoint) if task.checkpoint else None)
-    if stop and trainer.state.global_step < trainer.state.max_steps:
+    if loop.stopped_by and trainer.state.global_step < trainer.state.max_steps:
         raise StoppedError(
-            f"stopped by {stop.signal_name} after step {trainer.state.global_step} of {trainer.state.max_steps}; "
+            f"stopped by {loop.stopped_by} after step {trainer.state.global_step} of {trainer.state.max_steps}; "
             f"a checkpoint was saved in {task.path}",
             hint="run the same command with --resume to go on",
         )
-    peak, peak_of = peak_bytes(loaded.device)
+    peak, peak_of = _largest_peak(loaded.device)
     validation = tuple(trainer.validation)
     final_step = load_best(task.path, validation, setup.trained) if validation else trainer.state.max_steps
     source = f"what the updates up to step {final_step} made"  # the last update has no loss after it
@@ -121,6 +124,8 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
     digest_after = setup.frozen_digest() if setup.frozen_digest else None
     if digest_after != digest_before:
         raise AssertionError("a weight outside the selection moved; nothing is written")
+    if len(set(gathered(digest_of_tensors(setup.trained.items())) if num_ranks() > 1 else ())) > 1:
+        raise AssertionError("the processes trained different weights; nothing is written")
     return FitResult(
         proof=TrainingProof(
             requested=len(setup.trained),
@@ -131,12 +136,13 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
             num_moved=setup.num_moved() if setup.num_moved else None,
             num_parameters=len(setup.trained) if setup.num_moved else None,
         ),
-        steps=tuple(journal.records()),
+        steps=tuple(journal.records()) if is_first() else (),
         validation=validation,
         final_step=final_step,
         peak_memory_bytes=peak,
         peak_memory_of=peak_of,
         experts_dtype=_dtype_of_experts(setup),
+        gradient_bytes=trainer.num_bytes_added,
     )
 
 
@@ -180,8 +186,15 @@ def _unreached(reached: int, requested: int) -> str:
 def _journal(task: FitTask) -> Journal[StepRecord]:
     """Journal that starts with the steps of the checkpoint; later steps are done again."""
     path = task.path / layout.STEPS
-    write_atomic(path, (task.checkpoint / layout.STEPS).read_bytes() if task.checkpoint else b"")
+    if is_first():
+        write_atomic(path, (task.checkpoint / layout.STEPS).read_bytes() if task.checkpoint else b"")
     return Journal(path, StepRecord)
+
+
+def _largest_peak(device: torch.device) -> tuple[int, str]:
+    """Peak memory in bytes of the process that needed most, and what it measures."""
+    peak, what = max(gathered(peak_bytes(device)))
+    return peak, what if num_ranks() == 1 else f"{what}, the largest of {num_ranks()}"
 
 
 def _dtype_of_experts(setup: ArmSetup) -> str:
@@ -244,6 +257,8 @@ def training_summary(
         experts_dtype=fitted.experts_dtype,
         num_threads=num_threads,
         proof=fitted.proof,
+        num_ranks=num_ranks(),
+        gradient_bytes=fitted.gradient_bytes,
     )
 
 

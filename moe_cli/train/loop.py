@@ -1,8 +1,9 @@
 """What happens around the steps: records, checkpoints, validation.
 
 The parameters in the optimizer are exactly those of the arm, checked before the first step. A request to stop is met at
-the end of a step, with a checkpoint. Measuring the validation loss learns nothing and draws no random number, so the
-steps are those of a run without it; when it is measured depends on the step alone, so a stop does not change it.
+the end of a step, with a checkpoint; all processes stop where one of them is asked to. Measuring the validation loss
+learns nothing and draws no random number, so the steps are those of a run without it; when it is measured depends on
+the step alone, so a stop does not change it.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 
 from moe_cli.errors import NumericError
 from moe_cli.model.token_rows import loss_sum, num_answer_tokens
+from moe_cli.ranks import dealt, gathered
 from moe_cli.records import ValidationLoss
 from moe_cli.train.dataset import FixedBatches, part_of
-from moe_cli.train.trainer import FixedBatchTrainer, StopRequest
+from moe_cli.train.trainer import FixedBatchTrainer, StopRequest, finite_sum
 
 
 @torch.no_grad()
 def validation_loss(model: PreTrainedModel, batches: FixedBatches) -> float:
     """Cross entropy per answer token of all batches, in evaluation mode; the model's mode is restored.
+
+    Of several processes each runs its share of the forwards.
 
     Raises:
         NumericError: it is not finite.
@@ -30,9 +34,12 @@ def validation_loss(model: PreTrainedModel, batches: FixedBatches) -> float:
     training = model.training
     model.eval()
     parts = [part_of(batch, cut) for batch, cuts in zip(batches.batches, batches.cuts, strict=True) for cut in cuts]
-    sums = [float(loss_sum(model, {name: rows.to(model.device) for name, rows in part.items()})) for part in parts]
+    sums = [
+        float(loss_sum(model, {name: rows.to(model.device) for name, rows in part.items()})) for part in dealt(parts)
+    ]
     model.train(training)
-    loss = math.fsum(sums) / sum(num_answer_tokens(part["labels"]) for part in parts)
+    values = [value for share in gathered(sums) for value in share]
+    loss = finite_sum(values) / sum(num_answer_tokens(part["labels"]) for part in parts)
     if not math.isfinite(loss):
         raise NumericError(
             f"the loss on the held-out batches is {loss}",
@@ -50,6 +57,7 @@ class StepLoop(TrainerCallback):
         """A checkpoint is saved every `checkpoint_every` steps, or after every epoch; `held_out` may be empty."""
         self.trainer, self.stop, self.checkpoint_every, self.held_out = trainer, stop, checkpoint_every, held_out
         self.num_in_optimizer = 0
+        self.stopped_by: str | None = None  # name of the signal at which all processes stop
 
     def on_train_begin(
         self,
@@ -81,8 +89,9 @@ class StepLoop(TrainerCallback):
         if self.held_out and (due or last):
             loss = validation_loss(self.trainer.model, self.held_out)
             self.trainer.validation.append(ValidationLoss(step=state.global_step, loss=loss))
-        if self.stop or (self.held_out if last else due):
+        self.stopped_by = next((name for name in gathered(self.stop.signal_name) if name is not None), None)
+        if self.stopped_by or (self.held_out if last else due):
             control.should_save = True
-        if self.stop:
+        if self.stopped_by:
             control.should_training_stop = True
         return control

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from moe_cli.artifacts import FinishedRun, RunWriter, Store, finished_run, layout, state_of
 from moe_cli.artifacts.examples import plain_forms_of
+from moe_cli.artifacts.files import sha256_of
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.artifacts.registry import describe_change, require_unchanged_run
 from moe_cli.codec import decode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import clusters_trained_on, trained_goals
 from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.ranks import is_first, on_first, require_shared
 from moe_cli.records import Arm, Message, ModelIdentity, Notice, Selection, TrainingExample
 from moe_cli.records.manifest import Notify
 
@@ -38,10 +40,40 @@ def prepared_run(
 ) -> PreparedRun:
     """The prepare run that the user named, or that the interrupted run used; else the newest one of this very model.
 
+    Of several processes the first finds it, and the others read the same one.
+
     Raises:
         ArtifactError: there is none, it is damaged, or it was made on another model.
+        EnvironmentFaultError: a process does not see it.
         UsageError: no batch is left to train on.
     """
+    run = on_first(lambda: _newest_or_requested(config, store, base, writer, notify))
+    manifest = run.path / layout.MANIFEST
+    require_shared(manifest, lambda: manifest.is_file() and sha256_of(manifest) == run.digest)
+    selection = run.record(layout.SELECTION, Selection)
+    if is_first():
+        writer.remember("prepared", run.path)
+    name = layout.training_examples(selection.base.name)
+    trains = require_trainable(selection, config.train.validation_batches)
+    examples, held_out = split_held_out(
+        tuple(decode_lines(TrainingExample, run.file(name))),
+        len(trains.batches),
+        notify,
+        plain_forms_of(run, selection.base.name),
+    )
+    return PreparedRun(
+        run=run,
+        selection=trains,
+        examples=examples,
+        held_out=held_out,
+        examples_digest=run.manifest.files[name],
+    )
+
+
+def _newest_or_requested(
+    config: MoeConfig, store: Store, base: ModelIdentity, writer: RunWriter, notify: Notify
+) -> FinishedRun:
+    """As `prepared_run`, without its content."""
     requested = config.train.prepared or writer.remembered("prepared")
     run = (
         require_unchanged_run(requested, store, "prepare")
@@ -62,24 +94,8 @@ def prepared_run(
         )
     if requested is None:
         notify(Notice(text=f"using the newest prepare run of this model: {run.path}"))
-    selection = run.record(layout.SELECTION, Selection)
-    _refuse_other_model(selection.base, base)
-    writer.remember("prepared", run.path)
-    name = layout.training_examples(selection.base.name)
-    trains = require_trainable(selection, config.train.validation_batches)
-    examples, held_out = split_held_out(
-        tuple(decode_lines(TrainingExample, run.file(name))),
-        len(trains.batches),
-        notify,
-        plain_forms_of(run, selection.base.name),
-    )
-    return PreparedRun(
-        run=run,
-        selection=trains,
-        examples=examples,
-        held_out=held_out,
-        examples_digest=run.manifest.files[name],
-    )
+    _refuse_other_model(run.record(layout.SELECTION, Selection).base, base)
+    return run
 
 
 def split_held_out(

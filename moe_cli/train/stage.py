@@ -18,17 +18,26 @@ from moe_cli.artifacts import RunWriter, ScratchFiles, Store, layout, open_run
 from moe_cli.artifacts.files import atomic_directory, atomic_file, write_atomic
 from moe_cli.artifacts.journal import resumable
 from moe_cli.artifacts.registry import require_unchanged_run
+from moe_cli.artifacts.run_directory import flat_settings, package_versions
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.experts import save_delta
 from moe_cli.model.directory import base_directory, license_of
 from moe_cli.model.final_model import refuse_unopened_not_finite, write_final_model
-from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.model.load import LoadedModel, load_model, resolve_device
+from moe_cli.model.memory import total_bytes
 from moe_cli.model.tensors import weights_fingerprint
+from moe_cli.ranks import is_first, led, num_ranks, on_first, require_same, require_shared
 from moe_cli.records import Arm, CardFacts, Notice, PrepareSummary, TrainingPlan, TrainingSummary
 from moe_cli.records.manifest import Notify
-from moe_cli.train.arguments import hyperparameters, num_steps, refuse_environment, refuse_missing_trackers
+from moe_cli.train.arguments import (
+    batches_per_step,
+    hyperparameters,
+    num_steps,
+    refuse_environment,
+    refuse_missing_trackers,
+)
 from moe_cli.train.arm_setup import ArmSetup, baseline_arm, refuse_too_large, selective_arm
 from moe_cli.train.checkpoint import CHECKPOINTS, drop_checkpoints, newest_checkpoint, read_state
 from moe_cli.train.dataset import FixedBatches, encode_batches, schedule_digest
@@ -63,18 +72,24 @@ def run(
         UsageError: nothing is selected, or more than the budget; a tracker is unknown.
         EnvironmentFaultError: no such device, or one that is too small; a tracker is not installed.
         StoppedError: asked to stop; `--resume` goes on.
+
+    Several processes (`moe_cli.ranks`) call it at once: the first opens the run and writes all of it.
     """
-    store.refuse_unwritable()
+    require_same(_facts(config))
+    on_first(store.refuse_unwritable)
     refuse_missing_trackers(config.train.report_to)
     refuse_environment()
-    output = output_directory(config, arm, notify)
-    with open_run(output, arm, config, resume=resume, scratch=SCRATCH) as writer, resumable(output, CHECKPOINTS):
-        if config.train.prepared is not None:
-            require_unchanged_run(config.train.prepared, store, "prepare")  # refuses before the long work
+    output = on_first(lambda: output_directory(config, arm, notify))
+    run = open_run(output, arm, config, resume=resume, scratch=SCRATCH)
+    with led(run) as writer, resumable(output, CHECKPOINTS):
+        require_shared(output / layout.STARTED, writer.is_begun)
+        if (named := config.train.prepared) is not None:  # refuses before the long work
+            on_first(lambda: require_unchanged_run(named, store, "prepare"))
         refuse_too_large(arm, config)
         loaded = load_model(config.model)
         base = base_directory(loaded.identity)
         refuse_unopened_not_finite(loaded, base)
+        require_same({"the weights": loaded.identity.fingerprint, "the tokenizer or config": loaded.identity.settings})
         prepared = prepared_run(config, store, loaded.identity, writer, notify)
         task = _task(arm, config, loaded, prepared, writer)
         if num_cut := task.batches.num_cut:
@@ -83,14 +98,16 @@ def run(
         with _arm(arm, config, loaded, prepared) as setup:
             notify(_plan(arm, config, loaded, prepared, setup, task))
             fitted = fit_arm(config, loaded, setup, task, notify)
-            if setup.slices is not None:
+            if setup.slices is not None and is_first():
                 with atomic_file(output / layout.DELTA) as temporary:
                     save_delta(temporary, setup.slices.take(), loaded.identity)
             setup.finish()
         if fitted.proof.num_moved != fitted.proof.num_parameters:
             fraction = f"{fitted.proof.num_moved} of {fitted.proof.num_parameters}"
             notify(Notice(text=f"only {fraction} parameters of the baseline changed", warning=True))
-        summary = _summary(arm, config, loaded, prepared, setup, task, fitted)
+        summary = on_first(lambda: _summary(arm, config, loaded, prepared, setup, task, fitted))
+        if not is_first():
+            return TrainOutput(output, summary)
         page = card(_card_facts(arm, base, prepared, summary)) if card is not None else None
         _write(arm, loaded, base, prepared, task, summary, page)
         writer.parents["prepare"] = prepared.run.digest
@@ -101,6 +118,15 @@ def run(
             device=str(loaded.device),
         )
     return TrainOutput(output, summary)
+
+
+def _facts(config: MoeConfig) -> dict[str, object]:
+    """What must be the same for all processes that train together, before anything is loaded."""
+    device = torch.device(resolve_device(config.model))
+    facts = {f"the setting {name}": value for name, value in flat_settings(config).items()}
+    facts |= {f"the version of {name}": found for name, found in package_versions().items()}
+    card = f"{total_bytes(device)[0] >> 30} GiB" if device.type == "cuda" else "-"
+    return {**facts, "the version of moe": __version__, "the kind of device": device.type, "the size of its card": card}
 
 
 def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun) -> AbstractContextManager[ArmSetup]:
@@ -129,6 +155,7 @@ def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRu
     masked = arm == "selective" and config.train.masking == "update"
     identity = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)
     owner = sha256(repr(identity).encode()).hexdigest()
+    per_step = batches_per_step(config)
     return FitTask(
         path=writer.path,
         owner=owner,
@@ -136,7 +163,7 @@ def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRu
         held_out=held_out,
         batch_experts=[set(experts) for experts in prepared.selection.batches] if masked else None,
         shared=shared,
-        checkpoint=newest_checkpoint(writer.path, owner) if writer.resumed else None,
+        checkpoint=on_first(lambda: newest_checkpoint(writer.path, owner, per_step)) if writer.resumed else None,
     )
 
 
@@ -157,6 +184,7 @@ def _plan(
         num_batches=len(task.batches),
         num_steps=num_steps(config, len(task.batches)),
         first_step=1 + (read_state(task.checkpoint).step if task.checkpoint else 0),
+        num_ranks=num_ranks(),
     )
 
 

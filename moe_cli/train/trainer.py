@@ -6,11 +6,16 @@ step is finished and a state saved. A second SIGINT interrupts at once. The old 
 Both arms run this very loop with the same loss. A loss or gradient that is not finite stops the run before the
 optimizer step.
 
+Several processes (`moe_cli.ranks`) train one model together: each has its share of the fixed batches, and before the
+optimizer step all have the measurements and the gradients of the whole step. The Trainer of each believes that it is
+alone, so it neither deals out batches nor adds up gradients by itself.
+
 Each override names what it works around:
 - get_train_dataloader: `_get_train_sampler` re-chops batches, so that every step would mix masks (pitfall 16).
 - compute_loss: the library's loss can hold the router loss, multiplied by the ranks (transformers #48690).
 - training_step: short and long rows of one batch would be padded to the longest; the batch index travels in the batch
   because the Trainer prefetches whole accumulation groups.
+- get_batch_samples: the answer tokens of a step are those of all processes.
 - training_step, _get_grad_norm: NaN is logged as 0.0 and training goes on (`logging_nan_inf_filter`, pitfall 4).
 - _save_checkpoint, _load_*: checkpoints lose fused experts on the way back (transformers #48805), and a kill leaves
   half a checkpoint that is then picked (pitfalls 2 and 3); see `checkpoint.py`.
@@ -23,9 +28,11 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +43,12 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from moe_cli.errors import NumericError
 from moe_cli.experts import AttachedSlices
 from moe_cli.model.token_rows import loss_sum, num_answer_tokens
+from moe_cli.ranks import gathered, num_ranks, on_first, this_rank
 from moe_cli.records import Expert, StepRecord, ValidationLoss
 from moe_cli.signals import ALL_SIGNALS, handled_by
 from moe_cli.train import checkpoint
-from moe_cli.train.dataset import EpochOrder, FixedBatches, part_of
+from moe_cli.train.dataset import NO_BATCH, EpochOrder, FixedBatches, part_of
+from moe_cli.train.gradients import sum_gradients
 
 Inputs = dict[str, Tensor]
 
@@ -77,18 +86,39 @@ def stay_when_asked_to_stop(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def finite_sum(values: Sequence[float]) -> float:
+    """The exact sum, whatever the order; NaN or infinity if a value is."""
+    return math.fsum(values) if all(map(math.isfinite, values)) else sum(values)  # fsum refuses opposite infinities
+
+
 @dataclass(slots=True)
 class OpenStep:
     """Measurements of the step in progress."""
 
     started: float = field(default_factory=time.monotonic)
     batches: list[int] = field(default_factory=list)
-    loss: float = 0.0
+    losses: list[float] = field(default_factory=list)  # of each batch; they add up to the loss of the step
     grad_norm: float = 0.0
     learning_rate: float = 0.0
     num_answer_tokens: int = 0
     num_tokens: int = 0
     num_padded_tokens: int = 0
+
+    @property
+    def loss(self) -> float:
+        """Mean over the answer tokens of the step."""
+        return finite_sum(self.losses)
+
+    def joined(self, steps: Sequence[OpenStep]) -> OpenStep:
+        """This step with what all processes measured, in the order in which one process would take the batches."""
+        return replace(
+            self,
+            batches=_dealt_in_turn([step.batches for step in steps]),
+            losses=_dealt_in_turn([step.losses for step in steps]),
+            num_answer_tokens=sum(step.num_answer_tokens for step in steps),
+            num_tokens=sum(step.num_tokens for step in steps),
+            num_padded_tokens=sum(step.num_padded_tokens for step in steps),
+        )
 
 
 class FixedBatchTrainer(Trainer):
@@ -120,6 +150,12 @@ class FixedBatchTrainer(Trainer):
         self.on_step = on_step
         self.open_step = OpenStep()
         self.validation: list[ValidationLoss] = []  # so far; goes into every checkpoint
+        self.num_bytes_added = 0  # of gradients that the processes added up
+
+    @property
+    def batches_per_step(self) -> int:
+        """Fixed batches in one step, of all processes together."""
+        return int(self.args.gradient_accumulation_steps) * num_ranks()
 
     def get_train_dataloader(self) -> DataLoader[Inputs]:
         """Whole fixed batches, in the order of the epoch."""
@@ -142,9 +178,16 @@ class FixedBatchTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Cross entropy summed over the answer tokens of some rows, divided by those of the whole step."""
-        ranks = self.accelerator.num_processes  # gradients are averaged over ranks, the loss is a mean over all tokens
-        loss: Tensor = loss_sum(model, inputs) * (ranks / num_items_in_batch)
-        return loss
+        if num_items_in_batch is None:
+            raise AssertionError("the Trainer did not count the answer tokens")
+        return loss_sum(model, inputs) * (1 / num_items_in_batch)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Inputs], num_batches: int, device: torch.device
+    ) -> tuple[list[Inputs], Tensor]:
+        """The batches of a step and its answer tokens, those of the other processes included."""
+        samples, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return samples, torch.tensor(sum(gathered(int(num_items))), device=device)
 
     def begin_batch(self, batch: int) -> None:
         """Hook before the first forward of every fixed batch."""
@@ -167,24 +210,26 @@ class FixedBatchTrainer(Trainer):
         return None
 
     def training_step(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """Forward and backward of one batch, part by part.
+        """Forward and backward of one batch; after the last one of a step, the processes add up what they have.
 
         Raises:
-            NumericError: the loss is not finite.
+            NumericError: the loss of the step is not finite, on whichever process.
         """
-        losses = []
-        for part in self.open_batch(inputs):
-            losses.append(super().training_step(model, part, num_items_in_batch))
-        return self.added(losses)
+        if int(inputs["batch_index"]) != NO_BATCH:
+            losses = self.train_batch(model, inputs, num_items_in_batch)
+            self.open_step.losses.append(float(torch.stack([loss.detach() for loss in losses]).sum()))
+        if not self.accelerator.sync_gradients:
+            return torch.zeros((), device=self.args.device)
+        self.open_step = self.open_step.joined(gathered(self.open_step))
+        if not math.isfinite(self.open_step.loss):
+            raise self._not_finite("loss", self.open_step.loss)
+        self.num_bytes_added += sum_gradients(list(self.trained.values()))
+        return torch.tensor(self.open_step.loss, device=self.args.device)  # what trackers are told
 
-    def added(self, losses: Sequence[Tensor]) -> Tensor:
-        """Add the loss of one batch to the loss of the step; returns it."""
-        loss = torch.stack([loss.detach() for loss in losses]).sum()
-        value = float(loss)
-        if not math.isfinite(value):
-            raise self._not_finite("loss", value)
-        self.open_step.loss += value
-        return loss
+    def train_batch(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None) -> list[Tensor]:
+        """Forward and backward of one batch, part by part; the losses of the parts."""
+        parts = self.open_batch(inputs)
+        return [super(FixedBatchTrainer, self).training_step(model, part, num_items_in_batch) for part in parts]
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> float:
         norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
@@ -203,7 +248,7 @@ class FixedBatchTrainer(Trainer):
         self.on_step(
             StepRecord(
                 step=self.state.global_step,
-                epoch=float(self.state.epoch),
+                epoch=self._epoch_after(self.state.global_step),
                 batches=tuple(step.batches),
                 loss=step.loss,
                 grad_norm=step.grad_norm,
@@ -216,6 +261,12 @@ class FixedBatchTrainer(Trainer):
             )
         )
 
+    def _epoch_after(self, step: int) -> float:
+        """Epochs that were trained up to the end of a step; the Trainer counts the batches of this process alone."""
+        per_step, total = self.batches_per_step, len(self.train_dataset)
+        whole, begun = divmod(step - 1, ceil(total / per_step))
+        return whole + min((begun + 1) * per_step, total) / total
+
     def _not_finite(self, quantity: str, value: float) -> NumericError:
         return NumericError(
             f"the {quantity} of step {self.state.global_step + 1} is {value} (batches {self.open_step.batches}); "
@@ -226,7 +277,9 @@ class FixedBatchTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         run = Path(self.args.output_dir)
         state = (self.trained, self.optimizer, self.lr_scheduler, self.state)
-        checkpoint.save_checkpoint(run, self.owner, *state, self.validation)
+        random = gathered(checkpoint.random_states())
+        saved = (*state, self.validation, random, self.batches_per_step)
+        on_first(lambda: checkpoint.save_checkpoint(run, self.owner, *saved))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         checkpoint.load_parameters(Path(resume_from_checkpoint), self.trained)
@@ -238,7 +291,7 @@ class FixedBatchTrainer(Trainer):
 
     def _load_rng_state(self, checkpoint_path: str | None) -> None:
         if checkpoint_path is not None:
-            checkpoint.load_random_state(Path(checkpoint_path))
+            checkpoint.load_random_state(Path(checkpoint_path), this_rank().index)
 
 
 class ExpertMaskingTrainer(FixedBatchTrainer):
@@ -255,23 +308,30 @@ class ExpertMaskingTrainer(FixedBatchTrainer):
         """Give gradients to the experts of this batch alone."""
         self.slices.activate(None if self.batch_experts is None else self.batch_experts[batch])
 
-    def training_step(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+    def train_batch(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None) -> list[Tensor]:
         """Train the batch as usual; if it selected no expert, nothing is updated and only its loss is recorded."""
         if self.batch_experts is None or self.batch_experts[int(inputs["batch_index"])]:
-            return super().training_step(model, inputs, num_items_in_batch)
+            return super().train_batch(model, inputs, num_items_in_batch)
         model.train()
         with torch.no_grad():
-            losses = [
+            return [
                 self.compute_loss(model, self._prepare_inputs(part), num_items_in_batch=num_items_in_batch)
                 for part in self.open_batch(inputs)
             ]
-        return self.added(losses)
 
     def experts_of(self, batches: Sequence[int]) -> int:
         """Number of experts that these batches update together."""
         if self.batch_experts is None:
             return len(self.slices.experts)
         return len({expert for batch in batches for expert in self.batch_experts[batch]})
+
+
+Item = TypeVar("Item")
+
+
+def _dealt_in_turn(shares: Sequence[Sequence[Item]]) -> list[Item]:
+    """Items that were dealt to several processes, in their order before."""
+    return [share[turn] for turn in range(max(map(len, shares))) for share in shares if turn < len(share)]
 
 
 def _single_batch(batches: list[Inputs]) -> Inputs:

@@ -18,7 +18,7 @@ PARTS = {  # of `StepMemory`
     "saved": "kept by a forward for its backward",
     "peak": "peak of a step",
 }
-ONE_PROCESS = "moe train runs in one process; the rows of several processes are arithmetic, not a measurement."
+SEVERAL = "The rows of several processes are arithmetic: replicated is moe train --nproc N, sharded is not built."
 
 
 def resource_plan_view(plan: ResourcePlan) -> RenderableType:
@@ -91,7 +91,7 @@ def _several_processes(arm: ArmNeed) -> ReportTable:
 
 
 def _notes(plan: ResourcePlan) -> Iterator[str]:
-    yield ONE_PROCESS
+    yield SEVERAL
     yield "peaks: even use of the experts is assumed; the selected rows as they were found lie in the host's memory."
     if plan.num_batches is None:
         yield "steps are not known: name a prepare run with --prepared, or the number of batches with --batches."

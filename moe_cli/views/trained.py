@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from moe_cli.records import TrainableCount, TrainingPlan, TrainingSummary
+from moe_cli.records.training import BATCHES_PER_STEP
 from moe_cli.views.table import GROUP, CellRow, ReportTable, as_rich, cell_rows_of, facts_view
 from moe_cli.views.text import bytes_text, count_of, safe_text, seconds_text, trainable_text
 
@@ -30,8 +31,8 @@ def plan_view(plan: TrainingPlan) -> RenderableType:
     lines += [
         Text(trainable_text(plan.count)),
         Text(
-            f"{plan.num_batches} batches x {settings['num_epochs']} epochs / {settings['gradient_accumulation_steps']} "
-            f"=> {plan.num_steps} steps at learning rate {settings['learning_rate']}, "
+            f"{plan.num_batches} batches x {settings['num_epochs']} epochs / {settings[BATCHES_PER_STEP]}"
+            f"{_processes(plan)} => {plan.num_steps} steps at learning rate {settings['learning_rate']}, "
             f"warm-up {settings['warmup_steps']} steps"
         ),
         safe_text(f"batches of {plan.prepared} -> {plan.output}"),
@@ -44,6 +45,10 @@ def plan_view(plan: TrainingPlan) -> RenderableType:
     elif plan.first_step > 1:
         lines.append(Text(f"resumed: continues with step {plan.first_step}"))
     return Group(*lines)
+
+
+def _processes(plan: TrainingPlan) -> str:
+    return f" in {plan.num_ranks} processes" if plan.num_ranks > 1 else ""
 
 
 def _unfrozen_table(count: TrainableCount, layers: tuple[int, ...]) -> ReportTable:
@@ -66,6 +71,7 @@ def trained_view(summary: TrainingSummary) -> RenderableType:
         ("tokens", f"{summary.num_tokens:,} ({summary.num_padded_tokens:,} computed, padding counted)"),
         ("training time", seconds_text(summary.seconds_training)),
         ("peak memory", f"{bytes_text(summary.peak_memory_bytes)}, {summary.peak_memory_of}"),
+        *_sent(summary),
         (
             "proof before the first step",
             f"{proof.requested} tensors asked for, {proof.in_optimizer} in the optimizer, "
@@ -77,6 +83,13 @@ def trained_view(summary: TrainingSummary) -> RenderableType:
     elif proof.frozen_digest_after is not None:
         rows.append(("proof after the last step", "everything outside the selection is byte-identical"))
     return facts_view(f"Trained: {summary.training_mode}", rows)
+
+
+def _sent(summary: TrainingSummary) -> list[tuple[str, str]]:
+    if summary.num_ranks == 1:
+        return []
+    per_step = bytes_text(round(summary.gradient_bytes / summary.num_steps))
+    return [("processes", f"{summary.num_ranks}; gradients of {per_step} added up in a step")]
 
 
 def _held_out_loss(summary: TrainingSummary) -> list[tuple[str, str]]:

@@ -81,7 +81,7 @@ def test_answers_without_their_columns_are_refused_by_name(tmp_path):
 def test_a_state_of_random_generators_that_is_none_is_refused_by_name(tmp_path, tensors):
     save_file(tensors, tmp_path / checkpoint.RANDOM)
     with pytest.raises(ArtifactError, match=checkpoint.RANDOM):
-        checkpoint.load_random_state(tmp_path)
+        checkpoint.load_random_state(tmp_path, 0)
 
 
 def test_a_state_of_another_optimizer_is_refused_by_name(tmp_path):

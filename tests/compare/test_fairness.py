@@ -140,6 +140,13 @@ def test_every_hyperparameter_that_is_recorded_is_checked():
         assert differing == [f"training: {name.replace('_', ' ')}"]
 
 
+@pytest.mark.parametrize(("second", "status"), [(4, "same"), (2, "differs")])
+def test_the_batches_of_a_step_are_compared_whatever_an_older_run_calls_them(second, status):
+    settings = {"gradient_accumulation_steps": 4}, {"batches_per_step": second}
+    runs = [training(hyperparameters=setting) for setting in settings]
+    assert checks([column("a"), column("b")], runs)["training: batches per step"].status == status
+
+
 def seeded(seeds_a, seeds_b, **changes_of_last):
     """Two arms, a run for every seed; the order of batches follows the seed."""
     trainings = [

@@ -55,6 +55,7 @@ EXIT_CODES = {
     ExitCode.LOCKED: "another run writes to the same directory",
     ExitCode.THRESHOLD: "a comparison threshold failed",
     ExitCode.UNSCORED: "too many answers have no verdict; the results are written all the same",
+    ExitCode.PEER: "another process of the same run ended; its exit code says why",
     ExitCode.RESUMABLE: "stopped; what was done is saved, `--resume` goes on",
     ExitCode.INTERRUPTED: "interrupted with nothing to resume from",
 }

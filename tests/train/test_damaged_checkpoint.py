@@ -50,9 +50,9 @@ def test_a_missing_file_and_an_added_one_are_refused(directory, runs, tmp_path):
 def test_a_renamed_checkpoint_and_another_run_s_are_refused(runs, tmp_path):
     shutil.copytree(runs["selective"] / NAME, tmp_path / "checkpoint-9")
     with pytest.raises(ArtifactError, match=f"holds the state after step {STOP_AFTER}: it was renamed"):
-        checkpoint.newest_checkpoint(tmp_path, "whoever")
+        checkpoint.newest_checkpoint(tmp_path, "whoever", 1)
     with pytest.raises(ArtifactError, match="another base model, arm or prepare run"):
-        checkpoint.newest_checkpoint(runs["selective"], "somebody else")
+        checkpoint.newest_checkpoint(runs["selective"], "somebody else", 1)
 
 
 def test_a_step_count_that_is_no_number_is_refused_by_name(directory, runs, tmp_path):

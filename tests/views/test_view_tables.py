@@ -48,7 +48,7 @@ UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, format, surrogat
 NOTHING = object()  # every field that may be None is None
 SETTINGS = {
     "num_epochs": 3,
-    "gradient_accumulation_steps": 1,
+    "batches_per_step": 1,
     "learning_rate": 5e-5,
     "warmup_steps": 5,
 }

@@ -1,0 +1,83 @@
+"""Starts a command again in several processes of this machine, by torch's own launcher, the one of torchrun.
+
+The processes read the same command line. A signal to this process goes on to each of them, so that they stop together
+at the end of a step. The exit code is theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from uuid import uuid4
+
+import psutil
+
+from moe_cli.errors import EnvironmentFaultError, ExitCode, UsageError
+from moe_cli.ranks import num_ranks
+from moe_cli.signals import ALL_SIGNALS, handled_by
+
+THREADS = "OMP_NUM_THREADS"  # of each process; torch would use all cores in each of them
+
+
+def refuse_other_number(num_processes: int | None) -> None:
+    """Refuse `--nproc` where torchrun has started another number of processes.
+
+    Raises:
+        UsageError: it has.
+    """
+    if num_processes is not None and num_ranks() > 1 and num_processes != num_ranks():
+        raise UsageError(
+            f"--nproc {num_processes} is given to a command that torchrun started in {num_ranks()} processes",
+            hint="leave --nproc away under torchrun",
+        )
+
+
+def run_in_processes(num_processes: int, words: Sequence[str]) -> int:
+    """Run `moe` with these words in several processes; returns the exit code of the one that failed first, or 0.
+
+    Raises:
+        EnvironmentFaultError: one was killed.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ.setdefault(THREADS, str(max(1, len(psutil.Process().cpu_affinity()) // num_processes)))
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_processes,
+        run_id=uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        signals_to_handle="SIGQUIT",  # the others are passed on below
+    )
+    with handled_by(_pass_on, *ALL_SIGNALS):
+        try:
+            elastic_launch(config, sys.executable)("-m", "moe_cli", *words)
+        except ChildFailedError as failed:
+            codes = {rank: failure.exitcode for rank, failure in failed.failures.items()}
+            return _code_of(codes)
+    return int(ExitCode.OK)
+
+
+def _code_of(codes: dict[int, int]) -> int:
+    """The exit code that says why: that of a process which did not end because of another."""
+    rank, code = min(codes.items(), key=lambda item: (item[1] == ExitCode.PEER, item[0]))
+    if code < 0:
+        raise EnvironmentFaultError(
+            f"process {rank} was killed by {signal.Signals(-code).name}, and the others ended with it",
+            hint="the system kills a process where memory runs out; --resume continues from the last checkpoint",
+        )
+    return code
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    for process in psutil.Process().children():
+        process.send_signal(number)

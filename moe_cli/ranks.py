@@ -1,0 +1,213 @@
+"""The processes (ranks) that do one work together, as torchrun starts them; a process that is alone is the first.
+
+The environment of torchrun is read once and taken away when the processes have met, so that no library begins to deal
+the work out by itself. Whatever is said travels through memory of the CPU; every wait has a limit. An error that all
+of them meet is raised in all of them, and one of them says it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from moe_cli.errors import EnvironmentFaultError, MoeError, PeerError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
+
+# What torchrun tells its processes; accelerate and transformers would act on it, too.
+OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+AGENT = "TORCHELASTIC_RUN_ID"  # of what torchrun started
+VOICE = "moe/voice"  # in the store: how many processes wanted to say why they end
+LOOK_AGAIN = 0.2  # seconds
+PATIENCE = 30.0  # seconds until what one process wrote must be seen by the others; NFS keeps what it knows for so long
+# In errors of torch.distributed where another process has gone or does not answer.
+OF_A_PEER = ("gloo", "Connection closed by peer", "NCCL", "Broken pipe", "connection reset")
+
+Value = TypeVar("Value")
+Item = TypeVar("Item")
+
+_store: list[Store] = []  # of the processes that have met; the last is the one in use
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """A process among those that work together."""
+
+    index: int  # 0 is the first
+    total: int
+    local_index: int  # on its machine
+    local_total: int
+
+
+@cache
+def this_rank() -> Rank:
+    """This process, as the environment says that it began."""
+    if "LOCAL_RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return Rank(0, 1, 0, 1)
+    total = int(os.environ["WORLD_SIZE"])
+    local_total = int(os.environ.get("LOCAL_WORLD_SIZE", total))
+    return Rank(int(os.environ["RANK"]), total, int(os.environ["LOCAL_RANK"]), local_total)
+
+
+def num_ranks() -> int:
+    """How many processes work together; 1 where this one is alone."""
+    return this_rank().total
+
+
+def is_first() -> bool:
+    """Whether this process writes the files and speaks for all."""
+    return this_rank().index == 0
+
+
+@contextmanager
+def joined(seconds: float) -> Iterator[None]:
+    """Meet the other processes; inside the block they can talk. Nobody waits longer than `seconds` for another.
+
+    Raises:
+        EnvironmentFaultError: they do not all come, or torchrun did not say where to meet.
+    """
+    if num_ranks() == 1:
+        yield
+        return
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    limit = timedelta(seconds=seconds)
+    try:
+        store, index, total = next(iter(rendezvous("env://", timeout=limit)))
+        # A card is used for gradients alone.
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=index, world_size=total, timeout=limit)
+    except (RuntimeError, ValueError) as error:
+        raise EnvironmentFaultError(
+            f"process {this_rank().index} does not meet the {num_ranks() - 1} others: {error}".splitlines()[0],
+            hint="start them with torchrun, or with --nproc; check MASTER_ADDR and the network between the machines",
+        ) from error
+    _store.append(store)
+    for name in OF_TORCHRUN:
+        os.environ.pop(name, None)
+    if AGENT in os.environ:
+        threading.Thread(target=_end_with_agent, args=(os.getppid(),), daemon=True).start()
+    yield
+    dist.destroy_process_group()
+
+
+def _end_with_agent(agent: int) -> None:
+    """Stop this process, as a signal would, once torchrun has gone, which can be killed without passing that on."""
+    while os.getppid() == agent:
+        time.sleep(LOOK_AGAIN)
+    signal.raise_signal(signal.SIGTERM)
+
+
+def gathered(value: Value) -> list[Value]:
+    """What every process passes, in the order of the processes."""
+    if num_ranks() == 1:
+        return [value]
+    import torch.distributed as dist
+
+    values = [value] * num_ranks()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def on_first(action: Callable[[], Value]) -> Value:
+    """Run `action` on the first process alone; all get its result, or raise its `MoeError`."""
+    if num_ranks() == 1:
+        return action()
+    import torch.distributed as dist
+
+    result: list[Value | MoeError | None] = [None]
+    if is_first():
+        try:
+            result = [action()]
+        except MoeError as error:
+            result = [error]
+    dist.broadcast_object_list(result, src=0)
+    if isinstance(result[0], MoeError):
+        raise result[0]
+    return cast("Value", result[0])
+
+
+@contextmanager
+def led(context: AbstractContextManager[Value]) -> Iterator[Value]:
+    """Enter `context` on the first process alone; the others get a copy of what it gives."""
+    with ExitStack() as stack:
+        yield on_first(lambda: stack.enter_context(context))
+
+
+def dealt(items: list[Item]) -> list[Item]:
+    """The share of this process: every n-th of the items."""
+    return items[this_rank().index :: num_ranks()]
+
+
+def require_same(facts: Mapping[str, object]) -> None:
+    """Refuse processes of which one differs from the first in one of the facts, "torch version": "2.13.0".
+
+    Raises:
+        EnvironmentFaultError: on every process; it names the process and both values.
+    """
+    (first_host, first), *others = gathered((socket.gethostname(), dict(facts)))
+    for index, (host, theirs) in enumerate(others, start=1):
+        for name in (name for name in first if theirs.get(name) != first[name]):
+            raise EnvironmentFaultError(
+                f"the processes differ in {name}: {first[name]} on process 0 ({first_host}), {theirs.get(name)} on "
+                f"process {index} ({host})",
+                hint="give all machines the same files, packages, settings and kind of card",
+            )
+
+
+def require_shared(file: Path, is_seen: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
+    """Refuse a directory that the processes do not share: each must see `file` as the first does.
+
+    Raises:
+        EnvironmentFaultError: on every process; it names those that do not see it.
+    """
+    end = time.monotonic() + seconds
+    while not (seen := is_seen()) and time.monotonic() < end:
+        time.sleep(LOOK_AGAIN)
+    blind = [f"{index} ({host})" for index, (host, saw) in enumerate(gathered((socket.gethostname(), seen))) if not saw]
+    if blind:
+        raise EnvironmentFaultError(
+            f"{file.parent} is not shared: process {', '.join(blind)} does not see {file.name} there as process 0 does",
+            hint="use a directory that all machines share, and name it by its whole path",
+        )
+
+
+def has_voice() -> bool:
+    """Whether this process is the one that tells why all of them end: the first that asks.
+
+    Before they have met, it is the first process of every machine.
+    """
+    if num_ranks() == 1:
+        return True
+    if not _store:
+        return this_rank().local_index == 0
+    try:
+        return _store[-1].add(VOICE, 1) == 1
+    except RuntimeError:  # the process that held the store has gone, and nobody can be asked
+        return True
+
+
+def peer_error(error: Exception) -> PeerError | None:
+    """The error for a process that has gone or does not answer; None for any other error."""
+    kind = type(error)
+    of_peer = kind.__module__.startswith("torch") and kind.__name__.startswith("Dist")
+    if num_ranks() == 1 or not (of_peer or any(sign in str(error) for sign in OF_A_PEER)):
+        return None
+    return PeerError(
+        f"another process of this run has ended or does not answer (noticed by process {this_rank().index})",
+        hint="its own message is above, if it could write one (the system kills without one where memory runs out); "
+        "--resume continues from the last checkpoint",
+    )

@@ -1,0 +1,100 @@
+"""`--nproc` and torchrun: one console, one exit code, and no process that outlives the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from moe_cli.artifacts import Store
+from moe_cli.cli.processes import _code_of
+from moe_cli.cli.session import own_card
+from moe_cli.errors import EnvironmentFaultError, UsageError
+from moe_cli.prepare import stage as prepare
+from moe_cli.ranks import Rank
+from tests.small_experiment import settings_of_small_experiment
+
+PYTHON = (sys.executable, "-m", "moe_cli")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "moe_cli")
+WORDS = ("train", "selective", "--model", "tiny", "--device", "cpu", "--num-epochs", "2")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("processes")
+    prepare.run(settings_of_small_experiment(directory), Store(directory / ".moe" / "registry.jsonl"), lambda _: None)
+    return directory
+
+
+def begun(command, directory: Path, output: str) -> subprocess.Popen:
+    """The command, when it has made two steps."""
+    words = [*command, "--registry", str(directory / ".moe" / "registry.jsonl"), "-o", output]
+    process = subprocess.Popen(words, cwd=directory, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    steps, end = directory / output / "steps.jsonl", time.monotonic() + 90
+    while process.poll() is None and time.monotonic() < end and (not steps.is_file() or steps.stat().st_size < 400):
+        time.sleep(0.02)
+    return process
+
+
+def test_a_signal_to_the_command_stops_its_processes_at_one_step_and_torchrun_goes_on(directory):
+    process = begun((*PYTHON, *WORDS, "--nproc", "2"), directory, "stopped")
+    process.send_signal(signal.SIGUSR1)
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == 75
+    assert said.count("error: stopped by SIGUSR1 after step") == said.count("error: ") == 1
+    words = [*TORCHRUN, *WORDS, "--registry", str(directory / ".moe" / "registry.jsonl"), "-o", "stopped"]
+    words += ["--resume", "--json"]
+    done = subprocess.run(words, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["num_ranks"] == 2  # one document, of one process
+
+
+def test_a_killed_process_is_named_and_a_killed_command_leaves_none_behind(directory):
+    process = begun((*PYTHON, *WORDS, "--nproc", "2"), directory, "killed")
+    _, second = sorted(psutil.Process(process.pid).children(), key=lambda child: child.pid)
+    second.kill()
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == 4
+    assert "was killed by SIGKILL" in said
+    process = begun((*PYTHON, *WORDS, "--nproc", "2"), directory, "orphans")
+    workers = psutil.Process(process.pid).children()
+    process.kill()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert len(workers) == 2
+    assert not alive
+    assert not (directory / "orphans" / "manifest.json").exists()
+
+
+def test_the_exit_code_is_that_of_the_process_which_did_not_end_because_of_another():
+    assert _code_of({0: 9, 1: 5}) == 5
+    assert _code_of({0: 3, 1: 3}) == 3
+    with pytest.raises(EnvironmentFaultError, match="process 1 was killed by SIGKILL"):
+        _code_of({0: 9, 1: -9})
+
+
+def test_every_process_sees_its_own_card_and_too_few_cards_are_refused():
+    second = Rank(index=3, total=4, local_index=1, local_total=2)
+    assert own_card(None, second) == "1"
+    assert own_card("5, 7", second) == "7"
+    assert own_card("", second) == ""  # a machine that is told to use none
+    with pytest.raises(UsageError, match="2 processes on this machine, but only the cards 5"):
+        own_card("5", second)
+
+
+def test_a_command_of_one_process_refuses_torchrun_and_a_wrong_number_is_refused(tmp_path):
+    environment = {**os.environ, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    for words, message in (
+        (("compare", "a", "b"), "moe compare runs in one process, and torchrun started 2"),
+        (("train", "selective", "--nproc", "4"), "--nproc 4 is given to a command that torchrun started in 2"),
+    ):
+        command = [*PYTHON, *words]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert message in done.stderr

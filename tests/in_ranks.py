@@ -1,0 +1,110 @@
+"""Runs a function in several processes that work together, as torchrun does, without the imports of each.
+
+The processes come from a fork server that has imported torch and moe; every one has an environment of its own. A
+process that does not end in time is killed, and that is a failure: no wait of the program may be without a limit.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from moe_cli.errors import MoeError
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["moe_cli.prepare.stage", "moe_cli.train.stage", "moe_cli.evaluate.stage"])
+LIMIT = 120.0  # seconds
+WAIT = 60.0  # seconds that a process waits for the others
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What processes ended with."""
+
+    codes: list[int]  # in the order of the processes; negative where a signal killed one
+    said: str  # on stderr, by all together
+
+
+def run_in_ranks(
+    total: int, action: Callable[..., None], *args: object, limit: float = LIMIT, wait: float = WAIT
+) -> Ended:
+    """Let `total` processes call `action`, each with its place among them in the environment."""
+    with tempfile.TemporaryDirectory() as directory:
+        said = Path(directory) / "stderr"
+        processes = start_in_ranks(total, said, wait, action, *args)
+        return Ended(exit_codes(processes, limit=limit), said.read_text())
+
+
+def start_in_ranks(
+    total: int, stderr: Path, wait: float, action: Callable[..., None], *args: object
+) -> list[BaseProcess]:
+    """Start `total` processes that each call `action` and write what they say into `stderr`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        CONTEXT.Process(target=_act, args=((index, total, port), stderr, wait, action, args)) for index in range(total)
+    ]
+    for process in processes:
+        process.start()
+    return list(processes)
+
+
+def exit_codes(processes: list[BaseProcess], *, limit: float = LIMIT) -> list[int]:
+    """Wait for the processes; their exit codes, negative where a signal killed one.
+
+    Raises:
+        AssertionError: one did not end in time.
+    """
+    end = time.monotonic() + limit
+    for process in processes:
+        process.join(max(0.0, end - time.monotonic()))
+    hanging = [index for index, process in enumerate(processes) if process.is_alive()]
+    for process in processes:
+        process.kill()
+        process.join()
+    if hanging:
+        raise AssertionError(f"the processes {hanging} did not end within {limit} s")
+    return [int(process.exitcode or 0) for process in processes]
+
+
+def _act(
+    place: tuple[int, int, int],
+    stderr: Path,
+    wait: float,
+    action: Callable[..., None],
+    args: tuple[object, ...],
+) -> None:
+    index, total, port = place
+    sys.stderr.flush()
+    os.dup2(os.open(stderr, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
+    os.environ |= {
+        "RANK": str(index),
+        "LOCAL_RANK": str(index),
+        "WORLD_SIZE": str(total),
+        "LOCAL_WORLD_SIZE": str(total),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    from moe_cli.cli.boundary import print_error
+    from moe_cli.ranks import joined, peer_error
+
+    try:
+        with joined(wait):
+            action(*args)
+    except MoeError as error:
+        print_error(error)
+        sys.exit(int(error.exit_code))
+    except RuntimeError as error:
+        if (known := peer_error(error)) is None:
+            raise
+        print_error(known)
+        sys.exit(int(known.exit_code))

@@ -1,0 +1,182 @@
+"""Trains in two, three and four processes beside one with as many batches per step, and kills a process 20 times.
+
+    python -m tests.studies.ranks --kills 20
+
+Prints, for both arms and both dtypes, the largest difference of a loss and of a trained weight, whether the final model
+has the same bytes, and the bytes of gradients that a step adds up; then one line for each kill of a random process at a
+random moment, after which the run is resumed by a random number of processes. All on the CPU, with the tiny model and
+the learning rate of the settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from moe_cli.artifacts import Store, layout
+from moe_cli.artifacts.layout import MANIFEST
+from moe_cli.codec import decode, decode_lines
+from moe_cli.config import MoeConfig
+from moe_cli.prepare import stage as prepare
+from moe_cli.records import Arm, StepRecord, TrainingSummary
+from moe_cli.train import stage as train
+from tests.in_ranks import exit_codes, run_in_ranks, start_in_ranks
+from tests.small_experiment import settings_of_small_experiment
+
+ARMS: tuple[Arm, ...] = ("selective", "baseline")
+DTYPES = ("float32", "bfloat16")
+# Name, settings of train, and how many batches each process takes for a step.
+CASES: tuple[tuple[str, dict[str, object], int], ...] = (
+    ("as it is", {}, 1),
+    ("two batches in each", {}, 2),
+    ("unequal forwards", {"max_forward_tokens": 150}, 1),
+    ("a batch held out", {"validation_batches": 1}, 1),
+    ("checkpointing", {"gradient_checkpointing": True}, 1),
+)
+WEIGHTS = f"{layout.FINAL_MODEL}/model.safetensors"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What N processes and one process do not share."""
+
+    ranks: int
+    arm: Arm
+    dtype: str
+    case: str
+    loss: float  # largest difference of a step's
+    weight: float  # largest difference of a trained one
+    same_bytes: bool  # of the final model
+    sent: float  # bytes of a step
+
+
+def settings(directory: Path, dtype: str, output: Path, **changes: object) -> MoeConfig:
+    """Of a training below the directory, with the learning rate that is the default."""
+    own = {"prepared": directory / f"prepared-{dtype}", "learning_rate": 5e-5, "num_epochs": 2}
+    places = {"selective_dir": output, "baseline_dir": output.with_name(f"{output.name}-baseline")}
+    return settings_of_small_experiment(
+        directory,
+        model={"threads": 1, "dtype": dtype},
+        prepare={"output_dir": directory / f"prepared-{dtype}", "tiny_pairs": 48},
+        train={**own, **places, **changes},
+    )
+
+
+def train_alike(arm: Arm, configs: list[MoeConfig], directory: Path) -> None:
+    """In every process: train with each of the settings."""
+    torch.set_num_threads(1)
+    for config in configs:
+        train.run(arm, config, Store(directory / "registry"), lambda _: None)
+
+
+def compared(directory: Path, ranks: int, arm: Arm, dtype: str) -> Iterator[Difference]:
+    """All cases of one arm in one dtype."""
+    alone, together = [], []
+    for case, changes, each in CASES:
+        one, many = (directory / f"{ranks}-{dtype}-{case}-{kind}" for kind in ("one", "many"))
+        alone.append(settings(directory, dtype, one, gradient_accumulation_steps=ranks * each, **changes))
+        together.append(settings(directory, dtype, many, gradient_accumulation_steps=each, **changes))
+    for count, configs in ((1, alone), (ranks, together)):
+        ended = run_in_ranks(count, train_alike, arm, configs, directory, limit=600.0)
+        if any(ended.codes):
+            raise AssertionError(f"{ended.codes}: {ended.said}")
+    for (case, _, _), one, many in zip(CASES, alone, together, strict=True):
+        yield Difference(ranks, arm, dtype, case, *_differences(_output(arm, one), _output(arm, many)))
+
+
+def _differences(one: Path, many: Path) -> tuple[float, float, bool, float]:
+    steps = [list(decode_lines(StepRecord, run / layout.STEPS)) for run in (one, many)]
+    loss = max(abs(a.loss - b.loss) for a, b in zip(*steps, strict=True))
+    weights = [load_file(run / WEIGHTS) for run in (one, many)]
+    weight = max(float((weights[0][name].float() - weights[1][name].float()).abs().max()) for name in weights[0])
+    summary = summary_of(many)
+    same = (one / WEIGHTS).read_bytes() == (many / WEIGHTS).read_bytes()
+    return loss, weight, same, summary.gradient_bytes / summary.num_steps
+
+
+def summary_of(run: Path) -> TrainingSummary:
+    """What a training wrote about itself."""
+    file = run / layout.METADATA
+    return decode(TrainingSummary, file.read_bytes(), source=str(file))
+
+
+def train_on(arm: Arm, config: MoeConfig, directory: Path, resume: bool) -> None:
+    """In every process: one training."""
+    torch.set_num_threads(1)
+    train.run(arm, config, Store(directory / "registry"), lambda _: None, resume=resume)
+
+
+def kills(directory: Path, number: int, seed: int) -> Iterator[tuple[str, bool]]:
+    """Kill a random one of two processes; what happened, and whether the resumed run is the undisturbed one."""
+    chance = random.Random(seed)
+    expected, seconds = {}, {}
+    for arm in ARMS:
+        config = settings(directory, "float32", directory / "undisturbed", checkpoint_every=2)
+        begun = time.monotonic()
+        run_in_ranks(2, train_on, arm, config, directory, False)
+        seconds[arm] = time.monotonic() - begun
+        expected[arm] = summary_of(_output(arm, config)).trained_fingerprint
+    for count in range(number):
+        arm = ARMS[count % 2]
+        config = settings(directory, "float32", directory / f"killed-{count}", checkpoint_every=2)
+        victim, after, then = chance.randrange(2), chance.uniform(0.2, seconds[arm]), chance.choice((1, 2))
+        processes = start_in_ranks(2, directory / "said", 60.0, train_on, arm, config, directory, False)
+        processes[victim].join(after)
+        processes[victim].kill()
+        codes = exit_codes(processes)
+        output = _output(arm, config)
+        complete = (output / MANIFEST).is_file()
+        if not complete:
+            per_process = {} if then == 2 else {"gradient_accumulation_steps": 2}
+            resumed = settings(directory, "float32", directory / f"killed-{count}", checkpoint_every=2, **per_process)
+            ended = run_in_ranks(then, train_on, arm, resumed, directory, True)
+            if any(ended.codes):
+                raise AssertionError(f"{ended.codes}: {ended.said}")
+        what = f"{arm}: process {victim} after {after:.1f} s, exit codes {codes}, " + (
+            "complete already" if complete else f"resumed by {then}"
+        )
+        yield what, summary_of(output).trained_fingerprint == expected[arm]
+
+
+def _output(arm: Arm, config: MoeConfig) -> Path:
+    return config.train.selective_dir if arm == "selective" else config.train.baseline_dir
+
+
+def main() -> None:
+    """Print both tables."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--kills", type=int, default=20)
+    words.add_argument("--ranks", type=int, nargs="*", default=[2, 3, 4])
+    words.add_argument("--seed", type=int, default=1)
+    options = words.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for dtype in DTYPES if options.ranks else DTYPES[:1]:
+            prepare.run(settings(directory, dtype, directory / "unused"), Store(directory / "registry"), lambda _: None)
+        print("| processes | arm | dtype | case | loss | weight | same bytes | bytes in a step |", flush=True)
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+        for ranks in options.ranks:
+            for arm in ARMS:
+                for dtype in DTYPES:
+                    for found in compared(directory, ranks, arm, dtype):
+                        cells = (found.ranks, found.arm, found.dtype, found.case, f"{found.loss:.1e}")
+                        more = (f"{found.weight:.1e}", "yes" if found.same_bytes else "no", f"{found.sent:,.0f}")
+                        print("| " + " | ".join(map(str, (*cells, *more))) + " |", flush=True)
+        same = 0
+        for number, (what, as_undisturbed) in enumerate(kills(directory, options.kills, options.seed), start=1):
+            same += as_undisturbed
+            print(f"{number}. {what}: {'the same bits' if as_undisturbed else 'OTHER WEIGHTS'}", flush=True)
+        print(f"{same} of {options.kills} killed runs end with the weights of the undisturbed one")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""N processes train as one process with N times the accumulation; the long form is `tests/studies/ranks.py`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from moe_cli.artifacts import Store, layout
+from moe_cli.codec import decode, decode_lines
+from moe_cli.errors import ExitCode, StoppedError
+from moe_cli.records import StepRecord, TrainingSummary
+from moe_cli.train import stage as train
+from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer
+from tests.in_ranks import run_in_ranks
+from tests.resume_everywhere import ARMS, differences, train_to_the_end
+
+SAME = {"random generators", "trainer state"}  # what one process has of itself: not compared
+NUM_BATCHES, EPOCHS = 6, 2
+
+
+def all_to_the_end(store: Store, runs: list[tuple]) -> None:
+    """In every process: the trainings one after the other."""
+    torch.set_num_threads(1)
+    for arm, config, last_step, empty in runs:
+        with no_experts_in(empty):
+            train_to_the_end(arm, config, store, lambda _: None, last_step=last_step)
+
+
+def no_experts_in(batches: tuple[int, ...]):
+    """Masks that select nothing in these batches."""
+    honest = ExpertMaskingTrainer.mask_with
+
+    def mask_with(trainer, slices, batch_experts):
+        honest(trainer, slices, [set() if index in batches else mask for index, mask in enumerate(batch_experts)])
+
+    return patch.object(ExpertMaskingTrainer, "mask_with", mask_with)
+
+
+ORDERED = {"learning_rate": 5e-5}  # the default; where sums are taken in another order, AdamW makes it a part of that
+# settings of one process, of two, the batches without experts, and the largest difference of a weight (0: same bits)
+CASES = {
+    "accumulation 2": ({"gradient_accumulation_steps": 2}, {}, (), 0.0),
+    "odd number of batches": (
+        {"gradient_accumulation_steps": 2, "validation_batches": 1},
+        {"validation_batches": 1},
+        (),
+        0.0,
+    ),
+    "different numbers of forwards": (
+        {"gradient_accumulation_steps": 2, "max_forward_tokens": 150, **ORDERED},
+        {"max_forward_tokens": 150, **ORDERED},
+        (),
+        1e-6,
+    ),
+    "two batches in each": (
+        {"gradient_accumulation_steps": 4, **ORDERED},
+        {"gradient_accumulation_steps": 2, **ORDERED},
+        (),
+        1e-6,
+    ),
+    "empty masks": ({"gradient_accumulation_steps": 2}, {}, (0, 1, 4), 0.0),
+    "gradient checkpointing": (
+        {"gradient_accumulation_steps": 2, "gradient_checkpointing": True},
+        {"gradient_checkpointing": True},
+        (),
+        0.0,
+    ),
+}
+
+
+def last_step(settings: dict[str, object]) -> int:
+    batches = NUM_BATCHES - int(settings.get("validation_batches", 0))
+    return EPOCHS * -(-batches // int(settings["gradient_accumulation_steps"]))
+
+
+@pytest.fixture(scope="module")
+def trained(experiments):
+    """Every case by one process and by two: the directories of both, by arm and case."""
+    pairs, in_two = {}, []
+    for arm in ARMS:
+        for name, (alone, together, empty, _) in CASES.items():
+            if empty and arm == "baseline":
+                continue
+            configs = [experiments.settings(f"{name}-{n}", **settings) for n, settings in ((1, alone), (2, together))]
+            with no_experts_in(empty):
+                one = train_to_the_end(arm, configs[0], experiments.store, lambda _: None, last_step=last_step(alone))
+            in_two.append((arm, configs[1], last_step(alone), empty))
+            pairs[arm, name] = one, one.parent / f"{name}-2"
+    assert run_in_ranks(2, all_to_the_end, experiments.store, in_two).codes == [0, 0]
+    return pairs
+
+
+def summary_of(path: Path) -> TrainingSummary:
+    file = path / layout.METADATA
+    return decode(TrainingSummary, file.read_bytes(), source=str(file))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("arm", ARMS)
+def test_two_processes_train_as_one_with_twice_the_accumulation(trained, arm, name):
+    if (arm, name) not in trained:
+        pytest.skip("the baseline has no masks")
+    one, two = trained[arm, name]
+    largest = CASES[name][3]
+    if not largest:
+        assert set(differences(one, two)) <= SAME
+        return
+    weights = [load_file(run / layout.FINAL_MODEL / "model.safetensors") for run in (one, two)]
+    assert max(float((weights[0][key] - weights[1][key]).abs().max()) for key in weights[0]) <= largest
+    steps = [list(decode_lines(StepRecord, run / layout.STEPS)) for run in (one, two)]
+    assert [step.batches for step in steps[0]] == [step.batches for step in steps[1]]
+    assert [step.loss for step in steps[0]] == pytest.approx([step.loss for step in steps[1]], abs=1e-6)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_summary_says_how_many_processes_trained_and_what_they_sent(trained, arm):
+    one, two = map(summary_of, trained[arm, "accumulation 2"])
+    assert (one.num_ranks, one.gradient_bytes) == (1, 0)
+    assert two.num_ranks == 2
+    assert two.hyperparameters == one.hyperparameters
+    if arm == "baseline":
+        assert two.gradient_bytes == two.num_steps * 4 * two.trainable_params
+    else:  # of each step the experts that its batches update, and nothing else
+        steps = decode_lines(StepRecord, trained[arm, "accumulation 2"][1] / layout.STEPS)
+        per_expert = 4 * two.trainable_params // two.total_unique_unsafe_experts
+        assert two.gradient_bytes == per_expert * sum(step.num_experts_updated for step in steps)
+
+
+def test_empty_masks_send_nothing(trained):
+    _, two = trained["selective", "empty masks"]
+    assert 0 < summary_of(two).gradient_bytes < summary_of(trained["selective", "accumulation 2"][1]).gradient_bytes
+
+
+def stopped_by_a_signal_to(rank: int, step: int, arm, config, store: Store) -> None:
+    """In every process: train, and let one of them be asked to stop at the end of a step."""
+    from moe_cli.ranks import this_rank
+
+    def ask(event: object) -> None:
+        if isinstance(event, StepRecord) and event.step == step and this_rank().index == rank:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    train.run(arm, config, store, ask)
+
+
+def resumed(arm, config, store: Store, last: int) -> None:
+    """In every process: go on to the end."""
+    train_to_the_end(arm, config, store, lambda _: None, last_step=last, resume=True)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_signal_to_either_process_stops_both_and_any_number_of_processes_goes_on_bit_for_bit(
+    experiments, trained, arm
+):
+    whole, _ = trained[arm, "accumulation 2"]
+    for rank, then in ((0, 2), (1, 1)):
+        name = f"stopped-{rank}-{then}"
+        config = experiments.settings(name)
+        ended = run_in_ranks(2, stopped_by_a_signal_to, rank, 4, arm, config, experiments.store)
+        assert ended.codes == [ExitCode.RESUMABLE] * 2
+        assert ended.said.count("error: ") == ended.said.count("stopped by SIGUSR1 after step 4 of 6") == 1
+        if then == 2:
+            assert run_in_ranks(2, resumed, arm, config, experiments.store, 6).codes == [0, 0]
+        else:
+            alone = experiments.settings(name, gradient_accumulation_steps=2)
+            train_to_the_end(arm, alone, experiments.store, lambda _: None, last_step=6, resume=True)
+        assert set(differences(whole, whole.parent / name)) <= SAME
+
+
+def test_a_run_of_one_process_goes_on_in_two_and_another_number_of_batches_per_step_is_refused(experiments, trained):
+    def ask(event: object) -> None:
+        if isinstance(event, StepRecord) and event.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    alone = experiments.settings("begun-alone", gradient_accumulation_steps=2)
+    with pytest.raises(StoppedError, match="after step 4 of 6"):
+        train.run("selective", alone, experiments.store, ask)
+    refused = run_in_ranks(2, resumed, "selective", alone, experiments.store, 6)
+    assert refused.codes == [ExitCode.ARTIFACT] * 2
+    assert refused.said.count("2 batches per step, and this one would take 4") == 1
+    assert refused.said.count("error: ") == 1
+    together = experiments.settings("begun-alone")
+    assert run_in_ranks(2, resumed, "selective", together, experiments.store, 6).codes == [0, 0]
+    whole, _ = trained["selective", "accumulation 2"]
+    assert set(differences(whole, whole.parent / "begun-alone")) <= SAME
+
+
+def with_a_loss_of_nan_on(rank: int, config, store: Store) -> None:
+    """In every process: train; in one of them the loss of the third step is NaN."""
+    from moe_cli.ranks import this_rank
+
+    honest = FixedBatchTrainer.compute_loss
+
+    def compute_loss(trainer, *args, **kwargs):
+        loss = honest(trainer, *args, **kwargs)
+        return loss * float("nan") if this_rank().index == rank and trainer.state.global_step == 2 else loss
+
+    with patch.object(FixedBatchTrainer, "compute_loss", compute_loss):
+        train.run("selective", config, store, lambda _: None)
+
+
+def test_a_loss_that_is_not_finite_on_one_process_ends_all_of_them_before_an_update(experiments):
+    ended = run_in_ranks(2, with_a_loss_of_nan_on, 1, experiments.settings("nan-in-ranks"), experiments.store)
+    assert ended.codes == [ExitCode.NUMERIC] * 2
+    assert ended.said.count("error: ") == ended.said.count("the loss of step 3 is nan") == 1
+
+
+def killed_after(rank: int, step: int, arm, config, store: Store, resume: bool) -> None:
+    """In every process: train; one of them is gone after a step."""
+    from moe_cli.ranks import this_rank
+
+    def kill(event: object) -> None:
+        if isinstance(event, StepRecord) and event.step == step and this_rank().index == rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train.run(arm, config, store, kill, resume=resume)
+
+
+@pytest.mark.parametrize(("arm", "rank", "step"), [("selective", 0, 4), ("selective", 1, 1), ("baseline", 1, 5)])
+def test_a_killed_process_ends_the_other_at_once_and_the_run_resumes_bit_for_bit(experiments, trained, arm, rank, step):
+    whole, _ = trained[arm, "accumulation 2"]
+    config = experiments.settings(f"killed-{rank}-{step}", checkpoint_every=2)
+    ended = run_in_ranks(2, killed_after, rank, step, arm, config, experiments.store, False, limit=60.0)
+    assert ended.codes[rank] == -signal.SIGKILL
+    assert ended.codes[1 - rank] == ExitCode.PEER
+    assert ended.said.count("error: another process of this run has ended") == 1
+    assert run_in_ranks(2, resumed, arm, config, experiments.store, 6).codes == [0, 0]
+    assert set(differences(whole, whole.parent / f"killed-{rank}-{step}")) <= SAME
+
+
+def with_own_settings(configs, store: Store) -> None:
+    """In every process: train with settings of its own."""
+    from moe_cli.ranks import this_rank
+
+    train.run("selective", configs[this_rank().index], store, lambda _: None)
+
+
+def test_processes_with_other_settings_or_a_directory_of_their_own_are_refused_by_one_of_them(experiments):
+    configs = [experiments.settings("differing", learning_rate=rate) for rate in (1e-3, 2e-3)]
+    ended = run_in_ranks(2, with_own_settings, configs, experiments.store)
+    assert ended.codes == [ExitCode.ENVIRONMENT] * 2
+    assert ended.said.count("error: ") == 1
+    assert "the setting train.learning_rate: 0.001 on process 0" in ended.said
+    assert "0.002 on process 1" in ended.said
+
+
+def stuck(config, store: Store) -> None:
+    """In every process: train; the second hangs in its third step."""
+    from moe_cli.ranks import this_rank
+
+    def hang(event: object) -> None:
+        if isinstance(event, StepRecord) and event.step == 2 and this_rank().index == 1:
+            time.sleep(9)
+
+    train.run("selective", config, store, hang)
+
+
+def test_nobody_waits_for_ever(experiments):
+    ended = run_in_ranks(2, stuck, experiments.settings("stuck"), experiments.store, wait=3.0, limit=100.0)
+    assert ended.codes[0] == ExitCode.PEER
+    assert ended.said.count("has ended or does not answer (noticed by process 0)") == 1
