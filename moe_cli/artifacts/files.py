@@ -207,8 +207,8 @@ def naming_file(file: Path, *, hint: str = AGAIN) -> Iterator[None]:
 
 
 def write_checksums(directory: Path) -> None:
-    """Write the digests of all files in the directory."""
-    digests = {file.name: sha256_of(file) for file in sorted(directory.iterdir())}
+    """Write the digests of all files in the directory and below it."""
+    digests = {name: sha256_of(directory / name) for name in _names_of_files(directory)}
     (directory / SEAL).write_bytes(encode({**digests, SEAL: _digest_of(digests)}))
 
 
@@ -219,7 +219,7 @@ def check_checksums(directory: Path, *, hint: str) -> None:
         ArtifactError: a file is changed, cut, missing or added.
     """
     expected = _read(directory, hint)
-    present = {file.name for file in directory.iterdir()} - {SEAL}
+    present = {*_names_of_files(directory)} - {SEAL}
     for name in sorted(present | expected.keys()):
         file = directory / name
         if name not in expected:
@@ -228,6 +228,10 @@ def check_checksums(directory: Path, *, hint: str) -> None:
             raise ArtifactError(f"{file} is missing", hint=hint)
         if sha256_of(file) != expected[name]:
             raise ArtifactError(f"{file} is damaged (its sha256 is not the recorded one)", hint=hint)
+
+
+def _names_of_files(directory: Path) -> list[str]:
+    return sorted(file.relative_to(directory).as_posix() for file in directory.rglob("*") if not file.is_dir())
 
 
 def _read(directory: Path, hint: str) -> Digests:

@@ -19,6 +19,7 @@ Each override names what it works around:
 - training_step, _get_grad_norm: NaN is logged as 0.0 and training goes on (`logging_nan_inf_filter`, pitfall 4).
 - _save_checkpoint, _load_*: checkpoints lose fused experts on the way back (transformers #48805), and a kill leaves
   half a checkpoint that is then picked (pitfalls 2 and 3); see `checkpoint.py`.
+- _sync_replicated_trainable_parameters, _defer_fsdp_gradient_reduction: what the Trainer does to a sharded model.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from moe_cli.errors import NumericError
 from moe_cli.experts import AttachedSlices
+from moe_cli.model.sharding import has_shares, is_sharded
 from moe_cli.model.token_rows import loss_sum, num_answer_tokens
-from moe_cli.ranks import gathered, num_ranks, on_first, this_rank
+from moe_cli.ranks import gathered, num_ranks, this_rank, wait_for_first
 from moe_cli.records import Expert, StepRecord, ValidationLoss
 from moe_cli.signals import ALL_SIGNALS, handled_by
 from moe_cli.train import checkpoint
@@ -151,6 +153,9 @@ class FixedBatchTrainer(Trainer):
         self.open_step = OpenStep()
         self.validation: list[ValidationLoss] = []  # so far; goes into every checkpoint
         self.num_bytes_added = 0  # of gradients that the processes added up
+        self.of_shares = has_shares(model)
+        self.trains_shares = any(map(is_sharded, trained.values()))
+        self.loss_weight = 1.0  # 0 in a forward without effect
 
     @property
     def batches_per_step(self) -> int:
@@ -180,7 +185,9 @@ class FixedBatchTrainer(Trainer):
         """Cross entropy summed over the answer tokens of some rows, divided by those of the whole step."""
         if num_items_in_batch is None:
             raise AssertionError("the Trainer did not count the answer tokens")
-        return loss_sum(model, inputs) * (1 / num_items_in_batch)
+        # FSDP takes the mean of the gradients over the processes, and the step needs their sum.
+        weight = self.loss_weight * (num_ranks() if self.trains_shares else 1)
+        return loss_sum(model, inputs) * (weight / num_items_in_batch)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Inputs], num_batches: int, device: torch.device
@@ -193,10 +200,11 @@ class FixedBatchTrainer(Trainer):
         """Hook before the first forward of every fixed batch."""
 
     def open_batch(self, inputs: Inputs) -> list[Inputs]:
-        """Record the batch in the open step; returns its rows, cut into micro-batches."""
+        """Record the batch in the open step; returns its rows, cut into micro-batches, none for NO_BATCH."""
         if not self.open_step.batches:  # setting up, loading and saving checkpoints are no part of a step's time
             self.open_step.started = time.monotonic()
-        batch = int(inputs["batch_index"])
+        if (batch := int(inputs["batch_index"])) == NO_BATCH:
+            return []
         self.begin_batch(batch)
         parts = [part_of(inputs, cut) for cut in self.train_dataset.cuts[batch]]
         self.open_step.batches.append(batch)
@@ -215,21 +223,38 @@ class FixedBatchTrainer(Trainer):
         Raises:
             NumericError: the loss of the step is not finite, on whichever process.
         """
-        if int(inputs["batch_index"]) != NO_BATCH:
-            losses = self.train_batch(model, inputs, num_items_in_batch)
-            self.open_step.losses.append(float(torch.stack([loss.detach() for loss in losses]).sum()))
+        parts = self.open_batch(inputs)
+        num_forwards = max(gathered(len(parts))) if self.of_shares else len(parts)
+        if parts:
+            losses = self.train_parts(model, parts, num_items_in_batch)
+            loss = float(torch.stack([loss.detach() for loss in losses]).sum())
+            self.open_step.losses.append(loss / num_ranks() if self.trains_shares else loss)
+        for _ in range(num_forwards - len(parts)):
+            self.keep_company(model, num_items_in_batch)
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         self.open_step = self.open_step.joined(gathered(self.open_step))
         if not math.isfinite(self.open_step.loss):
             raise self._not_finite("loss", self.open_step.loss)
-        self.num_bytes_added += sum_gradients(list(self.trained.values()))
+        self.num_bytes_added += sum_gradients(self.trained.values())
         return torch.tensor(self.open_step.loss, device=self.args.device)  # what trackers are told
 
-    def train_batch(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None) -> list[Tensor]:
-        """Forward and backward of one batch, part by part; the losses of the parts."""
-        parts = self.open_batch(inputs)
+    def train_parts(
+        self, model: nn.Module, parts: Sequence[Inputs], num_items_in_batch: Tensor | int | None
+    ) -> list[Tensor]:
+        """Forward and backward of the parts of one batch; their losses."""
         return [super(FixedBatchTrainer, self).training_step(model, part, num_items_in_batch) for part in parts]
+
+    def keep_company(self, model: nn.Module, num_items_in_batch: Tensor | int | None) -> None:
+        """A forward and backward without effect, as sharded weights are gathered by all processes together."""
+        self.begin_company()
+        batch, cut = self.train_dataset[0], self.train_dataset.cuts[0][0]
+        self.loss_weight = 0.0
+        super().training_step(model, part_of(batch, replace(cut, rows=cut.rows[:1])), num_items_in_batch)
+        self.loss_weight = 1.0
+
+    def begin_company(self) -> None:
+        """Hook before a forward without effect."""
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> float:
         norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
@@ -278,8 +303,16 @@ class FixedBatchTrainer(Trainer):
         run = Path(self.args.output_dir)
         state = (self.trained, self.optimizer, self.lr_scheduler, self.state)
         random = gathered(checkpoint.random_states())
-        saved = (*state, self.validation, random, self.batches_per_step)
-        on_first(lambda: checkpoint.save_checkpoint(run, self.owner, *saved))
+        checkpoint.save_checkpoint(run, self.owner, *state, self.validation, random, self.batches_per_step)
+        wait_for_first()  # whoever ended before it is published would end the first, too
+
+    def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
+        """Do nothing: hooks that add up gradients hang where a parameter has one on some processes only."""
+
+    @contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        """Reduce in every backward: to defer it would keep the whole gradient of the model on every process."""
+        yield
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         checkpoint.load_parameters(Path(resume_from_checkpoint), self.trained)
@@ -308,16 +341,35 @@ class ExpertMaskingTrainer(FixedBatchTrainer):
         """Give gradients to the experts of this batch alone."""
         self.slices.activate(None if self.batch_experts is None else self.batch_experts[batch])
 
-    def train_batch(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None) -> list[Tensor]:
-        """Train the batch as usual; if it selected no expert, nothing is updated and only its loss is recorded."""
-        if self.batch_experts is None or self.batch_experts[int(inputs["batch_index"])]:
-            return super().train_batch(model, inputs, num_items_in_batch)
+    def train_parts(
+        self, model: nn.Module, parts: Sequence[Inputs], num_items_in_batch: Tensor | int | None
+    ) -> list[Tensor]:
+        """Train the batch as usual; if it selected no expert, nothing is updated and only its loss is recorded.
+
+        With sharded weights a backward runs all the same, as the other processes gather the layers for theirs.
+        """
+        if self.slices.active or self.of_shares:
+            return super().train_parts(model, parts, num_items_in_batch)
         model.train()
         with torch.no_grad():
             return [
                 self.compute_loss(model, self._prepare_inputs(part), num_items_in_batch=num_items_in_batch)
-                for part in self.open_batch(inputs)
+                for part in parts
             ]
+
+    def begin_company(self) -> None:
+        """Give no expert a gradient."""
+        self.slices.activate(())
+
+    def finish_step(self) -> None:
+        """Called by the step callback when the optimizer has stepped."""
+        if self.of_shares:
+            self.slices.sync()
+        super().finish_step()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.slices.sync()
 
     def experts_of(self, batches: Sequence[int]) -> int:
         """Number of experts that these batches update together."""
