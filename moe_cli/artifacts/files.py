@@ -18,7 +18,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from math import prod
@@ -39,13 +39,13 @@ SEAL = "digests.json"
 Digests = dict[str, str]  # name -> sha256; the one of the seal is over all others
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically; on any error the old content stays."""
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write `data`, whole or piece by piece, to `path` atomically; on any error the old content stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with _naming(path), temporary.open("xb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -14,8 +14,8 @@ import pickle
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
+from itertools import chain
 from pathlib import Path
-from typing import cast
 
 import matplotlib as mpl
 import numpy as np
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import atomic_file, write_array, write_atomic
 from moe_cli.characters import escape_unsafe
-from moe_cli.codec import encode, encode_lines
+from moe_cli.codec import encode, lines_of
 from moe_cli.prepare.ranking import Floats
 from moe_cli.prepare.routing_file import write_counts
 from moe_cli.prepare.selection_evidence import SelectionResult
@@ -46,6 +46,7 @@ from moe_cli.records import (
 
 MARK_POINTS = 3.0  # side of the square around a selected expert
 PROTOCOL = 4
+GROUP = 1 << 20  # rows that are in memory at once; the row groups of pyarrow
 
 
 def draw_pictures(path: Path, risk: RiskDifferences, selection: Selection) -> None:
@@ -92,42 +93,55 @@ def write_selection(path: Path, model_name: str, result: SelectionResult) -> Non
 
 def write_risk(path: Path, result: SelectionResult) -> None:
     """`risk_diff`: one row per (batch, layer, expert); the aggregate of the run has a null batch."""
-    risk, masks, parts = result.risk, result.masks, result.parts
-    nothing = np.full(risk.pooled.shape, np.nan)
-    nothing_in_batches = np.full(risk.per_batch.shape, np.nan)
-    num_batches, num_layers, num_experts = risk.per_batch.shape
-    batch, layer, expert = (axis.ravel() for axis in np.indices((num_batches + 1, num_layers, num_experts)))
-    table = {
-        "batch": pa.array(batch, mask=batch == num_batches),
-        "layer": np.array(risk.layers)[layer],
-        "expert": expert,
-        "risk_diff": _column(risk.per_batch, risk.pooled),
-        "risk_diff_mean": _of_run(risk, risk.mean),
-        "lower": _column(risk.batch_lower, risk.lower),
-        "upper": _column(risk.batch_upper, risk.upper),
-        "p_value": _of_run(risk, risk.p_value),
-        "q_value": _of_run(risk, risk.q_value),
-        "stability": _of_run(risk, risk.stability),
-        "text": _column(
-            nothing_in_batches if parts.text_of_batches is None else parts.text_of_batches,
-            nothing if parts.text is None else parts.text,
-        ),
-        "wrapper": _of_run(risk, nothing if parts.wrapper is None else parts.wrapper),
-        "harm": _of_run(risk, nothing if parts.harm is None else parts.harm),
-        "selected": np.concatenate([masks.ravel(), masks.any(0).ravel()]),
-    }
+    num_rows = result.risk.per_batch.size + result.risk.pooled.size
+    blocks = (_risk_rows(result, start, min(start + GROUP, num_rows)) for start in range(0, num_rows, GROUP))
     with atomic_file(path) as temporary, temporary.open("wb") as file:  # pyarrow takes a name with a colon for a URI
-        pq.write_table(pa.table(table), file)
+        first = next(blocks)
+        with pq.ParquetWriter(file, first.schema) as writer:
+            for block in chain([first], blocks):
+                writer.write_table(block)
 
 
-def _column(of_batches: Floats, of_run: Floats) -> NDArray[np.float64]:
-    """A column with all batches and then the run; undefined is null."""
-    values = np.concatenate([of_batches.ravel(), of_run.ravel()])
-    return cast(NDArray[np.float64], pa.array(values, mask=np.isnan(values)))
+def _risk_rows(result: SelectionResult, start: int, stop: int) -> pa.Table:
+    """The rows from `start` to `stop` of the table; undefined is null."""
+    risk, masks, parts = result.risk, result.masks, result.parts
+    num_batches, num_layers, num_experts = risk.per_batch.shape
+    row = np.arange(start, stop)
+    batch = row // (num_layers * num_experts)
+
+    def column(of_batches: Floats | None, of_run: Floats | None) -> pa.Array:
+        values = np.full(len(row), np.nan)
+        for of, first in ((of_batches, 0), (of_run, risk.per_batch.size)):
+            if of is not None:
+                low, high = max(start, first), min(stop, first + of.size)
+                values[low - start : max(low, high) - start] = of.reshape(-1)[low - first : max(low, high) - first]
+        return pa.array(values, mask=np.isnan(values))
+
+    return pa.table(
+        {
+            "batch": pa.array(batch, mask=batch == num_batches),
+            "layer": np.array(risk.layers)[row // num_experts % num_layers],
+            "expert": row % num_experts,
+            "risk_diff": column(risk.per_batch, risk.pooled),
+            "risk_diff_mean": column(None, risk.mean),
+            "lower": column(risk.batch_lower, risk.lower),
+            "upper": column(risk.batch_upper, risk.upper),
+            "p_value": column(None, risk.p_value),
+            "q_value": column(None, risk.q_value),
+            "stability": column(None, risk.stability),
+            "text": column(parts.text_of_batches, parts.text),
+            "wrapper": column(None, parts.wrapper),
+            "harm": column(None, parts.harm),
+            "selected": _selected(masks, start, stop),
+        }
+    )
 
 
-def _of_run(risk: RiskDifferences, values_LE: Floats) -> NDArray[np.float64]:
-    return _column(np.full(risk.per_batch.shape, np.nan), values_LE)
+def _selected(masks_BLE: NDArray[np.bool_], start: int, stop: int) -> NDArray[np.bool_]:
+    """Rows from `start` to `stop` of the masks of the batches and then of the union."""
+    num = masks_BLE.size
+    of_run = masks_BLE.any(0).ravel()[max(0, start - num) : max(0, stop - num)]
+    return np.concatenate([masks_BLE.reshape(-1)[start:stop], of_run])
 
 
 ANSWER, SAFE, UNSAFE = REGIONS.index("answer"), SIDES.index("safe"), SIDES.index("unsafe")
@@ -193,7 +207,7 @@ def write_prepared(
     name = summary.base.name
     _write_answers(path / layout.batch_outputs(name), rows)
     write_counts(path / layout.routing_counts(name), counts)
-    write_atomic(path / layout.training_examples(name), encode_lines(examples))
+    write_atomic(path / layout.training_examples(name), lines_of(examples))
     write_selection(path, name, result)
     write_atomic(path / layout.PREPARE_SUMMARY, encode(summary, indent=True))
 

@@ -163,11 +163,11 @@ def pooled_swapped(clusters: Clusters, swaps_RC: Floats) -> Floats:
     routed, seen = clusters.routed_SCX, clusters.seen_SC
     moved_R = swaps_RC @ (seen[UNSAFE] - seen[SAFE])
     unsafe_R1, safe_R1 = _known(seen[UNSAFE].sum() - moved_R), _known(seen[SAFE].sum() + moved_R)
-    parts = [swaps_RC * (-1 / unsafe_R1 - 1 / safe_R1), 1 / unsafe_R1, -1 / safe_R1]
+    shares_RT = np.empty((len(swaps_RC), clusters.num_clusters + 2))
+    np.multiply(swaps_RC, -1 / unsafe_R1 - 1 / safe_R1, out=shares_RT[:, :-2])
+    shares_RT[:, -2:] = np.hstack([1 / unsafe_R1, -1 / safe_R1])
     totals_SX = routed.sum(1)
-    differences: Floats = np.hstack(parts) @ np.vstack(
-        [routed[UNSAFE] - routed[SAFE], totals_SX[UNSAFE], totals_SX[SAFE]]
-    )
+    differences: Floats = shares_RT @ np.vstack([routed[UNSAFE] - routed[SAFE], totals_SX[UNSAFE], totals_SX[SAFE]])
     return differences
 
 

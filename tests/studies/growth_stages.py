@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 from unittest.mock import patch
 
 import numpy as np
@@ -33,22 +34,26 @@ from moe_cli.evaluate.text_drift import summarise_drift
 from moe_cli.evaluate.verdicts import judge_answers
 from moe_cli.judges.keywords import KeywordJudge
 from moe_cli.model.token_rows import length_batches
-from moe_cli.prepare import replays
+from moe_cli.prepare import prepare_files, replays
 from moe_cli.prepare.batches import batch_examples, composition, plan_batches
 from moe_cli.prepare.filtering import answered_prompts, questions_of
+from moe_cli.prepare.prepare_files import write_risk
 from moe_cli.prepare.prompt_sources import gather_prompts
 from moe_cli.prepare.routing_file import read_counts, write_counts
-from moe_cli.prepare.selection_evidence import find_experts, select_from_noise, selection_rule
-from moe_cli.prepare.uncertainty import estimate_risk_differences
+from moe_cli.prepare.selection_evidence import SelectionResult, find_experts, select_from_noise, selection_rule
+from moe_cli.prepare.uncertainty import ExpertParts, estimate_risk_differences
 from moe_cli.records import (
     DriftItem,
     EvaluationItem,
     EvaluationRecord,
     Generation,
     HarmlessCounts,
+    JudgedAnswer,
     PromptPair,
     ReportData,
+    RiskDifferences,
     RoutingCounts,
+    Selection,
     TrainingExample,
     Verdict,
 )
@@ -188,6 +193,31 @@ def load_counts(num: int, place: Path) -> Work:
     return lambda: read_counts(place / "counts.npz")
 
 
+def store_tables(num: int, place: Path) -> Work:
+    questions = questions_of(pairs(num), [])
+    answers = {question.id: generation(question.id, "Sure, word") for question in questions}
+    verdicts = {question.id: Verdict(label="compliance", harmful=None, reason="") for question in questions}
+    rows = answered_prompts(questions, answers, verdicts, by_harm=False, keep_all=True)
+    of_batches = np.random.default_rng(0).normal(size=(len(batches_of(num)), LAYERS, EXPERTS))
+    of_run = of_batches.mean(0)
+    risk = RiskDifferences(
+        layers=MODEL.layers,
+        per_batch=of_batches,
+        batch_lower=of_batches,
+        batch_upper=of_batches,
+        **dict.fromkeys(("mean", "pooled", "lower", "upper", "p_value", "q_value", "stability"), of_run),
+        **dict.fromkeys(("num_resamples", "num_permutations", "num_clusters"), 1),
+    )
+    parts = ExpertParts(of_run, of_batches, of_run, of_run)
+    result = SelectionResult(risk, parts, of_batches > 1, cast(Selection, None))
+
+    def work() -> object:
+        write_risk(place / "risk.parquet", result)
+        return prepare_files._write_answers(place / "answers.parquet", rows)
+
+    return work
+
+
 def examples(num: int) -> list[TrainingExample]:
     return [
         example(f"pair-{n}", "refuse_attacked", cluster=f"goal-{n}", batch=n // 16, messages=user(text, "No."))
@@ -248,8 +278,6 @@ class _Journals:
         self.place = place
 
     def journal(self, *_: object) -> Journal[object]:
-        from moe_cli.records import JudgedAnswer
-
         return Journal(self.place / "verdicts.jsonl", JudgedAnswer)
 
     def notify(self, _: object) -> None:
@@ -375,6 +403,7 @@ STAGES: Mapping[str, Callable[[int, Path], Work]] = {
     "prepare: null union": draw_null_union,
     "prepare: selection, all of it": select,
     "prepare: write counts": store_counts,
+    "prepare: write tables": store_tables,
     "select: read counts": load_counts,
     "train: write and read examples": store_examples,
     "journal: append and read": keep_journal,
