@@ -5,8 +5,8 @@
 
 Every measurement is a process of its own: the processor's seconds of the work, and the largest resident set during it,
 less what the process held before the inputs were made. The exponent between two sizes is that of a power of n; n log n
-has 1.12 and 1.10. A stage that would take longer than `--limit` seconds is not run at that size. Set OMP_NUM_THREADS=1.
-Linux only.
+has 1.12 and 1.10, and times below 2 seconds are not judged by it. A stage that would take longer than `--limit` seconds
+is not run at that size. Set OMP_NUM_THREADS=1. Linux only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.studies.growth_stages import STAGES
 
 SIZES = (1_000, 10_000, 100_000)
 NOISE = 0.15  # of an exponent
-SHORT = 0.5  # seconds; fixed costs outweigh what grows
+SHORT = 2.0  # seconds; below it fixed costs and Python's collector of garbage outweigh what grows
 MEGABYTE = 10**6
 PATIENCE = 4  # times the limit, for inputs and work
 FORKING = multiprocessing.get_context("fork")

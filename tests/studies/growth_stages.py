@@ -17,8 +17,9 @@ from unittest.mock import patch
 
 import numpy as np
 
+from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.journal import Journal
-from moe_cli.codec import decode_lines, encode_lines
+from moe_cli.codec import decode_lines, lines_of
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.flip_texts import worst_flips
 from moe_cli.compare.items import evaluated_items, match_items
@@ -229,7 +230,7 @@ def store_examples(num: int, place: Path) -> Work:
     made = examples(num)
 
     def work() -> object:
-        (place / "examples.jsonl").write_bytes(encode_lines(made))
+        write_atomic(place / "examples.jsonl", lines_of(made))
         return list(decode_lines(TrainingExample, place / "examples.jsonl"))
 
     return work
@@ -247,10 +248,15 @@ def keep_journal(num: int, place: Path) -> Work:
     return work
 
 
-def find_trained_goals(num: int, place: Path) -> Work:
-    trained, asked = examples(num // 2), texts(num // 2, seed=1) + texts(num // 8)
-    prompts = [(f"item-{n}", user(text)) for n, text in enumerate(asked)]
+def find_trained_goals(num: int, place: Path, around: str = "") -> Work:
+    trained = [replace(one, messages=user(f"{around}{one.messages[0].content}", "No.")) for one in examples(num // 2)]
+    asked = texts(num // 2, seed=1) + texts(num // 8)
+    prompts = [(f"item-{n}", user(f"{around}{text}")) for n, text in enumerate(asked)]
     return lambda: clusters_trained_on(trained_goals(trained), prompts)
+
+
+def find_trained_goals_in_one_attack(num: int, place: Path) -> Work:
+    return find_trained_goals(num, place, around="".join(f"story{n} " for n in range(20)))
 
 
 def read_items(num: int, place: Path, in_suite: int | None = None, **more: str) -> Work:
@@ -411,6 +417,7 @@ STAGES: Mapping[str, Callable[[int, Path], Work]] = {
     "evaluate: read items of one id": read_items_of_one_id,
     "evaluate: read items, 20 to a suite": read_items_of_many_suites,
     "evaluate: goals trained on": find_trained_goals,
+    "evaluate: goals trained on, one attack": find_trained_goals_in_one_attack,
     "evaluate: keyword judge": judge_by_keywords,
     "evaluate: rates, files": summarise,
     "evaluate: drift summary": summarise_texts,
