@@ -70,10 +70,10 @@ def decode_file(record_type: type[Record], path: Path) -> Record:
 
 def encode_lines(records: Iterable[object]) -> bytes:
     """JSON Lines of many records."""
-    return b"".join(lines_of(records))
+    return b"".join(lines_of_records(records))
 
 
-def lines_of(records: Iterable[object]) -> Iterator[bytes]:
+def lines_of_records(records: Iterable[object]) -> Iterator[bytes]:
     """The lines of many records, one by one."""
     return (encode(record) + b"\n" for record in records)
 

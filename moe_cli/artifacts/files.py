@@ -166,6 +166,7 @@ class RowFile:
         """The whole array, read-only, which the system reads from the file page by page."""
         with _naming(self._directory):
             self._file.flush()
+            os.fsync(self._file.fileno())  # some file systems tell only now that they are full
         if not prod(self._shape):
             return np.zeros(self._shape, self._dtype)
         return np.asarray(np.memmap(self._file, self._dtype, "r", shape=self._shape))

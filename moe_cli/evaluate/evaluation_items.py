@@ -15,7 +15,7 @@ from functools import partial
 from hashlib import sha256
 from typing import cast
 
-from moe_cli.codec import lines_of
+from moe_cli.codec import lines_of_records
 from moe_cli.config import EvaluateConfig
 from moe_cli.data import (
     Entry,
@@ -156,7 +156,7 @@ def items_digest(items: Sequence[EvaluationItem]) -> str:
     """sha256 over the items in order of id: equal digests mean the same items."""
     ordered: list[EvaluationItem] = sorted(items, key=lambda item: item.id)
     digest = sha256()
-    for line in lines_of(ordered):
+    for line in lines_of_records(ordered):
         digest.update(line)
     return digest.hexdigest()
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import atomic_file, write_array, write_atomic
 from moe_cli.characters import escape_unsafe
-from moe_cli.codec import encode, lines_of
+from moe_cli.codec import encode, lines_of_records
 from moe_cli.prepare.ranking import Floats
 from moe_cli.prepare.routing_file import write_counts
 from moe_cli.prepare.selection_evidence import SelectionResult
@@ -207,7 +207,7 @@ def write_prepared(
     name = summary.base.name
     _write_answers(path / layout.batch_outputs(name), rows)
     write_counts(path / layout.routing_counts(name), counts)
-    write_atomic(path / layout.training_examples(name), lines_of(examples))
+    write_atomic(path / layout.training_examples(name), lines_of_records(examples))
     write_selection(path, name, result)
     write_atomic(path / layout.PREPARE_SUMMARY, encode(summary, indent=True))
 

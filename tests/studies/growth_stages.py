@@ -19,7 +19,7 @@ import numpy as np
 
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.journal import Journal
-from moe_cli.codec import decode_lines, lines_of
+from moe_cli.codec import decode_lines, lines_of_records
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.flip_texts import worst_flips
 from moe_cli.compare.items import evaluated_items, match_items
@@ -230,7 +230,7 @@ def store_examples(num: int, place: Path) -> Work:
     made = examples(num)
 
     def work() -> object:
-        write_atomic(place / "examples.jsonl", lines_of(made))
+        write_atomic(place / "examples.jsonl", lines_of_records(made))
         return list(decode_lines(TrainingExample, place / "examples.jsonl"))
 
     return work
