@@ -108,7 +108,7 @@ def run(
         replay_started_at = time.monotonic()
         sizes = {"batch_size": settings.generation_batch_size, "batch_tokens": settings.generation_tokens}
         counts = count_routing(
-            loaded, batched, answers.by_id, harmless, crossed=settings.extra_replays, **sizes, notify=notify
+            loaded, batched, answers.by_id, harmless, output, crossed=settings.extra_replays, **sizes, notify=notify
         )
         replay_ended_at = time.monotonic()
         batches = [range(b * parts.num_pairs, (b + 1) * parts.num_pairs) for b in range(len(plans))]
