@@ -32,7 +32,7 @@ from moe_cli.model.rendering import fix_date
 from moe_cli.model.sharding import environment_of_torchrun, is_sharded
 from moe_cli.model.tensors import refuse_not_finite, weights_fingerprint
 from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
-from moe_cli.ranks import num_ranks
+from moe_cli.ranks import num_ranks, peer_error
 from moe_cli.records import ModelIdentity
 from moe_cli.tiny import MODEL_NAME
 
@@ -148,6 +148,8 @@ def _explained(name: str, hint: str) -> Iterator[None]:
             f"{name} needs what is not installed: {first_line(error)}", hint="install it, or use another checkpoint"
         ) from error
     except Exception as error:
+        if (gone := peer_error(error)) is not None:
+            raise gone from error
         if isinstance(error, RuntimeError) and WEIGHTS_DO_NOT_FIT in str(error):
             raise _damaged(name, "its weights do not have the shapes of its config") from error
         if isinstance(error, RuntimeError) and any(sign in repr(error) for sign in OF_THE_MACHINE):
