@@ -44,8 +44,9 @@ from moe_cli.train.arm_setup import ArmSetup
 from moe_cli.train.checkpoint import load_best
 from moe_cli.train.dataset import FixedBatches, part_of
 from moe_cli.train.loop import StepLoop
+from moe_cli.train.open_step import stop_requests
 from moe_cli.train.prepared_run import PreparedRun
-from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer, stop_requests
+from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer
 
 NUM_BATCHES_SHOWN = 3
 

@@ -21,7 +21,8 @@ from moe_cli.model.token_rows import loss_sum, num_answer_tokens
 from moe_cli.ranks import dealt, gathered, num_ranks
 from moe_cli.records import ValidationLoss
 from moe_cli.train.dataset import FixedBatches, part_of
-from moe_cli.train.trainer import FixedBatchTrainer, StopRequest, finite_sum
+from moe_cli.train.open_step import StopRequest, finite_sum
+from moe_cli.train.trainer import FixedBatchTrainer
 
 
 @torch.no_grad()

@@ -1,7 +1,4 @@
-"""The transformers Trainer with the fixes that both arms need, the selective arm's masks, and clean stopping.
-
-The first signal (SIGINT, SIGTERM, SIGUSR1, SIGHUP) sets a flag that the training loop looks at after every step: the
-step is finished and a state saved. A second SIGINT interrupts at once. The old handlers come back.
+"""The transformers Trainer with the fixes that both arms need, and the selective arm's masks.
 
 Both arms run this very loop with the same loss. A loss or gradient that is not finite stops the run before the
 optimizer step.
@@ -25,15 +22,12 @@ Each override names what it works around:
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
-from types import FrameType
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -47,80 +41,12 @@ from moe_cli.model.sharding import has_shares, is_sharded
 from moe_cli.model.token_rows import loss_sum, num_answer_tokens
 from moe_cli.ranks import gathered, num_ranks, this_rank, wait_for_first
 from moe_cli.records import Expert, StepRecord, ValidationLoss
-from moe_cli.signals import ALL_SIGNALS, handled_by
 from moe_cli.train import checkpoint
 from moe_cli.train.dataset import NO_BATCH, EpochOrder, FixedBatches, part_of
 from moe_cli.train.gradients import sum_gradients
+from moe_cli.train.open_step import OpenStep, stay_when_asked_to_stop
 
 Inputs = dict[str, Tensor]
-
-
-class StopRequest:
-    """True once a stopping signal arrived; holds its name."""
-
-    def __init__(self) -> None:
-        self.signal_name: str | None = None
-
-    def __bool__(self) -> bool:
-        return self.signal_name is not None
-
-
-@contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Turn stopping signals into a request while the block runs; does nothing outside the main thread."""
-    request = StopRequest()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if request and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        request.signal_name = signal.Signals(number).name
-
-    with handled_by(note, *ALL_SIGNALS):
-        yield request
-
-
-def stay_when_asked_to_stop(worker: int) -> None:
-    """Ignore stopping signals in a data loader worker.
-
-    A signal to the whole process group must not end the worker before the step has ended.
-    """
-    for number in ALL_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def finite_sum(values: Sequence[float]) -> float:
-    """The exact sum, whatever the order; NaN or infinity if a value is."""
-    return math.fsum(values) if all(map(math.isfinite, values)) else sum(values)  # fsum refuses opposite infinities
-
-
-@dataclass(slots=True)
-class OpenStep:
-    """Measurements of the step in progress."""
-
-    started: float = field(default_factory=time.monotonic)
-    batches: list[int] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)  # of each batch; they add up to the loss of the step
-    grad_norm: float = 0.0
-    learning_rate: float = 0.0
-    num_answer_tokens: int = 0
-    num_tokens: int = 0
-    num_padded_tokens: int = 0
-
-    @property
-    def loss(self) -> float:
-        """Mean over the answer tokens of the step."""
-        return finite_sum(self.losses)
-
-    def joined(self, steps: Sequence[OpenStep]) -> OpenStep:
-        """This step with what all processes measured, in the order in which one process would take the batches."""
-        return replace(
-            self,
-            batches=_dealt_in_turn([step.batches for step in steps]),
-            losses=_dealt_in_turn([step.losses for step in steps]),
-            num_answer_tokens=sum(step.num_answer_tokens for step in steps),
-            num_tokens=sum(step.num_tokens for step in steps),
-            num_padded_tokens=sum(step.num_padded_tokens for step in steps),
-        )
 
 
 class FixedBatchTrainer(Trainer):
@@ -376,14 +302,6 @@ class ExpertMaskingTrainer(FixedBatchTrainer):
         if self.batch_experts is None:
             return len(self.slices.experts)
         return len({expert for batch in batches for expert in self.batch_experts[batch]})
-
-
-Item = TypeVar("Item")
-
-
-def _dealt_in_turn(shares: Sequence[Sequence[Item]]) -> list[Item]:
-    """Items that were dealt to several processes, in their order before."""
-    return [share[turn] for turn in range(max(map(len, shares))) for share in shares if turn < len(share)]
 
 
 def _single_batch(batches: list[Inputs]) -> Inputs:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -154,6 +156,40 @@ def test_processes_with_other_settings_or_a_directory_of_their_own_are_refused_b
     assert ended.said.count("error: ") == 1
     assert "the setting train.learning_rate: 0.001 on process 0" in ended.said
     assert "0.002 on process 1" in ended.said
+
+
+def on_a_card_of_its_own_size(config, store: Store) -> None:
+    """In every process: train on a card; the second has a smaller one."""
+    from moe_cli.ranks import this_rank
+
+    size = (80 - 40 * this_rank().index) << 30
+    with patch.object(train, "resolve_device", lambda _: "cuda"), patch.object(train, "total_bytes", lambda _: (size,)):
+        train.run("selective", config, store, lambda _: None)
+
+
+def test_cards_of_different_sizes_are_refused_before_anything_is_loaded(experiments):
+    ended = run_in_ranks(2, on_a_card_of_its_own_size, experiments.settings("cards"), experiments.store)
+    assert ended.codes == [ExitCode.ENVIRONMENT] * 2
+    assert ended.said.count("error: the processes differ in the size of its card: 80 GiB on process 0") == 1
+
+
+def in_a_directory_of_its_own(directory, config, store: Store) -> None:
+    """In every process: train into a relative directory, from a working directory that the other does not see."""
+    from moe_cli.ranks import this_rank
+
+    own = directory / str(this_rank().index)
+    own.mkdir(parents=True)
+    os.chdir(own)
+    with patch.object(train, "require_shared", partial(train.require_shared, seconds=0.5)):
+        train.run("selective", config, store, lambda _: None)
+
+
+def test_a_directory_that_the_processes_do_not_share_is_refused(experiments, tmp_path):
+    config = experiments.settings("relative")
+    apart = config.model_copy(update={"train": config.train.model_copy(update={"selective_dir": Path("out")})})
+    ended = run_in_ranks(2, in_a_directory_of_its_own, tmp_path, apart, experiments.store)
+    assert ended.codes == [ExitCode.ENVIRONMENT] * 2
+    assert ended.said.count("error: out is not shared: process 1") == 1
 
 
 def stuck(config, store: Store) -> None:
