@@ -114,6 +114,9 @@ class ModelConfig(Section):
         None, pattern=r"^\d+(,\d+)*$", description="CUDA cards to use, such as `0` or `0,1`"
     )
     threads: Threads | None = Field(None, description="CPU threads; default: torch's own")
+    rank_timeout: float = Field(
+        1800.0, gt=0.0, description="seconds that one of several processes waits for the others before it gives up"
+    )
 
     @model_validator(mode="after")
     def _cards_need_cuda(self) -> ModelConfig:
@@ -268,9 +271,6 @@ class TrainConfig(Section):
         0, ge=0, lt=2**31, description="last N batches held out; the final model is the checkpoint best on them"
     )
     workers: int = Field(0, ge=0, le=256, description="processes that hand out the batches; changes no bit")
-    rank_timeout: float = Field(
-        1800.0, gt=0.0, description="seconds that one of several processes waits for the others before it gives up"
-    )
     report_to: Words = Field(
         (), description="trackers that follow the run, such as `tensorboard`: a word, or several; see docs/guide.md"
     )
