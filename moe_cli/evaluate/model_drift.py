@@ -166,8 +166,7 @@ def measure_drift(
     config: MoeConfig,
     work: StageCache,
 ) -> Drift:
-    """Drift of the trained model, of its `items` on the texts; `selected_LE` are the experts that the prepare run
-    selected, where that is known."""
+    """Drift of the trained model; `items` are on texts, `selected_LE` what the prepare run selected, where known."""
     training = models.target.training
     if training is None:
         return Drift()

@@ -68,8 +68,8 @@ def run(
     on_first(store.refuse_unwritable)
     settings = config.evaluate
     judges = judges_of(settings.judges, config.judge)
-    target = on_first(lambda: resolve_target(target_name, config.model, store))
-    items = on_first(lambda: _items(target, config, notify))
+    target = alone(lambda: resolve_target(target_name, config.model, store))
+    items = alone(lambda: _items(target, config, notify))
     to_answer = [item for item in items if item.kind != "text"]
     texts = [item for item in items if item.kind == "text"]
     on_first(lambda: _refuse_unable(judges, items, config))

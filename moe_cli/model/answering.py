@@ -130,7 +130,10 @@ def _answered(
             limit = f"cut off at {engine.settings.max_new_tokens} tokens"
             notify(Notice(text=f"{num_cut_off} of {len(done)} answers so far were {limit}: {advice}", warning=True))
             advice = None  # once
-    return on_first(lambda: _merged(journal, done, kept))
+    answers_of_all = on_first(lambda: _merged(journal, done, kept))
+    if own.path != journal.path:
+        own.path.unlink(missing_ok=True)  # which the first may not see yet, on a disk of another machine
+    return answers_of_all
 
 
 def _all_of(journal: Journal[Generation]) -> dict[str, Generation]:

@@ -102,7 +102,7 @@ def run(
     on_first(store.refuse_unwritable)
     settings = config.prepare
     judges = judges_of(settings.judges, config.judge)
-    offered = on_first(lambda: offered_by(config))
+    offered = alone(lambda: offered_by(config))
     parts = composition_of(config, offered.benign)
     endpoint = endpoint_of(config)
     refuse_unreadable_selection(settings.selection_file)
