@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,7 +37,17 @@ OF_A_PEER = ("gloo", "Connection closed by peer", "NCCL", "Broken pipe", "connec
 Value = TypeVar("Value")
 Item = TypeVar("Item")
 
-_store: list[Store] = []  # of the processes that have met; the last is the one in use
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """What processes that have met share."""
+
+    store: Store
+    seconds: float  # that nobody waits longer for another
+
+
+_meetings: list[Meeting] = []  # the last is the one that goes on
+_alone = False  # whether the first works alone, while the others wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,7 @@ def this_rank() -> Rank:
 
 def num_ranks() -> int:
     """How many processes work together; 1 where this one is alone."""
-    return this_rank().total
+    return 1 if _alone else this_rank().total
 
 
 def is_first() -> bool:
@@ -95,7 +105,7 @@ def joined(seconds: float) -> Iterator[None]:
             f"process {this_rank().index} does not meet the {num_ranks() - 1} others: {error}".splitlines()[0],
             hint="start them with torchrun, or with --nproc; check MASTER_ADDR and the network between the machines",
         ) from error
-    _store.append(store)
+    _meetings.append(Meeting(store, seconds))
     for name in OF_TORCHRUN:
         os.environ.pop(name, None)
     if AGENT in os.environ:
@@ -109,6 +119,22 @@ def _end_with_agent(agent: int) -> None:
     while os.getppid() == agent:
         time.sleep(LOOK_AGAIN)
     signal.raise_signal(signal.SIGTERM)
+
+
+def current_meeting() -> Meeting:
+    """The meeting that goes on."""
+    return _meetings[-1]
+
+
+@contextmanager
+def acting_alone() -> Iterator[None]:
+    """Inside the block this process is one of one: nothing there waits for the others."""
+    global _alone  # noqa: PLW0603
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
 
 
 def gathered(value: Value) -> list[Value]:
@@ -152,9 +178,9 @@ def led(context: AbstractContextManager[Value]) -> Iterator[Value]:
         yield on_first(lambda: stack.enter_context(context))
 
 
-def dealt(items: list[Item]) -> list[Item]:
+def dealt(items: Sequence[Item]) -> list[Item]:
     """The share of this process: every n-th of the items."""
-    return items[this_rank().index :: num_ranks()]
+    return list(items[this_rank().index :: num_ranks()])
 
 
 def require_same(facts: Mapping[str, object]) -> None:
@@ -197,10 +223,10 @@ def has_voice(error: MoeError | None = None) -> bool:
     """
     if num_ranks() == 1:
         return True
-    if not _store:
+    if not _meetings:
         return this_rank().local_index == 0
     try:
-        return _store[-1].add(VOICE, 1) == 1
+        return current_meeting().store.add(VOICE, 1) == 1
     except RuntimeError:  # process 0 held the store and has gone: with the error of all, or before it could tell any
         return isinstance(error, PeerError)
 
@@ -211,8 +237,13 @@ def peer_error(error: Exception) -> PeerError | None:
     of_peer = kind.__module__.startswith("torch") and kind.__name__.startswith("Dist")
     if num_ranks() == 1 or not (of_peer or any(sign in str(error) for sign in OF_A_PEER)):
         return None
+    return peer_gone()
+
+
+def peer_gone() -> PeerError:
+    """The error for a process whose work stands still because of another."""
     return PeerError(
         f"another process of this run has ended or does not answer (noticed by process {this_rank().index})",
         hint="its own message is above, if it could write one (the system kills without one where memory runs out); "
-        "--resume continues from the last checkpoint",
+        "--resume goes on from what is kept",
     )

@@ -84,6 +84,23 @@ def handled_by(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
             signal.signal(number, former)
 
 
+@contextmanager
+def deferred_interruption() -> Iterator[threading.Event]:
+    """Inside the block a first interruption only sets the event, which the working code checks to end in order.
+
+    A second one interrupts at once. Outside the main thread nothing is changed.
+    """
+    interrupted = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+
+    with handled_by(note, *ALL_SIGNALS):
+        yield interrupted
+
+
 def interruption(*, resuming: bool) -> MoeError:
     """The error for an interruption if no stage kept anything; a resumed run still has its earlier work."""
     if resuming:

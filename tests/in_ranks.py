@@ -6,23 +6,32 @@ process that does not end in time is killed, and that is a failure: no wait of t
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
-import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from unittest.mock import patch
 
+from torch.distributed import TCPStore
+
+from moe_cli import rounds
+from moe_cli.artifacts import layout
 from moe_cli.errors import MoeError
+from moe_cli.ranks import this_rank
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["moe_cli.prepare.stage", "moe_cli.train.stage", "moe_cli.evaluate.stage"])
 LIMIT = 120.0  # seconds
 WAIT = 60.0  # seconds that a process waits for the others
+STORES: deque[TCPStore] = deque(maxlen=4)  # through which the processes meet, as in torchrun outside of them
 
 
 @dataclass(frozen=True)
@@ -47,11 +56,11 @@ def start_in_ranks(
     total: int, stderr: Path, wait: float, action: Callable[..., None], *args: object
 ) -> list[BaseProcess]:
     """Start `total` processes that each call `action` and write what they say into `stderr`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    STORES.append(store)
     processes = [
-        CONTEXT.Process(target=_act, args=((index, total, port), stderr, wait, action, args)) for index in range(total)
+        CONTEXT.Process(target=_act, args=((index, total, store.port), stderr, wait, action, args))
+        for index in range(total)
     ]
     for process in processes:
         process.start()
@@ -93,6 +102,7 @@ def _act(
         "LOCAL_WORLD_SIZE": str(total),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
     }
     from moe_cli.cli.boundary import print_error
     from moe_cli.ranks import joined, peer_error
@@ -108,3 +118,41 @@ def _act(
             raise
         print_error(known)
         sys.exit(int(known.exit_code))
+
+
+def content_of(run: Path) -> dict[str, object]:
+    """Every file of a run by its path, hidden ones included: its bytes, or a summary without times and directories.
+
+    The manifest (times, ids, digests) and the settings (directories) are left out.
+    """
+    return {
+        str(file.relative_to(run)): _content(file)
+        for file in sorted(run.rglob("*"))
+        if file.is_file() and file.name not in (layout.MANIFEST, layout.CONFIG)
+    }
+
+
+def _content(file: Path) -> object:
+    if file.name != layout.PREPARE_SUMMARY:  # that of an evaluation has the same name
+        return file.read_bytes()
+    return json.loads(file.read_bytes(), object_hook=_without_times)
+
+
+def _without_times(record: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in record.items() if not key.startswith("seconds") and key != "directory"}
+
+
+@contextmanager
+def acting_in_round(number: int, act: Callable[[], None], *, rank: int) -> Iterator[None]:
+    """Inside the block one process acts when it has done its part of the round of this number, counted from 1."""
+    honest, seen = rounds._own_part, []
+
+    def own_part(items: Sequence[object], work: Callable[[object], object]) -> object:
+        part = honest(items, work)
+        seen.append(part)
+        if len(seen) == number and this_rank().index == rank:
+            act()
+        return part
+
+    with patch.object(rounds, "_own_part", own_part):
+        yield

@@ -1,6 +1,7 @@
 """Journal files: records appended line by line, so that long work can be resumed.
 
 Records are on disk before the next ones are made; a partial last line after a crash is dropped, and its work repeated.
+Of several processes each has a journal of its own beside the one in whose place it stands.
 
 Ctrl-C and the signals by which schedulers stop a job become an error that says what was kept. Outside the main thread
 no handler is changed; the old handlers are always restored.
@@ -9,23 +10,21 @@ no handler is changed; the old handlers are always restored.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from types import FrameType
 from typing import Generic, TypeVar
 
 from moe_cli.artifacts.files import append_lines, drop_partial_line
 from moe_cli.codec import decode_lines, encode_lines
 from moe_cli.errors import StoppedError
-from moe_cli.signals import ALL_SIGNALS, handled_by, stop_signals_interrupt
+from moe_cli.signals import stop_signals_interrupt
 
 Record = TypeVar("Record")
 
 ANSWERS, VERDICTS = ".answers-*.jsonl", ".verdicts-*.jsonl"
-LIMITED = re.compile(r"-(\d+)(-kept)?\.jsonl$")
+LIMITED = re.compile(r"-(\d+)(-kept)?(\.rank\d+-of-\d+)?\.jsonl$")
 
 
 def answer_journal(run: Path, *whose: object, limit: int, kept: bool = False) -> Path:
@@ -43,6 +42,16 @@ def other_answer_journals(run: Path, *whose: object, limit: int) -> dict[Path, i
     limits = {path: int(match[1]) for path, match in matches if match}
     others = sorted(path for path in limits if limits[path] != limit)
     return {path: limits[path] for path in sorted(others, key=limits.__getitem__)}
+
+
+def own_journal(path: Path, index: int, total: int) -> Path:
+    """Where the process `index` of `total` writes, `answers-24.rank0-of-2.jsonl`: `path` itself where it is alone."""
+    return path if total == 1 else path.with_name(f"{path.stem}.rank{index}-of-{total}.jsonl")
+
+
+def journals_in_place_of(path: Path) -> list[Path]:
+    """The journals that several processes left, however many they were."""
+    return sorted(path.parent.glob(f"{path.stem}.rank*-of-*.jsonl"))
 
 
 def verdict_journal(run: Path, *whose: object) -> Path:
@@ -101,20 +110,3 @@ def resumable(run: Path, kept: str) -> Iterator[None]:
             f"interrupted; the work so far is kept in {run}",
             hint="run the same command with --resume to go on",
         ) from interrupt
-
-
-@contextmanager
-def deferred_interruption() -> Iterator[threading.Event]:
-    """Inside the block a first interruption only sets the event, which the working code checks to end in order.
-
-    A second one interrupts at once. Outside the main thread nothing is changed.
-    """
-    interrupted = threading.Event()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        interrupted.set()
-
-    with handled_by(note, *ALL_SIGNALS):
-        yield interrupted

@@ -45,7 +45,7 @@ IN_FLOW = (
     *("prepare", "select", "train", "evaluate", "label", "compare", "export", "push"),
     *("plan", "launch", "bench", "runs", "config", "env", "demo"),
 )
-IN_SEVERAL_PROCESSES = ("train",)
+IN_SEVERAL_PROCESSES = ("prepare", "train", "evaluate")
 
 
 class Commands(TyperGroup):

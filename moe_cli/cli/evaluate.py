@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from moe_cli.cli.options import (
     SEED,
     DryRun,
     Json,
+    NumProcesses,
     Resume,
     TypedSettings,
     Verbose,
@@ -27,7 +29,10 @@ from moe_cli.cli.options import (
     options,
     with_settings,
 )
+from moe_cli.cli.processes import begin_processes
 from moe_cli.errors import UsageError
+from moe_cli.ranks import joined
+from moe_cli.rounds import alone
 
 if TYPE_CHECKING:
     from moe_cli.cli.session import Session
@@ -61,6 +66,7 @@ def evaluate(
         list[str] | None,
         typer.Option(help="`generate`, `judge`, `drift` or `capability`: do it anew, whatever is there. Repeatable."),
     ] = None,
+    nproc: NumProcesses = None,
     resume: Resume = False,
     dry_run: DryRun = False,
     verbose: Verbose = False,
@@ -74,6 +80,8 @@ def evaluate(
     Example: moe evaluate unsafe_expert_finetuned_batch
 
     Example: moe evaluate allenai/OLMoE-1B-7B-0125-Instruct --items items.jsonl --gpu 0
+
+    Example: moe evaluate full_model_baseline --items items.jsonl --gpu 0,1 --nproc 2
 
     Example: moe evaluate full_model_baseline --judge wildguard --judge keywords --capability arc_easy
 
@@ -92,13 +100,15 @@ def evaluate(
     if dry_run:
         _show_answers(session) if of_files else _show_dry_run(session, named[0])
         return
+    begin_processes(nproc)
     with session.importing():
         from moe_cli.evaluate import answers_stage, stage
         from moe_cli.views.evaluated import evaluated_view
 
-    with session.reporter() as notify:
+    with session.reporter() as notify, joined(session.config.model.rank_timeout):
         if of_files:
-            result = answers_stage.run(session.config, session.store, notify, resume=resume, again=stages)
+            run = partial(answers_stage.run, resume=resume, again=stages)
+            result = alone(lambda: run(session.config, session.store, notify))
         else:
             result = stage.run(named[0], session.config, session.store, notify, resume=resume, again=stages)
     done = f"wrote {result.path}; next: moe compare OUT_A OUT_B, when both are evaluated"

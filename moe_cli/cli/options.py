@@ -29,6 +29,10 @@ DOT = "__"  # of a setting's name in the name of a parameter: `train__num_epochs
 
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the interrupted run there.", rich_help_panel=RUN)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.", rich_help_panel=RUN)]
+NumProcesses = Annotated[
+    int | None,
+    typer.Option("--nproc", min=1, help="Processes of this machine, each on a card.", rich_help_panel=MACHINE),
+]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Show the resolved settings in a dry run, too.", rich_help_panel=RUN)
 ]

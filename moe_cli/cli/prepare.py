@@ -18,6 +18,7 @@ from moe_cli.cli.options import (
     SELECTION_RULE,
     DryRun,
     Json,
+    NumProcesses,
     Resume,
     TypedSettings,
     Verbose,
@@ -25,6 +26,8 @@ from moe_cli.cli.options import (
     options,
     with_settings,
 )
+from moe_cli.cli.processes import begin_processes
+from moe_cli.ranks import joined
 
 if TYPE_CHECKING:
     from moe_cli.cli.session import Session
@@ -53,6 +56,7 @@ SETTINGS = (
 @with_settings(*SETTINGS)
 def prepare(
     typed: TypedSettings,
+    nproc: NumProcesses = None,
     resume: Resume = False,
     dry_run: DryRun = False,
     verbose: Verbose = False,
@@ -67,6 +71,8 @@ def prepare(
 
     Example: moe prepare --pairs pairs.jsonl --benign benign.jsonl --gpu 0
 
+    Example: moe prepare --pairs pairs.jsonl --gpu 0,1 --nproc 2
+
     Example: moe prepare --pairs goals.csv --attack attacks.txt --benign benign.csv --dry-run
 
     Example: moe prepare --pairs pairs.jsonl --engine openai --base-url http://localhost:8000/v1
@@ -77,12 +83,13 @@ def prepare(
     if dry_run:
         _show_dry_run(session)
         return
+    begin_processes(nproc)
     with session.importing():
         from moe_cli.prepare import stage
         from moe_cli.views.prepared import prepared_view
         from moe_cli.views.selected import next_text
 
-    with session.reporter() as notify:
+    with session.reporter() as notify, joined(session.config.model.rank_timeout):
         result = stage.run(session.config, session.store, notify, resume=resume)
     train = f"moe train selective{session.again}, moe train baseline{session.again}"
     then = next_text(result.selection, result.path, train)

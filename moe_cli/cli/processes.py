@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from types import FrameType
 from uuid import uuid4
 
+import typer
+
 from moe_cli.errors import EnvironmentFaultError, ExitCode, UsageError
 from moe_cli.ranks import num_ranks
 from moe_cli.signals import ALL_SIGNALS, handled_by
@@ -32,6 +34,18 @@ def refuse_other_number(num_processes: int | None) -> None:
             f"--nproc {num_processes} is given to a command that torchrun started in {num_ranks()} processes",
             hint="leave --nproc away under torchrun",
         )
+
+
+def begin_processes(num_processes: int | None) -> None:
+    """Run this very command in so many processes, and exit with their code; one, or None, goes on in this one.
+
+    Raises:
+        UsageError: torchrun has started another number of processes.
+        EnvironmentFaultError: one was killed.
+    """
+    refuse_other_number(num_processes)
+    if num_processes is not None and num_processes > 1 and num_ranks() == 1:
+        raise typer.Exit(run_in_processes(num_processes, sys.argv[1:]))
 
 
 def run_in_processes(num_processes: int, words: Sequence[str]) -> int:
@@ -73,7 +87,7 @@ def _code_of(codes: dict[int, int]) -> int:
     if code < 0:
         raise EnvironmentFaultError(
             f"process {rank} was killed by {signal.Signals(-code).name}, and the others ended with it",
-            hint="the system kills a process where memory runs out; --resume continues from the last checkpoint",
+            hint="the system kills a process where memory runs out; --resume goes on from what is kept",
         )
     return code
 

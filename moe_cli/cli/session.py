@@ -81,6 +81,8 @@ class Session:
         Raises:
             MoeError: the one with which the run would end, or that of a registry that cannot be written.
         """
+        if not ranks.is_first():
+            return
         if self.json:
             data = parse_json(encode(preview), source="", hint="")
             print_json(encode({**self.config.model_dump(mode="json"), "data": data}, indent=True))
@@ -108,6 +110,8 @@ class Session:
 
     def show_settings(self) -> None:
         """Print the resolved settings."""
+        if not ranks.is_first():
+            return
         if self.json:
             print_json(self.config.model_dump_json(indent=2).encode())
         else:

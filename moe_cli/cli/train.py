@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -17,24 +16,21 @@ from moe_cli.cli.options import (
     SEED,
     DryRun,
     Json,
+    NumProcesses,
     Resume,
     TypedSettings,
     option,
     options,
     with_settings,
 )
-from moe_cli.cli.processes import refuse_other_number, run_in_processes
-from moe_cli.ranks import joined, num_ranks
+from moe_cli.cli.processes import begin_processes
+from moe_cli.ranks import joined
 
 if TYPE_CHECKING:
     from moe_cli.records import Arm
 
 app = typer.Typer(no_args_is_help=True, help="Train one of the two arms on the same batches.")
 
-NumProcesses = Annotated[
-    int | None,
-    typer.Option("--nproc", min=1, help="Processes of this machine, each on a card.", rich_help_panel=MACHINE),
-]
 OF_ONE_ARM = options("train.masking", "train.max_share")
 OF_BOTH_ARMS = (
     *options("train.prepared", "train.num_epochs", "train.learning_rate", "train.max_length"),
@@ -97,15 +93,13 @@ def _train(arm: Arm, typed: TypedSettings, nproc: int | None, *, resume: bool, d
         if session.config.train.prepared is not None:
             require_unchanged_run(session.config.train.prepared, session.store, "prepare")
         return
-    refuse_other_number(nproc)
-    if nproc is not None and nproc > 1 and num_ranks() == 1:
-        raise typer.Exit(run_in_processes(nproc, sys.argv[1:]))
+    begin_processes(nproc)
     with session.importing():
         from moe_cli.train import stage
         from moe_cli.views.model_card import model_card
         from moe_cli.views.trained import trained_view
 
-    with session.reporter() as notify, joined(session.config.train.rank_timeout):
+    with session.reporter() as notify, joined(session.config.model.rank_timeout):
         result = stage.run(arm, session.config, session.store, notify, resume=resume, card=model_card)
     items = "" if result.summary.base.name == MODEL_NAME or session.config.evaluate.items else " --items ITEMS.jsonl"
     config = f" --config {quote(str(typed.config))}" if typed.config is not None else ""

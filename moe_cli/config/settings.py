@@ -114,6 +114,9 @@ class ModelConfig(Section):
         None, pattern=r"^\d+(,\d+)*$", description="CUDA cards to use, such as `0` or `0,1`"
     )
     threads: Threads | None = Field(None, description="CPU threads; default: torch's own")
+    rank_timeout: float = Field(
+        1800.0, gt=0.0, description="seconds that one of several processes waits for the others before it gives up"
+    )
 
     @model_validator(mode="after")
     def _cards_need_cuda(self) -> ModelConfig:
@@ -271,9 +274,6 @@ class TrainConfig(Section):
     placement: Literal["replicated", "sharded"] = Field(
         "replicated",
         description="of the weights, where several processes train: a copy for each, or a share for each (FSDP2)",
-    )
-    rank_timeout: float = Field(
-        1800.0, gt=0.0, description="seconds that one of several processes waits for the others before it gives up"
     )
     report_to: Words = Field(
         (), description="trackers that follow the run, such as `tensorboard`: a word, or several; see docs/guide.md"

@@ -17,6 +17,7 @@ from moe_cli.model.answering import answer_in_batches, depends_on
 from moe_cli.model.engine import Prompt
 from moe_cli.model.engines import TransformersEngine, greedy
 from moe_cli.model.load import LoadedModel
+from moe_cli.ranks import on_first
 from moe_cli.records import AnswerSettings, EvaluationItem, Generation, ModelIdentity
 
 
@@ -32,7 +33,7 @@ def answers_to(
     """An answer to every item."""
     engine = TransformersEngine(loaded, answer_settings(config))
     prompts = [Prompt(item.id, item.messages) for item in items]
-    journal = work.journal("generate", label, Generation, *depends_on(engine, prompts))
+    journal = on_first(lambda: work.journal("generate", label, Generation, *depends_on(engine, prompts)))
     return answer_in_batches(engine, prompts, journal, notify=work.notify, task=task)
 
 

@@ -20,6 +20,7 @@ from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.artifacts.run_directory import RunWriter
 from moe_cli.codec import decode_lines
 from moe_cli.errors import ArtifactError
+from moe_cli.ranks import is_first
 from moe_cli.records import Notice, Stage
 from moe_cli.records.manifest import Notify
 
@@ -34,18 +35,20 @@ FILE_OF: dict[Stage, str] = {
 
 
 class StageCache:
-    """The journals of one evaluation."""
+    """The journals of one evaluation; of several processes the first alone asks for them."""
 
     def __init__(self, writer: RunWriter, again: Collection[Stage], notify: Notify, store: Store) -> None:
         """`again` are the stages that reuse nothing of an earlier evaluation."""
         self.path = writer.path / layout.STAGES
-        self.path.mkdir(exist_ok=True)
         self.taken: dict[str, str] = {}  # "judge keywords" -> evaluation
         self.notify = notify
         self._store = store
         self._parents = writer.parents
         self._again = frozenset(again)
-        self._earlier = self._complete_beside(writer.path)
+        self._earlier: list[FinishedRun] = []
+        if is_first():
+            self.path.mkdir(exist_ok=True)
+            self._earlier = self._complete_beside(writer.path)
 
     def journal(
         self,

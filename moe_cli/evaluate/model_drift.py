@@ -33,6 +33,7 @@ from moe_cli.evaluate.target import ModelPool
 from moe_cli.evaluate.text_drift import measure_text_drift, refuse_empty, summarise_drift
 from moe_cli.evaluate.weight_drift import measure_weight_drift
 from moe_cli.model.load import LoadedModel
+from moe_cli.ranks import gathered, is_first, on_first
 from moe_cli.records import (
     DriftItem,
     DriftSummary,
@@ -160,16 +161,15 @@ class Drift:
 
 def measure_drift(
     models: ModelPool,
-    texts: Sequence[EvaluationItem],
+    items: tuple[DriftItem, ...],
     selected_LE: NDArray[np.bool_] | None,
     config: MoeConfig,
     work: StageCache,
 ) -> Drift:
-    """Drift of the trained model; `selected_LE` are the experts that the prepare run selected, where that is known."""
+    """Drift of the trained model; `items` are on texts, `selected_LE` what the prepare run selected, where known."""
     training = models.target.training
     if training is None:
         return Drift()
-    items = _on_texts(models, training.base, texts, config, work)
     routing = (
         measure_routing_drift(items, training.base.layers, selected_LE=selected_LE, seed=config.seed) if items else None
     )
@@ -181,15 +181,23 @@ def measure_drift(
     )
 
 
-def _on_texts(
-    models: ModelPool, base: ModelIdentity, texts: Sequence[EvaluationItem], config: MoeConfig, work: StageCache
+def drift_items(
+    models: ModelPool, texts: Sequence[EvaluationItem], config: MoeConfig, work: StageCache
 ) -> tuple[DriftItem, ...]:
-    settings = config.evaluate
-    depends_on = (*_models_key(models, base), tuple(texts), settings.batch_size, settings.batch_tokens)
-    journal = work.journal("drift", "drift of texts", DriftItem, *depends_on)
-    done = {item.id: item for item in journal.records()}
-    for batch in _missing(models, texts, tuple(done), config, work):
-        journal.append(batch)
+    """What the trained model and its base make of every text; nothing for a bare model.
+
+    Of several processes each reads its share of the texts, and the first gets all of it.
+    """
+    training, settings = models.target.training, config.evaluate
+    if training is None:
+        return ()
+    depends_on = (*_models_key(models, training.base), tuple(texts), settings.batch_size, settings.batch_tokens)
+    journal = on_first(lambda: work.journal("drift", "drift of texts", DriftItem, *depends_on))
+    done = {item.id: item for item in journal.records()} if is_first() else {}
+    ids_done = gathered(tuple(done))[0]
+    for batch in _missing(models, texts, ids_done, config, work):
+        if batch:
+            journal.append(batch)
         done |= {item.id: item for item in batch}
     return tuple(done[item_id] for item_id in sorted(done))
 

@@ -54,15 +54,19 @@ def run_paired_forward(
             yield batch, record_forward(base, _rows(batch)), record_forward(tuned, _rows(batch))
         return
     device, host = tuned.device, base.device
-    for group in _groups(batches, base.model.config.get_text_config().vocab_size):
+    for group in groups_of(base, tuned, batches):
         with _on(base, device, instead_of=tuned, host=host):
             of_base = [record_forward(base, _rows(batch)).waiting() for batch in group]
         for batch, waiting in zip(group, of_base, strict=True):
             yield batch, waiting, record_forward(tuned, _rows(batch))
 
 
-def _groups(batches: Sequence[Batch], vocabulary: int) -> Iterator[list[Batch]]:
-    """Groups of batches whose logits fit into memory together, at least one batch each."""
+def groups_of(base: LoadedModel, tuned: LoadedModel, batches: Sequence[Batch]) -> Iterator[list[Batch]]:
+    """The batches that one model reads before the other does: one, or as many as have room for their logits."""
+    if base.device == tuned.device:
+        yield from ([batch] for batch in batches)
+        return
+    vocabulary = base.model.config.get_text_config().vocab_size
     group: list[Batch] = []
     num_waiting = 0
     for batch in batches:

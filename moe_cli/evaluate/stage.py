@@ -8,9 +8,10 @@ fails.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
-from moe_cli.artifacts import Store, layout, open_run
+from moe_cli.artifacts import RunWriter, Store, layout, open_run
 from moe_cli.artifacts.journal import resumable
 from moe_cli.artifacts.run_directory import free_directory
 from moe_cli.config import MoeConfig
@@ -21,7 +22,7 @@ from moe_cli.evaluate.cache import StageCache
 from moe_cli.evaluate.capability import capability_results, refuse_unmeasurable
 from moe_cli.evaluate.evaluation_files import EvaluationOutput, summarise_evaluation, write_evaluation
 from moe_cli.evaluate.evaluation_items import load_items, notices_of_repeats
-from moe_cli.evaluate.model_drift import measure_drift
+from moe_cli.evaluate.model_drift import drift_items, measure_drift
 from moe_cli.evaluate.subject import Subject
 from moe_cli.evaluate.suite_rates import refuse_unscored
 from moe_cli.evaluate.target import (
@@ -34,11 +35,12 @@ from moe_cli.evaluate.target import (
 from moe_cli.evaluate.verdicts import judge_answers
 from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
-from moe_cli.records import (
-    ModelIdentity,
-    Stage,
-)
+from moe_cli.judges.judge import Judge
+from moe_cli.model.same_machine import require_same_directory, require_same_model, require_same_setup
+from moe_cli.ranks import is_first, led, on_first
+from moe_cli.records import EvaluationItem, EvaluationSummary, ModelIdentity, Stage
 from moe_cli.records.manifest import Notify
+from moe_cli.rounds import alone
 
 
 def run(
@@ -52,70 +54,106 @@ def run(
 ) -> EvaluationOutput:
     """Evaluate the training run or model named `target_name`; stages in `again` reuse nothing of earlier evaluations.
 
+    Several processes (`moe_cli.ranks`) call it at once: they share out the answers and the texts of the drift. The
+    first does the rest alone, and writes all of it.
+
     Raises:
         UsageError: no items, or no such model.
         ArtifactError: the run is damaged, or an interrupted evaluation of this name is there.
         UnscoredError: too many answers without a verdict; the results are written all the same.
     """
     if config.evaluate.engine == "openai":
-        return served_stage.run(target_name, config, store, notify, resume=resume, again=again)
-    store.refuse_unwritable()
+        return alone(lambda: served_stage.run(target_name, config, store, notify, resume=resume, again=again))
+    require_same_setup(config)
+    on_first(store.refuse_unwritable)
     settings = config.evaluate
     judges = judges_of(settings.judges, config.judge)
-    target = resolve_target(target_name, config.model, store)
-    items = load_items(settings, target.base_name)
-    for notice in notices_of_repeats(items):
-        notify(notice)
+    target = alone(lambda: resolve_target(target_name, config.model, store))
+    items = alone(lambda: _items(target, config, notify))
     to_answer = [item for item in items if item.kind != "text"]
     texts = [item for item in items if item.kind == "text"]
-    refuse_undecided(judges, {item.kind for item in to_answer if item.kind != "text"})
-    refuse_unmeasurable(config)
-    for judge in judges:
-        judge.check()
-    directory = layout.evaluation_directory(target.run.path if target.run else None, target_name, settings.name)
-    output = free_directory(directory, "evaluation", config if resume else None)
-    with open_run(output, "evaluation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
+    on_first(lambda: _refuse_unable(judges, items, config))
+    output = on_first(lambda: _output(target, target_name, config, resume=resume))
+    run = open_run(output, "evaluation", config, resume=resume)
+    with led(run) as writer, resumable(output, f"{layout.STAGES}/*"):
+        require_same_directory(writer)
         started = time.monotonic()
         work, models = StageCache(writer, again, notify, store), ModelPool(target)
         model, device = models.tuned().identity, str(models.tuned().device)
+        require_same_model(models.tuned())
         answers = answers_to(models.tuned(), to_answer, config, work)
         rerouted = answer_with_base_router(models, to_answer, config, work)
         if any(judge.holds_weights for judge in judges):
             models.release()
-        rerouted_set = (rerouted.items, rerouted.answers) if rerouted else ((), {})
-        records, rerouted_records = judge_answers(judges, [(to_answer, answers), rerouted_set], work)
-        restored = restoring_base_router(rerouted.changed_params, records, rerouted_records) if rerouted else None
-        trained = count_trained_goals(target, to_answer, store, notify)
-        selected_LE = selected_experts_of(target.run, store) if target.run else None
-        drift = measure_drift(models, texts, selected_LE, config, work)
-        models.release_base()
-        scores, samples = capability_results(models, config, work)
-        summary = summarise_evaluation(
-            output.name,
-            _subject(target, model, config),
-            items,
-            records,
-            [judge.identity for judge in judges],
-            drift,
-            scores,
-            restored,
-            trained,
-            max_unscored=settings.max_unscored,
-            taken=work.taken,
-            seconds=None if writer.resumed or work.taken else time.monotonic() - started,
+        sets = [(to_answer, answers), (rerouted.items, rerouted.answers) if rerouted else ((), {})]
+        (records, rerouted_records), trained, selected_LE = alone(
+            lambda: (
+                judge_answers(judges, sets, work),
+                count_trained_goals(target, to_answer, store, notify),
+                selected_experts_of(target.run, store) if target.run else None,
+            )
         )
-        write_evaluation(output, items, records, rerouted_records, drift, samples, summary)
-        if target.run is not None:
-            writer.parents["run"] = target.run.digest
-        store.add(
-            writer,
-            base_fingerprint=(target.training.base if target.training else model).fingerprint,
-            model_name=target.base_name,
-            device=device,
-        )
-    for judged in (records, rerouted_records):
+        on_texts = drift_items(models, texts, config, work)
+
+        def conclude() -> EvaluationSummary:
+            drift = measure_drift(models, on_texts, selected_LE, config, work)
+            models.release_base()
+            scores, samples = capability_results(models, config, work)
+            restored = restoring_base_router(rerouted.changed_params, records, rerouted_records) if rerouted else None
+            summary = summarise_evaluation(
+                output.name,
+                _subject(target, model, config),
+                items,
+                records,
+                [judge.identity for judge in judges],
+                drift,
+                scores,
+                restored,
+                trained,
+                max_unscored=settings.max_unscored,
+                taken=work.taken,
+                seconds=None if writer.resumed or work.taken else time.monotonic() - started,
+            )
+            write_evaluation(output, items, records, rerouted_records, drift, samples, summary)
+            return summary
+
+        summary = alone(conclude)
+        if is_first():
+            _add(store, writer, target, model, device)
+    for judged in (records, rerouted_records) if is_first() else ():
         refuse_unscored(judged, settings.max_unscored, output)
     return EvaluationOutput(output, summary)
+
+
+def _items(target: EvaluationTarget, config: MoeConfig, notify: Notify) -> tuple[EvaluationItem, ...]:
+    """The items to evaluate on; what repeats among them is told."""
+    items = tuple(load_items(config.evaluate, target.base_name))
+    for notice in notices_of_repeats(items):
+        notify(notice)
+    return items
+
+
+def _output(target: EvaluationTarget, target_name: str, config: MoeConfig, *, resume: bool) -> Path:
+    """Where the evaluation is written: beside what it measures."""
+    run = target.run.path if target.run else None
+    directory = layout.evaluation_directory(run, target_name, config.evaluate.name)
+    return free_directory(directory, "evaluation", config if resume else None)
+
+
+def _add(store: Store, writer: RunWriter, target: EvaluationTarget, model: ModelIdentity, device: str) -> None:
+    """Complete the run and register it."""
+    if target.run is not None:
+        writer.parents["run"] = target.run.digest
+    base = target.training.base if target.training else model
+    store.add(writer, base_fingerprint=base.fingerprint, model_name=target.base_name, device=device)
+
+
+def _refuse_unable(judges: Sequence[Judge], items: Sequence[EvaluationItem], config: MoeConfig) -> None:
+    """Refuse tasks and judges that cannot work, before anything is answered."""
+    refuse_undecided(judges, {item.kind for item in items if item.kind != "text"})
+    refuse_unmeasurable(config)
+    for judge in judges:
+        judge.check()
 
 
 def _subject(target: EvaluationTarget, model: ModelIdentity, config: MoeConfig) -> Subject:

@@ -14,20 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from moe_cli.errors import NumericError, UsageError
-from moe_cli.evaluate.paired_forward import ForwardRecord, answers_of, run_paired_forward
-from moe_cli.model.chat import EncodedChat, encode_answered
+from moe_cli.evaluate.paired_forward import Batch, ForwardRecord, answers_of, groups_of, run_paired_forward
+from moe_cli.model.chat import encode_answered
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.token_rows import length_batches
+from moe_cli.ranks import on_first
 from moe_cli.records import DriftItem, EvaluationItem, Progress
 from moe_cli.records.drift import DriftSummary
 from moe_cli.records.manifest import Notify
+from moe_cli.rounds import in_rounds
 from moe_cli.stats.clusters import NUM_RESAMPLES, Floats, cluster_sums, estimate, resampled_sums
 
 # Columns of the sums of a cluster.
@@ -115,6 +117,7 @@ def measure_text_drift(
     """Drift on every text whose id is not in `done`, batch by batch, the longest texts first.
 
     A batch holds at most `batch_size` texts and, padded, `batch_tokens` tokens; one forward of each model reads it.
+    Several processes share the batches out; the first gets what comes of them.
     """
     ordered = sorted(items, key=lambda item: item.id)
     encoded = [encode_answered(base.tokenizer, item.messages) for item in ordered]
@@ -126,26 +129,30 @@ def measure_text_drift(
         for indices in length_batches(lengths, max_rows=batch_size, max_tokens=batch_tokens)
         if any(ordered[index].id not in done for index in indices)
     ]
-    for batch, of_base, of_tuned in run_paired_forward(base, tuned, batches):
-        texts, rows = zip(*batch, strict=True)
-        measured = _drift_of_batch(texts, rows, of_base, of_tuned, base.identity.num_experts)
-        missing = tuple(item for item in measured if item.id not in done)
+
+    def measured(group: Sequence[Batch]) -> list[DriftItem]:
+        return [
+            item
+            for batch, of_base, of_tuned in run_paired_forward(base, tuned, group)
+            for item in _drift_of_batch(batch, of_base, of_tuned, base.identity.num_experts)
+            if item.id not in done
+        ]
+
+    sizes = on_first(lambda: [len(group) for group in groups_of(base, tuned, batches)])
+    remaining = iter(batches)
+    for groups in in_rounds([list(islice(remaining, size)) for size in sizes], measured):
+        missing = tuple(chain.from_iterable(groups))
         yield missing
         num_done += len(missing)
         notify(Progress(task="drift", done=num_done, total=len(ordered)))
 
 
-def _drift_of_batch(
-    items: Sequence[EvaluationItem],
-    rows: Sequence[EncodedChat],
-    of_base: ForwardRecord,
-    of_tuned: ForwardRecord,
-    num_experts: int,
-) -> list[DriftItem]:
+def _drift_of_batch(batch: Batch, of_base: ForwardRecord, of_tuned: ForwardRecord, num_experts: int) -> list[DriftItem]:
+    rows = [row for _, row in batch]
     same_BL = same_choices(of_base.chosen_LNK, of_tuned.chosen_LNK, answers_of(rows), num_experts)
     num_positions = max(len(row.token_ids) for row in rows)
     result = []
-    for index, (item, row) in enumerate(zip(items, rows, strict=True)):
+    for index, (item, row) in enumerate(batch):
         next_T = torch.tensor(row.token_ids[row.num_prompt :])
         first = of_base.logits_BSV.shape[1] - num_positions + row.num_prompt - 1  # what predicts the first of them
         of_text = slice(first, first + len(next_T))

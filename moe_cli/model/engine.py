@@ -6,11 +6,17 @@ answers made in another way are never mistaken for its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from moe_cli.records import AnswerSettings, Generation, Message
+
+Keep = Callable[[Sequence[Generation]], None]
+
+
+def keep_nothing(answers: Sequence[Generation]) -> None:
+    """Where nothing is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,11 @@ class Engine(Protocol):
         """The settings that an answer depends on."""
         ...
 
-    def answers(self, prompts: Sequence[Prompt], done: Collection[str]) -> Iterator[tuple[Generation, ...]]:
-        """Answers to the prompts whose ids are not in `done`, group by group."""
+    def answers(
+        self, prompts: Sequence[Prompt], done: Collection[str] = (), keep: Keep = keep_nothing
+    ) -> Iterator[tuple[Generation, ...]]:
+        """Answers to the prompts whose ids are not in `done`, group by group; `keep` gets a group first.
+
+        Of several processes the first gets all answers; `keep` gets those that were made in its own process.
+        """
         ...

@@ -1,7 +1,8 @@
 """The engines that answer prompts, the loaded model and an endpoint that serves it, and the choice between them.
 
 The model answers prompts of similar length together, and every batch is returned as soon as it is done. Batches are
-formed over all prompts, even if some are answered already; in float32 an answer does not depend on its batch.
+formed over all prompts, even if some are answered already; in float32 an answer does not depend on its batch. Of
+several processes each answers its share of the batches; an endpoint is asked by one.
 
 An endpoint returns text, so the ids of an answer are tokenised from it, as `chat.py` does for any answer, and are
 marked `retokenised`; an answer that stopped by itself ends with the end of turn.
@@ -11,18 +12,20 @@ What an engine cannot do is refused before anything is answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from moe_cli.config import MoeConfig
 from moe_cli.model.chat import answer_text, encode_answered, encode_prompt, end_of_turn_ids, with_opening
 from moe_cli.model.chat_endpoint import ChatEndpoint, Completion
 from moe_cli.model.decoding import answer_rows, seed_of
-from moe_cli.model.engine import Engine, Prompt
+from moe_cli.model.engine import Engine, Keep, Prompt, keep_nothing
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.parallel import results_as_they_come
 from moe_cli.model.token_rows import length_batches
 from moe_cli.records import AnswerSettings, Generation, Message
+from moe_cli.rounds import in_rounds
 
 EngineOf = Callable[[MoeConfig, LoadedModel, ChatEndpoint | None], Engine]
 REFUSAL_TOKENS = 128  # longest refusal that an endpoint is asked to write
@@ -40,8 +43,28 @@ class TransformersEngine:
         """The model that answers, and the machine it runs on."""
         return self.loaded.depends_on
 
-    def answers(self, prompts: Sequence[Prompt], done: Collection[str] = ()) -> Iterator[tuple[Generation, ...]]:
+    def answers(
+        self, prompts: Sequence[Prompt], done: Collection[str] = (), keep: Keep = keep_nothing
+    ) -> Iterator[tuple[Generation, ...]]:
         """Answers, batch by batch, longest prompts first; a batch that is partly done is answered again as a whole."""
+        answered = set(done)
+        missing = [batch for batch in self._batches(prompts) if batch.keys() - answered]
+
+        def answers_to(batch: Mapping[str, tuple[int, ...]]) -> tuple[Generation, ...]:
+            answer_ids = answer_rows(self.loaded, batch, self.settings)
+            made = tuple(
+                self._generation(prompt_id, batch[prompt_id], answer_ids[prompt_id])
+                for prompt_id in batch
+                if prompt_id not in answered
+            )
+            keep(made)
+            return made
+
+        for groups in in_rounds(missing, answers_to):
+            yield tuple(chain.from_iterable(groups))
+
+    def _batches(self, prompts: Sequence[Prompt]) -> list[dict[str, tuple[int, ...]]]:
+        """The ids of all prompts by their names, batch by batch."""
         encoded = {prompt.id: encode_prompt(self.loaded.tokenizer, prompt.messages) for prompt in prompts}
         ids = sorted(encoded)
         room = self.settings.max_new_tokens
@@ -50,15 +73,7 @@ class TransformersEngine:
             max_rows=self.settings.batch_size or len(ids),
             max_tokens=self.settings.batch_tokens,
         )
-        for places in batches:
-            batch = {ids[place]: encoded[ids[place]] for place in places}
-            if missing := batch.keys() - set(done):
-                answer_ids = answer_rows(self.loaded, batch, self.settings)
-                yield tuple(
-                    self._generation(prompt_id, batch[prompt_id], answer_ids[prompt_id])
-                    for prompt_id in batch
-                    if prompt_id in missing
-                )
+        return [{ids[place]: encoded[ids[place]] for place in places} for places in batches]
 
     def _generation(self, prompt_id: str, prompt: tuple[int, ...], answer: tuple[int, ...]) -> Generation:
         return Generation(
@@ -133,14 +148,18 @@ class EndpointEngine:
         """The model through which the answers are replayed."""
         return self.loaded.identity.fingerprint, self.loaded.identity.settings
 
-    def answers(self, prompts: Sequence[Prompt], done: Collection[str] = ()) -> Iterator[tuple[Generation, ...]]:
+    def answers(
+        self, prompts: Sequence[Prompt], done: Collection[str] = (), keep: Keep = keep_nothing
+    ) -> Iterator[tuple[Generation, ...]]:
         """Answers as they arrive, in groups of as many as are ready.
 
         Raises:
             UsageError, EnvironmentFaultError: as `ChatEndpoint.complete`.
         """
         for group in request_completions(self.endpoint, self.settings, self.concurrency, prompts, done):
-            yield tuple(self._generation(prompt, completion) for prompt, completion in group)
+            made = tuple(self._generation(prompt, completion) for prompt, completion in group)
+            keep(made)
+            yield made
 
     def _generation(self, prompt: Prompt, completion: Completion) -> Generation:
         ids = encode_prompt(self.loaded.tokenizer, prompt.messages)

@@ -62,8 +62,9 @@ class LoadedModel:
 
     @property
     def depends_on(self) -> tuple[object, ...]:
-        """All that its answers depend on: weights, config, tokenizer, and machine (thread counts change bits)."""
-        machine = self.device.type, torch.get_num_threads(), torch.__version__, transformers.__version__
+        """All that its answers depend on: weights, config, tokenizer, and machine (on the CPU threads change bits)."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else None
+        machine = self.device.type, threads, torch.__version__, transformers.__version__
         return self.identity.fingerprint, self.identity.settings, *machine
 
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from moe_cli.artifacts.journal import deferred_interruption
+from moe_cli.signals import deferred_interruption
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -11,6 +11,7 @@ so that loading one imports nothing; `pandas.DataFrame(rows)` makes a table of i
 from __future__ import annotations
 
 import pickle
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
@@ -172,8 +173,10 @@ def _as_dict(row: AnsweredPrompt | TrainingExample) -> dict[str, object]:
 
 def _value(value: object) -> object:
     if isinstance(value, tuple):
-        return [asdict(turn) if isinstance(turn, Message) else turn for turn in value]
-    return value
+        return [_value(turn) for turn in value]
+    if isinstance(value, Message):
+        return {name: _value(text) for name, text in asdict(value).items()}
+    return sys.intern(value) if isinstance(value, str) else value  # a pickle tells equal texts from the same text
 
 
 def _expert_rows(counts: RoutingCounts, union_LE: NDArray[np.bool_]) -> Iterator[dict[str, object]]:

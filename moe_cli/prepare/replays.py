@@ -3,6 +3,8 @@
 The replayed ids are the prompt's ids followed by the very ids the model generated, the end of turn included. Padding is
 never counted; answer, prompt and last prompt position are counted apart.
 
+Several processes share out the batches; the first gets all counts and gradients, the others zeros and nothing.
+
 Gradients are of the loss of training, over the examples of a batch whose target is a refusal: one forward and one
 backward for each batch. No weight and no gradient of the model is left changed.
 
@@ -12,6 +14,7 @@ Letters: N rows or pairs, R regions, B batches or rows of one, S positions, L ex
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +51,7 @@ from moe_cli.records import (
 )
 from moe_cli.records.inputs import form_id
 from moe_cli.records.manifest import Notify
+from moe_cli.rounds import in_rounds
 
 Replay = tuple[tuple[int, ...], int]  # ids of prompt + answer, and how many are the prompt's
 
@@ -157,8 +161,10 @@ def _replayed(
     """
     shape = _shape(loaded, rows, 1 if gates is None else len(REGIONS))
     routed, seen = RowFile(directory, shape, np.int32), np.zeros(shape[:2], dtype=np.int64)
-    for indices in length_batches([len(ids) for ids, _ in rows], max_rows=sizes.rows, max_tokens=sizes.tokens):
-        counts_BRLE, gates_BRLE, seen[indices] = _count(loaded, recorder, [rows[row] for row in indices], shape[1])
+    batches = length_batches([len(ids) for ids, _ in rows], max_rows=sizes.rows, max_tokens=sizes.tokens)
+    counted = in_rounds(batches, lambda batch: (batch, _count(loaded, recorder, [rows[i] for i in batch], shape[1])))
+    for indices, (counts_BRLE, gates_BRLE, seen_BR) in chain.from_iterable(counted):
+        seen[indices] = seen_BR
         routed.write(indices, counts_BRLE)
         if gates is not None:
             gates.write(indices, gates_BRLE)
@@ -202,16 +208,21 @@ def refusal_gradients(
         if example.kind != "benign":
             row = encode_answered(loaded.tokenizer, example.messages, max_length=max_length)
             batches[example.batch_idx].append(row)
-    measured = []
+    measured: list[NDArray[np.float64]] = []
     with measure_gradient_norms(loaded.model) as norms, torch.enable_grad():
-        for rows in batches:
-            batch = {name: tensor.to(loaded.device) for name, tensor in answered_rows(rows).items()}
+
+        def measure(index: int) -> NDArray[np.float64]:
+            batch = {name: tensor.to(loaded.device) for name, tensor in answered_rows(batches[index]).items()}
             (loss_sum(loaded.model, batch) / num_answer_tokens(batch["labels"])).backward()
-            measured.append(norms.take().numpy())
-            if not np.isfinite(measured[-1]).all():
+            squares: NDArray[np.float64] = norms.take().numpy()
+            if not np.isfinite(squares).all():
                 raise NumericError(
-                    f"the gradients of the refusals of batch {len(measured) - 1} are not finite",
+                    f"the gradients of the refusals of batch {index} are not finite",
                     hint="check the model's weights, or compute in another type: --set model.dtype=float32",
                 )
+            return squares
+
+        for squares in chain.from_iterable(in_rounds(range(len(batches)), measure)):
+            measured.append(squares)
             notify(Progress(task="gradients", done=len(measured), total=len(batches)))
-    return np.stack(measured)
+    return np.array(measured)

@@ -18,18 +18,17 @@ from moe_cli.artifacts import RunWriter, ScratchFiles, Store, layout, open_run
 from moe_cli.artifacts.files import atomic_directory, atomic_file, write_atomic
 from moe_cli.artifacts.journal import resumable
 from moe_cli.artifacts.registry import require_unchanged_run
-from moe_cli.artifacts.run_directory import flat_settings, package_versions
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.experts import save_delta
 from moe_cli.model.directory import base_directory, license_of
 from moe_cli.model.final_model import refuse_unopened_not_finite, write_final_model
-from moe_cli.model.load import LoadedModel, load_model, resolve_device
-from moe_cli.model.memory import total_bytes
+from moe_cli.model.load import LoadedModel, load_model
+from moe_cli.model.same_machine import require_same_directory, require_same_model, require_same_setup
 from moe_cli.model.sharding import has_shares
 from moe_cli.model.tensors import weights_fingerprint
-from moe_cli.ranks import is_first, led, num_ranks, on_first, require_same, require_shared
+from moe_cli.ranks import is_first, led, num_ranks, on_first
 from moe_cli.records import Arm, CardFacts, Notice, PrepareSummary, TrainingPlan, TrainingSummary
 from moe_cli.records.manifest import Notify
 from moe_cli.train.arguments import (
@@ -76,21 +75,21 @@ def run(
 
     Several processes (`moe_cli.ranks`) call it at once: the first opens the run and writes all of it.
     """
-    require_same(_facts(config))
+    require_same_setup(config)
     on_first(store.refuse_unwritable)
     refuse_missing_trackers(config.train.report_to)
     refuse_environment()
     output = on_first(lambda: output_directory(config, arm, notify))
     run = open_run(output, arm, config, resume=resume, scratch=SCRATCH)
     with led(run) as writer, resumable(output, CHECKPOINTS):
-        require_shared(output / layout.STARTED, writer.is_begun)
+        require_same_directory(writer)
         if (named := config.train.prepared) is not None:  # refuses before the long work
             on_first(lambda: require_unchanged_run(named, store, "prepare"))
         refuse_too_large(arm, config)
         loaded = load_model(config.model, sharded=config.train.placement == "sharded" and num_ranks() > 1)
         base = base_directory(loaded.identity)
         refuse_unopened_not_finite(loaded, base)
-        require_same({"the weights": loaded.identity.fingerprint, "the tokenizer or config": loaded.identity.settings})
+        require_same_model(loaded)
         prepared = prepared_run(config, store, loaded.identity, writer, notify)
         task = _task(arm, config, loaded, prepared, writer)
         if num_cut := task.batches.num_cut:
@@ -125,15 +124,6 @@ def run(
             device=str(loaded.device),
         )
     return TrainOutput(output, summary)
-
-
-def _facts(config: MoeConfig) -> dict[str, object]:
-    """What must be the same for all processes that train together, before anything is loaded."""
-    device = torch.device(resolve_device(config.model))
-    facts = {f"the setting {name}": value for name, value in flat_settings(config).items()}
-    facts |= {f"the version of {name}": found for name, found in package_versions().items()}
-    card = f"{total_bytes(device)[0] >> 30} GiB" if device.type == "cuda" else "-"
-    return {**facts, "the version of moe": __version__, "the kind of device": device.type, "the size of its card": card}
 
 
 def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun) -> AbstractContextManager[ArmSetup]:

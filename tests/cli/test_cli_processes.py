@@ -56,6 +56,43 @@ def test_a_signal_to_the_command_stops_its_processes_at_one_step_and_torchrun_go
     assert json.loads(done.stdout)["num_ranks"] == 2  # one document, of one process
 
 
+def test_a_signal_stops_a_preparation_in_processes_and_one_process_goes_on_from_the_answers_of_both(tmp_path):
+    words = ["prepare", "--model", "tiny", "--device", "cpu", "--threads", "1", "--set", "prepare.tiny_pairs=400"]
+    words += ["--set", "prepare.generation_batch_size=2", "-o", "run"]
+    several = [*PYTHON, *words, "--nproc", "2"]
+    process = subprocess.Popen(several, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    end = time.monotonic() + 90
+    while process.poll() is None and time.monotonic() < end and not kept_by_each(tmp_path / "run"):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == 75
+    assert said.count("error: ") == said.count("interrupted; the work so far is kept in run") == 1
+    num_kept = sum(kept_by_each(tmp_path / "run"))
+    one = [*PYTHON, *words, "--resume"]
+    done = subprocess.run(one, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    assert num_kept > 4
+    assert "wrote run" in done.stdout + done.stderr
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def kept_by_each(run: Path) -> list[int]:
+    """How many answers each of two processes has kept; nothing where one has none yet."""
+    sizes = [file.read_bytes().count(b"\n") for file in run.glob(".answers-*.rank*-of-2.jsonl")]
+    return sizes if len(sizes) >= 2 and all(size > 2 for size in sizes) else []
+
+
+def test_a_dry_run_under_torchrun_is_shown_once(tmp_path):
+    shown = []
+    for rank in ("0", "1"):
+        environment = {**os.environ, "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        words = [*PYTHON, "prepare", "--model", "tiny", "--dry-run"]
+        done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+        shown.append("this was a dry run" in done.stdout)
+        assert rank == "0" or not done.stdout
+    assert shown == [True, False]
+
+
 def test_a_killed_process_is_named_and_a_killed_command_leaves_none_behind(directory):
     process = begun((*PYTHON, *WORDS, "--nproc", "2"), directory, "killed")
     _, second = sorted(psutil.Process(process.pid).children(), key=lambda child: child.pid)

@@ -52,9 +52,9 @@ def evaluated(words, config, store):
     told, answered = [], []
     real = TransformersEngine.answers
 
-    def answers(self, prompts, done=()):
+    def answers(self, prompts, done, keep):
         answered.append({prompt.id for prompt in prompts})
-        return real(self, prompts, done)
+        return real(self, prompts, done, keep)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransformersEngine, "answers", answers)

@@ -150,7 +150,7 @@ def test_an_interrupted_judging_goes_on_without_generating(evaluate, monkeypatch
     assert records(evaluate(resume=True)) == wanted
 
 
-def nothing_is_missing(self, prompts, done=()):
+def nothing_is_missing(self, prompts, done, keep):
     assert len(done) == len(prompts), "these were answered already"
     return iter(())
 
@@ -228,7 +228,8 @@ def names_of_drift(base, tuned, selected_LE):
 
     training = SimpleNamespace(base=base.identity)
     models = SimpleNamespace(target=SimpleNamespace(training=training), base=lambda: base, tuned=lambda: tuned)
-    model_drift.measure_drift(models, (), selected_LE, MoeConfig(), Named())
+    items = model_drift.drift_items(models, (), MoeConfig(), Named())
+    model_drift.measure_drift(models, items, selected_LE, MoeConfig(), Named())
     return names
 
 
@@ -244,7 +245,6 @@ def test_weight_drift_that_was_cut_short_on_disk_is_measured_again_whole(monkeyp
     base = tiny()
     training = SimpleNamespace(base=base.identity)
     models = SimpleNamespace(target=SimpleNamespace(training=training), base=lambda: base, tuned=lambda: base)
-    monkeypatch.setattr(model_drift, "_on_texts", lambda *_: ())
 
     def found():
         return model_drift.measure_drift(models, (), None, MoeConfig(), work).weights

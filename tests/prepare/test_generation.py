@@ -32,9 +32,9 @@ def asked_prompts(monkeypatch):
     """How many prompts each engine is given, with its limit."""
     asked, own = [], TransformersEngine.answers
 
-    def answers(engine, prompts, done=()):
+    def answers(engine, prompts, done, keep):
         asked.append((engine.settings.max_new_tokens, len(prompts) - len(done)))
-        return own(engine, prompts, done)
+        return own(engine, prompts, done, keep)
 
     monkeypatch.setattr(TransformersEngine, "answers", answers)
     return asked

@@ -32,7 +32,7 @@ from moe_cli.cli.session import Session, open_session, print_json
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
 from moe_cli.model.chat_endpoint import ChatEndpoint
-from moe_cli.model.engine import Engine, Prompt
+from moe_cli.model.engine import Engine, Keep, Prompt, keep_nothing
 from moe_cli.model.engines import answering_engine
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.routing import RoutingRecorder, record_routing
@@ -170,12 +170,15 @@ class HeardEngine:
         """Those of the engine."""
         return self.engine.settings
 
-    def answers(self, prompts: Sequence[Prompt], done: Collection[str]) -> Iterator[tuple[Generation, ...]]:
+    def answers(
+        self, prompts: Sequence[Prompt], done: Collection[str] = (), keep: Keep = keep_nothing
+    ) -> Iterator[tuple[Generation, ...]]:
         """The engine's answers: to all prompts at once, or to one batch after the other in the order they come."""
         self.heard.prompts += tuple(prompts)
         answering = in_file_order if self.heard.way == "file_order" else _all_at_once
         for made in answering(self.engine, prompts, done):
             self.heard.answers |= {answer.prompt_id: answer.token_ids for answer in made}
+            keep(made)
             yield made
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from moe_cli.artifacts import Store, layout
 from moe_cli.codec import decode_lines
 from moe_cli.errors import ExitCode, StoppedError
+from moe_cli.model import same_machine
 from moe_cli.records import StepRecord
 from moe_cli.train import stage as train
 from moe_cli.train.trainer import FixedBatchTrainer
@@ -163,7 +164,10 @@ def on_a_card_of_its_own_size(config, store: Store) -> None:
     from moe_cli.ranks import this_rank
 
     size = (80 - 40 * this_rank().index) << 30
-    with patch.object(train, "resolve_device", lambda _: "cuda"), patch.object(train, "total_bytes", lambda _: (size,)):
+    with (
+        patch.object(same_machine, "resolve_device", lambda _: "cuda"),
+        patch.object(same_machine, "total_bytes", lambda _: (size,)),
+    ):
         train.run("selective", config, store, lambda _: None)
 
 
@@ -180,7 +184,7 @@ def in_a_directory_of_its_own(directory, config, store: Store) -> None:
     own = directory / str(this_rank().index)
     own.mkdir(parents=True)
     os.chdir(own)
-    with patch.object(train, "require_shared", partial(train.require_shared, seconds=0.5)):
+    with patch.object(same_machine, "require_shared", partial(same_machine.require_shared, seconds=0.5)):
         train.run("selective", config, store, lambda _: None)
 
 
