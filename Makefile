@@ -12,7 +12,7 @@ CONSTRAINTS := .ci/constraints.txt
 LOWEST := transformers==5.17.0
 LOWEST_VENV := $(VENV)/lowest
 LOWEST_LIST := .ci/lowest.txt
-LOWEST_TESTS := tests/experts tests/model
+LOWEST_TESTS := tests/experts tests/model tests/train/test_sharded.py
 
 NEWEST_VENV := .venv-newest
 LOCK_VENV := build/lock

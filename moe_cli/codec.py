@@ -70,7 +70,12 @@ def decode_file(record_type: type[Record], path: Path) -> Record:
 
 def encode_lines(records: Iterable[object]) -> bytes:
     """JSON Lines of many records."""
-    return b"".join(encode(record) + b"\n" for record in records)
+    return b"".join(lines_of_records(records))
+
+
+def lines_of_records(records: Iterable[object]) -> Iterator[bytes]:
+    """The lines of many records, one by one."""
+    return (encode(record) + b"\n" for record in records)
 
 
 def encode_list(records: Iterable[object]) -> bytes:

@@ -166,6 +166,11 @@ def on_first(action: Callable[[], Value]) -> Value:
     return cast("Value", result[0])
 
 
+def wait_for_first() -> None:
+    """Return when the first process has come here, too."""
+    on_first(lambda: None)
+
+
 @contextmanager
 def led(context: AbstractContextManager[Value]) -> Iterator[Value]:
     """Enter `context` on the first process alone; the others get a copy of what it gives."""
@@ -211,8 +216,8 @@ def require_shared(file: Path, is_seen: Callable[[], bool], *, seconds: float = 
         )
 
 
-def has_voice() -> bool:
-    """Whether this process is the one that tells why all of them end: the first that asks.
+def has_voice(error: MoeError | None = None) -> bool:
+    """Whether this process is the one that tells why all of them end, with this error: the first that asks.
 
     Before they have met, it is the first process of every machine.
     """
@@ -222,8 +227,8 @@ def has_voice() -> bool:
         return this_rank().local_index == 0
     try:
         return current_meeting().store.add(VOICE, 1) == 1
-    except RuntimeError:  # the process that held the store has gone, and nobody can be asked
-        return True
+    except RuntimeError:  # process 0 held the store and has gone: with the error of all, or before it could tell any
+        return isinstance(error, PeerError)
 
 
 def peer_error(error: Exception) -> PeerError | None:

@@ -8,7 +8,9 @@ that fails ends the script with exit code 1 after everything was printed.
 
 The checks: slice gradients in bfloat16 equal the rows of the dense gradient; both arms take
 `torch.nn.functional.grouped_mm` in bfloat16; a step waits for the card at most once per layer. The runs are the presets
-of `moe bench`, with and without gradient checkpointing.
+of `moe bench`, with and without gradient checkpointing. With several cards both arms of the tiny model are trained by a
+process on each, with copies of the weights and with shares, beside one process with as many batches per step; with one
+card that is said to be not measured.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
+from moe_cli.artifacts.layout import FINAL_MODEL
 from moe_cli.bench.arm_rows import RowSettings, build_row
 from moe_cli.bench.bench_model import build_model, device_of, draw_selection
 from moe_cli.bench.presets import plan_of
@@ -34,7 +39,7 @@ from moe_cli.errors import ExitCode
 from moe_cli.experts import attach
 from moe_cli.experts.dense import KERNEL
 from moe_cli.model.topology import expert_layers
-from moe_cli.records import Benchmark, BenchmarkPlan
+from moe_cli.records import Benchmark, BenchmarkPlan, TrainingSummary
 from moe_cli.views.benchmark_tables import bench_markdown
 
 RUNS = {
@@ -47,6 +52,7 @@ REPEATS = 6
 WARM_UP = 2  # steps before host synchronisations are counted
 TOLERANCE = 0.02  # of the norm: bfloat16 has 8 bits
 GIB = 2**30
+WEIGHTS = f"{FINAL_MODEL}/model.safetensors"
 LEFT = {"lora_rank": 16, "forward_tokens": 4096, "repeats": 1, "memory": False}
 SYNCHRONISED = "called a synchronizing"  # torch's warning
 
@@ -72,6 +78,14 @@ def main(words: Sequence[str] | None = None) -> int:
     print(_checks_table(checks), flush=True)
     for name in options.runs or RUNS:
         checks += _run(name, options.output / f"{name}.json")
+    print("\n## Several processes\n")
+    if torch.cuda.device_count() > 1:
+        with tempfile.TemporaryDirectory() as directory:
+            parallel = list(several_processes(Path(directory), torch.cuda.device_count(), "cuda"))
+        print(_checks_table(parallel), flush=True)
+        checks += parallel
+    else:
+        print("not measured: there is one card")
     return int(not all(check.passed or check.goal for check in checks))
 
 
@@ -186,6 +200,42 @@ def _run(name: str, path: Path) -> list[Check]:
     goals = list(_goals(name, found))
     print(bench_markdown(found), "\n", _checks_table(goals), sep="\n", flush=True)
     return goals
+
+
+def several_processes(directory: Path, num_processes: int, device: str) -> Iterator[Check]:
+    """Both arms of the tiny model by so many processes, beside one process with as many batches per step."""
+    words = ("--model", "tiny", "--device", device, "--registry", str(directory / "registry"))
+    _moe(directory, "prepare", *words, "-o", "prepared")
+    for arm in ("selective", "baseline"):
+        train = ("train", arm, *words, "--prepared", "prepared")
+        alone = _trained(directory, *train, "-o", f"{arm}-alone", "--gradient-accumulation-steps", str(num_processes))
+        for placement in ("replicated", "sharded"):
+            output, processes = f"{arm}-{placement}", ("--nproc", str(num_processes))
+            together = _trained(directory, *train, "-o", output, "--placement", placement, *processes)
+            weights = [load_file(directory / run / WEIGHTS) for run in (f"{arm}-alone", output)]
+            largest = max(float((weights[0][key] - weights[1][key]).abs().max()) for key in weights[0])
+            yield Check(
+                f"{arm}, {placement}: {num_processes} processes beside one, largest difference of a weight",
+                f"{largest:.1e}; a step takes {_per_step(together):.3f} s, alone {_per_step(alone):.3f} s; peak "
+                f"{together.peak_memory_bytes / 1e6:.0f} MB ({together.peak_memory_of}), alone "
+                f"{alone.peak_memory_bytes / 1e6:.0f} MB; gradients added up in a step "
+                f"{together.gradient_bytes / together.num_steps / 1e3:.0f} kB",
+                largest <= 1e-5,
+                goal=True,
+            )
+
+
+def _trained(directory: Path, *words: str) -> TrainingSummary:
+    return decode(TrainingSummary, _moe(directory, *words), source="moe train")
+
+
+def _moe(directory: Path, *words: str) -> bytes:
+    command = [sys.executable, "-m", "moe_cli", *words, "--json"]
+    return subprocess.run(command, cwd=directory, stdout=subprocess.PIPE, check=True).stdout
+
+
+def _per_step(summary: TrainingSummary) -> float:
+    return summary.seconds_training / summary.num_steps
 
 
 def _goals(name: str, found: Benchmark) -> Iterator[Check]:

@@ -17,13 +17,16 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from moe_cli.activity import begin_activity
 from moe_cli.codec import AGAIN, decode_file, encode
@@ -36,13 +39,13 @@ SEAL = "digests.json"
 Digests = dict[str, str]  # name -> sha256; the one of the seal is over all others
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically; on any error the old content stays."""
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write `data`, whole or piece by piece, to `path` atomically; on any error the old content stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with _naming(path), temporary.open("xb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -131,6 +134,44 @@ def write_array(path: Path, array: NDArray[np.generic]) -> None:
     write_atomic(path, data.getvalue())
 
 
+class RowFile:
+    """An array in a temporary file without a name, whose rows are written in any order; 0 where none was written.
+
+    The system frees the file as soon as nobody holds it, even if the process is killed. Memory holds what is read last.
+    """
+
+    def __init__(self, directory: Path | None, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        """`directory` has room for the array; None: the system's for temporary files."""
+        self._directory = directory or Path(tempfile.gettempdir())
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115, as the array outlives every block
+        self._shape, self._dtype = shape, np.dtype(dtype)
+        self._row_bytes = prod(shape[1:]) * self._dtype.itemsize
+        self._file.truncate(shape[0] * self._row_bytes)
+
+    def write(self, rows: Sequence[int], values: NDArray[np.generic]) -> None:
+        """Write one row of values for each index.
+
+        Raises:
+            OverflowError: a value is not the same in the array's type.
+        """
+        stored = values.astype(self._dtype)
+        if stored.dtype != values.dtype and not np.array_equal(stored, values):
+            raise OverflowError(f"a value of {values.dtype} is not the same as {self._dtype}")
+        with _naming(self._directory):
+            for row, value in zip(rows, stored, strict=True):
+                self._file.seek(row * self._row_bytes)
+                self._file.write(value.tobytes())
+
+    def array(self) -> NDArray[Any]:
+        """The whole array, read-only, which the system reads from the file page by page."""
+        with _naming(self._directory):
+            self._file.flush()
+            os.fsync(self._file.fileno())  # some file systems tell only now that they are full
+        if not prod(self._shape):
+            return np.zeros(self._shape, self._dtype)
+        return np.asarray(np.memmap(self._file, self._dtype, "r", shape=self._shape))
+
+
 def drop_partial_line(path: Path) -> None:
     """Cut off a last line without a newline, which a crash left."""
     if not path.is_file():
@@ -207,8 +248,8 @@ def naming_file(file: Path, *, hint: str = AGAIN) -> Iterator[None]:
 
 
 def write_checksums(directory: Path) -> None:
-    """Write the digests of all files in the directory."""
-    digests = {file.name: sha256_of(file) for file in sorted(directory.iterdir())}
+    """Write the digests of all files in the directory and below it."""
+    digests = {name: sha256_of(directory / name) for name in _names_of_files(directory)}
     (directory / SEAL).write_bytes(encode({**digests, SEAL: _digest_of(digests)}))
 
 
@@ -219,7 +260,7 @@ def check_checksums(directory: Path, *, hint: str) -> None:
         ArtifactError: a file is changed, cut, missing or added.
     """
     expected = _read(directory, hint)
-    present = {file.name for file in directory.iterdir()} - {SEAL}
+    present = {*_names_of_files(directory)} - {SEAL}
     for name in sorted(present | expected.keys()):
         file = directory / name
         if name not in expected:
@@ -228,6 +269,10 @@ def check_checksums(directory: Path, *, hint: str) -> None:
             raise ArtifactError(f"{file} is missing", hint=hint)
         if sha256_of(file) != expected[name]:
             raise ArtifactError(f"{file} is damaged (its sha256 is not the recorded one)", hint=hint)
+
+
+def _names_of_files(directory: Path) -> list[str]:
+    return sorted(file.relative_to(directory).as_posix() for file in directory.rglob("*") if not file.is_dir())
 
 
 def _read(directory: Path, hint: str) -> Digests:

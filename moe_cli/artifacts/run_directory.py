@@ -37,7 +37,7 @@ from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
 TRAINING = ("selective", "baseline")
 TRAINING_SECTIONS = ("seed", "model", "train")
 # May differ, as they go with the number of processes; a checkpoint knows how many batches made a step of it.
-BY_PROCESSES = ("train.gradient_accumulation_steps", "model.rank_timeout", "model.gpu")
+BY_PROCESSES = ("train.gradient_accumulation_steps", "train.placement", "model.rank_timeout", "model.gpu")
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scipy")
 
 

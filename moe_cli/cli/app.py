@@ -17,7 +17,21 @@ import typer
 from typer.core import TyperGroup
 
 from moe_cli.characters import is_text
-from moe_cli.cli import bench, compare, config, demo, evaluate, export, label, plan, prepare, runs, select, train
+from moe_cli.cli import (
+    bench,
+    compare,
+    config,
+    demo,
+    evaluate,
+    export,
+    label,
+    launch,
+    plan,
+    prepare,
+    runs,
+    select,
+    train,
+)
 from moe_cli.cli.boundary import SafeRecord, print_error, show_warning, survive_closed_pipes
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.masking import keep_environment_secret
@@ -29,7 +43,7 @@ WordsFault = typer.BadParameter.__bases__[0]  # every fault in the words typed; 
 
 IN_FLOW = (
     *("prepare", "select", "train", "evaluate", "label", "compare", "export", "push"),
-    *("plan", "bench", "runs", "config", "env", "demo"),
+    *("plan", "launch", "bench", "runs", "config", "env", "demo"),
 )
 IN_SEVERAL_PROCESSES = ("prepare", "train", "evaluate")
 
@@ -59,6 +73,7 @@ app.command("compare", cls=compare.CompareCommand)(compare.compare)
 app.command("export")(export.export)
 app.command("push")(export.push)
 app.command("plan")(plan.plan)
+app.command("launch")(launch.launch)
 app.command("bench")(bench.bench)
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")

@@ -195,7 +195,7 @@ def print_error(error: MoeError) -> None:
 
     Of several processes that end for one reason, one prints it.
     """
-    if not ranks.has_voice():
+    if not ranks.has_voice(error):
         return
     talk = stderr_console()
     first, *rest = NEXT_LINE.split(mask_keys(error.message))

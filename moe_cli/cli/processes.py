@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from types import FrameType
 from uuid import uuid4
 
-import psutil
 import typer
 
 from moe_cli.errors import EnvironmentFaultError, ExitCode, UsageError
@@ -58,7 +57,9 @@ def run_in_processes(num_processes: int, words: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ.setdefault(THREADS, str(max(1, len(psutil.Process().cpu_affinity()) // num_processes)))
+    from moe_cli.model.memory import num_cores
+
+    os.environ.setdefault(THREADS, str(max(1, num_cores() // num_processes)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
     config = LaunchConfig(
         min_nodes=1,
@@ -92,5 +93,7 @@ def _code_of(codes: dict[int, int]) -> int:
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:
-    for process in psutil.Process().children():
+    from psutil import Process
+
+    for process in Process().children():
         process.send_signal(number)

@@ -166,6 +166,7 @@ def _set_environment(config: MoeConfig, *, asks_the_hub: bool) -> None:
         _refuse_other_cards(config.model.gpu)
         environment[VISIBLE] = config.model.gpu
     if ranks.num_ranks() > 1:
+        environment["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # where a process has gone, the others say so themselves
         environment[VISIBLE] = own_card(environment.get(VISIBLE, os.environ.get(VISIBLE)), ranks.this_rank())
     if not ranks.is_first():
         environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"

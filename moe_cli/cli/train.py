@@ -10,6 +10,7 @@ import typer
 from moe_cli.cli.boundary import catch_errors
 from moe_cli.cli.options import (
     HARDWARE,
+    MACHINE,
     MODEL,
     REGISTRY,
     SEED,
@@ -34,6 +35,7 @@ OF_ONE_ARM = options("train.masking", "train.max_share")
 OF_BOTH_ARMS = (
     *options("train.prepared", "train.num_epochs", "train.learning_rate", "train.max_length"),
     *options("train.gradient_accumulation_steps", "train.checkpoint_every"),
+    option("train.placement", panel=MACHINE),
     *HARDWARE,
     SEED,
     REGISTRY,

@@ -118,7 +118,7 @@ def _strata(
             yield LabelStratum(metric=metric, suite=suite, changed=None, drawn=share, items=len(ids)), ids
             continue
         changed = [id for id in ids if len({run[id].outcomes[metric] for run in runs}) > 1]
-        same = [id for id in ids if id not in set(changed)]
+        same = [id for id in ids if len({run[id].outcomes[metric] for run in runs}) == 1]
         weight = flip_factor * len(changed)
         least, most = share - len(same), share - bool(same)  # no kind without a chance
         of_changed = max(bool(changed), least, min(round(share * weight / (weight + len(same))), most, len(changed)))

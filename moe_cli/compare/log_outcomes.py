@@ -16,6 +16,7 @@ cluster. An attack with another text is another item, even under the same number
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def inspect_column(log: InspectLog, measure: str | None, scale: float) -> Import
     name = _score_name(log, measure)
     repeated = any(sample.epoch != 1 for sample in log.samples)
     ids = [f"{sample.id}/epoch {sample.epoch}" if repeated else sample.id for sample in log.samples]
-    if twice := next((id for id in ids if ids.count(id) > 1), None) if len(set(ids)) < len(ids) else None:
+    if twice := next((id for id, number in Counter(ids).items() if number > 1), None):
         raise UsageError(f"{log.path}: the sample {twice} stands in it twice", hint="name a log that inspect wrote")
     outcomes = parse_outcome([_inspect_fraction(log, sample, name, scale) for sample in log.samples])
     return ImportedColumn(

@@ -8,6 +8,7 @@ not scored in every run is no flip. A flip holds no text of a prompt or an answe
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -68,11 +69,12 @@ def _outcomes_of(metric: Metric, a: Sequence[RunItems], b: Sequence[RunItems]) -
     applicable = [item for item in a[0].values() if all(metric.name in run[item.id].outcomes for run in runs)]
     if applicable:
         yield _outcomes(metric, metric.name, applicable, a, b)
-    suites = sorted({item.suite for item in applicable})
+    suites: dict[str, list[ItemOutcomes]] = defaultdict(list)
+    for item in applicable:
+        suites[item.suite].append(item)
     if metric.per_suite and len(suites) > 1:
-        for suite in suites:
-            of_suite = [item for item in applicable if item.suite == suite]
-            yield _outcomes(metric, suite_metric(metric.name, suite), of_suite, a, b)
+        for suite in sorted(suites):
+            yield _outcomes(metric, suite_metric(metric.name, suite), suites[suite], a, b)
 
 
 def _outcomes(

@@ -119,7 +119,8 @@ def _pair_of(sheet: LabelSheet, codes: Mapping[str, Codes]) -> tuple[str, str]:
             hint=f"name the evaluations that were labelled with --evaluation NAME; {AGAIN}",
         )
     every = {**codes[pair[0]], **codes[pair[1]]}
-    moved = sum(row.item != every[row.run] and row.item in every.values() for row in sheet.rows)
+    items = set(every.values())
+    moved = sum(row.item != every[row.run] and row.item in items for row in sheet.rows)
     if moved:
         raise UsageError(
             f"{moved} rows of {sheet.name} name one item and hold the code of another: its columns were sorted apart",

@@ -89,6 +89,7 @@ def compare_pair(
     """
     metrics = paired_outcomes(a.runs, b.runs)
     measured = [metric for metric in metrics if _is_measured(metric)]
+    names = {metric.metric for metric in measured}
     num_tests = num_pairs * sum(metric.primary for metric in measured)
     return PairComparison(
         a=a.name,
@@ -96,7 +97,7 @@ def compare_pair(
         differences=difference_of_pairs(
             measured, margin=margin, seeded=(a.seeded, b.seeded), num_tests=num_tests, labels=labels
         ),
-        unmeasured=tuple(metric.metric for metric in metrics if metric not in measured),
+        unmeasured=tuple(metric.metric for metric in metrics if metric.metric not in names),
         flips=find_flips(metrics),
     )
 

@@ -4,7 +4,7 @@ Run directories are found in the registry by the digests of their manifests; a d
 one that was compared is not used. Files are read only if their digests match. What cannot be found is left out and
 named, never drawn as zero; an undefined value is None. Starts without torch.
 
-Letters of shapes: T texts, B batches, L expert layers, E experts of a layer.
+Letters of shapes: B batches, L expert layers, E experts of a layer.
 """
 
 from __future__ import annotations
@@ -197,12 +197,15 @@ def _moved(evaluation: FinishedRun | None) -> Floats | None:
     """Change of each expert's share of its layer's choices, trained minus base [L, E]; None if not recorded."""
     if evaluation is None or layout.DRIFT not in evaluation.manifest.files:
         return None
-    items = list(decode_lines(DriftItem, evaluation.file(layout.DRIFT)))
-    if not items or not items[0].experts_base:
+    items = decode_lines(DriftItem, evaluation.file(layout.DRIFT))
+    first = next(items, None)
+    if first is None or not first.experts_base:
         return None
-    base_TLE = np.array([item.experts_base for item in items], dtype=np.float64)
-    tuned_TLE = np.array([item.experts_tuned for item in items], dtype=np.float64)
-    moved_LE: Floats = _shares(tuned_TLE.sum(0)) - _shares(base_TLE.sum(0))
+    base_LE, tuned_LE = np.array([first.experts_base, first.experts_tuned], dtype=np.float64)
+    for item in items:
+        base_LE = np.sum([base_LE, item.experts_base], axis=0)
+        tuned_LE = np.sum([tuned_LE, item.experts_tuned], axis=0)
+    moved_LE: Floats = _shares(tuned_LE) - _shares(base_LE)
     return moved_LE
 
 

@@ -271,6 +271,10 @@ class TrainConfig(Section):
         0, ge=0, lt=2**31, description="last N batches held out; the final model is the checkpoint best on them"
     )
     workers: int = Field(0, ge=0, le=256, description="processes that hand out the batches; changes no bit")
+    placement: Literal["replicated", "sharded"] = Field(
+        "replicated",
+        description="of the weights, where several processes train: a copy for each, or a share for each (FSDP2)",
+    )
     report_to: Words = Field(
         (), description="trackers that follow the run, such as `tensorboard`: a word, or several; see docs/guide.md"
     )

@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 
 from moe_cli.records import EvaluationItem, Message, TrainingExample
 from moe_cli.records.inputs import source_of_form
@@ -49,6 +50,10 @@ class GoalText:
         """All 5-grams; a shorter turn counts as one n-gram."""
         return frozenset(gram for words in self.turns for gram in _ngrams(words, min(NGRAM, len(words))))
 
+    def patterns(self) -> Iterator[Gram]:
+        """The n-grams, each with every one of its words in turn as a wildcard."""
+        return (pattern for gram in self.ngrams for pattern in _patterns(gram))
+
     def ngrams_of(self, lengths: Iterable[int]) -> set[Gram]:
         """All n-grams of these lengths."""
         return {gram for words in self.turns for length in lengths for gram in _ngrams(words, length)}
@@ -61,20 +66,6 @@ class TrainedGoals:
     goals: tuple[GoalText, ...]  # in their plain form where it is known
     forms: tuple[GoalText, ...]  # as they were trained on
     clusters: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Match:
-    """A goal of which at least half is in a prompt."""
-
-    text: GoalText
-    held: frozenset[Gram]
-    cluster: str  # the evaluated one
-    of_training: bool  # the text is a goal of training
-
-    @property
-    def whole(self) -> bool:
-        return len(self.held) == len(self.text.ngrams)
 
 
 def trained_goals(examples: Iterable[TrainingExample], plain_forms: Mapping[str, Turns] | None = None) -> TrainedGoals:
@@ -111,20 +102,16 @@ def clusters_trained_on(goals: TrainedGoals, prompts: Iterable[tuple[str, Turns]
     ..."), half proves nothing: then all must be there.
     """
     texts = [_text(cluster, messages) for cluster, messages in prompts]
-    short = _within(texts, goals.goals)
-    matches = [
-        *(_Match(goal, shared, text.cluster, True) for goal, text, shared in _matches(goals.goals, texts)),
-        *(_Match(text, shared, text.cluster, False) for text, _, shared in _matches(short, goals.goals)),
-    ]
+    searches = (
+        _Search(_within(goals.goals, texts), texts, of_training=True),
+        _Search(_within(texts, goals.goals), goals.goals, of_training=False),
+    )
     by_id = {text.cluster for text in texts if text.cluster in goals.clusters and OF_WORDS.fullmatch(text.cluster)}
-    trained_on = by_id | {match.cluster for match in matches if match.whole}
-    unsure = [match for match in matches if match.cluster not in trained_on]
-    if not unsure:
-        return trained_on
-    patterns = {pattern for match in unsure for gram in match.text.ngrams for pattern in _patterns(gram)}
+    trained_on = by_id.union(*(search.whole() for search in searches))
+    patterns = {pattern for search in searches for text in search.texts for pattern in text.patterns()}
     trained = _clusters_with(goals.forms, patterns)
     evaluated = _clusters_with([text for text in texts if text.cluster not in trained_on], patterns)
-    return trained_on | {match.cluster for match in unsure if _tells(match, trained, evaluated)}
+    return trained_on.union(*(search.by_telling(trained, evaluated) for search in searches))
 
 
 def words_of(text: str) -> Gram:
@@ -157,33 +144,69 @@ def _ngrams(words: Gram, length: int) -> Iterator[Gram]:
     return (words[place : place + length] for place in range(len(words) - length + 1))
 
 
-def _matches(
-    texts: Sequence[GoalText], containers: Sequence[GoalText]
-) -> Iterator[tuple[GoalText, GoalText, frozenset[Gram]]]:
-    """Every text of which a container has enough n-grams, with that container and the n-grams they share.
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Texts that are looked for in containers; one of the two is training and the other one evaluated."""
 
-    A container with half of a text's n-grams has at least one of any larger half, so only the rarest of each text are
-    indexed.
-    """
-    ngrams = [text.ngrams for text in texts]
-    frequency = Counter(gram for grams in ngrams for gram in grams)
-    index: dict[Gram, list[int]] = defaultdict(list)
-    for number, grams in enumerate(ngrams):
-        allowed = len(grams) - -(-len(grams) // 2) + 1
-        for gram in sorted(grams, key=lambda gram: (frequency[gram], gram))[:allowed]:
-            index[gram].append(number)
-    lengths = {len(gram) for gram in frequency}
-    for container in containers:
-        standing = container.ngrams_of(lengths)
-        for number in {number for gram in standing & index.keys() for number in index[gram]}:
-            shared = ngrams[number] & standing
-            if len(shared) >= LEAST_SHARE * len(ngrams[number]):
-                yield texts[number], container, shared
+    texts: Sequence[GoalText]
+    containers: Sequence[GoalText]
+    of_training: bool  # the texts are goals of training
+
+    def whole(self) -> Iterator[str]:
+        """The evaluated clusters of every text of which a container has all n-grams."""
+        return (self._cluster(text, held) for text, held, _ in self._matches([text.ngrams for text in self.texts], 1.0))
+
+    def by_telling(self, trained: Counter[Gram], evaluated: Counter[Gram]) -> Iterator[str]:
+        """The evaluated clusters of every text of which a container has half, and half of what tells it from others.
+
+        The counters say how many clusters of either side hold a pattern. A text most of whose n-grams are common to
+        other goals is told by none.
+        """
+        own, other = (trained, evaluated) if self.of_training else (evaluated, trained)
+        telling = [
+            frozenset(
+                gram
+                for gram in text.ngrams
+                if all(own[p] <= OTHER_GOALS and other[p] < OTHER_SIDE for p in _patterns(gram))
+            )
+            for text in self.texts
+        ]
+        sets = [
+            grams if 2 * len(grams) > len(text.ngrams) else frozenset[Gram]()
+            for grams, text in zip(telling, self.texts, strict=True)
+        ]
+        for text, container, standing in self._matches(sets, LEAST_SHARE):
+            if len(text.ngrams & standing) >= LEAST_SHARE * len(text.ngrams):
+                yield self._cluster(text, container)
+
+    def _cluster(self, text: GoalText, container: GoalText) -> str:
+        return container.cluster if self.of_training else text.cluster
+
+    def _matches(self, sets: Sequence[frozenset[Gram]], share: float) -> Iterator[tuple[GoalText, GoalText, set[Gram]]]:
+        """Every text with a container that has this share of its set, and what that container has.
+
+        Only the rarest n-grams of each set are indexed: a container with the share has at least one of any that are
+        more than the rest. So texts that share all but a few words are not looked at in each other's containers.
+        """
+        frequency = Counter(gram for grams in sets for gram in grams)
+        index: dict[Gram, list[int]] = defaultdict(list)
+        for number, grams in enumerate(sets):
+            allowed = len(grams) - ceil(share * len(grams)) + 1
+            for gram in sorted(grams, key=lambda gram: (frequency[gram], gram))[:allowed]:
+                index[gram].append(number)
+        lengths = {len(gram) for gram in frequency}
+        for container in self.containers:
+            standing = container.ngrams_of(lengths)
+            for number in {number for gram in standing & index.keys() for number in index[gram]}:
+                if len(sets[number] & standing) >= share * len(sets[number]):
+                    yield self.texts[number], container, standing
 
 
 def _within(texts: Sequence[GoalText], containers: Sequence[GoalText]) -> list[GoalText]:
     """The texts of which all containers together have enough n-grams: no attack that is longer than its goal."""
-    standing = {gram for container in containers for gram in container.ngrams_of(range(2, NGRAM + 1))}
+    wanted = {gram for text in texts for gram in text.ngrams}
+    lengths = {len(gram) for gram in wanted}
+    standing = {gram for container in containers for gram in container.ngrams_of(lengths) & wanted}
     return [text for text in texts if len(text.ngrams & standing) >= LEAST_SHARE * len(text.ngrams)]
 
 
@@ -198,16 +221,3 @@ def _clusters_with(texts: Iterable[GoalText], relevant: set[Gram]) -> Counter[Gr
     for text in texts:
         of_cluster[text.cluster] |= {p for gram in text.ngrams for p in _patterns(gram) if p in relevant}
     return Counter(pattern for patterns in of_cluster.values() for pattern in patterns)
-
-
-def _tells(match: _Match, trained: Counter[Gram], evaluated: Counter[Gram]) -> bool:
-    """Whether the shared n-grams distinguish this goal from others."""
-    own, other = (trained, evaluated) if match.of_training else (evaluated, trained)
-    distinctive = {
-        gram
-        for gram in match.text.ngrams
-        if all(own[p] <= OTHER_GOALS and other[p] < OTHER_SIDE for p in _patterns(gram))
-    }
-    if 2 * len(distinctive) <= len(match.text.ngrams):
-        return False
-    return len(distinctive & match.held) >= LEAST_SHARE * len(distinctive)

@@ -64,6 +64,24 @@ class RowFault:
 Element = tuple[Location, RawRow] | RowFault
 
 
+class DistinctNames:
+    """Names that are given once each: the first `x` stays `x`, and the next ones are `x~2`, `x~3`, ..."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+        self._numbers: dict[str, int] = {}  # of the last one that was given, where a name came several times
+
+    def of(self, name: str) -> str:
+        """The name, or the first of `name~2`, `name~3`, ... that was not given."""
+        number, chosen = self._numbers.get(name, 1), name
+        while chosen in self._given:
+            number += 1
+            chosen = f"{name}~{number}"
+        self._numbers[name] = number
+        self._given.add(chosen)
+        return chosen
+
+
 def list_names(lines: Iterable[object]) -> str:
     """The items of a list below an error message, one per line."""
     return "".join(f"\n  - {line}" for line in lines)

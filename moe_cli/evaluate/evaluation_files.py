@@ -12,7 +12,7 @@ from pathlib import Path
 
 from moe_cli.artifacts import RunWriter, layout
 from moe_cli.artifacts.files import write_atomic
-from moe_cli.codec import encode, encode_lines
+from moe_cli.codec import encode, lines_of_records
 from moe_cli.config import EvaluateConfig
 from moe_cli.evaluate.cache import StageCache
 from moe_cli.evaluate.evaluation_items import items_digest
@@ -119,13 +119,13 @@ def write_evaluation(
     summary: EvaluationSummary,
 ) -> None:
     """Write every file of an evaluation; `restored` are the records with the base's router."""
-    write_atomic(path / layout.ITEMS, encode_lines(items))
-    write_atomic(path / layout.RECORDS, encode_lines(records))
+    write_atomic(path / layout.ITEMS, lines_of_records(items))
+    write_atomic(path / layout.RECORDS, lines_of_records(records))
     if restored:
-        write_atomic(path / layout.RESTORED, encode_lines(restored))
-    write_atomic(path / layout.DRIFT, encode_lines(moved.items))
+        write_atomic(path / layout.RESTORED, lines_of_records(restored))
+    write_atomic(path / layout.DRIFT, lines_of_records(moved.items))
     if summary.capability:
-        write_atomic(path / layout.CAPABILITY, encode_lines(samples))
+        write_atomic(path / layout.CAPABILITY, lines_of_records(samples))
     write_atomic(path / layout.EVALUATION_SUMMARY, encode(summary, indent=True))
 
 

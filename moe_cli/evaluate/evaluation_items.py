@@ -15,7 +15,7 @@ from functools import partial
 from hashlib import sha256
 from typing import cast
 
-from moe_cli.codec import encode_lines
+from moe_cli.codec import lines_of_records
 from moe_cli.config import EvaluateConfig
 from moe_cli.data import (
     Entry,
@@ -29,11 +29,12 @@ from moe_cli.data import (
 )
 from moe_cli.data.column_names import refuse_absent
 from moe_cli.data.reading import SourceReader
-from moe_cli.data.rows import EQUAL
+from moe_cli.data.rows import EQUAL, DistinctNames
 from moe_cli.data.turns import Turns
 from moe_cli.errors import MoeError, UsageError
 from moe_cli.evaluate.item_sources import ITEM_FORMATS, SourceItems, source_items
 from moe_cli.records import PLAIN_SUITE, EvaluationItem, ItemsPreview, Notice, SuiteCount
+from moe_cli.records.inputs import ItemKind
 from moe_cli.tiny import MODEL_NAME
 from moe_cli.tiny.language import tiny_items
 
@@ -60,12 +61,15 @@ def preview_of_items(settings: EvaluateConfig, base_name: str) -> tuple[ItemsPre
     """Preview of the items for a dry run, and the error with which an evaluation would end."""
     items, preview, refusal = _gathered(settings, base_name)
     suites = Counter((item.suite, item.kind) for item in items)
+    clusters: dict[tuple[str, ItemKind], set[str]] = defaultdict(set)
+    for item in items:
+        clusters[item.suite, item.kind].add(item.cluster)
     counts = tuple(
         SuiteCount(
             suite=suite,
             kind=kind,
             num_items=number,
-            num_clusters=len({item.cluster for item in items if (item.suite, item.kind) == (suite, kind)}),
+            num_clusters=len(clusters[suite, kind]),
         )
         for (suite, kind), number in sorted(suites.items())
     )
@@ -151,19 +155,23 @@ def prompt_id(id: str) -> str:
 def items_digest(items: Sequence[EvaluationItem]) -> str:
     """sha256 over the items in order of id: equal digests mean the same items."""
     ordered: list[EvaluationItem] = sorted(items, key=lambda item: item.id)
-    return sha256(encode_lines(ordered)).hexdigest()
+    digest = sha256()
+    for line in lines_of_records(ordered):
+        digest.update(line)
+    return digest.hexdigest()
 
 
 def _items_of(sources: Sequence[SourceItems]) -> tuple[list[EvaluationItem], Counter[str]]:
     """All items with unique ids, and how many rows of each source repeat an earlier one."""
     items: dict[str, EvaluationItem] = {}
+    names = DistinctNames()
     repeated: Counter[str] = Counter()
     for source in sources:
         for item in source.items:
             if items.get(item.id) == item:
                 repeated[source.count.name] += 1
             else:
-                _add(items, item)
+                _add(items, item, names)
     of_goal = _goal_clusters([entry for source in sources for entry in source.entries])
     contents: set[tuple[str, str, Turns, str | None]] = set()
     number: dict[str, int] = defaultdict(int)
@@ -176,17 +184,14 @@ def _items_of(sources: Sequence[SourceItems]) -> tuple[list[EvaluationItem], Cou
                 if content not in contents:
                     contents.add(content)
                     used.add(entry.place)
-                    _add(items, _form_item(entry, suite, messages, cluster, number))
+                    _add(items, _form_item(entry, suite, messages, cluster, number), names)
         repeated[source.count.name] += len({entry.place for entry in source.entries} - used)
     return list(items.values()), repeated
 
 
-def _add(items: dict[str, EvaluationItem], item: EvaluationItem) -> None:
+def _add(items: dict[str, EvaluationItem], item: EvaluationItem, names: DistinctNames) -> None:
     """Add an item, under another id where its own is taken."""
-    name, number = item.id, 1
-    while name in items:
-        number += 1
-        name = f"{item.id}~{number}"
+    name = names.of(item.id)
     items[name] = replace(item, id=name)
 
 

@@ -175,14 +175,12 @@ def _numbered(
     pairs: Sequence[tuple[EvaluationItem, FileAnswer]],
 ) -> Iterator[tuple[EvaluationItem, FileAnswer]]:
     """Make ids unique: `a/2` is the second prompt under the id `a`, `a#2` the second answer to the prompt of `a`."""
-    prompts: dict[str, list[Turns]] = defaultdict(list)
+    numbers: dict[str, dict[Turns, int]] = defaultdict(dict)
     times: Counter[str] = Counter()
     ids: set[str] = set()
     for item, answer in pairs:
         name = prompt_id(item.id)
-        if item.messages not in prompts[name]:
-            prompts[name].append(item.messages)
-        number = prompts[name].index(item.messages) + 1
+        number = numbers[name].setdefault(item.messages, len(numbers[name]) + 1)
         of_prompt = name if number == 1 else f"{name}/{number}"
         times[of_prompt] += 1
         id = repeat_id(of_prompt, times[of_prompt])

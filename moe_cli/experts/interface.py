@@ -59,6 +59,11 @@ class AttachedSlices:
         return self._undo is not None
 
     @property
+    def of_shares(self) -> bool:
+        """Whether the banks are sharded: `sync` is called after whatever changes a slice."""
+        return self._layers[0][1].of_shares
+
+    @property
     def compute_dtype(self) -> torch.dtype | None:
         """The dtype of the experts' products in the last forward; None before one."""
         dtypes = {slices.compute_dtype for _, slices in self._layers}
@@ -88,6 +93,8 @@ class AttachedSlices:
             )
             slices.anchors = False
         self._layers[-1][1].anchors = not self.active
+        if self.of_shares:  # the backward of every process gathers the same layers, whichever experts are active
+            self._layers[0][1].anchors = True
 
     def take(self) -> dict[str, Tensor]:
         """Copies of all slices, on the CPU, in the masters' dtype."""
@@ -102,9 +109,10 @@ class AttachedSlices:
             if values[name].shape != master.shape:
                 raise ValueError(f"{name} has shape {tuple(values[name].shape)}, expected {tuple(master.shape)}")
             master.copy_(values[name])
+        self.sync()
 
     def sync(self) -> None:
-        """Write the slices into the bank now (every forward does it anyway)."""
+        """Write the slices into the bank now. Every forward does it, unless the bank is sharded."""
         for layer, slices in self._layers:
             slices.write(layer.module)
 
@@ -183,7 +191,7 @@ def _check_experts(model: nn.Module, layers: Sequence[ExpertLayer], experts: Seq
 def experts_forward(module: nn.Module, tokens_TH: Tensor, experts_TK: Tensor, router_TK: Tensor) -> Tensor:
     """The experts function: transformers' `grouped_mm` experts, with gradients for the active slices."""
     slices: LayerSlices | None = getattr(module, ATTRIBUTE, None)
-    if slices is not None:
+    if slices is not None and not slices.of_shares:
         slices.write(module)
     bank = bank_of(module)
     if not bank.frozen:

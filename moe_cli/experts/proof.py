@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_cli.experts.slices import ATTRIBUTE
+from moe_cli.model.sharding import whole
 from moe_cli.model.tensors import digest_of_tensors, stored_tensors
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import Expert
@@ -66,11 +67,12 @@ def _frozen(model: nn.Module, selected: set[Expert]) -> Iterator[tuple[str, Tens
         if name not in banks:
             yield name, tensor
             continue
+        bank = whole(tensor)
         chosen = {expert.index for expert in selected if expert.layer == banks[name].layer}
-        for index, rows in groupby(range(tensor.shape[0]), key=lambda row: row in chosen):
+        for index, rows in groupby(range(bank.shape[0]), key=lambda row: row in chosen):
             if not index:
                 frozen_rows = list(rows)
-                yield f"{name}[{frozen_rows[0]}:{frozen_rows[-1] + 1}]", tensor[frozen_rows[0] : frozen_rows[-1] + 1]
+                yield f"{name}[{frozen_rows[0]}:{frozen_rows[-1] + 1}]", bank[frozen_rows[0] : frozen_rows[-1] + 1]
 
 
 def _clear(parameters: Iterable[nn.Parameter]) -> None:

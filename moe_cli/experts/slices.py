@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from moe_cli.experts.backward import BackwardTarget
 from moe_cli.experts.bank import check_understood, weight_roles
+from moe_cli.model.sharding import fetched_row, is_sharded, row_here
 from moe_cli.model.topology import ExpertLayer
 from moe_cli.records import Expert
 
@@ -37,8 +38,9 @@ class LayerSlices(nn.Module):
         self.active = self.indices
         self.anchors = False  # nobody is active in the whole model, and the backward starts here
         self.compute_dtype: torch.dtype | None = None  # what the products of the last forward ran in
+        self.of_shares = any(is_sharded(parameter) for parameter in layer.module.parameters(recurse=False))
         self._found = {
-            index: {w: _row(layer.module, w, index).to("cpu", copy=True) for w in layer.weights}
+            index: {w: fetched_row(getattr(layer.module, w), index).to("cpu", copy=True) for w in layer.weights}
             for index in self.indices
         }
         for index in self.indices:
@@ -73,27 +75,32 @@ class LayerSlices(nn.Module):
 
         Done in every forward: a fused optimizer changes parameters without raising their version counter, so nothing
         tells whether a master moved. It writes behind autograd's back, since equal values change nothing.
+
+        Of a sharded bank each process writes the rows that it holds. That is done after every step and never in a
+        forward, whose bank is a gathered copy that the backward gathers again.
         """
-        masters = [(weight, expert.index, master) for expert, weight, master in self.named_masters()]
-        torch._foreach_copy_([_row(module, weight, index) for weight, index, _ in masters], [m for _, _, m in masters])
+        rows: list[Tensor] = []
+        masters: list[Tensor] = []
+        for expert, weight, master in self.named_masters():
+            if (row := row_here(getattr(module, weight), expert.index)) is not None:
+                rows.append(row)
+                masters.append(master)
+        if rows:
+            torch._foreach_copy_(rows, masters)
 
     @torch.no_grad()
     def restore(self, module: nn.Module) -> None:
         """Put back the rows as they were found."""
         for index, rows in self._found.items():
             for weight, row in rows.items():
-                _row(module, weight, index).copy_(row)
-
-
-def _row(module: nn.Module, weight: str, index: int) -> Tensor:
-    row: Tensor = getattr(module, weight).data[index]
-    return row
+                if (here := row_here(getattr(module, weight), index)) is not None:
+                    here.copy_(row)
 
 
 def _masters(layer: ExpertLayer, index: int) -> nn.Module:
     holder = nn.Module()
     for weight in layer.weights:
-        row = _row(layer.module, weight, index)
+        row = fetched_row(getattr(layer.module, weight), index)
         dtype = torch.promote_types(row.dtype, torch.float32)
         holder.register_parameter(weight, nn.Parameter(row.to(dtype, copy=True).contiguous()))
     return holder

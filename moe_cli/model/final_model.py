@@ -9,8 +9,9 @@ very bits of the trained model.
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 
-from moe_cli.activity import count_items
+from moe_cli.activity import begin_activity
+from moe_cli.errors import UsageError
 from moe_cli.model.answer_settings import NOT_OF_THE_CHECKPOINT
 from moe_cli.model.directory import CONFIG, HINT, INDEX, PAGE, WEIGHTS, copy_base_files, shards_of
 from moe_cli.model.load import LoadedModel
+from moe_cli.model.sharding import has_shares, is_sharded, whole
 from moe_cli.model.tensors import refuse_not_finite
+from moe_cli.ranks import is_first
 
+IN_LIST = re.compile(r".*?\.\d+\.")
 OF_A_CALL = ("use_cache", *NOT_OF_THE_CHECKPOINT)  # in a config; they stay as the base has them
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -48,22 +53,26 @@ def write_final_model(loaded: LoadedModel, base: Path, directory: Path, *, card:
     written back under the base's names (a quantised base, loaded as floats), weights and config are written by
     transformers, and the other files are still those of the base.
 
+    Of a sharded model all processes call it. Each layer is gathered by itself, and the first process writes a file of
+    the base as soon as it has the tensors of that file; so none holds more than a layer and the files that are open.
+
     Raises:
         NumericError: a weight of the model is NaN or infinity, also through the cast to its dtype.
     """
-    stored = _stored_weights(base)
-    tensors = _tensors_as_named_in_files(loaded, stored)
-    copy_base_files(base, directory)
-    config = _json_of(base / CONFIG)
-    if stored is not None and _fits(tensors, stored, config):
+    stored, config = _stored_weights(base), _json_of(base / CONFIG)
+    outline = _outline(loaded, stored)
+    if is_first():
+        copy_base_files(base, directory)
+    if stored is not None and _fits(outline, stored, config):
         opened = str(loaded.model.config.dtype).removeprefix("torch.")
         dtype = opened if opened != _dtype_of(config, base, stored) else None
-        _write_weights(tensors, stored, base, directory, keep_dtypes=dtype is None)
-        if dtype is not None:
+        groups = _groups_as_named_in_files(loaded, stored)
+        _write_weights(groups, outline.keys(), stored, base, directory, keep_dtypes=dtype is None)
+        if dtype is not None and is_first():
             _write_json(directory / CONFIG, _with_dtype(config, dtype))
     else:
         _write_as_transformers_does(loaded, config, directory)
-    if card is not None:
+    if card is not None and is_first():
         (directory / PAGE).write_text(card, encoding="utf-8")
 
 
@@ -72,10 +81,16 @@ def refuse_unopened_not_finite(loaded: LoadedModel, base: Path) -> None:
 
     Raises:
         NumericError: one is NaN or infinity.
+        UsageError: a sharded model whose base only transformers could write.
     """
     stored = _stored_weights(base)
-    opened = _tensors_as_named_in_files(loaded, stored)
+    opened = _outline(loaded, stored)
     if stored is None or not _fits(opened, stored, _json_of(base / CONFIG)):
+        if has_shares(loaded.model):
+            raise UsageError(
+                f"{base} is quantised or has other names than its model: a sharded model cannot be written like it",
+                hint="train it with train.placement=replicated, or from a checkpoint that save_pretrained has written",
+            )
         return  # transformers writes, and has nothing else to write
     for name, keys in stored.files.items():
         with safe_open(base / name, framework="pt") as file:
@@ -83,13 +98,52 @@ def refuse_unopened_not_finite(loaded: LoadedModel, base: Path) -> None:
             refuse_not_finite(unopened, f"{base / name}, from which a final model takes it as it is,", hint=HINT)
 
 
-def _tensors_as_named_in_files(loaded: LoadedModel, stored: BaseWeights | None) -> dict[str, Tensor]:
-    """Parameters and persistent buffers by their names in the base; tied ones under every name.
+def _outline(loaded: LoadedModel, stored: BaseWeights | None) -> dict[str, Tensor]:
+    """What `_groups_as_named_in_files` gives altogether; of sharded tensors the shapes alone, on the meta device."""
+    outlines: dict[int, Tensor] = {}  # tied tensors are one object
+    state = {}
+    for name, tensor in _stored_state(loaded).items():
+        if is_sharded(tensor):
+            outline = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+            tensor = outlines.setdefault(id(tensor), outline)  # noqa: PLW2901
+        state[name] = tensor
+    return _as_named_in_files(loaded, stored, state)
+
+
+def _groups_as_named_in_files(loaded: LoadedModel, stored: BaseWeights) -> Iterator[dict[str, Tensor]]:
+    """Parameters and persistent buffers by their names in the base, a few together; tied ones under every name.
+
+    Of a sharded model a group is a decoder layer, or a tensor of none, and is gathered; else all are one group.
+    """
+    state = _stored_state(loaded)
+    if not any(map(is_sharded, state.values())):
+        yield _as_named_in_files(loaded, stored, state)
+        return
+    for names in groups_of(state).values():
+        tensors = {name: whole(state[name]) for name in names}
+        yield _as_named_in_files(loaded, stored, {name: tensor.cpu() for name, tensor in tensors.items()})
+
+
+def groups_of(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names of tensors by the entry of a list that they are in, "model.layers.7."; those of no list by themselves."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        listed = IN_LIST.match(name)
+        groups.setdefault(listed[0] if listed else name, []).append(name)
+    return groups
+
+
+def _stored_state(loaded: LoadedModel) -> dict[str, Tensor]:
+    ignored = loaded.model._keys_to_ignore_on_save or ()
+    state = loaded.model.state_dict(keep_vars=True).items()
+    return {name: tensor if is_sharded(tensor) else tensor.detach() for name, tensor in state if name not in ignored}
+
+
+def _as_named_in_files(loaded: LoadedModel, stored: BaseWeights | None, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by their names in the base.
 
     For a model inside a larger one, transformers 5.17 gives the names without the prefix of that part.
     """
-    ignored = loaded.model._keys_to_ignore_on_save or ()
-    state = {name: tensor for name, tensor in loaded.model.state_dict().items() if name not in ignored}
     tensors: dict[str, Tensor] = revert_weight_conversion(loaded.model, state)
     known, part = stored.shapes if stored else {}, f"{loaded.model.base_model_prefix}."
     return {part + name if name not in known and part + name in known else name: tensors[name] for name in tensors}
@@ -115,24 +169,56 @@ def _fits(tensors: Mapping[str, Tensor], stored: BaseWeights, config: Json) -> b
     if quantised and stored.shapes.keys() - tensors.keys():
         return False
     here = {name: tensor for name, tensor in tensors.items() if name in stored.shapes}
-    written = {tensor.data_ptr() for tensor in here.values()}
-    tied = all(tensor.data_ptr() in written for name, tensor in tensors.items() if name not in here)
+    written = {_memory_of(tensor) for tensor in here.values()}
+    tied = all(_memory_of(tensor) in written for name, tensor in tensors.items() if name not in here)
     same = all(tuple(tensor.shape) == stored.shapes[name] for name, tensor in here.items())
-    return tied and same and not any(tensor.is_meta for tensor in tensors.values())
+    return tied and same
+
+
+def _memory_of(tensor: Tensor) -> tuple[int, int]:
+    """The same for tied tensors, also for those of the meta device, which have no address."""
+    return int(tensor.untyped_storage()._cdata), int(tensor.storage_offset())
+
+
+def _complete_files(
+    groups: Iterable[dict[str, Tensor]], own: Collection[str], stored: BaseWeights
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Each file of the base with the model's tensors for it, when all are there; only the first process gets any."""
+    held: dict[str, Tensor] = {}
+    missing = {name: {key for key in keys if key in own} for name, keys in stored.files.items()}
+    for group in groups:
+        if not is_first():
+            continue
+        held |= group
+        for name in [name for name, keys in missing.items() if keys <= held.keys()]:
+            del missing[name]
+            yield name, {key: held.pop(key) for key in stored.files[name] if key in held}
 
 
 def _write_weights(
-    tensors: Mapping[str, Tensor], stored: BaseWeights, base: Path, directory: Path, *, keep_dtypes: bool
+    groups: Iterable[dict[str, Tensor]],
+    own: Collection[str],
+    stored: BaseWeights,
+    base: Path,
+    directory: Path,
+    *,
+    keep_dtypes: bool,
 ) -> None:
-    """Write the base's files with the model's tensors; `keep_dtypes`: in the base's dtypes, where that is exact."""
+    """Write the base's files with the model's tensors; `keep_dtypes`: in the base's dtypes, where that is exact.
+
+    `own` are the names of all tensors in the groups.
+    """
     num_bytes = 0
-    for name, keys in count_items(stored.files.items(), "writing the weights"):
-        with safe_open(base / name, framework="pt") as file:
-            content = dict(_apart((key, _value(tensors.get(key), file, key, keep_dtypes)) for key in keys))
-        _refuse_not_finite(content.items())
-        save_file(content, directory / name, metadata={"format": "pt"})
-        num_bytes += sum(tensor.nbytes for tensor in content.values())
-    if WEIGHTS not in stored.files:
+    with begin_activity("writing the weights", total=len(stored.files)) as writing:
+        for name, tensors in _complete_files(groups, own, stored):
+            with safe_open(base / name, framework="pt") as file:
+                pairs = ((key, _value(tensors.get(key), file, key, keep_dtypes)) for key in stored.files[name])
+                content = dict(_apart(pairs))
+            _refuse_not_finite(content.items())
+            save_file(content, directory / name, metadata={"format": "pt"})
+            num_bytes += sum(tensor.nbytes for tensor in content.values())
+            writing.advance()
+    if WEIGHTS not in stored.files and is_first():
         index = _json_of(base / INDEX)
         metadata = index.get("metadata") or {}
         if metadata.get("total_size") == num_bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, set_tqdm_hook
 
@@ -28,15 +29,17 @@ from moe_cli.model.chat import refuse_blind_template
 from moe_cli.model.directory import is_unreachable, model_directory, shards_of
 from moe_cli.model.foreign_files import as_floats, auto_class, config_of, refuse_damaged, template_beside
 from moe_cli.model.rendering import fix_date
+from moe_cli.model.sharding import environment_of_torchrun, is_sharded
 from moe_cli.model.tensors import refuse_not_finite, weights_fingerprint
 from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
-from moe_cli.ranks import num_ranks
+from moe_cli.ranks import num_ranks, peer_error
 from moe_cli.records import ModelIdentity
 from moe_cli.tiny import MODEL_NAME
 
 ALIGNMENT = 64  # bytes; what torch allocates on the CPU begins at a multiple of it
 OF_THE_MACHINE = ("OutOfMemoryError", "allocate memory", "CUDA", "No space left")  # in errors of torch
 WEIGHTS_DO_NOT_FIT = "ignore_mismatched_sizes"  # what transformers says of them
+NOT_CONVERTED = "automatic conversion of the weights"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
 NO_NUMBERS = "fetch or save the checkpoint again, or open it in its own dtype (model.dtype)"
 MODEL_HINT = "name a hub model, a local directory with config.json and safetensors, or `tiny`"
@@ -65,8 +68,8 @@ class LoadedModel:
         return self.identity.fingerprint, self.identity.settings, *machine
 
 
-def load_model(config: ModelConfig) -> LoadedModel:
-    """Load the model that `config` names, in evaluation mode.
+def load_model(config: ModelConfig, *, sharded: bool = False) -> LoadedModel:
+    """Load the model that `config` names, in evaluation mode; `sharded`: each process gets a share of the weights.
 
     Raises:
         UsageError: no such model, no model that answers with text, a dense model, or one without a chat template.
@@ -86,7 +89,14 @@ def load_model(config: ModelConfig) -> LoadedModel:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
         here = place is not None
         model = open_model(
-            name, source, dtype=config.dtype, device=device, revision=config.revision, here=here, floats=True
+            name,
+            source,
+            dtype=config.dtype,
+            device=device,
+            revision=config.revision,
+            here=here,
+            floats=True,
+            sharded=sharded,
         )
         tokenizer.chat_template = tokenizer.chat_template or template_beside(place or _snapshot(config))
         fix_date(tokenizer)
@@ -139,6 +149,8 @@ def _explained(name: str, hint: str) -> Iterator[None]:
             f"{name} needs what is not installed: {first_line(error)}", hint="install it, or use another checkpoint"
         ) from error
     except Exception as error:
+        if (gone := peer_error(error)) is not None:
+            raise gone from error
         if isinstance(error, RuntimeError) and WEIGHTS_DO_NOT_FIT in str(error):
             raise _damaged(name, "its weights do not have the shapes of its config") from error
         if isinstance(error, RuntimeError) and any(sign in repr(error) for sign in OF_THE_MACHINE):
@@ -147,11 +159,19 @@ def _explained(name: str, hint: str) -> Iterator[None]:
 
 
 def open_model(
-    name: str, source: str, *, dtype: str, device: str, revision: str | None, here: bool, floats: bool = False
+    name: str,
+    source: str,
+    *,
+    dtype: str,
+    device: str,
+    revision: str | None,
+    here: bool,
+    floats: bool = False,
+    sharded: bool = False,
 ) -> PreTrainedModel:
     """Load the checkpoint in evaluation mode; `here`: it is a local directory. Call inside `naming_checkpoint`.
 
-    `floats` converts quantised weights to floats.
+    `floats` converts quantised weights to floats; `sharded` gives each process a share of every weight.
 
     Raises:
         UsageError: `floats` is set and the weights are quantised in an unsupported way.
@@ -163,18 +183,21 @@ def open_model(
     auto, config = auto_class(own := config_of(source, revision=revision))
     if floats:
         as_floats(own, name)
-    model, info = auto.from_pretrained(
-        source,
-        config=config,
-        revision=revision,
-        dtype=dtype,
-        use_safetensors=True,
-        output_loading_info=True,
-        trust_remote_code=False,
-        local_files_only=here,
-        device_map="auto" if device == "cuda" and torch.cuda.device_count() > 1 else {"": device},
-    )
+    with laying_out_shares(name) if sharded else nullcontext():
+        model, info = auto.from_pretrained(
+            source,
+            config=config,
+            revision=revision,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            local_files_only=here,
+            **(_shares() if sharded else _copies(device)),
+        )
     if random := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
+        if sharded:
+            raise _unsharable(name)
         raise _damaged(name, f"{len(random)} weights are not in it, such as {', '.join(random[:3])}")
     dtype_name = str(model.dtype).removeprefix("torch.")
     refuse_not_finite(model.state_dict().items(), f"{name}, opened in {dtype_name},", hint=NO_NUMBERS)
@@ -185,6 +208,39 @@ def open_model(
     return opened
 
 
+@contextmanager
+def laying_out_shares(name: str) -> Iterator[None]:
+    """A block in which transformers gives each process a share of the weights of the model `name`.
+
+    Raises:
+        EnvironmentFaultError: transformers cannot share out this model.
+    """
+    try:
+        with environment_of_torchrun():
+            yield
+    except RuntimeError as error:
+        if any(sign in str(error) for sign in (WEIGHTS_DO_NOT_FIT, NOT_CONVERTED)):
+            raise _unsharable(name) from error
+        raise
+
+
+def _unsharable(name: str) -> EnvironmentFaultError:
+    return EnvironmentFaultError(
+        f"transformers {transformers.__version__} cannot share out the weights of {name}: they get other shapes",
+        hint="train with --placement replicated; if that says the same of the checkpoint, it is damaged",
+    )
+
+
+def _copies(device: str) -> dict[str, object]:
+    return {"device_map": "auto" if device == "cuda" and torch.cuda.device_count() > 1 else {"": device}}
+
+
+def _shares() -> dict[str, object]:
+    from transformers.distributed import DistributedConfig
+
+    return {"distributed_config": DistributedConfig(fsdp_size=num_ranks())}
+
+
 def align_weights(model: nn.Module) -> None:
     """Copy CPU weights that do not start at a multiple of 64 bytes, which may happen if they are mapped from a file.
 
@@ -192,7 +248,8 @@ def align_weights(model: nn.Module) -> None:
     answer.
     """
     for weight in model.parameters():
-        if weight.device.type == "cpu" and weight.data_ptr() % ALIGNMENT:
+        # FSDP gathers shares into memory of its own
+        if weight.device.type == "cpu" and not is_sharded(weight) and weight.data_ptr() % ALIGNMENT:
             weight.data = weight.data.clone()
 
 
@@ -250,7 +307,7 @@ def _identity(
         name=config.name,
         directory=None if place is None or config.name == MODEL_NAME else str(place.resolve()),
         revision=config.revision if place is not None else _commit_of(config),
-        architecture=type(model).__name__,
+        architecture=next(kind.__name__ for kind in type(model).__mro__ if not issubclass(kind, FSDPModule)),
         fingerprint=weights_fingerprint(model),
         dtype=str(model.dtype).removeprefix("torch."),
         layers=tuple(layer.layer for layer in layers),

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from moe_cli.activity import begin_activity
 from moe_cli.errors import NumericError
+from moe_cli.model.sharding import is_sharded, share_of, whole
+from moe_cli.ranks import gathered, is_first, on_first
 
 ORDERED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # dtypes whose extremes torch gives at once
 CHUNK_BYTES = 1 << 26  # 64 MiB cross from a device at a time
@@ -30,7 +32,13 @@ def refuse_not_finite(tensors: Iterable[tuple[str, Tensor]], what: str, *, hint:
     Raises:
         NumericError: a value is not finite; the message names the first such tensor.
     """
-    wrong = [name for name, tensor in tensors if not _is_finite(tensor)]
+    wrong, sharded = [], False
+    for name, tensor in tensors:
+        sharded = sharded or is_sharded(tensor)
+        if not _is_finite(share_of(tensor)):
+            wrong.append(name)
+    if sharded:  # each has looked at its shares
+        wrong = list(dict.fromkeys(name for names in gathered(wrong) for name in names))
     if wrong:
         others = f" and {len(wrong) - 1} more tensors" if len(wrong) > 1 else ""
         raise NumericError(f"{what} holds NaN or infinity in {wrong[0]}{others}", hint=hint)
@@ -59,20 +67,27 @@ def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def digest_of_tensors(tensors: Iterable[tuple[str, Tensor]], *, size: int | None = None) -> str:
-    """Digest of named tensors in the order given; `size` is their total in bytes, if known."""
-    digest = hashlib.sha256()
+    """Digest of named tensors in the order given; `size` is their total in bytes, if known.
+
+    Sharded ones are gathered one after the other by all processes, and the first takes the digest.
+    """
+    digest, sharded = hashlib.sha256(), False
     with begin_activity("hashing the weights", total=size, unit="bytes") as hashing:
         for name, tensor in tensors:
             header = f"{name}\n{str(tensor.dtype).removeprefix('torch.')}\n{list(tensor.shape)}\n".encode()
             digest.update(len(header).to_bytes(8, "little") + header)
-            for chunk in _chunks(tensor):
+            sharded = sharded or is_sharded(tensor)
+            gathered_tensor = whole(tensor)
+            if sharded and not is_first():
+                continue
+            for chunk in _chunks(gathered_tensor):
                 digest.update(chunk)
                 hashing.advance(chunk.nbytes)
-    return digest.hexdigest()
+    return on_first(digest.hexdigest) if sharded else digest.hexdigest()
 
 
 def _identity(tensor: Tensor) -> tuple[object, ...]:
-    if tensor.is_meta or tensor.numel() == 0:
+    if tensor.is_meta or tensor.numel() == 0 or is_sharded(tensor):  # a share may be empty
         return (id(tensor),)
     return tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 

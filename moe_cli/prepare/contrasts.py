@@ -19,7 +19,9 @@ Letters of shapes: N pairs, S sides, L expert layers, E experts, X = L * E (flat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -45,7 +47,7 @@ from moe_cli.prepare.risk import (
 from moe_cli.records import RoutingCounts
 
 Quantity = Literal["risk_diff", "text", "prompt", "did"]
-Ints = NDArray[np.int64]
+Ints = NDArray[np.signedinteger]
 
 PARTS: tuple[Literal["text", "prompt", "did"], ...] = ("text", "prompt", "did")
 
@@ -88,7 +90,12 @@ def wrapper_clusters(counts: RoutingCounts) -> ClusterCounts:
             NOT_WRAPPED,
             hint=f"run moe prepare with {SETTING}, which is the default, and {WRAPS}",
         )
-    return within_clusters(harmless.clusters, harmless.routed, np.repeat(harmless.seen[:, None], 2, axis=1))
+    return within_clusters(
+        harmless.clusters,
+        harmless.routed,
+        np.repeat(harmless.seen[:, None], 2, axis=1),
+        num_experts=math.prod(harmless.routed.shape[-2:]),
+    )
 
 
 def harm_clusters(counts: RoutingCounts, used: Sequence[int]) -> Contrast:
@@ -142,6 +149,15 @@ def quantity_of(quantity: Quantity, counts: RoutingCounts, pairs: Sequence[int])
     return sum_over_batches(clusters_of(quantity, counts, pairs)).reshape(counts.routed.shape[-2:])
 
 
+def quantity_of_batches(quantity: Quantity, counts: RoutingCounts, batches: Sequence[Sequence[int]]) -> Floats:
+    """`quantity_of` every batch [B, L, E]; the wrapper, which they share, is computed once."""
+    if quantity != "did":
+        return np.stack([quantity_of(quantity, counts, batch) for batch in batches])
+    wrapper_X = sum_over_batches(wrapper_clusters(counts))
+    differences = [sum_over_batches(cluster_counts(counts, batch)) - wrapper_X for batch in batches]
+    return np.stack(differences).reshape(-1, *counts.routed.shape[-2:])
+
+
 def sum_over_batches(clusters: Clusters) -> Floats:
     """The pooled difference [X] with every cluster counted once."""
     value_X: Floats = pooled(clusters, np.ones((1, clusters.num_clusters)))[0]
@@ -150,27 +166,41 @@ def sum_over_batches(clusters: Clusters) -> Floats:
 
 def _text(counts: RoutingCounts, used: Sequence[int]) -> ClusterCounts:
     """Refusals as the safe side and compliance as the unsafe one, each the mean over both forms."""
-    names, own_NSLE, crossed_NSLE, seen_NS = _replays(counts, used)
-    return within_clusters(names, (own_NSLE + crossed_NSLE[:, ::-1]) / 2, seen_NS)
+    replays = _Replays.of(counts, used)
+    means = (np.add(own, crossed[::-1], dtype=np.float64) / 2 for own, crossed in replays.rows())
+    return within_clusters(replays.clusters, means, replays.seen_NS, num_experts=replays.num_experts)
 
 
 def _prompt(counts: RoutingCounts, used: Sequence[int]) -> Contrast:
     """Attacked minus plain form: half the difference with the refusal, half the one with the compliance."""
-    names, own_NSLE, crossed_NSLE, seen_NS = _replays(counts, used)
-    refusal_NSLE = np.stack([own_NSLE[:, SAFE], crossed_NSLE[:, UNSAFE]], axis=1)
-    compliance_NSLE = np.stack([crossed_NSLE[:, SAFE], own_NSLE[:, UNSAFE]], axis=1)
-    halves = (
-        within_clusters(names, refusal_NSLE, seen_NS[:, [SAFE, SAFE]]),
-        within_clusters(names, compliance_NSLE, seen_NS[:, [UNSAFE, UNSAFE]]),
-    )
+    replays = _Replays.of(counts, used)
+    refusal = (np.stack([own[SAFE], crossed[UNSAFE]]) for own, crossed in replays.rows())
+    compliance = (np.stack([crossed[SAFE], own[UNSAFE]]) for own, crossed in replays.rows())
+    halves = [
+        within_clusters(replays.clusters, routed, replays.seen_NS[:, [side, side]], num_experts=replays.num_experts)
+        for side, routed in ((SAFE, refusal), (UNSAFE, compliance))
+    ]
     size = halves[0].num_clusters
     return Contrast(tuple(Term(0.5, half, slice(0, size)) for half in halves), (size,))
 
 
-def _replays(counts: RoutingCounts, used: Sequence[int]) -> tuple[list[str], Ints, Ints, Ints]:
-    """Clusters, counts with the own and with the other answer [N, S, L, E], and answer tokens [N, S] of the pairs."""
-    if counts.crossed is None:
-        raise UsageError(NOT_REPLAYED, hint=f"run moe prepare with {SETTING}, which is the default")
-    rows = list(used)
-    names = [counts.clusters[row] for row in rows]
-    return names, counts.routed[rows, :, ANSWER], counts.crossed[rows], counts.seen[rows, :, ANSWER]
+@dataclass(frozen=True, slots=True)
+class _Replays:
+    """Some pairs, whose forms were replayed with both answers."""
+
+    clusters: list[str]  # N
+    seen_NS: Ints  # answer tokens of the form's own answer
+    num_experts: int  # X
+    rows: Callable[[], Iterator[tuple[Ints, Ints]]]  # of every pair [S, L, E]: with the own and with the other answer
+
+    @classmethod
+    def of(cls, counts: RoutingCounts, used: Sequence[int]) -> _Replays:
+        """The pairs `used`."""
+        if (crossed := counts.crossed) is None:
+            raise UsageError(NOT_REPLAYED, hint=f"run moe prepare with {SETTING}, which is the default")
+        return cls(
+            [counts.clusters[row] for row in used],
+            counts.seen[list(used), :, ANSWER],
+            math.prod(crossed.shape[-2:]),
+            lambda: ((counts.routed[row, :, ANSWER], crossed[row]) for row in used),
+        )

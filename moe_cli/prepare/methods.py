@@ -142,9 +142,11 @@ STANDINGS: Mapping[Method, Callable[[Rule, MethodInputs], Ranking]] = {
 }
 
 
-def _of_unsafe_answers(amounts: NDArray[np.int64] | Floats, material: MethodInputs) -> Floats:
-    """[L, E] summed over the answers to the attacked forms."""
-    summed_LE: Floats = amounts[list(material.used), UNSAFE, ANSWER].sum(0, dtype=np.float64)
+def _of_unsafe_answers(amounts: NDArray[np.int32] | Floats, material: MethodInputs) -> Floats:
+    """[L, E] summed over the answers to the attacked forms, pair by pair."""
+    summed_LE: Floats = np.zeros(amounts.shape[-2:])
+    for row in material.used:
+        summed_LE += amounts[row, UNSAFE, ANSWER]
     return summed_LE
 
 

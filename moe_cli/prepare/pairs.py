@@ -9,10 +9,11 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from moe_cli.data import Entry, Location, RowFault, SourceReading, Template, cluster_of
+from moe_cli.data.rows import DistinctNames
 from moe_cli.data.turns import Turns
 from moe_cli.errors import UsageError
 from moe_cli.records import BenignPrompt, Message, PromptPair
@@ -45,20 +46,12 @@ class PairedEntries:
     merged: set[Location] = field(default_factory=set)  # rows that are equal to an earlier one
     alone: dict[str, str] = field(default_factory=dict)  # sources of goals that no attack wraps -> their format
     num_wrapped: int = 0  # goals that templates wrap
+    names: DistinctNames = field(default_factory=DistinctNames)
 
     def add(self, pair: PromptPair) -> None:
         """Add the pair, under another id where its own is taken."""
-        name = different_name(pair.id, self.pairs)
+        name = self.names.of(pair.id)
         self.pairs[name] = replace(pair, id=name)
-
-
-def different_name(name: str, taken: Collection[str]) -> str:
-    """The name, or the first of `name~2`, `name~3`, ... that is not taken."""
-    number, chosen = 1, name
-    while chosen in taken:
-        number += 1
-        chosen = f"{name}~{number}"
-    return chosen
 
 
 def pairs_of_entries(readings: Sequence[SourceReading], attacks: Attacks) -> PairedEntries:
@@ -124,11 +117,12 @@ def refuse_goals_alone(paired: PairedEntries) -> None:
 def benign_of_entries(readings: Sequence[SourceReading]) -> tuple[list[BenignPrompt], set[Location]]:
     """A harmless prompt for every different entry, in order of id, and the locations of repeated rows."""
     prompts: dict[str, BenignPrompt] = {}
+    names = DistinctNames()
     entries, repeated = different_entries((entry for reading in readings for entry in reading.entries), joined=False)
     for number, entry in enumerate(entries, start=1):
         messages = entry.plain or entry.attacked
         if messages is not None:
-            name = different_name(entry.id or f"benign-{number}", prompts)
+            name = names.of(entry.id or f"benign-{number}")
             prompts[name] = BenignPrompt(id=name, cluster=entry.cluster or name, messages=messages, attack=entry.attack)
     return [prompts[name] for name in sorted(prompts)], repeated
 
@@ -165,13 +159,16 @@ def _with_wrapped_form(prompt: BenignPrompt, template: Template) -> BenignPrompt
 def _joined(entries: Sequence[Entry], faults: list[RowFault]) -> Iterator[Entry]:
     """Entries with the two halves of each id merged at the plain half; a half without a partner stays alone."""
     plain, attacked = _halves(entries, faults)
+    of_goal: dict[tuple[str, str | None], list[Entry]] = defaultdict(list)
+    for name, group in attacked.items():
+        for other in group:
+            of_goal[name, other.goal].append(other)
     for entry in entries:
         if entry.id is None or not (_is_half(entry)):
             yield entry
         elif entry.plain is not None:
             halves = attacked.get(entry.id, [])
-            matching = [other for other in halves if len(plain[entry.id]) == 1 or other.goal == entry.goal]
-            for other in matching:
+            for other in halves if len(plain[entry.id]) == 1 else of_goal.get((entry.id, entry.goal), []):
                 if (merged := _merged_halves(entry, other, faults)) is not None:
                     yield merged
             if not halves:

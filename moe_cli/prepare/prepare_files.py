@@ -1,4 +1,4 @@
-"""Every file of a prepare run: counts, evidence, masks, selection, pictures, and pickles for older scripts.
+"""Every file of a prepare run: evidence, masks, selection, pictures, and pickles for older scripts.
 
 No NaN is written (undefined is null), and importing this imports no torch. In the pictures white is no difference and
 grey is undefined; the same input gives the same bytes; no window is opened and no global state of matplotlib changes.
@@ -13,10 +13,10 @@ from __future__ import annotations
 import pickle
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -27,17 +27,16 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from moe_cli.artifacts import layout
-from moe_cli.artifacts.files import atomic_file, naming_file, write_array, write_atomic
+from moe_cli.artifacts.files import atomic_file, write_array, write_atomic
 from moe_cli.characters import escape_unsafe
-from moe_cli.codec import encode, encode_lines
-from moe_cli.errors import ArtifactError
+from moe_cli.codec import encode, lines_of_records
 from moe_cli.prepare.ranking import Floats
+from moe_cli.prepare.routing_file import write_counts
 from moe_cli.prepare.selection_evidence import SelectionResult
 from moe_cli.records import (
     REGIONS,
     SIDES,
     AnsweredPrompt,
-    HarmlessCounts,
     Message,
     PrepareSummary,
     RiskDifferences,
@@ -47,26 +46,8 @@ from moe_cli.records import (
 )
 
 MARK_POINTS = 3.0  # side of the square around a selected expert
-# N pairs, S sides, R regions, L expert layers, E experts of each, B batches, M harmless prompts (in as many forms)
-ARRAYS = {
-    "layers": ("i", "L"),
-    "top_k": ("i", ""),
-    "pair_ids": ("U", "N"),
-    "clusters": ("U", "N"),
-    "routed": ("i", "NSRLE"),
-    "seen": ("i", "NSR"),
-    "gates": ("f", "NSRLE"),
-    "gradients": ("f", "BLE"),
-    "crossed": ("i", "NSLE"),
-    "harmless_ids": ("U", "M"),
-    "harmless_clusters": ("U", "M"),
-    "harmless_routed": ("i", "MSLE"),
-    "harmless_seen": ("i", "M"),
-}
-NEEDED = {"layers", "top_k", "pair_ids", "clusters", "routed", "seen", "gates"}
-KINDS = {"i": "whole numbers", "f": "fractions", "U": "texts"}
-HINT = "run moe prepare again: the file was written by another version of moe, or changed by hand"
 PROTOCOL = 4
+GROUP = 1 << 20  # rows that are in memory at once; the row groups of pyarrow
 
 
 def draw_pictures(path: Path, risk: RiskDifferences, selection: Selection) -> None:
@@ -111,127 +92,57 @@ def write_selection(path: Path, model_name: str, result: SelectionResult) -> Non
     draw_pictures(path, result.risk, result.selection)
 
 
-def write_counts(path: Path, counts: RoutingCounts) -> None:
-    """Write `routing`: integer counts and router weights per pair, side and region, and the optional measurements."""
-    arrays: dict[str, NDArray[np.generic]] = {
-        "layers": np.array(counts.layers, dtype=np.int64),
-        "top_k": np.array(-1 if counts.top_k is None else counts.top_k, dtype=np.int64),
-        "pair_ids": np.array(counts.pair_ids),
-        "clusters": np.array(counts.clusters),
-        "routed": counts.routed,
-        "seen": counts.seen,
-        "gates": counts.gates,
-    }
-    if counts.gradients is not None:
-        arrays["gradients"] = counts.gradients
-    if counts.crossed is not None:
-        arrays["crossed"] = counts.crossed
-    if (harmless := counts.harmless) is not None:
-        arrays["harmless_ids"] = np.array(harmless.prompt_ids, dtype=np.str_)
-        arrays["harmless_clusters"] = np.array(harmless.clusters, dtype=np.str_)
-        arrays["harmless_routed"], arrays["harmless_seen"] = harmless.routed, harmless.seen
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+def write_risk(path: Path, result: SelectionResult) -> None:
+    """`risk_diff`: one row per (batch, layer, expert); the aggregate of the run has a null batch."""
+    num_rows = result.risk.per_batch.size + result.risk.pooled.size
+    blocks = (_risk_rows(result, start, min(start + GROUP, num_rows)) for start in range(0, num_rows, GROUP))
+    with atomic_file(path) as temporary, temporary.open("wb") as file:  # pyarrow takes a name with a colon for a URI
+        first = next(blocks)
+        with pq.ParquetWriter(file, first.schema) as writer:
+            for block in chain([first], blocks):
+                writer.write_table(block)
 
 
-def read_counts(path: Path) -> RoutingCounts:
-    """Read what `write_counts` wrote.
+def _risk_rows(result: SelectionResult, start: int, stop: int) -> pa.Table:
+    """The rows from `start` to `stop` of the table; undefined is null."""
+    risk, masks, parts = result.risk, result.masks, result.parts
+    num_batches, num_layers, num_experts = risk.per_batch.shape
+    row = np.arange(start, stop)
+    batch = row // (num_layers * num_experts)
 
-    Raises:
-        ArtifactError: an array is missing, has another type or shape, or holds a value that is no count or weight.
-    """
-    with naming_file(path, hint=HINT), np.load(path, allow_pickle=False) as stored:
-        arrays = dict(stored)
-        _refuse_inconsistent_arrays(path, arrays)
-        return RoutingCounts(
-            layers=tuple(arrays["layers"].tolist()),
-            top_k=None if int(arrays["top_k"]) < 0 else int(arrays["top_k"]),
-            pair_ids=tuple(arrays["pair_ids"].tolist()),
-            clusters=tuple(arrays["clusters"].tolist()),
-            routed=arrays["routed"],
-            seen=arrays["seen"],
-            gates=arrays["gates"],
-            gradients=arrays.get("gradients"),
-            crossed=arrays.get("crossed"),
-            harmless=_harmless(arrays),
-        )
+    def column(of_batches: Floats | None, of_run: Floats | None) -> pa.Array:
+        values = np.full(len(row), np.nan)
+        for of, first in ((of_batches, 0), (of_run, risk.per_batch.size)):
+            if of is not None:
+                low, high = max(start, first), min(stop, first + of.size)
+                values[low - start : max(low, high) - start] = of.reshape(-1)[low - first : max(low, high) - first]
+        return pa.array(values, mask=np.isnan(values))
 
-
-def _refuse_inconsistent_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse arrays that are not of one run: each axis must have the same size in all of them."""
-    if missing := NEEDED - set(arrays):
-        raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", hint=HINT)
-    sizes = {"S": 2, "R": 3}
-    for name, (kind, axes) in ARRAYS.items():
-        if (array := arrays.get(name)) is None:
-            continue
-        fits = array.dtype.kind == kind and array.ndim == len(axes)
-        if not fits or any(sizes.setdefault(axis, size) != size for axis, size in zip(axes, array.shape, strict=True)):
-            expected = f"{KINDS[kind]} [{', '.join(str(sizes.get(axis, axis)) for axis in axes)}]"
-            raise ArtifactError(f"{path}: {name} is {array.dtype} {list(array.shape)}, not {expected}", hint=HINT)
-        if kind != "U" and name != "top_k" and not (np.isfinite(array).all() and (array >= 0).all()):
-            raise ArtifactError(f"{path}: {name} holds a value that is negative or no finite number", hint=HINT)
-    layers = arrays["layers"].tolist()
-    if layers != sorted(set(layers)):
-        raise ArtifactError(f"{path}: layers are not in order, each once", hint=HINT)
-    seen, harmless_seen = arrays["seen"], arrays.get("harmless_seen", np.zeros(0))
-    for name, tokens in (("routed", seen), ("crossed", seen[:, ::-1, 0]), ("harmless_routed", harmless_seen)):
-        if (
-            name in arrays
-            and (arrays[name] > tokens.reshape(tokens.shape + (1,) * (arrays[name].ndim - tokens.ndim))).any()
-        ):
-            raise ArtifactError(f"{path}: {name} counts more tokens than were seen", hint=HINT)
-
-
-def _harmless(arrays: Mapping[str, NDArray[Any]]) -> HarmlessCounts | None:
-    if "harmless_routed" not in arrays:
-        return None
-    return HarmlessCounts(
-        prompt_ids=tuple(arrays["harmless_ids"].tolist()),
-        clusters=tuple(arrays["harmless_clusters"].tolist()),
-        routed=arrays["harmless_routed"],
-        seen=arrays["harmless_seen"],
+    return pa.table(
+        {
+            "batch": pa.array(batch, mask=batch == num_batches),
+            "layer": np.array(risk.layers)[row // num_experts % num_layers],
+            "expert": row % num_experts,
+            "risk_diff": column(risk.per_batch, risk.pooled),
+            "risk_diff_mean": column(None, risk.mean),
+            "lower": column(risk.batch_lower, risk.lower),
+            "upper": column(risk.batch_upper, risk.upper),
+            "p_value": column(None, risk.p_value),
+            "q_value": column(None, risk.q_value),
+            "stability": column(None, risk.stability),
+            "text": column(parts.text_of_batches, parts.text),
+            "wrapper": column(None, parts.wrapper),
+            "harm": column(None, parts.harm),
+            "selected": _selected(masks, start, stop),
+        }
     )
 
 
-def write_risk(path: Path, result: SelectionResult) -> None:
-    """`risk_diff`: one row per (batch, layer, expert); the aggregate of the run has a null batch."""
-    risk, masks, parts = result.risk, result.masks, result.parts
-    nothing = np.full(risk.pooled.shape, np.nan)
-    nothing_in_batches = np.full(risk.per_batch.shape, np.nan)
-    num_batches, num_layers, num_experts = risk.per_batch.shape
-    batch, layer, expert = (axis.ravel() for axis in np.indices((num_batches + 1, num_layers, num_experts)))
-    table = {
-        "batch": pa.array(batch, mask=batch == num_batches),
-        "layer": np.array(risk.layers)[layer],
-        "expert": expert,
-        "risk_diff": _column(risk.per_batch, risk.pooled),
-        "risk_diff_mean": _of_run(risk, risk.mean),
-        "lower": _column(risk.batch_lower, risk.lower),
-        "upper": _column(risk.batch_upper, risk.upper),
-        "p_value": _of_run(risk, risk.p_value),
-        "q_value": _of_run(risk, risk.q_value),
-        "stability": _of_run(risk, risk.stability),
-        "text": _column(
-            nothing_in_batches if parts.text_of_batches is None else parts.text_of_batches,
-            nothing if parts.text is None else parts.text,
-        ),
-        "wrapper": _of_run(risk, nothing if parts.wrapper is None else parts.wrapper),
-        "harm": _of_run(risk, nothing if parts.harm is None else parts.harm),
-        "selected": np.concatenate([masks.ravel(), masks.any(0).ravel()]),
-    }
-    with atomic_file(path) as temporary, temporary.open("wb") as file:  # pyarrow takes a name with a colon for a URI
-        pq.write_table(pa.table(table), file)
-
-
-def _column(of_batches: Floats, of_run: Floats) -> NDArray[np.float64]:
-    """A column with all batches and then the run; undefined is null."""
-    values = np.concatenate([of_batches.ravel(), of_run.ravel()])
-    return cast(NDArray[np.float64], pa.array(values, mask=np.isnan(values)))
-
-
-def _of_run(risk: RiskDifferences, values_LE: Floats) -> NDArray[np.float64]:
-    return _column(np.full(risk.per_batch.shape, np.nan), values_LE)
+def _selected(masks_BLE: NDArray[np.bool_], start: int, stop: int) -> NDArray[np.bool_]:
+    """Rows from `start` to `stop` of the masks of the batches and then of the union."""
+    num = masks_BLE.size
+    of_run = masks_BLE.any(0).ravel()[max(0, start - num) : max(0, stop - num)]
+    return np.concatenate([masks_BLE.reshape(-1)[start:stop], of_run])
 
 
 ANSWER, SAFE, UNSAFE = REGIONS.index("answer"), SIDES.index("safe"), SIDES.index("unsafe")
@@ -270,7 +181,7 @@ def _value(value: object) -> object:
 
 def _expert_rows(counts: RoutingCounts, union_LE: NDArray[np.bool_]) -> Iterator[dict[str, object]]:
     """Per expert: answer tokens routed to it and not (a1, d1: unsafe side; a2, d2: safe side), and the difference."""
-    routed_SLE = counts.routed[:, :, ANSWER].sum(0)
+    routed_SLE = counts.routed[:, :, ANSWER].sum(0, dtype=np.int64)
     seen_S = counts.seen[:, :, ANSWER].sum(0)
     for (layer_index, expert), selected in np.ndenumerate(union_LE):
         a1, a2 = (int(routed_SLE[side, layer_index, expert]) for side in (UNSAFE, SAFE))
@@ -299,7 +210,7 @@ def write_prepared(
     name = summary.base.name
     _write_answers(path / layout.batch_outputs(name), rows)
     write_counts(path / layout.routing_counts(name), counts)
-    write_atomic(path / layout.training_examples(name), encode_lines(examples))
+    write_atomic(path / layout.training_examples(name), lines_of_records(examples))
     write_selection(path, name, result)
     write_atomic(path / layout.PREPARE_SUMMARY, encode(summary, indent=True))
 

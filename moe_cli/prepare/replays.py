@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from moe_cli.artifacts.files import RowFile
 from moe_cli.errors import NumericError
 from moe_cli.experts.gradient_norms import measure_gradient_norms
 from moe_cli.model.chat import EncodedChat, encode_answered, encode_prompt
@@ -59,6 +61,7 @@ def count_routing(
     pairs: Sequence[PromptPair],
     answers: Mapping[str, Generation],
     harmless: Sequence[HarmlessPrompts] = (),
+    directory: Path | None = None,
     *,
     crossed: bool = False,
     batch_size: int,
@@ -68,7 +71,8 @@ def count_routing(
     """Routing counts of both sides of every pair; `answers` is keyed by `form_id`.
 
     With `crossed` each form is replayed with the answer to the other form, too. These and the harmless prompts are
-    replayed after the forms with their own answers, so that they change none of their batches.
+    replayed after the forms with their own answers, so that they change none of their batches. Counts lie in unnamed
+    files in `directory`, not in memory.
     """
     own, other = _rows(loaded, pairs, answers), _crossed_rows(loaded, pairs, answers) if crossed else []
     harmless_rows = [
@@ -77,9 +81,10 @@ def count_routing(
     progress = _Progress(len(own) + len(other) + len(harmless_rows), notify)
     sizes = _Sizes(batch_size, batch_tokens)
     with torch.inference_mode(), record_routing(loaded.model) as recorder:
-        routed, gates, seen = _replayed(loaded, recorder, own, sizes, progress)
-        crossed_routed, _, _ = _replayed(loaded, recorder, other, sizes, progress, num_regions=1)
-        harmless_routed, _, harmless_seen = _replayed(loaded, recorder, harmless_rows, sizes, progress, num_regions=1)
+        gates = RowFile(directory, _shape(loaded, own, len(REGIONS)), np.float64)
+        routed, seen = _replayed(loaded, recorder, own, sizes, progress, directory, gates)
+        crossed_routed, _ = _replayed(loaded, recorder, other, sizes, progress, directory)
+        harmless_routed, harmless_seen = _replayed(loaded, recorder, harmless_rows, sizes, progress, directory)
     return RoutingCounts(
         layers=loaded.identity.layers,
         top_k=loaded.identity.top_k,
@@ -87,7 +92,7 @@ def count_routing(
         clusters=tuple(pair.cluster for pair in pairs),
         routed=_in_pairs(routed),
         seen=_in_pairs(seen),
-        gates=_in_pairs(gates),
+        gates=_in_pairs(gates.array()),
         gradients=None,
         crossed=_in_pairs(crossed_routed)[:, :, 0] if crossed else None,
         harmless=HarmlessCounts(
@@ -146,19 +151,29 @@ def _replayed(
     rows: Sequence[Replay],
     sizes: _Sizes,
     progress: _Progress,
-    *,
-    num_regions: int = len(REGIONS),
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Counts and gates [N, R, L, E], and tokens [N, R], of every row, in the first `num_regions` regions."""
-    shape = (len(rows), num_regions, len(loaded.layers), loaded.identity.num_experts)
-    routed, gates = np.zeros(shape, dtype=np.int64), np.zeros(shape)
-    seen = np.zeros(shape[:2], dtype=np.int64)
+    directory: Path | None,
+    gates: RowFile | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Counts [N, R, L, E], and tokens [N, R], of every row: in all regions with `gates`, which are filled, else in one.
+
+    Raises:
+        OverflowError: a row has more tokens than 32 bits count.
+    """
+    shape = _shape(loaded, rows, 1 if gates is None else len(REGIONS))
+    routed, seen = RowFile(directory, shape, np.int32), np.zeros(shape[:2], dtype=np.int64)
     batches = length_batches([len(ids) for ids, _ in rows], max_rows=sizes.rows, max_tokens=sizes.tokens)
-    counted = in_rounds(batches, lambda batch: (batch, _count(loaded, recorder, [rows[i] for i in batch], num_regions)))
-    for indices, counts_of_batch in chain.from_iterable(counted):
-        routed[indices], gates[indices], seen[indices] = counts_of_batch
+    counted = in_rounds(batches, lambda batch: (batch, _count(loaded, recorder, [rows[i] for i in batch], shape[1])))
+    for indices, (counts_BRLE, gates_BRLE, seen_BR) in chain.from_iterable(counted):
+        seen[indices] = seen_BR
+        routed.write(indices, counts_BRLE)
+        if gates is not None:
+            gates.write(indices, gates_BRLE)
         progress.add(len(indices))
-    return routed, gates, seen
+    return routed.array(), seen
+
+
+def _shape(loaded: LoadedModel, rows: Sequence[Replay], num_regions: int) -> tuple[int, int, int, int]:
+    return len(rows), num_regions, len(loaded.layers), loaded.identity.num_experts
 
 
 def _in_pairs(rows: NDArray[Any]) -> NDArray[Any]:

@@ -17,7 +17,8 @@ from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.prepare.batches import Composition
-from moe_cli.prepare.prepare_files import HINT, read_counts, write_selection
+from moe_cli.prepare.prepare_files import write_selection
+from moe_cli.prepare.routing_file import HINT, read_counts
 from moe_cli.prepare.selection_evidence import find_experts
 from moe_cli.records import Notice, PrepareSummary, RoutingCounts, Selection
 from moe_cli.records.manifest import Notify

@@ -12,7 +12,7 @@ Letters of shapes: N pairs, C clusters, R resamples, B batches, L expert layers,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -47,6 +47,13 @@ class ClusterCounts:
     def sizes(self) -> tuple[int, ...]:
         """Number of clusters of each kind; here there is one kind."""
         return (self.num_clusters,)
+
+    def unsafe_then_safe(self) -> Floats:
+        """The counts of both sides, one below the other [2 C, X]; as they lie in memory, where they lie so."""
+        sides_SCX = self.routed_SCX[::-1]
+        if sides_SCX.flags.c_contiguous:
+            return sides_SCX.reshape(-1, self.num_experts)
+        return np.concatenate([*sides_SCX])
 
     def only(self, experts_A: NDArray[np.intp] | slice) -> ClusterCounts:
         """The counts of a few experts [A]."""
@@ -97,19 +104,30 @@ def rate_difference(routed_safe: Floats, seen_safe: Floats, routed_unsafe: Float
 
 def cluster_counts(counts: RoutingCounts, used: Sequence[int]) -> ClusterCounts:
     """Sum the answer-token counts of the pairs `used` by cluster."""
-    names = [counts.clusters[index] for index in used]
-    return within_clusters(names, counts.routed[list(used), :, ANSWER], counts.seen[list(used), :, ANSWER])
+    return within_clusters(
+        [counts.clusters[row] for row in used],
+        (counts.routed[row, :, ANSWER] for row in used),
+        counts.seen[list(used), :, ANSWER],
+        num_experts=math.prod(counts.routed.shape[-2:]),
+    )
 
 
 def within_clusters(
-    names_N: Sequence[str], routed_NSLE: NDArray[np.int64] | Floats, seen_NS: NDArray[np.int64]
+    names_N: Sequence[str],
+    routed: Iterable[NDArray[np.integer] | Floats],
+    seen_NS: NDArray[np.int64],
+    *,
+    num_experts: int,
 ) -> ClusterCounts:
-    """Sum counts of two sides by the clusters named in `names_N`; clusters in order of name."""
+    """Sum counts of two sides by the clusters named in `names_N`; clusters in order of name.
+
+    `routed` gives [side, L, E] of every pair in turn, so that they need not be in memory at once.
+    """
     names = sorted(set(names_N))
     index = {name: number for number, name in enumerate(names)}
-    routed_SCX = np.zeros((2, len(names), math.prod(routed_NSLE.shape[2:])))
+    routed_SCX = np.zeros((2, len(names), num_experts))[::-1]  # in the order in which `pooled` multiplies the sides
     seen_SC = np.zeros((2, len(names)))
-    for name, routed_SLE, seen_S in zip(names_N, routed_NSLE, seen_NS, strict=True):
+    for name, routed_SLE, seen_S in zip(names_N, routed, seen_NS, strict=True):
         routed_SCX[:, index[name]] += routed_SLE.reshape(2, -1)
         seen_SC[:, index[name]] += seen_S
     return ClusterCounts(routed_SCX, seen_SC)
@@ -125,8 +143,11 @@ def pooled(clusters: Clusters, weights_RC: Floats) -> Floats:
             np.add, (term.factor * pooled(term.clusters, weights_RC[:, term.columns]) for term in clusters.terms)
         )
     seen_SR = clusters.seen_SC @ weights_RC.T
-    parts = [weights_RC / _known(seen_SR[UNSAFE]), -weights_RC / _known(seen_SR[SAFE])]
-    differences: Floats = np.hstack(parts) @ np.concatenate([clusters.routed_SCX[UNSAFE], clusters.routed_SCX[SAFE]])
+    num = clusters.num_clusters
+    shares_RC = np.empty((len(weights_RC), 2 * num))  # of the unsafe side, then of the safe one
+    np.divide(weights_RC, _known(seen_SR[UNSAFE]), out=shares_RC[:, :num])
+    np.divide(weights_RC, -_known(seen_SR[SAFE]), out=shares_RC[:, num:])
+    differences: Floats = shares_RC @ clusters.unsafe_then_safe()
     return differences
 
 
@@ -142,11 +163,11 @@ def pooled_swapped(clusters: Clusters, swaps_RC: Floats) -> Floats:
     routed, seen = clusters.routed_SCX, clusters.seen_SC
     moved_R = swaps_RC @ (seen[UNSAFE] - seen[SAFE])
     unsafe_R1, safe_R1 = _known(seen[UNSAFE].sum() - moved_R), _known(seen[SAFE].sum() + moved_R)
-    parts = [swaps_RC * (-1 / unsafe_R1 - 1 / safe_R1), 1 / unsafe_R1, -1 / safe_R1]
+    shares_RT = np.empty((len(swaps_RC), clusters.num_clusters + 2))
+    np.multiply(swaps_RC, -1 / unsafe_R1 - 1 / safe_R1, out=shares_RT[:, :-2])
+    shares_RT[:, -2:] = np.hstack([1 / unsafe_R1, -1 / safe_R1])
     totals_SX = routed.sum(1)
-    differences: Floats = np.hstack(parts) @ np.vstack(
-        [routed[UNSAFE] - routed[SAFE], totals_SX[UNSAFE], totals_SX[SAFE]]
-    )
+    differences: Floats = shares_RT @ np.vstack([routed[UNSAFE] - routed[SAFE], totals_SX[UNSAFE], totals_SX[SAFE]])
     return differences
 
 
@@ -157,7 +178,7 @@ def _known(seen_R: Floats) -> Floats:
 
 def of_pairs(counts: RoutingCounts, pairs: Sequence[int]) -> Floats:
     """Pooled risk difference [L, E] of some pairs (indices into `counts`)."""
-    routed_SLE = counts.routed[list(pairs), :, ANSWER].sum(0).astype(np.float64)
+    routed_SLE = counts.routed[list(pairs), :, ANSWER].sum(0, dtype=np.int64).astype(np.float64)
     seen_S = counts.seen[list(pairs), :, ANSWER].sum(0).astype(np.float64)
     return rate_difference(routed_SLE[SAFE], seen_S[SAFE], routed_SLE[UNSAFE], seen_S[UNSAFE])
 

@@ -23,7 +23,7 @@ from moe_cli.activity import begin_activity
 from moe_cli.config import MoeConfig, PrepareConfig
 from moe_cli.config.sections import conditions_of
 from moe_cli.errors import UsageError
-from moe_cli.prepare.contrasts import clusters_of
+from moe_cli.prepare.contrasts import Quantity, clusters_of, wrapper_clusters
 from moe_cli.prepare.methods import MethodInputs, candidates_of, is_computable
 from moe_cli.prepare.permutation import ALPHA, p_values, q_values, random_swaps
 from moe_cli.prepare.ranking import Bools, Floats
@@ -76,18 +76,21 @@ def select_from_noise(
     if not rule.is_by_difference or any(condition.quantity not in computable for condition in rule.conditions):
         return None
     used = used_pairs(batches)
-    names = sorted({counts.clusters[index] for index in used})
+    column_of = {name: column for column, name in enumerate(sorted({counts.clusters[index] for index in used}))}
     clusters = clusters_of(rule.quantity, counts, used)
     swaps_DC = random_swaps(clusters.num_clusters, draws, np.random.default_rng([seed, 4]))
-    shared_columns = range(len(names), clusters.num_clusters)  # harmless prompts, which every batch shares
     pooled_DX = pooled_swapped(clusters, swaps_DC)
     candidates_DX = _candidates(rule, clusters, pooled_DX, permutations, seed)
     index_DM = np.argsort(~candidates_DX, axis=1, kind="stable")[:, : candidates_DX.sum(1).max()]
     allowed_DM = np.take_along_axis(candidates_DX, index_DM, axis=1)
     union_DM = np.zeros_like(allowed_DM)
+    own: Quantity = rule.quantity
+    shared_DX = np.zeros(pooled_DX.shape)
+    if rule.quantity == "did":  # of the harmless prompts, which all batches share
+        own, shared_DX = "risk_diff", pooled_swapped(wrapper_clusters(counts), swaps_DC[:, len(column_of) :])
     for batch in batches:
-        columns = [names.index(name) for name in sorted({counts.clusters[index] for index in batch})]
-        values_DX = pooled_swapped(clusters_of(rule.quantity, counts, batch), swaps_DC[:, [*columns, *shared_columns]])
+        columns = sorted({column_of[counts.clusters[index]] for index in batch})
+        values_DX = pooled_swapped(clusters_of(own, counts, batch), swaps_DC[:, columns]) - shared_DX
         union_DM |= select_of_batch(rule, np.take_along_axis(values_DX, index_DM, axis=1), allowed_DM)
     sizes_D = union_DM.sum(1)
     low, high = np.quantile(sizes_D, [0.025, 0.975])

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +26,13 @@ from moe_cli.prepare.contrasts import (
     harm_clusters,
     is_recorded,
     quantity_of,
+    quantity_of_batches,
     sum_over_batches,
     wrapper_clusters,
 )
 from moe_cli.prepare.permutation import p_values, q_values
 from moe_cli.prepare.ranking import Bools, Floats
-from moe_cli.prepare.risk import Clusters, mean_of_batches, pooled
+from moe_cli.prepare.risk import Clusters, cluster_counts, mean_of_batches, pooled
 from moe_cli.prepare.selection import Rule, by_risk
 from moe_cli.records import PartOfRisk, RiskDifferences, RiskParts, RoutingCounts
 from moe_cli.stats.clusters import cluster_draws
@@ -38,6 +41,7 @@ TAIL = 0.025  # each side of a 95 % interval
 CHUNK_RESAMPLES = 250
 CHUNK_EXPERTS = 128  # columns whose resamples are ordered at once: fits the cache
 Batches = Sequence[Sequence[int]]
+Scalar = TypeVar("Scalar", bound=np.generic)
 UNKNOWN = PartOfRisk(share=None, lower=None, upper=None)
 
 
@@ -50,9 +54,13 @@ class ResampledValues:
     stability_X: Floats  # share of resamples in which the rule takes the expert
 
 
-def bootstrap_weights(sizes: Sequence[int], resamples: int, random: np.random.Generator) -> Floats:
+def bootstrap_weights(sizes: Sequence[int], resamples: int, random: np.random.Generator) -> NDArray[np.unsignedinteger]:
     """How often each cluster is drawn [R, C], with replacement, as many of each kind as there are."""
-    return np.hstack([cluster_draws(size, resamples, random) for size in sizes])
+    weights_RC = np.empty((resamples, sum(sizes)), dtype=np.min_scalar_type(max(sizes)))  # no cluster is drawn oftener
+    for start, size in zip(accumulate(sizes, initial=0), sizes, strict=False):
+        for rows in _chunks(weights_RC[:, start : start + size]):
+            rows[:] = cluster_draws(size, len(rows), random)
+    return weights_RC
 
 
 def resample(
@@ -70,7 +78,7 @@ def bootstrap_values(clusters: Clusters, resamples: int, random: np.random.Gener
     weights_RC = bootstrap_weights(clusters.sizes, resamples, random)
     values_RX = np.empty((resamples, clusters.num_experts))
     for rows, weights_of_rows in zip(_chunks(values_RX), _chunks(weights_RC), strict=True):
-        rows[:] = pooled(clusters, weights_of_rows)
+        rows[:] = pooled(clusters, weights_of_rows.astype(np.float64))
     return values_RX
 
 
@@ -78,7 +86,7 @@ def batch_interval(clusters: Clusters, resamples: int, random: np.random.Generat
     """95 % percentile interval [2, X] without keeping the resamples; undefined with a single cluster."""
     if min(clusters.sizes) < 2:
         return np.full((2, clusters.num_experts), np.nan)
-    weights_RC = bootstrap_weights(clusters.sizes, resamples, random)
+    weights_RC = bootstrap_weights(clusters.sizes, resamples, random).astype(np.float64)
     chunks = (clusters.only(chunk) for chunk in _expert_chunks(clusters.num_experts))
     return np.concatenate([_bounds(pooled(chunk, weights_RC)) for chunk in chunks], axis=1)
 
@@ -107,7 +115,7 @@ def _expert_chunks(num_experts: int) -> Iterator[slice]:
     return (slice(start, start + CHUNK_EXPERTS) for start in range(0, num_experts, CHUNK_EXPERTS))
 
 
-def _chunks(rows: Floats) -> Iterator[Floats]:
+def _chunks(rows: NDArray[Scalar]) -> Iterator[NDArray[Scalar]]:
     return (rows[start : start + CHUNK_RESAMPLES] for start in range(0, len(rows), CHUNK_RESAMPLES))
 
 
@@ -123,20 +131,22 @@ def estimate_risk_differences(
     """Risk differences, or a part of them, of the pairs in `batches` (indices into `counts`), with all their evidence.
 
     Per batch; as the mean of the batches (the original definition) and pooled from the summed counts. Intervals are
-    percentiles of a bootstrap over clusters, of the pooled value and of each batch; stability is the share of these
-    resamples in which `by_risk` takes the expert. p and q are of the pooled value.
+    percentiles of a bootstrap over clusters, of the pooled value and, of the risk difference alone, of each batch;
+    stability is the share of these resamples in which `by_risk` takes the expert. p and q are of the pooled value.
     """
     shape = counts.routed.shape[-2:]
     clusters = clusters_of(quantity, counts, used_pairs(batches))
     pooled_X = sum_over_batches(clusters)
     resampled = resample(clusters, resamples, np.random.default_rng([seed, 1]), lambda values: by_risk(rule, values))
     p_1X, num_permutations = p_values(clusters, pooled_X[None], resamples, np.random.default_rng([seed, 2]))
-    per_batch_BLE = np.stack([quantity_of(quantity, counts, batch) for batch in batches])
-    bounds_B2X = [
-        batch_interval(clusters_of(quantity, counts, batch), resamples, np.random.default_rng([seed, 7, index]))
-        for index, batch in enumerate(batches)
-    ]
-    lower_BX, upper_BX = np.stack(bounds_B2X, axis=1)
+    per_batch_BLE = quantity_of_batches(quantity, counts, batches)
+    lower_BX = upper_BX = np.full(per_batch_BLE.shape, np.nan)
+    if quantity == "risk_diff":
+        bounds_B2X = [
+            batch_interval(cluster_counts(counts, batch), resamples, np.random.default_rng([seed, 7, index]))
+            for index, batch in enumerate(batches)
+        ]
+        lower_BX, upper_BX = np.stack(bounds_B2X, axis=1)
     return RiskDifferences(
         layers=counts.layers,
         per_batch=per_batch_BLE,
@@ -161,7 +171,7 @@ def point_differences(counts: RoutingCounts, batches: Batches, quantity: Quantit
     Intervals, p, q and stability are undefined.
     """
     clusters = clusters_of(quantity, counts, used_pairs(batches))
-    per_batch_BLE = np.stack([quantity_of(quantity, counts, batch) for batch in batches])
+    per_batch_BLE = quantity_of_batches(quantity, counts, batches)
     nothing_BLE = np.full(per_batch_BLE.shape, np.nan)
     nothing_LE = nothing_BLE[0]
     return RiskDifferences(
@@ -203,7 +213,7 @@ def expert_parts(counts: RoutingCounts, batches: Batches) -> ExpertParts:
     used = used_pairs(batches)
     if is_recorded("text", counts):
         text = quantity_of("text", counts, used)
-        text_of_batches = np.stack([quantity_of("text", counts, batch) for batch in batches])
+        text_of_batches = quantity_of_batches("text", counts, batches)
     if is_recorded("did", counts):
         shape = counts.routed.shape[-2:]
         wrapper = sum_over_batches(wrapper_clusters(counts)).reshape(shape)

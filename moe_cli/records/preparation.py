@@ -47,23 +47,26 @@ class HarmlessCounts:
 
     prompt_ids: tuple[str, ...]  # M
     clusters: tuple[str, ...]  # M
-    routed: NDArray[np.int64]  # [M, form 2, L, E] tokens whose top-k holds the expert; plain, inside an attack
+    routed: NDArray[np.int32]  # [M, form 2, L, E] tokens whose top-k holds the expert; plain, inside an attack
     seen: NDArray[np.int64]  # [M] tokens counted, in each form
 
 
 @record
 class RoutingCounts:
-    """Tokens per expert, for every pair separately. Stored in `routing_{model}.npz`."""
+    """Tokens per expert, for every pair separately. Stored in `routing_{model}.npz`.
+
+    Regions that nothing is computed from are there when they were just counted, and not when they are read (R = 1).
+    """
 
     layers: tuple[int, ...]  # decoder indices of the expert layers
     top_k: int | None  # 8; None where only a forward tells
     pair_ids: tuple[str, ...]  # N
     clusters: tuple[str, ...]  # N
-    routed: NDArray[np.int64]  # [N, side 2, region 3, L, E] tokens whose top-k holds the expert
-    seen: NDArray[np.int64]  # [N, side 2, region 3] tokens counted
-    gates: NDArray[np.float64]  # [N, side 2, region 3, L, E] the router's weights of these tokens, summed
+    routed: NDArray[np.int32]  # [N, side 2, region R, L, E] tokens whose top-k holds the expert
+    seen: NDArray[np.int64]  # [N, side 2, region R] tokens counted
+    gates: NDArray[np.float64]  # [N, side 2, region R, L, E] the router's weights of these tokens, summed
     gradients: NDArray[np.float64] | None  # [B, L, E] squared gradient norm of the refusal loss; None: not measured
-    crossed: NDArray[np.int64] | None = (
+    crossed: NDArray[np.int32] | None = (
         None  # [N, side 2, L, E] as routed, of the other side's answer; None: not measured
     )
     harmless: HarmlessCounts | None = None  # None: not measured

@@ -24,6 +24,7 @@ from moe_cli.experts.interface import IMPLEMENTATION as SLICES
 from moe_cli.experts.trainable import least_bytes, refuse_underflow
 from moe_cli.model.load import LoadedModel, resolve_device
 from moe_cli.model.memory import total_bytes
+from moe_cli.model.sharding import has_shares
 from moe_cli.model.skeleton import meta_model
 from moe_cli.model.tensors import digest_of_tensors, stored_tensors
 from moe_cli.ranks import num_ranks, this_rank
@@ -56,15 +57,18 @@ def refuse_too_large(arm: Arm, config: MoeConfig) -> None:
     model = meta_model(config.model)
     params, dtype = sum(parameter.numel() for parameter in model.parameters()), model.dtype
     baseline = arm == "baseline"
+    shares = num_ranks() if config.train.placement == "sharded" else 1
     least = least_bytes(
-        frozen_bytes=0 if baseline else params * dtype.itemsize, trained_params=params if baseline else 0
+        frozen_bytes=0 if baseline else params * dtype.itemsize // shares,
+        trained_params=params // shares if baseline else 0,
     )
     device = torch.device(resolve_device(config.model))
     room = sum(total_bytes(device)) // (this_rank().local_total if device.type == "cpu" else 1)
     if least <= room:
         return
     what = "masters, gradients and moments" if baseline else f"weights in {dtype}".replace("torch.", "")
-    smaller = "" if baseline or dtype.itemsize == 2 else "--set model.dtype=bfloat16 halves the weights; "
+    shared = "--set train.placement=sharded shares it out; " if num_ranks() > 1 and shares == 1 else ""
+    smaller = shared if baseline or dtype.itemsize == 2 else f"{shared}--set model.dtype=bfloat16 halves the weights; "
     each = f" for each of {num_ranks()} processes" if num_ranks() > 1 else ""
     raise EnvironmentFaultError(
         f"the {arm} arm of {config.model.name} needs at least {least / 1e9:.1f} GB for its {what}, and "
@@ -138,6 +142,10 @@ def _dtypes(model: nn.Module) -> dict[str, torch.dtype]:
 
 def _cast(model: nn.Module, dtypes: Mapping[str, torch.dtype]) -> None:
     """Cast every tensor back to its own dtype."""
+    if has_shares(model):  # FSDP keeps shares of its own, which it renews where a module's tensors are replaced
+        of_tensor = {id(tensor): dtypes[name] for name, tensor in _tensors(model)}
+        model._apply(lambda tensor: tensor.to(of_tensor.get(id(tensor), tensor.dtype)))
+        return
     for name, tensor in _tensors(model):
         tensor.data = tensor.data.to(dtypes[name])
 

@@ -3,7 +3,8 @@
     checkpoint-12/  parameters.safetensors  optimizer.safetensors  random.safetensors
                     steps.jsonl  state.json  trainer_state.json  digests.json
 
-A checkpoint holds the state at the end of a step. It has no pickle and is published by rename, with a sha256 of every
+A checkpoint holds the state at the end of a step. Where the weights that train are sharded, the first two are folders
+of safetensors files (`tensor_files.py`). It has no pickle and is published by rename, with a sha256 of every
 file. Parameters are matched by name, strictly. An optimizer state that did not exist (an expert never updated so far)
 does not exist after loading either. A checkpoint of another base model, arm or prepare run is refused. The newest
 checkpoint is kept and, where batches are held out, the best one.
@@ -28,8 +29,10 @@ from moe_cli.artifacts.files import atomic_directory, check_checksums, naming_fi
 from moe_cli.codec import decode_file, decode_lines, encode
 from moe_cli.errors import ArtifactError
 from moe_cli.model.tensors import refuse_not_finite
+from moe_cli.ranks import gathered, is_first, led
 from moe_cli.records import CheckpointState, StepRecord, ValidationLoss
 from moe_cli.records.record import JsonObject
+from moe_cli.train.tensor_files import load_tensors, save_tensors
 
 PARAMETERS = "parameters.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -55,10 +58,10 @@ def save_checkpoint(
     random: Sequence[Mapping[str, Tensor]],
     batches_per_step: int,
 ) -> Path:
-    """Write `checkpoint-{step}` into the run directory; `owner` identifies the run whose state it is, `random` are
-    the `random_states` of every process.
+    """Write `checkpoint-{step}` into the run directory; `owner` identifies the run whose state it is.
 
-    Older ones are removed, except the one with the lowest loss in `validation`.
+    `random` are the `random_states` of every process. All processes call it; the first writes, and of sharded weights
+    each writes its share. Older checkpoints are removed, except the one with the lowest loss in `validation`.
 
     Raises:
         NumericError: an update made NaN or infinity; nothing is written, and older ones stay.
@@ -70,9 +73,12 @@ def save_checkpoint(
         f"what the updates up to step {trainer_state.global_step} made, which was not saved,",
         hint="train into another directory with a lower learning rate; checkpoints of earlier steps are kept",
     )
-    with atomic_directory(path) as staging:
-        save_file({name: p.detach().contiguous() for name, p in parameters.items()}, staging / PARAMETERS)
-        save_file(moments, staging / OPTIMIZER)
+    with led(atomic_directory(path)) as staging:
+        save_tensors(parameters, staging / PARAMETERS)
+        save_tensors(moments, staging / OPTIMIZER)
+        gathered(None)  # all have written their shares
+        if not is_first():
+            return path
         states = {_random_name(rank, name): state for rank, of in enumerate(random) for name, state in of.items()}
         save_file(states, staging / RANDOM)
         state = CheckpointState(
@@ -202,7 +208,7 @@ def load_parameters(path: Path, parameters: Parameters) -> None:
         NumericError: a value is NaN or infinity.
     """
     with naming_file(path / PARAMETERS):
-        saved = _finite(path, load_file(path / PARAMETERS))
+        saved = _finite(path, load_tensors(path / PARAMETERS, parameters))
     wrong = sorted(saved.keys() ^ parameters.keys())
     wrong += [name for name in saved.keys() & parameters.keys() if not _has_form_of(saved[name], parameters[name])]
     if wrong:
@@ -223,7 +229,8 @@ def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, sch
     """Restore moments and step counts (absent ones stay absent), and the position in the learning rate schedule."""
     optimizer.state.clear()
     with naming_file(path / OPTIMIZER):
-        for key, tensor in _finite(path, load_file(path / OPTIMIZER)).items():
+        entries = load_tensors(path / OPTIMIZER, parameters, of_parameter=_parameter_of)
+        for key, tensor in _finite(path, entries).items():
             name, _, entry = key.rpartition("/")
             parameter = parameters[name]
             fits = _has_form_of(tensor, parameter)
@@ -262,6 +269,11 @@ def _finite(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     hint = f"remove {path}; --resume then goes on from the checkpoint before it, or begins again where there is none"
     refuse_not_finite(tensors.items(), str(path), hint=hint)
     return tensors
+
+
+def _parameter_of(key: str) -> str:
+    """Name of the parameter that an entry of the optimizer is of."""
+    return key.rpartition("/")[0]
 
 
 def _optimizer_tensors(parameters: Parameters, optimizer: Optimizer) -> dict[str, Tensor]:

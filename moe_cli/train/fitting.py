@@ -44,8 +44,9 @@ from moe_cli.train.arm_setup import ArmSetup
 from moe_cli.train.checkpoint import load_best
 from moe_cli.train.dataset import FixedBatches, part_of
 from moe_cli.train.loop import StepLoop
+from moe_cli.train.open_step import stop_requests
 from moe_cli.train.prepared_run import PreparedRun
-from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer, stop_requests
+from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer
 
 NUM_BATCHES_SHOWN = 3
 
@@ -119,12 +120,14 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
     peak, peak_of = _largest_peak(loaded.device)
     validation = tuple(trainer.validation)
     final_step = load_best(task.path, validation, setup.trained) if validation else trainer.state.max_steps
+    if setup.slices is not None:
+        setup.slices.sync()
     source = f"what the updates up to step {final_step} made"  # the last update has no loss after it
     refuse_not_finite(setup.trained.items(), source, hint="train into another directory with a lower learning rate")
     digest_after = setup.frozen_digest() if setup.frozen_digest else None
     if digest_after != digest_before:
         raise AssertionError("a weight outside the selection moved; nothing is written")
-    if len(set(gathered(digest_of_tensors(setup.trained.items())) if num_ranks() > 1 else ())) > 1:
+    if num_ranks() > 1 and len(set(gathered(digest_of_tensors(setup.trained.items())))) > 1:
         raise AssertionError("the processes trained different weights; nothing is written")
     return FitResult(
         proof=TrainingProof(

@@ -7,22 +7,24 @@ not touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from moe_cli.model.sharding import is_sharded
 from moe_cli.ranks import gathered, num_ranks
 
 BUCKET = 1 << 26  # elements that travel together: 256 MiB
 
 
-def sum_gradients(parameters: Sequence[nn.Parameter]) -> int:
+def sum_gradients(trained: Iterable[nn.Parameter]) -> int:
     """Replace every gradient by its sum over the processes; returns the bytes of the gradients that were added up.
 
-    `parameters` are the same ones in the same order on every process.
+    `trained` are the same parameters in the same order on every process. FSDP has added up those of sharded ones.
     """
-    if num_ranks() == 1:
+    parameters = [parameter for parameter in trained if not is_sharded(parameter)]
+    if num_ranks() == 1 or not parameters:
         return 0
     here = [index for index, parameter in enumerate(parameters) if parameter.grad is not None]
     union = sorted({index for indices in gathered(here) for index in indices})

@@ -9,17 +9,20 @@ the step alone, so a stop does not change it.
 from __future__ import annotations
 
 import math
+from math import ceil
 
 import torch
 from torch.optim import Optimizer
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from moe_cli.errors import NumericError
+from moe_cli.model.sharding import has_shares
 from moe_cli.model.token_rows import loss_sum, num_answer_tokens
-from moe_cli.ranks import dealt, gathered
+from moe_cli.ranks import dealt, gathered, num_ranks
 from moe_cli.records import ValidationLoss
 from moe_cli.train.dataset import FixedBatches, part_of
-from moe_cli.train.trainer import FixedBatchTrainer, StopRequest, finite_sum
+from moe_cli.train.open_step import StopRequest, finite_sum
+from moe_cli.train.trainer import FixedBatchTrainer
 
 
 @torch.no_grad()
@@ -34,9 +37,12 @@ def validation_loss(model: PreTrainedModel, batches: FixedBatches) -> float:
     training = model.training
     model.eval()
     parts = [part_of(batch, cut) for batch, cuts in zip(batches.batches, batches.cuts, strict=True) for cut in cuts]
+    own = dealt(parts)
+    company = own[:1] or parts[:1]  # sharded weights are gathered by all processes, as often as by the first
+    extra = company * (ceil(len(parts) / num_ranks()) - len(own)) if has_shares(model) else []
     sums = [
-        float(loss_sum(model, {name: rows.to(model.device) for name, rows in part.items()})) for part in dealt(parts)
-    ]
+        float(loss_sum(model, {name: rows.to(model.device) for name, rows in part.items()})) for part in own + extra
+    ][: len(own)]
     model.train(training)
     values = [value for share in gathered(sums) for value in share]
     loss = finite_sum(values) / sum(num_answer_tokens(part["labels"]) for part in parts)

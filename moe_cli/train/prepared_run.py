@@ -19,9 +19,12 @@ from moe_cli.codec import decode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import clusters_trained_on, trained_goals
 from moe_cli.errors import ArtifactError, UsageError
-from moe_cli.ranks import is_first, on_first, require_shared
+from moe_cli.ranks import is_first, num_ranks, on_first, require_shared
 from moe_cli.records import Arm, Message, ModelIdentity, Notice, Selection, TrainingExample
 from moe_cli.records.manifest import Notify
+
+# transformers 5.24 reads some converted weights so that the shares, put together, are not those of the checkpoint.
+OR_WRONG_SHARES = "; if that is done, transformers puts shares of this one together wrongly: --placement replicated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,4 +197,7 @@ def _refuse_other_model(made_on: ModelIdentity, base: ModelIdentity) -> None:
         if shapes[0] != shapes[1]
         else (f"the weights {made_on.fingerprint[:12]} ({made_on.name}), but {base.name} has {base.fingerprint[:12]}")
     )
-    raise ArtifactError(f"this selection is for {difference}", hint="run moe prepare on this model")
+    raise ArtifactError(
+        f"this selection is for {difference}",
+        hint="run moe prepare on this model" + (OR_WRONG_SHARES if num_ranks() > 1 else ""),
+    )

@@ -26,6 +26,7 @@ from moe_cli.model.directory import base_directory, license_of
 from moe_cli.model.final_model import refuse_unopened_not_finite, write_final_model
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.same_machine import require_same_directory, require_same_model, require_same_setup
+from moe_cli.model.sharding import has_shares
 from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.ranks import is_first, led, num_ranks, on_first
 from moe_cli.records import Arm, CardFacts, Notice, PrepareSummary, TrainingPlan, TrainingSummary
@@ -85,7 +86,7 @@ def run(
         if (named := config.train.prepared) is not None:  # refuses before the long work
             on_first(lambda: require_unchanged_run(named, store, "prepare"))
         refuse_too_large(arm, config)
-        loaded = load_model(config.model)
+        loaded = load_model(config.model, sharded=config.train.placement == "sharded" and num_ranks() > 1)
         base = base_directory(loaded.identity)
         refuse_unopened_not_finite(loaded, base)
         require_same_model(loaded)
@@ -104,11 +105,17 @@ def run(
         if fitted.proof.num_moved != fitted.proof.num_parameters:
             fraction = f"{fitted.proof.num_moved} of {fitted.proof.num_parameters}"
             notify(Notice(text=f"only {fraction} parameters of the baseline changed", warning=True))
-        summary = on_first(lambda: _summary(arm, config, loaded, prepared, setup, task, fitted))
-        if not is_first():
+        fingerprint = weights_fingerprint(loaded.model)
+        summary = on_first(lambda: _summary(arm, config, loaded, prepared, setup, task, fitted, fingerprint))
+        if not is_first() and not has_shares(loaded.model):
             return TrainOutput(output, summary)
         page = card(_card_facts(arm, base, prepared, summary)) if card is not None else None
-        _write(arm, loaded, base, prepared, task, summary, page)
+        staged = atomic_directory(output / layout.FINAL_MODEL)
+        with led(staged) if has_shares(loaded.model) else staged as staging:
+            write_final_model(loaded, base, staging, card=page)
+        if not is_first():
+            return TrainOutput(output, summary)
+        _write(arm, prepared, task, summary)
         writer.parents["prepare"] = prepared.run.digest
         store.add(
             writer,
@@ -186,6 +193,7 @@ def _summary(
     setup: ArmSetup,
     task: FitTask,
     fitted: FitResult,
+    trained_fingerprint: str,
 ) -> TrainingSummary:
     return training_summary(
         arm,
@@ -194,7 +202,7 @@ def _summary(
         prepared,
         setup,
         fitted,
-        trained_fingerprint=weights_fingerprint(loaded.model),
+        trained_fingerprint=trained_fingerprint,
         shared=task.shared,
         schedule=schedule_digest(len(task.batches), config.seed, config.train.num_epochs),
         num_threads=torch.get_num_threads(),
@@ -214,18 +222,8 @@ def _card_facts(arm: Arm, base: Path, prepared: PreparedRun, summary: TrainingSu
     )
 
 
-def _write(
-    arm: Arm,
-    loaded: LoadedModel,
-    base: Path,
-    prepared: PreparedRun,
-    task: FitTask,
-    summary: TrainingSummary,
-    page: str | None,
-) -> None:
-    """Write the final model, the masks and the summary."""
-    with atomic_directory(task.path / layout.FINAL_MODEL) as staging:
-        write_final_model(loaded, base, staging, card=page)
+def _write(arm: Arm, prepared: PreparedRun, task: FitTask, summary: TrainingSummary) -> None:
+    """Write the masks and the summary."""
     if arm == "selective":
         masks = prepared.run.file(layout.MASKS)
         write_atomic(task.path / layout.MASKS, masks.read_bytes())

@@ -1,7 +1,4 @@
-"""The transformers Trainer with the fixes that both arms need, the selective arm's masks, and clean stopping.
-
-The first signal (SIGINT, SIGTERM, SIGUSR1, SIGHUP) sets a flag that the training loop looks at after every step: the
-step is finished and a state saved. A second SIGINT interrupts at once. The old handlers come back.
+"""The transformers Trainer with the fixes that both arms need, and the selective arm's masks.
 
 Both arms run this very loop with the same loss. A loss or gradient that is not finite stops the run before the
 optimizer step.
@@ -19,20 +16,18 @@ Each override names what it works around:
 - training_step, _get_grad_norm: NaN is logged as 0.0 and training goes on (`logging_nan_inf_filter`, pitfall 4).
 - _save_checkpoint, _load_*: checkpoints lose fused experts on the way back (transformers #48805), and a kill leaves
   half a checkpoint that is then picked (pitfalls 2 and 3); see `checkpoint.py`.
+- _sync_replicated_trainable_parameters, _defer_fsdp_gradient_reduction: what the Trainer does to a sharded model.
 """
 
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
-from types import FrameType
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -42,83 +37,16 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from moe_cli.errors import NumericError
 from moe_cli.experts import AttachedSlices
+from moe_cli.model.sharding import has_shares, is_sharded
 from moe_cli.model.token_rows import loss_sum, num_answer_tokens
-from moe_cli.ranks import gathered, num_ranks, on_first, this_rank
+from moe_cli.ranks import gathered, num_ranks, this_rank, wait_for_first
 from moe_cli.records import Expert, StepRecord, ValidationLoss
-from moe_cli.signals import ALL_SIGNALS, handled_by
 from moe_cli.train import checkpoint
 from moe_cli.train.dataset import NO_BATCH, EpochOrder, FixedBatches, part_of
 from moe_cli.train.gradients import sum_gradients
+from moe_cli.train.open_step import OpenStep, stay_when_asked_to_stop
 
 Inputs = dict[str, Tensor]
-
-
-class StopRequest:
-    """True once a stopping signal arrived; holds its name."""
-
-    def __init__(self) -> None:
-        self.signal_name: str | None = None
-
-    def __bool__(self) -> bool:
-        return self.signal_name is not None
-
-
-@contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Turn stopping signals into a request while the block runs; does nothing outside the main thread."""
-    request = StopRequest()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if request and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        request.signal_name = signal.Signals(number).name
-
-    with handled_by(note, *ALL_SIGNALS):
-        yield request
-
-
-def stay_when_asked_to_stop(worker: int) -> None:
-    """Ignore stopping signals in a data loader worker.
-
-    A signal to the whole process group must not end the worker before the step has ended.
-    """
-    for number in ALL_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def finite_sum(values: Sequence[float]) -> float:
-    """The exact sum, whatever the order; NaN or infinity if a value is."""
-    return math.fsum(values) if all(map(math.isfinite, values)) else sum(values)  # fsum refuses opposite infinities
-
-
-@dataclass(slots=True)
-class OpenStep:
-    """Measurements of the step in progress."""
-
-    started: float = field(default_factory=time.monotonic)
-    batches: list[int] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)  # of each batch; they add up to the loss of the step
-    grad_norm: float = 0.0
-    learning_rate: float = 0.0
-    num_answer_tokens: int = 0
-    num_tokens: int = 0
-    num_padded_tokens: int = 0
-
-    @property
-    def loss(self) -> float:
-        """Mean over the answer tokens of the step."""
-        return finite_sum(self.losses)
-
-    def joined(self, steps: Sequence[OpenStep]) -> OpenStep:
-        """This step with what all processes measured, in the order in which one process would take the batches."""
-        return replace(
-            self,
-            batches=_dealt_in_turn([step.batches for step in steps]),
-            losses=_dealt_in_turn([step.losses for step in steps]),
-            num_answer_tokens=sum(step.num_answer_tokens for step in steps),
-            num_tokens=sum(step.num_tokens for step in steps),
-            num_padded_tokens=sum(step.num_padded_tokens for step in steps),
-        )
 
 
 class FixedBatchTrainer(Trainer):
@@ -151,6 +79,9 @@ class FixedBatchTrainer(Trainer):
         self.open_step = OpenStep()
         self.validation: list[ValidationLoss] = []  # so far; goes into every checkpoint
         self.num_bytes_added = 0  # of gradients that the processes added up
+        self.of_shares = has_shares(model)
+        self.trains_shares = any(map(is_sharded, trained.values()))
+        self.loss_weight = 1.0  # 0 in a forward without effect
 
     @property
     def batches_per_step(self) -> int:
@@ -180,7 +111,9 @@ class FixedBatchTrainer(Trainer):
         """Cross entropy summed over the answer tokens of some rows, divided by those of the whole step."""
         if num_items_in_batch is None:
             raise AssertionError("the Trainer did not count the answer tokens")
-        return loss_sum(model, inputs) * (1 / num_items_in_batch)
+        # FSDP takes the mean of the gradients over the processes, and the step needs their sum.
+        weight = self.loss_weight * (num_ranks() if self.trains_shares else 1)
+        return loss_sum(model, inputs) * (weight / num_items_in_batch)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Inputs], num_batches: int, device: torch.device
@@ -193,10 +126,11 @@ class FixedBatchTrainer(Trainer):
         """Hook before the first forward of every fixed batch."""
 
     def open_batch(self, inputs: Inputs) -> list[Inputs]:
-        """Record the batch in the open step; returns its rows, cut into micro-batches."""
+        """Record the batch in the open step; returns its rows, cut into micro-batches, none for NO_BATCH."""
         if not self.open_step.batches:  # setting up, loading and saving checkpoints are no part of a step's time
             self.open_step.started = time.monotonic()
-        batch = int(inputs["batch_index"])
+        if (batch := int(inputs["batch_index"])) == NO_BATCH:
+            return []
         self.begin_batch(batch)
         parts = [part_of(inputs, cut) for cut in self.train_dataset.cuts[batch]]
         self.open_step.batches.append(batch)
@@ -215,21 +149,38 @@ class FixedBatchTrainer(Trainer):
         Raises:
             NumericError: the loss of the step is not finite, on whichever process.
         """
-        if int(inputs["batch_index"]) != NO_BATCH:
-            losses = self.train_batch(model, inputs, num_items_in_batch)
-            self.open_step.losses.append(float(torch.stack([loss.detach() for loss in losses]).sum()))
+        parts = self.open_batch(inputs)
+        num_forwards = max(gathered(len(parts))) if self.of_shares else len(parts)
+        if parts:
+            losses = self.train_parts(model, parts, num_items_in_batch)
+            loss = float(torch.stack([loss.detach() for loss in losses]).sum())
+            self.open_step.losses.append(loss / num_ranks() if self.trains_shares else loss)
+        for _ in range(num_forwards - len(parts)):
+            self.keep_company(model, num_items_in_batch)
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         self.open_step = self.open_step.joined(gathered(self.open_step))
         if not math.isfinite(self.open_step.loss):
             raise self._not_finite("loss", self.open_step.loss)
-        self.num_bytes_added += sum_gradients(list(self.trained.values()))
+        self.num_bytes_added += sum_gradients(self.trained.values())
         return torch.tensor(self.open_step.loss, device=self.args.device)  # what trackers are told
 
-    def train_batch(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None) -> list[Tensor]:
-        """Forward and backward of one batch, part by part; the losses of the parts."""
-        parts = self.open_batch(inputs)
+    def train_parts(
+        self, model: nn.Module, parts: Sequence[Inputs], num_items_in_batch: Tensor | int | None
+    ) -> list[Tensor]:
+        """Forward and backward of the parts of one batch; their losses."""
         return [super(FixedBatchTrainer, self).training_step(model, part, num_items_in_batch) for part in parts]
+
+    def keep_company(self, model: nn.Module, num_items_in_batch: Tensor | int | None) -> None:
+        """A forward and backward without effect, as sharded weights are gathered by all processes together."""
+        self.begin_company()
+        batch, cut = self.train_dataset[0], self.train_dataset.cuts[0][0]
+        self.loss_weight = 0.0
+        super().training_step(model, part_of(batch, replace(cut, rows=cut.rows[:1])), num_items_in_batch)
+        self.loss_weight = 1.0
+
+    def begin_company(self) -> None:
+        """Hook before a forward without effect."""
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> float:
         norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
@@ -278,8 +229,16 @@ class FixedBatchTrainer(Trainer):
         run = Path(self.args.output_dir)
         state = (self.trained, self.optimizer, self.lr_scheduler, self.state)
         random = gathered(checkpoint.random_states())
-        saved = (*state, self.validation, random, self.batches_per_step)
-        on_first(lambda: checkpoint.save_checkpoint(run, self.owner, *saved))
+        checkpoint.save_checkpoint(run, self.owner, *state, self.validation, random, self.batches_per_step)
+        wait_for_first()  # whoever ended before it is published would end the first, too
+
+    def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
+        """Do nothing: hooks that add up gradients hang where a parameter has one on some processes only."""
+
+    @contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        """Reduce in every backward: to defer it would keep the whole gradient of the model on every process."""
+        yield
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         checkpoint.load_parameters(Path(resume_from_checkpoint), self.trained)
@@ -308,30 +267,41 @@ class ExpertMaskingTrainer(FixedBatchTrainer):
         """Give gradients to the experts of this batch alone."""
         self.slices.activate(None if self.batch_experts is None else self.batch_experts[batch])
 
-    def train_batch(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None) -> list[Tensor]:
-        """Train the batch as usual; if it selected no expert, nothing is updated and only its loss is recorded."""
-        if self.batch_experts is None or self.batch_experts[int(inputs["batch_index"])]:
-            return super().train_batch(model, inputs, num_items_in_batch)
+    def train_parts(
+        self, model: nn.Module, parts: Sequence[Inputs], num_items_in_batch: Tensor | int | None
+    ) -> list[Tensor]:
+        """Train the batch as usual; if it selected no expert, nothing is updated and only its loss is recorded.
+
+        With sharded weights a backward runs all the same, as the other processes gather the layers for theirs.
+        """
+        if self.slices.active or self.of_shares:
+            return super().train_parts(model, parts, num_items_in_batch)
         model.train()
         with torch.no_grad():
             return [
                 self.compute_loss(model, self._prepare_inputs(part), num_items_in_batch=num_items_in_batch)
-                for part in self.open_batch(inputs)
+                for part in parts
             ]
+
+    def begin_company(self) -> None:
+        """Give no expert a gradient."""
+        self.slices.activate(())
+
+    def finish_step(self) -> None:
+        """Called by the step callback when the optimizer has stepped."""
+        if self.of_shares:
+            self.slices.sync()
+        super().finish_step()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.slices.sync()
 
     def experts_of(self, batches: Sequence[int]) -> int:
         """Number of experts that these batches update together."""
         if self.batch_experts is None:
             return len(self.slices.experts)
         return len({expert for batch in batches for expert in self.batch_experts[batch]})
-
-
-Item = TypeVar("Item")
-
-
-def _dealt_in_turn(shares: Sequence[Sequence[Item]]) -> list[Item]:
-    """Items that were dealt to several processes, in their order before."""
-    return [share[turn] for turn in range(max(map(len, shares))) for share in shares if turn < len(share)]
 
 
 def _single_batch(batches: list[Inputs]) -> Inputs:

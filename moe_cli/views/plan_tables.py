@@ -18,7 +18,7 @@ PARTS = {  # of `StepMemory`
     "saved": "kept by a forward for its backward",
     "peak": "peak of a step",
 }
-SEVERAL = "The rows of several processes are arithmetic: replicated is moe train --nproc N, sharded is not built."
+SEVERAL = "The rows of several processes (moe train --nproc N --placement ...) are arithmetic, not a measurement."
 
 
 def resource_plan_view(plan: ResourcePlan) -> RenderableType:

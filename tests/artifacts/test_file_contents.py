@@ -12,7 +12,7 @@ from moe_cli.artifacts.examples import plain_forms_of
 from moe_cli.artifacts.files import naming_file, sha256_of
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, UsageError
-from moe_cli.prepare.prepare_files import read_counts
+from moe_cli.prepare.routing_file import read_counts
 from moe_cli.records import Manifest
 from moe_cli.train import checkpoint
 

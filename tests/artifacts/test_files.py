@@ -3,12 +3,14 @@
 import errno
 import os
 import stat
+import types
 
 import numpy as np
 import pytest
 
 from moe_cli.artifacts import files
 from moe_cli.artifacts.files import (
+    RowFile,
     append_lines,
     atomic_directory,
     atomic_file,
@@ -178,6 +180,40 @@ def test_arrays_are_read_back_equal_and_never_pickled(tmp_path):
     with pytest.raises(ValueError, match="allow_pickle"):
         write_array(tmp_path / "objects.npy", np.array([object()]))
     assert names(tmp_path) == ["masks.npy"]
+
+
+def test_rows_are_written_in_any_order_to_a_file_that_has_no_name(tmp_path):
+    expected = np.random.default_rng(0).integers(0, 99, size=(7, 2, 3))
+    rows = RowFile(tmp_path, (7, 2, 3), np.int32)
+    for some in ([6, 0, 3], [5], [1, 2]):
+        rows.write(some, expected[some])
+    expected[4] = 0  # of no row that was written
+    array = rows.array()
+    del rows
+    assert np.array_equal(array, expected) and array.dtype == np.int32
+    assert names(tmp_path) == []
+    assert RowFile(tmp_path, (0, 2), np.float64).array().shape == (0, 2)
+
+
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**32])
+def test_a_number_that_the_type_of_the_rows_does_not_hold_is_refused_and_never_wrapped(tmp_path, number):
+    rows = RowFile(tmp_path, (2, 1), np.int32)
+    rows.write([0], np.array([[2**31 - 1]]))
+    with pytest.raises(OverflowError, match="int64 is not the same as int32"):
+        rows.write([1], np.array([[number]]))
+    assert rows.array().tolist() == [[2**31 - 1], [0]]
+
+
+def test_a_full_disk_is_told_with_the_directory_of_the_rows(tmp_path, monkeypatch):
+    rows = RowFile(tmp_path, (2, 1), np.int32)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(rows, "_file", types.SimpleNamespace(seek=lambda _: None, write=full))
+    with pytest.raises(OSError, match=tmp_path.name) as caught:
+        rows.write([0], np.array([[1]]))
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_the_digest_is_that_of_sha256(tmp_path):

@@ -1,6 +1,8 @@
 """Whether evaluated goals were trained on: what is found by words, what is not, and what is no overlap."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from moe_cli.data.contamination import clusters_trained_on, goals_trained_on, trained_goals, words_of
 from moe_cli.records import Message
@@ -197,3 +199,61 @@ def test_words_have_no_case_no_marks_and_no_unseen_characters():
     assert words_of(
         "Zo\u200brp, the\u3000\uff27\uff2c\uff29\uff2d_ \u201cdrell\u201d \u2026 n\u0336ow; stra\u00dfe"
     ) == (*("zorp", "the", "glim", "drell", "now", "strasse"),)
+
+
+def by_definition(goals, prompts):
+    """What the page says, every goal in every prompt and every prompt in every goal."""
+    forms = trained_goals([example(name, "benign", messages=turns) for name, turns in prompts]).forms
+
+    def patterns(gram):
+        return [(*gram[:place], "*", *gram[place + 1 :]) for place in range(len(gram))]
+
+    def held(text, container):
+        return text.ngrams & container.ngrams_of(range(2, 6))
+
+    def clusters_with(texts, pattern):
+        return len({text.cluster for text in texts if any(pattern in patterns(gram) for gram in text.ngrams)})
+
+    def is_half(part, whole):
+        return 2 * len(part) >= len(whole)
+
+    short = [text for text in forms if is_half(set().union(*(held(text, goal) for goal in goals.goals)), text.ngrams)]
+    matches = [(goal, form, form.cluster, True) for goal in goals.goals for form in forms]
+    matches += [(form, goal, form.cluster, False) for form in short for goal in goals.goals]
+    matches = [match for match in matches if match[0].ngrams and is_half(held(*match[:2]), match[0].ngrams)]
+    found = {cluster for text, container, cluster, _ in matches if held(text, container) == text.ngrams}
+    others = [form for form in forms if form.cluster not in found]
+    for text, container, cluster, of_training in matches:
+        own, other = (goals.forms, others) if of_training else (others, goals.forms)
+        telling = {
+            gram
+            for gram in text.ngrams
+            if all(clusters_with(own, p) <= 1 and clusters_with(other, p) < 3 for p in patterns(gram))
+        }
+        if 2 * len(telling) > len(text.ngrams) and is_half(telling & held(text, container), telling):
+            found = found | {cluster}
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_the_search_finds_what_comparing_every_goal_with_every_prompt_finds(data):
+    word = st.sampled_from([f"word{number}" for number in range(data.draw(st.integers(3, 30)))])
+    attack = data.draw(st.lists(word, max_size=12))
+    base = data.draw(st.lists(st.lists(word, min_size=1, max_size=10), min_size=2, max_size=5))
+    goal = st.builds(
+        lambda words, is_attacked, more: " ".join([*(attack if is_attacked else []), *words, *more]),
+        st.sampled_from(base),
+        st.booleans(),
+        st.lists(word, max_size=2),
+    )
+    trained = data.draw(st.lists(goal, max_size=6))
+    kinds = st.sampled_from(["refuse_plain", "refuse_attacked", "benign"])
+    goals = trained_goals(
+        [
+            example(f"pair-{n}", data.draw(kinds), cluster=f"goal {n // 2}", messages=user(text, "No."))
+            for n, text in enumerate(trained)
+        ]
+    )
+    prompts = [(f"item {n}", user(text)) for n, text in enumerate(data.draw(st.lists(goal, max_size=6)))]
+    assert clusters_trained_on(goals, prompts) == by_definition(goals, prompts)

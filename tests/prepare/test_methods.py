@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from moe_cli.errors import UsageError
+from moe_cli.prepare import contrasts, risk
 from moe_cli.prepare.contrasts import quantity_of
 from moe_cli.prepare.selection_evidence import find_experts
 from tests.prepare.finished import config_of
@@ -63,3 +64,25 @@ def test_the_parts_change_nothing_of_a_selection_by_the_risk_difference():
     ]
     assert {one.method for one in there.overlaps} - {one.method for one in here.overlaps} == {"text", "prompt", "did"}
     assert here.parts is None and there.parts is not None
+
+
+@pytest.mark.parametrize("method", ["risk_diff", "text", "did", "esft-gate"])
+def test_a_selection_reads_each_pair_as_often_whatever_the_number_of_batches(method, monkeypatch):
+    def num_summed(pairs):
+        summed = []
+
+        def counting(names, *arguments, **more):
+            summed.append(len(names))
+            return risk.within_clusters(names, *arguments, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(contrasts, "within_clusters", counting)
+            patch.setattr(
+                contrasts,
+                "cluster_counts",
+                lambda counts, used: summed.append(len(used)) or risk.cluster_counts(counts, used),
+            )
+            found_by(method, replayed(pairs, text=5, harmless=pairs), [range(b, b + 4) for b in range(0, pairs, 4)])
+        return sum(summed)
+
+    assert num_summed(32) == 4 * num_summed(8)

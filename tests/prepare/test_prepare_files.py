@@ -11,7 +11,9 @@ import pytest
 
 from moe_cli.artifacts import Store, finished_run
 from moe_cli.errors import ArtifactError
-from moe_cli.prepare.prepare_files import draw_pictures, read_counts, risk_figure, write_counts
+from moe_cli.prepare import routing_file
+from moe_cli.prepare.prepare_files import draw_pictures, risk_figure
+from moe_cli.prepare.routing_file import read_counts, write_counts
 from tests.prepare.finished import finished_prepare, planted_counts
 from tests.prepare.replayed import replayed
 from tests.prepare.simulated import risk_of
@@ -25,12 +27,49 @@ def run(tmp_path):
 
 @pytest.mark.parametrize("gradients", [False, True])
 @pytest.mark.parametrize("top_k", [2, None])
-def test_counts_are_read_back_equal(tmp_path, gradients, top_k):
+def test_counts_are_stored_whole_and_those_of_the_answers_are_read_back_equal(tmp_path, gradients, top_k):
     counts = dataclasses.replace(planted_counts(gradients), top_k=top_k)
     write_counts(tmp_path / "counts.npz", counts)
     again = read_counts(tmp_path / "counts.npz")
+    answers = {name: getattr(counts, name)[:, :, :1] for name in ("routed", "seen", "gates")}
     for field in dataclasses.fields(counts):
-        assert np.array_equal(getattr(again, field.name), getattr(counts, field.name)), field.name
+        expected = answers.get(field.name, getattr(counts, field.name))
+        assert np.array_equal(getattr(again, field.name), expected), field.name
+    assert again.routed.dtype == np.int32
+    with np.load(tmp_path / "counts.npz") as stored:
+        assert all(np.array_equal(stored[name], getattr(counts, name)) for name in answers)
+
+
+@pytest.mark.parametrize("width", [np.int32, np.int64])
+def test_the_file_of_counts_is_what_numpy_writes_whatever_their_width_in_memory(tmp_path, width):
+    counts = replayed(5, text=1, harmless=3)
+    write_counts(tmp_path / "counts.npz", dataclasses.replace(counts, routed=counts.routed.astype(width)))
+    with np.load(tmp_path / "counts.npz") as stored:
+        assert {stored[name].dtype for name in ("routed", "seen", "crossed", "harmless_routed")} == {np.dtype("int64")}
+        np.savez_compressed(tmp_path / "numpy.npz", allow_pickle=False, **stored)
+    assert (tmp_path / "numpy.npz").read_bytes() == (tmp_path / "counts.npz").read_bytes()
+
+
+def test_counts_in_blocks_of_a_few_pairs_are_the_same(tmp_path, monkeypatch):
+    counts = replayed(9, text=1, harmless=4)
+    write_counts(tmp_path / "counts.npz", counts)
+    whole = read_counts(tmp_path / "counts.npz")
+    monkeypatch.setattr(routing_file, "BLOCK_BYTES", 2000)  # of two pairs
+    small = read_counts(tmp_path / "counts.npz")
+    assert np.array_equal(small.routed, whole.routed) and np.array_equal(small.gates, whole.gates)
+    assert np.array_equal(small.crossed, whole.crossed) and np.array_equal(small.seen, whole.seen)
+    wrong = counts.routed.copy()
+    wrong[8, 1, 2, 0, 7] = 1  # of the last pair, in a region that nothing is computed from
+    write_counts(tmp_path / "wrong.npz", dataclasses.replace(counts, routed=wrong))
+    with pytest.raises(ArtifactError, match="routed counts more tokens than were seen"):
+        read_counts(tmp_path / "wrong.npz")
+
+
+def test_counts_that_32_bits_do_not_hold_are_refused(tmp_path):
+    counts = planted_counts()
+    write_counts(tmp_path / "counts.npz", dataclasses.replace(counts, seen=counts.seen + 2**31))
+    with pytest.raises(ArtifactError, match="seen counts more tokens than one answer can have"):
+        read_counts(tmp_path / "counts.npz")
 
 
 def test_counts_of_replays_are_read_back_equal_and_those_of_another_shape_are_refused(tmp_path):

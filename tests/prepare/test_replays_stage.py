@@ -16,8 +16,8 @@ from moe_cli.errors import StoppedError
 from moe_cli.model.load import load_model
 from moe_cli.prepare import stage
 from moe_cli.prepare.harmless import HarmlessPrompts
-from moe_cli.prepare.prepare_files import read_counts
 from moe_cli.prepare.replays import count_routing
+from moe_cli.prepare.routing_file import read_counts
 from moe_cli.records import SIDES, Progress, Selection
 from moe_cli.tiny.language import tiny_benign, tiny_pairs
 from tests.builders import generation

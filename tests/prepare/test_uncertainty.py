@@ -7,7 +7,15 @@ import pytest
 
 from moe_cli.prepare.ranking import largest
 from moe_cli.prepare.risk import cluster_counts
-from moe_cli.prepare.uncertainty import batch_interval, bootstrap_values, interval, resample
+from moe_cli.prepare.uncertainty import (
+    CHUNK_RESAMPLES,
+    batch_interval,
+    bootstrap_values,
+    bootstrap_weights,
+    interval,
+    resample,
+)
+from moe_cli.stats.clusters import cluster_draws
 from tests.prepare.simulated import counts_of
 
 
@@ -50,3 +58,12 @@ def test_stability_is_the_share_of_resamples_that_the_rule_takes():
     assert again.stability_X.sum() == pytest.approx(2.0)
     assert again.stability_X[[0, 8]].min() > 0.95
     assert np.delete(again.stability_X, [0, 8]).max() < 0.3
+
+
+@pytest.mark.parametrize("sizes", [(5,), (300,), (300, 7)])
+def test_draws_in_chunks_are_those_of_one_go_in_the_smallest_type_that_holds_them(sizes):
+    resamples = 2 * CHUNK_RESAMPLES + 3
+    weights = bootstrap_weights(sizes, resamples, np.random.default_rng(3))
+    random = np.random.default_rng(3)
+    assert np.array_equal(weights, np.hstack([cluster_draws(size, resamples, random) for size in sizes]))
+    assert weights.dtype == (np.uint8 if max(sizes) < 256 else np.uint16)

@@ -94,6 +94,7 @@ NEEDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "compare": (("paired.csv",), ()),
     "export": (("selective",), ("-o", "exported")),
     "plan": (("tiny",), ()),
+    "launch": (("slurm", "--", "train", "selective"), ()),
     "push": (("selective", "a/b"), ("--dry-run",)),
     "runs show": (("selective",), ()),
     "runs verify": (("selective",), ()),

@@ -1,11 +1,12 @@
 """Trains in two, three and four processes beside one with as many batches per step, and kills a process 20 times.
 
-    python -m tests.studies.ranks --kills 20
+    python -m tests.studies.ranks --kills 20 --placement sharded
 
 Prints, for both arms and both dtypes, the largest difference of a loss and of a trained weight, whether the final model
-has the same bytes, and the bytes of gradients that a step adds up; then one line for each kill of a random process at a
-random moment, after which the run is resumed by a random number of processes. All on the CPU, with the tiny model and
-the learning rate of the settings.
+has the same bytes, and the bytes that a process sends in a step: of gradients that are added up, of weights that are
+gathered, of gradients that are scattered. Then one line for each kill of a random process at a random moment, after
+which the run is resumed by a random number of processes. All on the CPU, with the tiny model and the learning rate of
+the settings.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import argparse
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file
@@ -26,6 +29,7 @@ from moe_cli.artifacts.layout import MANIFEST
 from moe_cli.codec import decode, decode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.prepare import stage as prepare
+from moe_cli.ranks import is_first, num_ranks
 from moe_cli.records import Arm, StepRecord, TrainingSummary
 from moe_cli.train import stage as train
 from tests.in_ranks import exit_codes, run_in_ranks, start_in_ranks
@@ -41,6 +45,14 @@ CASES: tuple[tuple[str, dict[str, object], int], ...] = (
     ("a batch held out", {"validation_batches": 1}, 1),
     ("checkpointing", {"gradient_checkpointing": True}, 1),
 )
+# Collectives of torch and FSDP, of several versions; the part that is sent, 0: all but a process' own.
+SENT = {
+    "all_reduce": 1.0,
+    "all_gather_single": 0.0,
+    "all_gather_into_tensor": 0.0,
+    "reduce_scatter_single": 0.0,
+    "reduce_scatter_tensor": 0.0,
+}
 WEIGHTS = f"{layout.FINAL_MODEL}/model.safetensors"
 
 
@@ -55,7 +67,7 @@ class Difference:
     loss: float  # largest difference of a step's
     weight: float  # largest difference of a trained one
     same_bytes: bool  # of the final model
-    sent: float  # bytes of a step
+    sent: float  # bytes of a step, by one process
 
 
 def settings(directory: Path, dtype: str, output: Path, **changes: object) -> MoeConfig:
@@ -70,36 +82,66 @@ def settings(directory: Path, dtype: str, output: Path, **changes: object) -> Mo
     )
 
 
-def train_alike(arm: Arm, configs: list[MoeConfig], directory: Path) -> None:
-    """In every process: train with each of the settings."""
+def train_alike(arm: Arm, configs: list[MoeConfig], directory: Path, traffic: Path) -> None:
+    """In every process: train with each of the settings; the first writes the bytes that each training sent."""
     torch.set_num_threads(1)
+    sent = []
     for config in configs:
-        train.run(arm, config, Store(directory / "registry"), lambda _: None)
+        with counted_bytes() as counted:
+            train.run(arm, config, Store(directory / "registry"), lambda _: None)
+        sent.append(sum(counted))
+    if is_first():
+        traffic.write_text("\n".join(map(str, sent)))
 
 
-def compared(directory: Path, ranks: int, arm: Arm, dtype: str) -> Iterator[Difference]:
+@contextmanager
+def counted_bytes() -> Iterator[list[int]]:
+    """Bytes of floats that this process sends: all that is added up, and its part of what is gathered or scattered."""
+    import torch.distributed as dist
+
+    sent: list[int] = []
+    part = (num_ranks() - 1) / num_ranks()
+
+    def counted(honest: Callable[..., object], share: float) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
+            tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+            sent.append(round(share * max(value.nbytes * value.is_floating_point() for value in tensors)))
+            return honest(*args, **kwargs)
+
+        return call
+
+    with ExitStack() as stack:
+        for name, share in SENT.items():
+            if hasattr(dist, name):
+                stack.enter_context(patch.object(dist, name, counted(getattr(dist, name), share or part)))
+        yield sent
+
+
+def compared(directory: Path, ranks: int, arm: Arm, dtype: str, placement: str) -> Iterator[Difference]:
     """All cases of one arm in one dtype."""
     alone, together = [], []
     for case, changes, each in CASES:
         one, many = (directory / f"{ranks}-{dtype}-{case}-{kind}" for kind in ("one", "many"))
         alone.append(settings(directory, dtype, one, gradient_accumulation_steps=ranks * each, **changes))
-        together.append(settings(directory, dtype, many, gradient_accumulation_steps=each, **changes))
+        own = {"gradient_accumulation_steps": each, "placement": placement}
+        together.append(settings(directory, dtype, many, **own, **changes))
+    traffic = directory / "traffic"
     for count, configs in ((1, alone), (ranks, together)):
-        ended = run_in_ranks(count, train_alike, arm, configs, directory, limit=600.0)
+        ended = run_in_ranks(count, train_alike, arm, configs, directory, traffic, limit=600.0)
         if any(ended.codes):
             raise AssertionError(f"{ended.codes}: {ended.said}")
-    for (case, _, _), one, many in zip(CASES, alone, together, strict=True):
-        yield Difference(ranks, arm, dtype, case, *_differences(_output(arm, one), _output(arm, many)))
+    sent = map(int, traffic.read_text().split())
+    for (case, _, _), one, many, num_bytes in zip(CASES, alone, together, sent, strict=True):
+        found = _differences(_output(arm, one), _output(arm, many))
+        yield Difference(ranks, arm, dtype, case, *found, num_bytes / summary_of(_output(arm, many)).num_steps)
 
 
-def _differences(one: Path, many: Path) -> tuple[float, float, bool, float]:
+def _differences(one: Path, many: Path) -> tuple[float, float, bool]:
     steps = [list(decode_lines(StepRecord, run / layout.STEPS)) for run in (one, many)]
     loss = max(abs(a.loss - b.loss) for a, b in zip(*steps, strict=True))
     weights = [load_file(run / WEIGHTS) for run in (one, many)]
     weight = max(float((weights[0][name].float() - weights[1][name].float()).abs().max()) for name in weights[0])
-    summary = summary_of(many)
-    same = (one / WEIGHTS).read_bytes() == (many / WEIGHTS).read_bytes()
-    return loss, weight, same, summary.gradient_bytes / summary.num_steps
+    return loss, weight, (one / WEIGHTS).read_bytes() == (many / WEIGHTS).read_bytes()
 
 
 def summary_of(run: Path) -> TrainingSummary:
@@ -114,20 +156,22 @@ def train_on(arm: Arm, config: MoeConfig, directory: Path, resume: bool) -> None
     train.run(arm, config, Store(directory / "registry"), lambda _: None, resume=resume)
 
 
-def kills(directory: Path, number: int, seed: int) -> Iterator[tuple[str, bool]]:
+def kills(directory: Path, number: int, seed: int, placement: str) -> Iterator[tuple[str, bool]]:
     """Kill a random one of two processes; what happened, and whether the resumed run is the undisturbed one."""
     chance = random.Random(seed)
     expected, seconds = {}, {}
     for arm in ARMS:
-        config = settings(directory, "float32", directory / "undisturbed", checkpoint_every=2)
+        config = settings(directory, "float32", directory / "undisturbed", checkpoint_every=2, placement=placement)
         begun = time.monotonic()
         run_in_ranks(2, train_on, arm, config, directory, False)
         seconds[arm] = time.monotonic() - begun
         expected[arm] = summary_of(_output(arm, config)).trained_fingerprint
     for count in range(number):
         arm = ARMS[count % 2]
-        config = settings(directory, "float32", directory / f"killed-{count}", checkpoint_every=2)
-        victim, after, then = chance.randrange(2), chance.uniform(0.2, seconds[arm]), chance.choice((1, 2))
+        config = settings(directory, "float32", directory / f"killed-{count}", checkpoint_every=2, placement=placement)
+        # Shares of the baseline are resumed by two: one process adds up in another order, and has other last digits.
+        choices = (2,) if placement == "sharded" and arm == "baseline" else (1, 2)
+        victim, after, then = chance.randrange(2), chance.uniform(0.2, seconds[arm]), chance.choice(choices)
         processes = start_in_ranks(2, directory / "said", 60.0, train_on, arm, config, directory, False)
         processes[victim].join(after)
         processes[victim].kill()
@@ -136,7 +180,14 @@ def kills(directory: Path, number: int, seed: int) -> Iterator[tuple[str, bool]]
         complete = (output / MANIFEST).is_file()
         if not complete:
             per_process = {} if then == 2 else {"gradient_accumulation_steps": 2}
-            resumed = settings(directory, "float32", directory / f"killed-{count}", checkpoint_every=2, **per_process)
+            resumed = settings(
+                directory,
+                "float32",
+                directory / f"killed-{count}",
+                checkpoint_every=2,
+                placement=placement,
+                **per_process,
+            )
             ended = run_in_ranks(then, train_on, arm, resumed, directory, True)
             if any(ended.codes):
                 raise AssertionError(f"{ended.codes}: {ended.said}")
@@ -155,6 +206,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--kills", type=int, default=20)
     words.add_argument("--ranks", type=int, nargs="*", default=[2, 3, 4])
+    words.add_argument("--placement", choices=("replicated", "sharded"), default="replicated")
     words.add_argument("--seed", type=int, default=1)
     options = words.parse_args()
     torch.set_num_threads(1)
@@ -167,12 +219,14 @@ def main() -> None:
         for ranks in options.ranks:
             for arm in ARMS:
                 for dtype in DTYPES:
-                    for found in compared(directory, ranks, arm, dtype):
+                    for found in compared(directory, ranks, arm, dtype, options.placement):
                         cells = (found.ranks, found.arm, found.dtype, found.case, f"{found.loss:.1e}")
                         more = (f"{found.weight:.1e}", "yes" if found.same_bytes else "no", f"{found.sent:,.0f}")
                         print("| " + " | ".join(map(str, (*cells, *more))) + " |", flush=True)
         same = 0
-        for number, (what, as_undisturbed) in enumerate(kills(directory, options.kills, options.seed), start=1):
+        for number, (what, as_undisturbed) in enumerate(
+            kills(directory, options.kills, options.seed, options.placement), start=1
+        ):
             same += as_undisturbed
             print(f"{number}. {what}: {'the same bits' if as_undisturbed else 'OTHER WEIGHTS'}", flush=True)
         print(f"{same} of {options.kills} killed runs end with the weights of the undisturbed one")

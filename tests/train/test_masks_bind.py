@@ -125,8 +125,8 @@ def test_a_run_whose_probe_step_fails_does_not_start(experiments, monkeypatch, f
 def test_a_run_in_which_a_frozen_weight_moved_writes_no_model(experiments, monkeypatch):
     config, models = experiments.settings("moved", num_epochs=1), []
 
-    def load(config):
-        models.append(load_model(config))
+    def load(config, **options):
+        models.append(load_model(config, **options))
         return models[-1]
 
     def move(event: object) -> None:

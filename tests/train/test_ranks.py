@@ -5,101 +5,36 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from moe_cli.artifacts import Store, layout
-from moe_cli.codec import decode, decode_lines
+from moe_cli.codec import decode_lines
 from moe_cli.errors import ExitCode, StoppedError
-from moe_cli.records import StepRecord, TrainingSummary
+from moe_cli.records import StepRecord
 from moe_cli.train import stage as train
-from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer
+from moe_cli.train.trainer import FixedBatchTrainer
 from tests.in_ranks import run_in_ranks
 from tests.resume_everywhere import ARMS, differences, train_to_the_end
-
-SAME = {"random generators", "trainer state"}  # what one process has of itself: not compared
-NUM_BATCHES, EPOCHS = 6, 2
-
-
-def all_to_the_end(store: Store, runs: list[tuple]) -> None:
-    """In every process: the trainings one after the other."""
-    torch.set_num_threads(1)
-    for arm, config, last_step, empty in runs:
-        with no_experts_in(empty):
-            train_to_the_end(arm, config, store, lambda _: None, last_step=last_step)
-
-
-def no_experts_in(batches: tuple[int, ...]):
-    """Masks that select nothing in these batches."""
-    honest = ExpertMaskingTrainer.mask_with
-
-    def mask_with(trainer, slices, batch_experts):
-        honest(trainer, slices, [set() if index in batches else mask for index, mask in enumerate(batch_experts)])
-
-    return patch.object(ExpertMaskingTrainer, "mask_with", mask_with)
-
-
-ORDERED = {"learning_rate": 5e-5}  # the default; where sums are taken in another order, AdamW makes it a part of that
-# settings of one process, of two, the batches without experts, and the largest difference of a weight (0: same bits)
-CASES = {
-    "accumulation 2": ({"gradient_accumulation_steps": 2}, {}, (), 0.0),
-    "odd number of batches": (
-        {"gradient_accumulation_steps": 2, "validation_batches": 1},
-        {"validation_batches": 1},
-        (),
-        0.0,
-    ),
-    "different numbers of forwards": (
-        {"gradient_accumulation_steps": 2, "max_forward_tokens": 150, **ORDERED},
-        {"max_forward_tokens": 150, **ORDERED},
-        (),
-        1e-6,
-    ),
-    "two batches in each": (
-        {"gradient_accumulation_steps": 4, **ORDERED},
-        {"gradient_accumulation_steps": 2, **ORDERED},
-        (),
-        1e-6,
-    ),
-    "empty masks": ({"gradient_accumulation_steps": 2}, {}, (0, 1, 4), 0.0),
-    "gradient checkpointing": (
-        {"gradient_accumulation_steps": 2, "gradient_checkpointing": True},
-        {"gradient_checkpointing": True},
-        (),
-        0.0,
-    ),
-}
-
-
-def last_step(settings: dict[str, object]) -> int:
-    batches = NUM_BATCHES - int(settings.get("validation_batches", 0))
-    return EPOCHS * -(-batches // int(settings["gradient_accumulation_steps"]))
+from tests.train.rank_cases import (
+    CASES,
+    SAME,
+    in_two_processes,
+    killed_after,
+    resumed,
+    stopped_by_a_signal_to,
+    summary_of,
+)
 
 
 @pytest.fixture(scope="module")
-def trained(experiments):
+def trained(experiments, alone):
     """Every case by one process and by two: the directories of both, by arm and case."""
-    pairs, in_two = {}, []
-    for arm in ARMS:
-        for name, (alone, together, empty, _) in CASES.items():
-            if empty and arm == "baseline":
-                continue
-            configs = [experiments.settings(f"{name}-{n}", **settings) for n, settings in ((1, alone), (2, together))]
-            with no_experts_in(empty):
-                one = train_to_the_end(arm, configs[0], experiments.store, lambda _: None, last_step=last_step(alone))
-            in_two.append((arm, configs[1], last_step(alone), empty))
-            pairs[arm, name] = one, one.parent / f"{name}-2"
-    assert run_in_ranks(2, all_to_the_end, experiments.store, in_two).codes == [0, 0]
-    return pairs
-
-
-def summary_of(path: Path) -> TrainingSummary:
-    file = path / layout.METADATA
-    return decode(TrainingSummary, file.read_bytes(), source=str(file))
+    return in_two_processes(experiments, alone, "replicated")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -136,22 +71,6 @@ def test_the_summary_says_how_many_processes_trained_and_what_they_sent(trained,
 def test_empty_masks_send_nothing(trained):
     _, two = trained["selective", "empty masks"]
     assert 0 < summary_of(two).gradient_bytes < summary_of(trained["selective", "accumulation 2"][1]).gradient_bytes
-
-
-def stopped_by_a_signal_to(rank: int, step: int, arm, config, store: Store) -> None:
-    """In every process: train, and let one of them be asked to stop at the end of a step."""
-    from moe_cli.ranks import this_rank
-
-    def ask(event: object) -> None:
-        if isinstance(event, StepRecord) and event.step == step and this_rank().index == rank:
-            os.kill(os.getpid(), signal.SIGUSR1)
-
-    train.run(arm, config, store, ask)
-
-
-def resumed(arm, config, store: Store, last: int) -> None:
-    """In every process: go on to the end."""
-    train_to_the_end(arm, config, store, lambda _: None, last_step=last, resume=True)
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -211,17 +130,6 @@ def test_a_loss_that_is_not_finite_on_one_process_ends_all_of_them_before_an_upd
     assert ended.said.count("error: ") == ended.said.count("the loss of step 3 is nan") == 1
 
 
-def killed_after(rank: int, step: int, arm, config, store: Store, resume: bool) -> None:
-    """In every process: train; one of them is gone after a step."""
-    from moe_cli.ranks import this_rank
-
-    def kill(event: object) -> None:
-        if isinstance(event, StepRecord) and event.step == step and this_rank().index == rank:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    train.run(arm, config, store, kill, resume=resume)
-
-
 @pytest.mark.parametrize(("arm", "rank", "step"), [("selective", 0, 4), ("selective", 1, 1), ("baseline", 1, 5)])
 def test_a_killed_process_ends_the_other_at_once_and_the_run_resumes_bit_for_bit(experiments, trained, arm, rank, step):
     whole, _ = trained[arm, "accumulation 2"]
@@ -248,6 +156,40 @@ def test_processes_with_other_settings_or_a_directory_of_their_own_are_refused_b
     assert ended.said.count("error: ") == 1
     assert "the setting train.learning_rate: 0.001 on process 0" in ended.said
     assert "0.002 on process 1" in ended.said
+
+
+def on_a_card_of_its_own_size(config, store: Store) -> None:
+    """In every process: train on a card; the second has a smaller one."""
+    from moe_cli.ranks import this_rank
+
+    size = (80 - 40 * this_rank().index) << 30
+    with patch.object(train, "resolve_device", lambda _: "cuda"), patch.object(train, "total_bytes", lambda _: (size,)):
+        train.run("selective", config, store, lambda _: None)
+
+
+def test_cards_of_different_sizes_are_refused_before_anything_is_loaded(experiments):
+    ended = run_in_ranks(2, on_a_card_of_its_own_size, experiments.settings("cards"), experiments.store)
+    assert ended.codes == [ExitCode.ENVIRONMENT] * 2
+    assert ended.said.count("error: the processes differ in the size of its card: 80 GiB on process 0") == 1
+
+
+def in_a_directory_of_its_own(directory, config, store: Store) -> None:
+    """In every process: train into a relative directory, from a working directory that the other does not see."""
+    from moe_cli.ranks import this_rank
+
+    own = directory / str(this_rank().index)
+    own.mkdir(parents=True)
+    os.chdir(own)
+    with patch.object(train, "require_shared", partial(train.require_shared, seconds=0.5)):
+        train.run("selective", config, store, lambda _: None)
+
+
+def test_a_directory_that_the_processes_do_not_share_is_refused(experiments, tmp_path):
+    config = experiments.settings("relative")
+    apart = config.model_copy(update={"train": config.train.model_copy(update={"selective_dir": Path("out")})})
+    ended = run_in_ranks(2, in_a_directory_of_its_own, tmp_path, apart, experiments.store)
+    assert ended.codes == [ExitCode.ENVIRONMENT] * 2
+    assert ended.said.count("error: out is not shared: process 1") == 1
 
 
 def stuck(config, store: Store) -> None:

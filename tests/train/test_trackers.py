@@ -63,7 +63,7 @@ def test_a_tracker_that_is_not_here_is_refused_before_the_model_is_loaded(
     experiments, monkeypatch, tracker, error, words
 ):
     monkeypatch.setattr(arguments, "get_available_reporting_integrations", lambda: ["wandb"])
-    monkeypatch.setattr(train, "load_model", lambda _: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(train, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     config = experiments.settings("refused", report_to=["wandb", tracker])
     with pytest.raises(error, match=words) as refusal:
         train.run("selective", config, experiments.store, lambda _: None)

@@ -1,0 +1,222 @@
+"""`moe launch`: prints a script that runs a command in several processes of many machines, by torchrun. Runs nothing.
+
+The script is for SLURM, for SkyPilot, or for a shell on every machine. It asks for a signal before the time is over, so
+that a checkpoint is saved, and resumes: submitted again, it goes on where it stopped, or says that all is done.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from shlex import join, quote
+from typing import Annotated, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from moe_cli.cli.boundary import catch_errors
+from moe_cli.errors import UsageError
+
+Scheduler = Literal["slurm", "skypilot", "torchrun"]
+PORT = 29500
+GRACE = 300  # seconds before the end of the time in which a step and a checkpoint must end
+TIME = re.compile(r"(\d{1,4}-)?\d{1,4}(:\d{2}){0,2}")  # of SLURM: minutes, hours:minutes:seconds, days-hours ...
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SHARED = "The working directory must lie on a file system that all machines share."
+LEFT_TO_TORCHRUN = ("--nproc", "--gpu")
+RESUMED = ("train", "prepare", "evaluate")  # take --resume
+MOST = 2**16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is asked of a scheduler."""
+
+    words: tuple[str, ...]  # of the command, "train", "selective"
+    nodes: int
+    gpus: int  # of each node, and processes on it
+    time: str  # "24:00:00"
+    accelerator: str  # "H100"
+    exports: tuple[tuple[str, str], ...]
+    setup: tuple[str, ...]  # lines of shell
+
+    @property
+    def name(self) -> str:
+        """Name of the job, "moe-train-selective"."""
+        return "-".join(["moe", *(word for word in self.words[:2] if not word.startswith("-"))])
+
+    def torchrun(self, *rendezvous: str) -> str:
+        """The call of torchrun; `rendezvous` are options, written as the shell reads them."""
+        options = [*rendezvous, f"--nproc-per-node={self.gpus}", "-m", "moe_cli"]
+        return " ".join(["torchrun", *options, join(self.words)])
+
+    def preparation(self) -> list[str]:
+        """Lines that come before the call."""
+        return [*(f"export {name}={quote(value)}" for name, value in self.exports), *self.setup]
+
+
+def slurm_script(job: Job) -> str:
+    """A batch script for `sbatch`."""
+    call = job.torchrun(
+        '--nnodes="$SLURM_NNODES"',
+        "--rdzv-backend=c10d",
+        '--rdzv-id="$SLURM_JOB_ID"',
+        f'--rdzv-endpoint="$HEAD:{PORT}"',
+    )
+    return _lines(
+        "#!/bin/bash",
+        f"#SBATCH --job-name={job.name}",
+        f"#SBATCH --nodes={job.nodes}",
+        "#SBATCH --ntasks-per-node=1",
+        f"#SBATCH --gpus-per-node={job.gpus}",
+        f"#SBATCH --time={job.time}",
+        f"#SBATCH --signal=TERM@{GRACE}",
+        f"# {SHARED}",
+        "# Stopped by the time limit, it has saved a checkpoint: submit the same script again to go on.",
+        "set -e",
+        *job.preparation(),
+        'HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+        f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={GRACE - 60}",
+        f"srun {call}",
+    )
+
+
+def skypilot_script(job: Job) -> str:
+    """A task for `sky launch`."""
+    call = job.torchrun(
+        '--nnodes="$SKYPILOT_NUM_NODES"',
+        '--node-rank="$SKYPILOT_NODE_RANK"',
+        '--master-addr="$(echo "$SKYPILOT_NODE_IPS" | head -n 1)"',
+        f"--master-port={PORT}",
+    )
+    run = [*job.preparation(), f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={GRACE - 60}", call]
+    return _lines(
+        f"# {SHARED}",
+        f"name: {job.name}",
+        f"num_nodes: {job.nodes}",
+        "resources:",
+        f"  accelerators: {job.accelerator}:{job.gpus}",
+        "run: |",
+        *(f"  {line}" for line in run),
+    )
+
+
+def torchrun_script(job: Job) -> str:
+    """Lines for a shell on every machine."""
+    if job.nodes == 1:
+        return _lines("#!/bin/bash", "set -e", *job.preparation(), job.torchrun("--standalone"))
+    call = job.torchrun(
+        f"--nnodes={job.nodes}", "--rdzv-backend=c10d", f"--rdzv-id={job.name}", f'--rdzv-endpoint="$HEAD:{PORT}"'
+    )
+    return _lines(
+        "#!/bin/bash",
+        f"# Run it on each of the {job.nodes} machines, with the name of one of them in HEAD.",
+        f"# {SHARED}",
+        "set -e",
+        *job.preparation(),
+        ': "${HEAD:?set HEAD to the name of one of the machines}"',
+        call,
+    )
+
+
+SCRIPTS: dict[Scheduler, Callable[[Job], str]] = {
+    "slurm": slurm_script,
+    "skypilot": skypilot_script,
+    "torchrun": torchrun_script,
+}
+
+
+@catch_errors
+def launch(
+    ctx: typer.Context,
+    scheduler: Annotated[Scheduler, typer.Argument(help="What runs it: `slurm`, `skypilot`, or a shell: `torchrun`.")],
+    words: Annotated[list[str], typer.Argument(help="The command, after `--`: `-- train selective ...`.")],
+    nodes: Annotated[int, typer.Option(min=1, max=MOST, help="Machines.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, max=MOST, help="Cards of each machine, a process for each.")] = 8,
+    time: Annotated[str, typer.Option(help="Time limit, as SLURM writes it.")] = "24:00:00",
+    accelerator: Annotated[str, typer.Option(help="Kind of card, as SkyPilot names it.")] = "H100",
+    env: Annotated[list[str] | None, typer.Option(help="Variable to export: `HF_HOME=/data/hf`. Repeatable.")] = None,
+    setup: Annotated[
+        list[str] | None, typer.Option(help="Line of shell before it: `source venv/bin/activate`. Repeatable.")
+    ] = None,
+) -> None:
+    """Print a script that runs a command in several processes of many machines; nothing is run.
+
+    Example: moe launch slurm --nodes 2 --gpus 8 -- train selective --prepared prepared > job.sh
+
+    Example: moe launch skypilot --gpus 8 --accelerator H100 -- train baseline --placement sharded > task.yaml
+
+    Example: moe launch torchrun --gpus 4 -- train selective
+    """
+    job = Job(
+        words=_checked(ctx, tuple(words)),
+        nodes=nodes,
+        gpus=gpus,
+        time=_time(time),
+        accelerator=_one_word(accelerator, "--accelerator"),
+        exports=tuple(map(_variable, env or ())),
+        setup=tuple(_one_line(line) for line in setup or ()),
+    )
+    print(SCRIPTS[scheduler](job), end="")
+
+
+def _checked(ctx: typer.Context, words: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of a command that can run in several processes, as they are typed, with `--resume`.
+
+    Raises:
+        UsageError: another command, or an option that torchrun or the scheduler decides.
+        typer.BadParameter: or what it is made from: the command does not take these words.
+    """
+    from moe_cli.cli.app import IN_SEVERAL_PROCESSES
+
+    name = words[0] if words else ""
+    if name not in IN_SEVERAL_PROCESSES:
+        raise UsageError(
+            f"moe launch runs {' or '.join(IN_SEVERAL_PROCESSES)} in several processes, not {name or 'nothing'}",
+            hint="name the command after --, such as: moe launch slurm -- train selective",
+        )
+    for option in LEFT_TO_TORCHRUN:
+        if any(word == option or word.startswith(f"{option}=") for word in words):
+            raise UsageError(
+                f"{option} is decided by the script: a process for each card of --gpus",
+                hint=f"leave {option} out of the command after --",
+            )
+    root = ctx.find_root()
+    command, rest = root.command, list(words)
+    while isinstance(command, TyperGroup) and rest:
+        _, found, rest = command.resolve_command(root, rest)
+        command = found or command
+    if isinstance(command, TyperGroup):
+        raise UsageError(f"moe {name} needs the name of one of its commands", hint=f"moe {name} --help lists them")
+    command.make_context(" ".join(words[: len(words) - len(rest)]), rest, parent=root)
+    return words if "--resume" in words or words[0] not in RESUMED else (*words, "--resume")
+
+
+def _time(text: str) -> str:
+    if not TIME.fullmatch(text):
+        raise UsageError(f"--time {text} is no time limit of SLURM", hint="write it as 24:00:00 or 2-00:00:00")
+    return text
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not NAME.fullmatch(name):
+        raise UsageError(f"--env {text} is no variable", hint="write it as NAME=VALUE")
+    return name, _one_line(value)
+
+
+def _one_word(text: str, option: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
+        raise UsageError(f"{option} {text!r} is no name of a card", hint="write it as SkyPilot does: H100, A100-80GB")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if len(text.splitlines()) > 1 or not text.isprintable():
+        raise UsageError(f"{text!r} is not one line of text", hint="give every line by itself")
+    return text
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(lines) + "\n"

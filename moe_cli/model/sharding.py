@@ -1,0 +1,85 @@
+"""Weights that lie in shares on several processes, as FSDP2 of torch lays them out (`DTensor`).
+
+Every share holds whole rows of the first axis, so an expert lies on one process. What gathers a tensor or a row is
+called by all processes, in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+from moe_cli.ranks import gathered, num_ranks, this_rank
+
+OWN_CARD = "0"  # a process sees one card
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process holds a share of the tensor alone."""
+    return isinstance(tensor.data, DTensor)
+
+
+def has_shares(model: nn.Module) -> bool:
+    """Whether the weights of the model are sharded."""
+    return any(is_sharded(parameter) for parameter in model.parameters())
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor, gathered if it is sharded."""
+    data = tensor.detach()
+    return data.full_tensor() if isinstance(data, DTensor) else data
+
+
+def share_of(tensor: Tensor) -> Tensor:
+    """What this process holds of the tensor, all of it if it is not sharded; written to, autograd does not notice."""
+    data = tensor.data
+    return data.to_local() if isinstance(data, DTensor) else data
+
+
+def share_offset(tensor: Tensor) -> int:
+    """Index of the first row that this process holds; the share of an unsharded tensor begins with row 0."""
+    data = tensor.detach()
+    if not isinstance(data, DTensor):
+        return 0
+    _, offset = compute_local_shape_and_global_offset(data.shape, data.device_mesh, data.placements)
+    return offset[0] if offset else 0
+
+
+def row_here(tensor: Tensor, index: int) -> Tensor | None:
+    """A view of row `index` if this process holds it."""
+    share, first = share_of(tensor), share_offset(tensor)
+    return share[index - first] if first <= index < first + share.shape[0] else None
+
+
+def fetched_row(tensor: Tensor, index: int) -> Tensor:
+    """A copy of row `index` on every process, sent by the one that holds it; a view if the tensor is not sharded."""
+    row = row_here(tensor, index)
+    if not is_sharded(tensor):
+        if row is None:
+            raise IndexError(f"row {index} of {tuple(tensor.shape)}")
+        return row
+    owner = gathered(row is not None).index(True)
+    import torch.distributed as dist
+
+    copy = row.clone() if row is not None else torch.empty(tensor.shape[1:], dtype=tensor.dtype, device=tensor.device)
+    dist.broadcast(copy, src=owner)
+    return copy
+
+
+@contextmanager
+def environment_of_torchrun() -> Iterator[None]:
+    """Inside the block the environment says what torchrun said, for transformers, which lays out the shares by it."""
+    rank = this_rank()
+    said = {"RANK": str(rank.index), "WORLD_SIZE": str(num_ranks()), "LOCAL_RANK": OWN_CARD}
+    os.environ |= said
+    try:
+        yield
+    finally:
+        for name in said:
+            os.environ.pop(name, None)

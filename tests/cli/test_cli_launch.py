@@ -1,0 +1,79 @@
+"""`moe launch`: scripts that a shell and a YAML reader take, of a command that is checked as if it were typed."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+import pytest
+import yaml
+
+COMMAND = ("train", "selective", "--prepared", "my prepared", "--num-epochs", "2")
+ENDING = "-m moe_cli train selective --prepared 'my prepared' --num-epochs 2 --resume"
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "torchrun"])
+@pytest.mark.parametrize("nodes", ["1", "3"])
+def test_a_script_is_one_that_a_shell_reads_and_ends_with_the_command_that_resumes(moe, scheduler, nodes):
+    options = (
+        "--nodes",
+        nodes,
+        "--gpus",
+        "4",
+        "--env",
+        "HF_HOME=/data of all/hf",
+        "--setup",
+        "source venv/bin/activate",
+    )
+    done = moe("launch", scheduler, *options, "--", *COMMAND)
+    assert done.code == 0
+    assert subprocess.run(["bash", "-n"], input=done.out, text=True, check=False).returncode == 0
+    *before, call = done.out.splitlines()
+    assert call.endswith(f"--nproc-per-node=4 {ENDING}")
+    assert "export HF_HOME='/data of all/hf'" in before
+    assert before.index("source venv/bin/activate") == before.index("export HF_HOME='/data of all/hf'") + 1
+
+
+def test_slurm_is_asked_for_the_nodes_the_cards_and_a_signal_before_the_end(moe):
+    lines = moe(
+        "launch", "slurm", "--nodes", "2", "--gpus", "8", "--time", "2-00:00:00", "--", *COMMAND
+    ).out.splitlines()
+    assert {"#SBATCH --nodes=2", "#SBATCH --gpus-per-node=8", "#SBATCH --time=2-00:00:00"} <= set(lines)
+    assert {"#SBATCH --ntasks-per-node=1", "#SBATCH --signal=TERM@300"} <= set(lines)
+
+
+def test_skypilot_gets_a_task_in_yaml(moe):
+    done = moe("launch", "skypilot", "--nodes", "2", "--gpus", "8", "--accelerator", "A100-80GB", "--", *COMMAND)
+    task = yaml.safe_load(done.out)
+    assert (task["num_nodes"], task["resources"]) == (2, {"accelerators": "A100-80GB:8"})
+    assert task["run"].splitlines()[-1].endswith(ENDING)
+    assert subprocess.run(["bash", "-n"], input=task["run"], text=True, check=False).returncode == 0
+
+
+def test_a_command_that_resumes_already_is_printed_as_it_is(moe):
+    done = moe("launch", "torchrun", "--", "train", "baseline", "--resume")
+    assert done.out.splitlines()[-1].endswith("-m moe_cli train baseline --resume")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("slurm -- compare a b", "not compare"),
+        ("slurm -- train", "needs the name of one of its commands"),
+        ("slurm -- train both", "No such command 'both'"),
+        ("slurm -- train selective --lerning-rate 3", "No such option"),
+        ("slurm -- train selective --num-epochs many", "--num-epochs"),
+        ("slurm -- train selective --nproc 2", "--nproc is decided by the script"),
+        ("slurm -- train selective --gpu=0", "--gpu is decided by the script"),
+        ("slurm --time soon -- train selective", "no time limit of SLURM"),
+        ("skypilot --accelerator 'H100: 8' -- train selective", "no name of a card"),
+        ("torchrun --env '1=2' -- train selective", "no variable"),
+        ("torchrun --env 'A=b\nc' -- train selective", "not one line of text"),
+        ("torchrun --setup 'a\nb' -- train selective", "not one line of text"),
+        ("pbs -- train selective", "pbs"),
+    ],
+)
+def test_what_no_script_can_be_made_of_is_refused_and_nothing_is_printed(moe, words, message):
+    done = moe("launch", *shlex.split(words))
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
