@@ -8,7 +8,7 @@ import pytest
 from moe_cli import errors
 from moe_cli.errors import ExitCode, MoeError, RunCompleteError
 
-HOUSE_RULES = {0, 1, 2, 3, 4, 5, 6, 7, 8, 75, 130}
+HOUSE_RULES = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 75, 130}
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MoeError)]
 
 

@@ -127,9 +127,8 @@ def run(
         loaded = model.loaded()
         replay_started_at = time.monotonic()
         sizes = {"batch_size": settings.generation_batch_size, "batch_tokens": settings.generation_tokens}
-        counts = count_routing(
-            loaded, batched, answers.by_id, harmless, output, crossed=settings.extra_replays, **sizes, notify=notify
-        )
+        place, crossed = output if is_first() else None, settings.extra_replays
+        counts = count_routing(loaded, batched, answers.by_id, harmless, place, crossed=crossed, **sizes, notify=notify)
         replay_ended_at = time.monotonic()
         batches = [range(b * parts.num_pairs, (b + 1) * parts.num_pairs) for b in range(len(plans))]
         rows = with_batches(judged.rows, plans)

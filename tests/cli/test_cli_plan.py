@@ -13,7 +13,7 @@ def test_the_tables_say_what_is_needed_what_fits_and_what_is_arithmetic(moe):
         "trained selectively: 4 experts, by prepare.budget",
         "fits in 28 MB (--memory)",
         "selective with --set train.gradient_checkpointing=true:",
-        "moe train runs in one process; the rows of several processes are arithmetic, not a measurement.",
+        "The rows of several processes (moe train --nproc N --placement ...) are arithmetic, not a measurement.",
         "nothing was loaded; next: moe prepare --model tiny",
     ):
         assert text in words

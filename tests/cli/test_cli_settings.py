@@ -14,6 +14,7 @@ from moe_cli.config import MoeConfig
 TREE = typer.main.get_command(app)
 NAMES = ["moe prepare", "moe train selective", "moe train baseline", "moe evaluate", "moe compare"]
 VALUES = {
+    "placement": "sharded",
     "masking": "none",
     "map": "goal=objective",
     "method": "all",
