@@ -29,7 +29,7 @@ from moe_cli.model.chat import refuse_blind_template
 from moe_cli.model.directory import is_unreachable, model_directory, shards_of
 from moe_cli.model.foreign_files import as_floats, auto_class, config_of, refuse_damaged, template_beside
 from moe_cli.model.rendering import fix_date
-from moe_cli.model.sharding import environment_of_torchrun, is_sharded
+from moe_cli.model.sharding import WEIGHTS_DO_NOT_FIT, is_sharded, laying_out_shares, shares, unsharable
 from moe_cli.model.tensors import refuse_not_finite, weights_fingerprint
 from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
 from moe_cli.ranks import num_ranks, peer_error
@@ -38,8 +38,6 @@ from moe_cli.tiny import MODEL_NAME
 
 ALIGNMENT = 64  # bytes; what torch allocates on the CPU begins at a multiple of it
 OF_THE_MACHINE = ("OutOfMemoryError", "allocate memory", "CUDA", "No space left")  # in errors of torch
-WEIGHTS_DO_NOT_FIT = "ignore_mismatched_sizes"  # what transformers says of them
-NOT_CONVERTED = "automatic conversion of the weights"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
 NO_NUMBERS = "fetch or save the checkpoint again, or open it in its own dtype (model.dtype)"
 MODEL_HINT = "name a hub model, a local directory with config.json and safetensors, or `tiny`"
@@ -193,11 +191,11 @@ def open_model(
             output_loading_info=True,
             trust_remote_code=False,
             local_files_only=here,
-            **(_shares() if sharded else _copies(device)),
+            **(shares() if sharded else _copies(device)),
         )
     if random := sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])]):
         if sharded:
-            raise _unsharable(name)
+            raise unsharable(name)
         raise _damaged(name, f"{len(random)} weights are not in it, such as {', '.join(random[:3])}")
     dtype_name = str(model.dtype).removeprefix("torch.")
     refuse_not_finite(model.state_dict().items(), f"{name}, opened in {dtype_name},", hint=NO_NUMBERS)
@@ -208,37 +206,8 @@ def open_model(
     return opened
 
 
-@contextmanager
-def laying_out_shares(name: str) -> Iterator[None]:
-    """A block in which transformers gives each process a share of the weights of the model `name`.
-
-    Raises:
-        EnvironmentFaultError: transformers cannot share out this model.
-    """
-    try:
-        with environment_of_torchrun():
-            yield
-    except RuntimeError as error:
-        if any(sign in str(error) for sign in (WEIGHTS_DO_NOT_FIT, NOT_CONVERTED)):
-            raise _unsharable(name) from error
-        raise
-
-
-def _unsharable(name: str) -> EnvironmentFaultError:
-    return EnvironmentFaultError(
-        f"transformers {transformers.__version__} cannot share out the weights of {name}: they get other shapes",
-        hint="train with --placement replicated; if that says the same of the checkpoint, it is damaged",
-    )
-
-
 def _copies(device: str) -> dict[str, object]:
     return {"device_map": "auto" if device == "cuda" and torch.cuda.device_count() > 1 else {"": device}}
-
-
-def _shares() -> dict[str, object]:
-    from transformers.distributed import DistributedConfig
-
-    return {"distributed_config": DistributedConfig(fsdp_size=num_ranks())}
 
 
 def align_weights(model: nn.Module) -> None:

@@ -11,12 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
+from moe_cli.errors import EnvironmentFaultError
 from moe_cli.ranks import gathered, num_ranks, this_rank
 
+WEIGHTS_DO_NOT_FIT = "ignore_mismatched_sizes"  # what transformers says of them
+NOT_CONVERTED = "automatic conversion of the weights"
 OWN_CARD = "0"  # a process sees one card
 
 
@@ -73,7 +77,38 @@ def fetched_row(tensor: Tensor, index: int) -> Tensor:
 
 
 @contextmanager
-def environment_of_torchrun() -> Iterator[None]:
+def laying_out_shares(name: str) -> Iterator[None]:
+    """A block in which transformers gives each process a share of the weights of the model `name`.
+
+    Raises:
+        EnvironmentFaultError: transformers cannot share out this model.
+    """
+    try:
+        with _environment_of_torchrun():
+            yield
+    except RuntimeError as error:
+        if any(sign in str(error) for sign in (WEIGHTS_DO_NOT_FIT, NOT_CONVERTED)):
+            raise unsharable(name) from error
+        raise
+
+
+def unsharable(name: str) -> EnvironmentFaultError:
+    """The error for a model whose weights come out wrong when transformers shares them out."""
+    return EnvironmentFaultError(
+        f"transformers {transformers.__version__} cannot share out the weights of {name}: they get other shapes",
+        hint="train with --placement replicated; if that says the same of the checkpoint, it is damaged",
+    )
+
+
+def shares() -> dict[str, object]:
+    """Arguments of `from_pretrained` with which each process gets a share of every weight."""
+    from transformers.distributed import DistributedConfig
+
+    return {"distributed_config": DistributedConfig(fsdp_size=num_ranks())}
+
+
+@contextmanager
+def _environment_of_torchrun() -> Iterator[None]:
     """Inside the block the environment says what torchrun said, for transformers, which lays out the shares by it."""
     rank = this_rank()
     said = {"RANK": str(rank.index), "WORLD_SIZE": str(num_ranks()), "LOCAL_RANK": OWN_CARD}
