@@ -12,7 +12,8 @@ CONSTRAINTS := .ci/constraints.txt
 LOWEST := transformers==5.17.0
 LOWEST_VENV := $(VENV)/lowest
 LOWEST_LIST := .ci/lowest.txt
-LOWEST_TESTS := tests/experts tests/model tests/train/test_sharded.py
+LOWEST_SHARED := tests/train/test_sharded.py::test_shares_of_other_families_write_the_bytes_of_one_process_or_are_refused
+LOWEST_TESTS := tests/experts tests/model $(LOWEST_SHARED)
 
 NEWEST_VENV := .venv-newest
 LOCK_VENV := build/lock
@@ -32,15 +33,15 @@ demo: $(VENV)/.installed
 	$(BIN)/moe demo
 
 test: $(VENV)/.testable lint types contracts
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 	$(MAKE) test-lowest
 
 test-lowest: $(LOWEST_VENV)/.testable
-	$(LOWEST_VENV)/bin/python -m pytest -n 2 $(LOWEST_TESTS)
+	$(LOWEST_VENV)/bin/python -m pytest -n 2 --dist loadgroup $(LOWEST_TESTS)
 
 test-newest: | $(NEWEST_VENV)/bin/python
 	$(NEWEST_VENV)/bin/python $(INSTALL) --upgrade --upgrade-strategy eager -e '.[test]'
-	$(NEWEST_VENV)/bin/python -m pytest -n 2
+	$(NEWEST_VENV)/bin/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.testable
 	$(BIN)/ruff check moe_cli tests

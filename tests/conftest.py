@@ -17,9 +17,12 @@ os.environ |= {
 import signal
 
 import pytest
+from hypothesis import settings
 
 from tests.small_experiment import settings_of_small_experiment
 
+settings.register_profile("any machine", deadline=None)  # no time of a busy machine fails a test
+settings.load_profile("any machine")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; Ctrl-C is tested all the same
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup

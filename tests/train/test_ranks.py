@@ -31,6 +31,8 @@ from tests.train.rank_cases import (
     summary_of,
 )
 
+pytestmark = pytest.mark.xdist_group("several processes")  # they share what one process trains
+
 
 @pytest.fixture(scope="module")
 def trained(experiments, alone):

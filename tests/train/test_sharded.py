@@ -29,6 +29,7 @@ from tests.train.rank_cases import (
     summary_of,
 )
 
+pytestmark = pytest.mark.xdist_group("several processes")  # they share what one process trains
 WEIGHTS = f"{layout.FINAL_MODEL}/model.safetensors"
 
 
