@@ -23,7 +23,9 @@ from tests.small_experiment import settings_of_small_experiment
 
 PYTHON = (sys.executable, "-m", "moe_cli")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "moe_cli")
-WORDS = ("train", "selective", "--model", "tiny", "--device", "cpu", "--num-epochs", "2")
+WORDS = ("train", "selective", "--model", "tiny", "--device", "cpu", "--num-epochs", "12")
+
+LONG = (*WORDS, "--num-epochs", "200")  # never at its end when it is killed
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +97,13 @@ def test_a_dry_run_under_torchrun_is_shown_once(tmp_path):
 
 
 def test_a_killed_process_is_named_and_a_killed_command_leaves_none_behind(directory):
-    process = begun((*PYTHON, *WORDS, "--nproc", "2"), directory, "killed")
+    process = begun((*PYTHON, *LONG, "--nproc", "2"), directory, "killed")
     _, second = sorted(psutil.Process(process.pid).children(), key=lambda child: child.pid)
     second.kill()
     _, said = process.communicate(timeout=90)
     assert process.returncode == 4
     assert "was killed by SIGKILL" in said
-    process = begun((*PYTHON, *WORDS, "--nproc", "2"), directory, "orphans")
+    process = begun((*PYTHON, *LONG, "--nproc", "2"), directory, "orphans")
     workers = psutil.Process(process.pid).children()
     process.kill()
     _, alive = psutil.wait_procs(workers, timeout=60)
