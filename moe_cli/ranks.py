@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # What torchrun tells its processes; accelerate and transformers would act on it, too.
 OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+OF_MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # srun sets them, and accelerate counts by them
 AGENT = "TORCHELASTIC_RUN_ID"  # of what torchrun started
 VOICE = "moe/voice"  # in the store: how many processes wanted to say why they end
 LOOK_AGAIN = 0.2  # seconds
@@ -106,7 +107,7 @@ def joined(seconds: float) -> Iterator[None]:
             hint="start them with torchrun, or with --nproc; check MASTER_ADDR and the network between the machines",
         ) from error
     _meetings.append(Meeting(store, seconds))
-    for name in OF_TORCHRUN:
+    for name in (*OF_TORCHRUN, *OF_MPI):
         os.environ.pop(name, None)
     if AGENT in os.environ:
         threading.Thread(target=_end_with_agent, args=(os.getppid(),), daemon=True).start()
@@ -235,7 +236,8 @@ def peer_error(error: Exception) -> PeerError | None:
     """The error for a process that has gone or does not answer; None for any other error."""
     kind = type(error)
     of_peer = kind.__module__.startswith("torch") and kind.__name__.startswith("Dist")
-    if num_ranks() == 1 or not (of_peer or any(sign in str(error) for sign in OF_A_PEER)):
+    of_gloo = isinstance(error, RuntimeError) and any(sign in str(error) for sign in OF_A_PEER)
+    if num_ranks() == 1 or not (of_peer or of_gloo):
         return None
     return peer_gone()
 

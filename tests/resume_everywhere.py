@@ -169,8 +169,8 @@ def train_to_the_end(
 
 
 def step_records(run: Path) -> list[StepRecord]:
-    """All that is recorded of the steps, but for how long they took."""
-    return [replace(step, seconds=0.0) for step in decode_lines(StepRecord, run / STEPS)]
+    """All that is recorded of the steps, but for how long they took and what several processes sent."""
+    return [replace(step, seconds=0.0, gradient_bytes=0) for step in decode_lines(StepRecord, run / STEPS)]
 
 
 def differences(one: Path, other: Path) -> Iterator[str]:

@@ -62,6 +62,7 @@ class StepRecord:
     num_padded_tokens: int  # 768; padding counted
     num_experts_updated: int | None  # 7; None in the baseline
     seconds: float  # 0.31
+    gradient_bytes: int = 0  # 638976; of gradients that several processes added up
 
 
 @record

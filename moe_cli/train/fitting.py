@@ -75,7 +75,6 @@ class FitResult:
     peak_memory_bytes: int
     peak_memory_of: str
     experts_dtype: str
-    gradient_bytes: int  # that several processes added up
 
 
 def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTask, notify: Notify) -> FitResult:
@@ -145,7 +144,6 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
         peak_memory_bytes=peak,
         peak_memory_of=peak_of,
         experts_dtype=_dtype_of_experts(setup),
-        gradient_bytes=trainer.num_bytes_added,
     )
 
 
@@ -261,7 +259,7 @@ def training_summary(
         num_threads=num_threads,
         proof=fitted.proof,
         num_ranks=num_ranks(),
-        gradient_bytes=fitted.gradient_bytes,
+        gradient_bytes=sum(step.gradient_bytes for step in fitted.steps),
     )
 
 

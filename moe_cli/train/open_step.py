@@ -70,6 +70,7 @@ class OpenStep:
     num_answer_tokens: int = 0
     num_tokens: int = 0
     num_padded_tokens: int = 0
+    gradient_bytes: int = 0
 
     @property
     def loss(self) -> float:

@@ -78,7 +78,6 @@ class FixedBatchTrainer(Trainer):
         self.on_step = on_step
         self.open_step = OpenStep()
         self.validation: list[ValidationLoss] = []  # so far; goes into every checkpoint
-        self.num_bytes_added = 0  # of gradients that the processes added up
         self.of_shares = has_shares(model)
         self.trains_shares = any(map(is_sharded, trained.values()))
         self.loss_weight = 1.0  # 0 in a forward without effect
@@ -162,7 +161,7 @@ class FixedBatchTrainer(Trainer):
         self.open_step = self.open_step.joined(gathered(self.open_step))
         if not math.isfinite(self.open_step.loss):
             raise self._not_finite("loss", self.open_step.loss)
-        self.num_bytes_added += sum_gradients(self.trained.values())
+        self.open_step.gradient_bytes = sum_gradients(self.trained.values())
         return torch.tensor(self.open_step.loss, device=self.args.device)  # what trackers are told
 
     def train_parts(
@@ -209,6 +208,7 @@ class FixedBatchTrainer(Trainer):
                 num_padded_tokens=step.num_padded_tokens,
                 num_experts_updated=self.experts_of(step.batches),
                 seconds=time.monotonic() - step.started,
+                gradient_bytes=step.gradient_bytes,
             )
         )
 

@@ -88,8 +88,8 @@ def trained_view(summary: TrainingSummary) -> RenderableType:
 def _sent(summary: TrainingSummary) -> list[tuple[str, str]]:
     if summary.num_ranks == 1:
         return []
-    per_step = bytes_text(round(summary.gradient_bytes / summary.num_steps))
-    return [("processes", f"{summary.num_ranks}; gradients of {per_step} added up in a step")]
+    sent = f"; gradients of {bytes_text(summary.gradient_bytes)} added up" if summary.gradient_bytes else ""
+    return [("processes", f"{summary.num_ranks}{sent}")]
 
 
 def _held_out_loss(summary: TrainingSummary) -> list[tuple[str, str]]:

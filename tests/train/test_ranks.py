@@ -89,6 +89,8 @@ def test_a_signal_to_either_process_stops_both_and_any_number_of_processes_goes_
         assert ended.said.count("error: ") == ended.said.count("stopped by SIGUSR1 after step 4 of 6") == 1
         if then == 2:
             assert run_in_ranks(2, resumed, arm, config, experiments.store, 6).codes == [0, 0]
+            sent = [summary_of(run).gradient_bytes for run in (whole.parent / name, trained[arm, "accumulation 2"][1])]
+            assert sent[0] == sent[1] > 0  # the steps before the stop are counted, too
         else:
             alone = experiments.settings(name, gradient_accumulation_steps=2)
             train_to_the_end(arm, alone, experiments.store, lambda _: None, last_step=6, resume=True)
