@@ -14,18 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 
 import torch
 from torch import Tensor, nn
-from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from moe_cli.errors import NumericError, UsageError
-from moe_cli.model.topology import ExpertLayer, expert_layers, experts_function, switch_experts
+from moe_cli.model.topology import ExpertLayer, expert_layers, experts_computed_by, experts_function
 
 GATE_UNITS = 2.0**40  # weights are summed as whole numbers, exactly: a card may then add them in any order
-
-_names = (f"moe_recording_{number}" for number in count())
 
 
 class RoutingRecorder:
@@ -173,11 +169,5 @@ def record_routing(model: nn.Module, *, keep_choices: bool = False) -> Iterator[
             hint="moe compares experts across layers and needs the same number in each",
         )
     recorder = RoutingRecorder(layers, keep_choices=keep_choices)
-    name = next(_names)
-    ALL_EXPERTS_FUNCTIONS[name] = recorder.run
-    undo = switch_experts(model, name)
-    try:
+    with experts_computed_by(model, recorder.run):
         yield recorder
-    finally:
-        undo()
-        del ALL_EXPERTS_FUNCTIONS[name]

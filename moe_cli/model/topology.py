@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Literal, Protocol, cast
 
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ NOT_TEXT = ("vision_moe", "talker")  # holders of experts that no token of a tex
 
 ExpertsFunction = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]  # module, tokens, top-k indices, their weights
 Group = Literal["experts", "shared experts", "router", "attention", "embeddings", "norms", "head", "other"]
+_names = (f"moe_experts_{number}" for number in count())
 ROUTER_NAMES = ("gate", "router")
 TOKEN_MIXER = re.compile(r"Attention(?!Residual)|Mamba|DeltaNet|ShortConv")  # in the names of classes
 
@@ -165,6 +167,19 @@ def switch_experts(model: nn.Module, name: str) -> Callable[[], None]:
     return undo
 
 
+@contextmanager
+def experts_computed_by(model: nn.Module, function: ExpertsFunction) -> Iterator[None]:
+    """All expert layers of `model` are run by `function` inside the block; afterwards by what ran them before."""
+    name = next(_names)
+    ALL_EXPERTS_FUNCTIONS[name] = function
+    undo = switch_experts(model, name)
+    try:
+        yield
+    finally:
+        undo()
+        del ALL_EXPERTS_FUNCTIONS[name]
+
+
 def experts_function(layer: ExpertLayer) -> ExpertsFunction:
     """The function that runs this layer's experts now: a registered one, or the family's own loop."""
     own_forward = type(layer.module).forward.__wrapped__  # type: ignore[attr-defined]
@@ -210,6 +225,22 @@ def router_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
     """Parameters and persistent buffers of the routers of all expert layers, by name."""
     groups = parameter_groups(model)
     return {name: tensor for name, tensor in stored_tensors(model) if groups[name] == "router"}
+
+
+def router_module(model: nn.Module, layer: ExpertLayer) -> nn.Module:
+    """The module that maps tokens to the logits of this layer's experts.
+
+    Raises:
+        UsageError: none stands beside the experts.
+    """
+    block = model.get_submodule(layer.name.rpartition(".")[0])
+    for name in ROUTER_NAMES:
+        if isinstance(router := getattr(block, name, None), nn.Module):
+            return router
+    raise UsageError(
+        f"{type(model).__name__} has no router module beside {layer.name}; looked for {' and '.join(ROUTER_NAMES)}",
+        hint="a router that moe does not find is neither read nor changed",
+    )
 
 
 def _router_of(model: nn.Module, layer: ExpertLayer) -> Iterator[str]:

@@ -5,6 +5,7 @@
     source_counts  SourceCount, OfferedCounts -> DataPreview; ItemSource, SuiteCount -> ItemsPreview
     preparation    AnsweredPrompt -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
     training       TrainableCount, StepRecord, TrainingProof -> TrainingSummary
+    ablation       Intervention, Steering: what is done to a model whose weights stay
     judging        Verdict, JudgeIdentity, PublishedAgreement, Agreement; LabelDraw -> LabelFile -> LabelCorrection
     drift          DriftItem -> DriftSummary, RoutingDrift; GroupDrift -> WeightDrift; RestoredRouter
     evaluation     CapabilitySample -> CapabilityScore; EvaluationRecord -> SuiteSummary -> EvaluationSummary
@@ -18,6 +19,7 @@ Stages hand each other these frozen records through files. A record is never cha
 (`codec.py`), and no record on disk contains NaN or infinity.
 """
 
+from moe_cli.records.ablation import Intervention, Steering
 from moe_cli.records.benchmark import (
     BENCHMARK_SCHEMA_VERSION,
     Benchmark,

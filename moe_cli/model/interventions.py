@@ -1,0 +1,196 @@
+"""Interventions on a model whose weights stay as they are: experts are taken away, or the router is steered.
+
+Inside a block of `without_experts` or `steered` the model computes with the intervention; afterwards, also after an
+error, it is as it was. Inside it has an identity of its own, so that its answers are never taken for those of another
+model. That masked experts get no token with a weight is checked in every forward.
+
+Letters: L expert layers, E experts, T tokens, K top-k, C classes of a router (E or E + 1), H hidden size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from moe_cli.errors import UsageError
+from moe_cli.model.load import LoadedModel
+from moe_cli.model.masked_experts import (
+    ExpertsWithout,
+    MaskedRouter,
+    Masks,
+    MeanOutputs,
+    Scope,
+    SteeredRouter,
+    mask_of,
+)
+from moe_cli.model.router_seam import router_seam
+from moe_cli.model.routing import record_routing
+from moe_cli.model.topology import ExpertLayer, expert_layers, experts_computed_by
+from moe_cli.records import Expert
+from moe_cli.records.ablation import Intervention, InterventionKind, Steering
+
+PROBE_TOKENS = 8
+
+
+@contextmanager
+def without_experts(
+    loaded: LoadedModel, intervention: Intervention, means_LEH: Sequence[Tensor] | None = None
+) -> Iterator[LoadedModel]:
+    """`loaded` without the experts of `intervention`, under an identity of its own; without any it is `loaded` itself.
+
+    `means_LEH` are the mean outputs [E, H] of the experts of each layer, which the kind `mean` needs (`mean_outputs`).
+
+    Raises:
+        UsageError: an expert that the model does not have; for `reroute` a layer left with fewer experts than a token
+            needs, or one whose experts no router chooses (by token id, say).
+    """
+    if not intervention.experts:
+        yield loaded
+        return
+    if intervention.kind == "mean" and means_LEH is None:
+        raise ValueError("the kind mean needs the mean outputs of the experts (a bug of the caller)")
+    layers, model = expert_layers(loaded.model), loaded.model
+    mask_LE = mask_of(layers, intervention.experts)
+    if intervention.kind == "reroute":
+        _refuse_too_few(model, layers, mask_LE)
+        refuse_fixed_routing(model, mask_LE.sum(1) > 0)
+    scope = Scope(model, intervention.tokens)
+    with _masked(model, layers, mask_LE, scope, intervention.kind, means_LEH), _following(model, scope):
+        yield intervened(loaded, intervention.digest)
+
+
+@contextmanager
+def steered(loaded: LoadedModel, steering: Steering) -> Iterator[LoadedModel]:
+    """`loaded` with its router steered, under an identity of its own.
+
+    Raises:
+        UsageError: an expert that the model does not have, or a layer whose experts no router chooses.
+    """
+    layers = expert_layers(loaded.model)
+    experts = (*steering.activate, *steering.deactivate)
+    refuse_fixed_routing(loaded.model, mask_of(layers, experts).sum(1) > 0)
+    with router_seam(loaded.model, SteeredRouter(steering, layers)):
+        yield intervened(loaded, steering.digest)
+
+
+def intervened(loaded: LoadedModel, digest: str) -> LoadedModel:
+    """The model under an identity of its own: a sha256 of its fingerprint and of what is done to it."""
+    fingerprint = hashlib.sha256(f"model {loaded.identity.fingerprint}\nchange {digest}\n".encode()).hexdigest()
+    return replace(loaded, identity=replace(loaded.identity, fingerprint=fingerprint))
+
+
+def refuse_fixed_routing(model: nn.Module, layers_L: NDArray[np.bool_]) -> None:
+    """Refuse a model whose experts are not chosen by a router in one of these layers.
+
+    In a second short forward the experts that its first token chose before are masked: a router then chooses others.
+
+    Raises:
+        UsageError: a layer goes on choosing masked ones.
+    """
+    layers = expert_layers(model)
+    mask_LE = np.zeros((len(layers), max(layer.num_experts for layer in layers)), dtype=np.bool_)
+    for index, chosen in enumerate(_first_choices(model)):
+        if layers_L[index]:
+            num_experts = layers[index].num_experts
+            taken = [expert for expert in chosen if expert < num_experts]  # the id after the last is no expert
+            mask_LE[index, taken[: num_experts - len(chosen)]] = True
+    masks, scope = Masks(mask_LE), Scope(model, "all")
+    router = MaskedRouter(masks, scope)
+    experts = ExpertsWithout(layers, masks, scope, "reroute", None)
+    with router_seam(model, router), experts_computed_by(model, experts.run):
+        _forward_probe(model)
+    named = experts.layers_that_chose() | (experts.layers_that_named() - router.scored)
+    if fixed := [layers[index].layer for index in sorted(named)]:
+        raise UsageError(
+            f"in the layers {fixed} of {type(model).__name__} no router chooses the experts: they are given by the "
+            "token's id, or in another way that moe does not see",
+            hint="leave these layers out: name experts of other layers",
+        )
+
+
+def top_k_of(model: nn.Module) -> tuple[int, ...]:
+    """The number of experts that a token gets in each expert layer, from a short forward."""
+    return tuple(map(len, _first_choices(model)))
+
+
+def _first_choices(model: nn.Module) -> tuple[tuple[int, ...], ...]:
+    """The experts that a token chose in each expert layer in a short forward."""
+    with record_routing(model, keep_choices=True) as recorder:
+        recorder.watch(torch.ones(1, 1, PROBE_TOKENS, dtype=torch.bool, device=_embedding(model).device))
+        _forward_probe(model)
+        return tuple(tuple(chosen_TK[0].tolist()) for chosen_TK in recorder.choices())
+
+
+def mean_outputs(loaded: LoadedModel, texts: Sequence[Sequence[int]], experts: Sequence[Expert]) -> tuple[Tensor, ...]:
+    """float32 [E, H] for each layer: mean output of these experts over the tokens of `texts` that chose them.
+
+    An expert that no token chose has the mean 0, as have the experts that are not asked for.
+    """
+    layers = expert_layers(loaded.model)
+    recorder = MeanOutputs(layers, mask_of(layers, experts))
+    with experts_computed_by(loaded.model, recorder.run), torch.inference_mode():
+        for ids in texts:
+            loaded.model(input_ids=torch.tensor([list(ids)], device=loaded.device), use_cache=False)
+    return recorder.means()
+
+
+@contextmanager
+def _masked(
+    model: nn.Module,
+    layers: Sequence[ExpertLayer],
+    mask_LE: NDArray[np.bool_],
+    scope: Scope,
+    kind: InterventionKind,
+    means_LEH: Sequence[Tensor] | None,
+) -> Iterator[None]:
+    """The model without the masked experts."""
+    masks = Masks(mask_LE)
+    experts = ExpertsWithout(layers, masks, scope, kind, means_LEH)
+    with ExitStack() as stack:
+        if kind == "reroute":
+            stack.enter_context(router_seam(model, MaskedRouter(masks, scope)))
+        stack.enter_context(experts_computed_by(model, experts.run))
+        yield
+    if wrong := experts.layers_that_chose():
+        raise ValueError(f"experts that were masked were chosen in the layers {sorted(wrong)} (a bug)")
+
+
+@contextmanager
+def _following(model: nn.Module, scope: Scope) -> Iterator[None]:
+    """The scope is told of every forward."""
+    hook = model.register_forward_pre_hook(scope.begin_forward, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _forward_probe(model: nn.Module) -> None:
+    embedding = _embedding(model)
+    ids_BS = (torch.arange(PROBE_TOKENS, device=embedding.device) % embedding.shape[0])[None]
+    with torch.no_grad():
+        model(input_ids=ids_BS, use_cache=False)
+
+
+def _embedding(model: nn.Module) -> Tensor:
+    weight: Tensor = cast(PreTrainedModel, model).get_input_embeddings().weight
+    return weight
+
+
+def _refuse_too_few(model: nn.Module, layers: Sequence[ExpertLayer], mask_LE: NDArray[np.bool_]) -> None:
+    for layer, top_k, num_masked in zip(layers, top_k_of(model), mask_LE.sum(1).tolist(), strict=True):
+        if num_masked and layer.num_experts - num_masked < top_k:
+            raise UsageError(
+                f"without {num_masked} of its {layer.num_experts} experts layer {layer.layer} has fewer than the "
+                f"{top_k} that a token is given",
+                hint="take fewer experts away in this layer, or leave the choices as they are: --intervention zero",
+            )

@@ -1,0 +1,106 @@
+"""The seam at the routers: sees and changes the logits of every router and the scores it chooses from, in all families.
+
+A router is watched only while its own forward runs, by a `TorchFunctionMode` that its hooks enter and leave. The mode
+sees two calls there: the linear map to one value for each expert (the logits, differentiable), and the top-k over one
+score for each expert. Nothing of a family is written again: grouped top-k, correction biases, normalisation and scaling
+run as they are. A handler that changes nothing changes no bit, and after the block, also after an error, the model is
+as it was.
+
+Letters: L expert layers, T tokens (in whatever shape the router has them), E experts; some routers have one class more,
+which is no expert (a token that skips them): C is E or E + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from moe_cli.errors import UsageError
+from moe_cli.model.topology import ExpertLayer, expert_layers, router_module
+
+TOP_K = (torch.topk, Tensor.topk)
+
+
+class RouterHandler(Protocol):
+    """What is done to the routers; `index` is the layer's place among the L expert layers."""
+
+    def logits(self, index: int, logits_TC: Tensor) -> Tensor:
+        """The logits to go on with, of the same shape."""
+        ...
+
+    def scores(self, index: int, scores_TC: Tensor) -> Tensor:
+        """The scores to choose from, of the same shape; the weights of the chosen experts may come from elsewhere."""
+        ...
+
+
+class _RouterMode(TorchFunctionMode):
+    """Active in one router's forward; counts its linear maps to one value for each expert."""
+
+    def __init__(self, index: int, num_experts: int, handler: RouterHandler) -> None:
+        super().__init__()
+        self.num_linears = 0
+        self._index, self._handler = index, handler
+        self._widths = (num_experts, num_experts + 1)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 -- whatever `func` returns
+        if func in TOP_K and args and self._is_over_experts(args[0]):
+            args = (self._handler.scores(self._index, args[0]), *args[1:])
+        result = func(*args, **(kwargs or {}))
+        if func is functional.linear and self._is_over_experts(result):
+            self.num_linears += 1
+            return self._handler.logits(self._index, result)
+        return result
+
+    def _is_over_experts(self, tensor: Tensor) -> bool:
+        return tensor.shape[-1] in self._widths
+
+
+@contextmanager
+def router_seam(model: nn.Module, handler: RouterHandler) -> Iterator[None]:
+    """Give the logits and scores of every router of `model` to the handler in all forwards inside the block.
+
+    Raises:
+        UsageError: a layer has no router module beside its experts, or (in a forward) a router that does not map to
+            its logits once.
+    """
+    layers = expert_layers(model)
+    with ExitStack() as hooks:
+        for index, layer in enumerate(layers):
+            for hook in _hooks_of(model, layer, _RouterMode(index, layer.num_experts, handler)):
+                hooks.callback(hook.remove)
+        yield
+
+
+def _hooks_of(model: nn.Module, layer: ExpertLayer, mode: _RouterMode) -> Iterator[torch.utils.hooks.RemovableHandle]:
+    router = router_module(model, layer)
+
+    def enter(module: nn.Module, args: tuple[object, ...]) -> None:
+        mode.num_linears = 0
+        mode.__enter__()
+
+    def leave(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+        mode.__exit__(None, None, None)
+
+    def check(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+        if mode.num_linears != 1:
+            raise UsageError(
+                f"the router of layer {layer.layer} of {type(model).__name__} maps {mode.num_linears} times to "
+                f"{layer.num_experts} values, so its logits are not known",
+                hint="moe reads routers that map a token to its logits once; measure this model without its routers",
+            )
+
+    yield router.register_forward_pre_hook(enter)
+    yield router.register_forward_hook(leave, always_call=True)
+    yield router.register_forward_hook(check)
