@@ -22,13 +22,13 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.compare.items import RunItems
-from moe_cli.compare.labelled import JudgedPair, PairLabels, correct_with_labels
-from moe_cli.compare.outcomes import Outcomes, PairedOutcomes, find_flips, paired_outcomes
 from moe_cli.records.comparison import PairComparison, PairedDifference, PairVerdict
 from moe_cli.stats.clusters import effective_number, item_moments
 from moe_cli.stats.intervals import ArmSums, cluster_interval, rate_interval, run_spread, seed_spread
+from moe_cli.stats.items import RunItems
+from moe_cli.stats.labelled import JudgedPair, PairLabels, correct_with_labels
 from moe_cli.stats.metrics import HARM, metric_and_suite
+from moe_cli.stats.outcomes import Outcomes, PairedOutcomes, find_flips, paired_outcomes
 from moe_cli.stats.power import Design, detectable_effect
 from moe_cli.stats.proportions import ratio_of_counts
 from moe_cli.stats.significance import LEVEL, benjamini_hochberg, holm, mcnemar_p, sign_flip_p
