@@ -12,6 +12,7 @@
     report         ExpertMap, LossCurve -> ReportData; License -> CardFacts; PushedFile -> Push; Environment
     benchmark      BenchmarkPlan -> BenchmarkRow -> Benchmark
     resource_plan  StepMemory -> RankNeed -> ArmNeed -> ResourcePlan
+    sweep          SweepPoint -> PointResult -> SweepArm; BudgetTest -> SufficientBudget; SelectionValue -> Sweep
     manifest       StartedRun -> Manifest -> RunRecord -> RunListing
 
 Stages hand each other these frozen records through files. A record is never changed, what is written is read back equal
@@ -168,6 +169,19 @@ from moe_cli.records.resource_plan import (
     ResourcePlan,
     SelectedBy,
     StepMemory,
+)
+from moe_cli.records.sweep import (
+    SWEEP_SCHEMA_VERSION,
+    ArmRates,
+    BudgetTest,
+    PointKind,
+    PointResult,
+    PointState,
+    SelectionValue,
+    SufficientBudget,
+    Sweep,
+    SweepArm,
+    SweepPoint,
 )
 from moe_cli.records.training import (
     Arm,
