@@ -306,6 +306,9 @@ class EvaluateConfig(Section):
     kind: Literal["harmful", "benign"] | None = Field(
         None, description="what the prompts of `answers` are where neither the files nor the items say it"
     )
+    scale: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="of a selective run: the part of what training changed that is applied"
+    )
     tiny_items: Count = Field(100, description="items per suite drawn from the tiny language")
     tiny_seed: Seed = Field(7, description="seed of that draw; never the training seed, so runs stay comparable")
     limit: Count | None = Field(None, description="use only the first N items of every suite")

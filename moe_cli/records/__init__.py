@@ -12,7 +12,7 @@
     report         ExpertMap, LossCurve -> ReportData; License -> CardFacts; PushedFile -> Push; Environment
     benchmark      BenchmarkPlan -> BenchmarkRow -> Benchmark
     resource_plan  StepMemory -> RankNeed -> ArmNeed -> ResourcePlan
-    sweep          SweepPoint -> PointResult -> SweepArm; BudgetTest -> SufficientBudget; SelectionValue -> Sweep
+    budget_sweep   SweepPoint -> PointResult -> SweepArm; BudgetTest -> SufficientBudget; SelectionValue -> Sweep
     manifest       StartedRun -> Manifest -> RunRecord -> RunListing
 
 Stages hand each other these frozen records through files. A record is never changed, what is written is read back equal
@@ -35,6 +35,21 @@ from moe_cli.records.benchmark import (
     SharePoint,
     Spread,
     StepBytes,
+)
+from moe_cli.records.budget_sweep import (
+    SWEEP_SCHEMA_VERSION,
+    ArmRates,
+    BudgetTest,
+    PlannedPoint,
+    PointKind,
+    PointResult,
+    PointState,
+    SelectionValue,
+    SufficientBudget,
+    Sweep,
+    SweepArm,
+    SweepPlan,
+    SweepPoint,
 )
 from moe_cli.records.comparison import (
     ComparedArm,
@@ -125,6 +140,7 @@ from moe_cli.records.manifest import (
     RunResult,
     RunVerification,
     StartedRun,
+    SweepResult,
     TrainingResult,
 )
 from moe_cli.records.preparation import (
@@ -169,19 +185,6 @@ from moe_cli.records.resource_plan import (
     ResourcePlan,
     SelectedBy,
     StepMemory,
-)
-from moe_cli.records.sweep import (
-    SWEEP_SCHEMA_VERSION,
-    ArmRates,
-    BudgetTest,
-    PointKind,
-    PointResult,
-    PointState,
-    SelectionValue,
-    SufficientBudget,
-    Sweep,
-    SweepArm,
-    SweepPoint,
 )
 from moe_cli.records.training import (
     Arm,

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from moe_cli.records.budget_sweep import BudgetTest, SufficientBudget
 from moe_cli.records.comparison import PairedDifference
 from moe_cli.records.drift import Estimate
-from moe_cli.records.sweep import BudgetTest, SufficientBudget
 from moe_cli.stats.items import RunItems
 from moe_cli.stats.metrics import ATTACK_SUCCESS, OVER_REFUSAL, PRIMARY
 from moe_cli.stats.outcomes import paired_outcomes

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
-from moe_cli.records.sweep import PointKind, SweepPoint
+from moe_cli.records.budget_sweep import PointKind, SweepPoint
 
 NO_BUDGET, EVERYTHING = 0.0, 1.0  # the budgets of the base and of the baseline
 MATCHED_TO_RISK = ("risk_diff", "frequency")  # which have as many experts of each layer as the risk difference
@@ -105,7 +105,8 @@ def evaluation_name(settings: Mapping[str, object], contents: Sequence[str]) -> 
     """
     read = ("evaluate", "judge", "endpoint")
     kept = {name: value for name, value in settings.items() if name.partition(".")[0] in read}
-    kept.pop("evaluate.name", None)
+    for of_point in ("evaluate.name", "evaluate.scale"):
+        kept.pop(of_point, None)
     return f"sweep-{_digest({'settings': kept, 'contents': list(contents)})}"
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from moe_cli.records.sweep import SelectionValue
+from moe_cli.records.budget_sweep import SelectionValue
 from moe_cli.stats.clusters import cluster_draws
 from moe_cli.stats.items import RunItems
 from moe_cli.stats.metrics import ATTACK_SUCCESS

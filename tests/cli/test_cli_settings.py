@@ -29,6 +29,9 @@ VALUES = {
     "max_share": "0.75",
     "kind": "benign",
     "key_env": "A_KEY",
+    "budgets": "3%",
+    "methods": "gradient",
+    "scales": "0.75",
 }
 NEEDS = {
     "selection_file": {"prepare.method": "file"},

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_cli.records.sweep import SelectionValue
+from moe_cli.records.budget_sweep import SelectionValue
 from moe_cli.stats.items import ItemOutcomes, RunItems
 from moe_cli.stats.metrics import ATTACK_SUCCESS, OVER_REFUSAL
 from moe_cli.sweep.frontier import MeasuredArm, sufficient_budget

@@ -132,3 +132,25 @@ class Sweep:
     arms: tuple[SweepArm, ...]
     sufficient: tuple[SufficientBudget, ...]
     values: tuple[SelectionValue, ...]
+
+
+@record
+class PlannedPoint:
+    """A point as a dry run shows it."""
+
+    point: SweepPoint
+    is_complete: bool
+    share: float | None  # 0.0469; what the budget has room for, of all parameters; None: not even for one expert
+    seconds: float | None  # of its training; measured where it is complete, else by `moe bench`; None: not measured
+    memory: int | None  # bytes that a step takes; None: not known
+
+
+@record
+class SweepPlan:
+    """What `moe sweep` would make."""
+
+    prepared: str
+    model: str
+    at_once: int  # points
+    points: tuple[PlannedPoint, ...]
+    notes: tuple[str, ...]  # where time and memory come from
