@@ -28,6 +28,7 @@ from moe_cli.sweep.point_places import PointPlace, is_complete, is_interrupted, 
 from moe_cli.sweep.stage import Failures
 
 ERROR = "error: "
+DEVICES = Path("/dev")
 STOPPED = (ExitCode.RESUMABLE, ExitCode.INTERRUPTED)
 
 
@@ -163,13 +164,22 @@ class _PointQueue:
 
 
 def points_at_once(config: MoeConfig, asked: int | None) -> int:
-    """Points that the CPU is for at once: one, or with `model.threads` as many as have that many cores each."""
+    """Points at once without `--gpu`: one, or on the CPU as many as have `model.threads` cores each, if these are set.
+
+    One where the model may run on a card: several processes would share it.
+    """
     if asked is not None:
         return asked
-    if config.model.threads is None:
+    on_cpu = config.model.device == "cpu" or (config.model.device == "auto" and not _has_cards())
+    if config.model.threads is None or not on_cpu:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // config.model.threads)
+
+
+def _has_cards() -> bool:
+    """Whether this machine seems to have CUDA cards; asked of the system, as torch takes seconds to import."""
+    return any(DEVICES.glob("nvidia[0-9]*"))
 
 
 def _resume(run: Path) -> list[str]:

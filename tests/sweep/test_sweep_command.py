@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from moe_cli.artifacts import Store, finished_run, layout
+from moe_cli.cli import sweep_points
 from moe_cli.codec import decode
-from moe_cli.config import dump_yaml
-from moe_cli.records import Sweep, TrainingSummary
+from moe_cli.config import MoeConfig, dump_yaml
+from moe_cli.records import Sweep, SweepPoint, TrainingSummary
 from tests.small_experiment import settings_of_small_experiment
 
 WORDS = ("sweep", "prepared", "--config", "moe.yaml", "--at-once", "2", "--random-draws", "1")
@@ -145,31 +149,37 @@ def wait_for_locks(points):
         time.sleep(0.05)
 
 
-def test_a_point_that_fails_is_listed_with_its_reason_and_stops_no_other(swept, tmp_path):
+@pytest.fixture(scope="module")
+def failing(swept, tmp_path_factory):
+    """A sweep with a budget that has no room, and a part of the change."""
     bare, _, _, _ = swept
-    failing = tmp_path / "failing"
-    shutil.copytree(bare, failing)
-    out, err = moe(failing, *WORDS[:-1], "0", "--budgets", "0.1%,20%")
-    states = {one.point.budget: (one.state, one.reason) for one in record(failing).points}
+    directory = tmp_path_factory.mktemp("failing") / "failing"
+    shutil.copytree(bare, directory)
+    return directory, *moe(directory, *WORDS[:-1], "0", "--budgets", "0.1%,20%", "--lambda", "0.5")
+
+
+def test_a_point_that_fails_is_listed_with_its_reason_and_stops_no_other(failing):
+    directory, out, err = failing
+    sweep = record(directory)
+    states = {one.point.budget: (one.state, one.reason) for one in sweep.points if one.point.scale == 1.0}
     assert states[0.2] == ("complete", None) and states[0.001][0] == "failed"
     assert states[0.001][1].startswith("moe select: the budget of 0.10%")
     assert "Points that failed" in out and "0.10%" in err
-    sequence = record(failing).sufficient[0]
-    assert [test.budget for test in sequence.tests] in ([0.2], [0.2, 0.001])
+    sequence = sweep.sufficient[0]
+    assert [test.budget for test in sequence.tests] == [0.2]
+    assert not sequence.tests[0].sufficient or "risk_diff 0.1 % lacks a point" in sequence.untested
 
 
-def test_a_part_of_the_change_is_a_point_without_training(swept, tmp_path):
-    bare, _, _, _ = swept
-    scaled = tmp_path / "scaled"
-    shutil.copytree(bare, scaled)
-    moe(scaled, *WORDS[:-1], "0", "--budgets", "20%", "--lambda", "0.5")
-    sweep = record(scaled)
+def test_a_part_of_the_change_is_a_point_without_training(failing):
+    directory, _, _ = failing
+    sweep = record(directory)
     half = next(arm for arm in sweep.arms if arm.scale == 0.5)
     whole = next(arm for arm in sweep.arms if arm.kind == "method" and arm.scale == 1.0)
     assert (half.name, half.share) == ("risk_diff 20 % x 0.5", whole.share) and half.attack_success is not None
-    assert len(weights(scaled)) == 2  # the selection and the baseline
-    of_half = next(one for one in sweep.points if one.point.scale == 0.5)
-    of_whole = next(one for one in sweep.points if one.point.kind == "method" and one.point.scale == 1.0)
+    assert len(weights(directory)) == 2  # the selection and the baseline
+    complete = [one for one in sweep.points if one.state == "complete" and one.point.kind == "method"]
+    of_half = next(one for one in complete if one.point.scale == 0.5)
+    of_whole = next(one for one in complete if one.point.scale == 1.0)
     assert of_half.run == of_whole.run and 0 < of_half.kl.value < of_whole.kl.value
 
 
@@ -181,3 +191,43 @@ def test_a_dry_run_writes_nothing_and_knows_what_is_complete(swept):
     assert "6 points, 0 of them complete; 2 at once" in out and "not measured" in out
     out, _ = moe(done, *WORDS, *BUDGETS, "--dry-run", "--json")
     assert '"is_complete": true' in out and '"is_complete": false' not in out
+
+
+def test_without_cards_as_many_points_are_made_at_once_as_have_their_cores(monkeypatch, tmp_path):
+    monkeypatch.setattr(sweep_points, "DEVICES", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+
+    def at_once(asked=None, **model):
+        return sweep_points.points_at_once(MoeConfig.model_validate({"model": model}), asked)
+
+    assert (at_once(), at_once(threads=2), at_once(threads=16), at_once(3)) == (1, 4, 1, 3)
+    (tmp_path / "nvidia0").touch()
+    assert (at_once(threads=2), at_once(threads=2, device="cpu"), at_once(5, threads=2)) == (1, 4, 5)
+
+
+def test_each_card_has_one_process_at_a_time_and_a_point_keeps_its_card(monkeypatch, tmp_path):
+    """Six points on two cards, by commands that only note where they run."""
+    running, seen = {}, []
+
+    def start(argv, place, card):
+        assert card not in running.values()
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0.05,))
+        process.start()
+        running[place.digest] = card
+        seen.append((place.digest, card))
+        return process
+
+    def commands(place):
+        yield ["train"]
+        del running[place.digest]
+        yield ["evaluate"]
+        del running[place.digest]
+
+    maker = SimpleNamespace(start=start, commands=commands, notify=lambda _: None)
+    point = SweepPoint(kind="method", method="risk_diff", draw=None, budget=0.1, seed=1, scale=1.0)
+    places = [SimpleNamespace(digest=str(number), directory=tmp_path, point=point) for number in range(6)]
+    queue = sweep_points._PointQueue(maker, list(places), {}, threading.Event(), ["0", "1"])
+    queue.work_off(done=0, total=6)
+    assert len(seen) == 12 and {card for _, card in seen} == {"0", "1"}
+    assert all(len({card for digest, card in seen if digest == place.digest}) == 1 for place in places)
+    assert sorted(queue.free) == ["0", "1"] and queue.failures == {}

@@ -68,7 +68,11 @@ def sweep_page(sweep: Sweep) -> str:
             version=__version__,
             findings=findings(sweep),
             series=sweep_series(sweep),
-            figures=[figure for measure in MEASURES if (figure := share_chart(sweep, measure)) is not None],
+            figures=[
+                (figure, _caption(sweep, measure))
+                for measure in MEASURES
+                if (figure := share_chart(sweep, measure)) is not None
+            ],
             tables=[arm_table(sweep), sequence_table(sweep), area_table(sweep), point_table(sweep.points)],
         )
     )
@@ -138,16 +142,20 @@ def _axes(drawn: Sequence[SweepArm], across: Scale, down: Scale, name: str) -> l
 
 
 def _references(sweep: Sweep, measure: _Measure, across: Scale, down: Scale) -> Iterator[Mark]:
-    """Lines for the base and the baseline, with their names at the left."""
+    """Lines for the base and the baseline."""
     for arm in sweep.arms:
         if arm.kind in ("base", "baseline") and (found := measure.of_arm(arm)) is not None:
             height = down(found.value)
             yield line(across.start, height, across.end, height, f"reference {arm.kind}")
-            text = f"{arm.name} {100 * found.value:.1f}"
-            if arm.kind == "base":
-                yield draw_label(across.start + 0.005, height - 5, text)
-            else:
-                yield draw_label(across.end, height - 5, text, "end")
+
+
+def _caption(sweep: Sweep, measure: _Measure) -> str:
+    """What the two lines are: `solid line: base, 91.7 %; dashed line: baseline, 0.0 %`."""
+    drawn = {"base": "solid line", "baseline": "dashed line"}
+    arms = [(arm.kind, measure.of_arm(arm)) for arm in sweep.arms if arm.kind in drawn]
+    known = [(kind, found) for kind, found in arms if found is not None]
+    lines = [f"{drawn[kind]}: {kind}, {100 * found.value:.1f} %" for kind, found in known]
+    return f"{measure.title}. {'; '.join(lines).capitalize()}." if lines else f"{measure.title}."
 
 
 def _band(arms: Sequence[SweepArm], measure: _Measure, frame: Scale, down: Scale) -> str:
