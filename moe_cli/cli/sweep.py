@@ -57,6 +57,13 @@ def sweep(
             min=1, max=1024, help="Points at once on a CPU; of --gpu 0,1 one on each.", rich_help_panel=MACHINE
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster with this file system: `auto`, `local`, HOST:PORT; needs the extra `ray`.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
     bench: Annotated[
         Path | None, typer.Option(help="Record of `moe bench --json -o FILE`: the time, in a dry run.")
     ] = None,
@@ -73,6 +80,8 @@ def sweep(
 
     Example: moe sweep prepared --methods risk_diff,frequency --items items.jsonl --gpu 0,1
 
+    Example: moe sweep prepared --seeds 1,2,3 --items items.jsonl --ray auto
+
     Example: moe sweep prepared --lambda 0.25,0.5,0.75 --dry-run
     """
     from moe_cli.cli.select import with_settings_of
@@ -87,7 +96,10 @@ def sweep(
     if dry_run:
         _show_dry_run(session, prepared, bench, at_once)
         return
+    if ray is not None and session.config.model.gpu is not None:
+        raise UsageError("--gpu names cards of this machine, and --ray takes those of a cluster", hint="choose one")
     from moe_cli.artifacts import layout
+    from moe_cli.cli.ray_commands import start_ray
     from moe_cli.cli.sweep_points import PointMaker, points_at_once
     from moe_cli.prepare.reselect import draw_seed
     from moe_cli.sweep import stage
@@ -97,6 +109,8 @@ def sweep(
     settings, gpu = session.config.sweep, session.config.model.gpu
     seeds: dict[int | None, int] = {None: session.config.seed}
     seeds |= {number: draw_seed(session.config.seed, number) for number in range(1, settings.random_draws + 1)}
+    cluster = None if ray is None else start_ray(ray)
+    num = points_at_once(session.config, at_once) if cluster is None else cluster.at_once(session.config.model.threads)
     with session.reporter() as notify:
         maker = PointMaker(
             prepared=prepared,
@@ -105,7 +119,8 @@ def sweep(
             notify=notify,
             selection_seeds=seeds,
             cards=tuple(gpu.split(",")) if gpu else (),
-            at_once=points_at_once(session.config, at_once),
+            at_once=at_once or num,
+            cluster=cluster,
         )
         pages = stage.SweepPages(markdown=swept_markdown, report=sweep_page)
         result = stage.run(prepared, session.config, session.store, notify, maker.make, pages=pages, resume=resume)

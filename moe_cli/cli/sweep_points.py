@@ -17,7 +17,8 @@ from types import FrameType
 
 from moe_cli.artifacts import Store, layout
 from moe_cli.artifacts.files import write_atomic
-from moe_cli.cli.child_commands import pass_signal, start_command
+from moe_cli.cli.child_commands import start_command
+from moe_cli.cli.ray_commands import RayCluster, RayCommand
 from moe_cli.cli.session import VISIBLE
 from moe_cli.config import MoeConfig, dump_yaml
 from moe_cli.errors import ExitCode, StoppedError
@@ -43,6 +44,7 @@ class PointMaker:
     selection_seeds: Mapping[int | None, int]  # by the number of the draw; None: of the methods
     cards: tuple[str, ...]  # "0"; a process on each at a time; empty: on the CPU
     at_once: int  # points at once where there are no cards
+    cluster: RayCluster | None = None  # what runs the commands; None: this machine
 
     def make(self, places: Sequence[PointPlace]) -> Failures:
         """Make the points; says why any of them failed.
@@ -82,16 +84,14 @@ class PointMaker:
         if not place.is_complete:
             yield ["evaluate", place.subject, *config, *_resume(place.evaluation)]
 
-    def start(self, argv: Sequence[str], place: PointPlace, card: str | None) -> BaseProcess:
+    def start(self, argv: Sequence[str], place: PointPlace, card: str | None) -> BaseProcess | RayCommand:
         """Start one command of a point."""
-        keys = (self.config.judge.key_env, self.config.endpoint.key_env)
-        return start_command(
-            argv,
-            Path.cwd(),
-            environment={} if card is None else {VISIBLE: card},
-            log=place.directory / layout.POINT_LOG,
-            kept=[name for name in keys if name],
-        )
+        named = (self.config.judge.key_env, self.config.endpoint.key_env)
+        keys, log = [name for name in named if name], place.directory / layout.POINT_LOG
+        if self.cluster is not None:
+            return self.cluster.start(argv, Path.cwd(), log=log, threads=self.config.model.threads, kept=keys)
+        environment = {} if card is None else {VISIBLE: card}
+        return start_command(argv, Path.cwd(), environment=environment, log=log, kept=keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class _Work:
     following: Iterator[list[str]]  # the commands after it
     card: str | None
     argv: list[str]
-    process: BaseProcess
+    process: BaseProcess | RayCommand
     log_start: int  # where in the log its output begins
 
 
@@ -118,10 +118,10 @@ class _PointQueue:
     running: dict[int, _Work] = field(default_factory=dict)  # by what the process is waited for
 
     def pass_on(self, number: int, frame: FrameType | None) -> None:
-        """Hand a signal to all running commands, and begin no others."""
+        """Ask all running commands to stop, and begin no others."""
         self.stop.set()
         for work in list(self.running.values()):
-            pass_signal(work.process, number)
+            work.process.terminate()
 
     def work_off(self, *, done: int, total: int) -> None:
         """Run until nothing waits or runs; `done` of `total` points are made before."""

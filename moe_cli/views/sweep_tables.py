@@ -149,7 +149,9 @@ def _value_text(value: SelectionValue) -> str:
     if value.value is None or value.p_value is None or value.least_p is None:
         return f"{value.method}: what the selection is worth is not known: no random draw has all of its points."
     draws = len(value.draw_areas)
-    rank = f"p = {value.p_value:.2g} by rank among {draws} random draws, and no p below {value.least_p:.2g} is possible"
+    plural = "" if draws == 1 else "s"
+    least = f"no p below {value.least_p:.2g} is possible"
+    rank = f"p = {value.p_value:.2g} by rank among {draws} random draw{plural}, and {least}"
     more = f" ({LEVEL:g} takes {round(1 / LEVEL) - 1} draws)" if value.least_p > LEVEL else ""
     side = "more" if value.value >= 0 else "less"
     left = f" Draws without all points are left out: {', '.join(map(str, value.left_out))}." if value.left_out else ""

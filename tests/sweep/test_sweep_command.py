@@ -16,9 +16,12 @@ from types import SimpleNamespace
 import pytest
 
 from moe_cli.artifacts import Store, finished_run, layout
+from moe_cli.artifacts.locks import is_locked
 from moe_cli.cli import sweep_points
+from moe_cli.cli.ray_commands import RayCluster, run_command, start_ray
 from moe_cli.codec import decode
 from moe_cli.config import MoeConfig, dump_yaml
+from moe_cli.errors import UsageError
 from moe_cli.records import Sweep, SweepPoint, TrainingSummary
 from tests.small_experiment import settings_of_small_experiment
 
@@ -140,10 +143,47 @@ def test_a_killed_sweep_resumed_ends_bitwise_as_the_uninterrupted_one(swept, tmp
     assert comparable(record(killed)) == comparable(record(done))
 
 
+def test_a_sweep_in_a_ray_cluster_stopped_and_finished_here_ends_bitwise_as_the_one_that_never_left(swept, tmp_path):
+    pytest.importorskip("ray")
+    bare, done, _, _ = swept
+    cluster = tmp_path / "cluster"
+    shutil.copytree(bare, cluster)
+    process = start(cluster, *WORDS, *BUDGETS, "--ray", "local")
+    points = cluster / "sweep" / "points"
+    deadline = time.monotonic() + 180
+    while len(list(points.glob("*/*/steps.jsonl"))) < 2 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    assert not any(is_locked(run) for run in points.glob("*/*") if run.is_dir())
+    moe(cluster, *WORDS, *BUDGETS, "--resume")
+    expected = {digest: run.trained_fingerprint for digest, run in weights(done).items()}
+    assert {digest: run.trained_fingerprint for digest, run in weights(cluster).items()} == expected
+    assert comparable(record(cluster)) == comparable(record(done))
+
+
+def test_a_cluster_has_one_command_on_each_gpu_or_as_many_as_have_their_cores():
+    assert [RayCluster(num_gpus=4, num_cpus=64).at_once(threads) for threads in (None, 8)] == [4, 4]
+    assert [RayCluster(num_gpus=0, num_cpus=8).at_once(threads) for threads in (None, 2, 16)] == [1, 4, 1]
+
+
+@pytest.mark.parametrize("address", ["", "nowhere", "http://somewhere:1", "auto;x", "a b:1"])
+def test_what_is_no_address_of_a_cluster_is_refused(address):
+    with pytest.raises(UsageError, match="is no address of a cluster"):
+        start_ray(address)
+
+
+def test_a_command_of_a_cluster_takes_no_setting_from_the_environment_and_its_code_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOE_SEED", "no number")
+    log = tmp_path / "log.txt"
+    assert run_command(["config", "show"], str(tmp_path), str(log), {}) == 0
+    assert run_command(["config", "nothing"], str(tmp_path), str(log), {}) == 2
+    assert "seed: 42" in log.read_text() and "error: " in log.read_text()
+
+
 def wait_for_locks(points):
     """Until no child holds a directory: of a killed parent they end by themselves."""
-    from moe_cli.artifacts.locks import is_locked
-
     deadline = time.monotonic() + 60
     while any(is_locked(run) for run in points.glob("*/*") if run.is_dir()) and time.monotonic() < deadline:
         time.sleep(0.05)
