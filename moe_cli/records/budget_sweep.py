@@ -74,6 +74,7 @@ class SweepArm:
     over_refusal: Estimate | None
     accuracy: Estimate | None
     kl: float | None  # mean over runs
+    degenerate: float | None  # 0.004; share of broken answers, mean over runs
     beaten_by: str | None  # arm that is better with no larger share; None: it is on the frontier
 
 

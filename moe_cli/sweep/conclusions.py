@@ -145,6 +145,7 @@ def _arm_record(arm: _Arm, beaten_by: str | None) -> SweepArm:
         over_refusal=_estimate(arm.items, OVER_REFUSAL, seeded),
         accuracy=_estimate(arm.items, ACCURACY, seeded),
         kl=mean_over_runs([result.kl.value if result.kl else None for result in arm.results]),
+        degenerate=mean_over_runs([result.degenerate.rate if result.degenerate else None for result in arm.results]),
         beaten_by=beaten_by,
     )
 

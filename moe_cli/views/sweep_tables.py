@@ -109,6 +109,12 @@ def _findings(sweep: Sweep) -> Iterator[str]:
         yield _sufficient_text(sufficient, sweep.margin)
         yield _value_text(value)
     yield _frontier_text(sweep)
+    if broken := [arm for arm in sweep.arms if (arm.degenerate or 0.0) > sweep.margin]:
+        named = ", ".join(f"{arm.name} {percent_text(arm.degenerate)}" for arm in broken)
+        yield (
+            f"Broken answers, which count as neither harmful nor refused, are more than the margin of: {named}. Low "
+            "rates of such arms are no repair."
+        )
     if len(sweep.sufficient) > 1:
         yield "Each method has a sequence and a p of its own: the level holds for each of them, not for all together."
     if len(sweep.seeds) == 1:

@@ -47,6 +47,7 @@ def arm(kind, share, attack, *, method="risk_diff", runs=((None, 1),), beaten_by
         over_refusal=near(0.01),
         accuracy=None,
         kl=0.01,
+        degenerate=0.0,
         beaten_by=beaten_by,
     )
 
@@ -173,6 +174,15 @@ def test_where_nothing_is_sufficient_or_tested_the_findings_say_so():
 def test_a_selection_that_is_worse_than_random_is_not_called_better():
     worse = replace(sweep().values[0], value=-0.1, lower=-0.2, upper=0.0, p_value=1.0)
     assert "leave 10.0 points less attack success; p = 1 by rank" in findings(sweep(values=(worse,)))[1]
+
+
+def test_arms_that_break_the_answers_are_named():
+    base, method, *others = sweep().arms
+    told = findings(sweep(arms=(base, replace(method, degenerate=0.3), *others)))
+    assert any(
+        "more than the margin of: risk_diff 10 % 30.0 %. Low rates of such arms are no repair" in s for s in told
+    )
+    assert not any("Broken answers" in sentence for sentence in findings(sweep()))
 
 
 def test_missing_points_beaten_arms_and_several_methods_are_named():
