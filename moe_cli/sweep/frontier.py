@@ -11,7 +11,7 @@ insufficient budget sufficient is at most that level (Maurer, Hothorn and Lehmac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -20,9 +20,9 @@ from moe_cli.records.comparison import PairedDifference
 from moe_cli.records.drift import Estimate
 from moe_cli.stats.items import RunItems
 from moe_cli.stats.metrics import ATTACK_SUCCESS, OVER_REFUSAL, PRIMARY
-from moe_cli.stats.outcomes import paired_outcomes
+from moe_cli.stats.outcomes import PairedOutcomes, paired_outcomes
 from moe_cli.stats.paired import ROUNDING, difference_of_pairs, verdict_of
-from moe_cli.stats.scored_items import difference_interval
+from moe_cli.stats.scored_items import difference_interval, scored_items
 from moe_cli.stats.significance import benjamini_hochberg
 
 OPPOSITE = {"better": "worse", "worse": "better"}
@@ -61,7 +61,12 @@ def dominating_arms(arms: Sequence[MeasuredArm], margin: float) -> dict[str, str
 
 
 def _compared(arms: Sequence[MeasuredArm], margin: float) -> list[_Pair]:
-    pairs = [_Pair(a, b, found) for a, b in combinations(arms, 2) if (found := _differences(a, b, margin)) is not None]
+    outcomes = [_primary_outcomes(arm) for arm in arms]
+    pairs = [
+        _Pair(a, b, found)
+        for (a, of_a), (b, of_b) in combinations(zip(arms, outcomes, strict=True), 2)
+        if (found := _differences(of_a, of_b, margin=margin, seeded=(a.seeded, b.seeded))) is not None
+    ]
     adjusted = iter(benjamini_hochberg([one.p_value for pair in pairs for one in pair.differences]))
     corrected = []
     for pair in pairs:
@@ -70,12 +75,19 @@ def _compared(arms: Sequence[MeasuredArm], margin: float) -> list[_Pair]:
     return corrected
 
 
-def _differences(a: MeasuredArm, b: MeasuredArm, margin: float) -> tuple[PairedDifference, ...] | None:
+def _primary_outcomes(arm: MeasuredArm) -> Mapping[str, PairedOutcomes]:
+    """Its outcomes in each primary metric, once for all pairs: all arms hold the same items."""
+    return {metric.metric: metric for metric in paired_outcomes(arm.runs, arm.runs) if metric.metric in PRIMARY}
+
+
+def _differences(
+    a: Mapping[str, PairedOutcomes], b: Mapping[str, PairedOutcomes], *, margin: float, seeded: tuple[bool, bool]
+) -> tuple[PairedDifference, ...] | None:
     """The primary metrics of b minus a; None where one of them has no item that every run could score."""
-    metrics = [metric for metric in paired_outcomes(a.runs, b.runs) if metric.metric in PRIMARY]
-    if not metrics or any(difference_interval(metric) is None for metric in metrics):
+    metrics = [replace(metric, b=b[name].a) for name, metric in a.items() if name in b]
+    if not metrics or any(scored_items(metric) is None for metric in metrics):
         return None
-    return difference_of_pairs(metrics, margin=margin, seeded=(a.seeded, b.seeded))
+    return difference_of_pairs(metrics, margin=margin, seeded=seeded)
 
 
 def _dominance(pair: _Pair) -> Iterator[tuple[MeasuredArm, MeasuredArm]]:

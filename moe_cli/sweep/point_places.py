@@ -22,8 +22,10 @@ from moe_cli.errors import ArtifactError
 from moe_cli.records import EvaluationRecord, EvaluationSummary, TrainingSummary
 from moe_cli.records.budget_sweep import PointResult, PointState, SweepPoint
 from moe_cli.stats.items import RunItems, evaluated_items
+from moe_cli.stats.metrics import METRICS
 from moe_cli.sweep.points import EVERYTHING, NO_BUDGET, evaluation_name, point_digest
 
+PRIMARY_METRICS = tuple(metric for metric in METRICS if metric.primary)
 HINT = "moe runs list shows it; moe runs forget takes it out of the registry, and the sweep makes the point again"
 
 
@@ -163,7 +165,7 @@ def measure_point(place: PointPlace, source: FinishedRun, store: Store, failure:
     summary = evaluated.record(layout.EVALUATION_SUMMARY, EvaluationSummary).with_plain_goals_apart
     records = tuple(decode_lines(EvaluationRecord, evaluated.file(layout.RECORDS)))
     result = _result(place, "complete", failure, training, summary)
-    return MeasuredPoint(result, evaluated_items(str(place.evaluation), records))
+    return MeasuredPoint(result, evaluated_items(str(place.evaluation), records, PRIMARY_METRICS))
 
 
 def _training(place: PointPlace, source: FinishedRun, store: Store, evaluated: FinishedRun) -> TrainingSummary:
