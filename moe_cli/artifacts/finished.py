@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from moe_cli.artifacts.files import sha256_of
-from moe_cli.artifacts.layout import EVALUATIONS, MANIFEST, STARTED, path_in
+from moe_cli.artifacts.layout import MANIFEST, RUNS_INSIDE, STARTED, path_in
 from moe_cli.codec import Record, decode, decode_file
 from moe_cli.errors import ArtifactError
 from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
@@ -139,12 +139,12 @@ def kind_in(path: Path) -> RunKind | None:
 
 
 def files_of(path: Path, scratch: str = "") -> list[str]:
-    """Files of the run itself, without manifest, hidden files, scratch files, and evaluations inside of it."""
+    """Files of the run itself, without manifest, hidden files, scratch files, and the runs inside of it."""
     names = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
     return sorted(
         name.as_posix()
         for name in names
         if not any(part.startswith(".") for part in name.parts)
-        and name.parts[0] not in (MANIFEST, EVALUATIONS)
+        and name.parts[0] not in (MANIFEST, *RUNS_INSIDE)
         and not fnmatch(name.parts[0], scratch)
     )

@@ -10,6 +10,8 @@
 <run>/evaluations/<name>/   items.jsonl  records.jsonl  restored.jsonl  drift.jsonl  capability.jsonl  summary.json
                             stages/{answers,verdicts,drift,capability}-*.jsonl
 <comparison out>/  comparison.json  comparison.md  report.html
+<sweep out>/       sweep.json  sweep.md  report.html
+                   points/<digest of a point>/{prepared,selective,baseline}/  point-<digest>.yaml  log.txt
 every directory    config.yaml and, written last, manifest.json; .run.json and .lock while the run works
 """
 
@@ -51,6 +53,12 @@ EVALUATIONS = "evaluations"
 COMPARISON = "comparison.json"
 COMPARISON_PAGE = "comparison.md"
 REPORT = "report.html"
+
+SWEEP = "sweep.json"
+SWEEP_PAGE = "sweep.md"
+POINTS = "points"  # of a sweep: runs of their own inside it
+RUNS_INSIDE = (EVALUATIONS, POINTS)
+POINT_LOG = "log.txt"
 
 
 def path_in(directory: Path, name: str) -> Path:
@@ -123,6 +131,11 @@ def risk_pictures(model_name: str) -> tuple[str, str]:
 def pickle_of(path: Path) -> Path:
     """Path of the same file in the pickle format of the original scripts."""
     return path.with_suffix(".pkl")
+
+
+def point_settings(digest: str) -> str:
+    """File name of the settings of a point's commands."""
+    return f"point-{digest}.yaml"
 
 
 def beside(path: Path, suffix: str) -> Path:

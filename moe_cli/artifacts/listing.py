@@ -18,6 +18,8 @@ from moe_cli.records import (
     RunRecord,
     RunResult,
     Selection,
+    Sweep,
+    SweepResult,
     TrainingResult,
     TrainingSummary,
 )
@@ -45,6 +47,8 @@ def _result_of(run: FinishedRun) -> RunResult:
             return _evaluated(run.record(layout.EVALUATION_SUMMARY, EvaluationSummary).with_plain_goals_apart)
         case "comparison":
             return _compared(run.record(layout.COMPARISON, Comparison))
+        case "sweep":
+            return _swept(run.record(layout.SWEEP, Sweep))
 
 
 def _prepared(selection: Selection) -> PrepareResult:
@@ -87,4 +91,14 @@ def _compared(comparison: Comparison) -> ComparisonResult:
         difference=next((each for each in first.differences if each.primary), None) if first else None,
         num_unfair=sum(check.status == "differs" for check in comparison.fairness),
         conclusion=comparison.conclusion,
+    )
+
+
+def _swept(sweep: Sweep) -> SweepResult:
+    first = sweep.sufficient[0] if sweep.sufficient else None
+    return SweepResult(
+        num_points=len(sweep.points),
+        num_failed=sum(point.state == "failed" for point in sweep.points),
+        method=first.method if first else None,
+        budget=first.budget if first else None,
     )

@@ -20,9 +20,9 @@ from moe_cli.artifacts.finished import files_of, kind_in
 from moe_cli.artifacts.journal import ANSWERS
 from moe_cli.artifacts.layout import (
     CONFIG,
-    EVALUATIONS,
     LOCK,
     MANIFEST,
+    RUNS_INSIDE,
     STARTED,
     beside,
     refuse_links_out,
@@ -278,10 +278,10 @@ def _clear(path: Path, scratch: ScratchFiles) -> None:
 
 
 def _drop_temporaries(path: Path) -> None:
-    """Remove temporaries of killed processes in the run, except in its evaluations, which are runs of their own."""
+    """Remove temporaries of killed processes in the run, except in the runs inside of it."""
     drop_temporaries(path)
     for place in path.iterdir():
-        if place.is_dir() and not place.is_symlink() and place.name != EVALUATIONS:
+        if place.is_dir() and not place.is_symlink() and place.name not in RUNS_INSIDE:
             _drop_temporaries(place)
 
 

@@ -41,6 +41,7 @@ DEPENDENCIES = (  # what pyproject.toml names
     "typer",
     "lm-eval",
     "peft",
+    "ray",
     "tensorboard",
 )
 DTYPES = (torch.bfloat16, torch.float32)

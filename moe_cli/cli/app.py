@@ -30,6 +30,7 @@ from moe_cli.cli import (
     prepare,
     runs,
     select,
+    sweep,
     train,
 )
 from moe_cli.cli.boundary import SafeRecord, print_error, show_warning, survive_closed_pipes
@@ -42,7 +43,7 @@ from moe_cli.version import __version__
 WordsFault = typer.BadParameter.__bases__[0]  # every fault in the words typed; where it lies differs between typers
 
 IN_FLOW = (
-    *("prepare", "select", "train", "evaluate", "label", "compare", "export", "push"),
+    *("prepare", "select", "train", "evaluate", "label", "compare", "sweep", "export", "push"),
     *("plan", "launch", "bench", "runs", "config", "env", "demo"),
 )
 IN_SEVERAL_PROCESSES = ("prepare", "train", "evaluate")
@@ -70,6 +71,7 @@ app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
 app.command("label")(label.label)
 app.command("compare", cls=compare.CompareCommand)(compare.compare)
+app.command("sweep")(sweep.sweep)
 app.command("export")(export.export)
 app.command("push")(export.push)
 app.command("plan")(plan.plan)

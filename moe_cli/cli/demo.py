@@ -1,18 +1,12 @@
 """`moe demo`: the whole experiment on the built-in tiny model, with the same commands that a person would type.
 
-Every run is written into one directory. Each command runs in a process of its own, forked from one that has imported
-the libraries, so that peak memory is that of one command alone.
+Every run is written into one directory. Each command runs in a process of its own.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import runpy
 import shlex
-import signal
-import sys
-import threading
 import time
 from collections.abc import Sequence
 from importlib.resources import files
@@ -23,7 +17,8 @@ from typing import Annotated
 import typer
 
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.config import ENVIRONMENT_PREFIX, MoeConfig
+from moe_cli.cli.child_commands import pass_signal, start_command
+from moe_cli.config import MoeConfig
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.signals import ALL_SIGNALS, handled_by
 from moe_cli.views.console import stderr_console, stdout_console
@@ -40,7 +35,6 @@ COMMANDS = (
     ("evaluate", "baseline"),
     ("compare", "tiny", "baseline", "selective"),
 )
-PRELOADED = ["moe_cli.prepare.stage", "moe_cli.train.stage", "moe_cli.evaluate.stage"]
 
 
 @catch_errors
@@ -92,15 +86,11 @@ def _run(argv: Sequence[str], directory: Path) -> None:
     """Run one command in a fresh process; stop with its exit code if it fails."""
     from moe_cli.cli.session import OFFLINE, QUIET
 
-    os.environ |= {**QUIET, **OFFLINE}
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    child = context.Process(target=_command, args=(list(argv), str(directory)))
-    child.start()
+    os.environ |= {**QUIET, **OFFLINE}  # which the libraries read when they are imported, before any child
+    child = start_command(argv, directory, environment={})
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        if child.pid is not None and child.is_alive():  # it may be saving a state, and says itself how to go on
-            os.kill(child.pid, number)
+        pass_signal(child, number)  # it may be saving a state, and says itself how to go on
 
     with handled_by(pass_on, *ALL_SIGNALS):
         child.join()
@@ -109,22 +99,3 @@ def _run(argv: Sequence[str], directory: Path) -> None:
         talk.print(safe_text(f"in {directory}: moe {shlex.join(argv)} --resume"), soft_wrap=True)
     if child.exitcode:
         raise typer.Exit(child.exitcode)
-
-
-def _command(argv: list[str], directory: str) -> None:
-    for name in [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]:
-        del os.environ[name]  # the settings are those that were printed
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()  # Ctrl-C in the terminal comes through the demo, once
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.chdir(directory)
-    sys.argv = ["moe", *argv]
-    runpy.run_module("moe_cli", run_name="__main__")
-
-
-def _end_with_parent() -> None:
-    """End this process, as a signal would, once the demo is gone, which can be killed without passing that on."""
-    demo = multiprocessing.parent_process()
-    if demo is not None:
-        demo.join()
-        signal.raise_signal(signal.SIGTERM)

@@ -20,17 +20,24 @@ def export(
     source: Annotated[Path, typer.Argument(help="Selective run, its delta file, or (with --delta) a checkpoint.")],
     output: Annotated[Path, typer.Option("--output-dir", "-o", help="Directory, or file with --delta, to write.")],
     delta: Annotated[bool, typer.Option("--delta", help="Write the delta of a checkpoint to its base.")] = False,
+    scale: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Part of what training changed that is applied.")
+    ] = 1.0,
     json: Json = False,
 ) -> None:
     """Turn base + delta into a full checkpoint, or a checkpoint back into a delta.
 
     Example: moe export unsafe_expert_finetuned_batch -o merged
 
+    Example: moe export unsafe_expert_finetuned_batch --scale 0.5 -o half
+
     Example: moe export merged --delta --model-name tiny -o expert_delta.safetensors
     """
     base_name = typed.values.get("model.name")
     if delta and base_name is None:
         raise UsageError("--delta needs the base of the checkpoint", hint="name it with --model-name")
+    if delta and scale != 1.0:
+        raise UsageError("--scale is for a checkpoint, and --delta writes a delta", hint="leave one of them away")
     from moe_cli.cli.session import open_session
 
     session = open_session(typed, json=json)
@@ -48,6 +55,7 @@ def export(
                 session.config.model,
                 session.store,
                 base_name=None if base_name is None else str(base_name),
+                scale=scale,
                 card=model_card,
             )
     done = f"wrote {result.path}: {result.num_experts} experts ({result.num_params:,} parameters) on {result.base.name}"

@@ -211,6 +211,6 @@ def _default(value: object) -> str:
     if value in (None, ()) or isinstance(value, bool):
         return ""
     if isinstance(value, tuple):
-        return f" ({', '.join(value)})"
+        return f" ({', '.join(f'{one:g}' if isinstance(one, float) else str(one) for one in value)})"
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return f" ({text})" if len(text) <= LONGEST_DEFAULT else ""

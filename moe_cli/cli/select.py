@@ -85,7 +85,7 @@ def select(
         else:
             _rank(session, from_counts, from_scores, output, top_p_typed="prepare.top_p" in typed.values)
         return
-    session = open_session(_with_settings_of(prepared, typed), json=json)
+    session = open_session(with_settings_of(prepared, typed), json=json)
     target = layout.beside(prepared, f"_{session.config.prepare.method}") if output is None else output
     moved = session.config.prepare.model_copy(update={"output_dir": target})
     session = replace(session, config=session.config.model_copy(update={"prepare": moved}))
@@ -130,7 +130,7 @@ def _rank(
     session.show(table, ranked_view(table), done)
 
 
-def _with_settings_of(prepared: Path, typed: TypedSettings) -> TypedSettings:
+def with_settings_of(prepared: Path, typed: TypedSettings) -> TypedSettings:
     """What was typed, with settings that were not taken from the run; a file stays only with the method `file`.
 
     The run may come from elsewhere, so which registry is written to is not taken from its settings.

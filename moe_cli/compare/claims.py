@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from moe_cli.compare.evidence import Evidence, Prices, highest_rise
-from moe_cli.compare.paired import ROUNDING, significant_direction
 from moe_cli.compare.wording import (
     compare_rates,
     format_bounds,
@@ -39,6 +38,7 @@ from moe_cli.stats.metrics import (
     metric_and_suite,
     opinion_of,
 )
+from moe_cli.stats.paired import ROUNDING, significant_direction
 
 UNREMARKABLE = ("within margin", "ceiling")  # left to the table where one of the two is the untrained base
 CLAIMS = ("better", "worse")

@@ -16,10 +16,10 @@ from moe_cli.artifacts import FinishedRun, Store, layout
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.codec import decode_lines
-from moe_cli.compare.items import RunItems, evaluated_items
 from moe_cli.errors import ArtifactError
 from moe_cli.records import CapabilitySample, EvaluationRecord, EvaluationSummary, RunColumn, Selection, TrainingSummary
 from moe_cli.records.training import UNTRAINED
+from moe_cli.stats.items import RunItems, evaluated_items
 from moe_cli.stats.metrics import metrics_of
 
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from moe_cli.compare.fairness import DIGEST_LENGTH
-from moe_cli.compare.paired import ROUNDING
 from moe_cli.compare.wording import compare_rates, corrected_text, format_points, join_words
 from moe_cli.config.settings import MARGIN
 from moe_cli.records.comparison import (
@@ -39,6 +38,7 @@ from moe_cli.stats.metrics import (
     QUESTION_OF,
     metric_and_suite,
 )
+from moe_cli.stats.paired import ROUNDING
 
 ONE_SEED = "with one training seed per arm"
 MOST_CUT_OFF = 0.1  # share of the answers to attacks that may be cut off in either arm

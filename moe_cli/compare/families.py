@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from moe_cli.compare.labelled import PairLabels
-from moe_cli.compare.paired import ArmItems, compare_pair, verdict_of
 from moe_cli.records.comparison import PairComparison, PairedDifference
+from moe_cli.stats.labelled import PairLabels
+from moe_cli.stats.paired import ArmItems, compare_pair, verdict_of
 from moe_cli.stats.significance import holm
 
 

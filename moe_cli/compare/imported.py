@@ -18,11 +18,11 @@ from moe_cli.artifacts.finished import kind_in
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.import_files import FoundColumns, SourceContent, holds_results, read_columns
 from moe_cli.compare.imported_items import ImportedColumn, MetricWord
-from moe_cli.compare.items import ItemOutcomes, run_items
 from moe_cli.errors import UsageError
 from moe_cli.records import ImportedOutcomes, Notice, RunColumn
 from moe_cli.records.manifest import Notify
 from moe_cli.records.training import IMPORTED, UNTRAINED
+from moe_cli.stats.items import ItemOutcomes, run_items
 from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, METRIC_NAMED
 
 METRIC_OF: dict[MetricWord, str] = {"accuracy": ACCURACY, "asr": ATTACK_SUCCESS}

@@ -20,10 +20,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from moe_cli.compare.items import Outcome
 from moe_cli.data.json_objects import SHOWN_KEY, shown_keys
 from moe_cli.data.rows import Location, cell_of, is_missing_cell, number_of_cell
 from moe_cli.errors import UsageError
+from moe_cli.stats.items import Outcome
 
 TRUTHS = {"true": 1.0, "false": 0.0}
 NO_OUTCOME = "which is no outcome"

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from moe_cli.compare.compared_runs import ComparedRun
-from moe_cli.compare.items import RunItems, match_items
 from moe_cli.compare.pair_labels import METRIC_OF, answer_code, draw_code
 from moe_cli.config.settings import FEWEST_LABELS
 from moe_cli.data.label_sheets import Asked, LabelRow
 from moe_cli.errors import UsageError
 from moe_cli.records import EvaluationRecord, LabelDraw, LabelStratum
+from moe_cli.stats.items import RunItems, match_items
 
 DrawnItem = tuple[str, Asked, float]  # id, what is asked, probability
 

@@ -21,12 +21,12 @@ import numpy as np
 
 from moe_cli.codec import encode
 from moe_cli.compare.compared_runs import ComparedRun
-from moe_cli.compare.labelled import ItemLabels, PairLabels
 from moe_cli.config.settings import FEWEST_LABELS
 from moe_cli.data.label_sheets import ASKED, Asked, LabelSheet
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.records import Agreement, ComparedArm, EvaluationRecord, LabelFile
 from moe_cli.records.judging import Question
+from moe_cli.stats.labelled import ItemLabels, PairLabels
 from moe_cli.stats.metrics import ATTACK_SUCCESS, OVER_REFUSAL
 from moe_cli.stats.proportions import cohens_kappa
 

@@ -25,9 +25,7 @@ from moe_cli.compare.fairness import ITEMS, TrainingData, check_fairness, read_t
 from moe_cli.compare.families import correct_pairs
 from moe_cli.compare.flip_texts import select_flip_texts
 from moe_cli.compare.imported import Import, import_sources, is_file_of_results
-from moe_cli.compare.items import drop_metrics, match_items
 from moe_cli.compare.pair_labels import labels_of_pairs
-from moe_cli.compare.paired import ArmItems
 from moe_cli.compare.redaction import redact
 from moe_cli.compare.report_data import collect_report_data
 from moe_cli.compare.task_items import add_capability, unpaired_tasks_of
@@ -39,7 +37,9 @@ from moe_cli.errors import ArtifactError
 from moe_cli.records import ComparedArm, Comparison, FlipText, Notice, ReportData
 from moe_cli.records.comparison import Unshown
 from moe_cli.records.manifest import Notify
+from moe_cli.stats.items import drop_metrics, match_items
 from moe_cli.stats.metrics import changed_opinions
+from moe_cli.stats.paired import ArmItems
 from moe_cli.stats.significance import CONFIDENCE
 
 NO_IMPORT = Import()

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from moe_cli.compare.compared_runs import ComparedRun
-from moe_cli.compare.items import ItemOutcomes, run_items
 from moe_cli.records import CapabilityScore
+from moe_cli.stats.items import ItemOutcomes, run_items
 from moe_cli.stats.metrics import ACCURACY
 
 PREFIX = "lm-eval"  # keeps the ids apart from those of suites

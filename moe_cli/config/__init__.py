@@ -9,6 +9,7 @@ from moe_cli.config.settings import (
     ModelConfig,
     MoeConfig,
     PrepareConfig,
+    SweepConfig,
     TrainConfig,
 )
 from moe_cli.config.yaml_text import dump_yaml
@@ -23,6 +24,7 @@ __all__ = [
     "ModelConfig",
     "MoeConfig",
     "PrepareConfig",
+    "SweepConfig",
     "TrainConfig",
     "dump_yaml",
     "load_config",

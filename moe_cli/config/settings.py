@@ -6,13 +6,14 @@ Unknown keys are refused, and the dump of a config loads to the same config. The
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from moe_cli.config.sections import Count, EndpointConfig, JudgeConfig, Section, Temperature, Threads, conditions_of
 from moe_cli.errors import UsageError
 
+Number = TypeVar("Number", int, float)
 DEFAULT_MODEL = "allenai/OLMoE-1B-7B-0125-Instruct"
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -26,6 +27,12 @@ Method = Literal[
 CONTRASTS: tuple[Method, ...] = ("text", "prompt", "did")  # as `risk_diff`, by a part of the risk difference
 MATCHED: tuple[Method, ...] = ("random", "frequency")  # controls: as many experts per layer as `risk_diff` would choose
 IN_EVERY_BATCH: tuple[Method, ...] = (*MATCHED, "file", "all")  # not chosen by the risk differences of batches
+BY_BUDGET: tuple[Method, ...] = (
+    "risk_diff",
+    "frequency",
+    "gradient",
+    "stability",
+)  # that a budget cuts, as a sweep needs
 MARGIN = 0.02  # what a difference may be without mattering; what safety may cost is never held against a wider one
 FEWEST_LABELS = 50  # items of a measure that people label, below which nothing is corrected
 BENIGN_TOKENS = 768  # a target of it leaves a quarter of train.max_length to its prompt
@@ -170,6 +177,9 @@ class PrepareConfig(Section):
         16384, description="most tokens at once: prompts answered at once x (longest prompt + longest answer)"
     )
     method: Method = Field("risk_diff", description="how the candidates are chosen")
+    matched_to: Literal["risk_diff", "gradient", "stability"] = Field(
+        "risk_diff", description="`random`, `frequency`: the method that says how many experts each layer has"
+    )
     selection_file: Path | None = Field(
         None, description="for the method `file`: JSON list of [layer, expert], ESFT's config, or a table as CSV"
     )
@@ -296,6 +306,9 @@ class EvaluateConfig(Section):
     kind: Literal["harmful", "benign"] | None = Field(
         None, description="what the prompts of `answers` are where neither the files nor the items say it"
     )
+    scale: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="of a selective run: the part of what training changed that is applied"
+    )
     tiny_items: Count = Field(100, description="items per suite drawn from the tiny language")
     tiny_seed: Seed = Field(7, description="seed of that draw; never the training seed, so runs stay comparable")
     limit: Count | None = Field(None, description="use only the first N items of every suite")
@@ -358,6 +371,54 @@ class CompareConfig(Section):
     )
 
 
+def _as_parts(value: object) -> object:
+    """`1,2,3`, and the same as several words, as people write them; `none` is no part."""
+    if isinstance(value, (list, tuple)):
+        nested = [_as_parts(one) for one in value]
+        return [part for one in nested for part in (one if isinstance(one, list) else [one])]
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip() not in ("", "none")]
+    return value
+
+
+def _as_shares(value: object) -> object:
+    parts = _as_parts([value] if isinstance(value, float) else value)
+    return [_as_share(part) for part in parts] if isinstance(parts, list) else parts
+
+
+def _ordered(numbers: tuple[Number, ...]) -> tuple[Number, ...]:
+    """Each number once, in ascending order, so that no order of words changes a sweep."""
+    return tuple(sorted(set(numbers)))
+
+
+def _swept(methods: tuple[Method, ...]) -> tuple[Method, ...]:
+    """Refuse methods that no budget cuts, and the random control, which every sweep has."""
+    if wrong := [method for method in methods if method not in BY_BUDGET]:
+        raise ValueError(f"a sweep is over budgets, which `{wrong[0]}` does not have; there are {', '.join(BY_BUDGET)}")
+    return tuple(dict.fromkeys(methods))
+
+
+class SweepConfig(Section):
+    """`moe sweep`."""
+
+    output_dir: Path = Field(Path("sweep"), description="where the sweep is written")
+    budgets: Annotated[
+        tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...], BeforeValidator(_as_shares), AfterValidator(_ordered)
+    ] = Field((0.01, 0.02, 0.05, 0.1, 0.2), description="budgets, shares of all parameters: `1%,2%,5%,10%,20%`")
+    methods: Annotated[tuple[Method, ...], BeforeValidator(_as_parts), AfterValidator(_swept)] = Field(
+        ("risk_diff",), description="what selects: `risk_diff,frequency,gradient`, or `stability`"
+    )
+    random_draws: Annotated[int, Field(ge=0, lt=2**15)] = Field(
+        5, description="random selections at every budget, as many experts per layer as the method has"
+    )
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_parts), AfterValidator(_ordered)] = Field(
+        (), description="seeds of the training, `1,2,3`; default: the one seed"
+    )
+    scales: Annotated[
+        tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...], BeforeValidator(_as_shares), AfterValidator(_ordered)
+    ] = Field((), description="also evaluated: this part of what training changed, `0.25,0.5,0.75`")
+
+
 class MoeConfig(Section):
     """All settings of one command."""
 
@@ -370,3 +431,4 @@ class MoeConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     judge: JudgeConfig = JudgeConfig()
     compare: CompareConfig = CompareConfig()
+    sweep: SweepConfig = SweepConfig()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from moe_cli.artifacts import RunWriter, Store, layout, open_run
@@ -68,7 +69,7 @@ def run(
     on_first(store.refuse_unwritable)
     settings = config.evaluate
     judges = judges_of(settings.judges, config.judge)
-    target = alone(lambda: resolve_target(target_name, config.model, store))
+    target = alone(lambda: replace(resolve_target(target_name, config.model, store), scale=settings.scale))
     items = alone(lambda: _items(target, config, notify))
     to_answer = [item for item in items if item.kind != "text"]
     texts = [item for item in items if item.kind == "text"]

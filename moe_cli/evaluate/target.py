@@ -9,7 +9,7 @@ an empty selection.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,12 @@ from moe_cli.artifacts.files import naming_file
 from moe_cli.artifacts.registry import training_run_named
 from moe_cli.config import ModelConfig
 from moe_cli.data.contamination import BY_WORDS, goals_trained_on, trained_goals
-from moe_cli.errors import ArtifactError
+from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.experts import apply_delta
 from moe_cli.model.directory import model_directory
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.memory import available_bytes, free_memory
+from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.records import EvaluationItem, Notice, TrainingSummary
 from moe_cli.records.manifest import Notify
 from moe_cli.records.training import UNTRAINED, TrainingMode
@@ -39,6 +41,7 @@ class EvaluationTarget:
     model: ModelConfig
     run: FinishedRun | None  # None: a bare model
     training: TrainingSummary | None
+    scale: float = 1.0  # part of what training changed that is applied
 
     @property
     def base_name(self) -> str:
@@ -78,6 +81,8 @@ def load_target(target: EvaluationTarget) -> LoadedModel:
     Raises:
         ArtifactError: its weights are not those the run wrote.
     """
+    if target.scale != 1.0:
+        return _load_scaled(target)
     loaded = load_model(target.model)
     if target.training and loaded.identity.fingerprint != target.training.trained_fingerprint:
         raise ArtifactError(
@@ -86,6 +91,19 @@ def load_target(target: EvaluationTarget) -> LoadedModel:
             hint="evaluate in the dtype the run was trained in (model.dtype), or train again",
         )
     return loaded
+
+
+def _load_scaled(target: EvaluationTarget) -> LoadedModel:
+    """The base with a part of what training changed: other weights than the run wrote, with their own fingerprint."""
+    run = target.run
+    if run is None or run.manifest.kind != "selective":
+        raise UsageError(
+            f"evaluate.scale is {target.scale:g}, and {target.model.name} is no selective run with a delta to scale",
+            hint="name the directory of a selective run, or leave evaluate.scale away",
+        )
+    loaded = load_base(target)
+    apply_delta(loaded.model, run.file(layout.DELTA), scale=target.scale)
+    return replace(loaded, identity=replace(loaded.identity, fingerprint=weights_fingerprint(loaded.model)))
 
 
 def load_base(target: EvaluationTarget, *, on_host: bool = False) -> LoadedModel:

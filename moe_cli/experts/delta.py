@@ -81,8 +81,8 @@ def experts_of(slices: Iterable[str]) -> tuple[Expert, ...]:
     return tuple(sorted({_expert_of(name) for name in slices}))
 
 
-def apply_delta(model: nn.Module, path: Path) -> None:
-    """Merge the delta into its base.
+def apply_delta(model: nn.Module, path: Path, *, scale: float = 1.0) -> None:
+    """Merge the delta into its base: base + scale (trained - base), in the masters' dtype.
 
     Raises:
         ArtifactError: the model is not the delta's base, or the file names slices that it does not have.
@@ -96,10 +96,15 @@ def apply_delta(model: nn.Module, path: Path) -> None:
         )
     try:
         with attach(model, experts_of(slices)) as attached:
-            attached.put_back(slices)
+            attached.put_back(slices if scale == 1.0 else _scaled(attached.take(), slices, scale))
             attached.merge()
     except (UsageError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ArtifactError(f"{path} does not fit its base: {error}", hint="make the delta again") from error
+
+
+def _scaled(base: Mapping[str, Tensor], trained: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Each slice at a part of the way from the base."""
+    return {name: base[name] + scale * (value - base[name]) for name, value in trained.items()}
 
 
 def _expert_of(name: str) -> Expert:

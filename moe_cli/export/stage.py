@@ -35,12 +35,14 @@ def full_checkpoint(
     store: Store,
     *,
     base_name: str | None = None,
+    scale: float = 1.0,
     card: Callable[[CardFacts], str] | None = None,
 ) -> Exported:
     """Merge the delta into its base and write a plain checkpoint to `output`; `card` writes its page.
 
     `trained` is a delta file or a selective run; the base is the one the delta names, unless `base_name` names another
-    place of the same weights. Of `config` only device and dtype matter.
+    place of the same weights. Of `config` only device and dtype matter. `scale` is the part of what training changed
+    that is applied; with less than all of it the page says nothing of the run, whose figures are of other weights.
 
     Raises:
         ArtifactError: no delta there, damaged, or another base.
@@ -51,12 +53,12 @@ def full_checkpoint(
     delta = run.file(layout.DELTA) if run is not None else trained
     base, slices = read_delta(delta)
     with new_directory(output) as staging:
-        facts = facts_of_run(run, store, "model") if run is not None else None
+        facts = facts_of_run(run, store, "model") if run is not None and scale == 1.0 else None
         source = {"name": base_name, "revision": None} if base_name else {"name": base.place, "revision": base.revision}
         loaded = load_model(config.model_copy(update=source))
         files = base_directory(loaded.identity)
         refuse_unopened_not_finite(loaded, files)
-        apply_delta(loaded.model, delta)
+        apply_delta(loaded.model, delta, scale=scale)
         page = card(facts or _facts_of_delta(base, files, slices)) if card is not None else None
         write_final_model(loaded, files, staging, card=page)
         fingerprint = weights_fingerprint(loaded.model)

@@ -1,7 +1,7 @@
 """The methods that choose the run's candidate experts, by name.
 
 Every method respects the conditions, the maximum per layer and, where it ranks, the budget in the same way. The
-controls take exactly as many experts of a layer as `risk_diff` would. Pure.
+controls take exactly as many experts of a layer as `risk_diff` would, or the method that they are matched to. Pure.
 
 Letters of shapes: L expert layers, E experts, X = L * E (flat, layer-major).
 """
@@ -9,7 +9,7 @@ Letters of shapes: L expert layers, E experts, X = L * E (flat, layer-major).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from moe_cli.errors import UsageError
 from moe_cli.prepare.contrasts import PARTS, clusters_of, is_recorded, sum_over_batches
 from moe_cli.prepare.ranking import Bools, Floats, largest, mask_of, shares_in_layer, top_p
 from moe_cli.prepare.risk import ANSWER, UNSAFE
-from moe_cli.prepare.selection import Ranking, Rule, by_risk, limit_candidates, meets_conditions
+from moe_cli.prepare.selection import Ranking, Rule, limit_candidates, meets_conditions
 from moe_cli.records import RiskDifferences, RoutingCounts
 
 
@@ -45,9 +45,9 @@ def candidates_of(rule: Rule, material: MethodInputs) -> Bools:
     Raises:
         UsageError: the method needs a score that was not measured.
     """
-    met_X = meets_conditions(rule.conditions, quantities_of(rule, material))
     if rule.method in MATCHED:
-        return _matched(rule, material, by_risk(rule, material.risk.pooled.ravel(), met_X))
+        return _matched(rule, material, candidates_of(replace(rule, method=rule.matched_to), material))
+    met_X = meets_conditions(rule.conditions, quantities_of(rule, material))
     standing = STANDINGS[rule.method](rule, material)
     return limit_candidates(rule, standing.scores_X, standing.eligible_X & met_X, within_budget=standing.cut)
 
@@ -81,7 +81,8 @@ def is_computable(rule: Rule, counts: RoutingCounts) -> Sequence[Method]:
     for part in PARTS:
         if not is_recorded(part, counts):
             ranking.remove(part)
-    return ranking if rule.max_candidates is None else [*ranking, *MATCHED]
+    controls = rule.max_candidates is not None and rule.matched_to in ranking
+    return [*ranking, *MATCHED] if controls else ranking
 
 
 def _difference(rule: Rule, material: MethodInputs) -> Ranking:

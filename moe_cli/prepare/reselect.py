@@ -96,9 +96,14 @@ def run_draws(
 
 
 def _draw(config: MoeConfig, number: int, output: Path) -> MoeConfig:
-    (seed,) = np.random.SeedSequence([config.seed, number]).generate_state(1)
     settings = config.prepare.model_copy(update={"output_dir": output})
-    return config.model_copy(update={"seed": int(seed), "prepare": settings})
+    return config.model_copy(update={"seed": draw_seed(config.seed, number), "prepare": settings})
+
+
+def draw_seed(seed: int, number: int) -> int:
+    """The seed of a random draw, which follows from the seed and the draw's number."""
+    (of_draw,) = np.random.SeedSequence([seed, number]).generate_state(1)
+    return int(of_draw)
 
 
 def batches_of(counts: RoutingCounts, summary: PrepareSummary, file: Path) -> list[range]:

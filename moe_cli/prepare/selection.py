@@ -45,6 +45,7 @@ class Rule:
     stability: float = 0.8  # smallest share of the resamples, for the method `stability`
     conditions: tuple[Condition, ...] = ()  # what candidates must meet
     named: NamedExperts | None = None  # of the method `file`
+    matched_to: Method = "risk_diff"  # whose numbers of experts per layer the controls take
 
     @property
     def original(self) -> bool:

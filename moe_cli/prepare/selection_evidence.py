@@ -192,6 +192,7 @@ def selection_rule(settings: PrepareConfig, base: ModelIdentity, params_per_expe
         top_p=settings.top_p,
         per_layer=settings.per_layer,
         stability=settings.stability,
+        matched_to=settings.matched_to,
         conditions=conditions_of(settings.select_by),
         named=None if settings.selection_file is None else read_named_experts(settings.selection_file, base),
     )

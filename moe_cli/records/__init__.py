@@ -13,6 +13,7 @@
     report         ExpertMap, LossCurve -> ReportData; License -> CardFacts; PushedFile -> Push; Environment
     benchmark      BenchmarkPlan -> BenchmarkRow -> Benchmark
     resource_plan  StepMemory -> RankNeed -> ArmNeed -> ResourcePlan
+    budget_sweep   SweepPoint -> PointResult -> SweepArm; BudgetTest -> SufficientBudget; SelectionValue -> Sweep
     manifest       StartedRun -> Manifest -> RunRecord -> RunListing
 
 Stages hand each other these frozen records through files. A record is never changed, what is written is read back equal
@@ -36,6 +37,21 @@ from moe_cli.records.benchmark import (
     SharePoint,
     Spread,
     StepBytes,
+)
+from moe_cli.records.budget_sweep import (
+    SWEEP_SCHEMA_VERSION,
+    ArmRates,
+    BudgetTest,
+    PlannedPoint,
+    PointKind,
+    PointResult,
+    PointState,
+    SelectionValue,
+    SufficientBudget,
+    Sweep,
+    SweepArm,
+    SweepPlan,
+    SweepPoint,
 )
 from moe_cli.records.comparison import (
     ComparedArm,
@@ -126,6 +142,7 @@ from moe_cli.records.manifest import (
     RunResult,
     RunVerification,
     StartedRun,
+    SweepResult,
     TrainingResult,
 )
 from moe_cli.records.preparation import (

@@ -8,7 +8,7 @@ from typing import Literal
 from moe_cli.records.comparison import PairedDifference
 from moe_cli.records.record import FileName, JsonObject, Rate, RunId, record
 
-RunKind = Literal["prepare", "selective", "baseline", "evaluation", "comparison"]
+RunKind = Literal["prepare", "selective", "baseline", "evaluation", "comparison", "sweep"]
 
 SCHEMA_VERSION = 2
 
@@ -118,7 +118,17 @@ class ComparisonResult:
     conclusion: tuple[str, ...]
 
 
-RunResult = PrepareResult | TrainingResult | EvaluationResult | ComparisonResult
+@record
+class SweepResult:
+    """Result of a sweep: its points, and the smallest sufficient budget of its first method."""
+
+    num_points: int  # 41
+    num_failed: int  # 1
+    method: str | None  # "risk_diff"
+    budget: float | None  # 0.1; None: no budget was found sufficient
+
+
+RunResult = PrepareResult | TrainingResult | EvaluationResult | ComparisonResult | SweepResult
 
 
 @record

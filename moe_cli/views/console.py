@@ -35,6 +35,7 @@ TASK_NAMES = {
     "harmless": "answering harmless forms",
     "routing": "counting routing",
     "drift": "measuring drift",
+    "points": "points of the sweep",
 }
 SPEED_SECONDS = 600.0  # what the remaining time is estimated from; a batch of answers may take minutes
 MIN_WIDTH = 80

@@ -25,6 +25,7 @@ from moe_cli.records import (
     Push,
     RunListing,
     RunResult,
+    SweepResult,
     TrainingResult,
 )
 from moe_cli.views.compared_tables import difference_text, n_text, verdict_text
@@ -83,6 +84,10 @@ def result_text(result: RunResult) -> str:
             return NOTHING if measure is None else f"{measure} {rate_text(rate)}"
         case ComparisonResult():
             return _compared_text(result)
+        case SweepResult(num_points=num, num_failed=failed, method=method, budget=budget):
+            enough = "no budget was found sufficient" if budget is None else f"sufficient at {100 * budget:.4g} %"
+            done = f"{num} points" + (f", {failed} failed" if failed else "")
+            return done if method is None else f"{done}; {method}: {enough}"
 
 
 def _compared_text(result: ComparisonResult) -> str:

@@ -170,10 +170,10 @@ def test_an_index_names_files_beside_it_alone(tmp_path):
 
 def test_the_settings_of_a_run_from_elsewhere_do_not_say_which_registry_is_written_to(tmp_path):
     from moe_cli.cli.options import TypedSettings
-    from moe_cli.cli.select import _with_settings_of
+    from moe_cli.cli.select import with_settings_of
 
     config = MoeConfig.model_validate({"registry": str(tmp_path / "elsewhere")})
     with open_run(tmp_path / "out", "prepare", config, resume=False) as writer:
         writer.finish(writer.manifest(base_fingerprint=None, model_name="tiny", device="cpu"))
     typed = TypedSettings(values={}, config=None, assignments=("seed=1",))
-    assert _with_settings_of(tmp_path / "out", typed).assignments == ("registry=null", "seed=1")
+    assert with_settings_of(tmp_path / "out", typed).assignments == ("registry=null", "seed=1")

@@ -1,6 +1,6 @@
 """What flipped: every item that changed, worst first, once per metric, without a word of its prompt."""
 
-from moe_cli.compare.paired import compare_pair
+from moe_cli.stats.paired import compare_pair
 from tests.builders import answered
 from tests.compare.scenarios import arm, compared_runs
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from moe_cli.compare.arms import refuse_shared_runs
-from moe_cli.compare.paired import ArmItems, compare_pair
 from moe_cli.errors import ArtifactError
 from moe_cli.evaluate.suite_rates import metric_rate, summarise_suites
 from moe_cli.stats.metrics import ATTACK_SUCCESS
+from moe_cli.stats.paired import ArmItems, compare_pair
 from tests.builders import NO_RATE, answered, evaluation
 from tests.compare.scenarios import answers, comparison, concluded, first_about, harmless, source
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from moe_cli.compare.items import evaluated_items, match_items
 from moe_cli.errors import ArtifactError, ExitCode
+from moe_cli.stats.items import evaluated_items, match_items
 from tests.builders import answered
 
 

@@ -7,14 +7,14 @@ import pytest
 
 from moe_cli.codec import decode, encode
 from moe_cli.compare.label_draw import draw_answers
-from moe_cli.compare.labelled import ItemLabels, PairLabels
 from moe_cli.compare.pair_labels import answer_code
-from moe_cli.compare.paired import ArmItems, compare_pair
 from moe_cli.compare.stage import compare
 from moe_cli.compare.thresholds import thresholds_of
 from moe_cli.data.label_sheets import LabelSheet
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.records import Comparison
+from moe_cli.stats.labelled import ItemLabels, PairLabels
+from moe_cli.stats.paired import ArmItems, compare_pair
 from moe_cli.views.compared import compared_markdown, compared_view
 from moe_cli.views.console import stdout_console
 from tests.builders import KEYWORDS

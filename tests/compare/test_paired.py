@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_cli.codec import decode, encode
-from moe_cli.compare.outcomes import PairedOutcomes
-from moe_cli.compare.paired import compare_pair, difference_of_pairs
 from moe_cli.records.comparison import PairComparison
+from moe_cli.stats.outcomes import PairedOutcomes
+from moe_cli.stats.paired import compare_pair, difference_of_pairs
 from tests.builders import answered
 from tests.compare.scenarios import arm, compared_runs
 

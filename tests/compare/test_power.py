@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from moe_cli.compare.outcomes import PairedOutcomes
-from moe_cli.compare.paired import difference_of_pairs
+from moe_cli.stats.outcomes import PairedOutcomes
+from moe_cli.stats.paired import difference_of_pairs
 from moe_cli.stats.power import _most_against, _power_of_mcnemar
 from moe_cli.stats.significance import mcnemar_p
 from tests.studies.power import Scenario, said_and_found

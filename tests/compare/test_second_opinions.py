@@ -5,12 +5,12 @@ from dataclasses import replace
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.conclusion import draw_conclusion
 from moe_cli.compare.fairness import check_fairness
-from moe_cli.compare.items import evaluated_items
-from moe_cli.compare.paired import ArmItems, compare_pair
 from moe_cli.compare.stage import compare
 from moe_cli.records.comparison import ComparedArm
 from moe_cli.records.judging import Verdict
+from moe_cli.stats.items import evaluated_items
 from moe_cli.stats.metrics import METRICS, second_opinions
+from moe_cli.stats.paired import ArmItems, compare_pair
 from tests.builders import CLASSIFIER, KEYWORDS, answered, column, evaluation
 
 BOTH = evaluation(judges=(KEYWORDS, CLASSIFIER))

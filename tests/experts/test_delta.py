@@ -54,6 +54,22 @@ def test_applied_to_its_base_it_gives_what_merging_gave_bit_for_bit(family, dtyp
     assert weights_fingerprint(merged) == weights_fingerprint(base)
 
 
+def test_a_part_of_it_is_that_part_of_the_way_and_moves_nothing_else(tmp_path):
+    path = tmp_path / "expert_delta.safetensors"
+    whole, half, none, base = (olmoe() for _ in range(4))
+    trained(whole, path)
+    apply_delta(half, path, scale=0.5)
+    apply_delta(none, path, scale=0.0)
+    assert same_bits(weights_of(none), weights_of(base))
+    ends = zip(weights_of(base).items(), weights_of(half).values(), weights_of(whole).values(), strict=True)
+    moved = 0
+    for (_, start), middle, end in ends:
+        torch.testing.assert_close(middle, start + 0.5 * (end - start))
+        moved += int((middle != start).sum())
+        assert torch.equal(middle != start, end != start)
+    assert moved > 0
+
+
 def test_it_holds_the_slices_as_float32_and_the_base_it_belongs_to(tmp_path):
     path = tmp_path / "expert_delta.safetensors"
     model = olmoe().bfloat16()

@@ -39,6 +39,17 @@ def trained(tmp_path):
     return tmp_path / "delta.safetensors", weights_fingerprint(loaded.model)
 
 
+def test_a_scaled_checkpoint_lies_between_base_and_trained_and_has_other_weights(trained, tmp_path):
+    delta, fingerprint = trained
+    exported = full_checkpoint(delta, tmp_path / "half", TINY, NO_RUNS, scale=0.5)
+    half, base = load_model(TINY.model_copy(update={"name": str(tmp_path / "half")})), load_model(TINY)
+    assert exported.fingerprint not in (fingerprint, base.identity.fingerprint)
+    changes = [
+        (a - b).abs().max().item() for a, b in zip(half.model.parameters(), base.model.parameters(), strict=True)
+    ]
+    assert max(changes) == pytest.approx(0.005, rel=1e-3)
+
+
 def test_a_delta_on_its_base_is_the_trained_model_and_comes_back_as_the_same_delta(trained, tmp_path):
     delta, fingerprint = trained
     made = full_checkpoint(delta, tmp_path / "merged", TINY, NO_RUNS)

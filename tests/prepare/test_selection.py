@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -92,6 +93,27 @@ def test_the_controls_take_as_many_of_each_layer_as_the_risk_differences_would(m
         assert np.bincount([i // 4 for i in candidates], minlength=2).tolist() == [1, 2]
     assert (len(set(chosen)) > 1) == (method == "random")
     assert given(by, seed=3).candidates == chosen[3]
+
+
+@pytest.mark.parametrize("method", ["risk_diff", "frequency", "stability", "gradient", "random"])
+def test_the_candidates_of_a_larger_budget_hold_those_of_a_smaller_one(method):
+    counts = counts_of(48, shift=0.5)
+    batches = [range(start, start + 8) for start in range(0, 48, 8)]
+    gradients = np.random.default_rng(1).random((6, *counts.routed.shape[3:]))
+    counts = dataclasses.replace(counts, gradients=gradients)
+    by = rule(method, threshold=-1.0, stability=0.1)
+    material = MethodInputs(counts, tuple(range(48)), measured(counts, batches, by=by), 3)
+    chosen = [set(chosen_by(dataclasses.replace(by, max_candidates=most), material).candidates) for most in range(1, 9)]
+    assert all(smaller <= larger for smaller, larger in itertools.pairwise(chosen))
+    assert len(chosen[0]) < len(chosen[-1])
+
+
+def test_a_control_that_is_matched_to_another_method_has_its_number_of_experts_in_each_layer():
+    gradients = np.array([[[0.0, 5.0, 4.0, 3.0], [0.0, 0.0, 1.0, 0.0]]])
+    by = rule("random", max_candidates=3, matched_to="gradient")
+    chosen = given(by, seed=1, gradients=gradients).candidates
+    assert np.bincount([i // 4 for i in chosen], minlength=2).tolist() == [3, 0]
+    assert "random" not in is_computable(by, counts_of(6, experts=4))  # no gradients were measured
 
 
 CONTROLS = [rule("random", max_candidates=8), rule("frequency", max_candidates=8), rule("all")]

@@ -22,8 +22,6 @@ from moe_cli.artifacts.journal import Journal
 from moe_cli.codec import decode_lines, lines_of_records
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.flip_texts import worst_flips
-from moe_cli.compare.items import evaluated_items, match_items
-from moe_cli.compare.outcomes import find_flips, paired_outcomes
 from moe_cli.compare.stage import compare
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import clusters_trained_on, trained_goals
@@ -59,7 +57,9 @@ from moe_cli.records import (
     Verdict,
 )
 from moe_cli.records.inputs import form_id
+from moe_cli.stats.items import evaluated_items, match_items
 from moe_cli.stats.metrics import metrics_of
+from moe_cli.stats.outcomes import find_flips, paired_outcomes
 from moe_cli.views.report.page import report_page
 from tests.builders import CLASSIFIER, KEYWORDS, answered, column, evaluation, example, generation, identity, user
 

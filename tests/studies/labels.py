@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from moe_cli.compare.labelled import ItemLabels, PairLabels
-from moe_cli.compare.outcomes import PairedOutcomes
-from moe_cli.compare.paired import difference_of_pairs
 from moe_cli.records.comparison import PairedDifference
+from moe_cli.stats.labelled import ItemLabels, PairLabels
+from moe_cli.stats.outcomes import PairedOutcomes
+from moe_cli.stats.paired import difference_of_pairs
 
 MARGIN = 0.02
 BETWEEN, WITHIN = 0.2, 0.5  # likeness of the arms on one item, of the items of one goal

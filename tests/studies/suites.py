@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from moe_cli.compare.outcomes import PairedOutcomes
-from moe_cli.compare.paired import difference_of_pairs
 from moe_cli.records.comparison import PairedDifference
+from moe_cli.stats.outcomes import PairedOutcomes
+from moe_cli.stats.paired import difference_of_pairs
 from moe_cli.stats.significance import LEVEL
 
 MARGIN = 0.02

@@ -29,6 +29,7 @@ from moe_cli.records import (
     RunRecord,
     Selection,
     StepRecord,
+    SweepResult,
     TrainingPlan,
     TrainingResult,
     TrainingSummary,
@@ -82,7 +83,7 @@ def made(record, text="text", **changes):
     return record(**(values | changes))
 
 
-RESULTS = (PrepareResult, TrainingResult, EvaluationResult, ComparisonResult)
+RESULTS = (PrepareResult, TrainingResult, EvaluationResult, ComparisonResult, SweepResult)
 FINISHED = datetime(2026, 11, 22, 17, 12, 33, tzinfo=UTC)
 
 

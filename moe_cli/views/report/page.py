@@ -126,7 +126,7 @@ def report_page(comparison: Comparison, data: ReportData) -> str:
     evaluated = measured_tables.evaluated_runs(series)
     trained = measured_tables.evaluated_runs(series, trained=True)
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             comparison=comparison,
@@ -184,8 +184,9 @@ def signed_text(text: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates, with every value shown by `show_value`."""
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -193,8 +194,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"lines": lines, "signed": signed_text}
-    return environment
+    made.filters |= {"lines": lines, "signed": signed_text}
+    return made
 
 
 def _title(comparison: Comparison, series: tuple[Series, ...]) -> str:

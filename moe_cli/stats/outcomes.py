@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from moe_cli.compare.items import ItemOutcomes, Outcome, RunItems
 from moe_cli.records.comparison import Flip
+from moe_cli.stats.items import ItemOutcomes, Outcome, RunItems
 from moe_cli.stats.metrics import METRIC_NAMED, METRICS, WITHOUT_FLIPS, Metric, opinion_of, suite_metric
 
 Outcomes = tuple[Outcome, ...]  # N items in order of id

@@ -14,23 +14,32 @@ min(n_s) / n_s, so that a large suite cannot hide what happens in a small one.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.compare.items import RunItems
-from moe_cli.compare.labelled import JudgedPair, PairLabels, correct_with_labels
-from moe_cli.compare.outcomes import Outcomes, PairedOutcomes, find_flips, paired_outcomes
 from moe_cli.records.comparison import PairComparison, PairedDifference, PairVerdict
 from moe_cli.stats.clusters import effective_number, item_moments
-from moe_cli.stats.intervals import ArmSums, cluster_interval, rate_interval, run_spread, seed_spread
+from moe_cli.stats.intervals import ArmSums, rate_interval, run_spread, seed_spread
+from moe_cli.stats.items import RunItems
+from moe_cli.stats.labelled import JudgedPair, PairLabels, correct_with_labels
 from moe_cli.stats.metrics import HARM, metric_and_suite
+from moe_cli.stats.outcomes import Outcomes, PairedOutcomes, find_flips, paired_outcomes
 from moe_cli.stats.power import Design, detectable_effect
 from moe_cli.stats.proportions import ratio_of_counts
+from moe_cli.stats.scored_items import (
+    ScoredItems,
+    changes_of,
+    cluster_sums_of,
+    difference_of,
+    interval_of,
+    scored_items,
+    spread_of_runs,
+    votes_of,
+)
 from moe_cli.stats.significance import LEVEL, benjamini_hochberg, holm, mcnemar_p, sign_flip_p
 
 FEWEST_GOALS = 20  # of one size; fewer never show that a difference is within the margin
@@ -55,28 +64,6 @@ class RateEstimate:
     lower: float
     upper: float
     n: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    """The items that every run could score: n items in C clusters, R runs of an arm."""
-
-    ids: tuple[str, ...]  # n
-    a_Rn: NDArray[np.float64]
-    b_Rn: NDArray[np.float64]
-    cluster_n: NDArray[np.intp]
-    vote_n: NDArray[np.float64]  # of an item: 1 in the smallest suite
-    sizes_C: NDArray[np.float64]  # sum of the votes of its items
-    num_suites: int
-
-    def mean(self, outcome_Rn: NDArray[np.float64]) -> float:
-        """The mean over the runs, each of which is the mean of its suites."""
-        return fsum((outcome_Rn * self.vote_n).flat) / (len(outcome_Rn) * fsum(self.vote_n))
-
-    @property
-    def graded(self) -> bool:
-        """Whether some outcome is a fraction, neither yes nor no."""
-        return any(bool(((of_arm != 0) & (of_arm != 1)).any()) for of_arm in (self.a_Rn, self.b_Rn))
 
 
 def compare_pair(
@@ -127,10 +114,10 @@ def difference_of_pairs(
 
 def rate_estimate(metric: PairedOutcomes, seeded: bool) -> RateEstimate | None:
     """The rate of arm a with its interval; None where no item was scored in every run. Arm b is ignored."""
-    scored = _scored(replace(metric, b=metric.a))
+    scored = scored_items(replace(metric, b=metric.a))
     if scored is None:
         return None
-    yes_RC = _per_cluster(scored.a_Rn, scored)
+    yes_RC = cluster_sums_of(scored.a_Rn, scored)
     spread = run_spread([ArmSums(yes_RC, seeded)], scored.sizes_C)
     items = item_moments(scored.a_Rn.mean(0) - 0.5, scored.vote_n)
     lower, upper = rate_interval(yes_RC.mean(0), scored.sizes_C, spread, items=items)
@@ -142,44 +129,7 @@ def _is_measured(metric: PairedOutcomes) -> bool:
     return metric.missing_is_no or any(None not in of_item for of_item in zip(*metric.a, *metric.b, strict=True))
 
 
-def _scored(metric: PairedOutcomes) -> _Scored | None:
-    """The outcomes as arrays; None where no item was scored in every run."""
-    yes_Rn = np.array((*metric.a, *metric.b), dtype=np.float64)  # None is nan; sums of yes and no are exact
-    if metric.missing_is_no:
-        yes_Rn = np.nan_to_num(yes_Rn)
-    kept_n = ~np.isnan(yes_Rn).any(0)
-    if not kept_n.any():
-        return None
-    yes_Rn = yes_Rn[:, kept_n]
-    names, cluster_n = np.unique(np.array(metric.clusters)[kept_n], return_inverse=True)
-    num_a = len(metric.a)
-    kept = np.flatnonzero(kept_n)
-    vote_n = _votes(metric, kept)
-    return _Scored(
-        ids=tuple(metric.ids[place] for place in kept),
-        a_Rn=yes_Rn[:num_a],
-        b_Rn=yes_Rn[num_a:],
-        cluster_n=cluster_n,
-        vote_n=vote_n,
-        sizes_C=np.bincount(cluster_n, weights=vote_n, minlength=len(names)).astype(np.float64),
-        num_suites=len({metric.suites[place] for place in kept}) if metric.over_all else 1,
-    )
-
-
-def _votes(metric: PairedOutcomes, kept: Iterable[int]) -> NDArray[np.float64]:
-    """min(n_s) / n_s for an item of a suite with n_s items."""
-    suites = [metric.suites[index] if metric.over_all else "" for index in kept]
-    sizes = Counter(suites)
-    smallest = min(sizes.values())
-    return np.array([smallest / sizes[suite] for suite in suites])
-
-
-def _per_cluster(yes_Rn: NDArray[np.float64], scored: _Scored) -> NDArray[np.float64]:
-    num_clusters = len(scored.sizes_C)
-    return np.array([np.bincount(scored.cluster_n, yes_n * scored.vote_n, minlength=num_clusters) for yes_n in yes_Rn])
-
-
-def _rates(yes_RC: NDArray[np.float64], scored: _Scored) -> NDArray[np.float64]:
+def _rates(yes_RC: NDArray[np.float64], scored: ScoredItems) -> NDArray[np.float64]:
     """The rate of every run."""
     return np.asarray(yes_RC.sum(1) / fsum(scored.vote_n))
 
@@ -188,16 +138,15 @@ def _unadjusted(
     metric: PairedOutcomes, seeded: tuple[bool, bool], num_tests: int, labels: PairLabels | None
 ) -> PairedDifference:
     """The difference without its adjusted p and verdict."""
-    scored = _scored(metric)
+    scored = scored_items(metric)
     if scored is None:
         raise ValueError(f"{metric.metric}: no item was scored in every run")
     num_a, num_b, n = len(scored.a_Rn), len(scored.b_Rn), scored.a_Rn.shape[1]
-    a_RC, b_RC = _per_cluster(scored.a_Rn, scored), _per_cluster(scored.b_Rn, scored)
-    spread = run_spread([ArmSums(a_RC, seeded[0]), ArmSums(b_RC, seeded[1])], scored.sizes_C)
+    a_RC, b_RC = cluster_sums_of(scored.a_Rn, scored), cluster_sums_of(scored.b_Rn, scored)
+    spread = spread_of_runs(scored, seeded)
     a_n, b_n, differences_C = scored.a_Rn.mean(0), scored.b_Rn.mean(0), b_RC.mean(0) - a_RC.mean(0)
-    items = item_moments(b_n - a_n, scored.vote_n)
-    interval = cluster_interval(differences_C, scored.sizes_C, spread, items=items)
-    change_n = scored.b_Rn.sum(0) * num_a - scored.a_Rn.sum(0) * num_b  # no rounding of yes and no
+    interval = interval_of(scored, seeded)
+    change_n = changes_of(scored)
     only_a, only_b = int((change_n < -ROUNDING).sum()), int((change_n > ROUNDING).sum())
     alone, graded = num_a == num_b == 1, scored.graded
     p_value = sign_flip_p((b_RC[0] - a_RC[0]) / scored.vote_n.min()) if alone else interval.p_value
@@ -227,7 +176,7 @@ def _unadjusted(
         unpaired=len(metric.ids) - n,
         rate_a=scored.mean(scored.a_Rn),
         rate_b=scored.mean(scored.b_Rn),
-        difference=fsum(change_n * scored.vote_n) / (num_a * num_b * fsum(scored.vote_n)),
+        difference=difference_of(scored),
         lower=interval.lower,
         upper=interval.upper,
         lowest=lowest,
@@ -263,7 +212,7 @@ def _bounds(metric: PairedOutcomes) -> tuple[float | None, float | None]:
     """The lowest and highest difference over all items, whatever the missing outcomes would have been."""
     if not any(yes is None for run in (*metric.a, *metric.b) for yes in run):
         return None, None
-    votes_n = _votes(metric, range(len(metric.ids)))
+    votes_n = votes_of(metric, range(len(metric.ids)))
     (low_a, high_a), (low_b, high_b) = _extremes(metric.a, votes_n), _extremes(metric.b, votes_n)
     return low_b - high_a, high_b - low_a
 

@@ -1,0 +1,79 @@
+"""Commands of `moe` in processes of their own, forked from one that has imported the libraries.
+
+So peak memory is that of one command alone, and no command waits for an import. A child ends with its parent, and
+takes no setting from environment variables: its settings are those of the file that it is given.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from moe_cli.config import ENVIRONMENT_PREFIX
+
+PRELOADED = ["moe_cli.prepare.stage", "moe_cli.train.stage", "moe_cli.evaluate.stage"]
+
+
+def start_command(
+    argv: Sequence[str],
+    directory: Path,
+    *,
+    environment: Mapping[str, str],
+    log: Path | None = None,
+    kept: Collection[str] = (),
+) -> BaseProcess:
+    """Start `moe` with these words in a directory.
+
+    `environment` is set for the child; of the variables that could be settings those in `kept` stay. `log`: where all
+    that it prints is appended; None: where the parent prints.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(
+        target=_command,
+        args=(list(argv), str(directory), dict(environment), None if log is None else str(log), set(kept)),
+    )
+    process.start()
+    return process
+
+
+def pass_signal(process: BaseProcess, number: int) -> None:
+    """Send a signal to a child that is alive, which may then save a state."""
+    if process.pid is not None and process.is_alive():
+        os.kill(process.pid, number)
+
+
+def _command(argv: list[str], directory: str, environment: dict[str, str], log: str | None, kept: set[str]) -> None:
+    for name in [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in kept]:
+        del os.environ[name]
+    os.environ |= environment
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # Ctrl-C in the terminal comes through the parent, once
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.chdir(directory)
+    if log is not None:
+        _print_into(log)
+    sys.argv = ["moe", *argv]
+    runpy.run_module("moe_cli", run_name="__main__")
+
+
+def _print_into(log: str) -> None:
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for number in (1, 2):
+        os.dup2(file, number)
+    os.close(file)
+
+
+def _end_with_parent() -> None:
+    """End this process, as a signal would, once the parent is gone, which can be killed without passing that on."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        signal.raise_signal(signal.SIGTERM)

@@ -1,0 +1,87 @@
+"""V against planted truths: what a good, a bad and a random selection are worth, and what the p can say."""
+
+import numpy as np
+import pytest
+
+from moe_cli.sweep.selection_value import SweptRuns, log_trapezoid, rank_p, selection_value
+from tests.studies.sweep_nulls import null_value, run_of
+
+SHARES = {0.01: 0.01, 0.1: 0.1}
+
+
+def constant(draw, rates, seeds=(1,), goals=20):
+    """Runs in which so many of the goals succeed, whatever the seed."""
+    runs = {
+        (budget, seed): run_of([[place < round(rate * goals)] for place in range(goals)])
+        for budget, rate in zip(SHARES, rates, strict=True)
+        for seed in seeds
+    }
+    return SweptRuns(draw=draw, runs=runs)
+
+
+def value_of(method, draws, **changes):
+    return selection_value("m", method, draws, SHARES, (1,), seed=0, num_resamples=100, **changes)
+
+
+def test_v_is_the_mean_of_random_minus_the_method_and_p_counts_the_draws_that_are_as_good():
+    found = value_of(constant(None, (0.5, 0.1)), [constant(1, (0.9, 0.5)), constant(2, (0.7, 0.1))])
+    assert found.value == pytest.approx(0.25)  # (0.8 - 0.5 + 0.3 - 0.1) / 2
+    assert (found.area, found.draw_areas) == (pytest.approx(0.3), (pytest.approx(0.7), pytest.approx(0.4)))
+    assert found.p_value == found.least_p == pytest.approx(1 / 3)
+    assert found.lower <= found.value <= found.upper
+    tied = value_of(constant(None, (0.5, 0.1)), [constant(1, (0.5, 0.1)), constant(2, (0.7, 0.1))])
+    assert tied.p_value == pytest.approx(2 / 3)
+
+
+def test_a_selection_that_is_worse_than_random_has_a_negative_v_and_a_p_of_one():
+    found = value_of(constant(None, (0.9, 0.9)), [constant(1, (0.5, 0.5)), constant(2, (0.6, 0.4))])
+    assert found.value == pytest.approx(-0.4) and found.p_value == 1.0
+
+
+def test_the_mean_over_budgets_is_the_trapezoid_in_the_logarithm_of_the_share():
+    assert log_trapezoid([0.01, 0.1, 0.2]) == pytest.approx(
+        np.array([np.log(10), np.log(20), np.log(2)]) / 2 / np.log(20)
+    )
+    assert log_trapezoid([0.05]).tolist() == [1.0]
+    assert log_trapezoid([0.05, 0.05]).tolist() == [0.5, 0.5]
+    ten = log_trapezoid([0.01, 0.1, 0.1])  # nothing more was eligible: as much as that share alone
+    assert ten[0] == pytest.approx(0.5) and ten[1] + ten[2] == pytest.approx(0.5)
+
+
+def test_what_lacks_a_point_is_left_out_and_named():
+    method, draws = constant(None, (0.5, 0.1)), [constant(1, (0.9, 0.5)), constant(2, (0.7, 0.1))]
+    broken = SweptRuns(draw=2, runs={key: run for key, run in draws[1].runs.items() if key[0] < 0.05})
+    found = value_of(method, [draws[0], broken])
+    assert (found.lower, found.upper) == (None, None)  # one draw shows no variance over draws
+    assert found.left_out == (2,) and found.value == pytest.approx(0.4) and found.least_p == 0.5
+    nothing = value_of(method, [broken])
+    assert (nothing.value, nothing.p_value, nothing.left_out) == (None, None, (2,))
+    partial = SweptRuns(draw=None, runs={key: run for key, run in method.runs.items() if key[0] < 0.05})
+    assert value_of(partial, [draws[0], broken]).budgets == (0.01,)
+
+
+def test_answers_without_a_verdict_count_neither_as_yes_nor_as_no():
+    runs = {(budget, 1): run_of([[True], [None], [False], [None]]) for budget in SHARES}
+    found = value_of(SweptRuns(draw=None, runs=runs), [SweptRuns(draw=1, runs=runs)])
+    assert found.area == pytest.approx(0.5) and found.value == 0.0
+
+
+def test_several_suites_have_one_vote_each():
+    both = {(budget, 1): run_of([[True, False], [True, False], [True, True]]) for budget in SHARES}
+    found = value_of(SweptRuns(draw=None, runs=both), [SweptRuns(draw=1, runs=both)])
+    assert found.area == pytest.approx((1 + 1 / 3) / 2)
+
+
+def test_a_random_method_is_worth_nothing_and_its_p_is_uniform():
+    """100 simulated sweeps with 4 draws: p is 0.2, 0.4, ... 1 with 20 each, within 4 standard deviations."""
+    found = [null_value(seed, draws=4, seeds=1, goals=20, num_resamples=60) for seed in range(100)]
+    values = np.array([one.estimate.value for one in found])
+    assert abs(values.mean()) < 3 * values.std() / 10
+    counts = np.bincount([round(5 * one.estimate.p_value) for one in found], minlength=6)[1:]
+    assert counts.sum() == 100 and np.abs(counts - 20).max() <= 16
+    held = np.mean([one.estimate.lower <= one.truth <= one.estimate.upper for one in found])
+    assert held >= 0.88
+
+
+def test_a_tie_counts_against_the_method():
+    assert rank_p(0.3, np.array([0.1 + 0.2, 0.5, 0.6])) == 0.5
