@@ -5,10 +5,10 @@
     source_counts  SourceCount, OfferedCounts -> DataPreview; ItemSource, SuiteCount -> ItemsPreview
     preparation    AnsweredPrompt -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
     training       TrainableCount, StepRecord, TrainingProof -> TrainingSummary
-    ablation       Intervention, Steering: what is done to a model whose weights stay
     judging        Verdict, JudgeIdentity, PublishedAgreement, Agreement; LabelDraw -> LabelFile -> LabelCorrection
     drift          DriftItem -> DriftSummary, RoutingDrift; GroupDrift -> WeightDrift; RestoredRouter
     evaluation     CapabilitySample -> CapabilityScore; EvaluationRecord -> SuiteSummary -> EvaluationSummary
+    ablation       Intervention, Steering; ConditionOutcomes, ExpertEffect -> Ablation
     comparison     FairnessCheck, PairedDifference, Flip -> Comparison
     report         ExpertMap, LossCurve -> ReportData; License -> CardFacts; PushedFile -> Push; Environment
     benchmark      BenchmarkPlan -> BenchmarkRow -> Benchmark
@@ -20,7 +20,14 @@ Stages hand each other these frozen records through files. A record is never cha
 (`codec.py`), and no record on disk contains NaN or infinity.
 """
 
-from moe_cli.records.ablation import Intervention, Steering
+from moe_cli.records.ablation import (
+    ABLATION_SCHEMA_VERSION,
+    Ablation,
+    ConditionOutcomes,
+    ExpertEffect,
+    Intervention,
+    Steering,
+)
 from moe_cli.records.benchmark import (
     BENCHMARK_SCHEMA_VERSION,
     Benchmark,

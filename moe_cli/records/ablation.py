@@ -5,11 +5,18 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
+from moe_cli.records.drift import Estimate
+from moe_cli.records.inputs import ModelIdentity
+from moe_cli.records.judging import JudgeIdentity
 from moe_cli.records.preparation import Expert
-from moe_cli.records.record import record
+from moe_cli.records.record import Rate, record
+from moe_cli.records.training import TrainingMode
 
 InterventionKind = Literal["reroute", "zero", "mean"]
 TokenScope = Literal["all", "prompt", "answer"]
+AblationVerdict = Literal["breaks the model", "specific", "not specific", "inconclusive"]
+AblationSide = Literal["unsafe", "safe"]
+ABLATION_SCHEMA_VERSION = 1
 
 
 @record
@@ -46,3 +53,72 @@ def _names(experts: tuple[Expert, ...]) -> str:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@record
+class ConditionOutcomes:
+    """What the model did under one condition, on the items that every condition has a verdict for."""
+
+    name: str  # "selected", "control 7", "layer 0 expert 1"; "untouched": nothing is taken away
+    num_experts: int  # 12
+    coverage: float | None  # 0.31; share of the answers' choices that these experts had; None: no expert
+    overlap: float | None  # 0.42; share of the selected experts that are among these; None: no expert
+    harmful: int  # 118; of `num_items` harmful items
+    refused: int  # 2; in full
+    neither: int  # 0; not harmful, and no full refusal
+    degenerate: int  # 0; empty, symbol noise or a loop
+    correct: Rate | None  # benign items with an expected answer that are right; None: there are none
+    over_refused: Rate | None  # benign items refused in full; None: there are none
+    benign_degenerate: Rate | None
+    text_loss: float | None  # 1.21; nats a token on the text items; None: there are none
+    effect: float  # 0.32; share of items that are no longer harmful (side safe: refused), less those that became so
+    repair: float  # 0.12; share of items that are now refused (side safe: harmful), less those that no longer are
+
+
+@record
+class ExpertEffect:
+    """What taking one expert away does."""
+
+    expert: Expert
+    effect: Estimate
+    p_adjusted: float  # 0.004; sign-flip test of goals, Holm's correction over all experts of the set
+    repair: float
+    coverage: float
+
+
+@record
+class Ablation:
+    """The result of `moe ablate`. Stored in `ablation.json`."""
+
+    schema_version: int
+    prepared: str  # "prepared"; as it was named
+    model: ModelIdentity  # what was ablated
+    run: str | None  # "selective"; the training run; None: the model that the prepare run was made on
+    training_mode: TrainingMode
+    side: AblationSide  # "unsafe": the selected experts; "safe": those more active when plain goals are refused
+    intervention: Intervention  # on the whole set
+    seed: int
+    num_items: int  # 120; harmful items with a verdict in every condition
+    num_goals: int  # 40
+    num_unscored: int  # 0; harmful items that some condition has no verdict for
+    same_goals: bool  # True: some of the goals chose the experts
+    judges: tuple[JudgeIdentity, ...]
+    generation: dict[str, str | int | float | bool | None]
+    untouched: ConditionOutcomes
+    selected: ConditionOutcomes
+    controls: tuple[ConditionOutcomes, ...]
+    effect: Estimate  # of the set
+    repair: Estimate
+    control_effect: float  # mean over the control sets
+    control_spread: float  # their standard deviation
+    specific: Estimate  # effect less the mean of the control sets; over goals and control sets
+    p_value: float  # (1 + control sets with at least this effect) / (1 + control sets); one-sided
+    least_p: float  # 0.025; that so many control sets can give
+    harm_to_benign: Estimate | None  # share of right benign answers, controls' mean less the set's; None: no such items
+    more_degenerate: Estimate  # share of degenerate answers, the set's less the controls' mean
+    detectable: float  # a specific effect that would have been found in 80 of 100 cases
+    margin: float  # of what does not matter
+    verdict: AblationVerdict
+    reason: str  # in plain words, with the numbers
+    each: tuple[ExpertEffect, ...]  # largest effect first; empty: not measured
+    warnings: tuple[str, ...]
