@@ -105,8 +105,9 @@ def _place(
     )
     digest, of_training = digests[point], digests.get(whole, digests[point])
     here = output / layout.POINTS
-    trained_in = known.get(of_training, here / of_training)
     arm = "baseline" if point.kind == "baseline" else "selective"
+    own = here / of_training
+    trained_in = own if is_complete(own / arm) else known.get(of_training, own)
     training = None if point.kind == "base" else trained_in / arm
     subject = str(training or config.model.name)
     own_name = f"{name}-{digest}" if training is None or point.scale < 1 else name

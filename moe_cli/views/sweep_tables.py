@@ -221,7 +221,6 @@ def point_table(points: Sequence[PointResult]) -> ReportTable:
         "Points",
         ("point", "draw", "budget", "seed", "state", "share", "attack success", "over-refusal", "KL", "training"),
         tuple(CellRow(_point_cells(one)) for one in points),
-        words=True,
     )
 
 
