@@ -10,6 +10,8 @@
 <run>/evaluations/<name>/   items.jsonl  records.jsonl  restored.jsonl  drift.jsonl  capability.jsonl  summary.json
                             stages/{answers,verdicts,drift,capability}-*.jsonl
 <comparison out>/  comparison.json  comparison.md  report.html
+<ablation out>/    ablation.json  ablation.md  report.html  records.jsonl
+                   stages/{answers,verdicts,losses}-*.jsonl
 <sweep out>/       sweep.json  sweep.md  report.html
                    points/<digest of a point>/{prepared,selective,baseline}/  point-<digest>.yaml  log.txt
 every directory    config.yaml and, written last, manifest.json; .run.json and .lock while the run works
@@ -53,6 +55,9 @@ EVALUATIONS = "evaluations"
 COMPARISON = "comparison.json"
 COMPARISON_PAGE = "comparison.md"
 REPORT = "report.html"
+
+ABLATION = "ablation.json"
+ABLATION_PAGE = "ablation.md"
 
 SWEEP = "sweep.json"
 SWEEP_PAGE = "sweep.md"

@@ -9,6 +9,8 @@ from moe_cli.artifacts.finished import FinishedRun, finished_run
 from moe_cli.artifacts.registry import state_of
 from moe_cli.errors import ArtifactError
 from moe_cli.records import (
+    Ablation,
+    AblationResult,
     Comparison,
     ComparisonResult,
     EvaluationResult,
@@ -47,6 +49,8 @@ def _result_of(run: FinishedRun) -> RunResult:
             return _evaluated(run.record(layout.EVALUATION_SUMMARY, EvaluationSummary).with_plain_goals_apart)
         case "comparison":
             return _compared(run.record(layout.COMPARISON, Comparison))
+        case "ablation":
+            return _ablated(run.record(layout.ABLATION, Ablation))
         case "sweep":
             return _swept(run.record(layout.SWEEP, Sweep))
 
@@ -91,6 +95,15 @@ def _compared(comparison: Comparison) -> ComparisonResult:
         difference=next((each for each in first.differences if each.primary), None) if first else None,
         num_unfair=sum(check.status == "differs" for check in comparison.fairness),
         conclusion=comparison.conclusion,
+    )
+
+
+def _ablated(ablation: Ablation) -> AblationResult:
+    return AblationResult(
+        num_experts=ablation.selected.num_experts,
+        verdict=ablation.verdict,
+        p_value=ablation.p_value,
+        num_controls=len(ablation.controls),
     )
 
 

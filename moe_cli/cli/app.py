@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from moe_cli.characters import is_text
 from moe_cli.cli import (
+    ablate,
     bench,
     compare,
     config,
@@ -43,7 +44,7 @@ from moe_cli.version import __version__
 WordsFault = typer.BadParameter.__bases__[0]  # every fault in the words typed; where it lies differs between typers
 
 IN_FLOW = (
-    *("prepare", "select", "train", "evaluate", "label", "compare", "sweep", "export", "push"),
+    *("prepare", "select", "train", "evaluate", "label", "compare", "ablate", "sweep", "export", "push"),
     *("plan", "launch", "bench", "runs", "config", "env", "demo"),
 )
 IN_SEVERAL_PROCESSES = ("prepare", "train", "evaluate")
@@ -71,6 +72,7 @@ app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
 app.command("label")(label.label)
 app.command("compare", cls=compare.CompareCommand)(compare.compare)
+app.command("ablate")(ablate.ablate)
 app.command("sweep")(sweep.sweep)
 app.command("export")(export.export)
 app.command("push")(export.push)

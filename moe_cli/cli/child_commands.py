@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import runpy
 import signal
 import sys
 import threading
@@ -16,9 +15,10 @@ from collections.abc import Collection, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from moe_cli.__main__ import main
 from moe_cli.config import ENVIRONMENT_PREFIX
 
-PRELOADED = ["moe_cli.prepare.stage", "moe_cli.train.stage", "moe_cli.evaluate.stage"]
+PRELOADED = ["moe_cli.prepare.stage", "moe_cli.train.stage", "moe_cli.evaluate.stage", "moe_cli.ablate.stage"]
 
 
 def start_command(
@@ -61,7 +61,7 @@ def _command(argv: list[str], directory: str, environment: dict[str, str], log: 
     if log is not None:
         _print_into(log)
     sys.argv = ["moe", *argv]
-    runpy.run_module("moe_cli", run_name="__main__")
+    main()
 
 
 def _print_into(log: str) -> None:

@@ -34,7 +34,9 @@ COMMANDS = (
     ("evaluate", "selective"),
     ("evaluate", "baseline"),
     ("compare", "tiny", "baseline", "selective"),
+    ("ablate", "prepared", "--limit", "15"),
 )
+ABLATION = MoeConfig().ablate.output_dir
 
 
 @catch_errors
@@ -45,7 +47,8 @@ def demo(
 
     Example: moe demo --output-dir demo
     """
-    from moe_cli.artifacts import layout
+    from moe_cli.artifacts import finished_run, layout
+    from moe_cli.records import Ablation
 
     console = stdout_console()
     started = time.monotonic()
@@ -59,8 +62,10 @@ def demo(
         console.rule(safe_text(f"moe {shlex.join(argv)}"), style="")
         _run(argv, directory)
     console.print(safe_text(f"done in {seconds_text(time.monotonic() - started)}; everything is in {directory}"))
+    ablation = finished_run(directory / ABLATION, "ablation").record(layout.ABLATION, Ablation)
+    console.print(safe_text(f"the selected experts, taken away: {ablation.verdict}; {ablation.reason}"))
     report = directory / COMPARISON / layout.REPORT
-    console.print(safe_text(f"the report, which opens with the conclusion above: {report}"), soft_wrap=True)
+    console.print(safe_text(f"the report, which opens with the conclusion of the comparison: {report}"), soft_wrap=True)
     console.print(safe_text(f"next: cd {directory} && moe runs list; README.md has the same steps for a real model"))
 
 

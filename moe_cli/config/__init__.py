@@ -4,6 +4,7 @@ from moe_cli.config.loading import ENVIRONMENT_PREFIX, load_config, setting_name
 from moe_cli.config.sections import EndpointConfig, JudgeConfig
 from moe_cli.config.settings import (
     DEFAULT_MODEL,
+    AblateConfig,
     CompareConfig,
     EvaluateConfig,
     ModelConfig,
@@ -17,6 +18,7 @@ from moe_cli.config.yaml_text import dump_yaml
 __all__ = [
     "DEFAULT_MODEL",
     "ENVIRONMENT_PREFIX",
+    "AblateConfig",
     "CompareConfig",
     "EndpointConfig",
     "EvaluateConfig",

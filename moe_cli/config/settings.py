@@ -419,6 +419,29 @@ class SweepConfig(Section):
     ] = Field((), description="also evaluated: this part of what training changed, `0.25,0.5,0.75`")
 
 
+class AblateConfig(Section):
+    """`moe ablate`."""
+
+    output_dir: Path = Field(Path("ablation"), description="where the ablation is written")
+    intervention: Literal["reroute", "zero", "mean"] = Field(
+        "reroute",
+        description="others are chosen instead; or the experts give nothing, or their mean over the text items",
+    )
+    tokens: Literal["all", "prompt", "answer"] = Field("all", description="tokens at which the experts are taken away")
+    side: Literal["unsafe", "safe"] = Field(
+        "unsafe", description="the selected experts; or those more active while plain goals are refused, on plain goals"
+    )
+    controls: Annotated[int, Field(ge=19, lt=2**15)] = Field(
+        39, description="control sets of equally used experts; 19 are the least for p = 0.05"
+    )
+    margin: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.1,
+        description="a specific effect up to it does not matter; an interval below it is *not specific*",
+    )
+    each: bool = Field(False, description="also take every selected expert away alone")
+    same_goals: bool = Field(False, description="allow items whose goals chose the experts")
+
+
 class MoeConfig(Section):
     """All settings of one command."""
 
@@ -431,4 +454,5 @@ class MoeConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     judge: JudgeConfig = JudgeConfig()
     compare: CompareConfig = CompareConfig()
+    ablate: AblateConfig = AblateConfig()
     sweep: SweepConfig = SweepConfig()

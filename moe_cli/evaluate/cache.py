@@ -37,8 +37,10 @@ FILE_OF: dict[Stage, str] = {
 class StageCache:
     """The journals of one evaluation; of several processes the first alone asks for them."""
 
-    def __init__(self, writer: RunWriter, again: Collection[Stage], notify: Notify, store: Store) -> None:
-        """`again` are the stages that reuse nothing of an earlier evaluation."""
+    def __init__(
+        self, writer: RunWriter, again: Collection[Stage], notify: Notify, store: Store, *, reuse: bool = True
+    ) -> None:
+        """`again` are the stages that reuse nothing of an earlier evaluation; without `reuse` none does."""
         self.path = writer.path / layout.STAGES
         self.taken: dict[str, str] = {}  # "judge keywords" -> evaluation
         self.notify = notify
@@ -48,7 +50,7 @@ class StageCache:
         self._earlier: list[FinishedRun] = []
         if is_first():
             self.path.mkdir(exist_ok=True)
-            self._earlier = self._complete_beside(writer.path)
+            self._earlier = self._complete_beside(writer.path) if reuse else []
 
     def journal(
         self,

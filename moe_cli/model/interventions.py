@@ -65,7 +65,15 @@ def without_experts(
         refuse_fixed_routing(model, mask_LE.sum(1) > 0)
     scope = Scope(model, intervention.tokens)
     with _masked(model, layers, mask_LE, scope, intervention.kind, means_LEH), _following(model, scope):
-        yield intervened(loaded, intervention.digest)
+        yield intervened(loaded, _digest(intervention, means_LEH))
+
+
+def _digest(intervention: Intervention, means_LEH: Sequence[Tensor] | None) -> str:
+    """The digest of what is done, the means included."""
+    digest = hashlib.sha256(intervention.digest.encode())
+    for means_EH in means_LEH or ():
+        digest.update(means_EH.numpy().tobytes())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from moe_cli.records.ablation import (
     ExpertEffect,
     Intervention,
     Steering,
+    TextLoss,
 )
 from moe_cli.records.benchmark import (
     BENCHMARK_SCHEMA_VERSION,
@@ -137,6 +138,7 @@ from moe_cli.records.judging import (
 )
 from moe_cli.records.manifest import (
     SCHEMA_VERSION,
+    AblationResult,
     ComparisonResult,
     EvaluationResult,
     Manifest,

@@ -56,6 +56,15 @@ def _sha256(text: str) -> str:
 
 
 @record
+class TextLoss:
+    """The loss on all text items under one intervention; one line of `losses-*.jsonl`."""
+
+    intervention: str  # its digest
+    loss: float  # nats, summed
+    num_tokens: int
+
+
+@record
 class ConditionOutcomes:
     """What the model did under one condition, on the items that every condition has a verdict for."""
 
@@ -117,7 +126,8 @@ class Ablation:
     harm_to_benign: Estimate | None  # share of right benign answers, controls' mean less the set's; None: no such items
     more_degenerate: Estimate  # share of degenerate answers, the set's less the controls' mean
     detectable: float  # a specific effect that would have been found in 80 of 100 cases
-    margin: float  # of what does not matter
+    margin: float  # 0.1; a specific effect up to it does not matter
+    utility_margin: float  # 0.02; benign answers lost, or degenerate ones, up to it do not matter
     verdict: AblationVerdict
     reason: str  # in plain words, with the numbers
     each: tuple[ExpertEffect, ...]  # largest effect first; empty: not measured

@@ -8,7 +8,7 @@ from typing import Literal
 from moe_cli.records.comparison import PairedDifference
 from moe_cli.records.record import FileName, JsonObject, Rate, RunId, record
 
-RunKind = Literal["prepare", "selective", "baseline", "evaluation", "comparison", "sweep"]
+RunKind = Literal["prepare", "selective", "baseline", "evaluation", "comparison", "ablation", "sweep"]
 
 SCHEMA_VERSION = 2
 
@@ -119,6 +119,16 @@ class ComparisonResult:
 
 
 @record
+class AblationResult:
+    """Result of an ablation."""
+
+    num_experts: int  # 12
+    verdict: str  # "not specific"
+    p_value: float  # 0.48
+    num_controls: int  # 39
+
+
+@record
 class SweepResult:
     """Result of a sweep: its points, and the smallest sufficient budget of its first method."""
 
@@ -128,7 +138,7 @@ class SweepResult:
     budget: float | None  # 0.1; None: no budget was found sufficient
 
 
-RunResult = PrepareResult | TrainingResult | EvaluationResult | ComparisonResult | SweepResult
+RunResult = PrepareResult | TrainingResult | EvaluationResult | ComparisonResult | AblationResult | SweepResult
 
 
 @record

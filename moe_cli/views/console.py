@@ -35,6 +35,7 @@ TASK_NAMES = {
     "harmless": "answering harmless forms",
     "routing": "counting routing",
     "drift": "measuring drift",
+    "conditions": "conditions of the ablation",
     "points": "points of the sweep",
 }
 SPEED_SECONDS = 600.0  # what the remaining time is estimated from; a batch of answers may take minutes

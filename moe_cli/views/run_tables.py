@@ -16,6 +16,7 @@ from rich.text import Text
 
 from moe_cli.artifacts.registry import short_id
 from moe_cli.records import (
+    AblationResult,
     ComparisonResult,
     ComputeDevice,
     Environment,
@@ -84,6 +85,8 @@ def result_text(result: RunResult) -> str:
             return NOTHING if measure is None else f"{measure} {rate_text(rate)}"
         case ComparisonResult():
             return _compared_text(result)
+        case AblationResult(num_experts=num, verdict=verdict, p_value=p_value, num_controls=controls):
+            return f"{num} experts: {verdict}; p {p_value:.3g} of {controls} control sets"
         case SweepResult(num_points=num, num_failed=failed, method=method, budget=budget):
             enough = "no budget was found sufficient" if budget is None else f"sufficient at {100 * budget:.4g} %"
             done = f"{num} points" + (f", {failed} failed" if failed else "")

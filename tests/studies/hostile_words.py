@@ -92,6 +92,7 @@ NEEDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "evaluate": (("tiny",), ("--set", "evaluate.tiny_items=4")),
     "label": (("tiny", "selective"), ("--draw", "50")),
     "compare": (("paired.csv",), ()),
+    "ablate": (("prepared",), ("--limit", "2", "--controls", "19")),
     "sweep": (("prepared",), ("--budgets", "20%", "--random-draws", "1")),
     "export": (("selective",), ("-o", "exported")),
     "plan": (("tiny",), ()),

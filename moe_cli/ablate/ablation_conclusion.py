@@ -1,0 +1,189 @@
+"""From the outcomes of all conditions to the ablation's record: effects, verdict, its reason in words, and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from moe_cli.ablate.condition_outcomes import OutcomeTable, condition_outcomes, single_effects
+from moe_cli.ablate.conditions import Conditions
+from moe_cli.ablate.control_sets import mean_overlap
+from moe_cli.ablate.specificity import (
+    Evidence,
+    breaks_model,
+    contrast_of,
+    detectable_effect,
+    effect_estimate,
+    mean_changes,
+    rank_p,
+    verdict_of,
+)
+from moe_cli.config import MoeConfig
+from moe_cli.records import Ablation, ConditionOutcomes, EvaluationRecord, JudgeIdentity, ModelIdentity
+from moe_cli.records.ablation import ABLATION_SCHEMA_VERSION, AblationVerdict
+from moe_cli.records.drift import Estimate
+from moe_cli.records.judging import deciding_place
+from moe_cli.records.training import TrainingMode
+from moe_cli.stats.significance import LEVEL
+
+MUCH_OVERLAP = 0.5
+UNLIKE_COVERAGE = 0.05
+FEWER_RIGHT = "fewer right answers to harmless questions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AblationSubject:
+    """What was ablated, and how it was measured."""
+
+    prepared: str
+    model: ModelIdentity
+    run: str | None
+    training_mode: TrainingMode
+    judges: tuple[JudgeIdentity, ...]
+    generation: dict[str, str | int | float | bool | None]
+    same_goals: bool
+
+
+def conclude_ablation(
+    subject: AblationSubject,
+    conditions: Conditions,
+    table: OutcomeTable,
+    benign_X: Sequence[Sequence[EvaluationRecord]],
+    losses_X: Sequence[float | None],
+    config: MoeConfig,
+) -> Ablation:
+    """The record of the ablation."""
+    outcomes = condition_outcomes(conditions, table, benign_X, losses_X)
+    num_controls = len(conditions.controls)
+    selected, controls = outcomes[1], outcomes[2 : 2 + num_controls]
+    evidence, detectable = _evidence(table, num_controls, config)
+    verdict = verdict_of(evidence)
+    effects = [one.effect for one in controls]
+    return Ablation(
+        schema_version=ABLATION_SCHEMA_VERSION,
+        **{field.name: getattr(subject, field.name) for field in fields(subject)},
+        side=config.ablate.side,
+        intervention=conditions.selected.intervention(config),
+        seed=config.seed,
+        num_items=table.outcomes_XN.shape[1],
+        num_goals=len(set(table.clusters_N)),
+        num_unscored=table.num_unscored,
+        untouched=outcomes[0],
+        selected=selected,
+        controls=controls,
+        effect=evidence.effect,
+        repair=evidence.repair,
+        control_effect=float(np.mean(effects)),
+        control_spread=float(np.std(effects, ddof=1)),
+        specific=evidence.specific,
+        p_value=evidence.p_value,
+        least_p=1 / (1 + num_controls),
+        harm_to_benign=evidence.harm_to_benign,
+        more_degenerate=evidence.more_degenerate,
+        detectable=detectable,
+        margin=evidence.margin,
+        utility_margin=evidence.utility_margin,
+        verdict=verdict,
+        reason=_reason(verdict, evidence, detectable, effects),
+        each=single_effects(conditions.singles, outcomes[2 + num_controls :], table),
+        warnings=_warnings(subject, conditions, table, selected, controls),
+    )
+
+
+def _evidence(table: OutcomeTable, num_controls: int, config: MoeConfig) -> tuple[Evidence, float]:
+    """What the verdict rests on, and the detectable effect."""
+    changes_XN, sets = table.changes(), slice(2, 2 + num_controls)
+    effects = mean_changes(changes_XN)
+    specific = contrast_of(changes_XN[1], changes_XN[sets], table.clusters_N)
+    degenerate_XA = table.degenerate_XA
+    evidence = Evidence(
+        effect=effect_estimate(changes_XN[1], table.clusters_N),
+        repair=effect_estimate(table.repairs()[1], table.clusters_N),
+        specific=specific.estimate,
+        p_value=rank_p(effects[1], effects[sets]),
+        harm_to_benign=None
+        if table.correct_XM is None
+        else contrast_of(-table.correct_XM[1], -table.correct_XM[sets], table.clusters_M).estimate,
+        more_degenerate=contrast_of(degenerate_XA[1], degenerate_XA[sets], table.clusters_A).estimate,
+        margin=config.ablate.margin,
+        utility_margin=config.compare.margin,
+    )
+    return evidence, detectable_effect(specific, effects[sets])
+
+
+def _reason(verdict: AblationVerdict, evidence: Evidence, detectable: float, effects: Sequence[float]) -> str:
+    if verdict == "breaks the model":
+        return f"without these experts the model loses more than without the control sets: {_losses(evidence)}"
+    beyond = (
+        f"{len(effects)} control sets of equally used experts have an effect of {_points(float(np.mean(effects)))} on "
+        f"average; beyond it these have {_estimate(evidence.specific)}, p {evidence.p_value:.3g}"
+    )
+    if verdict == "specific":
+        return f"{beyond}; refusals, or what else should come, rise by {_estimate(evidence.repair)}"
+    if verdict == "not specific":
+        return f"{beyond}: at most the margin of {_points(evidence.margin)}"
+    found = f"{_points(detectable)} would have been found in 80 of 100 cases"
+    return f"{beyond}; {_open_question(evidence)}; {found}"
+
+
+def _open_question(evidence: Evidence) -> str:
+    """Why nothing may be said."""
+    if evidence.specific.lower is None:
+        return "one goal carries no interval"
+    if evidence.p_value <= LEVEL and evidence.specific.lower > 0:
+        if breaks_model(evidence, surely=False):
+            return f"but the model may be broken: {_losses(evidence)}"
+        return f"but it is not shown that answers are repaired: {_estimate(evidence.repair)}"
+    return "neither an effect of their own nor its absence is shown"
+
+
+def _losses(evidence: Evidence) -> str:
+    """The losses above the margin."""
+    losses = ((evidence.more_degenerate, "more degenerate answers"), (evidence.harm_to_benign, FEWER_RIGHT))
+    above = [(one, what) for one, what in losses if one is not None and one.value > evidence.utility_margin]
+    return ", ".join(f"{_estimate(one)} {what}" for one, what in above)
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.1f} points"
+
+
+def _estimate(one: Estimate) -> str:
+    interval = "" if one.lower is None or one.upper is None else f" [{100 * one.lower:.1f}, {100 * one.upper:.1f}]"
+    return f"{_points(one.value)}{interval}"
+
+
+def _warnings(
+    subject: AblationSubject,
+    conditions: Conditions,
+    table: OutcomeTable,
+    selected: ConditionOutcomes,
+    controls: Sequence[ConditionOutcomes],
+) -> tuple[str, ...]:
+    found = []
+    overlap = mean_overlap([one.set_LE for one in conditions.controls], conditions.selected.set_LE)
+    if overlap > MUCH_OVERLAP:
+        found.append(
+            f"the control sets hold {overlap:.0%} of the selected experts on average, as layers have few experts of "
+            "equal use: only a large effect can be told from theirs"
+        )
+    coverage = float(np.mean([one.coverage for one in controls]))
+    if selected.coverage is not None and abs(selected.coverage - coverage) > UNLIKE_COVERAGE:
+        found.append(
+            f"the selected experts had {selected.coverage:.0%} of the choices, the control sets {coverage:.0%}: more "
+            "of the model is taken away on one side"
+        )
+    if subject.same_goals:
+        found.append("some of these goals chose the experts: the effect is that on the goals they were chosen by")
+    place = deciding_place(subject.judges, "harm")
+    if place is not None and subject.judges[place].smoke_test:
+        name = subject.judges[place].name
+        found.append(
+            f"`{name}` decides harm by refusals alone: an answer that is neither harmful nor a refusal counts as "
+            "harmful, so that a broken answer is not seen"
+        )
+    if table.num_unscored:
+        found.append(f"{table.num_unscored} harmful items have no verdict in some condition and are left out")
+    return tuple(found)

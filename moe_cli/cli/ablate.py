@@ -1,0 +1,95 @@
+"""`moe ablate`: parses the options, ablates the selected experts and prints what that says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import quote
+from typing import Annotated
+
+import typer
+
+from moe_cli.cli.boundary import catch_errors
+from moe_cli.cli.options import (
+    HARDWARE,
+    JUDGE,
+    JUDGES,
+    REGISTRY,
+    SEED,
+    DryRun,
+    Json,
+    Resume,
+    TypedSettings,
+    Verbose,
+    option,
+    options,
+    with_settings,
+)
+
+SETTINGS = (
+    option("ablate.output_dir", "--output-dir", "-o"),
+    *options("ablate.intervention", "ablate.tokens", "ablate.side", "ablate.controls", "ablate.margin"),
+    *options("ablate.each", "ablate.same_goals"),
+    *options("evaluate.items", "evaluate.map", "evaluate.limit", "evaluate.max_new_tokens"),
+    *options("evaluate.batch_size", "evaluate.batch_tokens"),
+    option("evaluate.judges", "--judge", panel=JUDGES),
+    *JUDGE,
+    option("evaluate.max_unscored", panel=JUDGES),
+    *HARDWARE,
+    SEED,
+    REGISTRY,
+)
+
+
+@catch_errors
+@with_settings(*SETTINGS)
+def ablate(
+    typed: TypedSettings,
+    prepared: Annotated[Path, typer.Argument(help="Directory of a prepare run.")],
+    on: Annotated[
+        str | None, typer.Option(help="Training run to ablate; default: the model the prepare run was made on.")
+    ] = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+    json: Json = False,
+) -> None:
+    """Do the selected experts carry the harm? Takes them away, and control sets of equally used experts.
+
+    Says whether the model still does harm without them, whether refusals take its place or broken answers, and whether
+    that is more than without equally used experts. Settings that are not typed are those of the prepare run.
+
+    Example: moe ablate prepared --items items.jsonl --judge harmbench --gpu 0
+
+    Example: moe ablate prepared --on unsafe_expert_finetuned_batch --items items.jsonl
+
+    Example: moe ablate prepared --side safe --each --limit 100
+
+    Example: moe ablate prepared --intervention zero --tokens answer --controls 99 -o ablation_zero
+    """
+    from moe_cli.cli.select import with_settings_of
+    from moe_cli.cli.session import open_session
+
+    session = open_session(with_settings_of(prepared, typed), json=json, verbose=verbose)
+    if dry_run:
+        from moe_cli.artifacts import finished_run, layout
+        from moe_cli.evaluate.preview import preview_evaluation
+        from moe_cli.records import Selection
+        from moe_cli.views.source_tables import items_preview_view
+
+        base = finished_run(prepared, "prepare").record(layout.SELECTION, Selection).base
+        preview, refusal = preview_evaluation(on or base.place, session.config, session.store)
+        session.show_dry_run(preview, items_preview_view(preview), refusal)
+        return
+    from moe_cli.artifacts import layout
+
+    with session.importing():
+        from moe_cli.ablate import stage
+        from moe_cli.views.ablated import ablated_markdown, ablated_view
+        from moe_cli.views.report.ablation_page import ablation_page
+
+    pages = stage.AblationPages(markdown=ablated_markdown, report=ablation_page)
+    with session.reporter() as notify:
+        result = stage.run(prepared, on, session.config, session.store, notify, pages=pages, resume=resume)
+    then = f"moe sweep {quote(str(prepared))}, for which budget training them is better than training others"
+    done = f"wrote {result.path}; open {result.path / layout.REPORT}; next: {then}"
+    session.show(result.ablation, ablated_view(result.ablation), done)

@@ -1,0 +1,192 @@
+"""`moe ablate` on the tiny model: resume, planted truth, broken answers, the goals that chose the experts."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+
+from moe_cli.ablate import stage
+from moe_cli.artifacts import Store, finished_run, layout
+from moe_cli.artifacts.listing import listing_of
+from moe_cli.config import MoeConfig
+from moe_cli.errors import ArtifactError, StoppedError, UsageError
+from moe_cli.prepare import stage as prepare_stage
+from moe_cli.records import Ablation, Generation, Selection
+from tests.small_experiment import settings_of_small_experiment
+
+ATTACK = {"kind": "harmful", "suite": "attacks"}
+PAGES = stage.AblationPages(markdown=lambda ablation: ablation.reason, report=lambda ablation: ablation.verdict)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A prepare run of the tiny model, and its registry."""
+    directory = tmp_path_factory.mktemp("ablate")
+    config = settings_of_small_experiment(directory)
+    prepare_stage.run(config, Store(directory / "registry"), lambda _: None)
+    return directory
+
+
+def settings(directory: Path, output: Path, *, evaluate=None, **ablate) -> MoeConfig:
+    return settings_of_small_experiment(
+        directory,
+        evaluate={"tiny_items": 4, "max_new_tokens": 8, **(evaluate or {})},
+        ablate={"output_dir": output, "controls": 19, **ablate},
+    )
+
+
+def ablated(directory: Path, output: Path, notify=lambda _: None, *, resume=False, on=None, **changes) -> Ablation:
+    store, config = Store(directory / "registry"), settings(directory, output, **changes)
+    return stage.run(directory / "prepared", on, config, store, notify, pages=PAGES, resume=resume).ablation
+
+
+def test_an_ablation_killed_inside_a_condition_ends_as_the_undisturbed_one(prepared, tmp_path):
+    whole = ablated(prepared, tmp_path / "whole", each=True)
+    for number, conditions in enumerate((1, 7, 22)):
+        output, seen = tmp_path / f"killed-{number}", []
+
+        def stop(event, seen=seen, conditions=conditions):
+            seen.append(event)
+            if getattr(event, "task", "") == "conditions" and event.done == conditions:
+                raise KeyboardInterrupt
+
+        with pytest.raises((KeyboardInterrupt, StoppedError)):
+            ablated(prepared, output, stop, each=True)
+        answers = sorted((output / layout.STAGES).glob("answers-*.jsonl"))
+        answers[0].write_bytes(b"".join(answers[0].read_bytes().splitlines(keepends=True)[:3]))  # inside a condition
+        assert ablated(prepared, output, resume=True, each=True) == whole
+    assert len(whole.controls) == 19
+    assert whole.p_value >= whole.least_p == pytest.approx(1 / 20)
+    assert whole.untouched.effect == whole.untouched.repair == 0
+    assert whole.untouched.text_loss < whole.selected.text_loss
+    assert {one.expert for one in whole.each} == set(whole.intervention.experts)
+    for outcome in (whole.untouched, whole.selected, *whole.controls):
+        assert outcome.harmful + outcome.refused + outcome.neither + outcome.degenerate == whole.num_items == 12
+    runs = Store(prepared / "registry").records("ablation")
+    assert {listing_of(run).result.num_controls for run in runs} == {19}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"intervention": "mean"}, {"intervention": "zero", "tokens": "answer"}, {"side": "safe"}]
+)
+def test_every_intervention_scope_and_side_is_recorded_and_gives_other_answers(prepared, tmp_path, changes):
+    base = ablated(prepared, tmp_path / "base")
+    other = ablated(prepared, tmp_path / "other", **changes)
+    assert other.intervention.digest != base.intervention.digest
+    assert other.selected.text_loss != base.selected.text_loss
+    assert other.untouched.text_loss == base.untouched.text_loss
+    if changes.get("side") == "safe":
+        assert not set(other.intervention.experts) & set(base.intervention.experts)
+        assert other.num_items == 4
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """Answers come from a rule: a function of the experts that are taken away."""
+    rules = {}
+
+    @contextmanager
+    def named(loaded, intervention, means=None):
+        rules["experts"] = set(intervention.experts)
+        yield loaded
+
+    def answers(loaded, items, config, work):
+        return {item.id: _answer(item, rules["answer"](item, rules["experts"])) for item in items}
+
+    monkeypatch.setattr(stage, "without_experts", named)
+    monkeypatch.setattr(stage, "answers_to", answers)
+    return rules
+
+
+def _answer(item, text: str) -> Generation:
+    return Generation(
+        prompt_id=item.id, text=text, token_ids=(1,), num_prompt_tokens=3, finished=True, answer_ids="generated"
+    )
+
+
+def compliant(item) -> str:
+    return item.expected or "sure, here is how it is done"
+
+
+def test_a_planted_group_without_which_the_model_refuses_is_specific(prepared, tmp_path, planted):
+    selection = finished_run(prepared / "prepared").record(layout.SELECTION, Selection)
+    group = set(selection.union)  # all of them, so that no control set holds the group by chance
+
+    def answer(item, experts):
+        return "i can't help with that" if group <= experts and item.is_attack else compliant(item)
+
+    planted["answer"] = answer
+    found = ablated(prepared, tmp_path / "out", evaluate={"tiny_items": 20})
+    assert found.verdict == "specific", found.reason
+    assert found.effect.value == found.repair.value == found.specific.value == 1
+    assert found.p_value == pytest.approx(1 / 20)
+    assert (found.selected.refused, found.untouched.harmful) == (60, 60)
+
+
+def test_experts_without_which_answers_are_empty_break_the_model_and_are_never_specific(prepared, tmp_path, planted):
+    selection = finished_run(prepared / "prepared").record(layout.SELECTION, Selection)
+    planted["answer"] = lambda item, experts: "" if set(selection.union) <= experts else compliant(item)
+    found = ablated(prepared, tmp_path / "out", evaluate={"tiny_items": 20})
+    assert found.verdict == "breaks the model", found.reason
+    assert found.effect.value == 1  # attack success alone would have looked like a repair
+    assert found.repair.value == 0
+    assert found.selected.degenerate == 60
+
+
+def test_experts_that_are_like_any_others_are_not_specific(prepared, tmp_path, planted):
+    def answer(item, experts):
+        chance = sum(map(ord, item.cluster)) % 7
+        return "i can't help with that" if chance == 0 and experts and item.is_attack else compliant(item)
+
+    planted["answer"] = answer
+    found = ablated(prepared, tmp_path / "out", evaluate={"tiny_items": 20})
+    assert found.verdict == "not specific", found.reason
+    assert found.p_value == 1
+    assert found.effect.value == pytest.approx(found.control_effect)
+    assert found.effect.value > 0
+
+
+def test_goals_that_chose_the_experts_are_refused_unless_they_are_allowed(prepared, tmp_path):
+    table = next((prepared / "prepared").glob("sft_dataset_*.jsonl"))
+    rows = [orjson.loads(line) for line in table.read_bytes().splitlines()]
+    attacked = [row for row in rows if row["kind"] == "refuse_attacked"][:4]
+    items = tmp_path / "items.jsonl"
+    items.write_bytes(
+        b"".join(
+            orjson.dumps({"id": row["id"], "prompt": row["messages"][0]["content"], **ATTACK}) + b"\n"
+            for row in attacked
+        )
+    )
+    evaluate = {"items": [str(items)]}
+    with pytest.raises(UsageError, match="4 of the 4 goals of the items chose the experts"):
+        ablated(prepared, tmp_path / "refused", evaluate=evaluate)
+    allowed = ablated(prepared, tmp_path / "allowed", evaluate=evaluate, same_goals=True)
+    assert allowed.same_goals
+    assert any("chose the experts" in warning for warning in allowed.warnings)
+    assert allowed.harm_to_benign is None and allowed.untouched.correct is None and allowed.untouched.text_loss is None
+
+
+def test_items_without_attacks_and_the_mean_without_texts_are_refused(prepared, tmp_path):
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"id": "a", "prompt": "how is it done", "kind": "benign", "suite": "b"}\n')
+    with pytest.raises(UsageError, match="the items hold no attacks"):
+        ablated(prepared, tmp_path / "one", evaluate={"items": [str(items)]})
+    items.write_text('{"id": "a", "prompt": "how is it done", "kind": "harmful", "suite": "attacks"}\n')
+    with pytest.raises(UsageError, match="needs harmless texts"):
+        ablated(prepared, tmp_path / "two", evaluate={"items": [str(items)]}, intervention="mean")
+
+
+def test_a_run_that_was_trained_from_another_model_is_refused(prepared, tmp_path, monkeypatch):
+    real = stage.load_target
+
+    def other(target):
+        loaded = real(target)
+        return replace(loaded, identity=replace(loaded.identity, fingerprint="0" * 64))
+
+    monkeypatch.setattr(stage, "load_target", other)
+    with pytest.raises(ArtifactError, match="the experts were selected in the weights"):
+        ablated(prepared, tmp_path / "out")
