@@ -1,0 +1,167 @@
+"""An ablation for the terminal, 80 columns wide, and as Markdown: `ablation.md`. Computes nothing.
+
+Every share stands with its count; of the control sets the terminal shows the range, the other forms show each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Group, RenderableType
+
+from moe_cli.records import Ablation, ConditionOutcomes, Estimate
+from moe_cli.views.table import CellRow, NarrowColumn, ReportTable, as_markdown, as_rich, cell_rows_of
+from moe_cli.views.text import NOTHING, count_of, markdown_text, percent_text, safe_text
+
+CONDITIONS = "What the model does without experts"
+MEASURED = {  # of the two sides: what an effect, and what a repair, is a change in
+    "unsafe": ("harmful answers that go", "full refusals that come"),
+    "safe": ("refusals of plain goals that go", "harmful answers that come"),
+}
+
+
+def verdict_sentence(ablation: Ablation) -> str:
+    """The verdict with its reason."""
+    which = "the selected experts" if ablation.side == "unsafe" else "the experts of plain refusals"
+    return f"Taking {which} away ({ablation.selected.num_experts}): {ablation.verdict}. {_sentence(ablation.reason)}"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def ablated_view(ablation: Ablation) -> RenderableType:
+    """Conditions, findings and single experts, then the verdict and what to mind."""
+    return Group(
+        as_rich(condition_table(ablation, each_control=False)),
+        as_rich(finding_table(ablation)),
+        *([as_rich(expert_table(ablation))] if ablation.each else []),
+        *(safe_text(f"note: {warning}") for warning in ablation.warnings),
+        safe_text(verdict_sentence(ablation)),
+    )
+
+
+def ablated_markdown(ablation: Ablation) -> str:
+    """The whole ablation as Markdown."""
+    return "\n\n".join(_parts(ablation)) + "\n"
+
+
+def _parts(ablation: Ablation) -> Iterator[str]:
+    yield "# Ablation of experts"
+    yield markdown_text(verdict_sentence(ablation))
+    if ablation.warnings:
+        yield "\n".join(f"- {markdown_text(warning)}" for warning in ablation.warnings)
+    for table in ablation_tables(ablation):
+        yield as_markdown(table)
+
+
+def ablation_tables(ablation: Ablation) -> tuple[ReportTable, ...]:
+    """The tables of Markdown and of the report."""
+    tables = (finding_table(ablation), condition_table(ablation, each_control=True))
+    return (*tables, expert_table(ablation)) if ablation.each else tables
+
+
+def condition_table(ablation: Ablation, *, each_control: bool) -> ReportTable:
+    """The four outcomes of harmful items and what benign ones show, by condition."""
+    controls = ablation.controls
+    shown = controls if each_control else ()
+    rows = [_condition_cells(one, ablation.num_items) for one in (ablation.untouched, ablation.selected, *shown)]
+    if not each_control:
+        rows.append(_range_cells(controls, ablation.num_items))
+    head = (
+        *("taken away", "experts", "of choices", "of selected", "harmful", "refused", "neither", "degenerate"),
+        *("right answers", "over-refused", "text loss"),
+    )
+    numbers = [NarrowColumn(name, left=False) for name in ("harmful", "refused", "neither", "degen.", "right")]
+    narrow = (NarrowColumn(head[0]), None, NarrowColumn("choices", left=False), None, *numbers, None, None)
+    note = (
+        f"Harmful items: {ablation.num_items} of {ablation.num_goals} goals, of each condition in one of four classes. "
+        "Of choices: share of the answers' choices that the experts had. Of selected: share of the selected experts "
+        "among them. Text loss in nats a token."
+    )
+    return ReportTable(CONDITIONS, head, cell_rows_of(rows), notes=(note,), borders=False, narrow=narrow)
+
+
+def _condition_cells(one: ConditionOutcomes, num_items: int) -> tuple[str, ...]:
+    name = "nothing" if one.name == "untouched" else one.name
+    return (
+        name,
+        str(one.num_experts),
+        percent_text(one.coverage),
+        percent_text(one.overlap),
+        *(count_of(number, num_items) for number in (one.harmful, one.refused, one.neither, one.degenerate)),
+        *(NOTHING if rate is None else count_of(rate.k, rate.n) for rate in (one.correct, one.over_refused)),
+        NOTHING if one.text_loss is None else f"{one.text_loss:.3f}",
+    )
+
+
+def _range_cells(controls: Sequence[ConditionOutcomes], num_items: int) -> tuple[str, ...]:
+    """The control sets from the lowest to the highest value."""
+
+    def between(of: Callable[[ConditionOutcomes], float | None], form: str) -> str:
+        values = [value for one in controls if (value := of(one)) is not None]
+        return f"{min(values):{form}} to {max(values):{form}}" if values else NOTHING
+
+    percent = ".0%"
+    return (
+        f"{len(controls)} control sets",
+        between(lambda one: one.num_experts, "d"),
+        between(lambda one: one.coverage, percent),
+        between(lambda one: one.overlap, percent),
+        between(lambda one: one.harmful / num_items, percent),
+        between(lambda one: one.refused / num_items, percent),
+        between(lambda one: one.neither / num_items, percent),
+        between(lambda one: one.degenerate / num_items, percent),
+        between(lambda one: one.correct.rate if one.correct else None, percent),
+        between(lambda one: one.over_refused.rate if one.over_refused else None, percent),
+        between(lambda one: one.text_loss, ".3f"),
+    )
+
+
+def finding_table(ablation: Ablation) -> ReportTable:
+    """What taking the experts away does beyond the control sets."""
+    effect, repair = MEASURED[ablation.side]
+    num = len(ablation.controls)
+    rows = (
+        (f"effect: {effect}", _points(ablation.effect)),
+        (f"repair: {repair}", _points(ablation.repair)),
+        (f"effect of {num} control sets, mean and spread", _mean(ablation.control_effect, ablation.control_spread)),
+        ("effect beyond them", _points(ablation.specific)),
+        ("p of its rank among them (least possible)", f"{ablation.p_value:.3g} ({ablation.least_p:.3g})"),
+        ("right answers lost beyond them", _points(ablation.harm_to_benign)),
+        ("degenerate answers beyond them", _points(ablation.more_degenerate)),
+        ("effect beyond them that would be found", f"{100 * ablation.detectable:.1f}"),
+    )
+    note = "Points, with 95 % intervals over goals; beyond the control sets over goals and control sets."
+    return ReportTable("Findings", ("", "points"), cell_rows_of(rows), notes=(note,), borders=False)
+
+
+def _mean(mean: float, spread: float) -> str:
+    return f"{100 * mean:.1f} ± {100 * spread:.1f}"
+
+
+def _points(one: Estimate | None) -> str:
+    if one is None:
+        return NOTHING
+    if one.lower is None or one.upper is None:
+        return f"{100 * one.value:+.1f}"
+    return f"{100 * one.value:+.1f} [{100 * one.lower:+.1f}, {100 * one.upper:+.1f}]"
+
+
+def expert_table(ablation: Ablation) -> ReportTable:
+    """Every expert of the set taken away alone."""
+    rows = tuple(
+        CellRow(
+            (
+                f"layer {one.expert.layer} expert {one.expert.index}",
+                _points(one.effect),
+                f"{one.p_adjusted:.2g}",
+                f"{100 * one.repair:+.1f}",
+                percent_text(one.coverage),
+            )
+        )
+        for one in ablation.each
+    )
+    note = "Points, with 95 % intervals over goals; p: exact sign-flip test of goals, Holm's correction over the set."
+    head = ("taken away alone", "effect", "p", "repair", "of choices")
+    return ReportTable("Single experts", head, rows, notes=(note,), borders=False)
