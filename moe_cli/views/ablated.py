@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 
-from moe_cli.records import Ablation, ConditionOutcomes, Estimate
+from moe_cli.records import Ablation, ConditionOutcomes, Estimate, Rate
 from moe_cli.views.table import CellRow, NarrowColumn, ReportTable, as_markdown, as_rich, cell_rows_of
 from moe_cli.views.text import NOTHING, count_of, markdown_text, percent_text, safe_text
 
@@ -18,6 +18,8 @@ MEASURED = {  # of the two sides: what an effect, and what a repair, is a change
     "unsafe": ("harmful answers that go", "full refusals that come"),
     "safe": ("refusals of plain goals that go", "harmful answers that come"),
 }
+
+ITEMS = {"unsafe": "Attacks", "safe": "Goals that are asked plainly"}
 
 
 def verdict_sentence(ablation: Ablation) -> str:
@@ -70,14 +72,16 @@ def condition_table(ablation: Ablation, *, each_control: bool) -> ReportTable:
         rows.append(_range_cells(controls, ablation.num_items))
     head = (
         *("taken away", "experts", "of choices", "of selected", "harmful", "refused", "neither", "degenerate"),
-        *("right answers", "over-refused", "text loss"),
+        *("effect", "repair", "right answers", "over-refused", "degenerate benign", "text loss"),
     )
-    numbers = [NarrowColumn(name, left=False) for name in ("harmful", "refused", "neither", "degen.", "right")]
-    narrow = (NarrowColumn(head[0]), None, NarrowColumn("choices", left=False), None, *numbers, None, None)
+    numbers = [NarrowColumn(name, left=False) for name in ("harmful", "refused", "neither", "degen.")]
+    right = NarrowColumn("right", left=False)
+    choices = NarrowColumn("choices", left=False)
+    narrow = (NarrowColumn(head[0]), None, choices, None, *numbers, None, None, right, None, None, None)
     note = (
-        f"Harmful items: {ablation.num_items} of {ablation.num_goals} goals, of each condition in one of four classes. "
+        f"{ITEMS[ablation.side]}: {ablation.num_items} of {ablation.num_goals} goals, each in one of four classes. "
         "Of choices: share of the answers' choices that the experts had. Of selected: share of the selected experts "
-        "among them. Text loss in nats a token."
+        "among them. Effect and repair in points, text loss in nats a token."
     )
     return ReportTable(CONDITIONS, head, cell_rows_of(rows), notes=(note,), borders=False, narrow=narrow)
 
@@ -90,9 +94,15 @@ def _condition_cells(one: ConditionOutcomes, num_items: int) -> tuple[str, ...]:
         percent_text(one.coverage),
         percent_text(one.overlap),
         *(count_of(number, num_items) for number in (one.harmful, one.refused, one.neither, one.degenerate)),
-        *(NOTHING if rate is None else count_of(rate.k, rate.n) for rate in (one.correct, one.over_refused)),
+        f"{100 * one.effect:+.1f}",
+        f"{100 * one.repair:+.1f}",
+        *(NOTHING if rate is None else count_of(rate.k, rate.n) for rate in _benign_rates(one)),
         NOTHING if one.text_loss is None else f"{one.text_loss:.3f}",
     )
+
+
+def _benign_rates(one: ConditionOutcomes) -> tuple[Rate | None, ...]:
+    return one.correct, one.over_refused, one.benign_degenerate
 
 
 def _range_cells(controls: Sequence[ConditionOutcomes], num_items: int) -> tuple[str, ...]:
@@ -112,8 +122,11 @@ def _range_cells(controls: Sequence[ConditionOutcomes], num_items: int) -> tuple
         between(lambda one: one.refused / num_items, percent),
         between(lambda one: one.neither / num_items, percent),
         between(lambda one: one.degenerate / num_items, percent),
+        between(lambda one: 100 * one.effect, "+.0f"),
+        between(lambda one: 100 * one.repair, "+.0f"),
         between(lambda one: one.correct.rate if one.correct else None, percent),
         between(lambda one: one.over_refused.rate if one.over_refused else None, percent),
+        between(lambda one: one.benign_degenerate.rate if one.benign_degenerate else None, percent),
         between(lambda one: one.text_loss, ".3f"),
     )
 
@@ -123,21 +136,26 @@ def finding_table(ablation: Ablation) -> ReportTable:
     effect, repair = MEASURED[ablation.side]
     num = len(ablation.controls)
     rows = (
-        (f"effect: {effect}", _points(ablation.effect)),
-        (f"repair: {repair}", _points(ablation.repair)),
-        (f"effect of {num} control sets, mean and spread", _mean(ablation.control_effect, ablation.control_spread)),
-        ("effect beyond them", _points(ablation.specific)),
-        ("p of its rank among them (least possible)", f"{ablation.p_value:.3g} ({ablation.least_p:.3g})"),
-        ("right answers lost beyond them", _points(ablation.harm_to_benign)),
-        ("degenerate answers beyond them", _points(ablation.more_degenerate)),
-        ("effect beyond them that would be found", f"{100 * ablation.detectable:.1f}"),
+        (f"effect: {effect}", *_difference(ablation.effect)),
+        (f"repair: {repair}", *_difference(ablation.repair)),
+        (f"effect of {num} control sets, mean and spread", _mean(ablation.control_effect, ablation.control_spread), ""),
+        ("effect beyond them", *_difference(ablation.specific)),
+        ("p of its rank among them (least possible)", f"{ablation.p_value:.3g} ({ablation.least_p:.3g})", ""),
+        ("right answers lost beyond them", *_difference(ablation.harm_to_benign)),
+        ("degenerate answers beyond them", *_difference(ablation.more_degenerate)),
+        ("effect beyond them that would be found", f"{100 * ablation.detectable:.1f}", ""),
     )
-    note = "Points, with 95 % intervals over goals; beyond the control sets over goals and control sets."
-    return ReportTable("Findings", ("", "points"), cell_rows_of(rows), notes=(note,), borders=False)
+    note = "Points, with 95 % intervals over goals; beyond the control sets over goals and control sets. n: goals."
+    return ReportTable("Findings", ("", "points", "n"), cell_rows_of(rows), notes=(note,), borders=False)
 
 
 def _mean(mean: float, spread: float) -> str:
     return f"{100 * mean:.1f} ± {100 * spread:.1f}"
+
+
+def _difference(one: Estimate | None) -> tuple[str, str]:
+    """The points of a difference, and its n."""
+    return _points(one), NOTHING if one is None else str(one.n)
 
 
 def _points(one: Estimate | None) -> str:
@@ -154,7 +172,7 @@ def expert_table(ablation: Ablation) -> ReportTable:
         CellRow(
             (
                 f"layer {one.expert.layer} expert {one.expert.index}",
-                _points(one.effect),
+                *_difference(one.effect),
                 f"{one.p_adjusted:.2g}",
                 f"{100 * one.repair:+.1f}",
                 percent_text(one.coverage),
@@ -162,6 +180,6 @@ def expert_table(ablation: Ablation) -> ReportTable:
         )
         for one in ablation.each
     )
-    note = "Points, with 95 % intervals over goals; p: exact sign-flip test of goals, Holm's correction over the set."
-    head = ("taken away alone", "effect", "p", "repair", "of choices")
+    note = "Points, with 95 % intervals over n goals; p: exact sign-flip test of goals, Holm's correction over the set."
+    head = ("taken away alone", "effect", "n", "p", "repair", "of choices")
     return ReportTable("Single experts", head, rows, notes=(note,), borders=False)

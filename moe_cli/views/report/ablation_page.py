@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from moe_cli.records import Ablation, ConditionOutcomes, Estimate
 from moe_cli.version import __version__
-from moe_cli.views.ablated import MEASURED, ablation_tables, verdict_sentence
+from moe_cli.views.ablated import ITEMS, MEASURED, ablation_tables, verdict_sentence
 from moe_cli.views.report.drawing import Drawing, Mark, Scale, draw_label, line, rect, shape, tick_text, ticks
 from moe_cli.views.report.page import TEMPLATES, environment, policy
 
@@ -35,6 +35,7 @@ def ablation_page(ablation: Ablation) -> str:
             version=__version__,
             verdict=verdict_sentence(ablation),
             outcomes=OUTCOMES,
+            items=ITEMS[ablation.side],
             bars=outcome_chart(ablation),
             effects=effect_chart(ablation),
             effect=effect,
@@ -60,9 +61,9 @@ def outcome_chart(ablation: Ablation) -> Drawing:
         y += THIN
     percents = [100 * tick for tick in ticks(0.0, 1.0, 5)]
     marks += [draw_label(across(one / 100), y + 16, tick_text(one, percents), "middle") for one in percents]
-    marks.append(draw_label(0.99, y + 34, "share of harmful items, %", "end", "axis-name"))
+    marks.append(draw_label(0.99, y + 34, "share of items, %", "end", "axis-name"))
     words = f"nothing: {_words(ablation.untouched)}; selected experts: {_words(ablation.selected)}."
-    return Drawing("Outcomes of harmful items", words, int(y + 40), tuple(marks))
+    return Drawing(f"{ITEMS[ablation.side]}: outcomes", words, int(y + 40), tuple(marks))
 
 
 def _words(one: ConditionOutcomes) -> str:
