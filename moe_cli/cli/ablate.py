@@ -90,6 +90,6 @@ def ablate(
     pages = stage.AblationPages(markdown=ablated_markdown, report=ablation_page)
     with session.reporter() as notify:
         result = stage.run(prepared, on, session.config, session.store, notify, pages=pages, resume=resume)
-    then = f"moe sweep {quote(str(prepared))}, for which budget training them is better than training others"
+    then = f"moe sweep {quote(str(prepared))}"
     done = f"wrote {result.path}; open {result.path / layout.REPORT}; next: {then}"
     session.show(result.ablation, ablated_view(result.ablation), done)
