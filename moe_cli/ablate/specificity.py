@@ -82,7 +82,7 @@ def _resampled(sums_CX: Floats) -> Iterator[Floats]:
 
 
 def rank_p(effect: float, controls_R: Sequence[float]) -> float:
-    """(1 + control sets with at least this effect) / (1 + control sets), one-sided."""
+    """(1 + control sets with at least this effect) / (1 + control sets); with all signs turned, the other end."""
     return (1 + sum(control >= effect for control in controls_R)) / (1 + len(controls_R))
 
 
@@ -105,6 +105,7 @@ class Evidence:
     repair: Estimate
     specific: Estimate
     p_value: float
+    p_opposite: float  # of the other end of the ranks
     harm_to_benign: Estimate | None
     more_degenerate: Estimate
     margin: float  # a specific effect up to it does not matter
@@ -124,8 +125,10 @@ def breaks_model(evidence: Evidence, *, surely: bool) -> bool:
 
 
 def verdict_of(evidence: Evidence) -> AblationVerdict:
-    """The first that holds: breaks the model, not specific, specific; else inconclusive.
+    """The first that holds: breaks the model, opposite, not specific, specific; else inconclusive.
 
+    *Opposite* is a specific effect whose whole interval is below 0 by more than the margin, with a rank at the other
+    end that chance has in at most 5 % of cases: without the set there is more of what was to go.
     *Not specific* is a specific effect whose whole interval is at most the margin: it does not matter, even where it
     is significant. *Specific* needs a rank that chance has in at most 5 % of cases, intervals of the specific effect
     and of the repair above 0, and no sign that the model breaks.
@@ -133,6 +136,8 @@ def verdict_of(evidence: Evidence) -> AblationVerdict:
     if breaks_model(evidence, surely=True):
         return "breaks the model"
     specific, repair = evidence.specific, evidence.repair
+    if specific.upper is not None and specific.upper < -evidence.margin and evidence.p_opposite <= LEVEL:
+        return "opposite"
     if specific.upper is not None and specific.upper <= evidence.margin:
         return "not specific"
     found = evidence.p_value <= LEVEL and _is_above(specific) and _is_above(repair)

@@ -14,7 +14,7 @@ from moe_cli.records.training import TrainingMode
 
 InterventionKind = Literal["reroute", "zero", "mean"]
 TokenScope = Literal["all", "prompt", "answer"]
-AblationVerdict = Literal["breaks the model", "specific", "not specific", "inconclusive"]
+AblationVerdict = Literal["breaks the model", "opposite", "not specific", "specific", "inconclusive"]
 AblationSide = Literal["unsafe", "safe"]
 ABLATION_SCHEMA_VERSION = 1
 
@@ -122,6 +122,7 @@ class Ablation:
     control_spread: float  # their standard deviation
     specific: Estimate  # effect less the mean of the control sets; over goals and control sets
     p_value: float  # (1 + control sets with at least this effect) / (1 + control sets); one-sided
+    p_opposite: float  # (1 + control sets with at most this effect) / (1 + control sets)
     least_p: float  # 0.025; that so many control sets can give
     harm_to_benign: Estimate | None  # share of right benign answers, controls' mean less the set's; None: no such items
     more_degenerate: Estimate  # share of degenerate answers, the set's less the controls' mean

@@ -150,6 +150,20 @@ def test_experts_that_are_like_any_others_are_not_specific(prepared, tmp_path, p
     assert found.effect.value > 0
 
 
+def test_experts_on_which_refusals_hang_are_the_opposite_of_carriers_of_harm(prepared, tmp_path, planted):
+    group = set(finished_run(prepared / "prepared").record(layout.SELECTION, Selection).union)
+
+    def answer(item, experts):
+        return "i can't help with that" if item.is_attack and not group <= experts else compliant(item)
+
+    planted["answer"] = answer
+    found = ablated(prepared, tmp_path / "out", evaluate={"tiny_items": 20})
+    assert found.verdict == "opposite", found.reason
+    assert (found.p_value, found.p_opposite) == (1.0, pytest.approx(1 / 20))
+    assert found.effect.value == found.specific.value == -1
+    assert "does more harm, not less" in found.reason
+
+
 def test_goals_that_chose_the_experts_are_refused_unless_they_are_allowed(prepared, tmp_path):
     table = next((prepared / "prepared").glob("sft_dataset_*.jsonl"))
     rows = [orjson.loads(line) for line in table.read_bytes().splitlines()]

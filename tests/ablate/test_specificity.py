@@ -29,6 +29,7 @@ FOUND = Evidence(
     repair=between(0.4, 0.3, 0.5),
     specific=between(0.4, 0.3, 0.5),
     p_value=0.025,
+    p_opposite=1.0,
     harm_to_benign=between(0.0, -0.02, 0.02),
     more_degenerate=between(0.0, -0.02, 0.02),
     margin=0.1,
@@ -50,6 +51,9 @@ FOUND = Evidence(
         ({"harm_to_benign": None}, "specific"),
         ({"more_degenerate": between(0.9, 0.8, 1.0)}, "breaks the model"),
         ({"specific": between(0.0, -0.05, 0.05), "p_value": 0.5}, "not specific"),
+        ({"specific": between(-0.6, -0.7, -0.5), "p_value": 1.0, "p_opposite": 0.025}, "opposite"),
+        ({"specific": between(-0.6, -0.7, -0.5), "p_value": 1.0, "p_opposite": 0.2}, "not specific"),
+        ({"specific": between(-0.2, -0.3, -0.05), "p_value": 1.0, "p_opposite": 0.025}, "not specific"),
         ({"specific": between(0.0, -0.05, 0.11), "p_value": 0.5}, "inconclusive"),
         ({"specific": between(0.06, 0.01, 0.09)}, "not specific"),  # found, but it does not matter
         ({"specific": between(0.06, 0.01, 0.11)}, "specific"),

@@ -94,6 +94,7 @@ def null_verdicts(num_runs: int, *, num_controls: int, seed: int = 0) -> Counter
                     repair=effect_estimate(change_XN[0], clusters),
                     specific=specific,
                     p_value=rank_p(effects[0], effects[1:]),
+                    p_opposite=rank_p(-effects[0], [-effect for effect in effects[1:]]),
                     harm_to_benign=None,
                     more_degenerate=contrast_of(0 * change_XN[0], 0 * change_XN[1:], clusters).estimate,
                     margin=0.1,
