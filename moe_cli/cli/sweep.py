@@ -28,10 +28,7 @@ from moe_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from moe_cli.cli.session import Session
-    from moe_cli.records import ResourcePlan
-
-if TYPE_CHECKING:
-    pass
+    from moe_cli.records import ResourcePlan, Sweep
 
 SETTINGS = (
     option("sweep.output_dir", "--output-dir", "-o"),
@@ -89,8 +86,8 @@ def sweep(
 
     session = open_session(with_settings_of(prepared, typed), json=json)
     config = session.config
-    moved = config.train.model_copy(update={"prepared": prepared})
-    session = replace(session, config=config.model_copy(update={"train": moved}))
+    train = config.train.model_copy(update={"prepared": prepared})
+    session = replace(session, config=config.model_copy(update={"train": train}))
     if bench is not None and not dry_run:
         raise UsageError("--bench says how long a sweep would take, without making it", hint="add --dry-run")
     if dry_run:
@@ -124,14 +121,16 @@ def sweep(
         )
         pages = stage.SweepPages(markdown=swept_markdown, report=sweep_page)
         result = stage.run(prepared, session.config, session.store, notify, maker.make, pages=pages, resume=resume)
-    then = _next(result.sweep.num_draws, prepared)
+    then = _next(result.sweep, prepared)
     done = f"wrote {result.path}; open {result.path / layout.REPORT}; next: {then}"
     session.show(result.sweep, swept_view(result.sweep), done)
 
 
-def _next(num_draws: int, prepared: Path) -> str:
-    """More draws while they limit the p, else the comparison of single runs."""
-    if num_draws < 19:
+def _next(sweep: Sweep, prepared: Path) -> str:
+    """The points that are missing, then more draws while they limit the p, else the comparison of single runs."""
+    if num_missing := sum(point.state != "complete" for point in sweep.points):
+        return f"the same command, once what failed is mended: it makes only the {num_missing} points that are missing"
+    if sweep.num_draws < 19:
         return f"moe sweep {quote(str(prepared))} ... --random-draws 19, which trains only the draws that are new"
     return "moe compare BASELINE POINT, with directories of the points, for all metrics of two runs"
 

@@ -55,15 +55,22 @@ class PointMaker:
         stop, failures = threading.Event(), dict[str, str]()
         whole = [place for place in places if place.point.scale == 1.0]
         scaled = [place for place in places if place.point.scale < 1.0]  # of what the others have trained
-        for wave in (whole, scaled):
-            queue = _PointQueue(self, list(wave), failures, stop, list(self.cards) or [None] * self.at_once)
-            with handled_by(queue.pass_on, *ALL_SIGNALS):
-                queue.work_off(done=0 if wave is whole else len(whole), total=len(places))
+        self._work_off(whole, failures, stop, done=0, total=len(places))
+        failures |= untrained(scaled, whole, failures)
+        ready = [place for place in scaled if place.digest not in failures]
+        self._work_off(ready, failures, stop, done=len(places) - len(ready), total=len(places))
         if stop.is_set():
             raise StoppedError(
                 "interrupted; the points so far are kept", hint="run the same command with --resume to go on"
             )
         return failures
+
+    def _work_off(
+        self, places: Sequence[PointPlace], failures: dict[str, str], stop: threading.Event, *, done: int, total: int
+    ) -> None:
+        queue = _PointQueue(self, list(places), failures, stop, list(self.cards) or [None] * self.at_once)
+        with handled_by(queue.pass_on, *ALL_SIGNALS):
+            queue.work_off(done=done, total=total)
 
     def settings_of(self, place: PointPlace) -> Path:
         """Write the settings of a point's commands."""
@@ -161,6 +168,16 @@ class _PointQueue:
         self.free.append(card)
         if reason := self.failures.get(place.digest):
             self.maker.notify(Notice(text=f"{_name(place)}: {reason}", warning=True))
+
+
+def untrained(scaled: Sequence[PointPlace], whole: Sequence[PointPlace], failures: Failures) -> Failures:
+    """The scaled points whose training has just failed, with its reason: it is not tried once more for each of them."""
+    reasons = {place.training: failures[place.digest] for place in whole if place.digest in failures}
+    return {
+        place.digest: reasons[place.training]
+        for place in scaled
+        if place.training is not None and place.training in reasons and not is_complete(place.training)
+    }
 
 
 def points_at_once(config: MoeConfig, asked: int | None) -> int:

@@ -363,6 +363,12 @@ class EvaluateConfig(Section):
             raise ValueError("evaluate.engine `openai` asks a server, and evaluate.answers are there already")
         return self
 
+    @model_validator(mode="after")
+    def _a_part_of_the_change_is_of_weights(self) -> EvaluateConfig:
+        if self.scale < 1.0 and (self.answers or self.engine == "openai"):
+            raise ValueError("evaluate.scale changes weights, and answers of files or of a server come from none here")
+        return self
+
 
 class CompareConfig(Section):
     """`moe compare`."""

@@ -1,7 +1,8 @@
 """What a sweep would make, without making it: the points, which of them are complete, their share, time and memory.
 
-The share is what a budget has room for, so a selection may be smaller. Time is measured where a point is complete, else
-it is that of a record of `moe bench`; what neither says is not known. Memory is that of a followed step.
+The share is what a budget has room for, so a selection may be smaller. Time is measured where a point is complete, 0
+where only its evaluation is missing, else that of a record of `moe bench`; what none says is not known. Memory is that
+of a followed step.
 """
 
 from __future__ import annotations
@@ -72,11 +73,12 @@ def _planned(place: PointPlace, room: Mapping[float, float | None], needs: Mappi
 
 
 def _seconds(place: PointPlace, need: ArmNeed | None) -> float | None:
-    """Seconds of the training, 0 where a point has none."""
+    """Seconds of the training, 0 where a point has none or none is left to do."""
     if place.training is None or place.point.scale < 1.0:
         return 0.0
     if is_complete(place.training):
-        return finished_run(place.training).record(layout.METADATA, TrainingSummary).seconds_training
+        run = finished_run(place.training)
+        return run.record(layout.METADATA, TrainingSummary).seconds_training if place.is_complete else 0.0
     if need is None or need.seconds is None or not need.ranks or need.ranks[0].num_steps is None:
         return None
     return need.seconds * need.ranks[0].num_steps

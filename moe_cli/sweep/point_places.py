@@ -16,14 +16,13 @@ from moe_cli.artifacts.registry import require_unchanged_run, state_of
 from moe_cli.artifacts.run_directory import flat_settings
 from moe_cli.codec import decode_lines
 from moe_cli.config import MoeConfig
-from moe_cli.config.settings import Method
 from moe_cli.data.source_names import is_local, kind_and_source
 from moe_cli.errors import ArtifactError
 from moe_cli.records import EvaluationRecord, EvaluationSummary, TrainingSummary
 from moe_cli.records.budget_sweep import PointResult, PointState, SweepPoint
 from moe_cli.stats.items import RunItems, evaluated_items
 from moe_cli.stats.metrics import METRICS
-from moe_cli.sweep.points import EVERYTHING, NO_BUDGET, evaluation_name, point_digest
+from moe_cli.sweep.points import EVERYTHING, NO_BUDGET, evaluation_name, matched_to, point_digest
 
 PRIMARY_METRICS = tuple(metric for metric in METRICS if metric.primary)
 HINT = "moe runs list shows it; moe runs forget takes it out of the registry, and the sweep makes the point again"
@@ -127,10 +126,13 @@ def settings_of_point(place: PointPlace, config: MoeConfig, store: Store) -> Moe
     point, default = place.point, MoeConfig()
     prepare = config.prepare.model_copy(update={"selection_file": None})
     if place.selection is not None:
-        of_draw = point.kind == "random"
-        method: Method = "random" if of_draw else _method(point)
-        changes = {"method": method, "budget": point.budget, "output_dir": place.selection}
-        prepare = prepare.model_copy(update={**changes, **({"matched_to": point.method} if of_draw else {})})
+        changes = {
+            "method": "random" if point.kind == "random" else point.method,
+            "matched_to": matched_to(str(point.method)),
+            "budget": point.budget,
+            "output_dir": place.selection,
+        }
+        prepare = prepare.model_copy(update=changes)
     train = {
         "prepared": place.selection,
         f"{'baseline' if point.kind == 'baseline' else 'selective'}_dir": place.training,
@@ -147,10 +149,6 @@ def settings_of_point(place: PointPlace, config: MoeConfig, store: Store) -> Moe
             "sweep": default.sweep,
         }
     )
-
-
-def _method(point: SweepPoint) -> Method:
-    return point.method  # type: ignore[return-value]
 
 
 def measure_point(place: PointPlace, source: FinishedRun, store: Store, failure: str | None) -> MeasuredPoint:

@@ -12,6 +12,7 @@ from hashlib import sha256
 
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
+from moe_cli.errors import UsageError
 from moe_cli.records.budget_sweep import PointKind, SweepPoint
 
 NO_BUDGET, EVERYTHING = 0.0, 1.0  # the budgets of the base and of the baseline
@@ -27,7 +28,12 @@ OF_POINTS = ("seed", "prepare.method", "prepare.budget", "prepare.matched_to")  
 
 
 def plan_points(config: MoeConfig) -> tuple[SweepPoint, ...]:
-    """Every point of the sweep, in the order in which they are made."""
+    """Every point of the sweep, in the order in which they are made.
+
+    Raises:
+        UsageError: the evaluation would take the same answers for every point.
+    """
+    _refuse_answers_of_others(config)
     settings = config.sweep
     seeds = settings.seeds or (config.seed,)
     groups = sorted({matched_to(method) for method in settings.methods})
@@ -51,6 +57,15 @@ def plan_points(config: MoeConfig) -> tuple[SweepPoint, ...]:
     ]
     coarse = list(coarse_first(settings.budgets))
     return tuple(sorted([*points, *scaled], key=lambda point: _rank(point, seeds, coarse)))
+
+
+def _refuse_answers_of_others(config: MoeConfig) -> None:
+    given = "evaluate.engine: openai" if config.evaluate.engine == "openai" else "evaluate.answers"
+    if config.evaluate.engine == "openai" or config.evaluate.answers:
+        raise UsageError(
+            f"a sweep evaluates the weights of every point, and {given} takes the same answers for all of them",
+            hint=f"leave {given} away",
+        )
 
 
 def matched_to(method: str) -> str:

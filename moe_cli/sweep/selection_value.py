@@ -117,10 +117,10 @@ def log_trapezoid(shares: Sequence[float]) -> Floats:
 
     Budgets of one and the same share, at which the same experts are selected, have the weight of one.
     """
-    if len(set(shares)) == 1:
-        return np.full(len(shares), 1 / len(shares))
     places_B = np.array([log(share) for share in shares])
     gaps = np.maximum(np.diff(places_B), 0.0)  # a larger budget can select fewer experts
+    if not gaps.any():
+        return np.full(len(shares), 1 / len(shares))
     weight_B = np.zeros(len(shares))
     weight_B[:-1] += gaps / 2
     weight_B[1:] += gaps / 2

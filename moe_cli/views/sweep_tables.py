@@ -107,7 +107,7 @@ def findings(sweep: Sweep) -> tuple[str, ...]:
 def _findings(sweep: Sweep) -> Iterator[str]:
     for sufficient, value in zip(sweep.sufficient, sweep.values, strict=True):
         yield _sufficient_text(sufficient, sweep.margin)
-        yield _value_text(value)
+        yield _value_text(value, sweep.budgets)
     yield _frontier_text(sweep)
     if broken := [arm for arm in sweep.arms if (arm.degenerate or 0.0) > sweep.margin]:
         named = ", ".join(f"{arm.name} {percent_text(arm.degenerate)}" for arm in broken)
@@ -146,14 +146,21 @@ def _test_text(test: BudgetTest) -> str:
     """`attack success +0.3 points, at most +1.7; over-refusal -1.0, at most +0.4`."""
     measured = (("attack success", test.attack_success), ("over-refusal", test.over_refusal))
     return "; ".join(
-        f"{name} {100 * found.value:+.1f} points, at most {100 * (found.upper or 0.0):+.1f} (n {found.n})"
+        f"{name} {100 * found.value:+.1f} points, at most {_signed(found.upper)} (n {found.n})"
         for name, found in measured
     )
 
 
-def _value_text(value: SelectionValue) -> str:
+def _signed(bound: float | None) -> str:
+    return NOTHING if bound is None else f"{100 * bound:+.1f}"
+
+
+def _value_text(value: SelectionValue, budgets: Sequence[float]) -> str:
+    missing = [share_text(budget) for budget in budgets if budget not in value.budgets]
+    partial = f" Budgets that lack a point are left out: {', '.join(missing)}." if missing else ""
     if value.value is None or value.p_value is None or value.least_p is None:
-        return f"{value.method}: what the selection is worth is not known: no random draw has all of its points."
+        why = "no random draw has all of its points" if value.budgets else "no budget has all of its points"
+        return f"{value.method}: what the selection is worth is not known: {why}."
     draws = len(value.draw_areas)
     plural = "" if draws == 1 else "s"
     least = f"no p below {value.least_p:.2g} is possible"
@@ -163,7 +170,7 @@ def _value_text(value: SelectionValue) -> str:
     left = f" Draws without all points are left out: {', '.join(map(str, value.left_out))}." if value.left_out else ""
     return (
         f"{value.method}: V = {_points(value.value, value.lower, value.upper)} points: over the budgets, random "
-        f"experts leave {abs(100 * value.value):.1f} points {side} attack success; {rank}{more}.{left}"
+        f"experts leave {abs(100 * value.value):.1f} points {side} attack success; {rank}{more}.{partial}{left}"
     )
 
 

@@ -3,10 +3,14 @@
 import itertools
 
 import pytest
+from pydantic import ValidationError
 
+from moe_cli.artifacts import Store
 from moe_cli.artifacts.run_directory import flat_settings
 from moe_cli.config import MoeConfig
-from moe_cli.sweep.points import coarse_first, evaluation_name, plan_points, point_digest
+from moe_cli.errors import UsageError
+from moe_cli.sweep.point_places import PointPlace, settings_of_point
+from moe_cli.sweep.points import coarse_first, evaluation_name, matched_to, plan_points, point_digest
 
 
 def config(**changes):
@@ -36,6 +40,36 @@ def test_the_ends_of_the_budgets_come_first_then_the_middles():
 def test_draws_are_matched_to_the_method_that_says_how_many_experts_a_layer_has():
     points = plan_points(config(methods="frequency,gradient"))
     assert {point.method for point in points if point.kind == "random"} == {"risk_diff", "gradient"}
+
+
+@pytest.mark.parametrize("changes", [{"engine": "openai"}, {"answers": "answers.csv"}])
+def test_answers_that_no_point_gave_are_refused(changes):
+    with pytest.raises(UsageError, match="takes the same answers for all of them"):
+        plan_points(MoeConfig.model_validate({"evaluate": changes}))
+
+
+@pytest.mark.parametrize("changes", [{"engine": "openai"}, {"answers": "answers.csv"}])
+def test_no_part_of_a_change_is_evaluated_where_no_weights_answer(changes):
+    with pytest.raises(ValidationError, match=r"evaluate\.scale changes weights"):
+        MoeConfig.model_validate({"evaluate": {"scale": 0.5, **changes}})
+
+
+@pytest.mark.parametrize("method", ["frequency", "risk_diff", "gradient"])
+def test_a_method_and_its_draws_have_as_many_experts_a_layer_whatever_the_prepare_run_was_matched_to(method, tmp_path):
+    swept = config(methods=method, budgets="5%", random_draws=1, seeds="1")
+    swept = swept.model_copy(update={"prepare": swept.prepare.model_copy(update={"matched_to": "stability"})})
+    for point in plan_points(swept):
+        if point.kind in ("method", "random"):
+            place = PointPlace(
+                point=point,
+                digest="d",
+                directory=tmp_path,
+                selection=tmp_path / "prepared",
+                training=tmp_path / "selective",
+                subject="run",
+                evaluation=tmp_path / "evaluation",
+            )
+            assert settings_of_point(place, swept, Store(tmp_path)).prepare.matched_to == matched_to(method)
 
 
 def test_scaled_points_come_last_and_are_of_methods_alone():

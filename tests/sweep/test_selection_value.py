@@ -44,6 +44,7 @@ def test_the_mean_over_budgets_is_the_trapezoid_in_the_logarithm_of_the_share():
     )
     assert log_trapezoid([0.05]).tolist() == [1.0]
     assert log_trapezoid([0.05, 0.05]).tolist() == [0.5, 0.5]
+    assert log_trapezoid([0.09, 0.08]).tolist() == [0.5, 0.5]  # the larger budget selected fewer experts
     ten = log_trapezoid([0.01, 0.1, 0.1])  # nothing more was eligible: as much as that share alone
     assert ten[0] == pytest.approx(0.5) and ten[1] + ten[2] == pytest.approx(0.5)
 

@@ -2,94 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from moe_cli.artifacts import Store, finished_run, layout
-from moe_cli.artifacts.locks import is_locked
+from moe_cli.artifacts import Store, finished_run
 from moe_cli.cli import sweep_points
 from moe_cli.cli.ray_commands import RayCluster, run_command, start_ray
-from moe_cli.codec import decode
-from moe_cli.config import MoeConfig, dump_yaml
+from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
-from moe_cli.records import Sweep, SweepPoint, TrainingSummary
-from tests.small_experiment import settings_of_small_experiment
+from moe_cli.records import SweepPoint
+from moe_cli.sweep.planned_points import preview_sweep
+from tests.studies.sweep_kills import COMMAND, comparable, fingerprints, prepare_small, record_of, run_moe, stop_sweep
 
-WORDS = ("sweep", "prepared", "--config", "moe.yaml", "--at-once", "2", "--random-draws", "1")
-BUDGETS = ("--budgets", "10%,20%")
-
-
-def start(directory, *words):
-    environment = {**os.environ, "COLUMNS": "80", "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
-    command = [sys.executable, "-m", "moe_cli", *words]
-    return subprocess.Popen(
-        command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-
-
-def moe(directory, *words, code=0):
-    process = start(directory, *words)
-    out, err = process.communicate()
-    assert process.returncode == code, err
-    return out, err
-
-
-def record(directory, name="sweep"):
-    return decode(Sweep, finished_run(directory / name, "sweep").file(layout.SWEEP).read_bytes(), source="")
-
-
-def weights(directory):
-    """The fingerprint of what every point of a directory's sweeps trained, by digest."""
-    runs = Store(directory / ".moe" / "registry").records("selective", "baseline")
-    return {
-        Path(run.path).parent.name: finished_run(Path(run.path)).record(layout.METADATA, TrainingSummary)
-        for run in runs
-    }
-
-
-def comparable(sweep):
-    """What two sweeps of the same settings have alike: all but times."""
-    alike = [replace(one, seconds_training=None) for one in sweep.points]
-    return replace(sweep, points=tuple(alike))
+WORDS = (*COMMAND, "--budgets", "20%", "--random-draws", "1")
+TWO_BUDGETS = (*COMMAND, "--budgets", "10%,20%", "--random-draws", "0")
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A prepare run with its registry, apart, and a directory in which it was swept."""
     directory = tmp_path_factory.mktemp("sweep")
-    bare = directory / "bare"
-    (bare / ".moe").mkdir(parents=True)
-    settings = settings_of_small_experiment(Path(), model={"threads": 1}, compare={"margin": 0.1})
-    (bare / "moe.yaml").write_text(dump_yaml(settings), encoding="utf-8")
-    moe(bare, "prepare", "--config", "moe.yaml")
-    done = directory / "done"
+    bare, done = directory / "bare", directory / "done"
+    prepare_small(bare)
     shutil.copytree(bare, done)
-    out, err = moe(done, *WORDS, *BUDGETS)
-    return bare, done, out, err
+    return bare, done, *run_moe(done, *WORDS)
+
+
+def copied(done, copy):
+    """A copy of the directory, whose registry knows the runs that lie in the copy."""
+    shutil.copytree(done, copy)
+    for file in (copy / ".moe" / "registry").glob("*.json"):
+        file.write_text(file.read_text().replace(str(done), str(copy)))
+    return copy
 
 
 def test_a_sweep_makes_every_point_and_says_what_it_shows(swept):
     _, done, out, _ = swept
-    sweep = record(done)
-    assert [one.state for one in sweep.points] == ["complete"] * 6
-    assert [arm.name for arm in sweep.arms] == [
-        *("base", "risk_diff 10 %", "risk_diff 20 %", "random 10 %", "random 20 %", "baseline"),
-    ]
-    shares = [arm.share for arm in sweep.arms if arm.kind == "method"]
-    assert 0 < shares[0] <= 0.1 and shares[0] < shares[1] <= 0.2
-    of_method, of_random = ([arm for arm in sweep.arms if arm.kind == kind] for kind in ("method", "random"))
-    assert all(a.num_experts <= b.num_experts for a, b in zip(of_method, of_random, strict=True))
+    sweep = record_of(done, "sweep")
+    assert [one.state for one in sweep.points] == ["complete"] * 4
+    assert [arm.name for arm in sweep.arms] == ["base", "risk_diff 20 %", "random 20 %", "baseline"]
+    of_method, of_random = (next(arm for arm in sweep.arms if arm.kind == kind) for kind in ("method", "random"))
+    assert 0 < of_method.share <= 0.2 and of_method.num_experts <= of_random.num_experts
     assert sweep.values[0].least_p == 0.5 and sweep.values[0].p_value in (0.5, 1.0)
     assert "Methods and budgets" in out and "smallest sufficient budget" in out
     assert out.splitlines()[-1].startswith("wrote sweep; open sweep/report.html; next: moe sweep")
@@ -98,71 +60,56 @@ def test_a_sweep_makes_every_point_and_says_what_it_shows(swept):
 
 def test_a_sweep_is_a_run_whose_points_are_runs_of_their_own(swept):
     _, done, _, _ = swept
-    out, _ = moe(done, "runs", "verify", "sweep")
+    out, _ = run_moe(done, "runs", "verify", "sweep")
     assert "added" not in out
     run = finished_run(done / "sweep", "sweep")
     assert set(run.manifest.files) == {"config.yaml", "sweep.json", "sweep.md", "report.html"}
-    assert len(run.manifest.parents) == 7  # the prepare run, and six evaluations
-    listed, _ = moe(done, "runs", "list")
-    assert "6 points" in listed
+    assert len(run.manifest.parents) == 5  # the prepare run, and four evaluations
+    listed, _ = run_moe(done, "runs", "list")
+    assert "4 points" in listed
 
 
 def test_two_sweeps_that_share_points_train_them_once_and_read_the_same_of_them(swept, tmp_path):
     _, done, _, _ = swept
-    copy = tmp_path / "copy"
-    shutil.copytree(done, copy)
-    for file in (copy / ".moe" / "registry").glob("*.json"):  # the runs lie in the copy now
-        file.write_text(file.read_text().replace(str(done), str(copy)))
-    before = set(weights(copy))
-    _, err = moe(copy, *WORDS, "--budgets", "20%,30%", "-o", "second")
-    assert "4 of 6 points are there already" in err
-    assert len(set(weights(copy)) - before) == 2
-    first, second = ({one.digest: one for one in record(copy, name).points} for name in ("sweep", "second"))
+    copy = copied(done, tmp_path / "copy")
+    before = set(fingerprints(copy))
+    out, err = run_moe(copy, *TWO_BUDGETS, "-o", "second", "--json")
+    assert "3 of 4 points are there already" in err
+    assert json.loads(out) == json.loads((copy / "second" / "sweep.json").read_text())
+    assert len(set(fingerprints(copy)) - before) == 1
+    first, second = ({one.digest: one for one in record_of(copy, name).points} for name in ("sweep", "second"))
     shared = first.keys() & second.keys()
-    assert len(shared) == 4
+    assert len(shared) == 3
     assert all(first[digest].attack_success == second[digest].attack_success for digest in shared)
     assert not any((copy / "second" / "points" / digest).exists() for digest in shared)
+    shares = [arm.share for arm in record_of(copy, "second").arms if arm.kind == "method"]
+    assert 0 < shares[0] <= 0.1 and shares[0] < shares[1] <= 0.2
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_sweep_resumed_ends_bitwise_as_the_uninterrupted_one(swept, tmp_path, number):
-    bare, done, _, _ = swept
-    killed = tmp_path / "killed"
-    shutil.copytree(bare, killed)
-    process = start(killed, *WORDS, *BUDGETS)
-    points = killed / "sweep" / "points"
-    deadline = time.monotonic() + 120
-    while len(list(points.glob("*/*/steps.jsonl"))) < 3 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode in ((75,) if number == signal.SIGTERM else (-9,)), err
-    assert not (killed / "sweep" / layout.MANIFEST).exists()
-    wait_for_locks(points)
-    moe(killed, *WORDS, *BUDGETS, "--resume")
-    expected = {digest: run.trained_fingerprint for digest, run in weights(done).items()}
-    assert {digest: run.trained_fingerprint for digest, run in weights(killed).items()} == expected
-    assert comparable(record(killed)) == comparable(record(done))
+def begun_anew(done, copy):
+    """A copy in which the method's and the draw's training are still to do, two at once."""
+    copied(done, copy)
+    for one in record_of(copy, "sweep").points:
+        if one.point.kind in ("method", "random"):
+            shutil.rmtree(copy / "sweep" / "points" / one.digest)
+    return copy
 
 
-def test_a_sweep_in_a_ray_cluster_stopped_and_finished_here_ends_bitwise_as_the_one_that_never_left(swept, tmp_path):
-    pytest.importorskip("ray")
-    bare, done, _, _ = swept
-    cluster = tmp_path / "cluster"
-    shutil.copytree(bare, cluster)
-    process = start(cluster, *WORDS, *BUDGETS, "--ray", "local")
-    points = cluster / "sweep" / "points"
-    deadline = time.monotonic() + 180
-    while len(list(points.glob("*/*/steps.jsonl"))) < 2 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 75, err
-    assert not any(is_locked(run) for run in points.glob("*/*") if run.is_dir())
-    moe(cluster, *WORDS, *BUDGETS, "--resume")
-    expected = {digest: run.trained_fingerprint for digest, run in weights(done).items()}
-    assert {digest: run.trained_fingerprint for digest, run in weights(cluster).items()} == expected
-    assert comparable(record(cluster)) == comparable(record(done))
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(signal.SIGKILL, ()), (signal.SIGTERM, ("--ray", "local"))],
+    ids=["killed here", "stopped in a Ray cluster"],
+)
+def test_a_stopped_sweep_resumed_here_ends_bitwise_as_the_uninterrupted_one(swept, tmp_path, number, words):
+    """`tests/studies/sweep_kills` stops whole sweeps by every signal."""
+    if words:
+        pytest.importorskip("ray")
+    _, done, _, _ = swept
+    stopped = begun_anew(done, tmp_path / "stopped")
+    stop_sweep(stopped, "again", number, 2, *WORDS[len(COMMAND) :], *words)
+    run_moe(stopped, *WORDS, "-o", "again", "--resume")
+    assert fingerprints(stopped) == fingerprints(done)
+    assert comparable(record_of(stopped, "again")) == comparable(record_of(done, "sweep"))
 
 
 def test_a_cluster_has_one_command_on_each_gpu_or_as_many_as_have_their_cores():
@@ -184,29 +131,28 @@ def test_a_command_of_a_cluster_takes_no_setting_from_the_environment_and_its_co
     assert "seed: 42" in log.read_text() and "error: " in log.read_text()
 
 
-def wait_for_locks(points):
-    """Until no child holds a directory: of a killed parent they end by themselves."""
-    deadline = time.monotonic() + 60
-    while any(is_locked(run) for run in points.glob("*/*") if run.is_dir()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def failing(swept, tmp_path_factory):
     """A sweep with a budget that has no room, and a part of the change."""
-    bare, _, _, _ = swept
-    directory = tmp_path_factory.mktemp("failing") / "failing"
-    shutil.copytree(bare, directory)
-    return directory, *moe(directory, *WORDS[:-1], "0", "--budgets", "0.1%,20%", "--lambda", "0.5")
+    _, done, _, _ = swept
+    directory = copied(done, tmp_path_factory.mktemp("failing") / "failing")
+    words = (*COMMAND, "--random-draws", "0", "--budgets", "0.1%,20%", "--lambda", "0.5", "-o", "failing")
+    return directory, *run_moe(directory, *words)
 
 
 def test_a_point_that_fails_is_listed_with_its_reason_and_stops_no_other(failing):
     directory, out, err = failing
-    sweep = record(directory)
+    sweep = record_of(directory, "failing")
     states = {one.point.budget: (one.state, one.reason) for one in sweep.points if one.point.scale == 1.0}
     assert states[0.2] == ("complete", None) and states[0.001][0] == "failed"
     assert states[0.001][1].startswith("moe select: the budget of 0.10%")
+    assert out.splitlines()[-1].endswith("it makes only the 2 points that are missing")
     assert "Points that failed" in out and "0.10%" in err
+    of_whole = next(one for one in sweep.points if (one.point.budget, one.point.scale) == (0.001, 1.0))
+    scaled = next(one for one in sweep.points if (one.point.budget, one.point.scale) == (0.001, 0.5))
+    assert (scaled.state, scaled.reason) == states[0.001]  # and its training was not tried once more
+    log = directory / "failing" / "points" / of_whole.digest / "log.txt"
+    assert log.read_text().count("error: ") == 1
     sequence = sweep.sufficient[0]
     assert [test.budget for test in sequence.tests] == [0.2]
     assert not sequence.tests[0].sufficient or "risk_diff 0.1 % lacks a point" in sequence.untested
@@ -214,11 +160,11 @@ def test_a_point_that_fails_is_listed_with_its_reason_and_stops_no_other(failing
 
 def test_a_part_of_the_change_is_a_point_without_training(failing):
     directory, _, _ = failing
-    sweep = record(directory)
+    sweep = record_of(directory, "failing")
     half = next(arm for arm in sweep.arms if arm.scale == 0.5)
     whole = next(arm for arm in sweep.arms if arm.kind == "method" and arm.scale == 1.0)
     assert (half.name, half.share) == ("risk_diff 20 % x 0.5", whole.share) and half.attack_success is not None
-    assert len(weights(directory)) == 2  # the selection and the baseline
+    assert len(fingerprints(directory)) == 3  # no training but those of the first sweep
     complete = [one for one in sweep.points if one.state == "complete" and one.point.kind == "method"]
     of_half = next(one for one in complete if one.point.scale == 0.5)
     of_whole = next(one for one in complete if one.point.scale == 1.0)
@@ -226,13 +172,25 @@ def test_a_part_of_the_change_is_a_point_without_training(failing):
 
 
 def test_a_dry_run_writes_nothing_and_knows_what_is_complete(swept):
-    bare, done, _, _ = swept
+    bare, _, _, _ = swept
     before = sorted(path for path in bare.rglob("*"))
-    out, _ = moe(bare, *WORDS, *BUDGETS, "--dry-run")
+    out, _ = run_moe(bare, *WORDS, "--dry-run")
     assert sorted(path for path in bare.rglob("*")) == before
-    assert "6 points, 0 of them complete; 2 at once" in out and "not measured" in out
-    out, _ = moe(done, *WORDS, *BUDGETS, "--dry-run", "--json")
-    assert '"is_complete": true' in out and '"is_complete": false' not in out
+    assert "4 points, 0 of them complete; 2 at once" in out and "not measured" in out
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_training_that_is_there_takes_no_time_where_only_the_evaluation_is_missing(swept, monkeypatch, limit):
+    _, done, _, _ = swept
+    monkeypatch.chdir(done)
+    sweep = finished_run(Path("sweep"), "sweep")
+    tree = dict(sweep.manifest.config)
+    config = MoeConfig.model_validate(tree | {"evaluate": {**tree["evaluate"], "limit": limit}})
+    need = SimpleNamespace(seconds=None, ranks=(), step=None)
+    plan = SimpleNamespace(arms=(need, need), time_of=None)
+    preview = preview_sweep(Path("prepared"), config, Store(done / ".moe" / "registry"), lambda *_: plan, at_once=1)
+    assert [one.is_complete for one in preview.points] == [limit is None] * 4
+    assert [bool(one.seconds) for one in preview.points if one.point.kind != "base"] == [limit is None] * 3
 
 
 def test_without_cards_as_many_points_are_made_at_once_as_have_their_cores(monkeypatch, tmp_path):

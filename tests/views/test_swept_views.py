@@ -171,6 +171,20 @@ def test_where_nothing_is_sufficient_or_tested_the_findings_say_so():
     assert "is not known: no random draw" in findings(sweep(values=(without,)))[1]
 
 
+def test_budgets_that_v_does_not_cover_are_named():
+    partial = replace(sweep().values[0], budgets=(0.2,))
+    assert "Budgets that lack a point are left out: 10 %." in findings(sweep(values=(partial,)))[1]
+    assert "left out" not in findings(sweep())[1]
+    nothing = replace(partial, budgets=(), value=None)
+    assert "is not known: no budget has all of its points" in findings(sweep(values=(nothing,)))[1]
+
+
+def test_a_bound_that_is_not_known_is_no_zero():
+    first = replace(budget_test(0.2, 0.01, False), attack_success=Estimate(value=0.1, lower=None, upper=None, n=1))
+    unknown = SufficientBudget(method="risk_diff", budget=None, tests=(first,), untested=None)
+    assert "attack success +10.0 points, at most - (n 1)" in findings(sweep(sufficient=(unknown,)))[0]
+
+
 def test_a_selection_that_is_worse_than_random_is_not_called_better():
     worse = replace(sweep().values[0], value=-0.1, lower=-0.2, upper=0.0, p_value=1.0)
     assert "leave 10.0 points less attack success; p = 1 by rank" in findings(sweep(values=(worse,)))[1]
