@@ -60,7 +60,7 @@ docs: $(VENV)/.testable
 lock:
 	rm -rf $(LOCK_VENV)
 	$(PYTHON) -m venv $(LOCK_VENV)
-	$(LOCK_VENV)/bin/python $(INSTALL) 'setuptools>=77' -e '.[bench,capability,test]'
+	$(LOCK_VENV)/bin/python $(INSTALL) 'setuptools>=77' -e '.[bench,capability,ray,test]'
 	$(LOCK_VENV)/bin/python $(VERSIONS) > $(LOCK_VENV)/versions
 	(echo '# Made by `make lock`: what `make demo` and `make test` install.'; sed 's/+.*//' $(LOCK_VENV)/versions) > $(CONSTRAINTS)
 	$(call layer,$(LOCK_VENV)/lowest,$(LOCK_VENV))

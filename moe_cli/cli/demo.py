@@ -34,7 +34,7 @@ COMMANDS = (
     ("evaluate", "selective"),
     ("evaluate", "baseline"),
     ("compare", "tiny", "baseline", "selective"),
-    ("ablate", "prepared", "--limit", "15"),
+    ("ablate", "prepared", "--limit", "10"),
 )
 ABLATION = MoeConfig().ablate.output_dir
 
