@@ -50,7 +50,6 @@ SETTINGS = (
     option("evaluate.max_unscored", panel=JUDGES),
     *options("evaluate.capability", "evaluate.capability_limit", "evaluate.capability_tasks", panel=CAPABILITY),
     option("evaluate.restore_router", panel=CAPABILITY),
-    option("evaluate.steer", panel=CAPABILITY),
     *HARDWARE,
     SEED,
     REGISTRY,
@@ -85,8 +84,6 @@ def evaluate(
     Example: moe evaluate full_model_baseline --items items.jsonl --gpu 0,1 --nproc 2
 
     Example: moe evaluate full_model_baseline --judge wildguard --judge keywords --capability arc_easy
-
-    Example: moe evaluate full_model_baseline --steer experts.json --items items.jsonl
 
     Example: moe evaluate full_model_baseline --engine openai --base-url http://localhost:8000/v1
 

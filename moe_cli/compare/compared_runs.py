@@ -64,21 +64,15 @@ def _read(word: str, evaluation: str | None, store: Store) -> ComparedRun:
     kind = kind_in(path)
     if kind == "evaluation":
         evaluated = require_unchanged_run(path, store, "evaluation")
-        if _is_steered(evaluated):
-            return _source(None, [evaluated], steered=True)
         run = path.parent.parent if _summary(evaluated).run else None
         return _source(require_unchanged_run(run, store, "selective", "baseline") if run else None, [evaluated])
     if kind in ("selective", "baseline"):
         evaluations = _complete(path / layout.EVALUATIONS, evaluation, store)
-        if evaluation is not None and any(map(_is_steered, evaluations)):
-            return _source(None, evaluations, steered=True)
         return _source(require_unchanged_run(path, store, "selective", "baseline"), evaluations)
     if kind is not None:
         raise ArtifactError(f"{path} is a {kind} run: there is nothing to compare in it", hint="name training runs")
     bare = _complete(Path(layout.EVALUATIONS) / layout.file_stem(word), evaluation, store)
-    if evaluation is not None and any(map(_is_steered, bare)):
-        return _source(None, bare, steered=True)
-    if all(map(_is_steered, bare)):
+    if not bare:
         raise ArtifactError(
             f"{word} is no training run and no evaluation, and no evaluation of a model of that name is in "
             f"./{layout.EVALUATIONS}",
@@ -97,10 +91,10 @@ def _complete(evaluations: Path, name: str | None, store: Store) -> list[Finishe
     return sorted(runs, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)
 
 
-def _source(run: FinishedRun | None, evaluations: Sequence[FinishedRun], *, steered: bool = False) -> ComparedRun:
-    """The run with the first of the evaluations whose weights are the run's; `steered`: of those with steering."""
+def _source(run: FinishedRun | None, evaluations: Sequence[FinishedRun]) -> ComparedRun:
+    """The run with the first of the evaluations whose weights are the run's."""
     training = _training(run) if run else None
-    passed_over = list(takewhile(lambda evaluated: not _is_of(training, evaluated, steered), evaluations))
+    passed_over = list(takewhile(lambda evaluated: not _is_of(training, evaluated), evaluations))
     evaluated = evaluations[len(passed_over)] if len(passed_over) < len(evaluations) else None
     if run is not None and training is not None and evaluations and evaluated is None:
         _refuse_other_weights(run, training, evaluations[0])
@@ -132,19 +126,10 @@ def _training(run: FinishedRun) -> TrainingSummary:
     return training
 
 
-def _is_of(training: TrainingSummary | None, evaluated: FinishedRun, steered: bool) -> bool:
-    """Whether the evaluated weights are those that the training wrote; a bare model is known by its name alone.
-
-    A model whose router was steered is another one, which is compared only where that evaluation itself is named.
-    """
+def _is_of(training: TrainingSummary | None, evaluated: FinishedRun) -> bool:
+    """Whether the evaluated weights are those that the training wrote; a bare model is known by its name alone."""
     model = _summary(evaluated).model
-    if _is_steered(evaluated) != steered:
-        return False
     return training is None or model is None or model.fingerprint == training.trained_fingerprint
-
-
-def _is_steered(evaluated: FinishedRun) -> bool:
-    return _summary(evaluated).steering is not None
 
 
 def _refuse_other_weights(run: FinishedRun, training: TrainingSummary, evaluated: FinishedRun) -> None:

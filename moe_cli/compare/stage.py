@@ -189,8 +189,7 @@ def _name_unevaluated(sources: Sequence[ComparedRun], notify: Notify) -> None:
 
 def _name_passed_over(sources: Sequence[ComparedRun], notify: Notify) -> None:
     for path in [path for source in sources for path in source.passed_over]:
-        which = "other weights than its run wrote, or of a steered router"
-        notify(Notice(text=f"{path} is an evaluation of {which}: left out", warning=True))
+        notify(Notice(text=f"{path} is an evaluation of other weights than its run wrote: left out", warning=True))
 
 
 def _with_training_data(

@@ -309,9 +309,6 @@ class EvaluateConfig(Section):
     scale: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="of a selective run: the part of what training changed that is applied"
     )
-    steer: Path | None = Field(
-        None, description="JSON file of experts that the router is steered to and away from (SteerMoE)"
-    )
     tiny_items: Count = Field(100, description="items per suite drawn from the tiny language")
     tiny_seed: Seed = Field(7, description="seed of that draw; never the training seed, so runs stay comparable")
     limit: Count | None = Field(None, description="use only the first N items of every suite")
@@ -343,14 +340,6 @@ class EvaluateConfig(Section):
     def _repeats_differ(self) -> EvaluateConfig:
         if self.epochs > 1 and self.temperature == 0:
             raise ValueError("evaluate.epochs: greedy answers to one item are all the same; set evaluate.temperature")
-        return self
-
-    @model_validator(mode="after")
-    def _steered_as_it_is(self) -> EvaluateConfig:
-        if self.steer is not None and self.restore_router:
-            raise ValueError("evaluate.steer changes what the router of evaluate.restore_router would show; choose one")
-        if self.steer is not None and (self.answers or self.engine == "openai"):
-            raise ValueError("evaluate.steer needs the weights: these answers are made elsewhere")
         return self
 
     @model_validator(mode="after")

@@ -86,7 +86,6 @@ def summarise_evaluation(
         answer_files=subject.answer_files,
         server=subject.server,
         unanswered=subject.unanswered,
-        steering=subject.steering,
         plain_compliance=metric_rate(PLAIN_COMPLIANCE, records),
     )
 

@@ -15,7 +15,6 @@ from moe_cli.errors import MoeError, UsageError
 from moe_cli.evaluate.evaluation_items import load_items, preview_of_items
 from moe_cli.evaluate.given_answers import join_answers
 from moe_cli.evaluate.read_answers import read_answers
-from moe_cli.evaluate.steering_file import read_steering
 from moe_cli.evaluate.subject import NO_MODEL, NOT_HERE
 from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
@@ -38,8 +37,6 @@ def preview_evaluation(target_name: str, config: MoeConfig, store: Store) -> tup
     try:
         kinds = {item.kind for item in load_items(config.evaluate, base_name) if item.kind != "text"}
         refuse_undecided(judges_of(config.evaluate.judges, config.judge), kinds)
-        if config.evaluate.steer is not None:
-            read_steering(config.evaluate.steer)
         if served:
             refuse_what_needs_weights(config.evaluate, NOT_HERE)
             chat_endpoint(config.endpoint, base_name)

@@ -15,7 +15,7 @@ from pathlib import Path
 from moe_cli.artifacts import RunWriter, Store, layout, open_run
 from moe_cli.artifacts.journal import resumable
 from moe_cli.artifacts.run_directory import free_directory
-from moe_cli.config import EvaluateConfig, MoeConfig
+from moe_cli.config import MoeConfig
 from moe_cli.evaluate import served_stage
 from moe_cli.evaluate.answers import answers_to, generation_settings
 from moe_cli.evaluate.base_router import answer_with_base_router, restoring_base_router
@@ -24,7 +24,6 @@ from moe_cli.evaluate.capability import capability_results, refuse_unmeasurable
 from moe_cli.evaluate.evaluation_files import EvaluationOutput, summarise_evaluation, write_evaluation
 from moe_cli.evaluate.evaluation_items import load_items, notices_of_repeats
 from moe_cli.evaluate.model_drift import drift_items, measure_drift
-from moe_cli.evaluate.steering_file import read_steering
 from moe_cli.evaluate.subject import Subject
 from moe_cli.evaluate.suite_rates import refuse_unscored
 from moe_cli.evaluate.target import (
@@ -70,7 +69,7 @@ def run(
     on_first(store.refuse_unwritable)
     settings = config.evaluate
     judges = judges_of(settings.judges, config.judge)
-    target = _target(target_name, config, store)
+    target = alone(lambda: replace(resolve_target(target_name, config.model, store), scale=settings.scale))
     items = alone(lambda: _items(target, config, notify))
     to_answer = [item for item in items if item.kind != "text"]
     texts = [item for item in items if item.kind == "text"]
@@ -127,14 +126,6 @@ def run(
     return EvaluationOutput(output, summary)
 
 
-def _target(target_name: str, config: MoeConfig, store: Store) -> EvaluationTarget:
-    """The target, with what the settings change about it."""
-    settings = config.evaluate
-    steering = None if settings.steer is None else read_steering(settings.steer)
-    resolved = alone(lambda: resolve_target(target_name, config.model, store))
-    return replace(resolved, scale=settings.scale, steering=steering)
-
-
 def _items(target: EvaluationTarget, config: MoeConfig, notify: Notify) -> tuple[EvaluationItem, ...]:
     """The items to evaluate on; what repeats among them is told."""
     items = tuple(load_items(config.evaluate, target.base_name))
@@ -146,15 +137,8 @@ def _items(target: EvaluationTarget, config: MoeConfig, notify: Notify) -> tuple
 def _output(target: EvaluationTarget, target_name: str, config: MoeConfig, *, resume: bool) -> Path:
     """Where the evaluation is written: beside what it measures."""
     run = target.run.path if target.run else None
-    directory = layout.evaluation_directory(run, target_name, _name(target, config))
+    directory = layout.evaluation_directory(run, target_name, config.evaluate.name)
     return free_directory(directory, "evaluation", config if resume else None)
-
-
-def _name(target: EvaluationTarget, config: MoeConfig) -> str:
-    """The evaluation's name; one with steering never has the default name, under which the model as it is stands."""
-    name = config.evaluate.name
-    is_default = name == EvaluateConfig().name
-    return f"steered-{target.steering.digest[:8]}" if target.steering is not None and is_default else name
 
 
 def _add(store: Store, writer: RunWriter, target: EvaluationTarget, model: ModelIdentity, device: str) -> None:
@@ -181,5 +165,4 @@ def _subject(target: EvaluationTarget, model: ModelIdentity, config: MoeConfig) 
         base=target.training.base if target.training else None,
         epochs=config.evaluate.epochs,
         generation=generation_settings(config, model),
-        steering=target.steering,
     )

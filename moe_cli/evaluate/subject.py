@@ -10,7 +10,7 @@ from moe_cli.artifacts import layout
 from moe_cli.config import MoeConfig
 from moe_cli.data.source_names import kind_and_source, source_of
 from moe_cli.evaluate.given_answers import GivenAnswers
-from moe_cli.records import AnswerFile, AnswerServer, ModelIdentity, Steering
+from moe_cli.records import AnswerFile, AnswerServer, ModelIdentity
 from moe_cli.records.training import IMPORTED, TrainingMode
 
 NO_MODEL = "these answers come without one"  # why nothing is asked of a model
@@ -30,7 +30,6 @@ class Subject:
     name: str | None = None  # where no weights were loaded
     answer_files: tuple[AnswerFile, ...] = ()
     unanswered: int | None = None
-    steering: Steering | None = None
     server: AnswerServer | None = None
 
 

@@ -9,7 +9,6 @@ an empty selection.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,11 +23,10 @@ from moe_cli.data.contamination import BY_WORDS, goals_trained_on, trained_goals
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.experts import apply_delta
 from moe_cli.model.directory import model_directory
-from moe_cli.model.interventions import steered
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.memory import available_bytes, free_memory
 from moe_cli.model.tensors import weights_fingerprint
-from moe_cli.records import EvaluationItem, Notice, Steering, TrainingSummary
+from moe_cli.records import EvaluationItem, Notice, TrainingSummary
 from moe_cli.records.manifest import Notify
 from moe_cli.records.training import UNTRAINED, TrainingMode
 
@@ -44,7 +42,6 @@ class EvaluationTarget:
     run: FinishedRun | None  # None: a bare model
     training: TrainingSummary | None
     scale: float = 1.0  # part of what training changed that is applied
-    steering: Steering | None = None  # of the router
 
     @property
     def base_name(self) -> str:
@@ -150,15 +147,12 @@ class ModelPool:
     def __init__(self, target: EvaluationTarget) -> None:
         self.target = target
         self._tuned: LoadedModel | None = None
-        self._steering = ExitStack()
         self._base: LoadedModel | None = None
 
     def tuned(self) -> LoadedModel:
-        """The target's model, steered where it is to be. Raises as `load_target` and `steered`."""
+        """The target's model. Raises as `load_target`."""
         if self._tuned is None:
-            loaded = load_target(self.target)
-            steering = self.target.steering
-            self._tuned = loaded if steering is None else self._steering.enter_context(steered(loaded, steering))
+            self._tuned = load_target(self.target)
         return self._tuned
 
     def base(self) -> LoadedModel:
@@ -169,7 +163,6 @@ class ModelPool:
 
     def release(self) -> None:
         """Free both models; the next stage that needs them loads them again."""
-        self._steering.close()
         self._tuned = None
         self.release_base()
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from moe_cli.records.ablation import Steering
 from moe_cli.records.drift import DriftSummary, GroupDrift, RestoredRouter, RoutingDrift
 from moe_cli.records.inputs import PLAIN_SUITE, EvaluationItem, Kind, ModelIdentity, UnreadableSource
 from moe_cli.records.judging import (
@@ -216,14 +215,12 @@ class EvaluationSummary:
     answer_files: tuple[AnswerFile, ...] = ()  # where the answers come from; empty: they were made here
     server: AnswerServer | None = None  # what answered; None: no server
     unanswered: int | None = None  # items that were named and that no file answers; None: no files, or no items
-    steering: Steering | None = None  # of the router while all was measured; None: as it is
     plain_compliance: Rate | None = None  # over all plain goals; None where there are none
 
     @property
     def title(self) -> str:
         """Name of what is evaluated: the model, or its answers."""
-        named = self.model.name if self.model else self.subject or self.name
-        return named if self.steering is None else f"{named} steered {self.steering.digest[:8]}"
+        return self.model.name if self.model else self.subject or self.name
 
     @property
     def is_untrained(self) -> bool:

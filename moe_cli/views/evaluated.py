@@ -134,9 +134,7 @@ def evaluated_view(summary: EvaluationSummary) -> RenderableType:
 
 def _suite_table(summary: EvaluationSummary) -> ReportTable:
     several = "" if summary.epochs == 1 else f", {summary.epochs or 'several'} answers to each item"
-    what: str = "answers that were made elsewhere" if summary.answer_files else summary.training_mode
-    if (steering := summary.steering) is not None:
-        what = f"{what}, router steered to {len(steering.activate)} experts and away from {len(steering.deactivate)}"
+    what = "answers that were made elsewhere" if summary.answer_files else summary.training_mode
     rows = [CellRow(cells) for suite in summary.suites for cells in _suite_rows(suite)]
     overall = (
         ("attack success", summary.attack_success),

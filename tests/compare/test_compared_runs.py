@@ -66,4 +66,4 @@ def test_what_was_passed_over_is_said(runs, monkeypatch, capsys):
         main()
     assert not stop.value.code
     said = " ".join(capsys.readouterr().err.split())
-    assert "other is an evaluation of other weights than its run wrote, or of a steered router: left out" in said
+    assert "other is an evaluation of other weights than its run wrote: left out" in said
