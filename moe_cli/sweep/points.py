@@ -12,6 +12,7 @@ from hashlib import sha256
 
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
+from moe_cli.errors import UsageError
 from moe_cli.records.budget_sweep import PointKind, SweepPoint
 
 NO_BUDGET, EVERYTHING = 0.0, 1.0  # the budgets of the base and of the baseline
@@ -27,7 +28,16 @@ OF_POINTS = ("seed", "prepare.method", "prepare.budget", "prepare.matched_to")  
 
 
 def plan_points(config: MoeConfig) -> tuple[SweepPoint, ...]:
-    """Every point of the sweep, in the order in which they are made."""
+    """Every point of the sweep, in the order in which they are made.
+
+    Raises:
+        UsageError: the router would be steered in its evaluations.
+    """
+    if config.evaluate.steer is not None:
+        raise UsageError(
+            "a sweep measures what training does, and evaluate.steer would steer the router of every point",
+            hint="leave evaluate.steer away, and evaluate single runs with it: moe evaluate RUN --steer FILE",
+        )
     settings = config.sweep
     seeds = settings.seeds or (config.seed,)
     groups = sorted({matched_to(method) for method in settings.methods})
