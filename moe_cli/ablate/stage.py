@@ -104,6 +104,7 @@ def run(
             cannot be taken away.
         UnscoredError: too many answers without a verdict; the results are written all the same.
     """
+    _refuse_other_answers(config)
     store.refuse_unwritable()
     source = require_unchanged_run(prepared, store, "prepare")
     selection = source.record(layout.SELECTION, Selection)
@@ -143,6 +144,22 @@ def run(
         _add(store, writer, source, target, selection, str(loaded.device))
     refuse_unscored([record for records in records_X for record in records], config.evaluate.max_unscored, output)
     return AblationOutput(output, ablation)
+
+
+def _refuse_other_answers(config: MoeConfig) -> None:
+    """Refuse settings of an evaluation whose answers are not those of the weights as they are."""
+    settings = config.evaluate
+    asked = (
+        ("evaluate.engine", settings.engine != "transformers"),
+        ("evaluate.answers", bool(settings.answers)),
+        ("evaluate.steer", settings.steer is not None),
+        ("evaluate.scale", settings.scale != 1.0),
+    )
+    if changed := [name for name, is_changed in asked if is_changed]:
+        raise UsageError(
+            f"an ablation answers with the weights as they are, without experts; {changed[0]} says otherwise",
+            hint=f"leave {changed[0]} away",
+        )
 
 
 def ablation_items(source: FinishedRun, selection: Selection, config: MoeConfig, notify: Notify) -> AblationItems:

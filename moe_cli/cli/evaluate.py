@@ -49,7 +49,7 @@ SETTINGS = (
     *JUDGE,
     option("evaluate.max_unscored", panel=JUDGES),
     *options("evaluate.capability", "evaluate.capability_limit", "evaluate.capability_tasks", panel=CAPABILITY),
-    option("evaluate.restore_router", panel=CAPABILITY),
+    *options("evaluate.restore_router", "evaluate.steer", panel=CAPABILITY),
     *HARDWARE,
     SEED,
     REGISTRY,
@@ -84,6 +84,8 @@ def evaluate(
     Example: moe evaluate full_model_baseline --items items.jsonl --gpu 0,1 --nproc 2
 
     Example: moe evaluate full_model_baseline --judge wildguard --judge keywords --capability arc_easy
+
+    Example: moe evaluate full_model_baseline --steer steer.json
 
     Example: moe evaluate full_model_baseline --engine openai --base-url http://localhost:8000/v1
 

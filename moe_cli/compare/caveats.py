@@ -107,6 +107,7 @@ def state_caveats(
     yield from _seeds(columns, arms)
     yield from _of_files(columns)
     yield from _served(columns)
+    yield from _steered(columns)
     yield from _imported(columns)
     yield from _imported_twice(columns, arms)
 
@@ -204,6 +205,15 @@ def _served(columns: Sequence[RunColumn]) -> Iterator[str]:
             yield (
                 f"The answers of {column.name} come from a server, which calls its model {server.model!r}: that it"
                 f" serves the weights of {column.name} is not checked, and drift is not measured."
+            )
+
+
+def _steered(columns: Sequence[RunColumn]) -> Iterator[str]:
+    for column in columns:
+        if column.evaluation and column.evaluation.steering:
+            yield (
+                f"The router of {column.name} was steered while it was measured ({column.evaluation.steering.title}): "
+                "a difference may come from that, and not from its weights."
             )
 
 

@@ -1,8 +1,8 @@
 """The runs to compare, read from the directories and model names given, and how each selection was made.
 
 Every run becomes a column with its newest complete evaluation and its items. Files are read only if their digests
-match, and a run never gets numbers of weights other than those it trained. What is missing is named, with the
-command that makes it.
+match, and a run never gets numbers of weights other than those it trained, nor those of a steered router unless that
+evaluation is named. What is missing is named, with the command that makes it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class ComparedRun:
     digests: dict[str, str]  # of the manifests it was read from
     samples: tuple[CapabilitySample, ...] = ()  # questions of lm-eval's tasks
     passed_over: tuple[Path, ...] = ()  # newer evaluations in the run that are of other weights
+    steered: tuple[Path, ...] = ()  # newer evaluations whose router was steered, and that were not named
 
 
 def read_sources(names: Sequence[str], evaluation: str | None, store: Store) -> list[ComparedRun]:
@@ -64,11 +65,13 @@ def _read(word: str, evaluation: str | None, store: Store) -> ComparedRun:
     kind = kind_in(path)
     if kind == "evaluation":
         evaluated = require_unchanged_run(path, store, "evaluation")
-        run = path.parent.parent if _summary(evaluated).run else None
-        return _source(require_unchanged_run(run, store, "selective", "baseline") if run else None, [evaluated])
+        trained = path.parent.parent if _summary(evaluated).run else None
+        of = require_unchanged_run(trained, store, "selective", "baseline") if trained else None
+        return _source(of, [evaluated], named=True)
     if kind in ("selective", "baseline"):
         evaluations = _complete(path / layout.EVALUATIONS, evaluation, store)
-        return _source(require_unchanged_run(path, store, "selective", "baseline"), evaluations)
+        run = require_unchanged_run(path, store, "selective", "baseline")
+        return _source(run, evaluations, named=evaluation is not None)
     if kind is not None:
         raise ArtifactError(f"{path} is a {kind} run: there is nothing to compare in it", hint="name training runs")
     bare = _complete(Path(layout.EVALUATIONS) / layout.file_stem(word), evaluation, store)
@@ -78,7 +81,7 @@ def _read(word: str, evaluation: str | None, store: Store) -> ComparedRun:
             f"./{layout.EVALUATIONS}",
             hint=f"moe runs list shows the runs there are; moe evaluate {word} evaluates a model",
         )
-    return _source(None, bare)
+    return _source(None, bare, named=evaluation is not None)
 
 
 def _complete(evaluations: Path, name: str | None, store: Store) -> list[FinishedRun]:
@@ -91,13 +94,16 @@ def _complete(evaluations: Path, name: str | None, store: Store) -> list[Finishe
     return sorted(runs, key=lambda run: (run.manifest.finished, run.manifest.id), reverse=True)
 
 
-def _source(run: FinishedRun | None, evaluations: Sequence[FinishedRun]) -> ComparedRun:
-    """The run with the first of the evaluations whose weights are the run's."""
+def _source(run: FinishedRun | None, evaluations: Sequence[FinishedRun], *, named: bool) -> ComparedRun:
+    """The run with the first of the evaluations whose weights are the run's; a steered one only if it was `named`."""
     training = _training(run) if run else None
-    passed_over = list(takewhile(lambda evaluated: not _is_of(training, evaluated), evaluations))
+    passed_over = list(takewhile(lambda evaluated: not _is_of(training, evaluated, named=named), evaluations))
     evaluated = evaluations[len(passed_over)] if len(passed_over) < len(evaluations) else None
-    if run is not None and training is not None and evaluations and evaluated is None:
-        _refuse_other_weights(run, training, evaluations[0])
+    if evaluations and evaluated is None:
+        if not named:
+            _refuse_all_steered(evaluations)
+        if run is not None and training is not None:
+            _refuse_other_weights(run, training, evaluations[0])
     if run is not None:
         run.refuse_added(layout.FINAL_MODEL)
         _refuse_another_manifest(run, evaluated)
@@ -112,7 +118,8 @@ def _source(run: FinishedRun | None, evaluations: Sequence[FinishedRun]) -> Comp
         items=evaluated_items(column.name, records, metrics_of(summary)) if summary and records else None,
         digests=digests | ({"evaluation": evaluated.digest} if evaluated else {}),
         samples=_samples(evaluated) if evaluated else (),
-        passed_over=tuple(other.path for other in passed_over),
+        passed_over=tuple(other.path for other in passed_over if named or not _summary(other).steering),
+        steered=tuple(other.path for other in passed_over if not named and _summary(other).steering),
     )
 
 
@@ -126,14 +133,29 @@ def _training(run: FinishedRun) -> TrainingSummary:
     return training
 
 
-def _is_of(training: TrainingSummary | None, evaluated: FinishedRun) -> bool:
-    """Whether the evaluated weights are those that the training wrote; a bare model is known by its name alone."""
-    model = _summary(evaluated).model
+def _is_of(training: TrainingSummary | None, evaluated: FinishedRun, *, named: bool) -> bool:
+    """Whether the evaluated weights are those that the training wrote; a bare model is known by its name alone.
+
+    An evaluation of a steered router is one of the run only if it was `named`.
+    """
+    summary = _summary(evaluated)
+    if summary.steering is not None and not named:
+        return False
+    model = summary.unsteered_model
     return training is None or model is None or model.fingerprint == training.trained_fingerprint
 
 
+def _refuse_all_steered(evaluations: Sequence[FinishedRun]) -> None:
+    """Refuse to take one of them where it was not named and the router was steered in all."""
+    if all(_summary(evaluated).steering for evaluated in evaluations):
+        raise ArtifactError(
+            f"the router was steered in {evaluations[0].path}, and there is no evaluation without that",
+            hint=f"name that directory to compare it, or evaluate without --steer: moe compare {evaluations[0].path}",
+        )
+
+
 def _refuse_other_weights(run: FinishedRun, training: TrainingSummary, evaluated: FinishedRun) -> None:
-    model = _summary(evaluated).model
+    model = _summary(evaluated).unsteered_model
     raise ArtifactError(
         f"{evaluated.path} is an evaluation of other weights (fingerprint "
         f"{model.fingerprint[:12] if model else 'unknown'}) than {run.path} wrote "
@@ -166,8 +188,9 @@ def _column(run: FinishedRun | None, training: TrainingSummary | None, summary: 
     name = run.path.resolve().name if run else summary.title if summary else None
     if name is None:
         raise AssertionError("a source is a training run or an evaluation")
+    steering = summary.steering if summary else None
     return RunColumn(
-        name=name,
+        name=f"{name} {steering.name}" if steering else name,
         path=str(run.path) if run else name,
         training_mode=training.training_mode if training else summary.training_mode if summary else UNTRAINED,
         trainable_params=training.trainable_params if training else None,

@@ -118,7 +118,7 @@ def _is_of(record: RunRecord, sources: Sequence[ComparedRun]) -> bool:
         return record.parents["run"] in {source.digests.get("run") for source in sources}
     bare = [source.column.evaluation for source in sources if source.training is None]
     return record.base_fingerprint in {
-        evaluation.model.fingerprint for evaluation in bare if evaluation and evaluation.model
+        evaluation.unsteered_model.fingerprint for evaluation in bare if evaluation and evaluation.unsteered_model
     }
 
 

@@ -154,6 +154,8 @@ class Evidence:
             yield "on answers whose settings are not known"
         if any(column.evaluation and column.evaluation.server for column in columns):
             yield "on answers of a server whose weights are not checked"
+        if any(column.evaluation and column.evaluation.steering for column in columns):
+            yield "with a router that was steered"
         judges = self._judges(pair, metric)
         corrected = self.corrected(pair, metric)
         if corrected:

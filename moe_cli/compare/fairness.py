@@ -124,7 +124,7 @@ class _Run:
             return self.training.base
         if self.column.evaluation is None:
             return None
-        return self.column.evaluation.base if self.trained else self.column.evaluation.model
+        return self.column.evaluation.base if self.trained else self.column.evaluation.unsteered_model
 
 
 def check_fairness(
@@ -171,6 +171,8 @@ def _evaluation_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
     if any(evaluation and evaluation.model is None for evaluation in evaluations):
         values["answers"] = [_origin(evaluation) if evaluation else UNSAID for evaluation in evaluations]
         values["engine"] = [_engine(evaluation) if evaluation else UNSAID for evaluation in evaluations]
+    if any(evaluation and evaluation.steering for evaluation in evaluations):
+        values["router steering"] = [_steering(evaluation) if evaluation else UNSAID for evaluation in evaluations]
     for question in QUESTIONS:
         judges = [evaluation.judge_of(question) if evaluation else None for evaluation in evaluations]
         if any(judges):
@@ -190,6 +192,12 @@ def _origin(evaluation: EvaluationSummary) -> Value:
 
 def _engine(evaluation: EvaluationSummary) -> Value:
     return "transformers" if evaluation.model else "openai" if evaluation.server else UNSAID
+
+
+def _steering(evaluation: EvaluationSummary) -> Value:
+    if evaluation.steering is None:
+        return None if evaluation.model else UNSAID
+    return evaluation.steering.title
 
 
 def _training_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:

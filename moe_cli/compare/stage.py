@@ -188,8 +188,12 @@ def _name_unevaluated(sources: Sequence[ComparedRun], notify: Notify) -> None:
 
 
 def _name_passed_over(sources: Sequence[ComparedRun], notify: Notify) -> None:
-    for path in [path for source in sources for path in source.passed_over]:
-        notify(Notice(text=f"{path} is an evaluation of other weights than its run wrote: left out", warning=True))
+    for source in sources:
+        for path in source.passed_over:
+            notify(Notice(text=f"{path} is an evaluation of other weights than its run wrote: left out", warning=True))
+        for path in source.steered:
+            text = f"{path} is an evaluation with a steered router: left out (its directory, named, is compared)"
+            notify(Notice(text=text, warning=True))
 
 
 def _with_training_data(

@@ -309,6 +309,10 @@ class EvaluateConfig(Section):
     scale: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="of a selective run: the part of what training changed that is applied"
     )
+    steer: Path | None = Field(
+        None,
+        description="a JSON file of experts to `activate` and to `deactivate`, by which the router is steered",
+    )
     tiny_items: Count = Field(100, description="items per suite drawn from the tiny language")
     tiny_seed: Seed = Field(7, description="seed of that draw; never the training seed, so runs stay comparable")
     limit: Count | None = Field(None, description="use only the first N items of every suite")
@@ -340,6 +344,12 @@ class EvaluateConfig(Section):
     def _repeats_differ(self) -> EvaluateConfig:
         if self.epochs > 1 and self.temperature == 0:
             raise ValueError("evaluate.epochs: greedy answers to one item are all the same; set evaluate.temperature")
+        return self
+
+    @model_validator(mode="after")
+    def _one_router(self) -> EvaluateConfig:
+        if self.steer is not None and self.restore_router:
+            raise ValueError("evaluate.restore_router puts another router in; measure it without evaluate.steer")
         return self
 
     @model_validator(mode="after")

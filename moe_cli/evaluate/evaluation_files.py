@@ -87,6 +87,8 @@ def summarise_evaluation(
         server=subject.server,
         unanswered=subject.unanswered,
         plain_compliance=metric_rate(PLAIN_COMPLIANCE, records),
+        steering=subject.steering,
+        unsteered_fingerprint=subject.unsteered_fingerprint,
     )
 
 

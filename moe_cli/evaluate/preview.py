@@ -15,6 +15,7 @@ from moe_cli.errors import MoeError, UsageError
 from moe_cli.evaluate.evaluation_items import load_items, preview_of_items
 from moe_cli.evaluate.given_answers import join_answers
 from moe_cli.evaluate.read_answers import read_answers
+from moe_cli.evaluate.steering_file import steering_of
 from moe_cli.evaluate.subject import NO_MODEL, NOT_HERE
 from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
@@ -37,6 +38,7 @@ def preview_evaluation(target_name: str, config: MoeConfig, store: Store) -> tup
     try:
         kinds = {item.kind for item in load_items(config.evaluate, base_name) if item.kind != "text"}
         refuse_undecided(judges_of(config.evaluate.judges, config.judge), kinds)
+        steering_of(config.evaluate)
         if served:
             refuse_what_needs_weights(config.evaluate, NOT_HERE)
             chat_endpoint(config.endpoint, base_name)
@@ -75,9 +77,14 @@ def refuse_what_needs_weights(settings: EvaluateConfig, why: str) -> None:
     """Refuse options that need a loaded model; `why` says why there is none.
 
     Raises:
-        UsageError: capability, or the base's router.
+        UsageError: capability, the base's router, or a steered one.
     """
-    for value, option in ((settings.capability, "--capability"), (settings.restore_router, "--restore-router")):
+    asked = (
+        (settings.capability, "--capability"),
+        (settings.restore_router, "--restore-router"),
+        (settings.steer, "--steer"),
+    )
+    for value, option in asked:
         if value:
             raise UsageError(
                 f"{option} needs the weights of a model, and {why}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from moe_cli.evaluate.capability import capability_results, refuse_unmeasurable
 from moe_cli.evaluate.evaluation_files import EvaluationOutput, summarise_evaluation, write_evaluation
 from moe_cli.evaluate.evaluation_items import load_items, notices_of_repeats
 from moe_cli.evaluate.model_drift import drift_items, measure_drift
+from moe_cli.evaluate.steering_file import named_for, steering_of
 from moe_cli.evaluate.subject import Subject
 from moe_cli.evaluate.suite_rates import refuse_unscored
 from moe_cli.evaluate.target import (
@@ -38,8 +40,9 @@ from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.judge import Judge
 from moe_cli.model.same_machine import require_same_directory, require_same_model, require_same_setup
-from moe_cli.ranks import is_first, led, on_first
+from moe_cli.ranks import is_first, led, on_first, require_same
 from moe_cli.records import EvaluationItem, EvaluationSummary, ModelIdentity, Stage
+from moe_cli.records.ablation import Steering
 from moe_cli.records.manifest import Notify
 from moe_cli.rounds import alone
 
@@ -65,22 +68,22 @@ def run(
     """
     if config.evaluate.engine == "openai":
         return alone(lambda: served_stage.run(target_name, config, store, notify, resume=resume, again=again))
-    require_same_setup(config)
+    config, steering = _same_everywhere(config)
     on_first(store.refuse_unwritable)
     settings = config.evaluate
     judges = judges_of(settings.judges, config.judge)
-    target = alone(lambda: replace(resolve_target(target_name, config.model, store), scale=settings.scale))
+    target = replace(alone(lambda: _target(target_name, config, store)), steering=steering)
     items = alone(lambda: _items(target, config, notify))
     to_answer = [item for item in items if item.kind != "text"]
     texts = [item for item in items if item.kind == "text"]
     on_first(lambda: _refuse_unable(judges, items, config))
     output = on_first(lambda: _output(target, target_name, config, resume=resume))
     run = open_run(output, "evaluation", config, resume=resume)
-    with led(run) as writer, resumable(output, f"{layout.STAGES}/*"):
+    with led(run) as writer, resumable(output, f"{layout.STAGES}/*"), closing(ModelPool(target)) as models:
         require_same_directory(writer)
         started = time.monotonic()
-        work, models = StageCache(writer, again, notify, store), ModelPool(target)
-        model, device = models.tuned().identity, str(models.tuned().device)
+        work = StageCache(writer, again, notify, store)
+        model, weights, device = models.tuned().identity, models.unsteered_fingerprint(), str(models.tuned().device)
         require_same_model(models.tuned())
         answers = answers_to(models.tuned(), to_answer, config, work)
         rerouted = answer_with_base_router(models, to_answer, config, work)
@@ -103,7 +106,7 @@ def run(
             restored = restoring_base_router(rerouted.changed_params, records, rerouted_records) if rerouted else None
             summary = summarise_evaluation(
                 output.name,
-                _subject(target, model, config),
+                _subject(target, model, weights, config),
                 items,
                 records,
                 [judge.identity for judge in judges],
@@ -120,10 +123,23 @@ def run(
 
         summary = alone(conclude)
         if is_first():
-            _add(store, writer, target, model, device)
+            _add(store, writer, target, weights, device)
     for judged in (records, rerouted_records) if is_first() else ():
         refuse_unscored(judged, settings.max_unscored, output)
     return EvaluationOutput(output, summary)
+
+
+def _same_everywhere(config: MoeConfig) -> tuple[MoeConfig, Steering | None]:
+    """The settings, with a name for how the router is steered, and that; both are the same in all processes."""
+    steering = steering_of(config.evaluate)
+    require_same({"the content of the file of evaluate.steer": steering.digest if steering else None})
+    config = config.model_copy(update={"evaluate": named_for(config.evaluate, steering)})
+    require_same_setup(config)
+    return config, steering
+
+
+def _target(target_name: str, config: MoeConfig, store: Store) -> EvaluationTarget:
+    return replace(resolve_target(target_name, config.model, store), scale=config.evaluate.scale)
 
 
 def _items(target: EvaluationTarget, config: MoeConfig, notify: Notify) -> tuple[EvaluationItem, ...]:
@@ -141,12 +157,12 @@ def _output(target: EvaluationTarget, target_name: str, config: MoeConfig, *, re
     return free_directory(directory, "evaluation", config if resume else None)
 
 
-def _add(store: Store, writer: RunWriter, target: EvaluationTarget, model: ModelIdentity, device: str) -> None:
+def _add(store: Store, writer: RunWriter, target: EvaluationTarget, weights: str, device: str) -> None:
     """Complete the run and register it."""
     if target.run is not None:
         writer.parents["run"] = target.run.digest
-    base = target.training.base if target.training else model
-    store.add(writer, base_fingerprint=base.fingerprint, model_name=target.base_name, device=device)
+    base_fingerprint = target.training.base.fingerprint if target.training else weights
+    store.add(writer, base_fingerprint=base_fingerprint, model_name=target.base_name, device=device)
 
 
 def _refuse_unable(judges: Sequence[Judge], items: Sequence[EvaluationItem], config: MoeConfig) -> None:
@@ -157,7 +173,7 @@ def _refuse_unable(judges: Sequence[Judge], items: Sequence[EvaluationItem], con
         judge.check()
 
 
-def _subject(target: EvaluationTarget, model: ModelIdentity, config: MoeConfig) -> Subject:
+def _subject(target: EvaluationTarget, model: ModelIdentity, weights: str, config: MoeConfig) -> Subject:
     return Subject(
         model=model,
         run=target.run.path if target.run else None,
@@ -165,4 +181,6 @@ def _subject(target: EvaluationTarget, model: ModelIdentity, config: MoeConfig) 
         base=target.training.base if target.training else None,
         epochs=config.evaluate.epochs,
         generation=generation_settings(config, model),
+        steering=target.steering,
+        unsteered_fingerprint=weights if target.steering else None,
     )

@@ -11,6 +11,7 @@ from moe_cli.config import MoeConfig
 from moe_cli.data.source_names import kind_and_source, source_of
 from moe_cli.evaluate.given_answers import GivenAnswers
 from moe_cli.records import AnswerFile, AnswerServer, ModelIdentity
+from moe_cli.records.ablation import Steering
 from moe_cli.records.training import IMPORTED, TrainingMode
 
 NO_MODEL = "these answers come without one"  # why nothing is asked of a model
@@ -31,6 +32,8 @@ class Subject:
     answer_files: tuple[AnswerFile, ...] = ()
     unanswered: int | None = None
     server: AnswerServer | None = None
+    steering: Steering | None = None
+    unsteered_fingerprint: str | None = None  # where the router was steered
 
 
 def subject_of_files(config: MoeConfig, given: GivenAnswers) -> Subject:

@@ -9,6 +9,7 @@ an empty selection.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,10 +24,12 @@ from moe_cli.data.contamination import BY_WORDS, goals_trained_on, trained_goals
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.experts import apply_delta
 from moe_cli.model.directory import model_directory
+from moe_cli.model.interventions import steered
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.memory import available_bytes, free_memory
 from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.records import EvaluationItem, Notice, TrainingSummary
+from moe_cli.records.ablation import Steering
 from moe_cli.records.manifest import Notify
 from moe_cli.records.training import UNTRAINED, TrainingMode
 
@@ -42,6 +45,7 @@ class EvaluationTarget:
     run: FinishedRun | None  # None: a bare model
     training: TrainingSummary | None
     scale: float = 1.0  # part of what training changed that is applied
+    steering: Steering | None = None  # of the router; None: as the weights are
 
     @property
     def base_name(self) -> str:
@@ -142,18 +146,30 @@ def has_room_for_another(loaded: LoadedModel) -> bool:
 
 
 class ModelPool:
-    """The evaluated model and its base, loaded on demand."""
+    """The evaluated model and its base, loaded on demand; `close` frees both."""
 
     def __init__(self, target: EvaluationTarget) -> None:
         self.target = target
+        self._weights: LoadedModel | None = None
         self._tuned: LoadedModel | None = None
         self._base: LoadedModel | None = None
+        self._steering = ExitStack()
 
     def tuned(self) -> LoadedModel:
-        """The target's model. Raises as `load_target`."""
+        """The target's model, steered where it is to be. Raises as `load_target` and `steered`."""
         if self._tuned is None:
-            self._tuned = load_target(self.target)
+            loaded, steering = self._loaded(), self.target.steering
+            self._tuned = loaded if steering is None else self._steering.enter_context(steered(loaded, steering))
         return self._tuned
+
+    def unsteered_fingerprint(self) -> str:
+        """Fingerprint of the target's weights, whatever the router is made to do. Raises as `load_target`."""
+        return self._loaded().identity.fingerprint
+
+    def _loaded(self) -> LoadedModel:
+        if self._weights is None:
+            self._weights = load_target(self.target)
+        return self._weights
 
     def base(self) -> LoadedModel:
         """The model before training, in host memory where the card has no room. Raises as `load_base`."""
@@ -163,8 +179,11 @@ class ModelPool:
 
     def release(self) -> None:
         """Free both models; the next stage that needs them loads them again."""
-        self._tuned = None
+        self._steering.close()
+        self._tuned = self._weights = None
         self.release_base()
+
+    close = release
 
     def release_base(self) -> None:
         """Free the base."""

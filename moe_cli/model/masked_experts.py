@@ -116,10 +116,15 @@ class SteeredRouter:
         that a softmax of either is the same.
         """
         highest_T1, lowest_T1 = logits_TC.amax(-1, keepdim=True), logits_TC.amin(-1, keepdim=True)
-        for masks, value_T1 in ((self._up, highest_T1 + self._epsilon), (self._down, lowest_T1 - self._epsilon)):
+        raised_T1, lowered_T1 = highest_T1 + self._step(highest_T1), lowest_T1 - self._step(lowest_T1)
+        for masks, value_T1 in ((self._up, raised_T1), (self._down, lowered_T1)):
             if masks.num_L[index]:
                 logits_TC = torch.where(masks.over(index, logits_TC), value_T1, logits_TC)
         return logits_TC
+
+    def _step(self, values_T1: Tensor) -> Tensor:
+        """Epsilon; where the dtype has no number so near, what is at least the distance to the next one."""
+        return (values_T1.abs() * torch.finfo(values_T1.dtype).eps).clamp(min=self._epsilon)
 
     def scores(self, index: int, scores_TC: Tensor) -> Tensor:
         """Unchanged."""

@@ -46,6 +46,17 @@ class Steering:
         """A sha256 of what is done, the same for any order of the experts."""
         return _sha256(f"steer {self.epsilon!r} up {_names(self.activate)} down {_names(self.deactivate)}")
 
+    @property
+    def name(self) -> str:
+        """`steered-1a2b3c4d`: another one for other experts or another epsilon."""
+        return f"steered-{self.digest[:8]}"
+
+    @property
+    def title(self) -> str:
+        """`steered-1a2b3c4d: experts activated 2, deactivated 1; epsilon 0.01`."""
+        num = f"experts activated {len(self.activate)}, deactivated {len(self.deactivate)}"
+        return f"{self.name}: {num}; epsilon {self.epsilon:g}"
+
 
 def _names(experts: tuple[Expert, ...]) -> str:
     return " ".join(f"{expert.layer},{expert.index}" for expert in sorted(experts))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+from moe_cli.records.ablation import Steering
 from moe_cli.records.drift import DriftSummary, GroupDrift, RestoredRouter, RoutingDrift
 from moe_cli.records.inputs import PLAIN_SUITE, EvaluationItem, Kind, ModelIdentity, UnreadableSource
 from moe_cli.records.judging import (
@@ -216,6 +217,15 @@ class EvaluationSummary:
     server: AnswerServer | None = None  # what answered; None: no server
     unanswered: int | None = None  # items that were named and that no file answers; None: no files, or no items
     plain_compliance: Rate | None = None  # over all plain goals; None where there are none
+    steering: Steering | None = None  # of the router, while everything here was measured; None: as the weights are
+    unsteered_fingerprint: str | None = None  # of the weights that were steered; `model` has the steered model's
+
+    @property
+    def unsteered_model(self) -> ModelIdentity | None:
+        """The weights alone, whatever the router was made to do; None if none were loaded."""
+        if self.model is None or self.unsteered_fingerprint is None:
+            return self.model
+        return replace(self.model, fingerprint=self.unsteered_fingerprint)
 
     @property
     def title(self) -> str:

@@ -31,9 +31,14 @@ def plan_points(config: MoeConfig) -> tuple[SweepPoint, ...]:
     """Every point of the sweep, in the order in which they are made.
 
     Raises:
-        UsageError: the evaluation would take the same answers for every point.
+        UsageError: the evaluation would take the same answers for every point, or would steer the router.
     """
     _refuse_answers_of_others(config)
+    if config.evaluate.steer is not None:
+        raise UsageError(
+            "a sweep measures what training does, and evaluate.steer would steer the router of every point",
+            hint="leave evaluate.steer away, and evaluate single runs with it: moe evaluate RUN --steer FILE",
+        )
     settings = config.sweep
     seeds = settings.seeds or (config.seed,)
     groups = sorted({matched_to(method) for method in settings.methods})

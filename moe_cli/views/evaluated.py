@@ -121,6 +121,7 @@ def evaluated_view(summary: EvaluationSummary) -> RenderableType:
         as_rich(_suite_table(summary)),
         *file_views(summary.answer_files, summary.unanswered),
         *server_lines(summary),
+        *_steering(summary),
         *_goals(summary),
         *_capability_views(summary),
         *drift_views(summary),
@@ -134,7 +135,9 @@ def evaluated_view(summary: EvaluationSummary) -> RenderableType:
 
 def _suite_table(summary: EvaluationSummary) -> ReportTable:
     several = "" if summary.epochs == 1 else f", {summary.epochs or 'several'} answers to each item"
-    what = "answers that were made elsewhere" if summary.answer_files else summary.training_mode
+    what: str = "answers that were made elsewhere" if summary.answer_files else summary.training_mode
+    if summary.steering is not None:
+        what += f", router {summary.steering.name}"
     rows = [CellRow(cells) for suite in summary.suites for cells in _suite_rows(suite)]
     overall = (
         ("attack success", summary.attack_success),
@@ -167,6 +170,13 @@ def _suite_rows(suite: SuiteSummary) -> Iterator[tuple[str, ...]]:
     yield from (("" if place else suite.suite, *cells) for place, cells in enumerate(shown))
 
 
+def _steering(summary: EvaluationSummary) -> Iterator[RenderableType]:
+    if summary.steering is not None:
+        yield safe_text(
+            f"the router was steered in all of this ({summary.steering.title}); that of the base, in drift, was not"
+        )
+
+
 def _goals(summary: EvaluationSummary) -> Iterator[RenderableType]:
     if summary.goals_trained_on is not None:
         held, evaluated = summary.goals_trained_on
@@ -185,7 +195,7 @@ def _not_measured(summary: EvaluationSummary) -> Iterator[RenderableType]:
     missing = []
     if not summary.capability:
         missing.append("capability: not measured (--capability TASK)")
-    if summary.restored_router is None:
+    if summary.restored_router is None and summary.steering is None:
         missing.append("router restoration: not measured (--restore-router)")
     if missing and not summary.is_untrained:
         yield safe_text("; ".join(missing))

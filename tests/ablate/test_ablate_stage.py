@@ -194,6 +194,13 @@ def test_items_without_attacks_and_the_mean_without_texts_are_refused(prepared, 
         ablated(prepared, tmp_path / "two", evaluate={"items": [str(items)]}, intervention="mean")
 
 
+@pytest.mark.parametrize("name", ["scale", "steer", "engine"])
+def test_settings_that_change_what_answers_are_refused(prepared, tmp_path, name):
+    value = {"scale": 0.5, "steer": tmp_path / "steer.json", "engine": "openai"}[name]
+    with pytest.raises(UsageError, match=rf"evaluate\.{name} says otherwise"):
+        ablated(prepared, tmp_path / "out", evaluate={name: value})
+
+
 def test_a_run_that_was_trained_from_another_model_is_refused(prepared, tmp_path, monkeypatch):
     real = stage.load_target
 

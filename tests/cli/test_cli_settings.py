@@ -35,6 +35,7 @@ VALUES = {
     "budgets": "3%",
     "methods": "gradient",
     "scales": "0.75",
+    "steer": "steer.json",
 }
 NEEDS = {
     "selection_file": {"prepare.method": "file"},

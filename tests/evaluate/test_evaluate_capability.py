@@ -10,6 +10,7 @@ from moe_cli.compare import stage as compare
 from moe_cli.config import MoeConfig
 from moe_cli.errors import StoppedError, UsageError
 from moe_cli.evaluate import capability, stage
+from moe_cli.model.topology import expert_layers, experts_computed_by, experts_function
 from moe_cli.records import CapabilitySample
 
 pytest.importorskip("lm_eval", reason="needs the extra `capability`")
@@ -47,8 +48,9 @@ def evaluate(tmp_path, monkeypatch, small_settings):
         (folder / f"{name}.yaml").write_text(TASK.format(name=name, data=data))
     store = Store(tmp_path / ".moe/registry")
 
-    def run(name, *tasks, resume=False):
+    def run(name, *tasks, resume=False, **more):
         values = {"tiny_items": 2, "max_new_tokens": 4, "capability": tasks, "capability_tasks": folder, "name": name}
+        values |= more
         return stage.run("tiny", small_settings(tmp_path, evaluate=values), store, lambda _: None, resume=resume)
 
     return run
@@ -102,3 +104,28 @@ def test_an_interrupted_evaluation_measures_only_the_tasks_that_are_missing(eval
     found = evaluate("a", "first", "second", resume=True)
     assert measured == ["first", "interrupted", "second"]
     assert [score.task for score in found.summary.capability] == ["first", "second"]
+
+
+def test_capability_is_that_of_the_steered_router(evaluate, tmp_path, monkeypatch):
+    file = tmp_path / "steer.json"
+    file.write_text(json.dumps({"activate": [[layer, index] for layer in range(4) for index in range(8)]}))
+    honest, chosen = capability.capability_of, []
+
+    def watching(loaded, *args, **settings):
+        before = experts_function(expert_layers(loaded.model)[0])
+
+        def run(module, hidden_TH, experts_TK, weights_TK):
+            chosen[-1] |= set(experts_TK.unique().tolist())
+            return before(module, hidden_TH, experts_TK, weights_TK)
+
+        chosen.append(set())
+        with experts_computed_by(loaded.model, run):
+            return honest(loaded, *args, **settings)
+
+    monkeypatch.setattr(capability, "capability_of", watching)
+    plain = evaluate("plain", "first").summary
+    steered = evaluate("steered", "first", steer=file).summary
+    assert plain.capability[0].n == steered.capability[0].n == len(WORDS)
+    assert "capability first" not in steered.taken
+    of_plain, of_steered = chosen
+    assert of_plain - set(range(8)) and of_steered <= set(range(8))

@@ -10,6 +10,7 @@ from torch import nn
 
 from moe_cli.errors import UsageError
 from moe_cli.model.interventions import refuse_fixed_routing, steered, top_k_of, without_experts
+from moe_cli.model.masked_experts import SteeredRouter
 from moe_cli.model.router_seam import router_seam
 from moe_cli.model.routing import record_routing
 from moe_cli.model.topology import expert_layers, router_module
@@ -244,3 +245,16 @@ def test_refusing_fixed_routing_looks_only_at_the_layers_asked_for():
     refuse_fixed_routing(model, torch.tensor([False, True]).numpy())
     with pytest.raises(UsageError):
         refuse_fixed_routing(model, torch.tensor([True, True]).numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_steered_expert_is_above_or_below_all_others_in_every_dtype(dtype):
+    layers = expert_layers(build("olmoe"))
+    up, down = Expert(layer=layers[0].layer, index=1), Expert(layer=layers[0].layer, index=5)
+    router = SteeredRouter(Steering(activate=(up,), deactivate=(down,), epsilon=0.01), layers)
+    generator = torch.Generator().manual_seed(0)
+    logits_TC = (30 * torch.randn(500, layers[0].num_experts, generator=generator)).to(dtype)
+    others = [index for index in range(layers[0].num_experts) if index not in (1, 5)]
+    steered_TC = router.logits(0, logits_TC)
+    assert steered_TC.dtype == dtype and torch.equal(steered_TC[:, others], logits_TC[:, others])
+    assert (steered_TC[:, 1:2] > logits_TC).all() and (steered_TC[:, 5:6] < logits_TC).all()
