@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from moe_cli.ablate.specificity import (
     detectable_effect,
     effect_estimate,
     mean_changes,
-    rank_p,
     verdict_of,
 )
 from moe_cli.config import MoeConfig
@@ -26,7 +25,7 @@ from moe_cli.records.ablation import ABLATION_SCHEMA_VERSION, AblationSide, Abla
 from moe_cli.records.drift import Estimate
 from moe_cli.records.judging import deciding_place
 from moe_cli.records.training import TrainingMode
-from moe_cli.stats.significance import LEVEL
+from moe_cli.stats.significance import LEVEL, rank_p
 
 MUCH_OVERLAP = 0.5
 UNLIKE_COVERAGE = 0.05
@@ -34,6 +33,7 @@ OPPOSITE = {
     "unsafe": "without these experts the model does more harm, not less: refusals hang on them",
     "safe": "without these experts the model refuses plain goals more often, not less",
 }
+IN_THEIR_PLACE = {"unsafe": "full refusals", "safe": "harmful answers"}
 FEWER_RIGHT = "fewer right answers to harmless questions"
 
 
@@ -67,7 +67,13 @@ def conclude_ablation(
     effects = [one.effect for one in controls]
     return Ablation(
         schema_version=ABLATION_SCHEMA_VERSION,
-        **{field.name: getattr(subject, field.name) for field in fields(subject)},
+        prepared=subject.prepared,
+        model=subject.model,
+        run=subject.run,
+        training_mode=subject.training_mode,
+        judges=subject.judges,
+        generation=subject.generation,
+        same_goals=subject.same_goals,
         side=config.ablate.side,
         intervention=conditions.selected.intervention(config),
         seed=config.seed,
@@ -132,7 +138,7 @@ def _reason(
     if verdict == "opposite":
         return f"{beyond}; {OPPOSITE[side]}"
     if verdict == "specific":
-        return f"{beyond}; refusals, or what else should come, rise by {_estimate(evidence.repair)}"
+        return f"{beyond}; {IN_THEIR_PLACE[side]} rise by {_estimate(evidence.repair)}"
     if verdict == "not specific":
         return f"{beyond}: at most the margin of {_points(evidence.margin)}"
     found = f"{_points(detectable)} would have been found in 80 of 100 cases"

@@ -81,11 +81,6 @@ def _resampled(sums_CX: Floats) -> Iterator[Floats]:
         yield (drawn_BX[:, 1] - (drawn_BX[:, 2:] * weights_BR).sum(1)) / drawn_BX[:, 0]
 
 
-def rank_p(effect: float, controls_R: Sequence[float]) -> float:
-    """(1 + control sets with at least this effect) / (1 + control sets); with all signs turned, the other end."""
-    return (1 + sum(control >= effect for control in controls_R)) / (1 + len(controls_R))
-
-
 def detectable_effect(contrast: Contrast, controls_R: Sequence[float]) -> float:
     """The specific effect that would be found in 80 of 100 cases.
 

@@ -7,17 +7,14 @@ answer the same items with the same settings, and the same judges read all of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from moe_cli.ablate.ablation_conclusion import AblationSubject, conclude_ablation
 from moe_cli.ablate.condition_outcomes import table_of
 from moe_cli.ablate.conditions import Conditions, plan_conditions, selected_experts
+from moe_cli.ablate.harmless_texts import TextLosses, mean_outputs_of, text_rows
 from moe_cli.artifacts import FinishedRun, RunWriter, Store, layout, open_run
 from moe_cli.artifacts.examples import plain_forms_of
 from moe_cli.artifacts.files import write_atomic
@@ -27,29 +24,30 @@ from moe_cli.artifacts.run_directory import free_directory
 from moe_cli.codec import decode_lines, encode, encode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import clusters_trained_on, trained_goals
-from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.errors import ArtifactError, MoeError, UsageError
 from moe_cli.evaluate.answers import answers_to, generation_settings
 from moe_cli.evaluate.cache import StageCache
 from moe_cli.evaluate.evaluation_items import load_items, notices_of_repeats
+from moe_cli.evaluate.preview import preview_evaluation
 from moe_cli.evaluate.suite_rates import refuse_unscored
 from moe_cli.evaluate.target import EvaluationTarget, load_target, resolve_target
 from moe_cli.evaluate.verdicts import judge_answers
 from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
-from moe_cli.model.chat import EncodedChat, encode_answered
-from moe_cli.model.interventions import mean_outputs, without_experts
+from moe_cli.judges.judge import Judge
+from moe_cli.model.interventions import without_experts
 from moe_cli.model.load import LoadedModel
-from moe_cli.model.token_rows import answered_rows, length_batches, loss_sum, num_answer_tokens
+from moe_cli.model.memory import free_memory
 from moe_cli.prepare.routing_file import read_counts
 from moe_cli.records import (
     Ablation,
     EvaluationItem,
     Generation,
-    Intervention,
+    ItemsPreview,
+    ModelIdentity,
     Notice,
     Progress,
     Selection,
-    TextLoss,
     TrainingExample,
 )
 from moe_cli.records.manifest import Notify
@@ -104,61 +102,97 @@ def run(
             cannot be taken away.
         UnscoredError: too many answers without a verdict; the results are written all the same.
     """
-    _refuse_other_answers(config)
     store.refuse_unwritable()
+    plan = plan_ablation(prepared, target_name, config, store, notify)
+    items, conditions = plan.items, plan.conditions
+    output = free_directory(config.ablate.output_dir, "ablation", config if resume else None)
+    with open_run(output, "ablation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
+        work = StageCache(writer, (), notify, store, reuse=False)
+        inside = StageCache(writer, (), _each_notice_once(notify), store, reuse=False)
+        answered = _answer_conditions(plan, config, inside, notify)
+        free_memory()  # before a judge loads weights of its own
+        sets = [(items.answered, answers) for answers in answered.answers_X]
+        records_X = judge_answers(plan.judges, sets, work)
+        num_harmful = len(items.harmful)
+        benign_X = [records[num_harmful:] for records in records_X]
+        subject = AblationSubject(
+            prepared=str(prepared),
+            model=answered.model,
+            run=None if plan.target.run is None else str(plan.target.run.path),
+            training_mode=plan.target.training_mode,
+            judges=tuple(judge.identity for judge in plan.judges),
+            generation=generation_settings(config, answered.model),
+            same_goals=items.same_goals,
+        )
+        table = table_of([records[:num_harmful] for records in records_X], benign_X, config.ablate.side)
+        ablation = conclude_ablation(subject, conditions, table, benign_X, answered.losses_X, config)
+        write_atomic(output / layout.RECORDS, encode_lines(records_X[1]))
+        write_atomic(output / layout.ABLATION, encode(ablation, indent=True))
+        write_atomic(output / layout.ABLATION_PAGE, pages.markdown(ablation).encode())
+        write_atomic(output / layout.REPORT, pages.report(ablation).encode())
+        _add(store, writer, plan, answered.device)
+    refuse_unscored([record for records in records_X for record in records], config.evaluate.max_unscored, output)
+    return AblationOutput(output, ablation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AblationPlan:
+    """All that is known before a model is loaded."""
+
+    source: FinishedRun  # the prepare run
+    selection: Selection
+    judges: tuple[Judge, ...]
+    target: EvaluationTarget
+    items: AblationItems
+    conditions: Conditions
+
+
+def plan_ablation(
+    prepared: Path, target_name: str | None, config: MoeConfig, store: Store, notify: Notify
+) -> AblationPlan:
+    """What an ablation would do. Raises as `run`, before anything is loaded or written."""
+    _refuse_other_answers(config)
     source = require_unchanged_run(prepared, store, "prepare")
     selection = source.record(layout.SELECTION, Selection)
-    judges = judges_of(config.evaluate.judges, config.judge)
+    judges = tuple(judges_of(config.evaluate.judges, config.judge))
     target = resolve_target(target_name or selection.base.place, config.model, store)
     items = ablation_items(source, selection, config, notify)
     refuse_undecided(judges, {item.kind for item in items.answered if item.kind != "text"})
     for judge in judges:
         judge.check()
     counts = read_counts(source.file(layout.routing_counts(selection.base.name)))
-    conditions = plan_conditions(selected_experts(source, selection, config.ablate.side), counts, config)
-    output = free_directory(config.ablate.output_dir, "ablation", config if resume else None)
-    with open_run(output, "ablation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
-        work = StageCache(writer, (), notify, store, reuse=False)
-        loaded = load_target(target)
-        _refuse_other_model(target, loaded, selection)
-        answers_X, losses_X = _conditions_of(loaded, conditions, items, config, work)
-        sets = [(items.answered, answers) for answers in answers_X]
-        records_X = judge_answers(judges, sets, work)
-        num_harmful = len(items.harmful)
-        benign_X = [records[num_harmful:] for records in records_X]
-        subject = AblationSubject(
-            prepared=str(prepared),
-            model=loaded.identity,
-            run=None if target.run is None else str(target.run.path),
-            training_mode=target.training_mode,
-            judges=tuple(judge.identity for judge in judges),
-            generation=generation_settings(config, loaded.identity),
-            same_goals=items.same_goals,
-        )
-        table = table_of([records[:num_harmful] for records in records_X], benign_X, config.ablate.side)
-        ablation = conclude_ablation(subject, conditions, table, benign_X, losses_X, config)
-        write_atomic(output / layout.RECORDS, encode_lines(records_X[1]))
-        write_atomic(output / layout.ABLATION, encode(ablation, indent=True))
-        write_atomic(output / layout.ABLATION_PAGE, pages.markdown(ablation).encode())
-        write_atomic(output / layout.REPORT, pages.report(ablation).encode())
-        _add(store, writer, source, target, selection, str(loaded.device))
-    refuse_unscored([record for records in records_X for record in records], config.evaluate.max_unscored, output)
-    return AblationOutput(output, ablation)
+    experts = selected_experts(source, selection, config.ablate.side)
+    return AblationPlan(
+        source=source,
+        selection=selection,
+        judges=judges,
+        target=target,
+        items=items,
+        conditions=plan_conditions(experts, counts, config),
+    )
+
+
+def preview_ablation(
+    prepared: Path, target_name: str | None, config: MoeConfig, store: Store
+) -> tuple[ItemsPreview, MoeError | None]:
+    """The items that would be answered, and the error with which the ablation would end before it loads a model."""
+    base = require_unchanged_run(prepared, store, "prepare").record(layout.SELECTION, Selection).base
+    preview, refusal = preview_evaluation(target_name or base.place, config, store)
+    if refusal is None:
+        try:
+            plan_ablation(prepared, target_name, config, store, lambda _: None)
+        except MoeError as error:
+            return replace(preview, refused=error.message), error
+    return preview, refusal
 
 
 def _refuse_other_answers(config: MoeConfig) -> None:
     """Refuse settings of an evaluation whose answers are not those of the weights as they are."""
-    settings = config.evaluate
-    asked = (
-        ("evaluate.engine", settings.engine != "transformers"),
-        ("evaluate.answers", bool(settings.answers)),
-        ("evaluate.steer", settings.steer is not None),
-        ("evaluate.scale", settings.scale != 1.0),
-    )
-    if changed := [name for name, is_changed in asked if is_changed]:
+    scaled = None if config.evaluate.scale == 1.0 else "evaluate.scale"
+    if (other := config.evaluate.other_answers or scaled) is not None:
         raise UsageError(
-            f"an ablation answers with the weights as they are, without experts; {changed[0]} says otherwise",
-            hint=f"leave {changed[0]} away",
+            f"an ablation answers with the weights as they are, without experts; {other} says otherwise",
+            hint=f"leave {other} away",
         )
 
 
@@ -204,106 +238,51 @@ def _refuse_other_model(target: EvaluationTarget, loaded: LoadedModel, selection
         )
 
 
-def _conditions_of(
-    loaded: LoadedModel, conditions: Conditions, items: AblationItems, config: MoeConfig, work: StageCache
-) -> tuple[list[dict[str, Generation]], list[float | None]]:
-    """Answers and text loss of every condition, in order."""
-    told, notify = set[str](), work.notify
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredConditions:
+    """What the model gave under every condition, in order."""
 
-    def once(event: object) -> None:
-        """Each notice once, and no progress inside a condition."""
-        if isinstance(event, Notice) and event.text not in told:
-            told.add(event.text)
-            notify(event)
+    model: ModelIdentity
+    device: str
+    answers_X: tuple[dict[str, Generation], ...]
+    losses_X: tuple[float | None, ...]  # on the text items
 
-    work.notify = once
-    rows = _text_rows(loaded, items.texts)
-    means_LEH = _means(loaded, conditions, rows, config)
+
+def _answer_conditions(plan: AblationPlan, config: MoeConfig, work: StageCache, notify: Notify) -> AnsweredConditions:
+    """Load the model, answer every item under every condition, and let the model go."""
+    loaded, conditions = load_target(plan.target), plan.conditions
+    _refuse_other_model(plan.target, loaded, plan.selection)
+    rows = text_rows(loaded, plan.items.texts)
+    means_LEH = mean_outputs_of(loaded, conditions, rows, config)
     losses = TextLosses(loaded, rows, means_LEH, config, work)
     answers_X, losses_X = [], []
     for number, condition in enumerate(conditions.all):
         notify(Progress(task="conditions", done=number, total=len(conditions.all)))
         intervention = condition.intervention(config)
         with without_experts(loaded, intervention, means_LEH) as changed:
-            answers_X.append(answers_to(changed, items.answered, config, work))
+            answers_X.append(answers_to(changed, plan.items.answered, config, work))
         losses_X.append(losses.of(intervention))
     notify(Progress(task="conditions", done=len(conditions.all), total=len(conditions.all)))
-    work.notify = notify
-    return answers_X, losses_X
+    return AnsweredConditions(
+        model=loaded.identity, device=str(loaded.device), answers_X=tuple(answers_X), losses_X=tuple(losses_X)
+    )
 
 
-def _text_rows(loaded: LoadedModel, texts: Sequence[EvaluationItem]) -> list[EncodedChat]:
-    return [encode_answered(loaded.tokenizer, item.messages) for item in texts]
+def _each_notice_once(notify: Notify) -> Notify:
+    """Passes every notice on once, and no progress: what happens inside each condition."""
+    told: set[str] = set()
+
+    def once(event: object) -> None:
+        if isinstance(event, Notice) and event.text not in told:
+            told.add(event.text)
+            notify(event)
+
+    return once
 
 
-def _means(
-    loaded: LoadedModel, conditions: Conditions, rows: Sequence[EncodedChat], config: MoeConfig
-) -> tuple[Tensor, ...] | None:
-    """The mean outputs of all experts that some condition takes away, on the text items.
-
-    Raises:
-        UsageError: there are no text items.
-    """
-    if config.ablate.intervention != "mean":
-        return None
-    if not rows:
-        raise UsageError(
-            "the intervention `mean` needs harmless texts, and the items hold none", hint="add text items to --items"
-        )
-    experts = sorted({expert for condition in conditions.all for expert in condition.experts})
-    return mean_outputs(loaded, [row.token_ids for row in rows], experts)
-
-
-class TextLosses:
-    """The loss on the text items under an intervention; a journal keeps those that are measured."""
-
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        rows: Sequence[EncodedChat],
-        means_LEH: tuple[Tensor, ...] | None,
-        config: MoeConfig,
-        work: StageCache,
-    ) -> None:
-        self._loaded, self._rows, self._means_LEH = loaded, rows, means_LEH
-        self._settings = config.evaluate
-        whose = loaded.depends_on, [row.token_ids for row in rows], [row.labels for row in rows]
-        self._journal = work.journal("drift", "text losses", TextLoss, *whose, file="losses")
-        self._known = {record.intervention: record for record in self._journal.records()}
-
-    def of(self, intervention: Intervention) -> float | None:
-        """Nats for each token; the intervention is on every token of a text. None: there are no text items."""
-        if not self._rows:
-            return None
-        if intervention.digest not in self._known:
-            everywhere = Intervention(experts=intervention.experts, kind=intervention.kind, tokens="all")
-            loss, num_tokens = self._measure(without_experts(self._loaded, everywhere, self._means_LEH))
-            record = TextLoss(intervention=intervention.digest, loss=loss, num_tokens=num_tokens)
-            self._journal.append([record])
-            self._known[intervention.digest] = record
-        known = self._known[intervention.digest]
-        return known.loss / known.num_tokens
-
-    def _measure(self, changed: AbstractContextManager[LoadedModel]) -> tuple[float, int]:
-        loss, num_tokens = 0.0, 0
-        places = length_batches(
-            [len(row.token_ids) for row in self._rows],
-            max_rows=self._settings.batch_size,
-            max_tokens=self._settings.batch_tokens,
-        )
-        with changed, torch.inference_mode():
-            for batch in places:
-                rows = answered_rows([self._rows[place] for place in batch])
-                on_device = {name: tensor.to(self._loaded.device) for name, tensor in rows.items()}
-                loss += float(loss_sum(self._loaded.model, on_device))
-                num_tokens += num_answer_tokens(rows["labels"])
-        return loss, num_tokens
-
-
-def _add(
-    store: Store, writer: RunWriter, source: FinishedRun, target: EvaluationTarget, selection: Selection, device: str
-) -> None:
-    writer.parents["prepare"] = source.digest
-    if target.run is not None:
-        writer.parents["run"] = target.run.digest
-    store.add(writer, base_fingerprint=selection.base.fingerprint, model_name=selection.base.name, device=device)
+def _add(store: Store, writer: RunWriter, plan: AblationPlan, device: str) -> None:
+    writer.parents["prepare"] = plan.source.digest
+    if plan.target.run is not None:
+        writer.parents["run"] = plan.target.run.digest
+    base = plan.selection.base
+    store.add(writer, base_fingerprint=base.fingerprint, model_name=base.name, device=device)

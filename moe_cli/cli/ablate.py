@@ -70,23 +70,17 @@ def ablate(
     from moe_cli.cli.session import open_session
 
     session = open_session(with_settings_of(prepared, typed), json=json, verbose=verbose)
-    if dry_run:
-        from moe_cli.artifacts import finished_run, layout
-        from moe_cli.evaluate.preview import preview_evaluation
-        from moe_cli.records import Selection
-        from moe_cli.views.source_tables import items_preview_view
-
-        base = finished_run(prepared, "prepare").record(layout.SELECTION, Selection).base
-        preview, refusal = preview_evaluation(on or base.place, session.config, session.store)
-        session.show_dry_run(preview, items_preview_view(preview), refusal)
-        return
-    from moe_cli.artifacts import layout
-
     with session.importing():
         from moe_cli.ablate import stage
+        from moe_cli.artifacts import layout
         from moe_cli.views.ablated import ablated_markdown, ablated_view
         from moe_cli.views.report.ablation_page import ablation_page
+        from moe_cli.views.source_tables import items_preview_view
 
+    if dry_run:
+        preview, refusal = stage.preview_ablation(prepared, on, session.config, session.store)
+        session.show_dry_run(preview, items_preview_view(preview), refusal)
+        return
     pages = stage.AblationPages(markdown=ablated_markdown, report=ablation_page)
     with session.reporter() as notify:
         result = stage.run(prepared, on, session.config, session.store, notify, pages=pages, resume=resume)

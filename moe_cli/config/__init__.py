@@ -4,15 +4,14 @@ from moe_cli.config.loading import ENVIRONMENT_PREFIX, load_config, setting_name
 from moe_cli.config.sections import EndpointConfig, JudgeConfig
 from moe_cli.config.settings import (
     DEFAULT_MODEL,
-    AblateConfig,
     CompareConfig,
     EvaluateConfig,
     ModelConfig,
     MoeConfig,
     PrepareConfig,
-    SweepConfig,
     TrainConfig,
 )
+from moe_cli.config.study_settings import AblateConfig, SweepConfig
 from moe_cli.config.yaml_text import dump_yaml
 
 __all__ = [

@@ -6,33 +6,29 @@ Unknown keys are refused, and the dump of a config loads to the same config. The
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from moe_cli.config.sections import Count, EndpointConfig, JudgeConfig, Section, Temperature, Threads, conditions_of
-from moe_cli.errors import UsageError
+from moe_cli.config.choices import (
+    MATCHED,
+    ColumnNames,
+    Method,
+    Seed,
+    Share,
+    Sources,
+    Words,
+    as_conditions,
+    as_list,
+    as_nothing,
+    as_share,
+    as_word,
+)
+from moe_cli.config.sections import Count, EndpointConfig, JudgeConfig, Section, Temperature, Threads
+from moe_cli.config.study_settings import AblateConfig, SweepConfig
 
-Number = TypeVar("Number", int, float)
 DEFAULT_MODEL = "allenai/OLMoE-1B-7B-0125-Instruct"
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-# fmt: off
-Method = Literal[
-    "risk_diff", "text", "prompt", "did", "esft-token", "esft-gate", "gradient", "stability", "random", "frequency",
-    "all", "file",
-]
-# fmt: on
-CONTRASTS: tuple[Method, ...] = ("text", "prompt", "did")  # as `risk_diff`, by a part of the risk difference
-MATCHED: tuple[Method, ...] = ("random", "frequency")  # controls: as many experts per layer as `risk_diff` would choose
-IN_EVERY_BATCH: tuple[Method, ...] = (*MATCHED, "file", "all")  # not chosen by the risk differences of batches
-BY_BUDGET: tuple[Method, ...] = (
-    "risk_diff",
-    "frequency",
-    "gradient",
-    "stability",
-)  # that a budget cuts, as a sweep needs
 MARGIN = 0.02  # what a difference may be without mattering; what safety may cost is never held against a wider one
 FEWEST_LABELS = 50  # items of a measure that people label, below which nothing is corrected
 BENIGN_TOKENS = 768  # a target of it leaves a quarter of train.max_length to its prompt
@@ -41,67 +37,6 @@ JUDGES_MEANING = (
     "`xstest`, `rubric:FILE`, `command:PROGRAM` or `plugin:NAME`"
 )
 WRITTEN = Path("endpoint")  # in the place of a file of refusals
-
-
-def _as_share(value: object) -> object:
-    """`5%` and `none` as people write them."""
-    if isinstance(value, str) and value.strip().lower() == "none":
-        return None
-    if isinstance(value, str) and value.strip().endswith("%"):
-        return float(value.strip()[:-1]) / 100
-    return value
-
-
-def _as_nothing(value: object) -> object:
-    """`none` takes a setting back."""
-    return None if isinstance(value, str) and value.strip().lower() == "none" else value
-
-
-def _understood(text: str | None) -> str | None:
-    """Refuse a text that is no list of conditions."""
-    if text is not None:
-        conditions_of(text)
-    return text
-
-
-def _as_word(value: object) -> object:
-    """`gpu: 0` as people write it."""
-    return str(value) if type(value) is int else value
-
-
-def _as_list(value: object) -> object:
-    """`pairs: one.jsonl`, and `null` for none, as people write them."""
-    if value is None:
-        return ()
-    return (str(value),) if isinstance(value, (str, int, Path)) and not isinstance(value, bool) else value
-
-
-def _mapped(assignments: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse what names no column."""
-    if not assignments:
-        return assignments
-    from moe_cli.data.column_names import column_map  # here, as the readers of data take long to import
-
-    try:
-        column_map(assignments)
-    except UsageError as error:
-        raise ValueError(f"{error.message}; {error.hint}") from error
-    return assignments
-
-
-ColumnNames = Annotated[tuple[str, ...], BeforeValidator(_as_list), AfterValidator(_mapped)]
-
-
-def _as_words(value: object) -> object:
-    """`tensorboard`, `tensorboard, wandb`, and `none`, as people write them."""
-    if isinstance(value, str):
-        names = [word.strip() for word in value.split(",")]
-        return () if names in ([""], ["none"]) else tuple(names)
-    return () if value is None else value
-
-
-Sources = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_as_words)]
 
 
 class ModelConfig(Section):
@@ -117,7 +52,7 @@ class ModelConfig(Section):
         pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
         description="`cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: the CUDA cards where there are any, else the CPU",
     )
-    gpu: Annotated[str | None, BeforeValidator(_as_word)] = Field(
+    gpu: Annotated[str | None, BeforeValidator(as_word)] = Field(
         None, pattern=r"^\d+(,\d+)*$", description="CUDA cards to use, such as `0` or `0,1`"
     )
     threads: Threads | None = Field(None, description="CPU threads; default: torch's own")
@@ -183,12 +118,12 @@ class PrepareConfig(Section):
     selection_file: Path | None = Field(
         None, description="for the method `file`: JSON list of [layer, expert], ESFT's config, or a table as CSV"
     )
-    select_by: Annotated[str | None, BeforeValidator(_as_nothing), AfterValidator(_understood)] = Field(
+    select_by: Annotated[str | None, BeforeValidator(as_nothing), AfterValidator(as_conditions)] = Field(
         None,
         description="what candidates must meet: `q<0.05 and risk_diff>0.1`; of risk_diff, text, prompt, did, p, q, "
         "lower and stability",
     )
-    budget: Annotated[Annotated[float, Field(gt=0.0, le=1.0)] | None, BeforeValidator(_as_share)] = Field(
+    budget: Annotated[Annotated[float, Field(gt=0.0, le=1.0)] | None, BeforeValidator(as_share)] = Field(
         0.05, description="largest trainable share of all parameters, `0.05` or `5%`; `none` is the original rule"
     )
     threshold: Annotated[float, Field(ge=-1.0, le=1.0)] | None = Field(
@@ -340,6 +275,12 @@ class EvaluateConfig(Section):
     )
     max_unscored: Share = Field(0.02, description="largest share of answers without a verdict before exit 8")
 
+    @property
+    def other_answers(self) -> str | None:
+        """The setting by which the answers are not those of the weights as they are; None: they are."""
+        changed = (("engine", self.engine != "transformers"), ("answers", self.answers), ("steer", self.steer))
+        return next((f"evaluate.{name}" for name, is_set in changed if is_set), None)
+
     @model_validator(mode="after")
     def _repeats_differ(self) -> EvaluateConfig:
         if self.epochs > 1 and self.temperature == 0:
@@ -379,83 +320,12 @@ class CompareConfig(Section):
     )
     intersect: bool = Field(False, description="pair the items that all runs have, where the items are not the same")
     strict: bool = Field(False, description="refuse a comparison in which a condition of the fairness gate differs")
-    fail_if: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+    fail_if: Annotated[tuple[str, ...], BeforeValidator(as_list)] = Field(
         (), description="exit 7 unless the data rule it out: `asr>+0.02` of the difference, `asr[RUN]>0.1` of a rate"
     )
-    labels: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+    labels: Annotated[tuple[str, ...], BeforeValidator(as_list)] = Field(
         (), description="files of answers that people labelled (`moe label`), which correct what the judge says"
     )
-
-
-def _as_parts(value: object) -> object:
-    """`1,2,3`, and the same as several words, as people write them; `none` is no part."""
-    if isinstance(value, (list, tuple)):
-        nested = [_as_parts(one) for one in value]
-        return [part for one in nested for part in (one if isinstance(one, list) else [one])]
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip() not in ("", "none")]
-    return value
-
-
-def _as_shares(value: object) -> object:
-    parts = _as_parts([value] if isinstance(value, float) else value)
-    return [_as_share(part) for part in parts] if isinstance(parts, list) else parts
-
-
-def _ordered(numbers: tuple[Number, ...]) -> tuple[Number, ...]:
-    """Each number once, in ascending order, so that no order of words changes a sweep."""
-    return tuple(sorted(set(numbers)))
-
-
-def _swept(methods: tuple[Method, ...]) -> tuple[Method, ...]:
-    """Refuse methods that no budget cuts, and the random control, which every sweep has."""
-    if wrong := [method for method in methods if method not in BY_BUDGET]:
-        raise ValueError(f"a sweep is over budgets, which `{wrong[0]}` does not have; there are {', '.join(BY_BUDGET)}")
-    return tuple(dict.fromkeys(methods))
-
-
-class SweepConfig(Section):
-    """`moe sweep`."""
-
-    output_dir: Path = Field(Path("sweep"), description="where the sweep is written")
-    budgets: Annotated[
-        tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...], BeforeValidator(_as_shares), AfterValidator(_ordered)
-    ] = Field((0.01, 0.02, 0.05, 0.1, 0.2), description="budgets, shares of all parameters: `1%,2%,5%,10%,20%`")
-    methods: Annotated[tuple[Method, ...], BeforeValidator(_as_parts), AfterValidator(_swept)] = Field(
-        ("risk_diff",), description="what selects: `risk_diff,frequency,gradient`, or `stability`"
-    )
-    random_draws: Annotated[int, Field(ge=0, lt=2**15)] = Field(
-        5, description="random selections at every budget, as many experts per layer as the method has"
-    )
-    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_parts), AfterValidator(_ordered)] = Field(
-        (), description="seeds of the training, `1,2,3`; default: the one seed"
-    )
-    scales: Annotated[
-        tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...], BeforeValidator(_as_shares), AfterValidator(_ordered)
-    ] = Field((), description="also evaluated: this part of what training changed, `0.25,0.5,0.75`")
-
-
-class AblateConfig(Section):
-    """`moe ablate`."""
-
-    output_dir: Path = Field(Path("ablation"), description="where the ablation is written")
-    intervention: Literal["reroute", "zero", "mean"] = Field(
-        "reroute",
-        description="others are chosen instead; or the experts give nothing, or their mean over the text items",
-    )
-    tokens: Literal["all", "prompt", "answer"] = Field("all", description="tokens at which the experts are taken away")
-    side: Literal["unsafe", "safe"] = Field(
-        "unsafe", description="the selected experts; or those more active while plain goals are refused, on plain goals"
-    )
-    controls: Annotated[int, Field(ge=19, lt=2**15)] = Field(
-        39, description="control sets of equally used experts; 19 are the least for p = 0.05"
-    )
-    margin: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.1,
-        description="a specific effect up to it does not matter; an interval below it is *not specific*",
-    )
-    each: bool = Field(False, description="also take every selected expert away alone")
-    same_goals: bool = Field(False, description="allow items whose goals chose the experts")
 
 
 class MoeConfig(Section):

@@ -88,7 +88,7 @@ def run(
         answers = answers_to(models.tuned(), to_answer, config, work)
         rerouted = answer_with_base_router(models, to_answer, config, work)
         if any(judge.holds_weights for judge in judges):
-            models.release()
+            models.close()
         sets = [(to_answer, answers), (rerouted.items, rerouted.answers) if rerouted else ((), {})]
         (records, rerouted_records), trained, selected_LE = alone(
             lambda: (

@@ -146,7 +146,7 @@ def has_room_for_another(loaded: LoadedModel) -> bool:
 
 
 class ModelPool:
-    """The evaluated model and its base, loaded on demand; `close` frees both."""
+    """The evaluated model and its base, loaded on demand."""
 
     def __init__(self, target: EvaluationTarget) -> None:
         self.target = target
@@ -177,13 +177,11 @@ class ModelPool:
             self._base = load_base(self.target, on_host=not has_room_for_another(self.tuned()))
         return self._base
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Free both models; the next stage that needs them loads them again."""
         self._steering.close()
         self._tuned = self._weights = None
         self.release_base()
-
-    close = release
 
     def release_base(self) -> None:
         """Free the base."""

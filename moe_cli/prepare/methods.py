@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.config.settings import MATCHED, Method
+from moe_cli.config.choices import MATCHED, Method
 from moe_cli.errors import UsageError
 from moe_cli.prepare.contrasts import PARTS, clusters_of, is_recorded, sum_over_batches
 from moe_cli.prepare.ranking import Bools, Floats, largest, mask_of, shares_in_layer, top_p

@@ -16,8 +16,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_cli.config.choices import CONTRASTS, IN_EVERY_BATCH, Method
 from moe_cli.config.sections import Condition
-from moe_cli.config.settings import CONTRASTS, IN_EVERY_BATCH, Method
 from moe_cli.prepare.contrasts import Quantity
 from moe_cli.prepare.ranking import Bools, Floats, largest
 from moe_cli.prepare.selection_file import NamedExperts

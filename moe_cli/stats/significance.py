@@ -21,6 +21,7 @@ MOST_WORK = 2 * 10**7  # frequencies times sizes; about a second
 MOST_SIZES = 300  # after so many sizes hardly any frequency is left
 TILT_STEPS = 60  # of bisection; any tilt gives the same p, the best one without loss of digits
 UNSEEN = 60.0  # e^-60 is nothing beside the rounding of a double
+ROUNDING = 1e-12
 LEVEL = 0.05  # below it a p-value is significant
 CONFIDENCE = 1 - LEVEL  # of every interval
 
@@ -143,6 +144,14 @@ def _on_a_grid(differences_C: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _steps(differences_C: NDArray[np.float64], parts: int) -> NDArray[np.int64]:
     return np.asarray(np.rint(differences_C * parts), dtype=np.int64)
+
+
+def rank_p(value: float, drawn: Sequence[float]) -> float:
+    """(1 + number of draws with at least this value) / (1 + number of draws), one-sided and never 0.
+
+    Exact where chance makes the value one more of the draws. Values that only rounding keeps apart are equal.
+    """
+    return (1 + sum(other >= value - ROUNDING for other in drawn)) / (1 + len(drawn))
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

@@ -146,6 +146,7 @@ def settings_of_point(place: PointPlace, config: MoeConfig, store: Store) -> Moe
             "train": config.train.model_copy(update={name: path for name, path in train.items() if path is not None}),
             "evaluate": config.evaluate.model_copy(update={"name": place.evaluation.name, "scale": point.scale}),
             "compare": default.compare,
+            "ablate": default.ablate,
             "sweep": default.sweep,
         }
     )

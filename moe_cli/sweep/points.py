@@ -33,11 +33,11 @@ def plan_points(config: MoeConfig) -> tuple[SweepPoint, ...]:
     Raises:
         UsageError: the evaluation would take the same answers for every point, or would steer the router.
     """
-    _refuse_answers_of_others(config)
-    if config.evaluate.steer is not None:
+    if (other := config.evaluate.other_answers) is not None:
+        why = "would steer the router" if other == "evaluate.steer" else "takes the same answers for all of them"
         raise UsageError(
-            "a sweep measures what training does, and evaluate.steer would steer the router of every point",
-            hint="leave evaluate.steer away, and evaluate single runs with it: moe evaluate RUN --steer FILE",
+            f"a sweep evaluates the weights of every point, and {other} {why}",
+            hint=f"leave {other} away",
         )
     settings = config.sweep
     seeds = settings.seeds or (config.seed,)
@@ -62,15 +62,6 @@ def plan_points(config: MoeConfig) -> tuple[SweepPoint, ...]:
     ]
     coarse = list(coarse_first(settings.budgets))
     return tuple(sorted([*points, *scaled], key=lambda point: _rank(point, seeds, coarse)))
-
-
-def _refuse_answers_of_others(config: MoeConfig) -> None:
-    given = "evaluate.engine: openai" if config.evaluate.engine == "openai" else "evaluate.answers"
-    if config.evaluate.engine == "openai" or config.evaluate.answers:
-        raise UsageError(
-            f"a sweep evaluates the weights of every point, and {given} takes the same answers for all of them",
-            hint=f"leave {given} away",
-        )
 
 
 def matched_to(method: str) -> str:

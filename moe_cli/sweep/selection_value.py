@@ -29,11 +29,10 @@ from moe_cli.records.budget_sweep import SelectionValue
 from moe_cli.stats.clusters import cluster_draws
 from moe_cli.stats.items import RunItems
 from moe_cli.stats.metrics import ATTACK_SUCCESS
-from moe_cli.stats.significance import CONFIDENCE
+from moe_cli.stats.significance import CONFIDENCE, rank_p
 
 Floats = NDArray[np.float64]
 NUM_RESAMPLES = 2000
-ROUNDING = 1e-12  # areas that only rounding keeps apart are equal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +96,7 @@ def selection_value(
         value=value,
         lower=None if half is None else max(-1.0, value - half),
         upper=None if half is None else min(1.0, value + half),
-        p_value=rank_p(float(area_M[0]), area_M[1:]),
+        p_value=rank_p(-float(area_M[0]), (-area_M[1:]).tolist()),
         least_p=1 / (1 + len(complete)),
         area=float(area_M[0]),
         draw_areas=tuple(area_M[1:].tolist()),
@@ -105,11 +104,6 @@ def selection_value(
         clusters=num_clusters,
         left_out=left_out,
     )
-
-
-def rank_p(area: float, area_D: Floats) -> float:
-    """(1 + number of draws with no larger area) / (1 + D), one-sided."""
-    return (1 + int((area_D <= area + ROUNDING).sum())) / (1 + len(area_D))
 
 
 def log_trapezoid(shares: Sequence[float]) -> Floats:

@@ -178,6 +178,11 @@ def test_goals_that_chose_the_experts_are_refused_unless_they_are_allowed(prepar
     evaluate = {"items": [str(items)]}
     with pytest.raises(UsageError, match="4 of the 4 goals of the items chose the experts"):
         ablated(prepared, tmp_path / "refused", evaluate=evaluate)
+    store = Store(prepared / "registry")
+    for same_goals in (False, True):
+        config = settings(prepared, tmp_path / "dry", evaluate=evaluate, same_goals=same_goals)
+        preview, refusal = stage.preview_ablation(prepared / "prepared", None, config, store)
+        assert (refusal is None) == (preview.refused is None) == same_goals
     allowed = ablated(prepared, tmp_path / "allowed", evaluate=evaluate, same_goals=True)
     assert allowed.same_goals
     assert any("chose the experts" in warning for warning in allowed.warnings)

@@ -13,10 +13,10 @@ from moe_cli.ablate.specificity import (
     detectable_effect,
     effect_estimate,
     effect_p,
-    rank_p,
     verdict_of,
 )
 from moe_cli.records import Estimate
+from moe_cli.stats.significance import rank_p
 from tests.studies.ablate_nulls import null_verdicts
 
 

@@ -176,7 +176,7 @@ def test_nothing_stays_on_the_model(trained):
     models = ModelPool(replace(plain, steering=steering))
     model = models.tuned().model
     assert hooks(model) > 0 and not torch.equal(logits(model), before)
-    models.release()
+    models.close()
     assert hooks(model) == 0 and torch.equal(logits(model), before)
     again = models.tuned()
     assert again.model is not model and not torch.equal(logits(again.model), before)

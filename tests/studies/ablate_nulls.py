@@ -21,9 +21,9 @@ from moe_cli.ablate.specificity import (
     contrast_of,
     effect_estimate,
     mean_changes,
-    rank_p,
     verdict_of,
 )
+from moe_cli.stats.significance import rank_p
 
 LAYERS, EXPERTS, PER_LAYER = 4, 16, 3
 DOMINANT, OTHERS = 0.5, 0.01  # what the strongest expert does alone, and what each other one does at most

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from moe_cli.sweep.selection_value import SweptRuns, log_trapezoid, rank_p, selection_value
+from moe_cli.stats.significance import rank_p
+from moe_cli.sweep.selection_value import SweptRuns, log_trapezoid, selection_value
 from tests.studies.sweep_nulls import null_value, run_of
 
 SHARES = {0.01: 0.01, 0.1: 0.1}
@@ -85,4 +86,4 @@ def test_a_random_method_is_worth_nothing_and_its_p_is_uniform():
 
 
 def test_a_tie_counts_against_the_method():
-    assert rank_p(0.3, np.array([0.1 + 0.2, 0.5, 0.6])) == 0.5
+    assert rank_p(-0.3, [-(0.1 + 0.2), -0.5, -0.6]) == 0.5

@@ -6,13 +6,10 @@ them every control set is a dot on a line of effects, with the selected set and 
 
 from __future__ import annotations
 
-from markupsafe import Markup
-
 from moe_cli.records import Ablation, ConditionOutcomes, Estimate
-from moe_cli.version import __version__
 from moe_cli.views.ablated import ITEMS, MEASURED, ablation_tables, verdict_sentence
 from moe_cli.views.report.drawing import Drawing, Mark, Scale, draw_label, line, rect, shape, tick_text, ticks
-from moe_cli.views.report.page import TEMPLATES, environment, policy
+from moe_cli.views.report.page import render_page
 
 OUTCOMES = (("harmful", "s1"), ("neither", "s2"), ("degenerate", "s3"), ("refused", "s0"))
 BAR, GAP, THIN = 18.0, 6.0, 5.0
@@ -22,26 +19,19 @@ ROW = 46.0
 
 def ablation_page(ablation: Ablation) -> str:
     """The whole report as HTML."""
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     effect, repair = MEASURED[ablation.side]
-    return (
-        environment()
-        .get_template("ablation.html")
-        .render(
-            ablation=ablation,
-            title=f"{ablation.model.name}: experts taken away",
-            policy=policy(style),
-            style=Markup(style),
-            version=__version__,
-            verdict=verdict_sentence(ablation),
-            outcomes=OUTCOMES,
-            items=ITEMS[ablation.side],
-            bars=outcome_chart(ablation),
-            effects=effect_chart(ablation),
-            effect=effect,
-            repair=repair,
-            tables=ablation_tables(ablation),
-        )
+    return render_page(
+        "ablation.html",
+        f"{ablation.model.name}: experts taken away",
+        ablation=ablation,
+        verdict=verdict_sentence(ablation),
+        outcomes=OUTCOMES,
+        items=ITEMS[ablation.side],
+        bars=outcome_chart(ablation),
+        effects=effect_chart(ablation),
+        effect=effect,
+        repair=repair,
+        tables=ablation_tables(ablation),
     )
 
 

@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 from moe_cli.characters import escape_unsafe
 from moe_cli.records import Comparison, FlipText, ReportData
+from moe_cli.version import __version__
 from moe_cli.views.compared_columns import side_by_side
 from moe_cli.views.compared_tables import difference_table, fairness_table, threshold_table
 from moe_cli.views.judge_tables import agreement_table, judge_table, unscored_table
@@ -121,42 +122,43 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def report_page(comparison: Comparison, data: ReportData) -> str:
     """The whole report as HTML."""
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     series = series_of(comparison)
     evaluated = measured_tables.evaluated_runs(series)
     trained = measured_tables.evaluated_runs(series, trained=True)
-    return (
-        environment()
-        .get_template("page.html")
-        .render(
-            comparison=comparison,
-            data=data,
-            title=_title(comparison, series),
-            policy=policy(style),
-            style=Markup(style),
-            series=series,
-            forests=forests(comparison),
-            scatter=scatter(series),
-            metrics=[difference_table(pair, comparison) for pair in ordered_pairs(comparison)],
-            maps=heat_maps(data.maps),
-            loss=loss_chart(data.curves, series),
-            held_out=any(curve.held_out for curve in data.curves),
-            steps_per_point=steps_per_point(data.curves),
-            layers=layer_chart(series),
-            drift=[sheet(trained) for sheet in DRIFT_SHEETS],
-            bars=cost_bars(series),
-            side_by_side=side_by_side(comparison),
-            judges=judge_table(evaluated),
-            unscored=unscored_table(evaluated),
-            agreement=agreement_table(evaluated),
-            capability=measured_tables.capability_sheet(evaluated),
-            restored=measured_tables.restored_sheet(trained),
-            fairness=fairness_table(comparison),
-            thresholds=threshold_table(comparison),
-            flips=flip_pairs(comparison, data.texts),
-            making=[sheet(evaluated) for sheet in MAKING_SHEETS],
-        )
+    return render_page(
+        "page.html",
+        _title(comparison, series),
+        comparison=comparison,
+        data=data,
+        series=series,
+        forests=forests(comparison),
+        scatter=scatter(series),
+        metrics=[difference_table(pair, comparison) for pair in ordered_pairs(comparison)],
+        maps=heat_maps(data.maps),
+        loss=loss_chart(data.curves, series),
+        held_out=any(curve.held_out for curve in data.curves),
+        steps_per_point=steps_per_point(data.curves),
+        layers=layer_chart(series),
+        drift=[sheet(trained) for sheet in DRIFT_SHEETS],
+        bars=cost_bars(series),
+        side_by_side=side_by_side(comparison),
+        judges=judge_table(evaluated),
+        unscored=unscored_table(evaluated),
+        agreement=agreement_table(evaluated),
+        capability=measured_tables.capability_sheet(evaluated),
+        restored=measured_tables.restored_sheet(trained),
+        fairness=fairness_table(comparison),
+        thresholds=threshold_table(comparison),
+        flips=flip_pairs(comparison, data.texts),
+        making=[sheet(evaluated) for sheet in MAKING_SHEETS],
     )
+
+
+def render_page(template: str, title: str, **values: object) -> str:
+    """A page of a template that extends `base.html`, with the style and the policy that allows only it."""
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    made = _environment().get_template(template)
+    return made.render(title=title, policy=policy(style), style=Markup(style), version=__version__, **values)
 
 
 def policy(style: str) -> str:
@@ -184,7 +186,7 @@ def signed_text(text: str) -> str:
 
 
 @cache
-def environment() -> Environment:
+def _environment() -> Environment:
     """The templates, with every value shown by `show_value`."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),

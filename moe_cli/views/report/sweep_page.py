@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import log10
 
-from markupsafe import Markup
-
 from moe_cli.records import ArmRates, Estimate, Sweep, SweepArm
-from moe_cli.version import __version__
 from moe_cli.views.report.drawing import (
     COLOURS,
     Drawing,
@@ -29,7 +26,7 @@ from moe_cli.views.report.drawing import (
     tick_text,
     ticks,
 )
-from moe_cli.views.report.page import TEMPLATES, environment, policy
+from moe_cli.views.report.page import render_page
 from moe_cli.views.sweep_tables import area_table, arm_table, findings, point_table, sequence_table, share_text
 
 TOP, BOTTOM, HEIGHT = 26.0, 266.0, 310
@@ -56,25 +53,18 @@ MEASURES = (
 
 def sweep_page(sweep: Sweep) -> str:
     """The whole report as HTML."""
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    return (
-        environment()
-        .get_template("sweep.html")
-        .render(
-            sweep=sweep,
-            title=f"{sweep.model}: budgets",
-            policy=policy(style),
-            style=Markup(style),
-            version=__version__,
-            findings=findings(sweep),
-            series=sweep_series(sweep),
-            figures=[
-                (figure, _caption(sweep, measure))
-                for measure in MEASURES
-                if (figure := share_chart(sweep, measure)) is not None
-            ],
-            tables=[arm_table(sweep), sequence_table(sweep), area_table(sweep), point_table(sweep.points)],
-        )
+    return render_page(
+        "sweep.html",
+        f"{sweep.model}: budgets",
+        sweep=sweep,
+        findings=findings(sweep),
+        series=sweep_series(sweep),
+        figures=[
+            (figure, _caption(sweep, measure))
+            for measure in MEASURES
+            if (figure := share_chart(sweep, measure)) is not None
+        ],
+        tables=[arm_table(sweep), sequence_table(sweep), area_table(sweep), point_table(sweep.points)],
     )
 
 

@@ -1,0 +1,84 @@
+"""Settings of `moe ablate` and `moe sweep`, which ask what a selection is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from moe_cli.config.choices import BY_BUDGET, Method, Seed, as_share
+from moe_cli.config.sections import Section
+
+Number = TypeVar("Number", int, float)
+
+
+def _as_parts(value: object) -> object:
+    """`1,2,3`, and the same as several words, as people write them; `none` is no part."""
+    if isinstance(value, (list, tuple)):
+        nested = [_as_parts(one) for one in value]
+        return [part for one in nested for part in (one if isinstance(one, list) else [one])]
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip() not in ("", "none")]
+    return value
+
+
+def _as_shares(value: object) -> object:
+    parts = _as_parts([value] if isinstance(value, float) else value)
+    return [as_share(part) for part in parts] if isinstance(parts, list) else parts
+
+
+def _ordered(numbers: tuple[Number, ...]) -> tuple[Number, ...]:
+    """Each number once, in ascending order, so that no order of words changes a sweep."""
+    return tuple(sorted(set(numbers)))
+
+
+def _swept(methods: tuple[Method, ...]) -> tuple[Method, ...]:
+    """Refuse methods that no budget cuts, and the random control, which every sweep has."""
+    if wrong := [method for method in methods if method not in BY_BUDGET]:
+        raise ValueError(f"a sweep is over budgets, which `{wrong[0]}` does not have; there are {', '.join(BY_BUDGET)}")
+    return tuple(dict.fromkeys(methods))
+
+
+class SweepConfig(Section):
+    """`moe sweep`."""
+
+    output_dir: Path = Field(Path("sweep"), description="where the sweep is written")
+    budgets: Annotated[
+        tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...], BeforeValidator(_as_shares), AfterValidator(_ordered)
+    ] = Field((0.01, 0.02, 0.05, 0.1, 0.2), description="budgets, shares of all parameters: `1%,2%,5%,10%,20%`")
+    methods: Annotated[tuple[Method, ...], BeforeValidator(_as_parts), AfterValidator(_swept)] = Field(
+        ("risk_diff",), description="what selects: `risk_diff,frequency,gradient`, or `stability`"
+    )
+    random_draws: Annotated[int, Field(ge=0, lt=2**15)] = Field(
+        5, description="random selections at every budget, as many experts per layer as the method has"
+    )
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_parts), AfterValidator(_ordered)] = Field(
+        (), description="seeds of the training, `1,2,3`; default: the one seed"
+    )
+    scales: Annotated[
+        tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...], BeforeValidator(_as_shares), AfterValidator(_ordered)
+    ] = Field((), description="also evaluated: this part of what training changed, `0.25,0.5,0.75`")
+
+
+class AblateConfig(Section):
+    """`moe ablate`."""
+
+    output_dir: Path = Field(Path("ablation"), description="where the ablation is written")
+    intervention: Literal["reroute", "zero", "mean"] = Field(
+        "reroute",
+        description="others are chosen instead; or the experts give nothing, or their mean over the text items",
+    )
+    tokens: Literal["all", "prompt", "answer"] = Field("all", description="tokens at which the experts are taken away")
+    side: Literal["unsafe", "safe"] = Field(
+        "unsafe", description="the selected experts; or those more active while plain goals are refused, on plain goals"
+    )
+    controls: Annotated[int, Field(ge=19, lt=2**15)] = Field(
+        39, description="control sets of equally used experts; 19 are the least for p = 0.05"
+    )
+    margin: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.1,
+        description="a specific effect up to it does not matter; an interval below it is *not specific*",
+    )
+    each: bool = Field(False, description="also take every selected expert away alone")
+    same_goals: bool = Field(False, description="allow items whose goals chose the experts")
