@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     Settings = MoeConfig | Mapping[str, object]
 
 Place = str | Path
+OUTPUTS_OF_ARMS = {  # setting of where each arm writes
+    "selective": "train.selective_dir",
+    "baseline": "train.baseline_dir",
+    "alternating": "alternating.output_dir",
+}
 
 
 def prepare(
@@ -55,10 +60,10 @@ def train(
     notify: Notify | None = None,
     resume: bool = False,
 ) -> TrainOutput:
-    """Train one arm, "selective" or "baseline", as `moe train`; the rest as in `prepare`."""
-    if arm not in ("selective", "baseline"):
-        raise ValueError(f"{arm!r} is no arm: it is 'selective' or 'baseline'")
-    config = _config(settings, {f"train.{arm}_dir": output_dir})
+    """Train one arm, "selective", "baseline" or "alternating", as `moe train`; the rest as in `prepare`."""
+    if arm not in OUTPUTS_OF_ARMS:
+        raise ValueError(f"{arm!r} is no arm: there are {', '.join(OUTPUTS_OF_ARMS)}")
+    config = _config(settings, {OUTPUTS_OF_ARMS[arm]: output_dir})
     from moe_cli.train import stage
 
     return stage.run(arm, config, _store(config), notify or _warn, resume=resume)

@@ -17,7 +17,7 @@ from moe_cli.records.inputs import EvaluationItem, Generation, Message, ModelIde
 from moe_cli.records.judging import QUESTIONS, JudgeIdentity, PublishedAgreement, Verdict
 from moe_cli.records.preparation import TrainingExample
 from moe_cli.records.record import Rate
-from moe_cli.records.training import TrainableCount, TrainingProof, TrainingSummary
+from moe_cli.records.training import RouterTraining, TrainableCount, TrainingProof, TrainingSummary
 
 TRAINED = "e" * 64  # fingerprint of the weights that a training wrote
 NO_RATE = Rate.of_counts(0, 0, 0)
@@ -136,6 +136,29 @@ def imported(name, **changes):
         "highest": 0.4,
     }
     return column(name, "imported", evaluation=None, imported=ImportedOutcomes(**(values | changes)))
+
+
+def routers(**changes):
+    values = {
+        "num_rounds": 3,
+        "expert_epochs_per_round": 1,
+        "router_epochs_per_round": 1,
+        "learning_rate": 1e-4,
+        "warmup_steps": 5,
+        "num_steps": 54,
+        "largest_move": 0.003,
+        "median_weight": 0.02,
+        "divergence": "forward",
+        "region": "answer",
+        "target": "round",
+        "over": "pair",
+        "layers": (0, 1),
+        "keep": 0.0,
+        "temperature": 1.0,
+        "num_pairs": 144,
+        "num_params": 64,
+    }
+    return RouterTraining(**(values | changes))
 
 
 def training(**changes):

@@ -6,6 +6,7 @@
                    with --pickle: batch_outputs_{model}.pkl  risk_diff_{model}.pkl  sft_dataset_{model}.pkl
 <selective out>/   final_model/  expert_delta.safetensors  training_metadata.json  batch_expert_masks.npy
                    steps.jsonl  checkpoint-*/  tensorboard/ where it was asked for
+<alternating out>/ as <selective out>/; the delta holds the routers, too
 <baseline out>/    final_model/  training_metadata.json  steps.jsonl  checkpoint-*/
 <run>/evaluations/<name>/   items.jsonl  records.jsonl  restored.jsonl  drift.jsonl  capability.jsonl  summary.json
                             stages/{answers,verdicts,drift,capability}-*.jsonl

@@ -43,7 +43,7 @@ def _result_of(run: FinishedRun) -> RunResult:
     match run.manifest.kind:
         case "prepare":
             return _prepared(run.record(layout.SELECTION, Selection))
-        case "selective" | "baseline":
+        case "selective" | "baseline" | "alternating":
             return _trained(run.record(layout.METADATA, TrainingSummary))
         case "evaluation":
             return _evaluated(run.record(layout.EVALUATION_SUMMARY, EvaluationSummary).with_plain_goals_apart)

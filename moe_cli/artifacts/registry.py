@@ -23,6 +23,7 @@ from moe_cli.config import load_config
 from moe_cli.errors import ArtifactError, EnvironmentFaultError, MoeError
 from moe_cli.records import Manifest, RunKind, RunRecord
 from moe_cli.records.record import run_id
+from moe_cli.records.training import ARMS
 from moe_cli.signals import publish
 
 State = Literal["complete", "interrupted", "gone", "changed"]
@@ -206,7 +207,7 @@ def training_run_named(name: str, store: Store) -> FinishedRun | None:
     path = Path(name)
     if path.name == FINAL_MODEL and kind_in(path.parent) is not None:
         path = path.parent
-    return None if kind_in(path) is None else require_unchanged_run(path, store, "selective", "baseline")
+    return None if kind_in(path) is None else require_unchanged_run(path, store, *ARMS)
 
 
 def change_of(run: FinishedRun, store: Store) -> str | None:

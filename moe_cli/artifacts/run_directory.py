@@ -34,8 +34,11 @@ from moe_cli.errors import ArtifactError, LockedError, RunCompleteError
 from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
 
 # What is kept of an interrupted training depends on its settings; the answers that other runs keep name theirs.
-TRAINING = ("selective", "baseline")
-TRAINING_SECTIONS = ("seed", "model", "train")
+TRAINING_SECTIONS: dict[RunKind, tuple[str, ...]] = {
+    "selective": ("seed", "model", "train"),
+    "baseline": ("seed", "model", "train"),
+    "alternating": ("seed", "model", "train", "alternating"),
+}
 # May differ, as they go with the number of processes; a checkpoint knows how many batches made a step of it.
 BY_PROCESSES = ("train.gradient_accumulation_steps", "train.placement", "model.rank_timeout", "model.gpu")
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scipy")
@@ -144,7 +147,7 @@ def open_run(
         if previous is not None and worthless:
             _empty(path)
             new, previous = replace(new, id=previous.id), None  # its record in the registry may have been begun
-        if previous is not None and kind in TRAINING:
+        if previous is not None and kind in TRAINING_SECTIONS:
             _same_settings(previous, config, path)
         started = replace(previous, config=settings) if previous is not None else new
         writer = RunWriter(path, started, resumed=previous is not None, scratch=scratch)
@@ -309,7 +312,9 @@ def _same_settings(previous: StartedRun, config: MoeConfig, path: Path) -> None:
     differing = [
         key
         for key in before | after
-        if before.get(key) != after.get(key) and key.partition(".")[0] in TRAINING_SECTIONS and key not in BY_PROCESSES
+        if before.get(key) != after.get(key)
+        and key.partition(".")[0] in TRAINING_SECTIONS[previous.kind]
+        and key not in BY_PROCESSES
     ]
     if differing:
         changed = ", ".join(f"{key} {before.get(key)!r} -> {after.get(key)!r}" for key in differing)

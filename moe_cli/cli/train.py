@@ -1,4 +1,4 @@
-"""`moe train selective | baseline`: parses the options, trains, and prints the result."""
+"""`moe train selective | baseline | alternating`: parses the options, trains, and prints the result."""
 
 from __future__ import annotations
 
@@ -29,11 +29,20 @@ from moe_cli.ranks import joined
 if TYPE_CHECKING:
     from moe_cli.records import Arm
 
-app = typer.Typer(no_args_is_help=True, help="Train one of the two arms on the same batches.")
+app = typer.Typer(no_args_is_help=True, help="Train one of the arms on the same batches.")
 
 OF_ONE_ARM = options("train.masking", "train.max_share")
-OF_BOTH_ARMS = (
-    *options("train.prepared", "train.num_epochs", "train.learning_rate", "train.max_length"),
+OF_ROUNDS = (
+    *options("alternating.num_rounds", "alternating.expert_epochs_per_round", "alternating.router_epochs_per_round"),
+    option("train.learning_rate", "--expert-lr", "--learning-rate"),
+    option("alternating.router_learning_rate", "--router-lr"),
+    *options("alternating.kl_type", "alternating.consistency_at", "alternating.consistency_target"),
+    *options("alternating.consistency_over", "alternating.consistency_layers", "alternating.keep"),
+    *options("alternating.temperature", "alternating.skip_router_training"),
+)
+OF_BOTH_ARMS = options("train.num_epochs", "train.learning_rate")
+OF_ALL_ARMS = (
+    *options("train.prepared", "train.max_length"),
     *options("train.gradient_accumulation_steps", "train.checkpoint_every"),
     option("train.placement", panel=MACHINE),
     *HARDWARE,
@@ -44,7 +53,7 @@ OF_BOTH_ARMS = (
 
 @app.command("selective")
 @catch_errors
-@with_settings(MODEL, option("train.selective_dir", "--output-dir", "-o"), *OF_ONE_ARM, *OF_BOTH_ARMS)
+@with_settings(MODEL, option("train.selective_dir", "--output-dir", "-o"), *OF_ONE_ARM, *OF_BOTH_ARMS, *OF_ALL_ARMS)
 def selective(
     typed: TypedSettings,
     nproc: NumProcesses = None,
@@ -65,7 +74,7 @@ def selective(
 
 @app.command("baseline")
 @catch_errors
-@with_settings(MODEL, option("train.baseline_dir", "--output-dir", "-o"), *OF_BOTH_ARMS)
+@with_settings(MODEL, option("train.baseline_dir", "--output-dir", "-o"), *OF_BOTH_ARMS, *OF_ALL_ARMS)
 def baseline(
     typed: TypedSettings,
     nproc: NumProcesses = None,
@@ -80,6 +89,30 @@ def baseline(
     Example: moe train baseline --prepared prepared --gpu 1
     """
     _train("baseline", typed, nproc, resume=resume, dry_run=dry_run, json=json)
+
+
+@app.command("alternating")
+@catch_errors
+@with_settings(MODEL, option("alternating.output_dir", "--output-dir", "-o"), *OF_ROUNDS, *OF_ONE_ARM, *OF_ALL_ARMS)
+def alternating(
+    typed: TypedSettings,
+    nproc: NumProcesses = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Train the selected experts and the routers in turn: a third arm, which also changes routing.
+
+    Experts train on the answers with the routers locked; then routers, with the experts locked, learn to route attacked
+    goals like the plain ones.
+
+    Example: moe train alternating --model tiny
+
+    Example: moe train alternating --prepared prepared --num-rounds 3 --router-lr 1e-3
+
+    Example: moe train alternating --prepared prepared --skip-router-training
+    """
+    _train("alternating", typed, nproc, resume=resume, dry_run=dry_run, json=json)
 
 
 def _train(arm: Arm, typed: TypedSettings, nproc: int | None, *, resume: bool, dry_run: bool, json: bool) -> None:

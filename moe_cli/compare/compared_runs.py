@@ -18,7 +18,7 @@ from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.codec import decode_lines
 from moe_cli.errors import ArtifactError
 from moe_cli.records import CapabilitySample, EvaluationRecord, EvaluationSummary, RunColumn, Selection, TrainingSummary
-from moe_cli.records.training import UNTRAINED
+from moe_cli.records.training import ARMS, MODES, UNTRAINED
 from moe_cli.stats.items import RunItems, evaluated_items
 from moe_cli.stats.metrics import metrics_of
 
@@ -66,11 +66,11 @@ def _read(word: str, evaluation: str | None, store: Store) -> ComparedRun:
     if kind == "evaluation":
         evaluated = require_unchanged_run(path, store, "evaluation")
         trained = path.parent.parent if _summary(evaluated).run else None
-        of = require_unchanged_run(trained, store, "selective", "baseline") if trained else None
+        of = require_unchanged_run(trained, store, *ARMS) if trained else None
         return _source(of, [evaluated], named=True)
-    if kind in ("selective", "baseline"):
+    if kind in ARMS:
         evaluations = _complete(path / layout.EVALUATIONS, evaluation, store)
-        run = require_unchanged_run(path, store, "selective", "baseline")
+        run = require_unchanged_run(path, store, *ARMS)
         return _source(run, evaluations, named=evaluation is not None)
     if kind is not None:
         raise ArtifactError(f"{path} is a {kind} run: there is nothing to compare in it", hint="name training runs")
@@ -125,7 +125,7 @@ def _source(run: FinishedRun | None, evaluations: Sequence[FinishedRun], *, name
 
 def _training(run: FinishedRun) -> TrainingSummary:
     training = run.record(layout.METADATA, TrainingSummary)
-    if (training.training_mode == "selective_experts") != (run.manifest.kind == "selective"):
+    if run.manifest.kind not in ARMS or training.training_mode != MODES[run.manifest.kind]:
         raise ArtifactError(
             f"the manifest of {run.path} says {run.manifest.kind}, but {layout.METADATA} {training.training_mode}",
             hint="put the manifest back as it was, or train again",
@@ -205,13 +205,15 @@ def _column(run: FinishedRun | None, training: TrainingSummary | None, summary: 
         final_model_bytes=_size(run, f"{layout.FINAL_MODEL}/"),
         delta_bytes=_size(run, layout.DELTA),
         num_steps=training.num_steps if training else None,
-        final_step=training.final_step if training else None,
+        final_step=training.final_answer_step if training else None,
         final_loss=training.final_loss if training else None,
         held_out_loss=_held_out_loss(training) if training else None,
         items_left_out=None,
         goals_trained_on=None,
         evaluation=summary,
         imported=None,
+        routers=training.routers if training else None,
+        num_router_tokens=training.num_router_tokens if training else 0,
     )
 
 
@@ -236,7 +238,7 @@ def add_selection(sources: Sequence[ComparedRun], store: Store) -> list[Compared
 
 
 def _method(source: ComparedRun, store: Store) -> str | None:
-    if source.training is None or source.training.training_mode != "selective_experts":
+    if source.training is None or source.training.training_mode == "full_model_baseline":
         return None
     prepared = store.with_digest(source.training.prepared, "prepare")
     if prepared is None or layout.SELECTION not in prepared.manifest.files:

@@ -30,6 +30,7 @@ from moe_cli.records import RunRecord
 from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn, Unshown
 from moe_cli.records.drift import RestoredRouter
 from moe_cli.records.judging import Agreement
+from moe_cli.records.training import ARMS, MODES_OF_EXPERTS
 from moe_cli.stats.metrics import changed_opinions, mean_over_runs, opinion_of
 from moe_cli.stats.significance import LEVEL, mcnemar_p
 
@@ -82,9 +83,7 @@ def find_unshown_runs(sources: Sequence[ComparedRun], store: Store) -> Unshown:
     roots = _Roots(store.records("prepare"))
     preparations = {roots.of(source.training.prepared) for source in sources if source.training}
     runs = [
-        record
-        for record in others
-        if record.kind in ("selective", "baseline") and roots.of(record.parents.get("prepare")) in preparations
+        record for record in others if record.kind in ARMS and roots.of(record.parents.get("prepare")) in preparations
     ]
     return Unshown(
         evaluations=sum(record.kind == "evaluation" and _is_of(record, sources) for record in others),
@@ -165,7 +164,8 @@ def draw_conclusion(
         if not any((pair.a, pair.b) == (a, b) for pair in pairs):
             sentences += _cost_sentences(a, b, evidence)
     sentences += [*_changed_judges(columns), *uncompared, *_all_same(fairness)]
-    sentences += [*router_claims(columns, evidence.price_margin), *_controls(columns), *describe_unshown_runs(unshown)]
+    sentences += [*router_claims(columns, evidence.price_margin), *_router_training(columns), *_controls(columns)]
+    sentences += [*describe_unshown_runs(unshown)]
     return (*sentences, *state_caveats(columns, arms, pairs, labellers))
 
 
@@ -232,9 +232,22 @@ def _unscored(columns: Sequence[RunColumn]) -> Iterator[str]:
                 )
 
 
+def _router_training(columns: Sequence[RunColumn]) -> Iterator[str]:
+    """What an arm was given beside the steps that all arms have."""
+    if all(column.routers for column in columns if column.is_trained_here):
+        return
+    for column in columns:
+        if (routers := column.routers) is not None:
+            yield (
+                f"{column.name} also trained its routers, in {routers.num_steps} further steps on"
+                f" {column.num_router_tokens:,} tokens of the same goals: a difference to an arm without them may be"
+                " theirs."
+            )
+
+
 def _controls(columns: Sequence[RunColumn]) -> Iterator[str]:
     """What a repair of selected experts does not show without a control selection of as many experts."""
-    methods = [column.selection for column in columns if column.training_mode == "selective_experts"]
+    methods = [column.selection for column in columns if column.training_mode in MODES_OF_EXPERTS]
     controls = [method for method in methods if method in MATCHED]
     if methods and not 0 < len(controls) < len(methods):
         yield (

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -118,6 +118,11 @@ class _Run:
         return self.column.is_trained_here
 
     @property
+    def trains_routers(self) -> bool:
+        """Whether it is known to have trained its routers in turn with the experts."""
+        return self.column.routers is not None
+
+    @property
     def base(self) -> ModelIdentity | None:
         """The model that this run started from; a bare model is its own base."""
         if self.training:
@@ -125,6 +130,9 @@ class _Run:
         if self.column.evaluation is None:
             return None
         return self.column.evaluation.base if self.trained else self.column.evaluation.unsteered_model
+
+
+Applies = Callable[[_Run], bool]  # whether a condition is one of the run
 
 
 def check_fairness(
@@ -213,13 +221,22 @@ def _training_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
         "threads": lambda training: training.num_threads,
     }
     for name, value in conditions.items():
-        yield _check(name, runs, _of_training(value), only_trained=True)
+        yield _check(name, runs, _of_training(value), applies=lambda run: run.trained)
     settings = [_hyperparameters(run.training) if run.training else {} for run in runs]
-    yield from _setting_checks("training", runs, settings, only_trained=True)
+    yield from _setting_checks("training", runs, settings, applies=lambda run: run.trained)
+    if sum(run.trains_routers for run in runs) > 1:
+        settings = [_router_settings(run.training) for run in runs]
+        yield from _setting_checks("routers", runs, settings, applies=lambda run: run.trains_routers)
 
 
 def _hyperparameters(training: TrainingSummary) -> dict[str, Setting]:
     return {BATCHES_PER_STEP if name == OF_ONE_PROCESS else name: n for name, n in training.hyperparameters.items()}
+
+
+def _router_settings(training: TrainingSummary | None) -> dict[str, Setting]:
+    if training is None or training.routers is None:
+        return {}
+    return {name: str(value) if isinstance(value, tuple) else value for name, value in asdict(training.routers).items()}
 
 
 def _data_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
@@ -232,7 +249,7 @@ def _data_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:
         lambda run: _refusals(run.data) if run.data else UNSAID,
     )
     for name, value in zip(DATA, values, strict=True):
-        yield _check(name, runs, value, only_trained=True)
+        yield _check(name, runs, value, applies=lambda run: run.trained)
 
 
 def _shared(goals: tuple[int, int] | None) -> Value:
@@ -253,27 +270,26 @@ def _of_training(value: Callable[[TrainingSummary], Value]) -> Callable[[_Run], 
 
 
 def _setting_checks(
-    prefix: str, runs: Sequence[_Run], settings: Sequence[Mapping[str, Setting]], *, only_trained: bool = False
+    prefix: str, runs: Sequence[_Run], settings: Sequence[Mapping[str, Setting]], *, applies: Applies = lambda run: True
 ) -> Iterator[FairnessCheck]:
     """One check for every setting that any run has; a run that lacks it has no value."""
     for key in sorted({key for of_run in settings for key in of_run}):
         values: list[Value] = [of_run.get(key, UNSAID) for of_run in settings]
-        yield _checked(f"{prefix}: {key.replace('_', ' ')}", runs, values, only_trained=only_trained)
+        yield _checked(f"{prefix}: {key.replace('_', ' ')}", runs, values, applies=applies)
 
 
 def _check(
-    name: str, runs: Sequence[_Run], value: Callable[[_Run], Value], *, only_trained: bool = False
+    name: str, runs: Sequence[_Run], value: Callable[[_Run], Value], *, applies: Applies = lambda run: True
 ) -> FairnessCheck:
-    return _checked(name, runs, [value(run) for run in runs], only_trained=only_trained)
+    return _checked(name, runs, [value(run) for run in runs], applies=applies)
 
 
-def _checked(name: str, runs: Sequence[_Run], values: Sequence[Value], *, only_trained: bool = False) -> FairnessCheck:
-    applicable = [(run, value) for run, value in zip(runs, values, strict=True) if run.trained or not only_trained]
+def _checked(
+    name: str, runs: Sequence[_Run], values: Sequence[Value], *, applies: Applies = lambda run: True
+) -> FairnessCheck:
+    applicable = [(run, value) for run, value in zip(runs, values, strict=True) if applies(run)]
     recorded = [(run, value) for run, value in applicable if not isinstance(value, _Unsaid)]
-    texts = tuple(
-        _text(value) if run.trained or not only_trained else NOT_APPLICABLE
-        for run, value in zip(runs, values, strict=True)
-    )
+    texts = tuple(_text(value) if applies(run) else NOT_APPLICABLE for run, value in zip(runs, values, strict=True))
     if not _alike(name, recorded):
         return FairnessCheck(name=name, status="differs", values=texts)
     return FairnessCheck(name=name, status="same" if len(recorded) == len(applicable) else "unknown", values=texts)

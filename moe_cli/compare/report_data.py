@@ -9,6 +9,7 @@ Letters of shapes: B batches, L expert layers, E experts of a layer.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,14 +247,15 @@ def collect_report_data(
 
 
 def _curve(origin: RunProvenance) -> LossCurve | str:
-    """The loss of every step; a sentence where the run has no steps recorded."""
+    """The loss of every step on the answers; a sentence where the run has no steps recorded."""
     name, run, training = origin.source.column.name, origin.run, origin.source.training
     if run is None or training is None or layout.STEPS not in run.manifest.files:
         return f"loss of {name}: its directory has no {layout.STEPS}"
-    steps = list(decode_lines(StepRecord, run.file(layout.STEPS)))
+    steps = [step for step in decode_lines(StepRecord, run.file(layout.STEPS)) if step.phase != "router"]
+    done = [step.step for step in steps]  # with gaps where the routers trained
     return LossCurve(
         run=name,
-        steps=tuple(step.step for step in steps),
+        steps=tuple(range(1, len(steps) + 1)),
         losses=tuple(step.loss for step in steps),
-        held_out=tuple((record.step, record.loss) for record in training.validation),
+        held_out=tuple((bisect_right(done, record.step), record.loss) for record in training.validation),
     )

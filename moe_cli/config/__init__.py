@@ -11,13 +11,14 @@ from moe_cli.config.settings import (
     PrepareConfig,
     TrainConfig,
 )
-from moe_cli.config.study_settings import AblateConfig, SweepConfig
+from moe_cli.config.study_settings import AblateConfig, AlternatingConfig, SweepConfig
 from moe_cli.config.yaml_text import dump_yaml
 
 __all__ = [
     "DEFAULT_MODEL",
     "ENVIRONMENT_PREFIX",
     "AblateConfig",
+    "AlternatingConfig",
     "CompareConfig",
     "EndpointConfig",
     "EvaluateConfig",

@@ -25,7 +25,7 @@ from moe_cli.config.choices import (
     as_word,
 )
 from moe_cli.config.sections import Count, EndpointConfig, JudgeConfig, Section, Temperature, Threads
-from moe_cli.config.study_settings import AblateConfig, SweepConfig
+from moe_cli.config.study_settings import AblateConfig, AlternatingConfig, SweepConfig
 
 DEFAULT_MODEL = "allenai/OLMoE-1B-7B-0125-Instruct"
 
@@ -180,7 +180,7 @@ class PrepareConfig(Section):
 
 
 class TrainConfig(Section):
-    """`moe train`; everything here holds for both arms, except what names one of them."""
+    """`moe train`; everything here holds for all arms, except what names one of them."""
 
     selective_dir: Path = Field(Path("unsafe_expert_finetuned_batch"), description="where the selective arm writes")
     baseline_dir: Path = Field(Path("full_model_baseline"), description="where the baseline arm writes")
@@ -337,6 +337,7 @@ class MoeConfig(Section):
     endpoint: EndpointConfig = EndpointConfig()
     prepare: PrepareConfig = PrepareConfig()
     train: TrainConfig = TrainConfig()
+    alternating: AlternatingConfig = AlternatingConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     judge: JudgeConfig = JudgeConfig()
     compare: CompareConfig = CompareConfig()

@@ -1,14 +1,14 @@
-"""Settings of `moe ablate` and `moe sweep`, which ask what a selection is worth."""
+"""Settings of `moe ablate` and `moe sweep`, which ask what a selection is worth, and of the alternating arm."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from moe_cli.config.choices import BY_BUDGET, Method, Seed, as_share
-from moe_cli.config.sections import Section
+from moe_cli.config.sections import Count, Section
 
 Number = TypeVar("Number", int, float)
 
@@ -82,3 +82,57 @@ class AblateConfig(Section):
     )
     each: bool = Field(False, description="also take every selected expert away alone")
     same_goals: bool = Field(False, description="allow items whose goals chose the experts")
+
+
+class AlternatingConfig(Section):
+    """`moe train alternating`, beside the settings of both other arms."""
+
+    output_dir: Path = Field(Path("alternating_optimization"), description="where the alternating arm writes")
+    num_rounds: Count = Field(3, description="rounds: the experts train, then the routers")
+    expert_epochs_per_round: Count = Field(
+        1, description="passes over the batches in which the experts train, routers locked"
+    )
+    router_epochs_per_round: int = Field(
+        1, ge=0, lt=2**31, description="passes over the batches in which the routers train, experts locked"
+    )
+    router_learning_rate: float = Field(1e-4, gt=0.0, description="peak learning rate of the routers")
+    kl_type: Literal["forward", "reverse", "symmetric"] = Field(
+        "forward", description="KL(plain || attacked) of the routers' distributions, the other way, or the mean of both"
+    )
+    consistency_at: Literal["answer", "last_prompt", "all"] = Field(
+        "answer", description="tokens whose routing is compared: of the answer, the prompt's last one, or all"
+    )
+    consistency_target: Literal["round", "base", "current"] = Field(
+        "round",
+        description="router that the plain goals are read with: of the phase's start, of the base, or the one that "
+        "trains",
+    )
+    consistency_over: Literal["pair", "batch", "token"] = Field(
+        "pair", description="distributions that are compared: means over the tokens of a pair, or of a batch; or tokens"
+    )
+    consistency_layers: Literal["all", "selected"] = Field(
+        "all", description="routers that train and are compared: all, or those of layers with a selected expert"
+    )
+    keep: float = Field(
+        0.0, ge=0.0, description="weight of the routers' drift on benign and plain goals since the phase began"
+    )
+    temperature: float = Field(1.0, ge=0.01, le=100.0, description="by which logits of routers are divided")
+    skip_router_training: bool = Field(
+        False, description="train no router: the selective arm, where rounds x expert epochs are its epochs"
+    )
+
+    @model_validator(mode="after")
+    def _tokens_are_the_same(self) -> AlternatingConfig:
+        if self.consistency_over == "token" and self.consistency_at == "all":
+            raise ValueError("token by token the two forms share their answer alone; compare over `pair`, or `answer`")
+        return self
+
+    @property
+    def num_expert_epochs(self) -> int:
+        """Passes over the batches in which the experts train, of all rounds."""
+        return self.num_rounds * self.expert_epochs_per_round
+
+    @property
+    def router_epochs(self) -> int:
+        """Passes of a round in which the routers train."""
+        return 0 if self.skip_router_training else self.router_epochs_per_round

@@ -31,7 +31,7 @@ from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.records import EvaluationItem, Notice, TrainingSummary
 from moe_cli.records.ablation import Steering
 from moe_cli.records.manifest import Notify
-from moe_cli.records.training import UNTRAINED, TrainingMode
+from moe_cli.records.training import OF_EXPERTS, UNTRAINED, TrainingMode
 
 ROOM = 1.1  # times the weights: what a second model takes
 FORWARDS = 6 << 30  # bytes: the logits of a batch of texts from both models, and what a forward keeps
@@ -54,7 +54,7 @@ class EvaluationTarget:
 
     @property
     def training_mode(self) -> TrainingMode:
-        """`selective_experts`, `full_model_baseline` or `base`."""
+        """`selective_experts`, `full_model_baseline`, `alternating_optimization` or `base`."""
         return self.training.training_mode if self.training else UNTRAINED
 
 
@@ -100,10 +100,10 @@ def load_target(target: EvaluationTarget) -> LoadedModel:
 def _load_scaled(target: EvaluationTarget) -> LoadedModel:
     """The base with a part of what training changed: other weights than the run wrote, with their own fingerprint."""
     run = target.run
-    if run is None or run.manifest.kind != "selective":
+    if run is None or run.manifest.kind not in OF_EXPERTS:
         raise UsageError(
-            f"evaluate.scale is {target.scale:g}, and {target.model.name} is no selective run with a delta to scale",
-            hint="name the directory of a selective run, or leave evaluate.scale away",
+            f"evaluate.scale is {target.scale:g}, and {target.model.name} is no run with a delta to scale",
+            hint="name the directory of a selective or alternating run, or leave evaluate.scale away",
         )
     loaded = load_base(target)
     apply_delta(loaded.model, run.file(layout.DELTA), scale=target.scale)
@@ -192,14 +192,14 @@ class ModelPool:
 def selected_experts_of(run: FinishedRun, store: Store) -> NDArray[np.bool_] | None:
     """bool [L, E]: experts that any batch of the training selected; L are the expert layers in order.
 
-    A selective run holds the masks itself. For a baseline they are read from its prepare run: None where that is not
-    registered, gone or changed.
+    A run that trained the selection holds the masks itself. For a baseline they are read from its prepare run: None
+    where that is not registered, gone or changed.
 
     Raises:
         ArtifactError: a file of the training run, or the masks of the prepare run, are damaged.
     """
     training = run.record(layout.METADATA, TrainingSummary)
-    holder = run if training.training_mode == "selective_experts" else store.with_digest(training.prepared, "prepare")
+    holder = run if run.manifest.kind in OF_EXPERTS else store.with_digest(training.prepared, "prepare")
     if holder is None:
         return None
     num_training = int(training.hyperparameters["num_batches"] or 0)  # those held out stand behind them

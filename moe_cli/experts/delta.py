@@ -1,17 +1,20 @@
-"""`expert_delta.safetensors`: the trained experts alone, as float32 masters, with the identity of their base.
+"""`expert_delta.safetensors`: what trained alone, as float32 masters, with the identity of its base.
 
 Applied to its base, a delta gives the weights that merging gave, bit for bit; another base is refused.
 
-The file MUST hold one tensor per slice named `layers.<decoder layer>.experts.<index>.<weight>`. Its metadata MUST hold
-`format` = `moe-expert-delta-1` and `base` = the base's ModelIdentity as JSON.
+The file MUST hold one tensor per slice named `layers.<decoder layer>.experts.<index>.<weight>`, and where routers
+trained one per parameter of them, under the parameter's own name in the model. Its metadata MUST hold `format` =
+`moe-expert-delta-1`, or `moe-expert-delta-2` with routers, and `base` = the base's ModelIdentity as JSON.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -20,21 +23,24 @@ from moe_cli.codec import decode, encode
 from moe_cli.errors import ArtifactError, UsageError, refuse_non_file
 from moe_cli.experts.interface import attach
 from moe_cli.model.tensors import refuse_not_finite, weights_fingerprint
+from moe_cli.model.topology import router_tensors
 from moe_cli.records import Expert, ModelIdentity
 
 FORMAT = "moe-expert-delta-1"
+WITH_ROUTERS = "moe-expert-delta-2"
+SLICE = re.compile(r"layers\.(\d+)\.experts\.(\d+)\.\w+")
 LOWER_RATE = "train into another directory with a lower learning rate"
 
 
 def save_delta(path: Path, slices: Mapping[str, Tensor], identity: ModelIdentity) -> None:
-    """Write the slices that `AttachedSlices.take` gave; `identity` is the base's, taken before training.
+    """Write what `AttachedSlices.take` and `RouterMasters.take` gave; `identity` is the base's, before training.
 
     Raises:
-        NumericError: a slice holds NaN or infinity.
+        NumericError: a tensor holds NaN or infinity.
     """
     refuse_not_finite(slices.items(), "the delta, which was not written,", hint=LOWER_RATE)
     tensors = {name: value.detach().cpu().contiguous() for name, value in slices.items()}
-    save_file(tensors, path, metadata={"format": FORMAT, "base": encode(identity).decode()})
+    save_file(tensors, path, metadata={"format": _format_of(tensors), "base": encode(identity).decode()})
     _order_metadata(path)
 
 
@@ -52,7 +58,7 @@ def _order_metadata(path: Path) -> None:
 
 
 def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
-    """Read the base's identity and the slices.
+    """Read the base's identity, the slices and the routers' parameters.
 
     Raises:
         ArtifactError: the file is missing, damaged, or no delta.
@@ -66,19 +72,20 @@ def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}", hint=hint) from error
-    if metadata.get("format") != FORMAT:
-        raise ArtifactError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}", hint=hint)
+    if metadata.get("format") != (expected := _format_of(tensors)):
+        raise ArtifactError(f"{path} has format {metadata.get('format')!r}, expected {expected!r}", hint=hint)
     refuse_not_finite(tensors.items(), str(path), hint=hint)
     return decode(ModelIdentity, metadata.get("base", ""), source=f"{path} (base)"), tensors
 
 
-def experts_of(slices: Iterable[str]) -> tuple[Expert, ...]:
-    """The experts of these slice names, in order.
+def experts_of(names: Iterable[str]) -> tuple[Expert, ...]:
+    """The experts of the slices among the names of a delta, in order."""
+    matches = [match for name in names if (match := SLICE.fullmatch(name))]
+    return tuple(sorted({Expert(layer=int(match[1]), index=int(match[2])) for match in matches}))
 
-    Raises:
-        ValueError: a name is that of no slice.
-    """
-    return tuple(sorted({_expert_of(name) for name in slices}))
+
+def _format_of(names: Iterable[str]) -> str:
+    return FORMAT if all(map(SLICE.fullmatch, names)) else WITH_ROUTERS
 
 
 def apply_delta(model: nn.Module, path: Path, *, scale: float = 1.0) -> None:
@@ -87,7 +94,7 @@ def apply_delta(model: nn.Module, path: Path, *, scale: float = 1.0) -> None:
     Raises:
         ArtifactError: the model is not the delta's base, or the file names slices that it does not have.
     """
-    base, slices = read_delta(path)
+    base, tensors = read_delta(path)
     fingerprint = weights_fingerprint(model)
     if fingerprint != base.fingerprint:
         raise ArtifactError(
@@ -95,9 +102,17 @@ def apply_delta(model: nn.Module, path: Path, *, scale: float = 1.0) -> None:
             hint=f"load {base.name}" + (f" at revision {base.revision}" if base.revision else ""),
         )
     try:
+        slices = {name: value for name, value in tensors.items() if SLICE.fullmatch(name)}
+        routers = {name: value for name, value in tensors.items() if name not in slices}
+        _refuse_other_than_routers(model, routers)
         with attach(model, experts_of(slices)) as attached:
             attached.put_back(slices if scale == 1.0 else _scaled(attached.take(), slices, scale))
             attached.merge()
+        with torch.no_grad():
+            for name, value in routers.items():
+                parameter = model.get_parameter(name)
+                found = parameter.to(value.dtype)
+                parameter.copy_(value if scale == 1.0 else found + scale * (value - found))
     except (UsageError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ArtifactError(f"{path} does not fit its base: {error}", hint="make the delta again") from error
 
@@ -107,9 +122,13 @@ def _scaled(base: Mapping[str, Tensor], trained: Mapping[str, Tensor], scale: fl
     return {name: base[name] + scale * (value - base[name]) for name, value in trained.items()}
 
 
-def _expert_of(name: str) -> Expert:
-    """`layers.7.experts.31.gate_up_proj` -> layer 7, expert 31."""
-    match name.split("."):
-        case ["layers", layer, "experts", index, _] if layer.isdigit() and index.isdigit():
-            return Expert(layer=int(layer), index=int(index))
-    raise ValueError(f"{name!r} names no slice")
+def _refuse_other_than_routers(model: nn.Module, routers: Mapping[str, Tensor]) -> None:
+    """Refuse names and shapes of what is no parameter of a router.
+
+    Raises:
+        ValueError: there is one; nothing was changed.
+    """
+    own = dict(router_tensors(model)) if routers else {}
+    for name, value in routers.items():
+        if not isinstance(own.get(name), nn.Parameter) or own[name].shape != value.shape:
+            raise ValueError(f"{name} {tuple(value.shape)} names no slice, and no parameter of a router")

@@ -54,15 +54,18 @@ def probe_gradients(
     return len(reached)
 
 
-def frozen_digest(model: nn.Module, selected: Iterable[Expert]) -> str:
-    """Digest of everything that must not move: all parameters and persistent buffers but the selected experts' rows."""
-    return digest_of_tensors(_frozen(model, set(selected)))
+def frozen_digest(model: nn.Module, selected: Iterable[Expert], trained: Collection[str] = ()) -> str:
+    """Digest of everything that must not move: all parameters and persistent buffers but the selected experts' rows.
+
+    `trained` are names of further parameters that may move.
+    """
+    return digest_of_tensors(_frozen(model, set(selected), trained))
 
 
-def _frozen(model: nn.Module, selected: set[Expert]) -> Iterator[tuple[str, Tensor]]:
+def _frozen(model: nn.Module, selected: set[Expert], trained: Collection[str]) -> Iterator[tuple[str, Tensor]]:
     banks = {f"{layer.name}.{weight}": layer for layer in expert_layers(model) for weight in layer.weights}
     for name, tensor in stored_tensors(model):
-        if f".{ATTRIBUTE}." in name:
+        if f".{ATTRIBUTE}." in name or name in trained:
             continue
         if name not in banks:
             yield name, tensor

@@ -31,6 +31,7 @@ from moe_cli.masking import keep_secret, mask_keys
 from moe_cli.model.chat_endpoint import USUAL_NAME
 from moe_cli.model.directory import PAGE, license_of
 from moe_cli.records import CardFacts, EvaluationSummary, PrepareSummary, Push, PushedFile, SourceCount, TrainingSummary
+from moe_cli.records.training import ARMS, OF_EXPERTS
 from moe_cli.version import __version__
 
 MAIN = "main"
@@ -56,7 +57,7 @@ def facts_of_run(run: FinishedRun, store: Store, holds: Literal["model", "delta"
         base=training.base,
         license=license_of(run.path / layout.FINAL_MODEL),
         training=training,
-        experts=experts_of(read_delta(run.file(layout.DELTA))[1]) if run.manifest.kind == "selective" else (),
+        experts=experts_of(read_delta(run.file(layout.DELTA))[1]) if run.manifest.kind in OF_EXPERTS else (),
         sources=_sources(run, store),
         evaluations=tuple(
             summary for _, summary in sorted(evaluations, key=lambda evaluation: evaluation[0], reverse=True)
@@ -106,8 +107,8 @@ def push(
         EnvironmentFaultError: the hub cannot be reached, or refuses.
     """
     _check_name(repository)
-    run = require_unchanged_run(directory, store, "selective", "baseline")
-    if delta and run.manifest.kind != "selective":
+    run = require_unchanged_run(directory, store, *ARMS)
+    if delta and run.manifest.kind not in OF_EXPERTS:
         raise UsageError(f"{directory} trained everything, so it has no delta", hint="leave --delta away")
     _refuse_damaged(run)
     holds: Literal["model", "delta"] = "delta" if delta else "model"

@@ -25,6 +25,7 @@ from moe_cli.model.final_model import refuse_unopened_not_finite, write_final_mo
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.records import CardFacts, Expert, Exported, ModelIdentity
+from moe_cli.records.training import OF_EXPERTS
 from moe_cli.version import __version__
 
 
@@ -40,16 +41,17 @@ def full_checkpoint(
 ) -> Exported:
     """Merge the delta into its base and write a plain checkpoint to `output`; `card` writes its page.
 
-    `trained` is a delta file or a selective run; the base is the one the delta names, unless `base_name` names another
-    place of the same weights. Of `config` only device and dtype matter. `scale` is the part of what training changed
-    that is applied; with less than all of it the page says nothing of the run, whose figures are of other weights.
+    `trained` is a delta file or a run that has one; the base is the one the delta names, unless `base_name` names
+    another place of the same weights. Of `config` only device and dtype matter. `scale` is the part of what training
+    changed that is applied; with less than all of it the page says nothing of the run, whose figures are of other
+    weights.
 
     Raises:
         ArtifactError: no delta there, damaged, or another base.
         UsageError: `output` exists.
         LockedError: another process writes to it.
     """
-    run = require_unchanged_run(trained, store, "selective") if kind_in(trained) is not None else None
+    run = require_unchanged_run(trained, store, *OF_EXPERTS) if kind_in(trained) is not None else None
     delta = run.file(layout.DELTA) if run is not None else trained
     base, slices = read_delta(delta)
     with new_directory(output) as staging:
@@ -66,7 +68,7 @@ def full_checkpoint(
         path=str(output),
         base=base,
         fingerprint=fingerprint,
-        num_experts=len({name.rpartition(".")[0] for name in slices}),
+        num_experts=len(experts_of(slices)),
         num_params=sum(tensor.numel() for tensor in slices.values()),
     )
 
@@ -102,7 +104,7 @@ def delta_of(tuned: Path, output: Path, config: ModelConfig, store: Store) -> Ex
         if frozen_digest(base.model, experts) != frozen_digest(other.model, experts):
             raise ArtifactError(
                 f"{tuned} differs from {base.identity.name} in more than its experts, so a delta cannot hold it",
-                hint="only checkpoints of moe train selective have a delta",
+                hint="this finds the delta of moe train selective; a run of moe train alternating holds its own",
             )
         if not experts:
             raise ArtifactError(f"{tuned} has the weights of {base.identity.name}", hint="there is nothing to export")

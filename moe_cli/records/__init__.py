@@ -4,7 +4,7 @@
     inputs         Message, PromptPair, BenignPrompt, EvaluationItem, ModelIdentity; AnswerSettings -> Generation
     source_counts  SourceCount, OfferedCounts -> DataPreview; ItemSource, SuiteCount -> ItemsPreview
     preparation    AnsweredPrompt -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
-    training       TrainableCount, StepRecord, TrainingProof -> TrainingSummary
+    training       TrainableCount, RouterTraining; StepRecord, PhaseRecord, TrainingProof -> TrainingSummary
     judging        Verdict, JudgeIdentity, PublishedAgreement, Agreement; LabelDraw -> LabelFile -> LabelCorrection
     drift          DriftItem -> DriftSummary, RoutingDrift; GroupDrift -> WeightDrift; RestoredRouter
     evaluation     CapabilitySample -> CapabilityScore; EvaluationRecord -> SuiteSummary -> EvaluationSummary
@@ -202,6 +202,8 @@ from moe_cli.records.training import (
     CheckpointState,
     Exported,
     Masking,
+    PhaseRecord,
+    RouterTraining,
     StepRecord,
     TrainableCount,
     TrainingPlan,

@@ -15,7 +15,7 @@ from typing import Literal
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.judging import Agreement, LabelCorrection, LabelFile
 from moe_cli.records.record import record
-from moe_cli.records.training import IMPORTED, UNTRAINED, TrainingMode
+from moe_cli.records.training import IMPORTED, UNTRAINED, RouterTraining, TrainingMode
 
 PairVerdict = Literal["better", "worse", "within margin", "inconclusive", "ceiling", "not comparable"]
 ENOUGH_RUNS = 4  # of an arm; with fewer a small p rests on the assumption that seeds are normally distributed
@@ -155,7 +155,7 @@ class RunColumn:
     peak_memory_of: str | None  # "process (resident set)"
     final_model_bytes: int | None  # of all files of final_model/
     delta_bytes: int | None  # of the trained experts alone
-    num_steps: int | None  # 54; that were trained
+    num_steps: int | None  # 54; that were trained on the answers
     final_step: int | None  # 36; the step whose weights are in final_model/
     final_loss: float | None  # 0.1; of the training, mean over its last epoch
     held_out_loss: float | None  # 1.93; of final_model/; None: no batch was held out
@@ -163,7 +163,9 @@ class RunColumn:
     goals_trained_on: tuple[int, int] | None  # (5, 100): evaluated goals that its training examples hold, of all
     evaluation: EvaluationSummary | None
     imported: ImportedOutcomes | None
-    selection: str | None = None  # "risk_diff"; how its experts were chosen; None: not selective, or not known
+    selection: str | None = None  # "risk_diff"; how its experts were chosen; None: no expert was selected, or not known
+    routers: RouterTraining | None = None  # what its routers were trained to; None: they stayed locked, or not known
+    num_router_tokens: int = 0  # of the forwards for them
 
     @property
     def is_untrained(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal
 from moe_cli.records.comparison import PairedDifference
 from moe_cli.records.record import FileName, JsonObject, Rate, RunId, record
 
-RunKind = Literal["prepare", "selective", "baseline", "evaluation", "comparison", "ablation", "sweep"]
+RunKind = Literal["prepare", "selective", "baseline", "alternating", "evaluation", "comparison", "ablation", "sweep"]
 
 SCHEMA_VERSION = 2
 

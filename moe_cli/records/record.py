@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 Class = TypeVar("Class", bound=type)
 
 STRICT = {"extra": "forbid", "allow_inf_nan": False, "strict": True}  # pydantic's names; read by `codec.py`
-KINDS = "prepare|selective|baseline|evaluation|comparison|ablation|sweep"
+KINDS = "prepare|selective|baseline|alternating|evaluation|comparison|ablation|sweep"
 RUN_ID = re.compile(rf"({KINDS})-[0-9]{{8}}-[0-9]{{6}}-[0-9a-f]{{4,64}}")
 
 

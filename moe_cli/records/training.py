@@ -8,10 +8,23 @@ from moe_cli.records.inputs import ModelIdentity
 from moe_cli.records.preparation import Expert
 from moe_cli.records.record import record
 
-Arm = Literal["selective", "baseline"]
+Arm = Literal["selective", "baseline", "alternating"]
+ARMS: tuple[Arm, ...] = ("selective", "baseline", "alternating")
+OF_EXPERTS: tuple[Arm, ...] = ("selective", "alternating")  # that train a selection, and leave a delta of it
 Masking = Literal["update", "none"]
-TrainedMode = Literal["selective_experts", "full_model_baseline"]
-TrainingMode = Literal["selective_experts", "full_model_baseline", "base", "imported"]
+TrainedMode = Literal["selective_experts", "full_model_baseline", "alternating_optimization"]
+TrainingMode = Literal["selective_experts", "full_model_baseline", "alternating_optimization", "base", "imported"]
+MODES: dict[Arm, TrainedMode] = {
+    "selective": "selective_experts",
+    "baseline": "full_model_baseline",
+    "alternating": "alternating_optimization",
+}
+MODES_OF_EXPERTS = tuple(MODES[arm] for arm in OF_EXPERTS)
+Phase = Literal["experts", "router"]  # what trains in it; the other is locked
+Divergence = Literal["forward", "reverse", "symmetric"]
+ComparedRegion = Literal["answer", "last_prompt", "all"]
+ConsistencyTarget = Literal["round", "base", "current"]
+ConsistencyOver = Literal["pair", "batch", "token"]
 BATCHES_PER_STEP = "batches_per_step"  # a hyperparameter: fixed batches in one step, of all processes together
 UNTRAINED: TrainingMode = "base"  # of a model before training
 IMPORTED: TrainingMode = "imported"  # of answers and outcomes that were made elsewhere
@@ -26,6 +39,44 @@ class TrainableCount:
     trainable_ratio: float  # 0.000682
     experts_per_layer: tuple[int, ...]  # L; unfrozen experts of every expert layer, in order
     num_experts: int  # 64 in each of them
+
+
+@record
+class RouterTraining:
+    """What the routers are trained to in an alternating run, and with what."""
+
+    num_rounds: int  # 3
+    expert_epochs_per_round: int  # 1
+    router_epochs_per_round: int  # 1; 0: the routers stay locked
+    learning_rate: float  # 1e-4; peak
+    warmup_steps: int  # of the routers' own schedule
+    num_steps: int  # 54; of all router phases
+    largest_move: float  # 0.0029; the learning rates of all steps added up: AdamW moves a weight about that far at most
+    median_weight: float  # 0.019; median absolute weight of the routers before training
+    divergence: Divergence
+    region: ComparedRegion
+    target: ConsistencyTarget
+    over: ConsistencyOver
+    layers: tuple[int, ...]  # decoder layers whose routers train
+    keep: float  # beta, the weight of the drift on benign and plain tokens
+    temperature: float
+    num_pairs: int  # 144; plain and attacked forms that are compared
+    num_params: int  # 16384; in the routers
+
+
+@record
+class PhaseRecord:
+    """One phase of an alternating run: experts train with the routers locked, or routers with the experts locked."""
+
+    phase: Phase
+    round: int  # 1 for the first
+    first_step: int  # 37
+    last_step: int  # 54
+    locked_digest: str  # sha256 of what did not train, equal before and after
+    consistency_before: float | None  # nats, over all pairs; None in a phase of the experts
+    consistency_after: float | None  # None: the phase is not over, or of the experts
+    num_tokens: int  # of the forwards that made targets and measured, padding not counted
+    seconds: float  # that they took
 
 
 @record
@@ -45,6 +96,7 @@ class TrainingPlan:
     num_steps: int
     first_step: int  # 1, or the step after the checkpoint that is resumed
     num_ranks: int = 1  # processes that train together
+    routers: RouterTraining | None = None  # alternating only; None there: the routers stay locked
 
 
 @record
@@ -52,9 +104,9 @@ class StepRecord:
     """One optimizer step; one line of `steps.jsonl`."""
 
     step: int  # 1 for the first
-    epoch: float  # 0.055
+    epoch: float  # 0.055; of all epochs, those of the routers included
     batches: tuple[int, ...]  # fixed batches this step consumed
-    loss: float  # 2.31; mean over the answer tokens of the step
+    loss: float  # 2.31; mean over the answer tokens of the step; of the routers their consistency, in nats
     grad_norm: float  # 1.7; before clipping
     learning_rate: float  # 5e-5
     num_answer_tokens: int  # 112
@@ -63,6 +115,7 @@ class StepRecord:
     num_experts_updated: int | None  # 7; None in the baseline
     seconds: float  # 0.31
     gradient_bytes: int = 0  # 638976; of gradients that several processes added up
+    phase: Phase | None = None  # alternating only
 
 
 @record
@@ -83,6 +136,7 @@ class CheckpointState:
     learning_rates: tuple[float, ...]  # of the optimizer's groups
     validation: tuple[ValidationLoss, ...]  # so far; empty where no batch is held out
     batches_per_step: int  # 1; fixed batches in a step, of all processes together
+    phases: tuple[PhaseRecord, ...] = ()  # alternating only: those so far, the last one may be under way
 
 
 @record
@@ -118,14 +172,14 @@ class TrainingSummary:
     masking: Masking | None  # None in the baseline
     note: str  # "standard training of all parameters on the same batches"
     hyperparameters: dict[str, str | int | float | bool | None]
-    num_steps: int  # 54
+    num_steps: int  # 54; on the loss of the answers
     validation: tuple[ValidationLoss, ...]  # at every checkpoint; empty where no batch is held out
     final_step: int  # 54; the step after which the weights were those of final_model/
-    num_answer_tokens: int  # 6048; loss tokens over all steps
+    num_answer_tokens: int  # 6048; loss tokens over these steps
     num_tokens: int  # 37800; padding not counted
     num_padded_tokens: int  # 40120; padding counted
     final_loss: float  # 0.12; mean over the last epoch
-    seconds_training: float  # 21.0
+    seconds_training: float  # 21.0; of all steps, those of the routers included
     peak_memory_bytes: int  # 812000000
     peak_memory_of: str  # "process (resident set)" or "cuda:0 (allocated)"; of several processes the largest
     experts_implementation: str  # "moe_slices"
@@ -134,6 +188,17 @@ class TrainingSummary:
     proof: TrainingProof
     num_ranks: int = 1  # processes that trained together
     gradient_bytes: int = 0  # of all steps; gradients that the processes added up
+    routers: RouterTraining | None = None  # alternating only; None there: the routers stayed locked
+    phases: tuple[PhaseRecord, ...] = ()  # alternating only, in order
+    num_router_tokens: int = 0  # of the routers' steps and of what made their targets; padding not counted
+
+    @property
+    def final_answer_step(self) -> int:
+        """How many of the `num_steps` had been done when the weights were those of final_model/."""
+        if not self.phases:
+            return self.final_step
+        of_experts = [phase for phase in self.phases if phase.phase == "experts"]
+        return sum(max(0, min(phase.last_step, self.final_step) - phase.first_step + 1) for phase in of_experts)
 
 
 @record

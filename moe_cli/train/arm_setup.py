@@ -7,12 +7,13 @@ dtype.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from moe_cli.activity import begin_activity
 from moe_cli.config import MoeConfig
@@ -21,7 +22,9 @@ from moe_cli.experts import AttachedSlices, attach, check_budget, count_trainabl
 from moe_cli.experts.dense import IMPLEMENTATION as DENSE
 from moe_cli.experts.dense import dense_experts
 from moe_cli.experts.interface import IMPLEMENTATION as SLICES
+from moe_cli.experts.router_masters import RouterMasters, attach_routers
 from moe_cli.experts.trainable import least_bytes, refuse_underflow
+from moe_cli.model.interventions import refuse_fixed_routing
 from moe_cli.model.load import LoadedModel, resolve_device
 from moe_cli.model.memory import total_bytes
 from moe_cli.model.sharding import has_shares
@@ -40,9 +43,22 @@ class ArmSetup:
     implementation: str  # of the experts
     experts_dtype: Callable[[], torch.dtype | None]  # what the experts' products of the last forward ran in
     finish: Callable[[], None]  # ends the arm: a plain model with the trained values
-    slices: AttachedSlices | None  # selective only
-    frozen_digest: Callable[[], str] | None  # selective only: over everything that must not move
+    slices: AttachedSlices | None  # None in the baseline
+    frozen_digest: Callable[[], str] | None  # None in the baseline: over everything that must not move
     num_moved: Callable[[], int] | None  # baseline only: parameters that differ from the beginning
+    routers: RouterMasters | None = None  # alternating only; None there: the routers stay locked
+
+    def write(self) -> None:
+        """Put the trained values into the model."""
+        if self.slices is not None:
+            self.slices.sync()
+        if self.routers is not None:
+            self.routers.write()
+
+    def take(self) -> dict[str, Tensor]:
+        """What a delta holds: copies of the trained masters by name, on the CPU."""
+        slices = self.slices.take() if self.slices is not None else {}
+        return slices | (self.routers.take() if self.routers is not None else {})
 
 
 def refuse_too_large(arm: Arm, config: MoeConfig) -> None:
@@ -98,6 +114,39 @@ def selective_arm(loaded: LoadedModel, selection: Selection, budget: float | Non
             slices=slices,
             frozen_digest=lambda: frozen_digest(model, union),
             num_moved=None,
+        )
+
+
+@contextmanager
+def alternating_arm(
+    loaded: LoadedModel, selection: Selection, budget: float | None, router_layers: Sequence[int]
+) -> Iterator[ArmSetup]:
+    """Train the union of the selection and the routers of these layers; the budget is for the experts.
+
+    Raises:
+        UsageError: as `selective_arm`, a router that cannot be trained, or a layer whose experts no router chooses.
+    """
+    refuse_fixed_routing(loaded.model, np.array([layer.layer in router_layers for layer in loaded.layers]))
+    with (
+        selective_arm(loaded, selection, budget) as setup,
+        attach_routers(loaded.model, router_layers) as routers,
+    ):
+        num_params = sum(master.numel() for master in routers.parameters.values())
+        trainable = setup.count.trainable_params + num_params
+
+        def finish() -> None:
+            routers.merge()
+            setup.finish()
+
+        yield replace(
+            setup,
+            trained=setup.trained | routers.parameters,
+            count=replace(
+                setup.count, trainable_params=trainable, trainable_ratio=trainable / setup.count.total_params
+            ),
+            finish=finish,
+            frozen_digest=lambda: frozen_digest(loaded.model, selection.union, routers.parameters.keys()),
+            routers=routers,
         )
 
 

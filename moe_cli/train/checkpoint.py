@@ -4,10 +4,11 @@
                     steps.jsonl  state.json  trainer_state.json  digests.json
 
 A checkpoint holds the state at the end of a step. Where the weights that train are sharded, the first two are folders
-of safetensors files (`tensor_files.py`). It has no pickle and is published by rename, with a sha256 of every
-file. Parameters are matched by name, strictly. An optimizer state that did not exist (an expert never updated so far)
-does not exist after loading either. A checkpoint of another base model, arm or prepare run is refused. The newest
-checkpoint is kept and, where batches are held out, the best one.
+of safetensors files (`tensor_files.py`). It has no pickle and is published by rename, with a sha256 of every file.
+Inside a phase of the routers phase.safetensors holds its targets. Parameters are matched by name, strictly. An
+optimizer state that did not exist (an expert never updated so far) does not exist after loading either. A checkpoint of
+another base model, arm or prepare run is refused. The newest checkpoint is kept and, where batches are held out, the
+best one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -32,11 +34,13 @@ from moe_cli.model.tensors import refuse_not_finite
 from moe_cli.ranks import gathered, is_first, led
 from moe_cli.records import CheckpointState, StepRecord, ValidationLoss
 from moe_cli.records.record import JsonObject
+from moe_cli.records.training import PhaseRecord
 from moe_cli.train.tensor_files import load_tensors, save_tensors
 
 PARAMETERS = "parameters.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 RANDOM = "random.safetensors"
+PHASE = "phase.safetensors"  # of an alternating run, inside a phase of the routers
 STATE = "state.json"
 TRAINER_STATE = "trainer_state.json"  # the name that the Trainer reads on resume
 FRACTIONS = ("epoch", "total_flos")  # of the Trainer's state, which begin as the whole number 0
@@ -47,6 +51,16 @@ NAME = re.compile(r"^checkpoint-(\d+)$")
 Parameters = Mapping[str, nn.Parameter]
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a training knows beside parameters, optimizer and schedule."""
+
+    validation: tuple[ValidationLoss, ...]
+    batches_per_step: int
+    phases: tuple[PhaseRecord, ...]
+    of_phase: Mapping[str, Tensor]  # what the phase under way was begun with; empty where it needs nothing
+
+
 def save_checkpoint(
     run: Path,
     owner: str,
@@ -54,14 +68,13 @@ def save_checkpoint(
     optimizer: Optimizer,
     scheduler: LRScheduler,
     trainer_state: TrainerState,
-    validation: Sequence[ValidationLoss],
+    progress: Progress,
     random: Sequence[Mapping[str, Tensor]],
-    batches_per_step: int,
 ) -> Path:
     """Write `checkpoint-{step}` into the run directory; `owner` identifies the run whose state it is.
 
     `random` are the `random_states` of every process. All processes call it; the first writes, and of sharded weights
-    each writes its share. Older checkpoints are removed, except the one with the lowest loss in `validation`.
+    each writes its share. Older checkpoints are removed, except the one with the lowest validation loss.
 
     Raises:
         NumericError: an update made NaN or infinity; nothing is written, and older ones stay.
@@ -81,19 +94,22 @@ def save_checkpoint(
             return path
         states = {_random_name(rank, name): state for rank, of in enumerate(random) for name, state in of.items()}
         save_file(states, staging / RANDOM)
+        if progress.of_phase:
+            save_file({name: tensor.contiguous() for name, tensor in progress.of_phase.items()}, staging / PHASE)
         state = CheckpointState(
             owner=owner,
             step=trainer_state.global_step,
             schedule_position=scheduler.last_epoch,
             learning_rates=tuple(float(group["lr"]) for group in optimizer.param_groups),
-            validation=tuple(validation),
-            batches_per_step=batches_per_step,
+            validation=progress.validation,
+            batches_per_step=progress.batches_per_step,
+            phases=progress.phases,
         )
         (staging / STATE).write_bytes(encode(state))
         shutil.copyfile(run / layout.STEPS, staging / layout.STEPS)
         trainer_state.save_to_json(str(staging / TRAINER_STATE))
         write_checksums(staging)
-    drop_checkpoints(run, but=[path, *(path_after(run, best.step) for best in lowest_loss(validation))])
+    drop_checkpoints(run, but=[path, *(path_after(run, best.step) for best in lowest_loss(progress.validation))])
     return path
 
 
@@ -249,6 +265,14 @@ def load_optimizer(path: Path, parameters: Parameters, optimizer: Optimizer, sch
             group["lr"] = rate
     position = {"last_epoch": state.schedule_position, "_step_count": state.schedule_position + 1}
     scheduler.load_state_dict({**scheduler.state_dict(), **position, "_last_lr": list(state.learning_rates)})
+
+
+def load_phase(path: Path) -> dict[str, Tensor]:
+    """What the phase under way was begun with; empty where it needs nothing."""
+    if not (path / PHASE).exists():
+        return {}
+    with naming_file(path / PHASE):
+        return _finite(path, load_file(path / PHASE))
 
 
 def load_random_state(path: Path, rank: int) -> None:

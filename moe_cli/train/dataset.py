@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from math import ceil
@@ -119,7 +119,7 @@ class FixedBatches(Dataset[dict[str, Tensor]]):
 
 
 class EpochOrder(Sampler[list[int]]):
-    """Yields one batch index at a time, as a list of one, in an order drawn from (seed, epoch).
+    """Yields one batch index at a time, as a list of one, in the order of the epoch, `order_of(epoch)`.
 
     Of several processes each gets every n-th; those that have one less than the first end with NO_BATCH.
     """
@@ -127,8 +127,8 @@ class EpochOrder(Sampler[list[int]]):
     batch_size = 1
     drop_last = False
 
-    def __init__(self, num_batches: int, seed: int) -> None:
-        self.num_batches, self.seed, self.epoch = num_batches, seed, 0
+    def __init__(self, num_batches: int, order_of: Callable[[int], list[int]]) -> None:
+        self.num_batches, self.order_of, self.epoch = num_batches, order_of, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer at the start of every epoch."""
@@ -138,7 +138,7 @@ class EpochOrder(Sampler[list[int]]):
         return ceil(self.num_batches / num_ranks())
 
     def __iter__(self) -> Iterator[list[int]]:
-        share = dealt(epoch_order(self.num_batches, self.seed, self.epoch))
+        share = dealt(self.order_of(self.epoch))
         return iter([[index] for index in share + [NO_BATCH] * (len(self) - len(share))])
 
 
@@ -164,8 +164,13 @@ def part_of(batch: Mapping[str, Tensor], cut: MicroBatch) -> dict[str, Tensor]:
 
 def epoch_order(num_batches: int, seed: int, epoch: int) -> list[int]:
     """The order of the batches in one epoch."""
+    return drawn_order(num_batches, f"batches {seed} {epoch}")
+
+
+def drawn_order(num_batches: int, seed: str) -> list[int]:
+    """The batches in an order drawn from `seed`."""
     order = list(range(num_batches))
-    random.Random(f"batches {seed} {epoch}").shuffle(order)
+    random.Random(seed).shuffle(order)
     return order
 
 

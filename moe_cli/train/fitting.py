@@ -18,7 +18,7 @@ from torch import Tensor
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.journal import Journal
-from moe_cli.config import MoeConfig
+from moe_cli.config import AlternatingConfig, MoeConfig
 from moe_cli.errors import StoppedError
 from moe_cli.experts import probe_gradients
 from moe_cli.model.checkpointing import enable_checkpointing
@@ -39,16 +39,31 @@ from moe_cli.records import (
     ValidationLoss,
 )
 from moe_cli.records.manifest import Notify
+from moe_cli.records.training import MODES, OF_EXPERTS, Phase, PhaseRecord, RouterTraining
+from moe_cli.train.alternating_schedule import AlternatingSchedule
+from moe_cli.train.alternating_trainer import AlternatingTrainer
 from moe_cli.train.arguments import Hyperparameters, keep_in_run, training_arguments
 from moe_cli.train.arm_setup import ArmSetup
 from moe_cli.train.checkpoint import load_best
 from moe_cli.train.dataset import FixedBatches, part_of
 from moe_cli.train.loop import StepLoop
 from moe_cli.train.open_step import stop_requests
+from moe_cli.train.paired_rows import PairedBatch
 from moe_cli.train.prepared_run import PreparedRun
+from moe_cli.train.router_phase import RouterPhase
 from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer
 
 NUM_BATCHES_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AlternatingTask:
+    """What the alternating arm needs beside the rest."""
+
+    schedule: AlternatingSchedule
+    paired: tuple[PairedBatch, ...]
+    settings: AlternatingConfig
+    warmup_steps: int  # of the routers' schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,7 @@ class FitTask:
     batch_experts: Sequence[Collection[Expert]] | None  # None: baseline, or `--masking none`
     shared: Hyperparameters
     checkpoint: Path | None  # where to resume from
+    alternating: AlternatingTask | None = None  # None: the routers stay locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +91,7 @@ class FitResult:
     peak_memory_bytes: int
     peak_memory_of: str
     experts_dtype: str
+    phases: tuple[PhaseRecord, ...]
 
 
 def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTask, notify: Notify) -> FitResult:
@@ -102,9 +119,11 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
         with_gradient = probe_gradients(
             loaded.model,
             lambda: _probe_loss(loaded, setup, task),
-            list(setup.trained.values()),
+            list(setup.slices.parameters.values() if setup.slices is not None else setup.trained.values()),
             all_of_them=setup.slices is not None,
         )
+        if isinstance(trainer, AlternatingTrainer):
+            with_gradient += trainer.probe_routers()
         if with_gradient < len(setup.trained):
             notify(Notice(text=_unreached(with_gradient, len(setup.trained)), warning=True))
         loop = StepLoop(trainer, stop, config.train.checkpoint_every, task.held_out)
@@ -119,8 +138,7 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
     peak, peak_of = _largest_peak(loaded.device)
     validation = tuple(trainer.validation)
     final_step = load_best(task.path, validation, setup.trained) if validation else trainer.state.max_steps
-    if setup.slices is not None:
-        setup.slices.sync()
+    setup.write()
     source = f"what the updates up to step {final_step} made"  # the last update has no loss after it
     refuse_not_finite(setup.trained.items(), source, hint="train into another directory with a lower learning rate")
     digest_after = setup.frozen_digest() if setup.frozen_digest else None
@@ -144,6 +162,7 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
         peak_memory_bytes=peak,
         peak_memory_of=peak_of,
         experts_dtype=_dtype_of_experts(setup),
+        phases=tuple(trainer.phases) if isinstance(trainer, AlternatingTrainer) else (),
     )
 
 
@@ -160,9 +179,21 @@ def _trainer(
     shared_arguments = (loaded.model, arguments, task.batches, setup.trained, task.owner, on_step)
     if setup.slices is None:
         return FixedBatchTrainer(*shared_arguments)
-    trainer = ExpertMaskingTrainer(*shared_arguments)
-    trainer.mask_with(setup.slices, task.batch_experts)
-    return trainer
+    if setup.routers is None or task.alternating is None:
+        trainer = ExpertMaskingTrainer(*shared_arguments)
+        trainer.mask_with(setup.slices, task.batch_experts)
+        return trainer
+    alternating = task.alternating
+    arguments.num_train_epochs = len(alternating.schedule.epochs)
+    phase = RouterPhase(loaded.model, setup.routers, task.batches, alternating.paired, alternating.settings)
+    warmup_steps: dict[Phase, int] = {
+        "experts": int(task.shared["warmup_steps"] or 0),
+        "router": alternating.warmup_steps,
+    }
+    both = AlternatingTrainer(*shared_arguments)
+    both.mask_with(setup.slices, task.batch_experts)
+    both.alternate(alternating.schedule, setup.routers, phase, alternating.settings, warmup_steps)
+    return both
 
 
 def _probe_loss(loaded: LoadedModel, setup: ArmSetup, task: FitTask) -> Tensor:
@@ -210,6 +241,7 @@ NOTES: dict[Masking | None, str] = {
     "none": "only the selected expert MLPs trained; every batch updated all of them",
     None: "standard training of all parameters on the same batches",
 }
+AND_ROUTERS = "; in turn with the experts, the routers trained to route attacked goals like plain ones"
 
 
 def training_summary(
@@ -224,11 +256,14 @@ def training_summary(
     shared: Hyperparameters,
     schedule: str,
     num_threads: int,
+    routers: RouterTraining | None = None,
 ) -> TrainingSummary:
     """The content of `training_metadata.json`."""
-    selection = prepared.selection if arm == "selective" else None
+    selection = prepared.selection if arm in OF_EXPERTS else None
+    steps = [step for step in fitted.steps if step.phase != "router"]
+    of_routers = [step for step in fitted.steps if step.phase == "router"]
     return TrainingSummary(
-        training_mode="selective_experts" if selection else "full_model_baseline",
+        training_mode=MODES[arm],
         base=base,
         trained_fingerprint=trained_fingerprint,
         prepared=prepared.run.digest,
@@ -241,17 +276,17 @@ def training_summary(
         trainable_params=setup.count.trainable_params,
         total_params=setup.count.total_params,
         trainable_ratio=setup.count.trainable_ratio,
-        note=NOTES[masking],
+        note=NOTES[masking] + (AND_ROUTERS if routers is not None else ""),
         masking=masking,
         hyperparameters=shared,
-        num_steps=len(fitted.steps),
+        num_steps=len(steps),
         validation=fitted.validation,
         final_step=fitted.final_step,
-        num_answer_tokens=sum(step.num_answer_tokens for step in fitted.steps),
-        num_tokens=sum(step.num_tokens for step in fitted.steps),
-        num_padded_tokens=sum(step.num_padded_tokens for step in fitted.steps),
-        final_loss=_last_epoch_loss(fitted.steps),
-        seconds_training=sum(step.seconds for step in fitted.steps),
+        num_answer_tokens=sum(step.num_answer_tokens for step in steps),
+        num_tokens=sum(step.num_tokens for step in steps),
+        num_padded_tokens=sum(step.num_padded_tokens for step in steps),
+        final_loss=_last_epoch_loss(steps),
+        seconds_training=sum(step.seconds for step in fitted.steps) + sum(phase.seconds for phase in fitted.phases),
         peak_memory_bytes=fitted.peak_memory_bytes,
         peak_memory_of=fitted.peak_memory_of,
         experts_implementation=setup.implementation,
@@ -260,6 +295,10 @@ def training_summary(
         proof=fitted.proof,
         num_ranks=num_ranks(),
         gradient_bytes=sum(step.gradient_bytes for step in fitted.steps),
+        routers=routers,
+        phases=fitted.phases,
+        num_router_tokens=sum(phase.num_tokens for phase in fitted.phases)
+        + sum(step.num_tokens for step in of_routers),
     )
 
 

@@ -82,6 +82,10 @@ class StepLoop(TrainerCallback):
             )
         self.num_in_optimizer = len(in_optimizer)
 
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Let the trainer begin a phase."""
+        self.trainer.begin_step()
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:

@@ -165,6 +165,8 @@ def output_directory(config: MoeConfig, arm: Arm, notify: Notify) -> Path:
     """Where the arm writes; the baseline moves to `D_baseline` where D is, or holds, a selective run."""
     if arm == "selective":
         return config.train.selective_dir
+    if arm == "alternating":
+        return config.alternating.output_dir
     configured = config.train.baseline_dir
     if configured.resolve() != config.train.selective_dir.resolve() and kind_in(configured) != "selective":
         return configured

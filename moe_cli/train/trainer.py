@@ -41,8 +41,9 @@ from moe_cli.model.sharding import has_shares, is_sharded
 from moe_cli.model.token_rows import loss_sum, num_answer_tokens
 from moe_cli.ranks import gathered, num_ranks, this_rank, wait_for_first
 from moe_cli.records import Expert, StepRecord, ValidationLoss
+from moe_cli.records.training import Phase, PhaseRecord
 from moe_cli.train import checkpoint
-from moe_cli.train.dataset import NO_BATCH, EpochOrder, FixedBatches, part_of
+from moe_cli.train.dataset import NO_BATCH, EpochOrder, FixedBatches, epoch_order, part_of
 from moe_cli.train.gradients import sum_gradients
 from moe_cli.train.open_step import OpenStep, stay_when_asked_to_stop
 
@@ -83,13 +84,25 @@ class FixedBatchTrainer(Trainer):
         self.loss_weight = 1.0  # 0 in a forward without effect
 
     @property
+    def phase(self) -> Phase | None:
+        """What trains now, where that changes."""
+        return None
+
+    @property
     def batches_per_step(self) -> int:
         """Fixed batches in one step, of all processes together."""
         return int(self.args.gradient_accumulation_steps) * num_ranks()
 
+    def order_of(self, epoch: int) -> list[int]:
+        """The order of the batches in an epoch, 0 for the first."""
+        return epoch_order(len(self.train_dataset), self.args.seed, epoch)
+
+    def begin_step(self) -> None:
+        """Hook before every step."""
+
     def get_train_dataloader(self) -> DataLoader[Inputs]:
         """Whole fixed batches, in the order of the epoch."""
-        order = EpochOrder(len(self.train_dataset), self.args.seed)
+        order = EpochOrder(len(self.train_dataset), self.order_of)
         loader = DataLoader(
             self.train_dataset,
             batch_sampler=order,
@@ -131,12 +144,16 @@ class FixedBatchTrainer(Trainer):
         if (batch := int(inputs["batch_index"])) == NO_BATCH:
             return []
         self.begin_batch(batch)
-        parts = [part_of(inputs, cut) for cut in self.train_dataset.cuts[batch]]
+        parts = self.parts_of(batch, inputs)
         self.open_step.batches.append(batch)
-        self.open_step.num_answer_tokens += num_answer_tokens(inputs["labels"])
-        self.open_step.num_tokens += int(inputs["attention_mask"].sum())
+        self.open_step.num_answer_tokens += sum(num_answer_tokens(part["labels"]) for part in parts)
+        self.open_step.num_tokens += sum(int(part["attention_mask"].sum()) for part in parts)
         self.open_step.num_padded_tokens += sum(part["labels"].numel() for part in parts)
         return parts
+
+    def parts_of(self, batch: int, inputs: Inputs) -> list[Inputs]:
+        """The rows of a batch that train, cut into forwards."""
+        return [part_of(inputs, cut) for cut in self.train_dataset.cuts[batch]]
 
     def experts_of(self, batches: Sequence[int]) -> int | None:
         """How many experts a step on these batches updates; None: all parameters train."""
@@ -209,6 +226,7 @@ class FixedBatchTrainer(Trainer):
                 num_experts_updated=self.experts_of(step.batches),
                 seconds=time.monotonic() - step.started,
                 gradient_bytes=step.gradient_bytes,
+                phase=self.phase,
             )
         )
 
@@ -229,8 +247,13 @@ class FixedBatchTrainer(Trainer):
         run = Path(self.args.output_dir)
         state = (self.trained, self.optimizer, self.lr_scheduler, self.state)
         random = gathered(checkpoint.random_states())
-        checkpoint.save_checkpoint(run, self.owner, *state, self.validation, random, self.batches_per_step)
+        progress = checkpoint.Progress(tuple(self.validation), self.batches_per_step, *self.phase_state())
+        checkpoint.save_checkpoint(run, self.owner, *state, progress, random)
         wait_for_first()  # whoever ended before it is published would end the first, too
+
+    def phase_state(self) -> tuple[tuple[PhaseRecord, ...], Mapping[str, Tensor]]:
+        """The phases so far, and what the one under way needs beside the parameters."""
+        return (), {}
 
     def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
         """Do nothing: hooks that add up gradients hang where a parameter has one on some processes only."""

@@ -182,7 +182,8 @@ def row_groups(comparison: Comparison) -> tuple[Rows, ...]:
         first, *others = MEASURE_ROWS
         evaluations = [column.evaluation for column in comparison.columns if column.evaluation]
         plain = (PLAIN_ROW,) if any(summary.plain_compliance for summary in evaluations) else ()
-        return COST_ROWS, (*_evaluation_rows(comparison), first, *plain, *others), drift_rows(comparison)
+        costs = (*COST_ROWS, ROUTER_ROW) if any(column.routers for column in comparison.columns) else COST_ROWS
+        return costs, (*_evaluation_rows(comparison), first, *plain, *others), drift_rows(comparison)
     return (tuple(row for row in MEASURE_ROWS if row[0] in {TITLES.get(str(name), name) for name in imported}),)
 
 
@@ -217,6 +218,12 @@ def _per_layer(column: RunColumn) -> str:
 
 def _final_step(column: RunColumn) -> str:
     return NOTHING if column.final_step is None else f"step {column.final_step} of {column.num_steps}"
+
+
+def _router_training(column: RunColumn) -> str:
+    if (routers := column.routers) is None:
+        return NOTHING
+    return f"{routers.num_steps} steps at {routers.learning_rate:g}, {column.num_router_tokens:,} tokens"
 
 
 def _rate(found: Callable[[EvaluationSummary], Rate | None], metric: str) -> Callable[[Runs], str]:
@@ -287,6 +294,8 @@ COST_ROWS: Rows = (
     ("final model", of_each(_final_step)),
     ("  held-out loss", of_all(lambda column: column.held_out_loss, lambda loss: optional_text(loss, 4))),
 )
+
+ROUTER_ROW = ("router training", of_each(_router_training))
 
 PLAIN_ROW = ("plain compliance", _rate(lambda summary: summary.plain_compliance, PLAIN_COMPLIANCE))
 

@@ -7,6 +7,7 @@ interval and its judge. It holds no path, no text of a prompt and no markup from
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import PurePath
 
 from huggingface_hub import ModelCardData
@@ -76,8 +77,9 @@ def _known(text: str | None) -> str | None:
 
 
 def _arm(facts: CardFacts) -> str:
-    trains_all = facts.training is not None and facts.training.training_mode == "full_model_baseline"
-    return "full model baseline" if trains_all else "selective experts"
+    if facts.training is not None and facts.training.training_mode == "full_model_baseline":
+        return "full model baseline"
+    return "selective experts and routers" if facts.training and facts.training.routers else "selective experts"
 
 
 def _short(base: ModelIdentity) -> str:
@@ -89,8 +91,11 @@ def _opening(facts: CardFacts) -> str:
     base = markdown_text(_short(facts.base))
     if _arm(facts) == "full model baseline":
         return f"All parameters of {base}, {TRAINED}: the control of an experiment."
-    what = "The weights of these experts alone are here" if facts.holds == "delta" else "All other weights are its own"
-    return f"{base} with {len(facts.experts)} of its experts {TRAINED}. {what}."
+    with_routers = facts.training is not None and facts.training.routers is not None
+    trained = "these experts and routers" if with_routers else "these experts"
+    what = f"The weights of {trained} alone are here" if facts.holds == "delta" else "All other weights are its own"
+    routers = ", and its routers," if with_routers else ""
+    return f"{base} with {len(facts.experts)} of its experts{routers} {TRAINED}. {what}."
 
 
 def _identity(facts: CardFacts) -> Iterator[Cells]:
@@ -151,8 +156,10 @@ def _hyper(training: TrainingSummary) -> Iterator[tuple[str, object]]:
     yield from training.hyperparameters.items()
     yield "masking", training.masking
     yield "steps", training.num_steps
-    yield "weights of step", training.final_step
+    yield "weights of step", training.final_answer_step
     yield "loss of the last epoch", f"{training.final_loss:.4f}"
+    if training.routers is not None:
+        yield from ((f"routers: {name}", value) for name, value in asdict(training.routers).items())
 
 
 def _results(facts: CardFacts) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -12,6 +14,7 @@ from moe_cli.views.text import bytes_text, count_of, safe_text, seconds_text, tr
 
 HEADLINES = {
     "selective": "SELECTIVE EXPERT training",
+    "alternating": "ALTERNATING training of selected experts and routers",
     "baseline": "BASELINE EXPERIMENT: Training ALL model parameters",
 }
 
@@ -28,13 +31,15 @@ def plan_view(plan: TrainingPlan) -> RenderableType:
         )
         lines.append(Text(f"union of all batches: {plan.union_size} experts{noise}; masking: {plan.masking}"))
     settings = plan.hyperparameters
+    num_steps = plan.num_steps - (plan.routers.num_steps if plan.routers else 0)
     lines += [
         Text(trainable_text(plan.count)),
         Text(
             f"{plan.num_batches} batches x {settings['num_epochs']} epochs / {settings[BATCHES_PER_STEP]}"
-            f"{_processes(plan)} => {plan.num_steps} steps at learning rate {settings['learning_rate']}, "
+            f"{_processes(plan)} => {num_steps} steps at learning rate {settings['learning_rate']}, "
             f"warm-up {settings['warmup_steps']} steps"
         ),
+        *_router_lines(plan),
         safe_text(f"batches of {plan.prepared} -> {plan.output}"),
     ]
     if settings.get("validation_batches"):
@@ -65,10 +70,11 @@ def trained_view(summary: TrainingSummary) -> RenderableType:
     rows = [
         ("trainable parameters", f"{summary.trainable_params:,} of {summary.total_params:,}"),
         ("trainable ratio", f"{summary.trainable_ratio:.6f}"),
-        ("steps", f"{summary.num_steps}"),
+        ("steps", f"{summary.num_steps}" + (" on the answers" if summary.routers else "")),
         ("loss in the last epoch", f"{summary.final_loss:.4f}"),
         *_held_out_loss(summary),
         ("tokens", f"{summary.num_tokens:,} ({summary.num_padded_tokens:,} computed, padding counted)"),
+        *_router_rows(summary),
         ("training time", seconds_text(summary.seconds_training)),
         ("peak memory", f"{bytes_text(summary.peak_memory_bytes)}, {summary.peak_memory_of}"),
         *_sent(summary),
@@ -81,8 +87,42 @@ def trained_view(summary: TrainingSummary) -> RenderableType:
     if proof.num_moved is not None:
         rows.append(("proof after the last step", f"{proof.num_moved} of {proof.num_parameters} tensors changed"))
     elif proof.frozen_digest_after is not None:
-        rows.append(("proof after the last step", "everything outside the selection is byte-identical"))
+        of_routers = " and the routers" if summary.routers else ""
+        rows.append(("proof after the last step", f"everything outside the selection{of_routers} is byte-identical"))
     return facts_view(f"Trained: {summary.training_mode}", rows)
+
+
+def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
+    """What the routers' phases did to the divergence that they train."""
+    if (routers := summary.routers) is None:
+        return []
+    fell = "; ".join(
+        f"{phase.consistency_before:.4f} -> {phase.consistency_after:.4f}"
+        for phase in summary.phases
+        if phase.consistency_before is not None and phase.consistency_after is not None
+    )
+    return [
+        ("routers", f"{routers.num_steps} steps, {summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs"),
+        ("  attacked against plain", f"KL {fell} nats, round by round"),
+    ]
+
+
+def _router_lines(plan: TrainingPlan) -> Iterator[Text]:
+    """What the routers are trained to."""
+    if (routers := plan.routers) is None:
+        if plan.arm == "alternating":
+            yield Text("the routers stay locked: this is the selective arm")
+        return
+    yield Text(
+        f"{routers.num_rounds} rounds of {routers.expert_epochs_per_round} epochs of the experts and "
+        f"{routers.router_epochs_per_round} of the routers of {len(routers.layers)} layers, at learning rate "
+        f"{routers.learning_rate:g}, warm-up {routers.warmup_steps} steps"
+    )
+    yield Text(
+        f"{routers.num_pairs} pairs, {routers.divergence} KL at {routers.region.replace('_', ' ')} over "
+        f"{routers.over}, target {routers.target}; a weight moves at most about {routers.largest_move:.2g}, "
+        f"the median weight is {routers.median_weight:.2g}"
+    )
 
 
 def _sent(summary: TrainingSummary) -> list[tuple[str, str]]:

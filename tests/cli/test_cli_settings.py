@@ -85,7 +85,7 @@ def test_a_parameter_with_the_name_of_a_section_sets_nothing_but_what_it_says(mo
     words = ["plan", "tiny", "--length", "8", "--ranks", "1", "--set", "model.dtype=bfloat16", "--json"]
     assert orjson.loads(moe(*words).out)["dtype"] == "bfloat16"
     sections = [name for name, value in MoeConfig() if not isinstance(value, (int, str, type(None)))]
-    assert len(sections) == 9 and not any(map(setting_of, sections))
+    assert len(sections) == 10 and not any(map(setting_of, sections))
 
 
 def test_the_help_of_an_option_is_the_meaning_and_the_default_of_its_setting():

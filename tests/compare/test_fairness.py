@@ -6,7 +6,9 @@ import pytest
 
 from moe_cli.compare.fairness import TrainingData, check_fairness
 from moe_cli.data.contamination import trained_goals
-from tests.builders import CLASSIFIER, KEYWORDS, column, evaluation, identity, imported, training
+from tests.builders import CLASSIFIER, KEYWORDS, column, evaluation, identity, imported, routers, training
+
+MODE = "alternating_optimization"
 
 
 def checks(columns, trainings):
@@ -49,6 +51,15 @@ def test_two_equal_arms_are_the_same_in_everything():
 )
 def test_every_condition_of_training_is_checked_alone(name, change):
     assert [check.name for check in arms(**change).values() if check.status != "same"] == [name]
+
+
+def test_what_the_routers_were_trained_to_is_compared_among_the_arms_that_train_them():
+    columns = [column("selective"), *(column(f"alternating_{n}", MODE, routers=routers()) for n in (1, 2))]
+    others = [training(training_mode=MODE, routers=routers(**change)) for change in ({}, {"learning_rate": 1e-3})]
+    found = checks(columns, [training(), *others])
+    assert [check.values for check in found.values() if check.status != "same"] == [("-", "0.0001", "0.001")]
+    assert found["routers: target"].values == ("-", "round", "round")
+    assert not any(name.startswith("routers: ") for name in checks(columns[:2], [training(), others[0]]))
 
 
 @pytest.mark.parametrize(

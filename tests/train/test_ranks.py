@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from moe_cli.artifacts import Store, layout
@@ -21,8 +22,10 @@ from moe_cli.train import stage as train
 from moe_cli.train.trainer import FixedBatchTrainer
 from tests.in_ranks import run_in_ranks
 from tests.resume_everywhere import ARMS, differences, train_to_the_end
+from tests.small_experiment import settings_of_small_experiment
 from tests.train.rank_cases import (
     CASES,
+    ORDERED,
     SAME,
     in_two_processes,
     killed_after,
@@ -113,6 +116,41 @@ def test_a_run_of_one_process_goes_on_in_two_and_another_number_of_batches_per_s
     assert run_in_ranks(2, resumed, "selective", together, experiments.store, 6).codes == [0, 0]
     whole, _ = trained["selective", "accumulation 2"]
     assert set(differences(whole, whole.parent / "begun-alone")) <= SAME
+
+
+def alternating_to_the_end(config, store: Store) -> None:
+    """In every process: train the third arm."""
+    torch.set_num_threads(1)
+    train_to_the_end("alternating", config, store, lambda _: None, last_step=12)
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5])
+def test_two_processes_alternate_as_one_with_twice_the_accumulation(experiments, keep):
+    """Targets are shared out and put together, and pairs and kept tokens are counted over both processes.
+
+    With two kinds of forwards in a batch their gradients are added up in another order.
+    """
+
+    def settings(name: str, accumulation: int):
+        own = {"prepared": experiments.directory / "prepared", "gradient_accumulation_steps": accumulation, **ORDERED}
+        rounds = {"num_rounds": 2, "router_learning_rate": 1e-4 if keep else 1e-3, "keep": keep}
+        return settings_of_small_experiment(
+            experiments.directory,
+            model={"name": "tiny", "threads": 1},
+            train=own,
+            alternating={**rounds, "output_dir": experiments.directory / "alternating-ranks" / f"{name}-{keep}"},
+        )
+
+    alternating_to_the_end(alone := settings("one", 2), experiments.store)
+    together = settings("two", 1)
+    assert run_in_ranks(2, alternating_to_the_end, together, experiments.store).codes == [0, 0]
+    runs = [config.alternating.output_dir for config in (alone, together)]
+    weights = [load_file(run / layout.DELTA) for run in runs]
+    assert max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0]) <= (1e-6 if keep else 0)
+    if not keep:
+        assert set(differences(*runs)) <= SAME
+    one, two = map(summary_of, runs)
+    assert (two.num_ranks, two.num_router_tokens) == (2, one.num_router_tokens)
 
 
 def with_a_loss_of_nan_on(rank: int, config, store: Store) -> None:

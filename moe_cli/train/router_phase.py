@@ -1,0 +1,180 @@
+"""One phase in which the routers train: its targets, its loss, and how consistent the routing is.
+
+The targets are computed once, when the phase begins, and never from a router that has moved since; only `current`
+computes them in every step. What the routers' drift is measured against (`keep`) is the routers at the phase's start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from moe_cli.config import AlternatingConfig
+from moe_cli.experts.router_masters import RouterMasters
+from moe_cli.model.topology import expert_layers
+from moe_cli.ranks import dealt, gathered
+from moe_cli.train.dataset import FixedBatches, MicroBatch
+from moe_cli.train.open_step import finite_sum
+from moe_cli.train.paired_rows import PairedBatch, rows_of_part
+from moe_cli.train.router_consistency import (
+    divergence,
+    mean_log_distribution,
+    region_of,
+    router_log_distributions,
+)
+
+Rows = Mapping[str, Tensor]
+Distributions = list[Tensor]  # of each pair of a batch: [Lambda, C], or token by token [t, Lambda, C]; logarithms
+START = "start/"  # in a checkpoint: the routers at the start of the phase
+TARGET = "target/"  # what they are trained to
+
+
+class RouterPhase:
+    """The loss of the routers in the phase that runs."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        routers: RouterMasters,
+        batches: FixedBatches,
+        paired: Sequence[PairedBatch],
+        settings: AlternatingConfig,
+    ) -> None:
+        self.model, self.routers, self.batches, self.paired, self.settings = model, routers, batches, paired, settings
+        trained = set(routers.layers)
+        self._places = [index for index, layer in enumerate(expert_layers(model)) if layer.layer in trained]
+        self._device = model.get_input_embeddings().weight.device
+        self.targets: dict[int, Distributions] = {}  # by batch
+        self.start: dict[str, Tensor] = {}
+        self.num_tokens = 0  # of forwards without a gradient, since the phase began
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs of all batches."""
+        return sum(len(batch.pairs) for batch in self.paired)
+
+    def read_targets(self) -> None:
+        """Compute the targets of all pairs with the routers as they are now; several processes share the batches."""
+        own = {batch: self._plain_distributions(batch) for batch in dealt(list(range(len(self.paired))))}
+        self.targets = {batch: found for share in gathered(own) for batch, found in share.items()}
+
+    def keep_start(self) -> None:
+        """Keep the routers as they are now, to measure their drift against."""
+        self.start = {name: master.detach().clone() for name, master in self.routers.parameters.items()}
+
+    @torch.no_grad()
+    def consistency(self) -> float:
+        """L_cons of all pairs with the routers as they are now, in nats."""
+        with _evaluating(self.model):
+            sums = [
+                float(self._consistency_sum(batch, self._part(batch, cut)))
+                for batch in dealt(list(range(len(self.paired))))
+                for cut in self.paired[batch].attacked
+            ]
+        return finite_sum([value for share in gathered(sums) for value in share]) / self.num_pairs
+
+    def consistency_loss(self, batch: int, rows: Rows) -> Tensor:
+        """Sum over the pairs whose attacked rows these are of the divergence of each, mean over the layers, in nats."""
+        with self.routers.learning():
+            return self._consistency_sum(batch, rows)
+
+    def probe_loss(self) -> Tensor:
+        """What the loss depends on in the first attacked rows; its gradient reaches every router, also at a target."""
+        batch, paired = next((batch, paired) for batch, paired in enumerate(self.paired) if paired.pairs)
+        return torch.stack([log_Q.mean() for log_Q in self._compared(self._part(batch, paired.attacked[0]))]).sum()
+
+    def keep_loss(self, rows: Rows) -> Tensor:
+        """Sum over the tokens of KL(router at the start of the phase || now), mean over the layers, in nats."""
+        with self.routers.learning():
+            with self.routers.computing_with(self.start):
+                start_LBSC = [log_p_BSC.detach() for log_p_BSC in self._log_distributions(rows)]
+            now_LBSC = self._log_distributions(rows)
+        mask_BS = rows["attention_mask"].bool()
+        sums = [
+            divergence(start_BSC, now_BSC, "forward")[mask_BS.to(now_BSC.device)].sum().to(self._device)
+            for start_BSC, now_BSC in zip(start_LBSC, now_LBSC, strict=True)
+        ]
+        return torch.stack(sums).mean()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint inside the phase has to hold."""
+        targets = {
+            f"{TARGET}{batch}/{pair}": log_P.contiguous()
+            for batch, found in self.targets.items()
+            for pair, log_P in enumerate(found)
+        }
+        return targets | {f"{START}{name}": value for name, value in self.start.items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take what `tensors` gave before a stop."""
+        self.start = {
+            name.removeprefix(START): value.to(self.routers.parameters[name.removeprefix(START)].device)
+            for name, value in tensors.items()
+            if name.startswith(START)
+        }
+        self.targets = {}
+        for name in sorted((n for n in tensors if n.startswith(TARGET)), key=_place):
+            self.targets.setdefault(_place(name)[0], []).append(tensors[name].to(self._device))
+
+    def _consistency_sum(self, batch: int, rows: Rows) -> Tensor:
+        settings, paired = self.settings, self.paired[batch]
+        target = self.targets.get(batch) or self._plain_distributions(batch)
+        attacked = self._compared(rows)
+        pairs = [paired.pair_of[row] for row in rows["rows"].tolist()]
+        log_P = [target[pair].to(self._device) for pair in pairs]
+        if settings.consistency_over == "batch":
+            mean_P, mean_Q = (mean_log_distribution(torch.stack(side)) for side in (log_P, attacked))
+            return divergence(mean_P, mean_Q, settings.kl_type).mean() * len(pairs)
+        each = [divergence(P, Q, settings.kl_type).mean() for P, Q in zip(log_P, attacked, strict=True)]
+        return torch.stack(each).sum()
+
+    @torch.no_grad()
+    def _plain_distributions(self, batch: int) -> Distributions:
+        """The distributions of the plain rows of a batch, in the order of its pairs."""
+        found: dict[int, Tensor] = {}
+        with _evaluating(self.model):
+            for cut in self.paired[batch].plain:
+                compared = self._compared(self._part(batch, cut))
+                found |= {row: log_P.cpu() for row, log_P in zip(cut.rows, compared, strict=True)}
+        return [found[pair.plain] for pair in self.paired[batch].pairs]
+
+    def _part(self, batch: int, cut: MicroBatch) -> Rows:
+        rows = rows_of_part(self.batches[batch], cut)
+        self.num_tokens += int(rows["attention_mask"].sum())
+        return {name: tensor.to(self._device) for name, tensor in rows.items()}
+
+    def _compared(self, rows: Rows) -> Distributions:
+        """What is compared of each row: [Lambda, C], the mean over its region; or [t, Lambda, C]."""
+        log_p_LBSC = self._log_distributions(rows)
+        inside_BS = region_of(rows["labels"], rows["attention_mask"], self.settings.consistency_at)
+        compared = []
+        for row, inside_S in enumerate(inside_BS):
+            log_p_tLC = torch.stack([of[row][inside_S.to(of.device)].to(self._device) for of in log_p_LBSC], dim=1)
+            compared.append(
+                log_p_tLC if self.settings.consistency_over == "token" else mean_log_distribution(log_p_tLC)
+            )
+        return compared
+
+    def _log_distributions(self, rows: Rows) -> list[Tensor]:
+        return router_log_distributions(self.model, rows, self._places, self.settings.temperature)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, so that nothing is drawn; afterwards in the mode that it had."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _place(name: str) -> tuple[int, int]:
+    """Batch and pair of a target: `target/3/7`."""
+    batch, pair = name.removeprefix(TARGET).split("/")
+    return int(batch), int(pair)
