@@ -7,8 +7,8 @@
 <selective out>/   final_model/  expert_delta.safetensors  training_metadata.json  batch_expert_masks.npy
                    steps.jsonl  checkpoint-*/  tensorboard/ where it was asked for
 <baseline out>/    final_model/  training_metadata.json  steps.jsonl  checkpoint-*/
-<run>/evaluations/<name>/   items.jsonl  records.jsonl  restored.jsonl  drift.jsonl  capability.jsonl  summary.json
-                            stages/{answers,verdicts,drift,capability}-*.jsonl
+<run>/evaluations/<name>/   items.jsonl  records.jsonl  restored.jsonl  drift.jsonl  prompt_drift.jsonl
+                            capability.jsonl  summary.json  stages/{answers,verdicts,drift,prompts,capability}-*.jsonl
 <comparison out>/  comparison.json  comparison.md  report.html
 <ablation out>/    ablation.json  ablation.md  report.html  records.jsonl
                    stages/{answers,verdicts,losses}-*.jsonl
@@ -48,6 +48,7 @@ ITEMS = "items.jsonl"
 RESTORED = "restored.jsonl"
 RECORDS = "records.jsonl"
 DRIFT = "drift.jsonl"
+PROMPT_DRIFT = "prompt_drift.jsonl"
 CAPABILITY = "capability.jsonl"
 EVALUATION_SUMMARY = "summary.json"
 EVALUATIONS = "evaluations"

@@ -99,10 +99,22 @@ def intervened(loaded: LoadedModel, digest: str) -> LoadedModel:
 def refuse_fixed_routing(model: nn.Module, layers_L: NDArray[np.bool_]) -> None:
     """Refuse a model whose experts are not chosen by a router in one of these layers.
 
-    In a second short forward the experts that its first token chose before are masked: a router then chooses others.
-
     Raises:
-        UsageError: a layer goes on choosing masked ones.
+        UsageError: a layer goes on choosing experts that are masked.
+    """
+    layers = expert_layers(model)
+    if fixed := [layers[index].layer for index in fixed_layers(model, layers_L)]:
+        raise UsageError(
+            f"in the layers {fixed} of {type(model).__name__} no router chooses the experts: they are given by the "
+            "token's id, or in another way that moe does not see",
+            hint="leave these layers out: name experts of other layers",
+        )
+
+
+def fixed_layers(model: nn.Module, layers_L: NDArray[np.bool_]) -> list[int]:
+    """Indices of those of these layers whose experts no router chooses.
+
+    In a second short forward the experts that its first token chose before are masked: a router then chooses others.
     """
     layers = expert_layers(model)
     mask_LE = np.zeros((len(layers), max(layer.num_experts for layer in layers)), dtype=np.bool_)
@@ -116,13 +128,7 @@ def refuse_fixed_routing(model: nn.Module, layers_L: NDArray[np.bool_]) -> None:
     experts = ExpertsWithout(layers, masks, scope, "reroute", None)
     with router_seam(model, router), experts_computed_by(model, experts.run):
         _forward_probe(model)
-    named = experts.layers_that_chose() | (experts.layers_that_named() - router.scored)
-    if fixed := [layers[index].layer for index in sorted(named)]:
-        raise UsageError(
-            f"in the layers {fixed} of {type(model).__name__} no router chooses the experts: they are given by the "
-            "token's id, or in another way that moe does not see",
-            hint="leave these layers out: name experts of other layers",
-        )
+    return sorted(experts.layers_that_chose() | (experts.layers_that_named() - router.scored))
 
 
 def top_k_of(model: nn.Module) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ A router is watched only while its own forward runs, by a `TorchFunctionMode` th
 sees two calls there: the linear map to one value for each expert (the logits, differentiable), and the top-k over one
 score for each expert. Nothing of a family is written again: grouped top-k, correction biases, normalisation and scaling
 run as they are. A handler that changes nothing changes no bit, and after the block, also after an error, the model is
-as it was.
+as it was. What the router scores its logits by (softmax, say) is seen as well.
 
 Letters: L expert layers, T tokens (in whatever shape the router has them), E experts; some routers have one class more,
 which is no expert (a token that skips them): C is E or E + 1.
@@ -25,6 +25,12 @@ from moe_cli.errors import UsageError
 from moe_cli.model.topology import ExpertLayer, expert_layers, router_module
 
 TOP_K = (torch.topk, Tensor.topk)
+SCORE_CALLS: Mapping[Callable[..., Any], str] = {  # what a router makes scores of its logits by
+    **dict.fromkeys((torch.softmax, Tensor.softmax, functional.softmax), "softmax"),
+    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, functional.sigmoid), "sigmoid"),
+    functional.softplus: "softplus",
+    **dict.fromkeys((torch.sqrt, Tensor.sqrt), "sqrt"),
+}
 
 
 class RouterHandler(Protocol):
@@ -39,12 +45,13 @@ class RouterHandler(Protocol):
         ...
 
 
-class _RouterMode(TorchFunctionMode):
+class RouterMode(TorchFunctionMode):
     """Active in one router's forward; counts its linear maps to one value for each expert."""
 
     def __init__(self, index: int, num_experts: int, handler: RouterHandler) -> None:
         super().__init__()
         self.num_linears = 0
+        self.score_calls: list[str] = []  # in the last forward, from the logits on, in order
         self._index, self._handler = index, handler
         self._widths = (num_experts, num_experts + 1)
 
@@ -61,6 +68,8 @@ class _RouterMode(TorchFunctionMode):
         if func is functional.linear and self._is_over_experts(result):
             self.num_linears += 1
             return self._handler.logits(self._index, result)
+        if self.num_linears and func in SCORE_CALLS:
+            self.score_calls.append(SCORE_CALLS[func])
         return result
 
     def _is_over_experts(self, tensor: Tensor) -> bool:
@@ -68,26 +77,30 @@ class _RouterMode(TorchFunctionMode):
 
 
 @contextmanager
-def router_seam(model: nn.Module, handler: RouterHandler) -> Iterator[None]:
+def router_seam(model: nn.Module, handler: RouterHandler) -> Iterator[tuple[RouterMode, ...]]:
     """Give the logits and scores of every router of `model` to the handler in all forwards inside the block.
+
+    The block gets the mode of each layer, which knows what the last forward saw.
 
     Raises:
         UsageError: a layer has no router module beside its experts, or (in a forward) a router that does not map to
             its logits once.
     """
     layers = expert_layers(model)
+    modes = tuple(RouterMode(index, layer.num_experts, handler) for index, layer in enumerate(layers))
     with ExitStack() as hooks:
-        for index, layer in enumerate(layers):
-            for hook in _hooks_of(model, layer, _RouterMode(index, layer.num_experts, handler)):
+        for layer, mode in zip(layers, modes, strict=True):
+            for hook in _hooks_of(model, layer, mode):
                 hooks.callback(hook.remove)
-        yield
+        yield modes
 
 
-def _hooks_of(model: nn.Module, layer: ExpertLayer, mode: _RouterMode) -> Iterator[torch.utils.hooks.RemovableHandle]:
+def _hooks_of(model: nn.Module, layer: ExpertLayer, mode: RouterMode) -> Iterator[torch.utils.hooks.RemovableHandle]:
     router = router_module(model, layer)
 
     def enter(module: nn.Module, args: tuple[object, ...]) -> None:
         mode.num_linears = 0
+        mode.score_calls.clear()
         mode.__enter__()
 
     def leave(module: nn.Module, args: tuple[object, ...], output: object) -> None:
