@@ -29,6 +29,7 @@ from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.prepare import stage as prepare
 from moe_cli.records import (
     EvaluationRecord,
+    PromptDriftItem,
     Selection,
     StepRecord,
     TrainingExample,
@@ -296,6 +297,18 @@ def test_the_base_does_not_drift_from_itself_and_the_trained_models_do(done):
     assert selective.drift.kl_mean.value > 0
     assert baseline.drift.kl_mean.value > 0
     assert tiny.items_digest == selective.items_digest == baseline.items_digest
+
+
+def test_the_routers_of_trained_models_drift_at_every_harmful_prompt_and_the_first_of_a_selective_run_does_not(done):
+    tiny, selective, baseline = (found.summary.prompt_drift for found in done.evaluated)
+    assert tiny is None
+    assert selective.num_prompts == baseline.num_prompts == 4 * 4
+    assert [layer.layer for layer in selective.layers] == [0, 1, 2, 3]
+    assert 0.0 < selective.kl.lower < selective.kl.value < baseline.kl.value
+    assert selective.layers[0].kl.value == 0.0 < baseline.layers[0].kl.value  # its input and its router are the base's
+    lines = (done.directory / done.evaluated[1].path / "prompt_drift.jsonl").read_bytes().splitlines()
+    items = [decode(PromptDriftItem, line, source="memory") for line in lines]
+    assert np.mean([item.kl for item in items]) == pytest.approx(selective.kl.value)
 
 
 def test_an_evaluation_says_how_many_of_its_goals_were_trained_on(done):

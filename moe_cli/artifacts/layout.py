@@ -8,8 +8,8 @@
                    steps.jsonl  checkpoint-*/  tensorboard/ where it was asked for
 <alternating out>/ as <selective out>/; the delta holds the routers, too
 <baseline out>/    final_model/  training_metadata.json  steps.jsonl  checkpoint-*/
-<run>/evaluations/<name>/   items.jsonl  records.jsonl  restored.jsonl  drift.jsonl  capability.jsonl  summary.json
-                            stages/{answers,verdicts,drift,capability}-*.jsonl
+<run>/evaluations/<name>/   items.jsonl  records.jsonl  restored.jsonl  drift.jsonl  prompt_drift.jsonl
+                            capability.jsonl  summary.json  stages/{answers,verdicts,drift,prompts,capability}-*.jsonl
 <comparison out>/  comparison.json  comparison.md  report.html
 <ablation out>/    ablation.json  ablation.md  report.html  records.jsonl
                    stages/{answers,verdicts,losses}-*.jsonl
@@ -49,6 +49,7 @@ ITEMS = "items.jsonl"
 RESTORED = "restored.jsonl"
 RECORDS = "records.jsonl"
 DRIFT = "drift.jsonl"
+PROMPT_DRIFT = "prompt_drift.jsonl"
 CAPABILITY = "capability.jsonl"
 EVALUATION_SUMMARY = "summary.json"
 EVALUATIONS = "evaluations"

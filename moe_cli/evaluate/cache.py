@@ -4,7 +4,7 @@ A journal is named by a digest of everything that its records depend on (weights
 path. So an interrupted evaluation resumes, and results of another checkpoint are never taken. What a complete
 evaluation in a neighbouring directory has is checked, taken over as a whole, and reported to the user.
 
-<evaluation>/stages/{answers,verdicts,drift,weights,capability}-<digest>.jsonl
+<evaluation>/stages/{answers,verdicts,drift,prompts,weights,capability}-<digest>.jsonl
 """
 
 from __future__ import annotations

@@ -89,6 +89,7 @@ def summarise_evaluation(
         plain_compliance=metric_rate(PLAIN_COMPLIANCE, records),
         steering=subject.steering,
         unsteered_fingerprint=subject.unsteered_fingerprint,
+        prompt_drift=moved.prompts,
     )
 
 
@@ -126,6 +127,8 @@ def write_evaluation(
     if restored:
         write_atomic(path / layout.RESTORED, lines_of_records(restored))
     write_atomic(path / layout.DRIFT, lines_of_records(moved.items))
+    if moved.prompt_items:
+        write_atomic(path / layout.PROMPT_DRIFT, lines_of_records(moved.prompt_items))
     if summary.capability:
         write_atomic(path / layout.CAPABILITY, lines_of_records(samples))
     write_atomic(path / layout.EVALUATION_SUMMARY, encode(summary, indent=True))

@@ -15,20 +15,24 @@ Where nothing is chosen all shares are 0; if neither model chooses anything the 
 
 Letters: N items, C clusters, R resamples, L expert layers, E experts, M measures.
 
-A bare model has no base, so nothing is measured for it; without texts only the drift of the weights is measured.
+A bare model has no base, so nothing is measured for it; without texts only the drift of the weights is measured, and
+with harmful prompts that of the routers at their end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr, xlogy
 
+from moe_cli.artifacts.journal import Journal
 from moe_cli.config import MoeConfig
 from moe_cli.evaluate.cache import StageCache
+from moe_cli.evaluate.prompt_drift import harmful_prompts, measure_prompt_drift, summarise_prompt_drift
 from moe_cli.evaluate.target import ModelPool
 from moe_cli.evaluate.text_drift import measure_text_drift, refuse_empty, summarise_drift
 from moe_cli.evaluate.weight_drift import measure_weight_drift
@@ -40,6 +44,8 @@ from moe_cli.records import (
     EvaluationItem,
     GroupDrift,
     ModelIdentity,
+    PromptDrift,
+    PromptDriftItem,
     RoutingDrift,
     WeightDrift,
 )
@@ -50,6 +56,7 @@ ADDED = 0.5  # choices, to every expert of both models, for KL alone
 KL, JS, OVERLAP = range(3)
 
 Bools = NDArray[np.bool_]
+Measured = TypeVar("Measured", DriftItem, PromptDriftItem)
 MOST_LOGITS = 1 << 30  # of one model at once: 2 GiB in bfloat16
 
 
@@ -157,11 +164,14 @@ class Drift:
     texts: DriftSummary | None = None
     routing: RoutingDrift | None = None
     weights: tuple[GroupDrift, ...] | None = None
+    prompt_items: tuple[PromptDriftItem, ...] = ()
+    prompts: PromptDrift | None = None
 
 
 def measure_drift(
     models: ModelPool,
     items: tuple[DriftItem, ...],
+    prompt_items: tuple[PromptDriftItem, ...],
     selected_LE: NDArray[np.bool_] | None,
     config: MoeConfig,
     work: StageCache,
@@ -178,6 +188,8 @@ def measure_drift(
         texts=summarise_drift(items, seed=config.seed) if items else None,
         routing=routing,
         weights=_of_weights(models, training.base, selected_LE, work),
+        prompt_items=prompt_items,
+        prompts=summarise_prompt_drift(prompt_items, training.base.layers, seed=config.seed) if prompt_items else None,
     )
 
 
@@ -193,30 +205,51 @@ def drift_items(
         return ()
     depends_on = (*_models_key(models, training.base), tuple(texts), settings.batch_size, settings.batch_tokens)
     journal = on_first(lambda: work.journal("drift", "drift of texts", DriftItem, *depends_on))
+    return _items_of(journal, texts, measure_text_drift, models, config, work)
+
+
+def prompt_drift_items(
+    models: ModelPool, items: Sequence[EvaluationItem], config: MoeConfig, work: StageCache
+) -> tuple[PromptDriftItem, ...]:
+    """How far the routers moved at the end of every harmful prompt of `items`; nothing for a bare model.
+
+    Of several processes each reads its share of the prompts, and the first gets all of it.
+    """
+    training, settings = models.target.training, config.evaluate
+    if training is None:
+        return ()
+    prompts = harmful_prompts(items)
+    depends_on = (*_models_key(models, training.base), prompts, settings.batch_size, settings.batch_tokens)
+    label = "drift at harmful prompts"
+    journal = on_first(lambda: work.journal("drift", label, PromptDriftItem, *depends_on, file="prompts"))
+    return _items_of(journal, prompts, measure_prompt_drift, models, config, work)
+
+
+def _items_of(
+    journal: Journal[Measured],
+    items: Sequence[EvaluationItem],
+    measure: Callable[..., Iterator[tuple[Measured, ...]]],
+    models: ModelPool,
+    config: MoeConfig,
+    work: StageCache,
+) -> tuple[Measured, ...]:
+    """The record of every item: those in the journal, and what is missing there; the base is loaded only for these."""
     done = {item.id: item for item in journal.records()} if is_first() else {}
     ids_done = gathered(tuple(done))[0]
-    for batch in _missing(models, texts, ids_done, config, work):
-        if batch:
-            journal.append(batch)
-        done |= {item.id: item for item in batch}
+    if len(ids_done) < len(items):
+        for batch in measure(
+            models.base(),
+            models.tuned(),
+            items,
+            done=ids_done,
+            batch_size=config.evaluate.batch_size,
+            batch_tokens=max_drift_tokens(config.evaluate.batch_tokens, models.tuned()),
+            notify=work.notify,
+        ):
+            if batch:
+                journal.append(batch)
+            done |= {item.id: item for item in batch}
     return tuple(done[item_id] for item_id in sorted(done))
-
-
-def _missing(
-    models: ModelPool, texts: Sequence[EvaluationItem], done: Collection[str], config: MoeConfig, work: StageCache
-) -> Iterator[tuple[DriftItem, ...]]:
-    """Drift of the texts that are not done yet; the base is loaded only for them."""
-    if len(done) == len(texts):
-        return
-    yield from measure_text_drift(
-        models.base(),
-        models.tuned(),
-        texts,
-        done=done,
-        batch_size=config.evaluate.batch_size,
-        batch_tokens=max_drift_tokens(config.evaluate.batch_tokens, models.tuned()),
-        notify=work.notify,
-    )
 
 
 def max_drift_tokens(batch_tokens: int, loaded: LoadedModel) -> int:

@@ -53,9 +53,8 @@ def run_paired_forward(
         for batch in batches:
             yield batch, record_forward(base, _rows(batch)), record_forward(tuned, _rows(batch))
         return
-    device, host = tuned.device, base.device
     for group in groups_of(base, tuned, batches):
-        with _on(base, device, instead_of=tuned, host=host):
+        with base_in_place_of(tuned, base):
             of_base = [record_forward(base, _rows(batch)).waiting() for batch in group]
         for batch, waiting in zip(group, of_base, strict=True):
             yield batch, waiting, record_forward(tuned, _rows(batch))
@@ -81,15 +80,22 @@ def groups_of(base: LoadedModel, tuned: LoadedModel, batches: Sequence[Batch]) -
 
 
 @contextmanager
-def _on(loaded: LoadedModel, device: torch.device, *, instead_of: LoadedModel, host: torch.device) -> Iterator[None]:
-    """Put one model on the device and the other on the host; afterwards, also after an error, swap them back."""
+def base_in_place_of(tuned: LoadedModel, base: LoadedModel) -> Iterator[None]:
+    """The base on the device of the tuned model, and that where the base was; swapped back also after an error.
+
+    On one device both stay.
+    """
+    device, host = tuned.device, base.device
+    if device == host:
+        yield
+        return
     try:
-        instead_of.model.to(host)
-        loaded.model.to(device)
+        tuned.model.to(host)
+        base.model.to(device)
         yield
     finally:
-        loaded.model.to(host)
-        instead_of.model.to(device)
+        base.model.to(host)
+        tuned.model.to(device)
 
 
 def _rows(batch: Batch) -> list[EncodedChat]:

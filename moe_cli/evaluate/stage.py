@@ -24,7 +24,7 @@ from moe_cli.evaluate.cache import StageCache
 from moe_cli.evaluate.capability import capability_results, refuse_unmeasurable
 from moe_cli.evaluate.evaluation_files import EvaluationOutput, summarise_evaluation, write_evaluation
 from moe_cli.evaluate.evaluation_items import load_items, notices_of_repeats
-from moe_cli.evaluate.model_drift import drift_items, measure_drift
+from moe_cli.evaluate.model_drift import drift_items, measure_drift, prompt_drift_items
 from moe_cli.evaluate.steering_file import named_for, steering_of
 from moe_cli.evaluate.subject import Subject
 from moe_cli.evaluate.suite_rates import refuse_unscored
@@ -97,10 +97,10 @@ def run(
                 selected_experts_of(target.run, store) if target.run else None,
             )
         )
-        on_texts = drift_items(models, texts, config, work)
+        moved = drift_items(models, texts, config, work), prompt_drift_items(models, to_answer, config, work)
 
         def conclude() -> EvaluationSummary:
-            drift = measure_drift(models, on_texts, selected_LE, config, work)
+            drift = measure_drift(models, *moved, selected_LE, config, work)
             models.release_base()
             scores, samples = capability_results(models, config, work)
             restored = restoring_base_router(rerouted.changed_params, records, rerouted_records) if rerouted else None

@@ -20,10 +20,9 @@ from torch import Tensor, nn
 
 from moe_cli.errors import UsageError
 from moe_cli.experts.slices import ATTRIBUTE
-from moe_cli.model.router_seam import router_seam
+from moe_cli.model.router_distributions import RouterLogits
+from moe_cli.model.router_seam import forward_probe, router_seam
 from moe_cli.model.topology import ExpertLayer, expert_layers, router_module
-
-PROBE_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +152,14 @@ def logit_parameters(model: nn.Module) -> dict[int, tuple[str, ...]]:
     layers = expert_layers(model)
     routers = [dict(router_module(model, layer).named_parameters()) for layer in layers]
     before = [(parameter, parameter.requires_grad) for own in routers for parameter in own.values()]
-    reader = _Logits()
+    reader = RouterLogits()
     try:
         for parameter, _ in before:
             parameter.requires_grad_(parameter.is_floating_point())
         with router_seam(model, reader), torch.enable_grad():
-            _forward_probe(model)
+            forward_probe(model)
             reached = {
-                layer.layer: _reached(reader.logits_of[index], routers[index]) for index, layer in enumerate(layers)
+                layer.layer: _reached(reader.of_layer[index], routers[index]) for index, layer in enumerate(layers)
             }
     finally:
         for parameter, flag in before:
@@ -173,20 +172,6 @@ def logit_parameters(model: nn.Module) -> dict[int, tuple[str, ...]]:
     return reached
 
 
-class _Logits:
-    """A handler of the routers that changes nothing and keeps the logits."""
-
-    def __init__(self) -> None:
-        self.logits_of: dict[int, Tensor] = {}
-
-    def logits(self, index: int, logits_TC: Tensor) -> Tensor:
-        self.logits_of[index] = logits_TC
-        return logits_TC
-
-    def scores(self, index: int, scores_TC: Tensor) -> Tensor:
-        return scores_TC
-
-
 def _reached(logits_TC: Tensor, own: Mapping[str, nn.Parameter]) -> tuple[str, ...]:
     names = [name for name, parameter in own.items() if parameter.requires_grad]
     if not names or not logits_TC.requires_grad:
@@ -195,12 +180,6 @@ def _reached(logits_TC: Tensor, own: Mapping[str, nn.Parameter]) -> tuple[str, .
         logits_TC.float().sum(), [own[name] for name in names], retain_graph=True, allow_unused=True
     )
     return tuple(name for name, gradient in zip(names, gradients, strict=True) if gradient is not None)
-
-
-def _forward_probe(model: nn.Module) -> None:
-    embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
-    ids_BS = (torch.arange(PROBE_TOKENS, device=embedding.device) % embedding.shape[0])[None]
-    model(input_ids=ids_BS, use_cache=False)
 
 
 def _master(parameter: nn.Parameter) -> nn.Parameter:

@@ -13,13 +13,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from moe_cli.errors import UsageError
 from moe_cli.model.load import LoadedModel
@@ -32,13 +30,11 @@ from moe_cli.model.masked_experts import (
     SteeredRouter,
     mask_of,
 )
-from moe_cli.model.router_seam import router_seam
+from moe_cli.model.router_seam import forward_probe, probe_ids, router_seam
 from moe_cli.model.routing import record_routing
 from moe_cli.model.topology import ExpertLayer, expert_layers, experts_computed_by
 from moe_cli.records import Expert
 from moe_cli.records.ablation import Intervention, InterventionKind, Steering
-
-PROBE_TOKENS = 8
 
 
 @contextmanager
@@ -99,10 +95,22 @@ def intervened(loaded: LoadedModel, digest: str) -> LoadedModel:
 def refuse_fixed_routing(model: nn.Module, layers_L: NDArray[np.bool_]) -> None:
     """Refuse a model whose experts are not chosen by a router in one of these layers.
 
-    In a second short forward the experts that its first token chose before are masked: a router then chooses others.
-
     Raises:
-        UsageError: a layer goes on choosing masked ones.
+        UsageError: a layer goes on choosing experts that are masked.
+    """
+    layers = expert_layers(model)
+    if fixed := [layers[index].layer for index in fixed_layers(model, layers_L)]:
+        raise UsageError(
+            f"in the layers {fixed} of {type(model).__name__} no router chooses the experts: they are given by the "
+            "token's id, or in another way that moe does not see",
+            hint="leave these layers out: name experts of other layers",
+        )
+
+
+def fixed_layers(model: nn.Module, layers_L: NDArray[np.bool_]) -> list[int]:
+    """Indices of those of these layers whose experts no router chooses.
+
+    In a second short forward the experts that its first token chose before are masked: a router then chooses others.
     """
     layers = expert_layers(model)
     mask_LE = np.zeros((len(layers), max(layer.num_experts for layer in layers)), dtype=np.bool_)
@@ -114,15 +122,9 @@ def refuse_fixed_routing(model: nn.Module, layers_L: NDArray[np.bool_]) -> None:
     masks, scope = Masks(mask_LE), Scope(model, "all")
     router = MaskedRouter(masks, scope)
     experts = ExpertsWithout(layers, masks, scope, "reroute", None)
-    with router_seam(model, router), experts_computed_by(model, experts.run):
-        _forward_probe(model)
-    named = experts.layers_that_chose() | (experts.layers_that_named() - router.scored)
-    if fixed := [layers[index].layer for index in sorted(named)]:
-        raise UsageError(
-            f"in the layers {fixed} of {type(model).__name__} no router chooses the experts: they are given by the "
-            "token's id, or in another way that moe does not see",
-            hint="leave these layers out: name experts of other layers",
-        )
+    with router_seam(model, router), experts_computed_by(model, experts.run), torch.no_grad():
+        forward_probe(model)
+    return sorted(experts.layers_that_chose() | (experts.layers_that_named() - router.scored))
 
 
 def top_k_of(model: nn.Module) -> tuple[int, ...]:
@@ -132,9 +134,9 @@ def top_k_of(model: nn.Module) -> tuple[int, ...]:
 
 def _first_choices(model: nn.Module) -> tuple[tuple[int, ...], ...]:
     """The experts that a token chose in each expert layer in a short forward."""
-    with record_routing(model, keep_choices=True) as recorder:
-        recorder.watch(torch.ones(1, 1, PROBE_TOKENS, dtype=torch.bool, device=_embedding(model).device))
-        _forward_probe(model)
+    with record_routing(model, keep_choices=True) as recorder, torch.no_grad():
+        recorder.watch(torch.ones(1, *probe_ids(model).shape, dtype=torch.bool, device=probe_ids(model).device))
+        forward_probe(model)
         return tuple(tuple(chosen_TK[0].tolist()) for chosen_TK in recorder.choices())
 
 
@@ -180,18 +182,6 @@ def _following(model: nn.Module, scope: Scope) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-def _forward_probe(model: nn.Module) -> None:
-    embedding = _embedding(model)
-    ids_BS = (torch.arange(PROBE_TOKENS, device=embedding.device) % embedding.shape[0])[None]
-    with torch.no_grad():
-        model(input_ids=ids_BS, use_cache=False)
-
-
-def _embedding(model: nn.Module) -> Tensor:
-    weight: Tensor = cast(PreTrainedModel, model).get_input_embeddings().weight
-    return weight
 
 
 def _refuse_too_few(model: nn.Module, layers: Sequence[ExpertLayer], mask_LE: NDArray[np.bool_]) -> None:

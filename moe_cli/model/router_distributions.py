@@ -1,4 +1,4 @@
-"""The distribution of every router over its experts at the last token of a row, from its logits.
+"""The distribution of every router over its experts, from its logits: of every token, or of the last one of a row.
 
 p = s / sum s, where s are the scores that the router itself makes of its logits: softmax, sigmoid, or the root of
 softplus, before a correction bias, grouping and top-k. A softmax over the chosen experts alone is taken as one over
@@ -22,6 +22,22 @@ from moe_cli.model.router_seam import router_seam
 from moe_cli.model.token_rows import LOGITS_TO_KEEP, attention_mask, right_padded
 
 SOFTPLUS_IS_EXP = -20.0  # below it softplus(z) is e^z to all digits of a float32
+
+
+class RouterLogits:
+    """A handler of the routers that changes nothing: it keeps the logits of every token, differentiable."""
+
+    def __init__(self) -> None:
+        self.of_layer: dict[int, Tensor] = {}
+
+    def logits(self, index: int, logits_TC: Tensor) -> Tensor:
+        """Unchanged."""
+        self.of_layer[index] = logits_TC
+        return logits_TC
+
+    def scores(self, index: int, scores_TC: Tensor) -> Tensor:
+        """Unchanged."""
+        return scores_TC
 
 
 class LastLogits:
@@ -89,5 +105,10 @@ def log_distribution(logits_TC: Tensor, score_calls: Sequence[str], model: nn.Mo
 
 
 def kl_divergences(log_p_TC: Tensor, log_q_TC: Tensor) -> Tensor:
-    """KL(p || q) of every token [T], in nats; below 0 by rounding alone, which counts as 0."""
-    return (log_p_TC.exp() * (log_p_TC - log_q_TC)).sum(-1).clamp(min=0.0)
+    """KL(p || q) of every token [T], in nats, differentiable.
+
+    As a sum of p ln(p/q) - p + q, which adds up to the same, since p and q add up to 1: no term is negative, and where
+    both are the same bits the divergence and its gradient are 0, exactly.
+    """
+    p_TC, q_TC = log_p_TC.exp(), log_q_TC.exp()
+    return (p_TC * (log_p_TC - log_q_TC) - p_TC + q_TC).sum(-1)

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
 
 from moe_cli.errors import UsageError
 from moe_cli.model.topology import ExpertLayer, expert_layers, router_module
 
+PROBE_TOKENS = 8
 TOP_K = (torch.topk, Tensor.topk)
 SCORE_CALLS: Mapping[Callable[..., Any], str] = {  # what a router makes scores of its logits by
     **dict.fromkeys((torch.softmax, Tensor.softmax, functional.softmax), "softmax"),
@@ -117,3 +119,14 @@ def _hooks_of(model: nn.Module, layer: ExpertLayer, mode: RouterMode) -> Iterato
     yield router.register_forward_pre_hook(enter)
     yield router.register_forward_hook(leave, always_call=True)
     yield router.register_forward_hook(check)
+
+
+def forward_probe(model: nn.Module) -> None:
+    """A short forward, for what its routers and experts are seen to do in it."""
+    model(input_ids=probe_ids(model), use_cache=False)
+
+
+def probe_ids(model: nn.Module) -> Tensor:
+    """Ids [1, S] of the short forward."""
+    embedding: Tensor = cast(PreTrainedModel, model).get_input_embeddings().weight
+    return (torch.arange(PROBE_TOKENS, device=embedding.device) % embedding.shape[0])[None]

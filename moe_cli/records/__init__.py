@@ -6,7 +6,8 @@
     preparation    AnsweredPrompt -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
     training       TrainableCount, RouterTraining; StepRecord, PhaseRecord, TrainingProof -> TrainingSummary
     judging        Verdict, JudgeIdentity, PublishedAgreement, Agreement; LabelDraw -> LabelFile -> LabelCorrection
-    drift          DriftItem -> DriftSummary, RoutingDrift; GroupDrift -> WeightDrift; RestoredRouter
+    drift          DriftItem -> DriftSummary, RoutingDrift; PromptDriftItem -> PromptDrift; GroupDrift -> WeightDrift;
+                   RestoredRouter
     evaluation     CapabilitySample -> CapabilityScore; EvaluationRecord -> SuiteSummary -> EvaluationSummary
     ablation       Intervention, Steering; ConditionOutcomes, ExpertEffect -> Ablation
     comparison     FairnessCheck, PairedDifference, Flip -> Comparison
@@ -82,6 +83,9 @@ from moe_cli.records.drift import (
     Estimate,
     GroupDrift,
     LayerDrift,
+    PromptDrift,
+    PromptDriftItem,
+    PromptLayerDrift,
     RestoredRouter,
     RoutingDrift,
     WeightDrift,

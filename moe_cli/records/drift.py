@@ -75,6 +75,37 @@ class RoutingDrift:
 
 
 @record
+class PromptDriftItem:
+    """How far the routers moved at the last token of one harmful prompt; one line of `prompt_drift.jsonl`."""
+
+    id: str
+    cluster: str
+    kl: tuple[float | None, ...]  # [L] KL(base || tuned) of the router's distribution, nats; None: it does not choose
+    unread: str | None = None  # why no router's distribution is known; None: they are
+
+
+@record
+class PromptLayerDrift:
+    """How far the router of one layer moved at the last token of harmful prompts."""
+
+    layer: int  # the decoder's own index
+    kl: Estimate | None  # KL(base || tuned) of the router's distribution, nats, mean over prompts; None: not known
+
+
+@record
+class PromptDrift:
+    """How far the routers' distributions moved at the last token of harmful prompts, which decides the first answer's.
+
+    (SafeMoE, ICLR 2026.)
+    """
+
+    layers: tuple[PromptLayerDrift, ...]
+    kl: Estimate | None  # mean over the layers whose router chooses; None: not known of any
+    num_prompts: int
+    unread: str | None  # why no router's distribution is known; None: they are
+
+
+@record
 class GroupDrift:
     """How far one group of parameters moved."""
 

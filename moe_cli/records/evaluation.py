@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from moe_cli.records.ablation import Steering
-from moe_cli.records.drift import DriftSummary, GroupDrift, RestoredRouter, RoutingDrift
+from moe_cli.records.drift import DriftSummary, GroupDrift, PromptDrift, RestoredRouter, RoutingDrift
 from moe_cli.records.inputs import PLAIN_SUITE, EvaluationItem, Kind, ModelIdentity, UnreadableSource
 from moe_cli.records.judging import (
     Agreement,
@@ -219,6 +219,7 @@ class EvaluationSummary:
     plain_compliance: Rate | None = None  # over all plain goals; None where there are none
     steering: Steering | None = None  # of the router, while everything here was measured; None: as the weights are
     unsteered_fingerprint: str | None = None  # of the weights that were steered; `model` has the steered model's
+    prompt_drift: PromptDrift | None = None  # None: a bare model, no harmful prompt, or an earlier version's
 
     @property
     def unsteered_model(self) -> ModelIdentity | None:

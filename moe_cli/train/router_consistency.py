@@ -7,9 +7,6 @@
 The anchor of pair i is its plain form with the refusal, its adversarial row the attacked form with the same refusal
 (after RASA, arXiv 2602.04448, whose published loss averages logits over padding and divides by the number of experts).
 
-A divergence is computed as a sum of terms that are not negative (P ln(P/Q) - P + Q, which add up to the same as P and
-Q add up to 1), so equal distributions have the divergence 0 and the gradient 0, exactly.
-
 Letters: N pairs, Lambda layers, B rows, S positions, t tokens of the region R of one row, C classes of a router.
 """
 
@@ -24,26 +21,10 @@ from torch import Tensor, nn
 
 from moe_cli.errors import UsageError
 from moe_cli.model.chat import IGNORED
-from moe_cli.model.router_distributions import log_distribution
+from moe_cli.model.router_distributions import RouterLogits, kl_divergences, log_distribution
 from moe_cli.model.router_seam import RouterMode, router_seam
 from moe_cli.model.token_rows import LOGITS_TO_KEEP
 from moe_cli.records.training import ComparedRegion, Divergence
-
-
-class RouterLogits:
-    """A handler of the routers that changes nothing: it keeps the logits of every token, differentiable."""
-
-    def __init__(self) -> None:
-        self.of_layer: dict[int, Tensor] = {}
-
-    def logits(self, index: int, logits_TC: Tensor) -> Tensor:
-        """Unchanged."""
-        self.of_layer[index] = logits_TC
-        return logits_TC
-
-    def scores(self, index: int, scores_TC: Tensor) -> Tensor:
-        """Unchanged."""
-        return scores_TC
 
 
 def router_log_distributions(
@@ -109,7 +90,4 @@ def divergence(log_P_C: Tensor, log_Q_C: Tensor, kind: Divergence) -> Tensor:
     """
     if kind == "symmetric":
         return (divergence(log_P_C, log_Q_C, "forward") + divergence(log_P_C, log_Q_C, "reverse")) / 2
-    if kind == "reverse":
-        log_P_C, log_Q_C = log_Q_C, log_P_C
-    p_C, q_C = log_P_C.exp(), log_Q_C.exp()
-    return (p_C * (log_P_C - log_Q_C) - p_C + q_C).sum(-1)
+    return kl_divergences(log_P_C, log_Q_C) if kind == "forward" else kl_divergences(log_Q_C, log_P_C)

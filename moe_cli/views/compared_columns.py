@@ -79,6 +79,7 @@ def drift_rows(comparison: Comparison) -> Rows:
     return (
         *((task, of_all(_score(task), lambda score: f"{score:.4f}")) for task in tasks),
         *(ROUTING_ROWS if any(summary.routing_drift for summary in found) else ()),
+        *(PROMPT_ROWS if any(summary.prompt_drift for summary in found) else ()),
         *((f"weights: {group}", _weights(group)) for group in groups),
         *(RESTORED_ROWS if any(summary.restored_router for summary in found) else ()),
     )
@@ -131,20 +132,29 @@ def _router(column: RunColumn) -> RestoredRouter | None:
     return column.evaluation.restored_router if column.evaluation else None
 
 
-def _js(column: RunColumn) -> float | None:
-    drift = column.evaluation.routing_drift if column.evaluation else None
-    return 1e3 * drift.js.value if drift else None
+def _evaluated(value: Callable[[EvaluationSummary], float | None]) -> Callable[[RunColumn], float | None]:
+    return lambda column: value(column.evaluation) if column.evaluation else None
 
 
-def _overlap(column: RunColumn) -> float | None:
-    drift = column.evaluation.routing_drift if column.evaluation else None
-    return drift.overlap.value if drift else None
+def _js(summary: EvaluationSummary) -> float | None:
+    return 1e3 * summary.routing_drift.js.value if summary.routing_drift else None
+
+
+def _overlap(summary: EvaluationSummary) -> float | None:
+    return summary.routing_drift.overlap.value if summary.routing_drift else None
+
+
+def _at_prompts(summary: EvaluationSummary) -> float | None:
+    kl = summary.prompt_drift.kl if summary.prompt_drift else None
+    return 1e3 * kl.value if kl else None
 
 
 ROUTING_ROWS: Rows = (
-    ("routing drift JS", of_all(_js, "{:.3f}e-3 nats".format)),
-    ("same expert choices", of_all(_overlap, percent_text)),
+    ("routing drift JS", of_all(_evaluated(_js), "{:.3f}e-3 nats".format)),
+    ("same expert choices", of_all(_evaluated(_overlap), percent_text)),
 )
+
+PROMPT_ROWS: Rows = (("router KL, harmful", of_all(_evaluated(_at_prompts), "{:.3f}e-3 nats".format)),)
 
 RESTORED_ROWS: Rows = (
     ("ASR, base router", of_each(_restored)),

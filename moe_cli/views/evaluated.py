@@ -14,6 +14,7 @@ from moe_cli.records import (
     EvaluationSummary,
     GroupDrift,
     LayerDrift,
+    PromptDrift,
     RestoredRouter,
     RoutingDrift,
     SuiteSummary,
@@ -22,13 +23,13 @@ from moe_cli.stats.metrics import harm_metric
 from moe_cli.views.judge_tables import agreement_table, judge_texts, unscored_texts
 from moe_cli.views.source_tables import file_views, server_lines
 from moe_cli.views.table import GROUP, CellRow, ReportTable, as_rich, cell_rows_of, facts_view
-from moe_cli.views.text import NOTHING, SMALL, estimate_text, percent_text, rate_text, safe_text
+from moe_cli.views.text import NOTHING, SMALL, estimate_text, fixed_layers_text, percent_text, rate_text, safe_text
 
 MOST_LAYERS = 16
 
 
 def drift_views(summary: EvaluationSummary) -> Iterator[RenderableType]:
-    """Drift of the text, of the routing, of the weights and with the base's router."""
+    """Drift of the text, of the routing, of the routers at harmful prompts, of the weights, with the base's router."""
     if summary.unmeasured is not None:
         return
     if summary.base is None:
@@ -37,6 +38,7 @@ def drift_views(summary: EvaluationSummary) -> Iterator[RenderableType]:
     yield _text_drift(summary)
     if summary.routing_drift is not None:
         yield as_rich(_routing_table(summary.routing_drift))
+    yield _prompt_drift(summary)
     if summary.weight_drift is not None:
         yield as_rich(_weight_table(summary.weight_drift))
     if summary.restored_router is not None:
@@ -83,6 +85,30 @@ def _layer_cells(layer: LayerDrift) -> tuple[str, ...]:
         percent_text(layer.overlap.value),
         f"{percent_text(layer.on_selected_base)} -> {percent_text(layer.on_selected_tuned)}",
         f"{layer.entropy_base:.3f} -> {layer.entropy_tuned:.3f}",
+    )
+
+
+def _prompt_drift(summary: EvaluationSummary) -> RenderableType:
+    drift = summary.prompt_drift
+    if drift is None:
+        asked = any(suite.kind == "harmful" for suite in summary.suites)
+        why = "not measured by the version that evaluated this" if asked else "no harmful prompt"
+        return Text(f"router drift at harmful prompts: - ({why})")
+    if drift.unread is not None:
+        return safe_text(f"router drift at harmful prompts: - ({drift.unread})")
+    return as_rich(_prompt_table(drift))
+
+
+def _prompt_table(drift: PromptDrift) -> ReportTable:
+    known = [(layer.layer, layer.kl) for layer in drift.layers if layer.kl is not None]
+    moved = sorted(sorted(known, key=lambda layer: -layer[1].value)[:MOST_LAYERS])
+    mean = CellRow(("mean", NOTHING if drift.kl is None else _thousandths(drift.kl)), f"{GROUP} primary")
+    notes = [f"the {MOST_LAYERS} of {len(known)} layers that moved most"] if len(moved) < len(known) else []
+    return ReportTable(
+        title=f"Router drift at the last token of harmful prompts (n {drift.num_prompts} prompts)",
+        head=("layer", "KL(base || trained) [95 %], 1e-3 nats"),
+        rows=(*cell_rows_of((str(layer), _thousandths(kl)) for layer, kl in moved), mean),
+        notes=(*notes, *fixed_layers_text(drift)),
     )
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from moe_cli.characters import escape_unsafe
 
 if TYPE_CHECKING:
-    from moe_cli.records import Estimate, Rate, TrainableCount
+    from moe_cli.records import Estimate, PromptDrift, Rate, TrainableCount
 
 MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
 SCHEME = re.compile(r"(?i)(https?|ftp|mailto|www)([:.])")  # what some readers of Markdown make a link of
@@ -70,6 +70,12 @@ def estimate_text(estimate: Estimate | None, form: str = FIXED) -> str:
     if estimate.lower is not None and estimate.upper is not None:
         interval = f" [{estimate.lower:{form}}, {estimate.upper:{form}}]"
     return f"{estimate.value:{form}} (n {estimate.n}){interval}"
+
+
+def fixed_layers_text(drift: PromptDrift) -> tuple[str, ...]:
+    """`layers 0, 1: no router chooses the experts there`; nothing where routers choose in every layer."""
+    fixed = ", ".join(str(layer.layer) for layer in drift.layers if layer.kl is None)
+    return (f"layers {fixed}: no router chooses the experts there",) if fixed else ()
 
 
 def trainable_text(count: TrainableCount) -> str:

@@ -207,6 +207,7 @@ def test_tasks_are_measured_once_for_the_same_weights_and_anew_for_others(evalua
 
 def test_drift_is_known_by_both_models_and_by_the_selection(monkeypatch):
     monkeypatch.setattr(model_drift, "measure_text_drift", lambda *_, **__: iter(()))
+    monkeypatch.setattr(model_drift, "measure_prompt_drift", lambda *_, **__: iter(()))
     monkeypatch.setattr(model_drift, "measure_weight_drift", lambda *_: ())
     base = tiny()
     tuned = replace(base, identity=replace(base.identity, fingerprint="another"))
@@ -215,7 +216,7 @@ def test_drift_is_known_by_both_models_and_by_the_selection(monkeypatch):
     assert one == names_of_drift(base, tuned, selection)
     for other in (names_of_drift(tuned, tuned, selection), names_of_drift(base, base, selection)):
         assert not set(one) & set(other)
-    assert names_of_drift(base, tuned, ~selection)[1] != one[1]
+    assert names_of_drift(base, tuned, ~selection)[2] != one[2]
 
 
 def names_of_drift(base, tuned, selected_LE):
@@ -229,7 +230,8 @@ def names_of_drift(base, tuned, selected_LE):
     training = SimpleNamespace(base=base.identity)
     models = SimpleNamespace(target=SimpleNamespace(training=training), base=lambda: base, tuned=lambda: tuned)
     items = model_drift.drift_items(models, (), MoeConfig(), Named())
-    model_drift.measure_drift(models, items, selected_LE, MoeConfig(), Named())
+    prompts = model_drift.prompt_drift_items(models, (), MoeConfig(), Named())
+    model_drift.measure_drift(models, items, prompts, selected_LE, MoeConfig(), Named())
     return names
 
 
@@ -247,7 +249,7 @@ def test_weight_drift_that_was_cut_short_on_disk_is_measured_again_whole(monkeyp
     models = SimpleNamespace(target=SimpleNamespace(training=training), base=lambda: base, tuned=lambda: base)
 
     def found():
-        return model_drift.measure_drift(models, (), None, MoeConfig(), work).weights
+        return model_drift.measure_drift(models, (), (), None, MoeConfig(), work).weights
 
     assert (found(), found(), len(measured)) == (groups, groups, 1)
     path.write_bytes(path.read_bytes()[:-5])

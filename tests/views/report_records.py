@@ -18,6 +18,8 @@ from moe_cli.records import (
     LayerDrift,
     LossCurve,
     PairComparison,
+    PromptDrift,
+    PromptLayerDrift,
     Rate,
     ReportData,
     RestoredRouter,
@@ -79,6 +81,15 @@ def measured(name, layers, attack, refusal):
         num_selected=12,
         num_tokens=4321,
     )
+    prompts = PromptDrift(
+        layers=tuple(
+            PromptLayerDrift(layer=layer, kl=near(moved * (2 + place % 5)) if place else None)
+            for place, layer in enumerate(layers)
+        ),
+        kl=near(3 * moved),
+        num_prompts=123,
+        unread=None,
+    )
     of_texts = drift(perplexity_ratio=near(1.02), kl_mean=near(0.01), same_top_share=near(0.97), num_tokens=4321)
     changed = 1000 if name == "baseline" else 0
     weights = (
@@ -114,6 +125,7 @@ def measured(name, layers, attack, refusal):
         capability=(capability,) if trained else (),
         drift=of_texts if trained else None,
         routing_drift=routing if trained else None,
+        prompt_drift=prompts if trained else None,
         weight_drift=weights if trained else None,
         restored_router=restored(name),
     )

@@ -11,6 +11,8 @@ from moe_cli.records import (
     Estimate,
     GroupDrift,
     LayerDrift,
+    PromptDrift,
+    PromptLayerDrift,
     Rate,
     RestoredRouter,
     RoutingDrift,
@@ -77,6 +79,13 @@ def routing(*layers):
         num_selected=3,
         num_tokens=500,
     )
+
+
+def at_prompts(*kl, unread=None):
+    known = [value for value in kl if value is not None]
+    layers = (PromptLayerDrift(layer=n, kl=None if value is None else estimate(value)) for n, value in enumerate(kl))
+    mean = estimate(sum(known) / len(known)) if known else None
+    return PromptDrift(layers=tuple(layers), kl=mean, num_prompts=40, unread=unread)
 
 
 def group(name, num_changed, relative_l2):
@@ -180,6 +189,45 @@ def test_of_many_layers_those_that_moved_most_are_shown_and_the_others_counted()
 def test_a_bare_model_and_missing_texts_are_no_drift_of_zero():
     assert "drift: - (a bare model has no base" in shown(evaluated_view(evaluation(base=None)))
     assert "drift on text, routing drift: - (no texts)" in shown(evaluated_view(evaluation()))
+
+
+def test_the_drift_at_harmful_prompts_has_a_row_for_the_layers_that_moved_most_and_names_those_without_a_choice():
+    kl = (None, *(0.001 * number for number in range(1, 19)))
+    text = shown(evaluated_view(evaluation(prompt_drift=at_prompts(*kl))))
+    assert "Router drift at the last token of harmful prompts (n 40 prompts)" in " ".join(text.split())
+    rows = [line for line in text.splitlines() if "[" in line and "│" in line and "KL" not in line]
+    numbers = [line.split("│")[1].strip() for line in rows]
+    assert numbers == [*(str(number) for number in range(3, 19)), "mean"]
+    assert "18.00 [9.00, 36.00]" in rows[-2]
+    assert "the 16 of 18 layers that moved most" in text
+    assert "layers 0: no router chooses the experts there" in text
+
+
+def test_no_drift_at_harmful_prompts_says_why():
+    suite = SuiteSummary(
+        suite="attacked", kind="harmful", n=10, attack_success=HALF, over_refusal=None, full_refusal=None,
+        partial_refusal=None, accuracy=None, degenerate=HALF, cut_off=HALF, mean_answer_tokens=None,
+    )  # fmt: skip
+    start = "router drift at harmful prompts: - ("
+    assert f"{start}no harmful prompt)" in shown(evaluated_view(evaluation()))
+    assert f"{start}not measured by the version that" in shown(evaluated_view(evaluation(suites=(suite,))))
+    unread = at_prompts(None, None, unread="A has no router module")
+    assert f"{start}A has no router module)" in shown(evaluated_view(evaluation(prompt_drift=unread)))
+    text = shown(evaluated_view(evaluation(prompt_drift=at_prompts(None, None))))
+    assert "layers 0, 1: no router chooses the experts there" in text
+    assert ["│", "mean", "│", "-", "│"] in [line.split() for line in text.splitlines()]
+
+
+def test_the_arms_stand_side_by_side_with_the_drift_at_harmful_prompts():
+    columns = [
+        column("baseline", evaluation=evaluation(prompt_drift=at_prompts(0.01, 0.03))),
+        column("selective", evaluation=evaluation(prompt_drift=None)),
+    ]
+    text = shown(compared_view(replace(comparison(), columns=columns)), width=120)
+    [row] = [line for line in text.splitlines() if "router KL, harmful" in line]
+    assert [cell.strip() for cell in row.split("│")][2:4] == ["20.000e-3 nats", "-"]
+    without = [column(name, evaluation=evaluation()) for name in ("baseline", "selective")]
+    assert "router KL" not in shown(compared_view(replace(comparison(), columns=without)), width=120)
 
 
 def test_weights_that_did_not_change_are_unchanged_in_words_beside_those_that_did():

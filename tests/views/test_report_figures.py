@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from moe_cli.records import ExpertMap, LossCurve
 from moe_cli.views.report import drawing
-from moe_cli.views.report.charts import MOST_POINTS, cost_bars, layer_chart, loss_chart, steps_per_point, thinned
+from moe_cli.views.report.charts import (
+    MOST_POINTS,
+    cost_bars,
+    layer_chart,
+    loss_chart,
+    prompt_chart,
+    steps_per_point,
+    thinned,
+)
 from moe_cli.views.report.drawing import series_of
 from moe_cli.views.report.forest import forests, scatter
 from moe_cli.views.report.heat import heat_maps
@@ -169,6 +177,15 @@ def test_the_drift_of_every_layer_has_its_interval():
     assert figure.words == (
         "baseline: mean 0.01000, most 0.05000 at layer 5; selective: mean 0.00200, most 0.01000 at layer 5."
     )
+
+
+def test_the_drift_at_harmful_prompts_has_its_interval_in_every_layer_whose_router_chooses():
+    figure = prompt_chart(series_of(comparison(num_layers=6)))
+    assert len(styled(figure.marks, "whisker", "s1")) == len(styled(figure.marks, "sign", "s2")) == 5
+    assert figure.words == (
+        "baseline: mean 0.03000, most 0.06000 at layer 5; selective: mean 0.00600, most 0.01200 at layer 5."
+    )
+    assert prompt_chart(()) is None
 
 
 def test_a_run_stands_at_its_rates_and_the_better_corner_is_at_the_lower_left():

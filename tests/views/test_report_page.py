@@ -147,6 +147,12 @@ def test_an_unmoved_group_of_weights_is_exactly_zero_and_an_unchanged_router_say
     assert "exactly 0 (0 / 1,000)" in text and "0: router unchanged" in text
 
 
+def test_the_drift_at_harmful_prompts_has_the_mean_the_layer_that_moved_most_and_the_layers_without_a_choice(page):
+    text = sections(page)["drift"]
+    assert "baseline0.03 (n 60) [0.024, 0.036]4: 0.05 (n 60) [0.04, 0.06]123" in text
+    assert text.count("layers 1: no router chooses the experts there") == 1
+
+
 def test_a_group_of_flips_says_how_many_of_all_are_shown(page):
     found = comparison(num_flips=133)
     data = report_data(found)
@@ -185,7 +191,7 @@ def test_runs_without_evaluation_and_without_files_are_reported_as_not_measured(
         "measures": "Not measured: no pair of runs was evaluated.",
         "experts": "Not measured: risk difference: gone.",
         "training": "Not measured: loss of a: gone.",
-        "drift": "Routing drift per layer: not measured.",
+        "drift": "Routing drift per layer: not measured. Router drift at harmful prompts per layer: not measured.",
         "judges": "no run was judged here",
         "capability": "not measured",
         "flips": "Not measured: no pair of runs was evaluated.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from moe_cli.records import LossCurve, RunColumn
+from moe_cli.records import Estimate, EvaluationSummary, LossCurve, RunColumn
 from moe_cli.views.report.drawing import (
     Drawing,
     Frame,
@@ -36,6 +36,7 @@ Points = tuple[tuple[float, float], ...]
 BAR_HEIGHT = 18
 UNKNOWN = "not measured"
 NONE = "none"  # an arm that trains everything has no experts apart
+LayerValues = tuple[float, Sequence[tuple[int, Estimate]]]  # the mean over the layers, and the value of each layer
 Value = Callable[[RunColumn], float | None]
 Text = Callable[[float], str]
 
@@ -97,22 +98,47 @@ def _loss_words(loss_curve: LossCurve) -> str:
 
 def layer_chart(series: Sequence[Series]) -> Drawing | None:
     """The Jensen-Shannon divergence of the routing by layer; None where no run has it."""
+
+    def drift_of(summary: EvaluationSummary) -> LayerValues | None:
+        drift = summary.routing_drift
+        return (drift.js.value, [(layer.layer, layer.js) for layer in drift.layers]) if drift else None
+
+    return _layer_lines(series, drift_of, "Routing drift per layer", "JS, nats")
+
+
+def prompt_chart(series: Sequence[Series]) -> Drawing | None:
+    """The KL divergence of the routers at the end of harmful prompts by layer; None where no run has it."""
+
+    def drift_of(summary: EvaluationSummary) -> LayerValues | None:
+        drift = summary.prompt_drift
+        if drift is None or drift.kl is None:
+            return None
+        return drift.kl.value, [(layer.layer, layer.kl) for layer in drift.layers if layer.kl is not None]
+
+    return _layer_lines(series, drift_of, "Router drift at harmful prompts per layer", "KL, nats")
+
+
+def _layer_lines(
+    series: Sequence[Series], drift_of: Callable[[EvaluationSummary], LayerValues | None], title: str, y_name: str
+) -> Drawing | None:
+    """A line for every run that has a drift by layer."""
     lines, words = [], []
     for arm_series in series:
         for column, summary in arm_series.evaluations:
-            drift = summary.routing_drift
-            if drift is None or not drift.layers:
+            drift = drift_of(summary)
+            if drift is None or not drift[1]:
                 continue
-            points = tuple((float(layer.layer), layer.js.value) for layer in drift.layers)
+            mean, layers = drift
+            points = tuple((float(layer), value.value) for layer, value in layers)
             bars = tuple(
-                (float(layer.layer), layer.js.lower, layer.js.upper)
-                for layer in drift.layers
-                if layer.js.lower is not None and layer.js.upper is not None
+                (float(layer), value.lower, value.upper)
+                for layer, value in layers
+                if value.lower is not None and value.upper is not None
             )
             lines.append(Line(column.name, arm_series, points, points, bars))
-            most = max(drift.layers, key=lambda layer: layer.js.value)
-            words.append(f"{column.name}: mean {drift.js.value:.5f}, most {most.js.value:.5f} at layer {most.layer}")
-    return chart(lines, "Routing drift per layer", "layer", "JS, nats", "; ".join(words)) if lines else None
+            most_layer, most = max(layers, key=lambda layer: layer[1].value)
+            words.append(f"{column.name}: mean {mean:.5f}, most {most.value:.5f} at layer {most_layer}")
+    return chart(lines, title, "layer", y_name, "; ".join(words)) if lines else None
 
 
 def chart(lines: Sequence[Line], title: str, x_name: str, y_name: str, words: str) -> Drawing:

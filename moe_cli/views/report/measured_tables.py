@@ -11,6 +11,7 @@ from moe_cli.records import (
     CapabilityScore,
     EvaluationSummary,
     GroupDrift,
+    PromptDrift,
     RestoredRouter,
     RoutingDrift,
 )
@@ -18,7 +19,7 @@ from moe_cli.views.judge_tables import NamedRuns
 from moe_cli.views.report.drawing import Series
 from moe_cli.views.source_tables import origin_text
 from moe_cli.views.table import ReportTable, cell_rows_of
-from moe_cli.views.text import NOTHING, SMALL, estimate_text, percent_text, rate_text
+from moe_cli.views.text import NOTHING, SMALL, estimate_text, fixed_layers_text, percent_text, rate_text
 
 UNKNOWN = "not measured"
 NO_RUN = "no run was evaluated here"
@@ -65,6 +66,24 @@ def _routing(drift: RoutingDrift | None) -> tuple[str, ...]:
     if drift.on_selected_base is not None:
         on_selected = f"{percent_text(drift.on_selected_base)} → {percent_text(drift.on_selected_tuned)}"
     return (estimate_text(drift.js, SMALL), estimate_text(drift.overlap), on_selected, f"{drift.num_tokens:,}")
+
+
+def prompt_sheet(runs: NamedRuns) -> ReportTable:
+    """How far the routers' distributions moved at the end of harmful prompts."""
+    head = ("run", "KL(base || trained), nats, mean of layers", "the layer that moved most", "prompts")
+    rows = [(name, *_at_prompts(summary.prompt_drift)) for name, summary in runs]
+    drifts = [summary.prompt_drift for _, summary in runs if summary.prompt_drift]
+    notes = [note for drift in drifts for note in ([drift.unread] if drift.unread else fixed_layers_text(drift))]
+    title = "Which experts it weighs when asked for harm: router drift at the last token of harmful prompts"
+    return ReportTable(title, head, cell_rows_of(rows), tuple(dict.fromkeys(notes)))
+
+
+def _at_prompts(drift: PromptDrift | None) -> tuple[str, ...]:
+    known = [(layer.kl, layer.layer) for layer in drift.layers if layer.kl is not None] if drift else []
+    if drift is None or not known:
+        return (UNKNOWN, NOTHING, NOTHING)
+    most, layer = max(known, key=lambda pair: pair[0].value)
+    return (estimate_text(drift.kl, SMALL), f"{layer}: {estimate_text(most, SMALL)}", f"{drift.num_prompts:,}")
 
 
 def weight_sheet(runs: NamedRuns) -> ReportTable:

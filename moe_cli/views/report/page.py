@@ -27,14 +27,19 @@ from moe_cli.views.compared_columns import side_by_side
 from moe_cli.views.compared_tables import difference_table, fairness_table, threshold_table
 from moe_cli.views.judge_tables import agreement_table, judge_table, unscored_table
 from moe_cli.views.report import measured_tables
-from moe_cli.views.report.charts import cost_bars, layer_chart, loss_chart, steps_per_point
+from moe_cli.views.report.charts import cost_bars, layer_chart, loss_chart, prompt_chart, steps_per_point
 from moe_cli.views.report.drawing import Series, series_of
 from moe_cli.views.report.forest import forests, ordered_pairs, scatter
 from moe_cli.views.report.heat import heat_maps
 
 MINUS = re.compile(r"(?<![^\s\[])-(?=\d)")
 MOST_LETTERS = 1500  # of a prompt or an answer
-DRIFT_SHEETS = (measured_tables.text_drift_sheet, measured_tables.routing_sheet, measured_tables.weight_sheet)
+DRIFT_SHEETS = (
+    measured_tables.text_drift_sheet,
+    measured_tables.routing_sheet,
+    measured_tables.prompt_sheet,
+    measured_tables.weight_sheet,
+)
 MAKING_SHEETS = (measured_tables.model_sheet, measured_tables.generation_sheet)
 
 
@@ -139,6 +144,7 @@ def report_page(comparison: Comparison, data: ReportData) -> str:
         held_out=any(curve.held_out for curve in data.curves),
         steps_per_point=steps_per_point(data.curves),
         layers=layer_chart(series),
+        prompts=prompt_chart(series),
         drift=[sheet(trained) for sheet in DRIFT_SHEETS],
         bars=cost_bars(series),
         side_by_side=side_by_side(comparison),
