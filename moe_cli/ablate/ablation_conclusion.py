@@ -9,7 +9,6 @@ import numpy as np
 
 from moe_cli.ablate.condition_outcomes import OutcomeTable, condition_outcomes, single_effects
 from moe_cli.ablate.conditions import Conditions
-from moe_cli.ablate.control_sets import mean_overlap
 from moe_cli.ablate.specificity import (
     Evidence,
     breaks_model,
@@ -25,6 +24,7 @@ from moe_cli.records.ablation import ABLATION_SCHEMA_VERSION, AblationSide, Abla
 from moe_cli.records.drift import Estimate
 from moe_cli.records.judging import deciding_place
 from moe_cli.records.training import TrainingMode
+from moe_cli.stats.control_sets import mean_overlap
 from moe_cli.stats.significance import LEVEL, rank_p
 
 MUCH_OVERLAP = 0.5

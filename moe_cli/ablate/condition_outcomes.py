@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.ablate.conditions import Condition, Conditions
-from moe_cli.ablate.control_sets import coverage_of, overlap_of
 from moe_cli.ablate.specificity import effect_estimate, effect_p, mean_changes
 from moe_cli.errors import UnscoredError
 from moe_cli.records import ConditionOutcomes, EvaluationRecord, ExpertEffect, Rate
 from moe_cli.records.ablation import AblationSide
 from moe_cli.stats.clusters import Floats
+from moe_cli.stats.control_sets import coverage_of, overlap_of
 from moe_cli.stats.proportions import rate_of
 from moe_cli.stats.significance import holm
 

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from moe_cli.ablate.control_sets import Bools, draw_control_sets
 from moe_cli.artifacts import FinishedRun, layout
 from moe_cli.artifacts.files import naming_file
 from moe_cli.config import MoeConfig
@@ -25,6 +24,7 @@ from moe_cli.errors import UsageError
 from moe_cli.records import Expert, Intervention, RoutingCounts, Selection
 from moe_cli.records.ablation import AblationSide
 from moe_cli.records.inputs import SIDES
+from moe_cli.stats.control_sets import Bools, draw_control_sets
 from moe_cli.stats.significance import LEVEL
 
 UNTOUCHED, SELECTED = "untouched", "selected"

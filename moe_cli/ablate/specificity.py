@@ -1,7 +1,7 @@
 """What taking a set of experts away does beyond what equally used experts do, and what may be said of it.
 
 The effect of a set is the mean over items of a change in one yes-or-no outcome. The selected set is held against
-control sets (`control_sets.py`): its specific effect is its effect less their mean, its p-value its rank among them.
+control sets (`control_sets`): its specific effect is its effect less their mean, its p-value its rank among them.
 Intervals of an effect are the paired intervals of a comparison; those of a difference from the control sets come from
 resampling goals and control sets together. The same outcomes give the same numbers, bit for bit.
 

@@ -24,7 +24,7 @@ from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.flip_texts import worst_flips
 from moe_cli.records.comparison import ComparedArm, Comparison
 from moe_cli.records.drift import DriftItem
-from moe_cli.records.preparation import RiskParts, Selection
+from moe_cli.records.preparation import Selection
 from moe_cli.records.report import ExpertMap, LossCurve, ReportData, ReportOrigin
 from moe_cli.records.training import StepRecord
 from moe_cli.stats.clusters import Floats
@@ -124,13 +124,16 @@ def _prepared_maps(
 ) -> Iterator[ExpertMap | str]:
     table = layout.risk_table(run.manifest.model_name or "")
     if table in run.manifest.files:
+        selection = _selection(run)
         yield ExpertMap(
             kind="risk",
             name=f"risk difference{number}",
             what="share of answer tokens routed to the expert, complying inside attacks minus refusing plain goals",
             layers=layers,
             values=_risk(run, table, layers, shape),
-            parts=_parts(run),
+            parts=None if selection is None else selection.parts,
+            separation=None if selection is None else selection.separation,
+            no_separation=None if selection is None else selection.no_separation,
         )
     else:
         yield f"risk difference{number}: {run.path} has no {table}"
@@ -152,11 +155,9 @@ def _prepared_maps(
         yield f"selection{number}: {run.path} has no {layout.MASKS}"
 
 
-def _parts(run: FinishedRun) -> RiskParts | None:
-    """The components of the selected experts' risk difference; None where the run did not measure them."""
-    if layout.SELECTION not in run.manifest.files:
-        return None
-    return run.record(layout.SELECTION, Selection).parts
+def _selection(run: FinishedRun) -> Selection | None:
+    """The selection with its evidence; None where the run has no such file."""
+    return run.record(layout.SELECTION, Selection) if layout.SELECTION in run.manifest.files else None
 
 
 def _risk(run: FinishedRun, table: str, layers: tuple[int, ...], shape: tuple[int, int]) -> Values:

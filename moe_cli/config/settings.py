@@ -146,7 +146,7 @@ class PrepareConfig(Section):
         "attack: what of the risk difference is the answers' text, the prompts, the wrapper, the harm",
     )
     resamples: Count = Field(1000, description="bootstrap resamples, and first permutations of the p-values")
-    null_draws: Count = Field(200, description="draws of the null union")
+    null_draws: Count = Field(200, description="draws of the null union, and of random sets of experts")
 
     @model_validator(mode="after")
     def _the_method_has_what_it_needs(self) -> PrepareConfig:

@@ -1,14 +1,11 @@
-"""The selection with its evidence: p and q, intervals, stability, the null union, and what other methods would choose.
-
-One coin per cluster swaps it in the pooled counts and in its batch alike; p- and q-values are computed for each draw as
-for the real sides. Pure.
-
-Letters of shapes: C clusters, D draws, X experts of all layers, M candidates of one draw (padded, ascending).
+"""The selection with its evidence: p and q, intervals, stability, the null union, held-out goals, and other methods.
 
 The same counts, batches, settings and seed give the same selection, whether a model has just been run or the counts
-were read from disk. The size of the union is reported together with that of the null union.
+were read from disk. For the null union one coin per cluster swaps it in the pooled counts and in its batch alike; p-
+and q-values are computed for each draw as for the real sides. Pure.
 
-Letters of shapes: B batches, L expert layers, E experts, X = L * E (flat, layer-major).
+Letters of shapes: B batches, L expert layers, E experts, X = L * E (flat, layer-major), D draws, M candidates of one
+draw (padded, ascending).
 """
 
 from __future__ import annotations
@@ -41,6 +38,7 @@ from moe_cli.prepare.selection import (
 )
 from moe_cli.prepare.selection_file import read_named_experts
 from moe_cli.prepare.selection_warnings import selection_warnings
+from moe_cli.prepare.separation import measure_separation, split_goals, why_inseparable
 from moe_cli.prepare.uncertainty import (
     Batches,
     ExpertParts,
@@ -58,6 +56,7 @@ from moe_cli.records import (
     RiskDifferences,
     RoutingCounts,
     Selection,
+    Separation,
 )
 
 REPEATABLE = {"p", "q"}  # what a condition may compare beside what the rule ranks by
@@ -135,10 +134,12 @@ def find_experts(
     part = _part(rule, counts, batches, settings.resamples, seed)
     used = used_pairs(batches)
     material = MethodInputs(counts, used, risk, seed, part)
-    chosen = chosen_by(rule, material)
-    parts = expert_parts(counts, batches)
+    chosen, parts = chosen_by(rule, material), expert_parts(counts, batches)
     null = select_from_noise(
         rule, counts, batches, draws=settings.null_draws, permutations=settings.resamples, seed=seed
+    )
+    separation = separation_of(
+        rule, counts, batches, chosen.union, draws=settings.null_draws, resamples=settings.resamples, seed=seed
     )
     trainable = len(chosen.union) * params_per_expert
     selection = Selection(
@@ -163,11 +164,41 @@ def find_experts(
         num_significant=int(_significant(risk).sum()),
         overlaps=tuple(compare_selections(rule, material, chosen, batches, settings.resamples)),
         warnings=tuple(
-            selection_warnings(rule, chosen, material.ranked, null, trainable / base.total_params, settings.budget)
+            selection_warnings(
+                rule, chosen, material.ranked, null, separation, trainable / base.total_params, settings.budget
+            )
         ),
         parts=risk_parts(counts, used, chosen.union, resamples=settings.resamples, seed=seed),
+        separation=separation if isinstance(separation, Separation) else None,
+        no_separation=separation if isinstance(separation, str) else None,
     )
     return SelectionResult(risk, parts, as_masks(chosen, len(base.layers), base.num_experts), selection)
+
+
+def separation_of(
+    rule: Rule, counts: RoutingCounts, batches: Batches, union: Sequence[int], *, draws: int, resamples: int, seed: int
+) -> Separation | str:
+    """How well what the rule selects from half of the goals tells the sides of the others apart, or why not.
+
+    `union` (flat) is the selection of all goals, `draws` the number of control sets.
+    """
+    if reason := why_inseparable(rule, counts, used_pairs(batches)):
+        return reason
+    split = split_goals(counts, batches, seed)
+    selected = chosen_by(rule, _point_inputs(rule, split.counts, split.batches, resamples, seed)).union
+    if not selected:
+        return "from half of the goals the same rule selects no expert"
+    return measure_separation(split, selected, union, num_sets=draws, seed=seed)
+
+
+def _point_inputs(rule: Rule, counts: RoutingCounts, batches: Batches, resamples: int, seed: int) -> MethodInputs:
+    """What a rule ranks by; intervals, p, q and stability only where the rule compares them."""
+    compared = {condition.quantity for condition in rule.conditions}
+    if "stability" in (rule.method, rule.matched_to) or not EVIDENCE.isdisjoint(compared):
+        risk = estimate_risk_differences(counts, batches, rule, resamples=resamples, seed=seed)
+    else:
+        risk = point_differences(counts, batches, "risk_diff")
+    return _material_of(rule, MethodInputs(counts, used_pairs(batches), risk, seed), batches, resamples)
 
 
 def selection_rule(settings: PrepareConfig, base: ModelIdentity, params_per_expert: int) -> Rule:

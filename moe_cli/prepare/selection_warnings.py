@@ -14,7 +14,7 @@ from moe_cli.config.sections import Condition
 from moe_cli.prepare.contrasts import Quantity
 from moe_cli.prepare.permutation import ALPHA, most_draws, smallest_p
 from moe_cli.prepare.selection import BatchSelection, Rule
-from moe_cli.records import NullUnion, RiskDifferences
+from moe_cli.records import NullUnion, RiskDifferences, Separation
 
 NAMES: Mapping[Quantity, str] = {
     "risk_diff": "pooled risk difference",
@@ -36,11 +36,13 @@ def selection_warnings(
     chosen: BatchSelection,
     risk: RiskDifferences,
     null: NullUnion | None,
+    separation: Separation | str,
     share: float,
     budget: float | None,
 ) -> Iterator[str]:
     """Every warning about the selection; `share` is the union's part of all parameters."""
     yield from _about_noise(rule, chosen, risk, null)
+    yield from _about_separation(rule, separation)
     yield from _about_reach(rule, risk)
     size, num_candidates = len(chosen.union), len(chosen.candidates)
     if rule.max_candidates is None:
@@ -79,6 +81,22 @@ def _about_q(rule: Rule, chosen: BatchSelection, risk: RiskDifferences) -> Itera
         yield f"none of the {size} selected experts has a q-value below {ALPHA}: each of them may be noise"
     elif num_others := size - strong - reverse:
         yield f"{num_others} of {size} selected experts have a q-value of {ALPHA} or more"
+
+
+def _about_separation(rule: Rule, separation: Separation | str) -> Iterator[str]:
+    if rule.method in CONTROLS or isinstance(separation, str) or separation.p_value <= ALPHA:
+        return
+    if separation.chance_of_same > ALPHA:
+        yield (
+            f"{separation.chance_of_same:.0%} of equally used random sets are the selected experts themselves, so that "
+            "held-out goals cannot show whether these experts tell the sides apart better"
+        )
+        return
+    yield (
+        "on goals that chose no expert the experts that the rule selects do not surely tell the sides apart better "
+        f"than equally used random ones (AUROC {separation.auroc.value:.3f}, random {separation.control_mean:.3f}, "
+        f"p = {separation.p_value:.2g})"
+    )
 
 
 def _why_nothing(rule: Rule) -> str:

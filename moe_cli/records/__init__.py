@@ -174,6 +174,7 @@ from moe_cli.records.preparation import (
     RiskParts,
     RoutingCounts,
     Selection,
+    Separation,
     SideJudge,
     TrainingExample,
 )

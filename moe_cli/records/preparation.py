@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_cli.records.drift import Estimate
 from moe_cli.records.inputs import AnswerSettings, Message, ModelIdentity, Side, SourceCount
 from moe_cli.records.judging import JudgeIdentity, Label
 from moe_cli.records.record import record, strict
@@ -158,6 +159,23 @@ class NullUnion:
 
 
 @record
+class Separation:
+    """How the share of an answer's choices on selected experts tells the sides apart, of goals that selected none."""
+
+    num_goals_selecting: int  # 96; the same rule selects from these
+    num_experts: int  # 4; that it selects from them
+    num_shared: int  # 3; of these in the union
+    num_answers: int  # 192; of the held-out goals, as many of either side
+    auroc: Estimate  # 0.98; 1: every answer of the unsafe side has a larger share; n: held-out goals
+    num_control_sets: int  # 200; random experts, as many of each layer and use
+    control_mean: float  # 0.87; AUROC of the control sets
+    control_lower: float  # 0.64; 2.5 % of the control sets
+    control_upper: float  # 0.98; 97.5 % of the control sets
+    p_value: float  # 0.02; rank among the control sets
+    chance_of_same: float  # 0.004; that a control set is the selected set: p is hardly ever below it
+
+
+@record
 class MethodOverlap:
     """The selection of another method from the same counts, compared with the actual one."""
 
@@ -194,6 +212,8 @@ class Selection:
     overlaps: tuple[MethodOverlap, ...]  # other methods that the stored counts allow
     warnings: tuple[str, ...]  # in plain words
     parts: RiskParts | None = None  # None: not measured, or no expert is selected
+    separation: Separation | None = None  # None: not measured
+    no_separation: str | None = None  # why: "the experts come from a file"; None: measured, or an earlier version
 
 
 @record

@@ -11,7 +11,7 @@ from typing import Literal
 from moe_cli.records.comparison import FlipText
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.inputs import ModelIdentity, SourceCount
-from moe_cli.records.preparation import Expert, RiskParts
+from moe_cli.records.preparation import Expert, RiskParts, Separation
 from moe_cli.records.record import record
 from moe_cli.records.training import TrainingSummary
 
@@ -28,6 +28,8 @@ class ExpertMap:
     layers: tuple[int, ...]  # the decoder's own indices
     values: tuple[tuple[float | None, ...], ...]  # [L][E]; None: undefined
     parts: RiskParts | None = None  # of kind `risk`: what the selected experts' values are made of; None: not measured
+    separation: Separation | None = None  # of kind `risk`: what they tell of other goals; None: not measured
+    no_separation: str | None = None  # why
 
 
 @record

@@ -157,7 +157,8 @@ def require_trainable(selection: Selection, num_held_out: int) -> Selection:
         trainable_params=len(union) * selection.params_per_expert,
         trainable_ratio=selection.trainable_ratio * len(union) / max(1, len(selection.union)),
         evidence=tuple(evidence for evidence in selection.evidence if evidence.expert in chosen),
-        null_union=None,  # it is of all batches
+        null_union=None,  # it is of all batches, as the next one
+        separation=None,
     )
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from moe_cli.records import ExpertEvidence, PartOfRisk, RankedTable, RiskParts, Selection
+from moe_cli.records import ExpertEvidence, PartOfRisk, RankedTable, RiskParts, Selection, Separation
 from moe_cli.views.table import ReportTable, as_rich, cell_rows_of
-from moe_cli.views.text import NOTHING, count_of, optional_text, safe_text
+from moe_cli.views.text import NOTHING, count_of, estimate_text, optional_text, safe_text
 
 MOST_EVIDENCE_ROWS = 12
 MOST_RANKED_ROWS = 20
@@ -22,6 +22,7 @@ CANDIDATE, EMPTY = "-", "·"
 RANKED_BY = {"text": "text part", "prompt": "prompt part", "did": "less wrapper"}  # methods by a part, and its head
 RESAMPLED = ("risk_diff", *RANKED_BY, "stability")  # the methods whose rule the stability is of
 NOT_MEASURED = "what of the risk difference is the text of the answers was not measured (prepare.extra_replays)"
+NOT_HELD_OUT = "an earlier version did not measure it"
 NO_HARMLESS = "neither the wrapper alone nor the harm was measured: no harmless prompt stood plain and inside an attack"
 HARM = "harm, with all else in which harmful and harmless compliance inside attacks differ,"
 
@@ -31,7 +32,8 @@ def selected_view(selection: Selection) -> RenderableType:
     warnings = [safe_text(f"warning: {text}", style="yellow") for text in selection.warnings]
     overlaps = [as_rich(_overlap_table(selection))] if selection.overlaps else []
     parts = [Text(parts_text(selection.parts))] if selection.union else []
-    texts = (*parts, _batches_text(selection), _union_text(selection))
+    held_out = Text(separation_text(selection.separation, selection.no_separation))
+    texts = (*parts, _batches_text(selection), _union_text(selection), held_out)
     return Group(_map_view(selection), as_rich(_evidence_table(selection)), *overlaps, *texts, *warnings)
 
 
@@ -180,6 +182,19 @@ def _union_text(selection: Selection) -> Text:
         f"union: {len(selection.union)} experts, {selection.trainable_params:,} parameters, "
         f"{100 * selection.trainable_ratio:.2f} % of all; {noise}; {selection.num_significant} of "
         f"{selection.num_experts_total} experts are more active while complying inside attacks with q < 0.05"
+    )
+
+
+def separation_text(found: Separation | None, why_not: str | None) -> str:
+    """How well experts selected from half of the goals tell the sides of the others apart, beside random ones."""
+    if found is None:
+        return f"no AUROC on held-out goals: {why_not or NOT_HELD_OUT}"
+    return (
+        f"held-out goals: the same rule selects {found.num_experts} experts ({found.num_shared} of this union) from "
+        f"{found.num_goals_selecting} goals, and on others their share of an answer's choices tells compliance inside "
+        f"attacks from refusals of plain goals with AUROC {estimate_text(found.auroc)}; {found.num_control_sets} sets "
+        f"of random experts, as many of each layer and use, with {found.control_mean:.3f} "
+        f"[{found.control_lower:.3f}, {found.control_upper:.3f}]: p = {found.p_value:.2g}"
     )
 
 

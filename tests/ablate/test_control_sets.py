@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moe_cli.ablate.control_sets import (
+from moe_cli.stats.control_sets import (
     NUM_STRATA,
     coverage_of,
     draw_control_sets,

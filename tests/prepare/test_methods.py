@@ -85,4 +85,4 @@ def test_a_selection_reads_each_pair_as_often_whatever_the_number_of_batches(met
             found_by(method, replayed(pairs, text=5, harmless=pairs), [range(b, b + 4) for b in range(0, pairs, 4)])
         return sum(summed)
 
-    assert num_summed(32) == 4 * num_summed(8)
+    assert num_summed(80) == 4 * num_summed(20)

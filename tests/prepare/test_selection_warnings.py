@@ -13,15 +13,16 @@ from moe_cli.prepare.selection_file import NamedExperts
 from moe_cli.prepare.selection_warnings import selection_warnings
 from moe_cli.records import NullUnion
 from tests.prepare.simulated import risk_of, rule
+from tests.views.test_selected_view import separation
 
 POOLED = np.full((2, 4), 0.2)
 NULL = NullUnion(draws=200, mean=2.5, lower=1.0, upper=4.0)
 
 
-def said(by=None, q=0.01, union=(0, 1, 2, 3, 4), null=NULL, share=0.01, candidates=None, **risk):
+def said(by=None, q=0.01, union=(0, 1, 2, 3, 4), null=NULL, share=0.01, candidates=None, separation="", **risk):
     found = dataclasses.replace(risk_of([POOLED], POOLED, q_value=np.broadcast_to(q, (2, 4)).copy()), **risk)
     chosen = BatchSelection(candidates or union, (union,))
-    return list(selection_warnings(by or rule(), chosen, found, null, share, 0.05))
+    return list(selection_warnings(by or rule(), chosen, found, null, separation, share, 0.05))
 
 
 def test_a_clear_selection_has_no_warning():
@@ -62,6 +63,15 @@ def test_the_number_of_small_q_values_is_not_compared_with_the_size_of_the_null_
 def test_some_large_q_values_are_counted():
     q = [[0.01, 0.01, 0.01, 0.3], [np.nan, 0.3, 0.3, 0.3]]
     assert said(q=q) == ["2 of 5 selected experts have a q-value of 0.05 or more"]
+
+
+def test_experts_that_tell_held_out_goals_apart_no_better_than_random_ones_are_called_so():
+    assert said(separation=separation(p_value=0.05)) == []
+    (warning,) = said(separation=separation(p_value=0.3))
+    assert warning.startswith("on goals that chose no expert") and "(AUROC 0.997, random 0.738, p = 0.3)" in warning
+    (warning,) = said(separation=separation(p_value=0.3, chance_of_same=0.25))
+    assert warning.startswith("25% of equally used random sets are the selected experts themselves")
+    assert said(rule("random"), separation=separation(p_value=0.3), null=None) == []
 
 
 @pytest.mark.parametrize("method", ["random", "frequency", "all"])

@@ -15,7 +15,6 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.ablate.control_sets import draw_control_sets, strata_of
 from moe_cli.ablate.specificity import (
     Evidence,
     contrast_of,
@@ -23,6 +22,7 @@ from moe_cli.ablate.specificity import (
     mean_changes,
     verdict_of,
 )
+from moe_cli.stats.control_sets import draw_control_sets, strata_of
 from moe_cli.stats.significance import rank_p
 
 LAYERS, EXPERTS, PER_LAYER = 4, 16, 3

@@ -23,9 +23,10 @@ from moe_cli.views.report.charts import (
 from moe_cli.views.report.drawing import series_of
 from moe_cli.views.report.forest import forests, scatter
 from moe_cli.views.report.heat import heat_maps
+from moe_cli.views.selected import separation_text
 from tests.builders import column
 from tests.views.report_records import comparison, rate, report_data
-from tests.views.test_selected_view import parts
+from tests.views.test_selected_view import parts, separation
 
 BOX = re.compile(r"M(\d+) (\d+)h(\d+)v1h-(\d+)z")
 
@@ -119,12 +120,13 @@ def test_every_cell_of_a_map_has_the_colour_of_its_value():
 
 
 def test_the_map_of_the_risk_difference_says_what_it_is_made_of_or_that_this_was_not_measured():
-    known = dataclasses.replace(expert_map("risk", (0.5,)), parts=parts())
+    known = dataclasses.replace(expert_map("risk", (0.5,)), parts=parts(), separation=separation())
     unknown, other = expert_map("risk", (0.5,)), expert_map("drift", (0.5,))
     made, without, drift = heat_maps([known, unknown, other])
     assert made.what.startswith("share; of the risk difference of the 12 selected experts 89 % [88, 90] is the text")
+    assert made.what.endswith("; " + separation_text(separation(), None))
     unmeasured = "what of the risk difference is the text of the answers was not measured (prepare.extra_replays)"
-    assert without.what == f"share; {unmeasured}"
+    assert without.what == f"share; {unmeasured}; {separation_text(None, None)}"
     assert drift.what == "share"
 
 

@@ -8,6 +8,7 @@ import pytest
 from rich.cells import cell_len
 
 from moe_cli.records import (
+    Estimate,
     Expert,
     ExpertEvidence,
     MethodOverlap,
@@ -16,9 +17,10 @@ from moe_cli.records import (
     RankedTable,
     RiskParts,
     Selection,
+    Separation,
 )
 from moe_cli.views.console import stdout_console
-from moe_cli.views.selected import next_text, ranked_view, selected_view
+from moe_cli.views.selected import next_text, ranked_view, selected_view, separation_text
 from tests.views.test_view_tables import NASTY, NOTHING, made
 
 
@@ -107,6 +109,40 @@ def parts(share=0.886, wrapper=0.049, harm=0.121) -> RiskParts:
 def test_it_says_what_the_risk_difference_is_made_of_or_why_that_is_not_known(lines, found, text):
     out = lines(selected_view(selection(union=[(1, 0)], parts=found)))
     assert text in " ".join(" ".join(out).split())
+
+
+def separation(**changes) -> Separation:
+    found = Separation(
+        num_goals_selecting=97,
+        num_experts=4,
+        num_shared=3,
+        num_answers=192,
+        auroc=Estimate(value=0.9967, lower=0.9914, upper=0.9998, n=96),
+        num_control_sets=200,
+        control_mean=0.738,
+        control_lower=0.3995,
+        control_upper=0.9728,
+        p_value=2 / 201,
+        chance_of_same=0.0039,
+    )
+    return dataclasses.replace(found, **changes)
+
+
+def test_the_auroc_on_held_out_goals_stands_beside_that_of_random_sets_with_its_n(lines):
+    text = " ".join(" ".join(lines(selected_view(selection(separation=separation())))).split())
+    assert (
+        "held-out goals: the same rule selects 4 experts (3 of this union) from 97 goals, and on others their share of "
+        "an answer's choices tells compliance inside attacks from refusals of plain goals with AUROC 0.997 (n 96) "
+        "[0.991, 1.000]; 200 sets of random experts, as many of each layer and use, with 0.738 [0.400, 0.973]: "
+        "p = 0.01"
+    ) in text
+
+
+def test_without_an_auroc_the_reason_stands_in_its_place(lines):
+    none = selection(separation=None, no_separation="every expert is selected")
+    text = " ".join(" ".join(lines(selected_view(none))).split())
+    assert "no AUROC on held-out goals: every expert is selected" in text
+    assert "earlier version" in separation_text(None, None)
 
 
 def test_a_method_by_a_part_shows_the_part_that_its_interval_is_of(lines):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from moe_cli.records import ExpertMap
 from moe_cli.views.report.drawing import Drawing, Frame, Mark, draw_label, rect, share, signed, ticks
-from moe_cli.views.selected import parts_text
+from moe_cli.views.selected import parts_text, separation_text
 
 STEPS = 5  # colours on either side of zero
 NAMED = 5  # largest values in words
@@ -62,12 +62,19 @@ def _heat_map(expert_map: ExpertMap, bound: float) -> HeatMap:
         _cells(expert_map, bound),
     )
     largest = _largest(expert_map)
-    what = f"{expert_map.what}; {parts_text(expert_map.parts)}" if expert_map.kind == "risk" else expert_map.what
+    what = "; ".join((expert_map.what, *_evidence_texts(expert_map)))
     words = f"{expert_map.what}, {len(expert_map.layers)} layers of {num_experts} experts; largest: {largest}."
     edge = rect(0.08, TOP, 0.92, height, "edge")
     marks = (edge, *_layer_names(expert_map, cell), *_expert_names(num_experts, TOP + height + 15))
     drawing = Drawing(expert_map.name, words, round(TOP + height + 22), marks, (frame,))
     return HeatMap(expert_map.name, what, num_experts > MANY, drawing, tuple(_swatches(expert_map, bound)), largest)
+
+
+def _evidence_texts(expert_map: ExpertMap) -> Iterator[str]:
+    """What the selected experts' risk differences are made of, and what they tell of other goals."""
+    if expert_map.kind == "risk":
+        yield parts_text(expert_map.parts)
+        yield separation_text(expert_map.separation, expert_map.no_separation)
 
 
 def _cells(expert_map: ExpertMap, bound: float) -> tuple[tuple[str, str], ...]:

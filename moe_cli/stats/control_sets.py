@@ -1,4 +1,4 @@
-"""Control sets for an ablation: experts drawn at random that are used as much as the selected ones, layer by layer.
+"""Control sets: experts drawn at random that are used as much as the selected ones, layer by layer.
 
 The experts of a layer fall into four strata by use. A control set has from every stratum of every layer as many experts
 as the selected set has there, drawn from all of its experts, those of the selected set included: then, if the
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from math import comb, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,16 @@ def _draw(selected_LE: Bools, strata_LE: NDArray[np.int64], generator: np.random
             num = int(selected_LE[layer, members].sum())
             drawn_LE[layer, generator.choice(members, num, replace=False)] = True
     return drawn_LE
+
+
+def chance_of_same_set(selected_LE: Bools, use_LE: NDArray[np.generic]) -> float:
+    """The chance that a control set is the selected set itself, below which no rank among many of them can be."""
+    strata_LE = strata_of(use_LE)
+    return 1 / prod(
+        comb(int((strata_E == stratum).sum()), int(selected_E[strata_E == stratum].sum()))
+        for strata_E, selected_E in zip(strata_LE, selected_LE, strict=True)
+        for stratum in range(NUM_STRATA)
+    )
 
 
 def coverage_of(set_LE: Bools, use_LE: NDArray[np.generic]) -> float | None:
