@@ -176,4 +176,4 @@ def test_every_record_of_the_room_is_exported_and_tested():
         if dataclasses.is_dataclass(noun) and noun.__module__.startswith(nouns.__name__)
     }
     assert defined == set(RECORDS)
-    assert [nouns.HarmlessCounts, nouns.RiskDifferences, nouns.RoutingCounts] == ARRAYS
+    assert [nouns.HarmlessCounts, nouns.ReasoningCounts, nouns.RiskDifferences, nouns.RoutingCounts] == ARRAYS

@@ -100,7 +100,7 @@ JUDGE = (
 SELECTION_RULE = (
     *options("prepare.method", "prepare.selection_file", "prepare.select_by", "prepare.budget", panel=SELECTION),
     *options("prepare.threshold", "prepare.top_k", "prepare.top_p", "prepare.per_layer", panel=SELECTION),
-    option("prepare.stability", panel=SELECTION),
+    *options("prepare.stability", "prepare.answer_part", panel=SELECTION),
 )
 
 

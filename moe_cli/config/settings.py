@@ -118,6 +118,9 @@ class PrepareConfig(Section):
     selection_file: Path | None = Field(
         None, description="for the method `file`: JSON list of [layer, expert], ESFT's config, or a table as CSV"
     )
+    answer_part: Literal["whole", "spoken", "reasoning"] = Field(
+        "whole", description="tokens of the answers that count: all, those without reasoning, or the reasoning alone"
+    )
     select_by: Annotated[str | None, BeforeValidator(as_nothing), AfterValidator(as_conditions)] = Field(
         None,
         description="what candidates must meet: `q<0.05 and risk_diff>0.1`; of risk_diff, text, prompt, did, p, q, "
@@ -172,6 +175,11 @@ class PrepareConfig(Section):
         if self.threshold is not None:
             return self.threshold
         return 0.05 if self.select_by is None else 0.0
+
+    @property
+    def in_part(self) -> bool:
+        """Whether a part of each answer counts, so that reasoning is counted apart even where there is none."""
+        return self.answer_part != "whole"
 
     @property
     def measures_gradients(self) -> bool:

@@ -1,8 +1,9 @@
 """Separates the reasoning of an answer from what was said aloud; only the latter is judged.
 
 An answer without a reasoning mark is returned unchanged; one whose reasoning never ended is returned as None, since
-nothing was said. If the chat template opens the reasoning itself, the answer holds only the closing mark: `opening_of`
-finds the opening mark at the end of the prompt, and the code that makes the answer prepends it.
+nothing was said; `reasoning_spans` says where reasoning stands. If the chat template opens the reasoning itself, the
+answer holds only the closing mark: `opening_of` finds the opening mark at the end of the prompt, and the code that
+makes the answer prepends it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ CLOSE = rf"</(?:{NAMES})>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<channel\|>
 CHANNEL = r"<\|channel\|>(?:analysis|commentary|final)"
 FINAL = r"<\|channel\|>final[^<]*<\|message\|>(.*?)(?=<\|(?:end|return|start|channel|call)\|>|\Z)"
 BARE = r"\A(?:analysis|commentary)(?=[A-Z\"“<]|.*assistantfinal)"
+BARE_END = "assistantfinal"
 BARE_FINAL = r"\Afinal(?=[A-Z])"
 HARMONY = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
 # How the mark that ends reasoning differs from the one that opens it.
@@ -32,10 +34,47 @@ def strip_reasoning(answer: str) -> str | None:
     if _CHANNEL.search(answer):
         return "".join(_FINAL.findall(answer)) if _FINAL.search(answer) else None
     if _BARE.match(answer):
-        _, final, text = answer.rpartition("assistantfinal")
+        _, final, text = answer.rpartition(BARE_END)
         return text if final else None
     text = _CLOSE.split(_BLOCK.sub("", _BARE_FINAL.sub("", answer)))[-1]
     return None if _OPEN.search(text) else text
+
+
+def reasoning_spans(answer: str) -> tuple[tuple[int, int], ...]:
+    """Where in an answer its reasoning stands: what `strip_reasoning` cuts away, marks included, from letter to letter.
+
+    What follows the last words said aloud (the end of turn) is no reasoning; reasoning that never ended is.
+    """
+    spans, end = [], 0
+    for start, stop in (*_spoken_spans(answer), (len(answer), len(answer))):
+        if start > end:
+            spans.append((end, start))
+        end = max(end, stop)
+    return tuple(spans)
+
+
+def _spoken_spans(answer: str) -> list[tuple[int, int]]:
+    if _CHANNEL.search(answer):
+        finals = [found.span(1) for found in _FINAL.finditer(answer)]
+        return [(start, _end_of_turn(answer, end)) for start, end in finals]
+    if _BARE.match(answer):
+        final = answer.rfind(BARE_END)
+        return [] if final < 0 else [(final + len(BARE_END), len(answer))]
+    bare = _BARE_FINAL.match(answer)
+    spans, start = [], bare.end() if bare else 0
+    for block in _BLOCK.finditer(answer, start):
+        spans.append((start, block.start()))
+        start = block.end()
+    spans.append((start, len(answer)))
+    said_from = max((close.end() for span in spans for close in _CLOSE.finditer(answer, *span)), default=0)
+    spans = [(max(start, said_from), end) for start, end in spans if end >= said_from]
+    opened = min((found.start() for span in spans if (found := _OPEN.search(answer, *span))), default=len(answer))
+    return [(start, min(end, opened)) for start, end in spans if start <= opened]
+
+
+def _end_of_turn(answer: str, end: int) -> int:
+    """The end of the answer if no further channel begins after `end`, else `end`."""
+    return end if _CHANNEL.search(answer, end) else len(answer)
 
 
 def is_marked(answer: str) -> bool:

@@ -6,13 +6,14 @@ A row that is too long loses the middle of its prompt, never a token of its answ
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from moe_cli.data.reasoning import is_mark, is_marked, opening_of, with_empty_reasoning
+from moe_cli.data.reasoning import is_mark, is_marked, opening_of, reasoning_spans, with_empty_reasoning
 from moe_cli.errors import UsageError
 from moe_cli.model.rendering import render_template
 from moe_cli.records import Message
@@ -103,6 +104,30 @@ def with_opening(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], text
     """An answer with the mark before it by which its prompt opens reasoning, if any."""
     opening = opening_of(str(tokenizer.decode(list(prompt[-TAIL:]))))
     return text if text.startswith(opening) else opening + text
+
+
+def reasoning_tokens(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], answer: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Spans of the generated ids that are reasoning (`reasoning_spans`), with every token that is partly so."""
+    ids = list(answer)
+
+    def length_of(num_ids: int) -> int:
+        text: str = tokenizer.decode(ids[:num_ids], clean_up_tokenization_spaces=False)
+        return len(text)
+
+    opening = opening_of(str(tokenizer.decode(list(prompt[-TAIL:]))))
+    text = str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+    if text.startswith(opening):
+        opening = ""
+    spans = []
+    for first, end in reasoning_spans(opening + text):
+        place = max(0, first - len(opening))
+        start = bisect_right(range(len(ids) + 1), place, key=length_of) - 1
+        stop = bisect_left(range(len(ids) + 1), end - len(opening), key=length_of)
+        if start < stop:
+            spans.append((start, stop))
+    return tuple(spans)
 
 
 def _answer_ids(

@@ -1,7 +1,8 @@
 """Replays of prompt + answer: which experts the tokens went to, and how much the refusal loss pulls on each.
 
 The replayed ids are the prompt's ids followed by the very ids the model generated, the end of turn included. Padding is
-never counted; answer, prompt and last prompt position are counted apart.
+never counted; answer, prompt and last prompt position are counted apart, and of the answer its reasoning, where some
+answer holds any.
 
 Several processes share out the batches; the first gets all counts and gradients, the others zeros and nothing.
 
@@ -21,11 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from moe_cli.artifacts.files import RowFile
 from moe_cli.errors import NumericError
 from moe_cli.experts.gradient_norms import measure_gradient_norms
-from moe_cli.model.chat import EncodedChat, encode_answered, encode_prompt
+from moe_cli.model.chat import EncodedChat, encode_answered, encode_prompt, reasoning_tokens
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.routing import RoutingRecorder, record_routing
 from moe_cli.model.token_rows import (
@@ -46,6 +48,7 @@ from moe_cli.records import (
     Message,
     Progress,
     PromptPair,
+    ReasoningCounts,
     RoutingCounts,
     TrainingExample,
 )
@@ -53,7 +56,13 @@ from moe_cli.records.inputs import form_id
 from moe_cli.records.manifest import Notify
 from moe_cli.rounds import in_rounds
 
-Replay = tuple[tuple[int, ...], int]  # ids of prompt + answer, and how many are the prompt's
+
+class Replay(NamedTuple):
+    """One row to replay."""
+
+    ids: tuple[int, ...]  # of prompt + answer
+    num_prompt: int
+    reasoning: tuple[tuple[int, int], ...]  # spans of the ids
 
 
 def count_routing(
@@ -64,6 +73,7 @@ def count_routing(
     directory: Path | None = None,
     *,
     crossed: bool = False,
+    reasoning: bool = False,
     batch_size: int,
     batch_tokens: int,
     notify: Notify,
@@ -71,8 +81,9 @@ def count_routing(
     """Routing counts of both sides of every pair; `answers` is keyed by `form_id`.
 
     With `crossed` each form is replayed with the answer to the other form, too. These and the harmless prompts are
-    replayed after the forms with their own answers, so that they change none of their batches. Counts lie in unnamed
-    files in `directory`, not in memory.
+    replayed after the forms with their own answers, so that they change none of their batches. Reasoning is counted
+    where some answer holds any, and with `reasoning` even where none does. Counts lie in unnamed files in `directory`,
+    not in memory.
     """
     own, other = _rows(loaded, pairs, answers), _crossed_rows(loaded, pairs, answers) if crossed else []
     harmless_rows = [
@@ -80,28 +91,42 @@ def count_routing(
     ]
     progress = _Progress(len(own) + len(other) + len(harmless_rows), notify)
     sizes = _Sizes(batch_size, batch_tokens)
+    apart = reasoning or any(row.reasoning for row in (*own, *other, *harmless_rows))
     with torch.inference_mode(), record_routing(loaded.model) as recorder:
-        gates = RowFile(directory, _shape(loaded, own, len(REGIONS)), np.float64)
-        routed, seen = _replayed(loaded, recorder, own, sizes, progress, directory, gates)
-        crossed_routed, _ = _replayed(loaded, recorder, other, sizes, progress, directory)
-        harmless_routed, harmless_seen = _replayed(loaded, recorder, harmless_rows, sizes, progress, directory)
+        gates = RowFile(directory, _shape(loaded, own, len(REGIONS) + apart), np.float64)
+        routed, seen = _replayed(loaded, recorder, own, sizes, progress, directory, apart, gates)
+        crossed_routed, _ = _replayed(loaded, recorder, other, sizes, progress, directory, apart)
+        harmless_routed, harmless_seen = _replayed(loaded, recorder, harmless_rows, sizes, progress, directory, apart)
+    own_routed, own_seen, own_gates = _in_pairs(routed), _in_pairs(seen), _in_pairs(gates.array())
+    other_routed = _in_pairs(crossed_routed) if crossed else None
+    both_routed, both_seen = (_in_pairs(harmless_routed), _in_pairs(harmless_seen)) if harmless else (None, None)
     return RoutingCounts(
         layers=loaded.identity.layers,
         top_k=loaded.identity.top_k,
         pair_ids=tuple(pair.id for pair in pairs),
         clusters=tuple(pair.cluster for pair in pairs),
-        routed=_in_pairs(routed),
-        seen=_in_pairs(seen),
-        gates=_in_pairs(gates.array()),
+        routed=own_routed[:, :, : len(REGIONS)],
+        seen=own_seen[:, :, : len(REGIONS)],
+        gates=own_gates[:, :, : len(REGIONS)],
         gradients=None,
-        crossed=_in_pairs(crossed_routed)[:, :, 0] if crossed else None,
+        crossed=None if other_routed is None else other_routed[:, :, 0],
         harmless=HarmlessCounts(
             prompt_ids=tuple(prompt.id for prompt in harmless),
             clusters=tuple(prompt.cluster for prompt in harmless),
-            routed=_in_pairs(harmless_routed)[:, :, 0],
-            seen=_in_pairs(harmless_seen)[:, 0, 0],
+            routed=both_routed[:, :, 0],
+            seen=both_seen[:, 0, 0],
         )
-        if harmless
+        if both_routed is not None and both_seen is not None
+        else None,
+        reasoning=ReasoningCounts(
+            routed=own_routed[:, :, -1],
+            seen=own_seen[:, :, -1],
+            gates=own_gates[:, :, -1],
+            crossed=None if other_routed is None else other_routed[:, :, -1],
+            harmless=None if both_routed is None else both_routed[:, :, -1],
+            harmless_seen=None if both_seen is None else both_seen[:, 0, -1],
+        )
+        if apart
         else None,
     )
 
@@ -126,7 +151,9 @@ def _crossed_rows(loaded: LoadedModel, pairs: Sequence[PromptPair], answers: Map
 
 def _row(loaded: LoadedModel, turns: tuple[Message, ...], answer: Generation) -> Replay:
     prompt = encode_prompt(loaded.tokenizer, turns)
-    return prompt + answer.token_ids, len(prompt)
+    spans = reasoning_tokens(loaded.tokenizer, prompt, answer.token_ids)
+    shifted = tuple((len(prompt) + start, len(prompt) + end) for start, end in spans)
+    return Replay(prompt + answer.token_ids, len(prompt), shifted)
 
 
 class _Sizes(NamedTuple):
@@ -152,17 +179,26 @@ def _replayed(
     sizes: _Sizes,
     progress: _Progress,
     directory: Path | None,
+    apart: bool,
     gates: RowFile | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Counts [N, R, L, E], and tokens [N, R], of every row: in all regions with `gates`, which are filled, else in one.
 
+    With `apart` the reasoning is one more region, the last.
+
     Raises:
         OverflowError: a row has more tokens than 32 bits count.
     """
-    shape = _shape(loaded, rows, 1 if gates is None else len(REGIONS))
+    num_regions = 1 if gates is None else len(REGIONS)
+    shape = _shape(loaded, rows, num_regions + apart)
     routed, seen = RowFile(directory, shape, np.int32), np.zeros(shape[:2], dtype=np.int64)
-    batches = length_batches([len(ids) for ids, _ in rows], max_rows=sizes.rows, max_tokens=sizes.tokens)
-    counted = in_rounds(batches, lambda batch: (batch, _count(loaded, recorder, [rows[i] for i in batch], shape[1])))
+    batches = length_batches([len(row.ids) for row in rows], max_rows=sizes.rows, max_tokens=sizes.tokens)
+
+    def count(batch: list[int]) -> tuple[list[int], _Counted]:
+        of_batch = [rows[index] for index in batch]
+        return batch, _count(loaded, recorder, of_batch, _regions(of_batch, num_regions, apart))
+
+    counted = in_rounds(batches, count)
     for indices, (counts_BRLE, gates_BRLE, seen_BR) in chain.from_iterable(counted):
         seen[indices] = seen_BR
         routed.write(indices, counts_BRLE)
@@ -181,17 +217,29 @@ def _in_pairs(rows: NDArray[Any]) -> NDArray[Any]:
     return rows.reshape(-1, 2, *rows.shape[1:])
 
 
-def _count(
-    loaded: LoadedModel, recorder: RoutingRecorder, rows: Sequence[Replay], num_regions: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+_Counted = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]
+
+
+def _count(loaded: LoadedModel, recorder: RoutingRecorder, rows: Sequence[Replay], regions_RBS: Tensor) -> _Counted:
     """Counts and gates [B, R, L, E], and tokens [B, R], of right-padded rows."""
-    input_ids = right_padded([ids for ids, _ in rows]).to(loaded.device)
-    mask_BS = attention_mask([ids for ids, _ in rows]).to(loaded.device)
-    regions_RBS = region_masks(rows)[:num_regions].to(loaded.device)
-    recorder.watch(regions_RBS)
+    input_ids = right_padded([row.ids for row in rows]).to(loaded.device)
+    mask_BS = attention_mask([row.ids for row in rows]).to(loaded.device)
+    recorder.watch(regions_RBS.to(loaded.device))
     loaded.model(input_ids=input_ids, attention_mask=mask_BS, use_cache=False, logits_to_keep=1)
     counts_BRLE, gates_BRLE = recorder.counts().numpy(), recorder.gates().numpy()
-    return counts_BRLE, gates_BRLE, regions_RBS.sum(-1).T.cpu().numpy()
+    return counts_BRLE, gates_BRLE, regions_RBS.sum(-1).T.numpy()
+
+
+def _regions(rows: Sequence[Replay], num_regions: int, apart: bool) -> Tensor:
+    """bool [R, B, S]: the first regions, and with `apart` the reasoning as the last one."""
+    regions_RBS = region_masks([(row.ids, row.num_prompt) for row in rows])[:num_regions]
+    if not apart:
+        return regions_RBS
+    reasoning_BS = torch.zeros_like(regions_RBS[0])
+    for reasoning_S, row in zip(reasoning_BS, rows, strict=True):
+        for start, end in row.reasoning:
+            reasoning_S[start:end] = True
+    return torch.cat([regions_RBS, reasoning_BS[None]])
 
 
 def refusal_gradients(

@@ -15,12 +15,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_cli.errors import UsageError
 from moe_cli.prepare.ranking import Floats
-from moe_cli.records import REGIONS, RoutingCounts
+from moe_cli.records import REGIONS, AnswerPart, RoutingCounts
 
 SAFE, UNSAFE = 0, 1
 ANSWER = REGIONS.index("answer")
@@ -110,6 +112,48 @@ def cluster_counts(counts: RoutingCounts, used: Sequence[int]) -> ClusterCounts:
         counts.seen[list(used), :, ANSWER],
         num_experts=math.prod(counts.routed.shape[-2:]),
     )
+
+
+def counts_of_part(counts: RoutingCounts, part: AnswerPart) -> RoutingCounts:
+    """The same counts over a part of every answer alone: without its reasoning, or over that alone.
+
+    Raises:
+        UsageError: no reasoning was counted.
+    """
+    reasoning = counts.reasoning
+    if part == "whole":
+        return counts
+    if reasoning is None or (part == "reasoning" and not reasoning.seen.any()):
+        raise UsageError(
+            f"the {part} part of the answers is asked for, but no reasoning was counted apart: no answer holds any, or "
+            "an earlier version of moe counted",
+            hint="select on the whole answers (--answer-part whole), or run moe prepare again",
+        )
+
+    def of_part(whole: NDArray[Any], apart: NDArray[Any]) -> NDArray[Any]:
+        return apart if part == "reasoning" else whole - apart
+
+    crossed, harmless = counts.crossed, counts.harmless
+    if crossed is not None and reasoning.crossed is not None:
+        crossed = of_part(crossed, reasoning.crossed)
+    if harmless is not None and reasoning.harmless is not None and reasoning.harmless_seen is not None:
+        of_harmless = of_part(harmless.routed, reasoning.harmless), of_part(harmless.seen, reasoning.harmless_seen)
+        harmless = replace(harmless, routed=of_harmless[0], seen=of_harmless[1])
+    return replace(
+        counts,
+        routed=of_part(counts.routed[:, :, ANSWER], reasoning.routed)[:, :, None],
+        seen=of_part(counts.seen[:, :, ANSWER], reasoning.seen)[:, :, None],
+        gates=of_part(counts.gates[:, :, ANSWER], reasoning.gates)[:, :, None],
+        crossed=crossed,
+        harmless=harmless,
+        reasoning=None,
+    )
+
+
+def reasoning_share(counts: RoutingCounts) -> float:
+    """Share of the counted answer tokens that are known to be reasoning."""
+    apart, whole = counts.reasoning, int(counts.seen[:, :, ANSWER].sum())
+    return int(apart.seen.sum()) / whole if apart and whole else 0.0
 
 
 def within_clusters(

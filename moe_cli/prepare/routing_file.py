@@ -1,8 +1,8 @@
 """The routing counts of a prepare run on disk, written and read a few pairs at a time.
 
-Every region is stored, in 64 bits. Only the answers are kept when counts are read, as nothing is computed from the
-other regions, and in 32 bits; all that is stored is checked. A count that 32 bits do not hold is an error, never
-another number.
+Every region is stored, in 64 bits, and the reasoning where it was counted. Only the answers and their reasoning are
+kept when counts are read, as nothing is computed from the other regions, and in 32 bits; all that is stored is checked.
+A count that 32 bits do not hold is an error, never another number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from moe_cli.artifacts.files import atomic_file, naming_file
 from moe_cli.errors import ArtifactError
-from moe_cli.records import REGIONS, HarmlessCounts, RoutingCounts
+from moe_cli.records import REGIONS, HarmlessCounts, ReasoningCounts, RoutingCounts
 
 # N pairs, S sides, R regions, L expert layers, E experts of each, B batches, M harmless prompts (in as many forms)
 ARRAYS = {
@@ -37,9 +37,19 @@ ARRAYS = {
     "harmless_clusters": ("U", "M"),
     "harmless_routed": ("i", "MSLE"),
     "harmless_seen": ("i", "M"),
+    "reasoning_routed": ("i", "NSLE"),
+    "reasoning_seen": ("i", "NS"),
+    "reasoning_gates": ("f", "NSLE"),
+    "reasoning_crossed": ("i", "NSLE"),
+    "reasoning_harmless": ("i", "MSLE"),
+    "reasoning_harmless_seen": ("i", "M"),
 }
 NEEDED = {"layers", "top_k", "pair_ids", "clusters", "routed", "seen", "gates"}
-LARGE = ("routed", "gates", "crossed", "harmless_routed")
+OF_REASONING = ("reasoning_routed", "reasoning_seen", "reasoning_gates")  # all of them, or none
+LARGE = (
+    *("routed", "gates", "crossed", "harmless_routed"),
+    *("reasoning_routed", "reasoning_gates", "reasoning_crossed", "reasoning_harmless"),
+)
 KINDS = {"i": "whole numbers", "f": "fractions", "U": "texts"}
 HINT = "run moe prepare again: the file was written by another version of moe, or changed by hand"
 STORED = np.dtype(np.int64)  # whole numbers on disk
@@ -70,6 +80,19 @@ def write_counts(path: Path, counts: RoutingCounts) -> None:
         arrays["harmless_ids"] = np.array(harmless.prompt_ids, dtype=np.str_)
         arrays["harmless_clusters"] = np.array(harmless.clusters, dtype=np.str_)
         arrays["harmless_routed"], arrays["harmless_seen"] = harmless.routed, harmless.seen
+    if (reasoning := counts.reasoning) is not None:
+        arrays |= {
+            "reasoning_routed": reasoning.routed,
+            "reasoning_seen": reasoning.seen,
+            "reasoning_gates": reasoning.gates,
+        }
+        if reasoning.crossed is not None:
+            arrays["reasoning_crossed"] = reasoning.crossed
+        if reasoning.harmless is not None and reasoning.harmless_seen is not None:
+            arrays["reasoning_harmless"], arrays["reasoning_harmless_seen"] = (
+                reasoning.harmless,
+                reasoning.harmless_seen,
+            )
     with atomic_file(path) as temporary, ZipFile(temporary, "w", compression=ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             with archive.open(_member(name), "w", force_zip64=True) as file:
@@ -118,6 +141,9 @@ def read_counts(path: Path) -> RoutingCounts:
             "routed": arrays["seen"],
             "crossed": arrays["seen"][:, ::-1, 0],
             "harmless_routed": arrays.get("harmless_seen"),
+            "reasoning_routed": arrays.get("reasoning_seen"),
+            "reasoning_crossed": arrays["reasoning_seen"][:, ::-1] if "reasoning_seen" in arrays else None,
+            "reasoning_harmless": arrays.get("reasoning_harmless_seen"),
         }
         for name in [name for name in LARGE if name in headers]:
             arrays[name] = _answers(path, archive, name, headers[name], tokens.get(name))
@@ -132,6 +158,7 @@ def read_counts(path: Path) -> RoutingCounts:
             gradients=arrays.get("gradients"),
             crossed=arrays.get("crossed"),
             harmless=_harmless(arrays),
+            reasoning=_reasoning(arrays),
         )
 
 
@@ -160,6 +187,8 @@ def _refuse_inconsistent_arrays(path: Path, headers: Mapping[str, _Header]) -> N
     """Refuse arrays that are not of one run: each axis must have the same size in all of them."""
     if missing := NEEDED - set(headers):
         raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", hint=HINT)
+    if 0 < sum(name in headers for name in OF_REASONING) < len(OF_REASONING):
+        raise ArtifactError(f"{path} holds only a part of the counts of reasoning", hint=HINT)
     sizes = {"S": 2, "R": len(REGIONS)}
     for name, header in headers.items():
         kind, axes = ARRAYS[name]
@@ -184,6 +213,12 @@ def _refuse_inconsistent_values(path: Path, arrays: Mapping[str, NDArray[Any]]) 
     for name in ("seen", "harmless_seen"):
         if name in arrays and (arrays[name] > MOST).any():
             raise ArtifactError(f"{path}: {name} counts more tokens than one answer can have", hint=HINT)
+    for name, whole in (
+        ("reasoning_seen", arrays["seen"][:, :, 0]),
+        ("reasoning_harmless_seen", arrays.get("harmless_seen")),
+    ):
+        if name in arrays and (whole is None or (arrays[name] > whole).any()):
+            raise ArtifactError(f"{path}: {name} counts more tokens than the answers have", hint=HINT)
 
 
 def _answers(
@@ -228,4 +263,17 @@ def _harmless(arrays: Mapping[str, NDArray[Any]]) -> HarmlessCounts | None:
         clusters=tuple(arrays["harmless_clusters"].tolist()),
         routed=arrays["harmless_routed"],
         seen=arrays["harmless_seen"],
+    )
+
+
+def _reasoning(arrays: Mapping[str, NDArray[Any]]) -> ReasoningCounts | None:
+    if "reasoning_routed" not in arrays:
+        return None
+    return ReasoningCounts(
+        routed=arrays["reasoning_routed"],
+        seen=arrays["reasoning_seen"],
+        gates=arrays["reasoning_gates"],
+        crossed=arrays.get("reasoning_crossed"),
+        harmless=arrays.get("reasoning_harmless"),
+        harmless_seen=arrays.get("reasoning_harmless_seen"),
     )

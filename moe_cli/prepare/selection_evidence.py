@@ -24,7 +24,7 @@ from moe_cli.prepare.contrasts import Quantity, clusters_of, wrapper_clusters
 from moe_cli.prepare.methods import MethodInputs, candidates_of, is_computable
 from moe_cli.prepare.permutation import ALPHA, p_values, q_values, random_swaps
 from moe_cli.prepare.ranking import Bools, Floats
-from moe_cli.prepare.risk import Clusters, pooled_swapped
+from moe_cli.prepare.risk import Clusters, counts_of_part, pooled_swapped, reasoning_share
 from moe_cli.prepare.selection import (
     BatchSelection,
     Rule,
@@ -37,7 +37,7 @@ from moe_cli.prepare.selection import (
     select_of_batch,
 )
 from moe_cli.prepare.selection_file import read_named_experts
-from moe_cli.prepare.selection_warnings import selection_warnings
+from moe_cli.prepare.selection_warnings import part_notes, selection_warnings
 from moe_cli.prepare.separation import measure_separation, split_goals, why_inseparable
 from moe_cli.prepare.uncertainty import (
     Batches,
@@ -126,10 +126,11 @@ def find_experts(
 
     Raises:
         UsageError: the selection file names an expert that the model does not have, or the method needs a score that
-            was not measured.
+            was not measured, or a part of the answers counts and none was counted apart.
     """
     settings, seed = config.prepare, config.seed
     rule = selection_rule(settings, base, params_per_expert)
+    reasoning, counts = reasoning_share(counts), counts_of_part(counts, settings.answer_part)
     risk = estimate_risk_differences(counts, batches, rule, resamples=settings.resamples, seed=seed)
     part = _part(rule, counts, batches, settings.resamples, seed)
     used = used_pairs(batches)
@@ -163,14 +164,16 @@ def find_experts(
         null_union=null,
         num_significant=int(_significant(risk).sum()),
         overlaps=tuple(compare_selections(rule, material, chosen, batches, settings.resamples)),
-        warnings=tuple(
-            selection_warnings(
+        warnings=(
+            *selection_warnings(
                 rule, chosen, material.ranked, null, separation, trainable / base.total_params, settings.budget
-            )
+            ),
+            *part_notes(settings.answer_part, reasoning),
         ),
         parts=risk_parts(counts, used, chosen.union, resamples=settings.resamples, seed=seed),
         separation=separation if isinstance(separation, Separation) else None,
         no_separation=separation if isinstance(separation, str) else None,
+        answer_part=settings.answer_part,
     )
     return SelectionResult(risk, parts, as_masks(chosen, len(base.layers), base.num_experts), selection)
 

@@ -14,7 +14,7 @@ from moe_cli.config.sections import Condition
 from moe_cli.prepare.contrasts import Quantity
 from moe_cli.prepare.permutation import ALPHA, most_draws, smallest_p
 from moe_cli.prepare.selection import BatchSelection, Rule
-from moe_cli.records import NullUnion, RiskDifferences, Separation
+from moe_cli.records import AnswerPart, NullUnion, RiskDifferences, Separation
 
 NAMES: Mapping[Quantity, str] = {
     "risk_diff": "pooled risk difference",
@@ -53,6 +53,19 @@ def selection_warnings(
         yield f"{unused} of {num_candidates} candidates were selected by no batch and will not be trained"
     if rule.named is not None and rule.named.remark is not None:
         yield rule.named.remark
+
+
+def part_notes(part: AnswerPart, reasoning: float) -> Iterator[str]:
+    """What the counted tokens are where answers hold reasoning; `reasoning` is its share of their tokens."""
+    if part == "spoken":
+        yield f"reasoning ({reasoning:.0%} of the answer tokens) is not counted: --answer-part spoken"
+    elif part == "reasoning":
+        yield f"only reasoning ({reasoning:.0%} of the answer tokens) is counted: --answer-part reasoning"
+    elif reasoning:
+        yield (
+            f"{reasoning:.0%} of the counted answer tokens are reasoning, which the judge does not read: moe select "
+            "--answer-part spoken counts without it"
+        )
 
 
 def _about_noise(rule: Rule, chosen: BatchSelection, risk: RiskDifferences, null: NullUnion | None) -> Iterator[str]:

@@ -60,6 +60,7 @@ from moe_cli.records import (
     ModelIdentity,
     PrepareSummary,
     PromptPair,
+    RoutingCounts,
     Selection,
     TrainingExample,
     Verdict,
@@ -126,9 +127,7 @@ def run(
         harmless = _harmless(config, offered, judged.rows, answers.by_id, len(batched)) + brought
         loaded = model.loaded()
         replay_started_at = time.monotonic()
-        sizes = {"batch_size": settings.generation_batch_size, "batch_tokens": settings.generation_tokens}
-        place, crossed = output if is_first() else None, settings.extra_replays
-        counts = count_routing(loaded, batched, answers.by_id, harmless, place, crossed=crossed, **sizes, notify=notify)
+        counts = _counts(config, loaded, batched, answers.by_id, harmless, notify)
         replay_ended_at = time.monotonic()
         batches = [range(b * parts.num_pairs, (b + 1) * parts.num_pairs) for b in range(len(plans))]
         rows = with_batches(judged.rows, plans)
@@ -180,6 +179,30 @@ def _judged(
     batched = [pair for plan in plans for pair in plan.pairs]
     written = _written(config, model, endpoint, batched, jury, notify)
     return JudgedPrompts(rows, plans, refusal_targets(rows, offered.refusals, written), replace(jury, judges=()))
+
+
+def _counts(
+    config: MoeConfig,
+    loaded: LoadedModel,
+    batched: Sequence[PromptPair],
+    answers: Mapping[str, Generation],
+    harmless: Sequence[HarmlessPrompts],
+    notify: Notify,
+) -> RoutingCounts:
+    """The routing counts of the batched pairs and the harmless prompts, in files of the first process."""
+    settings = config.prepare
+    return count_routing(
+        loaded,
+        batched,
+        answers,
+        harmless,
+        settings.output_dir if is_first() else None,
+        crossed=settings.extra_replays,
+        reasoning=settings.in_part,
+        batch_size=settings.generation_batch_size,
+        batch_tokens=settings.generation_tokens,
+        notify=notify,
+    )
 
 
 def _gradients(

@@ -161,6 +161,7 @@ from moe_cli.records.manifest import (
 from moe_cli.records.preparation import (
     REGIONS,
     AnsweredPrompt,
+    AnswerPart,
     Expert,
     ExpertEvidence,
     HarmlessCounts,
@@ -170,6 +171,7 @@ from moe_cli.records.preparation import (
     PrepareSummary,
     RankedExpert,
     RankedTable,
+    ReasoningCounts,
     RiskDifferences,
     RiskParts,
     RoutingCounts,

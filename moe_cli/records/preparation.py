@@ -18,7 +18,8 @@ from moe_cli.records.record import record, strict
 
 Decision = Literal["plain forms", "attacked forms by harm", "attacked forms by refusal", "benign prompts"]
 
-REGIONS = ("answer", "prompt", "last_prompt")  # which tokens a routing count is over
+REGIONS = ("answer", "prompt", "last_prompt")  # which tokens a routing count is over; `answer` holds its reasoning
+AnswerPart = Literal["whole", "spoken", "reasoning"]  # of an answer, whose tokens a selection counts
 
 
 @record
@@ -53,6 +54,18 @@ class HarmlessCounts:
 
 
 @record
+class ReasoningCounts:
+    """Those of the counted answer tokens that are reasoning, its marks included."""
+
+    routed: NDArray[np.int32]  # [N, side 2, L, E] tokens whose top-k holds the expert
+    seen: NDArray[np.int64]  # [N, side 2] tokens counted
+    gates: NDArray[np.float64]  # [N, side 2, L, E] the router's weights of these tokens, summed
+    crossed: NDArray[np.int32] | None  # [N, side 2, L, E] as routed, of the other side's answer; None: not measured
+    harmless: NDArray[np.int32] | None  # [M, form 2, L, E] of the answers to harmless prompts; None: not measured
+    harmless_seen: NDArray[np.int64] | None  # [M]
+
+
+@record
 class RoutingCounts:
     """Tokens per expert, for every pair separately. Stored in `routing_{model}.npz`.
 
@@ -71,6 +84,7 @@ class RoutingCounts:
         None  # [N, side 2, L, E] as routed, of the other side's answer; None: not measured
     )
     harmless: HarmlessCounts | None = None  # None: not measured
+    reasoning: ReasoningCounts | None = None  # None: no answer holds reasoning, or an earlier version counted
 
 
 @record
@@ -214,6 +228,7 @@ class Selection:
     parts: RiskParts | None = None  # None: not measured, or no expert is selected
     separation: Separation | None = None  # None: not measured
     no_separation: str | None = None  # why: "the experts come from a file"; None: measured, or an earlier version
+    answer_part: AnswerPart = "whole"  # the tokens of the answers that were counted
 
 
 @record

@@ -18,6 +18,7 @@ VALUES = {
     "masking": "none",
     "map": "goal=objective",
     "method": "all",
+    "answer_part": "spoken",
     "device": "cuda:1",
     "engine": "openai",
     "base_url": "http://localhost:8000/v1",

@@ -16,7 +16,14 @@ from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.judges.judge import Exchange
 from moe_cli.judges.screening import verdict_by_rule, without_reasoning
 from moe_cli.model import rendering
-from moe_cli.model.chat import EncodedChat, answer_text, encode_answered, encode_prompt, end_of_turn_ids
+from moe_cli.model.chat import (
+    EncodedChat,
+    answer_text,
+    encode_answered,
+    encode_prompt,
+    end_of_turn_ids,
+    reasoning_tokens,
+)
 from moe_cli.model.decoding import pad_id_of
 from moe_cli.model.engine import Prompt
 from moe_cli.model.engines import generate_answers
@@ -239,6 +246,24 @@ def test_an_answer_behind_reasoning_that_the_template_opened_is_judged_and_learn
     assert encode_answered(loaded.tokenizer, [*PROMPTS[0].messages, Message(role="assistant", content=text)]) == (
         EncodedChat(prompt + made, len(prompt))
     )
+
+
+def test_the_reasoning_of_an_answer_is_known_by_its_ids_whether_the_answer_or_the_template_opens_it(stranger):
+    opened_by_answer, closing = _with_marks(stranger, "<think>", "</think>", template=TEMPLATE)
+    tokenizer = opened(stranger).tokenizer
+    prompt = encode_prompt(tokenizer, PROMPTS[0].messages)
+    assert reasoning_tokens(tokenizer, prompt, (opened_by_answer, 33, 6, closing, 361, 6, 1)) == ((0, 4),)
+    assert reasoning_tokens(tokenizer, prompt, (361, opened_by_answer, 33, closing, 6, 1)) == ((1, 4),)
+    assert reasoning_tokens(tokenizer, prompt, (361, opened_by_answer, 33, 6)) == ((1, 4),)
+    assert reasoning_tokens(tokenizer, prompt, (33, 6, closing, 361, 6, 1)) == ((0, 3),)
+    assert reasoning_tokens(tokenizer, prompt, (33, 6, 361, 6, 1)) == ()
+    assert reasoning_tokens(tokenizer, prompt, ()) == ()
+    (stranger / "chat_template.jinja").write_text(OPENING)
+    opening = opened(stranger).tokenizer
+    prompt = encode_prompt(opening, PROMPTS[0].messages)
+    assert prompt[-1] == opened_by_answer
+    assert reasoning_tokens(opening, prompt, (33, 6, closing, 361, 6, 1)) == ((0, 3),)
+    assert reasoning_tokens(opening, prompt, (33, 6, 361)) == ((0, 3),)
 
 
 def test_a_refusal_behind_a_prompt_that_opens_reasoning_ends_it_first(stranger):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from moe_cli.records import HarmlessCounts, RoutingCounts
+from moe_cli.records import HarmlessCounts, ReasoningCounts, RoutingCounts
 
 EXPERTS, TOP_K = 8, 2
 
@@ -39,6 +41,29 @@ def replayed(
         crossed=crossed,
         harmless=_harmless(random, harmless, wrapper) if harmless else None,
     )
+
+
+def with_reasoning(counts: RoutingCounts, seed: int = 1) -> RoutingCounts:
+    """A random part of every count as its reasoning; the first pair's plain answer has none."""
+    random = np.random.default_rng(seed)
+
+    def part(whole):
+        return random.integers(0, np.asarray(whole) + 1)
+
+    seen, own = part(counts.seen[:, :, 0]), part(counts.routed[:, :, 0])
+    seen[0, 0], own[0, 0] = 0, 0
+    seen = np.maximum(seen, own.max((-1, -2)))
+    crossed = None if counts.crossed is None else np.minimum(part(counts.crossed), seen[:, ::-1, None, None])
+    harmless = None if counts.harmless is None else part(counts.harmless.routed)
+    reasoning = ReasoningCounts(
+        routed=own,
+        seen=seen,
+        gates=own / TOP_K,
+        crossed=crossed,
+        harmless=harmless,
+        harmless_seen=None if harmless is None else harmless.max((1, 2, 3)),
+    )
+    return replace(counts, reasoning=reasoning)
 
 
 def _harmless(random: np.random.Generator, number: int, wrapper: float) -> HarmlessCounts:

@@ -15,7 +15,7 @@ from moe_cli.prepare import routing_file
 from moe_cli.prepare.prepare_files import draw_pictures, risk_figure
 from moe_cli.prepare.routing_file import read_counts, write_counts
 from tests.prepare.finished import finished_prepare, planted_counts
-from tests.prepare.replayed import replayed
+from tests.prepare.replayed import replayed, with_reasoning
 from tests.prepare.simulated import risk_of
 
 
@@ -82,6 +82,42 @@ def test_counts_of_replays_are_read_back_equal_and_those_of_another_shape_are_re
     write_counts(tmp_path / "cut.npz", dataclasses.replace(counts, crossed=counts.crossed[1:]))
     with pytest.raises(ArtifactError, match=r"crossed is int64 \[3, 2, 1, 8\], not whole numbers \[4, 2, 1, 8\]"):
         read_counts(tmp_path / "cut.npz")
+
+
+def test_counts_of_reasoning_are_read_back_equal_and_without_any_the_file_is_as_it_was(tmp_path):
+    bare = replayed(4, text=1, harmless=3)
+    counts = with_reasoning(bare)
+    write_counts(tmp_path / "counts.npz", counts)
+    again = read_counts(tmp_path / "counts.npz")
+    for field in dataclasses.fields(counts.reasoning):
+        assert np.array_equal(getattr(again.reasoning, field.name), getattr(counts.reasoning, field.name)), field.name
+    write_counts(tmp_path / "bare.npz", bare)
+    assert read_counts(tmp_path / "bare.npz").reasoning is None
+    with np.load(tmp_path / "bare.npz") as stored, np.load(tmp_path / "counts.npz") as more:
+        assert not [name for name in stored.files if "reasoning" in name]
+        assert {name for name in more.files if "reasoning" not in name} == set(stored.files)
+        assert all(np.array_equal(stored[name], more[name]) for name in stored.files)
+        np.savez(tmp_path / "part.npz", **{name: more[name] for name in more.files if name != "reasoning_gates"})
+    with pytest.raises(ArtifactError, match="only a part of the counts of reasoning"):
+        read_counts(tmp_path / "part.npz")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("seen", "reasoning_seen counts more tokens than the answers have"),
+        ("harmless_seen", "reasoning_harmless_seen counts more tokens than the answers have"),
+        ("routed", "reasoning_routed counts more tokens than were seen"),
+        ("crossed", "reasoning_crossed counts more tokens than were seen"),
+        ("harmless", "reasoning_harmless counts more tokens than were seen"),
+    ],
+)
+def test_more_reasoning_than_there_are_tokens_is_refused(tmp_path, changed, message):
+    counts = with_reasoning(replayed(4, text=1, harmless=3))
+    wrong = dataclasses.replace(counts.reasoning, **{changed: getattr(counts.reasoning, changed) + 100})
+    write_counts(tmp_path / "counts.npz", dataclasses.replace(counts, reasoning=wrong))
+    with pytest.raises(ArtifactError, match=message):
+        read_counts(tmp_path / "counts.npz")
 
 
 def test_counts_that_lack_an_array_or_have_another_shape_are_refused_by_name(tmp_path):

@@ -8,13 +8,16 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from moe_cli.artifacts import Store, layout
 from moe_cli.codec import decode
 from moe_cli.config import ModelConfig
-from moe_cli.errors import StoppedError
+from moe_cli.errors import StoppedError, UsageError
+from moe_cli.model.chat import encode_prompt
 from moe_cli.model.load import load_model
-from moe_cli.prepare import stage
+from moe_cli.model.routing import record_routing
+from moe_cli.prepare import replays, reselect, stage
 from moe_cli.prepare.harmless import HarmlessPrompts
 from moe_cli.prepare.replays import count_routing
 from moe_cli.prepare.routing_file import read_counts
@@ -162,3 +165,93 @@ def test_pairs_that_bring_a_harmless_prompt_have_it_answered_and_counted_in_both
     assert made.selection.parts.num_harmless == len(set(counts.clusters))
     outputs = pq.read_table(made.path / layout.batch_outputs("tiny"))
     assert set(outputs["side"].to_pylist()) == {"safe", "unsafe"}  # it is neither judged nor trained on
+
+
+# --- reasoning --------------------------------------------------------------------------------------------------------
+
+
+def first_half(_tokenizer, _prompt, answer):
+    """As if the first half of an answer were reasoning."""
+    return ((0, len(answer) // 2),) if len(answer) > 1 else ()
+
+
+def test_reasoning_is_counted_at_its_tokens_in_their_context_and_changes_no_other_count(monkeypatch):
+    loaded, pairs = load_model(ModelConfig(name="tiny")), tiny_pairs(3, 42)
+    random = np.random.default_rng(0)
+    ids = {f"{pair.id}#{side}": random.integers(5, 40, size=random.integers(3, 9)) for pair in pairs for side in SIDES}
+    answers = {name: generation(name, token_ids=tuple(some.tolist())) for name, some in ids.items()}
+    harmless = [
+        HarmlessPrompts(pair.id, pair.cluster, pair.safe, pair.unsafe, answers[f"{pair.id}#unsafe"]) for pair in pairs
+    ]
+    bare = count(loaded, pairs, answers, harmless, crossed=True)
+    asked = count(loaded, pairs, answers, harmless, crossed=True, reasoning=True)
+    monkeypatch.setattr(replays, "reasoning_tokens", first_half)
+    found = count(loaded, pairs, answers, harmless, crossed=True)
+    for counts in (asked, found):
+        for name in ("routed", "seen", "gates", "crossed"):
+            assert np.array_equal(getattr(counts, name), getattr(bare, name)), name
+        assert np.array_equal(counts.harmless.routed, bare.harmless.routed)
+    assert bare.reasoning is None
+    assert not asked.reasoning.seen.any() and not asked.reasoning.routed.any() and not asked.reasoning.gates.any()
+
+    def alone(turns, answer):
+        """Counts [L, E] and weights [L, E] of the first half of the answer, in one row without padding."""
+        prompt, span = encode_prompt(loaded.tokenizer, turns), len(answer.token_ids) // 2
+        row = torch.tensor([prompt + answer.token_ids])
+        inside = torch.zeros(1, *row.shape, dtype=torch.bool)
+        inside[..., len(prompt) : len(prompt) + span] = True
+        with record_routing(loaded.model) as recorder, torch.no_grad():
+            recorder.watch(inside)
+            loaded.model(input_ids=row, use_cache=False)
+            return recorder.counts()[0, 0].numpy(), recorder.gates()[0, 0].numpy(), span
+
+    reasoning = found.reasoning
+    for row, pair in enumerate(pairs):
+        of_side = {side: answers[f"{pair.id}#{side}"] for side in SIDES}
+        for place, (turns, own, other) in enumerate(
+            ((pair.safe, of_side["safe"], of_side["unsafe"]), (pair.unsafe, of_side["unsafe"], of_side["safe"]))
+        ):
+            routed, gates, span = alone(turns, own)
+            assert np.array_equal(reasoning.routed[row, place], routed)
+            assert reasoning.gates[row, place] == pytest.approx(gates, abs=1e-5)
+            assert reasoning.seen[row, place] == span
+            assert np.array_equal(reasoning.crossed[row, place], alone(turns, other)[0])
+            assert np.array_equal(reasoning.harmless[row, place], alone(turns, of_side["unsafe"])[0])
+        assert reasoning.harmless_seen[row] == len(of_side["unsafe"].token_ids) // 2
+
+
+def test_a_model_that_thinks_is_selected_on_the_part_that_is_asked_for_and_anew_from_its_counts(
+    prepare, both, place, small_settings, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(replays, "reasoning_tokens", first_half)
+        whole = prepare("thinking")
+        spoken = prepare("spoken", answer_part="spoken")
+    name = layout.routing_counts("tiny")
+    assert (whole.path / name).read_bytes() == (spoken.path / name).read_bytes()
+    assert (whole.selection.answer_part, spoken.selection.answer_part) == ("whole", "spoken")
+    assert whole.selection.evidence == both[0].selection.evidence
+    assert whole.selection.evidence != spoken.selection.evidence
+    assert "of the counted answer tokens are reasoning, which the judge does not read" in whole.selection.warnings[-1]
+    assert "is not counted: --answer-part spoken" in spoken.selection.warnings[-1]
+    settings = {"tiny_pairs": NUM_PAIRS, "answer_part": "spoken"}
+    again = reselect.run(
+        whole.path, small_settings(place / "anew", prepare=settings), Store(place / "registry"), lambda _: None
+    )
+    assert again.selection == spoken.selection
+    assert (again.path / layout.MASKS).read_bytes() == (spoken.path / layout.MASKS).read_bytes()
+
+
+def test_of_a_model_that_does_not_think_the_spoken_part_is_the_whole_and_no_count_of_reasoning_is_stored(
+    prepare, both, place, small_settings
+):
+    with np.load(both[0].path / layout.routing_counts("tiny")) as stored:
+        assert not [name for name in stored.files if "reasoning" in name]
+    spoken = prepare("unthinking", answer_part="spoken")
+    assert spoken.selection.evidence == both[0].selection.evidence
+    assert spoken.selection.union == both[0].selection.union
+    settings = {"tiny_pairs": NUM_PAIRS, "answer_part": "reasoning"}
+    for source, name in ((both[0], "refused"), (spoken, "refused-too")):
+        config = small_settings(place / name, prepare=settings)
+        with pytest.raises(UsageError, match="the reasoning part of the answers is asked for"):
+            reselect.run(source.path, config, Store(place / "registry"), lambda _: None)

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_cli.prepare.risk import ClusterCounts, cluster_counts, pooled, pooled_swapped, rate_difference
+from moe_cli.errors import UsageError
+from moe_cli.prepare.risk import (
+    ClusterCounts,
+    cluster_counts,
+    counts_of_part,
+    pooled,
+    pooled_swapped,
+    rate_difference,
+    reasoning_share,
+)
+from moe_cli.records import ReasoningCounts
+from tests.prepare.replayed import replayed, with_reasoning
 from tests.prepare.simulated import counts_of, measured, swapped
 
 # SteerMoE (arXiv 2509.09660), OLMoE-1B-7B-0125-Instruct, safety, layer 0: a1, a2, d1, d2 and the published value.
@@ -99,3 +110,37 @@ def test_every_batch_of_two_goals_or_more_has_an_interval_around_its_value():
     assert (found.batch_lower[0] <= found.per_batch[0]).mean() > 0.95
     assert (found.per_batch[0] <= found.batch_upper[0]).mean() > 0.95
     assert np.isnan(found.batch_lower[1]).all() and np.isnan(found.batch_upper[1]).all()
+
+
+def test_the_parts_of_the_answers_are_counted_apart_and_sum_to_the_whole():
+    counts = with_reasoning(replayed(6, text=1, prompt=1, harmless=4))
+    spoken, reasoning = (counts_of_part(counts, part) for part in ("spoken", "reasoning"))
+    assert counts_of_part(counts, "whole") is counts
+    for name in ("routed", "seen", "gates"):
+        parts = [getattr(part, name)[:, :, 0] for part in (spoken, reasoning)]
+        assert np.array_equal(parts[0] + parts[1], getattr(counts, name)[:, :, 0]), name
+        assert np.array_equal(parts[1], getattr(counts.reasoning, name)), name
+    assert np.array_equal(spoken.crossed + reasoning.crossed, counts.crossed)
+    assert np.array_equal(reasoning.crossed, counts.reasoning.crossed)
+    for name in ("routed", "seen"):
+        parts = [getattr(part.harmless, name) for part in (spoken, reasoning)]
+        assert np.array_equal(parts[0] + parts[1], getattr(counts.harmless, name))
+    assert np.array_equal(reasoning.harmless.routed, counts.reasoning.harmless)
+    assert spoken.routed.shape == (6, 2, 1, 1, 8)
+
+
+def test_a_part_is_refused_where_no_reasoning_was_counted_and_the_whole_is_not():
+    counts = replayed(3)
+    for part in ("spoken", "reasoning"):
+        with pytest.raises(UsageError, match=f"the {part} part of the answers is asked for") as caught:
+            counts_of_part(counts, part)
+        assert "--answer-part whole" in caught.value.hint
+    zeros = {name: np.zeros_like(getattr(counts, name)[:, :, 0]) for name in ("routed", "seen", "gates")}
+    nothing = ReasoningCounts(**zeros, crossed=None, harmless=None, harmless_seen=None)
+    counted = dataclasses.replace(counts, crossed=None, reasoning=nothing)
+    assert np.array_equal(counts_of_part(counted, "spoken").routed[:, :, 0], counts.routed[:, :, 0])
+    with pytest.raises(UsageError, match="no answer holds any"):
+        counts_of_part(counted, "reasoning")
+    assert reasoning_share(counted) == reasoning_share(counts) == 0.0
+    some = with_reasoning(counts)
+    assert reasoning_share(some) == some.reasoning.seen.sum() / counts.seen[:, :, 0].sum() > 0

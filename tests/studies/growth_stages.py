@@ -151,7 +151,8 @@ def count_replays(num: int, place: Path) -> Work:
     loaded = SimpleNamespace(tokenizer=None, identity=MODEL, layers=MODEL.layers, model=None)
     random = np.random.default_rng(0)
 
-    def counted(_: object, __: object, rows: Sequence[object], num_regions: int) -> tuple[object, ...]:
+    def counted(_: object, __: object, rows: Sequence[object], regions: Sequence[object]) -> tuple[object, ...]:
+        num_regions = len(regions)
         routed = random.integers(0, SEEN // 4, size=(len(rows), num_regions, LAYERS, EXPERTS))
         return routed, routed / TOP_K, np.full((len(rows), num_regions), SEEN)
 
@@ -159,6 +160,7 @@ def count_replays(num: int, place: Path) -> Work:
         with (
             patch.object(replays, "_count", counted),
             patch.object(replays, "encode_prompt", lambda *_: (1, 2, 3)),
+            patch.object(replays, "reasoning_tokens", lambda *_: ()),
             patch.object(replays, "record_routing", nullcontext),
         ):
             sizes = {"batch_size": 64, "batch_tokens": 16384, "notify": lambda _: None, "crossed": True}
