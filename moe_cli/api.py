@@ -64,9 +64,10 @@ def train(
     if arm not in OUTPUTS_OF_ARMS:
         raise ValueError(f"{arm!r} is no arm: there are {', '.join(OUTPUTS_OF_ARMS)}")
     config = _config(settings, {OUTPUTS_OF_ARMS[arm]: output_dir})
+    from moe_cli.prepare.replayed_selection import AnswerReplay
     from moe_cli.train import stage
 
-    return stage.run(arm, config, _store(config), notify or _warn, resume=resume)
+    return stage.run(arm, config, _store(config), notify or _warn, resume=resume, reselect=AnswerReplay())
 
 
 def evaluate(

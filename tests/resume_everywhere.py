@@ -156,6 +156,7 @@ def train_to_the_end(
     *,
     last_step: int,
     resume: bool = False,
+    **more: object,
 ) -> Path:
     """Train; a signal in the last step leaves the checkpoint after it, which is kept as `checkpoint`."""
 
@@ -164,7 +165,7 @@ def train_to_the_end(
         ask_to_stop_after(last_step, event)
 
     with patch.object(train, "SCRATCH", ScratchFiles(names=CHECKPOINTS, clear=_keep_last)):
-        return train.run(arm, config, store, and_stop, resume=resume).path
+        return train.run(arm, config, store, and_stop, resume=resume, **more).path
 
 
 def step_records(run: Path) -> list[StepRecord]:

@@ -117,9 +117,20 @@ class AlternatingConfig(Section):
         0.0, ge=0.0, description="weight of the routers' drift on benign and plain goals since the phase began"
     )
     temperature: float = Field(1.0, ge=0.01, le=100.0, description="by which logits of routers are divided")
+    reselect: Literal["none", "replay"] = Field(
+        "none",
+        description="experts of rounds 2 and on: those of the prepare run; or by its rule, from its answers replayed "
+        "through the model as trained so far",
+    )
     skip_router_training: bool = Field(
         False, description="train no router: the selective arm, where rounds x expert epochs are its epochs"
     )
+
+    @model_validator(mode="after")
+    def _rounds_have_routers(self) -> AlternatingConfig:
+        if self.reselect != "none" and not self.router_epochs:
+            raise ValueError("experts are selected anew between phases of the routers, of which there are none")
+        return self
 
     @model_validator(mode="after")
     def _tokens_are_the_same(self) -> AlternatingConfig:

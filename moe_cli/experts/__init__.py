@@ -7,11 +7,12 @@ also after an exception.
 
 from moe_cli.experts.delta import apply_delta, experts_of, read_delta, save_delta
 from moe_cli.experts.interface import AttachedSlices, attach
-from moe_cli.experts.proof import frozen_digest, probe_gradients
+from moe_cli.experts.proof import FrozenProof, frozen_digest, probe_gradients
 from moe_cli.experts.trainable import check_budget, count_trainable, freeze_rest
 
 __all__ = [
     "AttachedSlices",
+    "FrozenProof",
     "apply_delta",
     "attach",
     "check_budget",

@@ -37,6 +37,11 @@ class AttachedSlices:
         self._undo: Callable[[], None] | None = undo
         self.parameters: dict[str, nn.Parameter] = {}
         self._of_expert: dict[Expert, tuple[str, ...]] = {}
+        self._name_masters()
+
+    def _name_masters(self) -> None:
+        self.parameters.clear()
+        self._of_expert.clear()
         for _, slices in self._layers:
             for expert, weight, master in slices.named_masters():
                 name = slice_name(expert, weight)
@@ -74,6 +79,27 @@ class AttachedSlices:
     def names_of(self, experts: Collection[Expert]) -> tuple[str, ...]:
         """Names of the slices of these experts."""
         return tuple(name for expert in sorted(experts) for name in self._of_expert[expert])
+
+    def extend(self, experts: Collection[Expert]) -> None:
+        """Make further experts trainable, from the values that they have; those there are keep theirs.
+
+        Raises:
+            UsageError: an expert that the model does not have.
+        """
+        self._check_attached()
+        layers = expert_layers(self.model)
+        if experts:
+            _check_experts(self.model, layers, sorted(experts))
+        here = {layer.layer: slices for layer, slices in self._layers}
+        for layer in layers:
+            chosen = {expert.index for expert in experts if expert.layer == layer.layer}
+            if chosen and layer.layer in here:
+                here[layer.layer].add(layer, chosen)
+            elif chosen:
+                here[layer.layer] = LayerSlices(layer, chosen)
+                layer.module.add_module(ATTRIBUTE, here[layer.layer])
+        self._layers = tuple((layer, here[layer.layer]) for layer in layers if layer.layer in here)
+        self._name_masters()
 
     def activate(self, experts: Collection[Expert] | None) -> None:
         """Choose the experts that get a gradient from the forwards that follow (None: all); the others' stays None.

@@ -54,6 +54,31 @@ def probe_gradients(
     return len(reached)
 
 
+class FrozenProof:
+    """The digest of what must not move, which is checked; further experts may begin to train on the way."""
+
+    def __init__(self, digest: Callable[[], str]) -> None:
+        """`digest` is over everything that does not train now."""
+        self._digest = digest
+        self.before = digest()
+
+    def check(self) -> str:
+        """The digest as it is now.
+
+        Raises:
+            AssertionError: it is another one: something that does not train moved.
+        """
+        if (now := self._digest()) != self.before:
+            raise AssertionError("a weight outside the selection moved; nothing is written")
+        return now
+
+    def extend(self, let_train: Callable[[], None]) -> None:
+        """Call what lets further experts train; up to here nothing else has moved."""
+        self.check()
+        let_train()
+        self.before = self._digest()
+
+
 def frozen_digest(model: nn.Module, selected: Iterable[Expert], trained: Collection[str] = ()) -> str:
     """Digest of everything that must not move: all parameters and persistent buffers but the selected experts' rows.
 

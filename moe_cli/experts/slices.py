@@ -33,18 +33,24 @@ class LayerSlices(nn.Module):
         super().__init__()
         check_understood(layer)
         self.layer = layer.layer
-        self.indices = tuple(sorted(indices))
+        self.indices: tuple[int, ...] = ()
         self.roles = weight_roles(layer.module)
-        self.active = self.indices
+        self.active: tuple[int, ...] = ()
         self.anchors = False  # nobody is active in the whole model, and the backward starts here
         self.compute_dtype: torch.dtype | None = None  # what the products of the last forward ran in
         self.of_shares = any(is_sharded(parameter) for parameter in layer.module.parameters(recurse=False))
-        self._found = {
-            index: {w: fetched_row(getattr(layer.module, w), index).to("cpu", copy=True) for w in layer.weights}
-            for index in self.indices
-        }
-        for index in self.indices:
+        self._found: dict[int, dict[str, Tensor]] = {}
+        self.add(layer, indices)
+
+    def add(self, layer: ExpertLayer, indices: Iterable[int]) -> None:
+        """Let further experts of the layer train, from the values that its rows have."""
+        new = tuple(sorted(set(indices) - set(self.indices)))
+        for index in new:
+            rows = {w: fetched_row(getattr(layer.module, w), index).to("cpu", copy=True) for w in layer.weights}
+            self._found[index] = rows
             self.add_module(str(index), _masters(layer, index))
+        self.indices += new
+        self.active = self.indices
 
     def named_masters(self) -> Iterator[tuple[Expert, str, nn.Parameter]]:
         """Expert, weight and master, in order."""

@@ -24,6 +24,7 @@ Phase = Literal["experts", "router"]  # what trains in it; the other is locked
 Divergence = Literal["forward", "reverse", "symmetric"]
 ComparedRegion = Literal["answer", "last_prompt", "all"]
 ConsistencyTarget = Literal["round", "base", "current"]
+Reselection = Literal["none", "replay"]
 ConsistencyOver = Literal["pair", "batch", "token"]
 BATCHES_PER_STEP = "batches_per_step"  # a hyperparameter: fixed batches in one step, of all processes together
 UNTRAINED: TrainingMode = "base"  # of a model before training
@@ -62,6 +63,7 @@ class RouterTraining:
     temperature: float
     num_pairs: int  # 144; plain and attacked forms that are compared
     num_params: int  # 16384; in the routers
+    reselect: Reselection = "none"  # how the experts of rounds 2 and on are selected
 
 
 @record
@@ -77,6 +79,7 @@ class PhaseRecord:
     consistency_after: float | None  # None: the phase is not over, or of the experts
     num_tokens: int  # of the forwards that made targets and measured, padding not counted
     seconds: float  # that they took
+    selected: tuple[tuple[Expert, ...], ...] | None = None  # experts of every batch, selected anew before the phase
 
 
 @record

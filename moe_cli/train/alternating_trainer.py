@@ -9,7 +9,7 @@ own. That what is locked does not move by a bit is checked at the end of every p
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,18 +19,20 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from moe_cli.config import AlternatingConfig
-from moe_cli.experts import probe_gradients
+from moe_cli.experts import FrozenProof, probe_gradients
 from moe_cli.experts.router_masters import RouterMasters
 from moe_cli.model.tensors import digest_of_tensors
 from moe_cli.ranks import gathered
+from moe_cli.records import Expert
 from moe_cli.records.training import Phase, PhaseRecord
 from moe_cli.train import checkpoint
 from moe_cli.train.alternating_schedule import AlternatingSchedule
 from moe_cli.train.dataset import NO_BATCH
 from moe_cli.train.paired_rows import rows_of_part
-from moe_cli.train.router_phase import RouterPhase
+from moe_cli.train.router_phase import RouterPhase, evaluating
 from moe_cli.train.trainer import ExpertMaskingTrainer, Inputs
 
+Reselect = Callable[[Collection[Expert]], tuple[tuple[Expert, ...], ...]]  # of the experts that train -> of each batch
 KEPT = "kept"  # of a part of a router step: whether its rows are plain and benign ones, or attacked ones
 
 
@@ -44,8 +46,13 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         router_phase: RouterPhase,
         settings: AlternatingConfig,
         warmup_steps: Mapping[Phase, int],
+        reselect: Reselect | None,
     ) -> None:
-        """Use this schedule; `warmup_steps` are those of the schedule of each kind of phase."""
+        """Use this schedule; `warmup_steps` are those of the schedule of each kind of phase.
+
+        `reselect` selects the experts of every batch before a phase of theirs, from the second round on.
+        """
+        self.reselect = reselect
         self.schedule, self.routers, self.router_phase, self.settings = schedule, routers, router_phase, settings
         self.warmup_steps = warmup_steps
         self.phases: list[PhaseRecord] = []
@@ -98,8 +105,12 @@ class AlternatingTrainer(ExpertMaskingTrainer):
     def _begin_phase(self) -> None:
         epoch = self.schedule.epoch_of(self.state.global_step)
         first, last = self.schedule.span(self.state.global_step)
-        started, before = time.monotonic(), None
+        started, before, selected = time.monotonic(), None, None
         self.router_phase.num_tokens = 0
+        if epoch.phase == "experts" and epoch.round > 1 and self.reselect is not None:
+            with evaluating(self.model):
+                selected = self.reselect(self.slices.experts)
+            self.train_experts_of(selected)
         if epoch.phase == "router":
             if self.settings.consistency_target == "round":
                 self.router_phase.read_targets()
@@ -116,9 +127,34 @@ class AlternatingTrainer(ExpertMaskingTrainer):
                 consistency_before=before,
                 consistency_after=None,
                 num_tokens=sum(gathered(self.router_phase.num_tokens)),
-                seconds=time.monotonic() - started if epoch.phase == "router" else 0.0,
+                seconds=time.monotonic() - started if epoch.phase == "router" or selected else 0.0,
+                selected=selected,
             )
         )
+
+    def train_experts_of(self, batches: Sequence[Sequence[Expert]]) -> None:
+        """From now on each batch updates these experts; those that it no longer has keep their values.
+
+        Without masks every batch updates the union of them.
+        """
+        union = {expert for batch in batches for expert in batch}
+        if new := union - set(self.slices.experts):
+            self.proof.extend(lambda: self._add_slices(new))
+            self.num_with_gradient = self._probe_experts() + len(self.routers.parameters)
+        masked = self.batch_experts is not None
+        own = batches[: len(self.train_dataset)]  # those held out stand behind them
+        self.batch_experts = [set(batch) for batch in own] if masked else [union] * len(self.train_dataset)
+
+    def _add_slices(self, experts: Collection[Expert]) -> None:
+        """Slices for these experts, in the optimizer if there is one yet."""
+        self.slices.extend(experts)
+        new = {name: master for name, master in self.slices.parameters.items() if name not in self.trained}
+        self.trained |= new
+        if self.optimizer is not None:
+            decay = set(self.get_decay_parameter_names(self.model))
+            of_id = {id(parameter): name for name, parameter in self.model.named_parameters()}
+            for master in new.values():
+                self.optimizer.param_groups[0 if of_id[id(master)] in decay else 1]["params"].append(master)
 
     def _end_phase(self) -> None:
         phase, started = self.phases[-1], time.monotonic()
@@ -140,12 +176,18 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         locked = self.routers.parameters if phase == "experts" else self.slices.parameters
         return digest_of_tensors(locked.items())
 
-    def probe_routers(self) -> int:
-        """Check that a router step reaches exactly the routers; returns how many parameters that are.
+    def prove_with(self, proof: FrozenProof, probe_experts: Callable[[], int]) -> int:
+        """Check that a step of each kind reaches exactly what it trains; returns how many parameters that are.
+
+        `proof` and `probe_experts` are asked again where further experts begin to train.
 
         Raises:
-            ValueError: it reaches others, or not all of them.
+            ValueError: a step reaches other parameters, or not all of them.
         """
+        self.proof, self._probe_experts = proof, probe_experts
+        return probe_experts() + self._probe_routers()
+
+    def _probe_routers(self) -> int:
         self.slices.activate(())
         self.model.train()
         with self.routers.learning():
@@ -223,8 +265,11 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         return tuple(self.phases), self.router_phase.tensors() if needed else {}
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.routers.write()
         path = Path(resume_from_checkpoint)
         self.phases = list(checkpoint.read_state(path).phases)
+        for phase in self.phases:
+            if phase.selected is not None:
+                self.train_experts_of(phase.selected)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.routers.write()
         self.router_phase.load(checkpoint.load_phase(path))

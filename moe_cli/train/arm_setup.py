@@ -31,7 +31,7 @@ from moe_cli.model.sharding import has_shares
 from moe_cli.model.skeleton import meta_model
 from moe_cli.model.tensors import digest_of_tensors, stored_tensors
 from moe_cli.ranks import num_ranks, this_rank
-from moe_cli.records import Arm, Selection, TrainableCount
+from moe_cli.records import Arm, Expert, Selection, TrainableCount
 
 
 @dataclass(slots=True)
@@ -47,6 +47,16 @@ class ArmSetup:
     frozen_digest: Callable[[], str] | None  # None in the baseline: over everything that must not move
     num_moved: Callable[[], int] | None  # baseline only: parameters that differ from the beginning
     routers: RouterMasters | None = None  # alternating only; None there: the routers stay locked
+
+    def recount(self, model: nn.Module) -> None:
+        """Count what trains once more, as further experts may have begun to."""
+        if self.routers is not None:
+            self.count = count_with_routers(model, self.slices, self.routers)
+
+    @property
+    def trained_experts(self) -> tuple[Expert, ...]:
+        """The experts that train, in whichever round; none in the baseline, which trains all parameters."""
+        return self.slices.experts if self.slices is not None else ()
 
     def write(self) -> None:
         """Put the trained values into the model."""
@@ -112,7 +122,7 @@ def selective_arm(loaded: LoadedModel, selection: Selection, budget: float | Non
             experts_dtype=lambda: slices.compute_dtype,
             finish=slices.merge,
             slices=slices,
-            frozen_digest=lambda: frozen_digest(model, union),
+            frozen_digest=lambda: frozen_digest(model, slices.experts),
             num_moved=None,
         )
 
@@ -131,8 +141,6 @@ def alternating_arm(
         selective_arm(loaded, selection, budget) as setup,
         attach_routers(loaded.model, router_layers) as routers,
     ):
-        num_params = sum(master.numel() for master in routers.parameters.values())
-        trainable = setup.count.trainable_params + num_params
 
         def finish() -> None:
             routers.merge()
@@ -141,13 +149,18 @@ def alternating_arm(
         yield replace(
             setup,
             trained=setup.trained | routers.parameters,
-            count=replace(
-                setup.count, trainable_params=trainable, trainable_ratio=trainable / setup.count.total_params
-            ),
+            count=count_with_routers(loaded.model, setup.slices, routers),
             finish=finish,
-            frozen_digest=lambda: frozen_digest(loaded.model, selection.union, routers.parameters.keys()),
+            frozen_digest=lambda: frozen_digest(loaded.model, setup.trained_experts, routers.parameters.keys()),
             routers=routers,
         )
+
+
+def count_with_routers(model: nn.Module, slices: AttachedSlices | None, routers: RouterMasters) -> TrainableCount:
+    """The slices that there are now, and the routers."""
+    count = count_trainable(model, slices)
+    trainable = count.trainable_params + sum(master.numel() for master in routers.parameters.values())
+    return replace(count, trainable_params=trainable, trainable_ratio=trainable / count.total_params)
 
 
 @contextmanager

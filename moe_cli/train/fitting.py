@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,9 +19,9 @@ from torch import Tensor
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.journal import Journal
-from moe_cli.config import AlternatingConfig, MoeConfig
+from moe_cli.config import MoeConfig
 from moe_cli.errors import StoppedError
-from moe_cli.experts import probe_gradients
+from moe_cli.experts import FrozenProof, probe_gradients
 from moe_cli.model.checkpointing import enable_checkpointing
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.memory import peak_bytes, start_peak
@@ -40,7 +41,7 @@ from moe_cli.records import (
 )
 from moe_cli.records.manifest import Notify
 from moe_cli.records.training import MODES, OF_EXPERTS, Phase, PhaseRecord, RouterTraining
-from moe_cli.train.alternating_schedule import AlternatingSchedule
+from moe_cli.train.alternating_task import AlternatingTask
 from moe_cli.train.alternating_trainer import AlternatingTrainer
 from moe_cli.train.arguments import Hyperparameters, keep_in_run, training_arguments
 from moe_cli.train.arm_setup import ArmSetup
@@ -48,22 +49,11 @@ from moe_cli.train.checkpoint import load_best
 from moe_cli.train.dataset import FixedBatches, part_of
 from moe_cli.train.loop import StepLoop
 from moe_cli.train.open_step import stop_requests
-from moe_cli.train.paired_rows import PairedBatch
 from moe_cli.train.prepared_run import PreparedRun
 from moe_cli.train.router_phase import RouterPhase
 from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer
 
 NUM_BATCHES_SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class AlternatingTask:
-    """What the alternating arm needs beside the rest."""
-
-    schedule: AlternatingSchedule
-    paired: tuple[PairedBatch, ...]
-    settings: AlternatingConfig
-    warmup_steps: int  # of the routers' schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +101,17 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
         notify(step)
 
     saving_memory = enable_checkpointing(loaded.model) if config.train.gradient_checkpointing else nullcontext()
-    digest_before = setup.frozen_digest() if setup.frozen_digest else None
+    frozen = FrozenProof(setup.frozen_digest) if setup.frozen_digest else None
     trainer = _trainer(config, loaded, setup, task, on_step)
     keep_in_run(trainer, task.path)
     start_peak(loaded.device)
     with stop_requests() as stop, saving_memory:
-        with_gradient = probe_gradients(
-            loaded.model,
-            lambda: _probe_loss(loaded, setup, task),
-            list(setup.slices.parameters.values() if setup.slices is not None else setup.trained.values()),
-            all_of_them=setup.slices is not None,
-        )
-        if isinstance(trainer, AlternatingTrainer):
-            with_gradient += trainer.probe_routers()
+        probe = partial(_probe, loaded, setup, task)
+        if isinstance(trainer, AlternatingTrainer) and frozen is not None:
+            with_gradient = trainer.prove_with(frozen, probe)
+        else:
+            with_gradient = probe()
+        trainer.num_with_gradient = with_gradient
         if with_gradient < len(setup.trained):
             notify(Notice(text=_unreached(with_gradient, len(setup.trained)), warning=True))
         loop = StepLoop(trainer, stop, config.train.checkpoint_every, task.held_out)
@@ -137,21 +125,19 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
         )
     peak, peak_of = _largest_peak(loaded.device)
     validation = tuple(trainer.validation)
-    final_step = load_best(task.path, validation, setup.trained) if validation else trainer.state.max_steps
+    final_step = load_best(task.path, validation, trainer.trained) if validation else trainer.state.max_steps
     setup.write()
     source = f"what the updates up to step {final_step} made"  # the last update has no loss after it
-    refuse_not_finite(setup.trained.items(), source, hint="train into another directory with a lower learning rate")
-    digest_after = setup.frozen_digest() if setup.frozen_digest else None
-    if digest_after != digest_before:
-        raise AssertionError("a weight outside the selection moved; nothing is written")
-    if num_ranks() > 1 and len(set(gathered(digest_of_tensors(setup.trained.items())))) > 1:
+    refuse_not_finite(trainer.trained.items(), source, hint="train into another directory with a lower learning rate")
+    digest_after = frozen.check() if frozen is not None else None
+    if num_ranks() > 1 and len(set(gathered(digest_of_tensors(trainer.trained.items())))) > 1:
         raise AssertionError("the processes trained different weights; nothing is written")
     return FitResult(
         proof=TrainingProof(
-            requested=len(setup.trained),
-            in_optimizer=loop.num_in_optimizer,
-            with_gradient=with_gradient,
-            frozen_digest_before=digest_before,
+            requested=len(trainer.trained),
+            in_optimizer=loop.count_in_optimizer(),
+            with_gradient=trainer.num_with_gradient,
+            frozen_digest_before=frozen.before if frozen is not None else None,
             frozen_digest_after=digest_after,
             num_moved=setup.num_moved() if setup.num_moved else None,
             num_parameters=len(setup.trained) if setup.num_moved else None,
@@ -192,8 +178,15 @@ def _trainer(
     }
     both = AlternatingTrainer(*shared_arguments)
     both.mask_with(setup.slices, task.batch_experts)
-    both.alternate(alternating.schedule, setup.routers, phase, alternating.settings, warmup_steps)
+    both.alternate(alternating.schedule, setup.routers, phase, alternating.settings, warmup_steps, alternating.reselect)
     return both
+
+
+def _probe(loaded: LoadedModel, setup: ArmSetup, task: FitTask) -> int:
+    """Check that the loss of the answers reaches exactly the parameters it trains; returns how many."""
+    requested = setup.slices.parameters if setup.slices is not None else setup.trained
+    loss = partial(_probe_loss, loaded, setup, task)
+    return probe_gradients(loaded.model, loss, list(requested.values()), all_of_them=setup.slices is not None)
 
 
 def _probe_loss(loaded: LoadedModel, setup: ArmSetup, task: FitTask) -> Tensor:
@@ -269,7 +262,7 @@ def training_summary(
         prepared=prepared.run.digest,
         batches_digest=prepared.examples_digest,
         schedule_digest=schedule,
-        total_unique_unsafe_experts=len(selection.union) if selection else None,
+        total_unique_unsafe_experts=len(setup.trained_experts) if selection else None,
         per_batch_unsafe_expert_counts=tuple(map(len, selection.batches)) if selection else None,
         batch_unsafe_experts_summary=selection.batches[:NUM_BATCHES_SHOWN] if selection else None,
         count=setup.count,

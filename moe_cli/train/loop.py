@@ -62,7 +62,6 @@ class StepLoop(TrainerCallback):
     ) -> None:
         """A checkpoint is saved every `checkpoint_every` steps, or after every epoch; `held_out` may be empty."""
         self.trainer, self.stop, self.checkpoint_every, self.held_out = trainer, stop, checkpoint_every, held_out
-        self.num_in_optimizer = 0
         self.stopped_by: str | None = None  # name of the signal at which all processes stop
 
     def on_train_begin(
@@ -75,12 +74,21 @@ class StepLoop(TrainerCallback):
         **_: object,
     ) -> None:
         """Check that the optimizer holds exactly the trained parameters."""
-        in_optimizer = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        self._optimizer = optimizer
+        self.count_in_optimizer()
+
+    def count_in_optimizer(self) -> int:
+        """How many parameters the optimizer holds: exactly those that train.
+
+        Raises:
+            AssertionError: it holds others.
+        """
+        in_optimizer = {id(parameter) for group in self._optimizer.param_groups for parameter in group["params"]}
         if in_optimizer != {id(parameter) for parameter in self.trainer.trained.values()}:
             raise AssertionError(
                 f"the optimizer holds {len(in_optimizer)} parameters, the arm trains {len(self.trainer.trained)}"
             )
-        self.num_in_optimizer = len(in_optimizer)
+        return len(in_optimizer)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Let the trainer begin a phase."""

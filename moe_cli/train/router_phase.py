@@ -69,7 +69,7 @@ class RouterPhase:
     @torch.no_grad()
     def consistency(self) -> float:
         """L_cons of all pairs with the routers as they are now, in nats."""
-        with _evaluating(self.model):
+        with evaluating(self.model):
             sums = [
                 float(self._consistency_sum(batch, self._part(batch, cut)))
                 for batch in dealt(list(range(len(self.paired))))
@@ -136,7 +136,7 @@ class RouterPhase:
     def _plain_distributions(self, batch: int) -> Distributions:
         """The distributions of the plain rows of a batch, in the order of its pairs."""
         found: dict[int, Tensor] = {}
-        with _evaluating(self.model):
+        with evaluating(self.model):
             for cut in self.paired[batch].plain:
                 compared = self._compared(self._part(batch, cut))
                 found |= {row: log_P.cpu() for row, log_P in zip(cut.rows, compared, strict=True)}
@@ -164,7 +164,7 @@ class RouterPhase:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode, so that nothing is drawn; afterwards in the mode that it had."""
     training = model.training
     model.eval()

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
-from math import ceil
 from pathlib import Path
 
 import torch
@@ -30,27 +29,38 @@ from moe_cli.model.same_machine import require_same_directory, require_same_mode
 from moe_cli.model.sharding import has_shares
 from moe_cli.model.tensors import weights_fingerprint
 from moe_cli.ranks import is_first, led, num_ranks, on_first
-from moe_cli.records import Arm, CardFacts, Notice, PrepareSummary, TrainingPlan, TrainingSummary
+from moe_cli.records import Arm, CardFacts, Expert, Notice, PrepareSummary, TrainingPlan, TrainingSummary
 from moe_cli.records.manifest import Notify
 from moe_cli.records.training import OF_EXPERTS, RouterTraining
-from moe_cli.train.alternating_schedule import linear_schedule, schedule_of
+from moe_cli.train.alternating_task import (
+    ReselectExperts,
+    alternating_task,
+    reselecting,
+    router_layers,
+    router_training,
+    with_rounds,
+    with_selections,
+)
 from moe_cli.train.arguments import (
-    WARMUP_CAP,
     batches_per_step,
     hyperparameters,
     num_steps,
     refuse_environment,
     refuse_missing_trackers,
 )
-from moe_cli.train.arm_setup import ArmSetup, alternating_arm, baseline_arm, refuse_too_large, selective_arm
+from moe_cli.train.arm_setup import (
+    ArmSetup,
+    alternating_arm,
+    baseline_arm,
+    refuse_too_large,
+    selective_arm,
+)
 from moe_cli.train.checkpoint import CHECKPOINTS, drop_checkpoints, newest_checkpoint, read_state
 from moe_cli.train.dataset import FixedBatches, encode_batches, schedule_digest
-from moe_cli.train.fitting import AlternatingTask, FitResult, FitTask, fit_arm, training_summary
-from moe_cli.train.paired_rows import paired_batches
+from moe_cli.train.fitting import FitResult, FitTask, fit_arm, training_summary
 from moe_cli.train.prepared_run import PreparedRun, output_directory, prepared_run
 from moe_cli.version import __version__
 
-LEAST_MOVE = 0.001  # of the median weight; below it the routers hardly train
 SCRATCH = ScratchFiles(names=CHECKPOINTS, clear=drop_checkpoints)
 
 
@@ -70,8 +80,9 @@ def run(
     *,
     resume: bool = False,
     card: Callable[[CardFacts], str] | None = None,
+    reselect: ReselectExperts | None = None,
 ) -> TrainOutput:
-    """Train one arm; `card` renders the page of the final model.
+    """Train one arm; `card` renders the page of the final model, `reselect` selects experts anew between rounds.
 
     Raises:
         ArtifactError: no prepare run of this model, or the output directory is taken.
@@ -82,19 +93,12 @@ def run(
     Several processes (`moe_cli.ranks`) call it at once: the first opens the run and writes all of it.
     """
     require_same_setup(config)
-    if arm == "alternating" and config.train.placement == "sharded":
-        raise UsageError(
-            "the alternating arm trains routers whose weights every process holds whole",
-            hint="leave train.placement at replicated",
-        )
     on_first(store.refuse_unwritable)
     refuse_missing_trackers(config.train.report_to)
     refuse_environment()
     output = on_first(lambda: output_directory(config, arm, notify))
     run = open_run(output, arm, config, resume=resume, scratch=SCRATCH)
-    if arm == "alternating":  # its epochs on the answers are those of its rounds
-        own = config.train.model_copy(update={"num_epochs": config.alternating.num_expert_epochs})
-        config = config.model_copy(update={"train": own})
+    config = with_rounds(config) if arm == "alternating" else config
     with led(run) as writer, resumable(output, CHECKPOINTS):
         require_same_directory(writer)
         if (named := config.train.prepared) is not None:  # refuses before the long work
@@ -105,19 +109,18 @@ def run(
         refuse_unopened_not_finite(loaded, base)
         require_same_model(loaded)
         prepared = prepared_run(config, store, loaded.identity, writer, notify)
-        task = _task(arm, config, loaded, prepared, writer)
-        if num_cut := task.batches.num_cut:
-            rows = f"{num_cut} of {task.batches.num_rows} training prompts lose their middle"
-            notify(Notice(text=f"{rows}: raise train.max_length ({config.train.max_length})", warning=True))
+        task = _task(arm, config, loaded, prepared, writer, reselect, notify)
         with _arm(arm, config, loaded, prepared) as setup:
-            routers = _router_training(setup, task)
-            if routers is not None and (moved := routers.largest_move / routers.median_weight) < LEAST_MOVE:
-                notify(Notice(text=_too_slow(routers, moved), warning=True))
+            routers = None
+            if setup.routers is not None and task.alternating is not None:
+                routers = router_training(setup.routers, task.alternating, notify)
             notify(_plan(arm, config, loaded, prepared, setup, task, routers))
             fitted = fit_arm(config, loaded, setup, task, notify)
+            setup.recount(loaded.model)
             if setup.slices is not None and is_first():
                 with atomic_file(output / layout.DELTA) as temporary:
                     save_delta(temporary, setup.take(), loaded.identity)
+            experts = setup.trained_experts
             setup.finish()
         if fitted.proof.num_moved != fitted.proof.num_parameters:
             fraction = f"{fitted.proof.num_moved} of {fitted.proof.num_parameters}"
@@ -126,7 +129,7 @@ def run(
         summary = on_first(lambda: _summary(arm, config, loaded, prepared, setup, task, fitted, fingerprint, routers))
         if not is_first() and not has_shares(loaded.model):
             return TrainOutput(output, summary)
-        page = card(_card_facts(arm, base, prepared, summary)) if card is not None else None
+        page = card(_card_facts(experts, base, prepared, summary)) if card is not None else None
         staged = atomic_directory(output / layout.FINAL_MODEL)
         with led(staged) if has_shares(loaded.model) else staged as staging:
             write_final_model(loaded, base, staging, card=page)
@@ -155,17 +158,18 @@ def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun
     budget = config.train.max_share if config.train.max_share is not None else selection.budget
     if arm == "selective" or not config.alternating.router_epochs:
         return selective_arm(loaded, selection, budget)
-    return alternating_arm(loaded, selection, budget, _router_layers(config, loaded, prepared))
+    return alternating_arm(loaded, selection, budget, router_layers(config, loaded, prepared))
 
 
-def _router_layers(config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun) -> list[int]:
-    """Decoder layers whose routers train."""
-    chosen = {expert.layer for expert in prepared.selection.union}
-    every = [layer.layer for layer in loaded.layers]
-    return every if config.alternating.consistency_layers == "all" else [layer for layer in every if layer in chosen]
-
-
-def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun, writer: RunWriter) -> FitTask:
+def _task(
+    arm: Arm,
+    config: MoeConfig,
+    loaded: LoadedModel,
+    prepared: PreparedRun,
+    writer: RunWriter,
+    reselect: ReselectExperts | None,
+    notify: Notify,
+) -> FitTask:
     batches, held_out = (
         FixedBatches(
             encode_batches(loaded.tokenizer, examples, config.train.max_length),
@@ -174,6 +178,14 @@ def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRu
         )
         for examples in (prepared.examples, prepared.held_out)
     )
+    if num_cut := batches.num_cut:
+        rows = f"{num_cut} of {batches.num_rows} training prompts lose their middle"
+        notify(Notice(text=f"{rows}: raise train.max_length ({config.train.max_length})", warning=True))
+    alternating = None
+    if arm == "alternating" and config.alternating.router_epochs:
+        alternating = alternating_task(config, prepared, batches)
+        if config.alternating.reselect != "none":
+            alternating = reselecting(alternating, config, loaded, prepared, reselect, notify)
     shared = hyperparameters(config, len(batches), len(prepared.held_out), batches.num_cut)
     masked = arm in OF_EXPERTS and config.train.masking == "update"
     identity = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)
@@ -188,65 +200,7 @@ def _task(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRu
         batch_experts=[set(experts) for experts in prepared.selection.batches] if masked else None,
         shared=shared,
         checkpoint=on_first(lambda: newest_checkpoint(writer.path, owner, per_step)) if writer.resumed else None,
-        alternating=_alternating_task(config, prepared, batches)
-        if arm == "alternating" and config.alternating.router_epochs
-        else None,
-    )
-
-
-def _alternating_task(config: MoeConfig, prepared: PreparedRun, batches: FixedBatches) -> AlternatingTask:
-    settings = config.alternating
-    schedule = schedule_of(settings, ceil(len(batches) / batches_per_step(config)))
-    return AlternatingTask(
-        schedule=schedule,
-        paired=paired_batches(
-            prepared.examples,
-            batches,
-            max_padding=config.train.max_padding,
-            max_tokens=config.train.max_forward_tokens,
-            together=settings.consistency_over == "batch",
-        ),
-        settings=settings,
-        warmup_steps=min(config.train.warmup_steps, int(WARMUP_CAP * schedule.num_steps("router"))),
-    )
-
-
-def _router_training(setup: ArmSetup, task: FitTask) -> RouterTraining | None:
-    """What the routers are trained to; None where they stay locked."""
-    if setup.routers is None or task.alternating is None:
-        return None
-    settings, schedule, warmup_steps = (
-        task.alternating.settings,
-        task.alternating.schedule,
-        task.alternating.warmup_steps,
-    )
-    num_steps = schedule.num_steps("router")
-    rate = linear_schedule(warmup_steps, num_steps)
-    return RouterTraining(
-        num_rounds=settings.num_rounds,
-        expert_epochs_per_round=settings.expert_epochs_per_round,
-        router_epochs_per_round=settings.router_epochs,
-        learning_rate=settings.router_learning_rate,
-        warmup_steps=warmup_steps,
-        num_steps=num_steps,
-        largest_move=settings.router_learning_rate * sum(rate(step) for step in range(num_steps)),
-        median_weight=setup.routers.median_weight(),
-        divergence=settings.kl_type,
-        region=settings.consistency_at,
-        target=settings.consistency_target,
-        over=settings.consistency_over,
-        layers=setup.routers.layers,
-        keep=settings.keep,
-        temperature=settings.temperature,
-        num_pairs=sum(len(batch.pairs) for batch in task.alternating.paired),
-        num_params=sum(master.numel() for master in setup.routers.parameters.values()),
-    )
-
-
-def _too_slow(routers: RouterTraining, moved: float) -> str:
-    return (
-        f"a router's weight can move by about {routers.largest_move:.2g} in {routers.num_steps} steps, {moved:.2%} of "
-        f"the median weight ({routers.median_weight:.2g}): the routers hardly train; raise --router-lr"
+        alternating=alternating,
     )
 
 
@@ -304,13 +258,13 @@ def _summary(
     )
 
 
-def _card_facts(arm: Arm, base: Path, prepared: PreparedRun, summary: TrainingSummary) -> CardFacts:
+def _card_facts(experts: tuple[Expert, ...], base: Path, prepared: PreparedRun, summary: TrainingSummary) -> CardFacts:
     return CardFacts(
         holds="model",
         base=summary.base,
         license=license_of(base),
         training=summary,
-        experts=prepared.selection.union if arm in OF_EXPERTS else (),
+        experts=tuple(sorted(experts)),
         sources=prepared.run.record(layout.PREPARE_SUMMARY, PrepareSummary).sources,
         evaluations=(),
         version=__version__,
@@ -320,6 +274,7 @@ def _card_facts(arm: Arm, base: Path, prepared: PreparedRun, summary: TrainingSu
 def _write(arm: Arm, prepared: PreparedRun, task: FitTask, summary: TrainingSummary) -> None:
     """Write the masks and the summary."""
     if arm in OF_EXPERTS:
-        masks = prepared.run.file(layout.MASKS)
-        write_atomic(task.path / layout.MASKS, masks.read_bytes())
+        masks = prepared.run.file(layout.MASKS).read_bytes()
+        selections = [phase.selected for phase in summary.phases if phase.selected is not None]
+        write_atomic(task.path / layout.MASKS, with_selections(masks, selections, summary.base.layers))
     write_atomic(task.path / layout.METADATA, encode(summary, indent=True))

@@ -81,6 +81,7 @@ class FixedBatchTrainer(Trainer):
         self.validation: list[ValidationLoss] = []  # so far; goes into every checkpoint
         self.of_shares = has_shares(model)
         self.trains_shares = any(map(is_sharded, trained.values()))
+        self.num_with_gradient = 0  # parameters that the probe steps reached
         self.loss_weight = 1.0  # 0 in a forward without effect
 
     @property

@@ -101,8 +101,12 @@ def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
         for phase in summary.phases
         if phase.consistency_before is not None and phase.consistency_after is not None
     )
+    anew = f", {summary.total_unique_unsafe_experts} experts in all rounds" if routers.reselect != "none" else ""
     return [
-        ("routers", f"{routers.num_steps} steps, {summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs"),
+        (
+            "routers",
+            f"{routers.num_steps} steps, {summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs{anew}",
+        ),
         ("  attacked against plain", f"KL {fell} nats, round by round"),
     ]
 

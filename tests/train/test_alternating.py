@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from moe_cli.artifacts import layout
+from moe_cli.codec import decode
 from moe_cli.config import AlternatingConfig, ModelConfig
 from moe_cli.errors import ArtifactError, StoppedError, UsageError
-from moe_cli.experts import apply_delta
+from moe_cli.experts import apply_delta, attach, experts_of
 from moe_cli.model.load import load_model
 from moe_cli.model.tensors import digest_of_tensors, weights_fingerprint
-from moe_cli.records import StepRecord, TrainingPlan
+from moe_cli.prepare.replayed_selection import AnswerReplay
+from moe_cli.records import Expert, StepRecord, TrainingPlan, TrainingSummary
 from moe_cli.train import checkpoint, fitting
 from moe_cli.train import stage as train
 from moe_cli.train.alternating_schedule import AlternatingSchedule, linear_schedule
@@ -259,6 +262,125 @@ def test_settings_that_cannot_be_meant_are_refused(experiments):
     config = settings_of(experiments, "sharded", train_settings={"placement": "sharded"})
     with pytest.raises(UsageError, match="every process holds whole"):
         train.run("alternating", config, experiments.store, lambda _: None)
+
+
+class PlantedSelection:
+    """From the second round on the first selected expert is dropped, and two others are selected by every batch."""
+
+    def __init__(self, selection) -> None:
+        self.first, *self.kept = selection.union
+        free = [
+            Expert(layer=2, index=index) for index in range(16) if Expert(layer=2, index=index) not in selection.union
+        ]
+        self.added = tuple(free[:2])
+        self.batches = [
+            (*(expert for expert in batch if expert != self.first), *self.added) for batch in selection.batches
+        ]
+        self.asked: list[tuple] = []
+
+    def refuse(self, prepared) -> None:
+        self.asked.append(("refuse", prepared.path.name))
+
+    def select(self, loaded, prepared, trained, notify):
+        self.asked.append(("select", len(trained), loaded.model.training))
+        return tuple(self.batches)
+
+
+def reselecting_to_the_end(experiments, config, planted, *, resume=False, notify=lambda _: None):
+    return train_to_the_end(
+        "alternating", config, experiments.store, notify, last_step=LAST_STEP, resume=resume, reselect=planted
+    )
+
+
+@pytest.fixture(scope="module")
+def reselected(experiments, selection):
+    """The uninterrupted run with a second group of experts, and what it was asked."""
+    planted = PlantedSelection(selection)
+    config = settings_of(experiments, "reselected", reselect="replay")
+    return reselecting_to_the_end(experiments, config, planted), planted
+
+
+def test_a_second_group_trains_from_the_second_round_on_and_what_is_dropped_keeps_its_value(
+    experiments, whole, selection, reselected
+):
+    path, planted = reselected
+    assert planted.asked == [("refuse", "prepared"), ("select", len(selection.union), False)]
+    delta, before = load_file(path / layout.DELTA), load_file(whole("round") / layout.DELTA)
+    assert set(experts_of(delta)) == {*selection.union, *planted.added}
+    first = [name for name in delta if name.startswith(f"layers.{planted.first.layer}.experts.{planted.first.index}.")]
+    assert first and not any(torch.equal(delta[name], before[name]) for name in first)  # which trained on there
+    base = load_model(ModelConfig(name="tiny", device="cpu")).model
+    with attach(base, planted.added) as slices:
+        assert not any(torch.equal(delta[name], value) for name, value in slices.take().items())
+    summary = decode(TrainingSummary, (path / layout.METADATA).read_bytes(), source="metadata")
+    phases = {(phase.phase, phase.round): phase.selected for phase in summary.phases}
+    assert phases.pop(("experts", 2)) == tuple(planted.batches)
+    assert set(phases.values()) == {None}
+    assert summary.total_unique_unsafe_experts == len(selection.union) + 2 == sum(summary.count.experts_per_layer)
+    assert summary.trainable_params == sum(value.numel() for value in delta.values())
+    proof = summary.proof
+    assert proof.requested == proof.in_optimizer == proof.with_gradient == len(delta)
+    assert proof.frozen_digest_before == proof.frozen_digest_after
+    masks_LE = np.load(path / layout.MASKS).any(axis=0)
+    marked = {Expert(layer=int(layer), index=int(index)) for layer, index in zip(*np.nonzero(masks_LE), strict=True)}
+    assert marked == {*selection.union, *planted.added}
+    updated = [step.num_experts_updated for step in step_records(path) if step.phase == "experts"]
+    assert updated != [step.num_experts_updated for step in step_records(whole("round")) if step.phase == "experts"]
+
+
+def test_what_is_dropped_has_the_value_that_it_had_when_the_round_began(experiments, selection):
+    values = []
+
+    class Watched(AlternatingTrainer):
+        def finish_step(self):
+            super().finish_step()
+            first = selection.union[0]
+            names = self.slices.names_of([first])
+            values.append(digest_of_tensors((name, self.slices.parameters[name]) for name in names))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "AlternatingTrainer", Watched)
+        config = settings_of(experiments, "dropped", reselect="replay")
+        train.run("alternating", config, experiments.store, lambda _: None, reselect=PlantedSelection(selection))
+    assert len(set(values[:NUM_BATCHES])) > 1
+    assert len(set(values[NUM_BATCHES:])) == 1
+
+
+@pytest.mark.parametrize("step", [9, 2 * NUM_BATCHES, 15, 3 * NUM_BATCHES, 21])
+def test_a_run_with_a_second_group_resumes_bit_for_bit(experiments, selection, reselected, step):
+    config = settings_of(experiments, f"reselected-{step}", reselect="replay")
+    with pytest.raises(StoppedError, match=f"after step {step} of {LAST_STEP}"):
+        train.run(
+            "alternating",
+            config,
+            experiments.store,
+            lambda event: ask_to_stop_after(step, event),
+            reselect=PlantedSelection(selection),
+        )
+    planted = PlantedSelection(selection)
+    resumed = reselecting_to_the_end(experiments, config, planted, resume=True)
+    assert tuple(differences(reselected[0], resumed)) == ()
+    assert [what for what, *_ in planted.asked].count("select") == (step <= 2 * NUM_BATCHES)
+
+
+def test_a_replay_of_the_answers_selects_within_the_budget_of_the_run(experiments, selection):
+    config = settings_of(experiments, "replayed", reselect="replay")
+    output = train.run("alternating", config, experiments.store, lambda _: None, reselect=AnswerReplay())
+    (selected,) = [phase.selected for phase in output.summary.phases if phase.selected is not None]
+    assert len(selected) == len(selection.batches)
+    assert output.summary.total_unique_unsafe_experts * selection.params_per_expert <= 0.2 * selection.base.total_params
+    assert {expert for batch in selected for expert in batch} <= set(experts_of(load_file(output.path / layout.DELTA)))
+
+
+def test_selecting_anew_goes_with_no_held_out_batches_and_needs_phases_of_the_routers(experiments, selection):
+    config = settings_of(experiments, "held", train_settings={"validation_batches": 1}, reselect="replay")
+    with pytest.raises(UsageError, match="whose experts are not those of the last"):
+        train.run("alternating", config, experiments.store, lambda _: None, reselect=PlantedSelection(selection))
+    limited = settings_of(experiments, "limited", train_settings={"max_share": 0.9}, reselect="replay")
+    with pytest.raises(UsageError, match="limits one selection"):
+        train.run("alternating", limited, experiments.store, lambda _: None, reselect=PlantedSelection(selection))
+    with pytest.raises(ValueError, match="of which there are none"):
+        AlternatingConfig(reselect="replay", skip_router_training=True)
 
 
 @pytest.mark.skipif("deepseek_v4" not in families(), reason="this transformers has no family of hash layers")
