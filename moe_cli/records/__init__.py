@@ -178,6 +178,7 @@ from moe_cli.records.preparation import (
     Selection,
     SideJudge,
     TrainingExample,
+    TurnEvidence,
 )
 from moe_cli.records.record import Rate
 from moe_cli.records.report import (
