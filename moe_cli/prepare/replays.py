@@ -128,7 +128,18 @@ def count_routing(
         )
         if apart
         else None,
+        turns=_turns(pairs),
     )
+
+
+def _turns(pairs: Sequence[PromptPair]) -> NDArray[np.int64] | None:
+    """[N, 2] which answer of its conversation follows each form; None where each is the first."""
+    turns_NS = np.array([[_turn(pair.safe), _turn(pair.unsafe)] for pair in pairs], dtype=np.int64)
+    return turns_NS if (turns_NS > 1).any() else None
+
+
+def _turn(prompt: Sequence[Message]) -> int:
+    return 1 + sum(message.role == "assistant" for message in prompt)
 
 
 def _rows(loaded: LoadedModel, pairs: Sequence[PromptPair], answers: Mapping[str, Generation]) -> list[Replay]:

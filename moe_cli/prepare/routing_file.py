@@ -43,6 +43,7 @@ ARRAYS = {
     "reasoning_crossed": ("i", "NSLE"),
     "reasoning_harmless": ("i", "MSLE"),
     "reasoning_harmless_seen": ("i", "M"),
+    "turns": ("i", "NS"),
 }
 NEEDED = {"layers", "top_k", "pair_ids", "clusters", "routed", "seen", "gates"}
 OF_REASONING = ("reasoning_routed", "reasoning_seen", "reasoning_gates")  # all of them, or none
@@ -80,6 +81,8 @@ def write_counts(path: Path, counts: RoutingCounts) -> None:
         arrays["harmless_ids"] = np.array(harmless.prompt_ids, dtype=np.str_)
         arrays["harmless_clusters"] = np.array(harmless.clusters, dtype=np.str_)
         arrays["harmless_routed"], arrays["harmless_seen"] = harmless.routed, harmless.seen
+    if counts.turns is not None:
+        arrays["turns"] = counts.turns
     if (reasoning := counts.reasoning) is not None:
         arrays |= {
             "reasoning_routed": reasoning.routed,
@@ -159,6 +162,7 @@ def read_counts(path: Path) -> RoutingCounts:
             crossed=arrays.get("crossed"),
             harmless=_harmless(arrays),
             reasoning=_reasoning(arrays),
+            turns=arrays.get("turns"),
         )
 
 
@@ -210,6 +214,8 @@ def _refuse_inconsistent_values(path: Path, arrays: Mapping[str, NDArray[Any]]) 
     layers = arrays["layers"].tolist()
     if layers != sorted(set(layers)):
         raise ArtifactError(f"{path}: layers are not in order, each once", hint=HINT)
+    if "turns" in arrays and (arrays["turns"] < 1).any():
+        raise ArtifactError(f"{path}: turns are not counted from 1", hint=HINT)
     for name in ("seen", "harmless_seen"):
         if name in arrays and (arrays[name] > MOST).any():
             raise ArtifactError(f"{path}: {name} counts more tokens than one answer can have", hint=HINT)

@@ -45,9 +45,9 @@ from moe_cli.prepare.uncertainty import (
     estimate_risk_differences,
     expert_parts,
     point_differences,
-    risk_parts,
     used_pairs,
 )
+from moe_cli.prepare.union_evidence import risk_parts, turn_evidence
 from moe_cli.records import (
     ExpertEvidence,
     MethodOverlap,
@@ -174,6 +174,7 @@ def find_experts(
         separation=separation if isinstance(separation, Separation) else None,
         no_separation=separation if isinstance(separation, str) else None,
         answer_part=settings.answer_part,
+        turns=turn_evidence(counts, used, chosen.union, resamples=settings.resamples, seed=seed),
     )
     return SelectionResult(risk, parts, as_masks(chosen, len(base.layers), base.num_experts), selection)
 

@@ -1,13 +1,9 @@
 """Risk differences and their parts with uncertainty, from resamples of whole clusters.
 
 Clusters are drawn (and swapped) whole, and the same seed gives the same numbers. An interval is undefined where a
-resample leaves the difference undefined. Stability is the share of resamples in which a rule takes an expert.
+resample leaves the difference undefined. Stability is the share of resamples in which a rule takes an expert. Pure.
 
-A part's share is a quotient of sums over the experts. Its interval is the percentile interval of that quotient when the
-clusters of pairs and those of harmless prompts are resampled, each kind for itself. Pure.
-
-Letters of shapes: C clusters, R resamples (row 0 of shares: the data themselves), U selected experts, B batches,
-L expert layers, E experts, X = L * E (flat, layer-major).
+Letters of shapes: C clusters, R resamples, B batches, L expert layers, E experts, X = L * E (flat, layer-major).
 """
 
 from __future__ import annotations
@@ -34,7 +30,7 @@ from moe_cli.prepare.permutation import p_values, q_values
 from moe_cli.prepare.ranking import Bools, Floats
 from moe_cli.prepare.risk import Clusters, cluster_counts, mean_of_batches, pooled
 from moe_cli.prepare.selection import Rule, by_risk
-from moe_cli.records import PartOfRisk, RiskDifferences, RiskParts, RoutingCounts
+from moe_cli.records import RiskDifferences, RoutingCounts
 from moe_cli.stats.clusters import cluster_draws
 
 TAIL = 0.025  # each side of a 95 % interval
@@ -42,7 +38,6 @@ CHUNK_RESAMPLES = 250
 CHUNK_EXPERTS = 128  # columns whose resamples are ordered at once: fits the cache
 Batches = Sequence[Sequence[int]]
 Scalar = TypeVar("Scalar", bound=np.generic)
-UNKNOWN = PartOfRisk(share=None, lower=None, upper=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,58 +214,3 @@ def expert_parts(counts: RoutingCounts, batches: Batches) -> ExpertParts:
         wrapper = sum_over_batches(wrapper_clusters(counts)).reshape(shape)
         harm = sum_over_batches(harm_clusters(counts, used)).reshape(shape)
     return ExpertParts(text, text_of_batches, wrapper, harm)
-
-
-def risk_parts(
-    counts: RoutingCounts, used: Sequence[int], union: Sequence[int], *, resamples: int, seed: int
-) -> RiskParts | None:
-    """Parts of the risk difference of the pairs `used`, summed over the experts `union` (flat).
-
-    None where they were not counted, or the union is empty. No share is given where the interval of the summed risk
-    difference reaches to 0.
-    """
-    if not union or not is_recorded("text", counts):
-        return None
-    members_U = np.array(union, dtype=np.intp)
-    risk, prompt = clusters_of("risk_diff", counts, used), clusters_of("prompt", counts, used)
-    weights_RC = _weights(risk, resamples, [seed, 8])
-    risk_R, prompt_R = _summed(risk, members_U, weights_RC), _summed(prompt, members_U, weights_RC)
-    is_sure = risk.num_clusters > 1 and bool(np.quantile(risk_R[1:], TAIL) > 0)  # undefined is not
-    whole_R = risk_R if is_sure else None
-    wrapper = harm = None
-    num_harmless = 0
-    if is_recorded("did", counts):
-        harmless, apart = wrapper_clusters(counts), harm_clusters(counts, used)
-        num_harmless = harmless.num_clusters
-        harmless_RC = _weights(harmless, resamples, [seed, 9])
-        wrapper = _part(_summed(harmless, members_U, harmless_RC), whole_R)
-        harm = _part(_summed(apart, members_U, np.hstack([weights_RC, harmless_RC])), whole_R)
-    return RiskParts(
-        num_experts=len(union),
-        risk_diff=float(risk_R[0]),
-        text=_part(risk_R - prompt_R, whole_R),
-        prompt=_part(prompt_R, whole_R),
-        wrapper=wrapper,
-        harm=harm,
-        num_goals=risk.num_clusters,
-        num_harmless=num_harmless,
-    )
-
-
-def _weights(clusters: Clusters, resamples: int, seed: Sequence[int]) -> Floats:
-    """Weights of the clusters [R, C]: first 1 for each, then how often each is drawn."""
-    drawn_RC = bootstrap_weights(clusters.sizes, resamples, np.random.default_rng(seed))
-    return np.vstack([np.ones((1, clusters.num_clusters)), drawn_RC])
-
-
-def _summed(clusters: Clusters, members_U: NDArray[np.intp], weights_RC: Floats) -> Floats:
-    """Differences summed over the experts [R]."""
-    return np.asarray(pooled(clusters.only(members_U), weights_RC).sum(1), dtype=np.float64)
-
-
-def _part(part_R: Floats, whole_R: Floats | None) -> PartOfRisk:
-    if whole_R is None:
-        return UNKNOWN
-    share_R = part_R / whole_R
-    lower, upper = np.quantile(share_R[1:], [TAIL, 1 - TAIL])
-    return PartOfRisk(share=float(share_R[0]), lower=float(lower), upper=float(upper))

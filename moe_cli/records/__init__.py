@@ -179,6 +179,7 @@ from moe_cli.records.preparation import (
     Separation,
     SideJudge,
     TrainingExample,
+    TurnEvidence,
 )
 from moe_cli.records.record import Rate
 from moe_cli.records.report import (

@@ -85,6 +85,7 @@ class RoutingCounts:
     )
     harmless: HarmlessCounts | None = None  # None: not measured
     reasoning: ReasoningCounts | None = None  # None: no answer holds reasoning, or an earlier version counted
+    turns: NDArray[np.int64] | None = None  # [N, side 2] turn of the answer, from 1; None: the first, or not known
 
 
 @record
@@ -163,6 +164,19 @@ class RiskParts:
 
 
 @record
+class TurnEvidence:
+    """The selected experts over the pairs whose attack is answered at one turn of its conversation."""
+
+    turn: int  # 3; the answer to the attacked form is the third answer of its conversation
+    num_pairs: int  # 40
+    num_goals: int  # 31; what is resampled
+    num_tokens: int  # 1810; counted tokens of the answers to the attacked forms
+    risk_diff: float | None  # 1.86; summed over the selected experts; None: a side has no token, or none is selected
+    lower: float | None  # 1.70; cluster bootstrap, 2.5 %; None: fewer than two goals
+    upper: float | None  # 2.01; 97.5 %
+
+
+@record
 class NullUnion:
     """Size of the union that the same rule selects if the sides are swapped at random."""
 
@@ -229,6 +243,7 @@ class Selection:
     separation: Separation | None = None  # None: not measured
     no_separation: str | None = None  # why: "the experts come from a file"; None: measured, or an earlier version
     answer_part: AnswerPart = "whole"  # the tokens of the answers that were counted
+    turns: tuple[TurnEvidence, ...] = ()  # by the turn that answers the attack; empty: each is the first, or unknown
 
 
 @record

@@ -32,9 +32,10 @@ def selected_view(selection: Selection) -> RenderableType:
     warnings = [safe_text(f"warning: {text}", style="yellow") for text in selection.warnings]
     overlaps = [as_rich(_overlap_table(selection))] if selection.overlaps else []
     parts = [Text(parts_text(selection.parts))] if selection.union else []
+    turns = [as_rich(turn_table(selection))] if selection.turns else []
     held_out = Text(separation_text(selection.separation, selection.no_separation))
     texts = (*parts, _batches_text(selection), _union_text(selection), held_out)
-    return Group(_map_view(selection), as_rich(_evidence_table(selection)), *overlaps, *texts, *warnings)
+    return Group(_map_view(selection), as_rich(_evidence_table(selection)), *overlaps, *turns, *texts, *warnings)
 
 
 def next_text(selection: Selection, place: object, train: str) -> str:
@@ -141,6 +142,24 @@ def _share_text(part: PartOfRisk) -> str:
         return NOTHING
     share, lower, upper = (round(100 * value) for value in (part.share, part.lower, part.upper))
     return f"{share} % [{lower}, {upper}]"
+
+
+def turn_table(selection: Selection) -> ReportTable:
+    """The summed risk difference of the selected experts by the turn that answers the attack."""
+    rows = [
+        (
+            str(found.turn),
+            optional_text(found.risk_diff, 3),
+            f"[{optional_text(found.lower, 3)}, {optional_text(found.upper, 3)}]",
+            f"{found.num_pairs} ({found.num_goals})",
+            f"{found.num_tokens:,}",
+        )
+        for found in selection.turns
+    ]
+    head = ("answer no.", "risk difference, summed", "95 % interval", "pairs (goals)", "tokens")
+    note = "Pairs of different turns hold different goals: a difference between rows is of these, too."
+    title = "The selected experts by the turn of the conversation that answers the attack"
+    return ReportTable(title, head, cell_rows_of(rows), (note,))
 
 
 def _overlap_table(selection: Selection) -> ReportTable:

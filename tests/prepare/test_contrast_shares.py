@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from moe_cli.prepare.contrasts import harm_clusters, quantity_of, sum_over_batches, wrapper_clusters
-from moe_cli.prepare.uncertainty import expert_parts, risk_parts
+from moe_cli.prepare.uncertainty import expert_parts
+from moe_cli.prepare.union_evidence import risk_parts
 from tests.prepare.replayed import replayed
 
 

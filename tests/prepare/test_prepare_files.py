@@ -102,6 +102,16 @@ def test_counts_of_reasoning_are_read_back_equal_and_without_any_the_file_is_as_
         read_counts(tmp_path / "part.npz")
 
 
+def test_the_turns_of_the_answers_are_read_back_equal_and_begin_with_1(tmp_path):
+    counts = replayed(3)
+    turns = np.array([[1, 1], [1, 3], [2, 2]])
+    write_counts(tmp_path / "counts.npz", dataclasses.replace(counts, turns=turns))
+    assert np.array_equal(read_counts(tmp_path / "counts.npz").turns, turns)
+    write_counts(tmp_path / "wrong.npz", dataclasses.replace(counts, turns=turns - 1))
+    with pytest.raises(ArtifactError, match="turns are not counted from 1"):
+        read_counts(tmp_path / "wrong.npz")
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

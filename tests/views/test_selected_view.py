@@ -18,6 +18,7 @@ from moe_cli.records import (
     RiskParts,
     Selection,
     Separation,
+    TurnEvidence,
 )
 from moe_cli.views.console import stdout_console
 from moe_cli.views.selected import next_text, ranked_view, selected_view, separation_text
@@ -182,6 +183,20 @@ def test_the_overlap_counts_the_shared_experts_and_no_union_is_a_dash(lines):
     out = lines(selected_view(selection(overlaps=(none, some))))
     assert any([c.strip() for c in line.split("│")[1:-1]] == ["gradient", "0", "0", "0 / 0", "-"] for line in out)
     assert any([c.strip() for c in line.split("│")[1:-1]] == ["esft-token", "9", "8", "3 / 8", "0.25"] for line in out)
+
+
+def test_the_turns_that_answer_the_attacks_have_a_row_each_and_no_table_where_each_is_the_first(lines):
+    known = TurnEvidence(turn=1, num_pairs=40, num_goals=31, num_tokens=1810, risk_diff=1.5, lower=1.25, upper=1.75)
+    unknown = TurnEvidence(turn=3, num_pairs=2, num_goals=1, num_tokens=90, risk_diff=None, lower=None, upper=None)
+    text = lines(selected_view(selection(turns=(known, unknown))))
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text if line.count("│") == 6]
+    assert ["1", "1.500", "[1.250, 1.750]", "40 (31)", "1,810"] in cells
+    assert ["3", "-", "[-, -]", "2 (1)", "90"] in cells
+    assert any("Pairs of different turns hold different goals" in line for line in text)
+
+
+def test_without_several_turns_no_table_of_turns_is_shown(lines):
+    assert not any("turn" in line for line in lines(selected_view(selection(turns=()))))
 
 
 def test_without_a_null_union_the_line_says_so_and_shows_no_number_in_its_place(lines):
