@@ -30,6 +30,7 @@ from moe_cli.compare.redaction import redact
 from moe_cli.compare.report_data import collect_report_data
 from moe_cli.compare.task_items import add_capability, unpaired_tasks_of
 from moe_cli.compare.thresholds import Threshold, check_thresholds, thresholds_of
+from moe_cli.compare.transfer import preparations_of, transfer_of
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import goals_trained_on
 from moe_cli.data.label_sheets import LabelSheet, read_sheet
@@ -106,6 +107,7 @@ def run(
     comparison = compare(
         arms, settings.margin, data, thresholds, intersect=settings.intersect, unshown=unshown, sheets=sheets
     )
+    comparison = replace(comparison, transfer=transfer_of(comparison, preparations_of(sources, store)))
     if settings.strict:
         _refuse_unfair(comparison)
     output = free_directory(settings.output_dir, "comparison")

@@ -30,6 +30,7 @@ from moe_cli.records.ablation import (
     Steering,
     TextLoss,
 )
+from moe_cli.records.attack_transfer import Transfer, TransferCell, TransferRow, UnionOverlap
 from moe_cli.records.benchmark import (
     BENCHMARK_SCHEMA_VERSION,
     Benchmark,

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Literal
 
+from moe_cli.records.attack_transfer import Transfer
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.judging import Agreement, LabelCorrection, LabelFile
 from moe_cli.records.record import record
@@ -282,6 +283,7 @@ class Comparison:
     unshown: Unshown | None = None  # None: no registry was looked at
     labels: tuple[LabelFile, ...] = ()  # people's labels that correct it
     labellers: tuple[Agreement, ...] = ()  # of every two files about the same answers
+    transfer: Transfer | None = None  # None: no two arms were prepared on something different
 
     @property
     def arm_columns(self) -> tuple[tuple[RunColumn, ...], ...]:

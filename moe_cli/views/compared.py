@@ -31,6 +31,7 @@ from moe_cli.views.judge_tables import (
 )
 from moe_cli.views.table import as_markdown, as_rich
 from moe_cli.views.text import NOTHING, markdown_text, safe_text
+from moe_cli.views.transfer_tables import transfer_tables
 
 MOST_LETTERS = 300  # of a prompt or an answer
 
@@ -43,6 +44,7 @@ def compared_view(comparison: Comparison, texts: Sequence[FlipText] = ()) -> Ren
         as_rich(side_by_side(comparison)),
         *(_pair_view(pair, comparison) for pair in comparison.pairs),
         *([_legend()] if comparison.pairs else []),
+        *map(as_rich, transfer_tables(comparison)),
         *([as_rich(agreement_table(judged))] if any(summary.agreement for _, summary in judged) else []),
         *judge_texts(judged, named=True),
         *unscored_texts(judged, named=True),
@@ -95,6 +97,7 @@ def compared_markdown(comparison: Comparison) -> str:
         *([as_markdown(fairness_table(comparison, everything=True))] if comparison.fairness else []),
         as_markdown(side_by_side(comparison)),
         *(part for pair in comparison.pairs for part in _pair_markdown(pair, comparison)),
+        *map(as_markdown, transfer_tables(comparison)),
         *_judge_markdown(_judged(comparison)),
     ]
     return "\n\n".join(parts) + "\n"

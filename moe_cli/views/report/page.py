@@ -31,6 +31,7 @@ from moe_cli.views.report.charts import cost_bars, layer_chart, loss_chart, prom
 from moe_cli.views.report.drawing import Series, series_of
 from moe_cli.views.report.forest import forests, ordered_pairs, scatter
 from moe_cli.views.report.heat import heat_maps
+from moe_cli.views.transfer_tables import transfer_tables
 
 MINUS = re.compile(r"(?<![^\s\[])-(?=\d)")
 MOST_LETTERS = 1500  # of a prompt or an answer
@@ -139,6 +140,7 @@ def report_page(comparison: Comparison, data: ReportData) -> str:
         forests=forests(comparison),
         scatter=scatter(series),
         metrics=[difference_table(pair, comparison) for pair in ordered_pairs(comparison)],
+        transfer=transfer_tables(comparison),
         maps=heat_maps(data.maps),
         loss=loss_chart(data.curves, series),
         held_out=any(curve.held_out for curve in data.curves),
