@@ -80,7 +80,7 @@ def test_a_planted_difference_has_an_area_near_1_and_a_small_p():
 
 
 def test_labels_without_meaning_have_small_p_values_in_5_of_100_cases_and_folds_would_fail_that():
-    num = 150
+    num = 100
     bound = 0.05 + 2 * (0.05 * 0.95 / num) ** 0.5
     assert np.mean(null_p_values(num, most=12) <= 0.05) <= bound
     assert np.mean(null_p_values(num, most=12, folds=True) <= 0.05) > bound
