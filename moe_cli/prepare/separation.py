@@ -17,10 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from scipy.stats import rankdata
+from scipy.stats import t as student_t
 
 from moe_cli.config.choices import MATCHED
 from moe_cli.prepare.ranking import Bools, Floats, mask_of
@@ -28,9 +31,9 @@ from moe_cli.prepare.risk import ANSWER, SAFE, UNSAFE
 from moe_cli.prepare.selection import Rule
 from moe_cli.records import HarmlessCounts, RoutingCounts, Separation
 from moe_cli.records.drift import Estimate
-from moe_cli.stats.clusters import BLOCK, NUM_RESAMPLES, cluster_draws, estimate
+from moe_cli.stats.clusters import BLOCK, NUM_RESAMPLES, cluster_draws
 from moe_cli.stats.control_sets import chance_of_same_set, draw_control_sets
-from moe_cli.stats.significance import rank_p
+from moe_cli.stats.significance import CONFIDENCE, rank_p
 
 Indices = NDArray[np.intp]
 LEAST_GOALS = 20  # of both halves together
@@ -165,20 +168,27 @@ def areas(scores_AV: Floats, unsafe_A: Bools) -> Floats:
 
 
 def resampled_area(area: float, answers: AnswerScores, seed: int) -> Estimate:
-    """The first set's AUROC with the 95 % interval of resampled goals; without one where no resample differs."""
+    """The first set's AUROC with its 95 % interval; without one at 0 or 1, where no resample of the goals differs.
+
+    logit(A) -+ t SE / (A (1 - A)), SE of resampled goals and t with one degree of freedom less than goals: percentiles
+    of the resamples are too near to an A close to 1.
+    """
     names, goal_A = np.unique(np.asarray(answers.goals_A), return_inverse=True)
+    num = len(names)
+    if num < 2 or not 0 < area < 1:
+        return Estimate(value=area, lower=None, upper=None, n=num)
     order = np.argsort(answers.scores_AV[:, 0], kind="stable")
     ordered_A, unsafe_A = answers.scores_AV[order, 0], answers.unsafe_A[order]
     first_A, last_A = np.searchsorted(ordered_A, ordered_A), np.searchsorted(ordered_A, ordered_A, side="right")
     generator = np.random.default_rng([seed, 11])
     blocks = []
     for start in range(0, NUM_RESAMPLES, BLOCK):
-        drawn_BC = cluster_draws(len(names), min(BLOCK, NUM_RESAMPLES - start), generator)
+        drawn_BC = cluster_draws(num, min(BLOCK, NUM_RESAMPLES - start), generator)
         blocks.append(_weighted_areas(drawn_BC[:, goal_A[order]], unsafe_A, first_A, last_A))
-    resampled_B = np.concatenate(blocks)
-    if np.ptp(resampled_B) == 0:
-        return Estimate(value=area, lower=None, upper=None, n=len(names))
-    return estimate(area, resampled_B, len(names))
+    error = float(np.concatenate(blocks).std()) * sqrt(num / (num - 1)) / (area * (1 - area))
+    reach = float(student_t.ppf((1 + CONFIDENCE) / 2, num - 1)) * error
+    lower, upper = expit(logit(area) + np.array([-reach, reach])).tolist()
+    return Estimate(value=area, lower=lower, upper=upper, n=num)
 
 
 def _weighted_areas(weights_BA: Floats, unsafe_A: Bools, first_A: Indices, last_A: Indices) -> Floats:

@@ -15,7 +15,7 @@ from moe_cli.stats.control_sets import chance_of_same_set, draw_control_sets
 from tests.prepare.finished import PAIRS_IN_BATCH, config_of, found_in, planted_counts
 from tests.prepare.replayed import replayed
 from tests.prepare.simulated import counts_of, rule
-from tests.studies.separation_nulls import batches_of, null_p_values, simulated_counts
+from tests.studies.separation_nulls import batches_of, coverage, null_p_values, simulated_counts
 
 
 def measured(counts, by=None, seed=1, draws=99):
@@ -39,18 +39,21 @@ def test_the_area_is_the_share_of_comparisons_won_with_ties_as_one_half():
     assert mirrored == pytest.approx(1 - areas(scores_AV, unsafe_A), abs=1e-12)
 
 
-def test_the_interval_is_that_of_resampled_goals_and_there_is_none_where_no_resample_differs():
+def test_the_interval_is_that_of_resampled_goals_on_the_scale_of_logits_and_there_is_none_at_1():
     generator = np.random.default_rng(1)
     scores_A = np.concatenate([generator.normal(0, 1, 40), generator.normal(1, 1, 40)]).round(1)
     unsafe_A, goals_A = np.repeat([False, True], 40), [f"goal-{i % 20}" for i in range(80)]
     answers = answers_of(scores_A[:, None], unsafe_A, goals_A)
-    found = resampled_area(0.7, answers, seed=5)
+    area = float(areas(answers.scores_AV, unsafe_A)[0])
+    found = resampled_area(area, answers, seed=5)
     names = sorted(set(goals_A))
     resampled = []
     for _ in range(1000):
         rows = [i for goal in generator.choice(names, 20) for i in np.flatnonzero(np.array(goals_A) == goal)]
         resampled.append(areas(scores_A[rows, None], unsafe_A[rows])[0])
-    assert (found.lower, found.upper) == pytest.approx(tuple(np.quantile(resampled, [0.025, 0.975])), abs=0.015)
+    reach = 2.093 * np.std(resampled) * (20 / 19) ** 0.5 / (area * (1 - area))  # t of 19 degrees of freedom
+    expected = [1 / (1 + np.exp(-(np.log(area / (1 - area)) + one))) for one in (-reach, reach)]
+    assert [found.lower, found.upper] == pytest.approx(expected, abs=0.01) and found.lower < area < found.upper
     assert found.n == 20
     apart = answers_of(unsafe_A[:, None] * 1.0, unsafe_A, goals_A)
     assert resampled_area(1.0, apart, seed=5).lower is None
@@ -77,10 +80,15 @@ def test_a_planted_difference_has_an_area_near_1_and_a_small_p():
 
 
 def test_labels_without_meaning_have_small_p_values_in_5_of_100_cases_and_folds_would_fail_that():
-    num = 150
+    num = 100
     bound = 0.05 + 2 * (0.05 * 0.95 / num) ** 0.5
     assert np.mean(null_p_values(num, most=12) <= 0.05) <= bound
     assert np.mean(null_p_values(num, most=12, folds=True) <= 0.05) > bound
+
+
+def test_the_interval_of_few_goals_holds_the_area_of_many_even_near_1():
+    area, _, held = coverage(150, 2.5, 40)
+    assert area > 0.9 and held >= 0.95 - 2 * (0.95 * 0.05 / 150) ** 0.5  # percentiles of the resamples: 0.86
 
 
 def test_labels_of_held_out_goals_decide_nothing_that_is_selected():
