@@ -58,8 +58,8 @@ def run(
 ) -> EvaluationOutput:
     """Evaluate the training run or model named `target_name`; stages in `again` reuse nothing of earlier evaluations.
 
-    Several processes (`moe_cli.ranks`) call it at once: they share out the answers and the texts of the drift. The
-    first does the rest alone, and writes all of it.
+    Several processes (`moe_cli.ranks`) call it at once: they share out the answers, and the texts and prompts of
+    the drift. The first does the rest alone, and writes all of it.
 
     Raises:
         UsageError: no items, or no such model.
