@@ -99,6 +99,18 @@ def test_its_export_is_its_final_model_and_its_card_names_the_routers(done, tmp_
     assert "The weights of these experts and routers alone are here" in delta
 
 
+@pytest.mark.parametrize(("source", "scale"), [("alternating/expert_delta.safetensors", 1.0), ("alternating", 0.5)])
+def test_the_card_of_a_delta_without_its_run_names_the_routers_too(done, tmp_path, source, scale):
+    place, base = done.directory / source, done.config.model
+    made = full_checkpoint(place, tmp_path / "merged", base, done.store, scale=scale, card=model_card)
+    assert made.routers
+    page = (tmp_path / "merged" / "README.md").read_text()
+    assert "of its experts, and its routers, trained" in page
+    assert "| arm | selective experts and routers |" in page
+    without = full_checkpoint(done.arms["selective"].path, tmp_path / "selective", base, done.store)
+    assert not without.routers
+
+
 def test_it_is_listed_and_its_change_can_be_scaled(done):
     (record,) = done.store.records("alternating")
     assert listing_of(record).result.num_steps == done.arms["alternating"].summary.num_steps

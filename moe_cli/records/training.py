@@ -209,4 +209,5 @@ class Exported:
     base: ModelIdentity
     fingerprint: str  # of the tuned weights
     num_experts: int  # 12
-    num_params: int  # 221184; in those experts
+    num_params: int  # 221184; in those experts, and in the routers where they trained
+    routers: bool = False  # whether the delta holds routers, too

@@ -311,6 +311,7 @@ def _card_facts(arm: Arm, base: Path, prepared: PreparedRun, summary: TrainingSu
         license=license_of(base),
         training=summary,
         experts=prepared.selection.union if arm in OF_EXPERTS else (),
+        routers=summary.routers is not None,
         sources=prepared.run.record(layout.PREPARE_SUMMARY, PrepareSummary).sources,
         evaluations=(),
         version=__version__,
