@@ -10,11 +10,13 @@ import torch
 from moe_cli.artifacts import Store, finished_run
 from moe_cli.artifacts.listing import listing_of
 from moe_cli.compare import stage as compare
+from moe_cli.compare.evidence import Evidence
 from moe_cli.errors import UsageError
 from moe_cli.evaluate import stage as evaluate
 from moe_cli.export.push import facts_of_run
 from moe_cli.export.stage import full_checkpoint
 from moe_cli.prepare import stage as prepare
+from moe_cli.stats.metrics import ATTACK_SUCCESS
 from moe_cli.train import stage as train
 from moe_cli.views.compared import compared_markdown
 from moe_cli.views.model_card import model_card
@@ -74,6 +76,18 @@ def test_the_conclusion_and_the_tables_say_what_its_routers_were_given_beside(do
     assert "different steps" not in page  # every final model is that of the last step
     report = (done.directory / "comparison" / "report.html").read_text()
     assert f"{steps} steps at 0.003" in report
+
+
+def test_a_claim_about_an_arm_of_experts_alone_says_that_the_other_had_further_steps(done):
+    comparison = done.comparison
+    evidence = Evidence.of(comparison.columns, comparison.arms, comparison.fairness, 0.05)
+    further = {
+        (pair.a, pair.b): "with further steps, of routers, in one arm alone" in evidence.caveats(pair, ATTACK_SUCCESS)
+        for pair in comparison.pairs
+    }
+    assert further[("selective", "alternating")]
+    assert not further[("baseline", "selective")]
+    assert not further[("tiny", "alternating")]
 
 
 def test_only_selected_experts_and_routers_drift_and_the_router_of_the_base_can_be_put_back(done):
