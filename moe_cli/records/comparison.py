@@ -166,6 +166,7 @@ class RunColumn:
     selection: str | None = None  # "risk_diff"; how its experts were chosen; None: no expert was selected, or not known
     routers: RouterTraining | None = None  # what its routers were trained to; None: they stayed locked, or not known
     num_router_tokens: int = 0  # of the forwards for them
+    final_router_step: int = 0  # how many of their steps are in final_model/
 
     @property
     def is_untrained(self) -> bool:

@@ -90,8 +90,6 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         """Begin a phase where one begins."""
         self.under_way = True
         step = self.state.global_step
-        if step == 0 and self.settings.consistency_target == "base":
-            self.router_phase.read_targets()
         if not self.phases or self.phases[-1].last_step <= step:
             self._begin_phase()
 
@@ -99,10 +97,10 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         epoch = self.schedule.epoch_of(self.state.global_step)
         first, last = self.schedule.span(self.state.global_step)
         started, before = time.monotonic(), None
-        self.router_phase.num_tokens = 0
+        begins = {"round": epoch.phase == "router", "base": first == 1, "current": False}
+        if begins[self.settings.consistency_target]:
+            self.router_phase.read_targets()
         if epoch.phase == "router":
-            if self.settings.consistency_target == "round":
-                self.router_phase.read_targets()
             if self.settings.keep:
                 self.router_phase.keep_start()
             before = self.router_phase.consistency()
@@ -115,10 +113,15 @@ class AlternatingTrainer(ExpertMaskingTrainer):
                 locked_digest=self._locked_digest(epoch.phase),
                 consistency_before=before,
                 consistency_after=None,
-                num_tokens=sum(gathered(self.router_phase.num_tokens)),
-                seconds=time.monotonic() - started if epoch.phase == "router" else 0.0,
+                num_tokens=self._take_num_tokens(),
+                seconds=time.monotonic() - started,
             )
         )
+
+    def _take_num_tokens(self) -> int:
+        """Tokens of the forwards beside those that train, since the last call, of all processes."""
+        own, self.router_phase.num_tokens = self.router_phase.num_tokens, 0
+        return sum(gathered(own))
 
     def _end_phase(self) -> None:
         phase, started = self.phases[-1], time.monotonic()
@@ -126,12 +129,11 @@ class AlternatingTrainer(ExpertMaskingTrainer):
             raise AssertionError(f"what was locked in the phase {phase.phase} of round {phase.round} moved")
         if phase.phase == "experts":
             return
-        self.router_phase.num_tokens = 0
         after = self.router_phase.consistency()
         self.phases[-1] = replace(
             phase,
             consistency_after=after,
-            num_tokens=phase.num_tokens + sum(gathered(self.router_phase.num_tokens)),
+            num_tokens=phase.num_tokens + self._take_num_tokens(),
             seconds=phase.seconds + time.monotonic() - started,
         )
 
@@ -149,7 +151,9 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         self.slices.activate(())
         self.model.train()
         with self.routers.learning():
-            return probe_gradients(self.model, self.router_phase.probe_loss, list(self.routers.parameters.values()))
+            reached = probe_gradients(self.model, self.router_phase.probe_loss, list(self.routers.parameters.values()))
+        self.router_phase.num_tokens = 0  # the probe is no part of the training, and a resumed run has two
+        return reached
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Inputs], num_batches: int, device: torch.device
@@ -213,6 +217,9 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         if self.phase == "router":
             self.routers.write()
         super().finish_step()
+        if self.phase == "router":
+            of_step = self._take_num_tokens()
+            self.phases[-1] = replace(self.phases[-1], num_tokens=self.phases[-1].num_tokens + of_step)
         if self.phases[-1].last_step == self.state.global_step:
             self._end_phase()
 

@@ -50,7 +50,7 @@ class RouterPhase:
         self._device = model.get_input_embeddings().weight.device
         self.targets: dict[int, Distributions] = {}  # by batch
         self.start: dict[str, Tensor] = {}
-        self.num_tokens = 0  # of forwards without a gradient, since the phase began
+        self.num_tokens = 0  # of forwards beside those that train, since they were last taken
 
     @property
     def num_pairs(self) -> int:
@@ -90,6 +90,7 @@ class RouterPhase:
     def keep_loss(self, rows: Rows) -> Tensor:
         """Sum over the tokens of KL(router at the start of the phase || now), mean over the layers, in nats."""
         with self.routers.learning():
+            self.num_tokens += int(rows["attention_mask"].sum())
             with self.routers.computing_with(self.start):
                 start_LBSC = [log_p_BSC.detach() for log_p_BSC in self._log_distributions(rows)]
             now_LBSC = self._log_distributions(rows)
@@ -122,7 +123,8 @@ class RouterPhase:
 
     def _consistency_sum(self, batch: int, rows: Rows) -> Tensor:
         settings, paired = self.settings, self.paired[batch]
-        target = self.targets.get(batch) or self._plain_distributions(batch)
+        moving = settings.consistency_target == "current"
+        target = self._plain_distributions(batch) if moving else self.targets[batch]
         attacked = self._compared(rows)
         pairs = [paired.pair_of[row] for row in rows["rows"].tolist()]
         log_P = [target[pair].to(self._device) for pair in pairs]

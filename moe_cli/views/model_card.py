@@ -158,6 +158,7 @@ def _hyper(training: TrainingSummary) -> Iterator[tuple[str, object]]:
     yield "weights of step", training.final_answer_step
     yield "loss of the last epoch", f"{training.final_loss:.4f}"
     if training.routers is not None:
+        yield "weights of router step", training.final_router_step
         yield from ((f"routers: {name}", value) for name, value in asdict(training.routers).items())
 
 

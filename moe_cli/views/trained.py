@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from moe_cli.records import TrainableCount, TrainingPlan, TrainingSummary
-from moe_cli.records.training import BATCHES_PER_STEP
+from moe_cli.records.training import BATCHES_PER_STEP, PhaseRecord
 from moe_cli.views.table import GROUP, CellRow, ReportTable, as_rich, cell_rows_of, facts_view
 from moe_cli.views.text import bytes_text, count_of, safe_text, seconds_text, trainable_text
 
@@ -96,15 +96,24 @@ def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
     """What the routers' phases did to the divergence that they train."""
     if (routers := summary.routers) is None:
         return []
-    fell = "; ".join(
+    rows = [("routers", f"{routers.num_steps} steps, {summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs")]
+    if summary.final_router_step < routers.num_steps:
+        rows.append(("  in the final model", f"{summary.final_router_step} of these steps"))
+    in_model = [phase for phase in summary.phases if phase.last_step <= summary.final_step]
+    if fell := _divergences(in_model):
+        rows.append(("  attacked against plain", f"KL {fell} nats, round by round"))
+    if fell := _divergences(summary.phases[len(in_model) :]):
+        rows.append(("  not in the final model", f"KL {fell} nats, in phases that end after its step"))
+    return rows
+
+
+def _divergences(phases: Sequence[PhaseRecord]) -> str:
+    """The divergence that routers train, before and after each of their phases."""
+    return "; ".join(
         f"{phase.consistency_before:.4f} -> {phase.consistency_after:.4f}"
-        for phase in summary.phases
+        for phase in phases
         if phase.consistency_before is not None and phase.consistency_after is not None
     )
-    return [
-        ("routers", f"{routers.num_steps} steps, {summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs"),
-        ("  attacked against plain", f"KL {fell} nats, round by round"),
-    ]
 
 
 def _router_lines(plan: TrainingPlan) -> Iterator[Text]:
