@@ -106,7 +106,7 @@ class StepRecord:
     step: int  # 1 for the first
     epoch: float  # 0.055; of all epochs, those of the routers included
     batches: tuple[int, ...]  # fixed batches this step consumed
-    loss: float  # 2.31; mean over the answer tokens of the step; of the routers their consistency, in nats
+    loss: float  # 2.31; mean over the answer tokens of the step; of the routers what they lower, in nats
     grad_norm: float  # 1.7; before clipping
     learning_rate: float  # 5e-5
     num_answer_tokens: int  # 112
