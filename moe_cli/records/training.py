@@ -73,8 +73,10 @@ class PhaseRecord:
     first_step: int  # 37
     last_step: int  # 54
     locked_digest: str  # sha256 of what did not train, equal before and after
-    consistency_before: float | None  # nats, over all pairs; None in a phase of the experts
+    consistency_before: float | None  # nats, over all pairs, from the target; None in a phase of the experts
     consistency_after: float | None  # None: the phase is not over, or of the experts
+    divergence_before: float | None  # the same from the plain goals as they are routed at that moment
+    divergence_after: float | None
     num_tokens: int  # of forwards beside those that train: for targets, for what is kept, and measuring; no padding
     seconds: float  # that it took to begin and to end the phase; the steps say their own
 

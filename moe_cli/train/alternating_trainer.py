@@ -96,14 +96,14 @@ class AlternatingTrainer(ExpertMaskingTrainer):
     def _begin_phase(self) -> None:
         epoch = self.schedule.epoch_of(self.state.global_step)
         first, last = self.schedule.span(self.state.global_step)
-        started, before = time.monotonic(), None
+        started, before, apart = time.monotonic(), None, None
         begins = {"round": epoch.phase == "router", "base": first == 1, "current": False}
         if begins[self.settings.consistency_target]:
             self.router_phase.read_targets()
         if epoch.phase == "router":
             if self.settings.keep:
                 self.router_phase.keep_start()
-            before = self.router_phase.consistency()
+            before, apart = self._distances()
         self.phases.append(
             PhaseRecord(
                 phase=epoch.phase,
@@ -113,10 +113,16 @@ class AlternatingTrainer(ExpertMaskingTrainer):
                 locked_digest=self._locked_digest(epoch.phase),
                 consistency_before=before,
                 consistency_after=None,
+                divergence_before=apart,
+                divergence_after=None,
                 num_tokens=self._take_num_tokens(),
                 seconds=time.monotonic() - started,
             )
         )
+
+    def _distances(self) -> tuple[float, float]:
+        """How far attacked goals are routed from the target, and from the plain goals now."""
+        return self.router_phase.consistency(), self.router_phase.consistency(moving=True)
 
     def _take_num_tokens(self) -> int:
         """Tokens of the forwards beside those that train, since the last call, of all processes."""
@@ -129,10 +135,11 @@ class AlternatingTrainer(ExpertMaskingTrainer):
             raise AssertionError(f"what was locked in the phase {phase.phase} of round {phase.round} moved")
         if phase.phase == "experts":
             return
-        after = self.router_phase.consistency()
+        after, apart = self._distances()
         self.phases[-1] = replace(
             phase,
             consistency_after=after,
+            divergence_after=apart,
             num_tokens=phase.num_tokens + self._take_num_tokens(),
             seconds=phase.seconds + time.monotonic() - started,
         )

@@ -100,20 +100,24 @@ def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
     if summary.final_router_step < routers.num_steps:
         rows.append(("  in the final model", f"{summary.final_router_step} of these steps"))
     in_model = [phase for phase in summary.phases if phase.last_step <= summary.final_step]
-    if fell := _divergences(in_model):
-        rows.append(("  attacked against plain", f"KL {fell} nats, round by round"))
+    if any(phase.phase == "router" for phase in in_model):
+        rows.append(("  attacked from plain", f"KL {_divergences(in_model)} nats, round by round"))
+        target = _divergences(in_model, of_target=True)
+        rows.append(("  attacked from target", f"KL {target} nats; plain goals move along"))
     if fell := _divergences(summary.phases[len(in_model) :]):
         rows.append(("  not in the final model", f"KL {fell} nats, in phases that end after its step"))
     return rows
 
 
-def _divergences(phases: Sequence[PhaseRecord]) -> str:
-    """The divergence that routers train, before and after each of their phases."""
-    return "; ".join(
-        f"{phase.consistency_before:.4f} -> {phase.consistency_after:.4f}"
+def _divergences(phases: Sequence[PhaseRecord], *, of_target: bool = False) -> str:
+    """How far attacked goals are routed from plain ones, or from the target, before and after each router phase."""
+    both = [
+        (phase.consistency_before, phase.consistency_after)
+        if of_target
+        else (phase.divergence_before, phase.divergence_after)
         for phase in phases
-        if phase.consistency_before is not None and phase.consistency_after is not None
-    )
+    ]
+    return "; ".join(f"{before:.4f} -> {after:.4f}" for before, after in both if None not in (before, after))
 
 
 def _router_lines(plan: TrainingPlan) -> Iterator[Text]:

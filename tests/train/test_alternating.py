@@ -181,9 +181,11 @@ def test_the_routers_become_more_consistent_and_the_summary_says_by_how_much(tra
     assert [(phase.first_step, phase.last_step) for phase in summary.phases] == [(1, 6), (7, 12), (13, 18), (19, 24)]
     for phase in summary.phases:
         if phase.phase == "router":
-            assert 0 < phase.consistency_after < phase.consistency_before
+            assert 0 < phase.consistency_after < phase.consistency_before == phase.divergence_before
+            assert phase.consistency_after < phase.divergence_after < phase.divergence_before  # the target stays behind
         else:
             assert phase.consistency_before is phase.consistency_after is None
+            assert phase.divergence_before is phase.divergence_after is None
     steps = step_records(trained.path)
     of_experts = [step for step in steps if step.phase == "experts"]
     assert summary.num_steps == len(of_experts) == 2 * NUM_BATCHES
