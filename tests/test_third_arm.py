@@ -10,11 +10,13 @@ import torch
 from moe_cli.artifacts import Store, finished_run
 from moe_cli.artifacts.listing import listing_of
 from moe_cli.compare import stage as compare
+from moe_cli.compare.evidence import Evidence
 from moe_cli.errors import UsageError
 from moe_cli.evaluate import stage as evaluate
 from moe_cli.export.push import facts_of_run
 from moe_cli.export.stage import full_checkpoint
 from moe_cli.prepare import stage as prepare
+from moe_cli.stats.metrics import ATTACK_SUCCESS
 from moe_cli.train import stage as train
 from moe_cli.views.compared import compared_markdown
 from moe_cli.views.model_card import model_card
@@ -76,6 +78,18 @@ def test_the_conclusion_and_the_tables_say_what_its_routers_were_given_beside(do
     assert f"{steps} steps at 0.003" in report
 
 
+def test_a_claim_about_an_arm_of_experts_alone_says_that_the_other_had_further_steps(done):
+    comparison = done.comparison
+    evidence = Evidence.of(comparison.columns, comparison.arms, comparison.fairness, 0.05)
+    further = {
+        (pair.a, pair.b): "with further steps, of routers, in one arm alone" in evidence.caveats(pair, ATTACK_SUCCESS)
+        for pair in comparison.pairs
+    }
+    assert further[("selective", "alternating")]
+    assert not further[("baseline", "selective")]
+    assert not further[("tiny", "alternating")]
+
+
 def test_only_selected_experts_and_routers_drift_and_the_router_of_the_base_can_be_put_back(done):
     summary = done.evaluated[done.arms["alternating"].path].summary
     moved = {group.group: group.num_changed for group in summary.weight_drift}
@@ -97,6 +111,18 @@ def test_its_export_is_its_final_model_and_its_card_names_the_routers(done, tmp_
     assert "routers: learning" in page
     delta = model_card(facts_of_run(finished_run(run.path), done.store, "delta"))
     assert "The weights of these experts and routers alone are here" in delta
+
+
+@pytest.mark.parametrize(("source", "scale"), [("alternating/expert_delta.safetensors", 1.0), ("alternating", 0.5)])
+def test_the_card_of_a_delta_without_its_run_names_the_routers_too(done, tmp_path, source, scale):
+    place, base = done.directory / source, done.config.model
+    made = full_checkpoint(place, tmp_path / "merged", base, done.store, scale=scale, card=model_card)
+    assert made.routers
+    page = (tmp_path / "merged" / "README.md").read_text()
+    assert "of its experts, and its routers, trained" in page
+    assert "| arm | selective experts and routers |" in page
+    without = full_checkpoint(done.arms["selective"].path, tmp_path / "selective", base, done.store)
+    assert not without.routers
 
 
 def test_it_is_listed_and_its_change_can_be_scaled(done):

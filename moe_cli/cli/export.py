@@ -17,7 +17,7 @@ from moe_cli.errors import UsageError
 @with_settings(MODEL, option("model.device", panel=MACHINE))
 def export(
     typed: TypedSettings,
-    source: Annotated[Path, typer.Argument(help="Selective run, its delta file, or (with --delta) a checkpoint.")],
+    source: Annotated[Path, typer.Argument(help="Run with a delta, its delta file, or (with --delta) a checkpoint.")],
     output: Annotated[Path, typer.Option("--output-dir", "-o", help="Directory, or file with --delta, to write.")],
     delta: Annotated[bool, typer.Option("--delta", help="Write the delta of a checkpoint to its base.")] = False,
     scale: Annotated[
@@ -58,7 +58,8 @@ def export(
                 scale=scale,
                 card=model_card,
             )
-    done = f"wrote {result.path}: {result.num_experts} experts ({result.num_params:,} parameters) on {result.base.name}"
+    trained = f"{result.num_experts} experts{' and routers' if result.routers else ''}"
+    done = f"wrote {result.path}: {trained} ({result.num_params:,} parameters) on {result.base.name}"
     place = quote(str(result.path))
     then = f"moe export {place} -o DIRECTORY makes the checkpoint again" if delta else f"moe evaluate {place}"
     session.show(result, None, f"{done}; next: {then}")
@@ -70,7 +71,7 @@ def push(
     typed: TypedSettings,
     run: Annotated[Path, typer.Argument(help="Training run whose final model is sent.")],
     repository: Annotated[str, typer.Argument(help="Repository on the hub: owner/name.")],
-    delta: Annotated[bool, typer.Option("--delta", help="Send the trained experts alone, not the model.")] = False,
+    delta: Annotated[bool, typer.Option("--delta", help="Send what trained alone, not the model.")] = False,
     private: Annotated[
         bool, typer.Option("--private/--public", help="Whether a repository that is made is private.")
     ] = True,
@@ -83,7 +84,7 @@ def push(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Send a run's final model, or its trained experts alone, to the hub, with a page that has its results.
+    """Send a run's final model, or what trained alone, to the hub, with a page that has its results.
 
     Example: moe push unsafe_expert_finetuned_batch owner/name --dry-run
 

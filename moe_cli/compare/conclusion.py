@@ -238,8 +238,10 @@ def _router_training(columns: Sequence[RunColumn]) -> Iterator[str]:
         return
     for column in columns:
         if (routers := column.routers) is not None:
+            final = column.final_router_step
+            kept = "" if final == routers.num_steps else f" (its final model is of step {final} of these)"
             yield (
-                f"{column.name} also trained its routers, in {routers.num_steps} further steps on"
+                f"{column.name} also trained its routers, in {routers.num_steps} further steps{kept} on"
                 f" {column.num_router_tokens:,} tokens of the same goals: a difference to an arm without them may be"
                 " theirs."
             )

@@ -164,6 +164,9 @@ class Evidence:
             yield "by the word of a smoke-test judge only"
         if self._one_model(runs):
             yield "of the same weights"
+        routers = [any(column.routers for column in arm) for arm in runs]
+        if any(routers) and not all(routers) and not self.with_untrained(pair):
+            yield "with further steps, of routers, in one arm alone"
         yield from self._seeds([name for name in (pair.a, pair.b) if not self.is_untrained(name)])
         if any(column.goals_trained_on and column.goals_trained_on[0] for column in columns):
             yield "on goals that were partly trained on"

@@ -194,12 +194,12 @@ class TrainConfig(Section):
     baseline_dir: Path = Field(Path("full_model_baseline"), description="where the baseline arm writes")
     prepared: Path | None = Field(None, description="prepare run; default: the newest one of the same model")
     masking: Literal["update", "none"] = Field(
-        "update", description="selective only: `update` lets each batch update its own experts alone"
+        "update", description="of the selected experts: `update` lets each batch update its own alone"
     )
     max_share: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
-        None, description="selective only: refuse to train a larger share; default: the budget of the selection"
+        None, description="refuse to train a larger share in selected experts; default: the budget of the selection"
     )
-    num_epochs: Count = Field(3, description="passes over the batches")
+    num_epochs: Count = Field(3, description="passes over the batches; the alternating arm has those of its rounds")
     learning_rate: float = Field(5e-5, gt=0.0, description="peak learning rate")
     weight_decay: float = Field(0.0, ge=0.0, description="AdamW's decay")
     max_grad_norm: float = Field(1.0, gt=0.0, description="gradient norm clipped at")
@@ -250,7 +250,7 @@ class EvaluateConfig(Section):
         None, description="what the prompts of `answers` are where neither the files nor the items say it"
     )
     scale: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="of a selective run: the part of what training changed that is applied"
+        1.0, description="of a run with a delta: the part of what training changed that is applied"
     )
     steer: Path | None = Field(
         None,

@@ -5,7 +5,7 @@ model's, bit for bit on the same kernel; whatever is not selected does not move 
 also after an exception.
 """
 
-from moe_cli.experts.delta import apply_delta, experts_of, read_delta, save_delta
+from moe_cli.experts.delta import apply_delta, experts_of, has_routers, read_delta, save_delta
 from moe_cli.experts.interface import AttachedSlices, attach
 from moe_cli.experts.proof import FrozenProof, frozen_digest, probe_gradients
 from moe_cli.experts.trainable import check_budget, count_trainable, freeze_rest
@@ -20,6 +20,7 @@ __all__ = [
     "experts_of",
     "freeze_rest",
     "frozen_digest",
+    "has_routers",
     "probe_gradients",
     "read_delta",
     "save_delta",

@@ -64,7 +64,7 @@ def read_delta(path: Path) -> tuple[ModelIdentity, dict[str, Tensor]]:
         ArtifactError: the file is missing, damaged, or no delta.
         NumericError: a slice holds NaN or infinity.
     """
-    hint = "give the expert_delta.safetensors of a finished moe train selective run"
+    hint = "give the expert_delta.safetensors of a finished moe train selective or alternating run"
     refuse_non_file(path, hint=hint)
     try:
         with safe_open(path, framework="pt") as file:
@@ -84,8 +84,13 @@ def experts_of(names: Iterable[str]) -> tuple[Expert, ...]:
     return tuple(sorted({Expert(layer=int(match[1]), index=int(match[2])) for match in matches}))
 
 
+def has_routers(names: Iterable[str]) -> bool:
+    """Whether a delta of these names holds parameters of routers."""
+    return not all(map(SLICE.fullmatch, names))
+
+
 def _format_of(names: Iterable[str]) -> str:
-    return FORMAT if all(map(SLICE.fullmatch, names)) else WITH_ROUTERS
+    return WITH_ROUTERS if has_routers(names) else FORMAT
 
 
 def apply_delta(model: nn.Module, path: Path, *, scale: float = 1.0) -> None:

@@ -58,6 +58,7 @@ def facts_of_run(run: FinishedRun, store: Store, holds: Literal["model", "delta"
         license=license_of(run.path / layout.FINAL_MODEL),
         training=training,
         experts=experts_of(read_delta(run.file(layout.DELTA))[1]) if run.manifest.kind in OF_EXPERTS else (),
+        routers=training.routers is not None,
         sources=_sources(run, store),
         evaluations=tuple(
             summary for _, summary in sorted(evaluations, key=lambda evaluation: evaluation[0], reverse=True)

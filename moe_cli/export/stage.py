@@ -18,7 +18,7 @@ from moe_cli.artifacts.locks import new_directory, new_file
 from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError
-from moe_cli.experts import apply_delta, attach, experts_of, frozen_digest, read_delta, save_delta
+from moe_cli.experts import apply_delta, attach, experts_of, frozen_digest, has_routers, read_delta, save_delta
 from moe_cli.export.push import facts_of_run
 from moe_cli.model.directory import base_directory, license_of
 from moe_cli.model.final_model import refuse_unopened_not_finite, write_final_model
@@ -70,6 +70,7 @@ def full_checkpoint(
         fingerprint=fingerprint,
         num_experts=len(experts_of(slices)),
         num_params=sum(tensor.numel() for tensor in slices.values()),
+        routers=has_routers(slices),
     )
 
 
@@ -81,6 +82,7 @@ def _facts_of_delta(base: ModelIdentity, files: Path, slices: Iterable[str]) -> 
         license=license_of(files),
         training=None,
         experts=experts_of(slices),
+        routers=has_routers(slices),
         sources=None,
         evaluations=(),
         version=__version__,

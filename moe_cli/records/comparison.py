@@ -155,7 +155,7 @@ class RunColumn:
     peak_memory_bytes: int | None
     peak_memory_of: str | None  # "process (resident set)"
     final_model_bytes: int | None  # of all files of final_model/
-    delta_bytes: int | None  # of the trained experts alone
+    delta_bytes: int | None  # of what trained alone: experts, and routers
     num_steps: int | None  # 54; that were trained on the answers
     final_step: int | None  # 36; the step whose weights are in final_model/
     final_loss: float | None  # 0.1; of the training, mean over its last epoch
@@ -167,6 +167,7 @@ class RunColumn:
     selection: str | None = None  # "risk_diff"; how its experts were chosen; None: no expert was selected, or not known
     routers: RouterTraining | None = None  # what its routers were trained to; None: they stayed locked, or not known
     num_router_tokens: int = 0  # of the forwards for them
+    final_router_step: int = 0  # how many of their steps are in final_model/
 
     @property
     def is_untrained(self) -> bool:

@@ -87,6 +87,7 @@ class CardFacts:
     license: License  # the base's
     training: TrainingSummary | None  # None: the experts came without their run
     experts: tuple[Expert, ...]  # that trained, in order; empty where everything trained
+    routers: bool  # whether routers trained beside these experts
     sources: tuple[SourceCount, ...] | None  # of the prepare run; empty: the tiny language; None: it was not found
     evaluations: tuple[EvaluationSummary, ...]  # of these very weights, the newest first
     version: str  # "0.1.0"; of moe

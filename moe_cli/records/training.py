@@ -75,10 +75,12 @@ class PhaseRecord:
     first_step: int  # 37
     last_step: int  # 54
     locked_digest: str  # sha256 of what did not train, equal before and after
-    consistency_before: float | None  # nats, over all pairs; None in a phase of the experts
+    consistency_before: float | None  # nats, over all pairs, from the target; None in a phase of the experts
     consistency_after: float | None  # None: the phase is not over, or of the experts
-    num_tokens: int  # of the forwards that made targets and measured, padding not counted
-    seconds: float  # that they took
+    divergence_before: float | None  # the same from the plain goals as they are routed at that moment
+    divergence_after: float | None
+    num_tokens: int  # of forwards beside those that train: for targets, for what is kept, and measuring; no padding
+    seconds: float  # that it took to begin and to end the phase; the steps say their own
     selected: tuple[tuple[Expert, ...], ...] | None = None  # experts of every batch, selected anew before the phase
 
 
@@ -109,7 +111,7 @@ class StepRecord:
     step: int  # 1 for the first
     epoch: float  # 0.055; of all epochs, those of the routers included
     batches: tuple[int, ...]  # fixed batches this step consumed
-    loss: float  # 2.31; mean over the answer tokens of the step; of the routers their consistency, in nats
+    loss: float  # 2.31; mean over the answer tokens of the step; of the routers what they lower, in nats
     grad_norm: float  # 1.7; before clipping
     learning_rate: float  # 5e-5
     num_answer_tokens: int  # 112
@@ -193,15 +195,21 @@ class TrainingSummary:
     gradient_bytes: int = 0  # of all steps; gradients that the processes added up
     routers: RouterTraining | None = None  # alternating only; None there: the routers stayed locked
     phases: tuple[PhaseRecord, ...] = ()  # alternating only, in order
-    num_router_tokens: int = 0  # of the routers' steps and of what made their targets; padding not counted
+    num_router_tokens: int = 0  # of all forwards for the routers, in steps and beside them; padding not counted
 
     @property
     def final_answer_step(self) -> int:
         """How many of the `num_steps` had been done when the weights were those of final_model/."""
-        if not self.phases:
-            return self.final_step
-        of_experts = [phase for phase in self.phases if phase.phase == "experts"]
-        return sum(max(0, min(phase.last_step, self.final_step) - phase.first_step + 1) for phase in of_experts)
+        return self._num_done("experts") if self.phases else self.final_step
+
+    @property
+    def final_router_step(self) -> int:
+        """How many steps of the routers had been done then."""
+        return self._num_done("router")
+
+    def _num_done(self, kind: Phase) -> int:
+        of_kind = [phase for phase in self.phases if phase.phase == kind]
+        return sum(max(0, min(phase.last_step, self.final_step) - phase.first_step + 1) for phase in of_kind)
 
 
 @record
@@ -212,4 +220,5 @@ class Exported:
     base: ModelIdentity
     fingerprint: str  # of the tuned weights
     num_experts: int  # 12
-    num_params: int  # 221184; in those experts
+    num_params: int  # 221184; in those experts, and in the routers where they trained
+    routers: bool = False  # whether the delta holds routers, too

@@ -97,26 +97,24 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         """Begin a phase where one begins."""
         self.under_way = True
         step = self.state.global_step
-        if step == 0 and self.settings.consistency_target == "base":
-            self.router_phase.read_targets()
         if not self.phases or self.phases[-1].last_step <= step:
             self._begin_phase()
 
     def _begin_phase(self) -> None:
         epoch = self.schedule.epoch_of(self.state.global_step)
         first, last = self.schedule.span(self.state.global_step)
-        started, before, selected = time.monotonic(), None, None
-        self.router_phase.num_tokens = 0
+        started, before, apart, selected = time.monotonic(), None, None, None
+        begins = {"round": epoch.phase == "router", "base": first == 1, "current": False}
         if epoch.phase == "experts" and epoch.round > 1 and self.reselect is not None:
             with evaluating(self.model):
                 selected = self.reselect(self.slices.experts)
             self.train_experts_of(selected)
+        if begins[self.settings.consistency_target]:
+            self.router_phase.read_targets()
         if epoch.phase == "router":
-            if self.settings.consistency_target == "round":
-                self.router_phase.read_targets()
             if self.settings.keep:
                 self.router_phase.keep_start()
-            before = self.router_phase.consistency()
+            before, apart = self._distances()
         self.phases.append(
             PhaseRecord(
                 phase=epoch.phase,
@@ -126,8 +124,10 @@ class AlternatingTrainer(ExpertMaskingTrainer):
                 locked_digest=self._locked_digest(epoch.phase),
                 consistency_before=before,
                 consistency_after=None,
-                num_tokens=sum(gathered(self.router_phase.num_tokens)),
-                seconds=time.monotonic() - started if epoch.phase == "router" or selected else 0.0,
+                divergence_before=apart,
+                divergence_after=None,
+                num_tokens=self._take_num_tokens(),
+                seconds=time.monotonic() - started,
                 selected=selected,
             )
         )
@@ -156,18 +156,27 @@ class AlternatingTrainer(ExpertMaskingTrainer):
             for master in new.values():
                 self.optimizer.param_groups[0 if of_id[id(master)] in decay else 1]["params"].append(master)
 
+    def _distances(self) -> tuple[float, float]:
+        """How far attacked goals are routed from the target, and from the plain goals now."""
+        return self.router_phase.consistency(), self.router_phase.consistency(moving=True)
+
+    def _take_num_tokens(self) -> int:
+        """Tokens of the forwards beside those that train, since the last call, of all processes."""
+        own, self.router_phase.num_tokens = self.router_phase.num_tokens, 0
+        return sum(gathered(own))
+
     def _end_phase(self) -> None:
         phase, started = self.phases[-1], time.monotonic()
         if self._locked_digest(phase.phase) != phase.locked_digest:
             raise AssertionError(f"what was locked in the phase {phase.phase} of round {phase.round} moved")
         if phase.phase == "experts":
             return
-        self.router_phase.num_tokens = 0
-        after = self.router_phase.consistency()
+        after, apart = self._distances()
         self.phases[-1] = replace(
             phase,
             consistency_after=after,
-            num_tokens=phase.num_tokens + sum(gathered(self.router_phase.num_tokens)),
+            divergence_after=apart,
+            num_tokens=phase.num_tokens + self._take_num_tokens(),
             seconds=phase.seconds + time.monotonic() - started,
         )
 
@@ -191,7 +200,9 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         self.slices.activate(())
         self.model.train()
         with self.routers.learning():
-            return probe_gradients(self.model, self.router_phase.probe_loss, list(self.routers.parameters.values()))
+            reached = probe_gradients(self.model, self.router_phase.probe_loss, list(self.routers.parameters.values()))
+        self.router_phase.num_tokens = 0  # the probe is no part of the training, and a resumed run has two
+        return reached
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Inputs], num_batches: int, device: torch.device
@@ -255,6 +266,9 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         if self.phase == "router":
             self.routers.write()
         super().finish_step()
+        if self.phase == "router":
+            of_step = self._take_num_tokens()
+            self.phases[-1] = replace(self.phases[-1], num_tokens=self.phases[-1].num_tokens + of_step)
         if self.phases[-1].last_step == self.state.global_step:
             self._end_phase()
 

@@ -50,7 +50,7 @@ class RouterPhase:
         self._device = model.get_input_embeddings().weight.device
         self.targets: dict[int, Distributions] = {}  # by batch
         self.start: dict[str, Tensor] = {}
-        self.num_tokens = 0  # of forwards without a gradient, since the phase began
+        self.num_tokens = 0  # of forwards beside those that train, since they were last taken
 
     @property
     def num_pairs(self) -> int:
@@ -67,20 +67,25 @@ class RouterPhase:
         self.start = {name: master.detach().clone() for name, master in self.routers.parameters.items()}
 
     @torch.no_grad()
-    def consistency(self) -> float:
-        """L_cons of all pairs with the routers as they are now, in nats."""
+    def consistency(self, *, moving: bool = False) -> float:
+        """L_cons of all pairs with the routers as they are now, in nats.
+
+        A target stays where it was while plain goals move along with the attacked ones: `moving` reads them again.
+        """
+        sums: list[float] = []
         with evaluating(self.model):
-            sums = [
-                float(self._consistency_sum(batch, self._part(batch, cut)))
-                for batch in dealt(list(range(len(self.paired))))
-                for cut in self.paired[batch].attacked
-            ]
+            for batch in dealt(list(range(len(self.paired)))):
+                target = self._plain_distributions(batch) if moving else self._target(batch)
+                sums += [
+                    float(self._consistency_sum(batch, self._part(batch, cut), target))
+                    for cut in self.paired[batch].attacked
+                ]
         return finite_sum([value for share in gathered(sums) for value in share]) / self.num_pairs
 
     def consistency_loss(self, batch: int, rows: Rows) -> Tensor:
         """Sum over the pairs whose attacked rows these are of the divergence of each, mean over the layers, in nats."""
         with self.routers.learning():
-            return self._consistency_sum(batch, rows)
+            return self._consistency_sum(batch, rows, self._target(batch))
 
     def probe_loss(self) -> Tensor:
         """What the loss depends on in the first attacked rows; its gradient reaches every router, also at a target."""
@@ -90,6 +95,7 @@ class RouterPhase:
     def keep_loss(self, rows: Rows) -> Tensor:
         """Sum over the tokens of KL(router at the start of the phase || now), mean over the layers, in nats."""
         with self.routers.learning():
+            self.num_tokens += int(rows["attention_mask"].sum())
             with self.routers.computing_with(self.start):
                 start_LBSC = [log_p_BSC.detach() for log_p_BSC in self._log_distributions(rows)]
             now_LBSC = self._log_distributions(rows)
@@ -120,9 +126,14 @@ class RouterPhase:
         for name in sorted((n for n in tensors if n.startswith(TARGET)), key=_place):
             self.targets.setdefault(_place(name)[0], []).append(tensors[name].to(self._device))
 
-    def _consistency_sum(self, batch: int, rows: Rows) -> Tensor:
+    def _target(self, batch: int) -> Distributions:
+        """What the attacked rows of a batch are compared with."""
+        if self.settings.consistency_target == "current":
+            return self._plain_distributions(batch)
+        return self.targets.get(batch, [])  # a checkpoint has no entry for a batch without a pair
+
+    def _consistency_sum(self, batch: int, rows: Rows, target: Distributions) -> Tensor:
         settings, paired = self.settings, self.paired[batch]
-        target = self.targets.get(batch) or self._plain_distributions(batch)
         attacked = self._compared(rows)
         pairs = [paired.pair_of[row] for row in rows["rows"].tolist()]
         log_P = [target[pair].to(self._device) for pair in pairs]

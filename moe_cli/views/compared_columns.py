@@ -233,7 +233,9 @@ def _final_step(column: RunColumn) -> str:
 def _router_training(column: RunColumn) -> str:
     if (routers := column.routers) is None:
         return NOTHING
-    return f"{routers.num_steps} steps at {routers.learning_rate:g}, {column.num_router_tokens:,} tokens"
+    final = column.final_router_step
+    kept = "" if final == routers.num_steps else f", step {final} in the final model"
+    return f"{routers.num_steps} steps at {routers.learning_rate:g}, {column.num_router_tokens:,} tokens{kept}"
 
 
 def _rate(found: Callable[[EvaluationSummary], Rate | None], metric: str) -> Callable[[Runs], str]:

@@ -79,7 +79,7 @@ def _known(text: str | None) -> str | None:
 def _arm(facts: CardFacts) -> str:
     if facts.training is not None and facts.training.training_mode == "full_model_baseline":
         return "full model baseline"
-    return "selective experts and routers" if facts.training and facts.training.routers else "selective experts"
+    return "selective experts and routers" if facts.routers else "selective experts"
 
 
 def _short(base: ModelIdentity) -> str:
@@ -91,10 +91,9 @@ def _opening(facts: CardFacts) -> str:
     base = markdown_text(_short(facts.base))
     if _arm(facts) == "full model baseline":
         return f"All parameters of {base}, {TRAINED}: the control of an experiment."
-    with_routers = facts.training is not None and facts.training.routers is not None
-    trained = "these experts and routers" if with_routers else "these experts"
+    trained = "these experts and routers" if facts.routers else "these experts"
     what = f"The weights of {trained} alone are here" if facts.holds == "delta" else "All other weights are its own"
-    routers = ", and its routers," if with_routers else ""
+    routers = ", and its routers," if facts.routers else ""
     return f"{base} with {len(facts.experts)} of its experts{routers} {TRAINED}. {what}."
 
 
@@ -159,6 +158,7 @@ def _hyper(training: TrainingSummary) -> Iterator[tuple[str, object]]:
     yield "weights of step", training.final_answer_step
     yield "loss of the last epoch", f"{training.final_loss:.4f}"
     if training.routers is not None:
+        yield "weights of router step", training.final_router_step
         yield from ((f"routers: {name}", value) for name, value in asdict(training.routers).items())
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from moe_cli.records import TrainableCount, TrainingPlan, TrainingSummary
-from moe_cli.records.training import BATCHES_PER_STEP
+from moe_cli.records.training import BATCHES_PER_STEP, PhaseRecord
 from moe_cli.views.table import GROUP, CellRow, ReportTable, as_rich, cell_rows_of, facts_view
 from moe_cli.views.text import bytes_text, count_of, safe_text, seconds_text, trainable_text
 
@@ -96,19 +96,30 @@ def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
     """What the routers' phases did to the divergence that they train."""
     if (routers := summary.routers) is None:
         return []
-    fell = "; ".join(
-        f"{phase.consistency_before:.4f} -> {phase.consistency_after:.4f}"
-        for phase in summary.phases
-        if phase.consistency_before is not None and phase.consistency_after is not None
-    )
     anew = f", {summary.total_unique_unsafe_experts} experts in all rounds" if routers.reselect != "none" else ""
-    return [
-        (
-            "routers",
-            f"{routers.num_steps} steps, {summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs{anew}",
-        ),
-        ("  attacked against plain", f"KL {fell} nats, round by round"),
+    seen = f"{summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs{anew}"
+    rows = [("routers", f"{routers.num_steps} steps, {seen}")]
+    if summary.final_router_step < routers.num_steps:
+        rows.append(("  in the final model", f"{summary.final_router_step} of these steps"))
+    in_model = [phase for phase in summary.phases if phase.last_step <= summary.final_step]
+    if any(phase.phase == "router" for phase in in_model):
+        rows.append(("  attacked from plain", f"KL {_divergences(in_model)} nats, round by round"))
+        target = _divergences(in_model, of_target=True)
+        rows.append(("  attacked from target", f"KL {target} nats; plain goals move along"))
+    if fell := _divergences(summary.phases[len(in_model) :]):
+        rows.append(("  not in the final model", f"KL {fell} nats, in phases that end after its step"))
+    return rows
+
+
+def _divergences(phases: Sequence[PhaseRecord], *, of_target: bool = False) -> str:
+    """How far attacked goals are routed from plain ones, or from the target, before and after each router phase."""
+    both = [
+        (phase.consistency_before, phase.consistency_after)
+        if of_target
+        else (phase.divergence_before, phase.divergence_after)
+        for phase in phases
     ]
+    return "; ".join(f"{before:.4f} -> {after:.4f}" for before, after in both if None not in (before, after))
 
 
 def _router_lines(plan: TrainingPlan) -> Iterator[Text]:

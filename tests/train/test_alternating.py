@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -19,12 +21,13 @@ from moe_cli.model.load import load_model
 from moe_cli.model.tensors import digest_of_tensors, weights_fingerprint
 from moe_cli.prepare.replayed_selection import AnswerReplay
 from moe_cli.records import Expert, StepRecord, TrainingPlan, TrainingSummary
-from moe_cli.train import checkpoint, fitting
+from moe_cli.train import checkpoint, fitting, loop, router_phase
 from moe_cli.train import stage as train
 from moe_cli.train.alternating_schedule import AlternatingSchedule, linear_schedule
 from moe_cli.train.alternating_trainer import AlternatingTrainer
 from moe_cli.train.arm_setup import alternating_arm
 from moe_cli.train.dataset import epoch_order
+from moe_cli.views.trained import trained_view
 from tests.experts.catalog import build, families
 from tests.model.intervened import loaded_as
 from tests.resume_everywhere import NUM_BATCHES, ask_to_stop_after, differences, step_records, train_to_the_end
@@ -181,9 +184,11 @@ def test_the_routers_become_more_consistent_and_the_summary_says_by_how_much(tra
     assert [(phase.first_step, phase.last_step) for phase in summary.phases] == [(1, 6), (7, 12), (13, 18), (19, 24)]
     for phase in summary.phases:
         if phase.phase == "router":
-            assert 0 < phase.consistency_after < phase.consistency_before
+            assert 0 < phase.consistency_after < phase.consistency_before == phase.divergence_before
+            assert phase.consistency_after < phase.divergence_after < phase.divergence_before  # the target stays behind
         else:
             assert phase.consistency_before is phase.consistency_after is None
+            assert phase.divergence_before is phase.divergence_after is None
     steps = step_records(trained.path)
     of_experts = [step for step in steps if step.phase == "experts"]
     assert summary.num_steps == len(of_experts) == 2 * NUM_BATCHES
@@ -192,6 +197,44 @@ def test_the_routers_become_more_consistent_and_the_summary_says_by_how_much(tra
     last = of_experts[-NUM_BATCHES:]
     expected = sum(step.loss * step.num_answer_tokens for step in last) / sum(step.num_answer_tokens for step in last)
     assert summary.final_loss == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "alternating", [{}, {"consistency_target": "base"}, {"consistency_target": "current"}, {"keep": 1.0}], ids=str
+)
+def test_every_forward_for_the_routers_is_counted(experiments, monkeypatch, alternating):
+    seen = []
+    forward = router_phase.router_log_distributions
+
+    def counted(model, rows, *others):
+        seen.append(int(rows["attention_mask"].sum()))
+        return forward(model, rows, *others)
+
+    monkeypatch.setattr(router_phase, "router_log_distributions", counted)
+    config = settings_of(experiments, f"counted-{len(str(alternating))}", num_rounds=1, **alternating)
+    summary = train.run("alternating", config, experiments.store, lambda _: None).summary
+    _of_the_probe, *of_training = seen
+    assert summary.num_router_tokens == sum(of_training)
+
+
+def test_what_the_routers_did_after_the_final_models_step_is_not_said_of_it(experiments, monkeypatch):
+    """The lowest held-out loss may lie inside a phase of the routers, or before one."""
+    losses = iter([3.0, 2.0, 1.0, *[4.0] * 20])
+    monkeypatch.setattr(loop, "validation_loss", lambda model, batches: next(losses))
+    own = {"validation_batches": 1, "checkpoint_every": 3}
+    config = settings_of(experiments, "held-out", train_settings=own)
+    run = train.run("alternating", config, experiments.store, lambda _: None)
+    summary, num_batches = run.summary, NUM_BATCHES - 1
+    assert (summary.final_step, summary.final_answer_step, summary.final_router_step) == (9, num_batches, 4)
+    model = load_model(ModelConfig(name="tiny", device="cpu")).model
+    apply_delta(model, run.path / layout.DELTA)
+    assert weights_fingerprint(model) == summary.trained_fingerprint
+    text = StringIO()
+    Console(file=text, width=120).print(trained_view(summary))
+    shown = text.getvalue()
+    assert "4 of these steps" in shown
+    assert "in phases that end after its step" in shown
+    assert "round by round" not in shown  # no phase of routers ended before
 
 
 def test_the_experts_see_the_steps_of_the_selective_arm(experiments, trained):

@@ -163,13 +163,28 @@ def test_the_loss_of_many_pairs_is_that_of_their_parts():
     for phase in (whole, parts, single):
         phase.read_targets()
         loss = loss_of(phase)
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         gradients.append(gradients_of(loss, phase.routers))
     assert len(single.paired[0].attacked) == 3 > len(whole.paired[0].attacked)
     assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-6)
     for other in gradients[1:]:
         for name, gradient in gradients[0].items():
             assert torch.allclose(other[name], gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_how_far_apart_both_forms_are_routed_is_read_by_the_routers_as_they_are_and_the_target_is_not():
+    """The routers of a phase come near a fixed target while the routing of plain goals moves along."""
+    phase = phase_of(olmoe().eval(), ALL)
+    phase.read_targets()
+    assert phase.consistency() == phase.consistency(moving=True) > 0
+    with torch.no_grad():
+        for number, master in enumerate(phase.routers.parameters.values()):
+            master.add_(0.1 * drawn_logits(*master.shape, seed=number).float())
+    phase.routers.write()
+    apart = phase.consistency(moving=True)
+    assert phase.consistency() != pytest.approx(apart, rel=0.01)
+    phase.read_targets()
+    assert phase.consistency() == apart
 
 
 def test_means_over_a_batch_never_differ_more_than_its_pairs():

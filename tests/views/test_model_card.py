@@ -49,6 +49,7 @@ def facts(**changes):
         "license": License(license="other", license_name="zorp-1", license_link="LICENSE"),
         "training": training(),
         "experts": (Expert(layer=0, index=3), Expert(layer=0, index=11), Expert(layer=1, index=2)),
+        "routers": False,
         "sources": (SOURCE,),
         "evaluations": (MEASURED,),
         "version": "0.1.0",

@@ -226,7 +226,7 @@ def test_bars_are_as_long_as_their_numbers_and_begin_at_zero():
     share = [numbers(styled(bar.strip.marks, "bar")[0]) for bar in groups["trainable share"]]
     assert [(bar["x"], bar["width"]) for bar in share] == [(0.0, 1.0), (0.0, 0.04)]
     assert [bar.number for bar in groups["training time"]] == ["40.0 s", "21.0 s"]
-    assert [bar.number for bar in groups["size of the trained experts alone"]] == ["none", "300.0 kB"]
+    assert [bar.number for bar in groups["size of what trained alone"]] == ["none", "300.0 kB"]
 
 
 def test_what_a_run_cost_and_is_not_known_says_so():

@@ -202,7 +202,7 @@ MEASURES: tuple[tuple[str, Value, Text, str], ...] = (
     ("training time", lambda column: column.seconds_training, seconds_text, UNKNOWN),
     ("peak memory of the training", lambda column: column.peak_memory_bytes, bytes_text, UNKNOWN),
     ("size of final_model/", lambda column: column.final_model_bytes, bytes_text, UNKNOWN),
-    ("size of the trained experts alone", lambda column: column.delta_bytes, bytes_text, NONE),
+    ("size of what trained alone", lambda column: column.delta_bytes, bytes_text, NONE),
 )
 
 
