@@ -77,10 +77,10 @@ class PhaseRecord:
     locked_digest: str  # sha256 of what did not train, equal before and after
     consistency_before: float | None  # nats, over all pairs, from the target; None in a phase of the experts
     consistency_after: float | None  # None: the phase is not over, or of the experts
-    divergence_before: float | None  # the same from the plain goals as they are routed at that moment
-    divergence_after: float | None
     num_tokens: int  # of forwards beside those that train: for targets, for what is kept, and measuring; no padding
     seconds: float  # that it took to begin and to end the phase; the steps say their own
+    divergence_before: float | None = None  # as consistency_before, from the plain goals as they are routed then
+    divergence_after: float | None = None
     selected: tuple[tuple[Expert, ...], ...] | None = None  # experts of every batch, selected anew before the phase
 
 

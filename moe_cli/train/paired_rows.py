@@ -40,8 +40,8 @@ class PairedBatch:
 
     @property
     def pair_of(self) -> dict[int, int]:
-        """Row -> index of its pair."""
-        return {row: index for index, pair in enumerate(self.pairs) for row in (pair.plain, pair.attacked)}
+        """Attacked row -> index of its pair."""
+        return {pair.attacked: index for index, pair in enumerate(self.pairs)}
 
 
 def paired_batches(
@@ -100,7 +100,7 @@ def _paired_batch(
     kept = [row for row, example in enumerate(rows) if example.kind != "refuse_attacked"]
     return PairedBatch(
         pairs=pairs,
-        plain=cut([pair.plain for pair in pairs]) if pairs else (),
+        plain=cut(sorted({pair.plain for pair in pairs})) if pairs else (),
         attacked=cut([pair.attacked for pair in pairs], limit=not together) if pairs else (),
         kept=cut(kept) if kept else (),
         num_kept_tokens=sum(lengths[row] for row in kept),

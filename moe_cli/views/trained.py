@@ -102,10 +102,10 @@ def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
     if summary.final_router_step < routers.num_steps:
         rows.append(("  in the final model", f"{summary.final_router_step} of these steps"))
     in_model = [phase for phase in summary.phases if phase.last_step <= summary.final_step]
-    if any(phase.phase == "router" for phase in in_model):
-        rows.append(("  attacked from plain", f"KL {_divergences(in_model)} nats, round by round"))
-        target = _divergences(in_model, of_target=True)
-        rows.append(("  attacked from target", f"KL {target} nats; plain goals move along"))
+    if fell := _divergences(in_model):
+        rows.append(("  attacked from plain", f"KL {fell} nats, round by round"))
+    if fell := _divergences(in_model, of_target=True):
+        rows.append(("  attacked from target", f"KL {fell} nats; plain goals move along"))
     if fell := _divergences(summary.phases[len(in_model) :]):
         rows.append(("  not in the final model", f"KL {fell} nats, in phases that end after its step"))
     return rows

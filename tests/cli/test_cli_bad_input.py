@@ -149,7 +149,10 @@ def test_a_run_of_another_kind_cannot_be_evaluated(refused, tmp_path):
     with open_run(tmp_path / "prepared", "prepare", MoeConfig(), resume=False) as writer:
         Store(tmp_path / "r").add(writer, base_fingerprint=None, model_name="tiny", device="cpu")
     done = refused("evaluate", "prepared")
-    assert done.code == 3 and "is a run of kind prepare, but selective or baseline is needed here" in done.err
+    assert (
+        done.code == 3
+        and "is a run of kind prepare, but selective or baseline or alternating is needed here" in done.err
+    )
 
 
 def test_a_real_model_without_items_is_told_what_to_bring(refused, tmp_path):

@@ -91,7 +91,10 @@ def test_a_parameter_with_the_name_of_a_section_sets_nothing_but_what_it_says(mo
 
 def test_the_help_of_an_option_is_the_meaning_and_the_default_of_its_setting():
     helps = {name: {option.name: option.help for option in command_named(name).params} for name in NAMES}
-    assert helps["moe train selective"]["train__num_epochs"] == "Passes over the batches (3)."
+    assert (
+        helps["moe train selective"]["train__num_epochs"]
+        == "Passes over the batches; the alternating arm has those of its rounds (3)."
+    )
     assert helps["moe train baseline"]["train__learning_rate"] == "Peak learning rate (5e-05)."
     assert helps["moe prepare"]["prepare__budget"].endswith("`5%`; `none` is the original rule (0.05).")
     assert helps["moe prepare"]["prepare__scores"].endswith("to use later. One of: gradient. Repeatable.")

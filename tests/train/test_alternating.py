@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from moe_cli.artifacts import layout
-from moe_cli.codec import decode
+from moe_cli.codec import decode, encode
 from moe_cli.config import AlternatingConfig, ModelConfig
 from moe_cli.errors import ArtifactError, StoppedError, UsageError
 from moe_cli.experts import apply_delta, attach, experts_of
@@ -235,6 +236,15 @@ def test_what_the_routers_did_after_the_final_models_step_is_not_said_of_it(expe
     assert "4 of these steps" in shown
     assert "in phases that end after its step" in shown
     assert "round by round" not in shown  # no phase of routers ended before
+
+
+def test_a_run_that_did_not_measure_how_far_apart_both_forms_are_routed_says_nothing_of_it(trained):
+    summary = decode(TrainingSummary, re.sub(rb',?"divergence_\w+":[^,}]*', b"", encode(trained.summary)), source="it")
+    assert {phase.divergence_after for phase in summary.phases} == {None}
+    text = StringIO()
+    Console(file=text, width=120).print(trained_view(summary))
+    assert "attacked from target" in text.getvalue()
+    assert "attacked from plain" not in text.getvalue()
 
 
 def test_the_experts_see_the_steps_of_the_selective_arm(experiments, trained):

@@ -261,6 +261,15 @@ def test_forms_of_one_goal_are_found_and_those_alone_are_in_no_pair():
     assert sum(len(cut.rows) for cut in fewer.attacked) == 2
 
 
+def test_a_plain_form_of_two_attacked_ones_is_in_both_pairs_and_goes_through_the_model_once():
+    examples = examples_of(ALL)
+    twice = [replace(e, id=e.id.replace("goal-1", "goal-0"), messages=examples[0].messages) for e in examples[-2:-1]]
+    (batch,) = batches_of([*examples[:-2], *twice, examples[-1]])
+    assert [(pair.plain, pair.attacked) for pair in batch.pairs] == [(0, 5), (0, 6), (2, 7)]
+    assert sorted(row for cut in batch.plain for row in cut.rows) == [0, 2]
+    assert batch.pair_of == {5: 0, 6: 1, 7: 2}
+
+
 def test_batches_without_a_pair_and_forms_with_other_targets_are_refused():
     alone = [replace(e, id=f"other-{e.id}") if e.kind == "refuse_plain" else e for e in examples_of(ALL)]
     with pytest.raises(UsageError, match="no training batch holds both forms"):
