@@ -7,6 +7,8 @@ import copy
 import numpy as np
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from scipy.stats import entropy
 
 from moe_cli.errors import UsageError
@@ -75,9 +77,17 @@ def test_the_kl_at_the_last_token_is_that_of_the_familys_own_formula_without_the
             assert kl > 1e-4
 
 
+# Of earlier releases Jamba's block, not its router, makes the scores, so that the seam does not see by what.
+UNREAD = {"jamba"} if Version(transformers.__version__) < Version("5.24") else set()
+
+
 @pytest.mark.parametrize("family", SEEN)
 def test_in_every_family_it_is_a_distribution_that_no_padding_changes_and_that_is_at_no_distance_from_itself(family):
     loaded = loaded_as(build(family))
+    if family in UNREAD:
+        with pytest.raises(UsageError, match="so its distribution is not known"):
+            last_token_distributions(loaded, ROWS)
+        return
     together = last_token_distributions(loaded, ROWS)
     for place, row in enumerate(ROWS):
         alone = last_token_distributions(loaded, [row])
