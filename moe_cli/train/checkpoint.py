@@ -52,7 +52,7 @@ Parameters = Mapping[str, nn.Parameter]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TrainingProgress:
     """What a training knows beside parameters, optimizer and schedule."""
 
     validation: tuple[ValidationLoss, ...]
@@ -68,7 +68,7 @@ def save_checkpoint(
     optimizer: Optimizer,
     scheduler: LRScheduler,
     trainer_state: TrainerState,
-    progress: Progress,
+    progress: TrainingProgress,
     random: Sequence[Mapping[str, Tensor]],
 ) -> Path:
     """Write `checkpoint-{step}` into the run directory; `owner` identifies the run whose state it is.

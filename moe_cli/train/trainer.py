@@ -248,7 +248,7 @@ class FixedBatchTrainer(Trainer):
         run = Path(self.args.output_dir)
         state = (self.trained, self.optimizer, self.lr_scheduler, self.state)
         random = gathered(checkpoint.random_states())
-        progress = checkpoint.Progress(tuple(self.validation), self.batches_per_step, *self.phase_state())
+        progress = checkpoint.TrainingProgress(tuple(self.validation), self.batches_per_step, *self.phase_state())
         checkpoint.save_checkpoint(run, self.owner, *state, progress, random)
         wait_for_first()  # whoever ended before it is published would end the first, too
 

@@ -201,7 +201,7 @@ def test_a_fixed_target_is_approached_by_every_gradient_step():
     found = []
     for _ in range(40):
         loss = loss_of(phase)
-        found.append(float(loss))
+        found.append(float(loss.detach()))
         with torch.no_grad():
             for name, gradient in gradients_of(loss, phase.routers).items():
                 phase.routers.parameters[name] -= 0.5 * gradient
