@@ -24,7 +24,7 @@ from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.records import Comparison, Expert, PairedDifference, PrepareSummary, Selection
 from moe_cli.records.attack_transfer import Transfer, TransferCell, TransferRow, UnionOverlap
 from moe_cli.records.comparison import ComparedArm
-from moe_cli.records.training import UNTRAINED
+from moe_cli.records.training import MODES_OF_EXPERTS, UNTRAINED
 from moe_cli.stats.metrics import ATTACK_SUCCESS, metric_and_suite
 
 TINY = "the tiny language"
@@ -62,8 +62,8 @@ def preparations_of(sources: Sequence[ComparedRun], store: Store) -> dict[str, P
             run = store.with_digest(digest, "prepare")
             read[digest] = _preparation(run) if run is not None and _is_complete(run) else None
         if (preparation := read[digest]) is not None:
-            selective = source.training.training_mode == "selective_experts"
-            found[source.column.name] = replace(preparation, trains_union=selective)
+            trains_union = source.training.training_mode in MODES_OF_EXPERTS
+            found[source.column.name] = replace(preparation, trains_union=trains_union)
     return found
 
 

@@ -28,8 +28,9 @@ from moe_cli.records.training import Phase, PhaseRecord
 from moe_cli.train import checkpoint
 from moe_cli.train.alternating_schedule import AlternatingSchedule
 from moe_cli.train.dataset import NO_BATCH
+from moe_cli.train.loop import evaluating
 from moe_cli.train.paired_rows import rows_of_part
-from moe_cli.train.router_phase import RouterPhase, evaluating
+from moe_cli.train.router_phase import RouterPhase
 from moe_cli.train.trainer import ExpertMaskingTrainer, Inputs
 
 Reselect = Callable[[Collection[Expert]], tuple[tuple[Expert, ...], ...]]  # of the experts that train -> of each batch
@@ -55,7 +56,6 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         self.reselect = reselect
         self.schedule, self.routers, self.router_phase, self.settings = schedule, routers, router_phase, settings
         self.warmup_steps = warmup_steps
-        self.phases: list[PhaseRecord] = []
         self.under_way = True  # whether the step after `global_step` has begun; False while a finished one is recorded
 
     @property
@@ -185,16 +185,17 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         locked = self.routers.parameters if phase == "experts" else self.slices.parameters
         return digest_of_tensors(locked.items())
 
-    def prove_with(self, proof: FrozenProof, probe_experts: Callable[[], int]) -> int:
-        """Check that a step of each kind reaches exactly what it trains; returns how many parameters that are.
+    def prove(self, probe: Callable[[], int], proof: FrozenProof) -> None:
+        """Check that a step of each kind reaches exactly what it trains.
 
-        `proof` and `probe_experts` are asked again where further experts begin to train.
+        `proof` and `probe` are asked again where further experts begin to train.
 
         Raises:
             ValueError: a step reaches other parameters, or not all of them.
         """
-        self.proof, self._probe_experts = proof, probe_experts
-        return probe_experts() + self._probe_routers()
+        super().prove(probe, proof)
+        self.proof, self._probe_experts = proof, probe
+        self.num_with_gradient += self._probe_routers()
 
     def _probe_routers(self) -> int:
         self.slices.activate(())

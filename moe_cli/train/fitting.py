@@ -101,19 +101,14 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
         notify(step)
 
     saving_memory = enable_checkpointing(loaded.model) if config.train.gradient_checkpointing else nullcontext()
-    frozen = FrozenProof(setup.frozen_digest) if setup.frozen_digest else None
+    frozen = FrozenProof(setup.frozen_digest)
     trainer = _trainer(config, loaded, setup, task, on_step)
     keep_in_run(trainer, task.path)
     start_peak(loaded.device)
     with stop_requests() as stop, saving_memory:
-        probe = partial(_probe, loaded, setup, task)
-        if isinstance(trainer, AlternatingTrainer) and frozen is not None:
-            with_gradient = trainer.prove_with(frozen, probe)
-        else:
-            with_gradient = probe()
-        trainer.num_with_gradient = with_gradient
-        if with_gradient < len(setup.trained):
-            notify(Notice(text=_unreached(with_gradient, len(setup.trained)), warning=True))
+        trainer.prove(partial(_probe, loaded, setup, task), frozen)
+        if trainer.num_with_gradient < len(setup.trained):
+            notify(Notice(text=_unreached(trainer.num_with_gradient, len(setup.trained)), warning=True))
         loop = StepLoop(trainer, stop, config.train.checkpoint_every, task.held_out)
         trainer.add_callback(loop)
         trainer.train(resume_from_checkpoint=str(task.checkpoint) if task.checkpoint else None)
@@ -129,7 +124,7 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
     setup.write()
     source = f"what the updates up to step {final_step} made"  # the last update has no loss after it
     refuse_not_finite(trainer.trained.items(), source, hint="train into another directory with a lower learning rate")
-    digest_after = frozen.check() if frozen is not None else None
+    digest_after = frozen.check()
     if num_ranks() > 1 and len(set(gathered(digest_of_tensors(trainer.trained.items())))) > 1:
         raise AssertionError("the processes trained different weights; nothing is written")
     return FitResult(
@@ -137,7 +132,7 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
             requested=len(trainer.trained),
             in_optimizer=loop.count_in_optimizer(),
             with_gradient=trainer.num_with_gradient,
-            frozen_digest_before=frozen.before if frozen is not None else None,
+            frozen_digest_before=frozen.before,
             frozen_digest_after=digest_after,
             num_moved=setup.num_moved() if setup.num_moved else None,
             num_parameters=len(setup.trained) if setup.num_moved else None,
@@ -148,7 +143,7 @@ def fit_arm(config: MoeConfig, loaded: LoadedModel, setup: ArmSetup, task: FitTa
         peak_memory_bytes=peak,
         peak_memory_of=peak_of,
         experts_dtype=_dtype_of_experts(setup),
-        phases=tuple(trainer.phases) if isinstance(trainer, AlternatingTrainer) else (),
+        phases=tuple(trainer.phases),
     )
 
 

@@ -9,9 +9,12 @@ the step alone, so a stop does not change it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import ceil
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -25,6 +28,17 @@ from moe_cli.train.open_step import StopRequest, finite_sum
 from moe_cli.train.trainer import FixedBatchTrainer
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, so that nothing is drawn; afterwards in the mode that it had."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
 @torch.no_grad()
 def validation_loss(model: PreTrainedModel, batches: FixedBatches) -> float:
     """Cross entropy per answer token of all batches, in evaluation mode; the model's mode is restored.
@@ -34,17 +48,15 @@ def validation_loss(model: PreTrainedModel, batches: FixedBatches) -> float:
     Raises:
         NumericError: it is not finite.
     """
-    training = model.training
-    model.eval()
     parts = [part_of(batch, cut) for batch, cuts in zip(batches.batches, batches.cuts, strict=True) for cut in cuts]
     own = dealt(parts)
     company = own[:1] or parts[:1]  # sharded weights are gathered by all processes, as often as by the first
     extra = company * (ceil(len(parts) / num_ranks()) - len(own)) if has_shares(model) else []
-    sums = [
-        float(loss_sum(model, {name: rows.to(model.device) for name, rows in part.items()})) for part in own + extra
-    ][: len(own)]
-    model.train(training)
-    values = [value for share in gathered(sums) for value in share]
+    with evaluating(model):
+        sums = [
+            float(loss_sum(model, {name: rows.to(model.device) for name, rows in part.items()})) for part in own + extra
+        ]
+    values = [value for share in gathered(sums[: len(own)]) for value in share]
     loss = finite_sum(values) / sum(num_answer_tokens(part["labels"]) for part in parts)
     if not math.isfinite(loss):
         raise NumericError(

@@ -6,11 +6,10 @@ computes them in every step. What the routers' drift is measured against (`keep`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from moe_cli.config import AlternatingConfig
@@ -18,6 +17,7 @@ from moe_cli.experts.router_masters import RouterMasters
 from moe_cli.model.topology import expert_layers
 from moe_cli.ranks import dealt, gathered
 from moe_cli.train.dataset import FixedBatches, MicroBatch
+from moe_cli.train.loop import evaluating
 from moe_cli.train.open_step import finite_sum
 from moe_cli.train.paired_rows import PairedBatch, rows_of_part
 from moe_cli.train.router_consistency import (
@@ -77,7 +77,7 @@ class RouterPhase:
             for batch in dealt(list(range(len(self.paired)))):
                 target = self._plain_distributions(batch) if moving else self._target(batch)
                 sums += [
-                    float(self._consistency_sum(batch, self._part(batch, cut), target))
+                    float(self._consistency_sum(batch, self.rows_of(batch, cut), target))
                     for cut in self.paired[batch].attacked
                 ]
         return finite_sum([value for share in gathered(sums) for value in share]) / self.num_pairs
@@ -90,7 +90,7 @@ class RouterPhase:
     def probe_loss(self) -> Tensor:
         """What the loss depends on in the first attacked rows; its gradient reaches every router, also at a target."""
         batch, paired = next((batch, paired) for batch, paired in enumerate(self.paired) if paired.pairs)
-        return torch.stack([log_Q.mean() for log_Q in self._compared(self._part(batch, paired.attacked[0]))]).sum()
+        return torch.stack([log_Q.mean() for log_Q in self._compared(self.rows_of(batch, paired.attacked[0]))]).sum()
 
     def keep_loss(self, rows: Rows) -> Tensor:
         """Sum over the tokens of KL(router at the start of the phase || now), mean over the layers, in nats."""
@@ -149,11 +149,12 @@ class RouterPhase:
         found: dict[int, Tensor] = {}
         with evaluating(self.model):
             for cut in self.paired[batch].plain:
-                compared = self._compared(self._part(batch, cut))
+                compared = self._compared(self.rows_of(batch, cut))
                 found |= {row: log_P.cpu() for row, log_P in zip(cut.rows, compared, strict=True)}
         return [found[pair.plain] for pair in self.paired[batch].pairs]
 
-    def _part(self, batch: int, cut: MicroBatch) -> Rows:
+    def rows_of(self, batch: int, cut: MicroBatch) -> Rows:
+        """The rows of one forward, which is counted."""
         rows = rows_of_part(self.batches[batch], cut)
         self.num_tokens += int(rows["attention_mask"].sum())
         return {name: tensor.to(self._device) for name, tensor in rows.items()}
@@ -172,17 +173,6 @@ class RouterPhase:
 
     def _log_distributions(self, rows: Rows) -> list[Tensor]:
         return router_log_distributions(self.model, rows, self._places, self.settings.temperature)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, so that nothing is drawn; afterwards in the mode that it had."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def _place(name: str) -> tuple[int, int]:

@@ -36,7 +36,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from moe_cli.errors import NumericError
-from moe_cli.experts import AttachedSlices
+from moe_cli.experts import AttachedSlices, FrozenProof
 from moe_cli.model.sharding import has_shares, is_sharded
 from moe_cli.model.token_rows import loss_sum, num_answer_tokens
 from moe_cli.ranks import gathered, num_ranks, this_rank, wait_for_first
@@ -81,6 +81,7 @@ class FixedBatchTrainer(Trainer):
         self.validation: list[ValidationLoss] = []  # so far; goes into every checkpoint
         self.of_shares = has_shares(model)
         self.trains_shares = any(map(is_sharded, trained.values()))
+        self.phases: list[PhaseRecord] = []  # so far, where what trains changes
         self.num_with_gradient = 0  # parameters that the probe steps reached
         self.loss_weight = 1.0  # 0 in a forward without effect
 
@@ -97,6 +98,10 @@ class FixedBatchTrainer(Trainer):
     def order_of(self, epoch: int) -> list[int]:
         """The order of the batches in an epoch, 0 for the first."""
         return epoch_order(len(self.train_dataset), self.args.seed, epoch)
+
+    def prove(self, probe: Callable[[], int], proof: FrozenProof) -> None:
+        """Check with `probe` that a step reaches what it trains; `proof` is of what must not move."""
+        self.num_with_gradient = probe()
 
     def begin_step(self) -> None:
         """Hook before every step."""
@@ -254,7 +259,7 @@ class FixedBatchTrainer(Trainer):
 
     def phase_state(self) -> tuple[tuple[PhaseRecord, ...], Mapping[str, Tensor]]:
         """The phases so far, and what the one under way needs beside the parameters."""
-        return (), {}
+        return tuple(self.phases), {}
 
     def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
         """Do nothing: hooks that add up gradients hang where a parameter has one on some processes only."""

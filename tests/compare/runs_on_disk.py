@@ -13,6 +13,7 @@ from moe_cli.artifacts.files import write_atomic
 from moe_cli.codec import encode, encode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.records import Message
+from moe_cli.records.training import MODES
 from tests.builders import CLASSIFIER, answered, evaluation, example, identity, training
 
 CONFIG = MoeConfig()
@@ -43,7 +44,7 @@ def bare(directory, name, found, **changes):
 
 def trained(directory, name, found, *, seed=42, arm="baseline", fingerprint=None, **changes):
     """A training run with its evaluation."""
-    mode = "full_model_baseline" if arm == "baseline" else "selective_experts"
+    mode = MODES[arm]
     weights = fingerprint or name.ljust(64, "0")
     summary = training(
         training_mode=mode,

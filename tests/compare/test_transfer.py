@@ -173,14 +173,15 @@ def prepare_run(directory, name, attack, experts, *, pairs="goals.jsonl"):
 )
 def test_the_command_reads_what_was_prepared_on_from_the_prepare_runs(moe, tmp_path, attacks, names):  # noqa: F811
     bare(tmp_path, "tiny", records(36), items_digest="attacked" * 8)
-    of_arm = zip(("a", "b"), attacks, (STORY, CHAT), strict=True)
-    for arm, attack, experts in of_arm:
+    of_arm = zip(("a", "b"), attacks, (STORY, CHAT), ("selective", "alternating"), strict=True)
+    for arm, attack, experts, kind in of_arm:
         digest = prepare_run(tmp_path, f"prepared_{arm}", attack, experts, pairs=f"{arm}.jsonl")
-        trained(tmp_path, f"sel_{arm}", records(8), arm="selective", prepared=digest, fingerprint=arm * 64)
+        trained(tmp_path, f"sel_{arm}", records(8), arm=kind, prepared=digest, fingerprint=arm * 64)
     code, out, err = moe("sel_a", "sel_b", "--base", "tiny", "--json")
     assert code == 0, err
     found = decode(Comparison, out, source="stdout").transfer
     assert [row.prepared_on for row in found.rows] == [(name,) for name in names]
+    assert [row.num_experts for row in found.rows] == [4, 4]  # the alternating arm trains its selection, too
     assert [(one.num_shared, one.num_a, one.num_b) for one in found.overlaps] == [(2, 4, 4)]
     assert (
         decode(Comparison, (tmp_path / "comparison" / layout.COMPARISON).read_text(), source="file").transfer == found

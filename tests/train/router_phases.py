@@ -67,7 +67,7 @@ def phase_of(
 def loss_of(phase: RouterPhase) -> Tensor:
     """L_cons of all pairs, differentiable."""
     parts = [
-        phase.consistency_loss(number, phase._part(number, cut))
+        phase.consistency_loss(number, phase.rows_of(number, cut))
         for number, batch in enumerate(phase.paired)
         for cut in batch.attacked
     ]

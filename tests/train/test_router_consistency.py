@@ -146,7 +146,7 @@ def test_pairs_of_equal_rows_have_no_loss_and_no_gradient():
 def test_what_is_kept_is_exactly_0_when_the_phase_begins_and_not_after_a_step():
     phase = phase_of(olmoe().eval(), ALL, keep=1.0)
     phase.keep_start()
-    rows = phase._part(0, phase.paired[0].kept[0])
+    rows = phase.rows_of(0, phase.paired[0].kept[0])
     loss = phase.keep_loss(rows)
     assert float(loss.detach()) == 0.0
     assert not any(gradient.any() for gradient in gradients_of(loss, phase.routers).values())
