@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from moe_cli.errors import ArtifactError
 from moe_cli.records.evaluation import EvaluationRecord
-from moe_cli.stats.metrics import METRICS, Metric
+from moe_cli.stats.metrics import METRIC_NAMED, METRICS, Metric, mean_over_runs
 
 Outcome = bool | float | None  # yes or no; a fraction from 0 to 1; None: not scored
 
@@ -73,6 +73,29 @@ def evaluated_items(name: str, records: Sequence[EvaluationRecord], metrics: Seq
             for record in records
         ],
     )
+
+
+def mean_run(runs: Sequence[RunItems]) -> RunItems:
+    """One run in place of several on the same items: the mean outcome of each item, None where one was not scored.
+
+    What counts as no where it is missing is taken for no.
+    """
+    if len(runs) == 1:
+        return runs[0]
+    return {
+        name: replace(
+            item, outcomes={metric: _mean_outcome(metric, [run[name] for run in runs]) for metric in item.outcomes}
+        )
+        for name, item in runs[0].items()
+    }
+
+
+def _mean_outcome(metric: str, items: Sequence[ItemOutcomes]) -> Outcome:
+    named = METRIC_NAMED.get(metric)
+    outcomes = [item.outcomes.get(metric) for item in items]
+    if named is not None and named.missing_is_no:
+        outcomes = [outcome or 0.0 for outcome in outcomes]
+    return mean_over_runs(outcomes)
 
 
 def drop_metrics(items: RunItems, names: Collection[str]) -> RunItems:

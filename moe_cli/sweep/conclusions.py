@@ -1,7 +1,8 @@
 """From measured points to a `Sweep`: the arms, the frontier, the smallest sufficient budgets, the values. Pure.
 
 All runs hold the same items, or the sweep is refused. An arm has the points that are complete; what is tested or ranked
-needs all of its seeds.
+needs all of its seeds. What of random experts is independent is the draws: several seeds of one draw have its experts
+in common, so that an interval over them all would be too narrow. A draw is therefore the mean of its seeds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from moe_cli.records.budget_sweep import (
     SweepArm,
     SweepPoint,
 )
-from moe_cli.stats.items import RunItems, match_items
+from moe_cli.stats.items import RunItems, match_items, mean_run
 from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, OVER_REFUSAL, mean_over_runs
 from moe_cli.stats.outcomes import paired_outcomes
 from moe_cli.stats.paired import rate_estimate
@@ -45,6 +46,10 @@ class _Arm:
     items: tuple[RunItems, ...]
 
     @property
+    def independent_runs(self) -> tuple[RunItems, ...]:
+        return independent_runs([result.point.draw for result in self.results], self.items)
+
+    @property
     def share(self) -> float:
         return sum(result.trainable_ratio or 0.0 for result in self.results) / len(self.results)
 
@@ -57,7 +62,7 @@ class _Arm:
             name=self.name,
             budget=self.point.budget,
             share=self.share,
-            runs=self.items,
+            runs=self.independent_runs,
             seeded=self.point.kind != "base",
         )
 
@@ -85,6 +90,17 @@ def conclude_sweep(measured: Sequence[MeasuredPoint], config: MoeConfig, prepare
         sufficient=tuple(_sufficient(method, arms, config, seeds) for method in settings.methods),
         values=tuple(_value(method, arms, config, seeds) for method in settings.methods),
     )
+
+
+def independent_runs(draws: Sequence[int | None], runs: Sequence[RunItems]) -> tuple[RunItems, ...]:
+    """The runs of an arm, or one for each draw, the mean of its seeds, where there are several draws.
+
+    `draws` has the number of each run's random draw; None: that of a method.
+    """
+    of_draw: defaultdict[int | None, list[RunItems]] = defaultdict(list)
+    for draw, run in zip(draws, runs, strict=True):
+        of_draw[draw].append(run)
+    return tuple(mean_run(seeds) for seeds in of_draw.values()) if len(of_draw) > 1 else tuple(runs)
 
 
 def percent(share: float) -> str:
@@ -123,7 +139,7 @@ def _name(point: SweepPoint, several_groups: bool) -> str:
 
 def _arm_record(arm: _Arm, beaten_by: str | None) -> SweepArm:
     experts = mean_over_runs([result.num_experts for result in arm.results])
-    seeded = arm.point.kind != "base"
+    seeded, runs = arm.point.kind != "base", arm.independent_runs
     return SweepArm(
         name=arm.name,
         kind=arm.point.kind,
@@ -141,9 +157,9 @@ def _arm_record(arm: _Arm, beaten_by: str | None) -> SweepArm:
             )
             for result, items in zip(arm.results, arm.items, strict=True)
         ),
-        attack_success=_estimate(arm.items, ATTACK_SUCCESS, seeded),
-        over_refusal=_estimate(arm.items, OVER_REFUSAL, seeded),
-        accuracy=_estimate(arm.items, ACCURACY, seeded),
+        attack_success=_estimate(runs, ATTACK_SUCCESS, seeded),
+        over_refusal=_estimate(runs, OVER_REFUSAL, seeded),
+        accuracy=_estimate(runs, ACCURACY, seeded),
         kl=mean_over_runs([result.kl.value if result.kl else None for result in arm.results]),
         degenerate=mean_over_runs([result.degenerate.rate if result.degenerate else None for result in arm.results]),
         beaten_by=beaten_by,

@@ -2,7 +2,8 @@
 
 Of a method that is itself a random draw: the mean of V, the share of p at or below each level that D draws can give,
 and how often the interval holds the true V. Of budgets that are insufficient by exactly the margin, or a little more:
-how often the fixed sequence calls one of them sufficient.
+how often the fixed sequence calls one of them sufficient. Of the arm of random experts at one budget: how often its
+interval holds the rate of all possible draws.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import numpy as np
 from moe_cli.records.budget_sweep import SelectionValue
 from moe_cli.stats.items import ItemOutcomes, RunItems
 from moe_cli.stats.metrics import ATTACK_SUCCESS, OVER_REFUSAL
+from moe_cli.stats.outcomes import paired_outcomes
+from moe_cli.stats.paired import RateEstimate, rate_estimate
+from moe_cli.sweep.conclusions import independent_runs
 from moe_cli.sweep.frontier import MeasuredArm, sufficient_budget
 from moe_cli.sweep.selection_value import SweptRuns, log_trapezoid, selection_value
 
@@ -67,6 +71,29 @@ def null_value(seed, *, draws=5, seeds=2, goals=40, spread=1.0, num_resamples=20
     return NullValue(found, _true_value(level_M[0], places_B, spread))
 
 
+def random_rate(seed, *, draws=5, seeds=3, goals=100, spread=1.0) -> tuple[RateEstimate, RateEstimate, float]:
+    """The rate of an arm of random experts by its draws, the same by all of its runs as if independent, and the truth.
+
+    Each draw has a level of its own, so that its seeds are alike.
+    """
+    random = np.random.default_rng([seed, 13])
+    goal_G = random.normal(0.0, 1.0, goals)
+    numbers, runs = [], []
+    for draw in range(1, draws + 1):
+        level = random.normal(0.0, spread)
+        for _ in range(seeds):
+            chance_G = _chance(goal_G + level + random.normal(0.0, 0.3))
+            numbers.append(draw)
+            runs.append(run_of((random.random(goals) < chance_G)[:, None]))
+    by_draw, flat = (_rate_of(arm) for arm in (independent_runs(numbers, runs), runs))
+    return by_draw, flat, 0.5  # by symmetry
+
+
+def _rate_of(runs) -> RateEstimate:
+    metric = next(one for one in paired_outcomes(runs, runs) if one.metric == ATTACK_SUCCESS)
+    return rate_estimate(metric, seeded=True)
+
+
 def _chance(logit):
     return 1 / (1 + np.exp(-logit))
 
@@ -107,7 +134,7 @@ def is_error(seed, *, over=(0.0, 0.0, 0.0), goals=200, harmless=200) -> bool:
 
 
 def main(num_sweeps: int) -> None:
-    """Print both rates."""
+    """Print all rates."""
     for draws, seeds in ((5, 1), (5, 3), (9, 1), (19, 1)):
         found = [null_value(seed, draws=draws, seeds=seeds, num_resamples=400) for seed in range(num_sweeps)]
         p_values = np.array([one.estimate.p_value for one in found])
@@ -126,6 +153,10 @@ def main(num_sweeps: int) -> None:
     ):
         errors = np.mean([is_error(seed, over=over) for seed in range(4 * num_sweeps)])
         print(f"{name}: an insufficient budget called sufficient in {errors:.4f} of {4 * num_sweeps}")
+    for draws, seeds in ((2, 3), (5, 1), (5, 3), (19, 3)):
+        arms = [random_rate(seed, draws=draws, seeds=seeds) for seed in range(num_sweeps)]
+        held, flat = (np.mean([one[way].lower <= one[2] <= one[way].upper for one in arms]) for way in (0, 1))
+        print(f"rate of {draws} random draws x {seeds} seeds: held {held:.3f}; as if all were independent {flat:.3f}")
 
 
 if __name__ == "__main__":

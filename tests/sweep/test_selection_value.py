@@ -1,11 +1,16 @@
 """V against planted truths: what a good, a bad and a random selection are worth, and what the p can say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from moe_cli.stats.items import mean_run
+from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS
 from moe_cli.stats.significance import rank_p
+from moe_cli.sweep.conclusions import independent_runs
 from moe_cli.sweep.selection_value import SweptRuns, log_trapezoid, selection_value
-from tests.studies.sweep_nulls import null_value, run_of
+from tests.studies.sweep_nulls import null_value, random_rate, run_of
 
 SHARES = {0.01: 0.01, 0.1: 0.1}
 
@@ -87,3 +92,18 @@ def test_a_random_method_is_worth_nothing_and_its_p_is_uniform():
 
 def test_a_tie_counts_against_the_method():
     assert rank_p(-0.3, [-(0.1 + 0.2), -0.5, -0.6]) == 0.5
+
+
+def test_the_interval_of_random_experts_takes_the_seeds_of_a_draw_for_alike():
+    rates = [random_rate(seed) for seed in range(100)]
+    held, if_independent = (sum(one[way].lower <= one[2] <= one[way].upper for one in rates) for way in (0, 1))
+    assert held >= 90 and if_independent <= 80
+
+
+def test_a_draw_is_the_mean_of_its_seeds_in_every_item_and_unscored_where_a_seed_is():
+    runs = [run_of([[True], [True], [None]]), run_of([[False], [True], [True]]), run_of([[False], [False], [True]])]
+    first, second = independent_runs([1, 1, 2], runs)
+    assert [item.outcomes[ATTACK_SUCCESS] for item in first.values()] == [0.5, 1.0, None] and second == runs[2]
+    assert independent_runs([1, 1, 1], runs) == independent_runs([None] * 3, runs) == tuple(runs)
+    accuracy = [{"a": replace(first["a/0/0"], outcomes={ACCURACY: yes})} for yes in (True, None)]
+    assert mean_run(accuracy)["a"].outcomes == {ACCURACY: 0.5}  # a question without an answer is wrong
