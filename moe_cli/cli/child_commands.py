@@ -12,13 +12,14 @@ import signal
 import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from io import TextIOWrapper
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from moe_cli.__main__ import main
 from moe_cli.config import ENVIRONMENT_PREFIX
 
-PRELOADED = ["moe_cli.prepare.stage", "moe_cli.train.stage", "moe_cli.evaluate.stage", "moe_cli.ablate.stage"]
+PRELOADED = ["moe_cli.cli.shared_imports"]
 
 
 def start_command(
@@ -42,6 +43,11 @@ def start_command(
     )
     process.start()
     return process
+
+
+def num_cores() -> int:
+    """Cores that this process may use; known without torch."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pass_signal(process: BaseProcess, number: int) -> None:
@@ -69,6 +75,9 @@ def _print_into(log: str) -> None:
     for number in (1, 2):
         os.dup2(file, number)
     os.close(file)
+    for stream in (sys.stdout, sys.stderr):  # so that lines stand in the order in which they were printed
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
 
 
 def _end_with_parent() -> None:

@@ -6,7 +6,6 @@ is resumed, and what fails is reported with its reason while the others go on.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from types import FrameType
 
 from moe_cli.artifacts import Store, layout
 from moe_cli.artifacts.files import write_atomic
-from moe_cli.cli.child_commands import start_command
+from moe_cli.cli.child_commands import num_cores, start_command
 from moe_cli.cli.ray_commands import RayCluster, RayCommand
 from moe_cli.cli.session import VISIBLE
 from moe_cli.config import MoeConfig, dump_yaml
@@ -190,8 +189,7 @@ def points_at_once(config: MoeConfig, asked: int | None) -> int:
     on_cpu = config.model.device == "cpu" or (config.model.device == "auto" and not _has_cards())
     if config.model.threads is None or not on_cpu:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // config.model.threads)
+    return max(1, num_cores() // config.model.threads)
 
 
 def _has_cards() -> bool:

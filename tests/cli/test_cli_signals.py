@@ -9,6 +9,7 @@ import pytest
 
 from moe_cli.artifacts import run_directory
 from moe_cli.artifacts.locks import is_locked
+from moe_cli.cli.child_commands import num_cores
 from moe_cli.compare import stage as compare
 from tests.compare.runs_on_disk import records, trained
 
@@ -56,9 +57,9 @@ def test_no_command_outlives_its_demo(tmp_path, number):
     demo = subprocess.Popen(
         [sys.executable, "-m", "moe_cli", "demo"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    prepared = tmp_path / "demo" / "prepared"
-    assert wait_until(lambda: (prepared / ".run.json").is_file() and is_locked(prepared))
+    runs = [tmp_path / "demo" / "prepared", tmp_path / "demo/evaluations/tiny/default"][: num_cores()]
+    assert wait_until(lambda: all((run / ".run.json").is_file() and is_locked(run) for run in runs))
     demo.send_signal(number)
     demo.communicate(timeout=60)
     assert demo.returncode in ((-signal.SIGKILL,) if number == signal.SIGKILL else (75, 130))
-    assert wait_until(lambda: not prepared.exists() or not is_locked(prepared))
+    assert wait_until(lambda: not any(run.exists() and is_locked(run) for run in runs))
