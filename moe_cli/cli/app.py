@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Annotated, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from moe_cli.characters import is_text
 from moe_cli.cli import (
@@ -35,6 +35,7 @@ from moe_cli.cli import (
     train,
 )
 from moe_cli.cli.boundary import SafeRecord, print_error, show_warning, survive_closed_pipes
+from moe_cli.cli.options import MoeCommand
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.masking import keep_environment_secret
 from moe_cli.ranks import num_ranks
@@ -83,6 +84,9 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
 app.command("env")(config.env)
 app.command("demo")(demo.demo)
+for commands in (app, *(group.typer_instance for group in app.registered_groups)):
+    for command in commands.registered_commands if commands is not None else ():
+        command.cls = command.cls if issubclass(command.cls or TyperCommand, MoeCommand) else MoeCommand
 
 
 def _print_version(asked: bool) -> None:

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.cli.options import REGISTRY, RUN, DryRun, Json, TypedSettings, option, options, with_settings
+from moe_cli.cli.options import REGISTRY, RUN, DryRun, Json, MoeCommand, TypedSettings, option, options, with_settings
 from moe_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ SETTINGS = (
 VERSUS = "--vs"
 
 
-class CompareCommand(TyperCommand):
+class CompareCommand(MoeCommand):
     """A command whose `--vs` takes all words up to the next option."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]

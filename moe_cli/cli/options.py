@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import typer
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from rich.markup import escape
+from typer.core import TyperCommand, TyperOption
 
 from moe_cli.config import MoeConfig
 from moe_cli.config.loading import FLAT_KEYS
@@ -70,6 +72,22 @@ class SettingOption:
         field = field_of(self.setting)
         described = typer.Option(None, *self.names, help=escape(_help(field)), rich_help_panel=self.panel)
         return _parameter(self.setting.replace(".", DOT), _kind(field) | None, described)
+
+
+class MoeCommand(TyperCommand):
+    """A command that refuses an option of one value that was typed twice, instead of taking the last."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Parse the words.
+
+        Raises:
+            click.UsageError: an option of one value has two.
+        """
+        *_, order = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter, number in Counter(order).items():
+            if number > 1 and isinstance(parameter, TyperOption) and not (parameter.multiple or parameter.is_flag):
+                ctx.fail(f"{parameter.opts[0]} is typed {number} times, and it takes one value")
+        return super().parse_args(ctx, args)
 
 
 def option(setting: str, *names: str, panel: str | None = None) -> SettingOption:

@@ -127,6 +127,28 @@ def test_an_option_that_is_not_typed_leaves_the_file_its_say(moe, tmp_path):
         assert (found["model.gpu"], found["seed"], found["model.threads"]) == ("1", 5, 2)
 
 
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        (["prepare", "--limit", "3", "--limit=4"], "--limit"),
+        (["prepare", "--model", "tiny", "-m", "tiny"], "--model-name"),
+        (["train", "baseline", "--config", "a", "--config", "b"], "--config"),
+        (["compare", "a", "b", "--margin", "0.1", "--margin", "0.1"], "--margin"),
+        (["runs", "list", "--registry", "a", "--registry", "b"], "--registry"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_option_of_one_value_that_is_typed_twice_is_refused_and_not_the_last_one_taken(refused, argv, name):
+    done = refused(*argv)
+    assert done.code == 2 and f"{name} is typed 2 times, and it takes one value" in done.err
+
+
+def test_options_of_several_values_and_switches_may_be_typed_several_times(moe):
+    argv = ("--set", "train.num_epochs=2", "--set", "seed=3", "--json", "--json")
+    assert (shown := orjson.loads(moe("config", "show", *argv).out))["seed"] == 3
+    assert shown["train"]["num_epochs"] == 2
+
+
 def test_underscore_spellings_of_the_original_scripts_are_accepted(moe):
     words = "train baseline --model_name tiny --output_dir my_out --num_epochs=2 --learning_rate 1e-4 --dry_run --json"
     settings = orjson.loads(moe(*words.split(), "--set=train.max_length=64").out)
