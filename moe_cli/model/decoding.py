@@ -33,6 +33,8 @@ KEPT_BY_A_CACHE = vars(DynamicCache()).keys()
 # What `generate` calls its cache, as a keyword and in its output: renamed in transformers 5.24.
 CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__dataclass_fields__ else "past_key_values"
 
+MARKS = {"_is_user_defined"}  # attributes of a cache that hold nothing of a row; `generate` sets this one
+
 
 def uniform_of(seed: int, prompt_id: str, place: int) -> float:
     """The number in [0, 1) that decides the answer's token at position `place`."""
@@ -181,7 +183,7 @@ def _rows_may_leave(model: nn.Module, cache: Cache | None) -> bool:
     Some families keep positions in the model or bind them to the cache (Qwen4-exp in transformers 5.17), and some have
     cache layers with more state than transformers' own methods remove (DeepSeek-V4 in 5.17).
     """
-    if cache is None or type(cache) is not DynamicCache or vars(cache).keys() != KEPT_BY_A_CACHE:
+    if cache is None or type(cache) is not DynamicCache or vars(cache).keys() - MARKS != KEPT_BY_A_CACHE:
         return False
     in_model = any(hasattr(module, "rope_deltas") for module in model.modules())
     return not in_model and all(_all_of_it_leaves(type(layer)) for layer in cache.layers)
