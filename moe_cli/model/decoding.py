@@ -33,7 +33,8 @@ KEPT_BY_A_CACHE = vars(DynamicCache()).keys()
 # What `generate` calls its cache, as a keyword and in its output: renamed in transformers 5.24.
 CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__dataclass_fields__ else "past_key_values"
 
-MARKS = {"_is_user_defined"}  # attributes of a cache that hold nothing of a row; `generate` sets this one
+UNTOUCHED_CACHE = "untouched_cache"  # attribute of a cache: that of the model as it is, if it runs in step
+MARKS = {UNTOUCHED_CACHE, "_is_user_defined"}  # attributes of a cache that hold nothing of a row; `generate` sets one
 
 
 def uniform_of(seed: int, prompt_id: str, place: int) -> float:
@@ -124,8 +125,9 @@ class _Rows:
         places_B = torch.tensor(places, device=self.ids_BS.device)
         self.names = [self.names[place] for place in places]
         self.ids_BS, self.mask_BS = self.ids_BS[places_B], self.mask_BS[places_B]
-        if self.cache is not None:
-            self.cache.reorder_cache(places_B)
+        for cache in (self.cache, getattr(self.cache, UNTOUCHED_CACHE, None)):
+            if cache is not None:
+                cache.reorder_cache(places_B)
 
 
 def answer_rows(
