@@ -40,7 +40,13 @@ class Condition:
 
     def intervention(self, config: MoeConfig) -> Intervention:
         """What is done in this condition."""
-        return Intervention(experts=self.experts, kind=config.ablate.intervention, tokens=config.ablate.tokens)
+        settings = config.ablate
+        return Intervention(
+            experts=self.experts,
+            kind=settings.intervention,
+            tokens=settings.tokens,
+            without_router_effects=settings.without_router_effects,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

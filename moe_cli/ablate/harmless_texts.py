@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ class TextLosses:
         if not self._rows:
             return None
         if intervention.digest not in self._known:
-            everywhere = Intervention(experts=intervention.experts, kind=intervention.kind, tokens="all")
+            everywhere = replace(intervention, tokens="all")
             loss, num_tokens = self._measure(without_experts(self._loaded, everywhere, self._means_LEH))
             record = TextLoss(intervention=intervention.digest, loss=loss, num_tokens=num_tokens)
             self._journal.append([record])

@@ -27,8 +27,8 @@ from moe_cli.cli.options import (
 
 SETTINGS = (
     option("ablate.output_dir", "--output-dir", "-o"),
-    *options("ablate.intervention", "ablate.tokens", "ablate.side", "ablate.controls", "ablate.margin"),
-    *options("ablate.each", "ablate.same_goals"),
+    *options("ablate.intervention", "ablate.tokens", "ablate.without_router_effects", "ablate.side"),
+    *options("ablate.controls", "ablate.margin", "ablate.each", "ablate.same_goals"),
     *options("evaluate.items", "evaluate.map", "evaluate.limit", "evaluate.max_new_tokens"),
     *options("evaluate.batch_size", "evaluate.batch_tokens"),
     option("evaluate.judges", "--judge", panel=JUDGES),

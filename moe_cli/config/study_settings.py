@@ -70,6 +70,10 @@ class AblateConfig(Section):
         description="others are chosen instead; or the experts give nothing, or their mean over the text items",
     )
     tokens: Literal["all", "prompt", "answer"] = Field("all", description="tokens at which the experts are taken away")
+    without_router_effects: bool = Field(
+        False,
+        description="later layers keep the choices and weights of the model as it is (routing replay)",
+    )
     side: Literal["unsafe", "safe"] = Field(
         "unsafe", description="the selected experts; or those more active while plain goals are refused, on plain goals"
     )

@@ -33,6 +33,9 @@ KEPT_BY_A_CACHE = vars(DynamicCache()).keys()
 # What `generate` calls its cache, as a keyword and in its output: renamed in transformers 5.24.
 CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__dataclass_fields__ else "past_key_values"
 
+UNTOUCHED_CACHE = "untouched_cache"  # attribute of a cache: that of the model as it is, if it runs in step
+MARKS = {UNTOUCHED_CACHE, "_is_user_defined"}  # attributes of a cache that hold nothing of a row; `generate` sets one
+
 
 def uniform_of(seed: int, prompt_id: str, place: int) -> float:
     """The number in [0, 1) that decides the answer's token at position `place`."""
@@ -122,8 +125,9 @@ class _Rows:
         places_B = torch.tensor(places, device=self.ids_BS.device)
         self.names = [self.names[place] for place in places]
         self.ids_BS, self.mask_BS = self.ids_BS[places_B], self.mask_BS[places_B]
-        if self.cache is not None:
-            self.cache.reorder_cache(places_B)
+        for cache in (self.cache, getattr(self.cache, UNTOUCHED_CACHE, None)):
+            if cache is not None:
+                cache.reorder_cache(places_B)
 
 
 def answer_rows(
@@ -181,7 +185,7 @@ def _rows_may_leave(model: nn.Module, cache: Cache | None) -> bool:
     Some families keep positions in the model or bind them to the cache (Qwen4-exp in transformers 5.17), and some have
     cache layers with more state than transformers' own methods remove (DeepSeek-V4 in 5.17).
     """
-    if cache is None or type(cache) is not DynamicCache or vars(cache).keys() != KEPT_BY_A_CACHE:
+    if cache is None or type(cache) is not DynamicCache or vars(cache).keys() - MARKS != KEPT_BY_A_CACHE:
         return False
     in_model = any(hasattr(module, "rope_deltas") for module in model.modules())
     return not in_model and all(_all_of_it_leaves(type(layer)) for layer in cache.layers)

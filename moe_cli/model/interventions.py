@@ -32,9 +32,10 @@ from moe_cli.model.masked_experts import (
 )
 from moe_cli.model.router_seam import forward_probe, probe_ids, router_seam
 from moe_cli.model.routing import record_routing
+from moe_cli.model.routing_replay import RoutingReplay
 from moe_cli.model.topology import ExpertLayer, expert_layers, experts_computed_by
 from moe_cli.records import Expert
-from moe_cli.records.ablation import Intervention, InterventionKind, Steering
+from moe_cli.records.ablation import Intervention, Steering
 
 
 @contextmanager
@@ -47,7 +48,8 @@ def without_experts(
 
     Raises:
         UsageError: an expert that the model does not have; for `reroute` a layer left with fewer experts than a token
-            needs, or one whose experts no router chooses (by token id, say).
+            needs, or one whose experts no router chooses (by token id, say); without router effects a model whose
+            routers decide by more than their logits.
     """
     if not intervention.experts:
         yield loaded
@@ -59,8 +61,9 @@ def without_experts(
     if intervention.kind == "reroute":
         _refuse_too_few(model, layers, mask_LE)
         refuse_fixed_routing(model, mask_LE.sum(1) > 0)
-    scope = Scope(model, intervention.tokens)
-    with _masked(model, layers, mask_LE, scope, intervention.kind, means_LEH), _following(model, scope):
+    if intervention.without_router_effects:
+        _refuse_unreplayed(model)
+    with _masked(model, layers, mask_LE, intervention, means_LEH):
         yield intervened(loaded, _digest(intervention, means_LEH))
 
 
@@ -158,30 +161,62 @@ def _masked(
     model: nn.Module,
     layers: Sequence[ExpertLayer],
     mask_LE: NDArray[np.bool_],
-    scope: Scope,
-    kind: InterventionKind,
+    intervention: Intervention,
     means_LEH: Sequence[Tensor] | None,
 ) -> Iterator[None]:
     """The model without the masked experts."""
-    masks = Masks(mask_LE)
-    experts = ExpertsWithout(layers, masks, scope, kind, means_LEH)
+    masks, scope = Masks(mask_LE), Scope(model, intervention.tokens)
+    experts = ExpertsWithout(layers, masks, scope, intervention.kind, means_LEH)
+    masked = MaskedRouter(masks, scope) if intervention.kind == "reroute" else None
     with ExitStack() as stack:
-        if kind == "reroute":
-            stack.enter_context(router_seam(model, MaskedRouter(masks, scope)))
         stack.enter_context(experts_computed_by(model, experts.run))
+        replay = None
+        if intervention.without_router_effects:
+            replay = stack.enter_context(_replayed(model, layers, masks, scope, masked))
+        elif masked is not None:
+            stack.enter_context(router_seam(model, masked))
+        stack.callback(model.register_forward_pre_hook(scope.begin_forward, with_kwargs=True).remove)
         yield
     if wrong := experts.layers_that_chose():
         raise ValueError(f"experts that were masked were chosen in the layers {sorted(wrong)} (a bug)")
+    if replay is not None and (wrong := replay.layers_that_differ()):
+        raise ValueError(f"routing that is replayed differs in the layers {sorted(wrong)} (a bug)")
 
 
 @contextmanager
-def _following(model: nn.Module, scope: Scope) -> Iterator[None]:
-    """The scope is told of every forward."""
-    hook = model.register_forward_pre_hook(scope.begin_forward, with_kwargs=True)
-    try:
-        yield
-    finally:
-        hook.remove()
+def _replayed(
+    model: nn.Module, layers: Sequence[ExpertLayer], masks: Masks, scope: Scope, masked: MaskedRouter | None
+) -> Iterator[RoutingReplay]:
+    """The routers decide by the logits of the model as it is, to which `masked` is applied."""
+    replay = RoutingReplay(layers, masks, scope, masked)
+    with router_seam(model, replay), experts_computed_by(model, replay.run):
+        hook = model.register_forward_pre_hook(replay.begin_forward, with_kwargs=True)
+        try:
+            yield replay
+        finally:
+            hook.remove()
+
+
+def _refuse_unreplayed(model: nn.Module) -> None:
+    """Refuse a model that routes by more than its routers' logits: seen in a short forward without any expert's output.
+
+    Raises:
+        UsageError: choices or weights of some layer change although the logits do not.
+    """
+    layers = expert_layers(model)
+    masks = Masks(np.ones((len(layers), max(layer.num_experts for layer in layers)), dtype=np.bool_))
+    scope = Scope(model, "all")
+    without_any = ExpertsWithout(layers, masks, scope, "zero", None)
+    with experts_computed_by(model, without_any.run), _replayed(model, layers, masks, scope, None) as replay:
+        with torch.no_grad():
+            forward_probe(model)
+        wrong = [layers[index].layer for index in sorted(replay.layers_that_differ())]
+    if wrong:
+        raise UsageError(
+            f"in the layers {wrong} of {type(model).__name__} the routing depends on more than the routers' logits, so "
+            "it cannot be kept as in the model as it is",
+            hint="leave --without-router-effects away",
+        )
 
 
 def _refuse_too_few(model: nn.Module, layers: Sequence[ExpertLayer], mask_LE: NDArray[np.bool_]) -> None:

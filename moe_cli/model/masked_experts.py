@@ -43,8 +43,13 @@ class Scope:
     """Whether the tokens of the forward that runs are among those that the intervention is for."""
 
     def __init__(self, model: nn.Module, tokens: TokenScope) -> None:
-        self.active = True
-        self._model, self._tokens = model, tokens
+        self.suspended = False  # True: a forward of the model as it is
+        self._model, self._tokens, self._inside = model, tokens, True
+
+    @property
+    def active(self) -> bool:
+        """Whether the forward that runs is intervened on."""
+        return self._inside and not self.suspended
 
     def begin_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A forward pre-hook of the model: while an answer is made, a forward of one position is one of its tokens.
@@ -60,7 +65,7 @@ class Scope:
                 hint="intervene on all tokens: --tokens all",
             )
         ids_BS = kwargs["input_ids"]
-        self.active = (ids_BS.shape[1] == 1) == (self._tokens == "answer")
+        self._inside = (ids_BS.shape[1] == 1) == (self._tokens == "answer")
 
 
 class Masks:

@@ -26,11 +26,13 @@ class Intervention:
     experts: tuple[Expert, ...]
     kind: InterventionKind  # others are chosen instead; their output is 0; or it is their mean over harmless texts
     tokens: TokenScope  # the tokens at which they are taken away
+    without_router_effects: bool = False  # True: every router decides by the logits of the model as it is
 
     @property
     def digest(self) -> str:
         """A sha256 of what is done, the same for any order of the experts."""
-        return _sha256(f"{self.kind} {self.tokens} {_names(self.experts)}")
+        replayed = " replayed" if self.without_router_effects else ""
+        return _sha256(f"{self.kind} {self.tokens}{replayed} {_names(self.experts)}")
 
 
 @record

@@ -25,7 +25,9 @@ ITEMS = {"unsafe": "Attacks", "safe": "Goals that are asked plainly"}
 def verdict_sentence(ablation: Ablation) -> str:
     """The verdict with its reason."""
     which = "the selected experts" if ablation.side == "unsafe" else "the experts of plain refusals"
-    return f"Taking {which} away ({ablation.selected.num_experts}): {ablation.verdict}. {_sentence(ablation.reason)}"
+    num = str(ablation.selected.num_experts)
+    routed = f"{num}; routers decide as in the model as it is" if ablation.intervention.without_router_effects else num
+    return f"Taking {which} away ({routed}): {ablation.verdict}. {_sentence(ablation.reason)}"
 
 
 def _sentence(text: str) -> str:

@@ -71,7 +71,13 @@ def test_an_ablation_killed_inside_a_condition_ends_as_the_undisturbed_one(prepa
 
 
 @pytest.mark.parametrize(
-    "changes", [{"intervention": "mean"}, {"intervention": "zero", "tokens": "answer"}, {"side": "safe"}]
+    "changes",
+    [
+        {"intervention": "mean"},
+        {"intervention": "zero", "tokens": "answer"},
+        {"side": "safe"},
+        {"without_router_effects": True},
+    ],
 )
 def test_every_intervention_scope_and_side_is_recorded_and_gives_other_answers(prepared, tmp_path, changes):
     base = ablated(prepared, tmp_path / "base")

@@ -73,7 +73,10 @@ def test_rows_that_leave_when_they_have_ended_change_no_token(loaded, prompts, m
     monkeypatch.setattr(decoding, "CHUNK", settings.max_new_tokens)
     together = answers(loaded, prompts, settings, batch_size=12)
     monkeypatch.setattr(decoding, "CHUNK", stretch)
+    left, keep = [], decoding._Rows.keep
+    monkeypatch.setattr(decoding._Rows, "keep", lambda rows, places: left.append(rows.num_made) or keep(rows, places))
     assert answers(loaded, prompts, settings, batch_size=12) == together
+    assert left[-1] > stretch  # not only after the first stretch
     assert len({len(answer.token_ids) for answer in together.values()}) > 2
 
 
@@ -93,6 +96,8 @@ def test_rows_leave_unless_a_family_keeps_more_of_them_than_a_cache_lets_leave(l
             raise NotImplementedError
 
     bound = cache_of(DynamicLayer)
+    assert decoding._rows_may_leave(loaded.model, bound)
+    bound._is_user_defined = True  # as `generate` marks a cache that it did not make
     assert decoding._rows_may_leave(loaded.model, bound)
     bound.position_ids = None
     assert not decoding._rows_may_leave(loaded.model, bound)

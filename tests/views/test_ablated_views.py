@@ -115,6 +115,14 @@ def test_the_terminal_is_80_columns_wide_with_the_largest_numbers(lines):
     lines(ablated_view(ablation(num_items=many, untouched=large, selected=large, controls=(large,) * 99)))
 
 
+def test_what_is_measured_without_router_effects_says_so_on_every_page():
+    for replayed in (True, False):
+        intervention = dataclasses.replace(ablation().intervention, without_router_effects=replayed)
+        shown = ablation(intervention=intervention)
+        assert ("routers decide as in the model as it is" in ablated_markdown(shown)) == replayed
+        assert ("tokens, routers as in the model as it is)" in ablation_page(shown)) == replayed
+
+
 def test_markdown_lists_every_control_set():
     markdown = ablated_markdown(ablation())
     assert len(re.findall(r"^\| control \d+ \|", markdown, re.MULTILINE)) == NUM_CONTROLS
