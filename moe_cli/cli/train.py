@@ -38,7 +38,8 @@ OF_ROUNDS = (
     option("alternating.router_learning_rate", "--router-lr"),
     *options("alternating.kl_type", "alternating.consistency_at", "alternating.consistency_target"),
     *options("alternating.consistency_over", "alternating.consistency_layers", "alternating.keep"),
-    *options("alternating.temperature", "alternating.reselect", "alternating.skip_router_training"),
+    *options("alternating.temperature", "alternating.reselect"),
+    *options("alternating.skip_router_training", "alternating.skip_expert_training"),
 )
 OF_BOTH_ARMS = options("train.num_epochs", "train.learning_rate")
 OF_ALL_ARMS = (

@@ -137,7 +137,7 @@ def router_training(routers: RouterMasters, task: AlternatingTask, notify: Notif
     rate = linear_schedule(warmup_steps, num_steps)
     training = RouterTraining(
         num_rounds=settings.num_rounds,
-        expert_epochs_per_round=settings.expert_epochs_per_round,
+        expert_epochs_per_round=settings.expert_epochs,
         router_epochs_per_round=settings.router_epochs,
         learning_rate=settings.router_learning_rate,
         warmup_steps=warmup_steps,

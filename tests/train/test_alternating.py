@@ -32,9 +32,8 @@ from moe_cli.views.trained import trained_view
 from tests.experts.catalog import build, families
 from tests.model.intervened import loaded_as
 from tests.resume_everywhere import NUM_BATCHES, ask_to_stop_after, differences, step_records, train_to_the_end
-from tests.small_experiment import settings_of_small_experiment
+from tests.train.alternating_runs import settings_of
 
-TWO_ROUNDS = {"num_rounds": 2, "router_learning_rate": 1e-3}
 LAST_STEP = 4 * NUM_BATCHES
 BORDERS = (NUM_BATCHES, 2 * NUM_BATCHES, 3 * NUM_BATCHES)
 WAYS = {  # of training, and where the run is stopped
@@ -43,16 +42,6 @@ WAYS = {  # of training, and where the run is stopped
     "current": ({"consistency_target": "current", "consistency_over": "batch", "kl_type": "symmetric"}, (10,)),
     "kept": ({"keep": 0.5, "consistency_at": "last_prompt", "consistency_layers": "selected"}, (10, 21)),
 }
-
-
-def settings_of(experiments, name: str, *, train_settings=None, **alternating):
-    own = {"prepared": experiments.directory / "prepared", **(train_settings or {})}
-    return settings_of_small_experiment(
-        experiments.directory,
-        model={"name": "tiny", "threads": 1},
-        train=own,
-        alternating={**TWO_ROUNDS, **alternating, "output_dir": experiments.directory / "alternating" / name},
-    )
 
 
 def to_the_end(experiments, config, notify=lambda _: None, *, resume=False):
