@@ -117,10 +117,10 @@ class AlternatingConfig(Section):
         0.0, ge=0.0, description="weight of the routers' drift on benign and plain goals since the phase began"
     )
     temperature: float = Field(1.0, ge=0.01, le=100.0, description="by which logits of routers are divided")
-    reselect: Literal["none", "replay"] = Field(
+    reselect: Literal["none", "replay", "answers", "gradient"] = Field(
         "none",
-        description="experts of rounds 2 and on: those of the prepare run; or by its rule, from its answers replayed "
-        "through the model as trained so far",
+        description="experts of rounds 2 and on: those of the prepare run; or selected on the model as trained so far: "
+        "by its rule from its answers replayed, or from new answers; or by its refusals' gradients",
     )
     skip_router_training: bool = Field(
         False, description="train no router: the selective arm, where rounds x expert epochs are its epochs"

@@ -24,7 +24,7 @@ Phase = Literal["experts", "router"]  # what trains in it; the other is locked
 Divergence = Literal["forward", "reverse", "symmetric"]
 ComparedRegion = Literal["answer", "last_prompt", "all"]
 ConsistencyTarget = Literal["round", "base", "current"]
-Reselection = Literal["none", "replay"]
+Reselection = Literal["none", "replay", "answers", "gradient"]
 ConsistencyOver = Literal["pair", "batch", "token"]
 BATCHES_PER_STEP = "batches_per_step"  # a hyperparameter: fixed batches in one step, of all processes together
 UNTRAINED: TrainingMode = "base"  # of a model before training
@@ -63,12 +63,20 @@ class RouterTraining:
     temperature: float
     num_pairs: int  # 144; plain and attacked forms that are compared
     num_params: int  # 16384; in the routers
-    reselect: Reselection = "none"  # how the experts of rounds 2 and on are selected
+    reselect: Reselection = "none"  # how experts of rounds 2 and on are selected; a resumed run may change it
 
     @property
     def alone(self) -> bool:
         """Whether the routers train and no expert does."""
         return self.expert_epochs_per_round == 0
+
+
+@record
+class RoundSelection:
+    """Experts that are selected anew before a round."""
+
+    batches: tuple[tuple[Expert, ...], ...]  # of every batch
+    num_pairs: int  # 96; whose routing decided
 
 
 @record
@@ -87,6 +95,8 @@ class PhaseRecord:
     divergence_before: float | None = None  # as consistency_before, from the plain goals as they are routed then
     divergence_after: float | None = None
     selected: tuple[tuple[Expert, ...], ...] | None = None  # experts of every batch, selected anew before the phase
+    selected_by: Reselection | None = None  # "answers"; None: not selected anew
+    num_selecting_pairs: int | None = None  # 31; whose routing decided
 
 
 @record

@@ -192,7 +192,7 @@ def _task(
     shared = hyperparameters(config, len(batches), len(prepared.held_out), batches.num_cut)
     masked = arm in OF_EXPERTS and config.train.masking == "update"
     identity = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)
-    rounds = (config.alternating.model_dump(exclude={"output_dir"}),) if arm == "alternating" else ()
+    rounds = (config.alternating.model_dump(exclude={"output_dir", "reselect"}),) if arm == "alternating" else ()
     owner = sha256(repr(identity + rounds).encode()).hexdigest()
     per_step = batches_per_step(config)
     return FitTask(

@@ -114,9 +114,11 @@ def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
     """What the routers' phases did to the divergence that they train."""
     if (routers := summary.routers) is None:
         return []
-    anew = f", {summary.total_unique_unsafe_experts} experts in all rounds" if routers.reselect != "none" else ""
-    seen = f"{summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs{anew}"
+    anew = [phase for phase in summary.phases if phase.selected is not None]
+    in_all = f", {summary.total_unique_unsafe_experts} experts in all rounds" if anew else ""
+    seen = f"{summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs{in_all}"
     rows = [("routers", f"{routers.num_steps} steps, {seen}")]
+    rows += [("  experts selected anew", "; ".join(map(_selected_anew, anew)))] if anew else []
     if summary.final_router_step < routers.num_steps:
         rows.append(("  in the final model", f"{summary.final_router_step} of these steps"))
     in_model = [phase for phase in summary.phases if phase.last_step <= summary.final_step]
@@ -127,6 +129,11 @@ def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
     if fell := _divergences(summary.phases[len(in_model) :]):
         rows.append(("  not in the final model", f"KL {fell} nats, in phases that end after its step"))
     return rows
+
+
+def _selected_anew(phase: PhaseRecord) -> str:
+    pairs = "" if phase.num_selecting_pairs is None else f", {phase.num_selecting_pairs} pairs"
+    return f"round {phase.round} by {phase.selected_by or 'replay'}{pairs}"
 
 
 def _divergences(phases: Sequence[PhaseRecord], *, of_target: bool = False) -> str:

@@ -20,8 +20,8 @@ from moe_cli.errors import ArtifactError, StoppedError, UsageError
 from moe_cli.experts import apply_delta, attach, experts_of
 from moe_cli.model.load import load_model
 from moe_cli.model.tensors import digest_of_tensors, weights_fingerprint
-from moe_cli.prepare.replayed_selection import AnswerReplay
-from moe_cli.records import Expert, StepRecord, TrainingPlan, TrainingSummary
+from moe_cli.prepare.round_selection import round_selector
+from moe_cli.records import Expert, RoundSelection, StepRecord, TrainingPlan, TrainingSummary
 from moe_cli.train import checkpoint, fitting, loop, router_phase
 from moe_cli.train import stage as train
 from moe_cli.train.alternating_schedule import AlternatingSchedule, linear_schedule
@@ -325,7 +325,7 @@ class PlantedSelection:
 
     def select(self, loaded, prepared, trained, notify):
         self.asked.append(("select", len(trained), loaded.model.training))
-        return tuple(self.batches)
+        return RoundSelection(batches=tuple(self.batches), num_pairs=4)
 
 
 def reselecting_to_the_end(experiments, config, planted, *, resume=False, notify=lambda _: None):
@@ -407,7 +407,7 @@ def test_a_run_with_a_second_group_resumes_bit_for_bit(experiments, selection, r
 
 def test_a_replay_of_the_answers_selects_within_the_budget_of_the_run(experiments, selection):
     config = settings_of(experiments, "replayed", reselect="replay")
-    output = train.run("alternating", config, experiments.store, lambda _: None, reselect=AnswerReplay())
+    output = train.run("alternating", config, experiments.store, lambda _: None, reselect=round_selector("replay"))
     (selected,) = [phase.selected for phase in output.summary.phases if phase.selected is not None]
     assert len(selected) == len(selection.batches)
     assert output.summary.total_unique_unsafe_experts * selection.params_per_expert <= 0.2 * selection.base.total_params
