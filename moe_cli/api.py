@@ -64,10 +64,11 @@ def train(
     if arm not in OUTPUTS_OF_ARMS:
         raise ValueError(f"{arm!r} is no arm: there are {', '.join(OUTPUTS_OF_ARMS)}")
     config = _config(settings, {OUTPUTS_OF_ARMS[arm]: output_dir})
-    from moe_cli.prepare.replayed_selection import AnswerReplay
+    from moe_cli.prepare.round_selection import round_selector
     from moe_cli.train import stage
 
-    return stage.run(arm, config, _store(config), notify or _warn, resume=resume, reselect=AnswerReplay())
+    selector = round_selector(config.alternating.reselect)
+    return stage.run(arm, config, _store(config), notify or _warn, resume=resume, reselect=selector)
 
 
 def evaluate(

@@ -41,6 +41,7 @@ TRAINING_SECTIONS: dict[RunKind, tuple[str, ...]] = {
 }
 # May differ, as they go with the number of processes; a checkpoint knows how many batches made a step of it.
 BY_PROCESSES = ("train.gradient_accumulation_steps", "train.placement", "model.rank_timeout", "model.gpu")
+OF_LATER_ROUNDS = ("alternating.reselect",)  # may differ, as every phase says how its experts were selected
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scipy")
 
 
@@ -314,7 +315,7 @@ def _same_settings(previous: StartedRun, config: MoeConfig, path: Path) -> None:
         for key in before | after
         if before.get(key) != after.get(key)
         and key.partition(".")[0] in TRAINING_SECTIONS[previous.kind]
-        and key not in BY_PROCESSES
+        and key not in (*BY_PROCESSES, *OF_LATER_ROUNDS)
     ]
     if differing:
         changed = ", ".join(f"{key} {before.get(key)!r} -> {after.get(key)!r}" for key in differing)

@@ -58,7 +58,8 @@ def export(
                 scale=scale,
                 card=model_card,
             )
-    trained = f"{result.num_experts} experts{' and routers' if result.routers else ''}"
+    what = ((f"{result.num_experts} experts", result.num_experts), ("routers", result.routers))
+    trained = " and ".join(name for name, held in what if held)
     done = f"wrote {result.path}: {trained} ({result.num_params:,} parameters) on {result.base.name}"
     place = quote(str(result.path))
     then = f"moe export {place} -o DIRECTORY makes the checkpoint again" if delta else f"moe evaluate {place}"

@@ -38,7 +38,8 @@ OF_ROUNDS = (
     option("alternating.router_learning_rate", "--router-lr"),
     *options("alternating.kl_type", "alternating.consistency_at", "alternating.consistency_target"),
     *options("alternating.consistency_over", "alternating.consistency_layers", "alternating.keep"),
-    *options("alternating.temperature", "alternating.reselect", "alternating.skip_router_training"),
+    *options("alternating.temperature", "alternating.reselect"),
+    *options("alternating.skip_router_training", "alternating.skip_expert_training"),
 )
 OF_BOTH_ARMS = options("train.num_epochs", "train.learning_rate")
 OF_ALL_ARMS = (
@@ -128,14 +129,15 @@ def _train(arm: Arm, typed: TypedSettings, nproc: int | None, *, resume: bool, d
         return
     begin_processes(nproc)
     with session.importing():
-        from moe_cli.prepare.replayed_selection import AnswerReplay
+        from moe_cli.prepare.round_selection import round_selector
         from moe_cli.train import stage
         from moe_cli.views.model_card import model_card
         from moe_cli.views.trained import trained_view
 
     with session.reporter() as notify, joined(session.config.model.rank_timeout):
+        selector = round_selector(session.config.alternating.reselect)
         result = stage.run(
-            arm, session.config, session.store, notify, resume=resume, card=model_card, reselect=AnswerReplay()
+            arm, session.config, session.store, notify, resume=resume, card=model_card, reselect=selector
         )
     items = "" if result.summary.base.name == MODEL_NAME or session.config.evaluate.items else " --items ITEMS.jsonl"
     config = f" --config {quote(str(typed.config))}" if typed.config is not None else ""

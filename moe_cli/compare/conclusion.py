@@ -240,16 +240,23 @@ def _router_training(columns: Sequence[RunColumn]) -> Iterator[str]:
         if (routers := column.routers) is not None:
             final = column.final_router_step
             kept = "" if final == routers.num_steps else f" (its final model is of step {final} of these)"
+            spent = f"steps{kept} on {column.num_router_tokens:,} tokens of the same goals"
+            if routers.alone:
+                yield f"{column.name} trained its routers alone, in {routers.num_steps} {spent}, and no expert."
+                continue
             yield (
-                f"{column.name} also trained its routers, in {routers.num_steps} further steps{kept} on"
-                f" {column.num_router_tokens:,} tokens of the same goals: a difference to an arm without them may be"
-                " theirs."
+                f"{column.name} also trained its routers, in {routers.num_steps} further {spent}: a difference to an"
+                " arm without them may be theirs."
             )
 
 
 def _controls(columns: Sequence[RunColumn]) -> Iterator[str]:
     """What a repair of selected experts does not show without a control selection of as many experts."""
-    methods = [column.selection for column in columns if column.training_mode in MODES_OF_EXPERTS]
+    methods = [
+        column.selection
+        for column in columns
+        if column.training_mode in MODES_OF_EXPERTS and any(column.experts_per_layer or ())
+    ]
     controls = [method for method in methods if method in MATCHED]
     if methods and not 0 < len(controls) < len(methods):
         yield (

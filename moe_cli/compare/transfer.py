@@ -62,8 +62,12 @@ def preparations_of(sources: Sequence[ComparedRun], store: Store) -> dict[str, P
             run = store.with_digest(digest, "prepare")
             read[digest] = _preparation(run) if run is not None and _is_complete(run) else None
         if (preparation := read[digest]) is not None:
-            trains_union = source.training.training_mode in MODES_OF_EXPERTS
-            found[source.column.name] = replace(preparation, trains_union=trains_union)
+            of_routers = source.training.total_unique_unsafe_experts == 0  # which trained alone
+            found[source.column.name] = replace(
+                preparation,
+                union=frozenset() if of_routers else preparation.union,
+                trains_union=source.training.training_mode in MODES_OF_EXPERTS,
+            )
     return found
 
 
@@ -112,7 +116,7 @@ def transfer_of(comparison: Comparison, preparations: Mapping[str, Preparation])
     unions = {
         arm.name: frozenset().union(*(one.union for one in of_arm[arm.name]))
         for arm in known
-        if all(one.trains_union for one in of_arm[arm.name])
+        if all(one.trains_union and one.union for one in of_arm[arm.name])
     }
     return Transfer(
         suites=suites,

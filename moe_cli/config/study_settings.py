@@ -121,14 +121,25 @@ class AlternatingConfig(Section):
         0.0, ge=0.0, description="weight of the routers' drift on benign and plain goals since the phase began"
     )
     temperature: float = Field(1.0, ge=0.01, le=100.0, description="by which logits of routers are divided")
-    reselect: Literal["none", "replay"] = Field(
+    reselect: Literal["none", "replay", "answers", "gradient"] = Field(
         "none",
-        description="experts of rounds 2 and on: those of the prepare run; or by its rule, from its answers replayed "
-        "through the model as trained so far",
+        description="experts of rounds 2 and on: those of the prepare run; or selected on the model as trained so far: "
+        "by its rule from its answers replayed, or from new answers; or by its refusals' gradients",
     )
     skip_router_training: bool = Field(
         False, description="train no router: the selective arm, where rounds x expert epochs are its epochs"
     )
+    skip_expert_training: bool = Field(
+        False, description="train no expert: the phases of the routers alone, to tell what these do by themselves"
+    )
+
+    @model_validator(mode="after")
+    def _something_trains(self) -> AlternatingConfig:
+        if self.skip_expert_training and not self.router_epochs:
+            raise ValueError("neither experts nor routers would train; leave one of both to train")
+        if self.skip_expert_training and self.reselect != "none":
+            raise ValueError("experts are selected anew for their own phases, of which there are none")
+        return self
 
     @model_validator(mode="after")
     def _rounds_have_routers(self) -> AlternatingConfig:
@@ -145,7 +156,12 @@ class AlternatingConfig(Section):
     @property
     def num_expert_epochs(self) -> int:
         """Passes over the batches in which the experts train, of all rounds."""
-        return self.num_rounds * self.expert_epochs_per_round
+        return self.num_rounds * self.expert_epochs
+
+    @property
+    def expert_epochs(self) -> int:
+        """Passes of a round in which the experts train."""
+        return 0 if self.skip_expert_training else self.expert_epochs_per_round
 
     @property
     def router_epochs(self) -> int:

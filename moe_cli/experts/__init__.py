@@ -6,7 +6,7 @@ also after an exception.
 """
 
 from moe_cli.experts.delta import apply_delta, experts_of, has_routers, read_delta, save_delta
-from moe_cli.experts.interface import AttachedSlices, attach
+from moe_cli.experts.interface import AttachedSlices, attach, attach_none
 from moe_cli.experts.proof import FrozenProof, frozen_digest, probe_gradients
 from moe_cli.experts.trainable import check_budget, count_trainable, freeze_rest
 
@@ -15,6 +15,7 @@ __all__ = [
     "FrozenProof",
     "apply_delta",
     "attach",
+    "attach_none",
     "check_budget",
     "count_trainable",
     "experts_of",

@@ -110,9 +110,10 @@ def apply_delta(model: nn.Module, path: Path, *, scale: float = 1.0) -> None:
         slices = {name: value for name, value in tensors.items() if SLICE.fullmatch(name)}
         routers = {name: value for name, value in tensors.items() if name not in slices}
         _refuse_other_than_routers(model, routers)
-        with attach(model, experts_of(slices)) as attached:
-            attached.put_back(slices if scale == 1.0 else _scaled(attached.take(), slices, scale))
-            attached.merge()
+        if slices:
+            with attach(model, experts_of(slices)) as attached:
+                attached.put_back(slices if scale == 1.0 else _scaled(attached.take(), slices, scale))
+                attached.merge()
         with torch.no_grad():
             for name, value in routers.items():
                 parameter = model.get_parameter(name)

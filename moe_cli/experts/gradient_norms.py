@@ -24,6 +24,7 @@ from moe_cli.experts.autograd import combine_output, compute_first_product
 from moe_cli.experts.backward import BackwardTarget, RowGradients, compute_row_gradients, compute_slice_gradients
 from moe_cli.experts.bank import Bank, bank_of, check_understood, weight_roles
 from moe_cli.experts.dispatch import Dispatch, bounds_of, sort_by_expert
+from moe_cli.experts.slices import ATTRIBUTE
 from moe_cli.experts.trainable import freeze_rest
 from moe_cli.model.tensors import float64_device
 from moe_cli.model.topology import ExpertLayer, expert_layers, switch_experts
@@ -125,12 +126,15 @@ def squared_norms(gradients: RowGradients, tokens_TH: Tensor, work: _Measured) -
 def measure_gradient_norms(model: nn.Module) -> Iterator[GradientNorms]:
     """Measure the gradients of the experts of `model` inside the block; parameters neither change nor keep a gradient.
 
+    Of attached slices the values in the bank count: `AttachedSlices.sync` puts them there.
+
     Raises:
         UsageError: a family that is not understood.
     """
     layers = expert_layers(model)
     for layer in layers:
-        check_understood(layer)
+        if not hasattr(layer.module, ATTRIBUTE):  # what has slices was understood when it got them
+            check_understood(layer)
     norms, name = GradientNorms(layers), next(_names)
     ALL_EXPERTS_FUNCTIONS[name] = norms.run
     thaw, undo = freeze_rest(model, keep=()), switch_experts(model, name)

@@ -184,10 +184,23 @@ def attach(model: nn.Module, experts: Sequence[Expert]) -> AttachedSlices:
     """
     layers = expert_layers(model)
     _check_experts(model, layers, experts)
-    if any(hasattr(layer.module, ATTRIBUTE) for layer in layers):
-        raise ValueError(f"{type(model).__name__} has slices attached already")
     chosen = {layer.layer: {expert.index for expert in experts if expert.layer == layer.layer} for layer in layers}
-    pairs = [(layer, LayerSlices(layer, chosen[layer.layer])) for layer in layers if chosen[layer.layer]]
+    return _attach(model, {layer: indices for layer in layers if (indices := chosen[layer.layer])})
+
+
+def attach_none(model: nn.Module) -> AttachedSlices:
+    """As `attach`, with every expert frozen: a backward goes through the experts and gives none of them a gradient.
+
+    Raises:
+        UsageError: a family that is not understood.
+    """
+    return _attach(model, {layer: set() for layer in expert_layers(model)})
+
+
+def _attach(model: nn.Module, indices: Mapping[ExpertLayer, Collection[int]]) -> AttachedSlices:
+    if any(hasattr(layer.module, ATTRIBUTE) for layer in expert_layers(model)):
+        raise ValueError(f"{type(model).__name__} has slices attached already")
+    pairs = [(layer, LayerSlices(layer, chosen)) for layer, chosen in indices.items()]
     thaw = freeze_rest(model, keep=())
     for layer, slices in pairs:
         layer.module.add_module(ATTRIBUTE, slices)

@@ -212,6 +212,7 @@ from moe_cli.records.training import (
     Exported,
     Masking,
     PhaseRecord,
+    RoundSelection,
     RouterTraining,
     StepRecord,
     TrainableCount,

@@ -96,7 +96,7 @@ class TrainingResult:
     num_selected: int | None  # 12; experts that trained; None: all parameters
     num_experts: int  # 64; of the model
     num_steps: int  # 96
-    final_loss: float  # 0.0447; mean over the last epoch
+    final_loss: float | None  # 0.0447; mean over the last epoch; None: no step was on the answers
 
 
 @record

@@ -24,7 +24,7 @@ Phase = Literal["experts", "router"]  # what trains in it; the other is locked
 Divergence = Literal["forward", "reverse", "symmetric"]
 ComparedRegion = Literal["answer", "last_prompt", "all"]
 ConsistencyTarget = Literal["round", "base", "current"]
-Reselection = Literal["none", "replay"]
+Reselection = Literal["none", "replay", "answers", "gradient"]
 ConsistencyOver = Literal["pair", "batch", "token"]
 BATCHES_PER_STEP = "batches_per_step"  # a hyperparameter: fixed batches in one step, of all processes together
 UNTRAINED: TrainingMode = "base"  # of a model before training
@@ -47,7 +47,7 @@ class RouterTraining:
     """What the routers are trained to in an alternating run, and with what."""
 
     num_rounds: int  # 3
-    expert_epochs_per_round: int  # 1
+    expert_epochs_per_round: int  # 1; 0: no expert trains
     router_epochs_per_round: int  # 1; 0: the routers stay locked
     learning_rate: float  # 1e-4; peak
     warmup_steps: int  # of the routers' own schedule
@@ -63,7 +63,20 @@ class RouterTraining:
     temperature: float
     num_pairs: int  # 144; plain and attacked forms that are compared
     num_params: int  # 16384; in the routers
-    reselect: Reselection = "none"  # how the experts of rounds 2 and on are selected
+    reselect: Reselection = "none"  # how experts of rounds 2 and on are selected; a resumed run may change it
+
+    @property
+    def alone(self) -> bool:
+        """Whether the routers train and no expert does."""
+        return self.expert_epochs_per_round == 0
+
+
+@record
+class RoundSelection:
+    """Experts that are selected anew before a round."""
+
+    batches: tuple[tuple[Expert, ...], ...]  # of every batch
+    num_pairs: int  # 96; whose routing decided
 
 
 @record
@@ -82,6 +95,8 @@ class PhaseRecord:
     divergence_before: float | None = None  # as consistency_before, from the plain goals as they are routed then
     divergence_after: float | None = None
     selected: tuple[tuple[Expert, ...], ...] | None = None  # experts of every batch, selected anew before the phase
+    selected_by: Reselection | None = None  # "answers"; None: not selected anew
+    num_selecting_pairs: int | None = None  # 31; whose routing decided
 
 
 @record
@@ -93,7 +108,7 @@ class TrainingPlan:
     prepared: str  # path of the prepare run
     output: str  # path of this run
     count: TrainableCount
-    masking: Masking | None  # None in the baseline
+    masking: Masking | None  # None where no selection trains
     union_size: int | None
     null_union_mean: float | None  # what the same rule selects from noise
     hyperparameters: dict[str, str | int | float | bool | None]
@@ -167,14 +182,14 @@ class TrainingSummary:
     prepared: str  # digest of the prepare run's manifest
     batches_digest: str  # sha256 of sft_dataset: equal in both arms
     schedule_digest: str  # sha256 over the order of batches of all steps: equal in both arms
-    total_unique_unsafe_experts: int | None  # 12
-    per_batch_unsafe_expert_counts: tuple[int, ...] | None  # B
+    total_unique_unsafe_experts: int | None  # 12; 0: the routers alone trained; None in the baseline
+    per_batch_unsafe_expert_counts: tuple[int, ...] | None  # B; None where no selection trains
     batch_unsafe_experts_summary: tuple[tuple[Expert, ...], ...] | None  # the first 3 batches
     count: TrainableCount
     trainable_params: int  # repeated from `count`: names of the original file
     total_params: int
     trainable_ratio: float
-    masking: Masking | None  # None in the baseline
+    masking: Masking | None  # None where no selection trains
     note: str  # "standard training of all parameters on the same batches"
     hyperparameters: dict[str, str | int | float | bool | None]
     num_steps: int  # 54; on the loss of the answers
@@ -183,7 +198,7 @@ class TrainingSummary:
     num_answer_tokens: int  # 6048; loss tokens over these steps
     num_tokens: int  # 37800; padding not counted
     num_padded_tokens: int  # 40120; padding counted
-    final_loss: float  # 0.12; mean over the last epoch
+    final_loss: float | None  # 0.12; mean over the last epoch; None: no step was on the answers
     seconds_training: float  # 21.0; of all steps, those of the routers included
     peak_memory_bytes: int  # 812000000
     peak_memory_of: str  # "process (resident set)" or "cuda:0 (allocated)"; of several processes the largest

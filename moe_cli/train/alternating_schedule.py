@@ -95,7 +95,7 @@ def schedule_of(settings: AlternatingConfig, steps_per_epoch: int) -> Alternatin
     """The schedule that the settings ask for."""
     return AlternatingSchedule(
         num_rounds=settings.num_rounds,
-        expert_epochs=settings.expert_epochs_per_round,
+        expert_epochs=settings.expert_epochs,
         router_epochs=settings.router_epochs,
         steps_per_epoch=steps_per_epoch,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from math import ceil
@@ -16,7 +16,7 @@ from moe_cli.errors import UsageError
 from moe_cli.experts.router_masters import RouterMasters
 from moe_cli.model.load import LoadedModel
 from moe_cli.ranks import on_first
-from moe_cli.records import Expert, Notice
+from moe_cli.records import Expert, Notice, RoundSelection
 from moe_cli.records.manifest import Notify
 from moe_cli.records.training import RouterTraining
 from moe_cli.train.alternating_schedule import AlternatingSchedule, linear_schedule, schedule_of
@@ -33,14 +33,14 @@ LEAST_MOVE = 0.001  # of the median weight; below it the routers hardly train
 class ReselectExperts(Protocol):
     """Selects the experts of every batch anew, between two rounds."""
 
-    def refuse(self, prepared: FinishedRun) -> None:
+    @property
+    def refuse(self) -> Callable[[FinishedRun], None]:
         """Refuse, before anything trains, a prepare run whose selection cannot be made anew."""
         ...
 
-    def select(
-        self, loaded: LoadedModel, prepared: FinishedRun, trained: Collection[Expert], notify: Notify
-    ) -> ExpertsOfBatches:
-        """The experts of every batch for the model as it is now; `trained` are those of earlier rounds."""
+    @property
+    def select(self) -> Callable[[LoadedModel, FinishedRun, Collection[Expert], Notify], RoundSelection]:
+        """Select the experts of every batch for the model as it is now; also given the experts of earlier rounds."""
         ...
 
 
@@ -137,7 +137,7 @@ def router_training(routers: RouterMasters, task: AlternatingTask, notify: Notif
     rate = linear_schedule(warmup_steps, num_steps)
     training = RouterTraining(
         num_rounds=settings.num_rounds,
-        expert_epochs_per_round=settings.expert_epochs_per_round,
+        expert_epochs_per_round=settings.expert_epochs,
         router_epochs_per_round=settings.router_epochs,
         learning_rate=settings.router_learning_rate,
         warmup_steps=warmup_steps,

@@ -23,7 +23,7 @@ from moe_cli.experts import FrozenProof, probe_gradients
 from moe_cli.experts.router_masters import RouterMasters
 from moe_cli.model.tensors import digest_of_tensors
 from moe_cli.ranks import gathered
-from moe_cli.records import Expert
+from moe_cli.records import Expert, RoundSelection
 from moe_cli.records.training import Phase, PhaseRecord
 from moe_cli.train import checkpoint
 from moe_cli.train.alternating_schedule import AlternatingSchedule
@@ -33,7 +33,7 @@ from moe_cli.train.paired_rows import rows_of_part
 from moe_cli.train.router_phase import RouterPhase
 from moe_cli.train.trainer import ExpertMaskingTrainer, Inputs
 
-Reselect = Callable[[Collection[Expert]], tuple[tuple[Expert, ...], ...]]  # of the experts that train -> of each batch
+Reselect = Callable[[Collection[Expert]], RoundSelection]  # of the experts that have trained
 KEPT = "kept"  # of a part of a router step: whether its rows are plain and benign ones, or attacked ones
 
 
@@ -103,12 +103,10 @@ class AlternatingTrainer(ExpertMaskingTrainer):
     def _begin_phase(self) -> None:
         epoch = self.schedule.epoch_of(self.state.global_step)
         first, last = self.schedule.span(self.state.global_step)
-        started, before, apart, selected = time.monotonic(), None, None, None
+        started, before, apart, anew = time.monotonic(), None, None, None
         begins = {"round": epoch.phase == "router", "base": first == 1, "current": False}
         if epoch.phase == "experts" and epoch.round > 1 and self.reselect is not None:
-            with evaluating(self.model):
-                selected = self.reselect(self.slices.experts)
-            self.train_experts_of(selected)
+            anew = self._select_anew(self.reselect)
         if begins[self.settings.consistency_target]:
             self.router_phase.read_targets()
         if epoch.phase == "router":
@@ -128,9 +126,19 @@ class AlternatingTrainer(ExpertMaskingTrainer):
                 divergence_after=None,
                 num_tokens=self._take_num_tokens(),
                 seconds=time.monotonic() - started,
-                selected=selected,
+                selected=None if anew is None else anew.batches,
+                selected_by=None if anew is None else self.settings.reselect,
+                num_selecting_pairs=None if anew is None else anew.num_pairs,
             )
         )
+
+    def _select_anew(self, reselect: Reselect) -> RoundSelection:
+        """Select the experts of every batch by the model as it is now."""
+        self.slices.sync()
+        with evaluating(self.model):
+            anew = reselect(self.slices.experts)
+        self.train_experts_of(anew.batches)
+        return anew
 
     def train_experts_of(self, batches: Sequence[Sequence[Expert]]) -> None:
         """From now on each batch updates these experts; those that it no longer has keep their values.
@@ -272,6 +280,14 @@ class AlternatingTrainer(ExpertMaskingTrainer):
             self.phases[-1] = replace(self.phases[-1], num_tokens=self.phases[-1].num_tokens + of_step)
         if self.phases[-1].last_step == self.state.global_step:
             self._end_phase()
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether experts are selected anew before the next step, which can take long, or refuse."""
+        step = self.state.global_step
+        next_one = self.schedule.epoch_of(step)
+        begins = self.phases[-1].last_step == step < self.state.max_steps
+        return self.reselect is not None and begins and next_one.phase == "experts"
 
     def phase_state(self) -> tuple[tuple[PhaseRecord, ...], Mapping[str, Tensor]]:
         """The phases so far; what the one under way was begun with, and what the base routed like."""

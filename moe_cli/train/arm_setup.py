@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from moe_cli.activity import begin_activity
 from moe_cli.config import MoeConfig
 from moe_cli.errors import EnvironmentFaultError
-from moe_cli.experts import AttachedSlices, attach, check_budget, count_trainable, frozen_digest
+from moe_cli.experts import AttachedSlices, attach, attach_none, check_budget, count_trainable, frozen_digest
 from moe_cli.experts.dense import IMPLEMENTATION as DENSE
 from moe_cli.experts.dense import dense_experts
 from moe_cli.experts.interface import IMPLEMENTATION as SLICES
@@ -111,34 +111,47 @@ def selective_arm(loaded: LoadedModel, selection: Selection, budget: float | Non
         UsageError: an empty union, a selection for another model, or more than the budget.
     """
     compute_dtype(loaded)
-    model, union = loaded.model, selection.union
-    with attach(model, union) as slices:
-        count = count_trainable(model, slices)
-        check_budget(count, requested_params=selection.trainable_params, budget=budget)
-        yield ArmSetup(
-            trained=slices.parameters,
-            count=count,
-            implementation=SLICES,
-            experts_dtype=lambda: slices.compute_dtype,
-            finish=slices.merge,
-            slices=slices,
-            frozen_digest=lambda: frozen_digest(model, slices.experts),
-            num_moved=None,
-        )
+    with attach(loaded.model, selection.union) as slices:
+        setup = _of_slices(loaded, slices)
+        check_budget(setup.count, requested_params=selection.trainable_params, budget=budget)
+        yield setup
+
+
+@contextmanager
+def _frozen_experts(loaded: LoadedModel) -> Iterator[ArmSetup]:
+    """Train no expert; what trains beside them is added."""
+    compute_dtype(loaded)
+    with attach_none(loaded.model) as slices:
+        yield _of_slices(loaded, slices)
+
+
+def _of_slices(loaded: LoadedModel, slices: AttachedSlices) -> ArmSetup:
+    return ArmSetup(
+        trained=slices.parameters,
+        count=count_trainable(loaded.model, slices),
+        implementation=SLICES,
+        experts_dtype=lambda: slices.compute_dtype,
+        finish=slices.merge,
+        slices=slices,
+        frozen_digest=lambda: frozen_digest(loaded.model, slices.experts),
+        num_moved=None,
+    )
 
 
 @contextmanager
 def alternating_arm(
-    loaded: LoadedModel, selection: Selection, budget: float | None, router_layers: Sequence[int]
+    loaded: LoadedModel, selection: Selection | None, budget: float | None, router_layers: Sequence[int]
 ) -> Iterator[ArmSetup]:
     """Train the union of the selection and the routers of these layers; the budget is for the experts.
+
+    Without a selection the routers train alone.
 
     Raises:
         UsageError: as `selective_arm`, a router that cannot be trained, or a layer whose experts no router chooses.
     """
     refuse_fixed_routing(loaded.model, np.array([layer.layer in router_layers for layer in loaded.layers]))
     with (
-        selective_arm(loaded, selection, budget) as setup,
+        _frozen_experts(loaded) if selection is None else selective_arm(loaded, selection, budget) as setup,
         attach_routers(loaded.model, router_layers) as routers,
     ):
 

@@ -180,6 +180,8 @@ def _trainer(
 def _probe(loaded: LoadedModel, setup: ArmSetup, task: FitTask) -> int:
     """Check that the loss of the answers reaches exactly the parameters it trains; returns how many."""
     requested = setup.slices.parameters if setup.slices is not None else setup.trained
+    if not requested:  # no expert trains, and of the routers the trainer asks itself
+        return 0
     loss = partial(_probe_loss, loaded, setup, task)
     return probe_gradients(loaded.model, loss, list(requested.values()), all_of_them=setup.slices is not None)
 
@@ -229,7 +231,9 @@ NOTES: dict[Masking | None, str] = {
     "none": "only the selected expert MLPs trained; every batch updated all of them",
     None: "standard training of all parameters on the same batches",
 }
-AND_ROUTERS = "; in turn with the experts, the routers trained to route attacked goals like plain ones"
+LIKE_PLAIN = "trained to route attacked goals like plain ones"
+AND_ROUTERS = f"; in turn with the experts, the routers {LIKE_PLAIN}"
+ROUTERS_ALONE = f"no expert trained; the routers {LIKE_PLAIN}"
 
 
 def training_summary(
@@ -247,7 +251,8 @@ def training_summary(
     routers: RouterTraining | None = None,
 ) -> TrainingSummary:
     """The content of `training_metadata.json`."""
-    selection = prepared.selection if arm in OF_EXPERTS else None
+    alone = routers is not None and routers.alone
+    batches = prepared.selection.batches if arm in OF_EXPERTS and not alone else None
     steps = [step for step in fitted.steps if step.phase != "router"]
     of_routers = [step for step in fitted.steps if step.phase == "router"]
     return TrainingSummary(
@@ -257,15 +262,15 @@ def training_summary(
         prepared=prepared.run.digest,
         batches_digest=prepared.examples_digest,
         schedule_digest=schedule,
-        total_unique_unsafe_experts=len(setup.trained_experts) if selection else None,
-        per_batch_unsafe_expert_counts=tuple(map(len, selection.batches)) if selection else None,
-        batch_unsafe_experts_summary=selection.batches[:NUM_BATCHES_SHOWN] if selection else None,
+        total_unique_unsafe_experts=len(setup.trained_experts) if arm in OF_EXPERTS else None,
+        per_batch_unsafe_expert_counts=None if batches is None else tuple(map(len, batches)),
+        batch_unsafe_experts_summary=None if batches is None else batches[:NUM_BATCHES_SHOWN],
         count=setup.count,
         trainable_params=setup.count.trainable_params,
         total_params=setup.count.total_params,
         trainable_ratio=setup.count.trainable_ratio,
-        note=NOTES[masking] + (AND_ROUTERS if routers is not None else ""),
-        masking=masking,
+        note=ROUTERS_ALONE if alone else NOTES[masking] + (AND_ROUTERS if routers is not None else ""),
+        masking=None if alone else masking,
         hyperparameters=shared,
         num_steps=len(steps),
         validation=fitted.validation,
@@ -290,7 +295,9 @@ def training_summary(
     )
 
 
-def _last_epoch_loss(steps: Sequence[StepRecord]) -> float:
-    """Mean loss over the answer tokens of the last epoch."""
+def _last_epoch_loss(steps: Sequence[StepRecord]) -> float | None:
+    """Mean loss over the answer tokens of the last epoch; None where no step was on the answers."""
+    if not steps:
+        return None
     last = [step for step in steps if step.epoch > steps[-1].epoch - 1]
     return sum(step.loss * step.num_answer_tokens for step in last) / sum(step.num_answer_tokens for step in last)

@@ -120,7 +120,7 @@ class StepLoop(TrainerCallback):
             loss = validation_loss(self.trainer.model, self.held_out)
             self.trainer.validation.append(ValidationLoss(step=state.global_step, loss=loss))
         self.stopped_by = next((name for name in gathered(self.stop.signal_name) if name is not None), None)
-        if self.stopped_by or (self.held_out if last else due):
+        if self.stopped_by or self.trainer.needs_checkpoint or (self.held_out if last else due):
             control.should_save = True
         if self.stopped_by:
             control.should_training_stop = True

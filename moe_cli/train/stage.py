@@ -149,14 +149,17 @@ def run(
 def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun) -> AbstractContextManager[ArmSetup]:
     if arm == "baseline":
         return baseline_arm(loaded)
-    selection = prepared.selection
-    if not selection.union:
+    selection, settings = prepared.selection, config.alternating
+    alone = arm == "alternating" and settings.skip_expert_training
+    if not selection.union and not (alone and settings.consistency_layers == "all"):
         raise UsageError(
             "the selection is empty: there is nothing to train selectively",
             hint="prepare with a lower --threshold, or look at the risk differences in the prepare run",
         )
+    if alone:
+        return alternating_arm(loaded, None, None, router_layers(config, loaded, prepared))
     budget = config.train.max_share if config.train.max_share is not None else selection.budget
-    if arm == "selective" or not config.alternating.router_epochs:
+    if arm == "selective" or not settings.router_epochs:
         return selective_arm(loaded, selection, budget)
     return alternating_arm(loaded, selection, budget, router_layers(config, loaded, prepared))
 
@@ -189,7 +192,7 @@ def _task(
     shared = hyperparameters(config, len(batches), len(prepared.held_out), batches.num_cut)
     masked = arm in OF_EXPERTS and config.train.masking == "update"
     identity = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)
-    rounds = (config.alternating.model_dump(exclude={"output_dir"}),) if arm == "alternating" else ()
+    rounds = (config.alternating.model_dump(exclude={"output_dir", "reselect"}),) if arm == "alternating" else ()
     owner = sha256(repr(identity + rounds).encode()).hexdigest()
     per_step = batches_per_step(config)
     return FitTask(
@@ -214,15 +217,16 @@ def _plan(
     routers: RouterTraining | None,
 ) -> TrainingPlan:
     null = prepared.selection.null_union
+    trains_experts = arm in OF_EXPERTS and not (routers is not None and routers.alone)
     return TrainingPlan(
         arm=arm,
         base=loaded.identity,
         prepared=str(prepared.run.path),
         output=str(task.path),
         count=setup.count,
-        masking=config.train.masking if arm in OF_EXPERTS else None,
-        union_size=len(prepared.selection.union) if arm in OF_EXPERTS else None,
-        null_union_mean=null.mean if null is not None and arm in OF_EXPERTS else None,
+        masking=config.train.masking if trains_experts else None,
+        union_size=len(prepared.selection.union) if trains_experts else None,
+        null_union_mean=null.mean if null is not None and trains_experts else None,
         hyperparameters=task.shared,
         num_batches=len(task.batches),
         num_steps=num_steps(config, len(task.batches)) + (routers.num_steps if routers else 0),

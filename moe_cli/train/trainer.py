@@ -257,6 +257,11 @@ class FixedBatchTrainer(Trainer):
         checkpoint.save_checkpoint(run, self.owner, *state, progress, random)
         wait_for_first()  # whoever ended before it is published would end the first, too
 
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether the state after this step is saved, however far apart checkpoints are."""
+        return False
+
     def phase_state(self) -> tuple[tuple[PhaseRecord, ...], Mapping[str, Tensor]]:
         """The phases so far, and what the one under way needs beside the parameters."""
         return tuple(self.phases), {}

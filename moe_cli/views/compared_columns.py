@@ -227,6 +227,8 @@ def _per_layer(column: RunColumn) -> str:
 
 
 def _final_step(column: RunColumn) -> str:
+    if column.routers is not None and column.routers.alone:
+        return "no step on the answers"
     return NOTHING if column.final_step is None else f"step {column.final_step} of {column.num_steps}"
 
 

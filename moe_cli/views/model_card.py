@@ -24,11 +24,21 @@ from moe_cli.records import (
 )
 from moe_cli.stats.metrics import harm_metric
 from moe_cli.tiny import MODEL_NAME
-from moe_cli.views.text import FIXED, NOTHING, SMALL, estimate_text, markdown_table, markdown_text, rate_text
+from moe_cli.views.text import (
+    FIXED,
+    NOTHING,
+    SMALL,
+    estimate_text,
+    markdown_table,
+    markdown_text,
+    optional_text,
+    rate_text,
+)
 
 NOT_EVALUATED = "Not evaluated yet when this page was written."
 SMOKE_TEST = "a smoke test: its verdicts alone carry no claim of safety"
 TRAINED = "trained to refuse harmful requests, plain and inside attacks"
+LIKE_PLAIN = "trained to route requests inside attacks like plain ones"
 ROLES = {"pairs": "prompt pairs", "benign": "harmless prompts", "attack": "attack templates"}
 
 Cells = tuple[str, str]
@@ -79,7 +89,13 @@ def _known(text: str | None) -> str | None:
 def _arm(facts: CardFacts) -> str:
     if facts.training is not None and facts.training.training_mode == "full_model_baseline":
         return "full model baseline"
-    return "selective experts and routers" if facts.routers else "selective experts"
+    if not facts.routers:
+        return "selective experts"
+    return "selective experts and routers" if facts.experts else "routers"
+
+
+def _trained(facts: CardFacts) -> str:
+    return _arm(facts).removeprefix("selective ")
 
 
 def _short(base: ModelIdentity) -> str:
@@ -91,8 +107,11 @@ def _opening(facts: CardFacts) -> str:
     base = markdown_text(_short(facts.base))
     if _arm(facts) == "full model baseline":
         return f"All parameters of {base}, {TRAINED}: the control of an experiment."
-    trained = "these experts and routers" if facts.routers else "these experts"
-    what = f"The weights of {trained} alone are here" if facts.holds == "delta" else "All other weights are its own"
+    what = "All other weights are its own"
+    if facts.holds == "delta":
+        what = f"The weights of these {_trained(facts)} alone are here"
+    if not facts.experts:
+        return f"{base} with its routers alone {LIKE_PLAIN}. {what}."
     routers = ", and its routers," if facts.routers else ""
     return f"{base} with {len(facts.experts)} of its experts{routers} {TRAINED}. {what}."
 
@@ -156,7 +175,7 @@ def _hyper(training: TrainingSummary) -> Iterator[tuple[str, object]]:
     yield "masking", training.masking
     yield "steps", training.num_steps
     yield "weights of step", training.final_answer_step
-    yield "loss of the last epoch", f"{training.final_loss:.4f}"
+    yield "loss of the last epoch", optional_text(training.final_loss, 4)
     if training.routers is not None:
         yield "weights of router step", training.final_router_step
         yield from ((f"routers: {name}", value) for name, value in asdict(training.routers).items())
@@ -226,7 +245,7 @@ def _use(facts: CardFacts) -> Iterator[str]:
         yield "A plain transformers checkpoint: load it, or serve it, as the base; its other files are the base's."
         return
     yield (
-        "`expert_delta.safetensors` holds the trained experts as float32. It is no adapter: merge it into its base, "
-        "which is recognised by its weights."
+        f"`expert_delta.safetensors` holds the trained {_trained(facts)} as float32. It is no adapter: merge it into "
+        "its base, which is recognised by its weights."
     )
     yield "```\npip install moe-selective-repair\nmoe export expert_delta.safetensors -o merged\n```"

@@ -80,7 +80,9 @@ def result_text(result: RunResult) -> str:
             return f"{selected} of {num} experts" + (f", {null:.1f} by chance" if null is not None else "")
         case TrainingResult(num_selected=selected, num_experts=num, num_steps=steps, final_loss=loss):
             trained = f"{selected} of {num} experts" if selected is not None else "all parameters"
-            return f"{trained}, loss {loss:.4f} after {steps} steps"
+            return f"{trained}, " + (
+                "no step on the answers" if loss is None else f"loss {loss:.4f} after {steps} steps"
+            )
         case EvaluationResult(measure=measure, rate=rate):
             return NOTHING if measure is None else f"{measure} {rate_text(rate)}"
         case ComparisonResult():

@@ -10,19 +10,20 @@ from rich.text import Text
 from moe_cli.records import TrainableCount, TrainingPlan, TrainingSummary
 from moe_cli.records.training import BATCHES_PER_STEP, PhaseRecord
 from moe_cli.views.table import GROUP, CellRow, ReportTable, as_rich, cell_rows_of, facts_view
-from moe_cli.views.text import bytes_text, count_of, safe_text, seconds_text, trainable_text
+from moe_cli.views.text import bytes_text, count_of, optional_text, safe_text, seconds_text, trainable_text
 
 HEADLINES = {
     "selective": "SELECTIVE EXPERT training",
     "alternating": "ALTERNATING training of selected experts and routers",
     "baseline": "BASELINE EXPERIMENT: Training ALL model parameters",
 }
+ROUTERS_ALONE = "ALTERNATING training without its experts: the routers alone"
 
 
 def plan_view(plan: TrainingPlan) -> RenderableType:
     """What is about to be trained, with the table of unfrozen experts."""
     lines: list[RenderableType] = [
-        Text(HEADLINES[plan.arm], style="bold"),
+        Text(ROUTERS_ALONE if _is_of_routers(plan) else HEADLINES[plan.arm], style="bold"),
         as_rich(_unfrozen_table(plan.count, plan.base.layers)),
     ]
     if plan.union_size is not None:
@@ -31,14 +32,9 @@ def plan_view(plan: TrainingPlan) -> RenderableType:
         )
         lines.append(Text(f"union of all batches: {plan.union_size} experts{noise}; masking: {plan.masking}"))
     settings = plan.hyperparameters
-    num_steps = plan.num_steps - (plan.routers.num_steps if plan.routers else 0)
     lines += [
         Text(trainable_text(plan.count)),
-        Text(
-            f"{plan.num_batches} batches x {settings['num_epochs']} epochs / {settings[BATCHES_PER_STEP]}"
-            f"{_processes(plan)} => {num_steps} steps at learning rate {settings['learning_rate']}, "
-            f"warm-up {settings['warmup_steps']} steps"
-        ),
+        *_answer_lines(plan),
         *_router_lines(plan),
         safe_text(f"batches of {plan.prepared} -> {plan.output}"),
     ]
@@ -50,6 +46,23 @@ def plan_view(plan: TrainingPlan) -> RenderableType:
     elif plan.first_step > 1:
         lines.append(Text(f"resumed: continues with step {plan.first_step}"))
     return Group(*lines)
+
+
+def _is_of_routers(plan: TrainingPlan) -> bool:
+    return plan.routers is not None and plan.routers.alone
+
+
+def _answer_lines(plan: TrainingPlan) -> Iterator[Text]:
+    """The steps on the answers, where there are any."""
+    if _is_of_routers(plan):
+        return
+    settings = plan.hyperparameters
+    num_steps = plan.num_steps - (plan.routers.num_steps if plan.routers else 0)
+    yield Text(
+        f"{plan.num_batches} batches x {settings['num_epochs']} epochs / {settings[BATCHES_PER_STEP]}"
+        f"{_processes(plan)} => {num_steps} steps at learning rate {settings['learning_rate']}, "
+        f"warm-up {settings['warmup_steps']} steps"
+    )
 
 
 def _processes(plan: TrainingPlan) -> str:
@@ -71,7 +84,7 @@ def trained_view(summary: TrainingSummary) -> RenderableType:
         ("trainable parameters", f"{summary.trainable_params:,} of {summary.total_params:,}"),
         ("trainable ratio", f"{summary.trainable_ratio:.6f}"),
         ("steps", f"{summary.num_steps}" + (" on the answers" if summary.routers else "")),
-        ("loss in the last epoch", f"{summary.final_loss:.4f}"),
+        ("loss in the last epoch", optional_text(summary.final_loss, 4)),
         *_held_out_loss(summary),
         ("tokens", f"{summary.num_tokens:,} ({summary.num_padded_tokens:,} computed, padding counted)"),
         *_router_rows(summary),
@@ -87,18 +100,25 @@ def trained_view(summary: TrainingSummary) -> RenderableType:
     if proof.num_moved is not None:
         rows.append(("proof after the last step", f"{proof.num_moved} of {proof.num_parameters} tensors changed"))
     elif proof.frozen_digest_after is not None:
-        of_routers = " and the routers" if summary.routers else ""
-        rows.append(("proof after the last step", f"everything outside the selection{of_routers} is byte-identical"))
+        rows.append(("proof after the last step", f"everything outside {_what_trained(summary)} is byte-identical"))
     return facts_view(f"Trained: {summary.training_mode}", rows)
+
+
+def _what_trained(summary: TrainingSummary) -> str:
+    if summary.routers is None:
+        return "the selection"
+    return "the routers" if summary.routers.alone else "the selection and the routers"
 
 
 def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
     """What the routers' phases did to the divergence that they train."""
     if (routers := summary.routers) is None:
         return []
-    anew = f", {summary.total_unique_unsafe_experts} experts in all rounds" if routers.reselect != "none" else ""
-    seen = f"{summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs{anew}"
+    anew = [phase for phase in summary.phases if phase.selected is not None]
+    in_all = f", {summary.total_unique_unsafe_experts} experts in all rounds" if anew else ""
+    seen = f"{summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs{in_all}"
     rows = [("routers", f"{routers.num_steps} steps, {seen}")]
+    rows += [("  experts selected anew", "; ".join(map(_selected_anew, anew)))] if anew else []
     if summary.final_router_step < routers.num_steps:
         rows.append(("  in the final model", f"{summary.final_router_step} of these steps"))
     in_model = [phase for phase in summary.phases if phase.last_step <= summary.final_step]
@@ -109,6 +129,11 @@ def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
     if fell := _divergences(summary.phases[len(in_model) :]):
         rows.append(("  not in the final model", f"KL {fell} nats, in phases that end after its step"))
     return rows
+
+
+def _selected_anew(phase: PhaseRecord) -> str:
+    pairs = "" if phase.num_selecting_pairs is None else f", {phase.num_selecting_pairs} pairs"
+    return f"round {phase.round} by {phase.selected_by or 'replay'}{pairs}"
 
 
 def _divergences(phases: Sequence[PhaseRecord], *, of_target: bool = False) -> str:
@@ -128,9 +153,11 @@ def _router_lines(plan: TrainingPlan) -> Iterator[Text]:
         if plan.arm == "alternating":
             yield Text("the routers stay locked: this is the selective arm")
         return
+    of_experts = "" if routers.alone else f"{routers.expert_epochs_per_round} epochs of the experts and "
+    epochs = " epochs" if routers.alone else ""
     yield Text(
-        f"{routers.num_rounds} rounds of {routers.expert_epochs_per_round} epochs of the experts and "
-        f"{routers.router_epochs_per_round} of the routers of {len(routers.layers)} layers, at learning rate "
+        f"{routers.num_rounds} rounds of {of_experts}{routers.router_epochs_per_round}{epochs} of the routers of "
+        f"{len(routers.layers)} layers, at learning rate "
         f"{routers.learning_rate:g}, warm-up {routers.warmup_steps} steps"
     )
     yield Text(

@@ -186,3 +186,15 @@ def test_the_command_reads_what_was_prepared_on_from_the_prepare_runs(moe, tmp_p
     assert (
         decode(Comparison, (tmp_path / "comparison" / layout.COMPARISON).read_text(), source="file").transfer == found
     )
+
+
+def test_an_arm_whose_routers_alone_trained_has_no_experts_and_no_overlap(moe, tmp_path):  # noqa: F811
+    of_routers = {"total_unique_unsafe_experts": 0}
+    for arm, attack, experts, changes in (("a", "story", STORY, {}), ("b", "chat", CHAT, of_routers)):
+        digest = prepare_run(tmp_path, f"prepared_{arm}", attack, experts, pairs=f"{arm}.jsonl")
+        trained(tmp_path, arm, records(8), arm="alternating", prepared=digest, fingerprint=arm * 64, **changes)
+    code, out, err = moe("a", "b", "--json")
+    assert code == 0, err
+    found = decode(Comparison, out, source="stdout").transfer
+    assert [row.num_experts for row in found.rows] == [4, 0]
+    assert found.overlaps == ()

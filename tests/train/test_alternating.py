@@ -20,8 +20,8 @@ from moe_cli.errors import ArtifactError, StoppedError, UsageError
 from moe_cli.experts import apply_delta, attach, experts_of
 from moe_cli.model.load import load_model
 from moe_cli.model.tensors import digest_of_tensors, weights_fingerprint
-from moe_cli.prepare.replayed_selection import AnswerReplay
-from moe_cli.records import Expert, StepRecord, TrainingPlan, TrainingSummary
+from moe_cli.prepare.round_selection import round_selector
+from moe_cli.records import Expert, RoundSelection, StepRecord, TrainingPlan, TrainingSummary
 from moe_cli.train import checkpoint, fitting, loop, router_phase
 from moe_cli.train import stage as train
 from moe_cli.train.alternating_schedule import AlternatingSchedule, linear_schedule
@@ -32,9 +32,8 @@ from moe_cli.views.trained import trained_view
 from tests.experts.catalog import build, families
 from tests.model.intervened import loaded_as
 from tests.resume_everywhere import NUM_BATCHES, ask_to_stop_after, differences, step_records, train_to_the_end
-from tests.small_experiment import settings_of_small_experiment
+from tests.train.alternating_runs import settings_of
 
-TWO_ROUNDS = {"num_rounds": 2, "router_learning_rate": 1e-3}
 LAST_STEP = 4 * NUM_BATCHES
 BORDERS = (NUM_BATCHES, 2 * NUM_BATCHES, 3 * NUM_BATCHES)
 WAYS = {  # of training, and where the run is stopped
@@ -43,16 +42,6 @@ WAYS = {  # of training, and where the run is stopped
     "current": ({"consistency_target": "current", "consistency_over": "batch", "kl_type": "symmetric"}, (10,)),
     "kept": ({"keep": 0.5, "consistency_at": "last_prompt", "consistency_layers": "selected"}, (10, 21)),
 }
-
-
-def settings_of(experiments, name: str, *, train_settings=None, **alternating):
-    own = {"prepared": experiments.directory / "prepared", **(train_settings or {})}
-    return settings_of_small_experiment(
-        experiments.directory,
-        model={"name": "tiny", "threads": 1},
-        train=own,
-        alternating={**TWO_ROUNDS, **alternating, "output_dir": experiments.directory / "alternating" / name},
-    )
 
 
 def to_the_end(experiments, config, notify=lambda _: None, *, resume=False):
@@ -336,7 +325,7 @@ class PlantedSelection:
 
     def select(self, loaded, prepared, trained, notify):
         self.asked.append(("select", len(trained), loaded.model.training))
-        return tuple(self.batches)
+        return RoundSelection(batches=tuple(self.batches), num_pairs=4)
 
 
 def reselecting_to_the_end(experiments, config, planted, *, resume=False, notify=lambda _: None):
@@ -418,7 +407,7 @@ def test_a_run_with_a_second_group_resumes_bit_for_bit(experiments, selection, r
 
 def test_a_replay_of_the_answers_selects_within_the_budget_of_the_run(experiments, selection):
     config = settings_of(experiments, "replayed", reselect="replay")
-    output = train.run("alternating", config, experiments.store, lambda _: None, reselect=AnswerReplay())
+    output = train.run("alternating", config, experiments.store, lambda _: None, reselect=round_selector("replay"))
     (selected,) = [phase.selected for phase in output.summary.phases if phase.selected is not None]
     assert len(selected) == len(selection.batches)
     assert output.summary.total_unique_unsafe_experts * selection.params_per_expert <= 0.2 * selection.base.total_params
