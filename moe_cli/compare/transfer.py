@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from math import comb
 from pathlib import PurePath
 
 import numpy as np
-from scipy.stats import hypergeom
 
 from moe_cli.artifacts import FinishedRun, Store, layout
 from moe_cli.artifacts.files import naming_file
@@ -196,9 +196,9 @@ def overlap_of(
     numbers_a, numbers_b = (Counter(expert.layer for expert in one) for one in (experts_a, experts_b))
     chances = np.ones(1)
     for layer in numbers_a.keys() & numbers_b.keys():
-        most = min(numbers_a[layer], numbers_b[layer])
-        layer_chances = hypergeom.pmf(np.arange(most + 1), num_experts, numbers_a[layer], numbers_b[layer])
-        chances = np.convolve(chances, layer_chances)
+        num_a, num_b = numbers_a[layer], numbers_b[layer]
+        ways = [comb(num_a, shared) * comb(num_experts - num_a, num_b - shared) for shared in range(num_b + 1)]
+        chances = np.convolve(chances, [number / comb(num_experts, num_b) for number in ways])
     shared, either = len(experts_a & experts_b), len(experts_a | experts_b)
     return UnionOverlap(
         a=a,

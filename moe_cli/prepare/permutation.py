@@ -13,10 +13,10 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.stats import false_discovery_control
 
 from moe_cli.prepare.ranking import Bools, Floats
 from moe_cli.prepare.risk import Clusters, pooled_swapped
+from moe_cli.stats.significance import benjamini_hochberg
 
 ALPHA = 0.05  # what a q-value is usually compared with: how many draws are enough follows from it
 ENOUGH = 10  # draws that reached the value: further ones would not change what a p-value says
@@ -99,5 +99,5 @@ def q_values(p_DX: Floats) -> Floats:
     for q_X, p_X in zip(q_DX, p_DX, strict=True):
         defined = ~np.isnan(p_X)
         if defined.any():
-            q_X[defined] = false_discovery_control(p_X[defined])
+            q_X[defined] = benjamini_hochberg(p_X[defined].tolist())
     return q_DX

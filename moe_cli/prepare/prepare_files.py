@@ -17,13 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from moe_cli.artifacts import layout
@@ -45,6 +43,9 @@ from moe_cli.records import (
     TrainingExample,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MARK_POINTS = 3.0  # side of the square around a selected expert
 PROTOCOL = 4
 GROUP = 1 << 20  # rows that are in memory at once; the row groups of pyarrow
@@ -52,6 +53,8 @@ GROUP = 1 << 20  # rows that are in memory at once; the row groups of pyarrow
 
 def draw_pictures(path: Path, risk: RiskDifferences, selection: Selection) -> None:
     """Write `risk_diff_{model}.png` and `.svg` into the directory `path`."""
+    import matplotlib as mpl  # here, as it takes long and most commands draw nothing
+
     png, svg = layout.risk_pictures(selection.base.name)
     with mpl.rc_context({"svg.hashsalt": "moe", "svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of a name; the SVG holds it as text
@@ -64,6 +67,9 @@ def draw_pictures(path: Path, risk: RiskDifferences, selection: Selection) -> No
 
 def risk_figure(risk: RiskDifferences, selection: Selection) -> Figure:
     """Heat map of the risk differences: layers from top to bottom, experts from left to right."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     num_layers, num_experts = risk.pooled.shape
     figure = Figure(figsize=(3 + num_experts / 10, max(2.6, 1.2 + num_layers / 6)), dpi=110, layout="constrained")
     axes = figure.add_subplot()

@@ -21,9 +21,7 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
-from scipy.stats import rankdata
-from scipy.stats import t as student_t
+from scipy.special import expit, logit, stdtrit
 
 from moe_cli.config.choices import MATCHED
 from moe_cli.prepare.ranking import Bools, Floats, mask_of
@@ -162,9 +160,14 @@ def areas(scores_AV: Floats, unsafe_A: Bools) -> Floats:
 
     (The statistic of Mann and Whitney over the number of comparisons.)
     """
-    num, num_safe = int(unsafe_A.sum()), int((~unsafe_A).sum())
-    ranks_V: Floats = rankdata(scores_AV, axis=0)[unsafe_A].sum(0)
-    return (ranks_V - num * (num + 1) / 2) / (num * num_safe)
+    safe_AV, unsafe_AV = np.sort(scores_AV[~unsafe_A], axis=0), scores_AV[unsafe_A]
+    won_V = np.array(
+        [
+            (np.searchsorted(safe_A, scores_A).sum() + np.searchsorted(safe_A, scores_A, side="right").sum()) / 2
+            for safe_A, scores_A in zip(safe_AV.T, unsafe_AV.T, strict=True)
+        ]
+    )
+    return np.asarray(won_V / (len(safe_AV) * len(unsafe_AV)))
 
 
 def resampled_area(area: float, answers: AnswerScores, seed: int) -> Estimate:
@@ -186,7 +189,7 @@ def resampled_area(area: float, answers: AnswerScores, seed: int) -> Estimate:
         drawn_BC = cluster_draws(num, min(BLOCK, NUM_RESAMPLES - start), generator)
         blocks.append(_weighted_areas(drawn_BC[:, goal_A[order]], unsafe_A, first_A, last_A))
     error = float(np.concatenate(blocks).std()) * sqrt(num / (num - 1)) / (area * (1 - area))
-    reach = float(student_t.ppf((1 + CONFIDENCE) / 2, num - 1)) * error
+    reach = float(stdtrit(num - 1, (1 + CONFIDENCE) / 2)) * error
     lower, upper = expit(logit(area) + np.array([-reach, reach])).tolist()
     return Estimate(value=area, lower=lower, upper=upper, n=num)
 
