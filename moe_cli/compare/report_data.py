@@ -259,4 +259,5 @@ def _curve(origin: RunProvenance) -> LossCurve | str:
         steps=tuple(range(1, len(steps) + 1)),
         losses=tuple(step.loss for step in steps),
         held_out=tuple((bisect_right(done, record.step), record.loss) for record in training.validation),
+        turns=training.turns,
     )

@@ -30,6 +30,7 @@ class EncodedChat:
     token_ids: tuple[int, ...]  # prompt, then answer
     num_prompt: int  # ids before the answer
     cut: bool = False  # whether the middle of the prompt is left out
+    turn: int = 1  # 3: the answer is the third one of its conversation
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -57,7 +58,8 @@ def encode_answered(
     prompt_ids = encode_prompt(tokenizer, prompt)
     answer_ids = _answer_ids(tokenizer, prompt, messages)
     shortened = prompt_ids if max_length is None else _cut_middle(prompt_ids, max_length - len(answer_ids), max_length)
-    return EncodedChat(shortened + answer_ids, len(shortened), cut=len(shortened) < len(prompt_ids))
+    turn = 1 + sum(message.role == "assistant" for message in prompt)
+    return EncodedChat(shortened + answer_ids, len(shortened), cut=len(shortened) < len(prompt_ids), turn=turn)
 
 
 def refuse_blind_template(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -7,7 +7,7 @@ the budget is a batch of its own.
 The loss is a sum over answer tokens, without prompt and padding, with the logarithm in float32. Logits that are not
 needed are not computed where the family allows it.
 
-Letters: B rows, S positions, R regions, V vocabulary.
+Letters: B rows, S positions, A answer tokens of all rows, R regions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -85,9 +85,14 @@ def num_answer_tokens(labels_BS: Tensor) -> int:
 
 
 def loss_sum(model: nn.Module, rows: Mapping[str, Tensor]) -> Tensor:
-    """Cross entropy summed over the answer tokens of some rows.
+    """Cross entropy summed over the answer tokens of some rows."""
+    return answer_loss_sum(*answer_logits(model, rows))
 
-    Logits are computed only from the first answer token on, if the family supports that.
+
+def answer_logits(model: nn.Module, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Logits [B, S', V] and labels [B, S'] of some rows, from before their first answer token on.
+
+    S' is S where the family computes all logits whatever it is asked for.
     """
     labels_BS = rows["labels"]
     kwargs: dict[str, bool | int] = {"use_cache": False}
@@ -95,7 +100,7 @@ def loss_sum(model: nn.Module, rows: Mapping[str, Tensor]) -> Tensor:
         first = int((labels_BS != IGNORED).any(0).nonzero()[0])
         kwargs[LOGITS_TO_KEEP] = labels_BS.shape[1] - first + 1  # each token is told by the logits before it
     logits_BSV: Tensor = model(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"], **kwargs).logits
-    return answer_loss_sum(logits_BSV, labels_BS[:, -logits_BSV.shape[1] :])
+    return logits_BSV, labels_BS[:, -logits_BSV.shape[1] :]
 
 
 def answer_loss_sum(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
@@ -104,3 +109,13 @@ def answer_loss_sum(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
     return functional.cross_entropy(
         logits_BSV[:, :-1][answers_BS].float(), labels_BS[:, 1:][answers_BS], reduction="sum"
     )
+
+
+@torch.no_grad()
+def row_loss_sums(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
+    """[B] float32: the parts of `answer_loss_sum` that the rows have; nothing is learnt from them."""
+    answers_BS = labels_BS[:, 1:] != IGNORED
+    losses_BS = torch.zeros(answers_BS.shape, device=logits_BSV.device)
+    logits_AV = logits_BSV[:, :-1][answers_BS].float()
+    losses_BS[answers_BS] = functional.cross_entropy(logits_AV, labels_BS[:, 1:][answers_BS], reduction="none")
+    return losses_BS.sum(1)

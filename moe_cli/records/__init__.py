@@ -4,7 +4,7 @@
     inputs         Message, PromptPair, BenignPrompt, EvaluationItem, ModelIdentity; AnswerSettings -> Generation
     source_counts  SourceCount, OfferedCounts -> DataPreview; ItemSource, SuiteCount -> ItemsPreview
     preparation    AnsweredPrompt -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
-    training       TrainableCount, RouterTraining; StepRecord, PhaseRecord, TrainingProof -> TrainingSummary
+    training       TrainableCount, RouterTraining; TurnLoss -> StepRecord, PhaseRecord, TrainingProof -> TrainingSummary
     judging        Verdict, JudgeIdentity, PublishedAgreement, Agreement; LabelDraw -> LabelFile -> LabelCorrection
     drift          DriftItem -> DriftSummary, RoutingDrift; PromptDriftItem -> PromptDrift; GroupDrift -> WeightDrift;
                    RestoredRouter
@@ -219,5 +219,7 @@ from moe_cli.records.training import (
     TrainingPlan,
     TrainingProof,
     TrainingSummary,
+    TurnLoss,
+    TurnTraining,
     ValidationLoss,
 )

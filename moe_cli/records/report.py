@@ -13,7 +13,7 @@ from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.inputs import ModelIdentity, SourceCount
 from moe_cli.records.preparation import Expert, RiskParts, Separation
 from moe_cli.records.record import record
-from moe_cli.records.training import TrainingSummary
+from moe_cli.records.training import TrainingSummary, TurnTraining
 
 MapKind = Literal["risk", "selection", "drift"]
 
@@ -40,6 +40,7 @@ class LossCurve:
     steps: tuple[int, ...]
     losses: tuple[float, ...]  # per step, nats
     held_out: tuple[tuple[int, float], ...]  # (step, loss on the held-out batches)
+    turns: tuple[TurnTraining, ...] = ()  # by the turn of the answers; empty: all are of one turn, or it is not known
 
 
 @record

@@ -120,6 +120,16 @@ class TrainingPlan:
 
 
 @record
+class TurnLoss:
+    """The loss of one step on the rows whose answer is at one turn of its conversation."""
+
+    turn: int  # 3; the answer is the third one of its conversation
+    num_rows: int  # 5
+    num_answer_tokens: int  # 41
+    loss: float  # 2.44; mean over these tokens
+
+
+@record
 class StepRecord:
     """One optimizer step; one line of `steps.jsonl`."""
 
@@ -136,6 +146,7 @@ class StepRecord:
     seconds: float  # 0.31
     gradient_bytes: int = 0  # 638976; of gradients that several processes added up
     phase: Phase | None = None  # alternating only
+    turns: tuple[TurnLoss, ...] = ()  # of this step; empty: the run's answers are all of one turn, or of a router
 
 
 @record
@@ -170,6 +181,17 @@ class TrainingProof:
     frozen_digest_after: str | None
     num_moved: int | None  # baseline: parameters that changed
     num_parameters: int | None  # baseline: parameters there are
+
+
+@record
+class TurnTraining:
+    """How the loss fell on the rows whose answer is at one turn of its conversation."""
+
+    turn: int  # 3
+    num_rows: int  # 24; in an epoch
+    num_answer_tokens: int  # 230; in an epoch
+    first_loss: float  # 2.51; mean over the first epoch
+    final_loss: float  # 0.14; mean over the last epoch
 
 
 @record
@@ -211,6 +233,7 @@ class TrainingSummary:
     routers: RouterTraining | None = None  # alternating only; None there: the routers stayed locked
     phases: tuple[PhaseRecord, ...] = ()  # alternating only, in order
     num_router_tokens: int = 0  # of all forwards for the routers, in steps and beside them; padding not counted
+    turns: tuple[TurnTraining, ...] = ()  # by the turn of the answers; empty: all are of one turn, or it is not known
 
     @property
     def final_answer_step(self) -> int:

@@ -30,6 +30,7 @@ from moe_cli.records import TrainingExample
 NEGLIGIBLE = 256  # tokens
 NO_BATCH = -1  # index of the batch of a process for which none is left in an epoch
 ROWS = ("input_ids", "attention_mask", "labels")  # what a batch holds per row
+TURNS = "turns"  # and where answers of several turns train: which answer of its conversation a row learns
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ def _with_one_more(
 class FixedBatches(Dataset[dict[str, Tensor]]):
     """Dataset of batches: padded `input_ids`, `attention_mask`, `labels` [rows, S] and `batch_index` [] of each.
 
+    Where the answers are of several turns of their conversations, each batch holds `turns` [rows], too.
     `cuts[b]` says which rows of batch b go through the model together. The batch NO_BATCH has no row.
     """
 
@@ -102,6 +104,9 @@ class FixedBatches(Dataset[dict[str, Tensor]]):
         self.batches = [
             {**answered_rows(rows), "batch_index": torch.tensor(index)} for index, rows in enumerate(rows_of_batches)
         ]
+        if len({row.turn for rows in rows_of_batches for row in rows}) > 1:
+            for batch, rows in zip(self.batches, rows_of_batches, strict=True):
+                batch[TURNS] = torch.tensor([row.turn for row in rows])
         nothing = torch.zeros(0, 2, dtype=torch.long)
         self.empty = {**dict.fromkeys(ROWS, nothing), "batch_index": torch.tensor(NO_BATCH)}
         self.num_rows = sum(map(len, rows_of_batches))
@@ -159,7 +164,8 @@ def encode_batches(
 def part_of(batch: Mapping[str, Tensor], cut: MicroBatch) -> dict[str, Tensor]:
     """The rows of one micro-batch, without the padding that only longer rows need."""
     rows_B = torch.tensor(cut.rows, device=batch["input_ids"].device)
-    return {name: batch[name].index_select(0, rows_B)[:, : cut.width] for name in ROWS}
+    part = {name: batch[name].index_select(0, rows_B)[:, : cut.width] for name in ROWS}
+    return part if TURNS not in batch else {**part, TURNS: batch[TURNS].index_select(0, rows_B)}
 
 
 def epoch_order(num_batches: int, seed: int, epoch: int) -> list[int]:

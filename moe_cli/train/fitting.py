@@ -52,6 +52,7 @@ from moe_cli.train.open_step import stop_requests
 from moe_cli.train.prepared_run import PreparedRun
 from moe_cli.train.router_phase import RouterPhase
 from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer
+from moe_cli.train.turn_losses import last_epoch, mean_loss, turn_trainings
 
 NUM_BATCHES_SHOWN = 3
 
@@ -278,7 +279,7 @@ def training_summary(
         num_answer_tokens=sum(step.num_answer_tokens for step in steps),
         num_tokens=sum(step.num_tokens for step in steps),
         num_padded_tokens=sum(step.num_padded_tokens for step in steps),
-        final_loss=_last_epoch_loss(steps),
+        final_loss=mean_loss(last_epoch(steps)) if steps else None,
         seconds_training=sum(step.seconds for step in fitted.steps) + sum(phase.seconds for phase in fitted.phases),
         peak_memory_bytes=fitted.peak_memory_bytes,
         peak_memory_of=fitted.peak_memory_of,
@@ -292,12 +293,5 @@ def training_summary(
         phases=fitted.phases,
         num_router_tokens=sum(phase.num_tokens for phase in fitted.phases)
         + sum(step.num_tokens for step in of_routers),
+        turns=turn_trainings(steps),
     )
-
-
-def _last_epoch_loss(steps: Sequence[StepRecord]) -> float | None:
-    """Mean loss over the answer tokens of the last epoch; None where no step was on the answers."""
-    if not steps:
-        return None
-    last = [step for step in steps if step.epoch > steps[-1].epoch - 1]
-    return sum(step.loss * step.num_answer_tokens for step in last) / sum(step.num_answer_tokens for step in last)

@@ -58,6 +58,15 @@ def finite_sum(values: Sequence[float]) -> float:
     return math.fsum(values) if all(map(math.isfinite, values)) else sum(values)  # fsum refuses opposite infinities
 
 
+@dataclass(frozen=True, slots=True)
+class RowLoss:
+    """The loss of one row."""
+
+    turn: int  # of its answer in its conversation
+    num_answer_tokens: int
+    loss: float  # nats, summed over these tokens
+
+
 @dataclass(slots=True)
 class OpenStep:
     """Measurements of the step in progress."""
@@ -65,6 +74,7 @@ class OpenStep:
     started: float = field(default_factory=time.monotonic)
     batches: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)  # of each batch; they add up to the loss of the step
+    rows: list[list[RowLoss]] = field(default_factory=list)  # of each batch; empty where all answers are of one turn
     grad_norm: float = 0.0
     learning_rate: float = 0.0
     num_answer_tokens: int = 0
@@ -83,6 +93,7 @@ class OpenStep:
             self,
             batches=_dealt_in_turn([step.batches for step in steps]),
             losses=_dealt_in_turn([step.losses for step in steps]),
+            rows=_dealt_in_turn([step.rows for step in steps]),
             num_answer_tokens=sum(step.num_answer_tokens for step in steps),
             num_tokens=sum(step.num_tokens for step in steps),
             num_padded_tokens=sum(step.num_padded_tokens for step in steps),

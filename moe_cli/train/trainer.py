@@ -38,14 +38,15 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from moe_cli.errors import NumericError
 from moe_cli.experts import AttachedSlices, FrozenProof
 from moe_cli.model.sharding import has_shares, is_sharded
-from moe_cli.model.token_rows import loss_sum, num_answer_tokens
+from moe_cli.model.token_rows import answer_logits, answer_loss_sum, num_answer_tokens, row_loss_sums
 from moe_cli.ranks import gathered, num_ranks, this_rank, wait_for_first
 from moe_cli.records import Expert, StepRecord, ValidationLoss
 from moe_cli.records.training import Phase, PhaseRecord
 from moe_cli.train import checkpoint
-from moe_cli.train.dataset import NO_BATCH, EpochOrder, FixedBatches, epoch_order, part_of
+from moe_cli.train.dataset import NO_BATCH, TURNS, EpochOrder, FixedBatches, epoch_order, part_of
 from moe_cli.train.gradients import sum_gradients
-from moe_cli.train.open_step import OpenStep, stay_when_asked_to_stop
+from moe_cli.train.open_step import OpenStep, RowLoss, stay_when_asked_to_stop
+from moe_cli.train.turn_losses import turn_losses
 
 Inputs = dict[str, Tensor]
 
@@ -84,6 +85,7 @@ class FixedBatchTrainer(Trainer):
         self.phases: list[PhaseRecord] = []  # so far, where what trains changes
         self.num_with_gradient = 0  # parameters that the probe steps reached
         self.loss_weight = 1.0  # 0 in a forward without effect
+        self.row_losses: list[tuple[Inputs, Tensor]] = []  # rows with their losses [B], of the batch under way
 
     @property
     def phase(self) -> Phase | None:
@@ -131,7 +133,10 @@ class FixedBatchTrainer(Trainer):
             raise AssertionError("the Trainer did not count the answer tokens")
         # FSDP takes the mean of the gradients over the processes, and the step needs their sum.
         weight = self.loss_weight * (num_ranks() if self.trains_shares else 1)
-        return loss_sum(model, inputs) * (weight / num_items_in_batch)
+        logits_BSV, labels_BS = answer_logits(model, inputs)
+        if TURNS in inputs and self.loss_weight:
+            self.row_losses.append((inputs, row_loss_sums(logits_BSV, labels_BS)))
+        return answer_loss_sum(logits_BSV, labels_BS) * (weight / num_items_in_batch)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Inputs], num_batches: int, device: torch.device
@@ -177,6 +182,7 @@ class FixedBatchTrainer(Trainer):
             losses = self.train_parts(model, parts, num_items_in_batch)
             loss = float(torch.stack([loss.detach() for loss in losses]).sum())
             self.open_step.losses.append(loss / num_ranks() if self.trains_shares else loss)
+            self.open_step.rows.append(self._rows_of_batch())
         for _ in range(num_forwards - len(parts)):
             self.keep_company(model, num_items_in_batch)
         if not self.accelerator.sync_gradients:
@@ -186,6 +192,15 @@ class FixedBatchTrainer(Trainer):
             raise self._not_finite("loss", self.open_step.loss)
         self.open_step.gradient_bytes = sum_gradients(self.trained.values())
         return torch.tensor(self.open_step.loss, device=self.args.device)  # what trackers are told
+
+    def _rows_of_batch(self) -> list[RowLoss]:
+        """The losses of the rows whose forwards are done since the last call."""
+        found, self.row_losses = self.row_losses, []
+        return [
+            RowLoss(turn, num_answer_tokens(labels_S[None]), loss)
+            for inputs, losses_B in found
+            for turn, labels_S, loss in zip(inputs[TURNS].tolist(), inputs["labels"], losses_B.tolist(), strict=True)
+        ]
 
     def train_parts(
         self, model: nn.Module, parts: Sequence[Inputs], num_items_in_batch: Tensor | int | None
@@ -233,6 +248,7 @@ class FixedBatchTrainer(Trainer):
                 seconds=time.monotonic() - step.started,
                 gradient_bytes=step.gradient_bytes,
                 phase=self.phase,
+                turns=turn_losses(step.rows),
             )
         )
 

@@ -85,6 +85,7 @@ def trained_view(summary: TrainingSummary) -> RenderableType:
         ("trainable ratio", f"{summary.trainable_ratio:.6f}"),
         ("steps", f"{summary.num_steps}" + (" on the answers" if summary.routers else "")),
         ("loss in the last epoch", optional_text(summary.final_loss, 4)),
+        *_losses_by_turn(summary),
         *_held_out_loss(summary),
         ("tokens", f"{summary.num_tokens:,} ({summary.num_padded_tokens:,} computed, padding counted)"),
         *_router_rows(summary),
@@ -108,6 +109,18 @@ def _what_trained(summary: TrainingSummary) -> str:
     if summary.routers is None:
         return "the selection"
     return "the routers" if summary.routers.alone else "the selection and the routers"
+
+
+def _losses_by_turn(summary: TrainingSummary) -> list[tuple[str, str]]:
+    """How the loss fell by the turn of the answers, where they are of several."""
+    return [
+        (
+            f"  answer no. {one.turn}",
+            f"{one.first_loss:.4f} -> {one.final_loss:.4f}, first and last epoch; "
+            f"{one.num_rows:,} rows, {one.num_answer_tokens:,} tokens",
+        )
+        for one in summary.turns
+    ]
 
 
 def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:

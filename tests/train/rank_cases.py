@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,6 +17,7 @@ from moe_cli.train import stage as train
 from moe_cli.train.trainer import ExpertMaskingTrainer
 from tests.in_ranks import run_in_ranks
 from tests.resume_everywhere import train_to_the_end
+from tests.train.several_turns import of_several_turns
 
 SAME = {"random generators", "trainer state"}  # what one process has of itself: not compared
 NUM_BATCHES, EPOCHS = 6, 2
@@ -29,8 +31,14 @@ def all_to_the_end(store: Store, runs: list[tuple]) -> None:
             train_to_the_end(arm, config, store, lambda _: None, last_step=last_step)
 
 
+@contextmanager
 def no_experts_in(batches: tuple[int, ...]):
-    """Masks that select nothing in these batches."""
+    """Masks that select nothing in these batches, if there are any, on answers of several turns."""
+    with _masks_without(batches), of_several_turns() if batches else nullcontext():
+        yield
+
+
+def _masks_without(batches: tuple[int, ...]):
     honest = ExpertMaskingTrainer.mask_with
 
     def mask_with(trainer, slices, batch_experts):

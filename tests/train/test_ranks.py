@@ -74,6 +74,13 @@ def test_the_summary_says_how_many_processes_trained_and_what_they_sent(trained,
         assert two.gradient_bytes == per_expert * sum(step.num_experts_updated for step in steps)
 
 
+def test_the_loss_by_turn_is_that_of_one_process_bit_for_bit(trained):
+    one, two = (list(decode_lines(StepRecord, run / layout.STEPS)) for run in trained["selective", "empty masks"])
+    assert [step.turns for step in one] == [step.turns for step in two]
+    assert {found.turn for step in two for found in step.turns} == {1, 2, 3}
+    assert summary_of(trained["selective", "empty masks"][1]).turns
+
+
 def test_empty_masks_send_nothing(trained):
     _, two = trained["selective", "empty masks"]
     assert 0 < summary_of(two).gradient_bytes < summary_of(trained["selective", "accumulation 2"][1]).gradient_bytes

@@ -6,7 +6,8 @@ from itertools import product
 
 import pytest
 
-from moe_cli.records import ReportData
+from moe_cli.records import ReportData, TurnTraining
+from moe_cli.views.report.measured_tables import turn_sheet
 from moe_cli.views.report.page import TEMPLATES, report_page
 from tests.builders import KEYWORDS, arms_of, column, imported
 from tests.views.parsed_page import parsed
@@ -175,6 +176,22 @@ def test_an_empty_answer_and_an_unknown_one_are_told_apart():
     changed = dataclasses.replace(first, answer_a="", answer_b=None)
     text = sections(parsed(report_page(found, dataclasses.replace(data, texts=(changed,)))))["flips"]
     assert "A answered empty B answered not known: only the outcome was kept" in text
+
+
+def test_the_loss_by_turn_has_a_table_only_where_answers_are_of_several_turns(page):
+    assert "answer no." not in sections(page)["training"]
+    found, rows = comparison(), report_data(comparison())
+    turns = tuple(
+        TurnTraining(turn=turn, num_rows=24, num_answer_tokens=230, first_loss=2.51, final_loss=turn / 8)
+        for turn in (1, 3)
+    )
+    curves = (rows.curves[0], dataclasses.replace(rows.curves[1], turns=turns))
+    shown = sections(parsed(report_page(found, dataclasses.replace(rows, curves=curves))))["training"]
+    assert "Loss by the turn" in shown and "answer no." in shown
+    assert [row.cells for row in turn_sheet(curves).rows] == [
+        ("selective", "1", "24", "230", "2.5100", "0.1250"),
+        ("selective", "3", "24", "230", "2.5100", "0.3750"),
+    ]
 
 
 def test_runs_without_evaluation_and_without_files_are_reported_as_not_measured():

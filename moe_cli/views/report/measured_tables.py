@@ -11,6 +11,7 @@ from moe_cli.records import (
     CapabilityScore,
     EvaluationSummary,
     GroupDrift,
+    LossCurve,
     PromptDrift,
     RestoredRouter,
     RoutingDrift,
@@ -30,6 +31,28 @@ def evaluated_runs(series: Sequence[Series], *, trained: bool = False) -> list[t
     """Every evaluated run with its name, or only trained ones."""
     found = [(column.name, summary) for one in series for column, summary in one.evaluations]
     return [(name, summary) for name, summary in found if not summary.is_untrained or not trained]
+
+
+def turn_sheet(curves: Sequence[LossCurve]) -> ReportTable | None:
+    """The training loss by the turn of the answers; None where every run's answers are of one turn."""
+    rows = [
+        (
+            found.run,
+            str(one.turn),
+            f"{one.num_rows:,}",
+            f"{one.num_answer_tokens:,}",
+            f"{one.first_loss:.4f}",
+            f"{one.final_loss:.4f}",
+        )
+        for found in curves
+        for one in found.turns
+    ]
+    if not rows:
+        return None
+    head = ("run", "answer no.", "rows", "tokens", "loss of the first epoch", "of the last epoch")
+    note = "Mean over answer tokens, nats. Answers of different turns are of other rows: a difference is of these, too."
+    title = "Loss by the turn of its conversation that the answer is"
+    return ReportTable(title, head, cell_rows_of(rows), (note,))
 
 
 def text_drift_sheet(runs: NamedRuns) -> ReportTable:

@@ -143,6 +143,7 @@ def report_page(comparison: Comparison, data: ReportData) -> str:
         transfer=transfer_tables(comparison),
         maps=heat_maps(data.maps),
         loss=loss_chart(data.curves, series),
+        turn_losses=measured_tables.turn_sheet(data.curves),
         held_out=any(curve.held_out for curve in data.curves),
         steps_per_point=steps_per_point(data.curves),
         layers=layer_chart(series),
