@@ -1,7 +1,8 @@
 """One optimizer step of an arm, followed without memory: every tensor has its size and none has a value.
 
 The step is that of the benchmark and of training, run under torch's FakeTensorMode. Two whole steps are followed, as
-the optimizer's moments exist from the second one on. Even routing is assumed: every expert gets as many tokens.
+the optimizer's moments exist from the second one on; of the alternating arm two of each kind. Even routing is assumed:
+every expert gets as many tokens.
 
 Letters of shapes: S rows sorted by expert, I and O the sizes of a product, E experts.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,11 +28,14 @@ from torch.utils._pytree import tree_iter
 from transformers import PreTrainedModel
 
 from moe_cli.bench.bench_model import Batch
+from moe_cli.bench.router_step import RouterRow
 from moe_cli.bench.step import StepRow, step_bytes
-from moe_cli.experts import attach
+from moe_cli.experts import AttachedSlices, attach
 from moe_cli.experts.dense import KERNEL, dense_experts
+from moe_cli.experts.router_masters import RouterMasters, attach_routers
 from moe_cli.model.checkpointing import enable_checkpointing
 from moe_cli.model.skeleton import fill_with_empty
+from moe_cli.model.topology import expert_layers
 from moe_cli.records import Arm, Expert, StepMemory
 
 GROUPED_PRODUCT = torch.ops.aten._grouped_mm.default
@@ -57,6 +61,7 @@ class StepShape:
     length: int  # 512; tokens of a row, the second half of them is the answer
     forward_tokens: int  # 4096; most tokens of one forward
     checkpointing: bool
+    attacked_rows: int | None = None  # 8; of a step of the routers; None: all of them
 
     @property
     def forward_rows(self) -> int:
@@ -65,12 +70,13 @@ class StepShape:
 
 
 def follow_step(arm: Arm, model: PreTrainedModel, union: Sequence[Expert], shape: StepShape) -> StepMemory:
-    """Bytes of a step of `arm`, which trains the experts of `union` or, as the baseline, everything.
+    """Bytes of a step of `arm`, which trains the experts of `union`, with the routers too, or everything.
 
     `model` is on the meta device, as `meta_model` makes it, and is used up.
 
     Raises:
         ValuesNeededError: the model's own code asks for values.
+        UsageError: the routers of the alternating arm cannot be trained.
     """
     dtype = model.dtype
     try:
@@ -88,22 +94,57 @@ def run_step(
     live.peak = live.now  # what building the model took counts for nothing
     model.train().set_experts_implementation(KERNEL)
     with ExitStack() as stack:
-        if arm == "selective":
-            trained = tuple(stack.enter_context(attach(model, union)).parameters.values())
-        else:
-            trained = tuple(model.requires_grad_(True).parameters())
-            stack.enter_context(dense_experts(model, dtype))
         if shape.checkpointing:
             stack.enter_context(enable_checkpointing(model))
-        mixed = arm == "baseline" and dtype is not torch.float32
-        row = StepRow(model, _batch(shape), trained, autocast=mixed)
-        for _ in range(NUM_STEPS):
-            row.step()
-        return _memory(row, live.peak, dtype if arm == "selective" else None)
+        if arm == "baseline":
+            trained = tuple(model.requires_grad_(True).parameters())
+            stack.enter_context(dense_experts(model, dtype))
+            row = StepRow(model, batch_of_shape(shape, shape.rows), trained, autocast=dtype is not torch.float32)
+            return _stepped(row, live, None)
+        slices = stack.enter_context(attach(model, union))
+        if arm == "selective":
+            return _stepped(
+                StepRow(model, batch_of_shape(shape, shape.rows), tuple(slices.parameters.values())), live, dtype
+            )
+        layers = [layer.layer for layer in expert_layers(model)]
+        return _alternated(slices, stack.enter_context(attach_routers(model, layers)), shape, live, dtype)
 
 
-def _batch(shape: StepShape) -> Batch:
-    rows = min(shape.rows, FORWARDS * shape.forward_rows)  # further forwards need no more memory
+def _stepped(row: StepRow, live: LiveBytes, dtype: torch.dtype | None) -> StepMemory:
+    for _ in range(NUM_STEPS):
+        row.step()
+    return _memory(row, live.peak, dtype)
+
+
+def _alternated(
+    slices: AttachedSlices, routers: RouterMasters, shape: StepShape, live: LiveBytes, dtype: torch.dtype
+) -> StepMemory:
+    """The bytes where steps of experts and of routers share one optimizer; of parts, the larger of both kinds."""
+    trained = (*slices.parameters.values(), *routers.parameters.values())
+    of_experts = StepRow(slices.model, batch_of_shape(shape, shape.rows), trained)
+    attacked = batch_of_shape(shape, shape.attacked_rows or shape.rows)
+    of_routers = RouterRow(slices.model, attacked, trained, during=routers.learning)
+    of_routers.optimizer = of_experts.optimizer
+    kinds = ((of_routers, ()), (of_experts, None))
+    for _ in range(NUM_STEPS):
+        for row, active in kinds:
+            slices.activate(active)
+            with row.during():
+                row.step()
+    experts = _memory(of_experts, live.peak, dtype)
+    slices.activate(())
+    saved, _ = step_bytes(of_routers)
+    of_router_masters = sum(master.nbytes for master in routers.parameters.values())
+    return replace(
+        experts,
+        gradients=max(experts.gradients, of_router_masters),
+        saved=max(experts.saved, saved.saved_for_backward or 0),
+    )
+
+
+def batch_of_shape(shape: StepShape, rows: int) -> Batch:
+    """So many rows of the shape, or as many as two forwards take."""
+    rows = min(rows, FORWARDS * shape.forward_rows)  # further forwards need no more memory
     ids_BS = torch.zeros(rows, shape.length, dtype=torch.long)
     kept_A = torch.arange(shape.length - shape.length // 2 - 1, shape.length - 1)
     return Batch(ids_BS, kept_A, shape.forward_rows)

@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from moe_cli.bench.fake_step import StepShape
-from moe_cli.config import TrainConfig
+from moe_cli.config import MoeConfig
 from moe_cli.model.topology import ExpertLayer, expert_layers, parameter_groups
 from moe_cli.records import Arm, Placement, RankNeed, StepMemory
 
@@ -74,7 +74,7 @@ def _layer_sizes(model: PreTrainedModel, layers: Sequence[ExpertLayer]) -> Itera
 
 def rank_needs(
     arm: Arm,
-    train: TrainConfig,
+    config: MoeConfig,
     sizes: ModelSizes,
     step: StepMemory,
     shape: StepShape,
@@ -84,7 +84,7 @@ def rank_needs(
     num_batches: int | None,
 ) -> Iterator[RankNeed]:
     """What each of so many processes needs, replicated and sharded; `memory` is what each of them has, in bytes."""
-    placements: tuple[Placement, ...] = ("replicated", "sharded")
+    placements: tuple[Placement, ...] = ("replicated",) if arm == "alternating" else ("replicated", "sharded")
     for number in ranks:
         for placement in placements if number > 1 else ("one process",):
             peak = step.peak - _spared(arm, sizes, step, number) if placement == "sharded" else step.peak
@@ -93,7 +93,7 @@ def rank_needs(
                 placement=placement,
                 peak=peak,
                 fits=peak <= memory,
-                num_steps=_num_steps(train, num_batches, number),
+                num_steps=_num_steps(arm, config, num_batches, number),
                 sent=_sent(arm, step, shape, number, placement),
             )
 
@@ -123,7 +123,11 @@ def _sent(arm: Arm, step: StepMemory, shape: StepShape, ranks: int, placement: P
     return gathered + scattered
 
 
-def _num_steps(train: TrainConfig, num_batches: int | None, ranks: int) -> int | None:
+def _num_steps(arm: Arm, config: MoeConfig, num_batches: int | None, ranks: int) -> int | None:
+    """Optimizer steps of the run, of the alternating arm those of both kinds."""
     if num_batches is None:
         return None
-    return ceil(num_batches / (ranks * train.gradient_accumulation_steps)) * train.num_epochs
+    rounds = config.alternating
+    epochs = rounds.num_rounds * (rounds.expert_epochs + rounds.router_epochs)
+    per_epoch = ceil(num_batches / (ranks * config.train.gradient_accumulation_steps))
+    return per_epoch * (epochs if arm == "alternating" else config.train.num_epochs)

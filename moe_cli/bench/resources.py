@@ -16,7 +16,7 @@ from moe_cli.activity import begin_activity
 from moe_cli.artifacts import finished_run, layout
 from moe_cli.bench.bench_model import draw_selection
 from moe_cli.bench.fake_step import StepShape, ValuesNeededError, follow_step
-from moe_cli.bench.rank_needs import ModelSizes, rank_needs, sizes_of
+from moe_cli.bench.rank_needs import FLOAT32, ModelSizes, rank_needs, sizes_of
 from moe_cli.codec import decode_file
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, UsageError
@@ -30,6 +30,7 @@ from moe_cli.records import (
     ArmNeed,
     Benchmark,
     Expert,
+    PrepareSummary,
     RankNeed,
     Remedy,
     ResourcePlan,
@@ -39,7 +40,7 @@ from moe_cli.records import (
 )
 from moe_cli.version import __version__
 
-ARMS: tuple[Arm, ...] = ("selective", "baseline")
+ARMS: tuple[Arm, ...] = ("selective", "baseline", "alternating")
 LONGEST_ROW = 2**20  # tokens; the sizes of longer ones, squared in attention, are no numbers that torch counts with
 ROWS_OF_BENCH: dict[Arm, str] = {"selective": "selective", "baseline": "full_grouped_mm"}
 
@@ -54,10 +55,11 @@ class ResourceRequest:
     memory: int | None = None  # bytes that one process has; None: those of this machine
     ranks: tuple[int, ...] = (1, 2, 4, 8)
     benchmark: Path | None = None  # a record of `moe bench`
+    arms: tuple[Arm, ...] = ARMS
 
 
 def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
-    """The plan of both arms.
+    """The plan of the arms.
 
     Raises:
         UsageError: no such model, more experts than there are, or memory that is no number of bytes.
@@ -79,13 +81,14 @@ def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
         length=length,
         forward_tokens=config.train.max_forward_tokens or config.prepare.batch_size * length,
         checkpointing=config.train.gradient_checkpointing,
+        attacked_rows=config.prepare.batch_size - round(config.prepare.batch_size * config.prepare.safe_ratio),
     )
     memory, memory_of = _memory(config, request)
     num_batches = request.num_batches or (len(selection.batches) if selection is not None else None)
     benchmark = _benchmark(request.benchmark)
     arms = tuple(
         _need(arm, config, sizes, union, shape, replace(request, memory=memory, num_batches=num_batches), benchmark)
-        for arm in ARMS
+        for arm in request.arms
     )
     return ResourcePlan(
         schema_version=RESOURCE_PLAN_SCHEMA_VERSION,
@@ -178,12 +181,12 @@ def _need(
     trained = sizes.total if arm == "baseline" else sum(params_of[expert.layer] for expert in union)
     frozen = 0 if arm == "baseline" else sizes.total * sizes.dtype.itemsize
     step, note = _followed(arm, config, sizes.dtype, union, shape)
+    if arm == "alternating":  # which parameters of a router train, a backward tells
+        trained = step.trained_params if step is not None else trained + sizes.params.get("router", 0)
     ranks: tuple[RankNeed, ...] = ()
     if step is not None:
         memory, num_batches = request.memory or 0, request.num_batches
-        needs = rank_needs(
-            arm, config.train, sizes, step, shape, ranks=request.ranks, memory=memory, num_batches=num_batches
-        )
+        needs = rank_needs(arm, config, sizes, step, shape, ranks=request.ranks, memory=memory, num_batches=num_batches)
         ranks = tuple(needs)
     fits = bool(ranks) and ranks[0].fits
     return ArmNeed(
@@ -196,7 +199,17 @@ def _need(
         ranks=ranks,
         remedies=() if step is None or fits else tuple(_remedies(arm, config, sizes, union, shape, request)),
         seconds=None if benchmark is None else _seconds(arm, config, sizes, shape, benchmark),
+        targets=_target_bytes(config, sizes) if arm == "alternating" else None,
     )
+
+
+def _target_bytes(config: MoeConfig, sizes: ModelSizes) -> int | None:
+    """Bytes of the targets of a router phase, N x L x E floats; None where no prepare run says how many pairs train."""
+    if config.train.prepared is None:
+        return None
+    summary = finished_run(config.train.prepared, "prepare").record(layout.PREPARE_SUMMARY, PrepareSummary)
+    num_pairs = summary.num_batches * min(summary.num_plain, summary.num_attacked)  # with both forms as rows
+    return FLOAT32 * num_pairs * sum(layer.num_experts for layer in sizes.layers)
 
 
 def _followed(
@@ -209,6 +222,10 @@ def _followed(
             return follow_step(arm, meta_model(own), union, shape), None
         except ValuesNeededError as error:
             return None, f"the model's own code asks for values, so no step can be followed without them: {error}"
+        except UsageError as error:
+            if arm != "alternating":
+                raise
+            return None, f"this arm cannot train the model: {error.message}"
 
 
 def _remedies(
@@ -240,7 +257,7 @@ def _remedies(
 
 def _seconds(arm: Arm, config: MoeConfig, sizes: ModelSizes, shape: StepShape, benchmark: Benchmark) -> float | None:
     """Seconds of a step at the measured tokens per second, scaled by the parameters that a token meets."""
-    row = next((row for row in benchmark.rows if row.name == ROWS_OF_BENCH[arm]), None)
+    row = next((row for row in benchmark.rows if row.name == ROWS_OF_BENCH.get(arm)), None)
     if row is None or row.tokens_per_second is None:
         return None
     measured = benchmark.model

@@ -48,7 +48,7 @@ def plan(
     bench: Annotated[Path | None, typer.Option(help="Record of `moe bench --json -o FILE`, for the time.")] = None,
     json: Json = False,
 ) -> None:
-    """What training needs, from the config alone: memory of both arms, what makes it fit, steps, and what is sent.
+    """What training needs, from the config alone: memory of each arm, what makes it fit, steps, and what is sent.
 
     No weights are loaded or fetched: a step is followed with tensors that have sizes and no values.
 

@@ -150,7 +150,7 @@ def _show_dry_run(session: Session, prepared: Path, bench: Path | None, at_once:
         """What both arms need at a budget."""
         prepare = config.prepare.model_copy(update={"budget": budget})
         train = config.train.model_copy(update={"prepared": None})
-        request = ResourceRequest(num_batches=num_batches, ranks=(1,), benchmark=bench)
+        request = ResourceRequest(num_batches=num_batches, ranks=(1,), benchmark=bench, arms=("selective", "baseline"))
         return plan_resources(config.model_copy(update={"prepare": prepare, "train": train}), request)
 
     cards = config.model.gpu.split(",") if config.model.gpu else []

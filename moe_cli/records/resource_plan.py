@@ -60,7 +60,8 @@ class ArmNeed:
     least: int  # bytes of weights, masters, gradients and moments: no process needs less
     ranks: tuple[RankNeed, ...]  # empty where `step` is None
     remedies: tuple[Remedy, ...]  # where one process does not fit
-    seconds: float | None  # of one step, from a record of `moe bench`
+    seconds: float | None  # of one step, from a record of `moe bench`; None of alternating, which it does not measure
+    targets: int | None = None  # bytes in the host's memory of what a phase's routers train to; alternating alone
 
 
 @record

@@ -64,6 +64,7 @@ def _one_process(plan: ResourcePlan) -> ReportTable:
         *parts,
         ("kept for each token and expert layer", *(bytes_text(size) for size in saved)),
         (f"fits in {bytes_text(plan.memory)} ({plan.memory_of})", *(_fits(arm.ranks) for arm in plan.arms)),
+        ("targets of a phase, in the host's memory", *(bytes_text(arm.targets) for arm in plan.arms)),
         ("seconds of a step", *(seconds_text(arm.seconds) for arm in plan.arms)),
     )
     return ReportTable("Memory of one process", ("", *(arm.arm for arm in plan.arms)), cell_rows_of(rows))
@@ -97,6 +98,7 @@ def _notes(plan: ResourcePlan) -> Iterator[str]:
         yield "steps are not known: name a prepare run with --prepared, or the number of batches with --batches."
     if plan.time_of is not None:
         yield f"seconds: from {plan.time_of}"
+    yield "alternating: of a step of experts and one of routers the larger figure; its weights are never sharded."
     for arm in plan.arms:
         if arm.note is not None:
             yield f"{arm.arm}: {arm.note}; it needs at least {bytes_text(arm.least)}."

@@ -1,17 +1,33 @@
 """A step followed without values needs the bytes of the real one; `tests/studies/followed_steps.py` is every family."""
 
+from contextlib import ExitStack
+
 import pytest
 
 from moe_cli.bench.bench_model import draw_selection
-from moe_cli.bench.fake_step import StepShape, ValuesNeededError, follow_step
-from moe_cli.config import ModelConfig
+from moe_cli.bench.fake_step import LiveBytes, StepShape, ValuesNeededError, batch_of_shape, follow_step
+from moe_cli.bench.router_step import RouterRow
+from moe_cli.config import AlternatingConfig, ModelConfig
+from moe_cli.experts import attach
+from moe_cli.experts.router_masters import attach_routers
+from moe_cli.model.chat import EncodedChat
+from moe_cli.model.checkpointing import enable_checkpointing
+from moe_cli.model.load import load_model
 from moe_cli.model.skeleton import meta_model
 from moe_cli.model.topology import expert_layers
+from moe_cli.records import Message, TrainingExample
 from moe_cli.tiny import CHECKPOINT_PATH
+from moe_cli.train.dataset import FixedBatches
+from moe_cli.train.paired_rows import paired_batches
+from moe_cli.train.router_phase import RouterPhase
 from tests.experts.checkpoints import openable, written
 from tests.studies.followed_steps import SHAPE, both
 
 FAMILIES = ("aria", "deepseek_v3", "gpt_oss", "jamba", "minimax", "mixtral", "qwen3_next", "qwen3_omni_moe")
+FAMILIES_AND_ARMS = [
+    *((family, arm) for family in FAMILIES for arm in ("selective", "baseline")),
+    *((family, "alternating") for family in ("deepseek_v3", "gpt_oss")),
+]
 
 
 def assert_close(followed, measured):
@@ -24,16 +40,19 @@ def assert_close(followed, measured):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("arm", ["selective", "baseline"])
+@pytest.mark.parametrize("arm", ["selective", "baseline", "alternating"])
 def test_the_tiny_model_needs_what_was_predicted(arm, checkpointing):
     shape = StepShape(rows=16, length=48, forward_tokens=768, checkpointing=checkpointing)
     followed, measured = both(CHECKPOINT_PATH, arm, shape)
     assert_close(followed, measured)
-    assert followed.gradients == followed.masters == 4 * followed.trained_params == followed.moments // 2
+    assert followed.masters == 4 * followed.trained_params == followed.moments // 2
+    if arm != "alternating":
+        assert followed.gradients == followed.masters
 
 
-@pytest.mark.parametrize("arm", ["selective", "baseline"])
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family in openable()])
+@pytest.mark.parametrize(
+    ("family", "arm"), [(family, arm) for family, arm in FAMILIES_AND_ARMS if family in openable()]
+)
 def test_a_step_of_other_families_needs_what_was_predicted(family, arm, tmp_path):
     assert_close(*both(written(family, tmp_path / "model"), arm))
 
@@ -60,3 +79,76 @@ def test_further_forwards_of_a_step_need_no_more_memory():
         model = meta_model(ModelConfig(name="tiny"))
         peaks.add(follow_step("selective", model, draw_selection(expert_layers(model), 2), shape).peak)
     assert len(peaks) == 1
+
+
+def test_experts_and_routers_share_an_optimizer_and_a_step_has_the_gradients_of_one_kind():
+    shape = StepShape(rows=16, length=48, forward_tokens=768, checkpointing=False, attacked_rows=8)
+    layers = expert_layers(meta_model(ModelConfig(name="tiny")))
+    both_kinds, experts = (
+        follow_step(arm, meta_model(ModelConfig(name="tiny")), draw_selection(layers, 1), shape)
+        for arm in ("alternating", "selective")
+    )
+    of_routers = 4 * 16 * 128  # layers, experts, width
+    assert both_kinds.trained_params == experts.trained_params + of_routers
+    assert both_kinds.masters - experts.masters == 4 * of_routers == (both_kinds.moments - experts.moments) // 2
+    assert both_kinds.gradients == experts.gradients
+    assert both_kinds.peak >= experts.peak + 3 * 4 * of_routers
+    few_experts = follow_step("alternating", meta_model(ModelConfig(name="tiny")), draw_selection(layers[:1], 1), shape)
+    assert few_experts.gradients == 4 * max(of_routers, 18_432)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_step_of_the_routers_needs_what_a_router_phase_of_training_needs(checkpointing):
+    """The same rows through the loss of training: what is alive at once in forward and backward."""
+    length, rows = 48, 6
+    shape = StepShape(rows=rows, length=length, forward_tokens=rows * length, checkpointing=checkpointing)
+    model = load_model(ModelConfig(name="tiny", device="cpu")).model.train()
+    layers = [layer.layer for layer in expert_layers(model)]
+    chats = [EncodedChat(tuple(range(3, 3 + length)), length // 2) for _ in range(2 * rows)]
+    batches = FixedBatches([chats], max_padding=0.1, max_tokens=None)
+    paired = paired_batches(pairs_of(rows), batches, max_padding=0.1, max_tokens=None, together=False)
+    with ExitStack() as stack:
+        slices = stack.enter_context(attach(model, draw_selection(expert_layers(model), 1)))
+        routers = stack.enter_context(attach_routers(model, layers))
+        if checkpointing:
+            stack.enter_context(enable_checkpointing(model))
+        slices.activate(())
+        phase = RouterPhase(model, routers, batches, paired, AlternatingConfig())
+        phase.read_targets()
+        (cut,) = paired[0].attacked
+        part = phase.rows_of(0, cut)
+        row = RouterRow(model, batch_of_shape(shape, rows), during=routers.learning)
+
+        def of_training():
+            with routers.learning():
+                phase.consistency_loss(0, part).backward()
+
+        def of_plan():
+            with row.during():
+                row.forward(row.batch.ids_BS).backward()
+
+        measured, planned = (peak_of(run) for run in (of_training, of_plan))
+    assert planned == pytest.approx(measured, rel=0.03)
+
+
+def peak_of(run) -> int:
+    """Bytes alive at once, beyond those that were."""
+    run()  # gradients are there
+    with LiveBytes() as live:
+        run()
+    return live.peak
+
+
+def pairs_of(rows: int) -> list[TrainingExample]:
+    return [
+        TrainingExample(
+            id=f"goal-{number}#{side}",
+            batch_idx=0,
+            side=side,
+            kind=kind,
+            cluster=f"goal-{number}",
+            messages=(Message(role="user", content="?"), Message(role="assistant", content="no")),
+        )
+        for kind, side in (("refuse_plain", "safe"), ("refuse_attacked", "unsafe"))
+        for number in range(rows)
+    ]

@@ -5,14 +5,17 @@ from math import ceil
 
 import pytest
 
-from moe_cli.bench import stage
+from moe_cli.artifacts import Store
+from moe_cli.bench import fake_step, stage
 from moe_cli.bench.resources import ResourceRequest, plan_resources
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
+from moe_cli.prepare import stage as prepare
+from moe_cli.train import stage as train
 from tests.bench.small_benchmark import CONFIG, small_plan
 
-TOTAL, OF_AN_EXPERT, LAYERS = 1_570_944, 18_432, 4
+TOTAL, OF_AN_EXPERT, LAYERS, OF_ROUTERS = 1_570_944, 18_432, 4, 8_192
 SHORT = ResourceRequest(length=48, memory=10**9)
 
 
@@ -26,14 +29,16 @@ def plan():
 
 
 def test_what_is_counted_is_exact(plan):
-    selective, baseline = plan.arms
+    selective, baseline, alternating = plan.arms
     assert (plan.total_params, sum(plan.params.values())) == (TOTAL, TOTAL)
     assert plan.selected * OF_AN_EXPERT == selective.trained_params <= 0.05 * TOTAL  # the budget
     assert plan.selected_by == "budget" and plan.selected == LAYERS
     assert baseline.trained_params == TOTAL and baseline.trainable_ratio == 1.0
     assert selective.least == 4 * TOTAL + 16 * selective.trained_params
     assert baseline.least == 16 * TOTAL
-    for arm in plan.arms:
+    assert alternating.trained_params == selective.trained_params + OF_ROUTERS
+    assert alternating.least == 4 * TOTAL + 16 * alternating.trained_params
+    for arm in (selective, baseline):
         assert arm.step.masters + arm.step.gradients + arm.step.moments == 16 * arm.trained_params
         assert arm.least <= arm.step.peak
 
@@ -42,7 +47,7 @@ def test_several_processes_are_the_formulas_of_docs_scale(plan):
     layer = max_layer = OF_AN_EXPERT * 16 + 65_536 + 2_048 + 2 * 128 + 2 * 128  # experts, attention, router, norms
     root = 2 * 59_392
     by_key = {arm.arm: {(need.ranks, need.placement): need for need in arm.ranks} for arm in plan.arms}
-    selective, baseline = (arm.step for arm in plan.arms)
+    selective, baseline, alternating = (arm.step for arm in plan.arms)
     assert by_key["selective"][4, "replicated"].peak == selective.peak
     shared = by_key["selective"][4, "sharded"]
     assert shared.peak == selective.peak - selective.weights + selective.weights // 4 + 4 * (2 * layer + root)
@@ -52,24 +57,53 @@ def test_several_processes_are_the_formulas_of_docs_scale(plan):
     state = 16 * TOTAL
     expected = baseline.peak - state + state // 2 + 4 * (3 * max_layer + root)
     assert by_key["baseline"][2, "sharded"].peak == expected
+    assert {placement for _, placement in by_key["alternating"]} == {"one process", "replicated"}
+    assert by_key["alternating"][8, "replicated"].peak == alternating.peak
+    assert by_key["alternating"][8, "replicated"].sent == alternating.gradients
     for ranks in (1, 2, 4, 8):
-        steps = {need.num_steps for arm in plan.arms for need in arm.ranks if need.ranks == ranks}
-        assert steps == {3 * ceil(23 / ranks)}
+        steps = {arm.arm: {need.num_steps for need in arm.ranks if need.ranks == ranks} for arm in plan.arms}
+        once = 3 * ceil(23 / ranks)
+        assert steps == {"selective": {once}, "baseline": {once}, "alternating": {2 * once}}
+
+
+def test_the_rounds_and_the_pairs_of_the_prepare_run_say_the_steps_and_the_targets(tmp_path, small_settings):
+    rounds = {"num_rounds": 1, "router_epochs_per_round": 2, "output_dir": tmp_path / "alternating"}
+    config = small_settings(tmp_path, alternating=rounds)
+    summary = prepare.run(config, Store(tmp_path / "registry"), lambda _: None).summary
+    named = config.train.model_copy(update={"prepared": config.prepare.output_dir})
+    planned = plan_resources(config.model_copy(update={"train": named}), replace(SHORT, arms=("alternating",)))
+    (arm,) = planned.arms
+    done = train.run("alternating", config, Store(tmp_path / "registry"), lambda _: None).summary
+    assert done.routers.num_pairs * LAYERS * 16 * 4 == arm.targets > 0
+    num_steps = (1 + 2) * summary.num_batches
+    assert done.num_steps + done.routers.num_steps == num_steps == arm.ranks[0].num_steps
+    assert done.trainable_params == arm.trained_params
+
+
+def test_a_model_whose_routers_cannot_train_has_a_plan_of_the_other_arms_and_the_reason(monkeypatch):
+    def refuse(model, layers):
+        raise UsageError("no parameter that can be trained", hint="none")
+
+    monkeypatch.setattr(fake_step, "attach_routers", refuse)
+    planned = plan_resources(config_of(), replace(SHORT, arms=("selective", "alternating")))
+    assert [arm.step is None for arm in planned.arms] == [False, True]
+    assert planned.arms[1].note == "this arm cannot train the model: no parameter that can be trained"
 
 
 def test_what_does_not_fit_is_mended_by_the_first_change_that_is_enough():
-    roomy, tight = (plan_resources(config_of(), replace(SHORT, memory=size)) for size in (10**9, 28_000_000))
+    of_one = replace(SHORT, arms=("selective",))
+    roomy, tight = (plan_resources(config_of(), replace(of_one, memory=size)) for size in (10**9, 28_000_000))
     assert all(arm.ranks[0].fits and not arm.remedies for arm in roomy.arms)
     selective = tight.arms[0]
     assert not selective.ranks[0].fits
     assert [remedy.fits for remedy in selective.remedies] == [True]
     assert selective.remedies[0].settings == ("train.gradient_checkpointing=true",)
     mended = config_of(train={"gradient_checkpointing": True})
-    assert plan_resources(mended, replace(SHORT, memory=28_000_000)).arms[0].step.peak == selective.remedies[0].peak
+    assert plan_resources(mended, replace(of_one, memory=28_000_000)).arms[0].step.peak == selective.remedies[0].peak
 
 
 def test_what_no_change_mends_lists_all_that_were_tried():
-    baseline = plan_resources(config_of(), replace(SHORT, memory=10**6)).arms[1]
+    (baseline,) = plan_resources(config_of(), replace(SHORT, memory=10**6, arms=("baseline",))).arms
     assert [remedy.fits for remedy in baseline.remedies] == [False] * 4
     assert baseline.remedies[-1].settings[-1] == "model.dtype=bfloat16"
     checkpointing, smallest, both, _ = (remedy.peak for remedy in baseline.remedies)

@@ -1,4 +1,4 @@
-"""Predicted memory of a step against the measured one, for every family and both arms.
+"""Predicted memory of a step against the measured one, for every family and arm.
 
     python -m tests.studies.followed_steps
 
@@ -25,7 +25,7 @@ from moe_cli.records import Arm, StepMemory
 from tests.experts.checkpoints import openable, written
 
 SHAPE = StepShape(rows=12, length=16, forward_tokens=64, checkpointing=False)  # three forwards
-ARMS: tuple[Arm, ...] = ("selective", "baseline")
+ARMS: tuple[Arm, ...] = ("selective", "baseline", "alternating")
 
 
 def both(directory: Path, arm: Arm, shape: StepShape = SHAPE) -> tuple[StepMemory, StepMemory]:
@@ -44,19 +44,19 @@ def main() -> None:
     """Print a line for every family and arm, and the widest ratios."""
     warnings.simplefilter("ignore")
     ratios = []
-    print("family                arm        saved  peak (predicted / measured)")
+    print("family                arm         saved  peak (predicted / measured)")
     for family in openable():
         for arm in ARMS:
             with TemporaryDirectory() as directory:
                 try:
                     followed, measured = both(written(family, Path(directory)), arm)
                 except ValuesNeededError as error:
-                    print(f"{family:21} {arm:10} needs values: {error}")
+                    print(f"{family:21} {arm:11} needs values: {error}")
                     continue
             ratios.append((followed.saved / measured.saved, followed.peak / measured.peak))
-            print(f"{family:21} {arm:10} {ratios[-1][0]:.3f}  {ratios[-1][1]:.3f}", flush=True)
+            print(f"{family:21} {arm:11} {ratios[-1][0]:.3f}  {ratios[-1][1]:.3f}", flush=True)
     saved, peaks = zip(*ratios, strict=True)
-    print(f"{len(ratios)} of {2 * len(openable())}: saved {min(saved):.3f} to {max(saved):.3f}, ", end="")
+    print(f"{len(ratios)} of {len(ARMS) * len(openable())}: saved {min(saved):.3f} to {max(saved):.3f}, ", end="")
     print(f"peak {min(peaks):.3f} to {max(peaks):.3f}")
     sys.exit(max(abs(ratio - 1) for ratio in saved) > 0.15)
 

@@ -91,6 +91,7 @@ def _row(name: str, arm: ArmNeed, leaner: ArmNeed) -> tuple[str, ...]:
         return (name, arm.arm, f"{arm.trained_params / 1e6:,.0f} M", arm.note or "", *("-" for _ in HEAD[4:]))
     step = arm.step
     placed = {need.placement: need for need in arm.ranks}
+    sharded = next((need for need in leaner.ranks if need.placement == "sharded"), None)
     return (
         name,
         arm.arm,
@@ -99,9 +100,9 @@ def _row(name: str, arm: ArmNeed, leaner: ArmNeed) -> tuple[str, ...]:
         bytes_text(step.masters + step.gradients + step.moments),
         bytes_text(step.peak),
         bytes_text(leaner.step.peak),
-        bytes_text({need.placement: need for need in leaner.ranks}["sharded"].peak),
+        bytes_text(sharded and sharded.peak),
         bytes_text(placed["replicated"].sent),
-        bytes_text(placed["sharded"].sent),
+        bytes_text(sharded and sharded.sent),
     )
 
 

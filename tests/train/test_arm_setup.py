@@ -107,6 +107,7 @@ def test_half_precision_whose_gradients_underflow_is_refused(loaded):
         ("baseline", "auto", 16 * 1_570_944 - 1, "at least 0.0 GB for its masters, gradients and moments"),
         ("selective", "auto", 4 * 1_570_944 - 1, "for its weights in float32"),
         ("selective", "bfloat16", 2 * 1_570_944 - 1, "for its weights in bfloat16"),
+        ("alternating", "auto", 4 * 1_570_944 - 1, "the alternating arm of tiny needs .* for its weights in float32"),
     ],
 )
 def test_an_arm_that_cannot_fit_is_refused_before_anything_is_loaded(monkeypatch, arm, dtype, room, needs):
@@ -115,6 +116,6 @@ def test_an_arm_that_cannot_fit_is_refused_before_anything_is_loaded(monkeypatch
     with pytest.raises(EnvironmentFaultError, match=needs) as refused:
         refuse_too_large(arm, config)
     assert "moe plan tiny shows what each arm needs" in refused.value.hint
-    assert ("--set model.dtype=bfloat16" in refused.value.hint) == (arm == "selective" and dtype == "auto")
+    assert ("--set model.dtype=bfloat16" in refused.value.hint) == (arm != "baseline" and dtype == "auto")
     monkeypatch.setattr(arm_setup, "total_bytes", lambda device: (room // 2 + 1, room // 2 + 1))  # two cards
     refuse_too_large(arm, config)
