@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
@@ -17,7 +16,9 @@ from moe_cli.model.chat import EncodedChat, encode_answered
 from moe_cli.model.interventions import mean_outputs, without_experts
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.token_rows import answered_rows, length_batches, loss_sum, num_answer_tokens
+from moe_cli.ranks import on_first
 from moe_cli.records import EvaluationItem, Intervention, TextLoss
+from moe_cli.rounds import in_rounds
 
 
 def text_rows(loaded: LoadedModel, texts: Sequence[EvaluationItem]) -> list[EncodedChat]:
@@ -44,7 +45,10 @@ def mean_outputs_of(
 
 
 class TextLosses:
-    """The loss on the text items under an intervention; a journal keeps those that are measured."""
+    """The loss on the text items under an intervention; a journal keeps those that are measured.
+
+    Several processes share out the texts, and all get the loss.
+    """
 
     def __init__(
         self,
@@ -57,33 +61,37 @@ class TextLosses:
         self._loaded, self._rows, self._means_LEH = loaded, rows, means_LEH
         self._settings = config.evaluate
         whose = loaded.depends_on, [row.token_ids for row in rows], [row.labels for row in rows]
-        self._journal = work.journal("drift", "text losses", TextLoss, *whose, file="losses")
-        self._known = {record.intervention: record for record in self._journal.records()}
+        self._journal = on_first(lambda: work.journal("drift", "text losses", TextLoss, *whose, file="losses"))
+        self._known = on_first(lambda: {record.intervention: record for record in self._journal.records()})
 
     def of(self, intervention: Intervention) -> float | None:
         """Nats for each token; the intervention is on every token of a text. None: there are no text items."""
         if not self._rows:
             return None
         if intervention.digest not in self._known:
-            everywhere = replace(intervention, tokens="all")
-            loss, num_tokens = self._measure(without_experts(self._loaded, everywhere, self._means_LEH))
-            record = TextLoss(intervention=intervention.digest, loss=loss, num_tokens=num_tokens)
-            self._journal.append([record])
-            self._known[intervention.digest] = record
+            with without_experts(self._loaded, replace(intervention, tokens="all"), self._means_LEH):
+                losses = self._losses()
+            self._known[intervention.digest] = on_first(lambda: self._record(intervention, losses))
         known = self._known[intervention.digest]
         return known.loss / known.num_tokens
 
-    def _measure(self, changed: AbstractContextManager[LoadedModel]) -> tuple[float, int]:
-        loss, num_tokens = 0.0, 0
+    def _record(self, intervention: Intervention, losses: Sequence[float]) -> TextLoss:
+        num_tokens = sum(num_answer_tokens(answered_rows([row])["labels"]) for row in self._rows)
+        record = TextLoss(intervention=intervention.digest, loss=sum(losses, 0.0), num_tokens=num_tokens)
+        self._journal.append([record])
+        return record
+
+    def _losses(self) -> list[float]:
+        """The loss of each batch of texts, on the first process; of several each reads its share."""
         places = length_batches(
             [len(row.token_ids) for row in self._rows],
             max_rows=self._settings.batch_size,
             max_tokens=self._settings.batch_tokens,
         )
-        with changed, torch.inference_mode():
-            for batch in places:
-                rows = answered_rows([self._rows[place] for place in batch])
-                on_device = {name: tensor.to(self._loaded.device) for name, tensor in rows.items()}
-                loss += float(loss_sum(self._loaded.model, on_device))
-                num_tokens += num_answer_tokens(rows["labels"])
-        return loss, num_tokens
+        return [loss for in_round in in_rounds(places, self._loss_of) for loss in in_round]
+
+    def _loss_of(self, batch: Sequence[int]) -> float:
+        rows = answered_rows([self._rows[place] for place in batch])
+        on_device = {name: tensor.to(self._loaded.device) for name, tensor in rows.items()}
+        with torch.inference_mode():
+            return float(loss_sum(self._loaded.model, on_device))

@@ -7,7 +7,7 @@ answer the same items with the same settings, and the same judges read all of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,10 +38,13 @@ from moe_cli.judges.judge import Judge
 from moe_cli.model.interventions import without_experts
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.memory import free_memory
+from moe_cli.model.same_machine import require_same_directory, require_same_model, require_same_setup
 from moe_cli.prepare.routing_file import read_counts
+from moe_cli.ranks import led, on_first
 from moe_cli.records import (
     Ablation,
     EvaluationItem,
+    EvaluationRecord,
     Generation,
     ItemsPreview,
     ModelIdentity,
@@ -51,6 +54,7 @@ from moe_cli.records import (
     TrainingExample,
 )
 from moe_cli.records.manifest import Notify
+from moe_cli.rounds import alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,43 +100,67 @@ def run(
 ) -> AblationOutput:
     """Ablate the experts of the prepare run in the model it was made on, or in the training run `target_name`.
 
+    Several processes (`moe_cli.ranks`) call it at once: they share out the answers and the texts. The first does the
+    rest alone, and writes all of it.
+
     Raises:
         ArtifactError: no complete prepare run there, damaged, or the target is of another model.
         UsageError: no expert is selected, no fitting items, items whose goals chose the experts, or experts that
             cannot be taken away.
         UnscoredError: too many answers without a verdict; the results are written all the same.
     """
-    store.refuse_unwritable()
-    plan = plan_ablation(prepared, target_name, config, store, notify)
-    items, conditions = plan.items, plan.conditions
-    output = free_directory(config.ablate.output_dir, "ablation", config if resume else None)
-    with open_run(output, "ablation", config, resume=resume) as writer, resumable(output, f"{layout.STAGES}/*"):
+    require_same_setup(config)
+    on_first(store.refuse_unwritable)
+    judges = judges_of(config.evaluate.judges, config.judge)
+    plan = alone(lambda: plan_ablation(prepared, target_name, judges, config, store, notify))
+    output = on_first(lambda: free_directory(config.ablate.output_dir, "ablation", config if resume else None))
+    judged: list[EvaluationRecord] = []  # of the first process alone
+    opened = open_run(output, "ablation", config, resume=resume)
+    with led(opened) as writer, resumable(output, f"{layout.STAGES}/*"):
+        require_same_directory(writer)
         work = StageCache(writer, (), notify, store, reuse=False)
         inside = StageCache(writer, (), _each_notice_once(notify), store, reuse=False)
         answered = _answer_conditions(plan, config, inside, notify)
         free_memory()  # before a judge loads weights of its own
-        sets = [(items.answered, answers) for answers in answered.answers_X]
-        records_X = judge_answers(plan.judges, sets, work)
-        num_harmful = len(items.harmful)
-        benign_X = [records[num_harmful:] for records in records_X]
-        subject = AblationSubject(
-            prepared=str(prepared),
-            model=answered.model,
-            run=None if plan.target.run is None else str(plan.target.run.path),
-            training_mode=plan.target.training_mode,
-            judges=tuple(judge.identity for judge in plan.judges),
-            generation=generation_settings(config, answered.model),
-            same_goals=items.same_goals,
-        )
-        table = table_of([records[:num_harmful] for records in records_X], benign_X, config.ablate.side)
-        ablation = conclude_ablation(subject, conditions, table, benign_X, answered.losses_X, config)
-        write_atomic(output / layout.RECORDS, encode_lines(records_X[1]))
-        write_atomic(output / layout.ABLATION, encode(ablation, indent=True))
-        write_atomic(output / layout.ABLATION_PAGE, pages.markdown(ablation).encode())
-        write_atomic(output / layout.REPORT, pages.report(ablation).encode())
-        _add(store, writer, plan, answered.device)
-    refuse_unscored([record for records in records_X for record in records], config.evaluate.max_unscored, output)
+
+        def conclude() -> Ablation:
+            records_X = judge_answers(judges, [(plan.items.answered, answers) for answers in answered.answers_X], work)
+            judged.extend(record for records in records_X for record in records)
+            ablation = _conclude(str(prepared), plan, answered, judges, records_X, config)
+            write_atomic(output / layout.RECORDS, encode_lines(records_X[1]))
+            write_atomic(output / layout.ABLATION, encode(ablation, indent=True))
+            write_atomic(output / layout.ABLATION_PAGE, pages.markdown(ablation).encode())
+            write_atomic(output / layout.REPORT, pages.report(ablation).encode())
+            _add(store, writer, plan, answered.device)
+            return ablation
+
+        ablation = alone(conclude)
+    refuse_unscored(judged, config.evaluate.max_unscored, output)
     return AblationOutput(output, ablation)
+
+
+def _conclude(
+    prepared: str,
+    plan: AblationPlan,
+    answered: AnsweredConditions,
+    judges: Sequence[Judge],
+    records_X: Sequence[Sequence[EvaluationRecord]],
+    config: MoeConfig,
+) -> Ablation:
+    """What the records of all conditions say."""
+    num_harmful = len(plan.items.harmful)
+    benign_X = [records[num_harmful:] for records in records_X]
+    subject = AblationSubject(
+        prepared=prepared,
+        model=answered.model,
+        run=None if plan.target.run is None else str(plan.target.run.path),
+        training_mode=plan.target.training_mode,
+        judges=tuple(judge.identity for judge in judges),
+        generation=generation_settings(config, answered.model),
+        same_goals=plan.items.same_goals,
+    )
+    table = table_of([records[:num_harmful] for records in records_X], benign_X, config.ablate.side)
+    return conclude_ablation(subject, plan.conditions, table, benign_X, answered.losses_X, config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,20 +169,23 @@ class AblationPlan:
 
     source: FinishedRun  # the prepare run
     selection: Selection
-    judges: tuple[Judge, ...]
     target: EvaluationTarget
     items: AblationItems
     conditions: Conditions
 
 
 def plan_ablation(
-    prepared: Path, target_name: str | None, config: MoeConfig, store: Store, notify: Notify
+    prepared: Path,
+    target_name: str | None,
+    judges: Sequence[Judge],
+    config: MoeConfig,
+    store: Store,
+    notify: Notify,
 ) -> AblationPlan:
     """What an ablation would do. Raises as `run`, before anything is loaded or written."""
     _refuse_other_answers(config)
     source = require_unchanged_run(prepared, store, "prepare")
     selection = source.record(layout.SELECTION, Selection)
-    judges = tuple(judges_of(config.evaluate.judges, config.judge))
     target = resolve_target(target_name or selection.base.place, config.model, store)
     items = ablation_items(source, selection, config, notify)
     refuse_undecided(judges, {item.kind for item in items.answered if item.kind != "text"})
@@ -165,7 +196,6 @@ def plan_ablation(
     return AblationPlan(
         source=source,
         selection=selection,
-        judges=judges,
         target=target,
         items=items,
         conditions=plan_conditions(experts, counts, config),
@@ -180,7 +210,8 @@ def preview_ablation(
     preview, refusal = preview_evaluation(target_name or base.place, config, store)
     if refusal is None:
         try:
-            plan_ablation(prepared, target_name, config, store, lambda _: None)
+            judges = judges_of(config.evaluate.judges, config.judge)
+            plan_ablation(prepared, target_name, judges, config, store, lambda _: None)
         except MoeError as error:
             return replace(preview, refused=error.message), error
     return preview, refusal
@@ -251,9 +282,10 @@ class AnsweredConditions:
 def _answer_conditions(plan: AblationPlan, config: MoeConfig, work: StageCache, notify: Notify) -> AnsweredConditions:
     """Load the model, answer every item under every condition, and let the model go."""
     loaded, conditions = load_target(plan.target), plan.conditions
+    require_same_model(loaded)
     _refuse_other_model(plan.target, loaded, plan.selection)
     rows = text_rows(loaded, plan.items.texts)
-    means_LEH = mean_outputs_of(loaded, conditions, rows, config)
+    means_LEH = alone(lambda: mean_outputs_of(loaded, conditions, rows, config))
     losses = TextLosses(loaded, rows, means_LEH, config, work)
     answers_X, losses_X = [], []
     for number, condition in enumerate(conditions.all):

@@ -17,6 +17,7 @@ from moe_cli.cli.options import (
     SEED,
     DryRun,
     Json,
+    NumProcesses,
     Resume,
     TypedSettings,
     Verbose,
@@ -24,6 +25,8 @@ from moe_cli.cli.options import (
     options,
     with_settings,
 )
+from moe_cli.cli.processes import begin_processes
+from moe_cli.ranks import joined
 
 SETTINGS = (
     option("ablate.output_dir", "--output-dir", "-o"),
@@ -48,6 +51,7 @@ def ablate(
     on: Annotated[
         str | None, typer.Option(help="Training run to ablate; default: the model the prepare run was made on.")
     ] = None,
+    nproc: NumProcesses = None,
     resume: Resume = False,
     dry_run: DryRun = False,
     verbose: Verbose = False,
@@ -64,12 +68,16 @@ def ablate(
 
     Example: moe ablate prepared --side safe --each --limit 100
 
+    Example: moe ablate prepared --items items.jsonl --gpu 0,1 --nproc 2
+
     Example: moe ablate prepared --intervention zero --tokens answer --controls 99 -o ablation_zero
     """
     from moe_cli.cli.select import with_settings_of
     from moe_cli.cli.session import open_session
 
     session = open_session(with_settings_of(prepared, typed), json=json, verbose=verbose)
+    if not dry_run:
+        begin_processes(nproc)
     with session.importing():
         from moe_cli.ablate import stage
         from moe_cli.artifacts import layout
@@ -82,7 +90,7 @@ def ablate(
         session.show_dry_run(preview, items_preview_view(preview), refusal)
         return
     pages = stage.AblationPages(markdown=ablated_markdown, report=ablation_page)
-    with session.reporter() as notify:
+    with session.reporter() as notify, joined(session.config.model.rank_timeout):
         result = stage.run(prepared, on, session.config, session.store, notify, pages=pages, resume=resume)
     then = f"moe sweep {quote(str(prepared))}"
     done = f"wrote {result.path}; open {result.path / layout.REPORT}; next: {then}"

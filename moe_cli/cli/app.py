@@ -48,7 +48,7 @@ IN_FLOW = (
     *("prepare", "select", "train", "evaluate", "label", "compare", "ablate", "sweep", "export", "push"),
     *("plan", "launch", "bench", "runs", "config", "env", "demo"),
 )
-IN_SEVERAL_PROCESSES = ("prepare", "train", "evaluate")
+IN_SEVERAL_PROCESSES = ("prepare", "train", "evaluate", "ablate")
 
 
 class Commands(TyperGroup):
