@@ -13,7 +13,10 @@ from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.prepare import stage as prepare
 from moe_cli.train import stage as train
+from tests.bench.followed_steps import followed_once  # noqa: F401
 from tests.bench.small_benchmark import CONFIG, small_plan
+
+pytestmark = pytest.mark.xdist_group("plans")
 
 TOTAL, OF_AN_EXPERT, LAYERS, OF_ROUTERS = 1_570_944, 18_432, 4, 8_192
 SHORT = ResourceRequest(length=48, memory=10**9)

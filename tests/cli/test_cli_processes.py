@@ -59,7 +59,7 @@ def test_a_signal_to_the_command_stops_its_processes_at_one_step_and_torchrun_go
 
 
 def test_a_signal_stops_a_preparation_in_processes_and_one_process_goes_on_from_the_answers_of_both(tmp_path):
-    words = ["prepare", "--model", "tiny", "--device", "cpu", "--threads", "1", "--set", "prepare.tiny_pairs=150"]
+    words = ["prepare", "--model", "tiny", "--device", "cpu", "--threads", "1", "--set", "prepare.tiny_pairs=80"]
     words += ["--set", "prepare.generation_batch_size=2", "--set", "prepare.max_new_tokens=24", "-o", "run"]
     words += ["--set", "prepare.resamples=50", "--set", "prepare.null_draws=20"]
     several = [*PYTHON, *words, "--nproc", "2"]
