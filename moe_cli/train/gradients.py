@@ -1,4 +1,4 @@
-"""Gradients added up over the processes of a training.
+"""Gradients added up over the processes of a training, and clipped.
 
 The loss of a process is divided by the answer tokens of the whole step, so the sum is the gradient of the step. Only
 what some process updates is sent, and a gradient that none has stays None: an expert outside the masks of the step is
@@ -7,15 +7,17 @@ not touched.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from moe_cli.model.sharding import is_sharded
+from moe_cli.model.sharding import is_sharded, share_of
 from moe_cli.ranks import gathered, num_ranks
 
 BUCKET = 1 << 26  # elements that travel together: 256 MiB
+CHUNK = 1 << 22  # elements that are squared at once: 32 MiB in float64
 
 
 def sum_gradients(trained: Iterable[nn.Parameter]) -> int:
@@ -31,6 +33,38 @@ def sum_gradients(trained: Iterable[nn.Parameter]) -> int:
     for bucket in _buckets([_gradient(parameters[index]) for index in union]):
         _add_up(bucket)
     return sum(_gradient(parameters[index]).nbytes for index in union)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale all gradients so that their norm is at most `max_norm`; returns the norm before, a float32 scalar.
+
+    As `torch.nn.utils.clip_grad_norm_`, but the squares are added up in float64, so that the norm has the same bits
+    however the gradients lie on processes. AdamW would make a last bit of it a part of the learning rate wherever the
+    gradient of a weight nearly cancels.
+    """
+    trained = [parameter for parameter in parameters if parameter.grad is not None]
+    shared = [parameter for parameter in trained if is_sharded(parameter)]
+    squares = _sum_of_squares([parameter for parameter in trained if not is_sharded(parameter)])
+    if shared:
+        squares += math.fsum(gathered(_sum_of_squares(shared)))
+    norm = torch.tensor(math.sqrt(squares), dtype=torch.float32)
+    scale = float(torch.clamp(max_norm / (norm + 1e-6), max=1.0))
+    if scale != 1.0:  # NaN, too
+        for parameter in trained:
+            share_of(_gradient(parameter)).mul_(scale)
+    return norm
+
+
+def _sum_of_squares(trained: Iterable[nn.Parameter]) -> float:
+    """Of the gradients that this process holds."""
+    chunks = (chunk for one in trained for chunk in share_of(_gradient(one)).flatten().split(CHUNK))
+    norms = [torch.linalg.vector_norm(chunk, dtype=_widest(chunk)) for chunk in chunks]  # all before one is waited for
+    return math.fsum(float(norm) ** 2 for norm in norms)
+
+
+def _widest(gradient: Tensor) -> torch.dtype:
+    """The dtype in which squares are added up; Apple's processors have no float64."""
+    return torch.float32 if gradient.device.type == "mps" else torch.float64
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

@@ -13,6 +13,7 @@ Each override names what it works around:
 - training_step: short and long rows of one batch would be padded to the longest; the batch index travels in the batch
   because the Trainer prefetches whole accumulation groups.
 - get_batch_samples: the answer tokens of a step are those of all processes.
+- clip_grad_norm_ of the accelerator: its norm depends on how gradients lie on processes; see `gradients.py`.
 - training_step, _get_grad_norm: NaN is logged as 0.0 and training goes on (`logging_nan_inf_filter`, pitfall 4).
 - _save_checkpoint, _load_*: checkpoints lose fused experts on the way back (transformers #48805), and a kill leaves
   half a checkpoint that is then picked (pitfalls 2 and 3); see `checkpoint.py`.
@@ -44,7 +45,7 @@ from moe_cli.records import Expert, StepRecord, ValidationLoss
 from moe_cli.records.training import Phase, PhaseRecord
 from moe_cli.train import checkpoint
 from moe_cli.train.dataset import NO_BATCH, TURNS, EpochOrder, FixedBatches, epoch_order, part_of
-from moe_cli.train.gradients import sum_gradients
+from moe_cli.train.gradients import clip_gradients, sum_gradients
 from moe_cli.train.open_step import OpenStep, RowLoss, stay_when_asked_to_stop
 from moe_cli.train.turn_losses import turn_losses
 
@@ -75,6 +76,7 @@ class FixedBatchTrainer(Trainer):
             raise AssertionError("nn.DataParallel would split fixed batches; several cards need a device_map")
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
+        self.accelerator.clip_grad_norm_ = clip_gradients  # type: ignore[method-assign]
         self.trained = dict(trained)
         self.owner = owner
         self.on_step = on_step

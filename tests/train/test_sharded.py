@@ -48,7 +48,7 @@ def test_shares_train_as_one_process_with_twice_the_accumulation(trained, arm, n
         assert set(differences(one, two)) <= SAME
     weights = [load_file(run / WEIGHTS) for run in (one, two)]
     largest = max(float((weights[0][key] - weights[1][key]).abs().max()) for key in weights[0])
-    assert largest <= 1e-6
+    assert largest <= CASES[name][3]
     steps = [list(decode_lines(StepRecord, run / layout.STEPS)) for run in (one, two)]
     assert [step.batches for step in steps[0]] == [step.batches for step in steps[1]]
     assert [step.loss for step in steps[0]] == pytest.approx([step.loss for step in steps[1]], abs=1e-6)
@@ -95,7 +95,7 @@ def test_a_stopped_run_of_shares_goes_on_with_the_same_bits_and_in_one_process(e
         alone = experiments.settings(name, placement="sharded", gradient_accumulation_steps=2)
         train_to_the_end(arm, alone, experiments.store, lambda _: None, last_step=6, resume=True)
         weights = [load_file(run / WEIGHTS) for run in (one, path)]
-        assert max(float((weights[0][key] - weights[1][key]).abs().max()) for key in weights[0]) <= 1e-6
+        assert max(float((weights[0][key] - weights[1][key]).abs().max()) for key in weights[0]) == 0.0
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -113,7 +113,7 @@ def test_a_run_begun_with_copies_goes_on_in_shares(experiments, trained, arm):
     assert ended.codes == [0, 0], ended.said
     one, _ = trained[arm, "accumulation 2"]
     weights = [load_file(run / WEIGHTS) for run in (one, one.parent / name)]
-    assert max(float((weights[0][key] - weights[1][key]).abs().max()) for key in weights[0]) <= 1e-6
+    assert max(float((weights[0][key] - weights[1][key]).abs().max()) for key in weights[0]) == 0.0
 
 
 def test_a_killed_process_of_shares_ends_the_other_and_the_run_resumes_bit_for_bit(experiments, trained):
