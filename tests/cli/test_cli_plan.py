@@ -3,6 +3,10 @@
 import orjson
 import pytest
 
+from tests.bench.followed_steps import followed_once  # noqa: F401
+
+pytestmark = pytest.mark.xdist_group("plans")
+
 
 def test_the_tables_say_what_is_needed_what_fits_and_what_is_arithmetic(moe):
     done = moe("plan", "tiny", "--length", "48", "--memory", "28MB", "--batches", "23")
