@@ -7,17 +7,20 @@ takes no setting from environment variables: its settings are those of the file 
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from io import TextIOWrapper
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from moe_cli.__main__ import main
 from moe_cli.config import ENVIRONMENT_PREFIX
+from moe_cli.signals import handled_by
 
 PRELOADED = ["moe_cli.cli.shared_imports"]
 
@@ -35,14 +38,31 @@ def start_command(
     `environment` is set for the child; of the variables that could be settings those in `kept` stay. `log`: where all
     that it prints is appended; None: where the parent prints.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    process = context.Process(
+    process = _context().Process(
         target=_command,
         args=(list(argv), str(directory), dict(environment), None if log is None else str(log), set(kept)),
     )
     process.start()
     return process
+
+
+def import_libraries() -> None:
+    """Wait until the libraries that commands share are imported."""
+    process = _context().Process(target=_do_nothing)
+    process.start()
+    process.join()
+
+
+def _do_nothing() -> None: ...
+
+
+def _context() -> ForkServerContext:
+    """Where commands are forked."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with handled_by(signal.SIG_IGN, signal.SIGINT):  # Ctrl-C comes to the server, too, which must outlive its imports
+        multiprocessing.forkserver.ensure_running()
+    return context
 
 
 def num_cores() -> int:
@@ -62,6 +82,7 @@ def _command(argv: list[str], directory: str, environment: dict[str, str], log: 
     os.environ |= environment
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C in the terminal comes through the parent, once
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the server ignores
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(directory)
     if log is not None:

@@ -23,7 +23,7 @@ from typing import Annotated
 import typer
 
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.cli.child_commands import num_cores, pass_signal, start_command
+from moe_cli.cli.child_commands import import_libraries, num_cores, pass_signal, start_command
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.signals import ALL_SIGNALS, handled_by
@@ -117,6 +117,7 @@ class _DemoRun:
 
         os.environ |= {**QUIET, **OFFLINE}  # which the libraries read when they are imported, before any child
         (self.directory / LOGS).mkdir()
+        import_libraries()  # meanwhile a signal ends the demo at once, as nothing is lost
         with handled_by(self._pass_on, *ALL_SIGNALS):
             for shown in range(len(COMMANDS)):
                 self._finish(shown)
@@ -146,6 +147,8 @@ class _DemoRun:
                 log = None if index == shown else self._log(index).absolute()
                 environment = {} if log is None else {"COLUMNS": str(stdout_console().width)}
                 self.running[index] = start_command(argv, self.directory, environment=environment, log=log)
+                if self.stopping:  # a signal came while this one was started
+                    pass_signal(self.running[index], signal.SIGTERM)
 
     def _collect(self) -> None:
         """Note what has ended; a failure stops the others, which save a state if they can."""
@@ -173,7 +176,11 @@ class _DemoRun:
         talk = stderr_console()
         for index in sorted(index for index, code in failed.items() if code == ExitCode.RESUMABLE):
             talk.print(safe_text(f"in {self.directory}: {_title(index)} --resume"), soft_wrap=True)
-        raise typer.Exit(next(iter(failed.values()), ExitCode.INTERRUPTED))
+        for index, code in sorted(failed.items()):
+            if code < 0:
+                talk.print(safe_text(f"{_title(index)} was ended by {signal.Signals(-code).name}"), soft_wrap=True)
+        first = next(iter(failed.values()), ExitCode.INTERRUPTED)
+        raise typer.Exit(first if first > 0 else ExitCode.INTERRUPTED)
 
     def _log(self, index: int) -> Path:
         return self.directory / LOGS / f"{index}.txt"

@@ -51,6 +51,16 @@ def test_a_command_that_fails_before_its_turn_says_why(tmp_path):
     assert done.stdout.splitlines()[-1] == "[(1, 2)] ['1.txt']" and "No such option: --nothing" in done.stdout
 
 
+def test_a_command_that_is_killed_is_named_with_the_signal_that_ended_it(tmp_path):
+    killing = "import os; child_commands.main = lambda: os.kill(os.getpid(), 9)"
+    (tmp_path / "killing.py").write_text(f"from moe_cli.cli import child_commands\n{killing}\n")
+    script = SCRIPT.format(commands=SHOW.format("") + ",", at_once=1).replace("[]", '["killing"]', 1)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "[(0, -9)] []" and "was ended by SIGKILL" in done.stderr
+
+
 def test_what_forked_commands_share_has_the_model_that_tells_languages():
     try:
         importlib.import_module("moe_cli.cli.shared_imports")

@@ -1,5 +1,6 @@
 """A signal ends the command of the moment, whoever started it, and what the exit code says is so."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -63,3 +64,15 @@ def test_no_command_outlives_its_demo(tmp_path, number):
     demo.communicate(timeout=60)
     assert demo.returncode in ((-signal.SIGKILL,) if number == signal.SIGKILL else (75, 130))
     assert wait_until(lambda: not any(run.exists() and is_locked(run) for run in runs))
+
+
+def test_ctrl_c_while_the_libraries_of_a_demo_are_imported_ends_it_at_once_and_without_a_traceback(tmp_path):
+    talk = tmp_path / "talk.txt"
+    with talk.open("wb") as file:
+        argv = [sys.executable, "-m", "moe_cli", "demo"]
+        demo = subprocess.Popen(argv, cwd=tmp_path, stdout=file, stderr=file, start_new_session=True)
+        logs = tmp_path / "demo" / ".output"
+        assert wait_until(logs.is_dir)  # the next thing is the import
+        os.killpg(demo.pid, signal.SIGINT)  # as the terminal does it: to all processes
+        assert demo.wait(timeout=60) == 130
+    assert "Traceback" not in talk.read_text() and "run the command again" in talk.read_text()
