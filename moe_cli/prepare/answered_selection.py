@@ -81,8 +81,7 @@ def answered_selection(
     everyone = range(len(left))
     of_batches = [[place[pair.id] for pair in batch if pair.id in kept] or everyone for batch in batches]
     counts = routing_of(config, loaded, left, answers, notify)
-    selected = alone(lambda: select_within_budget(config, before, counts, of_batches, trained))
-    return RoundSelection(batches=selected, num_pairs=len(left))
+    return alone(lambda: select_within_budget(config, before, counts, of_batches, trained))
 
 
 def _answers(

@@ -49,8 +49,6 @@ from moe_cli.rounds import alone
 
 FOLLOWING = ("risk_diff", "stability", "esft-token", "esft-gate")  # methods that the routing alone decides
 
-Batches = tuple[tuple[Expert, ...], ...]
-
 
 def refuse_fixed_selection(prepared: FinishedRun) -> None:
     """Refuse a selection that the routing of pairs with their own answers does not decide.
@@ -131,8 +129,7 @@ def _selection(
         counts = replace(counts, gradients=_gradients(config, loaded, prepared, before, notify))
     size = len(batches[0])
     places = [range(index * size, (index + 1) * size) for index in range(len(batches))]
-    selected = alone(lambda: select_within_budget(config, before, counts, places, trained))
-    return RoundSelection(batches=selected, num_pairs=len(pairs))
+    return alone(lambda: select_within_budget(config, before, counts, places, trained))
 
 
 def _gradients(
@@ -168,7 +165,7 @@ def select_within_budget(
     counts: RoutingCounts,
     batches: Sequence[Sequence[int]],
     trained: Collection[Expert],
-) -> Batches:
+) -> RoundSelection:
     """The experts of every batch (indices into `counts`), without those for which the budget has no room."""
     base, settings = before.base, config.prepare
     counts = counts_of_part(counts, settings.answer_part)
@@ -181,7 +178,11 @@ def select_within_budget(
     room = len(new) if rule.max_candidates is None else max(0, rule.max_candidates - len(trained))
     admitted = set(trained) | set(new[:room])
     of_batches = [as_experts(batch, base.layers, base.num_experts) for batch in chosen.batches]
-    return tuple(tuple(expert for expert in batch if expert in admitted) for batch in of_batches)
+    return RoundSelection(
+        batches=tuple(tuple(expert for expert in batch if expert in admitted) for batch in of_batches),
+        num_pairs=len(counts.pair_ids),
+        num_left_out=len(new[room:]),
+    )
 
 
 def settings_of(prepared: FinishedRun) -> MoeConfig:

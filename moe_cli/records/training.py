@@ -77,6 +77,7 @@ class RoundSelection:
 
     batches: tuple[tuple[Expert, ...], ...]  # of every batch
     num_pairs: int  # 96; whose routing decided
+    num_left_out: int  # 9; experts that the rule selects as well, and for which the budget has no room
 
 
 @record
@@ -97,6 +98,7 @@ class PhaseRecord:
     selected: tuple[tuple[Expert, ...], ...] | None = None  # experts of every batch, selected anew before the phase
     selected_by: Reselection | None = None  # "answers"; None: not selected anew
     num_selecting_pairs: int | None = None  # 31; whose routing decided
+    num_left_out: int | None = None  # 9; experts selected anew for which the budget had no room
 
 
 @record

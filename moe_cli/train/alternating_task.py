@@ -120,7 +120,21 @@ def reselecting(
     if reselect is None:
         raise ValueError("nothing was given to select experts anew with (a bug of the caller)")
     on_first(lambda: reselect.refuse(prepared.run))
-    return replace(task, reselect=lambda trained: reselect.select(loaded, prepared.run, trained, notify))
+
+    def select(trained: Collection[Expert]) -> RoundSelection:
+        anew = reselect.select(loaded, prepared.run, trained, notify)
+        if not any(anew.batches):
+            notify(Notice(text=_none_trains(anew), warning=True))
+        return anew
+
+    return replace(task, reselect=select)
+
+
+def _none_trains(anew: RoundSelection) -> str:
+    return (
+        "this round trains no expert: none that has trained is selected anew, and the budget of the prepare run has no "
+        f"room for the {anew.num_left_out} that are"
+    )
 
 
 def router_layers(config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun) -> list[int]:

@@ -129,6 +129,7 @@ class AlternatingTrainer(ExpertMaskingTrainer):
                 selected=None if anew is None else anew.batches,
                 selected_by=None if anew is None else self.settings.reselect,
                 num_selecting_pairs=None if anew is None else anew.num_pairs,
+                num_left_out=None if anew is None else anew.num_left_out,
             )
         )
 

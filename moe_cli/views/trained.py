@@ -146,7 +146,9 @@ def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
 
 def _selected_anew(phase: PhaseRecord) -> str:
     pairs = "" if phase.num_selecting_pairs is None else f", {phase.num_selecting_pairs} pairs"
-    return f"round {phase.round} by {phase.selected_by or 'replay'}{pairs}"
+    num_experts = len({expert for batch in phase.selected or () for expert in batch})
+    left_out = f", without {phase.num_left_out} for which the budget has no room" if phase.num_left_out else ""
+    return f"round {phase.round} by {phase.selected_by or 'replay'}{pairs}: {num_experts} experts{left_out}"
 
 
 def _divergences(phases: Sequence[PhaseRecord], *, of_target: bool = False) -> str:

@@ -79,7 +79,9 @@ def test_a_planted_second_group_is_found_and_the_union_of_both_never_passes_the_
     found = replayed_selection(loaded, made.run, (), lambda _: None).batches
     assert [set(batch) for batch in found] == [{names[expert] for expert in batch} for batch in made.selection.batches]
     union = set(made.selection.union)
-    limited = replayed_selection(loaded, made.run, made.selection.union, lambda _: None).batches
+    anew = replayed_selection(loaded, made.run, made.selection.union, lambda _: None)
+    limited = anew.batches
+    assert anew.num_left_out == len(chosen(found) - chosen(limited)) > 0
     assert len(union | chosen(limited)) <= made.room
     assert chosen(limited) < chosen(found) or len(union | chosen(found)) <= made.room
     assert all(set(few) <= set(many) for few, many in zip(limited, found, strict=True))

@@ -325,7 +325,7 @@ class PlantedSelection:
 
     def select(self, loaded, prepared, trained, notify):
         self.asked.append(("select", len(trained), loaded.model.training))
-        return RoundSelection(batches=tuple(self.batches), num_pairs=4)
+        return RoundSelection(batches=tuple(self.batches), num_pairs=4, num_left_out=0)
 
 
 def reselecting_to_the_end(experiments, config, planted, *, resume=False, notify=lambda _: None):

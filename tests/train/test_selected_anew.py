@@ -15,7 +15,7 @@ from moe_cli.errors import StoppedError, UsageError
 from moe_cli.experts import apply_delta, save_delta
 from moe_cli.model.load import load_model
 from moe_cli.prepare.round_selection import SELECTORS, RoundSelector, round_selector
-from moe_cli.records import RoundSelection, TrainingSummary
+from moe_cli.records import Notice, RoundSelection, TrainingSummary
 from moe_cli.train import checkpoint
 from moe_cli.train import stage as train
 from moe_cli.views.trained import trained_view
@@ -106,3 +106,15 @@ def test_what_was_trained_before_a_selection_that_fails_is_saved_and_goes_on_wit
     without = settings_of(experiments, name, train_settings=rarely, reselect="none")
     resumed = to_the_end(experiments, without, resume=True)
     assert tuple(differences(untouched, resumed)) == ()
+
+
+def test_a_round_for_whose_experts_the_budget_has_no_room_says_that_it_trains_none(experiments):
+    def select(*_: object) -> RoundSelection:
+        return RoundSelection(batches=((),) * NUM_BATCHES, num_pairs=6, num_left_out=2)
+
+    config, talk = settings_of(experiments, "no-room", reselect="gradient"), []
+    selector = RoundSelector(refuse=lambda _: None, select=select)
+    path = train.run("alternating", config, experiments.store, talk.append, reselect=selector).path
+    (warning,) = [event.text for event in talk if isinstance(event, Notice) and "no expert" in event.text]
+    assert "no room for the 2 that are" in warning
+    assert "round 2 by gradient, 6 pairs: 0 experts, without 2 for which the budget has no room" in shown(path)
