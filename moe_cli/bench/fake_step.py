@@ -30,7 +30,7 @@ from transformers import PreTrainedModel
 from moe_cli.bench.bench_model import Batch
 from moe_cli.bench.router_step import RouterRow
 from moe_cli.bench.step import StepRow, step_bytes
-from moe_cli.experts import AttachedSlices, attach
+from moe_cli.experts import AttachedSlices, attach, attach_none
 from moe_cli.experts.dense import KERNEL, dense_experts
 from moe_cli.experts.router_masters import RouterMasters, attach_routers
 from moe_cli.model.checkpointing import enable_checkpointing
@@ -72,6 +72,8 @@ class StepShape:
 def follow_step(arm: Arm, model: PreTrainedModel, union: Sequence[Expert], shape: StepShape) -> StepMemory:
     """Bytes of a step of `arm`, which trains the experts of `union`, with the routers too, or everything.
 
+    Without `union` the alternating arm trains its routers alone.
+
     `model` is on the meta device, as `meta_model` makes it, and is used up.
 
     Raises:
@@ -101,7 +103,7 @@ def run_step(
             stack.enter_context(dense_experts(model, dtype))
             row = StepRow(model, batch_of_shape(shape, shape.rows), trained, autocast=dtype is not torch.float32)
             return _stepped(row, live, None)
-        slices = stack.enter_context(attach(model, union))
+        slices = stack.enter_context(attach(model, union) if union else attach_none(model))
         if arm == "selective":
             return _stepped(
                 StepRow(model, batch_of_shape(shape, shape.rows), tuple(slices.parameters.values())), live, dtype
@@ -125,12 +127,14 @@ def _alternated(
     attacked = batch_of_shape(shape, shape.attacked_rows or shape.rows)
     of_routers = RouterRow(slices.model, attacked, trained, during=routers.learning)
     of_routers.optimizer = of_experts.optimizer
-    kinds = ((of_routers, ()), (of_experts, None))
+    kinds = ((of_routers, ()), (of_experts, None)) if slices.parameters else ((of_routers, ()),)
     for _ in range(NUM_STEPS):
         for row, active in kinds:
             slices.activate(active)
             with row.during():
                 row.step()
+    if not slices.parameters:
+        return _memory(of_routers, live.peak, dtype)
     experts = _memory(of_experts, live.peak, dtype)
     slices.activate(())
     saved, _ = step_bytes(of_routers)

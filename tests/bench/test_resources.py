@@ -83,6 +83,21 @@ def test_the_rounds_and_the_pairs_of_the_prepare_run_say_the_steps_and_the_targe
     assert done.trainable_params == arm.trained_params
 
 
+def test_what_the_rounds_leave_out_is_not_planned(plan):
+    """Without its experts the alternating arm trains its routers, and without its routers it is the selective arm."""
+    selective, _, both = plan.arms
+    (routers,) = plan_resources(
+        config_of(alternating={"skip_expert_training": True}), replace(SHORT, arms=("alternating",))
+    ).arms
+    (experts,) = plan_resources(
+        config_of(alternating={"skip_router_training": True}), replace(SHORT, arms=("alternating",))
+    ).arms
+    assert (routers.trained_params, experts.trained_params) == (OF_ROUTERS, selective.trained_params)
+    assert routers.step.masters + routers.step.gradients + routers.step.moments == 16 * OF_ROUTERS
+    assert routers.step.peak < both.step.peak
+    assert (experts.step, experts.targets) == (selective.step, None)
+
+
 def test_a_model_whose_routers_cannot_train_has_a_plan_of_the_other_arms_and_the_reason(monkeypatch):
     def refuse(model, layers):
         raise UsageError("no parameter that can be trained", hint="none")
