@@ -84,6 +84,8 @@ class MoeCommand(TyperCommand):
             click.UsageError: an option of one value has two.
         """
         *_, order = self.make_parser(ctx).parse_args(args=list(args))
+        if ctx.resilient_parsing:  # words that are being completed
+            order = []
         for parameter, number in Counter(order).items():
             if number > 1 and isinstance(parameter, TyperOption) and not (parameter.multiple or parameter.is_flag):
                 ctx.fail(f"{parameter.opts[0]} is typed {number} times, and it takes one value")

@@ -143,6 +143,12 @@ def test_an_option_of_one_value_that_is_typed_twice_is_refused_and_not_the_last_
     assert done.code == 2 and f"{name} is typed 2 times, and it takes one value" in done.err
 
 
+def test_words_behind_an_option_that_is_typed_twice_are_completed_all_the_same():
+    words = ["--limit", "3", "--limit", "4"]
+    completed = TREE.commands["prepare"].make_context("prepare", words, resilient_parsing=True)
+    assert completed.params["prepare__limit"] == 4
+
+
 def test_options_of_several_values_and_switches_may_be_typed_several_times(moe):
     argv = ("--set", "train.num_epochs=2", "--set", "seed=3", "--json", "--json")
     assert (shown := orjson.loads(moe("config", "show", *argv).out))["seed"] == 3
