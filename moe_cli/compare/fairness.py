@@ -236,7 +236,8 @@ def _hyperparameters(training: TrainingSummary) -> dict[str, Setting]:
 def _router_settings(training: TrainingSummary | None) -> dict[str, Setting]:
     if training is None or training.routers is None:
         return {}
-    return {name: str(value) if isinstance(value, tuple) else value for name, value in asdict(training.routers).items()}
+    settings = {**asdict(training.routers), "reselect": training.reselected}
+    return {name: str(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
 def _data_checks(runs: Sequence[_Run]) -> Iterator[FairnessCheck]:

@@ -247,6 +247,13 @@ class TrainingSummary:
         """How many steps of the routers had been done then."""
         return self._num_done("router")
 
+    @property
+    def reselected(self) -> str | None:
+        """How the experts of rounds 2 and on were selected; `answers, none` where a resumed run changed the way."""
+        later = [phase for phase in self.phases if phase.phase == "experts" and phase.round > 1]
+        ways = [phase.selected_by or ("none" if phase.selected is None else "replay") for phase in later]
+        return ", ".join(dict.fromkeys(ways)) or (self.routers.reselect if self.routers else None)
+
     def _num_done(self, kind: Phase) -> int:
         of_kind = [phase for phase in self.phases if phase.phase == kind]
         return sum(max(0, min(phase.last_step, self.final_step) - phase.first_step + 1) for phase in of_kind)

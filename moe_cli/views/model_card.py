@@ -178,7 +178,8 @@ def _hyper(training: TrainingSummary) -> Iterator[tuple[str, object]]:
     yield "loss of the last epoch", optional_text(training.final_loss, 4)
     if training.routers is not None:
         yield "weights of router step", training.final_router_step
-        yield from ((f"routers: {name}", value) for name, value in asdict(training.routers).items())
+        settings = {**asdict(training.routers), "reselect": training.reselected}
+        yield from ((f"routers: {name}", value) for name, value in settings.items())
 
 
 def _results(facts: CardFacts) -> Iterator[str]:

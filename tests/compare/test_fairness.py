@@ -6,6 +6,7 @@ import pytest
 
 from moe_cli.compare.fairness import TrainingData, check_fairness
 from moe_cli.data.contamination import trained_goals
+from moe_cli.records.training import PhaseRecord
 from tests.builders import CLASSIFIER, KEYWORDS, column, evaluation, identity, imported, routers, training
 
 MODE = "alternating_optimization"
@@ -241,3 +242,34 @@ def test_goals_trained_on_are_checked_for_a_single_trained_run_too():
 
 def test_imported_outcomes_have_no_conditions_to_check():
     assert check_fairness([imported("a"), imported("b")], [None, None]) == ()
+
+
+def test_experts_selected_anew_in_another_way_by_a_resumed_run_are_a_difference():
+    """Its settings say only how it ended; its phases say how every round's experts were selected."""
+    ways = {"one": (None, None), "two": ("answers", None)}
+    of_arms = [
+        training(
+            training_mode=MODE,
+            routers=routers(),
+            phases=tuple(
+                PhaseRecord(
+                    phase="experts",
+                    round=number,
+                    first_step=number,
+                    last_step=number,
+                    locked_digest="0" * 64,
+                    consistency_before=None,
+                    consistency_after=None,
+                    num_tokens=0,
+                    seconds=0.0,
+                    selected=None if way is None else (),
+                    selected_by=way,
+                )
+                for number, way in enumerate((None, *found), start=1)
+            ),
+        )
+        for found in ways.values()
+    ]
+    found = checks([column(name, MODE, routers=routers()) for name in ways], of_arms)
+    assert found["routers: reselect"].values == ("none", "answers, none")
+    assert found["routers: reselect"].status == "differs"
