@@ -181,9 +181,10 @@ def _need(
     routers = arm == "alternating" and config.alternating.router_epochs > 0
     if arm == "alternating" and config.alternating.skip_expert_training:
         union = ()
+    followed: Arm = "selective" if arm == "alternating" and not routers else arm
     trained = sizes.total if arm == "baseline" else sum(params_of[expert.layer] for expert in union)
     frozen = 0 if arm == "baseline" else sizes.total * sizes.dtype.itemsize
-    step, note = _followed(arm, config, sizes.dtype, union, shape)
+    step, note = _followed(followed, config, sizes.dtype, union, shape)
     if routers:  # which parameters of a router train, a backward tells
         trained = step.trained_params if step is not None else trained + sizes.params.get("router", 0)
     ranks: tuple[RankNeed, ...] = ()
@@ -200,7 +201,7 @@ def _need(
         note=note,
         least=least_bytes(frozen_bytes=frozen, trained_params=trained),
         ranks=ranks,
-        remedies=() if step is None or fits else tuple(_remedies(arm, config, sizes, union, shape, request)),
+        remedies=() if step is None or fits else tuple(_remedies(followed, config, sizes, union, shape, request)),
         seconds=None if benchmark is None else _seconds(arm, config, sizes, shape, benchmark),
         targets=_target_bytes(config, sizes) if routers else None,
     )
@@ -219,11 +220,10 @@ def _followed(
     arm: Arm, config: MoeConfig, dtype: torch.dtype, union: Sequence[Expert], shape: StepShape
 ) -> tuple[StepMemory | None, str | None]:
     """The bytes of a step, or why they are not known."""
-    steps_of = "selective" if arm == "alternating" and not config.alternating.router_epochs else arm
     with begin_activity(f"following a step of the {arm} arm"):
         try:
             own = config.model.model_copy(update={"dtype": str(dtype).removeprefix("torch.")})
-            return follow_step(steps_of, meta_model(own), union, shape), None
+            return follow_step(arm, meta_model(own), union, shape), None
         except ValuesNeededError as error:
             return None, f"the model's own code asks for values, so no step can be followed without them: {error}"
         except UsageError as error:
