@@ -192,7 +192,7 @@ class TurnTraining:
     turn: int  # 3
     num_rows: int  # 24; in an epoch
     num_answer_tokens: int  # 230; in an epoch
-    first_loss: float  # 2.51; mean over the first epoch
+    first_loss: float | None  # 2.51; mean over the first epoch; None: there is only one
     final_loss: float  # 0.14; mean over the last epoch
 
 

@@ -30,7 +30,8 @@ def turn_trainings(steps: Sequence[StepRecord]) -> tuple[TurnTraining, ...]:
     """How the loss on the answers fell by turn; empty unless there are steps and each has it by turn."""
     if not (steps and all(step.turns for step in steps)):
         return ()
-    first, last = _first_epoch(steps), last_epoch(steps)
+    last = last_epoch(steps)
+    first = _first_epoch(steps) if len(last) < len(steps) else []  # of a single epoch it would be the same
     turns = sorted({measured.turn for step in last for measured in step.turns})
     return tuple(_turn_training(turn, first, last) for turn in turns)
 
@@ -41,7 +42,7 @@ def _turn_training(turn: int, first: Sequence[StepRecord], last: Sequence[StepRe
         turn=turn,
         num_rows=sum(measured.num_rows for measured in after),
         num_answer_tokens=sum(measured.num_answer_tokens for measured in after),
-        first_loss=mean_loss(before),
+        first_loss=mean_loss(before) if before else None,
         final_loss=mean_loss(after),
     )
 

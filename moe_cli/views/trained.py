@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from moe_cli.records import TrainableCount, TrainingPlan, TrainingSummary
+from moe_cli.records import TrainableCount, TrainingPlan, TrainingSummary, TurnTraining
 from moe_cli.records.training import BATCHES_PER_STEP, PhaseRecord
 from moe_cli.views.table import GROUP, CellRow, ReportTable, as_rich, cell_rows_of, facts_view
 from moe_cli.views.text import bytes_text, count_of, optional_text, safe_text, seconds_text, trainable_text
@@ -111,13 +111,18 @@ def _what_trained(summary: TrainingSummary) -> str:
     return "the routers" if summary.routers.alone else "the selection and the routers"
 
 
+def _of_epochs(turn: TurnTraining) -> str:
+    if turn.first_loss is None:
+        return f"{turn.final_loss:.4f}, the only epoch"
+    return f"{turn.first_loss:.4f} -> {turn.final_loss:.4f}, first and last epoch"
+
+
 def _losses_by_turn(summary: TrainingSummary) -> list[tuple[str, str]]:
     """How the loss fell by the turn of the answers, where they are of several."""
     return [
         (
             f"  answer no. {one.turn}",
-            f"{one.first_loss:.4f} -> {one.final_loss:.4f}, first and last epoch; "
-            f"{one.num_rows:,} rows, {one.num_answer_tokens:,} tokens",
+            f"{_of_epochs(one)}; {one.num_rows:,} rows, {one.num_answer_tokens:,} tokens",
         )
         for one in summary.turns
     ]

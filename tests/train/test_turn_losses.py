@@ -96,6 +96,15 @@ def test_the_summary_has_the_means_of_the_first_and_the_last_epoch(both):
     assert whole / sum(turn.num_answer_tokens for turn in one.summary.turns) == pytest.approx(one.summary.final_loss)
 
 
+def test_of_a_single_epoch_nothing_is_said_to_have_fallen(both):
+    (one, steps), _ = both
+    single = turn_trainings(steps[:3])
+    assert [turn.first_loss for turn in single] == [None] * 3
+    text = StringIO()
+    Console(file=text, width=80).print(trained_view(replace(one.summary, turns=single)))
+    assert f"{single[0].final_loss:.4f}, the only epoch" in " ".join(text.getvalue().replace("│", " ").split())
+
+
 def test_the_view_shows_it_only_where_there_are_several_turns(both):
     shown = []
     for made, _ in both:

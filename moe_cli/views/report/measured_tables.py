@@ -20,7 +20,7 @@ from moe_cli.views.judge_tables import NamedRuns
 from moe_cli.views.report.drawing import Series
 from moe_cli.views.source_tables import origin_text
 from moe_cli.views.table import ReportTable, cell_rows_of
-from moe_cli.views.text import NOTHING, SMALL, estimate_text, fixed_layers_text, percent_text, rate_text
+from moe_cli.views.text import NOTHING, SMALL, estimate_text, fixed_layers_text, optional_text, percent_text, rate_text
 
 UNKNOWN = "not measured"
 NO_RUN = "no run was evaluated here"
@@ -41,7 +41,7 @@ def turn_sheet(curves: Sequence[LossCurve]) -> ReportTable | None:
             str(one.turn),
             f"{one.num_rows:,}",
             f"{one.num_answer_tokens:,}",
-            f"{one.first_loss:.4f}",
+            optional_text(one.first_loss, 4),
             f"{one.final_loss:.4f}",
         )
         for found in curves
