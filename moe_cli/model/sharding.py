@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -32,6 +33,14 @@ def is_sharded(tensor: Tensor) -> bool:
 def has_shares(model: nn.Module) -> bool:
     """Whether the weights of the model are sharded."""
     return any(is_sharded(parameter) for parameter in model.parameters())
+
+
+def sum_gradients_of_shares(model: nn.Module) -> None:
+    """Let FSDP add up the gradients of all processes, instead of taking their mean, whose division rounds."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo knows no other one with a factor
 
 
 def whole(tensor: Tensor) -> Tensor:

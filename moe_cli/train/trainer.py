@@ -38,7 +38,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from moe_cli.errors import NumericError
 from moe_cli.experts import AttachedSlices, FrozenProof
-from moe_cli.model.sharding import has_shares, is_sharded
+from moe_cli.model.sharding import has_shares, sum_gradients_of_shares
 from moe_cli.model.token_rows import answer_logits, answer_loss_sum, num_answer_tokens, row_loss_sums
 from moe_cli.ranks import gathered, num_ranks, this_rank, wait_for_first
 from moe_cli.records import Expert, StepRecord, ValidationLoss
@@ -83,7 +83,8 @@ class FixedBatchTrainer(Trainer):
         self.open_step = OpenStep()
         self.validation: list[ValidationLoss] = []  # so far; goes into every checkpoint
         self.of_shares = has_shares(model)
-        self.trains_shares = any(map(is_sharded, trained.values()))
+        if self.of_shares:
+            sum_gradients_of_shares(model)
         self.phases: list[PhaseRecord] = []  # so far, where what trains changes
         self.num_with_gradient = 0  # parameters that the probe steps reached
         self.loss_weight = 1.0  # 0 in a forward without effect
@@ -133,12 +134,10 @@ class FixedBatchTrainer(Trainer):
         """Cross entropy summed over the answer tokens of some rows, divided by those of the whole step."""
         if num_items_in_batch is None:
             raise AssertionError("the Trainer did not count the answer tokens")
-        # FSDP takes the mean of the gradients over the processes, and the step needs their sum.
-        weight = self.loss_weight * (num_ranks() if self.trains_shares else 1)
         logits_BSV, labels_BS = answer_logits(model, inputs)
         if TURNS in inputs and self.loss_weight:
             self.row_losses.append((inputs, row_loss_sums(logits_BSV, labels_BS)))
-        return answer_loss_sum(logits_BSV, labels_BS) * (weight / num_items_in_batch)
+        return answer_loss_sum(logits_BSV, labels_BS) * (self.loss_weight / num_items_in_batch)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Inputs], num_batches: int, device: torch.device
@@ -183,7 +182,7 @@ class FixedBatchTrainer(Trainer):
         if parts:
             losses = self.train_parts(model, parts, num_items_in_batch)
             loss = float(torch.stack([loss.detach() for loss in losses]).sum())
-            self.open_step.losses.append(loss / num_ranks() if self.trains_shares else loss)
+            self.open_step.losses.append(loss)
             self.open_step.rows.append(self._rows_of_batch())
         for _ in range(num_forwards - len(parts)):
             self.keep_company(model, num_items_in_batch)
