@@ -60,7 +60,7 @@ COMMANDS = (
 def demo(
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Directory to write to.")] = Path("demo"),
 ) -> None:
-    """Run the whole experiment on the built-in tiny model: no network, no GPU, about a minute.
+    """Run the whole experiment on the built-in tiny model: no network, no GPU, under a minute on two cores.
 
     Example: moe demo --output-dir demo
     """
