@@ -23,9 +23,9 @@ from tests.small_experiment import settings_of_small_experiment
 
 PYTHON = (sys.executable, "-m", "moe_cli")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "moe_cli")
-WORDS = ("train", "selective", "--model", "tiny", "--device", "cpu", "--num-epochs", "12")
-
-LONG = (*WORDS, "--num-epochs", "200")  # never at its end when it is killed
+TRAIN = ("train", "selective", "--model", "tiny", "--device", "cpu")
+WORDS = (*TRAIN, "--num-epochs", "12")
+LONG = (*TRAIN, "--num-epochs", "200")  # never at its end when it is killed
 
 
 @pytest.fixture(scope="module")
