@@ -18,7 +18,7 @@ from typing import Literal
 
 from moe_cli.errors import InterruptedRunError, MoeError, StoppedError
 
-Handler = Callable[[int, FrameType | None], None] | signal.Handlers
+Handler = Callable[[int, FrameType | None], None]
 
 # By which schedulers and closed terminals stop a program, as there are.
 STOP_SIGNALS = tuple(sign for sign in signal.Signals if sign.name in ("SIGTERM", "SIGUSR1", "SIGHUP"))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import sys
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -20,7 +22,6 @@ from pathlib import Path
 
 from moe_cli.__main__ import main
 from moe_cli.config import ENVIRONMENT_PREFIX
-from moe_cli.signals import handled_by
 
 PRELOADED = ["moe_cli.cli.shared_imports"]
 
@@ -60,9 +61,23 @@ def _context() -> ForkServerContext:
     """Where commands are forked."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    with handled_by(signal.SIG_IGN, signal.SIGINT):  # Ctrl-C comes to the server, too, which must outlive its imports
+    multiprocessing.resource_tracker.ensure_running()  # first, as it would let Ctrl-C through again
+    with _ctrl_c_held():  # which comes to the server, too, and for good: it must outlive its imports
         multiprocessing.forkserver.ensure_running()
     return context
+
+
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Inside the block Ctrl-C waits, and what is started there never hears of it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def num_cores() -> int:
@@ -82,7 +97,9 @@ def _command(argv: list[str], directory: str, environment: dict[str, str], log: 
     os.environ |= environment
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C in the terminal comes through the parent, once
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the server ignores
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which the server never hears
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(directory)
     if log is not None:

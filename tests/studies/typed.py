@@ -51,7 +51,7 @@ FINE = ("done", "begun", "refused")
 FAULTS = ("accepted", "form", "raw", "left", "slow", "traceback", "hang")
 WORK = {  # where a command begins what takes long, or leaves the machine or the process
     *("moe_cli.prepare.generation.load_model", "moe_cli.evaluate.target.load_model", "moe_cli.train.stage.load_model"),
-    *("moe_cli.export.stage.load_model", "moe_cli.bench.stage.run", "moe_cli.cli.demo._run"),
+    *("moe_cli.export.stage.load_model", "moe_cli.bench.stage.run", "moe_cli.cli.demo._DemoRun.run"),
     *("moe_cli.cli.sweep_points.start_command", "moe_cli.cli.ray_commands.start_ray"),
     "moe_cli.export.push._send",
     *("moe_cli.model.chat_endpoint.post_request", "moe_cli.judges.command.run_program"),

@@ -34,11 +34,12 @@ def all_to_the_end(store: Store, runs: list[tuple]) -> None:
 @contextmanager
 def no_experts_in(batches: tuple[int, ...]):
     """Masks that select nothing in these batches, if there are any, on answers of several turns."""
-    with _masks_without(batches), of_several_turns() if batches else nullcontext():
+    with masks_without(batches), of_several_turns() if batches else nullcontext():
         yield
 
 
-def _masks_without(batches: tuple[int, ...]):
+def masks_without(batches: tuple[int, ...]):
+    """Masks that select nothing in these batches."""
     honest = ExpertMaskingTrainer.mask_with
 
     def mask_with(trainer, slices, batch_experts):

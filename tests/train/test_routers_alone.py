@@ -30,7 +30,7 @@ from moe_cli.views.run_tables import result_text
 from moe_cli.views.trained import plan_view, trained_view
 from tests.resume_everywhere import NUM_BATCHES, ask_to_stop_after, differences, step_records, train_to_the_end
 from tests.train.alternating_runs import settings_of
-from tests.train.rank_cases import no_experts_in
+from tests.train.rank_cases import masks_without
 
 LAST_STEP = 2 * NUM_BATCHES
 
@@ -71,7 +71,7 @@ def test_a_run_of_routers_alone_resumes_bit_for_bit(experiments, alone, step):
 def test_the_routers_train_as_in_an_arm_whose_batches_select_no_expert(experiments, alone):
     """The same steps of the routers at the same learning rates, bit for bit: nothing of the experts reaches them."""
     config = settings_of(experiments, "no-experts")
-    with no_experts_in(tuple(range(NUM_BATCHES))):
+    with masks_without(tuple(range(NUM_BATCHES))):
         other = train.run("alternating", config, experiments.store, lambda _: None).path
     routers, beside = (load_file(path / layout.DELTA) for path in (alone[0], other))
     assert routers.keys() == {name for name in beside if name.startswith("model.")}
