@@ -61,6 +61,11 @@ class Rank:
     local_total: int
 
 
+def num_cores() -> int:
+    """Cores that this process may use; known without torch."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def this_rank() -> Rank:
     """This process, as the environment says that it began."""

@@ -10,7 +10,8 @@ import psutil
 import torch
 
 from moe_cli.experts.kernels import kernel_of
-from moe_cli.model.memory import available_bytes, num_cores
+from moe_cli.model.memory import available_bytes
+from moe_cli.ranks import num_cores
 from moe_cli.records import ComputeDevice, Environment, Machine
 from moe_cli.version import __version__
 

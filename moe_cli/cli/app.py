@@ -84,9 +84,19 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
 app.command("env")(config.env)
 app.command("demo")(demo.demo)
-for commands in (app, *(group.typer_instance for group in app.registered_groups)):
-    for command in commands.registered_commands if commands is not None else ():
-        command.cls = command.cls if issubclass(command.cls or TyperCommand, MoeCommand) else MoeCommand
+
+
+def _refuse_doubled_options(commands: typer.Typer) -> None:
+    """Let every command, also of a group, be a `MoeCommand`."""
+    for command in commands.registered_commands:
+        if not issubclass(command.cls or TyperCommand, MoeCommand):
+            command.cls = MoeCommand
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _refuse_doubled_options(group.typer_instance)
+
+
+_refuse_doubled_options(app)
 
 
 def _print_version(asked: bool) -> None:

@@ -80,11 +80,6 @@ def _ctrl_c_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def num_cores() -> int:
-    """Cores that this process may use; known without torch."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def pass_signal(process: BaseProcess, number: int) -> None:
     """Send a signal to a child that is alive, which may then save a state."""
     if process.pid is not None and process.is_alive():

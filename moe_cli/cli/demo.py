@@ -23,9 +23,10 @@ from typing import Annotated
 import typer
 
 from moe_cli.cli.boundary import catch_errors
-from moe_cli.cli.child_commands import import_libraries, num_cores, pass_signal, start_command
+from moe_cli.cli.child_commands import import_libraries, pass_signal, start_command
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ExitCode, UsageError
+from moe_cli.ranks import num_cores
 from moe_cli.signals import ALL_SIGNALS, handled_by
 from moe_cli.views.console import stderr_console, stdout_console
 from moe_cli.views.text import safe_text, seconds_text

@@ -17,7 +17,7 @@ from uuid import uuid4
 import typer
 
 from moe_cli.errors import EnvironmentFaultError, ExitCode, UsageError
-from moe_cli.ranks import num_ranks
+from moe_cli.ranks import num_cores, num_ranks
 from moe_cli.signals import ALL_SIGNALS, handled_by
 
 THREADS = "OMP_NUM_THREADS"  # of each process; torch would use all cores in each of them
@@ -56,8 +56,6 @@ def run_in_processes(num_processes: int, words: Sequence[str]) -> int:
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    from moe_cli.model.memory import num_cores
 
     os.environ.setdefault(THREADS, str(max(1, num_cores() // num_processes)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves

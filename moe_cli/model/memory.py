@@ -88,9 +88,3 @@ def total_bytes(device: torch.device) -> tuple[int, ...]:
     if device.type == "mps":
         return (int(torch.mps.recommended_max_memory()),)
     return (int(psutil.virtual_memory().total),)
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
-    return len(affinity()) if affinity is not None else int(psutil.cpu_count() or 1)

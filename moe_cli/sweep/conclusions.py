@@ -47,6 +47,7 @@ class _Arm:
 
     @property
     def independent_runs(self) -> tuple[RunItems, ...]:
+        """The runs whose spread is the arm's."""
         return independent_runs([result.point.draw for result in self.results], self.items)
 
     @property

@@ -13,7 +13,7 @@ from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.prepare import stage as prepare
 from moe_cli.train import stage as train
-from tests.bench.followed_steps import followed_once  # noqa: F401
+from tests.bench.shared_plans import followed_once  # noqa: F401
 from tests.bench.small_benchmark import CONFIG, small_plan
 
 pytestmark = pytest.mark.xdist_group("plans")

@@ -11,7 +11,7 @@ SCRIPT = """
 from pathlib import Path
 from moe_cli.cli import child_commands, demo
 from moe_cli.cli.demo import DemoCommand
-child_commands.PRELOADED = []
+child_commands.PRELOADED = {preloaded}
 demo.COMMANDS = ({commands})
 (Path("out") / ".moe").mkdir(parents=True)
 (Path("out") / demo.SETTINGS).write_text("seed: 7\\n")
@@ -24,8 +24,8 @@ finally:
 SHOW, FAILING = 'DemoCommand(("config", "show"){})', 'DemoCommand(("train", "--nothing"){})'
 
 
-def run_demo(tmp_path, *commands, at_once):
-    script = SCRIPT.format(commands=", ".join(commands) + ",", at_once=at_once)
+def run_demo(tmp_path, *commands, at_once, preloaded="[]"):
+    script = SCRIPT.format(commands=", ".join(commands) + ",", at_once=at_once, preloaded=preloaded)
     argv = [sys.executable, "-c", script]
     return subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
 
@@ -54,10 +54,7 @@ def test_a_command_that_fails_before_its_turn_says_why(tmp_path):
 def test_a_command_that_is_killed_is_named_with_the_signal_that_ended_it(tmp_path):
     killing = "import os; child_commands.main = lambda: os.kill(os.getpid(), 9)"
     (tmp_path / "killing.py").write_text(f"from moe_cli.cli import child_commands\n{killing}\n")
-    script = SCRIPT.format(commands=SHOW.format("") + ",", at_once=1).replace("[]", '["killing"]', 1)
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = run_demo(tmp_path, SHOW.format(""), at_once=1, preloaded='["killing"]')
     assert done.stdout.splitlines()[-1] == "[(0, -9)] []" and "was ended by SIGKILL" in done.stderr
 
 

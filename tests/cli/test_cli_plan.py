@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from tests.bench.followed_steps import followed_once  # noqa: F401
+from tests.bench.shared_plans import followed_once  # noqa: F401
 
 pytestmark = pytest.mark.xdist_group("plans")
 

@@ -10,8 +10,8 @@ import pytest
 
 from moe_cli.artifacts import run_directory
 from moe_cli.artifacts.locks import is_locked
-from moe_cli.cli.child_commands import num_cores
 from moe_cli.compare import stage as compare
+from moe_cli.ranks import num_cores
 from tests.compare.runs_on_disk import records, trained
 
 
