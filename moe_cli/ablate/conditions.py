@@ -21,6 +21,7 @@ from moe_cli.artifacts import FinishedRun, layout
 from moe_cli.artifacts.files import naming_file
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
+from moe_cli.model.interventions import refuse_too_few
 from moe_cli.records import Expert, Intervention, RoutingCounts, Selection
 from moe_cli.records.ablation import AblationSide
 from moe_cli.records.inputs import SIDES
@@ -66,11 +67,18 @@ class Conditions:
 
 
 def plan_conditions(selected: Sequence[Expert], counts: RoutingCounts, config: MoeConfig) -> Conditions:
-    """The conditions for a set of experts; `counts` are those of the prepare run, read with the answers alone."""
+    """The conditions for a set of experts; `counts` are those of the prepare run, read with the answers alone.
+
+    Raises:
+        UsageError: others are to be chosen, and in some layer fewer are left than a token was given.
+    """
     use_LE = counts.routed[:, SIDES.index(config.ablate.side), 0].sum(0, dtype=np.int64)
     selected_LE = np.zeros(use_LE.shape, dtype=np.bool_)
     for expert in selected:
         selected_LE[counts.layers.index(expert.layer), expert.index] = True
+    if config.ablate.intervention == "reroute":  # a control set takes as many away in every layer, a single one fewer
+        for layer, num_masked, top_k in zip(counts.layers, selected_LE.sum(1).tolist(), _top_k(counts), strict=True):
+            refuse_too_few(layer, selected_LE.shape[1], num_masked, top_k)
     sets = draw_control_sets(selected_LE, use_LE, num=config.ablate.controls, seed=config.seed)
 
     def condition(name: str, set_LE: Bools) -> Condition:
@@ -91,6 +99,13 @@ def plan_conditions(selected: Sequence[Expert], counts: RoutingCounts, config: M
         controls=tuple(condition(f"control {number}", one) for number, one in enumerate(sets, start=1)),
         singles=tuple(singles),
     )
+
+
+def _top_k(counts: RoutingCounts) -> list[int]:
+    """How many experts a token was given in each layer, at most."""
+    seen_NS11 = np.maximum(counts.seen[..., 0], 1)[..., None]
+    given_NSL = counts.routed[:, :, 0].sum(-1, dtype=np.int64) / seen_NS11
+    return [int(given) for given in np.ceil(given_NSL.max((0, 1))).tolist()]
 
 
 def selected_experts(run: FinishedRun, selection: Selection, side: AblationSide) -> tuple[Expert, ...]:

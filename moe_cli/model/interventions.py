@@ -221,9 +221,18 @@ def _refuse_unreplayed(model: nn.Module) -> None:
 
 def _refuse_too_few(model: nn.Module, layers: Sequence[ExpertLayer], mask_LE: NDArray[np.bool_]) -> None:
     for layer, top_k, num_masked in zip(layers, top_k_of(model), mask_LE.sum(1).tolist(), strict=True):
-        if num_masked and layer.num_experts - num_masked < top_k:
-            raise UsageError(
-                f"without {num_masked} of its {layer.num_experts} experts layer {layer.layer} has fewer than the "
-                f"{top_k} that a token is given",
-                hint="take fewer experts away in this layer, or leave the choices as they are: --intervention zero",
-            )
+        refuse_too_few(layer.layer, layer.num_experts, num_masked, top_k)
+
+
+def refuse_too_few(layer: int, num_experts: int, num_masked: int, top_k: int) -> None:
+    """Refuse to take so many experts of a layer away that fewer are left than a token is given.
+
+    Raises:
+        UsageError: fewer are left.
+    """
+    if num_masked and num_experts - num_masked < top_k:
+        raise UsageError(
+            f"without {num_masked} of its {num_experts} experts layer {layer} has fewer than the {top_k} that a token "
+            "is given",
+            hint="take fewer experts away in this layer, or leave the choices as they are: --intervention zero",
+        )

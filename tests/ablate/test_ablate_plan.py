@@ -1,0 +1,60 @@
+"""What an ablation refuses, it refuses in the plan: before a model is loaded or a file written, and in a dry run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moe_cli.ablate import stage
+from moe_cli.artifacts import Store
+from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.prepare import stage as prepare
+from moe_cli.records import Expert
+from tests.ablate.test_ablate_stage import PAGES, settings
+from tests.small_experiment import settings_of_small_experiment
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A prepare run of the tiny model, and its registry."""
+    directory = tmp_path_factory.mktemp("plan")
+    config, store = settings_of_small_experiment(directory), Store(directory / "registry")
+    prepare.run(config, store, lambda _: None)
+    return directory
+
+
+def refusals(directory: Path, output: Path, on: str | None, **ablate) -> list[Exception]:
+    """How the ablation and its dry run end."""
+    store, config = Store(directory / "registry"), settings(directory, output, **ablate)
+    found = []
+    try:
+        _, refusal = stage.preview_ablation(directory / "prepared", on, config, store)
+        found.append(refusal)
+    except (UsageError, ArtifactError) as error:
+        found.append(error)
+    with pytest.raises((UsageError, ArtifactError)) as ended:
+        stage.run(directory / "prepared", on, config, store, lambda _: None, pages=PAGES)
+    return [*found, ended.value]
+
+
+@pytest.fixture
+def thirteen_of_a_layer(monkeypatch):
+    """13 of the 16 experts of layer 2 are selected, of which a token gets 4."""
+    experts = tuple(Expert(layer=2, index=index) for index in range(13))
+    monkeypatch.setattr(stage, "selected_experts", lambda *_: experts)
+
+
+@pytest.mark.usefixtures("thirteen_of_a_layer")
+def test_a_layer_that_cannot_spare_so_many_experts_is_refused_before_anything_is_written(trained, tmp_path):
+    for refusal in refusals(trained, tmp_path / "out", None):
+        assert type(refusal) is UsageError
+        assert "without 13 of its 16 experts layer 2 has fewer than the 4 that a token is given" in refusal.message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("thirteen_of_a_layer")
+def test_where_nothing_takes_their_place_any_number_may_be_taken_away(trained, tmp_path):
+    config = settings(trained, tmp_path / "out", intervention="zero")
+    _, refusal = stage.preview_ablation(trained / "prepared", None, config, Store(trained / "registry"))
+    assert refusal is None
