@@ -19,7 +19,7 @@ from moe_cli.artifacts import FinishedRun, RunWriter, Store, layout, open_run
 from moe_cli.artifacts.examples import plain_forms_of
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.journal import resumable
-from moe_cli.artifacts.registry import require_unchanged_run
+from moe_cli.artifacts.registry import require_unchanged_run, training_run_named
 from moe_cli.artifacts.run_directory import free_directory
 from moe_cli.codec import decode_lines, encode, encode_lines
 from moe_cli.config import MoeConfig
@@ -105,8 +105,8 @@ def run(
 
     Raises:
         ArtifactError: no complete prepare run there, damaged, or the target is of another model.
-        UsageError: no expert is selected, no fitting items, items whose goals chose the experts, or experts that
-            cannot be taken away.
+        UsageError: no training run, no expert is selected, no fitting items, items whose goals chose the experts, or
+            experts that cannot be taken away.
         UnscoredError: too many answers without a verdict; the results are written all the same.
     """
     require_same_setup(config)
@@ -183,6 +183,7 @@ def plan_ablation(
     notify: Notify,
 ) -> AblationPlan:
     """What an ablation would do. Raises as `run`, before anything is loaded or written."""
+    _refuse_untrained(target_name, store)
     _refuse_other_answers(config)
     source = require_unchanged_run(prepared, store, "prepare")
     selection = source.record(layout.SELECTION, Selection)
@@ -207,6 +208,7 @@ def preview_ablation(
 ) -> tuple[ItemsPreview, MoeError | None]:
     """The items that would be answered, and the error with which the ablation would end before it loads a model."""
     base = require_unchanged_run(prepared, store, "prepare").record(layout.SELECTION, Selection).base
+    _refuse_untrained(target_name, store)
     preview, refusal = preview_evaluation(target_name or base.place, config, store)
     if refusal is None:
         try:
@@ -215,6 +217,20 @@ def preview_ablation(
         except MoeError as error:
             return replace(preview, refused=error.message), error
     return preview, refusal
+
+
+def _refuse_untrained(target_name: str | None, store: Store) -> None:
+    """Refuse a name that is no training run; without a name the model of the prepare run is meant.
+
+    Raises:
+        UsageError: no run is there.
+        ArtifactError: the run there is of another kind, or changed.
+    """
+    if target_name is not None and training_run_named(target_name, store) is None:
+        raise UsageError(
+            f"there is no training run in {target_name}, and --on names one",
+            hint="moe runs list shows them; the model that the prepare run was made on needs no --on",
+        )
 
 
 def _refuse_other_answers(config: MoeConfig) -> None:

@@ -38,6 +38,21 @@ def refusals(directory: Path, output: Path, on: str | None, **ablate) -> list[Ex
     return [*found, ended.value]
 
 
+@pytest.mark.parametrize("on", ["nowhere", "tiny"])
+def test_what_is_ablated_instead_of_the_model_must_be_a_training_run(trained, tmp_path, on):
+    for refusal in refusals(trained, tmp_path / "out", on):
+        assert type(refusal) is UsageError
+        assert refusal.message == f"there is no training run in {on}, and --on names one"
+        assert "moe runs list" in refusal.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_another_kind_is_no_training_run(trained, tmp_path):
+    for refusal in refusals(trained, tmp_path / "out", str(trained / "prepared")):
+        assert type(refusal) is ArtifactError and "prepare" in refusal.message
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def thirteen_of_a_layer(monkeypatch):
     """13 of the 16 experts of layer 2 are selected, of which a token gets 4."""
