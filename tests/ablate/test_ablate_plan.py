@@ -7,20 +7,22 @@ from pathlib import Path
 import pytest
 
 from moe_cli.ablate import stage
-from moe_cli.artifacts import Store
+from moe_cli.artifacts import Store, finished_run, layout
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.prepare import stage as prepare
-from moe_cli.records import Expert
+from moe_cli.records import Expert, TrainingSummary
+from moe_cli.train import stage as train
 from tests.ablate.test_ablate_stage import PAGES, settings
 from tests.small_experiment import settings_of_small_experiment
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A prepare run of the tiny model, and its registry."""
+    """A prepare run of the tiny model, the selective arm of it, and their registry."""
     directory = tmp_path_factory.mktemp("plan")
     config, store = settings_of_small_experiment(directory), Store(directory / "registry")
     prepare.run(config, store, lambda _: None)
+    train.run("selective", config, store, lambda _: None)
     return directory
 
 
@@ -73,3 +75,24 @@ def test_where_nothing_takes_their_place_any_number_may_be_taken_away(trained, t
     config = settings(trained, tmp_path / "out", intervention="zero")
     _, refusal = stage.preview_ablation(trained / "prepared", None, config, Store(trained / "registry"))
     assert refusal is None
+
+
+def test_a_trained_run_is_ablated_in_place_of_the_model_it_was_made_from(trained, tmp_path):
+    store = Store(trained / "registry")
+    results = {}
+    for on in (None, str(trained / "selective"), str(trained / "selective" / layout.FINAL_MODEL)):
+        config = settings(trained, tmp_path / f"out-{len(results)}")
+        results[on] = stage.run(trained / "prepared", on, config, store, lambda _: None, pages=PAGES)
+    base, arm, model = (result.ablation for result in results.values())
+    run = finished_run(trained / "selective", "selective")
+    training = run.record(layout.METADATA, TrainingSummary)
+    assert (base.run, base.training_mode) == (None, "base")
+    assert (arm.run, arm.training_mode) == (str(run.path), "selective_experts")
+    assert base.model.fingerprint == training.base.fingerprint != training.trained_fingerprint
+    assert arm.model.fingerprint == training.trained_fingerprint
+    assert arm.intervention == base.intervention
+    assert arm.untouched.text_loss != base.untouched.text_loss
+    assert (model.untouched, model.run) == (arm.untouched, arm.run)
+    parents = [finished_run(result.path, "ablation").manifest.parents for result in results.values()]
+    prepared = finished_run(trained / "prepared", "prepare").digest
+    assert parents == [{"prepare": prepared}, *[{"prepare": prepared, "run": run.digest}] * 2]
