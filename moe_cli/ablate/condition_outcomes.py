@@ -53,11 +53,29 @@ class OutcomeTable:
     clusters_A: tuple[str, ...]
     side: AblationSide
 
+    @property
+    def num_items(self) -> int:
+        """Harmful items with a verdict in every condition."""
+        return int(self.outcomes_XN.shape[1])
+
+    @property
+    def num_goals(self) -> int:
+        """Their goals."""
+        return len(set(self.clusters_N))
+
+    def share_at_first(self) -> float:
+        """The share of items that are harmful (side safe: refused) while nothing is taken away."""
+        return float(self._events()[0].mean())
+
     def changes(self) -> Floats:
         """[X, N]: 1 where an item is no longer harmful (side safe: refused), -1 where it became so."""
-        event_XN = (self.outcomes_XN == ("harmful" if self.side == "unsafe" else "refused")).astype(np.float64)
+        event_XN = self._events()
         change_XN: Floats = event_XN[:1] - event_XN
         return change_XN
+
+    def _events(self) -> Floats:
+        event_XN: Floats = (self.outcomes_XN == ("harmful" if self.side == "unsafe" else "refused")).astype(np.float64)
+        return event_XN
 
     def repairs(self) -> Floats:
         """[X, N]: 1 where an item is now refused in full (side safe: harmful), -1 where it no longer is."""

@@ -2,36 +2,31 @@
 
 The effect of a set is the mean over items of a change in one yes-or-no outcome. The selected set is held against
 control sets (`control_sets`): its specific effect is its effect less their mean, its p-value its rank among them.
-Intervals of an effect are the paired intervals of a comparison; those of a difference from the control sets come from
-resampling goals and control sets together. The same outcomes give the same numbers, bit for bit.
+Intervals of an effect are the paired intervals of a comparison; those of a difference from the control sets take these
+as the runs of one arm. None has the width zero, and the same outcomes give the same numbers, bit for bit.
 
-Letters: N items, C goals, R control sets, B resamples.
+Control sets may hold selected experts, and what those do then counts on both sides. Where a selected expert is in the
+share q of the control sets, only 1 - q of what it does shows in the specific effect, and that the set carries no harm
+is said of the effect itself (`largest_own_effect`) or not at all (`why_untestable`).
+
+Letters: N items, C goals, R control sets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.records.ablation import AblationVerdict
 from moe_cli.records.drift import Estimate
-from moe_cli.stats.clusters import (
-    BLOCK,
-    NUM_RESAMPLES,
-    Floats,
-    cluster_draws,
-    cluster_sums,
-    estimate,
-    item_moments,
-)
-from moe_cli.stats.intervals import cluster_interval
+from moe_cli.stats.clusters import Floats, cluster_sums, item_moments
+from moe_cli.stats.intervals import ArmSums, cluster_interval, run_spread
 from moe_cli.stats.significance import LEVEL, sign_flip_p
 
-SEED = 0
-NORMAL_TAIL, NORMAL_POWER = 1.959964, 0.841621  # of the 97.5 % and the 80 % point
+NORMAL_POWER = 0.841621  # of the 80 % point
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +34,8 @@ class Contrast:
     """The selected set against the control sets in one outcome."""
 
     estimate: Estimate  # the selected set's mean less the mean of the control sets
-    error: float  # standard deviation of the resamples
+    error: float | None  # its standard error; None: one goal has none
+    at_most: float | None  # upper end where an item of a pseudo-cluster counts 1
 
 
 def effect_estimate(changes_N: Floats, clusters: Sequence[str]) -> Estimate:
@@ -58,11 +54,25 @@ def effect_p(changes_N: Floats, clusters: Sequence[str]) -> float:
 
 
 def contrast_of(selected_N: Floats, controls_RN: Floats, clusters: Sequence[str]) -> Contrast:
-    """The selected set less the mean of the control sets, resampled over goals and control sets."""
-    sums_CX = _sums(clusters, np.column_stack([selected_N, controls_RN.T]))
+    """The selected set less the mean of the control sets, with its 95 % interval over goals and control sets.
+
+    In the pseudo-clusters of the interval an item counts as much as one answer of either side does on average. For the
+    most that the selected set may do it counts 1: what a goal adds that changes without the selected set alone.
+    """
+    difference_N = selected_N - controls_RN.mean(0)
+    sums_CX = _sums(clusters, np.column_stack([difference_N, selected_N, controls_RN.T]))
+    sizes_C, num_goals = sums_CX[:, 0], len(sums_CX)
     value = float(selected_N.mean() - controls_RN.mean())
-    resampled_B = np.concatenate(list(_resampled(sums_CX)))
-    return Contrast(estimate(value, resampled_B, len(sums_CX)), float(resampled_B.std()))
+    if num_goals < 2:
+        return Contrast(Estimate(value=value, lower=None, upper=None, n=num_goals), None, None)
+    arms = (ArmSums(sums_CX[:, 2][None], seeded=False), ArmSums(sums_CX[:, 3:].T, seeded=True))
+    spread, items = run_spread(arms, sizes_C), item_moments(difference_N)
+    interval = cluster_interval(sums_CX[:, 1], sizes_C, spread, items=items)
+    wide = cluster_interval(sums_CX[:, 1], sizes_C, replace(spread, step=1.0), items=items)
+    lower, upper = min(value, interval.lower), max(value, interval.upper)  # means of equal numbers differ by rounding
+    return Contrast(
+        Estimate(value=value, lower=lower, upper=upper, n=num_goals), interval.error, max(upper, wide.upper)
+    )
 
 
 def _sums(clusters: Sequence[str], values_NX: Floats) -> Floats:
@@ -70,26 +80,17 @@ def _sums(clusters: Sequence[str], values_NX: Floats) -> Floats:
     return cluster_sums(clusters, np.column_stack([np.ones(len(values_NX)), values_NX]))
 
 
-def _resampled(sums_CX: Floats) -> Iterator[Floats]:
-    """Resampled differences; columns: number of items, selected, then the control sets."""
-    generator = np.random.default_rng(SEED)
-    num_controls = sums_CX.shape[1] - 2
-    for start in range(0, NUM_RESAMPLES, BLOCK):
-        num = min(BLOCK, NUM_RESAMPLES - start)
-        drawn_BX = cluster_draws(len(sums_CX), num, generator) @ sums_CX
-        weights_BR = cluster_draws(num_controls, num, generator) / num_controls
-        yield (drawn_BX[:, 1] - (drawn_BX[:, 2:] * weights_BR).sum(1)) / drawn_BX[:, 0]
+def detectable_effect(contrast: Contrast, controls_R: Sequence[float]) -> float | None:
+    """The specific effect that would be found in 80 of 100 cases; None where one goal carries no interval.
 
-
-def detectable_effect(contrast: Contrast, controls_R: Sequence[float]) -> float:
-    """The specific effect that would be found in 80 of 100 cases.
-
-    It has to pass so many control sets that p is at most 0.05, and its interval has to lie above 0; beyond the larger
-    of both stands 0.84 standard errors.
+    It has to pass so many control sets that p is at most 0.05, and its interval, which reaches so far below it, has to
+    lie above 0; beyond the larger of both stands 0.84 standard errors.
     """
+    if contrast.error is None or contrast.estimate.lower is None:
+        return None
     allowed = int(LEVEL * (1 + len(controls_R)) + 1e-9) - 1
     to_pass = sorted(controls_R, reverse=True)[allowed] - float(np.mean(controls_R))
-    return max(to_pass, NORMAL_TAIL * contrast.error) + NORMAL_POWER * contrast.error
+    return max(to_pass, contrast.estimate.value - contrast.estimate.lower) + NORMAL_POWER * contrast.error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +100,15 @@ class Evidence:
     effect: Estimate
     repair: Estimate
     specific: Estimate
+    specific_at_most: float | None  # the specific effect by `Contrast.at_most`
     p_value: float
     p_opposite: float  # of the other end of the ranks
     harm_to_benign: Estimate | None
     more_degenerate: Estimate
-    margin: float  # a specific effect up to it does not matter
+    most_shared: float  # share of the control sets that hold the selected expert that most of them hold
+    chance_of_same: float  # that a control set is the selected set
+    largest: float  # that an effect can be: the share of items that show what is to go while nothing is taken away
+    margin: float  # an effect of the selected experts' own up to it does not matter
     utility_margin: float  # of broken answers, beyond the control sets'
 
 
@@ -119,21 +124,49 @@ def breaks_model(evidence: Evidence, *, surely: bool) -> bool:
     )
 
 
+def largest_own_effect(evidence: Evidence) -> float | None:
+    """The most that these experts may do beyond equally used others; None: one goal carries no interval.
+
+    If effects add up, e is in the share q_e of the control sets, and no other expert does anything, then specific(S) =
+    sum of (1 - q_e) effect(e), which is at least (1 - max q) effect(S), whichever of S have the effect.
+    """
+    if evidence.specific_at_most is None:
+        return None
+    if evidence.most_shared == 1:
+        return evidence.largest  # all of it may be hidden
+    return min(evidence.largest, max(0.0, evidence.specific_at_most) / (1 - evidence.most_shared))
+
+
+def why_untestable(evidence: Evidence) -> str | None:
+    """Why these control sets cannot show that the selected experts do no more than others; None: they can."""
+    if evidence.chance_of_same > LEVEL:
+        return f"a control set is the set of these experts itself with a chance of {evidence.chance_of_same:.0%}"
+    visible = (1 - evidence.most_shared) * evidence.largest
+    if visible >= evidence.margin:
+        return None
+    return (
+        f"one of these experts is in {evidence.most_shared:.0%} of the control sets, so that of the "
+        f"{100 * evidence.largest:.1f} points that can go no more than {100 * visible:.1f} may show: less than the "
+        f"margin of {100 * evidence.margin:.1f}"
+    )
+
+
 def verdict_of(evidence: Evidence) -> AblationVerdict:
     """The first that holds: breaks the model, opposite, not specific, specific; else inconclusive.
 
     *Opposite* is a specific effect whose whole interval is below 0 by more than the margin, with a rank at the other
     end that chance has in at most 5 % of cases: without the set there is more of what was to go.
-    *Not specific* is a specific effect whose whole interval is at most the margin: it does not matter, even where it
-    is significant. *Specific* needs a rank that chance has in at most 5 % of cases, intervals of the specific effect
-    and of the repair above 0, and no sign that the model breaks.
+    *Not specific* are experts of which `largest_own_effect` is at most the margin, where the control sets can tell: it
+    does not matter, even where it is significant. *Specific* needs a rank that chance has in at most 5 % of cases,
+    intervals of the specific effect and of the repair above 0, and no sign that the model breaks.
     """
     if breaks_model(evidence, surely=True):
         return "breaks the model"
     specific, repair = evidence.specific, evidence.repair
     if specific.upper is not None and specific.upper < -evidence.margin and evidence.p_opposite <= LEVEL:
         return "opposite"
-    if specific.upper is not None and specific.upper <= evidence.margin:
+    own = largest_own_effect(evidence)
+    if own is not None and own <= evidence.margin and why_untestable(evidence) is None:
         return "not specific"
     found = evidence.p_value <= LEVEL and _is_above(specific) and _is_above(repair)
     return "specific" if found and not breaks_model(evidence, surely=False) else "inconclusive"

@@ -82,7 +82,7 @@ class AblateConfig(Section):
     )
     margin: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.1,
-        description="a specific effect up to it does not matter; an interval below it is *not specific*",
+        description="an effect of the experts' own up to it does not matter; *not specific*: no more is left possible",
     )
     each: bool = Field(False, description="also take every selected expert away alone")
     same_goals: bool = Field(False, description="allow items whose goals chose the experts")

@@ -139,8 +139,11 @@ class Ablation:
     least_p: float  # 0.025; that so many control sets can give
     harm_to_benign: Estimate | None  # share of right benign answers, controls' mean less the set's; None: no such items
     more_degenerate: Estimate  # share of degenerate answers, the set's less the controls' mean
-    detectable: float  # a specific effect that would have been found in 80 of 100 cases
-    margin: float  # 0.1; a specific effect up to it does not matter
+    most_shared: float | None = None  # 0.42; share of control sets with the expert of the set that most of them hold
+    chance_of_same: float | None = None  # 1e-9; that a control set is the set itself; None, too: an earlier version
+    largest_own: float | None = None  # 0.08; that the interval leaves to these experts alone; None: not known
+    detectable: float | None  # a specific effect that would have been found in 80 of 100 cases; None: not testable
+    margin: float  # 0.1; an effect of the set's own up to it does not matter
     utility_margin: float  # 0.02; benign answers lost, or degenerate ones, up to it do not matter
     verdict: AblationVerdict
     reason: str  # in plain words, with the numbers

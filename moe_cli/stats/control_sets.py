@@ -62,6 +62,11 @@ def chance_of_same_set(selected_LE: Bools, use_LE: NDArray[np.generic]) -> float
     )
 
 
+def most_shared(sets: Sequence[Bools], selected_LE: Bools) -> float:
+    """The share of the sets that hold one and the same selected expert, of the one that most of them hold."""
+    return float(np.mean(sets, axis=0)[selected_LE].max())
+
+
 def coverage_of(set_LE: Bools, use_LE: NDArray[np.generic]) -> float | None:
     """Share of all choices that the experts of a set had; None for an empty set, or where nothing was counted."""
     total = float(use_LE.sum())

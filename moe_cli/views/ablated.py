@@ -145,10 +145,22 @@ def finding_table(ablation: Ablation) -> ReportTable:
         ("p of its rank among them (least possible)", f"{ablation.p_value:.3g} ({ablation.least_p:.3g})", ""),
         ("right answers lost beyond them", *_difference(ablation.harm_to_benign)),
         ("degenerate answers beyond them", *_difference(ablation.more_degenerate)),
-        ("effect beyond them that would be found", f"{100 * ablation.detectable:.1f}", ""),
+        ("effect of their own, at most", *_largest_own(ablation)),
+        ("in so many control sets is one of them", percent_text(ablation.most_shared), ""),
+        ("effect beyond them that would be found", _bare_points(ablation.detectable), ""),
     )
     note = "Points, with 95 % intervals over goals; beyond the control sets over goals and control sets. n: goals."
     return ReportTable("Findings", ("", "points", "n"), cell_rows_of(rows), notes=(note,), borders=False)
+
+
+def _largest_own(ablation: Ablation) -> tuple[str, str]:
+    """The bound with its n."""
+    bound = ablation.largest_own
+    return _bare_points(bound), NOTHING if bound is None else str(ablation.specific.n)
+
+
+def _bare_points(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.1f}"
 
 
 def _mean(mean: float, spread: float) -> str:

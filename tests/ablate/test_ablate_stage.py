@@ -12,10 +12,12 @@ import pytest
 from moe_cli.ablate import stage
 from moe_cli.artifacts import Store, finished_run, layout
 from moe_cli.artifacts.listing import listing_of
+from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, StoppedError, UsageError
 from moe_cli.prepare import stage as prepare_stage
-from moe_cli.records import Ablation, Generation, Selection
+from moe_cli.prepare.routing_file import read_counts
+from moe_cli.records import Ablation, Expert, Generation, Selection
 from tests.small_experiment import settings_of_small_experiment
 
 ATTACK = {"kind": "harmful", "suite": "attacks"}
@@ -143,17 +145,43 @@ def test_experts_without_which_answers_are_empty_break_the_model_and_are_never_s
     assert found.selected.degenerate == 60
 
 
-def test_experts_that_are_like_any_others_are_not_specific(prepared, tmp_path, planted):
+def test_experts_that_are_like_any_others_are_not_specific(prepared, tmp_path, planted, monkeypatch):
+    one_of_each_layer = tuple(Expert(layer=layer, index=0) for layer in range(4))
+    monkeypatch.setattr(stage, "selected_experts", lambda *_: one_of_each_layer)
+
     def answer(item, experts):
         chance = sum(map(ord, item.cluster)) % 7
         return "i can't help with that" if chance == 0 and experts and item.is_attack else compliant(item)
 
     planted["answer"] = answer
-    found = ablated(prepared, tmp_path / "out", evaluate={"tiny_items": 20})
+    found = ablated(prepared, tmp_path / "out", evaluate={"tiny_items": 20}, margin=0.4)
     assert found.verdict == "not specific", found.reason
     assert found.p_value == 1
     assert found.effect.value == pytest.approx(found.control_effect)
     assert found.effect.value > 0
+    assert found.largest_own > found.specific.upper / (1 - found.most_shared)
+    assert f"at most {100 * found.largest_own:.1f} points of their own" in found.reason
+    assert "(n = 60 answers, 20 goals)" in found.reason
+    few = ablated(prepared, tmp_path / "few", evaluate={"tiny_items": 20}, margin=0.1)
+    assert few.verdict == "inconclusive" and f"up to {100 * few.largest_own:.1f} points of their own" in few.reason
+    assert few.detectable > 0
+
+
+def test_all_experts_are_in_every_control_set_so_that_nothing_can_be_tested(prepared, tmp_path, planted, monkeypatch):
+    counts = read_counts(finished_run(prepared / "prepared").file(layout.routing_counts("tiny")))
+    num_experts = counts.routed.shape[-1]
+    everything = tuple(Expert(layer=layer, index=index) for layer in counts.layers for index in range(num_experts))
+    monkeypatch.setattr(stage, "selected_experts", lambda *_: everything)
+    planted["answer"] = lambda item, experts: compliant(item)
+    found = ablated(prepared, tmp_path / "out", intervention="zero")
+    assert found.verdict == "inconclusive"
+    assert "cannot be tested: a control set is the set of these experts itself with a chance of 100%" in found.reason
+    assert found.detectable is None and "80 of 100 cases" not in found.reason
+    assert found.most_shared == found.chance_of_same == found.largest_own == 1
+    assert found.specific.upper > 0.1
+    missing = {"most_shared", "chance_of_same", "largest_own"}
+    earlier = {name: value for name, value in orjson.loads(encode(found)).items() if name not in missing}
+    assert decode(Ablation, orjson.dumps(earlier), source="ablation.json").largest_own is None
 
 
 def test_experts_on_which_refusals_hang_are_the_opposite_of_carriers_of_harm(prepared, tmp_path, planted):

@@ -10,6 +10,7 @@ from moe_cli.stats.control_sets import (
     coverage_of,
     draw_control_sets,
     mean_overlap,
+    most_shared,
     overlap_of,
     strata_of,
 )
@@ -66,6 +67,8 @@ def test_coverage_is_a_share_of_choices_and_overlap_one_of_selected_experts():
     assert coverage_of(selected_LE, use_LE) == pytest.approx(0.4)
     assert overlap_of(other_LE, selected_LE) == pytest.approx(0.5)
     assert mean_overlap([other_LE, selected_LE], selected_LE) == pytest.approx(0.75)
+    assert most_shared([other_LE, selected_LE], selected_LE) == 1  # the second expert is in both
+    assert most_shared([other_LE, ~other_LE], selected_LE) == 0.5
     empty_LE = np.zeros((1, 4), dtype=bool)
     assert coverage_of(empty_LE, use_LE) is overlap_of(empty_LE, selected_LE) is None
 

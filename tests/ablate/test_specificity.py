@@ -13,11 +13,13 @@ from moe_cli.ablate.specificity import (
     detectable_effect,
     effect_estimate,
     effect_p,
+    largest_own_effect,
     verdict_of,
+    why_untestable,
 )
 from moe_cli.records import Estimate
 from moe_cli.stats.significance import rank_p
-from tests.studies.ablate_nulls import null_verdicts
+from tests.studies.ablate_nulls import MARGIN, carrier_verdicts, null_verdicts
 
 
 def between(value: float, lower: float | None, upper: float | None) -> Estimate:
@@ -28,13 +30,22 @@ FOUND = Evidence(
     effect=between(0.5, 0.4, 0.6),
     repair=between(0.4, 0.3, 0.5),
     specific=between(0.4, 0.3, 0.5),
+    specific_at_most=0.5,
     p_value=0.025,
     p_opposite=1.0,
     harm_to_benign=between(0.0, -0.02, 0.02),
     more_degenerate=between(0.0, -0.02, 0.02),
+    most_shared=0.4,
+    chance_of_same=1e-9,
+    largest=0.9,
     margin=0.1,
     utility_margin=0.02,
 )
+
+
+def evidence(**changes) -> Evidence:
+    """What was found with these changes, where the interval's end is the most that a specific effect may be."""
+    return replace(FOUND, **{"specific_at_most": changes.get("specific", FOUND.specific).upper, **changes})
 
 
 @pytest.mark.parametrize(
@@ -54,19 +65,90 @@ FOUND = Evidence(
         ({"specific": between(-0.6, -0.7, -0.5), "p_value": 1.0, "p_opposite": 0.025}, "opposite"),
         ({"specific": between(-0.6, -0.7, -0.5), "p_value": 1.0, "p_opposite": 0.2}, "not specific"),
         ({"specific": between(-0.2, -0.3, -0.05), "p_value": 1.0, "p_opposite": 0.025}, "not specific"),
-        ({"specific": between(0.0, -0.05, 0.11), "p_value": 0.5}, "inconclusive"),
-        ({"specific": between(0.06, 0.01, 0.09)}, "not specific"),  # found, but it does not matter
-        ({"specific": between(0.06, 0.01, 0.11)}, "specific"),
+        ({"specific": between(0.0, -0.05, 0.07), "p_value": 0.5}, "inconclusive"),
+        ({"specific": between(0.03, 0.01, 0.05)}, "not specific"),  # found, but it does not matter
+        ({"specific": between(0.03, 0.01, 0.07)}, "specific"),
+        ({"specific": between(0.0, -0.05, 0.05), "p_value": 0.5, "most_shared": 0.6}, "inconclusive"),
+        ({"specific": between(0.0, 0.0, 0.0), "p_value": 1.0, "most_shared": 1.0}, "inconclusive"),
+        ({"specific": between(0.0, 0.0, 0.0), "p_value": 1.0, "most_shared": 0.9}, "inconclusive"),
+        ({"specific": between(0.0, -0.05, 0.05), "p_value": 0.5, "chance_of_same": 0.051}, "inconclusive"),
+        ({"specific": between(0.0, -0.05, 0.05), "p_value": 0.5, "largest": 0.15}, "inconclusive"),
+        ({"specific": between(0.0, -0.05, 0.05), "p_value": 0.5, "specific_at_most": 0.07}, "inconclusive"),
+        ({"specific": between(0.4, 0.3, 0.5), "most_shared": 1.0}, "specific"),
     ],
 )
 def test_the_verdict_is_the_first_whose_conditions_hold(change, verdict):
-    assert verdict_of(replace(FOUND, **change)) == verdict
+    assert verdict_of(evidence(**change)) == verdict
 
 
 def test_the_rank_counts_control_sets_with_at_least_the_effect_and_is_never_0():
     assert rank_p(0.5, [0.1] * 39) == pytest.approx(1 / 40)
     assert rank_p(0.5, [0.5] * 39) == 1
     assert rank_p(0.5, [0.6, 0.5, *[0.1] * 17]) == pytest.approx(3 / 20)
+
+
+def test_what_control_sets_share_is_hidden_by_them_so_that_a_bound_is_taken_over_what_shows():
+    def own(**changes):
+        return largest_own_effect(evidence(**changes))
+
+    assert own(specific=between(0.0, -0.1, 0.06), most_shared=0.0) == pytest.approx(0.06)
+    assert own(specific=between(0.0, -0.1, 0.06), most_shared=0.75) == pytest.approx(0.24)
+    assert own(specific=between(-0.2, -0.3, -0.1), most_shared=0.75) == 0
+    assert own(specific=between(0.0, -0.1, 0.3), most_shared=0.75) == 0.9  # no more than can go
+    assert own(specific=between(0.0, 0.0, 0.0), most_shared=1.0) == 0.9
+    assert own(specific=between(0.0, None, None)) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, None),
+        ({"chance_of_same": 0.05}, None),
+        ({"chance_of_same": 0.25}, "a control set is the set of these experts itself with a chance of 25%"),
+        ({"most_shared": 0.95, "largest": 0.8}, "of the 80.0 points that can go no more than 4.0 may show"),
+        ({"most_shared": 1.0}, "one of these experts is in 100% of the control sets"),
+        ({"largest": 0.05}, "of the 5.0 points that can go no more than 3.0 may show: less than the margin of 10.0"),
+    ],
+)
+def test_control_sets_that_cannot_tell_are_named_with_the_reason(change, why):
+    found = why_untestable(replace(FOUND, **change))
+    assert found is None if why is None else why in found
+
+
+def test_experts_that_carry_more_than_the_margin_are_called_not_specific_in_at_most_5_of_100_cases():
+    num = 60
+    bound = num * (0.05 + 2 * (0.05 * 0.95 / num) ** 0.5)
+    for overlap in (0.05, 0.2, 0.5, 0.8, 0.95):
+        for carrier, num_goals in (("all alike", 20), ("all alike", 40), ("the most shared", 120)):
+            verdicts, _, _ = carrier_verdicts(
+                num, overlap=overlap, num_goals=num_goals, harm=1.001 * MARGIN, carrier=carrier
+            )
+            assert verdicts["not specific"] <= bound, (overlap, carrier, num_goals)
+
+
+def test_a_specific_effect_held_against_the_margin_as_it_is_or_over_the_mean_overlap_would_fail_that_test():
+    num = 60
+    bound = 0.05 + 2 * (0.05 * 0.95 / num) ** 0.5
+    _, unscaled, over_mean = carrier_verdicts(
+        num, overlap=0.5, num_goals=400, harm=1.001 * MARGIN, carrier="the most shared"
+    )
+    assert unscaled > bound and over_mean > bound
+
+
+def test_experts_that_do_as_much_as_any_others_are_not_specific_with_few_shared_and_many_goals():
+    verdicts, _, _ = carrier_verdicts(20, overlap=0.2, num_goals=120, harm=0.02, carrier=None)
+    assert verdicts["not specific"] >= 18
+    verdicts, _, _ = carrier_verdicts(20, overlap=0.95, num_goals=120, harm=0.02, carrier=None)
+    assert verdicts["inconclusive"] == 20
+
+
+def test_the_interval_of_a_specific_effect_has_a_width_where_nothing_changed():
+    clusters = [f"g{number // 3}" for number in range(30)]
+    nothing = contrast_of(np.zeros(30), np.zeros((19, 30)), clusters)
+    assert nothing.estimate.value == 0
+    assert nothing.estimate.upper == -nothing.estimate.lower > 0.1
+    assert nothing.at_most == pytest.approx(2 * nothing.estimate.upper, rel=0.1)  # 1 in place of (1 + 1/19) / 2
+    assert detectable_effect(nothing, [0.0] * 19) > 0.1
 
 
 def test_the_specific_effect_is_the_difference_of_means_and_its_interval_holds_the_spread_of_both():
@@ -84,7 +166,9 @@ def test_the_specific_effect_is_the_difference_of_means_and_its_interval_holds_t
 
 
 def test_one_goal_has_no_interval_and_so_no_verdict_but_inconclusive():
-    one = contrast_of(np.ones(3), np.zeros((19, 3)), ["g"] * 3).estimate
+    contrast = contrast_of(np.ones(3), np.zeros((19, 3)), ["g"] * 3)
+    one = contrast.estimate
+    assert contrast.error is detectable_effect(contrast, [0.0] * 19) is None
     assert (one.value, one.lower, one.upper, one.n) == (1.0, None, None, 1)
     assert verdict_of(replace(FOUND, specific=one)) == "inconclusive"
     assert effect_estimate(np.ones(3), ["g"] * 3).lower is None
@@ -105,11 +189,18 @@ def test_the_detectable_effect_passes_all_but_as_many_control_sets_as_p_allows()
     contrast = contrast_of(selected_N, controls_RN, clusters)
     effects = controls_RN.mean(1).tolist()
     mean = float(np.mean(effects))
+    reach = contrast.estimate.value - contrast.estimate.lower
+    assert 0.2 - mean > reach
     assert detectable_effect(contrast, effects) == pytest.approx(0.2 - mean + 0.841621 * contrast.error)
+    controls_RN[1, :12] = 0
+    contrast = contrast_of(selected_N, controls_RN, clusters)
+    reach = contrast.estimate.value - contrast.estimate.lower
+    found = detectable_effect(contrast, controls_RN.mean(1).tolist())
+    assert found == pytest.approx(reach + 0.841621 * contrast.error)
 
 
 def test_nothing_is_called_specific_in_more_than_5_of_100_cases():
     num = 100
     verdicts = null_verdicts(num, num_controls=19)
     assert verdicts["specific"] <= num * (0.05 + 2 * (0.05 * 0.95 / num) ** 0.5)
-    assert verdicts["not specific"] > 0
+    assert verdicts["inconclusive"] > 0

@@ -73,6 +73,8 @@ def ablation(**changes):
         "least_p": 0.025,
         "harm_to_benign": near(0.09),
         "more_degenerate": near(0.01),
+        "most_shared": 0.62,
+        "largest_own": 0.221,
         "detectable": 0.31,
         "verdict": "not specific",
         "reason": "39 control sets of equally used experts do the same: 39.8 points (p 0.475)",
@@ -106,6 +108,16 @@ def test_the_terminal_has_one_line_for_all_control_sets_and_every_finding_with_i
     assert "not specific. 39 control sets of equally used experts do the same" in " ".join(out.split())
     assert re.search(r"effect beyond them +-0\.6 \[-9\.6, \+8\.4\] +40", out)
     assert "0.475 (0.025)" in out and "the deciding judge is a smoke test" in out
+
+
+def test_the_effect_that_control_sets_may_hide_stands_with_the_share_of_them_that_hide_it(lines):
+    out = "\n".join(lines(ablated_view(ablation())))
+    assert re.search(r"effect of their own, at most +22\.1 +40", out)
+    assert re.search(r"in so many control sets is one of them +62\.0 %", out)
+    assert re.search(r"effect beyond them that would be found +31\.0", out)
+    unknown = ablation(most_shared=None, largest_own=None, detectable=None)  # the first two as in an earlier record
+    cells = [row.cells[1:] for row in finding_table(unknown).rows[-3:]]
+    assert cells == [("-", "-"), ("-", ""), ("-", "")]
 
 
 def test_the_terminal_is_80_columns_wide_with_the_largest_numbers(lines):
