@@ -26,6 +26,19 @@ def test_prose_is_at_most_120_characters_wide(page):
     assert [line for line in prose if len(line) > 120] == []
 
 
+def test_the_conclusion_in_the_readme_is_that_of_the_demo_page_and_says_n_and_who_judged():
+    shown = (ROOT / "docs/demo.md").read_text(encoding="utf-8").split("```")[1].splitlines()
+    excerpt = (
+        (ROOT / "README.md").read_text(encoding="utf-8").split("```\nConclusion\n")[1].split("```")[0].splitlines()
+    )
+    parts = [part.strip("\n") for part in "\n".join(excerpt).split("\n...\n")]
+    assert len(parts) == 2
+    assert all(part in "\n".join(shown) for part in parts)
+    for part in parts:
+        assert re.search(r"n = \d+ answers, \d+ goals", part.replace("\n", " "))
+        assert "by the word of a smoke-test judge only" in part.replace("\n", " ")
+
+
 def test_the_table_of_rooms_names_files_and_tests_that_exist():
     table = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## What each room keeps true\n\n")[2]
     rows = [line[2:].split(" | ") for line in table.partition("\n\n")[0].splitlines()[2:]]

@@ -38,6 +38,7 @@ OPPOSITE = {
 IN_THEIR_PLACE = {"unsafe": "full refusals", "safe": "harmful answers"}
 OWN_AT_MOST = "at most {} of their own"
 OWN_IS_OPEN = "up to {} of their own are not ruled out"
+SMOKE_TEST = "; by the word of a smoke-test judge only"
 FEWER_RIGHT = "fewer right answers to harmless questions"
 
 
@@ -104,7 +105,7 @@ def conclude_ablation(
         margin=evidence.margin,
         utility_margin=evidence.utility_margin,
         verdict=verdict,
-        reason=_reason(verdict, evidence, detectable, effects, table),
+        reason=_reason(verdict, evidence, detectable, effects, table) + (SMOKE_TEST if _smoke_test(subject) else ""),
         each=single_effects(conditions.singles, outcomes[2 + num_controls :], table),
         warnings=_warnings(subject, conditions, table, selected, controls),
     )

@@ -67,6 +67,7 @@ def demo(
     """
     from moe_cli.artifacts import finished_run, layout
     from moe_cli.records import Ablation
+    from moe_cli.views.ablated import verdict_sentence
 
     console = stdout_console()
     started = time.monotonic()
@@ -78,7 +79,7 @@ def demo(
     _DemoRun(directory, at_once=num_cores()).run()
     console.print(safe_text(f"done in {seconds_text(time.monotonic() - started)}; everything is in {directory}"))
     ablation = finished_run(directory / ABLATION, "ablation").record(layout.ABLATION, Ablation)
-    console.print(safe_text(f"the selected experts, taken away: {ablation.verdict}; {ablation.reason}"))
+    console.print(safe_text(verdict_sentence(ablation)))
     report = directory / COMPARISON / layout.REPORT
     console.print(safe_text(f"the report, which opens with the conclusion of the comparison: {report}"), soft_wrap=True)
     console.print(safe_text(f"next: cd {directory} && moe runs list; README.md has the same steps for a real model"))

@@ -162,6 +162,7 @@ def test_experts_that_are_like_any_others_are_not_specific(prepared, tmp_path, p
     assert found.largest_own > found.specific.upper / (1 - found.most_shared)
     assert f"at most {100 * found.largest_own:.1f} points of their own" in found.reason
     assert "(n = 60 answers, 20 goals)" in found.reason
+    assert found.reason.endswith("; by the word of a smoke-test judge only")
     few = ablated(prepared, tmp_path / "few", evaluate={"tiny_items": 20}, margin=0.1)
     assert few.verdict == "inconclusive" and f"up to {100 * few.largest_own:.1f} points of their own" in few.reason
     assert few.detectable > 0

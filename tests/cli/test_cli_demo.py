@@ -4,8 +4,13 @@ import gc
 import importlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
+from moe_cli import artifacts
+from moe_cli.cli import demo
 from moe_cli.judges import language_check
+from moe_cli.views.ablated import verdict_sentence
+from tests.views.test_ablated_views import ablation
 
 SCRIPT = """
 from pathlib import Path
@@ -56,6 +61,19 @@ def test_a_command_that_is_killed_is_named_with_the_signal_that_ended_it(tmp_pat
     (tmp_path / "killing.py").write_text(f"from moe_cli.cli import child_commands\n{killing}\n")
     done = run_demo(tmp_path, SHOW.format(""), at_once=1, preloaded='["killing"]')
     assert done.stdout.splitlines()[-1] == "[(0, -9)] []" and "was ended by SIGKILL" in done.stderr
+
+
+def test_the_demo_ends_with_the_whole_sentence_on_the_experts_that_were_taken_away(moe, monkeypatch):
+    reason = "beyond it these have -3.9 points [-14.2, 6.0], p 0.9 (n = 30 answers, 10 goals); by a smoke-test judge"
+    found = ablation(verdict="inconclusive", reason=reason)
+    monkeypatch.setattr(demo._DemoRun, "run", lambda _: None)
+    monkeypatch.setattr(artifacts, "finished_run", lambda *_: SimpleNamespace(record=lambda *_: found))
+    done = moe("demo")
+    assert done.code == 0
+    assert verdict_sentence(found) in " ".join(done.out.split())
+    assert "inconclusive. Beyond it" in verdict_sentence(found) and "10 goals); by a smoke-test" in verdict_sentence(
+        found
+    )
 
 
 def test_what_forked_commands_share_has_the_model_that_tells_languages():
