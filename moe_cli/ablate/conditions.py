@@ -66,8 +66,8 @@ class Conditions:
 
 
 def plan_conditions(selected: Sequence[Expert], counts: RoutingCounts, config: MoeConfig) -> Conditions:
-    """The conditions for a set of experts; `counts` are those of the prepare run, read with the answers alone."""
-    use_LE = counts.routed[:, SIDES.index(config.ablate.side), 0].sum(0, dtype=np.int64)
+    """The conditions for a set of experts; `counts` are those of the prepare run."""
+    use_LE = counts.routed[:, SIDES.index(config.ablate.side)].sum(0, dtype=np.int64)
     selected_LE = np.zeros(use_LE.shape, dtype=np.bool_)
     for expert in selected:
         selected_LE[counts.layers.index(expert.layer), expert.index] = True

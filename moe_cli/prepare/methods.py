@@ -18,7 +18,7 @@ from moe_cli.config.choices import MATCHED, Method
 from moe_cli.errors import UsageError
 from moe_cli.prepare.contrasts import PARTS, clusters_of, is_recorded, sum_over_batches
 from moe_cli.prepare.ranking import Bools, Floats, largest, mask_of, shares_in_layer, top_p
-from moe_cli.prepare.risk import ANSWER, UNSAFE
+from moe_cli.prepare.risk import UNSAFE
 from moe_cli.prepare.selection import Ranking, Rule, limit_candidates, meets_conditions
 from moe_cli.records import RiskDifferences, RoutingCounts
 
@@ -147,7 +147,7 @@ def _of_unsafe_answers(amounts: NDArray[np.int32] | Floats, material: MethodInpu
     """[L, E] summed over the answers to the attacked forms, pair by pair."""
     summed_LE: Floats = np.zeros(amounts.shape[-2:])
     for row in material.used:
-        summed_LE += amounts[row, UNSAFE, ANSWER]
+        summed_LE += amounts[row, UNSAFE]
     return summed_LE
 
 

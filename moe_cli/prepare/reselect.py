@@ -66,7 +66,7 @@ def run(prepared: Path, config: MoeConfig, store: Store, notify: Notify, *, resu
 
 def _refuse_other_experts(counts: RoutingCounts, selection: Selection, file: Path) -> None:
     base, num_batches = selection.base, len(selection.batches)
-    here = counts.layers, counts.routed.shape[4], num_batches if counts.gradients is None else len(counts.gradients)
+    here = counts.layers, counts.routed.shape[-1], num_batches if counts.gradients is None else len(counts.gradients)
     if here != (base.layers, base.num_experts, num_batches):
         raise ArtifactError(f"{file} counts other layers, experts or batches than {layout.SELECTION} names", hint=HINT)
 

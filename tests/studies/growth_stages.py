@@ -117,7 +117,7 @@ def make_batches(num: int, place: Path) -> Work:
 
 
 def counts(num: int) -> RoutingCounts:
-    random, shape = np.random.default_rng(0), (num, 2, 3, LAYERS, EXPERTS)
+    random, shape = np.random.default_rng(0), (num, 2, LAYERS, EXPERTS)
     routed = random.integers(0, SEEN // 4, size=shape, dtype=np.int32)
     names = tuple(f"pair-{number}" for number in range(num))
     return RoutingCounts(
@@ -126,12 +126,15 @@ def counts(num: int) -> RoutingCounts:
         pair_ids=names,
         clusters=names,
         routed=routed,
-        seen=np.full(shape[:3], SEEN),
+        seen=np.full(shape[:2], SEEN),
         gates=routed / TOP_K,
         gradients=None,
-        crossed=random.integers(0, SEEN // 4, size=(num, 2, LAYERS, EXPERTS), dtype=np.int32),
+        crossed=random.integers(0, SEEN // 4, size=shape, dtype=np.int32),
         harmless=HarmlessCounts(
-            prompt_ids=names, clusters=names, routed=routed[:, :, 1].copy(), seen=np.full(num, SEEN)
+            prompt_ids=names,
+            clusters=names,
+            routed=random.integers(0, SEEN // 4, size=shape, dtype=np.int32),
+            seen=np.full(num, SEEN),
         ),
     )
 
