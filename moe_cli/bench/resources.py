@@ -1,7 +1,7 @@
 """What training a model needs, from its config alone: memory of each arm, steps, and what processes send each other.
 
 Weights, masters, gradients and moments are exact. The peak is that of a followed step (`fake_step.py`). What several
-processes need and send is arithmetic: `moe train` runs in one process.
+processes need and send is arithmetic from the sizes of the tensors.
 """
 
 from __future__ import annotations

@@ -226,6 +226,21 @@ def test_cards_of_different_sizes_are_refused_before_anything_is_loaded(experime
     assert ended.said.count("error: the processes differ in the size of its card: 80 GiB on process 0") == 1
 
 
+def with_a_version_of_its_own(config, store: Store) -> None:
+    """In every process: train with another version of torch."""
+    from moe_cli.ranks import this_rank
+
+    with patch.object(same_machine, "package_versions", lambda: {"torch": f"2.13.{this_rank().index}"}):
+        train.run("selective", config, store, lambda _: None)
+
+
+def test_processes_with_other_versions_are_refused_by_one_of_them(experiments):
+    ended = run_in_ranks(2, with_a_version_of_its_own, experiments.settings("versions"), experiments.store)
+    assert ended.codes == [ExitCode.ENVIRONMENT] * 2
+    assert ended.said.count("error: ") == 1
+    assert "the processes differ in the version of torch: 2.13.0 on process 0" in ended.said
+
+
 def in_a_directory_of_its_own(directory, config, store: Store) -> None:
     """In every process: train into a relative directory, from a working directory that the other does not see."""
     from moe_cli.ranks import this_rank
