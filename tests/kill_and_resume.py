@@ -20,6 +20,7 @@ from pathlib import Path
 
 from moe_cli.artifacts import Store, finished_run
 from moe_cli.artifacts.layout import MANIFEST, METADATA
+from moe_cli.cli.child_commands import PRELOADED
 from moe_cli.codec import decode
 from moe_cli.config import MoeConfig
 from moe_cli.records import Arm, TrainingSummary
@@ -31,7 +32,7 @@ KINDS: tuple[tuple[Arm, int], ...] = (
 )
 ENDS: dict[Arm, str] = {"selective": "", "baseline": "_b", "alternating": "_a"}  # of the names of directories
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["moe_cli.prepare.stage", "moe_cli.train.stage"])
+CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 @dataclass(frozen=True)
