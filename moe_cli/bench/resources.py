@@ -41,6 +41,8 @@ from moe_cli.records import (
 from moe_cli.version import __version__
 
 ARMS: tuple[Arm, ...] = ("selective", "baseline", "alternating")
+STORED = ("round", "base")  # targets that are kept through a phase
+JOINT = "a joint step (alternating.router_consistency_weight) is not followed, so that its peak is not known"
 LONGEST_ROW = 2**20  # tokens; the sizes of longer ones, squared in attention, are no numbers that torch counts with
 ROWS_OF_BENCH: dict[Arm, str] = {"selective": "selective", "baseline": "full_grouped_mm"}
 
@@ -178,13 +180,15 @@ def _need(
     benchmark: Benchmark | None,
 ) -> ArmNeed:
     params_of = {layer.layer: layer.params_per_expert for layer in sizes.layers}
-    routers = arm == "alternating" and config.alternating.router_epochs > 0
-    if arm == "alternating" and config.alternating.skip_expert_training:
+    rounds = config.alternating
+    routers = arm == "alternating" and rounds.trains_routers
+    if arm == "alternating" and rounds.skip_expert_training:
         union = ()
     followed: Arm = "selective" if arm == "alternating" and not routers else arm
     trained = sizes.total if arm == "baseline" else sum(params_of[expert.layer] for expert in union)
     frozen = 0 if arm == "baseline" else sizes.total * sizes.dtype.itemsize
-    step, note = _followed(followed, config, sizes.dtype, union, shape)
+    joint = routers and rounds.joint
+    step, note = (None, JOINT) if joint else _followed(followed, config, sizes.dtype, union, shape)
     if routers:  # which parameters of a router train, a backward tells
         trained = step.trained_params if step is not None else trained + sizes.params.get("router", 0)
     ranks: tuple[RankNeed, ...] = ()
@@ -203,7 +207,7 @@ def _need(
         ranks=ranks,
         remedies=() if step is None or fits else tuple(_remedies(followed, config, sizes, union, shape, request)),
         seconds=None if benchmark is None else _seconds(arm, config, sizes, shape, benchmark),
-        targets=_target_bytes(config, sizes) if routers else None,
+        targets=_target_bytes(config, sizes) if routers and rounds.consistency_target in STORED else None,
     )
 
 

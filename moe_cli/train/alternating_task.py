@@ -168,6 +168,7 @@ def router_training(routers: RouterMasters, task: AlternatingTask, notify: Notif
         num_pairs=sum(len(batch.pairs) for batch in task.paired),
         num_params=sum(master.numel() for master in routers.parameters.values()),
         reselect=settings.reselect,
+        joint_weight=settings.router_consistency_weight,
     )
     if (moved := training.largest_move / training.median_weight) < LEAST_MOVE:
         notify(Notice(text=_too_slow(training, moved), warning=True))

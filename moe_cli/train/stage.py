@@ -159,7 +159,7 @@ def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun
     if alone:
         return alternating_arm(loaded, None, None, router_layers(config, loaded, prepared))
     budget = config.train.max_share if config.train.max_share is not None else selection.budget
-    if arm == "selective" or not settings.router_epochs:
+    if arm == "selective" or not settings.trains_routers:
         return selective_arm(loaded, selection, budget)
     return alternating_arm(loaded, selection, budget, router_layers(config, loaded, prepared))
 
@@ -185,7 +185,7 @@ def _task(
         rows = f"{num_cut} of {batches.num_rows} training prompts lose their middle"
         notify(Notice(text=f"{rows}: raise train.max_length ({config.train.max_length})", warning=True))
     alternating = None
-    if arm == "alternating" and config.alternating.router_epochs:
+    if arm == "alternating" and config.alternating.trains_routers:
         alternating = alternating_task(config, prepared, batches)
         if config.alternating.reselect != "none":
             alternating = reselecting(alternating, config, loaded, prepared, reselect, notify)
@@ -229,7 +229,7 @@ def _plan(
         null_union_mean=null.mean if null is not None and trains_experts else None,
         hyperparameters=task.shared,
         num_batches=len(task.batches),
-        num_steps=num_steps(config, len(task.batches)) + (routers.num_steps if routers else 0),
+        num_steps=num_steps(config, len(task.batches)) + (routers.num_own_steps if routers else 0),
         first_step=1 + (read_state(task.checkpoint).step if task.checkpoint else 0),
         num_ranks=num_ranks(),
         routers=routers,

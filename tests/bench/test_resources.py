@@ -1,9 +1,11 @@
 """`moe plan` in figures: exact where they are exact, formulas by hand where they are arithmetic."""
 
 from dataclasses import replace
+from io import StringIO
 from math import ceil
 
 import pytest
+from rich.console import Console
 
 from moe_cli.artifacts import Store
 from moe_cli.bench import fake_step, stage
@@ -13,6 +15,7 @@ from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.prepare import stage as prepare
 from moe_cli.train import stage as train
+from moe_cli.views.plan_tables import resource_plan_view
 from tests.bench.shared_plans import followed_once  # noqa: F401
 from tests.bench.small_benchmark import CONFIG, small_plan
 
@@ -96,6 +99,20 @@ def test_what_the_rounds_leave_out_is_not_planned(plan):
     assert routers.step.masters + routers.step.gradients + routers.step.moments == 16 * OF_ROUTERS
     assert routers.step.peak < both.step.peak
     assert (experts.step, experts.targets) == (selective.step, None)
+
+
+def test_of_a_joint_step_what_is_exact_is_said_and_no_peak(plan):
+    """Its forwards for both terms share one set of gradients, which no step of either kind alone has."""
+    rounds = {"router_consistency_weight": 1.0, "consistency_target": "both"}
+    planned = plan_resources(config_of(alternating=rounds), replace(SHORT, num_batches=23))
+    joint, in_turn = planned.arms[-1], plan.arms[-1]
+    assert (joint.step, joint.ranks, joint.remedies, joint.targets) == (None, (), (), None)
+    assert (joint.trained_params, joint.least) == (in_turn.trained_params, in_turn.least)
+    assert "a joint step (alternating.router_consistency_weight) is not followed" in joint.note
+    text = StringIO()
+    Console(file=text, width=160).print(resource_plan_view(planned))
+    assert "a joint step (alternating.router_consistency_weight) is not followed" in text.getvalue()
+    assert "the larger figure" not in text.getvalue()
 
 
 def test_a_model_whose_routers_cannot_train_has_a_plan_of_the_other_arms_and_the_reason(monkeypatch):

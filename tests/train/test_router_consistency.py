@@ -23,6 +23,7 @@ from tests.train.router_phases import (
     PLAIN,
     examples_of,
     gradients_of,
+    in_float64,
     loss_of,
     phase_of,
     plain_loss,
@@ -113,16 +114,6 @@ def test_the_gradient_of_the_whole_model_is_that_of_central_differences():
             index = tuple(int(torch.randint(size, (1,), generator=chance)) for size in master.shape)
             slope = central_difference(phase, master, index)
             assert float(gradients[name][index]) == pytest.approx(slope, rel=1e-6, abs=1e-10)
-
-
-def in_float64(model):
-    """The model (of a family whose routers compute in the dtype of the weights) without a step in float32."""
-    model.double().eval().set_experts_implementation("eager")
-    for norm in [module for module in model.modules() if type(module).__name__.endswith("RMSNorm")]:
-        norm.forward = lambda x, norm=norm: (
-            norm.weight * x * (x.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
-        )
-    return model
 
 
 def central_difference(phase, master, index, step: float = 1e-6) -> float:
