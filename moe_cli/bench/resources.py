@@ -38,10 +38,10 @@ from moe_cli.records import (
     Selection,
     StepMemory,
 )
+from moe_cli.records.training import STORED_TARGETS
 from moe_cli.version import __version__
 
 ARMS: tuple[Arm, ...] = ("selective", "baseline", "alternating")
-STORED = ("round", "base")  # targets that are kept through a phase
 JOINT = "a joint step (alternating.router_consistency_weight) is not followed, so that its peak is not known"
 LONGEST_ROW = 2**20  # tokens; the sizes of longer ones, squared in attention, are no numbers that torch counts with
 ROWS_OF_BENCH: dict[Arm, str] = {"selective": "selective", "baseline": "full_grouped_mm"}
@@ -207,7 +207,7 @@ def _need(
         ranks=ranks,
         remedies=() if step is None or fits else tuple(_remedies(followed, config, sizes, union, shape, request)),
         seconds=None if benchmark is None else _seconds(arm, config, sizes, shape, benchmark),
-        targets=_target_bytes(config, sizes) if routers and rounds.consistency_target in STORED else None,
+        targets=_target_bytes(config, sizes) if routers and rounds.consistency_target in STORED_TARGETS else None,
     )
 
 

@@ -24,6 +24,7 @@ Phase = Literal["experts", "router", "joint"]  # what trains in it, the other lo
 Divergence = Literal["forward", "reverse", "symmetric"]
 ComparedRegion = Literal["answer", "last_prompt", "all"]
 ConsistencyTarget = Literal["round", "base", "current", "both"]
+STORED_TARGETS: tuple[ConsistencyTarget, ...] = ("round", "base")  # the others are where plain goals are routed now
 Reselection = Literal["none", "replay", "answers", "gradient"]
 ConsistencyOver = Literal["pair", "batch", "token"]
 BATCHES_PER_STEP = "batches_per_step"  # a hyperparameter: fixed batches in one step, of all processes together

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from moe_cli.records import TrainableCount, TrainingPlan, TrainingSummary, TurnTraining
-from moe_cli.records.training import BATCHES_PER_STEP, PhaseRecord, RouterTraining
+from moe_cli.records.training import BATCHES_PER_STEP, STORED_TARGETS, PhaseRecord, RouterTraining
 from moe_cli.views.table import GROUP, CellRow, ReportTable, as_rich, cell_rows_of, facts_view
 from moe_cli.views.text import bytes_text, count_of, optional_text, safe_text, seconds_text, trainable_text
 
@@ -50,7 +50,7 @@ def plan_view(plan: TrainingPlan) -> RenderableType:
 
 
 def _headline(plan: TrainingPlan) -> str:
-    if plan.routers is not None and plan.routers.joint:
+    if plan.arm == "alternating" and plan.routers is not None and plan.routers.joint:
         return JOINT
     return ROUTERS_ALONE if _is_of_routers(plan) else HEADLINES[plan.arm]
 
@@ -150,7 +150,7 @@ def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
     in_model = [phase for phase in summary.phases if phase.last_step <= summary.final_step]
     if fell := _divergences(in_model):
         rows.append(("  attacked from plain", f"KL {fell} nats, round by round"))
-    if fell := _divergences(in_model, of_target=True):
+    if routers.target in STORED_TARGETS and (fell := _divergences(in_model, of_target=True)):
         rows.append(("  attacked from target", f"KL {fell} nats; plain goals move along"))
     if fell := _divergences(summary.phases[len(in_model) :]):
         rows.append(("  not in the final model", f"KL {fell} nats, in phases that end after its step"))

@@ -1,8 +1,7 @@
-"""Joint steps: one loss for experts and routers, whose gradient is that of plain torch; a stop leaves no trace."""
+"""Joint steps: the selective arm's on the answers, a stop leaves no trace, and all that is said of a run names them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from io import StringIO
 from unittest.mock import patch
 
@@ -10,7 +9,6 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from moe_cli.artifacts import finished_run, layout
@@ -36,13 +34,10 @@ from moe_cli.views.model_card import model_card
 from moe_cli.views.report.page import report_page
 from moe_cli.views.trained import plan_view, trained_view
 from tests.resume_everywhere import NUM_BATCHES, ask_to_stop_after, differences, step_records, train_to_the_end
-from tests.train.alternating_runs import settings_of
+from tests.train.alternating_runs import WEIGHT, settings_of, settings_of_joint
 from tests.train.rank_cases import masks_without
-from tests.train.router_phases import in_float64
 
 LAST_STEP = 2 * NUM_BATCHES  # two rounds of one epoch
-WEIGHT = 5.0
-FLOAT32 = 2e-6  # of the norm: a gradient in float32 beside one in float64
 NOTHING = 1e-30  # a weight, and a learning rate, that change no bit
 WAYS = {  # of training, and where the run is stopped
     "round": ({}, (1, NUM_BATCHES, 9, LAST_STEP)),
@@ -50,10 +45,6 @@ WAYS = {  # of training, and where the run is stopped
     "current": ({"consistency_target": "current", "consistency_over": "batch"}, (3, NUM_BATCHES, 10)),
     "both": ({"consistency_target": "both", "consistency_layers": "selected"}, (2, NUM_BATCHES, 11)),
 }
-
-
-def joint(experiments, name: str, **changes):
-    return settings_of(experiments, f"joint-{name}", **{"router_consistency_weight": WEIGHT, **changes})
 
 
 def to_the_end(experiments, config, notify=lambda _: None, *, resume=False):
@@ -74,7 +65,7 @@ def whole(experiments):
     def run(way: str):
         if way not in made:
             plans = []
-            config = joint(experiments, f"whole-{way}", **WAYS[way][0])
+            config = settings_of_joint(experiments, f"whole-{way}", **WAYS[way][0])
             path = to_the_end(experiments, config, lambda e: plans.append(e) if isinstance(e, TrainingPlan) else None)
             made[way] = path, plans[0]
         return made[way]
@@ -82,122 +73,11 @@ def whole(experiments):
     return run
 
 
-@dataclass
-class Step:
-    """What one step had and made."""
-
-    values: dict[str, Tensor]
-    gradients: dict[str, Tensor | None]
-    rows: dict[str, Tensor]
-    pairs: tuple
-    experts: set
-    consistency: float
-
-
-def watched_step(experiments, name: str, step: int, **settings) -> Step:
-    """The step after `step` steps of a joint run."""
-    seen = []
-
-    class Watched(JointTrainer):
-        def train_parts(self, model, parts, num_items_in_batch):
-            values = {name: master.detach().clone() for name, master in self.trained.items()}
-            losses = super().train_parts(model, parts, num_items_in_batch)
-            if self.state.global_step == step:
-                batch = self.open_step.batches[-1]
-                gradients = {name: None if m.grad is None else m.grad.clone() for name, m in self.trained.items()}
-                found = self.router_phase.paired[batch].pairs, set(self.batch_experts[batch])
-                consistency = sum(self.open_step.consistency)
-                seen.append(Step(values, gradients, self.train_dataset[batch], *found, consistency))
-            return losses
-
-    with patch.object(fitting, "JointTrainer", Watched):
-        train.run("alternating", joint(experiments, name, **settings), experiments.store, lambda _: None)
-    (found,) = seen
-    return found
-
-
-def plain_model(values: dict[str, Tensor]) -> nn.Module:
-    """The tiny model of transformers with these masters, every parameter trainable."""
-    model = in_float64(load_model(ModelConfig(name="tiny", device="cpu")).model).train().requires_grad_(True)
-    with torch.no_grad():
-        for name, value in values.items():
-            place_of(model, name, lambda parameter: parameter).copy_(value)
-    return model
-
-
-def place_of(model: nn.Module, name: str, of) -> Tensor:
-    """The rows of a parameter, or of its gradient, that a master is of."""
-    if name.startswith("model."):
-        return of(model.get_parameter(name))
-    _, layer, _, expert, weight = name.split(".")
-    return of(model.get_parameter(f"model.layers.{layer}.mlp.experts.{weight}"))[int(expert)]
-
-
-def losses_of(model: nn.Module, step: Step, target: list[Tensor] | None) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Cross-entropy, L_cons over pairs, and the plain distributions; the routers are read by plain hooks."""
-    rows, logits = step.rows, []
-    hooks = [
-        layer.mlp.gate.register_forward_pre_hook(
-            lambda gate, args: logits.append(nn.functional.linear(args[0], gate.weight))
-        )
-        for layer in model.model.layers
-    ]
-    output = model(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"], use_cache=False).logits
-    for hook in hooks:
-        hook.remove()
-    labels = rows["labels"][:, 1:]
-    answers = labels != -100
-    entropy = nn.functional.cross_entropy(output[:, :-1][answers], labels[answers])
-    p_LBSE = torch.stack([of.reshape(*rows["labels"].shape, -1).softmax(-1) for of in logits])
-    of_row = [p_LBSE[:, row][:, labels_S != -100].mean(1) for row, labels_S in enumerate(rows["labels"])]
-    plain = [of_row[pair.plain] for pair in step.pairs]
-    P, Q = torch.stack(plain if target is None else target), torch.stack([of_row[pair.attacked] for pair in step.pairs])
-    return entropy, (P * (P / Q).log()).sum(-1).mean(), plain
-
-
-@pytest.mark.parametrize("target", ["base", "current", "both"])
-def test_the_gradient_is_that_of_cross_entropy_plus_the_weighted_consistency_in_plain_torch(experiments, target):
-    step = watched_step(experiments, f"gradient-{target}", 7, consistency_target=target)
-    model = plain_model(step.values)
-    stored = {"base": plain_model({}), "current": model}.get(target)
-    fixed = None if stored is None else [of.detach() for of in losses_of(stored, step, None)[2]]
-    entropy, consistency, _ = losses_of(model, step, fixed)
-    assert step.consistency == pytest.approx(consistency.item(), rel=1e-5)
-    parameters = list(model.parameters())
-    of_entropy = dict(zip(parameters, torch.autograd.grad(entropy, parameters, retain_graph=True), strict=True))
-    of_routing = torch.autograd.grad(consistency, parameters, allow_unused=True)
-    both = {
-        id(p): of_entropy[p] + WEIGHT * (torch.zeros_like(p) if of is None else of)
-        for p, of in zip(parameters, of_routing, strict=True)
-    }
-    for name, gradient in step.gradients.items():
-        expected = place_of(model, name, lambda parameter: both[id(parameter)])
-        if gradient is None:
-            assert name.startswith("layers.")
-            assert not any(name.startswith(f"layers.{e.layer}.experts.{e.index}.") for e in step.experts)
-            continue
-        assert (gradient - expected).norm() <= FLOAT32 * expected.norm(), name
-        alone = place_of(model, name, lambda parameter: of_entropy[parameter])
-        if name.startswith("model."):  # the term that the selective arm does not have is no rounding error
-            assert (expected - alone).norm() > 1e-3 * expected.norm()
-    trained = [name for name, gradient in step.gradients.items() if gradient is not None]
-    assert len([name for name in trained if name.startswith("model.")]) == len(model.model.layers)
-    assert len(trained) - len(model.model.layers) == 2 * len(step.experts)
-
-
-def test_both_sides_have_another_gradient_than_the_side_that_is_attacked_alone(experiments):
-    """The values are the same, as the target is read with the same weights."""
-    one, two = (watched_step(experiments, f"sides-{t}", 0, consistency_target=t) for t in ("current", "both"))
-    assert one.consistency == pytest.approx(two.consistency, rel=1e-6)
-    routers = [name for name in one.gradients if name.startswith("model.")]
-    assert all((one.gradients[n] - two.gradients[n]).norm() > 1e-3 * one.gradients[n].norm() for n in routers)
-
-
 @pytest.mark.parametrize("target", ["round", "both"])
 def test_with_a_weight_and_a_learning_rate_of_nothing_it_is_the_selective_arm_bit_for_bit(experiments, target):
     """Clipping apart, whose norm holds the routers' gradients, too."""
     free = {"max_grad_norm": 1e9}
-    config = joint(
+    config = settings_of_joint(
         experiments,
         f"nothing-{target}",
         train_settings=free,
@@ -249,7 +129,7 @@ def test_only_selected_experts_and_routers_move_and_the_proof_counts_them(whole,
 
 @pytest.mark.parametrize(("way", "step"), [(way, step) for way, (_, steps) in WAYS.items() for step in steps])
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(experiments, whole, way, step):
-    config = joint(experiments, f"stopped-{way}-{step}", **WAYS[way][0])
+    config = settings_of_joint(experiments, f"stopped-{way}-{step}", **WAYS[way][0])
     if step < LAST_STEP:
         with pytest.raises(StoppedError, match=f"after step {step} of {LAST_STEP}"):
             train.run("alternating", config, experiments.store, lambda event: ask_to_stop_after(step, event))
@@ -265,7 +145,7 @@ def gone_after_the_last_step(event: object) -> None:
 
 
 def test_a_resume_that_reads_its_targets_again_is_another_run(experiments, whole):
-    config = joint(experiments, "forgets")
+    config = settings_of_joint(experiments, "forgets")
     with pytest.raises(StoppedError):
         train.run("alternating", config, experiments.store, lambda event: ask_to_stop_after(9, event))
     load = JointTrainer._load_from_checkpoint
@@ -289,7 +169,7 @@ def test_a_batch_that_selects_no_expert_trains_the_routers_and_no_expert(experim
             return losses
 
     with masks_without((2,)), patch.object(fitting, "JointTrainer", Watched):
-        path = train.run("alternating", joint(experiments, "empty"), experiments.store, lambda _: None).path
+        path = train.run("alternating", settings_of_joint(experiments, "empty"), experiments.store, lambda _: None).path
     routers = {name for name in load_file(path / layout.DELTA) if name.startswith("model.")}
     assert dict(seen)[2] == routers
     assert all(reached > routers for batch, reached in seen if batch != 2)
@@ -305,7 +185,7 @@ def test_every_forward_beside_the_answers_is_counted_and_none_of_the_answers(exp
         return forward(model, rows, *others)
 
     monkeypatch.setattr(router_phase, "router_log_distributions", counted)
-    config = joint(experiments, f"counted-{target}", num_rounds=1, consistency_target=target)
+    config = settings_of_joint(experiments, f"counted-{target}", num_rounds=1, consistency_target=target)
     summary = train.run("alternating", config, experiments.store, lambda _: None).summary
     _of_the_probe, *of_training = seen
     assert summary.num_router_tokens == sum(of_training)
@@ -316,7 +196,7 @@ def test_a_consistency_that_is_not_finite_ends_the_run_before_an_update(experime
         router_phase.RouterPhase, "consistency_loss", lambda phase, *_: torch.full((), torch.nan, requires_grad=True)
     )
     with pytest.raises(NumericError, match="the consistency of step 1 is nan"):
-        train.run("alternating", joint(experiments, "nan"), experiments.store, lambda _: None)
+        train.run("alternating", settings_of_joint(experiments, "nan"), experiments.store, lambda _: None)
 
 
 def test_plan_summary_and_card_say_that_one_loss_trained_both_and_with_what_weight(whole):
@@ -334,6 +214,9 @@ def test_plan_summary_and_card_say_that_one_loss_trained_both_and_with_what_weig
     assert "each step trains experts and routers by one loss: cross-entropy + 5 x consistency" in planned
     assert "=> 12 steps" in planned
     assert "one loss: cross-entropy + 5 x consistency" in done
+    assert "attacked from target" in done
+    moving = shown(trained_view(summary_in(whole("both")[0])))  # of which the target is where plain goals are routed
+    assert "attacked from plain" in moving and "attacked from target" not in moving
     page = (path / layout.FINAL_MODEL / "README.md").read_text()
     assert "of its experts, and its routers, trained" in page and "both by one loss" in page
     assert "| routers: joint\\_weight | 5.0 |" in page
@@ -387,7 +270,7 @@ def test_a_comparison_says_that_the_arm_was_trained_jointly_and_with_what_weight
 
 def test_its_delta_is_exported_and_its_card_says_how_it_was_trained(experiments, whole, tmp_path):
     path, _ = whole("round")
-    base = joint(experiments, "export").model
+    base = settings_of_joint(experiments, "export").model
     merged = full_checkpoint(path, tmp_path / "merged", base, experiments.store, card=model_card)
     summary = summary_in(path)
     assert (merged.fingerprint, merged.routers) == (summary.trained_fingerprint, True)
