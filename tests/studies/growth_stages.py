@@ -17,11 +17,13 @@ from unittest.mock import patch
 
 import numpy as np
 
+from moe_cli.ablate.specificity import contrast_of, detectable_effect, effect_estimate, effect_p
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.journal import Journal
 from moe_cli.codec import decode_lines, lines_of_records
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.flip_texts import worst_flips
+from moe_cli.compare.label_draw import draw_answers
 from moe_cli.compare.stage import compare
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import clusters_trained_on, trained_goals
@@ -404,6 +406,25 @@ def report_many_suites(num: int, place: Path) -> Work:
     return report(num, place, in_suite=20)
 
 
+def contrast_control_sets(num: int, place: Path) -> Work:
+    """An ablation with 39 control sets; items come three to a goal."""
+    random = np.random.default_rng(0)
+    changes_XN = random.integers(-1, 2, size=(40, num)).astype(float)
+    goals = [f"goal-{n // 3}" for n in range(num)]
+
+    def work() -> object:
+        contrast = contrast_of(changes_XN[0], changes_XN[1:], goals)
+        detectable = detectable_effect(contrast, changes_XN[1:].mean(1).tolist())
+        return detectable, effect_estimate(changes_XN[0], goals), effect_p(changes_XN[0], goals)
+
+    return work
+
+
+def draw_to_label(num: int, place: Path) -> Work:
+    a, b = sources(num)
+    return lambda: draw_answers(a, b, asked=["harmful"], num=200, seed=0, path="labels.jsonl")
+
+
 STAGES: Mapping[str, Callable[[int, Path], Work]] = {
     "prepare: read pairs": read_pairs,
     "prepare: read pairs of one id": read_pairs_of_one_id,
@@ -429,6 +450,8 @@ STAGES: Mapping[str, Callable[[int, Path], Work]] = {
     "compare: outcomes and flips": pair_outcomes,
     "compare: statistics, verdict": compare_runs,
     "compare: statistics, 20 to a suite": compare_many_suites,
+    "ablate: contrast, test": contrast_control_sets,
+    "label: draw answers": draw_to_label,
     "compare: report": report,
     "compare: report, 20 to a suite": report_many_suites,
 }

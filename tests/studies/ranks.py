@@ -15,7 +15,7 @@ import argparse
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,8 @@ ARMS: tuple[Arm, ...] = ("selective", "baseline")
 KILLED: dict[str, tuple[Arm, ...]] = {"replicated": (*ARMS, "alternating"), "sharded": ARMS}
 DTYPES = ("float32", "bfloat16")
 # Name, settings of train, how many batches each process takes for a step, and batches whose masks select nothing.
-CASES: tuple[tuple[str, dict[str, object], int, tuple[int, ...]], ...] = (
+Case = tuple[str, dict[str, object], int, tuple[int, ...]]
+CASES: tuple[Case, ...] = (
     ("as it is", {}, 1, ()),
     ("two batches in each", {}, 2, ()),
     ("unequal forwards", {"max_forward_tokens": 150}, 1, ()),
@@ -88,16 +89,16 @@ def settings(directory: Path, dtype: str, output: Path, **changes: object) -> Mo
     )
 
 
-def cases_of(arm: Arm) -> list[tuple[str, dict[str, object], int, tuple[int, ...]]]:
-    """The cases; the baseline has no masks."""
-    return [case for case in CASES if arm != "baseline" or not case[3]]
+def cases_of(arm: Arm, names: Sequence[str]) -> list[Case]:
+    """The cases of these names; the baseline has no masks."""
+    return [case for case in CASES if case[0] in names and (arm != "baseline" or not case[3])]
 
 
-def train_alike(arm: Arm, configs: list[MoeConfig], directory: Path, traffic: Path) -> None:
+def train_alike(arm: Arm, configs: list[MoeConfig], cases: list[Case], directory: Path, traffic: Path) -> None:
     """In every process: train with each of the settings; the first writes the bytes that each training sent."""
     torch.set_num_threads(1)
     sent = []
-    for config, (_, _, _, empty) in zip(configs, cases_of(arm), strict=True):
+    for config, (_, _, _, empty) in zip(configs, cases, strict=True):
         with counted_bytes() as counted, masks_without(empty):
             train.run(arm, config, Store(directory / "registry"), lambda _: None)
         sent.append(sum(counted))
@@ -128,21 +129,23 @@ def counted_bytes() -> Iterator[list[int]]:
         yield sent
 
 
-def compared(directory: Path, ranks: int, arm: Arm, dtype: str, placement: str) -> Iterator[Difference]:
-    """All cases of one arm in one dtype."""
+def compared(
+    directory: Path, ranks: int, arm: Arm, dtype: str, placement: str, cases: list[Case]
+) -> Iterator[Difference]:
+    """The cases of one arm in one dtype."""
     alone, together = [], []
-    for case, changes, each, _ in cases_of(arm):
+    for case, changes, each, _ in cases:
         one, many = (directory / f"{ranks}-{dtype}-{case}-{kind}" for kind in ("one", "many"))
         alone.append(settings(directory, dtype, one, gradient_accumulation_steps=ranks * each, **changes))
         own = {"gradient_accumulation_steps": each, "placement": placement}
         together.append(settings(directory, dtype, many, **own, **changes))
     traffic = directory / "traffic"
     for count, configs in ((1, alone), (ranks, together)):
-        ended = run_in_ranks(count, train_alike, arm, configs, directory, traffic, limit=600.0)
+        ended = run_in_ranks(count, train_alike, arm, configs, cases, directory, traffic, limit=600.0)
         if any(ended.codes):
             raise AssertionError(f"{ended.codes}: {ended.said}")
     sent = map(int, traffic.read_text().split())
-    for (case, *_), one, many, num_bytes in zip(cases_of(arm), alone, together, sent, strict=True):
+    for (case, *_), one, many, num_bytes in zip(cases, alone, together, sent, strict=True):
         found = _differences(_output(arm, one), _output(arm, many))
         yield Difference(ranks, arm, dtype, case, *found, num_bytes / summary_of(_output(arm, many)).num_steps)
 
@@ -239,6 +242,7 @@ def main() -> None:
     words.add_argument("--ranks", type=int, nargs="*", default=[2, 3, 4])
     words.add_argument("--placement", choices=("replicated", "sharded"), default="replicated")
     words.add_argument("--seed", type=int, default=1)
+    words.add_argument("--cases", nargs="+", choices=[name for name, *_ in CASES], help="only these")
     options = words.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -249,8 +253,10 @@ def main() -> None:
         print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
         for ranks in options.ranks:
             for arm in ARMS:
+                if not (cases := cases_of(arm, options.cases or [name for name, *_ in CASES])):
+                    continue
                 for dtype in DTYPES:
-                    for found in compared(directory, ranks, arm, dtype, options.placement):
+                    for found in compared(directory, ranks, arm, dtype, options.placement, cases):
                         cells = (found.ranks, found.arm, found.dtype, found.case, f"{found.loss:.1e}")
                         more = (f"{found.weight:.1e}", "yes" if found.same_bytes else "no", f"{found.sent:,.0f}")
                         print("| " + " | ".join(map(str, (*cells, *more))) + " |", flush=True)
