@@ -205,7 +205,9 @@ def _need(
         note=note,
         least=least_bytes(frozen_bytes=frozen, trained_params=trained),
         ranks=ranks,
-        remedies=() if step is None or fits else tuple(_remedies(followed, config, sizes, union, shape, request)),
+        remedies=()
+        if step is None or fits
+        else tuple(_remedies(followed, config, sizes, union, shape, request, may_share=arm != "alternating")),
         seconds=None if benchmark is None else _seconds(arm, config, sizes, shape, benchmark),
         targets=_target_bytes(config, sizes) if routers and rounds.consistency_target in STORED_TARGETS else None,
     )
@@ -237,9 +239,20 @@ def _followed(
 
 
 def _remedies(
-    arm: Arm, config: MoeConfig, sizes: ModelSizes, union: Sequence[Expert], shape: StepShape, request: ResourceRequest
+    arm: Arm,
+    config: MoeConfig,
+    sizes: ModelSizes,
+    union: Sequence[Expert],
+    shape: StepShape,
+    request: ResourceRequest,
+    *,
+    may_share: bool,
 ) -> Iterator[Remedy]:
-    """Changes of settings in the order of what they cost, up to the first with which one process fits."""
+    """Changes of settings in the order of what they cost, up to the first with which one process fits.
+
+    If none does, the last is the number of processes that fit, or the largest one, where they share the weights beside
+    the changes that help most.
+    """
     checkpointing, smallest = replace(shape, checkpointing=True), replace(shape, forward_tokens=shape.length)
     of_checkpointing = "train.gradient_checkpointing=true"
     of_forwards = f"train.max_forward_tokens={shape.length}"
@@ -251,16 +264,27 @@ def _remedies(
     ]
     if sizes.dtype is torch.float32:
         tries.append(((of_checkpointing, of_forwards, "model.dtype=bfloat16"), torch.bfloat16, both))
+    memory, tried = request.memory or 0, []
     for settings, dtype, changed in tries:
         if changed == shape and dtype is sizes.dtype:
             continue
         step, _ = _followed(arm, config, dtype, union, changed)
         if step is None:
             return
-        fits = step.peak <= (request.memory or 0)
+        fits = step.peak <= memory
         yield Remedy(settings=settings, peak=step.peak, fits=fits)
         if fits:
             return
+        tried.append((step, settings, dtype, changed))
+    several = sorted(number for number in request.ranks if number > 1)
+    if tried and may_share and several:
+        step, settings, dtype, changed = min(tried, key=lambda one: one[0].peak)
+        own = replace(sizes, dtype=dtype)
+        needs = rank_needs(arm, config, own, step, changed, ranks=several, memory=memory, num_batches=None)
+        shared = [need for need in needs if need.placement == "sharded"]
+        best = next((need for need in shared if need.fits), shared[-1])
+        more = (*settings, "train.placement=sharded")
+        yield Remedy(settings=more, peak=best.peak, fits=best.fits, ranks=best.ranks)
 
 
 def _seconds(arm: Arm, config: MoeConfig, sizes: ModelSizes, shape: StepShape, benchmark: Benchmark) -> float | None:

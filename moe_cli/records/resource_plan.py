@@ -46,6 +46,7 @@ class Remedy:
     settings: tuple[str, ...]  # ("train.gradient_checkpointing=true",)
     peak: int
     fits: bool
+    ranks: int = 1  # 8; processes that share the weights
 
 
 @record

@@ -110,4 +110,5 @@ def _notes(plan: ResourcePlan) -> Iterator[str]:
 def _remedies(arm: ArmNeed) -> Iterator[str]:
     for remedy in arm.remedies:
         words = " ".join(f"--set {setting}" for setting in remedy.settings)
-        yield f"{arm.arm} with {words}: {bytes_text(remedy.peak)}, {'fits' if remedy.fits else 'does not fit'}"
+        where = f" in {remedy.ranks} processes" if remedy.ranks > 1 else ""
+        yield f"{arm.arm} with {words}{where}: {bytes_text(remedy.peak)}, {'fits' if remedy.fits else 'does not fit'}"

@@ -138,11 +138,31 @@ def test_what_does_not_fit_is_mended_by_the_first_change_that_is_enough():
 
 
 def test_what_no_change_mends_lists_all_that_were_tried():
-    (baseline,) = plan_resources(config_of(), replace(SHORT, memory=10**6, arms=("baseline",))).arms
+    (baseline,) = plan_resources(config_of(), replace(SHORT, memory=10**6, arms=("baseline",), ranks=(1,))).arms
     assert [remedy.fits for remedy in baseline.remedies] == [False] * 4
     assert baseline.remedies[-1].settings[-1] == "model.dtype=bfloat16"
     checkpointing, smallest, both, _ = (remedy.peak for remedy in baseline.remedies)
     assert both <= min(checkpointing, smallest)
+
+
+@pytest.mark.parametrize(("memory", "ranks"), [(20_000_000, 2), (10_000_000, 8), (10**6, 8)])
+def test_what_fits_no_process_alone_is_shared_out_by_as_few_as_fit_or_by_the_most(memory, ranks):
+    (baseline,) = plan_resources(config_of(), replace(SHORT, memory=memory, arms=("baseline",))).arms
+    *alone, shared = baseline.remedies
+    assert not any(remedy.fits for remedy in alone)
+    assert (shared.ranks, shared.fits) == (ranks, memory > 10**6)
+    assert shared.settings == (*min(alone, key=lambda one: one.peak).settings, "train.placement=sharded")
+    names = dict(setting.split("=") for setting in shared.settings[:2])
+    train = {name.removeprefix("train."): value for name, value in names.items()}
+    mended = config_of(train=train)
+    (planned,) = plan_resources(mended, replace(SHORT, memory=memory, arms=("baseline",), ranks=(ranks,))).arms
+    assert shared.peak == next(need.peak for need in planned.ranks if need.placement == "sharded")
+
+
+def test_an_arm_that_cannot_share_its_weights_is_not_told_to():
+    config = config_of(alternating={"skip_router_training": True})
+    (arm,) = plan_resources(config, replace(SHORT, memory=10**6, arms=("alternating",))).arms
+    assert {remedy.ranks for remedy in arm.remedies} == {1}
 
 
 def test_without_a_limit_a_forward_is_the_whole_batch_however_long_its_rows_are():
