@@ -183,7 +183,7 @@ def plan_ablation(
     notify: Notify,
 ) -> AblationPlan:
     """What an ablation would do. Raises as `run`, before anything is loaded or written."""
-    _refuse_other_answers(config)
+    config.refuse_for_ablation()
     source = require_unchanged_run(prepared, store, "prepare")
     selection = source.record(layout.SELECTION, Selection)
     target = resolve_target(target_name or selection.base.place, config.model, store)
@@ -215,16 +215,6 @@ def preview_ablation(
         except MoeError as error:
             return replace(preview, refused=error.message), error
     return preview, refusal
-
-
-def _refuse_other_answers(config: MoeConfig) -> None:
-    """Refuse settings of an evaluation whose answers are not those of the weights as they are."""
-    scaled = None if config.evaluate.scale == 1.0 else "evaluate.scale"
-    if (other := config.evaluate.other_answers or scaled) is not None:
-        raise UsageError(
-            f"an ablation answers with the weights as they are, without experts; {other} says otherwise",
-            hint=f"leave {other} away",
-        )
 
 
 def ablation_items(source: FinishedRun, selection: Selection, config: MoeConfig, notify: Notify) -> AblationItems:

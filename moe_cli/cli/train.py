@@ -125,6 +125,8 @@ def _train(arm: Arm, typed: TypedSettings, nproc: int | None, *, resume: bool, d
     from moe_cli.tiny import MODEL_NAME
 
     session = open_session(typed, json=json)
+    if arm == "alternating":
+        session.config.refuse_for_alternating()
     if dry_run:
         session.show_settings_of_run()
         if session.config.train.prepared is not None:
