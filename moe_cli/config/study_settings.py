@@ -33,8 +33,17 @@ def _ordered(numbers: tuple[Number, ...]) -> tuple[Number, ...]:
     return tuple(sorted(set(numbers)))
 
 
+def _at_least_one(numbers: tuple[Number, ...]) -> tuple[Number, ...]:
+    """Refuse none, which is what a variable of the shell gives that is not set."""
+    if not numbers:
+        raise ValueError("it is empty; a sweep is over one budget or more: `1%,2%,5%`")
+    return numbers
+
+
 def _swept(methods: tuple[Method, ...]) -> tuple[Method, ...]:
-    """Refuse methods that no budget cuts, and the random control, which every sweep has."""
+    """Refuse no method, those that no budget cuts, and the random control, which every sweep has."""
+    if not methods:
+        raise ValueError(f"it is empty; a sweep is of one method or more: {', '.join(BY_BUDGET)}")
     if wrong := [method for method in methods if method not in BY_BUDGET]:
         raise ValueError(f"a sweep is over budgets, which `{wrong[0]}` does not have; there are {', '.join(BY_BUDGET)}")
     return tuple(dict.fromkeys(methods))
@@ -45,7 +54,10 @@ class SweepConfig(Section):
 
     output_dir: Path = Field(Path("sweep"), description="where the sweep is written")
     budgets: Annotated[
-        tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...], BeforeValidator(_as_shares), AfterValidator(_ordered)
+        tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...],
+        BeforeValidator(_as_shares),
+        AfterValidator(_at_least_one),
+        AfterValidator(_ordered),
     ] = Field((0.01, 0.02, 0.05, 0.1, 0.2), description="budgets, shares of all parameters: `1%,2%,5%,10%,20%`")
     methods: Annotated[tuple[Method, ...], BeforeValidator(_as_parts), AfterValidator(_swept)] = Field(
         ("risk_diff",), description="what selects: `risk_diff,frequency,gradient`, or `stability`"

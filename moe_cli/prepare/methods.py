@@ -85,6 +85,20 @@ def is_computable(rule: Rule, counts: RoutingCounts) -> Sequence[Method]:
     return [*ranking, *MATCHED] if controls else ranking
 
 
+def gradients_of(counts: RoutingCounts) -> Floats:
+    """[B, L, E]: the squared gradient norms by which `gradient` ranks.
+
+    Raises:
+        UsageError: they were not measured.
+    """
+    if counts.gradients is None:
+        raise UsageError(
+            "the squared gradient norms of the experts, by which `gradient` ranks, were not measured in this run",
+            hint="run moe prepare with --method gradient or --scores gradient",
+        )
+    return counts.gradients
+
+
 def _difference(rule: Rule, material: MethodInputs) -> Ranking:
     scores_X = material.ranked.pooled.ravel()
     eligible_X = np.ones(len(scores_X), dtype=np.bool_) if rule.original else scores_X > rule.threshold
@@ -104,12 +118,7 @@ def _esft_gate(rule: Rule, material: MethodInputs) -> Ranking:
 
 
 def _gradient(rule: Rule, material: MethodInputs) -> Ranking:
-    if material.counts.gradients is None:
-        raise UsageError(
-            "the squared gradient norms of the experts were not measured in this run",
-            hint="run moe prepare with --method gradient or --scores gradient",
-        )
-    scores_X = material.counts.gradients.mean(0).ravel()
+    scores_X = gradients_of(material.counts).mean(0).ravel()
     return Ranking(scores_X, scores_X > 0, cut=True)
 
 

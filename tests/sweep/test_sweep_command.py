@@ -179,6 +179,26 @@ def test_a_dry_run_writes_nothing_and_knows_what_is_complete(swept):
     assert "4 points, 0 of them complete; 2 at once" in out and "not measured" in out
 
 
+@pytest.mark.parametrize("further", [("--dry-run",), ()])
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (("--budgets", ""), "sweep.budgets: it is empty", "moe config schema"),
+        (("--budgets", "none"), "sweep.budgets: it is empty", "moe config schema"),
+        (("--methods", ""), "sweep.methods: it is empty", "moe config schema"),
+        (("--methods", "risk_diff,gradient"), "were not measured in this run", "moe prepare with --method gradient"),
+    ],
+)
+def test_a_sweep_that_has_no_point_or_cannot_select_one_is_refused_before_it_begins(
+    swept, further, words, message, hint
+):
+    bare, _, _, _ = swept
+    before = sorted(bare.rglob("*"))
+    out, err = run_moe(bare, *COMMAND, "--random-draws", "0", *words, *further, code=2)
+    assert message in err and hint in err and out == ""
+    assert sorted(bare.rglob("*")) == before
+
+
 @pytest.mark.parametrize("limit", [None, 1])
 def test_a_training_that_is_there_takes_no_time_where_only_the_evaluation_is_missing(swept, monkeypatch, limit):
     _, done, _, _ = swept
