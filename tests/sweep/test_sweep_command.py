@@ -102,8 +102,6 @@ def begun_anew(done, copy):
 )
 def test_a_stopped_sweep_resumed_here_ends_bitwise_as_the_uninterrupted_one(swept, tmp_path, number, words):
     """`tests/studies/sweep_kills` stops whole sweeps by every signal."""
-    if words:
-        pytest.importorskip("ray")
     _, done, _, _ = swept
     stopped = begun_anew(done, tmp_path / "stopped")
     stop_sweep(stopped, "again", number, 2, *WORDS[len(COMMAND) :], *words)
