@@ -20,7 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from moe_cli.errors import EnvironmentFaultError, MoeError, PeerError
+from moe_cli.errors import EnvironmentFaultError, InterruptedRunError, MoeError, PeerError, StoppedError
+from moe_cli.signals import ALL_SIGNALS, handled_by
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -31,7 +32,7 @@ OF_MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # srun set
 AGENT = "TORCHELASTIC_RUN_ID"  # of what torchrun started
 VOICE = "moe/voice"  # in the store: how many processes wanted to say why they end
 LOOK_AGAIN = 0.2  # seconds
-PATIENCE = 30.0  # seconds until what one process wrote must be seen by the others; NFS keeps what it knows for so long
+PATIENCE = 30.0  # seconds until the others see what a process wrote (NFS keeps what it knows for so long) or told
 # In errors of torch.distributed where another process has gone or does not answer.
 OF_A_PEER = ("gloo", "Connection closed by peer", "NCCL", "Broken pipe", "connection reset")
 
@@ -68,12 +69,41 @@ def num_cores() -> int:
 
 @cache
 def this_rank() -> Rank:
-    """This process, as the environment says that it began."""
-    if "LOCAL_RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    """This process, as the environment says that it began.
+
+    Raises:
+        EnvironmentFaultError: of what torchrun sets, a part is missing or is no number.
+    """
+    if "LOCAL_RANK" not in os.environ or (total := _of_environment("WORLD_SIZE", 1)) < 2:
         return Rank(0, 1, 0, 1)
-    total = int(os.environ["WORLD_SIZE"])
-    local_total = int(os.environ.get("LOCAL_WORLD_SIZE", total))
-    return Rank(int(os.environ["RANK"]), total, int(os.environ["LOCAL_RANK"]), local_total)
+    local_total = _of_environment("LOCAL_WORLD_SIZE", total)
+    return Rank(_of_environment("RANK"), total, _of_environment("LOCAL_RANK"), local_total)
+
+
+def _of_environment(name: str, default: int | None = None) -> int:
+    text = os.environ.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not text.isdecimal():
+        problem = "is not set" if text is None else f"is {text!r}, which is no number"
+        raise EnvironmentFaultError(
+            f"LOCAL_RANK says that torchrun started this process, but {name} {problem}",
+            hint="start the command with torchrun or with --nproc, or unset LOCAL_RANK to run it alone",
+        )
+    return int(text)
+
+
+def take_place() -> EnvironmentFaultError | None:
+    """Read the place of this process once; an error where the environment has none that can be read.
+
+    The process is alone then, and tells that itself.
+    """
+    try:
+        this_rank()
+    except EnvironmentFaultError as error:
+        del os.environ["LOCAL_RANK"]
+        return error
+    return None
 
 
 def num_ranks() -> int:
@@ -225,16 +255,34 @@ def require_shared(file: Path, is_seen: Callable[[], bool], *, seconds: float = 
 def has_voice(error: MoeError | None = None) -> bool:
     """Whether this process is the one that tells why all of them end, with this error: the first that asks.
 
-    Before they have met, it is the first process of every machine.
+    Before they have met, it is the first process of every machine, or one whose error the first does not have.
     """
     if num_ranks() == 1:
         return True
     if not _meetings:
-        return this_rank().local_index == 0
+        return this_rank().local_index == 0 or _is_own_error(error)
     try:
         return current_meeting().store.add(VOICE, 1) == 1
     except RuntimeError:  # process 0 held the store and has gone: with the error of all, or before it could tell any
         return isinstance(error, PeerError)
+
+
+def name_before_meeting() -> str:
+    """What an error that this process meets alone begins with, "process 3 (node-2): "; "" for an error of all."""
+    if _meetings or num_ranks() == 1 or is_first():
+        return ""
+    return f"process {this_rank().index} ({socket.gethostname()}): "
+
+
+def _is_own_error(error: MoeError | None) -> bool:
+    """Whether this process alone ends: torchrun ends it, too, as soon as the first one tells the error of both."""
+    if error is None or isinstance(error, (StoppedError, InterruptedRunError)):
+        return False
+    told, end = threading.Event(), time.monotonic() + PATIENCE
+    with handled_by(lambda number, frame: told.set(), *ALL_SIGNALS):
+        while not told.wait(LOOK_AGAIN) and time.monotonic() < end:
+            pass
+    return not told.is_set()
 
 
 def peer_error(error: Exception) -> PeerError | None:

@@ -14,6 +14,7 @@ os.environ |= {
     "OMP_NUM_THREADS": "1",  # two threads on two busy cores wait for each other
 }
 
+import gc
 import signal
 
 import pytest
@@ -27,6 +28,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jo
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_finish():
+    """Leave what every test imports out of garbage collection, as each training of transformers collects it all."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -24,11 +24,12 @@ from torch.distributed import TCPStore
 
 from moe_cli import rounds
 from moe_cli.artifacts import layout
+from moe_cli.cli.child_commands import PRELOADED
 from moe_cli.errors import MoeError
 from moe_cli.ranks import this_rank
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["moe_cli.prepare.stage", "moe_cli.train.stage", "moe_cli.evaluate.stage"])
+CONTEXT.set_forkserver_preload(PRELOADED)
 LIMIT = 120.0  # seconds
 WAIT = 60.0  # seconds that a process waits for the others
 STORES: deque[TCPStore] = deque(maxlen=4)  # through which the processes meet, as in torchrun outside of them

@@ -109,21 +109,20 @@ def recorded(model: OlmoeForCausalLM, ids: Ints, lengths: Ints) -> RoutingCounts
     """What the program's recorder counts."""
     place_1S = torch.arange(ids.shape[1])[None]
     inside_BS = place_1S < torch.tensor(lengths)[:, None]
-    is_prompt_BS = (place_1S < PROMPT).expand_as(inside_BS)
-    regions_RBS = torch.stack([inside_BS & ~is_prompt_BS, is_prompt_BS, (place_1S == PROMPT - 1).expand_as(inside_BS)])
+    answers_BS = inside_BS & (place_1S >= PROMPT)
     with torch.inference_mode(), record_routing(model) as recorder:
-        recorder.watch(regions_RBS)
+        recorder.watch(answers_BS[None])
         model(input_ids=torch.tensor(ids), attention_mask=inside_BS.long(), use_cache=False, logits_to_keep=1)
-        counts_BRLE, gates_BRLE = recorder.counts().numpy(), recorder.gates().numpy()
+        counts_BLE, gates_BLE = recorder.counts()[:, 0].numpy(), recorder.gates()[:, 0].numpy()
     names = tuple(f"goal-{number}" for number in range(GOALS))
     return RoutingCounts(
         layers=tuple(range(LAYERS)),
         top_k=TOP_K,
         pair_ids=names,
         clusters=names,
-        routed=counts_BRLE.reshape(GOALS, 2, *counts_BRLE.shape[1:]),
-        seen=regions_RBS.sum(-1).T.numpy().reshape(GOALS, 2, -1),
-        gates=gates_BRLE.reshape(GOALS, 2, *gates_BRLE.shape[1:]),
+        routed=counts_BLE.reshape(GOALS, 2, *counts_BLE.shape[1:]),
+        seen=answers_BS.sum(-1).numpy().reshape(GOALS, 2),
+        gates=gates_BLE.reshape(GOALS, 2, *gates_BLE.shape[1:]),
         gradients=None,
     )
 

@@ -113,7 +113,6 @@ def test_masks_selection_and_risk_table_say_the_same(done):
 def test_routing_counts_sum_to_tokens_times_top_k(done):
     with np.load(done.prepared.path / "routing_tiny.npz", allow_pickle=False) as counts:
         assert np.array_equal(counts["routed"].sum(-1), counts["top_k"] * counts["seen"][..., None].repeat(4, -1))
-        assert (counts["seen"][:, :, 2] == 1).all()  # the last prompt position is one token
 
 
 def test_routing_is_recorded_without_changing_a_logit(done):

@@ -9,6 +9,7 @@ from tests.studies.crashes import crashes
 def test_killed_trainings_resume_bit_for_bit_with_no_manual_step(tmp_path):
     found = list(outcomes(tmp_path, kills=6, seed=1))
     assert [outcome.same for outcome in found] == [True] * 6
+    assert {outcome.arm for outcome in found} == {"selective", "baseline", "alternating"}
     assert sum(outcome.begun for outcome in found) >= 2  # the others were killed before they began or after the end
 
 

@@ -67,12 +67,12 @@ class Conditions:
 
 
 def plan_conditions(selected: Sequence[Expert], counts: RoutingCounts, config: MoeConfig) -> Conditions:
-    """The conditions for a set of experts; `counts` are those of the prepare run, read with the answers alone.
+    """The conditions for a set of experts; `counts` are those of the prepare run.
 
     Raises:
         UsageError: others are to be chosen, and in some layer fewer are left than a token was given.
     """
-    use_LE = counts.routed[:, SIDES.index(config.ablate.side), 0].sum(0, dtype=np.int64)
+    use_LE = counts.routed[:, SIDES.index(config.ablate.side)].sum(0, dtype=np.int64)
     selected_LE = np.zeros(use_LE.shape, dtype=np.bool_)
     for expert in selected:
         selected_LE[counts.layers.index(expert.layer), expert.index] = True
@@ -103,8 +103,7 @@ def plan_conditions(selected: Sequence[Expert], counts: RoutingCounts, config: M
 
 def _top_k(counts: RoutingCounts) -> list[int]:
     """How many experts a token was given in each layer, at most."""
-    seen_NS11 = np.maximum(counts.seen[..., 0], 1)[..., None]
-    given_NSL = counts.routed[:, :, 0].sum(-1, dtype=np.int64) / seen_NS11
+    given_NSL = counts.routed.sum(-1, dtype=np.int64) / np.maximum(counts.seen, 1)[..., None]
     return [int(given) for given in np.ceil(given_NSL.max((0, 1))).tolist()]
 
 

@@ -184,7 +184,7 @@ def plan_ablation(
 ) -> AblationPlan:
     """What an ablation would do. Raises as `run`, before anything is loaded or written."""
     _refuse_untrained(target_name, store)
-    _refuse_other_answers(config)
+    config.refuse_for_ablation()
     source = require_unchanged_run(prepared, store, "prepare")
     selection = source.record(layout.SELECTION, Selection)
     target = resolve_target(target_name or selection.base.place, config.model, store)
@@ -230,16 +230,6 @@ def _refuse_untrained(target_name: str | None, store: Store) -> None:
         raise UsageError(
             f"there is no training run in {target_name}, and --on names one",
             hint="moe runs list shows them; the model that the prepare run was made on needs no --on",
-        )
-
-
-def _refuse_other_answers(config: MoeConfig) -> None:
-    """Refuse settings of an evaluation whose answers are not those of the weights as they are."""
-    scaled = None if config.evaluate.scale == 1.0 else "evaluate.scale"
-    if (other := config.evaluate.other_answers or scaled) is not None:
-        raise UsageError(
-            f"an ablation answers with the weights as they are, without experts; {other} says otherwise",
-            hint=f"leave {other} away",
         )
 
 

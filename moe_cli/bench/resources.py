@@ -1,7 +1,7 @@
 """What training a model needs, from its config alone: memory of each arm, steps, and what processes send each other.
 
 Weights, masters, gradients and moments are exact. The peak is that of a followed step (`fake_step.py`). What several
-processes need and send is arithmetic: `moe train` runs in one process.
+processes need and send is arithmetic from the sizes of the tensors.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ from moe_cli.records import (
     Selection,
     StepMemory,
 )
+from moe_cli.records.training import STORED_TARGETS
 from moe_cli.version import __version__
 
 ARMS: tuple[Arm, ...] = ("selective", "baseline", "alternating")
+JOINT = "a joint step (alternating.router_consistency_weight) is not followed, so that its peak is not known"
 LONGEST_ROW = 2**20  # tokens; the sizes of longer ones, squared in attention, are no numbers that torch counts with
 ROWS_OF_BENCH: dict[Arm, str] = {"selective": "selective", "baseline": "full_grouped_mm"}
 
@@ -178,13 +180,15 @@ def _need(
     benchmark: Benchmark | None,
 ) -> ArmNeed:
     params_of = {layer.layer: layer.params_per_expert for layer in sizes.layers}
-    routers = arm == "alternating" and config.alternating.router_epochs > 0
-    if arm == "alternating" and config.alternating.skip_expert_training:
+    rounds = config.alternating
+    routers = arm == "alternating" and rounds.trains_routers
+    if arm == "alternating" and rounds.skip_expert_training:
         union = ()
     followed: Arm = "selective" if arm == "alternating" and not routers else arm
     trained = sizes.total if arm == "baseline" else sum(params_of[expert.layer] for expert in union)
     frozen = 0 if arm == "baseline" else sizes.total * sizes.dtype.itemsize
-    step, note = _followed(followed, config, sizes.dtype, union, shape)
+    joint = routers and rounds.joint
+    step, note = (None, JOINT) if joint else _followed(followed, config, sizes.dtype, union, shape)
     if routers:  # which parameters of a router train, a backward tells
         trained = step.trained_params if step is not None else trained + sizes.params.get("router", 0)
     ranks: tuple[RankNeed, ...] = ()
@@ -201,9 +205,11 @@ def _need(
         note=note,
         least=least_bytes(frozen_bytes=frozen, trained_params=trained),
         ranks=ranks,
-        remedies=() if step is None or fits else tuple(_remedies(followed, config, sizes, union, shape, request)),
+        remedies=()
+        if step is None or fits
+        else tuple(_remedies(followed, config, sizes, union, shape, request, may_share=arm != "alternating")),
         seconds=None if benchmark is None else _seconds(arm, config, sizes, shape, benchmark),
-        targets=_target_bytes(config, sizes) if routers else None,
+        targets=_target_bytes(config, sizes) if routers and rounds.consistency_target in STORED_TARGETS else None,
     )
 
 
@@ -233,9 +239,20 @@ def _followed(
 
 
 def _remedies(
-    arm: Arm, config: MoeConfig, sizes: ModelSizes, union: Sequence[Expert], shape: StepShape, request: ResourceRequest
+    arm: Arm,
+    config: MoeConfig,
+    sizes: ModelSizes,
+    union: Sequence[Expert],
+    shape: StepShape,
+    request: ResourceRequest,
+    *,
+    may_share: bool,
 ) -> Iterator[Remedy]:
-    """Changes of settings in the order of what they cost, up to the first with which one process fits."""
+    """Changes of settings in the order of what they cost, up to the first with which one process fits.
+
+    If none does, the last is the number of processes that fit, or the largest one, where they share the weights beside
+    the changes that help most.
+    """
     checkpointing, smallest = replace(shape, checkpointing=True), replace(shape, forward_tokens=shape.length)
     of_checkpointing = "train.gradient_checkpointing=true"
     of_forwards = f"train.max_forward_tokens={shape.length}"
@@ -247,16 +264,27 @@ def _remedies(
     ]
     if sizes.dtype is torch.float32:
         tries.append(((of_checkpointing, of_forwards, "model.dtype=bfloat16"), torch.bfloat16, both))
+    memory, tried = request.memory or 0, []
     for settings, dtype, changed in tries:
         if changed == shape and dtype is sizes.dtype:
             continue
         step, _ = _followed(arm, config, dtype, union, changed)
         if step is None:
             return
-        fits = step.peak <= (request.memory or 0)
+        fits = step.peak <= memory
         yield Remedy(settings=settings, peak=step.peak, fits=fits)
         if fits:
             return
+        tried.append((step, settings, dtype, changed))
+    several = sorted(number for number in request.ranks if number > 1)
+    if tried and may_share and several:
+        step, settings, dtype, changed = min(tried, key=lambda one: one[0].peak)
+        own = replace(sizes, dtype=dtype)
+        needs = rank_needs(arm, config, own, step, changed, ranks=several, memory=memory, num_batches=None)
+        shared = [need for need in needs if need.placement == "sharded"]
+        best = next((need for need in shared if need.fits), shared[-1])
+        more = (*settings, "train.placement=sharded")
+        yield Remedy(settings=more, peak=best.peak, fits=best.fits, ranks=best.ranks)
 
 
 def _seconds(arm: Arm, config: MoeConfig, sizes: ModelSizes, shape: StepShape, benchmark: Benchmark) -> float | None:

@@ -38,7 +38,7 @@ from moe_cli.cli.boundary import SafeRecord, print_error, show_warning, survive_
 from moe_cli.cli.options import MoeCommand
 from moe_cli.errors import ExitCode, UsageError
 from moe_cli.masking import keep_environment_secret
-from moe_cli.ranks import num_ranks
+from moe_cli.ranks import num_ranks, take_place
 from moe_cli.signals import stay_deaf
 from moe_cli.version import __version__
 
@@ -114,13 +114,10 @@ def root(
 ) -> None:
     """All commands share one config and one registry."""
     if num_ranks() > 1 and ctx.invoked_subcommand not in IN_SEVERAL_PROCESSES:
-        print_error(
-            UsageError(
-                f"moe {ctx.invoked_subcommand} runs in one process, and torchrun started {num_ranks()}",
-                hint=f"without torchrun: moe {ctx.invoked_subcommand}; {', '.join(IN_SEVERAL_PROCESSES)} can use it",
-            )
+        raise UsageError(
+            f"moe {ctx.invoked_subcommand} runs in one process, and torchrun started {num_ranks()}",
+            hint=f"without torchrun: moe {ctx.invoked_subcommand}; {', '.join(IN_SEVERAL_PROCESSES)} can use it",
         )
-        raise typer.Exit(int(ExitCode.USAGE))
 
 
 def main() -> None:
@@ -141,11 +138,14 @@ def main() -> None:
 
 def _run() -> int:
     """The exit code of the command that was typed."""
-    if fault := _undecodable(sys.argv[1:]):
+    if fault := take_place() or _undecodable(sys.argv[1:]):
         print_error(fault)
         return int(fault.exit_code)
     try:
         return int(app(args=hyphenated(sys.argv[1:]), prog_name="moe", standalone_mode=False) or 0)
+    except UsageError as error:  # of no command yet
+        print_error(error)
+        return int(error.exit_code)
     except Exception as error:
         if not isinstance(error, WordsFault):
             raise

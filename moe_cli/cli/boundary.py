@@ -199,7 +199,7 @@ def print_error(error: MoeError) -> None:
         return
     talk = stderr_console()
     first, *rest = NEXT_LINE.split(mask_keys(error.message))
-    talk.print(f"error: {escape_unsafe(first)}", style="red", soft_wrap=True)
+    talk.print(f"error: {ranks.name_before_meeting()}{escape_unsafe(first)}", style="red", soft_wrap=True)
     for line in rest:
         talk.print(escape_unsafe(line), soft_wrap=True)
     talk.print("hint: " + "\n".join(map(escape_unsafe, NEXT_LINE.split(mask_keys(error.hint)))), soft_wrap=True)

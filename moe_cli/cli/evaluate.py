@@ -97,8 +97,8 @@ def evaluate(
 
     named = [word for word in (run_or_model, model_path) if word is not None]
     session = open_session(typed.having("model.name", next(iter(named), None)), json=json, verbose=verbose)
-    stages, of_files = _stages(again or ()), bool(session.config.evaluate.answers)
-    _refuse_targets(named, of_files)
+    stages, of_files = stages_named(again or ()), bool(session.config.evaluate.answers)
+    refuse_targets(named, of_files)
     if dry_run:
         _show_answers(session) if of_files else _show_dry_run(session, named[0])
         return
@@ -119,7 +119,7 @@ def evaluate(
     session.show(result.summary, evaluated_view(result.summary), done)
 
 
-def _refuse_targets(named: Sequence[str], of_files: bool) -> None:
+def refuse_targets(named: Sequence[str], of_files: bool) -> None:
     """Refuse anything but one model, or answers without a model.
 
     Raises:
@@ -155,7 +155,7 @@ def _show_dry_run(session: Session, target: str) -> None:
     session.show_dry_run(preview, items_preview_view(preview), refusal)
 
 
-def _stages(names: Sequence[str]) -> tuple[Stage, ...]:
+def stages_named(names: Sequence[str]) -> tuple[Stage, ...]:
     """The stages named on the command line.
 
     Raises:

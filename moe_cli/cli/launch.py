@@ -1,32 +1,36 @@
 """`moe launch`: prints a script that runs a command in several processes of many machines, by torchrun. Runs nothing.
 
 The script is for SLURM, for SkyPilot, or for a shell on every machine. It asks for a signal before the time is over, so
-that a checkpoint is saved, and resumes: submitted again, it goes on where it stopped, or says that all is done.
+that a checkpoint is saved, and resumes: submitted again, it goes on where it stopped, or says that all is done. Words
+and settings of the command are those it takes; data, runs and models may be on other machines and are not looked at.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from shlex import join, quote
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from moe_cli.cli.boundary import catch_errors
+from moe_cli.cli.evaluate import refuse_targets, stages_named
+from moe_cli.cli.options import typed_settings
 from moe_cli.errors import UsageError
 
 Scheduler = Literal["slurm", "skypilot", "torchrun"]
 PORT = 29500
 GRACE = 300  # seconds before the end of the time in which a step and a checkpoint must end
-TIME = re.compile(r"(\d{1,4}-)?\d{1,4}(:\d{2}){0,2}")  # of SLURM: minutes, hours:minutes:seconds, days-hours ...
+TIME = re.compile(r"((?P<days>\d{1,4})-)?(?P<rest>\d{1,6}(:\d{2}){0,2})")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SHARED = "The working directory must lie on a file system that all machines share."
-LEFT_TO_TORCHRUN = ("--nproc", "--gpu")
-RESUMED = ("train", "prepare", "evaluate")  # take --resume
 MOST = 2**16
+RESUME = "--resume"
+TIME_HINT = "write it as 24:00:00 or 2-00:00:00"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,26 +153,27 @@ def launch(
 
     Example: moe launch torchrun --gpus 4 -- train selective
     """
+    exports = tuple(map(_variable, env or ()))
     job = Job(
-        words=_checked(ctx, tuple(words)),
+        words=_checked(ctx, tuple(words), {**os.environ, **dict(exports)}),
         nodes=nodes,
         gpus=gpus,
         time=_time(time),
         accelerator=_one_word(accelerator, "--accelerator"),
-        exports=tuple(map(_variable, env or ())),
+        exports=exports,
         setup=tuple(_one_line(line) for line in setup or ()),
     )
     print(SCRIPTS[scheduler](job), end="")
 
 
-def _checked(ctx: typer.Context, words: tuple[str, ...]) -> tuple[str, ...]:
-    """The words of a command that can run in several processes, as they are typed, with `--resume`.
+def _checked(ctx: typer.Context, words: tuple[str, ...], environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The words of a command that can run in several processes, as they are typed, with `--resume` where it has that.
 
     Raises:
-        UsageError: another command, or an option that torchrun or the scheduler decides.
+        UsageError: another command, settings that it refuses, or what torchrun or the scheduler decides.
         typer.BadParameter: or what it is made from: the command does not take these words.
     """
-    from moe_cli.cli.app import IN_SEVERAL_PROCESSES
+    from moe_cli.cli.app import IN_SEVERAL_PROCESSES, hyphenated
 
     name = words[0] if words else ""
     if name not in IN_SEVERAL_PROCESSES:
@@ -176,26 +181,69 @@ def _checked(ctx: typer.Context, words: tuple[str, ...]) -> tuple[str, ...]:
             f"moe launch runs {' or '.join(IN_SEVERAL_PROCESSES)} in several processes, not {name or 'nothing'}",
             hint="name the command after --, such as: moe launch slurm -- train selective",
         )
-    for option in LEFT_TO_TORCHRUN:
-        if any(word == option or word.startswith(f"{option}=") for word in words):
-            raise UsageError(
-                f"{option} is decided by the script: a process for each card of --gpus",
-                hint=f"leave {option} out of the command after --",
-            )
     root = ctx.find_root()
-    command, rest = root.command, list(words)
+    command, rest = root.command, hyphenated(list(words))
     while isinstance(command, TyperGroup) and rest:
         _, found, rest = command.resolve_command(root, rest)
         command = found or command
     if isinstance(command, TyperGroup):
         raise UsageError(f"moe {name} needs the name of one of its commands", hint=f"moe {name} --help lists them")
-    command.make_context(" ".join(words[: len(words) - len(rest)]), rest, parent=root)
-    return words if "--resume" in words or words[0] not in RESUMED else (*words, "--resume")
+    of_command = words[: len(words) - len(rest)]
+    given = command.make_context(" ".join(of_command), rest, parent=root).params
+    _refuse_settings(of_command, given, environment)
+    resumes = any(RESUME in parameter.opts for parameter in command.params)
+    return (*words, RESUME) if resumes and not given["resume"] else words
+
+
+def _refuse_settings(of_command: tuple[str, ...], given: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    """Refuse what the command refuses before it looks at data or a model, and what the script decides.
+
+    Of `moe ablate` the settings of its prepare run are not among them.
+    """
+    from moe_cli.cli.session import resolved_config
+
+    typed, named = typed_settings(given), []
+    if of_command[0] == "evaluate":
+        named = [word for word in (given["run_or_model"], given["model_path"]) if word is not None]
+        typed = typed.having("model.name", next(iter(named), None))
+    config = resolved_config(typed, environment)
+    for option, value in (("--nproc", given["nproc"]), ("--gpu", config.model.gpu)):
+        if value is not None:
+            raise UsageError(
+                f"{option} is decided by the script: a process for each card of --gpus",
+                hint=f"leave {option} out of the command after --, and model.gpu out of its settings",
+            )
+    if of_command == ("train", "alternating"):
+        config.refuse_for_alternating()
+    if of_command[0] == "ablate":
+        config.refuse_for_ablation()
+    if of_command[0] == "evaluate":
+        stages_named(given["again"])
+        refuse_targets(named, bool(config.evaluate.answers))
 
 
 def _time(text: str) -> str:
-    if not TIME.fullmatch(text):
-        raise UsageError(f"--time {text} is no time limit of SLURM", hint="write it as 24:00:00 or 2-00:00:00")
+    """A time limit as SLURM reads it: minutes[:seconds], hours:minutes:seconds, or days-hours[:minutes[:seconds]].
+
+    Raises:
+        UsageError: it is none, or none that leaves time before the signal.
+    """
+    read = TIME.fullmatch(text)
+    if read is None:
+        raise UsageError(f"--time {text} is no time limit of SLURM", hint=TIME_HINT)
+    first, *later = map(int, read["rest"].split(":"))
+    days = read["days"]
+    if any(part > 59 for part in later) or (days is not None and first > 23):
+        raise UsageError(
+            f"--time {text} has more than 23 hours of a day, or than 59 minutes or seconds", hint=TIME_HINT
+        )
+    units = (3600, 60, 1) if days is not None or len(later) == 2 else (60, 1)
+    seconds = int(days or 0) * 86_400 + sum(unit * part for unit, part in zip(units, (first, *later), strict=False))
+    if seconds <= GRACE:
+        raise UsageError(
+            f"--time {text} is over before the signal to save a checkpoint, {GRACE // 60} minutes before its end",
+            hint=TIME_HINT,
+        )
     return text
 
 

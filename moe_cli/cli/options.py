@@ -148,7 +148,7 @@ def with_settings(
 
         @functools.wraps(command)
         def run(**given: object) -> None:
-            command(typed=_typed(given), **{parameter.name: given[parameter.name] for parameter in own})
+            command(typed=typed_settings(given), **{parameter.name: given[parameter.name] for parameter in own})
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -162,6 +162,17 @@ def setting_of(parameter: str) -> str | None:
     return parameter.replace(DOT, ".") if DOT in parameter or parameter in FLAT_KEYS else None
 
 
+def typed_settings(given: Mapping[str, object]) -> TypedSettings:
+    """What was typed of the settings, from the values of a command's parameters."""
+    named = {setting_of(name): value for name, value in given.items()}
+    config, assignments = given.get("config"), given.get("assignments")
+    return TypedSettings(
+        values={key: value for key, value in named.items() if key is not None and value not in (None, ())},
+        config=config if isinstance(config, Path) else None,
+        assignments=tuple(assignments) if isinstance(assignments, list) else (),
+    )
+
+
 def field_of(setting: str) -> FieldInfo:
     """The definition of a setting."""
     *sections, name = setting.split(".")
@@ -169,16 +180,6 @@ def field_of(setting: str) -> FieldInfo:
     for section in sections:
         fields = cast("type[BaseModel]", fields[section].annotation).model_fields
     return fields[name]
-
-
-def _typed(given: Mapping[str, object]) -> TypedSettings:
-    named = {setting_of(name): value for name, value in given.items()}
-    config, assignments = given.get("config"), given.get("assignments")
-    return TypedSettings(
-        values={setting: value for setting, value in named.items() if setting is not None and value is not None},
-        config=config if isinstance(config, Path) else None,
-        assignments=tuple(assignments) if isinstance(assignments, list) else (),
-    )
 
 
 def _parameter(name: str, annotation: object, default: object) -> inspect.Parameter:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,12 +131,22 @@ def open_session(
     Raises:
         UsageError: any problem in any setting; all of them at once.
     """
-    config = load_config(file=typed.config, environment=os.environ, assignments=typed.assignments, flags=typed.values)
-    _refuse_keys(config)
+    config = resolved_config(typed, os.environ)
     _set_environment(config, asks_the_hub=asks_the_hub)
     if not is_text(str(here := Path.cwd())):
         raise UsageError(f"the path of this directory, {here}, is not UTF-8", hint="work in a directory named in UTF-8")
     return Session(config, Store(registry_path(config.registry, here)), json, verbose, _again(typed))
+
+
+def resolved_config(typed: TypedSettings, environment: Mapping[str, str]) -> MoeConfig:
+    """The settings of a command with these words in this environment.
+
+    Raises:
+        UsageError: any problem in any setting; all of them at once.
+    """
+    config = load_config(file=typed.config, environment=environment, assignments=typed.assignments, flags=typed.values)
+    _refuse_keys(config, environment)
+    return config
 
 
 def _again(typed: TypedSettings) -> str:
@@ -144,10 +154,10 @@ def _again(typed: TypedSettings) -> str:
     return "".join(f" {name} {quote(str(value))}" for name, value in named.items() if value is not None)
 
 
-def _refuse_keys(config: MoeConfig) -> None:
+def _refuse_keys(config: MoeConfig, environment: Mapping[str, str]) -> None:
     """Refuse settings that hold a key, because settings are written to the results."""
     for endpoint in (config.endpoint, config.judge):
-        keep_secret(os.environ.get(endpoint.key_env or "", ""))
+        keep_secret(environment.get(endpoint.key_env or "", ""))
     tree = config.model_dump(mode="json")
     for name in setting_names():
         section, _, key = name.rpartition(".")

@@ -83,6 +83,7 @@ def sweep(
     """
     from moe_cli.cli.select import with_settings_of
     from moe_cli.cli.session import open_session
+    from moe_cli.prepare.reselect import draw_seed, refuse_unmeasured
 
     session = open_session(with_settings_of(prepared, typed), json=json)
     config = session.config
@@ -90,6 +91,7 @@ def sweep(
     session = replace(session, config=config.model_copy(update={"train": train}))
     if bench is not None and not dry_run:
         raise UsageError("--bench says how long a sweep would take, without making it", hint="add --dry-run")
+    refuse_unmeasured(prepared, config.sweep.methods, session.store)
     if dry_run:
         _show_dry_run(session, prepared, bench, at_once)
         return
@@ -98,7 +100,6 @@ def sweep(
     from moe_cli.artifacts import layout
     from moe_cli.cli.ray_commands import start_ray
     from moe_cli.cli.sweep_points import PointMaker, points_at_once
-    from moe_cli.prepare.reselect import draw_seed
     from moe_cli.sweep import stage
     from moe_cli.views.report.sweep_page import sweep_page
     from moe_cli.views.swept import swept_markdown, swept_view

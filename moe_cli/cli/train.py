@@ -36,6 +36,7 @@ OF_ROUNDS = (
     *options("alternating.num_rounds", "alternating.expert_epochs_per_round", "alternating.router_epochs_per_round"),
     option("train.learning_rate", "--expert-lr", "--learning-rate"),
     option("alternating.router_learning_rate", "--router-lr"),
+    *options("alternating.router_consistency_weight"),
     *options("alternating.kl_type", "alternating.consistency_at", "alternating.consistency_target"),
     *options("alternating.consistency_over", "alternating.consistency_layers", "alternating.keep"),
     *options("alternating.temperature", "alternating.reselect"),
@@ -112,6 +113,8 @@ def alternating(
     Example: moe train alternating --prepared prepared --num-rounds 3 --router-lr 1e-3
 
     Example: moe train alternating --prepared prepared --skip-router-training
+
+    Example: moe train alternating --prepared prepared --router-consistency-weight 1 --consistency-target both
     """
     _train("alternating", typed, nproc, resume=resume, dry_run=dry_run, json=json)
 
@@ -122,6 +125,8 @@ def _train(arm: Arm, typed: TypedSettings, nproc: int | None, *, resume: bool, d
     from moe_cli.tiny import MODEL_NAME
 
     session = open_session(typed, json=json)
+    if arm == "alternating":
+        session.config.refuse_for_alternating()
     if dry_run:
         session.show_settings_of_run()
         if session.config.train.prepared is not None:

@@ -233,14 +233,20 @@ def _unscored(columns: Sequence[RunColumn]) -> Iterator[str]:
 
 
 def _router_training(columns: Sequence[RunColumn]) -> Iterator[str]:
-    """What an arm was given beside the steps that all arms have."""
-    if all(column.routers for column in columns if column.is_trained_here):
-        return
+    """What an arm was given beside the steps that all arms have; of joint steps always, as they are no one's else."""
+    everywhere = all(column.routers for column in columns if column.is_trained_here)
     for column in columns:
-        if (routers := column.routers) is not None:
+        if (routers := column.routers) is not None and (routers.joint or not everywhere):
             final = column.final_router_step
             kept = "" if final == routers.num_steps else f" (its final model is of step {final} of these)"
             spent = f"steps{kept} on {column.num_router_tokens:,} tokens of the same goals"
+            if routers.joint:
+                yield (
+                    f"{column.name} trained its routers jointly with its experts, by cross-entropy +"
+                    f" {routers.joint_weight:g} x consistency, in {routers.num_steps} {spent} beside: a difference to"
+                    " another arm may be theirs."
+                )
+                continue
             if routers.alone:
                 yield f"{column.name} trained its routers alone, in {routers.num_steps} {spent}, and no expert."
                 continue

@@ -164,9 +164,8 @@ class Evidence:
             yield "by the word of a smoke-test judge only"
         if self._one_model(runs):
             yield "of the same weights"
-        routers = [any(column.routers for column in arm) for arm in runs]
-        if any(routers) and not all(routers) and not self.with_untrained(pair):
-            yield "with further steps, of routers, in one arm alone"
+        if not self.with_untrained(pair):
+            yield from _routers(runs)
         yield from self._seeds([name for name in (pair.a, pair.b) if not self.is_untrained(name)])
         if any(column.goals_trained_on and column.goals_trained_on[0] for column in columns):
             yield "on goals that were partly trained on"
@@ -191,6 +190,18 @@ class Evidence:
             yield "with one run per arm" if self.arms[single[0]][0].training_mode == IMPORTED else ONE_SEED
         elif single:
             yield f"with one training seed of {single[0]}"
+
+
+def _routers(arms: Sequence[Sequence[RunColumn]]) -> Iterator[str]:
+    """What one of two arms was given for its routers and the other was not."""
+    own, joint = (
+        [any(column.routers and column.routers.joint is together for column in arm) for arm in arms]
+        for together in (False, True)
+    )
+    if len(set(own)) > 1:
+        yield "with further steps, of routers, in one arm alone"
+    if len(set(joint)) > 1:
+        yield "with routers trained in the experts' steps in one arm alone"
 
 
 @dataclass(frozen=True, slots=True)

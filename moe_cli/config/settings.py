@@ -26,6 +26,7 @@ from moe_cli.config.choices import (
 )
 from moe_cli.config.sections import Count, EndpointConfig, JudgeConfig, Section, Temperature, Threads
 from moe_cli.config.study_settings import AblateConfig, AlternatingConfig, SweepConfig
+from moe_cli.errors import UsageError
 
 DEFAULT_MODEL = "allenai/OLMoE-1B-7B-0125-Instruct"
 
@@ -351,3 +352,41 @@ class MoeConfig(Section):
     compare: CompareConfig = CompareConfig()
     ablate: AblateConfig = AblateConfig()
     sweep: SweepConfig = SweepConfig()
+
+    def refuse_for_alternating(self) -> None:
+        """Refuse settings that the alternating arm cannot train with.
+
+        Raises:
+            UsageError: the weights are to be sharded; or experts to be selected anew, and the final model to be chosen
+                among checkpoints of different experts, or the selection to have a limit of its own.
+        """
+        if self.train.placement == "sharded":
+            raise UsageError(
+                "the alternating arm trains routers whose weights every process holds whole",
+                hint="leave train.placement at replicated",
+            )
+        if self.alternating.reselect == "none":
+            return
+        if self.train.validation_batches:
+            raise UsageError(
+                "with held-out batches the final model may be that of a round whose experts are not those of the last",
+                hint="leave --reselect or train.validation_batches away",
+            )
+        if self.train.max_share is not None:
+            raise UsageError(
+                "train.max_share limits one selection, and one made anew keeps to the budget of the prepare run",
+                hint="leave it away, or select with another budget: moe select PREPARED --budget 5%",
+            )
+
+    def refuse_for_ablation(self) -> None:
+        """Refuse settings of an evaluation whose answers are not those of the weights as they are.
+
+        Raises:
+            UsageError: another engine, answers of files, a steered router, or a part of the change.
+        """
+        scaled = None if self.evaluate.scale == 1.0 else "evaluate.scale"
+        if (other := self.evaluate.other_answers or scaled) is not None:
+            raise UsageError(
+                f"an ablation answers with the weights as they are, without experts; {other} says otherwise",
+                hint=f"leave {other} away",
+            )

@@ -33,8 +33,17 @@ def _ordered(numbers: tuple[Number, ...]) -> tuple[Number, ...]:
     return tuple(sorted(set(numbers)))
 
 
+def _at_least_one(numbers: tuple[Number, ...]) -> tuple[Number, ...]:
+    """Refuse none, which is what a variable of the shell gives that is not set."""
+    if not numbers:
+        raise ValueError("it is empty; a sweep is over one budget or more: `1%,2%,5%`")
+    return numbers
+
+
 def _swept(methods: tuple[Method, ...]) -> tuple[Method, ...]:
-    """Refuse methods that no budget cuts, and the random control, which every sweep has."""
+    """Refuse no method, those that no budget cuts, and the random control, which every sweep has."""
+    if not methods:
+        raise ValueError(f"it is empty; a sweep is of one method or more: {', '.join(BY_BUDGET)}")
     if wrong := [method for method in methods if method not in BY_BUDGET]:
         raise ValueError(f"a sweep is over budgets, which `{wrong[0]}` does not have; there are {', '.join(BY_BUDGET)}")
     return tuple(dict.fromkeys(methods))
@@ -45,7 +54,10 @@ class SweepConfig(Section):
 
     output_dir: Path = Field(Path("sweep"), description="where the sweep is written")
     budgets: Annotated[
-        tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...], BeforeValidator(_as_shares), AfterValidator(_ordered)
+        tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...],
+        BeforeValidator(_as_shares),
+        AfterValidator(_at_least_one),
+        AfterValidator(_ordered),
     ] = Field((0.01, 0.02, 0.05, 0.1, 0.2), description="budgets, shares of all parameters: `1%,2%,5%,10%,20%`")
     methods: Annotated[tuple[Method, ...], BeforeValidator(_as_parts), AfterValidator(_swept)] = Field(
         ("risk_diff",), description="what selects: `risk_diff,frequency,gradient`, or `stability`"
@@ -99,6 +111,12 @@ class AlternatingConfig(Section):
     router_epochs_per_round: int = Field(
         1, ge=0, lt=2**31, description="passes over the batches in which the routers train, experts locked"
     )
+    router_consistency_weight: float = Field(
+        0.0,
+        ge=0.0,
+        description="weight of the routers' consistency in a joint step, which trains experts and routers by one loss "
+        "instead of router epochs; 0: in turn",
+    )
     router_learning_rate: float = Field(1e-4, gt=0.0, description="peak learning rate of the routers")
     kl_type: Literal["forward", "reverse", "symmetric"] = Field(
         "forward", description="KL(plain || attacked) of the routers' distributions, the other way, or the mean of both"
@@ -106,10 +124,10 @@ class AlternatingConfig(Section):
     consistency_at: Literal["answer", "last_prompt", "all"] = Field(
         "answer", description="tokens whose routing is compared: of the answer, the prompt's last one, or all"
     )
-    consistency_target: Literal["round", "base", "current"] = Field(
+    consistency_target: Literal["round", "base", "current", "both"] = Field(
         "round",
         description="router that the plain goals are read with: of the phase's start, of the base, or the one that "
-        "trains",
+        "trains, without a gradient; `both`: with one, in a joint step alone",
     )
     consistency_over: Literal["pair", "batch", "token"] = Field(
         "pair", description="distributions that are compared: means over the tokens of a pair, or of a batch; or tokens"
@@ -135,10 +153,42 @@ class AlternatingConfig(Section):
 
     @model_validator(mode="after")
     def _something_trains(self) -> AlternatingConfig:
-        if self.skip_expert_training and not self.router_epochs:
+        if self.skip_expert_training and not self.trains_routers:
             raise ValueError("neither experts nor routers would train; leave one of both to train")
         if self.skip_expert_training and self.reselect != "none":
             raise ValueError("experts are selected anew for their own phases, of which there are none")
+        return self
+
+    @model_validator(mode="after")
+    def _joint_step_is_whole(self) -> AlternatingConfig:
+        if not self.joint:
+            if self.consistency_target == "both":
+                raise ValueError(
+                    "a phase of the routers trains attacked goals to a target: `both` sides get a gradient in a joint "
+                    "step alone, with router_consistency_weight"
+                )
+            return self
+        for off, of in (("skip_router_training", "routers"), ("skip_expert_training", "experts")):
+            if getattr(self, off):
+                raise ValueError(
+                    f"a joint step (router_consistency_weight) trains experts and routers by one loss; {off} would "
+                    f"leave its {of} out: leave one of both settings away"
+                )
+        if self.router_epochs_per_round > 1:
+            raise ValueError(
+                "in a joint step (router_consistency_weight) the routers train with the experts, and have no epochs of "
+                "their own: leave router_epochs_per_round away"
+            )
+        if self.keep:
+            raise ValueError(
+                "`keep` holds routers to the start of a phase in which no expert moves; in a joint step "
+                "(router_consistency_weight) the experts move what it is measured on: leave one of both away"
+            )
+        if self.reselect != "none":
+            raise ValueError(
+                "experts are selected anew behind a phase of the routers, and joint steps (router_consistency_weight) "
+                "have none: leave reselect away"
+            )
         return self
 
     @model_validator(mode="after")
@@ -165,5 +215,15 @@ class AlternatingConfig(Section):
 
     @property
     def router_epochs(self) -> int:
-        """Passes of a round in which the routers train."""
-        return 0 if self.skip_router_training else self.router_epochs_per_round
+        """Passes of a round in which the routers train, and no expert does."""
+        return 0 if self.skip_router_training or self.joint else self.router_epochs_per_round
+
+    @property
+    def joint(self) -> bool:
+        """Whether each step trains experts and routers by one loss."""
+        return self.router_consistency_weight > 0
+
+    @property
+    def trains_routers(self) -> bool:
+        """Whether the routers train, by themselves or with the experts."""
+        return self.joint or self.router_epochs > 0

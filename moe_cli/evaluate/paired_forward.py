@@ -19,7 +19,7 @@ from torch import Tensor
 from moe_cli.model.chat import EncodedChat
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.routing import record_routing
-from moe_cli.model.token_rows import LOGITS_TO_KEEP, attention_mask, region_masks, right_padded
+from moe_cli.model.token_rows import LOGITS_TO_KEEP, answer_mask, attention_mask, right_padded
 from moe_cli.records import EvaluationItem
 
 WAITING_VALUES = 1 << 31  # logits of the base that wait for the tuned model: 4 GiB in bfloat16
@@ -123,4 +123,4 @@ def _num_kept(rows: Sequence[EncodedChat]) -> int:
 
 def answers_of(rows: Sequence[EncodedChat]) -> Tensor:
     """bool [B, S]: mask of the answer tokens."""
-    return region_masks([(row.token_ids, row.num_prompt) for row in rows])[0]
+    return answer_mask([(row.token_ids, row.num_prompt) for row in rows])

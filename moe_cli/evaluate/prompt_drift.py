@@ -66,7 +66,7 @@ def measure_prompt_drift(
         if any(ordered[index].id in missing for index in indices)
     ]
     unread = unread_routers(tuned)
-    fixed = () if unread else fixed_layers(tuned.model, np.ones(len(tuned.layers), dtype=np.bool_))
+    fixed = () if unread else _fixed_of(base, tuned)
 
     def measured(group: Sequence[Sequence[Row]]) -> list[PromptDriftItem]:
         found = _unread_items(group, len(tuned.layers), unread) if unread else _items(base, tuned, group, fixed)
@@ -88,6 +88,12 @@ def unread_routers(loaded: LoadedModel) -> str | None:
     except UsageError as refused:
         return refused.message
     return None
+
+
+def _fixed_of(base: LoadedModel, tuned: LoadedModel) -> list[int]:
+    """Indices of the layers whose experts no router chooses: by the base, as the router of `tuned` may be steered."""
+    with base_in_place_of(tuned, base):
+        return fixed_layers(base.model, np.ones(len(base.layers), dtype=np.bool_))
 
 
 def _unread_items(group: Sequence[Sequence[Row]], num_layers: int, unread: str) -> Iterator[PromptDriftItem]:

@@ -80,13 +80,37 @@ def steered(loaded: LoadedModel, steering: Steering) -> Iterator[LoadedModel]:
     """`loaded` with its router steered, under an identity of its own.
 
     Raises:
-        UsageError: an expert that the model does not have, or a layer whose experts no router chooses.
+        UsageError: an expert that the model does not have, a layer whose experts no router chooses, or one that gives
+            tokens other experts than the steering says.
     """
     layers = expert_layers(loaded.model)
-    experts = (*steering.activate, *steering.deactivate)
-    refuse_fixed_routing(loaded.model, mask_of(layers, experts).sum(1) > 0)
+    up_LE, down_LE = (mask_of(layers, side) for side in (steering.activate, steering.deactivate))
+    refuse_fixed_routing(loaded.model, (up_LE | down_LE).sum(1) > 0)
     with router_seam(loaded.model, SteeredRouter(steering, layers)):
+        _refuse_not_steered(loaded.model, up_LE, down_LE)
         yield intervened(loaded, steering.digest)
+
+
+def _refuse_not_steered(model: nn.Module, up_LE: NDArray[np.bool_], down_LE: NDArray[np.bool_]) -> None:
+    """Refuse a steered model that gives its tokens other experts in a short forward than the steering says.
+
+    Raises:
+        UsageError: an activated expert without a token or weight, or a deactivated one with them.
+    """
+    layers, unlike = expert_layers(model), []
+    for index, (layer, chosen_TK) in enumerate(zip(layers, _probe_choices(model), strict=True)):
+        (num_tokens, top_k), num_others = chosen_TK.shape, layer.num_experts - int(down_LE[index].sum())
+        counts_E = np.bincount(chosen_TK.ravel(), minlength=layer.num_experts)[: layer.num_experts]
+        num_up, num_down = (int(counts_E[side_LE[index, : layer.num_experts]].sum()) for side_LE in (up_LE, down_LE))
+        expected_up = num_tokens * min(int(up_LE[index].sum()), top_k)
+        if num_up != expected_up or num_down > num_tokens * max(0, top_k - num_others):
+            unlike.append(layer.layer)
+    if unlike:
+        raise UsageError(
+            f"the layers {unlike} of {type(model).__name__} cannot be steered so: a token gets other experts than "
+            "those, or one of them without a weight",
+            hint="activate fewer experts in these layers: a router may choose among the experts of a few groups alone",
+        )
 
 
 def intervened(loaded: LoadedModel, digest: str) -> LoadedModel:
@@ -111,13 +135,13 @@ def refuse_fixed_routing(model: nn.Module, layers_L: NDArray[np.bool_]) -> None:
 
 
 def fixed_layers(model: nn.Module, layers_L: NDArray[np.bool_]) -> list[int]:
-    """Indices of those of these layers whose experts no router chooses.
+    """Indices of those of these layers whose experts no router chooses; nothing else intervenes on the model.
 
     In a second short forward the experts that its first token chose before are masked: a router then chooses others.
     """
     layers = expert_layers(model)
     mask_LE = np.zeros((len(layers), max(layer.num_experts for layer in layers)), dtype=np.bool_)
-    for index, chosen in enumerate(_first_choices(model)):
+    for index, chosen in enumerate(chosen_TK[0].tolist() for chosen_TK in _probe_choices(model)):
         if layers_L[index]:
             num_experts = layers[index].num_experts
             taken = [expert for expert in chosen if expert < num_experts]  # the id after the last is no expert
@@ -132,15 +156,15 @@ def fixed_layers(model: nn.Module, layers_L: NDArray[np.bool_]) -> list[int]:
 
 def top_k_of(model: nn.Module) -> tuple[int, ...]:
     """The number of experts that a token gets in each expert layer, from a short forward."""
-    return tuple(map(len, _first_choices(model)))
+    return tuple(chosen_TK.shape[1] for chosen_TK in _probe_choices(model))
 
 
-def _first_choices(model: nn.Module) -> tuple[tuple[int, ...], ...]:
-    """The experts that a token chose in each expert layer in a short forward."""
+def _probe_choices(model: nn.Module) -> tuple[NDArray[np.int64], ...]:
+    """The experts [T, K] that the tokens of a short forward chose in each expert layer; the id E is no expert."""
     with record_routing(model, keep_choices=True) as recorder, torch.no_grad():
         recorder.watch(torch.ones(1, *probe_ids(model).shape, dtype=torch.bool, device=probe_ids(model).device))
         forward_probe(model)
-        return tuple(tuple(chosen_TK[0].tolist()) for chosen_TK in recorder.choices())
+        return tuple(chosen_TK.numpy() for chosen_TK in recorder.choices())
 
 
 def mean_outputs(loaded: LoadedModel, texts: Sequence[Sequence[int]], experts: Sequence[Expert]) -> tuple[Tensor, ...]:

@@ -102,13 +102,30 @@ class MaskedRouter:
         return logits_TC.masked_fill(self._masks.over(index, logits_TC), -torch.inf)
 
     def scores(self, index: int, scores_TC: Tensor) -> Tensor:
-        """Minus infinity at the masked experts: a correction bias could choose them although they have no logit."""
+        """Minus infinity at the masked experts alone, which a correction bias could choose without a logit."""
         self.scored.add(index)
-        return self.logits(index, scores_TC)
+        if not self._scope.active or not self._masks.num_L[index]:
+            return scores_TC
+        return self.logits(index, without_excluded(scores_TC))
+
+
+def without_excluded(scores_TC: Tensor) -> Tensor:
+    """The scores with a value below all others of the token in place of minus infinity, so that all can be chosen.
+
+    Minus infinity is what a router gives experts of groups that it did not choose.
+    """
+    excluded_TC = scores_TC == -torch.inf
+    lowest_T1 = scores_TC.masked_fill(excluded_TC, torch.inf).amin(-1, keepdim=True)
+    return torch.where(excluded_TC, lowest_T1 - step_of(lowest_T1, 1.0), scores_TC)
+
+
+def step_of(values_T1: Tensor, step: float) -> Tensor:
+    """`step`; where the dtype has no number so near, what is at least the distance to the next one."""
+    return (values_T1.abs() * torch.finfo(values_T1.dtype).eps).clamp(min=step)
 
 
 class SteeredRouter:
-    """A handler of the routers: SteerMoE's rule."""
+    """A handler of the routers: SteerMoE's rule, on the logits and on the scores to choose from."""
 
     def __init__(self, steering: Steering, layers: Sequence[ExpertLayer]) -> None:
         self._epsilon = steering.epsilon
@@ -121,19 +138,18 @@ class SteeredRouter:
         that a softmax of either is the same.
         """
         highest_T1, lowest_T1 = logits_TC.amax(-1, keepdim=True), logits_TC.amin(-1, keepdim=True)
-        raised_T1, lowered_T1 = highest_T1 + self._step(highest_T1), lowest_T1 - self._step(lowest_T1)
+        raised_T1 = highest_T1 + step_of(highest_T1, self._epsilon)
+        lowered_T1 = lowest_T1 - step_of(lowest_T1, self._epsilon)
         for masks, value_T1 in ((self._up, raised_T1), (self._down, lowered_T1)):
             if masks.num_L[index]:
                 logits_TC = torch.where(masks.over(index, logits_TC), value_T1, logits_TC)
         return logits_TC
 
-    def _step(self, values_T1: Tensor) -> Tensor:
-        """Epsilon; where the dtype has no number so near, what is at least the distance to the next one."""
-        return (values_T1.abs() * torch.finfo(values_T1.dtype).eps).clamp(min=self._epsilon)
-
     def scores(self, index: int, scores_TC: Tensor) -> Tensor:
-        """Unchanged."""
-        return scores_TC
+        """The same of a token's scores: a correction bias, or a choice of groups, could decide against the logits."""
+        if not self._up.num_L[index] and not self._down.num_L[index]:
+            return scores_TC
+        return self.logits(index, without_excluded(scores_TC))
 
 
 class ExpertsWithout:

@@ -2,12 +2,13 @@
 
 A router is watched only while its own forward runs, by a `TorchFunctionMode` that its hooks enter and leave. The mode
 sees two calls there: the linear map to one value for each expert (the logits, differentiable), and the top-k over one
-score for each expert. Nothing of a family is written again: grouped top-k, correction biases, normalisation and scaling
-run as they are. A handler that changes nothing changes no bit, and after the block, also after an error, the model is
-as it was. What the router scores its logits by (softmax, say) is seen as well.
+score for each expert, be they in groups. Changed scores decide which experts are chosen and never reach the values of
+the top-k, which some routers take as weights. Nothing of a family is written again: grouped top-k, correction biases,
+normalisation and scaling run as they are. A handler that changes nothing changes no bit, and after the block, also
+after an error, the model is as it was. What the router scores its logits by (softmax, say) is seen as well.
 
 Letters: L expert layers, T tokens (in whatever shape the router has them), E experts; some routers have one class more,
-which is no expert (a token that skips them): C is E or E + 1.
+which is no expert (a token that skips them): C is E or E + 1. G groups of experts, K values of a top-k.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class RouterHandler(Protocol):
         ...
 
     def scores(self, index: int, scores_TC: Tensor) -> Tensor:
-        """The scores to choose from, of the same shape; the weights of the chosen experts may come from elsewhere."""
+        """The scores to choose from, of the same shape; they decide the choice alone, and give no weight."""
         ...
 
 
@@ -56,6 +57,7 @@ class RouterMode(TorchFunctionMode):
         self.score_calls: list[str] = []  # in the last forward, from the logits on, in order
         self._index, self._handler = index, handler
         self._widths = (num_experts, num_experts + 1)
+        self._logits_dim = 0  # of the last logits
 
     def __torch_function__(
         self,
@@ -64,18 +66,33 @@ class RouterMode(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 -- whatever `func` returns
-        if func in TOP_K and args and self._is_over_experts(args[0]):
-            args = (self._handler.scores(self._index, args[0]), *args[1:])
+        if func in TOP_K and args and (self._is_over_experts(args[0]) or self._is_in_groups(args[0])):
+            return self._choose(func, args, kwargs or {})
         result = func(*args, **(kwargs or {}))
         if func is functional.linear and self._is_over_experts(result):
             self.num_linears += 1
+            self._logits_dim = result.dim()
             return self._handler.logits(self._index, result)
         if self.num_linears and func in SCORE_CALLS:
             self.score_calls.append(SCORE_CALLS[func])
         return result
 
+    def _choose(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """The top-k by the handler's scores, with the router's own values."""
+        own = args[0]
+        own_TC = own if self._is_over_experts(own) else own.flatten(-2)
+        scores_TC = self._handler.scores(self._index, own_TC)
+        if scores_TC is own_TC:
+            return func(*args, **kwargs)
+        indices_TK = func(scores_TC.view_as(own), *args[1:], **kwargs)[1]
+        return torch.return_types.topk((own.gather(-1, indices_TK), indices_TK))
+
     def _is_over_experts(self, tensor: Tensor) -> bool:
         return tensor.shape[-1] in self._widths
+
+    def _is_in_groups(self, tensor: Tensor) -> bool:
+        """Whether these are the scores of all experts as [T, G, E / G]."""
+        return tensor.dim() == self._logits_dim + 1 and tensor.shape[-2:].numel() == self._widths[0]
 
 
 @contextmanager

@@ -43,17 +43,14 @@ def left_padded(rows: Sequence[Sequence[int]], *, filler: int) -> tuple[Tensor, 
     return torch.tensor(ids), torch.tensor(mask)
 
 
-def region_masks(rows: Sequence[tuple[Sequence[int], int]]) -> Tensor:
-    """bool [R, B, S]: the answer, the prompt, and the prompt's last id of right-padded rows.
+def answer_mask(rows: Sequence[tuple[Sequence[int], int]]) -> Tensor:
+    """bool [B, S]: the answers' ids of right-padded rows.
 
     Each row is the ids of prompt and answer, and how many of them are the prompt's.
     """
     inside_BS = attention_mask([ids for ids, _ in rows]).bool()
     prompts_B1 = torch.tensor([[num_prompt] for _, num_prompt in rows])
-    position_1S = torch.arange(inside_BS.shape[1])[None]
-    return torch.stack(
-        [inside_BS & (position_1S >= prompts_B1), position_1S < prompts_B1, position_1S == prompts_B1 - 1]
-    )
+    return inside_BS & (torch.arange(inside_BS.shape[1])[None] >= prompts_B1)
 
 
 def length_batches(lengths: Sequence[int], *, max_rows: int, max_tokens: int | None) -> list[list[int]]:

@@ -32,7 +32,6 @@ from moe_cli.config.sections import conditions_of
 from moe_cli.errors import UsageError
 from moe_cli.prepare.ranking import Floats
 from moe_cli.prepare.risk import (
-    ANSWER,
     SAFE,
     UNSAFE,
     ClusterCounts,
@@ -200,7 +199,7 @@ class _Replays:
             raise UsageError(NOT_REPLAYED, hint=f"run moe prepare with {SETTING}, which is the default")
         return cls(
             [counts.clusters[row] for row in used],
-            counts.seen[list(used), :, ANSWER],
+            counts.seen[list(used)],
             math.prod(crossed.shape[-2:]),
-            lambda: ((counts.routed[row, :, ANSWER], crossed[row]) for row in used),
+            lambda: ((counts.routed[row], crossed[row]) for row in used),
         )

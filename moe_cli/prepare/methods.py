@@ -18,7 +18,7 @@ from moe_cli.config.choices import MATCHED, Method
 from moe_cli.errors import UsageError
 from moe_cli.prepare.contrasts import PARTS, clusters_of, is_recorded, sum_over_batches
 from moe_cli.prepare.ranking import Bools, Floats, largest, mask_of, shares_in_layer, top_p
-from moe_cli.prepare.risk import ANSWER, UNSAFE
+from moe_cli.prepare.risk import UNSAFE
 from moe_cli.prepare.selection import Ranking, Rule, limit_candidates, meets_conditions
 from moe_cli.records import RiskDifferences, RoutingCounts
 
@@ -85,6 +85,20 @@ def is_computable(rule: Rule, counts: RoutingCounts) -> Sequence[Method]:
     return [*ranking, *MATCHED] if controls else ranking
 
 
+def gradients_of(counts: RoutingCounts) -> Floats:
+    """[B, L, E]: the squared gradient norms by which `gradient` ranks.
+
+    Raises:
+        UsageError: they were not measured.
+    """
+    if counts.gradients is None:
+        raise UsageError(
+            "the squared gradient norms of the experts, by which `gradient` ranks, were not measured in this run",
+            hint="run moe prepare with --method gradient or --scores gradient",
+        )
+    return counts.gradients
+
+
 def _difference(rule: Rule, material: MethodInputs) -> Ranking:
     scores_X = material.ranked.pooled.ravel()
     eligible_X = np.ones(len(scores_X), dtype=np.bool_) if rule.original else scores_X > rule.threshold
@@ -104,12 +118,7 @@ def _esft_gate(rule: Rule, material: MethodInputs) -> Ranking:
 
 
 def _gradient(rule: Rule, material: MethodInputs) -> Ranking:
-    if material.counts.gradients is None:
-        raise UsageError(
-            "the squared gradient norms of the experts were not measured in this run",
-            hint="run moe prepare with --method gradient or --scores gradient",
-        )
-    scores_X = material.counts.gradients.mean(0).ravel()
+    scores_X = gradients_of(material.counts).mean(0).ravel()
     return Ranking(scores_X, scores_X > 0, cut=True)
 
 
@@ -147,7 +156,7 @@ def _of_unsafe_answers(amounts: NDArray[np.int32] | Floats, material: MethodInpu
     """[L, E] summed over the answers to the attacked forms, pair by pair."""
     summed_LE: Floats = np.zeros(amounts.shape[-2:])
     for row in material.used:
-        summed_LE += amounts[row, UNSAFE, ANSWER]
+        summed_LE += amounts[row, UNSAFE]
     return summed_LE
 
 

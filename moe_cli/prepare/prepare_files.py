@@ -32,7 +32,6 @@ from moe_cli.prepare.ranking import Floats
 from moe_cli.prepare.routing_file import write_counts
 from moe_cli.prepare.selection_evidence import SelectionResult
 from moe_cli.records import (
-    REGIONS,
     SIDES,
     AnsweredPrompt,
     Message,
@@ -151,7 +150,7 @@ def _selected(masks_BLE: NDArray[np.bool_], start: int, stop: int) -> NDArray[np
     return np.concatenate([masks_BLE.reshape(-1)[start:stop], of_run])
 
 
-ANSWER, SAFE, UNSAFE = REGIONS.index("answer"), SIDES.index("safe"), SIDES.index("unsafe")
+SAFE, UNSAFE = SIDES.index("safe"), SIDES.index("unsafe")
 
 
 def write_pickles(
@@ -187,8 +186,8 @@ def _value(value: object) -> object:
 
 def _expert_rows(counts: RoutingCounts, union_LE: NDArray[np.bool_]) -> Iterator[dict[str, object]]:
     """Per expert: answer tokens routed to it and not (a1, d1: unsafe side; a2, d2: safe side), and the difference."""
-    routed_SLE = counts.routed[:, :, ANSWER].sum(0, dtype=np.int64)
-    seen_S = counts.seen[:, :, ANSWER].sum(0)
+    routed_SLE = counts.routed.sum(0, dtype=np.int64)
+    seen_S = counts.seen.sum(0)
     for (layer_index, expert), selected in np.ndenumerate(union_LE):
         a1, a2 = (int(routed_SLE[side, layer_index, expert]) for side in (UNSAFE, SAFE))
         n1, n2 = (int(seen_S[side]) for side in (UNSAFE, SAFE))

@@ -31,17 +31,16 @@ from moe_cli.model.chat import EncodedChat, encode_answered, encode_prompt, reas
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.routing import RoutingRecorder, record_routing
 from moe_cli.model.token_rows import (
+    answer_mask,
     answered_rows,
     attention_mask,
     length_batches,
     loss_sum,
     num_answer_tokens,
-    region_masks,
     right_padded,
 )
 from moe_cli.prepare.harmless import HarmlessPrompts
 from moe_cli.records import (
-    REGIONS,
     SIDES,
     Generation,
     HarmlessCounts,
@@ -93,7 +92,7 @@ def count_routing(
     sizes = _Sizes(batch_size, batch_tokens)
     apart = reasoning or any(row.reasoning for row in (*own, *other, *harmless_rows))
     with torch.inference_mode(), record_routing(loaded.model) as recorder:
-        gates = RowFile(directory, _shape(loaded, own, len(REGIONS) + apart), np.float64)
+        gates = RowFile(directory, _shape(loaded, own, 1 + apart), np.float64)
         routed, seen = _replayed(loaded, recorder, own, sizes, progress, directory, apart, gates)
         crossed_routed, _ = _replayed(loaded, recorder, other, sizes, progress, directory, apart)
         harmless_routed, harmless_seen = _replayed(loaded, recorder, harmless_rows, sizes, progress, directory, apart)
@@ -105,9 +104,9 @@ def count_routing(
         top_k=loaded.identity.top_k,
         pair_ids=tuple(pair.id for pair in pairs),
         clusters=tuple(pair.cluster for pair in pairs),
-        routed=own_routed[:, :, : len(REGIONS)],
-        seen=own_seen[:, :, : len(REGIONS)],
-        gates=own_gates[:, :, : len(REGIONS)],
+        routed=own_routed[:, :, 0],
+        seen=own_seen[:, :, 0],
+        gates=own_gates[:, :, 0],
         gradients=None,
         crossed=None if other_routed is None else other_routed[:, :, 0],
         harmless=HarmlessCounts(
@@ -193,21 +192,20 @@ def _replayed(
     apart: bool,
     gates: RowFile | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Counts [N, R, L, E], and tokens [N, R], of every row: in all regions with `gates`, which are filled, else in one.
+    """Counts [N, R, L, E], and tokens [N, R], of every row; `gates` are filled.
 
-    With `apart` the reasoning is one more region, the last.
+    The regions are the answer, and with `apart` its reasoning.
 
     Raises:
         OverflowError: a row has more tokens than 32 bits count.
     """
-    num_regions = 1 if gates is None else len(REGIONS)
-    shape = _shape(loaded, rows, num_regions + apart)
+    shape = _shape(loaded, rows, 1 + apart)
     routed, seen = RowFile(directory, shape, np.int32), np.zeros(shape[:2], dtype=np.int64)
     batches = length_batches([len(row.ids) for row in rows], max_rows=sizes.rows, max_tokens=sizes.tokens)
 
     def count(batch: list[int]) -> tuple[list[int], _Counted]:
         of_batch = [rows[index] for index in batch]
-        return batch, _count(loaded, recorder, of_batch, _regions(of_batch, num_regions, apart))
+        return batch, _count(loaded, recorder, of_batch, _regions(of_batch, apart))
 
     counted = in_rounds(batches, count)
     for indices, (counts_BRLE, gates_BRLE, seen_BR) in chain.from_iterable(counted):
@@ -241,16 +239,16 @@ def _count(loaded: LoadedModel, recorder: RoutingRecorder, rows: Sequence[Replay
     return counts_BRLE, gates_BRLE, regions_RBS.sum(-1).T.numpy()
 
 
-def _regions(rows: Sequence[Replay], num_regions: int, apart: bool) -> Tensor:
-    """bool [R, B, S]: the first regions, and with `apart` the reasoning as the last one."""
-    regions_RBS = region_masks([(row.ids, row.num_prompt) for row in rows])[:num_regions]
+def _regions(rows: Sequence[Replay], apart: bool) -> Tensor:
+    """bool [R, B, S]: the answers, and with `apart` their reasoning."""
+    answers_BS = answer_mask([(row.ids, row.num_prompt) for row in rows])
     if not apart:
-        return regions_RBS
-    reasoning_BS = torch.zeros_like(regions_RBS[0])
+        return answers_BS[None]
+    reasoning_BS = torch.zeros_like(answers_BS)
     for reasoning_S, row in zip(reasoning_BS, rows, strict=True):
         for start, end in row.reasoning:
             reasoning_S[start:end] = True
-    return torch.cat([regions_RBS, reasoning_BS[None]])
+    return torch.stack([answers_BS, reasoning_BS])
 
 
 def refusal_gradients(

@@ -6,6 +6,7 @@ examples and counts are the bytes of the parent; candidates, masks and evidence 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.prepare.batches import Composition
+from moe_cli.prepare.methods import gradients_of
 from moe_cli.prepare.prepare_files import write_selection
 from moe_cli.prepare.routing_file import HINT, read_counts
 from moe_cli.prepare.selection_evidence import find_experts
@@ -64,9 +66,22 @@ def run(prepared: Path, config: MoeConfig, store: Store, notify: Notify, *, resu
     return ReselectOutput(output, result.selection)
 
 
+def refuse_unmeasured(prepared: Path, methods: Collection[str], store: Store) -> None:
+    """Refuse methods that rank by a score which the prepare run has not measured.
+
+    Raises:
+        ArtifactError: no complete prepare run there, or it is damaged.
+        UsageError: there is one.
+    """
+    source = require_unchanged_run(prepared, store, "prepare")
+    if "gradient" in methods:
+        base = source.record(layout.SELECTION, Selection).base
+        gradients_of(read_counts(source.file(layout.routing_counts(base.name))))
+
+
 def _refuse_other_experts(counts: RoutingCounts, selection: Selection, file: Path) -> None:
     base, num_batches = selection.base, len(selection.batches)
-    here = counts.layers, counts.routed.shape[4], num_batches if counts.gradients is None else len(counts.gradients)
+    here = counts.layers, counts.routed.shape[-1], num_batches if counts.gradients is None else len(counts.gradients)
     if here != (base.layers, base.num_experts, num_batches):
         raise ArtifactError(f"{file} counts other layers, experts or batches than {layout.SELECTION} names", hint=HINT)
 

@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 
 from moe_cli.errors import UsageError
 from moe_cli.prepare.ranking import Floats
-from moe_cli.records import REGIONS, AnswerPart, RoutingCounts
+from moe_cli.records import AnswerPart, RoutingCounts
 
 SAFE, UNSAFE = 0, 1
-ANSWER = REGIONS.index("answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +107,8 @@ def cluster_counts(counts: RoutingCounts, used: Sequence[int]) -> ClusterCounts:
     """Sum the answer-token counts of the pairs `used` by cluster."""
     return within_clusters(
         [counts.clusters[row] for row in used],
-        (counts.routed[row, :, ANSWER] for row in used),
-        counts.seen[list(used), :, ANSWER],
+        (counts.routed[row] for row in used),
+        counts.seen[list(used)],
         num_experts=math.prod(counts.routed.shape[-2:]),
     )
 
@@ -141,9 +140,9 @@ def counts_of_part(counts: RoutingCounts, part: AnswerPart) -> RoutingCounts:
         harmless = replace(harmless, routed=of_harmless[0], seen=of_harmless[1])
     return replace(
         counts,
-        routed=of_part(counts.routed[:, :, ANSWER], reasoning.routed)[:, :, None],
-        seen=of_part(counts.seen[:, :, ANSWER], reasoning.seen)[:, :, None],
-        gates=of_part(counts.gates[:, :, ANSWER], reasoning.gates)[:, :, None],
+        routed=of_part(counts.routed, reasoning.routed),
+        seen=of_part(counts.seen, reasoning.seen),
+        gates=of_part(counts.gates, reasoning.gates),
         crossed=crossed,
         harmless=harmless,
         reasoning=None,
@@ -152,7 +151,7 @@ def counts_of_part(counts: RoutingCounts, part: AnswerPart) -> RoutingCounts:
 
 def reasoning_share(counts: RoutingCounts) -> float:
     """Share of the counted answer tokens that are known to be reasoning."""
-    apart, whole = counts.reasoning, int(counts.seen[:, :, ANSWER].sum())
+    apart, whole = counts.reasoning, int(counts.seen.sum())
     return int(apart.seen.sum()) / whole if apart and whole else 0.0
 
 
@@ -222,8 +221,8 @@ def _known(seen_R: Floats) -> Floats:
 
 def of_pairs(counts: RoutingCounts, pairs: Sequence[int]) -> Floats:
     """Pooled risk difference [L, E] of some pairs (indices into `counts`)."""
-    routed_SLE = counts.routed[list(pairs), :, ANSWER].sum(0, dtype=np.int64).astype(np.float64)
-    seen_S = counts.seen[list(pairs), :, ANSWER].sum(0).astype(np.float64)
+    routed_SLE = counts.routed[list(pairs)].sum(0, dtype=np.int64).astype(np.float64)
+    seen_S = counts.seen[list(pairs)].sum(0).astype(np.float64)
     return rate_difference(routed_SLE[SAFE], seen_S[SAFE], routed_SLE[UNSAFE], seen_S[UNSAFE])
 
 

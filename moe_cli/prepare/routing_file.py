@@ -1,8 +1,7 @@
 """The routing counts of a prepare run on disk, written and read a few pairs at a time.
 
-Every region is stored, in 64 bits, and the reasoning where it was counted. Only the answers and their reasoning are
-kept when counts are read, as nothing is computed from the other regions, and in 32 bits; all that is stored is checked.
-A count that 32 bits do not hold is an error, never another number.
+Counts have 32 bits, and one that these do not hold is an error, never another number. Earlier versions stored 64 bits,
+and the tokens of the prompt and its last one beside those of the answer: of such a file the answers are read.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
@@ -20,17 +19,17 @@ from numpy.typing import NDArray
 
 from moe_cli.artifacts.files import atomic_file, naming_file
 from moe_cli.errors import ArtifactError
-from moe_cli.records import REGIONS, HarmlessCounts, ReasoningCounts, RoutingCounts
+from moe_cli.records import HarmlessCounts, ReasoningCounts, RoutingCounts
 
-# N pairs, S sides, R regions, L expert layers, E experts of each, B batches, M harmless prompts (in as many forms)
+# N pairs, S sides, L expert layers, E experts of each, B batches, M harmless prompts (in as many forms)
 ARRAYS = {
     "layers": ("i", "L"),
     "top_k": ("i", ""),
     "pair_ids": ("U", "N"),
     "clusters": ("U", "N"),
-    "routed": ("i", "NSRLE"),
-    "seen": ("i", "NSR"),
-    "gates": ("f", "NSRLE"),
+    "routed": ("i", "NSLE"),
+    "seen": ("i", "NS"),
+    "gates": ("f", "NSLE"),
     "gradients": ("f", "BLE"),
     "crossed": ("i", "NSLE"),
     "harmless_ids": ("U", "M"),
@@ -53,17 +52,14 @@ LARGE = (
 )
 KINDS = {"i": "whole numbers", "f": "fractions", "U": "texts"}
 HINT = "run moe prepare again: the file was written by another version of moe, or changed by hand"
-STORED = np.dtype(np.int64)  # whole numbers on disk
 MOST = np.iinfo(np.int32).max  # tokens of one answer
-ANSWERS = slice(REGIONS.index("answer"), REGIONS.index("answer") + 1)
+WITH_REGIONS = {"routed": "NSRLE", "seen": "NSR", "gates": "NSRLE"}  # of earlier versions
+NUM_REGIONS, ANSWER = 3, 0
 BLOCK_BYTES = 1 << 24
 
 
 def write_counts(path: Path, counts: RoutingCounts) -> None:
-    """Write `routing`: counts and router weights per pair, side and region, and the optional measurements.
-
-    `counts` hold every region, as they were counted.
-    """
+    """Write `routing`: counts and router weights per pair and side, and the optional measurements."""
     arrays: dict[str, NDArray[np.generic]] = {
         "layers": np.array(counts.layers, dtype=np.int64),
         "top_k": np.array(-1 if counts.top_k is None else counts.top_k, dtype=np.int64),
@@ -99,26 +95,7 @@ def write_counts(path: Path, counts: RoutingCounts) -> None:
     with atomic_file(path) as temporary, ZipFile(temporary, "w", compression=ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             with archive.open(_member(name), "w", force_zip64=True) as file:
-                _write_array(file, array)
-
-
-def _write_array(file: IO[bytes], array: NDArray[np.generic]) -> None:
-    """The bytes of `np.savez`, with whole numbers of any width stored in 64 bits."""
-    if array.dtype.kind != "i":
-        npy.write_array(file, array, allow_pickle=False)
-        return
-    header = {"descr": npy.dtype_to_descr(STORED), "fortran_order": False, "shape": array.shape}
-    npy.write_array_header_1_0(file, header)
-    blocks = np.nditer(
-        array,
-        flags=["external_loop", "buffered", "zerosize_ok"],
-        op_dtypes=[STORED],
-        casting="safe",
-        buffersize=BLOCK_BYTES // STORED.itemsize,
-        order="C",
-    )
-    for block in blocks:
-        file.write(cast(NDArray[np.int64], block).tobytes("C"))
+                npy.write_array(file, array, allow_pickle=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,25 +115,27 @@ def read_counts(path: Path) -> RoutingCounts:
     with naming_file(path, hint=HINT), ZipFile(path) as archive:
         headers = _headers(archive)
         _refuse_inconsistent_arrays(path, headers)
-        arrays = {name: _small_array(path, archive, name) for name in headers if name not in LARGE}
+        arrays = {
+            name: _small_array(path, archive, name, header) for name, header in headers.items() if name not in LARGE
+        }
         _refuse_inconsistent_values(path, arrays)
         tokens = {
             "routed": arrays["seen"],
-            "crossed": arrays["seen"][:, ::-1, 0],
+            "crossed": arrays["seen"][:, ::-1],
             "harmless_routed": arrays.get("harmless_seen"),
             "reasoning_routed": arrays.get("reasoning_seen"),
             "reasoning_crossed": arrays["reasoning_seen"][:, ::-1] if "reasoning_seen" in arrays else None,
             "reasoning_harmless": arrays.get("reasoning_harmless_seen"),
         }
         for name in [name for name in LARGE if name in headers]:
-            arrays[name] = _answers(path, archive, name, headers[name], tokens.get(name))
+            arrays[name] = _large_array(path, archive, name, headers[name], tokens.get(name))
         return RoutingCounts(
             layers=tuple(arrays["layers"].tolist()),
             top_k=None if int(arrays["top_k"]) < 0 else int(arrays["top_k"]),
             pair_ids=tuple(arrays["pair_ids"].tolist()),
             clusters=tuple(arrays["clusters"].tolist()),
             routed=arrays["routed"],
-            seen=arrays["seen"][:, :, ANSWERS],
+            seen=arrays["seen"],
             gates=arrays["gates"],
             gradients=arrays.get("gradients"),
             crossed=arrays.get("crossed"),
@@ -193,18 +172,27 @@ def _refuse_inconsistent_arrays(path: Path, headers: Mapping[str, _Header]) -> N
         raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", hint=HINT)
     if 0 < sum(name in headers for name in OF_REASONING) < len(OF_REASONING):
         raise ArtifactError(f"{path} holds only a part of the counts of reasoning", hint=HINT)
-    sizes = {"S": 2, "R": len(REGIONS)}
+    sizes = {"S": 2, "R": NUM_REGIONS}
     for name, header in headers.items():
         kind, axes = ARRAYS[name]
+        if _has_regions(name, header):
+            axes = WITH_REGIONS[name]
         fits = header.dtype.kind == kind and len(header.shape) == len(axes)
         if not fits or any(sizes.setdefault(axis, size) != size for axis, size in zip(axes, header.shape, strict=True)):
             expected = f"{KINDS[kind]} [{', '.join(str(sizes.get(axis, axis)) for axis in axes)}]"
             raise ArtifactError(f"{path}: {name} is {header.dtype} {list(header.shape)}, not {expected}", hint=HINT)
 
 
-def _small_array(path: Path, archive: ZipFile, name: str) -> NDArray[Any]:
+def _has_regions(name: str, header: _Header) -> bool:
+    """Whether an earlier version wrote the array."""
+    return name in WITH_REGIONS and len(header.shape) == len(WITH_REGIONS[name])
+
+
+def _small_array(path: Path, archive: ZipFile, name: str, header: _Header) -> NDArray[Any]:
     with archive.open(_member(name)) as file:
         array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+    if _has_regions(name, header):
+        array = array[:, :, ANSWER]
     if array.dtype.kind != "U" and name != "top_k":
         _refuse_no_amounts(path, name, array)
     return array
@@ -220,27 +208,28 @@ def _refuse_inconsistent_values(path: Path, arrays: Mapping[str, NDArray[Any]]) 
         if name in arrays and (arrays[name] > MOST).any():
             raise ArtifactError(f"{path}: {name} counts more tokens than one answer can have", hint=HINT)
     for name, whole in (
-        ("reasoning_seen", arrays["seen"][:, :, 0]),
+        ("reasoning_seen", arrays["seen"]),
         ("reasoning_harmless_seen", arrays.get("harmless_seen")),
     ):
         if name in arrays and (whole is None or (arrays[name] > whole).any()):
             raise ArtifactError(f"{path}: {name} counts more tokens than the answers have", hint=HINT)
 
 
-def _answers(
+def _large_array(
     path: Path, archive: ZipFile, name: str, header: _Header, tokens: NDArray[np.int64] | None
 ) -> NDArray[Any]:
-    """The answers of a large array, all of whose values are checked; `tokens` are those that could be counted."""
-    has_regions = "R" in ARRAYS[name][1]
-    shape = (*header.shape[:2], 1, *header.shape[3:]) if has_regions else header.shape
+    """A large array, whose values are checked; `tokens` are those that could be counted."""
+    has_regions = _has_regions(name, header)
+    shape = (*header.shape[:2], *header.shape[3:]) if has_regions else header.shape
     kept = np.empty(shape, dtype=np.int32 if header.dtype.kind == "i" else np.float64)
-    for rows, block in _blocks(archive, name, header):
+    for rows, stored in _blocks(archive, name, header):
+        block = stored[:, :, ANSWER] if has_regions else stored
         _refuse_no_amounts(path, name, block)
         if tokens is not None:
             most = tokens[rows]
             if (block > most.reshape(most.shape + (1,) * (block.ndim - most.ndim))).any():
                 raise ArtifactError(f"{path}: {name} counts more tokens than were seen", hint=HINT)
-        kept[rows] = block[:, :, ANSWERS] if has_regions else block
+        kept[rows] = block
     return kept
 
 

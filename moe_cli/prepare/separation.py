@@ -25,7 +25,7 @@ from scipy.special import expit, logit, stdtrit
 
 from moe_cli.config.choices import MATCHED
 from moe_cli.prepare.ranking import Bools, Floats, mask_of
-from moe_cli.prepare.risk import ANSWER, SAFE, UNSAFE
+from moe_cli.prepare.risk import SAFE, UNSAFE
 from moe_cli.prepare.selection import Rule
 from moe_cli.records import HarmlessCounts, RoutingCounts, Separation
 from moe_cli.records.drift import Estimate
@@ -106,10 +106,10 @@ def score_answers(split: GoalSplit, selected: tuple[int, ...], *, num_sets: int,
     """
     counts, shape = split.counts, split.counts.routed.shape[-2:]
     used = sorted({pair for batch in split.batches for pair in batch})
-    use_LE = counts.routed[used, UNSAFE, ANSWER].sum(0, dtype=np.int64)
+    use_LE = counts.routed[used, UNSAFE].sum(0, dtype=np.int64)
     selected_LE = mask_of(selected, use_LE.size).reshape(shape)
     sets = [selected_LE, *draw_control_sets(selected_LE, use_LE, num=num_sets, seed=seed)]
-    pairs = [pair for pair in split.held_out if counts.seen[pair, :, ANSWER].all()]
+    pairs = [pair for pair in split.held_out if counts.seen[pair].all()]
     return AnswerScores(
         scores_AV=np.concatenate([_shares(counts, pairs, side, sets) for side in (SAFE, UNSAFE)]),
         unsafe_A=np.repeat([False, True], len(pairs)),
@@ -150,7 +150,7 @@ def _shares(counts: RoutingCounts, pairs: Sequence[int], side: int, sets: Sequen
     sets_XV = np.stack([one.ravel() for one in sets], axis=1).astype(np.float64)
     shares_AV = np.empty((len(pairs), len(sets)))
     for row, pair in enumerate(pairs):  # one at a time, as all are large
-        routed_X = counts.routed[pair, side, ANSWER].ravel()
+        routed_X = counts.routed[pair, side].ravel()
         shares_AV[row] = routed_X @ sets_XV / routed_X.sum()
     return shares_AV
 

@@ -160,7 +160,6 @@ from moe_cli.records.manifest import (
     TrainingResult,
 )
 from moe_cli.records.preparation import (
-    REGIONS,
     AnsweredPrompt,
     AnswerPart,
     Expert,

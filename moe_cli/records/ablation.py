@@ -46,7 +46,9 @@ class Steering:
     @property
     def digest(self) -> str:
         """A sha256 of what is done, the same for any order of the experts."""
-        return _sha256(f"steer {self.epsilon!r} up {_names(self.activate)} down {_names(self.deactivate)}")
+        return _sha256(
+            f"steer logits and scores {self.epsilon!r} up {_names(self.activate)} down {_names(self.deactivate)}"
+        )
 
     @property
     def name(self) -> str:

@@ -18,7 +18,6 @@ from moe_cli.records.record import record, strict
 
 Decision = Literal["plain forms", "attacked forms by harm", "attacked forms by refusal", "benign prompts"]
 
-REGIONS = ("answer", "prompt", "last_prompt")  # which tokens a routing count is over; `answer` holds its reasoning
 AnswerPart = Literal["whole", "spoken", "reasoning"]  # of an answer, whose tokens a selection counts
 
 
@@ -67,18 +66,15 @@ class ReasoningCounts:
 
 @record
 class RoutingCounts:
-    """Tokens per expert, for every pair separately. Stored in `routing_{model}.npz`.
-
-    Regions that nothing is computed from are there when they were just counted, and not when they are read (R = 1).
-    """
+    """Answer tokens per expert, reasoning included, for every pair separately. Stored in `routing_{model}.npz`."""
 
     layers: tuple[int, ...]  # decoder indices of the expert layers
     top_k: int | None  # 8; None where only a forward tells
     pair_ids: tuple[str, ...]  # N
     clusters: tuple[str, ...]  # N
-    routed: NDArray[np.int32]  # [N, side 2, region R, L, E] tokens whose top-k holds the expert
-    seen: NDArray[np.int64]  # [N, side 2, region R] tokens counted
-    gates: NDArray[np.float64]  # [N, side 2, region R, L, E] the router's weights of these tokens, summed
+    routed: NDArray[np.int32]  # [N, side 2, L, E] tokens whose top-k holds the expert
+    seen: NDArray[np.int64]  # [N, side 2] tokens counted
+    gates: NDArray[np.float64]  # [N, side 2, L, E] the router's weights of these tokens, summed
     gradients: NDArray[np.float64] | None  # [B, L, E] squared gradient norm of the refusal loss; None: not measured
     crossed: NDArray[np.int32] | None = (
         None  # [N, side 2, L, E] as routed, of the other side's answer; None: not measured

@@ -46,6 +46,7 @@ class Remedy:
     settings: tuple[str, ...]  # ("train.gradient_checkpointing=true",)
     peak: int
     fits: bool
+    ranks: int = 1  # 8; processes that share the weights
 
 
 @record
@@ -55,7 +56,7 @@ class ArmNeed:
     arm: Arm
     trained_params: int
     trainable_ratio: float
-    step: StepMemory | None  # None: the model's own code asks for values, see `note`
+    step: StepMemory | None  # None: it cannot be followed, as `note` says
     note: str | None
     least: int  # bytes of weights, masters, gradients and moments: no process needs less
     ranks: tuple[RankNeed, ...]  # empty where `step` is None

@@ -20,10 +20,11 @@ MODES: dict[Arm, TrainedMode] = {
     "alternating": "alternating_optimization",
 }
 MODES_OF_EXPERTS = tuple(MODES[arm] for arm in OF_EXPERTS)
-Phase = Literal["experts", "router"]  # what trains in it; the other is locked
+Phase = Literal["experts", "router", "joint"]  # what trains in it, the other locked; or both, by one loss
 Divergence = Literal["forward", "reverse", "symmetric"]
 ComparedRegion = Literal["answer", "last_prompt", "all"]
-ConsistencyTarget = Literal["round", "base", "current"]
+ConsistencyTarget = Literal["round", "base", "current", "both"]
+STORED_TARGETS: tuple[ConsistencyTarget, ...] = ("round", "base")  # the others are where plain goals are routed now
 Reselection = Literal["none", "replay", "answers", "gradient"]
 ConsistencyOver = Literal["pair", "batch", "token"]
 BATCHES_PER_STEP = "batches_per_step"  # a hyperparameter: fixed batches in one step, of all processes together
@@ -48,10 +49,10 @@ class RouterTraining:
 
     num_rounds: int  # 3
     expert_epochs_per_round: int  # 1; 0: no expert trains
-    router_epochs_per_round: int  # 1; 0: the routers stay locked
+    router_epochs_per_round: int  # 1; 0: the routers train in the experts' steps
     learning_rate: float  # 1e-4; peak
     warmup_steps: int  # of the routers' own schedule
-    num_steps: int  # 54; of all router phases
+    num_steps: int  # 54; of all router phases, or of all joint ones
     largest_move: float  # 0.0029; the learning rates of all steps added up: AdamW moves a weight about that far at most
     median_weight: float  # 0.019; median absolute weight of the routers before training
     divergence: Divergence
@@ -64,6 +65,17 @@ class RouterTraining:
     num_pairs: int  # 144; plain and attacked forms that are compared
     num_params: int  # 16384; in the routers
     reselect: Reselection = "none"  # how experts of rounds 2 and on are selected; a resumed run may change it
+    joint_weight: float = 0.0  # W of joint steps, which lower cross-entropy + W L_cons; 0: routers train by themselves
+
+    @property
+    def joint(self) -> bool:
+        """Whether the steps are those of the experts, by one loss."""
+        return self.joint_weight > 0
+
+    @property
+    def num_own_steps(self) -> int:
+        """Steps that come on top of those of the experts."""
+        return 0 if self.joint else self.num_steps
 
     @property
     def alone(self) -> bool:
@@ -82,13 +94,13 @@ class RoundSelection:
 
 @record
 class PhaseRecord:
-    """One phase of an alternating run: experts train with the routers locked, or routers with the experts locked."""
+    """One phase of an alternating run: experts train with the routers locked, routers with the experts, or both."""
 
     phase: Phase
     round: int  # 1 for the first
     first_step: int  # 37
     last_step: int  # 54
-    locked_digest: str  # sha256 of what did not train, equal before and after
+    locked_digest: str  # sha256 of what did not train, equal before and after; of nothing where both did
     consistency_before: float | None  # nats, over all pairs, from the target; None in a phase of the experts
     consistency_after: float | None  # None: the phase is not over, or of the experts
     num_tokens: int  # of forwards beside those that train: for targets, for what is kept, and measuring; no padding
@@ -138,7 +150,7 @@ class StepRecord:
     step: int  # 1 for the first
     epoch: float  # 0.055; of all epochs, those of the routers included
     batches: tuple[int, ...]  # fixed batches this step consumed
-    loss: float  # 2.31; mean over the answer tokens of the step; of the routers what they lower, in nats
+    loss: float  # 2.31; mean over the answer tokens of the step; of the routers alone what they lower, in nats
     grad_norm: float  # 1.7; before clipping
     learning_rate: float  # 5e-5
     num_answer_tokens: int  # 112
@@ -149,6 +161,7 @@ class StepRecord:
     gradient_bytes: int = 0  # 638976; of gradients that several processes added up
     phase: Phase | None = None  # alternating only
     turns: tuple[TurnLoss, ...] = ()  # of this step; empty: the run's answers are all of one turn, or of a router
+    consistency: float | None = None  # 0.011; L_cons of a joint step, in nats; None: of none, or without a pair
 
 
 @record
@@ -240,12 +253,12 @@ class TrainingSummary:
     @property
     def final_answer_step(self) -> int:
         """How many of the `num_steps` had been done when the weights were those of final_model/."""
-        return self._num_done("experts") if self.phases else self.final_step
+        return self._num_done("experts", "joint") if self.phases else self.final_step
 
     @property
     def final_router_step(self) -> int:
-        """How many steps of the routers had been done then."""
-        return self._num_done("router")
+        """How many steps that train routers had been done then."""
+        return self._num_done("router", "joint")
 
     @property
     def reselected(self) -> str | None:
@@ -254,8 +267,8 @@ class TrainingSummary:
         ways = [phase.selected_by or ("none" if phase.selected is None else "replay") for phase in later]
         return ", ".join(dict.fromkeys(ways)) or (self.routers.reselect if self.routers else None)
 
-    def _num_done(self, kind: Phase) -> int:
-        of_kind = [phase for phase in self.phases if phase.phase == kind]
+    def _num_done(self, *kinds: Phase) -> int:
+        of_kind = [phase for phase in self.phases if phase.phase in kinds]
         return sum(max(0, min(phase.last_step, self.final_step) - phase.first_step + 1) for phase in of_kind)
 
 

@@ -1,8 +1,8 @@
 """The order of phases in an alternating run, and the learning rates that follow from it.
 
-A run is R rounds of expert epochs and router epochs. Everything is a function of the number of steps done, so that a
-resumed run needs nothing else. Experts and routers have one linear schedule each over the whole run: a step of the
-others does not move it.
+A run is R rounds of expert epochs and router epochs, or of joint epochs, in which both train. Everything is a function
+of the number of steps done, so that a resumed run needs nothing else. Experts and routers have one linear schedule each
+over the whole run: a step of the others does not move it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,14 @@ class AlternatingEpoch:
     in_round: int  # 0 for the first of its phase in the round
 
     def order(self, num_batches: int, seed: int) -> list[int]:
-        """The order of the batches: of the experts' epochs that of the other arms."""
-        if self.phase == "experts":
-            return epoch_order(num_batches, seed, self.number)
-        return drawn_order(num_batches, f"router {seed} {self.round} {self.in_round}")
+        """The order of the batches: where experts train, that of the other arms."""
+        if self.phase == "router":
+            return drawn_order(num_batches, f"router {seed} {self.round} {self.in_round}")
+        return epoch_order(num_batches, seed, self.number)
+
+    def trains(self, kind: Phase) -> bool:
+        """Whether experts, or routers, train in it."""
+        return self.phase in (kind, "joint")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class AlternatingSchedule:
     expert_epochs: int  # of each round
     router_epochs: int
     steps_per_epoch: int
+    joint: bool = False  # the routers train in the experts' epochs
 
     @cached_property
     def epochs(self) -> tuple[AlternatingEpoch, ...]:
@@ -56,21 +61,21 @@ class AlternatingSchedule:
 
     @property
     def _epochs_of_round(self) -> tuple[tuple[Phase, int], ...]:
-        return ("experts", self.expert_epochs), ("router", self.router_epochs)
+        return ("joint" if self.joint else "experts", self.expert_epochs), ("router", self.router_epochs)
 
     def epoch_of(self, step: int) -> AlternatingEpoch:
         """The epoch of the step after `step` steps; after the last one, the last epoch."""
         return self.epochs[min(step // self.steps_per_epoch, len(self.epochs) - 1)]
 
     def num_steps(self, phase: Phase) -> int:
-        """Steps of all phases of this kind."""
-        return self.steps_per_epoch * sum(epoch.phase == phase for epoch in self.epochs)
+        """Steps of all phases in which this kind trains."""
+        return self.steps_per_epoch * sum(epoch.trains(phase) for epoch in self.epochs)
 
     def num_done(self, phase: Phase, step: int) -> int:
         """Steps of this kind among the first `step`."""
         whole, begun = divmod(step, self.steps_per_epoch)
-        done = self.steps_per_epoch * sum(epoch.phase == phase for epoch in self.epochs[:whole])
-        return done + (begun if whole < len(self.epochs) and self.epochs[whole].phase == phase else 0)
+        done = self.steps_per_epoch * sum(epoch.trains(phase) for epoch in self.epochs[:whole])
+        return done + (begun if whole < len(self.epochs) and self.epochs[whole].trains(phase) else 0)
 
     def span(self, step: int) -> tuple[int, int]:
         """First and last step (1 for the first of the run) of the phase that the step after `step` steps is in."""
@@ -98,4 +103,5 @@ def schedule_of(settings: AlternatingConfig, steps_per_epoch: int) -> Alternatin
         expert_epochs=settings.expert_epochs,
         router_epochs=settings.router_epochs,
         steps_per_epoch=steps_per_epoch,
+        joint=settings.joint,
     )

@@ -12,7 +12,6 @@ import numpy as np
 
 from moe_cli.artifacts import FinishedRun
 from moe_cli.config import AlternatingConfig, MoeConfig
-from moe_cli.errors import UsageError
 from moe_cli.experts.router_masters import RouterMasters
 from moe_cli.model.load import LoadedModel
 from moe_cli.ranks import on_first
@@ -59,13 +58,9 @@ def with_rounds(config: MoeConfig) -> MoeConfig:
     """The settings with the epochs on the answers that the rounds have.
 
     Raises:
-        UsageError: the weights are to be sharded.
+        UsageError: settings that the arm cannot train with.
     """
-    if config.train.placement == "sharded":
-        raise UsageError(
-            "the alternating arm trains routers whose weights every process holds whole",
-            hint="leave train.placement at replicated",
-        )
+    config.refuse_for_alternating()
     own = config.train.model_copy(update={"num_epochs": config.alternating.num_expert_epochs})
     return config.model_copy(update={"train": own})
 
@@ -104,19 +99,8 @@ def reselecting(
     """The task, with what selects the experts anew before a round.
 
     Raises:
-        UsageError: the final model would be chosen among checkpoints of different experts, there is a limit of its
-            own, or the selection cannot be made anew.
+        UsageError: the selection cannot be made anew.
     """
-    if config.train.validation_batches:
-        raise UsageError(
-            "with held-out batches the final model may be that of a round whose experts are not those of the last",
-            hint="leave --reselect or train.validation_batches away",
-        )
-    if config.train.max_share is not None:
-        raise UsageError(
-            "train.max_share limits one selection, and a selection made anew keeps to the budget of the prepare run",
-            hint="leave it away, or select with another budget: moe select PREPARED --budget 5%",
-        )
     if reselect is None:
         raise ValueError("nothing was given to select experts anew with (a bug of the caller)")
     on_first(lambda: reselect.refuse(prepared.run))
@@ -168,6 +152,7 @@ def router_training(routers: RouterMasters, task: AlternatingTask, notify: Notif
         num_pairs=sum(len(batch.pairs) for batch in task.paired),
         num_params=sum(master.numel() for master in routers.parameters.values()),
         reselect=settings.reselect,
+        joint_weight=settings.router_consistency_weight,
     )
     if (moved := training.largest_move / training.median_weight) < LEAST_MOVE:
         notify(Notice(text=_too_slow(training, moved), warning=True))

@@ -90,8 +90,8 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         return self.lr_scheduler
 
     def _get_learning_rate(self) -> float:
-        """The learning rate of what trains in this step."""
-        return float(self.lr_scheduler.get_last_lr()[0 if self.phase == "experts" else -1])
+        """The learning rate of what trains in this step; of the experts where both do."""
+        return float(self.lr_scheduler.get_last_lr()[-1 if self.phase == "router" else 0])
 
     def begin_step(self) -> None:
         """Begin a phase where one begins."""
@@ -104,12 +104,12 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         epoch = self.schedule.epoch_of(self.state.global_step)
         first, last = self.schedule.span(self.state.global_step)
         started, before, apart, anew = time.monotonic(), None, None, None
-        begins = {"round": epoch.phase == "router", "base": first == 1, "current": False}
+        begins = {"round": epoch.phase != "experts", "base": first == 1}
         if epoch.phase == "experts" and epoch.round > 1 and self.reselect is not None:
             anew = self._select_anew(self.reselect)
-        if begins[self.settings.consistency_target]:
+        if begins.get(self.settings.consistency_target):
             self.router_phase.read_targets()
-        if epoch.phase == "router":
+        if epoch.phase != "experts":
             if self.settings.keep:
                 self.router_phase.keep_start()
             before, apart = self._distances()
@@ -191,7 +191,7 @@ class AlternatingTrainer(ExpertMaskingTrainer):
 
     def _locked_digest(self, phase: Phase) -> str:
         """Digest of what does not train in a phase of this kind, of all that trains in the run."""
-        locked = self.routers.parameters if phase == "experts" else self.slices.parameters
+        locked = {"experts": self.routers.parameters, "router": self.slices.parameters, "joint": {}}[phase]
         return digest_of_tensors(locked.items())
 
     def prove(self, probe: Callable[[], int], proof: FrozenProof) -> None:
@@ -217,10 +217,10 @@ class AlternatingTrainer(ExpertMaskingTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Inputs], num_batches: int, device: torch.device
     ) -> tuple[list[Inputs], Tensor]:
-        """The batches of a step and its answer tokens; of a router step its pairs and the tokens that are kept."""
+        """The batches of a step and its answer tokens; where routers train its pairs and the tokens that are kept."""
         self.under_way = True
         samples, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.phase == "router":
+        if self.phase != "experts":
             batches = [self.router_phase.paired[batch] for s in samples if (batch := int(s["batch_index"])) != NO_BATCH]
             own = sum(len(batch.pairs) for batch in batches), sum(batch.num_kept_tokens for batch in batches)
             num_pairs, num_kept = (sum(of) for of in zip(*gathered(own), strict=True))
@@ -236,7 +236,7 @@ class AlternatingTrainer(ExpertMaskingTrainer):
 
     def parts_of(self, batch: int, inputs: Inputs) -> list[Inputs]:
         """The rows of a batch that train; of a router step the attacked rows, and those to keep."""
-        if self.phase == "experts":
+        if self.phase != "router":
             return super().parts_of(batch, inputs)
         paired = self.router_phase.paired[batch]
         of_kind = [(False, paired.attacked), (True, paired.kept if self.settings.keep else ())]
@@ -250,7 +250,7 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         self, model: nn.Module, parts: Sequence[Inputs], num_items_in_batch: Tensor | int | None
     ) -> list[Tensor]:
         """Train the batch as the selective arm does, or the routers on its pairs."""
-        if self.phase == "experts":
+        if self.phase != "router":
             return super().train_parts(model, parts, num_items_in_batch)
         model.train()
         return [self._train_routers(self._prepare_inputs(part)) for part in parts]
@@ -273,10 +273,10 @@ class AlternatingTrainer(ExpertMaskingTrainer):
     def finish_step(self) -> None:
         """Called by the step callback when the optimizer has stepped."""
         self.under_way = False
-        if self.phase == "router":
+        if self.phase != "experts":
             self.routers.write()
         super().finish_step()
-        if self.phase == "router":
+        if self.phase != "experts":
             of_step = self._take_num_tokens()
             self.phases[-1] = replace(self.phases[-1], num_tokens=self.phases[-1].num_tokens + of_step)
         if self.phases[-1].last_step == self.state.global_step:
@@ -293,7 +293,7 @@ class AlternatingTrainer(ExpertMaskingTrainer):
     def phase_state(self) -> tuple[tuple[PhaseRecord, ...], Mapping[str, Tensor]]:
         """The phases so far; what the one under way was begun with, and what the base routed like."""
         over = self.phases[-1].last_step <= self.state.global_step
-        needed = self.settings.consistency_target == "base" or (self.phase == "router" and not over)
+        needed = self.settings.consistency_target == "base" or (self.phase != "experts" and not over)
         return tuple(self.phases), self.router_phase.tensors() if needed else {}
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

@@ -71,10 +71,11 @@ class ArmSetup:
         return slices | (self.routers.take() if self.routers is not None else {})
 
 
-def refuse_too_large(arm: Arm, config: MoeConfig) -> None:
-    """Refuse a model whose weights alone, or as the baseline with masters, gradients and moments, fit nowhere.
+def refuse_too_large(arm: Arm, config: MoeConfig, selected_params: int) -> None:
+    """Refuse a model whose weights fit nowhere together with the masters, gradients and moments of what trains.
 
-    Nothing is loaded: the sizes follow from the config of the model. Activations, which come on top, are not counted.
+    Nothing is loaded: the sizes follow from the config of the model and, but for the baseline, the parameters that are
+    known to be selected. Activations, which come on top, are not counted.
 
     Raises:
         EnvironmentFaultError: it cannot fit.
@@ -86,13 +87,15 @@ def refuse_too_large(arm: Arm, config: MoeConfig) -> None:
     shares = num_ranks() if config.train.placement == "sharded" else 1
     least = least_bytes(
         frozen_bytes=0 if baseline else params * dtype.itemsize // shares,
-        trained_params=params // shares if baseline else 0,
+        trained_params=params // shares if baseline else selected_params,
     )
     device = torch.device(resolve_device(config.model))
     room = sum(total_bytes(device)) // (this_rank().local_total if device.type == "cpu" else 1)
     if least <= room:
         return
-    what = "masters, gradients and moments" if baseline else f"weights in {dtype}".replace("torch.", "")
+    state, weights = "masters, gradients and moments", f"weights in {dtype}".replace("torch.", "")
+    selected = f" and the {state} of {selected_params / 1e6:,.1f} M selected parameters" if selected_params else ""
+    what = state if baseline else weights + selected
     shared = "--set train.placement=sharded shares it out; " if num_ranks() > 1 and shares == 1 else ""
     smaller = shared if baseline or dtype.itemsize == 2 else f"{shared}--set model.dtype=bfloat16 halves the weights; "
     each = f" for each of {num_ranks()} processes" if num_ranks() > 1 else ""

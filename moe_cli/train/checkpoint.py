@@ -5,10 +5,10 @@
 
 A checkpoint holds the state at the end of a step. Where the weights that train are sharded, the first two are folders
 of safetensors files (`tensor_files.py`). It has no pickle and is published by rename, with a sha256 of every file.
-Inside a phase of the routers phase.safetensors holds its targets. Parameters are matched by name, strictly. An
-optimizer state that did not exist (an expert never updated so far) does not exist after loading either. A checkpoint of
-another base model, arm or prepare run is refused. The newest checkpoint is kept and, where batches are held out, the
-best one.
+Inside a phase of the routers, or a joint one, phase.safetensors holds its targets. Parameters are matched by name,
+strictly. An optimizer state that did not exist (an expert never updated so far) does not exist after loading either. A
+checkpoint of another base model, arm or prepare run is refused. The newest checkpoint is kept and, where batches are
+held out, the best one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from moe_cli.train.tensor_files import load_tensors, save_tensors
 PARAMETERS = "parameters.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 RANDOM = "random.safetensors"
-PHASE = "phase.safetensors"  # of an alternating run, inside a phase of the routers
+PHASE = "phase.safetensors"  # of an alternating run, inside a phase in which routers train
 STATE = "state.json"
 TRAINER_STATE = "trainer_state.json"  # the name that the Trainer reads on resume
 FRACTIONS = ("epoch", "total_flos")  # of the Trainer's state, which begin as the whole number 0

@@ -47,6 +47,7 @@ from moe_cli.train.arguments import Hyperparameters, keep_in_run, training_argum
 from moe_cli.train.arm_setup import ArmSetup
 from moe_cli.train.checkpoint import load_best
 from moe_cli.train.dataset import FixedBatches, part_of
+from moe_cli.train.joint_trainer import JointTrainer
 from moe_cli.train.loop import StepLoop
 from moe_cli.train.open_step import stop_requests
 from moe_cli.train.prepared_run import PreparedRun
@@ -172,7 +173,8 @@ def _trainer(
         "experts": int(task.shared["warmup_steps"] or 0),
         "router": alternating.warmup_steps,
     }
-    both = AlternatingTrainer(*shared_arguments)
+    trainer_of = JointTrainer if alternating.settings.joint else AlternatingTrainer
+    both = trainer_of(*shared_arguments)
     both.mask_with(setup.slices, task.batch_experts)
     both.alternate(alternating.schedule, setup.routers, phase, alternating.settings, warmup_steps, alternating.reselect)
     return both
@@ -234,7 +236,14 @@ NOTES: dict[Masking | None, str] = {
 }
 LIKE_PLAIN = "trained to route attacked goals like plain ones"
 AND_ROUTERS = f"; in turn with the experts, the routers {LIKE_PLAIN}"
+WITH_ROUTERS = "; in the same steps the routers, by one loss: cross-entropy + {weight:g} x their consistency"
 ROUTERS_ALONE = f"no expert trained; the routers {LIKE_PLAIN}"
+
+
+def _of_routers(routers: RouterTraining | None) -> str:
+    if routers is None:
+        return ""
+    return WITH_ROUTERS.format(weight=routers.joint_weight) if routers.joint else AND_ROUTERS
 
 
 def training_summary(
@@ -270,7 +279,7 @@ def training_summary(
         trainable_params=setup.count.trainable_params,
         total_params=setup.count.total_params,
         trainable_ratio=setup.count.trainable_ratio,
-        note=ROUTERS_ALONE if alone else NOTES[masking] + (AND_ROUTERS if routers is not None else ""),
+        note=ROUTERS_ALONE if alone else NOTES[masking] + _of_routers(routers),
         masking=None if alone else masking,
         hyperparameters=shared,
         num_steps=len(steps),

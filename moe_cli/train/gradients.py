@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,22 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
         for parameter in trained:
             share_of(_gradient(parameter)).mul_(scale)
     return norm
+
+
+@contextmanager
+def one_gradient(trained: Iterable[nn.Parameter]) -> Iterator[None]:
+    """What the backwards of the block make is put together before it is added to the gradients that there were.
+
+    Two batches of several backwards each then have one sum, whether one process takes both or two take one each.
+    """
+    parameters = list(trained)
+    before = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    yield
+    for parameter, gradient in zip(parameters, before, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
 
 
 def _sum_of_squares(trained: Iterable[nn.Parameter]) -> float:

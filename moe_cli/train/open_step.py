@@ -74,6 +74,7 @@ class OpenStep:
     started: float = field(default_factory=time.monotonic)
     batches: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)  # of each batch; they add up to the loss of the step
+    consistency: list[float] = field(default_factory=list)  # of a joint step, of each forward; they add up to L_cons
     rows: list[list[RowLoss]] = field(default_factory=list)  # of each batch; empty where all answers are of one turn
     grad_norm: float = 0.0
     learning_rate: float = 0.0
@@ -93,6 +94,7 @@ class OpenStep:
             self,
             batches=_dealt_in_turn([step.batches for step in steps]),
             losses=_dealt_in_turn([step.losses for step in steps]),
+            consistency=[value for step in steps for value in step.consistency],
             rows=_dealt_in_turn([step.rows for step in steps]),
             num_answer_tokens=sum(step.num_answer_tokens for step in steps),
             num_tokens=sum(step.num_tokens for step in steps),

@@ -101,6 +101,11 @@ def _newest_or_requested(
     return run
 
 
+def selected_params(named: Path | None) -> int:
+    """Parameters of the experts that a prepare run has selected; 0 where none is named yet."""
+    return finished_run(named, "prepare").record(layout.SELECTION, Selection).trainable_params if named else 0
+
+
 def split_held_out(
     examples: Sequence[TrainingExample],
     num_training: int,

@@ -1,7 +1,8 @@
 """One phase in which the routers train: its targets, its loss, and how consistent the routing is.
 
-The targets are computed once, when the phase begins, and never from a router that has moved since; only `current`
-computes them in every step. What the routers' drift is measured against (`keep`) is the routers at the phase's start.
+The targets are computed once, when the phase begins, and never from a router that has moved since; only `current` and
+`both` compute them in every step, `both` with a gradient. What the routers' drift is measured against (`keep`) is the
+routers at the phase's start.
 """
 
 from __future__ import annotations
@@ -128,6 +129,8 @@ class RouterPhase:
 
     def _target(self, batch: int) -> Distributions:
         """What the attacked rows of a batch are compared with."""
+        if self.settings.consistency_target == "both":
+            return self._distributions_of_plain(batch)
         if self.settings.consistency_target == "current":
             return self._plain_distributions(batch)
         return self.targets.get(batch, [])  # a checkpoint has no entry for a batch without a pair
@@ -145,12 +148,16 @@ class RouterPhase:
 
     @torch.no_grad()
     def _plain_distributions(self, batch: int) -> Distributions:
+        """The distributions of the plain rows of a batch, to be compared with and not to be trained."""
+        with evaluating(self.model):
+            return self._distributions_of_plain(batch)
+
+    def _distributions_of_plain(self, batch: int) -> Distributions:
         """The distributions of the plain rows of a batch, in the order of its pairs."""
         found: dict[int, Tensor] = {}
-        with evaluating(self.model):
-            for cut in self.paired[batch].plain:
-                compared = self._compared(self.rows_of(batch, cut))
-                found |= {row: log_P.cpu() for row, log_P in zip(cut.rows, compared, strict=True)}
+        for cut in self.paired[batch].plain:
+            compared = self._compared(self.rows_of(batch, cut))
+            found |= {row: log_P.cpu() for row, log_P in zip(cut.rows, compared, strict=True)}
         return [found[pair.plain] for pair in self.paired[batch].pairs]
 
     def rows_of(self, batch: int, cut: MicroBatch) -> Rows:

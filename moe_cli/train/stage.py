@@ -58,7 +58,7 @@ from moe_cli.train.arm_setup import (
 from moe_cli.train.checkpoint import CHECKPOINTS, drop_checkpoints, newest_checkpoint, read_state
 from moe_cli.train.dataset import FixedBatches, encode_batches, schedule_digest
 from moe_cli.train.fitting import FitResult, FitTask, fit_arm, training_summary
-from moe_cli.train.prepared_run import PreparedRun, output_directory, prepared_run
+from moe_cli.train.prepared_run import PreparedRun, output_directory, prepared_run, selected_params
 from moe_cli.version import __version__
 
 SCRATCH = ScratchFiles(names=CHECKPOINTS, clear=drop_checkpoints)
@@ -101,9 +101,10 @@ def run(
     config = with_rounds(config) if arm == "alternating" else config
     with led(run) as writer, resumable(output, CHECKPOINTS):
         require_same_directory(writer)
+        trains_experts = arm != "alternating" or not config.alternating.skip_expert_training
         if (named := config.train.prepared) is not None:  # refuses before the long work
             on_first(lambda: require_unchanged_run(named, store, "prepare"))
-        refuse_too_large(arm, config)
+        refuse_too_large(arm, config, selected_params(named) if trains_experts else 0)
         loaded = load_model(config.model, sharded=config.train.placement == "sharded" and num_ranks() > 1)
         base = base_directory(loaded.identity)
         refuse_unopened_not_finite(loaded, base)
@@ -159,7 +160,7 @@ def _arm(arm: Arm, config: MoeConfig, loaded: LoadedModel, prepared: PreparedRun
     if alone:
         return alternating_arm(loaded, None, None, router_layers(config, loaded, prepared))
     budget = config.train.max_share if config.train.max_share is not None else selection.budget
-    if arm == "selective" or not settings.router_epochs:
+    if arm == "selective" or not settings.trains_routers:
         return selective_arm(loaded, selection, budget)
     return alternating_arm(loaded, selection, budget, router_layers(config, loaded, prepared))
 
@@ -185,7 +186,7 @@ def _task(
         rows = f"{num_cut} of {batches.num_rows} training prompts lose their middle"
         notify(Notice(text=f"{rows}: raise train.max_length ({config.train.max_length})", warning=True))
     alternating = None
-    if arm == "alternating" and config.alternating.router_epochs:
+    if arm == "alternating" and config.alternating.trains_routers:
         alternating = alternating_task(config, prepared, batches)
         if config.alternating.reselect != "none":
             alternating = reselecting(alternating, config, loaded, prepared, reselect, notify)
@@ -229,7 +230,7 @@ def _plan(
         null_union_mean=null.mean if null is not None and trains_experts else None,
         hyperparameters=task.shared,
         num_batches=len(task.batches),
-        num_steps=num_steps(config, len(task.batches)) + (routers.num_steps if routers else 0),
+        num_steps=num_steps(config, len(task.batches)) + (routers.num_own_steps if routers else 0),
         first_step=1 + (read_state(task.checkpoint).step if task.checkpoint else 0),
         num_ranks=num_ranks(),
         routers=routers,

@@ -46,7 +46,7 @@ from moe_cli.records.training import Phase, PhaseRecord
 from moe_cli.train import checkpoint
 from moe_cli.train.dataset import NO_BATCH, TURNS, EpochOrder, FixedBatches, epoch_order, part_of
 from moe_cli.train.gradients import clip_gradients, sum_gradients
-from moe_cli.train.open_step import OpenStep, RowLoss, stay_when_asked_to_stop
+from moe_cli.train.open_step import OpenStep, RowLoss, finite_sum, stay_when_asked_to_stop
 from moe_cli.train.turn_losses import turn_losses
 
 Inputs = dict[str, Tensor]
@@ -189,8 +189,9 @@ class FixedBatchTrainer(Trainer):
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         self.open_step = self.open_step.joined(gathered(self.open_step))
-        if not math.isfinite(self.open_step.loss):
-            raise self._not_finite("loss", self.open_step.loss)
+        for quantity, values in (("loss", self.open_step.losses), ("consistency", self.open_step.consistency)):
+            if not math.isfinite(total := finite_sum(values)):
+                raise self._not_finite(quantity, total)
         self.open_step.gradient_bytes = sum_gradients(self.trained.values())
         return torch.tensor(self.open_step.loss, device=self.args.device)  # what trackers are told
 
@@ -250,6 +251,7 @@ class FixedBatchTrainer(Trainer):
                 gradient_bytes=step.gradient_bytes,
                 phase=self.phase,
                 turns=turn_losses(step.rows),
+                consistency=finite_sum(step.consistency) if step.consistency else None,
             )
         )
 

@@ -237,6 +237,9 @@ def _router_training(column: RunColumn) -> str:
         return NOTHING
     final = column.final_router_step
     kept = "" if final == routers.num_steps else f", step {final} in the final model"
+    if routers.joint:
+        spent = f"{routers.learning_rate:g}, weight {routers.joint_weight:g}, {column.num_router_tokens:,} more tokens"
+        return f"in the experts' {routers.num_steps} steps at {spent}{kept}"
     return f"{routers.num_steps} steps at {routers.learning_rate:g}, {column.num_router_tokens:,} tokens{kept}"
 
 

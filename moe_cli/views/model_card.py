@@ -113,7 +113,9 @@ def _opening(facts: CardFacts) -> str:
     if not facts.experts:
         return f"{base} with its routers alone {LIKE_PLAIN}. {what}."
     routers = ", and its routers," if facts.routers else ""
-    return f"{base} with {len(facts.experts)} of its experts{routers} {TRAINED}. {what}."
+    training = facts.training
+    joint = ", both by one loss" if training and training.routers and training.routers.joint else ""
+    return f"{base} with {len(facts.experts)} of its experts{routers} {TRAINED}{joint}. {what}."
 
 
 def _identity(facts: CardFacts) -> Iterator[Cells]:

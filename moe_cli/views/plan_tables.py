@@ -19,6 +19,7 @@ PARTS = {  # of `StepMemory`
     "peak": "peak of a step",
 }
 SEVERAL = "The rows of several processes (moe train --nproc N --placement ...) are arithmetic, not a measurement."
+IN_TURN = "alternating: of a step of experts and one of routers the larger figure; its weights are never sharded."
 
 
 def resource_plan_view(plan: ResourcePlan) -> RenderableType:
@@ -98,7 +99,8 @@ def _notes(plan: ResourcePlan) -> Iterator[str]:
         yield "steps are not known: name a prepare run with --prepared, or the number of batches with --batches."
     if plan.time_of is not None:
         yield f"seconds: from {plan.time_of}"
-    yield "alternating: of a step of experts and one of routers the larger figure; its weights are never sharded."
+    if any(arm.arm == "alternating" and arm.step is not None for arm in plan.arms):
+        yield IN_TURN
     for arm in plan.arms:
         if arm.note is not None:
             yield f"{arm.arm}: {arm.note}; it needs at least {bytes_text(arm.least)}."
@@ -108,4 +110,5 @@ def _notes(plan: ResourcePlan) -> Iterator[str]:
 def _remedies(arm: ArmNeed) -> Iterator[str]:
     for remedy in arm.remedies:
         words = " ".join(f"--set {setting}" for setting in remedy.settings)
-        yield f"{arm.arm} with {words}: {bytes_text(remedy.peak)}, {'fits' if remedy.fits else 'does not fit'}"
+        where = f" in {remedy.ranks} processes" if remedy.ranks > 1 else ""
+        yield f"{arm.arm} with {words}{where}: {bytes_text(remedy.peak)}, {'fits' if remedy.fits else 'does not fit'}"

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from moe_cli.records import TrainableCount, TrainingPlan, TrainingSummary, TurnTraining
-from moe_cli.records.training import BATCHES_PER_STEP, PhaseRecord
+from moe_cli.records.training import BATCHES_PER_STEP, STORED_TARGETS, PhaseRecord, RouterTraining
 from moe_cli.views.table import GROUP, CellRow, ReportTable, as_rich, cell_rows_of, facts_view
 from moe_cli.views.text import bytes_text, count_of, optional_text, safe_text, seconds_text, trainable_text
 
@@ -18,12 +18,13 @@ HEADLINES = {
     "baseline": "BASELINE EXPERIMENT: Training ALL model parameters",
 }
 ROUTERS_ALONE = "ALTERNATING training without its experts: the routers alone"
+JOINT = "JOINT training of selected experts and routers, by one loss"
 
 
 def plan_view(plan: TrainingPlan) -> RenderableType:
     """What is about to be trained, with the table of unfrozen experts."""
     lines: list[RenderableType] = [
-        Text(ROUTERS_ALONE if _is_of_routers(plan) else HEADLINES[plan.arm], style="bold"),
+        Text(_headline(plan), style="bold"),
         as_rich(_unfrozen_table(plan.count, plan.base.layers)),
     ]
     if plan.union_size is not None:
@@ -48,6 +49,12 @@ def plan_view(plan: TrainingPlan) -> RenderableType:
     return Group(*lines)
 
 
+def _headline(plan: TrainingPlan) -> str:
+    if plan.arm == "alternating" and plan.routers is not None and plan.routers.joint:
+        return JOINT
+    return ROUTERS_ALONE if _is_of_routers(plan) else HEADLINES[plan.arm]
+
+
 def _is_of_routers(plan: TrainingPlan) -> bool:
     return plan.routers is not None and plan.routers.alone
 
@@ -57,7 +64,7 @@ def _answer_lines(plan: TrainingPlan) -> Iterator[Text]:
     if _is_of_routers(plan):
         return
     settings = plan.hyperparameters
-    num_steps = plan.num_steps - (plan.routers.num_steps if plan.routers else 0)
+    num_steps = plan.num_steps - (plan.routers.num_own_steps if plan.routers else 0)
     yield Text(
         f"{plan.num_batches} batches x {settings['num_epochs']} epochs / {settings[BATCHES_PER_STEP]}"
         f"{_processes(plan)} => {num_steps} steps at learning rate {settings['learning_rate']}, "
@@ -136,17 +143,22 @@ def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
     in_all = f", {summary.total_unique_unsafe_experts} experts in all rounds" if anew else ""
     seen = f"{summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs{in_all}"
     rows = [("routers", f"{routers.num_steps} steps, {seen}")]
+    rows += [("  in the experts' steps", _joint_loss(routers))] if routers.joint else []
     rows += [("  experts selected anew", "; ".join(map(_selected_anew, anew)))] if anew else []
     if summary.final_router_step < routers.num_steps:
         rows.append(("  in the final model", f"{summary.final_router_step} of these steps"))
     in_model = [phase for phase in summary.phases if phase.last_step <= summary.final_step]
     if fell := _divergences(in_model):
         rows.append(("  attacked from plain", f"KL {fell} nats, round by round"))
-    if fell := _divergences(in_model, of_target=True):
+    if routers.target in STORED_TARGETS and (fell := _divergences(in_model, of_target=True)):
         rows.append(("  attacked from target", f"KL {fell} nats; plain goals move along"))
     if fell := _divergences(summary.phases[len(in_model) :]):
         rows.append(("  not in the final model", f"KL {fell} nats, in phases that end after its step"))
     return rows
+
+
+def _joint_loss(routers: RouterTraining) -> str:
+    return f"one loss: cross-entropy + {routers.joint_weight:g} x consistency"
 
 
 def _selected_anew(phase: PhaseRecord) -> str:
@@ -175,9 +187,12 @@ def _router_lines(plan: TrainingPlan) -> Iterator[Text]:
         return
     of_experts = "" if routers.alone else f"{routers.expert_epochs_per_round} epochs of the experts and "
     epochs = " epochs" if routers.alone else ""
+    of_round = f"{of_experts}{routers.router_epochs_per_round}{epochs} of the routers"
+    if routers.joint:
+        yield Text(f"each step trains experts and routers by {_joint_loss(routers)}")
+        of_round = f"{routers.expert_epochs_per_round} epochs of both, the routers"
     yield Text(
-        f"{routers.num_rounds} rounds of {of_experts}{routers.router_epochs_per_round}{epochs} of the routers of "
-        f"{len(routers.layers)} layers, at learning rate "
+        f"{routers.num_rounds} rounds of {of_round} of {len(routers.layers)} layers, at learning rate "
         f"{routers.learning_rate:g}, warm-up {routers.warmup_steps} steps"
     )
     yield Text(

@@ -1,9 +1,11 @@
 """`moe plan` in figures: exact where they are exact, formulas by hand where they are arithmetic."""
 
 from dataclasses import replace
+from io import StringIO
 from math import ceil
 
 import pytest
+from rich.console import Console
 
 from moe_cli.artifacts import Store
 from moe_cli.bench import fake_step, stage
@@ -13,6 +15,7 @@ from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.prepare import stage as prepare
 from moe_cli.train import stage as train
+from moe_cli.views.plan_tables import resource_plan_view
 from tests.bench.shared_plans import followed_once  # noqa: F401
 from tests.bench.small_benchmark import CONFIG, small_plan
 
@@ -98,6 +101,20 @@ def test_what_the_rounds_leave_out_is_not_planned(plan):
     assert (experts.step, experts.targets) == (selective.step, None)
 
 
+def test_of_a_joint_step_what_is_exact_is_said_and_no_peak(plan):
+    """Its forwards for both terms share one set of gradients, which no step of either kind alone has."""
+    rounds = {"router_consistency_weight": 1.0, "consistency_target": "both"}
+    planned = plan_resources(config_of(alternating=rounds), replace(SHORT, num_batches=23))
+    joint, in_turn = planned.arms[-1], plan.arms[-1]
+    assert (joint.step, joint.ranks, joint.remedies, joint.targets) == (None, (), (), None)
+    assert (joint.trained_params, joint.least) == (in_turn.trained_params, in_turn.least)
+    assert "a joint step (alternating.router_consistency_weight) is not followed" in joint.note
+    text = StringIO()
+    Console(file=text, width=160).print(resource_plan_view(planned))
+    assert "a joint step (alternating.router_consistency_weight) is not followed" in text.getvalue()
+    assert "the larger figure" not in text.getvalue()
+
+
 def test_a_model_whose_routers_cannot_train_has_a_plan_of_the_other_arms_and_the_reason(monkeypatch):
     def refuse(model, layers):
         raise UsageError("no parameter that can be trained", hint="none")
@@ -121,11 +138,31 @@ def test_what_does_not_fit_is_mended_by_the_first_change_that_is_enough():
 
 
 def test_what_no_change_mends_lists_all_that_were_tried():
-    (baseline,) = plan_resources(config_of(), replace(SHORT, memory=10**6, arms=("baseline",))).arms
+    (baseline,) = plan_resources(config_of(), replace(SHORT, memory=10**6, arms=("baseline",), ranks=(1,))).arms
     assert [remedy.fits for remedy in baseline.remedies] == [False] * 4
     assert baseline.remedies[-1].settings[-1] == "model.dtype=bfloat16"
     checkpointing, smallest, both, _ = (remedy.peak for remedy in baseline.remedies)
     assert both <= min(checkpointing, smallest)
+
+
+@pytest.mark.parametrize(("memory", "ranks"), [(20_000_000, 2), (10_000_000, 8), (10**6, 8)])
+def test_what_fits_no_process_alone_is_shared_out_by_as_few_as_fit_or_by_the_most(memory, ranks):
+    (baseline,) = plan_resources(config_of(), replace(SHORT, memory=memory, arms=("baseline",))).arms
+    *alone, shared = baseline.remedies
+    assert not any(remedy.fits for remedy in alone)
+    assert (shared.ranks, shared.fits) == (ranks, memory > 10**6)
+    assert shared.settings == (*min(alone, key=lambda one: one.peak).settings, "train.placement=sharded")
+    names = dict(setting.split("=") for setting in shared.settings[:2])
+    train = {name.removeprefix("train."): value for name, value in names.items()}
+    mended = config_of(train=train)
+    (planned,) = plan_resources(mended, replace(SHORT, memory=memory, arms=("baseline",), ranks=(ranks,))).arms
+    assert shared.peak == next(need.peak for need in planned.ranks if need.placement == "sharded")
+
+
+def test_an_arm_that_cannot_share_its_weights_is_not_told_to():
+    config = config_of(alternating={"skip_router_training": True})
+    (arm,) = plan_resources(config, replace(SHORT, memory=10**6, arms=("alternating",))).arms
+    assert {remedy.ranks for remedy in arm.remedies} == {1}
 
 
 def test_without_a_limit_a_forward_is_the_whole_batch_however_long_its_rows_are():

@@ -175,3 +175,8 @@ def test_a_damaged_run_is_not_evaluated(refused, tmp_path):
 def test_more_than_the_tiny_language_has_is_a_usage_error(refused):
     done = refused("prepare", "--model", "tiny", "--set", "prepare.tiny_pairs=100000")
     assert done.code == 2 and "hint: lower prepare.tiny_pairs" in done.err
+
+
+def test_settings_that_an_arm_cannot_train_with_are_refused_in_a_dry_run_too(refused):
+    done = refused("train", "alternating", "--placement", "sharded", "--dry-run")
+    assert done.code == 2 and "leave train.placement at replicated" in done.err

@@ -8,6 +8,8 @@ import subprocess
 import pytest
 import yaml
 
+from moe_cli.cli.app import IN_SEVERAL_PROCESSES
+
 COMMAND = ("train", "selective", "--prepared", "my prepared", "--num-epochs", "2")
 ENDING = "-m moe_cli train selective --prepared 'my prepared' --num-epochs 2 --resume"
 
@@ -55,6 +57,41 @@ def test_a_command_that_resumes_already_is_printed_as_it_is(moe):
     assert done.out.splitlines()[-1].endswith("-m moe_cli train baseline --resume")
 
 
+def test_a_script_resumes_with_every_command_that_runs_in_several_processes(moe):
+    words_of = {"train": ("selective",), "prepare": (), "evaluate": ("run",), "ablate": ("prepared",)}
+    for name in IN_SEVERAL_PROCESSES:
+        done = moe("launch", "slurm", "--", name, *words_of[name])
+        assert done.out.splitlines()[-1].endswith(" ".join(("-m moe_cli", name, *words_of[name], "--resume")))
+
+
+def test_the_settings_of_this_machine_and_of_the_script_are_those_of_the_command(moe, tmp_path):
+    (tmp_path / "moe.yaml").write_text("train:\n  num_epochs: 0\n")
+    done = moe("launch", "slurm", "--", "train", "selective", "--config", "moe.yaml")
+    assert (done.code, done.out) == (2, "") and "train.num_epochs" in done.err
+    done = moe("launch", "slurm", "--env", "MOE_TRAIN__NUM_EPOCHS=0", "--", "train", "selective")
+    assert (done.code, done.out) == (2, "") and "the environment" in done.err
+
+
+def test_data_runs_and_models_may_be_on_other_machines(moe):
+    for words in (
+        ("prepare", "--pairs", "far/pairs.jsonl", "--benign", "far/benign.jsonl", "--model", "far/model"),
+        ("train", "alternating", "--prepared", "far/prepared", "--reselect", "replay"),
+        ("evaluate", "far/run", "--items", "far/items.jsonl", "--again", "judge", "--steer", "far/steer.json"),
+        ("ablate", "far/prepared", "--on", "far/run"),
+    ):
+        assert moe("launch", "torchrun", "--", *words).code == 0
+
+
+def test_the_underscore_spellings_are_taken_as_when_they_are_typed(moe):
+    done = moe("launch", "torchrun", "--", "train", "selective", "--num_epochs", "2")
+    assert done.out.splitlines()[-1].endswith("train selective --num_epochs 2 --resume")
+
+
+@pytest.mark.parametrize("time", ["30", "5:01", "45:00", "24:00:00", "100:00:00", "2-0", "1-12:30", "2-23:59:59"])
+def test_time_limits_of_slurm_are_printed_as_they_are_written(moe, time):
+    assert f"#SBATCH --time={time}" in moe("launch", "slurm", "--time", time, "--", *COMMAND).out.splitlines()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -65,7 +102,23 @@ def test_a_command_that_resumes_already_is_printed_as_it_is(moe):
         ("slurm -- train selective --num-epochs many", "--num-epochs"),
         ("slurm -- train selective --nproc 2", "--nproc is decided by the script"),
         ("slurm -- train selective --gpu=0", "--gpu is decided by the script"),
+        ("slurm -- train selective --set model.gpu=0", "--gpu is decided by the script"),
+        ("slurm --env MOE_MODEL__GPU=0 -- train selective", "--gpu is decided by the script"),
+        ("slurm -- train selective --set train.learning_rate=abc", "train.learning_rate"),
+        ("slurm -- train selective --set train.lerning_rate=1", "train.lerning_rate"),
+        ("slurm -- train selective --config none.yaml", "none.yaml"),
+        ("slurm -- train alternating --placement sharded", "alternating arm trains routers"),
+        ("slurm -- train alternating --reselect replay --max-share 0.1", "limits one selection"),
+        ("slurm -- ablate prepared --set evaluate.scale=0.5", "evaluate.scale says otherwise"),
+        ("slurm -- evaluate", "exactly one run or model"),
+        ("slurm -- evaluate run --again answers", "no stage"),
+        ("slurm -- evaluate run --answers answers.csv", "nothing shows that run gave them"),
         ("slurm --time soon -- train selective", "no time limit of SLURM"),
+        ("slurm --time 1:2 -- train selective", "no time limit of SLURM"),
+        ("slurm --time 99:99:99 -- train selective", "59 minutes"),
+        ("slurm --time 1-24:00:00 -- train selective", "23 hours"),
+        ("slurm --time 0 -- train selective", "before the signal"),
+        ("slurm --time 5 -- train selective", "before the signal"),
         ("skypilot --accelerator 'H100: 8' -- train selective", "no name of a card"),
         ("torchrun --env '1=2' -- train selective", "no variable"),
         ("torchrun --env 'A=b\nc' -- train selective", "not one line of text"),

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from moe_cli import ranks
 from moe_cli.artifacts import Store
+from moe_cli.cli.boundary import print_error
 from moe_cli.cli.processes import _code_of
 from moe_cli.cli.session import own_card
-from moe_cli.errors import EnvironmentFaultError, UsageError
+from moe_cli.errors import EnvironmentFaultError, InterruptedRunError, UsageError
 from moe_cli.prepare import stage as prepare
 from moe_cli.ranks import Rank
 from tests.small_experiment import settings_of_small_experiment
@@ -138,3 +142,43 @@ def test_a_command_of_one_process_refuses_torchrun_and_a_wrong_number_is_refused
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_an_error_of_all_processes_is_told_once_and_by_the_first_though_another_meets_it_sooner(tmp_path):
+    slow_first = (
+        "import os, sys, time; os.environ['LOCAL_RANK'] == '0' and time.sleep(2); "
+        "from moe_cli.__main__ import main; sys.argv = ['moe', 'train', 'selective', '--lerning', '3']; main()"
+    )
+    (tmp_path / "program.py").write_text(slow_first)
+    command = [*TORCHRUN[:-2], "program.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr.count("error: No such option: --lerning") == 1
+    assert "interrupted" not in done.stderr
+
+
+def test_an_error_of_one_process_alone_is_told_by_it_with_its_name_before_they_have_met(monkeypatch, capsys):
+    monkeypatch.setattr(ranks, "this_rank", lambda: Rank(index=3, total=4, local_index=1, local_total=2))
+    monkeypatch.setattr(ranks, "PATIENCE", 0.2)
+    print_error(UsageError("no file here.yaml", hint="write one"))
+    assert capsys.readouterr().err.startswith(f"error: process 3 ({socket.gethostname()}): no file here.yaml")
+    monkeypatch.setattr(ranks, "PATIENCE", 60.0)
+    threading.Timer(0.2, signal.raise_signal, [signal.SIGTERM]).start()  # of torchrun, as the first has told it
+    print_error(UsageError("no file here.yaml", hint="write one"))
+    print_error(InterruptedRunError("interrupted", hint="run it again"))
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ({"LOCAL_RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', which is no number"),
+        ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, "RANK is not set"),
+        ({"LOCAL_RANK": "-1", "RANK": "0", "WORLD_SIZE": "2"}, "LOCAL_RANK is '-1', which is no number"),
+    ],
+)
+def test_a_place_that_the_environment_does_not_tell_is_a_clear_error(place, message, tmp_path):
+    command = [*PYTHON, "runs", "list"]
+    environment = {**os.environ, **place}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert done.stderr.startswith(f"error: LOCAL_RANK says that torchrun started this process, but {message}\nhint: ")

@@ -114,6 +114,16 @@ def test_a_steered_router_drifts_as_it_is_steered(models):
     assert {kl for item in measured(base, tiny(), prompts()).values() for kl in item.kl} == {0.0}
 
 
+def test_a_router_still_counts_as_choosing_where_steering_leaves_no_room_for_another_expert(models):
+    base, tuned = models[0], tiny()
+    up = tuple(Expert(layer=0, index=index) for index in range(base.model.config.num_experts_per_tok))
+    for layer in tuned.model.model.layers:
+        layer.mlp.gate.norm_topk_prob = True
+    with steered(tuned, Steering(activate=up, deactivate=(), epsilon=5.0)) as steered_model:
+        found = measured(base, steered_model, prompts())
+    assert all(item.kl[0] > 0.5 for item in found.values())
+
+
 def test_routers_that_are_not_finite_are_an_error_that_names_the_prompt(models):
     broken = moved()
     with torch.no_grad():

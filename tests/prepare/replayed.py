@@ -25,18 +25,14 @@ def replayed(
         favours = {0: text * answer, 1: prompt * form, 2: wrapper * form}
         (own if form == answer else crossed)[pair, form, 0] = _routed(random, int(seen[pair, answer]), favours)
     names = tuple(f"pair-{number}" for number in range(pairs))
-    routed = np.zeros((pairs, 2, 3, 1, EXPERTS), dtype=np.int64)
-    routed[:, :, 0] = own
-    regions = np.zeros((pairs, 2, 3), dtype=np.int64)
-    regions[:, :, 0] = seen
     return RoutingCounts(
         layers=(1,),
         top_k=TOP_K,
         pair_ids=names,
         clusters=names,
-        routed=routed,
-        seen=regions,
-        gates=routed / TOP_K,
+        routed=own,
+        seen=seen,
+        gates=own / TOP_K,
         gradients=None,
         crossed=crossed,
         harmless=_harmless(random, harmless, wrapper) if harmless else None,
@@ -50,7 +46,7 @@ def with_reasoning(counts: RoutingCounts, seed: int = 1) -> RoutingCounts:
     def part(whole):
         return random.integers(0, np.asarray(whole) + 1)
 
-    seen, own = part(counts.seen[:, :, 0]), part(counts.routed[:, :, 0])
+    seen, own = part(counts.seen), part(counts.routed)
     seen[0, 0], own[0, 0] = 0, 0
     seen = np.maximum(seen, own.max((-1, -2)))
     crossed = None if counts.crossed is None else np.minimum(part(counts.crossed), seen[:, ::-1, None, None])

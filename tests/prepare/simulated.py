@@ -15,14 +15,14 @@ from tests import builders
 def counts_of(pairs: int, layers: int = 2, experts: int = 8, top_k: int = 2, seed: int = 0, shift: float = 0.0):
     """`shift` favours expert 0 of every layer on the unsafe side; every token gives its experts equal weights."""
     random = np.random.default_rng(seed)
-    seen = random.integers(5, 20, size=(pairs, 2, 3))
-    routed = np.zeros((pairs, 2, 3, layers, experts), dtype=np.int64)
-    for pair, side, region, layer in np.ndindex(pairs, 2, 3, layers):
+    seen = random.integers(5, 20, size=(pairs, 2))
+    routed = np.zeros((pairs, 2, layers, experts), dtype=np.int64)
+    for pair, side, layer in np.ndindex(pairs, 2, layers):
         weights = np.ones(experts)
         weights[0] += shift * side
-        for _ in range(seen[pair, side, region]):
+        for _ in range(seen[pair, side]):
             chosen = random.choice(experts, size=top_k, replace=False, p=weights / weights.sum())
-            routed[pair, side, region, layer, chosen] += 1
+            routed[pair, side, layer, chosen] += 1
     names = tuple(f"pair-{number}" for number in range(pairs))
     return RoutingCounts(
         layers=tuple(range(1, layers + 1)),

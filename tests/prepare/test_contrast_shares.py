@@ -50,7 +50,7 @@ def test_the_interval_of_harm_resamples_goals_and_harmless_prompts_each_for_them
     shares = []
     for _ in range(1500):
         drawn, other = random.integers(25, size=25), random.choice(harmless, size=15)
-        complied = counts.routed[drawn, 1, 0].sum(0).ravel()[:2].sum() / counts.seen[drawn, 1, 0].sum()
+        complied = counts.routed[drawn, 1].sum(0).ravel()[:2].sum() / counts.seen[drawn, 1].sum()
         wrapped = counts.harmless.routed[other, 1].sum(0).ravel()[:2].sum() / counts.harmless.seen[other].sum()
         shares.append((complied - wrapped) / quantity_of("risk_diff", counts, drawn).ravel()[:2].sum())
     assert (found.harm.lower, found.harm.upper) == pytest.approx(tuple(np.quantile(shares, [0.025, 0.975])), abs=0.02)

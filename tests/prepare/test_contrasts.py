@@ -28,8 +28,8 @@ PLAIN, ATTACKED, REFUSAL, COMPLIANCE = 0, 1, 0, 1
 
 def rate(counts, form, answer, times):
     """The rate of every expert over the tokens of one answer after one form, each pair as often as it is drawn."""
-    routed = counts.routed[:, form, 0] if form == answer else counts.crossed[:, form]
-    return np.einsum("n,nle->le", times, routed) / (times @ counts.seen[:, answer, 0])
+    routed = counts.routed[:, form] if form == answer else counts.crossed[:, form]
+    return np.einsum("n,nle->le", times, routed) / (times @ counts.seen[:, answer])
 
 
 def parts(counts, times, harmless_times):
@@ -90,12 +90,12 @@ def test_harm_is_its_formula_however_often_a_cluster_of_either_kind_is_drawn():
 
 def test_harm_has_the_value_that_was_planted_and_none_of_the_wrapper():
     counts = replayed(3, harmless=2)
-    counts.seen[:, ATTACKED, 0], counts.harmless.seen[:] = 10, 20
-    counts.routed[:, ATTACKED, 0, 0, :4] = [10, 4, 8, 1]  # of 10 tokens
+    counts.seen[:, ATTACKED], counts.harmless.seen[:] = 10, 20
+    counts.routed[:, ATTACKED, 0, :4] = [10, 4, 8, 1]  # of 10 tokens
     counts.harmless.routed[:, ATTACKED, 0, :4] = [10, 8, 16, 18]  # of 20
     found = sum_over_batches(harm_clusters(counts, range(3)))
     assert found[:4] == pytest.approx([0.5, 0.0, 0.0, -0.8])
-    counts.routed[:, PLAIN, 0], counts.harmless.routed[:, PLAIN] = 0, 0  # neither plain form is in it
+    counts.routed[:, PLAIN], counts.harmless.routed[:, PLAIN] = 0, 0  # neither plain form is in it
     assert sum_over_batches(harm_clusters(counts, range(3))) == pytest.approx(found)
     wrapped = replayed(60, wrapper=4, harmless=60)
     assert (

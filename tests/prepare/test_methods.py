@@ -38,7 +38,7 @@ def test_a_method_by_a_part_takes_the_experts_that_the_part_is_planted_in_and_no
 def test_a_batch_selects_by_its_own_value_of_the_part():
     counts = replayed(12, text=5, prompt=5)
     for quiet in range(6, 12):  # of these pairs both answers are one
-        counts.routed[quiet, 1, 0], counts.crossed[quiet, 0] = counts.crossed[quiet, 1], counts.routed[quiet, 0, 0]
+        counts.routed[quiet, 1], counts.crossed[quiet, 0] = counts.crossed[quiet, 1], counts.routed[quiet, 0]
         counts.seen[quiet, 1] = counts.seen[quiet, 0]
     chosen = found_by("text", counts, [range(6), range(6, 12)], threshold=0.1)
     assert [[expert.index for expert in batch] for batch in chosen.batches] == [[0], []]

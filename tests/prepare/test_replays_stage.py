@@ -82,10 +82,10 @@ def test_every_form_is_counted_with_the_answer_to_the_other_one_and_harmless_for
     ]
     one_answer = {f"{pair.id}#{side}": answers[f"{pair.id}#unsafe"] for pair in pairs for side in SIDES}
     found = count(loaded, pairs, answers, harmless, crossed=True)
-    assert np.array_equal(found.crossed, count(loaded, pairs, exchanged).routed[:, :, 0])
-    assert np.array_equal(found.harmless.routed, count(loaded, pairs, one_answer).routed[:2, :, 0])
-    assert found.harmless.seen.tolist() == found.seen[:2, 1, 0].tolist()
-    assert np.array_equal(found.crossed.sum(-1), np.repeat(4 * found.seen[:, ::-1, :1], 4, axis=2))  # top-4, 4 layers
+    assert np.array_equal(found.crossed, count(loaded, pairs, exchanged).routed)
+    assert np.array_equal(found.harmless.routed, count(loaded, pairs, one_answer).routed[:2])
+    assert found.harmless.seen.tolist() == found.seen[:2, 1].tolist()
+    assert np.array_equal(found.crossed.sum(-1), np.repeat(4 * found.seen[:, ::-1, None], 4, axis=2))  # top-4, 4 layers
     assert np.array_equal(found.routed, count(loaded, pairs, answers).routed)
 
 
@@ -194,9 +194,9 @@ def test_reasoning_is_counted_at_its_tokens_in_their_context_and_changes_no_othe
     assert bare.reasoning is None
     assert not asked.reasoning.seen.any() and not asked.reasoning.routed.any() and not asked.reasoning.gates.any()
 
-    def alone(turns, answer):
-        """Counts [L, E] and weights [L, E] of the first half of the answer, in one row without padding."""
-        prompt, span = encode_prompt(loaded.tokenizer, turns), len(answer.token_ids) // 2
+    def alone(turns, answer, parts=2):
+        """Counts [L, E] and weights [L, E] of the first of so many parts of the answer, in one row without padding."""
+        prompt, span = encode_prompt(loaded.tokenizer, turns), len(answer.token_ids) // parts
         row = torch.tensor([prompt + answer.token_ids])
         inside = torch.zeros(1, *row.shape, dtype=torch.bool)
         inside[..., len(prompt) : len(prompt) + span] = True
@@ -215,6 +215,10 @@ def test_reasoning_is_counted_at_its_tokens_in_their_context_and_changes_no_othe
             assert np.array_equal(reasoning.routed[row, place], routed)
             assert reasoning.gates[row, place] == pytest.approx(gates, abs=1e-5)
             assert reasoning.seen[row, place] == span
+            routed, gates, span = alone(turns, own, parts=1)
+            assert np.array_equal(found.routed[row, place], routed)
+            assert found.gates[row, place] == pytest.approx(gates, abs=1e-5)
+            assert found.seen[row, place] == span == len(own.token_ids)
             assert np.array_equal(reasoning.crossed[row, place], alone(turns, other)[0])
             assert np.array_equal(reasoning.harmless[row, place], alone(turns, of_side["unsafe"])[0])
         assert reasoning.harmless_seen[row] == len(of_side["unsafe"].token_ids) // 2

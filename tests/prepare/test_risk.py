@@ -62,16 +62,8 @@ def test_the_mean_is_over_batches_and_the_pooled_value_over_counts():
     counts = counts_of(4, seed=3)
     found = measured(counts, [[0], [1, 2, 3]])
     assert found.mean == pytest.approx(found.per_batch.mean(0))
-    routed, seen = counts.routed[:, :, 0].sum(0), counts.seen[:, :, 0].sum(0)
+    routed, seen = counts.routed.sum(0), counts.seen.sum(0)
     assert found.pooled == pytest.approx(routed[1] / seen[1] - routed[0] / seen[0])
-
-
-def test_only_answer_tokens_count():
-    counts = counts_of(4, seed=4)
-    before = measured(counts, [[0, 1, 2, 3]]).pooled
-    counts.routed[:, :, 1:] = 0
-    counts.seen[:, :, 1:] = 0
-    assert np.array_equal(measured(counts, [[0, 1, 2, 3]]).pooled, before)
 
 
 def test_pairs_of_one_goal_are_resampled_together():
@@ -79,7 +71,7 @@ def test_pairs_of_one_goal_are_resampled_together():
     grouped = dataclasses.replace(counts, clusters=("a", "a", "b", "b"))
     clusters = cluster_counts(grouped, [0, 1, 2, 3])
     assert clusters.seen_SC.shape == (2, 2)
-    assert np.array_equal(clusters.seen_SC[:, 0], counts.seen[:2, :, 0].sum(0))
+    assert np.array_equal(clusters.seen_SC[:, 0], counts.seen[:2].sum(0))
 
 
 def test_swapping_no_cluster_is_the_pooled_value_and_swapping_all_is_its_negative():
@@ -117,8 +109,8 @@ def test_the_parts_of_the_answers_are_counted_apart_and_sum_to_the_whole():
     spoken, reasoning = (counts_of_part(counts, part) for part in ("spoken", "reasoning"))
     assert counts_of_part(counts, "whole") is counts
     for name in ("routed", "seen", "gates"):
-        parts = [getattr(part, name)[:, :, 0] for part in (spoken, reasoning)]
-        assert np.array_equal(parts[0] + parts[1], getattr(counts, name)[:, :, 0]), name
+        parts = [getattr(part, name) for part in (spoken, reasoning)]
+        assert np.array_equal(parts[0] + parts[1], getattr(counts, name)), name
         assert np.array_equal(parts[1], getattr(counts.reasoning, name)), name
     assert np.array_equal(spoken.crossed + reasoning.crossed, counts.crossed)
     assert np.array_equal(reasoning.crossed, counts.reasoning.crossed)
@@ -126,7 +118,7 @@ def test_the_parts_of_the_answers_are_counted_apart_and_sum_to_the_whole():
         parts = [getattr(part.harmless, name) for part in (spoken, reasoning)]
         assert np.array_equal(parts[0] + parts[1], getattr(counts.harmless, name))
     assert np.array_equal(reasoning.harmless.routed, counts.reasoning.harmless)
-    assert spoken.routed.shape == (6, 2, 1, 1, 8)
+    assert spoken.routed.shape == (6, 2, 1, 8)
 
 
 def test_a_part_is_refused_where_no_reasoning_was_counted_and_the_whole_is_not():
@@ -135,12 +127,12 @@ def test_a_part_is_refused_where_no_reasoning_was_counted_and_the_whole_is_not()
         with pytest.raises(UsageError, match=f"the {part} part of the answers is asked for") as caught:
             counts_of_part(counts, part)
         assert "--answer-part whole" in caught.value.hint
-    zeros = {name: np.zeros_like(getattr(counts, name)[:, :, 0]) for name in ("routed", "seen", "gates")}
+    zeros = {name: np.zeros_like(getattr(counts, name)) for name in ("routed", "seen", "gates")}
     nothing = ReasoningCounts(**zeros, crossed=None, harmless=None, harmless_seen=None)
     counted = dataclasses.replace(counts, crossed=None, reasoning=nothing)
-    assert np.array_equal(counts_of_part(counted, "spoken").routed[:, :, 0], counts.routed[:, :, 0])
+    assert np.array_equal(counts_of_part(counted, "spoken").routed, counts.routed)
     with pytest.raises(UsageError, match="no answer holds any"):
         counts_of_part(counted, "reasoning")
     assert reasoning_share(counted) == reasoning_share(counts) == 0.0
     some = with_reasoning(counts)
-    assert reasoning_share(some) == some.reasoning.seen.sum() / counts.seen[:, :, 0].sum() > 0
+    assert reasoning_share(some) == some.reasoning.seen.sum() / counts.seen.sum() > 0

@@ -99,7 +99,7 @@ def test_the_controls_take_as_many_of_each_layer_as_the_risk_differences_would(m
 def test_the_candidates_of_a_larger_budget_hold_those_of_a_smaller_one(method):
     counts = counts_of(48, shift=0.5)
     batches = [range(start, start + 8) for start in range(0, 48, 8)]
-    gradients = np.random.default_rng(1).random((6, *counts.routed.shape[3:]))
+    gradients = np.random.default_rng(1).random((6, *counts.routed.shape[2:]))
     counts = dataclasses.replace(counts, gradients=gradients)
     by = rule(method, threshold=-1.0, stability=0.1)
     material = MethodInputs(counts, tuple(range(48)), measured(counts, batches, by=by), 3)
@@ -142,14 +142,14 @@ def test_a_control_trains_at_least_as_many_experts_in_a_batch_as_the_risk_differ
 
 def test_frequency_takes_the_most_used_experts_of_the_unsafe_answers():
     routed = counts_of(6, experts=4).routed * 0
-    routed[:, 1, 0] = [[1, 2, 9, 8], [7, 1, 1, 1]]
-    routed[:, 0, 0, :, 1] = routed[:, 1, 1, :, 1] = 50  # the safe side and the prompts do not count
+    routed[:, 1] = [[1, 2, 9, 8], [7, 1, 1, 1]]
+    routed[:, 0, :, 1] = 50  # the safe side does not count
     assert given(rule("frequency", max_candidates=3), routed=routed).candidates == (2, 3, 4)
 
 
 def test_the_methods_of_esft_take_each_layer_s_share_of_tokens_or_of_router_weights():
     routed = counts_of(6, experts=4).routed * 0
-    routed[:, 1, 0] = [[1, 2, 4, 3], [7, 1, 1, 1]]
+    routed[:, 1] = [[1, 2, 4, 3], [7, 1, 1, 1]]
     gates = routed[..., ::-1].astype(float)
     assert given(rule("esft-token", top_p=0.6), routed=routed, gates=gates).candidates == (2, 3, 4)
     assert given(rule("esft-gate", top_p=0.6), routed=routed, gates=gates).candidates == (0, 1, 7)

@@ -62,7 +62,7 @@ def test_the_interval_is_that_of_resampled_goals_on_the_scale_of_logits_and_ther
 def test_no_goal_is_in_both_halves_and_its_harmless_prompts_go_with_it():
     counts = counts_of(30)
     goals = tuple(f"goal-{pair // 3}" for pair in range(30))
-    brought = HarmlessCounts(prompt_ids=goals, clusters=goals, routed=counts.routed[:, :, 0], seen=counts.seen[:, 0, 0])
+    brought = HarmlessCounts(prompt_ids=goals, clusters=goals, routed=counts.routed, seen=counts.seen[:, 0])
     counts = dataclasses.replace(counts, clusters=goals, harmless=brought)
     split = split_goals(counts, batches_of(counts), seed=3)
     selecting = {goals[pair] for batch in split.batches for pair in batch}

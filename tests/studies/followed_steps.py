@@ -26,6 +26,7 @@ from tests.experts.checkpoints import openable, written
 
 SHAPE = StepShape(rows=12, length=16, forward_tokens=64, checkpointing=False)  # three forwards
 ARMS: tuple[Arm, ...] = ("selective", "baseline", "alternating")
+STATE = ("trained_params", "weights", "masters", "gradients", "moments")  # must be equal
 
 
 def both(directory: Path, arm: Arm, shape: StepShape = SHAPE) -> tuple[StepMemory, StepMemory]:
@@ -41,10 +42,10 @@ def both(directory: Path, arm: Arm, shape: StepShape = SHAPE) -> tuple[StepMemor
 
 
 def main() -> None:
-    """Print a line for every family and arm, and the widest ratios."""
+    """Print a line for every family and arm, the widest ratios, and how many have other weights or another state."""
     warnings.simplefilter("ignore")
-    ratios = []
-    print("family                arm         saved  peak (predicted / measured)")
+    ratios, others = [], 0
+    print("family                arm         saved  peak (predicted / measured), weights and state")
     for family in openable():
         for arm in ARMS:
             with TemporaryDirectory() as directory:
@@ -54,11 +55,17 @@ def main() -> None:
                     print(f"{family:21} {arm:11} needs values: {error}")
                     continue
             ratios.append((followed.saved / measured.saved, followed.peak / measured.peak))
-            print(f"{family:21} {arm:11} {ratios[-1][0]:.3f}  {ratios[-1][1]:.3f}", flush=True)
+            same = all(getattr(followed, name) == getattr(measured, name) for name in STATE)
+            others += not same
+            print(
+                f"{family:21} {arm:11} {ratios[-1][0]:.3f}  {ratios[-1][1]:.3f}  {'equal' if same else 'OTHER'}",
+                flush=True,
+            )
     saved, peaks = zip(*ratios, strict=True)
     print(f"{len(ratios)} of {len(ARMS) * len(openable())}: saved {min(saved):.3f} to {max(saved):.3f}, ", end="")
     print(f"peak {min(peaks):.3f} to {max(peaks):.3f}")
-    sys.exit(max(abs(ratio - 1) for ratio in saved) > 0.15)
+    print(f"weights, masters, gradients and moments differ in {others}")
+    sys.exit(others > 0 or max(abs(ratio - 1) for ratio in saved) > 0.15)
 
 
 if __name__ == "__main__":

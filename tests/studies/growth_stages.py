@@ -17,11 +17,13 @@ from unittest.mock import patch
 
 import numpy as np
 
+from moe_cli.ablate.specificity import contrast_of, detectable_effect, effect_estimate, effect_p
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.journal import Journal
 from moe_cli.codec import decode_lines, lines_of_records
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.flip_texts import worst_flips
+from moe_cli.compare.label_draw import draw_answers
 from moe_cli.compare.stage import compare
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import clusters_trained_on, trained_goals
@@ -117,7 +119,7 @@ def make_batches(num: int, place: Path) -> Work:
 
 
 def counts(num: int) -> RoutingCounts:
-    random, shape = np.random.default_rng(0), (num, 2, 3, LAYERS, EXPERTS)
+    random, shape = np.random.default_rng(0), (num, 2, LAYERS, EXPERTS)
     routed = random.integers(0, SEEN // 4, size=shape, dtype=np.int32)
     names = tuple(f"pair-{number}" for number in range(num))
     return RoutingCounts(
@@ -126,12 +128,15 @@ def counts(num: int) -> RoutingCounts:
         pair_ids=names,
         clusters=names,
         routed=routed,
-        seen=np.full(shape[:3], SEEN),
+        seen=np.full(shape[:2], SEEN),
         gates=routed / TOP_K,
         gradients=None,
-        crossed=random.integers(0, SEEN // 4, size=(num, 2, LAYERS, EXPERTS), dtype=np.int32),
+        crossed=random.integers(0, SEEN // 4, size=shape, dtype=np.int32),
         harmless=HarmlessCounts(
-            prompt_ids=names, clusters=names, routed=routed[:, :, 1].copy(), seen=np.full(num, SEEN)
+            prompt_ids=names,
+            clusters=names,
+            routed=random.integers(0, SEEN // 4, size=shape, dtype=np.int32),
+            seen=np.full(num, SEEN),
         ),
     )
 
@@ -401,6 +406,25 @@ def report_many_suites(num: int, place: Path) -> Work:
     return report(num, place, in_suite=20)
 
 
+def contrast_control_sets(num: int, place: Path) -> Work:
+    """An ablation with 39 control sets; items come three to a goal."""
+    random = np.random.default_rng(0)
+    changes_XN = random.integers(-1, 2, size=(40, num)).astype(float)
+    goals = [f"goal-{n // 3}" for n in range(num)]
+
+    def work() -> object:
+        contrast = contrast_of(changes_XN[0], changes_XN[1:], goals)
+        detectable = detectable_effect(contrast, changes_XN[1:].mean(1).tolist())
+        return detectable, effect_estimate(changes_XN[0], goals), effect_p(changes_XN[0], goals)
+
+    return work
+
+
+def draw_to_label(num: int, place: Path) -> Work:
+    a, b = sources(num)
+    return lambda: draw_answers(a, b, asked=["harmful"], num=200, seed=0, path="labels.jsonl")
+
+
 STAGES: Mapping[str, Callable[[int, Path], Work]] = {
     "prepare: read pairs": read_pairs,
     "prepare: read pairs of one id": read_pairs_of_one_id,
@@ -426,6 +450,8 @@ STAGES: Mapping[str, Callable[[int, Path], Work]] = {
     "compare: outcomes and flips": pair_outcomes,
     "compare: statistics, verdict": compare_runs,
     "compare: statistics, 20 to a suite": compare_many_suites,
+    "ablate: contrast, test": contrast_control_sets,
+    "label: draw answers": draw_to_label,
     "compare: report": report,
     "compare: report, 20 to a suite": report_many_suites,
 }

@@ -53,9 +53,9 @@ def simulated_counts(generator: np.random.Generator, *, goals: int = GOALS, fact
         top_k=TOP_K,
         pair_ids=names,
         clusters=names,
-        routed=routed_NSLE[:, :, None].astype(np.int32),
-        seen=tokens_NS[:, :, None],
-        gates=routed_NSLE[:, :, None] / TOP_K,
+        routed=routed_NSLE.astype(np.int32),
+        seen=tokens_NS,
+        gates=routed_NSLE / TOP_K,
         gradients=None,
     )
 
@@ -67,8 +67,8 @@ def exchanged(counts: RoutingCounts, generator: np.random.Generator) -> RoutingC
     swapped_N = np.array([coins[name] for name in counts.clusters])
     return replace(
         counts,
-        routed=np.where(swapped_N[:, None, None, None, None], counts.routed[:, ::-1], counts.routed),
-        seen=np.where(swapped_N[:, None, None], counts.seen[:, ::-1], counts.seen),
+        routed=np.where(swapped_N[:, None, None, None], counts.routed[:, ::-1], counts.routed),
+        seen=np.where(swapped_N[:, None], counts.seen[:, ::-1], counts.seen),
         crossed=None,
         harmless=None,
     )
@@ -99,8 +99,8 @@ def folded_p(counts: RoutingCounts, generator: np.random.Generator, *, most: int
         scored = set(names[fold::FOLDS].tolist())
         inside = [pair for pair, name in enumerate(counts.clusters) if name in scored]
         others = tuple(pair for pair, name in enumerate(counts.clusters) if name not in scored)
-        summed_SLE = counts.routed[list(others), :, 0].sum(0, dtype=np.int64)
-        rates_SLE = summed_SLE / counts.seen[list(others), :, 0].sum(0)[:, None, None]
+        summed_SLE = counts.routed[list(others)].sum(0, dtype=np.int64)
+        rates_SLE = summed_SLE / counts.seen[list(others)].sum(0)[:, None, None]
         chosen = np.argsort(-(rates_SLE[1] - rates_SLE[0]).ravel())[:most]
         split = GoalSplit(counts, (others,), tuple(inside), len(names) - len(scored))
         seed = int(generator.integers(2**31))

@@ -36,7 +36,7 @@ from moe_cli.model.engine import Engine, Keep, Prompt, keep_nothing
 from moe_cli.model.engines import answering_engine
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.routing import RoutingRecorder, record_routing
-from moe_cli.model.token_rows import attention_mask, region_masks, right_padded
+from moe_cli.model.token_rows import answer_mask, attention_mask, right_padded
 from moe_cli.records import AnswerSettings, BenchmarkedModel, Generation, Machine, Progress, Spread
 from moe_cli.records.record import record
 from moe_cli.tiny import MODEL_NAME
@@ -200,7 +200,7 @@ def recording_cost(loaded: LoadedModel, rows: Sequence[Side], *, repeats: int) -
     """Seconds of the forward with and without recording."""
     ids_BS = right_padded([ids for ids, _ in rows]).to(loaded.device)
     mask_BS = attention_mask([ids for ids, _ in rows]).to(loaded.device)
-    regions_RBS = region_masks(rows).to(loaded.device)
+    regions_RBS = answer_mask(rows)[None].to(loaded.device)
 
     def forward() -> None:
         loaded.model(input_ids=ids_BS, attention_mask=mask_BS, use_cache=False, logits_to_keep=1)

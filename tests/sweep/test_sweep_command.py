@@ -102,8 +102,6 @@ def begun_anew(done, copy):
 )
 def test_a_stopped_sweep_resumed_here_ends_bitwise_as_the_uninterrupted_one(swept, tmp_path, number, words):
     """`tests/studies/sweep_kills` stops whole sweeps by every signal."""
-    if words:
-        pytest.importorskip("ray")
     _, done, _, _ = swept
     stopped = begun_anew(done, tmp_path / "stopped")
     stop_sweep(stopped, "again", number, 2, *WORDS[len(COMMAND) :], *words)
@@ -177,6 +175,26 @@ def test_a_dry_run_writes_nothing_and_knows_what_is_complete(swept):
     out, _ = run_moe(bare, *WORDS, "--dry-run")
     assert sorted(path for path in bare.rglob("*")) == before
     assert "4 points, 0 of them complete; 2 at once" in out and "not measured" in out
+
+
+@pytest.mark.parametrize("further", [("--dry-run",), ()])
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (("--budgets", ""), "sweep.budgets: it is empty", "moe config schema"),
+        (("--budgets", "none"), "sweep.budgets: it is empty", "moe config schema"),
+        (("--methods", ""), "sweep.methods: it is empty", "moe config schema"),
+        (("--methods", "risk_diff,gradient"), "were not measured in this run", "moe prepare with --method gradient"),
+    ],
+)
+def test_a_sweep_that_has_no_point_or_cannot_select_one_is_refused_before_it_begins(
+    swept, further, words, message, hint
+):
+    bare, _, _, _ = swept
+    before = sorted(bare.rglob("*"))
+    out, err = run_moe(bare, *COMMAND, "--random-draws", "0", *words, *further, code=2)
+    assert message in err and hint in err and out == ""
+    assert sorted(bare.rglob("*")) == before
 
 
 @pytest.mark.parametrize("limit", [None, 1])

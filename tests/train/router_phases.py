@@ -107,3 +107,13 @@ def plain_loss(model: nn.Module, pairs: range, kind: str) -> float:
     for hook in hooks:
         hook.remove()
     return total / len(pairs)
+
+
+def in_float64(model: nn.Module) -> nn.Module:
+    """The model (of a family whose routers compute in the dtype of the weights) without a step in float32."""
+    model.double().eval().set_experts_implementation("eager")
+    for norm in [module for module in model.modules() if type(module).__name__.endswith("RMSNorm")]:
+        norm.forward = lambda x, norm=norm: (
+            norm.weight * x * (x.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
+        )
+    return model

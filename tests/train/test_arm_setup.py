@@ -102,20 +102,36 @@ def test_half_precision_whose_gradients_underflow_is_refused(loaded):
 
 
 @pytest.mark.parametrize(
-    ("arm", "dtype", "room", "needs"),
+    ("arm", "dtype", "selected", "room", "needs"),
     [
-        ("baseline", "auto", 16 * 1_570_944 - 1, "at least 0.0 GB for its masters, gradients and moments"),
-        ("selective", "auto", 4 * 1_570_944 - 1, "for its weights in float32"),
-        ("selective", "bfloat16", 2 * 1_570_944 - 1, "for its weights in bfloat16"),
-        ("alternating", "auto", 4 * 1_570_944 - 1, "the alternating arm of tiny needs .* for its weights in float32"),
+        (
+            "baseline",
+            "auto",
+            100_000,
+            16 * 1_570_944 - 1,
+            "at least 0.0 GB for its masters, gradients and moments, and",
+        ),
+        ("selective", "auto", 0, 4 * 1_570_944 - 1, "for its weights in float32, and"),
+        ("selective", "bfloat16", 0, 2 * 1_570_944 - 1, "for its weights in bfloat16, and"),
+        (
+            *("selective", "bfloat16", 300_000, 2 * 1_570_944 + 16 * 300_000 - 1),
+            "weights in bfloat16 and the masters, gradients and moments of 0.3 M selected parameters, and",
+        ),
+        (
+            "alternating",
+            "auto",
+            0,
+            4 * 1_570_944 - 1,
+            "the alternating arm of tiny needs .* for its weights in float32",
+        ),
     ],
 )
-def test_an_arm_that_cannot_fit_is_refused_before_anything_is_loaded(monkeypatch, arm, dtype, room, needs):
+def test_an_arm_that_cannot_fit_is_refused_before_anything_is_loaded(monkeypatch, arm, dtype, selected, room, needs):
     config = MoeConfig.model_validate({"model": {"name": "tiny", "device": "cpu", "dtype": dtype}})
     monkeypatch.setattr(arm_setup, "total_bytes", lambda device: (room,))
     with pytest.raises(EnvironmentFaultError, match=needs) as refused:
-        refuse_too_large(arm, config)
+        refuse_too_large(arm, config, selected)
     assert "moe plan tiny shows what each arm needs" in refused.value.hint
     assert ("--set model.dtype=bfloat16" in refused.value.hint) == (arm != "baseline" and dtype == "auto")
     monkeypatch.setattr(arm_setup, "total_bytes", lambda device: (room // 2 + 1, room // 2 + 1))  # two cards
-    refuse_too_large(arm, config)
+    refuse_too_large(arm, config, selected)

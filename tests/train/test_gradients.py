@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from moe_cli.train import gradients
-from moe_cli.train.gradients import clip_gradients
+from moe_cli.train.gradients import clip_gradients, one_gradient
 
 
 def parameters_with(*values):
@@ -50,3 +50,18 @@ def test_what_is_no_number_reaches_every_gradient_and_an_endless_limit_changes_n
     free = parameters_with(torch.full((3,), 1e6))
     clip_gradients(free, float("inf"))
     assert free[0].grad.tolist() == [1e6] * 3
+
+
+def test_what_a_block_makes_is_added_up_before_it_is_added_to_what_there_was():
+    """In float32 1 + (2^-24 + 2^-24) is more than 1, and (1 + 2^-24) + 2^-24 is not."""
+    small = torch.tensor([2.0**-24])
+    (before,), (none,) = parameters_with(torch.ones(1)), parameters_with(small)
+    untouched, fresh = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    with one_gradient([before, none, untouched, fresh]):
+        assert before.grad is none.grad is None
+        for _ in range(2):
+            (small * (before + fresh)).sum().backward()
+    assert float(before.grad) == 1.0 + 2.0**-23
+    assert float(fresh.grad) == 2.0**-23
+    assert float(none.grad) == 2.0**-24
+    assert untouched.grad is None

@@ -13,6 +13,7 @@ from moe_cli.errors import NumericError, StoppedError
 from moe_cli.records import StepRecord
 from moe_cli.train import checkpoint
 from moe_cli.train import stage as train
+from tests.train.alternating_runs import settings_of
 
 ONE_STEP = {"learning_rate": 3e38, "num_epochs": 1, "gradient_accumulation_steps": 1000, "max_share": 1.0}
 
@@ -23,6 +24,15 @@ def test_a_last_update_to_infinity_ends_with_its_step_and_writes_no_weights(expe
     with pytest.raises(NumericError, match=r"what the updates up to step 1 made holds NaN or infinity in \S+") as stop:
         train.run(arm, config, experiments.store, lambda _: None)
     run = experiments.directory / arm / "infinite"
+    assert stop.value.exit_code == 5
+    assert not (run / layout.MANIFEST).exists() and not list(run.rglob("*.safetensors"))
+
+
+def test_a_loss_of_the_routers_that_is_not_finite_ends_the_run_before_an_update_and_writes_no_weights(experiments):
+    config = settings_of(experiments, "infinite", num_rounds=1, skip_expert_training=True, router_learning_rate=3e38)
+    with pytest.raises(NumericError, match=r"the loss of step 2 is nan .*no parameter was updated with it") as stop:
+        train.run("alternating", config, experiments.store, lambda _: None)
+    run = experiments.directory / "alternating" / "infinite"
     assert stop.value.exit_code == 5
     assert not (run / layout.MANIFEST).exists() and not list(run.rglob("*.safetensors"))
 

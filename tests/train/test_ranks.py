@@ -125,10 +125,10 @@ def test_a_run_of_one_process_goes_on_in_two_and_another_number_of_batches_per_s
     assert set(differences(whole, whole.parent / "begun-alone")) <= SAME
 
 
-def alternating_to_the_end(config, store: Store) -> None:
+def alternating_to_the_end(config, store: Store, last_step: int = 12) -> None:
     """In every process: train the third arm."""
     torch.set_num_threads(1)
-    train_to_the_end("alternating", config, store, lambda _: None, last_step=12)
+    train_to_the_end("alternating", config, store, lambda _: None, last_step=last_step)
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5])
@@ -156,6 +156,30 @@ def test_two_processes_alternate_as_one_with_twice_the_accumulation(experiments,
     assert max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0]) <= (1e-6 if keep else 0)
     if not keep:
         assert set(differences(*runs)) <= SAME
+    one, two = map(summary_of, runs)
+    assert (two.num_ranks, two.num_router_tokens) == (2, one.num_router_tokens)
+
+
+@pytest.mark.parametrize("target", ["round", "both"])
+def test_two_processes_train_jointly_as_one_with_twice_the_accumulation(experiments, target):
+    """Bit for bit, as what a batch's forwards make is put together before batches are added up."""
+
+    def settings(name: str, accumulation: int):
+        own = {"prepared": experiments.directory / "prepared", "gradient_accumulation_steps": accumulation}
+        joint = {"num_rounds": 2, "router_learning_rate": 1e-3, "router_consistency_weight": 5.0}
+        place = {"output_dir": experiments.directory / "joint-ranks" / f"{name}-{target}"}
+        return settings_of_small_experiment(
+            experiments.directory,
+            model={"name": "tiny", "threads": 1},
+            train=own,
+            alternating={**joint, "consistency_target": target, **place},
+        )
+
+    alternating_to_the_end(alone := settings("one", 2), experiments.store, 6)
+    together = settings("two", 1)
+    assert run_in_ranks(2, alternating_to_the_end, together, experiments.store, 6).codes == [0, 0]
+    runs = [config.alternating.output_dir for config in (alone, together)]
+    assert set(differences(*runs)) <= SAME
     one, two = map(summary_of, runs)
     assert (two.num_ranks, two.num_router_tokens) == (2, one.num_router_tokens)
 
@@ -224,6 +248,21 @@ def test_cards_of_different_sizes_are_refused_before_anything_is_loaded(experime
     ended = run_in_ranks(2, on_a_card_of_its_own_size, experiments.settings("cards"), experiments.store)
     assert ended.codes == [ExitCode.ENVIRONMENT] * 2
     assert ended.said.count("error: the processes differ in the size of its card: 80 GiB on process 0") == 1
+
+
+def with_a_version_of_its_own(config, store: Store) -> None:
+    """In every process: train with another version of torch."""
+    from moe_cli.ranks import this_rank
+
+    with patch.object(same_machine, "package_versions", lambda: {"torch": f"2.13.{this_rank().index}"}):
+        train.run("selective", config, store, lambda _: None)
+
+
+def test_processes_with_other_versions_are_refused_by_one_of_them(experiments):
+    ended = run_in_ranks(2, with_a_version_of_its_own, experiments.settings("versions"), experiments.store)
+    assert ended.codes == [ExitCode.ENVIRONMENT] * 2
+    assert ended.said.count("error: ") == 1
+    assert "the processes differ in the version of torch: 2.13.0 on process 0" in ended.said
 
 
 def in_a_directory_of_its_own(directory, config, store: Store) -> None:
