@@ -17,6 +17,8 @@ from moe_cli.ablate.specificity import (
     effect_estimate,
     largest_own_effect,
     mean_changes,
+    most_to_show,
+    others_do_more,
     verdict_of,
     why_untestable,
 )
@@ -36,7 +38,7 @@ OPPOSITE = {
     "safe": "without these experts the model refuses plain goals more often, not less",
 }
 IN_THEIR_PLACE = {"unsafe": "full refusals", "safe": "harmful answers"}
-OWN_AT_MOST = "at most {} of their own"
+OWN_AT_MOST = "at most {} of their own, if no other expert does anything"
 OWN_IS_OPEN = "up to {} of their own are not ruled out"
 SMOKE_TEST = "; by the word of a smoke-test judge only"
 FEWER_RIGHT = "fewer right answers to harmless questions"
@@ -69,6 +71,7 @@ def conclude_ablation(
     selected, controls = outcomes[1], outcomes[2 : 2 + num_controls]
     evidence, detectable = _evidence(conditions, table, config)
     verdict = verdict_of(evidence)
+    by_refusals = verdict != "breaks the model" and _smoke_test(subject) is not None
     effects = [one.effect for one in controls]
     return Ablation(
         schema_version=ABLATION_SCHEMA_VERSION,
@@ -105,7 +108,7 @@ def conclude_ablation(
         margin=evidence.margin,
         utility_margin=evidence.utility_margin,
         verdict=verdict,
-        reason=_reason(verdict, evidence, detectable, effects, table) + (SMOKE_TEST if _smoke_test(subject) else ""),
+        reason=_reason(verdict, evidence, detectable, effects, table) + (SMOKE_TEST if by_refusals else ""),
         each=single_effects(conditions.singles, outcomes[2 + num_controls :], table),
         warnings=_warnings(subject, conditions, table, selected, controls),
     )
@@ -158,17 +161,28 @@ def _reason(
         return f"{beyond}; {OPPOSITE[table.side]}"
     if verdict == "specific":
         return f"{beyond}; {IN_THEIR_PLACE[table.side]} rise by {_estimate(evidence.repair)}"
+    if verdict == "not specific" and others_do_more(evidence):
+        return f"{beyond}: equally used experts do more"
     if verdict == "not specific":
         return f"{beyond}: {_own_effect(evidence, OWN_AT_MOST)}; the margin is {_points(evidence.margin)}"
-    found = "" if detectable is None else f"; {_points(detectable)} would have been found in 80 of 100 cases"
-    return f"{beyond}; {_open_question(evidence)}{found}"
+    return f"{beyond}; {_open_question(evidence)}{_found(evidence, detectable)}"
+
+
+def _found(evidence: Evidence, detectable: float | None) -> str:
+    """What these items and control sets would have found."""
+    if detectable is None:
+        return ""
+    if detectable > (most := most_to_show(evidence)):
+        few = f"at most {_points(most)} beyond them can show, and {_points(detectable)} would be found"
+        return f"; too few items to find anything: {few} in 80 of 100 cases"
+    return f"; {_points(detectable)} beyond them would have been found in 80 of 100 cases"
 
 
 def _own_effect(evidence: Evidence, form: str) -> str:
     """`form` with the effect that the interval leaves to these experts alone."""
     own = largest_own_effect(evidence)
     if own is None:
-        return "one goal carries no interval"
+        return "equally used experts do more" if others_do_more(evidence) else "one goal carries no interval"
     shared = f"as one of them is in {evidence.most_shared:.0%} of the control sets"
     return f"{form.format(_points(own))}, {shared}"
 

@@ -125,23 +125,38 @@ def breaks_model(evidence: Evidence, *, surely: bool) -> bool:
 
 
 def largest_own_effect(evidence: Evidence) -> float | None:
-    """The most that these experts may do beyond equally used others; None: one goal carries no interval.
+    """The most that these experts may do if no other expert does anything; None: one goal, or others surely do.
 
     If effects add up, e is in the share q_e of the control sets, and no other expert does anything, then specific(S) =
     sum of (1 - q_e) effect(e), which is at least (1 - max q) effect(S), whichever of S have the effect.
     """
-    if evidence.specific_at_most is None:
+    if evidence.specific_at_most is None or others_do_more(evidence):
         return None
     if evidence.most_shared == 1:
         return evidence.largest  # all of it may be hidden
-    return min(evidence.largest, max(0.0, evidence.specific_at_most) / (1 - evidence.most_shared))
+    return min(evidence.largest, evidence.specific_at_most / (1 - evidence.most_shared))
+
+
+def others_do_more(evidence: Evidence) -> bool:
+    """Whether equally used experts surely do more than the selected ones."""
+    return evidence.specific_at_most is not None and evidence.specific_at_most < 0
+
+
+def most_to_show(evidence: Evidence) -> float:
+    """The most that specific(S) can be, by what is there to go and by the expert that most control sets hold."""
+    return (1 - evidence.most_shared) * evidence.largest
 
 
 def why_untestable(evidence: Evidence) -> str | None:
     """Why these control sets cannot show that the selected experts do no more than others; None: they can."""
     if evidence.chance_of_same > LEVEL:
         return f"a control set is the set of these experts itself with a chance of {evidence.chance_of_same:.0%}"
-    visible = (1 - evidence.most_shared) * evidence.largest
+    if evidence.largest < evidence.margin:
+        return (
+            f"only {100 * evidence.largest:.1f} % of the answers show what is to go while nothing is taken away, and "
+            f"the margin is {100 * evidence.margin:.1f} points"
+        )
+    visible = most_to_show(evidence)
     if visible >= evidence.margin:
         return None
     return (
@@ -156,9 +171,10 @@ def verdict_of(evidence: Evidence) -> AblationVerdict:
 
     *Opposite* is a specific effect whose whole interval is below 0 by more than the margin, with a rank at the other
     end that chance has in at most 5 % of cases: without the set there is more of what was to go.
-    *Not specific* are experts of which `largest_own_effect` is at most the margin, where the control sets can tell: it
-    does not matter, even where it is significant. *Specific* needs a rank that chance has in at most 5 % of cases,
-    intervals of the specific effect and of the repair above 0, and no sign that the model breaks.
+    *Not specific* are experts whose control sets can tell and do as much: surely more than they, or
+    `largest_own_effect` is at most the margin and does not matter, even where it is significant. *Specific* needs a
+    rank that chance has in at most 5 % of cases, intervals of the specific effect and of the repair above 0, and no
+    sign that the model breaks.
     """
     if breaks_model(evidence, surely=True):
         return "breaks the model"
@@ -166,7 +182,8 @@ def verdict_of(evidence: Evidence) -> AblationVerdict:
     if specific.upper is not None and specific.upper < -evidence.margin and evidence.p_opposite <= LEVEL:
         return "opposite"
     own = largest_own_effect(evidence)
-    if own is not None and own <= evidence.margin and why_untestable(evidence) is None:
+    others_do_as_much = others_do_more(evidence) or (own is not None and own <= evidence.margin)
+    if others_do_as_much and why_untestable(evidence) is None:
         return "not specific"
     found = evidence.p_value <= LEVEL and _is_above(specific) and _is_above(repair)
     return "specific" if found and not breaks_model(evidence, surely=False) else "inconclusive"

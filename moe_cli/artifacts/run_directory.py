@@ -308,7 +308,7 @@ def _new_run(kind: RunKind, settings: dict[str, object]) -> StartedRun:
 
 
 def _same_settings(previous: StartedRun, config: MoeConfig, path: Path) -> None:
-    before = dict(_flat(previous.config))
+    before = flat_settings(MoeConfig()) | dict(_flat(previous.config))  # what an earlier version had not is its default
     after = flat_settings(config)
     differing = [
         key

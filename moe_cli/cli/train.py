@@ -106,7 +106,8 @@ def alternating(
     """Train the selected experts and the routers in turn: a third arm, which also changes routing.
 
     Experts train on the answers with the routers locked; then routers, with the experts locked, learn to route attacked
-    goals like the plain ones.
+    goals like the plain ones. With --router-consistency-weight both train in the same steps, by one loss, to reproduce
+    joint training.
 
     Example: moe train alternating --model tiny
 

@@ -7,7 +7,7 @@ the budget is a batch of its own.
 The loss is a sum over answer tokens, without prompt and padding, with the logarithm in float32. Logits that are not
 needed are not computed where the family allows it.
 
-Letters: B rows, S positions, A answer tokens of all rows, R regions, V vocabulary.
+Letters: B rows, S positions, A answer tokens of all rows, V vocabulary.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ class Intervention:
     def digest(self) -> str:
         """A sha256 of what is done, the same for any order of the experts."""
         replayed = " replayed" if self.without_router_effects else ""
-        return _sha256(f"{self.kind} {self.tokens}{replayed} {_names(self.experts)}")
+        kind = "reroute by logits and scores" if self.kind == "reroute" else self.kind
+        return _sha256(f"{kind} {self.tokens}{replayed} {_names(self.experts)}")
 
 
 @record
@@ -46,14 +47,16 @@ class Steering:
     @property
     def digest(self) -> str:
         """A sha256 of what is done, the same for any order of the experts."""
-        return _sha256(
-            f"steer logits and scores {self.epsilon!r} up {_names(self.activate)} down {_names(self.deactivate)}"
-        )
+        return _sha256(f"steer logits and scores {self._words}")
 
     @property
     def name(self) -> str:
-        """`steered-1a2b3c4d`: another one for other experts or another epsilon."""
-        return f"steered-{self.digest[:8]}"
+        """`steered-1a2b3c4d`: another one for other experts or another epsilon; what is done with them has none."""
+        return f"steered-{_sha256(f'steer {self._words}')[:8]}"
+
+    @property
+    def _words(self) -> str:
+        return f"{self.epsilon!r} up {_names(self.activate)} down {_names(self.deactivate)}"
 
     @property
     def title(self) -> str:
@@ -143,7 +146,7 @@ class Ablation:
     more_degenerate: Estimate  # share of degenerate answers, the set's less the controls' mean
     most_shared: float | None = None  # 0.42; share of control sets with the expert of the set that most of them hold
     chance_of_same: float | None = None  # 1e-9; that a control set is the set itself; None, too: an earlier version
-    largest_own: float | None = None  # 0.08; that the interval leaves to these experts alone; None: not known
+    largest_own: float | None = None  # 0.08; effect left to these if no other expert has any; None: not known
     detectable: float | None  # a specific effect that would have been found in 80 of 100 cases; None: not testable
     margin: float  # 0.1; an effect of the set's own up to it does not matter
     utility_margin: float  # 0.02; benign answers lost, or degenerate ones, up to it do not matter

@@ -193,7 +193,8 @@ def _task(
     shared = hyperparameters(config, len(batches), len(prepared.held_out), batches.num_cut)
     masked = arm in OF_EXPERTS and config.train.masking == "update"
     identity = (arm, loaded.identity.fingerprint, prepared.run.digest, config.train.masking if masked else None, shared)
-    rounds = (config.alternating.model_dump(exclude={"output_dir", "reselect"}),) if arm == "alternating" else ()
+    left_out = {"output_dir", "reselect", *(() if config.alternating.joint else ("router_consistency_weight",))}
+    rounds = (config.alternating.model_dump(exclude=left_out),) if arm == "alternating" else ()
     owner = sha256(repr(identity + rounds).encode()).hexdigest()
     per_step = batches_per_step(config)
     return FitTask(

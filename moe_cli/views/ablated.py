@@ -145,7 +145,7 @@ def finding_table(ablation: Ablation) -> ReportTable:
         ("p of its rank among them (least possible)", f"{ablation.p_value:.3g} ({ablation.least_p:.3g})", ""),
         ("right answers lost beyond them", *_difference(ablation.harm_to_benign)),
         ("degenerate answers beyond them", *_difference(ablation.more_degenerate)),
-        ("effect of their own, at most", *_largest_own(ablation)),
+        ("effect of their own if no other has one, at most", *_largest_own(ablation)),
         ("in so many control sets is one of them", percent_text(ablation.most_shared), ""),
         ("effect beyond them that would be found", _bare_points(ablation.detectable), ""),
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from moe_cli.ablate.ablation_conclusion import _reason
 from moe_cli.ablate.specificity import (
     Evidence,
     contrast_of,
@@ -93,10 +96,43 @@ def test_what_control_sets_share_is_hidden_by_them_so_that_a_bound_is_taken_over
 
     assert own(specific=between(0.0, -0.1, 0.06), most_shared=0.0) == pytest.approx(0.06)
     assert own(specific=between(0.0, -0.1, 0.06), most_shared=0.75) == pytest.approx(0.24)
-    assert own(specific=between(-0.2, -0.3, -0.1), most_shared=0.75) == 0
+    assert own(specific=between(-0.2, -0.3, -0.1), most_shared=0.75) is None  # equally used others do more
     assert own(specific=between(0.0, -0.1, 0.3), most_shared=0.75) == 0.9  # no more than can go
     assert own(specific=between(0.0, 0.0, 0.0), most_shared=1.0) == 0.9
     assert own(specific=between(0.0, None, None)) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "detectable", "says"),
+    [
+        ({"specific": between(-0.2, -0.3, -0.1), "p_value": 1.0}, 0.2, r"10 goals\): equally used experts do more$"),
+        (
+            {"specific": between(0.0, -0.05, 0.03), "p_value": 0.5, "most_shared": 0.5},
+            *(
+                0.2,
+                "at most 6.0 points of their own, if no other expert does anything, as one of them is in 50%",
+            ),
+        ),
+        (
+            {"specific": between(0.0, -0.05, 0.1), "p_value": 0.5, "most_shared": 0.5},
+            *(
+                0.2,
+                "up to 20.0 points of their own are not ruled out.*; 20.0 points beyond them would have been found",
+            ),
+        ),
+        (
+            {"specific": between(0.0, -0.05, 0.1), "p_value": 0.5, "most_shared": 0.8},
+            *(
+                0.2,
+                "too few items to find anything: at most 18.0 points beyond them can show, and 20.0 points",
+            ),
+        ),
+    ],
+)
+def test_the_sentence_says_of_whom_each_number_is(change, detectable, says):
+    found = evidence(**change)
+    table = SimpleNamespace(num_items=30, num_goals=10, side="unsafe")
+    assert re.search(says, _reason(verdict_of(found), found, detectable, [0.1] * 19, table))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +143,8 @@ def test_what_control_sets_share_is_hidden_by_them_so_that_a_bound_is_taken_over
         ({"chance_of_same": 0.25}, "a control set is the set of these experts itself with a chance of 25%"),
         ({"most_shared": 0.95, "largest": 0.8}, "of the 80.0 points that can go no more than 4.0 may show"),
         ({"most_shared": 1.0}, "one of these experts is in 100% of the control sets"),
-        ({"largest": 0.05}, "of the 5.0 points that can go no more than 3.0 may show: less than the margin of 10.0"),
+        ({"most_shared": 0.4, "largest": 0.15}, "of the 15.0 points that can go no more than 9.0 may show"),
+        ({"most_shared": 0.4, "largest": 0.05}, "only 5.0 % of the answers show what is to go"),
     ],
 )
 def test_control_sets_that_cannot_tell_are_named_with_the_reason(change, why):

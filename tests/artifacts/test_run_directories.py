@@ -1,5 +1,6 @@
 """One run directory: empty, begun, interrupted, complete, foreign; and nothing is read that changed."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -184,6 +185,18 @@ def test_resuming_a_training_with_other_settings_names_each_of_them(tmp_path):
     # Neither where the run is noted nor the settings of another room change it.
     elsewhere = MoeConfig.model_validate({"registry": "elsewhere", "prepare": {"limit": 3}})
     finish(tmp_path / "out", "baseline", resume=True, config=elsewhere)
+
+
+def test_a_setting_that_the_version_which_began_a_run_did_not_have_is_its_default(tmp_path):
+    interrupt(tmp_path / "out", "alternating")
+    file = tmp_path / "out" / ".run.json"
+    begun = json.loads(file.read_text())
+    del begun["config"]["alternating"]["router_consistency_weight"]
+    file.write_text(json.dumps(begun))
+    joint = MoeConfig.model_validate({"alternating": {"router_consistency_weight": 1.0}})
+    message = refusal(tmp_path / "out", "alternating", resume=True, config=joint)
+    assert "begun with other settings: alternating.router_consistency_weight 0.0 -> 1.0" in message
+    finish(tmp_path / "out", "alternating", resume=True)
 
 
 def test_resuming_a_prepare_takes_the_new_settings_since_its_answers_name_theirs(tmp_path):

@@ -125,7 +125,7 @@ def test_it_has_an_identity_a_name_and_journals_of_its_own(trained):
     assert steered.model.fingerprint != plain.model.fingerprint
     assert steered.unsteered_model == plain.model == plain.unsteered_model
     assert (steered.steering, plain.steering) == (read_steering(trained.file), None)
-    assert trained.steered.path.name == steered.name == f"steered-{steered.steering.digest[:8]}"
+    assert trained.steered.path.name == steered.name == steered.steering.name
     stages = [
         {file.name for file in (made.path / layout.STAGES).iterdir()} for made in (trained.plain, trained.steered)
     ]

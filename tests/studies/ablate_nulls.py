@@ -188,6 +188,25 @@ def _effects(
     return effect_LE
 
 
+def verdicts_where_others_do_something(num_runs: int, *, num_goals: int = 120, seed: int = 0) -> Counter[str]:
+    """Verdicts where one of 12 experts carries 50 points, three in its stratum, and every unselected expert 3.
+
+    As many unselected experts have 36 points, so that 14 are the selected ones' own.
+    """
+    generator = np.random.default_rng([seed, 4])
+    use_LE = np.tile(np.arange(16), (4, 1))  # strata of 4
+    verdicts: Counter[str] = Counter()
+    for _ in range(num_runs):
+        selected_LE = np.zeros(use_LE.shape, dtype=bool)
+        selected_LE.flat[[0, 1, 2, *range(4, 40, 4)]] = True
+        sets = control_sets(selected_LE, use_LE, 39, generator, disjoint=False)
+        effect_LE = np.where(selected_LE, 0.0, 0.03)
+        effect_LE[0, 0] = 0.5
+        evidence = drawn_evidence(selected_LE, sets, use_LE, effect_LE, num_goals, generator)
+        verdicts[verdict_of(evidence)] += 1
+    return verdicts
+
+
 def print_carriers(num_runs: int) -> None:
     """The table of the second half."""
     print("overlap, goals, carrier: verdict not specific (unscaled, over the mean overlap), specific, inconclusive")
@@ -224,6 +243,7 @@ def main() -> None:
         shares = ", ".join(f"{name} {count / arguments.runs:.2%}" for name, count in verdicts.most_common())
         print(f"{num_controls} control sets, verdicts: {shares}; specific may be at most {bound:.2%}")
     print_carriers(arguments.carrier_runs)
+    print("others do something, too:", dict(verdicts_where_others_do_something(arguments.carrier_runs)))
 
 
 if __name__ == "__main__":

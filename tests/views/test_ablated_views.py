@@ -112,7 +112,7 @@ def test_the_terminal_has_one_line_for_all_control_sets_and_every_finding_with_i
 
 def test_the_effect_that_control_sets_may_hide_stands_with_the_share_of_them_that_hide_it(lines):
     out = "\n".join(lines(ablated_view(ablation())))
-    assert re.search(r"effect of their own, at most +22\.1 +40", out)
+    assert re.search(r"effect of their own if no other has one, at most +22\.1 +40", out)
     assert re.search(r"in so many control sets is one of them +62\.0 %", out)
     assert re.search(r"effect beyond them that would be found +31\.0", out)
     unknown = ablation(most_shared=None, largest_own=None, detectable=None)  # the first two as in an earlier record
