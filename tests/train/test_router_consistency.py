@@ -76,17 +76,40 @@ def test_the_kinds_of_divergence_are_those_of_the_textbook():
     assert float(divergence(log_P, log_Q, "symmetric")) == pytest.approx(float(forward + backward) / 2, rel=1e-12)
 
 
-def test_the_published_loss_is_that_over_batches_divided_by_the_number_of_experts():
-    """RASA's code: `F.kl_div(log_softmax(mean logits), softmax(mean logits))`, by default the mean over all elements.
+def published_loss(anchor_BSE, attacked_BSE):
+    """RASA's code: KL of the softmax of logits that are averaged over all positions, by default a mean over experts."""
+    anchor_E, attacked_E = (logits_BSE.mean((0, 1)) for logits_BSE in (anchor_BSE, attacked_BSE))
+    return float(torch.nn.functional.kl_div(attacked_E.log_softmax(-1), anchor_E.softmax(-1), reduction="none").mean())
 
-    With one token in each row the mean of logits is the logits, so that this factor alone is left of its differences.
-    """
-    num_experts = 64
-    anchor_E, attacked_E = (drawn_logits(num_experts, seed=seed) for seed in (3, 4))
-    of_experts = torch.nn.functional.kl_div(attacked_E.log_softmax(-1), anchor_E.softmax(-1), reduction="none")
-    published = of_experts.mean()
-    ours = divergence(anchor_E.log_softmax(-1), attacked_E.log_softmax(-1), "forward")
-    assert float(ours) == pytest.approx(num_experts * float(published), rel=1e-7)
+
+def our_loss(anchor_BSE, attacked_BSE, mask_BS):
+    """The divergence over a batch: of means of distributions, over tokens that are no padding."""
+    log_P, log_Q = (
+        mean_log_distribution(logits_BSE.log_softmax(-1)[mask_BS]) for logits_BSE in (anchor_BSE, attacked_BSE)
+    )
+    return float(divergence(log_P, log_Q, "forward"))
+
+
+def test_the_published_loss_is_that_over_batches_divided_by_the_number_of_experts():
+    """Where all tokens of a form are routed alike the mean of logits is the logits, and this factor alone is left."""
+    anchor_BSE, attacked_BSE = (drawn_logits(64, seed=seed).expand(3, 5, 64) for seed in (3, 4))
+    ours = our_loss(anchor_BSE, attacked_BSE, torch.ones(3, 5, dtype=torch.bool))
+    assert ours == pytest.approx(64 * published_loss(anchor_BSE, attacked_BSE), rel=1e-7)
+
+
+def test_the_published_loss_counts_padding_and_averages_logits_and_ours_does_neither():
+    anchor_BSE, attacked_BSE = (drawn_logits(2, 4, 8, seed=seed) for seed in (5, 6))
+    mask_BS = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
+    by_hand = [
+        torch.cat([logits_BSE[0], logits_BSE[1, :2]]).softmax(-1).mean(0) for logits_BSE in (anchor_BSE, attacked_BSE)
+    ]
+    ours = our_loss(anchor_BSE, attacked_BSE, mask_BS)
+    assert ours == pytest.approx(float((by_hand[0] * (by_hand[0] / by_hand[1]).log()).sum()), rel=1e-12)
+    assert 8 * published_loss(anchor_BSE, attacked_BSE) != pytest.approx(ours, rel=0.05)  # means of logits
+    padded = [torch.cat([logits_BSE, torch.zeros(2, 6, 8)], dim=1) for logits_BSE in (anchor_BSE, attacked_BSE)]
+    longer_BS = torch.nn.functional.pad(mask_BS, (0, 6))
+    assert our_loss(*padded, longer_BS) == pytest.approx(ours, rel=1e-12)
+    assert published_loss(*padded) < 0.5 * published_loss(anchor_BSE, attacked_BSE)  # it dilutes them
 
 
 @pytest.mark.parametrize("family", SCORES)
