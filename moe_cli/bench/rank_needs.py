@@ -81,9 +81,13 @@ def rank_needs(
     *,
     ranks: Sequence[int],
     memory: int,
+    is_shared: bool,
     num_batches: int | None,
 ) -> Iterator[RankNeed]:
-    """What each of so many processes needs, replicated and sharded; `memory` is what each of them has, in bytes."""
+    """What each of so many processes needs, replicated and sharded.
+
+    `memory` is what each of them has, in bytes, or, with `is_shared`, what all have together.
+    """
     placements: tuple[Placement, ...] = ("replicated",) if arm == "alternating" else ("replicated", "sharded")
     for number in ranks:
         for placement in placements if number > 1 else ("one process",):
@@ -92,7 +96,7 @@ def rank_needs(
                 ranks=number,
                 placement=placement,
                 peak=peak,
-                fits=peak <= memory,
+                fits=peak <= (memory // number if is_shared else memory),
                 num_steps=_num_steps(arm, config, num_batches, number),
                 sent=_sent(arm, step, shape, number, placement),
             )

@@ -43,6 +43,7 @@ from moe_cli.version import __version__
 
 ARMS: tuple[Arm, ...] = ("selective", "baseline", "alternating")
 JOINT = "a joint step (alternating.router_consistency_weight) is not followed, so that its peak is not known"
+OF_MACHINE = "this machine"  # what its processes share
 LONGEST_ROW = 2**20  # tokens; the sizes of longer ones, squared in attention, are no numbers that torch counts with
 ROWS_OF_BENCH: dict[Arm, str] = {"selective": "selective", "baseline": "full_grouped_mm"}
 
@@ -55,6 +56,7 @@ class ResourceRequest:
     length: int | None = None  # tokens of a row; None: train.max_length
     num_batches: int | None = None  # None: those of the prepare run
     memory: int | None = None  # bytes that one process has; None: those of this machine
+    memory_is_shared: bool = False  # by all processes, as the memory of this machine is where it has no card
     ranks: tuple[int, ...] = (1, 2, 4, 8)
     benchmark: Path | None = None  # a record of `moe bench`
     arms: tuple[Arm, ...] = ARMS
@@ -87,11 +89,9 @@ def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
     )
     memory, memory_of = _memory(config, request)
     num_batches = request.num_batches or (len(selection.batches) if selection is not None else None)
+    known = replace(request, memory=memory, memory_is_shared=memory_of == OF_MACHINE, num_batches=num_batches)
     benchmark = _benchmark(request.benchmark)
-    arms = tuple(
-        _need(arm, config, sizes, union, shape, replace(request, memory=memory, num_batches=num_batches), benchmark)
-        for arm in request.arms
-    )
+    arms = tuple(_need(arm, config, sizes, union, shape, known, benchmark) for arm in request.arms)
     return ResourcePlan(
         schema_version=RESOURCE_PLAN_SCHEMA_VERSION,
         moe=__version__,
@@ -159,7 +159,7 @@ def _memory(config: MoeConfig, request: ResourceRequest) -> tuple[int, str]:
     if request.memory is not None:
         return request.memory, "--memory"
     device = torch.device(resolve_device(config.model))
-    return min(total_bytes(device)), "this machine" if device.type == "cpu" else str(device)
+    return min(total_bytes(device)), OF_MACHINE if device.type == "cpu" else str(device)
 
 
 def _benchmark(file: Path | None) -> Benchmark | None:
@@ -193,9 +193,19 @@ def _need(
         trained = step.trained_params if step is not None else trained + sizes.params.get("router", 0)
     ranks: tuple[RankNeed, ...] = ()
     if step is not None:
-        memory, num_batches = request.memory or 0, request.num_batches
-        needs = rank_needs(arm, config, sizes, step, shape, ranks=request.ranks, memory=memory, num_batches=num_batches)
-        ranks = tuple(needs)
+        ranks = tuple(
+            rank_needs(
+                arm,
+                config,
+                sizes,
+                step,
+                shape,
+                ranks=request.ranks,
+                memory=request.memory or 0,
+                is_shared=request.memory_is_shared,
+                num_batches=request.num_batches,
+            )
+        )
     fits = bool(ranks) and ranks[0].fits
     return ArmNeed(
         arm=arm,
@@ -280,7 +290,17 @@ def _remedies(
     if tried and may_share and several:
         step, settings, dtype, changed = min(tried, key=lambda one: one[0].peak)
         own = replace(sizes, dtype=dtype)
-        needs = rank_needs(arm, config, own, step, changed, ranks=several, memory=memory, num_batches=None)
+        needs = rank_needs(
+            arm,
+            config,
+            own,
+            step,
+            changed,
+            ranks=several,
+            memory=memory,
+            is_shared=request.memory_is_shared,
+            num_batches=None,
+        )
         shared = [need for need in needs if need.placement == "sharded"]
         best = next((need for need in shared if need.fits), shared[-1])
         more = (*settings, "train.placement=sharded")

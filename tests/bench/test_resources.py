@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from moe_cli.artifacts import Store
-from moe_cli.bench import fake_step, stage
+from moe_cli.bench import fake_step, resources, stage
 from moe_cli.bench.resources import ResourceRequest, plan_resources
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
@@ -157,6 +157,17 @@ def test_what_fits_no_process_alone_is_shared_out_by_as_few_as_fit_or_by_the_mos
     mended = config_of(train=train)
     (planned,) = plan_resources(mended, replace(SHORT, memory=memory, arms=("baseline",), ranks=(ranks,))).arms
     assert shared.peak == next(need.peak for need in planned.ranks if need.placement == "sharded")
+
+
+def test_processes_of_a_machine_without_a_card_share_its_memory(monkeypatch):
+    monkeypatch.setattr(resources, "total_bytes", lambda device: (40_000_000,))
+    request = replace(SHORT, arms=("selective",), ranks=(1, 2), memory=None)
+    (arm,) = plan_resources(config_of(model={"name": "tiny", "device": "cpu"}), request).arms
+    one, *two = arm.ranks
+    assert one.fits and 20_000_000 < one.peak < 40_000_000
+    assert [need.fits for need in two] == [need.peak <= 20_000_000 for need in two] == [False, False]
+    (arm,) = plan_resources(config_of(), replace(request, memory=40_000_000)).arms
+    assert all(need.fits for need in arm.ranks)  # each of them has as much
 
 
 def test_an_arm_that_cannot_share_its_weights_is_not_told_to():
