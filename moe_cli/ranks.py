@@ -124,6 +124,7 @@ def joined(seconds: float) -> Iterator[None]:
         EnvironmentFaultError: they do not all come, or torchrun did not say where to meet.
     """
     if num_ranks() == 1:
+        _forget_torchrun()  # which may have started this one alone; accelerate would wrap the model all the same
         yield
         return
     import torch
@@ -142,12 +143,18 @@ def joined(seconds: float) -> Iterator[None]:
             hint="start them with torchrun, or with --nproc; check MASTER_ADDR and the network between the machines",
         ) from error
     _meetings.append(Meeting(store, seconds))
-    for name in (*OF_TORCHRUN, *OF_MPI):
-        os.environ.pop(name, None)
+    _forget_torchrun()
     if AGENT in os.environ:
         threading.Thread(target=_end_with_agent, args=(os.getppid(),), daemon=True).start()
     yield
     dist.destroy_process_group()
+
+
+def _forget_torchrun() -> None:
+    """Take what torchrun and MPI say out of the environment, which is read by then."""
+    this_rank()
+    for name in (*OF_TORCHRUN, *OF_MPI):
+        os.environ.pop(name, None)
 
 
 def _end_with_agent(agent: int) -> None:

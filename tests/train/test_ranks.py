@@ -160,6 +160,34 @@ def test_two_processes_alternate_as_one_with_twice_the_accumulation(experiments,
     assert (two.num_ranks, two.num_router_tokens) == (2, one.num_router_tokens)
 
 
+@pytest.mark.parametrize("arm", [*ARMS, "alternating"])
+def test_a_process_that_torchrun_started_alone_trains_as_one_without_it(experiments, arm):
+    """Else accelerate, which reads the same environment, would wrap the model in DDP."""
+
+    def settings(name: str):
+        own = {} if arm == "alternating" else {f"{arm}_dir": place / name}
+        return settings_of_small_experiment(
+            experiments.directory,
+            model={"name": "tiny", "threads": 1},
+            train={"prepared": experiments.directory / "prepared", **own},
+            alternating={"num_rounds": 2, "router_learning_rate": 1e-3, "output_dir": place / name},
+        )
+
+    place = experiments.directory / "started-alone" / arm
+    plain, started = settings("plain"), settings("started")
+    last = 24 if arm == "alternating" else 12
+    train_to_the_end(arm, plain, experiments.store, lambda _: None, last_step=last)
+    ended = run_in_ranks(1, to_the_end, arm, started, experiments.store, last)
+    assert ended.codes == [0], ended.said
+    assert set(differences(place / "plain", place / "started")) <= SAME
+
+
+def to_the_end(arm, config, store: Store, last: int) -> None:
+    """In every process: one training."""
+    torch.set_num_threads(1)
+    train_to_the_end(arm, config, store, lambda _: None, last_step=last)
+
+
 @pytest.mark.parametrize("target", ["round", "both"])
 def test_two_processes_train_jointly_as_one_with_twice_the_accumulation(experiments, target):
     """Bit for bit, as what a batch's forwards make is put together before batches are added up."""
