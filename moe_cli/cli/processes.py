@@ -80,14 +80,26 @@ def run_in_processes(num_processes: int, words: Sequence[str]) -> int:
 
 
 def _code_of(codes: dict[int, int]) -> int:
-    """The exit code that says why: that of a process which did not end because of another."""
-    rank, code = min(codes.items(), key=lambda item: (item[1] == ExitCode.PEER, item[0]))
+    """The exit code that says why: that of a process which did not end because of another.
+
+    When one has ended, torchrun stops the others by a signal, after which they are interrupted, and kills those that
+    stay. So an error of its own says most, then being killed, then having stopped with a state.
+    """
+    rank, code = min(codes.items(), key=lambda item: (_says_less(item[1]), item[0]))
     if code < 0:
         raise EnvironmentFaultError(
             f"process {rank} was killed by {signal.Signals(-code).name}, and the others ended with it",
             hint="the system kills a process where memory runs out; --resume goes on from what is kept",
         )
     return code
+
+
+def _says_less(code: int) -> int:
+    """0 for what says most of why all ended."""
+    of_others = (ExitCode.RESUMABLE, ExitCode.INTERRUPTED, ExitCode.PEER)
+    if code in of_others:
+        return 2 + of_others.index(ExitCode(code))
+    return int(code < 0)
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:
