@@ -193,19 +193,7 @@ def _need(
         trained = step.trained_params if step is not None else trained + sizes.params.get("router", 0)
     ranks: tuple[RankNeed, ...] = ()
     if step is not None:
-        ranks = tuple(
-            rank_needs(
-                arm,
-                config,
-                sizes,
-                step,
-                shape,
-                ranks=request.ranks,
-                memory=request.memory or 0,
-                is_shared=request.memory_is_shared,
-                num_batches=request.num_batches,
-            )
-        )
+        ranks = _rank_needs(arm, config, sizes, step, shape, request)
     fits = bool(ranks) and ranks[0].fits
     return ArmNeed(
         arm=arm,
@@ -221,6 +209,23 @@ def _need(
         seconds=None if benchmark is None else _seconds(arm, config, sizes, shape, benchmark),
         targets=_target_bytes(config, sizes) if routers and rounds.consistency_target in STORED_TARGETS else None,
     )
+
+
+def _rank_needs(
+    arm: Arm, config: MoeConfig, sizes: ModelSizes, step: StepMemory, shape: StepShape, request: ResourceRequest
+) -> tuple[RankNeed, ...]:
+    needs = rank_needs(
+        arm,
+        config,
+        sizes,
+        step,
+        shape,
+        ranks=request.ranks,
+        memory=request.memory or 0,
+        is_shared=request.memory_is_shared,
+        num_batches=request.num_batches,
+    )
+    return tuple(needs)
 
 
 def _target_bytes(config: MoeConfig, sizes: ModelSizes) -> int | None:
@@ -286,21 +291,11 @@ def _remedies(
         if fits:
             return
         tried.append((step, settings, dtype, changed))
-    several = sorted(number for number in request.ranks if number > 1)
+    several = tuple(sorted(number for number in request.ranks if number > 1))
     if tried and may_share and several:
         step, settings, dtype, changed = min(tried, key=lambda one: one[0].peak)
         own = replace(sizes, dtype=dtype)
-        needs = rank_needs(
-            arm,
-            config,
-            own,
-            step,
-            changed,
-            ranks=several,
-            memory=memory,
-            is_shared=request.memory_is_shared,
-            num_batches=None,
-        )
+        needs = _rank_needs(arm, config, own, step, changed, replace(request, ranks=several))
         shared = [need for need in needs if need.placement == "sharded"]
         best = next((need for need in shared if need.fits), shared[-1])
         more = (*settings, "train.placement=sharded")

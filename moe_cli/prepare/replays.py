@@ -1,7 +1,7 @@
 """Replays of prompt + answer: which experts the tokens went to, and how much the refusal loss pulls on each.
 
-The replayed ids are the prompt's ids followed by the very ids the model generated, the end of turn included. Only
-the answer is counted, and its reasoning apart, where some answer holds any.
+The replayed ids are the prompt's ids followed by the very ids the model generated, the end of turn included. Only the
+answer is counted, and its reasoning apart, where some answer holds any.
 
 Several processes share out the batches; the first gets all counts and gradients, the others zeros and nothing.
 

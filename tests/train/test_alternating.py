@@ -21,7 +21,7 @@ from moe_cli.experts import apply_delta, attach, experts_of
 from moe_cli.model.load import load_model
 from moe_cli.model.tensors import digest_of_tensors, weights_fingerprint
 from moe_cli.prepare.round_selection import round_selector
-from moe_cli.records import Expert, RoundSelection, StepRecord, TrainingPlan, TrainingSummary
+from moe_cli.records import Expert, RoundSelection, TrainingPlan, TrainingSummary
 from moe_cli.train import checkpoint, fitting, loop, router_phase
 from moe_cli.train import stage as train
 from moe_cli.train.alternating_schedule import AlternatingSchedule, linear_schedule
@@ -32,7 +32,7 @@ from moe_cli.views.trained import trained_view
 from tests.experts.catalog import build, families
 from tests.model.intervened import loaded_as
 from tests.resume_everywhere import NUM_BATCHES, ask_to_stop_after, differences, step_records, train_to_the_end
-from tests.train.alternating_runs import settings_of
+from tests.train.alternating_runs import end_after, settings_of
 
 LAST_STEP = 4 * NUM_BATCHES
 BORDERS = (NUM_BATCHES, 2 * NUM_BATCHES, 3 * NUM_BATCHES)
@@ -69,23 +69,13 @@ def trained(experiments):
 @pytest.mark.parametrize(("way", "step"), [(way, step) for way, (_, steps) in WAYS.items() for step in steps])
 def test_a_run_stopped_in_a_phase_or_at_its_border_and_resumed_is_the_uninterrupted_one(experiments, whole, way, step):
     config = settings_of(experiments, f"stopped-{way}-{step}", **WAYS[way][0])
-    if step < LAST_STEP:
-        with pytest.raises(StoppedError, match=f"after step {step} of {LAST_STEP}"):
-            train.run("alternating", config, experiments.store, lambda event: ask_to_stop_after(step, event))
-    else:
-        with pytest.raises(RuntimeError, match="gone"):
-            train.run("alternating", config, experiments.store, gone_after_the_last_step)
+    end_after(experiments, config, step, LAST_STEP)
     plans = []
     resumed = to_the_end(
         experiments, config, lambda event: plans.append(event) if isinstance(event, TrainingPlan) else None, resume=True
     )
     assert plans[0].first_step == min(step, 3 * NUM_BATCHES if step == LAST_STEP else step) + 1
     assert tuple(differences(whole(way), resumed)) == ()
-
-
-def gone_after_the_last_step(event: object) -> None:
-    if isinstance(event, StepRecord) and event.step == LAST_STEP:
-        raise RuntimeError("gone")
 
 
 @pytest.mark.parametrize("lost", ["targets", "start"])

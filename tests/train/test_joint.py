@@ -22,7 +22,7 @@ from moe_cli.experts import apply_delta, frozen_digest
 from moe_cli.export.stage import full_checkpoint
 from moe_cli.model.load import load_model
 from moe_cli.model.tensors import weights_fingerprint
-from moe_cli.records import StepRecord, TrainingPlan, TrainingSummary
+from moe_cli.records import TrainingPlan, TrainingSummary
 from moe_cli.stats.metrics import ATTACK_SUCCESS
 from moe_cli.train import fitting, router_phase
 from moe_cli.train import stage as train
@@ -34,7 +34,7 @@ from moe_cli.views.model_card import model_card
 from moe_cli.views.report.page import report_page
 from moe_cli.views.trained import plan_view, trained_view
 from tests.resume_everywhere import NUM_BATCHES, ask_to_stop_after, differences, step_records, train_to_the_end
-from tests.train.alternating_runs import WEIGHT, settings_of, settings_of_joint
+from tests.train.alternating_runs import WEIGHT, end_after, settings_of, settings_of_joint
 from tests.train.rank_cases import masks_without
 
 LAST_STEP = 2 * NUM_BATCHES  # two rounds of one epoch
@@ -130,18 +130,8 @@ def test_only_selected_experts_and_routers_move_and_the_proof_counts_them(whole,
 @pytest.mark.parametrize(("way", "step"), [(way, step) for way, (_, steps) in WAYS.items() for step in steps])
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(experiments, whole, way, step):
     config = settings_of_joint(experiments, f"stopped-{way}-{step}", **WAYS[way][0])
-    if step < LAST_STEP:
-        with pytest.raises(StoppedError, match=f"after step {step} of {LAST_STEP}"):
-            train.run("alternating", config, experiments.store, lambda event: ask_to_stop_after(step, event))
-    else:
-        with pytest.raises(RuntimeError, match="gone"):
-            train.run("alternating", config, experiments.store, gone_after_the_last_step)
+    end_after(experiments, config, step, LAST_STEP)
     assert tuple(differences(whole(way)[0], to_the_end(experiments, config, resume=True))) == ()
-
-
-def gone_after_the_last_step(event: object) -> None:
-    if isinstance(event, StepRecord) and event.step == LAST_STEP:
-        raise RuntimeError("gone")
 
 
 def test_a_resume_that_reads_its_targets_again_is_another_run(experiments, whole):
