@@ -9,6 +9,7 @@ for the backward.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -94,23 +95,23 @@ def step_bytes(row: StepRow) -> tuple[StepBytes, str | None]:
 
 
 def _saved_in_forward(row: StepRow) -> tuple[int, set[str]]:
-    """Bytes that a forward saves for its backward, and the dtypes of its grouped products."""
+    """Bytes that a forward has saved for its backward when it ends, and the dtypes of its grouped products."""
     own = {_storage(tensor)[0] for tensor in (*row.model.parameters(), *row.model.buffers(), row.batch.ids_BS)}
-    saved: dict[int, int] = {}
+    kept: list[weakref.ref[Tensor]] = []  # a part of the graph that the loss does not need is freed on the way
 
     def keep(tensor: Tensor) -> Tensor:
-        address, size = _storage(tensor)
-        if address not in own:
-            saved[address] = size
-        return tensor.detach()  # an output that saved itself would never be freed
+        alias = tensor.detach()  # an output that saved itself would never be freed
+        kept.append(weakref.ref(alias))
+        return alias
 
     products = _Products()
     with ExitStack() as watching:
         watching.enter_context(torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor))
         watching.enter_context(products)
         loss = row.forward(row.batch.parts()[0])
+    saved = dict(_storage(tensor) for ref in kept if (tensor := ref()) is not None)
     del loss
-    return sum(saved.values()), products.dtypes
+    return sum(size for address, size in saved.items() if address not in own), products.dtypes
 
 
 class _Products(TorchDispatchMode):

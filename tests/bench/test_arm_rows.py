@@ -101,6 +101,19 @@ def test_checkpointing_saves_less_for_the_backward():
     assert 0 < saving.saved_for_backward < plain.saved_for_backward / 2
 
 
+def test_what_a_forward_saves_and_drops_again_is_not_kept_for_the_backward():
+    """MiniMax computes a state of its attention that nothing reads; later tensors may lie where it was."""
+    row = stepped("selective")
+    kept, _ = step_bytes(row)
+
+    def unread_product(module, given, out):
+        leaf = torch.ones(64, 64, requires_grad=True)
+        return out if (leaf @ leaf).sum() > 0 else None
+
+    hooks = [module.register_forward_hook(unread_product) for module in row.model.modules() if not [*module.children()]]
+    assert len(hooks) > 10 and step_bytes(row)[0] == kept
+
+
 def test_the_selective_row_saves_no_weight_of_the_bank_for_the_backward():
     full, _ = step_bytes(stepped("full_grouped_mm", dtype="bfloat16"))
     selective, _ = step_bytes(stepped("selective", dtype="bfloat16"))
