@@ -137,13 +137,13 @@ def _alternated(
         return _memory(of_routers, live.peak, dtype)
     experts = _memory(of_experts, live.peak, dtype)
     slices.activate(())
-    saved, _ = step_bytes(of_routers)
-    of_router_masters = sum(master.nbytes for master in routers.parameters.values())
-    return replace(
-        experts,
-        gradients=max(experts.gradients, of_router_masters),
-        saved=max(experts.saved, saved.saved_for_backward or 0),
+    counted, _ = step_bytes(of_routers)
+    saved, by_loss = max(
+        (experts.saved, experts.saved_by_loss), (counted.saved_for_backward or 0, counted.saved_by_loss or 0)
     )
+    of_router_masters = sum(master.nbytes for master in routers.parameters.values())
+    gradients = max(experts.gradients, of_router_masters)
+    return replace(experts, gradients=gradients, saved=saved, saved_by_loss=by_loss)
 
 
 def batch_of_shape(shape: StepShape, rows: int) -> Batch:
@@ -168,6 +168,7 @@ def _memory(row: StepRow, peak: int, dtype: torch.dtype | None) -> StepMemory:
         gradients=counted.gradients,
         moments=counted.moments,
         saved=counted.saved_for_backward or 0,
+        saved_by_loss=counted.saved_by_loss or 0,
         host=host,
         peak=peak - host,
     )

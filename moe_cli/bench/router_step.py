@@ -26,12 +26,15 @@ from moe_cli.model.token_rows import LOGITS_TO_KEEP
 class RouterRow(StepRow):
     """A row whose step trains the routers: `during` it their masters learn."""
 
-    def forward(self, part_BS: Tensor) -> Tensor:
-        """Divergence of these rows' routing from a target, in nats."""
+    def outputs(self, part_BS: Tensor) -> Tensor:
+        """[L, B, C], ln of the mean distribution over the answer of every row, for every layer."""
         Q_LBC = torch.stack([log_p_BSC[:, self.batch.kept_A + 1].logsumexp(1) for log_p_BSC in self._routing(part_BS)])
-        Q_LBC = Q_LBC - math.log(len(self.batch.kept_A))
-        target_LBC = torch.zeros_like(Q_LBC).log_softmax(-1)
-        return kl_divergences(target_LBC, Q_LBC).mean(0).sum() / len(self.batch.ids_BS)
+        return Q_LBC - math.log(len(self.batch.kept_A))
+
+    def loss(self, outputs: Tensor, part_BS: Tensor) -> Tensor:
+        """Divergence of these rows' routing from a target, in nats."""
+        target_LBC = torch.zeros_like(outputs).log_softmax(-1)
+        return kl_divergences(target_LBC, outputs).mean(0).sum() / len(self.batch.ids_BS)
 
     def _routing(self, part_BS: Tensor) -> Sequence[Tensor]:
         """ln p [B, S, C] of every layer."""

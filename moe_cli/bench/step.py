@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from inspect import signature
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -63,13 +64,22 @@ class StepRow:
 
     def forward(self, part_BS: Tensor) -> Tensor:
         """The part of the step's loss that comes from these rows of the batch."""
-        batch, device = self.batch, part_BS.device.type
-        with torch.set_grad_enabled(self.backward), torch.autocast(device, torch.bfloat16, enabled=self.autocast):
+        with torch.set_grad_enabled(self.backward):
+            return self.loss(self.outputs(part_BS), part_BS)
+
+    def outputs(self, part_BS: Tensor) -> Tensor:
+        """[B, A, V], the logits that the loss is taken of."""
+        batch = self.batch
+        with torch.autocast(part_BS.device.type, torch.bfloat16, enabled=self.autocast):
             keeps = LOGITS_TO_KEEP in signature(self.model.forward).parameters
             options = {LOGITS_TO_KEEP: batch.kept_A} if keeps else {}
             logits_BAV = self.model(input_ids=part_BS, use_cache=False, **options).logits
             logits_BAV = logits_BAV if keeps else logits_BAV[:, batch.kept_A]
-        return batch.loss(logits_BAV, part_BS)
+        return cast("Tensor", logits_BAV)
+
+    def loss(self, outputs: Tensor, part_BS: Tensor) -> Tensor:
+        """The loss of these rows, of what `outputs` returned for them."""
+        return self.batch.loss(outputs, part_BS)
 
 
 def step_bytes(row: StepRow) -> tuple[StepBytes, str | None]:
@@ -79,7 +89,7 @@ def step_bytes(row: StepRow) -> tuple[StepBytes, str | None]:
         AssertionError: grouped products of one row ran in several dtypes.
     """
     with row.during():
-        saved, dtypes = _saved_in_forward(row)
+        kept, by_loss, dtypes = _saved_in_forward(row)
     if len(dtypes) > 1:
         raise AssertionError(f"the grouped products of one row ran in several dtypes: {sorted(dtypes)}")
     states = [] if row.optimizer is None else [row.optimizer.state[parameter] for parameter in row.trained]
@@ -89,13 +99,14 @@ def step_bytes(row: StepRow) -> tuple[StepBytes, str | None]:
         moments=_bytes(value for state in states for name, value in state.items() if name != STEP_COUNTER),
         masters=_bytes(row.trained),
         step_counters=_bytes(state.get(STEP_COUNTER) for state in states),
-        saved_for_backward=saved if row.backward else None,
+        saved_for_backward=kept if row.backward else None,
+        saved_by_loss=by_loss if row.backward else None,
     )
     return counted, next(iter(dtypes), None)
 
 
-def _saved_in_forward(row: StepRow) -> tuple[int, set[str]]:
-    """Bytes that a forward has saved for its backward when it ends, and the dtypes of its grouped products."""
+def _saved_in_forward(row: StepRow) -> tuple[int, int, set[str]]:
+    """Bytes that a forward has saved for its backward when it ends, those that the loss adds, dtypes of products."""
     own = {_storage(tensor)[0] for tensor in (*row.model.parameters(), *row.model.buffers(), row.batch.ids_BS)}
     kept: list[weakref.ref[Tensor]] = []  # a part of the graph that the loss does not need is freed on the way
 
@@ -104,14 +115,21 @@ def _saved_in_forward(row: StepRow) -> tuple[int, set[str]]:
         kept.append(weakref.ref(alias))
         return alias
 
-    products = _Products()
+    def saved() -> int:
+        alive = dict(_storage(tensor) for ref in kept if (tensor := ref()) is not None)
+        return sum(size for address, size in alive.items() if address not in own)
+
+    products, part_BS = _Products(), row.batch.parts()[0]
     with ExitStack() as watching:
         watching.enter_context(torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor))
         watching.enter_context(products)
-        loss = row.forward(row.batch.parts()[0])
-    saved = dict(_storage(tensor) for ref in kept if (tensor := ref()) is not None)
-    del loss
-    return sum(size for address, size in saved.items() if address not in own), products.dtypes
+        watching.enter_context(torch.set_grad_enabled(row.backward))
+        outputs = row.outputs(part_BS)
+        before = saved()
+        loss = row.loss(outputs, part_BS)
+    after = saved()
+    del outputs, loss
+    return after, after - before, products.dtypes
 
 
 class _Products(TorchDispatchMode):

@@ -108,6 +108,7 @@ class StepBytes:
     masters: int  # of the parameters that the optimizer moves
     step_counters: int  # of the optimizer; no part of the other three
     saved_for_backward: int | None  # each storage once, without parameters; None where nothing is differentiated
+    saved_by_loss: int | None = None  # of these, what the loss over the logits adds; None of earlier versions, too
 
 
 @record

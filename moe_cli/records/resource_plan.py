@@ -23,6 +23,7 @@ class StepMemory:
     gradients: int
     moments: int  # two of AdamW for each trained parameter
     saved: int  # what one forward keeps for its backward, each storage once
+    saved_by_loss: int  # of these, what the loss over the answers' logits adds: log-probabilities in float32
     host: int  # the selected rows as they were found, in the memory of the host
     peak: int  # the largest sum of all that is alive at once, without `host`; the parts above are not all alive then
 

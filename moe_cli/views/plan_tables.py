@@ -16,6 +16,7 @@ PARTS = {  # of `StepMemory`
     "gradients": "gradients",
     "moments": "moments of AdamW",
     "saved": "kept by a forward for its backward",
+    "saved_by_loss": "of it for the logits of the answers",
     "peak": "peak of a step",
 }
 SEVERAL = "The rows of several processes (moe train --nproc N --placement ...) are arithmetic, not a measurement."
@@ -60,10 +61,11 @@ def _one_process(plan: ResourcePlan) -> ReportTable:
         (name, *(NOTHING if step is None else bytes_text(getattr(step, part)) for step in steps))
         for part, name in PARTS.items()
     )
-    saved = [None if step is None else step.saved / plan.forward_tokens / len(plan.layers) for step in steps]
+    places = plan.forward_tokens * len(plan.layers)
+    of_layers = [None if step is None else (step.saved - step.saved_by_loss) / places for step in steps]
     rows = (
         *parts,
-        ("kept for each token and expert layer", *(bytes_text(size) for size in saved)),
+        ("kept for each token and expert layer, without the logits", *(bytes_text(size) for size in of_layers)),
         (f"fits in {bytes_text(plan.memory)} ({plan.memory_of})", *(_fits(arm.ranks) for arm in plan.arms)),
         ("targets of a phase, in the host's memory", *(bytes_text(arm.targets) for arm in plan.arms)),
         ("seconds of a step", *(seconds_text(arm.seconds) for arm in plan.arms)),

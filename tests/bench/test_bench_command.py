@@ -47,7 +47,10 @@ KEYS = {
     "model": {"architecture", "total_params", "expert_params", "layers", "num_experts", "top_k", "dtype"},
     "rows.0": ROW,
     "rows.0.time": SPREAD,
-    "rows.0.bytes": {"trained_params", "gradients", "moments", "masters", "step_counters", "saved_for_backward"},
+    "rows.0.bytes": {
+        *("trained_params", "gradients", "moments", "masters", "step_counters"),
+        *("saved_for_backward", "saved_by_loss"),
+    },
     "ratios.0": {"row", "reference", "ratio"},
     "shares.0": {"selected", "row", "share_of_parameters", "to_full"},
 }  # fmt: skip

@@ -26,7 +26,7 @@ from tests.experts.checkpoints import openable, written
 
 SHAPE = StepShape(rows=12, length=16, forward_tokens=64, checkpointing=False)  # three forwards
 ARMS: tuple[Arm, ...] = ("selective", "baseline", "alternating")
-STATE = ("trained_params", "weights", "masters", "gradients", "moments")  # must be equal
+STATE = ("trained_params", "weights", "masters", "gradients", "moments", "saved_by_loss")  # must be equal
 
 
 def both(directory: Path, arm: Arm, shape: StepShape = SHAPE) -> tuple[StepMemory, StepMemory]:
