@@ -24,7 +24,7 @@ from moe_cli.cli.options import (
     options,
     with_settings,
 )
-from moe_cli.errors import UsageError
+from moe_cli.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
     from moe_cli.cli.session import Session
@@ -125,11 +125,20 @@ def sweep(
     then = _next(result.sweep, prepared)
     done = f"wrote {result.path}; open {result.path / layout.REPORT}; next: {then}"
     session.show(result.sweep, swept_view(result.sweep), done)
+    if num_missing := _num_missing(result.sweep):
+        raise ArtifactError(
+            f"{num_missing} of {len(result.sweep.points)} points are missing, and no finding is about them",
+            hint="their reasons are listed above; mend them, and run the same command again",
+        )
+
+
+def _num_missing(sweep: Sweep) -> int:
+    return sum(point.state != "complete" for point in sweep.points)
 
 
 def _next(sweep: Sweep, prepared: Path) -> str:
     """The points that are missing, then more draws while they limit the p, else the comparison of single runs."""
-    if num_missing := sum(point.state != "complete" for point in sweep.points):
+    if num_missing := _num_missing(sweep):
         return f"the same command, once what failed is mended: it makes only the {num_missing} points that are missing"
     if sweep.num_draws < 19:
         return f"moe sweep {quote(str(prepared))} ... --random-draws 19, which trains only the draws that are new"

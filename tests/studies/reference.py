@@ -49,7 +49,7 @@ EXIT_CODES = {
     ExitCode.OK: "done",
     ExitCode.BUG: "a bug, with its traceback",
     ExitCode.USAGE: "the words typed, the settings or the input files are off",
-    ExitCode.ARTIFACT: "a run directory is missing, damaged, taken, or made for something else",
+    ExitCode.ARTIFACT: "a run directory is missing, damaged, taken or made for something else, or a sweep lacks points",
     ExitCode.ENVIRONMENT: "the machine lacks a device, memory, disk space or a permission",
     ExitCode.NUMERIC: "a loss, gradient or logit is not a finite number",
     ExitCode.LOCKED: "another run writes to the same directory",

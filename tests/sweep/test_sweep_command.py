@@ -135,7 +135,7 @@ def failing(swept, tmp_path_factory):
     _, done, _, _ = swept
     directory = copied(done, tmp_path_factory.mktemp("failing") / "failing")
     words = (*COMMAND, "--random-draws", "0", "--budgets", "0.1%,20%", "--lambda", "0.5", "-o", "failing")
-    return directory, *run_moe(directory, *words)
+    return directory, *run_moe(directory, *words, code=3)
 
 
 def test_a_point_that_fails_is_listed_with_its_reason_and_stops_no_other(failing):
@@ -146,6 +146,7 @@ def test_a_point_that_fails_is_listed_with_its_reason_and_stops_no_other(failing
     assert states[0.001][1].startswith("moe select: the budget of 0.10%")
     assert out.splitlines()[-1].endswith("it makes only the 2 points that are missing")
     assert "Points that failed" in out and "0.10%" in err
+    assert "error: 2 of 6 points are missing, and no finding is about them" in err
     of_whole = next(one for one in sweep.points if (one.point.budget, one.point.scale) == (0.001, 1.0))
     scaled = next(one for one in sweep.points if (one.point.budget, one.point.scale) == (0.001, 0.5))
     assert (scaled.state, scaled.reason) == states[0.001]  # and its training was not tried once more
