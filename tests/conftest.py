@@ -22,6 +22,7 @@ from hypothesis import settings
 
 from tests.small_experiment import settings_of_small_experiment
 
+os.fsync = lambda handle: None  # what another process reads does not depend on it, and a power failure is not tested
 settings.register_profile("any machine", deadline=None)  # no time of a busy machine fails a test
 settings.load_profile("any machine")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; Ctrl-C is tested all the same
