@@ -1,4 +1,4 @@
-"""Errors that a user can fix: a message, a hint and an exit code.
+"""Errors that a user can fix: a message that may list what is wrong, a hint and an exit code.
 
 A `MoeError` says what is wrong, with which value, and what to do next. It becomes two lines on stderr at the edge of
 the program (`cli/boundary.py`); every other exception is a bug and shows its traceback.
@@ -6,7 +6,7 @@ the program (`cli/boundary.py`); every other exception is a bug and shows its tr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
@@ -110,6 +110,11 @@ class InterruptedRunError(MoeError):
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or the name of its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def list_names(lines: Iterable[object]) -> str:
+    """The items of a list below an error message, one per line."""
+    return "".join(f"\n  - {line}" for line in lines)
 
 
 def refuse_non_file(path: Path, *, hint: str) -> None:

@@ -12,12 +12,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from moe_cli.errors import EnvironmentFaultError, InterruptedRunError, MoeError, PeerError, StoppedError
@@ -224,39 +223,6 @@ def led(context: AbstractContextManager[Value]) -> Iterator[Value]:
 def dealt(items: Sequence[Item]) -> list[Item]:
     """The share of this process: every n-th of the items."""
     return list(items[this_rank().index :: num_ranks()])
-
-
-def require_same(facts: Mapping[str, object]) -> None:
-    """Refuse processes of which one differs from the first in one of the facts, "torch version": "2.13.0".
-
-    Raises:
-        EnvironmentFaultError: on every process; it names the process and both values.
-    """
-    (first_host, first), *others = gathered((socket.gethostname(), dict(facts)))
-    for index, (host, theirs) in enumerate(others, start=1):
-        for name in (name for name in first if theirs.get(name) != first[name]):
-            raise EnvironmentFaultError(
-                f"the processes differ in {name}: {first[name]} on process 0 ({first_host}), {theirs.get(name)} on "
-                f"process {index} ({host})",
-                hint="give all machines the same files, packages, settings and kind of card",
-            )
-
-
-def require_shared(file: Path, is_seen: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
-    """Refuse a directory that the processes do not share: each must see `file` as the first does.
-
-    Raises:
-        EnvironmentFaultError: on every process; it names those that do not see it.
-    """
-    end = time.monotonic() + seconds
-    while not (seen := is_seen()) and time.monotonic() < end:
-        time.sleep(LOOK_AGAIN)
-    blind = [f"{index} ({host})" for index, (host, saw) in enumerate(gathered((socket.gethostname(), seen))) if not saw]
-    if blind:
-        raise EnvironmentFaultError(
-            f"{file.parent} is not shared: process {', '.join(blind)} does not see {file.name} there as process 0 does",
-            hint="use a directory that all machines share, and name it by its whole path",
-        )
 
 
 def has_voice(error: MoeError | None = None) -> bool:

@@ -15,9 +15,8 @@ from moe_cli.records.drift import DriftSummary, Estimate
 from moe_cli.records.evaluation import EvaluationRecord, EvaluationSummary
 from moe_cli.records.inputs import EvaluationItem, Generation, Message, ModelIdentity
 from moe_cli.records.judging import QUESTIONS, JudgeIdentity, PublishedAgreement, Verdict
-from moe_cli.records.preparation import TrainingExample
 from moe_cli.records.record import Rate
-from moe_cli.records.training import RouterTraining, TrainableCount, TrainingProof, TrainingSummary
+from moe_cli.records.training import RouterTraining, TrainableCount, TrainingExample, TrainingProof, TrainingSummary
 
 TRAINED = "e" * 64  # fingerprint of the weights that a training wrote
 NO_RATE = Rate.of_counts(0, 0, 0)

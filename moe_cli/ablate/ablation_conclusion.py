@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_cli.ablate.condition_outcomes import OutcomeTable, condition_outcomes, single_effects
+from moe_cli.ablate.condition_outcomes import ConditionTable, condition_outcomes, single_effects
 from moe_cli.ablate.conditions import Conditions
 from moe_cli.ablate.specificity import (
-    Evidence,
+    AblationEvidence,
     breaks_model,
     contrast_of,
-    detectable_effect,
+    detectable_specific_effect,
     effect_estimate,
     largest_own_effect,
     mean_changes,
     most_to_show,
     others_do_more,
-    verdict_of,
+    specificity_verdict,
     why_untestable,
 )
 from moe_cli.config import MoeConfig
@@ -60,7 +60,7 @@ class AblationSubject:
 def conclude_ablation(
     subject: AblationSubject,
     conditions: Conditions,
-    table: OutcomeTable,
+    table: ConditionTable,
     benign_X: Sequence[Sequence[EvaluationRecord]],
     losses_X: Sequence[float | None],
     config: MoeConfig,
@@ -70,7 +70,7 @@ def conclude_ablation(
     num_controls = len(conditions.controls)
     selected, controls = outcomes[1], outcomes[2 : 2 + num_controls]
     evidence, detectable = _evidence(conditions, table, config)
-    verdict = verdict_of(evidence)
+    verdict = specificity_verdict(evidence)
     by_refusals = verdict != "breaks the model" and _smoke_test(subject) is not None
     effects = [one.effect for one in controls]
     return Ablation(
@@ -114,14 +114,16 @@ def conclude_ablation(
     )
 
 
-def _evidence(conditions: Conditions, table: OutcomeTable, config: MoeConfig) -> tuple[Evidence, float | None]:
+def _evidence(
+    conditions: Conditions, table: ConditionTable, config: MoeConfig
+) -> tuple[AblationEvidence, float | None]:
     """What the verdict rests on, and the detectable effect; None where nothing can be tested."""
     changes_XN, sets = table.changes(), slice(2, 2 + len(conditions.controls))
     selected_LE = conditions.selected.set_LE
     effects = mean_changes(changes_XN)
     specific = contrast_of(changes_XN[1], changes_XN[sets], table.clusters_N)
     degenerate_XA = table.degenerate_XA
-    evidence = Evidence(
+    evidence = AblationEvidence(
         effect=effect_estimate(changes_XN[1], table.clusters_N),
         repair=effect_estimate(table.repairs()[1], table.clusters_N),
         specific=specific.estimate,
@@ -139,15 +141,15 @@ def _evidence(conditions: Conditions, table: OutcomeTable, config: MoeConfig) ->
         utility_margin=config.compare.margin,
     )
     untestable = why_untestable(evidence) is not None
-    return evidence, None if untestable else detectable_effect(specific, effects[sets])
+    return evidence, None if untestable else detectable_specific_effect(specific, effects[sets])
 
 
 def _reason(
     verdict: AblationVerdict,
-    evidence: Evidence,
+    evidence: AblationEvidence,
     detectable: float | None,
     effects: Sequence[float],
-    table: OutcomeTable,
+    table: ConditionTable,
 ) -> str:
     if verdict == "breaks the model":
         return f"without these experts the model loses more than without the control sets: {_losses(evidence)}"
@@ -168,7 +170,7 @@ def _reason(
     return f"{beyond}; {_open_question(evidence)}{_found(evidence, detectable)}"
 
 
-def _found(evidence: Evidence, detectable: float | None) -> str:
+def _found(evidence: AblationEvidence, detectable: float | None) -> str:
     """What these items and control sets would have found."""
     if detectable is None:
         return ""
@@ -178,7 +180,7 @@ def _found(evidence: Evidence, detectable: float | None) -> str:
     return f"; {_points(detectable)} beyond them would have been found in 80 of 100 cases"
 
 
-def _own_effect(evidence: Evidence, form: str) -> str:
+def _own_effect(evidence: AblationEvidence, form: str) -> str:
     """`form` with the effect that the interval leaves to these experts alone."""
     own = largest_own_effect(evidence)
     if own is None:
@@ -187,7 +189,7 @@ def _own_effect(evidence: Evidence, form: str) -> str:
     return f"{form.format(_points(own))}, {shared}"
 
 
-def _open_question(evidence: Evidence) -> str:
+def _open_question(evidence: AblationEvidence) -> str:
     """Why nothing may be said."""
     if evidence.p_value <= LEVEL and evidence.specific.lower is not None and evidence.specific.lower > 0:
         if breaks_model(evidence, surely=False):
@@ -198,7 +200,7 @@ def _open_question(evidence: Evidence) -> str:
     return f"neither an effect of their own nor its absence is shown: {_own_effect(evidence, OWN_IS_OPEN)}"
 
 
-def _losses(evidence: Evidence) -> str:
+def _losses(evidence: AblationEvidence) -> str:
     """The losses above the margin."""
     losses = ((evidence.more_degenerate, "more degenerate answers"), (evidence.harm_to_benign, FEWER_RIGHT))
     above = [(one, what) for one, what in losses if one is not None and one.value > evidence.utility_margin]
@@ -223,7 +225,7 @@ def _smoke_test(subject: AblationSubject) -> JudgeIdentity | None:
 def _warnings(
     subject: AblationSubject,
     conditions: Conditions,
-    table: OutcomeTable,
+    table: ConditionTable,
     selected: ConditionOutcomes,
     controls: Sequence[ConditionOutcomes],
 ) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from moe_cli.errors import UnscoredError
 from moe_cli.records import ConditionOutcomes, EvaluationRecord, ExpertEffect, Rate
 from moe_cli.records.ablation import AblationSide
 from moe_cli.stats.clusters import Floats
-from moe_cli.stats.control_sets import coverage_of, overlap_of
+from moe_cli.stats.control_sets import coverage_of, overlap_with_selected
 from moe_cli.stats.proportions import rate_of
 from moe_cli.stats.significance import holm
 
@@ -41,7 +41,7 @@ def outcome_of(record: EvaluationRecord) -> Outcome | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutcomeTable:
+class ConditionTable:
     """Outcomes of all conditions."""
 
     outcomes_XN: NDArray[np.str_]  # of the items that every condition has a verdict for
@@ -84,7 +84,9 @@ class OutcomeTable:
         return change_XN
 
 
-def table_of(harmful_X: Sequence[Records], benign_X: Sequence[Records], side: AblationSide) -> OutcomeTable:
+def outcomes_of_conditions(
+    harmful_X: Sequence[Records], benign_X: Sequence[Records], side: AblationSide
+) -> ConditionTable:
     """The outcomes of the records of every condition, which are of the same items in the same order.
 
     Raises:
@@ -99,7 +101,7 @@ def table_of(harmful_X: Sequence[Records], benign_X: Sequence[Records], side: Ab
         )
     expected = [place for place, record in enumerate(benign_X[0]) if record.item.expected is not None]
     answered_X = [[*harmful, *benign] for harmful, benign in zip(harmful_X, benign_X, strict=True)]
-    return OutcomeTable(
+    return ConditionTable(
         outcomes_XN=np.array([[row[place] for place in kept] for row in outcomes], dtype=np.str_),
         clusters_N=tuple(harmful_X[0][place].item.cluster for place in kept),
         num_unscored=len(harmful_X[0]) - len(kept),
@@ -118,7 +120,7 @@ def _values(records_X: Sequence[Records], of: Callable[[EvaluationRecord], bool]
 
 
 def condition_outcomes(
-    conditions: Conditions, table: OutcomeTable, benign_X: Sequence[Records], losses_X: Sequence[float | None]
+    conditions: Conditions, table: ConditionTable, benign_X: Sequence[Records], losses_X: Sequence[float | None]
 ) -> tuple[ConditionOutcomes, ...]:
     """What every condition did, in order."""
     effects_X, repairs_X = mean_changes(table.changes()), mean_changes(table.repairs())
@@ -127,7 +129,7 @@ def condition_outcomes(
             name=condition.name,
             num_experts=len(condition.experts),
             coverage=coverage_of(condition.set_LE, conditions.use_LE),
-            overlap=overlap_of(condition.set_LE, conditions.selected.set_LE),
+            overlap=overlap_with_selected(condition.set_LE, conditions.selected.set_LE),
             harmful=_count(table, place, "harmful"),
             refused=_count(table, place, "refused"),
             neither=_count(table, place, "neither"),
@@ -145,7 +147,7 @@ def condition_outcomes(
     )
 
 
-def _count(table: OutcomeTable, place: int, outcome: Outcome) -> int:
+def _count(table: ConditionTable, place: int, outcome: Outcome) -> int:
     return int((table.outcomes_XN[place] == outcome).sum())
 
 
@@ -154,7 +156,7 @@ def _rate(records: Records, of: Callable[[EvaluationRecord], bool | None]) -> Ra
 
 
 def single_effects(
-    singles: Sequence[Condition], outcomes: Sequence[ConditionOutcomes], table: OutcomeTable
+    singles: Sequence[Condition], outcomes: Sequence[ConditionOutcomes], table: ConditionTable
 ) -> tuple[ExpertEffect, ...]:
     """The effect of each expert alone, largest first; `outcomes` are those of the singles."""
     changes_XN = table.changes()[len(table.outcomes_XN) - len(singles) :]

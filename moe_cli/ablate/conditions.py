@@ -21,7 +21,7 @@ from moe_cli.artifacts import FinishedRun, layout
 from moe_cli.artifacts.files import naming_file
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
-from moe_cli.model.interventions import refuse_too_few
+from moe_cli.model.interventions import refuse_too_few_left
 from moe_cli.records import Expert, Intervention, RoutingCounts, Selection
 from moe_cli.records.ablation import AblationSide
 from moe_cli.records.inputs import SIDES
@@ -78,7 +78,7 @@ def plan_conditions(selected: Sequence[Expert], counts: RoutingCounts, config: M
         selected_LE[counts.layers.index(expert.layer), expert.index] = True
     if config.ablate.intervention == "reroute":  # a control set takes as many away in every layer, a single one fewer
         for layer, num_masked, top_k in zip(counts.layers, selected_LE.sum(1).tolist(), _top_k(counts), strict=True):
-            refuse_too_few(layer, selected_LE.shape[1], num_masked, top_k)
+            refuse_too_few_left(layer, selected_LE.shape[1], num_masked, top_k)
     sets = draw_control_sets(selected_LE, use_LE, num=config.ablate.controls, seed=config.seed)
 
     def condition(name: str, set_LE: Bools) -> Condition:

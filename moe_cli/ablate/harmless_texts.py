@@ -21,7 +21,7 @@ from moe_cli.records import EvaluationItem, Intervention, TextLoss
 from moe_cli.rounds import in_rounds
 
 
-def text_rows(loaded: LoadedModel, texts: Sequence[EvaluationItem]) -> list[EncodedChat]:
+def encoded_texts(loaded: LoadedModel, texts: Sequence[EvaluationItem]) -> list[EncodedChat]:
     """The token ids of the text items."""
     return [encode_answered(loaded.tokenizer, item.messages) for item in texts]
 

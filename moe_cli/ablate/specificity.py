@@ -30,7 +30,7 @@ NORMAL_POWER = 0.841621  # of the 80 % point
 
 
 @dataclass(frozen=True, slots=True)
-class Contrast:
+class ControlContrast:
     """The selected set against the control sets in one outcome."""
 
     estimate: Estimate  # the selected set's mean less the mean of the control sets
@@ -53,7 +53,7 @@ def effect_p(changes_N: Floats, clusters: Sequence[str]) -> float:
     return sign_flip_p(_sums(clusters, changes_N[:, None])[:, 1])
 
 
-def contrast_of(selected_N: Floats, controls_RN: Floats, clusters: Sequence[str]) -> Contrast:
+def contrast_of(selected_N: Floats, controls_RN: Floats, clusters: Sequence[str]) -> ControlContrast:
     """The selected set less the mean of the control sets, with its 95 % interval over goals and control sets.
 
     In the pseudo-clusters of the interval an item counts as much as one answer of either side does on average. For the
@@ -64,13 +64,13 @@ def contrast_of(selected_N: Floats, controls_RN: Floats, clusters: Sequence[str]
     sizes_C, num_goals = sums_CX[:, 0], len(sums_CX)
     value = float(selected_N.mean() - controls_RN.mean())
     if num_goals < 2:
-        return Contrast(Estimate(value=value, lower=None, upper=None, n=num_goals), None, None)
+        return ControlContrast(Estimate(value=value, lower=None, upper=None, n=num_goals), None, None)
     arms = (ArmSums(sums_CX[:, 2][None], seeded=False), ArmSums(sums_CX[:, 3:].T, seeded=True))
     spread, items = run_spread(arms, sizes_C), item_moments(difference_N)
     interval = cluster_interval(sums_CX[:, 1], sizes_C, spread, items=items)
     wide = cluster_interval(sums_CX[:, 1], sizes_C, replace(spread, step=1.0), items=items)
     lower, upper = min(value, interval.lower), max(value, interval.upper)  # means of equal numbers differ by rounding
-    return Contrast(
+    return ControlContrast(
         Estimate(value=value, lower=lower, upper=upper, n=num_goals), interval.error, max(upper, wide.upper)
     )
 
@@ -80,7 +80,7 @@ def _sums(clusters: Sequence[str], values_NX: Floats) -> Floats:
     return cluster_sums(clusters, np.column_stack([np.ones(len(values_NX)), values_NX]))
 
 
-def detectable_effect(contrast: Contrast, controls_R: Sequence[float]) -> float | None:
+def detectable_specific_effect(contrast: ControlContrast, controls_R: Sequence[float]) -> float | None:
     """The specific effect that would be found in 80 of 100 cases; None where one goal carries no interval.
 
     It has to pass so many control sets that p is at most 0.05, and its interval, which reaches so far below it, has to
@@ -94,13 +94,13 @@ def detectable_effect(contrast: Contrast, controls_R: Sequence[float]) -> float 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class AblationEvidence:
     """What the verdict on a set of experts rests on."""
 
     effect: Estimate
     repair: Estimate
     specific: Estimate
-    specific_at_most: float | None  # the specific effect by `Contrast.at_most`
+    specific_at_most: float | None  # the specific effect by `ControlContrast.at_most`
     p_value: float
     p_opposite: float  # of the other end of the ranks
     harm_to_benign: Estimate | None
@@ -112,7 +112,7 @@ class Evidence:
     utility_margin: float  # of broken answers, beyond the control sets'
 
 
-def breaks_model(evidence: Evidence, *, surely: bool) -> bool:
+def breaks_model(evidence: AblationEvidence, *, surely: bool) -> bool:
     """Whether the set harms benign answers, or empties answers, by more than the margin beyond the control sets.
 
     `surely`: and the interval of that is above 0.
@@ -124,7 +124,7 @@ def breaks_model(evidence: Evidence, *, surely: bool) -> bool:
     )
 
 
-def largest_own_effect(evidence: Evidence) -> float | None:
+def largest_own_effect(evidence: AblationEvidence) -> float | None:
     """The most that these experts may do if no other expert does anything; None: one goal, or others surely do.
 
     If effects add up, e is in the share q_e of the control sets, and no other expert does anything, then specific(S) =
@@ -137,17 +137,17 @@ def largest_own_effect(evidence: Evidence) -> float | None:
     return min(evidence.largest, evidence.specific_at_most / (1 - evidence.most_shared))
 
 
-def others_do_more(evidence: Evidence) -> bool:
+def others_do_more(evidence: AblationEvidence) -> bool:
     """Whether equally used experts surely do more than the selected ones."""
     return evidence.specific_at_most is not None and evidence.specific_at_most < 0
 
 
-def most_to_show(evidence: Evidence) -> float:
+def most_to_show(evidence: AblationEvidence) -> float:
     """The most that specific(S) can be, by what is there to go and by the expert that most control sets hold."""
     return (1 - evidence.most_shared) * evidence.largest
 
 
-def why_untestable(evidence: Evidence) -> str | None:
+def why_untestable(evidence: AblationEvidence) -> str | None:
     """Why these control sets cannot show that the selected experts do no more than others; None: they can."""
     if evidence.chance_of_same > LEVEL:
         return f"a control set is the set of these experts itself with a chance of {evidence.chance_of_same:.0%}"
@@ -166,7 +166,7 @@ def why_untestable(evidence: Evidence) -> str | None:
     )
 
 
-def verdict_of(evidence: Evidence) -> AblationVerdict:
+def specificity_verdict(evidence: AblationEvidence) -> AblationVerdict:
     """The first that holds: breaks the model, opposite, not specific, specific; else inconclusive.
 
     *Opposite* is a specific effect whose whole interval is below 0 by more than the margin, with a rank at the other

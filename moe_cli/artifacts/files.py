@@ -1,4 +1,4 @@
-"""Files that are written atomically, and read with errors that name them.
+"""Files that are written atomically, read with errors that name them, and compared with their checksums.
 
 A reader never sees half a file. A partial last line of an append-only file, left by a crash, is dropped before the next
 one is written. A directory can be sealed with checksums: a changed, cut, missing or added file is found, the checksum

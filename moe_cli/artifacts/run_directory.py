@@ -7,7 +7,7 @@ never share a directory. `finished.py` reads complete runs.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,8 +15,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from moe_cli.artifacts.files import drop_temporaries, is_temporary, is_there, remove, sha256_of, write_atomic
-from moe_cli.artifacts.finished import files_of, kind_in
+from moe_cli.artifacts.directory_state import (
+    TRAINING_SECTIONS,
+    holds_complete,
+    interrupted_run,
+    is_taken,
+    name_elsewhere,
+    refuse_inside_of_run,
+    refuse_other_settings,
+)
+from moe_cli.artifacts.files import drop_temporaries, is_there, remove, sha256_of, write_atomic
+from moe_cli.artifacts.finished import files_of
 from moe_cli.artifacts.journal import ANSWERS
 from moe_cli.artifacts.layout import (
     CONFIG,
@@ -27,21 +36,12 @@ from moe_cli.artifacts.layout import (
     beside,
     refuse_links_out,
 )
-from moe_cli.artifacts.locks import hold_lock, is_locked
+from moe_cli.artifacts.locks import hold_lock
 from moe_cli.codec import decode_file, encode
 from moe_cli.config import MoeConfig, dump_yaml
 from moe_cli.errors import ArtifactError, LockedError, RunCompleteError
 from moe_cli.records import SCHEMA_VERSION, Manifest, RunKind, StartedRun
 
-# What is kept of an interrupted training depends on its settings; the answers that other runs keep name theirs.
-TRAINING_SECTIONS: dict[RunKind, tuple[str, ...]] = {
-    "selective": ("seed", "model", "train"),
-    "baseline": ("seed", "model", "train"),
-    "alternating": ("seed", "model", "train", "alternating"),
-}
-# May differ, as they go with the number of processes; a checkpoint knows how many batches made a step of it.
-BY_PROCESSES = ("train.gradient_accumulation_steps", "train.placement", "model.rank_timeout", "model.gpu")
-OF_LATER_ROUNDS = ("alternating.reselect",)  # may differ, as every phase says how its experts were selected
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scipy")
 
 
@@ -131,17 +131,17 @@ def open_run(
             one with a link that leads out; or it is a file.
     """
     if kind != "evaluation":  # which lies in the run that it measures
-        _refuse_inside_of_run(path)
+        refuse_inside_of_run(path)
     created = _new_directories(path)
-    with hold_lock(path, hint=f"wait for it, or {_elsewhere(kind)}"):
+    with hold_lock(path, hint=f"wait for it, or {name_elsewhere(kind)}"):
         settings: dict[str, object] = config.model_dump(mode="json")
-        if resume and _is_complete(path, kind, settings):
+        if resume and holds_complete(path, kind, settings):
             refuse_links_out(path)
             _drop_temporaries(path)
             _clear(path, scratch)
             raise RunCompleteError(f"{path} is complete: there is nothing left to do", hint="moe runs list shows it")
         worthless = not lasting and not any(path.glob(ANSWERS))
-        previous = _interrupted_run(path, kind, resume=resume or worthless)
+        previous = interrupted_run(path, kind, resume=resume or worthless)
         refuse_links_out(path)
         _drop_temporaries(path)
         new = _new_run(kind, settings)
@@ -149,7 +149,7 @@ def open_run(
             _empty(path)
             new, previous = replace(new, id=previous.id), None  # its record in the registry may have been begun
         if previous is not None and kind in TRAINING_SECTIONS:
-            _same_settings(previous, config, path)
+            refuse_other_settings(previous, config, path)
         started = replace(previous, config=settings) if previous is not None else new
         writer = RunWriter(path, started, resumed=previous is not None, scratch=scratch)
         write_atomic(path / STARTED, encode(started, indent=True))
@@ -171,7 +171,7 @@ def free_directory(wanted: Path, kind: RunKind, config: MoeConfig | None = None)
     """
     settings = None if config is None else config.model_dump(mode="json")
     number, path = 1, wanted
-    while _is_taken(path, kind) and not (settings is not None and _is_complete(path, kind, settings)):
+    while is_taken(path, kind) and not (settings is not None and holds_complete(path, kind, settings)):
         _tidy(path)
         number += 1
         path = beside(wanted, f"_{number}")
@@ -187,26 +187,9 @@ def _tidy(path: Path) -> None:
                 _clear(path, NO_SCRATCH)
 
 
-def _is_taken(path: Path, kind: RunKind) -> bool:
-    return kind_in(path) == kind and ((path / MANIFEST).is_file() or is_locked(path))
-
-
-def _is_complete(path: Path, kind: RunKind, settings: dict[str, object]) -> bool:
-    """Whether there is a complete run of this kind with these settings."""
-    if not (path / MANIFEST).is_file():
-        return False
-    manifest = decode_file(Manifest, path / MANIFEST)
-    return manifest.kind == kind and manifest.config == settings
-
-
 def package_versions() -> dict[str, str]:
     """Version of every package that a number may depend on."""
     return {name: version(name) for name in PACKAGES}
-
-
-def flat_settings(config: MoeConfig) -> dict[str, object]:
-    """The settings by their names, "train.num_epochs"."""
-    return dict(_flat(config.model_dump(mode="json")))
 
 
 def now_in_utc(precision: Literal["seconds", "milliseconds"] = "milliseconds") -> str:
@@ -223,44 +206,6 @@ def _new_directories(path: Path) -> list[Path]:
         raise ArtifactError(f"{path} cannot be a run directory: {there} {what}", hint="choose another directory")
     path.mkdir(parents=True, exist_ok=True)
     return missing
-
-
-def _refuse_inside_of_run(path: Path) -> None:
-    """Refuse a directory inside a complete run, which has only the files of its manifest and evaluations of it."""
-    for place in path.absolute().parents:
-        if (place / MANIFEST).is_file() and (place / CONFIG).is_file():
-            raise ArtifactError(
-                f"{path} lies inside {place}, which is a complete run", hint="choose a directory beside the run"
-            )
-
-
-def _elsewhere(kind: RunKind) -> str:
-    other = "another name with --output-name" if kind == "evaluation" else "another directory with --output-dir"
-    return f"choose {other}"
-
-
-def _interrupted_run(path: Path, kind: RunKind, *, resume: bool) -> StartedRun | None:
-    """The interrupted run in `path` if there is one and `resume` is on; None for an empty directory."""
-    if (path / MANIFEST).is_file():
-        raise ArtifactError(
-            f"{path} already holds a complete run",
-            hint=f"{_elsewhere(kind)}, or remove this one; a complete run is never overwritten",
-        )
-    if (path / STARTED).is_file():
-        started = decode_file(StartedRun, path / STARTED)
-        if started.kind != kind:
-            raise ArtifactError(
-                f"{path} holds an interrupted run of kind {started.kind}, not {kind}", hint=_elsewhere(kind)
-            )
-        if not resume:
-            raise ArtifactError(
-                f"{path} holds an interrupted run",
-                hint=f"add --resume to continue it, or {_elsewhere(kind)}",
-            )
-        return started
-    if any(entry.name != LOCK and not is_temporary(entry, of=STARTED) for entry in path.iterdir()):
-        raise ArtifactError(f"{path} is not empty and is no run of moe", hint=_elsewhere(kind))
-    return None
 
 
 def _forget_begun(path: Path, created: Sequence[Path]) -> None:
@@ -305,29 +250,3 @@ def _new_run(kind: RunKind, settings: dict[str, object]) -> StartedRun:
     return StartedRun(
         kind=kind, id=f"{kind}-{stamp}-{secrets.token_hex(4)}", started=now_in_utc(), config=settings, inputs={}
     )
-
-
-def _same_settings(previous: StartedRun, config: MoeConfig, path: Path) -> None:
-    before = flat_settings(MoeConfig()) | dict(_flat(previous.config))  # what an earlier version had not is its default
-    after = flat_settings(config)
-    differing = [
-        key
-        for key in before | after
-        if before.get(key) != after.get(key)
-        and key.partition(".")[0] in TRAINING_SECTIONS[previous.kind]
-        and key not in (*BY_PROCESSES, *OF_LATER_ROUNDS)
-    ]
-    if differing:
-        changed = ", ".join(f"{key} {before.get(key)!r} -> {after.get(key)!r}" for key in differing)
-        raise ArtifactError(
-            f"{path} was begun with other settings: {changed}",
-            hint=f"resume with the same settings, or {_elsewhere(previous.kind)}",
-        )
-
-
-def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -1,4 +1,4 @@
-"""`python -m moe_cli.bench ROW SELECTED THREADS`: measures the peak memory of one row; started by `peak.py`.
+"""`python -m moe_cli.bench ROW SELECTED THREADS`: measures the peak memory of one row; started by `timing.py`.
 
 Reads the plan from the first line of standard input and the settings from the second; writes one `RowPeak` to
 standard output.

@@ -1,4 +1,4 @@
-"""Builds every row of the benchmark: what a user would run, and the least that could be run.
+"""Builds every row of the benchmark: what a user would run, and the least that could be run; or says why it cannot.
 
 Rows differ only in what trains and through which experts function. Whatever the dtype of the weights, what trains
 has float32 masters and the experts' products run in the weights' dtype, as in `moe train`.
@@ -11,6 +11,13 @@ has float32 masters and the experts' products run in the weights' dtype, as in `
 | full_grouped_mm, full_eager | everything | `grouped_mm`, the family's own loop |
 | zeroed_gradients | the bank; gradients outside the selection are set to zero | `grouped_mm` |
 | lora | low-rank additions to every expert | `grouped_mm` |
+
+The least memory that a row needs is estimated from the sizes of its tensors alone. The estimate is a lower bound (no
+activation is counted), so a row that is refused for it could not have run. With P parameters in a dtype of i bytes, B
+of them in experts and N selected: frozen rows P i; selective P i + 16 N; full 16 P; zeroed gradients (P - B) i + 16 B.
+
+A row without figures says why, and is never shown as 0. Errors that are no known failure are bugs and are not
+caught.
 """
 
 from __future__ import annotations
@@ -19,6 +26,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,16 +34,19 @@ from transformers import PreTrainedModel
 
 from moe_cli.bench.bench_model import Batch, batch_of, build_model, draw_selection
 from moe_cli.bench.machine import installed_version
-from moe_cli.bench.memory_estimate import NotMeasuredError
 from moe_cli.bench.step import StepRow
 from moe_cli.config import MoeConfig
 from moe_cli.experts import attach
 from moe_cli.experts.dense import KERNEL, dense_experts
+from moe_cli.experts.trainable import least_bytes
 from moe_cli.model.checkpointing import enable_checkpointing
 from moe_cli.model.topology import ExpertLayer, expert_layers
-from moe_cli.records import BenchmarkPlan
+from moe_cli.records import BenchmarkedModel, BenchmarkPlan
 
 EAGER = "eager"
+NO_MEMORY = "can't allocate memory"  # torch's, on the CPU
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+ROOM_FOR_ACTIVATIONS = 2  # rows stay side by side only where twice their least bytes are available
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,3 +183,63 @@ def _both(first: Entered, other: Entered) -> Entered:
             yield
 
     return entered
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a row has no figures."""
+
+    status: Literal["not measured", "out of memory"]
+    note: str
+
+
+class NotMeasuredError(Exception):
+    """Something that a row needs is not installed."""
+
+
+class NoRoomError(Exception):
+    """A row needs more memory than there is."""
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """The failure that an exception stands for; None where it is a bug."""
+    note = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, NotMeasuredError):
+        return Failure("not measured", note)
+    if isinstance(error, (NoRoomError, MemoryError, torch.OutOfMemoryError)) or NO_MEMORY in str(error):
+        return Failure("out of memory", note)
+    return None
+
+
+def least_bytes_of_row(name: str, selected: int, model: BenchmarkedModel) -> int:
+    """Bytes of the weights, masters, gradients and moments of a row."""
+    item, total, experts = ITEM_BYTES[model.dtype], model.total_params, model.expert_params
+    if name.startswith("full_"):
+        return least_bytes(frozen_bytes=0, trained_params=total)
+    if name == "zeroed_gradients":
+        return least_bytes(frozen_bytes=item * (total - experts), trained_params=experts)
+    if name.startswith("selective"):
+        return least_bytes(frozen_bytes=item * total, trained_params=params_of_selected(model, selected))
+    return item * total
+
+
+def params_of_selected(model: BenchmarkedModel, selected: int) -> int:
+    """Number of parameters in `selected` experts of every layer."""
+    return selected * model.expert_params // model.num_experts
+
+
+def check_room(name: str, selected: int, model: BenchmarkedModel, available: int) -> None:
+    """Refuse a row that cannot fit, before the system kills the process for it.
+
+    Raises:
+        NoRoomError: see above.
+    """
+    needed = least_bytes_of_row(name, selected, model)
+    if needed > available:
+        raise NoRoomError(f"needs {needed / 1e9:.1f} GB without activations, {available / 1e9:.1f} GB are available")
+
+
+def fits_side_by_side(rows: list[tuple[str, int]], model: BenchmarkedModel, available: int) -> bool:
+    """Whether all rows fit in memory together, with room for their activations."""
+    together = sum(least_bytes_of_row(name, selected, model) for name, selected in rows)
+    return ROOM_FOR_ACTIVATIONS * together <= available

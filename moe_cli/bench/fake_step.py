@@ -28,8 +28,7 @@ from torch.utils._pytree import tree_iter
 from transformers import PreTrainedModel
 
 from moe_cli.bench.bench_model import Batch
-from moe_cli.bench.router_step import RouterRow
-from moe_cli.bench.step import StepRow, step_bytes
+from moe_cli.bench.step import RouterRow, StepRow, step_bytes
 from moe_cli.experts import AttachedSlices, attach, attach_none
 from moe_cli.experts.dense import KERNEL, dense_experts
 from moe_cli.experts.router_masters import RouterMasters, attach_routers

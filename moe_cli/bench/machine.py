@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from moe_cli.experts.kernels import kernel_of
+from moe_cli.experts.grouped_products import kernel_of
 from moe_cli.model.memory import available_bytes
 from moe_cli.ranks import num_cores
 from moe_cli.records import ComputeDevice, Environment, Machine

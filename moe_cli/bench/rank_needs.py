@@ -1,4 +1,4 @@
-"""What each of several processes needs and sends: arithmetic from the sizes of a model, as docs/scale.md says.
+"""The sizes of a model, and what each of several processes needs and sends: arithmetic, as docs/scale.md says.
 
 Replicated, every process has all weights; sharded, the frozen weights of the selective arm, or the masters, gradients
 and moments of the baseline, are shared out, and layers are gathered while they compute.

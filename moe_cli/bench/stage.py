@@ -12,9 +12,9 @@ import torch
 
 from moe_cli.artifacts.run_directory import now_in_utc
 from moe_cli.bench import arm_rows
+from moe_cli.bench.arm_rows import check_room, failure_of, fits_side_by_side, params_of_selected
 from moe_cli.bench.bench_model import build_model, describe_model, device_of
 from moe_cli.bench.machine import describe_machine
-from moe_cli.bench.memory_estimate import check_room, failure_of, fits_side_by_side, selected_params
 from moe_cli.bench.step import StepRow
 from moe_cli.bench.timing import (
     Outcome,
@@ -90,7 +90,7 @@ def share_points(plan: BenchmarkPlan, model: BenchmarkedModel, rows: Sequence[Be
         SharePoint(
             selected=share,
             row=row_of_share(share, plan),
-            share_of_parameters=selected_params(model, share) / model.total_params,
+            share_of_parameters=params_of_selected(model, share) / model.total_params,
             to_full=named[row_of_share(share, plan)].to_full,
         )
         for share in plan.shares

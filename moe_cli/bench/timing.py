@@ -1,4 +1,4 @@
-"""Times rows side by side or one at a time, and weighs each in a process of its own.
+"""Times rows side by side or one at a time, weighs each in a process of its own, and divides and compares the times.
 
 The first step of a row after it was built is never counted. Every other repeat goes through the rows backwards, so
 that no row always follows the same one. Two rows are divided repeat by repeat, so that a machine that is slow for a
@@ -25,8 +25,7 @@ from statistics import median, quantiles
 
 import torch
 
-from moe_cli.bench.arm_rows import RowSettings, build_row
-from moe_cli.bench.memory_estimate import Failure, NoRoomError, failure_of
+from moe_cli.bench.arm_rows import Failure, NoRoomError, RowSettings, build_row, failure_of
 from moe_cli.bench.step import StepRow, step_bytes
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig
@@ -56,7 +55,7 @@ def ratio_of(seconds: Sequence[float], reference: Sequence[float] | None) -> Spr
 
 
 def faster_floor(seconds: Mapping[str, Sequence[float]]) -> str | None:
-    """The floor with the smaller median."""
+    """The floor (the least that could be run for a step) whose median time is smaller; None if neither was timed."""
     measured = [name for name in FLOORS if seconds.get(name)]
     return min(measured, key=lambda name: median(seconds[name])) if measured else None
 

@@ -80,13 +80,14 @@ def ablate(
         begin_processes(nproc)
     with session.importing():
         from moe_cli.ablate import stage
+        from moe_cli.ablate.ablation_plan import preview_ablation
         from moe_cli.artifacts import layout
         from moe_cli.views.ablated import ablated_markdown, ablated_view
         from moe_cli.views.report.ablation_page import ablation_page
         from moe_cli.views.source_tables import items_preview_view
 
     if dry_run:
-        preview, refusal = stage.preview_ablation(prepared, on, session.config, session.store)
+        preview, refusal = preview_ablation(prepared, on, session.config, session.store)
         session.show_dry_run(preview, items_preview_view(preview), refusal)
         return
     pages = stage.AblationPages(markdown=ablated_markdown, report=ablation_page)

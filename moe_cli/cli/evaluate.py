@@ -104,12 +104,13 @@ def evaluate(
         return
     begin_processes(nproc)
     with session.importing():
-        from moe_cli.evaluate import answers_stage, stage
+        from moe_cli.evaluate import stage
+        from moe_cli.evaluate.without_model import evaluate_answers
         from moe_cli.views.evaluated import evaluated_view
 
     with session.reporter() as notify, joined(session.config.model.rank_timeout):
         if of_files:
-            run = partial(answers_stage.run, resume=resume, again=stages)
+            run = partial(evaluate_answers, resume=resume, again=stages)
             result = alone(lambda: run(session.config, session.store, notify))
         else:
             result = stage.run(named[0], session.config, session.store, notify, resume=resume, again=stages)

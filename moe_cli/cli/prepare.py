@@ -98,7 +98,7 @@ def prepare(
 
 def _show_dry_run(session: Session) -> None:
     """Show what is recognised in the data, and why a run would not begin with it; torch is not imported."""
-    from moe_cli.prepare.data_preview import preview_of
+    from moe_cli.prepare.prepare_summary import preview_of
     from moe_cli.views.source_tables import preview_view
 
     preview, refusal = preview_of(session.config)

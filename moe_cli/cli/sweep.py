@@ -83,7 +83,7 @@ def sweep(
     """
     from moe_cli.cli.select import with_settings_of
     from moe_cli.cli.session import open_session
-    from moe_cli.prepare.reselect import draw_seed, refuse_unmeasured
+    from moe_cli.prepare.reselect import draw_seed, refuse_unmeasured_methods
 
     session = open_session(with_settings_of(prepared, typed), json=json)
     config = session.config
@@ -91,14 +91,14 @@ def sweep(
     session = replace(session, config=config.model_copy(update={"train": train}))
     if bench is not None and not dry_run:
         raise UsageError("--bench says how long a sweep would take, without making it", hint="add --dry-run")
-    refuse_unmeasured(prepared, config.sweep.methods, session.store)
+    refuse_unmeasured_methods(prepared, config.sweep.methods, session.store)
     if dry_run:
         _show_dry_run(session, prepared, bench, at_once)
         return
     if ray is not None and session.config.model.gpu is not None:
         raise UsageError("--gpu names cards of this machine, and --ray takes those of a cluster", hint="choose one")
     from moe_cli.artifacts import layout
-    from moe_cli.cli.ray_commands import start_ray
+    from moe_cli.cli.child_commands import start_ray
     from moe_cli.cli.sweep_points import PointMaker, points_at_once
     from moe_cli.sweep import stage
     from moe_cli.views.report.sweep_page import sweep_page
@@ -148,7 +148,7 @@ def _next(sweep: Sweep, prepared: Path) -> str:
 def _show_dry_run(session: Session, prepared: Path, bench: Path | None, at_once: int | None) -> None:
     """Show the points, what of them is there, and their share, time and memory where these are known."""
     from moe_cli.cli.sweep_points import points_at_once
-    from moe_cli.sweep.planned_points import preview_sweep
+    from moe_cli.sweep.stage import preview_sweep
     from moe_cli.views.swept import sweep_plan_view
 
     with session.importing():

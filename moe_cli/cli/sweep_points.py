@@ -16,8 +16,7 @@ from types import FrameType
 
 from moe_cli.artifacts import Store, layout
 from moe_cli.artifacts.files import write_atomic
-from moe_cli.cli.child_commands import start_command
-from moe_cli.cli.ray_commands import RayCluster, RayCommand
+from moe_cli.cli.child_commands import RayCluster, RayCommand, start_command
 from moe_cli.cli.session import VISIBLE
 from moe_cli.config import MoeConfig, dump_yaml
 from moe_cli.errors import ExitCode, StoppedError

@@ -50,7 +50,7 @@ Found = Mapping[str, PairedDifference]  # by metric
 
 
 def pair_sentences(pair: PairComparison, evidence: Evidence) -> Iterator[str]:
-    """Sentences about one pair: its differences, judges that disagree, and what could not be measured."""
+    """All that may be claimed about one pair: its differences, judges that disagree, and what could not be measured."""
     differences = {difference.metric: difference for difference in pair.differences}
     judged = {metric: evidence.differing_judges(pair, metric) for metric in SPOKEN if metric in differences}
     comparable = {name: difference for name, difference in differences.items() if not judged.get(name)}

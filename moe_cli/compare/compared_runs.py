@@ -1,4 +1,4 @@
-"""The runs to compare, read from the directories and model names given, and how each selection was made.
+"""The runs to compare, read from the directories and names given, and what each was selected by and trained on.
 
 Every run becomes a column with its newest complete evaluation and its items. Files are read only if their digests
 match, and a run never gets numbers of weights other than those it trained, nor those of a steered router unless that
@@ -12,15 +12,19 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
+import numpy as np
+
 from moe_cli.artifacts import FinishedRun, Store, layout
+from moe_cli.artifacts.examples import TrainingInputs, examples_of
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.artifacts.registry import require_unchanged_run
 from moe_cli.codec import decode_lines
+from moe_cli.data.contamination import TrainedGoals, trained_goals
 from moe_cli.errors import ArtifactError
 from moe_cli.records import CapabilitySample, EvaluationRecord, EvaluationSummary, RunColumn, Selection, TrainingSummary
 from moe_cli.records.training import ARMS, MODES, UNTRAINED
-from moe_cli.stats.items import RunItems, evaluated_items
 from moe_cli.stats.metrics import metrics_of
+from moe_cli.stats.outcomes import RunItems, evaluated_items
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,3 +249,42 @@ def _method(source: ComparedRun, store: Store) -> str | None:
     if prepared is None or layout.SELECTION not in prepared.manifest.files:
         return None
     return prepared.record(layout.SELECTION, Selection).method
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """The fixed batches of a prepare run, including those that are held out."""
+
+    goals: TrainedGoals
+    target_lengths: tuple[int, int, int, int]  # characters: quartiles and longest
+    num_refusals: int
+    distinct_refusals: int
+
+
+def read_training_data(trainings: Sequence[TrainingSummary | None], store: Store) -> list[TrainingData | None]:
+    """What every run was trained on; None for a bare model, or if the prepare run is gone or not registered."""
+    known: dict[tuple[str, str], TrainingData | None] = {}
+    read: list[TrainingData | None] = []
+    for training in trainings:
+        if training is None:
+            read.append(None)
+            continue
+        key = training.prepared, training.batches_digest  # both arms share one prepare run
+        if key not in known:
+            examples = examples_of(training, store)
+            known[key] = None if examples is None else _training_data(examples)
+        read.append(known[key])
+    return read
+
+
+def _training_data(trained: TrainingInputs) -> TrainingData:
+    examples = trained.examples
+    lengths = [len(example.messages[-1].content) for example in examples]
+    refusals = [example.messages[-1].content for example in examples if example.kind != "benign"]
+    quartiles = np.quantile(lengths, (0.25, 0.5, 0.75), method="lower")
+    return TrainingData(
+        goals=trained_goals(examples, trained.plain_forms),
+        target_lengths=(int(quartiles[0]), int(quartiles[1]), int(quartiles[2]), max(lengths)),
+        num_refusals=len(refusals),
+        distinct_refusals=len(set(refusals)),
+    )

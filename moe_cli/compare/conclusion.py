@@ -25,7 +25,7 @@ from moe_cli.compare.claims import pair_sentences
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.evidence import Evidence
 from moe_cli.compare.wording import format_interval, format_percent, format_points, join_words, p_text
-from moe_cli.config.choices import MATCHED
+from moe_cli.config.sections import MATCHED
 from moe_cli.records import RunRecord
 from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn, Unshown
 from moe_cli.records.drift import RestoredRouter

@@ -16,11 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
-from moe_cli.artifacts import Store
-from moe_cli.artifacts.examples import TrainingInputs, examples_of
-from moe_cli.data.contamination import TrainedGoals, trained_goals
+from moe_cli.compare.compared_runs import TrainingData
 from moe_cli.records import TrainingSummary
 from moe_cli.records.comparison import FairnessCheck, RunColumn
 from moe_cli.records.evaluation import EvaluationSummary
@@ -48,45 +44,6 @@ OF_ONE_PROCESS = "gradient_accumulation_steps"  # the batches of a step, in runs
 DIGEST_LENGTH = 12
 HEXADECIMAL = frozenset("0123456789abcdef")
 Setting = str | int | float | bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingData:
-    """The fixed batches of a prepare run, including those that are held out."""
-
-    goals: TrainedGoals
-    target_lengths: tuple[int, int, int, int]  # characters: quartiles and longest
-    num_refusals: int
-    distinct_refusals: int
-
-
-def read_training_data(trainings: Sequence[TrainingSummary | None], store: Store) -> list[TrainingData | None]:
-    """What every run was trained on; None for a bare model, or if the prepare run is gone or not registered."""
-    known: dict[tuple[str, str], TrainingData | None] = {}
-    read: list[TrainingData | None] = []
-    for training in trainings:
-        if training is None:
-            read.append(None)
-            continue
-        key = training.prepared, training.batches_digest  # both arms share one prepare run
-        if key not in known:
-            examples = examples_of(training, store)
-            known[key] = None if examples is None else _data(examples)
-        read.append(known[key])
-    return read
-
-
-def _data(trained: TrainingInputs) -> TrainingData:
-    examples = trained.examples
-    lengths = [len(example.messages[-1].content) for example in examples]
-    refusals = [example.messages[-1].content for example in examples if example.kind != "benign"]
-    quartiles = np.quantile(lengths, (0.25, 0.5, 0.75), method="lower")
-    return TrainingData(
-        goals=trained_goals(examples, trained.plain_forms),
-        target_lengths=(int(quartiles[0]), int(quartiles[1]), int(quartiles[2]), max(lengths)),
-        num_refusals=len(refusals),
-        distinct_refusals=len(set(refusals)),
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ silence. The column called `base`, or the one that `--base` names, is the untrai
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -17,21 +16,15 @@ from pathlib import Path
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.import_files import FoundColumns, SourceContent, holds_results, read_columns
-from moe_cli.compare.imported_items import ImportedColumn, MetricWord
+from moe_cli.compare.imported_items import METRIC_OF, ImportedColumn, MetricWord, declared_metric
 from moe_cli.errors import UsageError
 from moe_cli.records import ImportedOutcomes, Notice, RunColumn
 from moe_cli.records.manifest import Notify
 from moe_cli.records.training import IMPORTED, UNTRAINED
-from moe_cli.stats.items import ItemOutcomes, run_items
-from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, METRIC_NAMED
+from moe_cli.stats.metrics import METRIC_NAMED
+from moe_cli.stats.outcomes import ItemOutcomes, run_items
 
-METRIC_OF: dict[MetricWord, str] = {"accuracy": ACCURACY, "asr": ATTACK_SUCCESS}
 ENDINGS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".eval", ".parquet", ".txt"}  # what is plainly meant as a file
-LOWER_IS_BETTER = {
-    *("asr", "attack", "bias", "brier", "cer", "error", "errors", "hallucination", "harm", "harmful", "harmfulness"),
-    *("jailbreak", "jailbroken", "loss", "perplexity", "ppl", "refusal", "refused", "ter", "toxic", "toxicity"),
-    *("unsafe", "wer"),
-}
 NOT_TWO = (
     "name a table with a column per run (item, base, full, selective), or several files; numbers above 1 are read with"
     " --scale, such as --scale 100 for percents; fractions beside yes and no where they are named: moe compare FILE A B"
@@ -86,7 +79,7 @@ def import_sources(
     columns = _columns(
         replace(asked, files=files, reading=replace(asked.reading, run_names=tuple(named))), files, notify
     )
-    metric = METRIC_OF[_metric(asked.metric, [column for column, _ in columns.values()])]
+    metric = METRIC_OF[declared_metric(asked.metric, [column for column, _ in columns.values()])]
     arms = _arms(run_names, against, base, files, columns)
     if len(arms) < 2:
         raise UsageError(
@@ -218,33 +211,6 @@ def _whole(parts: Sequence[ImportedColumn]) -> ImportedColumn:
             )
         seen.add(item.id)
     return replace(parts[0], source=" + ".join(part.source for part in parts), items=items)
-
-
-def _metric(asked: MetricWord | None, columns: Sequence[ImportedColumn]) -> MetricWord:
-    """The metric that a yes counts for: the requested one, or the one that the files declare.
-
-    Raises:
-        UsageError: files say different things, or the name of a measure leaves open whether higher is better.
-    """
-    known = {column.metric: column.source for column in columns if column.metric is not None}
-    for metric, source in known.items():
-        if asked not in (None, metric) or len(known) > 1:
-            raise UsageError(f"a 1 of {source} is not {asked}", hint=f"--metric {metric}")
-        if asked is None and any(column.metric is None for column in columns):
-            raise UsageError(
-                f"{source} says that a 1 is a successful attack, and other files do not say what it is",
-                hint="--metric asr, if it is the same in all",
-            )
-        return metric
-    if asked is not None:
-        return asked
-    for column in columns:
-        if column.measure and LOWER_IS_BETTER & set(re.findall("[a-z]+", column.measure.casefold())):
-            raise UsageError(
-                f"{column.source}: whether a higher {column.measure} is better is not known here",
-                hint="--metric asr where a 1 is a successful attack (lower is better), --metric accuracy if higher is",
-            )
-    return "accuracy"
 
 
 def _source(column: ImportedColumn, metric: str, untrained: bool) -> ComparedRun:

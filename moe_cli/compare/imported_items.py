@@ -1,4 +1,4 @@
-"""Tables of outcomes made elsewhere: what each run got for each item, and how a cell is read.
+"""Tables of outcomes made elsewhere: what each run got for each item, how a cell is read, and what a yes counts for.
 
 0 and 1, true and false are no and yes; a number between them is a fraction; empty is unanswered; anything else is no
 outcome. Numbers are fractions of a full mark, which is 1 unless another is named: 87 is no outcome, and 0.87 of 100.
@@ -13,6 +13,7 @@ which more than half are fractions. Other cells of a run are then errors.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,13 +24,20 @@ from typing import Literal
 from moe_cli.data.json_objects import SHOWN_KEY, shown_keys
 from moe_cli.data.rows import Location, cell_of, is_missing_cell, number_of_cell
 from moe_cli.errors import UsageError
-from moe_cli.stats.items import Outcome
+from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS
+from moe_cli.stats.outcomes import Outcome
 
 TRUTHS = {"true": 1.0, "false": 0.0}
 NO_OUTCOME = "which is no outcome"
 SCALE_HINT = "a fraction is from 0 to 1: --scale 100 reads percents"
 
 MetricWord = Literal["accuracy", "asr"]
+METRIC_OF: dict[MetricWord, str] = {"accuracy": ACCURACY, "asr": ATTACK_SUCCESS}
+LOWER_IS_BETTER = {  # words in the name of a measure
+    *("asr", "attack", "bias", "brier", "cer", "error", "errors", "hallucination", "harm", "harmful", "harmfulness"),
+    *("jailbreak", "jailbroken", "loss", "perplexity", "ppl", "refusal", "refused", "ter", "toxic", "toxicity"),
+    *("unsafe", "wer"),
+}
 ITEM_NAMES = (
     *("item", "item_id", "id", "doc_id", "question_id", "example_id", "sample_id", "task_id", "prompt_id"),
     *("behavior_id", "behaviorid", "index", "idx", "qid"),
@@ -252,3 +260,30 @@ def _column(table: OutcomeTable, index: int, items: _Items, scale: float, *, alo
             for id, cluster, outcome in zip(items.ids, items.clusters, outcomes, strict=True)
         ),
     )
+
+
+def declared_metric(asked: MetricWord | None, columns: Sequence[ImportedColumn]) -> MetricWord:
+    """The metric that a yes counts for: the requested one, or the one that the files declare.
+
+    Raises:
+        UsageError: files say different things, or the name of a measure leaves open whether higher is better.
+    """
+    known = {column.metric: column.source for column in columns if column.metric is not None}
+    for metric, source in known.items():
+        if asked not in (None, metric) or len(known) > 1:
+            raise UsageError(f"a 1 of {source} is not {asked}", hint=f"--metric {metric}")
+        if asked is None and any(column.metric is None for column in columns):
+            raise UsageError(
+                f"{source} says that a 1 is a successful attack, and other files do not say what it is",
+                hint="--metric asr, if it is the same in all",
+            )
+        return metric
+    if asked is not None:
+        return asked
+    for column in columns:
+        if column.measure and LOWER_IS_BETTER & set(re.findall("[a-z]+", column.measure.casefold())):
+            raise UsageError(
+                f"{column.source}: whether a higher {column.measure} is better is not known here",
+                hint="--metric asr where a 1 is a successful attack (lower is better), --metric accuracy if higher is",
+            )
+    return "accuracy"

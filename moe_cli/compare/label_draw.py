@@ -20,7 +20,7 @@ from moe_cli.config.settings import FEWEST_LABELS
 from moe_cli.data.label_sheets import Asked, LabelRow
 from moe_cli.errors import UsageError
 from moe_cli.records import EvaluationRecord, LabelDraw, LabelStratum
-from moe_cli.stats.items import RunItems, match_items
+from moe_cli.stats.outcomes import RunItems, match_items
 
 DrawnItem = tuple[str, Asked, float]  # id, what is asked, probability
 

@@ -21,7 +21,7 @@ from moe_cli.artifacts import FinishedRun, Store, finished_run, layout
 from moe_cli.artifacts.files import naming_file
 from moe_cli.codec import decode_lines
 from moe_cli.compare.compared_runs import ComparedRun
-from moe_cli.compare.flip_texts import worst_flips
+from moe_cli.compare.comparison_texts import worst_flips
 from moe_cli.records.comparison import ComparedArm, Comparison
 from moe_cli.records.drift import DriftItem
 from moe_cli.records.preparation import Selection

@@ -18,15 +18,14 @@ from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.run_directory import free_directory
 from moe_cli.codec import encode
 from moe_cli.compare.arms import copied_outcomes, group_runs, name_arms, regroup_sources
-from moe_cli.compare.compared_runs import ComparedRun, add_selection, read_sources
+from moe_cli.compare.compared_runs import ComparedRun, TrainingData, add_selection, read_sources, read_training_data
+from moe_cli.compare.comparison_texts import redact, select_flip_texts
 from moe_cli.compare.conclusion import differing_checks, draw_conclusion, find_unshown_runs
 from moe_cli.compare.evidence import Evidence
-from moe_cli.compare.fairness import ITEMS, TrainingData, check_fairness, read_training_data
-from moe_cli.compare.families import correct_pairs
-from moe_cli.compare.flip_texts import select_flip_texts
+from moe_cli.compare.fairness import ITEMS, check_fairness
 from moe_cli.compare.imported import Import, import_sources, is_file_of_results
+from moe_cli.compare.pair_correction import correct_pairs
 from moe_cli.compare.pair_labels import labels_of_pairs
-from moe_cli.compare.redaction import redact
 from moe_cli.compare.report_data import collect_report_data
 from moe_cli.compare.task_items import add_capability, unpaired_tasks_of
 from moe_cli.compare.thresholds import Threshold, check_thresholds, thresholds_of
@@ -38,8 +37,8 @@ from moe_cli.errors import ArtifactError
 from moe_cli.records import ComparedArm, Comparison, FlipText, Notice, ReportData
 from moe_cli.records.comparison import Unshown
 from moe_cli.records.manifest import Notify
-from moe_cli.stats.items import drop_metrics, match_items
 from moe_cli.stats.metrics import changed_opinions
+from moe_cli.stats.outcomes import drop_metrics, match_items
 from moe_cli.stats.paired import ArmItems
 from moe_cli.stats.significance import CONFIDENCE
 

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.records import CapabilityScore
-from moe_cli.stats.items import ItemOutcomes, run_items
 from moe_cli.stats.metrics import ACCURACY
+from moe_cli.stats.outcomes import ItemOutcomes, run_items
 
 PREFIX = "lm-eval"  # keeps the ids apart from those of suites
 

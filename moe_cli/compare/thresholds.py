@@ -28,9 +28,8 @@ from moe_cli.compare.wording import threshold_sentence
 from moe_cli.errors import ExitCode, MoeError, UsageError
 from moe_cli.records import PLAIN_SUITE, ComparedArm, Comparison, Estimate, RunColumn, ThresholdCheck
 from moe_cli.records.comparison import Evidence, PairedDifference
-from moe_cli.stats.items import RunItems
 from moe_cli.stats.metrics import ATTACK_SUCCESS, METRICS, metric_and_suite, suite_metric
-from moe_cli.stats.outcomes import paired_outcomes
+from moe_cli.stats.outcomes import RunItems, paired_outcomes
 from moe_cli.stats.paired import ArmItems, rate_estimate
 
 METRIC_OF = {metric.word: metric.name for metric in METRICS}

@@ -122,7 +122,7 @@ def transfer_of(comparison: Comparison, preparations: Mapping[str, Preparation])
         suites=suites,
         rows=rows,
         overlaps=tuple(
-            overlap_of(a, b, unions[a], unions[b], of_arm[a][0].num_experts)
+            union_overlap(a, b, unions[a], unions[b], of_arm[a][0].num_experts)
             for a, b in combinations(unions, 2)
             if of_arm[a][0].has_experts_of(of_arm[b][0])
         ),
@@ -185,7 +185,7 @@ def _is_of(found: PairedDifference, suite: str) -> bool:
     return metric_and_suite(found.metric) == (ATTACK_SUCCESS, suite)
 
 
-def overlap_of(
+def union_overlap(
     a: str, b: str, experts_a: frozenset[Expert], experts_b: frozenset[Expert], num_experts: int
 ) -> UnionOverlap:
     """How many experts two selections share, beside what random ones with as many of each layer share.

@@ -1,6 +1,7 @@
-"""Sections of settings that are parts of others: endpoint, judges, conditions on the evidence of an expert.
+"""What the settings are made of: sections that are parts of others, types, and the words that people write for values.
 
-All conditions of a text must hold; a text that is not understood completely is refused with what was expected.
+All conditions on the evidence of an expert must hold; a text that is not understood completely is refused with what was
+expected.
 
 No section contains a secret: a key is named by the environment variable that holds it, and an address that carries one
 is refused.
@@ -11,11 +12,35 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from moe_cli.errors import UsageError
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+# fmt: off
+Method = Literal[
+    "risk_diff", "text", "prompt", "did", "esft-token", "esft-gate", "gradient", "stability", "random", "frequency",
+    "all", "file",
+]
+# fmt: on
+CONTRASTS: tuple[Method, ...] = ("text", "prompt", "did")  # as `risk_diff`, by a part of the risk difference
+MATCHED: tuple[Method, ...] = ("random", "frequency")  # controls: as many experts per layer as `risk_diff` would choose
+IN_EVERY_BATCH: tuple[Method, ...] = (*MATCHED, "file", "all")  # not chosen by the risk differences of batches
+BY_BUDGET: tuple[Method, ...] = ("risk_diff", "frequency", "gradient", "stability")  # what a sweep can cut
 LONGEST_WAIT = 1e6  # seconds; sockets and threads cannot wait much longer
 SMALLEST_TEMPERATURE = 1e-6  # below it logits divided by it are no finite numbers
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -24,6 +49,67 @@ Seconds = Annotated[float, Field(gt=0.0, le=LONGEST_WAIT)]
 QUANTITIES = ("risk_diff", "text", "prompt", "did", "p", "q", "lower", "stability")
 EXPECTED = f"write comparisons such as q<0.05, joined by ` and `; there are {', '.join(QUANTITIES)} and <, <=, >, >="
 _CONDITION = re.compile(r"\s*([a-z_]+)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+
+
+def as_share(value: object) -> object:
+    """`5%` and `none` as people write them."""
+    if isinstance(value, str) and value.strip().lower() == "none":
+        return None
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return float(value.strip()[:-1]) / 100
+    return value
+
+
+def as_nothing(value: object) -> object:
+    """`none` takes a setting back."""
+    return None if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
+def as_conditions(text: str | None) -> str | None:
+    """Refuse a text that is no list of conditions."""
+    if text is not None:
+        conditions_of(text)
+    return text
+
+
+def as_word(value: object) -> object:
+    """`gpu: 0` as people write it."""
+    return str(value) if type(value) is int else value
+
+
+def as_list(value: object) -> object:
+    """`pairs: one.jsonl`, and `null` for none, as people write them."""
+    if value is None:
+        return ()
+    return (str(value),) if isinstance(value, (str, int, Path)) and not isinstance(value, bool) else value
+
+
+def _mapped(assignments: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what names no column."""
+    if not assignments:
+        return assignments
+    from moe_cli.data.column_names import column_map  # here, as the readers of data take long to import
+
+    try:
+        column_map(assignments)
+    except UsageError as error:
+        raise ValueError(f"{error.message}; {error.hint}") from error
+    return assignments
+
+
+ColumnNames = Annotated[tuple[str, ...], BeforeValidator(as_list), AfterValidator(_mapped)]
+
+
+def _as_words(value: object) -> object:
+    """`tensorboard`, `tensorboard, wandb`, and `none`, as people write them."""
+    if isinstance(value, str):
+        names = [word.strip() for word in value.split(",")]
+        return () if names in ([""], ["none"]) else tuple(names)
+    return () if value is None else value
+
+
+Sources = Annotated[tuple[str, ...], BeforeValidator(as_list)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_as_words)]
 
 
 def _greedy_or_finite(temperature: float) -> float:
@@ -52,7 +138,7 @@ class Section(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class EvidenceCondition:
     """One comparison; an undefined quantity never meets it."""
 
     quantity: str  # "q"
@@ -60,7 +146,7 @@ class Condition:
     bound: float  # 0.05
 
 
-def conditions_of(text: str | None) -> tuple[Condition, ...]:
+def conditions_of(text: str | None) -> tuple[EvidenceCondition, ...]:
     """The comparisons in `text`, none where there is no text.
 
     Raises:
@@ -69,7 +155,7 @@ def conditions_of(text: str | None) -> tuple[Condition, ...]:
     return () if text is None else tuple(_condition(part) for part in re.split(r"\band\b", text))
 
 
-def _condition(part: str) -> Condition:
+def _condition(part: str) -> EvidenceCondition:
     match = _CONDITION.fullmatch(part)
     if match is None:
         raise ValueError(f"{part.strip()!r} is no comparison; {EXPECTED}")
@@ -78,7 +164,7 @@ def _condition(part: str) -> Condition:
         raise ValueError(f"{part.strip()!r} compares {quantity!r}; {EXPECTED}")
     if not math.isfinite(float(bound)):
         raise ValueError(f"{part.strip()!r} compares with a number that is not finite; {EXPECTED}")
-    return Condition(quantity, comparison, float(bound))
+    return EvidenceCondition(quantity, comparison, float(bound))
 
 
 def _without_slash(url: str | None) -> str | None:

@@ -10,13 +10,19 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from moe_cli.config.choices import (
+from moe_cli.config.sections import (
     MATCHED,
     ColumnNames,
+    Count,
+    EndpointConfig,
+    JudgeConfig,
     Method,
+    Section,
     Seed,
     Share,
     Sources,
+    Temperature,
+    Threads,
     Words,
     as_conditions,
     as_list,
@@ -24,7 +30,6 @@ from moe_cli.config.choices import (
     as_share,
     as_word,
 )
-from moe_cli.config.sections import Count, EndpointConfig, JudgeConfig, Section, Temperature, Threads
 from moe_cli.config.study_settings import AblateConfig, AlternatingConfig, SweepConfig
 from moe_cli.errors import UsageError
 

@@ -7,8 +7,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from moe_cli.config.choices import BY_BUDGET, Method, Seed, as_share
-from moe_cli.config.sections import Count, Section
+from moe_cli.config.sections import BY_BUDGET, Count, Method, Section, Seed, as_share
 
 Number = TypeVar("Number", int, float)
 

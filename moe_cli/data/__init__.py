@@ -9,7 +9,7 @@ from __future__ import annotations
 from moe_cli.data.column_names import AS_NAMED, ColumnMap, column_map
 from moe_cli.data.entries import Entry, cluster_of, cluster_of_prompt, normalise_text
 from moe_cli.data.reading import SourceReading, of_kind, read_rows, read_source, read_table
-from moe_cli.data.rows import Location, RowFault, list_names, refuse_bad_rows
+from moe_cli.data.rows import Location, RowFault, refuse_bad_rows
 from moe_cli.data.source_names import digest_of_source, source_of
 from moe_cli.data.tables import Table
 from moe_cli.data.templates import Template, read_templates
@@ -29,7 +29,6 @@ __all__ = [
     "cluster_of_prompt",
     "column_map",
     "digest_of_source",
-    "list_names",
     "normalise_text",
     "of_kind",
     "read_rows",

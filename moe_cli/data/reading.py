@@ -18,11 +18,11 @@ from moe_cli.data.column_names import AS_NAMED, ColumnMap
 from moe_cli.data.entries import Entry, refuse_unreadable, with_harmless, with_system
 from moe_cli.data.formats import Format, format_of
 from moe_cli.data.labels import RowLabels, labels_of
-from moe_cli.data.rows import BadRowError, Location, ReadRow, RowFault, list_names, refuse_bad_rows
+from moe_cli.data.rows import BadRowError, Location, ReadRow, RowFault, refuse_bad_rows
 from moe_cli.data.source_names import NamedSource, digest_of_source, source_of
-from moe_cli.data.table_rows import Shape
-from moe_cli.data.tables import Table, columnar_table, content_of, rows_of_content, table_of, table_of_bytes, too_deep
-from moe_cli.errors import MoeError, UsageError
+from moe_cli.data.table_rows import Shape, columnar_table
+from moe_cli.data.tables import Table, content_of, rows_of_content, table_of, table_of_bytes, too_deep
+from moe_cli.errors import MoeError, UsageError, list_names
 from moe_cli.records import UnreadableSource
 from moe_cli.records.inputs import Kind
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, ColumnMap, is_known, normalise_name, singular_of
-from moe_cli.errors import UsageError
+from moe_cli.errors import UsageError, list_names
 
 MISSING = {"", "-", "?", "na", "n/a", "#n/a", "<na>", "nan", "none", "null"}
 YES = {"yes", "y", "true", "t", "1", "1.0"}
@@ -80,11 +80,6 @@ class DistinctNames:
         self._numbers[name] = number
         self._given.add(chosen)
         return chosen
-
-
-def list_names(lines: Iterable[object]) -> str:
-    """The items of a list below an error message, one per line."""
-    return "".join(f"\n  - {line}" for line in lines)
 
 
 def refuse_bad_rows(faults: Sequence[RowFault], allowed: int, *, hint: str) -> None:

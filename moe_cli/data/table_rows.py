@@ -13,11 +13,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal, cast
 
 from moe_cli.data.column_names import is_known, normalise_name
-from moe_cli.data.rows import TEXT, Element, Location, RawRow, RawTable, RowFault, lines_of
+from moe_cli.data.rows import TEXT, Element, Location, RawRow, RawTable, RowFault, lines_of, refuse_part
 from moe_cli.data.text_marks import refuse_marked_lines
 from moe_cli.data.turns import turns_in_cell
 from moe_cli.errors import MoeError, UsageError, first_line
@@ -253,3 +253,10 @@ def columnar_rows(content: bytes, name: str) -> list[RawRow]:
     except Exception as error:  # whatever damaged pages raise in the library
         reason = first_line(error)
         raise UsageError(f"{name} cannot be read as {kind}: {reason}", hint="write it again") from error
+
+
+def columnar_table(name: str, raw: Iterable[RawRow], container: str, part: str | None = None) -> RawTable:
+    """The rows of a container that has columns and no parts."""
+    refuse_part(name, part)
+    rows: list[Element] = [(Location(name, number, "row"), row) for number, row in enumerate(raw, start=1)]
+    return RawTable(rows=rows, container=container)

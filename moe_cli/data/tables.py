@@ -6,7 +6,7 @@ first characters of JSON, otherwise text. Every table that a user names is read 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +17,6 @@ from moe_cli.data.json_objects import SHOWN_KEY, system_of_header
 from moe_cli.data.json_rows import is_json_around_placeholders, json_table, looks_like_json
 from moe_cli.data.rows import (
     BadRowError,
-    Element,
     Location,
     RawRow,
     RawTable,
@@ -27,7 +26,7 @@ from moe_cli.data.rows import (
     refuse_part,
 )
 from moe_cli.data.source_names import NamedSource, source_of
-from moe_cli.data.table_rows import Shape, columnar_rows, is_columnar, text_table
+from moe_cli.data.table_rows import Shape, columnar_rows, columnar_table, is_columnar, text_table
 from moe_cli.errors import UsageError
 
 Content = str | list[RawRow]
@@ -141,13 +140,6 @@ def rows_of_content(
         return json_table(content, name, hint, part, mapped)
     refuse_part(name, part)
     return text_table(content, name, hint, mapped, shape)
-
-
-def columnar_table(name: str, raw: Iterable[RawRow], container: str, part: str | None = None) -> RawTable:
-    """The rows of a container that has columns and no parts."""
-    refuse_part(name, part)
-    rows: list[Element] = [(Location(name, number, "row"), row) for number, row in enumerate(raw, start=1)]
-    return RawTable(rows=rows, container=container)
 
 
 def table_of(raw: RawTable, source: NamedSource, digest: str, columns: ColumnMap) -> Table:

@@ -109,7 +109,7 @@ def inspect_answers(log: InspectLog, name: str) -> Iterator[RowAnswers]:
 
 @dataclass(slots=True)
 class LmEvalSamples:
-    """Reader of lm-eval samples: one line per question and filter, each with all answers to it."""
+    """Reader of the answers in lm-eval samples: one line per question and filter, each with all answers to it."""
 
     filter: str | None = None  # the first that the file holds; the others have the same answers
 

@@ -153,7 +153,7 @@ def _silence() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def refuse_unmeasurable(config: MoeConfig) -> None:
+def refuse_unmeasurable_tasks(config: MoeConfig) -> None:
     """Refuse configured tasks that cannot be measured, before anything is answered.
 
     Raises:

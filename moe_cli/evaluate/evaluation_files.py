@@ -1,4 +1,4 @@
-"""What an evaluation writes: its records, and one summary of all measurements.
+"""What an evaluation writes: whose answers they are, its records, and one summary of all measurements.
 
 The summary follows from the files beside it.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moe_cli.artifacts import RunWriter, layout
@@ -17,7 +17,6 @@ from moe_cli.config import EvaluateConfig
 from moe_cli.evaluate.cache import StageCache
 from moe_cli.evaluate.evaluation_items import items_digest
 from moe_cli.evaluate.model_drift import Drift
-from moe_cli.evaluate.subject import Subject
 from moe_cli.evaluate.suite_rates import (
     degenerate_share,
     metric_rate,
@@ -27,17 +26,40 @@ from moe_cli.evaluate.suite_rates import (
 from moe_cli.evaluate.verdicts import JudgedAnswerText, judge_answers, measure_agreement
 from moe_cli.judges.judge import Judge
 from moe_cli.records import (
+    AnswerFile,
+    AnswerServer,
     CapabilitySample,
     CapabilityScore,
     EvaluationItem,
     EvaluationRecord,
     EvaluationSummary,
     JudgeIdentity,
+    ModelIdentity,
     RestoredRouter,
+    Steering,
     SuiteSummary,
 )
 from moe_cli.records.judging import deciding_place
+from moe_cli.records.training import TrainingMode
 from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, OVER_REFUSAL, PLAIN_COMPLIANCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Where the answers come from, for the summary."""
+
+    model: ModelIdentity | None  # None: no weights were loaded
+    run: Path | None
+    training_mode: TrainingMode
+    base: ModelIdentity | None
+    epochs: int | None
+    generation: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)  # empty: not known
+    name: str | None = None  # where no weights were loaded
+    answer_files: tuple[AnswerFile, ...] = ()
+    unanswered: int | None = None
+    server: AnswerServer | None = None
+    steering: Steering | None = None
+    unsteered_fingerprint: str | None = None  # where the router was steered
 
 
 def summarise_evaluation(

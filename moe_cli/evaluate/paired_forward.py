@@ -53,14 +53,14 @@ def run_paired_forward(
         for batch in batches:
             yield batch, record_forward(base, _rows(batch)), record_forward(tuned, _rows(batch))
         return
-    for group in groups_of(base, tuned, batches):
+    for group in rounds_of(base, tuned, batches):
         with base_in_place_of(tuned, base):
             of_base = [record_forward(base, _rows(batch)).waiting() for batch in group]
         for batch, waiting in zip(group, of_base, strict=True):
             yield batch, waiting, record_forward(tuned, _rows(batch))
 
 
-def groups_of(base: LoadedModel, tuned: LoadedModel, batches: Sequence[Batch]) -> Iterator[list[Batch]]:
+def rounds_of(base: LoadedModel, tuned: LoadedModel, batches: Sequence[Batch]) -> Iterator[list[Batch]]:
     """The batches that one model reads before the other does: one, or as many as have room for their logits."""
     if base.device == tuned.device:
         yield from ([batch] for batch in batches)

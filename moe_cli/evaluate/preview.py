@@ -16,12 +16,14 @@ from moe_cli.evaluate.evaluation_items import load_items, preview_of_items
 from moe_cli.evaluate.given_answers import join_answers
 from moe_cli.evaluate.read_answers import read_answers
 from moe_cli.evaluate.steering_file import steering_of
-from moe_cli.evaluate.subject import NO_MODEL, NOT_HERE
 from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.model.chat_endpoint import chat_endpoint
 from moe_cli.model.directory import model_directory
 from moe_cli.records import AnswersPreview, ItemsPreview, TrainingSummary
+
+NO_MODEL = "these answers come without one"  # why nothing is asked of a model
+NOT_HERE = "an endpoint answers, whose weights are not here"
 
 
 def preview_evaluation(target_name: str, config: MoeConfig, store: Store) -> tuple[ItemsPreview, MoeError | None]:

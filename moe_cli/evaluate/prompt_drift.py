@@ -25,7 +25,7 @@ from moe_cli.evaluate.text_drift import PROBABILITIES
 from moe_cli.model.chat import encode_prompt
 from moe_cli.model.interventions import fixed_layers
 from moe_cli.model.load import LoadedModel
-from moe_cli.model.router_distributions import kl_divergences, last_token_distributions
+from moe_cli.model.router_seam import kl_divergences, last_token_distributions
 from moe_cli.model.token_rows import length_batches
 from moe_cli.ranks import on_first
 from moe_cli.records import EvaluationItem, Progress, PromptDrift, PromptDriftItem, PromptLayerDrift

@@ -17,16 +17,14 @@ from moe_cli.artifacts import RunWriter, Store, layout, open_run
 from moe_cli.artifacts.journal import resumable
 from moe_cli.artifacts.run_directory import free_directory
 from moe_cli.config import MoeConfig
-from moe_cli.evaluate import served_stage
 from moe_cli.evaluate.answers import answers_to, generation_settings
 from moe_cli.evaluate.base_router import answer_with_base_router, restoring_base_router
 from moe_cli.evaluate.cache import StageCache
-from moe_cli.evaluate.capability import capability_results, refuse_unmeasurable
-from moe_cli.evaluate.evaluation_files import EvaluationOutput, summarise_evaluation, write_evaluation
+from moe_cli.evaluate.capability import capability_results, refuse_unmeasurable_tasks
+from moe_cli.evaluate.evaluation_files import EvaluationOutput, Subject, summarise_evaluation, write_evaluation
 from moe_cli.evaluate.evaluation_items import load_items, notices_of_repeats
 from moe_cli.evaluate.model_drift import drift_items, measure_drift, prompt_drift_items
 from moe_cli.evaluate.steering_file import named_for, steering_of
-from moe_cli.evaluate.subject import Subject
 from moe_cli.evaluate.suite_rates import refuse_unscored
 from moe_cli.evaluate.target import (
     EvaluationTarget,
@@ -36,11 +34,12 @@ from moe_cli.evaluate.target import (
     selected_experts_of,
 )
 from moe_cli.evaluate.verdicts import judge_answers
+from moe_cli.evaluate.without_model import evaluate_served
 from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.judge import Judge
-from moe_cli.model.same_machine import require_same_directory, require_same_model, require_same_setup
-from moe_cli.ranks import is_first, led, on_first, require_same
+from moe_cli.model.same_machine import require_same, require_same_directory, require_same_model, require_same_setup
+from moe_cli.ranks import is_first, led, on_first
 from moe_cli.records import EvaluationItem, EvaluationSummary, ModelIdentity, Stage
 from moe_cli.records.ablation import Steering
 from moe_cli.records.manifest import Notify
@@ -67,7 +66,7 @@ def run(
         UnscoredError: too many answers without a verdict; the results are written all the same.
     """
     if config.evaluate.engine == "openai":
-        return alone(lambda: served_stage.run(target_name, config, store, notify, resume=resume, again=again))
+        return alone(lambda: evaluate_served(target_name, config, store, notify, resume=resume, again=again))
     config, steering = _same_everywhere(config)
     on_first(store.refuse_unwritable)
     settings = config.evaluate
@@ -168,7 +167,7 @@ def _add(store: Store, writer: RunWriter, target: EvaluationTarget, weights: str
 def _refuse_unable(judges: Sequence[Judge], items: Sequence[EvaluationItem], config: MoeConfig) -> None:
     """Refuse tasks and judges that cannot work, before anything is answered."""
     refuse_undecided(judges, {item.kind for item in items if item.kind != "text"})
-    refuse_unmeasurable(config)
+    refuse_unmeasurable_tasks(config)
     for judge in judges:
         judge.check()
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from moe_cli.errors import NumericError, UsageError
-from moe_cli.evaluate.paired_forward import Batch, ForwardRecord, answers_of, groups_of, run_paired_forward
+from moe_cli.evaluate.paired_forward import Batch, ForwardRecord, answers_of, rounds_of, run_paired_forward
 from moe_cli.model.chat import encode_answered
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.token_rows import length_batches
@@ -138,7 +138,7 @@ def measure_text_drift(
             if item.id not in done
         ]
 
-    sizes = on_first(lambda: [len(group) for group in groups_of(base, tuned, batches)])
+    sizes = on_first(lambda: [len(group) for group in rounds_of(base, tuned, batches)])
     remaining = iter(batches)
     for groups in in_rounds([list(islice(remaining, size)) for size in sizes], measured):
         missing = tuple(chain.from_iterable(groups))

@@ -7,8 +7,14 @@ also after an exception.
 
 from moe_cli.experts.delta import apply_delta, experts_of, has_routers, read_delta, save_delta
 from moe_cli.experts.interface import AttachedSlices, attach, attach_none
-from moe_cli.experts.proof import FrozenProof, frozen_digest, probe_gradients
-from moe_cli.experts.trainable import check_budget, count_trainable, freeze_rest
+from moe_cli.experts.trainable import (
+    FrozenProof,
+    check_budget,
+    count_trainable,
+    freeze_rest,
+    frozen_digest,
+    probe_gradients,
+)
 
 __all__ = [
     "AttachedSlices",

@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from moe_cli.experts.backward import BackwardTarget, compute_row_gradients, compute_slice_gradients
 from moe_cli.experts.bank import Bank
-from moe_cli.experts.dispatch import Dispatch, bounds_of, gather_experts, to_device
+from moe_cli.experts.grouped_products import Dispatch, bounds_of, gather_experts, to_device
 
 
 @dataclass(frozen=True, slots=True, eq=False)

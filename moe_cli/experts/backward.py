@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from moe_cli.experts.bank import DOWN_BIAS, UP, UP_BIAS, Bank
-from moe_cli.experts.dispatch import Dispatch
-from moe_cli.experts.kernels import multiply_outer
+from moe_cli.experts.grouped_products import Dispatch, multiply_outer
 
 
 @dataclass(frozen=True, slots=True)

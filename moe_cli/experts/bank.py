@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_cli.errors import UsageError
-from moe_cli.experts.kernels import multiply_grouped
+from moe_cli.experts.grouped_products import multiply_grouped
 from moe_cli.model.topology import ExpertLayer
 
 UP, DOWN, UP_BIAS, DOWN_BIAS = "up", "down", "up_bias", "down_bias"

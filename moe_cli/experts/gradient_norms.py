@@ -23,7 +23,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from moe_cli.experts.autograd import combine_output, compute_first_product
 from moe_cli.experts.backward import BackwardTarget, RowGradients, compute_row_gradients, compute_slice_gradients
 from moe_cli.experts.bank import Bank, bank_of, check_understood, weight_roles
-from moe_cli.experts.dispatch import Dispatch, bounds_of, sort_by_expert
+from moe_cli.experts.grouped_products import Dispatch, bounds_of, sort_by_expert
 from moe_cli.experts.slices import ATTRIBUTE
 from moe_cli.experts.trainable import freeze_rest
 from moe_cli.model.tensors import float64_device

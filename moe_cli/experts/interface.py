@@ -17,7 +17,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from moe_cli.errors import UsageError
 from moe_cli.experts.autograd import ExpertsCall, combine_output, compute_first_product, run_routed_experts
 from moe_cli.experts.bank import bank_of
-from moe_cli.experts.dispatch import sort_by_expert
+from moe_cli.experts.grouped_products import sort_by_expert
 from moe_cli.experts.slices import ATTRIBUTE, LayerSlices, slice_name
 from moe_cli.experts.trainable import freeze_rest
 from moe_cli.model.topology import ExpertLayer, expert_layers, switch_experts

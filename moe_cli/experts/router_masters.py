@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from moe_cli.errors import UsageError
 from moe_cli.experts.slices import ATTRIBUTE
-from moe_cli.model.router_distributions import RouterLogits
-from moe_cli.model.router_seam import forward_probe, router_seam
+from moe_cli.model.router_seam import RouterLogits, forward_probe, router_seam
 from moe_cli.model.topology import ExpertLayer, expert_layers, router_module
 
 

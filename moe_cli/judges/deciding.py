@@ -10,8 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from moe_cli.artifacts.journal import Journal
 from moe_cli.errors import UsageError
-from moe_cli.judges.judge import Exchange, Judge
-from moe_cli.judges.screening import verdict_by_rule, without_reasoning
+from moe_cli.judges.judge import Exchange, Judge, verdict_by_rule, without_reasoning
 from moe_cli.records.inputs import Kind
 from moe_cli.records.judging import JudgedAnswer, JudgeIdentity, Question, Verdict, deciding_place
 from moe_cli.records.manifest import Notify, Progress

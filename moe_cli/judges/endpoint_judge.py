@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from moe_cli.judges.judge import Exchange, unscored
+from moe_cli.judges.judge import Exchange, revision_of, unscored
 from moe_cli.judges.rubric import Rubric, read_reply
-from moe_cli.judges.screening import revision_of
 from moe_cli.model.chat_endpoint import ChatEndpoint, NoAnswerError, NoCompletionError, RefusedRequestError
-from moe_cli.model.parallel import results_as_they_come
+from moe_cli.model.http_requests import results_as_they_come
 from moe_cli.records.inputs import Message
 from moe_cli.records.judging import JudgeIdentity, Question, Verdict
 

@@ -13,8 +13,7 @@ import re
 from collections.abc import Sequence
 
 from moe_cli.judges import language_check
-from moe_cli.judges.judge import Exchange, unscored
-from moe_cli.judges.screening import revision_of
+from moe_cli.judges.judge import Exchange, revision_of, unscored
 from moe_cli.records.judging import QUESTIONS, JudgeIdentity, Label, PublishedAgreement, Question, Verdict
 
 _CANNOT = r"(?:can'?t|can ?not|won'?t|will not|will never|would never)"

@@ -19,11 +19,9 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from moe_cli.config import ModelConfig
 from moe_cli.config.sections import JudgeConfig
 from moe_cli.errors import UsageError
-from moe_cli.judges.classifier_files import fetched, files_digest, model_type, refuse_incomplete
-from moe_cli.judges.classifiers import OTHERWISE, Classifier
-from moe_cli.judges.judge import Exchange, unscored
+from moe_cli.judges.classifiers import OTHERWISE, Classifier, fetched, files_digest, model_type, refuse_incomplete
+from moe_cli.judges.judge import Exchange, revision_of, unscored
 from moe_cli.judges.rubric import as_text, escape_marks, replace_marks
-from moe_cli.judges.screening import revision_of
 from moe_cli.model.answer_settings import greedy_settings
 from moe_cli.model.chat import end_of_turn_ids
 from moe_cli.model.directory import model_directory
@@ -177,7 +175,7 @@ class LocalJudge:
 
 
 def generate_reply(loaded: LoadedClassifier, rows: Sequence[Sequence[int]], *, max_new_tokens: int) -> list[str]:
-    """The greedy continuation of every row, as text without special tokens."""
+    """What a classifier writes: the greedy continuation of every row, as text without special tokens."""
     model, tokenizer = loaded.model, loaded.tokenizer
     ends = end_of_turn_ids(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends[0] if ends else 0)

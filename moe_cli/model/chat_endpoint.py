@@ -1,4 +1,4 @@
-"""One request to an OpenAI-compatible endpoint, retried where that can help.
+"""An OpenAI-compatible endpoint as the settings describe it, and one request to it, retried where that can help.
 
 The key is sent only to the configured address, and masked in whatever the server replies (`masking.py`). A redirect is
 not followed; a reply that is no chat completion is an error, never an answer; every try has a time limit, however
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from moe_cli.config import EndpointConfig, MoeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.masking import LONGEST_FORM, holds_key, keep_secret, mask_answer, mask_keys
-from moe_cli.model.timed_http import HttpReply, NoReplyError, post_request
+from moe_cli.model.http_requests import HttpReply, NoReplyError, post_request
 from moe_cli.records import Message
 
 JSON = "application/json"
@@ -126,7 +126,7 @@ class ChatEndpoint:
         return post_request(f"{self.url}/chat/completions", body, headers, seconds=self.timeout, largest=LARGEST)
 
 
-def endpoint_of(config: MoeConfig) -> ChatEndpoint | None:
+def endpoint_of_prepare(config: MoeConfig) -> ChatEndpoint | None:
     """The endpoint of `moe prepare`, if the config asks for one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where the files of a model are, and which of them are copied into a final model.
+"""Where the files of a model are, what they hold, and which of them are copied into a final model.
 
 Files that transformers reads beside the weights are at the top of a checkpoint, except for further chat templates. All
 of these are copied byte for byte; weights in any format, code, data sets and the README of the base are not.
@@ -6,14 +6,18 @@ of these are copied byte for byte; weights in any format, code, data sets and th
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
+from typing import Any
 
 from huggingface_hub import metadata_load, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError  # type: ignore[attr-defined]
+from safetensors import safe_open
 from yaml import YAMLError
 
 from moe_cli.codec import parse_json
@@ -36,6 +40,8 @@ WEIGHT_FILES = (
 CODE = ("*.py", "*.pyc", "*.so", "*.sh", "*.ipynb")  # never run here, so never handed on
 DATA = ("*.jsonl", "*.csv", "*.tsv", "*.parquet", "*.arrow", "*.log")  # of nobody's model; they may hold prompts
 TEMPLATES = "additional_chat_templates"
+
+Json = dict[str, Any]  # a config of transformers, which may hold anything
 
 
 def model_directory(name: str) -> Path | None:
@@ -146,3 +152,36 @@ def kept_files(base: Path) -> Iterator[PurePath]:
         other = path == base / PAGE or any(fnmatch(name, pattern) for pattern in (*WEIGHT_FILES, *CODE, *DATA))
         if not other and not name.startswith("."):
             yield path.relative_to(base)
+
+
+def read_json(path: Path) -> Json:
+    """Read a JSON file of transformers, which may contain an infinity."""
+    content: Json = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def write_json(path: Path, content: Json) -> None:
+    """Write a JSON file as transformers does."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseWeights:
+    """The weight files of the base; no weights are read."""
+
+    files: dict[str, tuple[str, ...]]  # name of a file -> names of its tensors
+    shapes: dict[str, tuple[int, ...]]  # of every tensor
+
+
+def stored_weights(base: Path) -> BaseWeights | None:
+    """The files that transformers reads, a single file before an index; None if it finds them under other names."""
+    names = shards_of(base)
+    if names is None or not all((base / name).is_file() for name in names):
+        return None
+    files: dict[str, tuple[str, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in names:
+        with safe_open(base / name, framework="pt") as file:
+            files[name] = tuple(file.keys())
+            shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in files[name]}
+    return BaseWeights(files=files, shapes=shapes)

@@ -21,8 +21,8 @@ from moe_cli.model.chat import answer_text, encode_answered, encode_prompt, end_
 from moe_cli.model.chat_endpoint import ChatEndpoint, Completion
 from moe_cli.model.decoding import answer_rows, seed_of
 from moe_cli.model.engine import Engine, Keep, Prompt, keep_nothing
+from moe_cli.model.http_requests import results_as_they_come
 from moe_cli.model.load import LoadedModel
-from moe_cli.model.parallel import results_as_they_come
 from moe_cli.model.token_rows import length_batches
 from moe_cli.records import AnswerSettings, Generation, Message
 from moe_cli.rounds import in_rounds

@@ -8,13 +8,10 @@ very bits of the trained model.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -25,7 +22,19 @@ from transformers.core_model_loading import revert_weight_conversion
 from moe_cli.activity import begin_activity
 from moe_cli.errors import UsageError
 from moe_cli.model.answer_settings import NOT_OF_THE_CHECKPOINT
-from moe_cli.model.directory import CONFIG, HINT, INDEX, PAGE, WEIGHTS, copy_base_files, shards_of
+from moe_cli.model.directory import (
+    CONFIG,
+    HINT,
+    INDEX,
+    PAGE,
+    WEIGHTS,
+    BaseWeights,
+    Json,
+    copy_base_files,
+    read_json,
+    stored_weights,
+    write_json,
+)
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.sharding import has_shares, is_sharded, whole
 from moe_cli.model.tensors import refuse_not_finite
@@ -34,16 +43,6 @@ from moe_cli.ranks import is_first
 IN_LIST = re.compile(r".*?\.\d+\.")
 OF_A_CALL = ("use_cache", *NOT_OF_THE_CHECKPOINT)  # in a config; they stay as the base has them
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-Json = dict[str, Any]  # a config of transformers, which may hold anything
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseWeights:
-    """The weight files of the base; no weights are read."""
-
-    files: dict[str, tuple[str, ...]]  # name of a file -> names of its tensors
-    shapes: dict[str, tuple[int, ...]]  # of every tensor
 
 
 def write_final_model(loaded: LoadedModel, base: Path, directory: Path, *, card: str | None = None) -> None:
@@ -59,7 +58,7 @@ def write_final_model(loaded: LoadedModel, base: Path, directory: Path, *, card:
     Raises:
         NumericError: a weight of the model is NaN or infinity, also through the cast to its dtype.
     """
-    stored, config = _stored_weights(base), _json_of(base / CONFIG)
+    stored, config = stored_weights(base), read_json(base / CONFIG)
     outline = _outline(loaded, stored)
     if is_first():
         copy_base_files(base, directory)
@@ -69,7 +68,7 @@ def write_final_model(loaded: LoadedModel, base: Path, directory: Path, *, card:
         groups = _groups_as_named_in_files(loaded, stored)
         _write_weights(groups, outline.keys(), stored, base, directory, keep_dtypes=dtype is None)
         if dtype is not None and is_first():
-            _write_json(directory / CONFIG, _with_dtype(config, dtype))
+            write_json(directory / CONFIG, _with_dtype(config, dtype))
     else:
         _write_as_transformers_does(loaded, config, directory)
     if card is not None and is_first():
@@ -83,9 +82,9 @@ def refuse_unopened_not_finite(loaded: LoadedModel, base: Path) -> None:
         NumericError: one is NaN or infinity.
         UsageError: a sharded model whose base only transformers could write.
     """
-    stored = _stored_weights(base)
+    stored = stored_weights(base)
     opened = _outline(loaded, stored)
-    if stored is None or not _fits(opened, stored, _json_of(base / CONFIG)):
+    if stored is None or not _fits(opened, stored, read_json(base / CONFIG)):
         if has_shares(loaded.model):
             raise UsageError(
                 f"{base} is quantised or has other names than its model: a sharded model cannot be written like it",
@@ -119,12 +118,12 @@ def _groups_as_named_in_files(loaded: LoadedModel, stored: BaseWeights) -> Itera
     if not any(map(is_sharded, state.values())):
         yield _as_named_in_files(loaded, stored, state)
         return
-    for names in groups_of(state).values():
+    for names in names_by_layer(state).values():
         tensors = {name: whole(state[name]) for name in names}
         yield _as_named_in_files(loaded, stored, {name: tensor.cpu() for name, tensor in tensors.items()})
 
 
-def groups_of(names: Iterable[str]) -> dict[str, list[str]]:
+def names_by_layer(names: Iterable[str]) -> dict[str, list[str]]:
     """Names of tensors by the entry of a list that they are in, "model.layers.7."; those of no list by themselves."""
     groups: dict[str, list[str]] = {}
     for name in names:
@@ -147,20 +146,6 @@ def _as_named_in_files(loaded: LoadedModel, stored: BaseWeights | None, state: d
     tensors: dict[str, Tensor] = revert_weight_conversion(loaded.model, state)
     known, part = stored.shapes if stored else {}, f"{loaded.model.base_model_prefix}."
     return {part + name if name not in known and part + name in known else name: tensors[name] for name in tensors}
-
-
-def _stored_weights(base: Path) -> BaseWeights | None:
-    """The files that transformers reads, a single file before an index; None if it finds them under other names."""
-    names = shards_of(base)
-    if names is None or not all((base / name).is_file() for name in names):
-        return None
-    files: dict[str, tuple[str, ...]] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in names:
-        with safe_open(base / name, framework="pt") as file:
-            files[name] = tuple(file.keys())
-            shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in files[name]}
-    return BaseWeights(files=files, shapes=shapes)
 
 
 def _fits(tensors: Mapping[str, Tensor], stored: BaseWeights, config: Json) -> bool:
@@ -219,12 +204,12 @@ def _write_weights(
             num_bytes += sum(tensor.nbytes for tensor in content.values())
             writing.advance()
     if WEIGHTS not in stored.files and is_first():
-        index = _json_of(base / INDEX)
+        index = read_json(base / INDEX)
         metadata = index.get("metadata") or {}
         if metadata.get("total_size") == num_bytes:
             shutil.copyfile(base / INDEX, directory / INDEX)
         else:
-            _write_json(directory / INDEX, index | {"metadata": metadata | {"total_size": num_bytes}})
+            write_json(directory / INDEX, index | {"metadata": metadata | {"total_size": num_bytes}})
 
 
 def _value(ours: Tensor | None, file: safe_open, key: str, keep_dtype: bool) -> Tensor:
@@ -285,9 +270,9 @@ def _write_as_transformers_does(loaded: LoadedModel, config: Json, directory: Pa
     loaded.model.save_pretrained(directory)
     for file, content in saved.items():
         file.write_bytes(content)
-    written = _json_of(directory / CONFIG)
+    written = read_json(directory / CONFIG)
     written = {key: value for key, value in written.items() if key not in ("_name_or_path", *OF_A_CALL)}
-    _write_json(directory / CONFIG, written | {key: config[key] for key in OF_A_CALL if key in config})
+    write_json(directory / CONFIG, written | {key: config[key] for key in OF_A_CALL if key in config})
 
 
 def _refuse_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> None:
@@ -296,13 +281,3 @@ def _refuse_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> None:
         "the final model, which was not written,",
         hint="train with a lower learning rate, or in bfloat16 where the weights do not fit into the range of float16",
     )
-
-
-def _json_of(path: Path) -> Json:
-    """Read a JSON file of transformers, which may contain an infinity."""
-    content: Json = json.loads(path.read_text(encoding="utf-8"))
-    return content
-
-
-def _write_json(path: Path, content: Json) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -28,7 +28,7 @@ from moe_cli.model.masked_experts import (
     MeanOutputs,
     Scope,
     SteeredRouter,
-    mask_of,
+    experts_mask,
 )
 from moe_cli.model.router_seam import forward_probe, probe_ids, router_seam
 from moe_cli.model.routing import record_routing
@@ -57,7 +57,7 @@ def without_experts(
     if intervention.kind == "mean" and means_LEH is None:
         raise ValueError("the kind mean needs the mean outputs of the experts (a bug of the caller)")
     layers, model = expert_layers(loaded.model), loaded.model
-    mask_LE = mask_of(layers, intervention.experts)
+    mask_LE = experts_mask(layers, intervention.experts)
     if intervention.kind == "reroute":
         _refuse_too_few(model, layers, mask_LE)
         refuse_fixed_routing(model, mask_LE.sum(1) > 0)
@@ -84,7 +84,7 @@ def steered(loaded: LoadedModel, steering: Steering) -> Iterator[LoadedModel]:
             tokens other experts than the steering says.
     """
     layers = expert_layers(loaded.model)
-    up_LE, down_LE = (mask_of(layers, side) for side in (steering.activate, steering.deactivate))
+    up_LE, down_LE = (experts_mask(layers, side) for side in (steering.activate, steering.deactivate))
     refuse_fixed_routing(loaded.model, (up_LE | down_LE).sum(1) > 0)
     with router_seam(loaded.model, SteeredRouter(steering, layers)):
         _refuse_not_steered(loaded.model, up_LE, down_LE)
@@ -173,7 +173,7 @@ def mean_outputs(loaded: LoadedModel, texts: Sequence[Sequence[int]], experts: S
     An expert that no token chose has the mean 0, as have the experts that are not asked for.
     """
     layers = expert_layers(loaded.model)
-    recorder = MeanOutputs(layers, mask_of(layers, experts))
+    recorder = MeanOutputs(layers, experts_mask(layers, experts))
     with experts_computed_by(loaded.model, recorder.run), torch.inference_mode():
         for ids in texts:
             loaded.model(input_ids=torch.tensor([list(ids)], device=loaded.device), use_cache=False)
@@ -245,10 +245,10 @@ def _refuse_unreplayed(model: nn.Module) -> None:
 
 def _refuse_too_few(model: nn.Module, layers: Sequence[ExpertLayer], mask_LE: NDArray[np.bool_]) -> None:
     for layer, top_k, num_masked in zip(layers, top_k_of(model), mask_LE.sum(1).tolist(), strict=True):
-        refuse_too_few(layer.layer, layer.num_experts, num_masked, top_k)
+        refuse_too_few_left(layer.layer, layer.num_experts, num_masked, top_k)
 
 
-def refuse_too_few(layer: int, num_experts: int, num_masked: int, top_k: int) -> None:
+def refuse_too_few_left(layer: int, num_experts: int, num_masked: int, top_k: int) -> None:
     """Refuse to take so many experts of a layer away that fewer are left than a token is given.
 
     Raises:

@@ -16,7 +16,6 @@ import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
-from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, set_tqdm_hook
@@ -29,14 +28,13 @@ from moe_cli.model.chat import refuse_blind_template
 from moe_cli.model.directory import is_unreachable, model_directory, shards_of
 from moe_cli.model.foreign_files import as_floats, auto_class, config_of, refuse_damaged, template_beside
 from moe_cli.model.rendering import fix_date
-from moe_cli.model.sharding import WEIGHTS_DO_NOT_FIT, is_sharded, laying_out_shares, shares, unsharable
-from moe_cli.model.tensors import refuse_not_finite, weights_fingerprint
+from moe_cli.model.sharding import WEIGHTS_DO_NOT_FIT, laying_out_shares, shares, unsharable
+from moe_cli.model.tensors import align_weights, refuse_not_finite, weights_fingerprint
 from moe_cli.model.topology import ExpertLayer, check_one_pass, expert_layers
 from moe_cli.ranks import num_ranks, peer_error
 from moe_cli.records import ModelIdentity
 from moe_cli.tiny import MODEL_NAME
 
-ALIGNMENT = 64  # bytes; what torch allocates on the CPU begins at a multiple of it
 OF_THE_MACHINE = ("OutOfMemoryError", "allocate memory", "CUDA", "No space left")  # in errors of torch
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
 NO_NUMBERS = "fetch or save the checkpoint again, or open it in its own dtype (model.dtype)"
@@ -208,18 +206,6 @@ def open_model(
 
 def _copies(device: str) -> dict[str, object]:
     return {"device_map": "auto" if device == "cuda" and torch.cuda.device_count() > 1 else {"": device}}
-
-
-def align_weights(model: nn.Module) -> None:
-    """Copy CPU weights that do not start at a multiple of 64 bytes, which may happen if they are mapped from a file.
-
-    MKL gives bit-identical sums only for equal alignment, and the position of a weight in its file must not change an
-    answer.
-    """
-    for weight in model.parameters():
-        # FSDP gathers shares into memory of its own
-        if weight.device.type == "cpu" and not is_sharded(weight) and weight.data_ptr() % ALIGNMENT:
-            weight.data = weight.data.clone()
 
 
 def resolve_device(config: ModelConfig) -> str:

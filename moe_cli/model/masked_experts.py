@@ -20,7 +20,7 @@ from moe_cli.records import Expert
 from moe_cli.records.ablation import InterventionKind, Steering, TokenScope
 
 
-def mask_of(layers: Sequence[ExpertLayer], experts: Sequence[Expert]) -> NDArray[np.bool_]:
+def experts_mask(layers: Sequence[ExpertLayer], experts: Sequence[Expert]) -> NDArray[np.bool_]:
     """bool [L, E], E of the layer with most experts.
 
     Raises:
@@ -129,7 +129,7 @@ class SteeredRouter:
 
     def __init__(self, steering: Steering, layers: Sequence[ExpertLayer]) -> None:
         self._epsilon = steering.epsilon
-        self._up, self._down = (Masks(mask_of(layers, side)) for side in (steering.activate, steering.deactivate))
+        self._up, self._down = (Masks(experts_mask(layers, side)) for side in (steering.activate, steering.deactivate))
 
     def logits(self, index: int, logits_TC: Tensor) -> Tensor:
         """max + epsilon for activated experts, min - epsilon for deactivated ones, of each token's own logits.

@@ -1,15 +1,25 @@
-"""Refuses processes that would not compute the same: other settings, packages, cards, weights or directories."""
+"""Refuses processes that would not compute the same: other settings, packages, cards, weights or directories.
+
+Each says what it has, and all of them compare it with what the first has.
+"""
 
 from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 
 from moe_cli.artifacts import RunWriter, layout
-from moe_cli.artifacts.run_directory import flat_settings, package_versions
+from moe_cli.artifacts.directory_state import flat_settings
+from moe_cli.artifacts.run_directory import package_versions
 from moe_cli.config import MoeConfig
+from moe_cli.errors import EnvironmentFaultError
 from moe_cli.model.load import LoadedModel, resolve_device
 from moe_cli.model.memory import total_bytes
-from moe_cli.ranks import require_same, require_shared
+from moe_cli.ranks import LOOK_AGAIN, PATIENCE, gathered
 from moe_cli.version import __version__
 
 
@@ -47,3 +57,36 @@ def require_same_model(loaded: LoadedModel) -> None:
     require_same({"the weights": identity.fingerprint, "the tokenizer or config": identity.settings})
     if loaded.device.type == "cpu":
         require_same({"the number of threads (model.threads)": torch.get_num_threads()})
+
+
+def require_same(facts: Mapping[str, object]) -> None:
+    """Refuse processes of which one differs from the first in one of the facts, "torch version": "2.13.0".
+
+    Raises:
+        EnvironmentFaultError: on every process; it names the process and both values.
+    """
+    (first_host, first), *others = gathered((socket.gethostname(), dict(facts)))
+    for index, (host, theirs) in enumerate(others, start=1):
+        for name in (name for name in first if theirs.get(name) != first[name]):
+            raise EnvironmentFaultError(
+                f"the processes differ in {name}: {first[name]} on process 0 ({first_host}), {theirs.get(name)} on "
+                f"process {index} ({host})",
+                hint="give all machines the same files, packages, settings and kind of card",
+            )
+
+
+def require_shared(file: Path, is_seen: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
+    """Refuse a directory that the processes do not share: each must see `file` as the first does.
+
+    Raises:
+        EnvironmentFaultError: on every process; it names those that do not see it.
+    """
+    end = time.monotonic() + seconds
+    while not (seen := is_seen()) and time.monotonic() < end:
+        time.sleep(LOOK_AGAIN)
+    blind = [f"{index} ({host})" for index, (host, saw) in enumerate(gathered((socket.gethostname(), seen))) if not saw]
+    if blind:
+        raise EnvironmentFaultError(
+            f"{file.parent} is not shared: process {', '.join(blind)} does not see {file.name} there as process 0 does",
+            hint="use a directory that all machines share, and name it by its whole path",
+        )

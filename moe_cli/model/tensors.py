@@ -1,4 +1,4 @@
-"""Fingerprints of tensors, and the check that all their values are finite.
+"""Fingerprints of tensors, the check that all their values are finite, and their place in memory.
 
 Equal digests mean byte-equal tensors under equal names. A tied weight counts once, under the first of its names; for a
 model the order of its tensors does not matter. Tensors are streamed, never copied as a whole.
@@ -18,6 +18,7 @@ from moe_cli.model.sharding import is_sharded, share_of, whole
 from moe_cli.ranks import gathered, is_first, on_first
 
 ORDERED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # dtypes whose extremes torch gives at once
+ALIGNMENT = 64  # bytes; what torch allocates on the CPU begins at a multiple of it
 CHUNK_BYTES = 1 << 26  # 64 MiB cross from a device at a time
 
 
@@ -98,3 +99,15 @@ def _chunks(tensor: Tensor) -> Iterator[memoryview]:
     flat = tensor.detach().contiguous().view(-1).view(torch.uint8)  # bytes: numpy knows no bfloat16
     for start in range(0, flat.numel(), CHUNK_BYTES):
         yield flat[start : start + CHUNK_BYTES].cpu().numpy().data
+
+
+def align_weights(model: nn.Module) -> None:
+    """Copy CPU weights that do not start at a multiple of 64 bytes, which may happen if they are mapped from a file.
+
+    MKL gives bit-identical sums only for equal alignment, and the position of a weight in its file must not change an
+    answer.
+    """
+    for weight in model.parameters():
+        # FSDP gathers shares into memory of its own
+        if weight.device.type == "cpu" and not is_sharded(weight) and weight.data_ptr() % ALIGNMENT:
+            weight.data = weight.data.clone()

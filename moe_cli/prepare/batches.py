@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from moe_cli.artifacts.journal import VERDICTS
+from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
-from moe_cli.records import BenignPrompt, Message, PromptPair, TrainingExample
+from moe_cli.prepare.filtering import BENIGN_CUT_OFF, BENIGN_OPTION, drop_reasons, is_unscored
+from moe_cli.records import AnsweredPrompt, BenignPrompt, Message, PromptPair, TrainingExample
 from moe_cli.records.inputs import form_id
 
 Item = TypeVar("Item", PromptPair, BenignPrompt)
@@ -60,7 +63,7 @@ def composition(batch_size: int, safe_ratio: float, benign_ratio: float) -> Comp
     return parts
 
 
-def refuse_too_few(
+def refuse_no_full_batch(
     num_pairs: int, num_benign: int, parts: Composition, dropped: Mapping[str, int] | None = None, advice: str = ""
 ) -> None:
     """Refuse data that makes not even one full batch.
@@ -129,3 +132,50 @@ def _shuffled(items: Sequence[Item], seed: str) -> list[Item]:
     ordered = sorted(items, key=lambda item: item.id)
     random.Random(seed).shuffle(ordered)
     return ordered
+
+
+def plan_kept(
+    config: MoeConfig,
+    pairs: Sequence[PromptPair],
+    benign: Sequence[BenignPrompt],
+    parts: Composition,
+    rows: Sequence[AnsweredPrompt],
+    *,
+    by_harm: bool,
+) -> tuple[BatchPlan, ...]:
+    """The batches of those pairs and benign prompts that are kept.
+
+    Raises:
+        UsageError: they make no full batch.
+    """
+    kept = {(row.source_id, row.side) for row in rows if row.kept}
+    pairs = [pair for pair in pairs if (pair.id, "safe") in kept]
+    benign = [prompt for prompt in benign if (prompt.id, "benign") in kept]
+    advice = _cut_off_advice(rows, config.prepare.benign_limit) if len(benign) < parts.num_benign else ""
+    if any(is_unscored(row, by_harm=by_harm) for row in rows):
+        advice += f"read why there is no verdict in {config.prepare.output_dir}/{VERDICTS}; or "
+    refuse_no_full_batch(len(pairs), len(benign), parts, dropped=drop_reasons(rows), advice=advice)
+    return plan_batches(pairs, benign, parts, seed=config.seed)
+
+
+def _cut_off_advice(rows: Sequence[AnsweredPrompt], limit: int) -> str:
+    """Start of the hint where benign answers were cut off."""
+    benign = [row for row in rows if row.side == "benign"]
+    if not (num_cut_off := sum(row.reason == BENIGN_CUT_OFF for row in benign)):
+        return ""
+    return (
+        f"raise {BENIGN_OPTION} ({num_cut_off} of {len(benign)} benign answers were cut off at {limit} tokens) and add "
+        "--resume, which keeps the answers that had ended; or "
+    )
+
+
+def examples_of_batches(
+    plans: Sequence[BatchPlan], parts: Composition, refusals: Mapping[str, str], rows: Sequence[AnsweredPrompt]
+) -> list[TrainingExample]:
+    """The training examples of all batches, in order; `refusals` maps a pair's id to its target."""
+    own_answers = {row.source_id: row.answer for row in rows if row.kept and row.side == "benign"}
+    return [
+        example
+        for index, plan in enumerate(plans)
+        for example in batch_examples(plan, index, parts, refusals, own_answers)
+    ]

@@ -122,7 +122,7 @@ def is_recorded(quantity: Quantity, counts: RoutingCounts) -> bool:
     return quantity == "risk_diff" or counts.crossed is not None
 
 
-def refuse_unmeasured(settings: PrepareConfig, *, wraps: bool) -> None:
+def refuse_unrecorded(settings: PrepareConfig, *, wraps: bool) -> None:
     """Refuse a selection that needs counts which the run would not record, before anything is answered.
 
     `wraps`: there are harmless prompts of which both forms are known.

@@ -14,11 +14,10 @@ from moe_cli.model.engine import Engine, Prompt
 from moe_cli.model.engines import EngineOf
 from moe_cli.model.load import LoadedModel, load_model
 from moe_cli.model.memory import free_memory
-from moe_cli.prepare.filtering import Question
+from moe_cli.prepare.filtering import BENIGN_OPTION, Question
 from moe_cli.records import AnswerSettings, Generation, Notice
 from moe_cli.records.manifest import Notify
 
-BENIGN_OPTION = "--benign-max-new-tokens"
 BENIGN_ADVICE = (
     "they are left out; raise " + BENIGN_OPTION + ": Ctrl-C, then --resume with it keeps the answers that have ended"
 )

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.config.choices import MATCHED, Method
+from moe_cli.config.sections import MATCHED, Method
 from moe_cli.errors import UsageError
 from moe_cli.prepare.contrasts import PARTS, clusters_of, is_recorded, sum_over_batches
-from moe_cli.prepare.ranking import Bools, Floats, largest, mask_of, shares_in_layer, top_p
+from moe_cli.prepare.ranking import Bools, Floats, flat_mask, largest, shares_in_layer, top_p
 from moe_cli.prepare.risk import UNSAFE
 from moe_cli.prepare.selection import Ranking, Rule, limit_candidates, meets_conditions
 from moe_cli.records import RiskDifferences, RoutingCounts
@@ -132,7 +132,7 @@ def _file(rule: Rule, material: MethodInputs) -> Ranking:
         raise ValueError("the method `file` needs named experts")
     scores_X = material.risk.pooled.ravel()
     if rule.named.scores is None:
-        return Ranking(scores_X, mask_of(rule.named.indices, len(scores_X)), cut=False)
+        return Ranking(scores_X, flat_mask(rule.named.indices, len(scores_X)), cut=False)
     table_X = np.full(len(scores_X), np.nan)
     table_X[list(rule.named.indices)] = rule.named.scores
     return Ranking(table_X, table_X > rule.threshold, cut=True)

@@ -35,8 +35,8 @@ from moe_cli.data.reading import SourceReader
 from moe_cli.data.rows import EQUAL
 from moe_cli.data.templates import TEMPLATE_FORMATS, read_refusals
 from moe_cli.errors import MoeError, UsageError
-from moe_cli.prepare.batches import Composition, composition, refuse_too_few
-from moe_cli.prepare.contrasts import refuse_unmeasured
+from moe_cli.prepare.batches import Composition, composition, refuse_no_full_batch
+from moe_cli.prepare.contrasts import refuse_unrecorded
 from moe_cli.prepare.harmless import wraps
 from moe_cli.prepare.pairs import (
     Attacks,
@@ -168,8 +168,8 @@ def _refusal(
                 hint="leave --attack away, or wrap benign prompts with --benign-attack 0.5",
             )
         parts = composition_of(config, offered.benign)
-        refuse_too_few(len(offered.pairs), len(offered.benign), parts)
-        refuse_unmeasured(settings, wraps=wraps(offered.pairs, offered.benign if parts.num_benign else ()))
+        refuse_no_full_batch(len(offered.pairs), len(offered.benign), parts)
+        refuse_unrecorded(settings, wraps=wraps(offered.pairs, offered.benign if parts.num_benign else ()))
     except UsageError as error:
         return error
     return None

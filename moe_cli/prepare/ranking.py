@@ -35,7 +35,7 @@ def largest(values_X: Floats, most: int, above: float = -np.inf) -> Bools:
     return taken_X
 
 
-def mask_of(indices: tuple[int, ...], size: int) -> Bools:
+def flat_mask(indices: tuple[int, ...], size: int) -> Bools:
     """The flat mask [X] of some indices."""
     mask_X = np.zeros(size, dtype=np.bool_)
     mask_X[list(indices)] = True

@@ -76,7 +76,7 @@ def _refuse_conditions_on_parts(prepared: FinishedRun) -> None:
         )
 
 
-def refuse_unmeasurable(prepared: FinishedRun) -> None:
+def refuse_no_budget(prepared: FinishedRun) -> None:
     """Refuse a prepare run without a budget, of which gradients would take every expert.
 
     Raises:

@@ -66,7 +66,7 @@ def run(prepared: Path, config: MoeConfig, store: Store, notify: Notify, *, resu
     return ReselectOutput(output, result.selection)
 
 
-def refuse_unmeasured(prepared: Path, methods: Collection[str], store: Store) -> None:
+def refuse_unmeasured_methods(prepared: Path, methods: Collection[str], store: Store) -> None:
     """Refuse methods that rank by a score which the prepare run has not measured.
 
     Raises:

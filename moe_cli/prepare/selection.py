@@ -16,8 +16,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.config.choices import CONTRASTS, IN_EVERY_BATCH, Method
-from moe_cli.config.sections import Condition
+from moe_cli.config.sections import CONTRASTS, IN_EVERY_BATCH, EvidenceCondition, Method
 from moe_cli.prepare.contrasts import Quantity
 from moe_cli.prepare.ranking import Bools, Floats, largest
 from moe_cli.prepare.selection_file import NamedExperts
@@ -43,7 +42,7 @@ class Rule:
     top_p: float = 0.2  # of a layer's score, for the methods of ESFT
     per_layer: int | None = None  # most candidates of one layer
     stability: float = 0.8  # smallest share of the resamples, for the method `stability`
-    conditions: tuple[Condition, ...] = ()  # what candidates must meet
+    conditions: tuple[EvidenceCondition, ...] = ()  # what candidates must meet
     named: NamedExperts | None = None  # of the method `file`
     matched_to: Method = "risk_diff"  # whose numbers of experts per layer the controls take
 
@@ -88,7 +87,7 @@ class BatchSelection:
         return tuple(sorted({index for batch in self.batches for index in batch}))
 
 
-def meets_conditions(conditions: Sequence[Condition], quantities: Mapping[str, Floats]) -> Bools:
+def meets_conditions(conditions: Sequence[EvidenceCondition], quantities: Mapping[str, Floats]) -> Bools:
     """Mask of where all conditions hold [..., X]; an undefined quantity meets none."""
     size = next(iter(quantities.values()))
     masks = (

@@ -20,21 +20,16 @@ from moe_cli.activity import begin_activity
 from moe_cli.config import MoeConfig, PrepareConfig
 from moe_cli.config.sections import conditions_of
 from moe_cli.errors import UsageError
-from moe_cli.prepare.contrasts import Quantity, clusters_of, wrapper_clusters
 from moe_cli.prepare.methods import MethodInputs, candidates_of, is_computable
-from moe_cli.prepare.permutation import ALPHA, p_values, q_values, random_swaps
+from moe_cli.prepare.permutation import ALPHA
 from moe_cli.prepare.ranking import Bools, Floats
-from moe_cli.prepare.risk import Clusters, counts_of_part, pooled_swapped, reasoning_share
+from moe_cli.prepare.risk import counts_of_part, reasoning_share
 from moe_cli.prepare.selection import (
     BatchSelection,
     Rule,
     as_experts,
     as_masks,
-    by_risk,
-    limit_candidates,
-    meets_conditions,
     select_experts,
-    select_of_batch,
 )
 from moe_cli.prepare.selection_file import read_named_experts
 from moe_cli.prepare.selection_warnings import part_notes, selection_warnings
@@ -47,65 +42,18 @@ from moe_cli.prepare.uncertainty import (
     point_differences,
     used_pairs,
 )
-from moe_cli.prepare.union_evidence import risk_parts, turn_evidence
+from moe_cli.prepare.union_evidence import risk_parts, select_from_noise, turn_evidence
 from moe_cli.records import (
     ExpertEvidence,
     MethodOverlap,
     ModelIdentity,
-    NullUnion,
     RiskDifferences,
     RoutingCounts,
     Selection,
     Separation,
 )
 
-REPEATABLE = {"p", "q"}  # what a condition may compare beside what the rule ranks by
 EVIDENCE = {"p", "q", "lower", "stability"}  # quantities of a condition that take resampling or swapping
-
-
-def select_from_noise(
-    rule: Rule, counts: RoutingCounts, batches: Sequence[Sequence[int]], *, draws: int, permutations: int, seed: int
-) -> NullUnion | None:
-    """Size of the union that the same rule selects when the sides of each cluster are swapped at random.
-
-    None where the rule does not rank by a difference, or has conditions that would need resamples of every draw, or the
-    swaps of other sides.
-    """
-    computable = REPEATABLE | {rule.quantity}
-    if not rule.is_by_difference or any(condition.quantity not in computable for condition in rule.conditions):
-        return None
-    used = used_pairs(batches)
-    column_of = {name: column for column, name in enumerate(sorted({counts.clusters[index] for index in used}))}
-    clusters = clusters_of(rule.quantity, counts, used)
-    swaps_DC = random_swaps(clusters.num_clusters, draws, np.random.default_rng([seed, 4]))
-    pooled_DX = pooled_swapped(clusters, swaps_DC)
-    candidates_DX = _candidates(rule, clusters, pooled_DX, permutations, seed)
-    index_DM = np.argsort(~candidates_DX, axis=1, kind="stable")[:, : candidates_DX.sum(1).max()]
-    allowed_DM = np.take_along_axis(candidates_DX, index_DM, axis=1)
-    union_DM = np.zeros_like(allowed_DM)
-    own: Quantity = rule.quantity
-    shared_DX = np.zeros(pooled_DX.shape)
-    if rule.quantity == "did":  # of the harmless prompts, which all batches share
-        own, shared_DX = "risk_diff", pooled_swapped(wrapper_clusters(counts), swaps_DC[:, len(column_of) :])
-    for batch in batches:
-        columns = sorted({column_of[counts.clusters[index]] for index in batch})
-        values_DX = pooled_swapped(clusters_of(own, counts, batch), swaps_DC[:, columns]) - shared_DX
-        union_DM |= select_of_batch(rule, np.take_along_axis(values_DX, index_DM, axis=1), allowed_DM)
-    sizes_D = union_DM.sum(1)
-    low, high = np.quantile(sizes_D, [0.025, 0.975])
-    return NullUnion(draws=draws, mean=float(sizes_D.mean()), lower=float(low), upper=float(high))
-
-
-def _candidates(rule: Rule, clusters: Clusters, pooled_DX: Floats, permutations: int, seed: int) -> Bools:
-    """Candidates of every draw [D, X]."""
-    quantities: dict[str, Floats] = {rule.quantity: pooled_DX}
-    if any(condition.quantity in ("p", "q") for condition in rule.conditions):
-        quantities["p"], _ = p_values(clusters, pooled_DX, permutations, np.random.default_rng([seed, 6]))
-        quantities["q"] = q_values(quantities["p"])
-    met_DX = meets_conditions(rule.conditions, quantities)
-    if rule.original:
-        return limit_candidates(rule, pooled_DX, met_DX, within_budget=False)
-    return by_risk(rule, pooled_DX, met_DX)
 
 
 @dataclass(frozen=True, slots=True)

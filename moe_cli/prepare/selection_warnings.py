@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from moe_cli.config.sections import Condition
+from moe_cli.config.sections import EvidenceCondition
 from moe_cli.prepare.contrasts import Quantity
 from moe_cli.prepare.permutation import ALPHA, most_draws, smallest_p
 from moe_cli.prepare.selection import BatchSelection, Rule
@@ -138,5 +138,5 @@ def _about_reach(rule: Rule, risk: RiskDifferences) -> Iterator[str]:
             )
 
 
-def _text(condition: Condition) -> str:
+def _text(condition: EvidenceCondition) -> str:
     return f"{condition.quantity}{condition.comparison}{condition.bound:g}"

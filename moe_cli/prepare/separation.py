@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, stdtrit
 
-from moe_cli.config.choices import MATCHED
-from moe_cli.prepare.ranking import Bools, Floats, mask_of
+from moe_cli.config.sections import MATCHED
+from moe_cli.prepare.ranking import Bools, Floats, flat_mask
 from moe_cli.prepare.risk import SAFE, UNSAFE
 from moe_cli.prepare.selection import Rule
 from moe_cli.records import HarmlessCounts, RoutingCounts, Separation
@@ -107,7 +107,7 @@ def score_answers(split: GoalSplit, selected: tuple[int, ...], *, num_sets: int,
     counts, shape = split.counts, split.counts.routed.shape[-2:]
     used = sorted({pair for batch in split.batches for pair in batch})
     use_LE = counts.routed[used, UNSAFE].sum(0, dtype=np.int64)
-    selected_LE = mask_of(selected, use_LE.size).reshape(shape)
+    selected_LE = flat_mask(selected, use_LE.size).reshape(shape)
     sets = [selected_LE, *draw_control_sets(selected_LE, use_LE, num=num_sets, seed=seed)]
     pairs = [pair for pair in split.held_out if counts.seen[pair].all()]
     return AnswerScores(

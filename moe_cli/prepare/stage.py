@@ -12,31 +12,28 @@ from functools import partial
 from pathlib import Path
 
 from moe_cli.artifacts import ScratchFiles, Store, open_run
-from moe_cli.artifacts.journal import ANSWERS, VERDICTS, drop_journals, resumable
+from moe_cli.artifacts.journal import ANSWERS, drop_journals, resumable
 from moe_cli.config import MoeConfig
 from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.judge import Judge
 from moe_cli.model.answering import answer_all
-from moe_cli.model.chat_endpoint import ChatEndpoint, endpoint_of
+from moe_cli.model.chat_endpoint import ChatEndpoint, endpoint_of_prepare
 from moe_cli.model.engines import EngineOf, answering_engine, writing_engine
 from moe_cli.model.load import LoadedModel
 from moe_cli.model.same_machine import require_same_directory, require_same_model, require_same_setup
-from moe_cli.prepare.batches import BatchPlan, Composition, batch_examples, plan_batches, refuse_too_few
+from moe_cli.prepare.batches import BatchPlan, Composition, examples_of_batches, plan_kept
 from moe_cli.prepare.filtering import (
-    BENIGN_CUT_OFF,
     Asked,
     Jury,
     Question,
     answered_prompts,
-    drop_reasons,
     exchanges_of,
-    is_unscored,
     jury_of,
     questions_of,
     refuse_unable,
     verdicts_on,
 )
-from moe_cli.prepare.generation import BENIGN_OPTION, Answers, ModelHolder, answer_prompts
+from moe_cli.prepare.generation import Answers, ModelHolder, answer_prompts
 from moe_cli.prepare.harmless import HarmlessPrompts, harmless_of, harmless_of_pairs, harmless_prompts
 from moe_cli.prepare.prepare_files import write_pickles, write_prepared
 from moe_cli.prepare.prepare_summary import prepare_summary, with_batches
@@ -105,7 +102,7 @@ def run(
     judges = judges_of(settings.judges, config.judge)
     offered = alone(lambda: offered_by(config))
     parts = composition_of(config, offered.benign)
-    endpoint = endpoint_of(config)
+    endpoint = endpoint_of_prepare(config)
     refuse_unreadable_selection(settings.selection_file)
     questions = questions_of(offered.pairs, offered.benign if parts.num_benign else ())
     on_first(lambda: refuse_unable(judges))
@@ -131,7 +128,7 @@ def run(
         replay_ended_at = time.monotonic()
         batches = [range(b * parts.num_pairs, (b + 1) * parts.num_pairs) for b in range(len(plans))]
         rows = with_batches(judged.rows, plans)
-        examples = _examples(plans, parts, judged.refusals, rows)
+        examples = examples_of_batches(plans, parts, judged.refusals.targets, rows)
         counts = replace(counts, gradients=_gradients(config, loaded, examples, notify))
         times = None if writer.resumed else answered_at - started_at, replay_ended_at - replay_started_at
 
@@ -175,7 +172,7 @@ def _judged(
     jury = jury_of(judges)
     verdicts = _verdicts(exchanges_of(questions, answers), jury, model, config.prepare.output_dir, notify)
     rows = answered_prompts(questions, answers, verdicts, by_harm=jury.by_harm, keep_all=config.prepare.keep_all)
-    plans = _plans(config, offered, parts, rows, by_harm=jury.by_harm)
+    plans = plan_kept(config, offered.pairs, offered.benign, parts, rows, by_harm=jury.by_harm)
     batched = [pair for plan in plans for pair in plan.pairs]
     written = _written(config, model, endpoint, batched, jury, notify)
     return JudgedPrompts(rows, plans, refusal_targets(rows, offered.refusals, written), replace(jury, judges=()))
@@ -278,47 +275,6 @@ def _brought(
     engine = engine_of(config, model.loaded(), endpoint)
     answers = answer_all(engine, prompts, config.prepare.output_dir, notify=notify, task="harmless")
     return harmless_of_pairs(pairs, answers)
-
-
-def _plans(
-    config: MoeConfig, offered: PromptSources, parts: Composition, rows: Sequence[AnsweredPrompt], *, by_harm: bool
-) -> tuple[BatchPlan, ...]:
-    """The batches of the kept pairs and prompts.
-
-    Raises:
-        UsageError: they make no full batch.
-    """
-    kept = {(row.source_id, row.side) for row in rows if row.kept}
-    pairs = [pair for pair in offered.pairs if (pair.id, "safe") in kept]
-    benign = [prompt for prompt in offered.benign if (prompt.id, "benign") in kept]
-    advice = _cut_off_advice(rows, config.prepare.benign_limit) if len(benign) < parts.num_benign else ""
-    if any(is_unscored(row, by_harm=by_harm) for row in rows):
-        advice += f"read why there is no verdict in {config.prepare.output_dir}/{VERDICTS}; or "
-    refuse_too_few(len(pairs), len(benign), parts, dropped=drop_reasons(rows), advice=advice)
-    return plan_batches(pairs, benign, parts, seed=config.seed)
-
-
-def _cut_off_advice(rows: Sequence[AnsweredPrompt], limit: int) -> str:
-    """Start of the hint where benign answers were cut off."""
-    benign = [row for row in rows if row.side == "benign"]
-    if not (num_cut_off := sum(row.reason == BENIGN_CUT_OFF for row in benign)):
-        return ""
-    return (
-        f"raise {BENIGN_OPTION} ({num_cut_off} of {len(benign)} benign answers were cut off at {limit} tokens) and add "
-        "--resume, which keeps the answers that had ended; or "
-    )
-
-
-def _examples(
-    plans: Sequence[BatchPlan], parts: Composition, refusals: Refusals, rows: Sequence[AnsweredPrompt]
-) -> list[TrainingExample]:
-    """The training examples of all batches, in order."""
-    own_answers = {row.source_id: row.answer for row in rows if row.kept and row.side == "benign"}
-    return [
-        example
-        for index, plan in enumerate(plans)
-        for example in batch_examples(plan, index, parts, refusals.targets, own_answers)
-    ]
 
 
 def _written(

@@ -1,4 +1,4 @@
-"""The summed risk difference of the selected experts: its parts, and at which turn of a conversation it arises.
+"""Evidence of the union: its size by chance, and the parts and turns of the summed risk difference of its experts.
 
 A part's share is a quotient of sums over the experts. Its interval is the percentile interval of that quotient when the
 clusters of pairs and those of harmless prompts are resampled, each kind for itself. Pairs whose attacks are answered at
@@ -14,12 +14,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_cli.prepare.contrasts import clusters_of, harm_clusters, is_recorded, wrapper_clusters
-from moe_cli.prepare.ranking import Floats
-from moe_cli.prepare.risk import UNSAFE, Clusters, cluster_counts, pooled
-from moe_cli.prepare.uncertainty import TAIL, bootstrap_weights
-from moe_cli.records import PartOfRisk, RiskParts, RoutingCounts, TurnEvidence
+from moe_cli.prepare.contrasts import Quantity, clusters_of, harm_clusters, is_recorded, wrapper_clusters
+from moe_cli.prepare.permutation import p_values, q_values, random_swaps
+from moe_cli.prepare.ranking import Bools, Floats
+from moe_cli.prepare.risk import UNSAFE, Clusters, cluster_counts, pooled, pooled_swapped
+from moe_cli.prepare.selection import Rule, by_risk, limit_candidates, meets_conditions, select_of_batch
+from moe_cli.prepare.uncertainty import TAIL, bootstrap_weights, used_pairs
+from moe_cli.records import NullUnion, PartOfRisk, RiskParts, RoutingCounts, TurnEvidence
 
+REPEATABLE = {"p", "q"}  # what a condition may compare beside what the rule ranks by
 UNKNOWN = PartOfRisk(share=None, lower=None, upper=None)
 
 
@@ -113,3 +116,48 @@ def _part(part_R: Floats, whole_R: Floats | None) -> PartOfRisk:
     share_R = part_R / whole_R
     lower, upper = np.quantile(share_R[1:], [TAIL, 1 - TAIL])
     return PartOfRisk(share=float(share_R[0]), lower=float(lower), upper=float(upper))
+
+
+def select_from_noise(
+    rule: Rule, counts: RoutingCounts, batches: Sequence[Sequence[int]], *, draws: int, permutations: int, seed: int
+) -> NullUnion | None:
+    """Size of the union that the same rule selects when the sides of each cluster are swapped at random.
+
+    None where the rule does not rank by a difference, or has conditions that would need resamples of every draw, or the
+    swaps of other sides.
+    """
+    computable = REPEATABLE | {rule.quantity}
+    if not rule.is_by_difference or any(condition.quantity not in computable for condition in rule.conditions):
+        return None
+    used = used_pairs(batches)
+    column_of = {name: column for column, name in enumerate(sorted({counts.clusters[index] for index in used}))}
+    clusters = clusters_of(rule.quantity, counts, used)
+    swaps_DC = random_swaps(clusters.num_clusters, draws, np.random.default_rng([seed, 4]))
+    pooled_DX = pooled_swapped(clusters, swaps_DC)
+    candidates_DX = _candidates(rule, clusters, pooled_DX, permutations, seed)
+    index_DM = np.argsort(~candidates_DX, axis=1, kind="stable")[:, : candidates_DX.sum(1).max()]
+    allowed_DM = np.take_along_axis(candidates_DX, index_DM, axis=1)
+    union_DM = np.zeros_like(allowed_DM)
+    own: Quantity = rule.quantity
+    shared_DX = np.zeros(pooled_DX.shape)
+    if rule.quantity == "did":  # of the harmless prompts, which all batches share
+        own, shared_DX = "risk_diff", pooled_swapped(wrapper_clusters(counts), swaps_DC[:, len(column_of) :])
+    for batch in batches:
+        columns = sorted({column_of[counts.clusters[index]] for index in batch})
+        values_DX = pooled_swapped(clusters_of(own, counts, batch), swaps_DC[:, columns]) - shared_DX
+        union_DM |= select_of_batch(rule, np.take_along_axis(values_DX, index_DM, axis=1), allowed_DM)
+    sizes_D = union_DM.sum(1)
+    low, high = np.quantile(sizes_D, [0.025, 0.975])
+    return NullUnion(draws=draws, mean=float(sizes_D.mean()), lower=float(low), upper=float(high))
+
+
+def _candidates(rule: Rule, clusters: Clusters, pooled_DX: Floats, permutations: int, seed: int) -> Bools:
+    """Candidates of every draw [D, X]."""
+    quantities: dict[str, Floats] = {rule.quantity: pooled_DX}
+    if any(condition.quantity in ("p", "q") for condition in rule.conditions):
+        quantities["p"], _ = p_values(clusters, pooled_DX, permutations, np.random.default_rng([seed, 6]))
+        quantities["q"] = q_values(quantities["p"])
+    met_DX = meets_conditions(rule.conditions, quantities)
+    if rule.original:
+        return limit_candidates(rule, pooled_DX, met_DX, within_budget=False)
+    return by_risk(rule, pooled_DX, met_DX)

@@ -1,15 +1,18 @@
 """The records of the program, listed in the order of the data flow; reading these files in order is reading that flow.
 
-    record         Rate, and the decorator that makes a class a record
-    inputs         Message, PromptPair, BenignPrompt, EvaluationItem, ModelIdentity; AnswerSettings -> Generation
-    source_counts  SourceCount, OfferedCounts -> DataPreview; ItemSource, SuiteCount -> ItemsPreview
-    preparation    AnsweredPrompt -> RoutingCounts -> RiskDifferences -> Selection -> TrainingExample
-    training       TrainableCount, RouterTraining; TurnLoss -> StepRecord, PhaseRecord, TrainingProof -> TrainingSummary
-    judging        Verdict, JudgeIdentity, PublishedAgreement, Agreement; LabelDraw -> LabelFile -> LabelCorrection
+    record         Rate, CountRatio, and the decorator that makes a class a record
+    inputs         Message, PromptPair, BenignPrompt, EvaluationItem, ModelIdentity; AnswerSettings -> Generation;
+                   SourceCount, OfferedCounts -> DataPreview; ItemSource, SuiteCount -> ItemsPreview
+    preparation    AnsweredPrompt -> RoutingCounts -> RiskDifferences -> Selection -> PrepareSummary
+    training       TrainingExample; TrainableCount, RouterTraining; TurnLoss -> StepRecord, PhaseRecord, TrainingProof
+                   -> TrainingSummary
+    judging        Verdict, JudgeIdentity, SideJudge, PublishedAgreement, Agreement;
+                   LabelDraw -> LabelFile -> LabelCorrection
     drift          DriftItem -> DriftSummary, RoutingDrift; PromptDriftItem -> PromptDrift; GroupDrift -> WeightDrift;
                    RestoredRouter
     evaluation     CapabilitySample -> CapabilityScore; EvaluationRecord -> SuiteSummary -> EvaluationSummary
     ablation       Intervention, Steering; ConditionOutcomes, ExpertEffect -> Ablation
+    attack_transfer TransferCell -> TransferRow, UnionOverlap -> Transfer
     comparison     FairnessCheck, PairedDifference, Flip -> Comparison
     report         ExpertMap, LossCurve -> ReportData; License -> CardFacts; PushedFile -> Push; Environment
     benchmark      BenchmarkPlan -> BenchmarkRow -> Benchmark
@@ -66,7 +69,6 @@ from moe_cli.records.budget_sweep import (
 from moe_cli.records.comparison import (
     ComparedArm,
     Comparison,
-    CountRatio,
     FairnessCheck,
     Flip,
     FlipText,
@@ -139,6 +141,7 @@ from moe_cli.records.judging import (
     LabelStratum,
     PublishedAgreement,
     Question,
+    SideJudge,
     Verdict,
 )
 from moe_cli.records.manifest import (
@@ -177,11 +180,9 @@ from moe_cli.records.preparation import (
     RoutingCounts,
     Selection,
     Separation,
-    SideJudge,
-    TrainingExample,
     TurnEvidence,
 )
-from moe_cli.records.record import Rate
+from moe_cli.records.record import CountRatio, Rate
 from moe_cli.records.report import (
     CardFacts,
     ComputeDevice,
@@ -215,6 +216,7 @@ from moe_cli.records.training import (
     RouterTraining,
     StepRecord,
     TrainableCount,
+    TrainingExample,
     TrainingPlan,
     TrainingProof,
     TrainingSummary,

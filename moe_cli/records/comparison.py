@@ -15,7 +15,7 @@ from typing import Literal
 from moe_cli.records.attack_transfer import Transfer
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.judging import Agreement, LabelCorrection, LabelFile
-from moe_cli.records.record import record
+from moe_cli.records.record import CountRatio, record
 from moe_cli.records.training import IMPORTED, UNTRAINED, RouterTraining, TrainingMode
 
 PairVerdict = Literal["better", "worse", "within margin", "inconclusive", "ceiling", "not comparable"]
@@ -48,15 +48,6 @@ class SeedSpread:
     def smallest_shown_p(self) -> float:
         """The smallest p that permuting runs can reach with fewer than four runs per arm, else 0.001."""
         return max(self.smallest_p, SMALLEST_P_OF_RUNS) if min(self.num_runs) < ENOUGH_RUNS else SMALLEST_P_OF_RUNS
-
-
-@record
-class CountRatio:
-    """(k_b + 1) / (k_a + 1) of rare outcomes."""
-
-    value: float  # 39.0
-    lower: float  # 95 %
-    upper: float
 
 
 @record

@@ -188,7 +188,7 @@ class UnreadableSource:
 
 @record
 class OfferedCounts:
-    """The prompts in the sources, and the batches they would make."""
+    """What a dry run of `moe prepare` counts: the prompts in the sources, and the batches they would make."""
 
     num_pairs: int  # 1036; after --limit
     num_goals: int  # 518; different goals of these pairs

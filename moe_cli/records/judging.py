@@ -173,3 +173,14 @@ class LabelCorrection:
     sensitivity: tuple[float | None, float | None]  # of the judge in a and b; None: people say no to all
     specificity: tuple[float | None, float | None]
     rogan_gladen: Estimate | None  # needs equal errors of the judge in both arms; None: it does not tell yes from no
+
+
+Decision = Literal["plain forms", "attacked forms by harm", "attacked forms by refusal", "benign prompts"]
+
+
+@record
+class SideJudge:
+    """A judge of `moe prepare`, and the questions it decides."""
+
+    judge: JudgeIdentity
+    decides: tuple[Decision, ...]  # empty: another one decides everything that it could tell

@@ -1,4 +1,4 @@
-"""`moe prepare`: answers -> routing counts -> risk differences -> selection -> training examples.
+"""`moe prepare`: answers -> routing counts -> risk differences -> selection.
 
 Letters of shapes: N pairs, B batches, L expert layers (in order), E experts per layer, K top-k.
 """
@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.records.drift import Estimate
-from moe_cli.records.inputs import AnswerSettings, Message, ModelIdentity, Side, SourceCount
-from moe_cli.records.judging import JudgeIdentity, Label
+from moe_cli.records.inputs import AnswerSettings, Message, ModelIdentity, SourceCount
+from moe_cli.records.judging import Label, SideJudge
 from moe_cli.records.record import record, strict
-
-Decision = Literal["plain forms", "attacked forms by harm", "attacked forms by refusal", "benign prompts"]
 
 AnswerPart = Literal["whole", "spoken", "reasoning"]  # of an answer, whose tokens a selection counts
 
@@ -265,26 +263,6 @@ class RankedTable:
     num_equal: int | None  # 26; layers whose published experts are those selected; None: no experts are published
     largest_deviation: float | None  # 1.1e-16; from the published values; None: there are none
     rule: str  # "risk_diff>0.05, at most 50"
-
-
-@record
-class TrainingExample:
-    """One row of `sft_dataset`: a prompt with its target as the last message."""
-
-    id: str  # "goal-17/story#unsafe"
-    batch_idx: int  # 3
-    side: Side  # "unsafe": the attacked form
-    kind: Literal["refuse_plain", "refuse_attacked", "benign"]  # what the target teaches
-    cluster: str  # "goal-17"
-    messages: tuple[Message, ...]  # ends with the assistant's target
-
-
-@record
-class SideJudge:
-    """A judge of `moe prepare`, and the questions it decides."""
-
-    judge: JudgeIdentity
-    decides: tuple[Decision, ...]  # empty: another one decides everything that it could tell
 
 
 @record

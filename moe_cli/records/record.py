@@ -118,3 +118,12 @@ class Rate:
             lowest=k / offered if offered else None,
             highest=(k + unscored) / offered if offered else None,
         )
+
+
+@record
+class CountRatio:
+    """(k_b + 1) / (k_a + 1) of rare outcomes."""
+
+    value: float  # 39.0
+    lower: float  # 95 %
+    upper: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from moe_cli.records.inputs import ModelIdentity
+from moe_cli.records.inputs import Message, ModelIdentity, Side
 from moe_cli.records.preparation import Expert
 from moe_cli.records.record import record
 
@@ -30,6 +30,18 @@ ConsistencyOver = Literal["pair", "batch", "token"]
 BATCHES_PER_STEP = "batches_per_step"  # a hyperparameter: fixed batches in one step, of all processes together
 UNTRAINED: TrainingMode = "base"  # of a model before training
 IMPORTED: TrainingMode = "imported"  # of answers and outcomes that were made elsewhere
+
+
+@record
+class TrainingExample:
+    """One row of `sft_dataset`: a prompt with its target as the last message."""
+
+    id: str  # "goal-17/story#unsafe"
+    batch_idx: int  # 3
+    side: Side  # "unsafe": the attacked form
+    kind: Literal["refuse_plain", "refuse_attacked", "benign"]  # what the target teaches
+    cluster: str  # "goal-17"
+    messages: tuple[Message, ...]  # ends with the assistant's target
 
 
 @record

@@ -73,11 +73,11 @@ def coverage_of(set_LE: Bools, use_LE: NDArray[np.generic]) -> float | None:
     return float(use_LE[set_LE].sum()) / total if set_LE.any() and total else None
 
 
-def overlap_of(set_LE: Bools, selected_LE: Bools) -> float | None:
+def overlap_with_selected(set_LE: Bools, selected_LE: Bools) -> float | None:
     """Share of the selected experts that a set holds, too; None where nothing is selected or the set is empty."""
     return float((set_LE & selected_LE).sum() / selected_LE.sum()) if set_LE.any() and selected_LE.any() else None
 
 
 def mean_overlap(sets: Sequence[Bools], selected_LE: Bools) -> float:
     """The mean overlap of control sets with the selected set."""
-    return float(np.mean([overlap_of(one, selected_LE) or 0.0 for one in sets]))
+    return float(np.mean([overlap_with_selected(one, selected_LE) or 0.0 for one in sets]))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from moe_cli.records import Estimate, JudgeAlone, LabelCorrection
-from moe_cli.records.comparison import CountRatio, PairedDifference
+from moe_cli.records.comparison import PairedDifference
+from moe_cli.records.record import CountRatio
 from moe_cli.stats.clusters import Floats
 from moe_cli.stats.label_correction import (
     CorrectedMean,

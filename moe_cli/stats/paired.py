@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from moe_cli.records.comparison import PairComparison, PairedDifference, PairVerdict
 from moe_cli.stats.clusters import effective_number, item_moments
 from moe_cli.stats.intervals import ArmSums, rate_interval, run_spread, seed_spread
-from moe_cli.stats.items import RunItems
 from moe_cli.stats.labelled import JudgedPair, PairLabels, correct_with_labels
 from moe_cli.stats.metrics import HARM, metric_and_suite
-from moe_cli.stats.outcomes import Outcomes, PairedOutcomes, find_flips, paired_outcomes
+from moe_cli.stats.outcomes import Outcomes, PairedOutcomes, RunItems, find_flips, paired_outcomes
 from moe_cli.stats.power import Design, detectable_effect
 from moe_cli.stats.proportions import ratio_of_counts
 from moe_cli.stats.scored_items import (
@@ -71,8 +70,8 @@ def compare_pair(
 ) -> PairComparison:
     """Compare arm b with arm a in every metric. All runs hold the same items.
 
-    `num_pairs` is how many pairs are corrected together later (`families.py`), which decides what can be found. With
-    `labels` of people both arms have one run, and the labelled metrics are corrected.
+    `num_pairs` is how many pairs are corrected together later (`pair_correction.py`), which decides what can be found.
+    With `labels` of people both arms have one run, and the labelled metrics are corrected.
     """
     metrics = paired_outcomes(a.runs, b.runs)
     measured = [metric for metric in metrics if _is_measured(metric)]
@@ -109,7 +108,7 @@ def difference_of_pairs(
     primary = iter(holm([difference.p_value for difference in raw if difference.primary]))
     others = iter(benjamini_hochberg([difference.p_value for difference in raw if not difference.primary]))
     corrected = [replace(one, p_adjusted=next(primary if one.primary else others)) for one in raw]
-    return tuple(replace(one, verdict=verdict_of(one, margin)) for one in corrected)
+    return tuple(replace(one, verdict=paired_verdict(one, margin)) for one in corrected)
 
 
 def rate_estimate(metric: PairedOutcomes, seeded: bool) -> RateEstimate | None:
@@ -224,7 +223,7 @@ def _extremes(runs: Sequence[Outcomes], votes_n: NDArray[np.float64]) -> tuple[f
     return yes / num, (yes + missing) / num
 
 
-def verdict_of(difference: PairedDifference, margin: float) -> PairVerdict:
+def paired_verdict(difference: PairedDifference, margin: float) -> PairVerdict:
     """The verdict on b against a.
 
     A whole interval inside the margin is a difference that does not matter, even a significant one, but too few

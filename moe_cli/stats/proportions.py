@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from moe_cli.records.comparison import CountRatio
-from moe_cli.records.record import Rate
+from moe_cli.records.record import CountRatio, Rate
 from moe_cli.stats.clusters import Floats, ItemMoments, cluster_mean, design_effect, effective_number
 from moe_cli.stats.significance import CONFIDENCE, LEVEL
 

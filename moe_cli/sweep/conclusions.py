@@ -24,9 +24,8 @@ from moe_cli.records.budget_sweep import (
     SweepArm,
     SweepPoint,
 )
-from moe_cli.stats.items import RunItems, match_items, mean_run
 from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, OVER_REFUSAL, mean_over_runs
-from moe_cli.stats.outcomes import paired_outcomes
+from moe_cli.stats.outcomes import RunItems, match_items, mean_run, paired_outcomes
 from moe_cli.stats.paired import rate_estimate
 from moe_cli.sweep.frontier import MeasuredArm, dominating_arms, sufficient_budget
 from moe_cli.sweep.point_places import MeasuredPoint

@@ -18,10 +18,9 @@ from itertools import combinations
 from moe_cli.records.budget_sweep import BudgetTest, SufficientBudget
 from moe_cli.records.comparison import PairedDifference
 from moe_cli.records.drift import Estimate
-from moe_cli.stats.items import RunItems
 from moe_cli.stats.metrics import ATTACK_SUCCESS, OVER_REFUSAL, PRIMARY
-from moe_cli.stats.outcomes import PairedOutcomes, paired_outcomes
-from moe_cli.stats.paired import ROUNDING, difference_of_pairs, verdict_of
+from moe_cli.stats.outcomes import PairedOutcomes, RunItems, paired_outcomes
+from moe_cli.stats.paired import ROUNDING, difference_of_pairs, paired_verdict
 from moe_cli.stats.scored_items import difference_interval, scored_items
 from moe_cli.stats.significance import benjamini_hochberg
 
@@ -71,7 +70,9 @@ def _compared(arms: Sequence[MeasuredArm], margin: float) -> list[_Pair]:
     corrected = []
     for pair in pairs:
         own = [replace(one, p_adjusted=next(adjusted)) for one in pair.differences]
-        corrected.append(replace(pair, differences=tuple(replace(one, verdict=verdict_of(one, margin)) for one in own)))
+        corrected.append(
+            replace(pair, differences=tuple(replace(one, verdict=paired_verdict(one, margin)) for one in own))
+        )
     return corrected
 
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.artifacts import FinishedRun, Store, finished_run, layout
+from moe_cli.artifacts.directory_state import flat_settings
 from moe_cli.artifacts.files import sha256_of
 from moe_cli.artifacts.registry import require_unchanged_run, state_of
-from moe_cli.artifacts.run_directory import flat_settings
 from moe_cli.codec import decode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.data.source_names import is_local, kind_and_source
 from moe_cli.errors import ArtifactError
 from moe_cli.records import EvaluationRecord, EvaluationSummary, TrainingSummary
 from moe_cli.records.budget_sweep import PointResult, PointState, SweepPoint
-from moe_cli.stats.items import RunItems, evaluated_items
 from moe_cli.stats.metrics import METRICS
+from moe_cli.stats.outcomes import RunItems, evaluated_items
 from moe_cli.sweep.points import EVERYTHING, NO_BUDGET, evaluation_name, matched_to, point_digest
 
 PRIMARY_METRICS = tuple(metric for metric in METRICS if metric.primary)

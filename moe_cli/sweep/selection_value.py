@@ -27,8 +27,8 @@ from scipy.special import ndtri, stdtrit
 
 from moe_cli.records.budget_sweep import SelectionValue
 from moe_cli.stats.clusters import cluster_draws
-from moe_cli.stats.items import RunItems
 from moe_cli.stats.metrics import ATTACK_SUCCESS
+from moe_cli.stats.outcomes import RunItems
 from moe_cli.stats.significance import CONFIDENCE, rank_p
 
 Floats = NDArray[np.float64]

@@ -3,6 +3,11 @@
 The points are made by the caller, each of them three ordinary runs; this stage plans them, finds those that are there,
 reads the finished evaluations, and writes `sweep.json` and its pages. A point that failed is listed with its reason.
 Starts without torch.
+
+A dry run makes nothing: it says which points are complete, and of each its share, time and memory. The share
+is what a budget has room for, so a selection may be smaller. Time is measured where a point is complete, 0 where only
+its evaluation is missing, else that of a record of `moe bench`; what none says is not known. Memory is that of a
+followed step.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.activity import begin_activity
-from moe_cli.artifacts import Store, layout, open_run
+from moe_cli.artifacts import Store, finished_run, layout, open_run
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.journal import resumable
 from moe_cli.artifacts.registry import require_unchanged_run
@@ -20,13 +25,14 @@ from moe_cli.artifacts.run_directory import free_directory
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError
-from moe_cli.records import Notice, Selection, Sweep
+from moe_cli.records import ArmNeed, Notice, PlannedPoint, ResourcePlan, Selection, Sweep, SweepPlan, TrainingSummary
 from moe_cli.records.manifest import Notify
 from moe_cli.sweep.conclusions import conclude_sweep
 from moe_cli.sweep.point_places import MeasuredPoint, PointPlace, find_places, is_complete, measure_point
-from moe_cli.sweep.points import plan_points
+from moe_cli.sweep.points import EVERYTHING, NO_BUDGET, plan_points
 
 Failures = Mapping[str, str]  # digest of a point -> why it has no evaluation, or what is wrong with it
+ROUNDING = 1e-9  # as in the selection: a budget that only rounding keeps from an expert has room for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,3 +104,67 @@ def _parents(places: Sequence[PointPlace], store: Store) -> dict[str, str]:
         f"evaluation {number}": require_unchanged_run(path, store, "evaluation").digest
         for number, path in enumerate(evaluations, start=1)
     }
+
+
+def preview_sweep(
+    prepared: Path,
+    config: MoeConfig,
+    store: Store,
+    plan_of: Callable[[float, int], ResourcePlan],
+    *,
+    at_once: int,
+) -> SweepPlan:
+    """The points of a sweep that begins now. `plan_of` says what training at a budget with so many batches needs.
+
+    Raises:
+        ArtifactError: no complete prepare run there, or a file of a point is damaged.
+        UsageError: the model cannot be planned.
+    """
+    source = require_unchanged_run(prepared, store, "prepare")
+    selection = source.record(layout.SELECTION, Selection)
+    places = find_places(plan_points(config), config, source, store, config.sweep.output_dir)
+    room = {budget: _room(selection, budget) for budget in config.sweep.budgets}
+    fitting = [budget for budget, share in room.items() if share is not None]
+    plans = {budget: plan_of(budget, len(selection.batches)) for budget in fitting}
+    needs = {budget: plan.arms[0] for budget, plan in plans.items()}
+    if plans:
+        needs[EVERYTHING] = next(iter(plans.values())).arms[1]
+    time_of = next((plan.time_of for plan in plans.values()), None)
+    notes = (
+        f"time: {time_of}" if time_of else "time: --bench FILE, a record of moe bench --json -o FILE, says more",
+        "memory: the peak of a training step of the longest rows, followed without weights; answers take less or more",
+    )
+    points = tuple(_planned(place, room, needs) for place in places)
+    return SweepPlan(prepared=str(prepared), model=selection.base.name, at_once=at_once, points=points, notes=notes)
+
+
+def _room(selection: Selection, budget: float) -> float | None:
+    """The share of the experts for which a budget has room; None: not even for one."""
+    total = selection.base.total_params
+    num = min(int(budget * total / selection.params_per_expert + ROUNDING), selection.num_experts_total)
+    return num * selection.params_per_expert / total if num else None
+
+
+def _planned(place: PointPlace, room: Mapping[float, float | None], needs: Mapping[float, ArmNeed]) -> PlannedPoint:
+    point = place.point
+    share = {"base": NO_BUDGET, "baseline": EVERYTHING}.get(point.kind, room.get(point.budget))
+    need = needs.get(point.budget) if point.scale == 1.0 else None
+    return PlannedPoint(
+        point=point,
+        is_complete=place.is_complete,
+        share=share,
+        seconds=_seconds(place, need),
+        memory=need.step.peak if need is not None and need.step is not None else None,
+    )
+
+
+def _seconds(place: PointPlace, need: ArmNeed | None) -> float | None:
+    """Seconds of the training, 0 where a point has none or none is left to do."""
+    if place.training is None or place.point.scale < 1.0:
+        return 0.0
+    if is_complete(place.training):
+        run = finished_run(place.training)
+        return run.record(layout.METADATA, TrainingSummary).seconds_training if place.is_complete else 0.0
+    if need is None or need.seconds is None or not need.ranks or need.ranks[0].num_steps is None:
+        return None
+    return need.seconds * need.ranks[0].num_steps

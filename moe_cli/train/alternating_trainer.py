@@ -9,7 +9,7 @@ own. That what is locked does not move by a bit is checked at the end of every p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,14 +26,14 @@ from moe_cli.ranks import gathered
 from moe_cli.records import Expert, RoundSelection
 from moe_cli.records.training import Phase, PhaseRecord
 from moe_cli.train import checkpoint
-from moe_cli.train.alternating_schedule import AlternatingSchedule
+from moe_cli.train.alternating_plan import AlternatingSchedule, Reselect
 from moe_cli.train.dataset import NO_BATCH
 from moe_cli.train.loop import evaluating
 from moe_cli.train.paired_rows import rows_of_part
 from moe_cli.train.router_phase import RouterPhase
-from moe_cli.train.trainer import ExpertMaskingTrainer, Inputs
+from moe_cli.train.selective_trainer import ExpertMaskingTrainer
+from moe_cli.train.trainer import Inputs
 
-Reselect = Callable[[Collection[Expert]], RoundSelection]  # of the experts that have trained
 KEPT = "kept"  # of a part of a router step: whether its rows are plain and benign ones, or attacked ones
 
 
@@ -148,22 +148,11 @@ class AlternatingTrainer(ExpertMaskingTrainer):
         """
         union = {expert for batch in batches for expert in batch}
         if new := union - set(self.slices.experts):
-            self.proof.extend(lambda: self._add_slices(new))
+            self.proof.extend(lambda: self.add_slices(new))
             self.num_with_gradient = self._probe_experts() + len(self.routers.parameters)
         masked = self.batch_experts is not None
         own = batches[: len(self.train_dataset)]  # those held out stand behind them
         self.batch_experts = [set(batch) for batch in own] if masked else [union] * len(self.train_dataset)
-
-    def _add_slices(self, experts: Collection[Expert]) -> None:
-        """Slices for these experts, in the optimizer if there is one yet."""
-        self.slices.extend(experts)
-        new = {name: master for name, master in self.slices.parameters.items() if name not in self.trained}
-        self.trained |= new
-        if self.optimizer is not None:
-            decay = set(self.get_decay_parameter_names(self.model))
-            of_id = {id(parameter): name for name, parameter in self.model.named_parameters()}
-            for master in new.values():
-                self.optimizer.param_groups[0 if of_id[id(master)] in decay else 1]["params"].append(master)
 
     def _distances(self) -> tuple[float, float]:
         """How far attacked goals are routed from the target, and from the plain goals now."""

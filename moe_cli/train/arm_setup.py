@@ -71,7 +71,7 @@ class ArmSetup:
         return slices | (self.routers.take() if self.routers is not None else {})
 
 
-def refuse_too_large(arm: Arm, config: MoeConfig, selected_params: int) -> None:
+def refuse_too_large(arm: Arm, config: MoeConfig, params_of_union: int) -> None:
     """Refuse a model whose weights fit nowhere together with the masters, gradients and moments of what trains.
 
     Nothing is loaded: the sizes follow from the config of the model and, but for the baseline, the parameters that are
@@ -87,14 +87,14 @@ def refuse_too_large(arm: Arm, config: MoeConfig, selected_params: int) -> None:
     shares = num_ranks() if config.train.placement == "sharded" else 1
     least = least_bytes(
         frozen_bytes=0 if baseline else params * dtype.itemsize // shares,
-        trained_params=params // shares if baseline else selected_params,
+        trained_params=params // shares if baseline else params_of_union,
     )
     device = torch.device(resolve_device(config.model))
     room = sum(total_bytes(device)) // (this_rank().local_total if device.type == "cpu" else 1)
     if least <= room:
         return
     state, weights = "masters, gradients and moments", f"weights in {dtype}".replace("torch.", "")
-    selected = f" and the {state} of {selected_params / 1e6:,.1f} M selected parameters" if selected_params else ""
+    selected = f" and the {state} of {params_of_union / 1e6:,.1f} M selected parameters" if params_of_union else ""
     what = state if baseline else weights + selected
     shared = "--set train.placement=sharded shares it out; " if num_ranks() > 1 and shares == 1 else ""
     smaller = shared if baseline or dtype.itemsize == 2 else f"{shared}--set model.dtype=bfloat16 halves the weights; "

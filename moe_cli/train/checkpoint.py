@@ -35,7 +35,7 @@ from moe_cli.ranks import gathered, is_first, led
 from moe_cli.records import CheckpointState, StepRecord, ValidationLoss
 from moe_cli.records.record import JsonObject
 from moe_cli.records.training import PhaseRecord
-from moe_cli.train.tensor_files import load_tensors, save_tensors
+from moe_cli.train.tensor_files import load_tensors, save_random_states, save_tensors
 
 PARAMETERS = "parameters.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -92,8 +92,7 @@ def save_checkpoint(
         gathered(None)  # all have written their shares
         if not is_first():
             return path
-        states = {_random_name(rank, name): state for rank, of in enumerate(random) for name, state in of.items()}
-        save_file(states, staging / RANDOM)
+        save_random_states(random, staging / RANDOM)
         if progress.of_phase:
             save_file({name: tensor.contiguous() for name, tensor in progress.of_phase.items()}, staging / PHASE)
         state = CheckpointState(
@@ -275,20 +274,6 @@ def load_phase(path: Path) -> dict[str, Tensor]:
         return _finite(path, load_file(path / PHASE))
 
 
-def load_random_state(path: Path, rank: int) -> None:
-    """Restore torch's random generators of the CPU and of every card, as process `rank` had them.
-
-    A process that the run did not have before goes on with those of the first.
-    """
-    with naming_file(path / RANDOM):
-        states = load_file(path / RANDOM)
-        rank = rank if _random_name(rank, "cpu") in states else 0
-        own = {name: states[key] for name in _generators() if (key := _random_name(rank, name)) in states}
-        torch.set_rng_state(own.pop("cpu"))
-        for name, state in own.items():
-            torch.cuda.set_rng_state(state, int(name.removeprefix("cuda:")))
-
-
 def _finite(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     hint = f"remove {path}; --resume then goes on from the checkpoint before it, or begins again where there is none"
     refuse_not_finite(tensors.items(), str(path), hint=hint)
@@ -306,16 +291,3 @@ def _optimizer_tensors(parameters: Parameters, optimizer: Optimizer) -> dict[str
         for name, parameter in parameters.items()
         for entry, tensor in optimizer.state.get(parameter, {}).items()
     }
-
-
-def random_states() -> dict[str, Tensor]:
-    """States of torch's random generators of this process, "cpu" and "cuda:0"."""
-    return {name: torch.get_rng_state() if name == "cpu" else torch.cuda.get_rng_state(name) for name in _generators()}
-
-
-def _generators() -> list[str]:
-    return ["cpu", *(f"cuda:{card}" for card in range(torch.cuda.device_count()))]
-
-
-def _random_name(rank: int, generator: str) -> str:
-    return generator if rank == 0 else f"{rank}/{generator}"

@@ -1,8 +1,7 @@
-"""Training of one arm: probe step, all batches, proofs, and the summary of it.
+"""Training of one arm: probe step, all batches, and proofs.
 
 Nothing is updated before the probe step has shown that exactly the requested parameters get a gradient. A request to
-stop ends with a checkpoint and exit 75. Every number in the summary is counted or measured in this run; the names of
-the original file are kept.
+stop ends with a checkpoint and exit 75.
 """
 
 from __future__ import annotations
@@ -29,19 +28,15 @@ from moe_cli.model.tensors import digest_of_tensors, refuse_not_finite
 from moe_cli.model.token_rows import loss_sum
 from moe_cli.ranks import gathered, is_first, num_ranks
 from moe_cli.records import (
-    Arm,
     Expert,
-    Masking,
-    ModelIdentity,
     Notice,
     StepRecord,
     TrainingProof,
-    TrainingSummary,
     ValidationLoss,
 )
 from moe_cli.records.manifest import Notify
-from moe_cli.records.training import MODES, OF_EXPERTS, Phase, PhaseRecord, RouterTraining
-from moe_cli.train.alternating_task import AlternatingTask
+from moe_cli.records.training import Phase, PhaseRecord
+from moe_cli.train.alternating_plan import AlternatingTask
 from moe_cli.train.alternating_trainer import AlternatingTrainer
 from moe_cli.train.arguments import Hyperparameters, keep_in_run, training_arguments
 from moe_cli.train.arm_setup import ArmSetup
@@ -50,12 +45,9 @@ from moe_cli.train.dataset import FixedBatches, part_of
 from moe_cli.train.joint_trainer import JointTrainer
 from moe_cli.train.loop import StepLoop
 from moe_cli.train.open_step import stop_requests
-from moe_cli.train.prepared_run import PreparedRun
 from moe_cli.train.router_phase import RouterPhase
-from moe_cli.train.trainer import ExpertMaskingTrainer, FixedBatchTrainer
-from moe_cli.train.turn_losses import last_epoch, mean_loss, turn_trainings
-
-NUM_BATCHES_SHOWN = 3
+from moe_cli.train.selective_trainer import ExpertMaskingTrainer
+from moe_cli.train.trainer import FixedBatchTrainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,80 +219,3 @@ def _dtype_of_experts(setup: ArmSetup) -> str:
     if dtype is None:
         raise AssertionError("no forward reached the experts")
     return str(dtype).removeprefix("torch.")
-
-
-NOTES: dict[Masking | None, str] = {
-    "update": "only the selected expert MLPs trained; each batch updated its own experts",
-    "none": "only the selected expert MLPs trained; every batch updated all of them",
-    None: "standard training of all parameters on the same batches",
-}
-LIKE_PLAIN = "trained to route attacked goals like plain ones"
-AND_ROUTERS = f"; in turn with the experts, the routers {LIKE_PLAIN}"
-WITH_ROUTERS = "; in the same steps the routers, by one loss: cross-entropy + {weight:g} x their consistency"
-ROUTERS_ALONE = f"no expert trained; the routers {LIKE_PLAIN}"
-
-
-def _of_routers(routers: RouterTraining | None) -> str:
-    if routers is None:
-        return ""
-    return WITH_ROUTERS.format(weight=routers.joint_weight) if routers.joint else AND_ROUTERS
-
-
-def training_summary(
-    arm: Arm,
-    base: ModelIdentity,
-    masking: Masking | None,
-    prepared: PreparedRun,
-    setup: ArmSetup,
-    fitted: FitResult,
-    *,
-    trained_fingerprint: str,
-    shared: Hyperparameters,
-    schedule: str,
-    num_threads: int,
-    routers: RouterTraining | None = None,
-) -> TrainingSummary:
-    """The content of `training_metadata.json`."""
-    alone = routers is not None and routers.alone
-    batches = prepared.selection.batches if arm in OF_EXPERTS and not alone else None
-    steps = [step for step in fitted.steps if step.phase != "router"]
-    of_routers = [step for step in fitted.steps if step.phase == "router"]
-    return TrainingSummary(
-        training_mode=MODES[arm],
-        base=base,
-        trained_fingerprint=trained_fingerprint,
-        prepared=prepared.run.digest,
-        batches_digest=prepared.examples_digest,
-        schedule_digest=schedule,
-        total_unique_unsafe_experts=len(setup.trained_experts) if arm in OF_EXPERTS else None,
-        per_batch_unsafe_expert_counts=None if batches is None else tuple(map(len, batches)),
-        batch_unsafe_experts_summary=None if batches is None else batches[:NUM_BATCHES_SHOWN],
-        count=setup.count,
-        trainable_params=setup.count.trainable_params,
-        total_params=setup.count.total_params,
-        trainable_ratio=setup.count.trainable_ratio,
-        note=ROUTERS_ALONE if alone else NOTES[masking] + _of_routers(routers),
-        masking=None if alone else masking,
-        hyperparameters=shared,
-        num_steps=len(steps),
-        validation=fitted.validation,
-        final_step=fitted.final_step,
-        num_answer_tokens=sum(step.num_answer_tokens for step in steps),
-        num_tokens=sum(step.num_tokens for step in steps),
-        num_padded_tokens=sum(step.num_padded_tokens for step in steps),
-        final_loss=mean_loss(last_epoch(steps)) if steps else None,
-        seconds_training=sum(step.seconds for step in fitted.steps) + sum(phase.seconds for phase in fitted.phases),
-        peak_memory_bytes=fitted.peak_memory_bytes,
-        peak_memory_of=fitted.peak_memory_of,
-        experts_implementation=setup.implementation,
-        experts_dtype=fitted.experts_dtype,
-        num_threads=num_threads,
-        proof=fitted.proof,
-        num_ranks=num_ranks(),
-        gradient_bytes=sum(step.gradient_bytes for step in fitted.steps),
-        routers=routers,
-        phases=fitted.phases,
-        num_router_tokens=sum(phase.num_tokens for phase in fitted.phases)
-        + sum(step.num_tokens for step in of_routers),
-        turns=turn_trainings(steps),
-    )

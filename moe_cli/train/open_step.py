@@ -1,7 +1,11 @@
-"""The step in progress: what is measured in it, by all processes together, and a request to stop at its end.
+"""The step in progress: what is measured in it, by all processes and by turn, and a request to stop at its end.
 
 The first signal (SIGINT, SIGTERM, SIGUSR1, SIGHUP) sets a flag that the training loop looks at after every step: the
 step is finished and a state saved. A second SIGINT interrupts at once. The old handlers come back.
+
+The loss by turn (whether an answer is the first of its conversation, the second, ...) is the loss that trains, row by
+row, and nothing is learnt from it. Sums are exact, so they do not depend on the order of the rows or on the number of
+processes.
 """
 
 from __future__ import annotations
@@ -9,13 +13,19 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import TypeVar
 
+from torch import Tensor
+
+from moe_cli.model.token_rows import num_answer_tokens
+from moe_cli.records import StepRecord, TurnLoss
+from moe_cli.records.training import Phase
 from moe_cli.signals import ALL_SIGNALS, handled_by
+from moe_cli.train.dataset import TURNS
 
 Item = TypeVar("Item")
 
@@ -67,6 +77,15 @@ class RowLoss:
     loss: float  # nats, summed over these tokens
 
 
+def row_losses_of(forwards: Sequence[tuple[Mapping[str, Tensor], Tensor]]) -> list[RowLoss]:
+    """The losses of the rows of some forwards, each with the losses [B] of its rows."""
+    return [
+        RowLoss(turn, num_answer_tokens(labels_S[None]), loss)
+        for inputs, losses_B in forwards
+        for turn, labels_S, loss in zip(inputs[TURNS].tolist(), inputs["labels"], losses_B.tolist(), strict=True)
+    ]
+
+
 @dataclass(slots=True)
 class OpenStep:
     """Measurements of the step in progress."""
@@ -88,6 +107,28 @@ class OpenStep:
         """Mean over the answer tokens of the step."""
         return finite_sum(self.losses)
 
+    def record_of(
+        self, number: int, epoch: float, *, num_experts_updated: int | None, phase: Phase | None
+    ) -> StepRecord:
+        """The record of the step, which ends now."""
+        return StepRecord(
+            step=number,
+            epoch=epoch,
+            batches=tuple(self.batches),
+            loss=self.loss,
+            grad_norm=self.grad_norm,
+            learning_rate=self.learning_rate,
+            num_answer_tokens=self.num_answer_tokens,
+            num_tokens=self.num_tokens,
+            num_padded_tokens=self.num_padded_tokens,
+            num_experts_updated=num_experts_updated,
+            seconds=time.monotonic() - self.started,
+            gradient_bytes=self.gradient_bytes,
+            phase=phase,
+            turns=turn_losses(self.rows),
+            consistency=finite_sum(self.consistency) if self.consistency else None,
+        )
+
     def joined(self, steps: Sequence[OpenStep]) -> OpenStep:
         """This step with what all processes measured, in the order in which one process would take the batches."""
         return replace(
@@ -105,3 +146,16 @@ class OpenStep:
 def _dealt_in_turn(shares: Sequence[Sequence[Item]]) -> list[Item]:
     """Items that were dealt to several processes, in their order before."""
     return [share[turn] for turn in range(max(map(len, shares))) for share in shares if turn < len(share)]
+
+
+def turn_losses(rows_of_batches: Sequence[Sequence[RowLoss]]) -> tuple[TurnLoss, ...]:
+    """The losses of the rows of a step by turn; empty where none is measured row by row."""
+    rows = [row for batch in rows_of_batches for row in batch]
+    turns = sorted({row.turn for row in rows})
+    return tuple(_turn_loss(turn, [row for row in rows if row.turn == turn]) for turn in turns)
+
+
+def _turn_loss(turn: int, rows: Sequence[RowLoss]) -> TurnLoss:
+    num_answer_tokens = sum(row.num_answer_tokens for row in rows)
+    loss = finite_sum([row.loss for row in rows]) / num_answer_tokens
+    return TurnLoss(turn=turn, num_rows=len(rows), num_answer_tokens=num_answer_tokens, loss=loss)

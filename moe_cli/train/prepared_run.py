@@ -19,7 +19,8 @@ from moe_cli.codec import decode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import clusters_trained_on, trained_goals
 from moe_cli.errors import ArtifactError, UsageError
-from moe_cli.ranks import is_first, num_ranks, on_first, require_shared
+from moe_cli.model.same_machine import require_shared
+from moe_cli.ranks import is_first, num_ranks, on_first
 from moe_cli.records import Arm, Message, ModelIdentity, Notice, Selection, TrainingExample
 from moe_cli.records.manifest import Notify
 
@@ -101,7 +102,7 @@ def _newest_or_requested(
     return run
 
 
-def selected_params(named: Path | None) -> int:
+def params_of_union(named: Path | None) -> int:
     """Parameters of the experts that a prepare run has selected; 0 where none is named yet."""
     return finished_run(named, "prepare").record(layout.SELECTION, Selection).trainable_params if named else 0
 

@@ -32,7 +32,7 @@ from moe_cli.ranks import is_first, led, num_ranks, on_first
 from moe_cli.records import Arm, CardFacts, Expert, Notice, PrepareSummary, TrainingPlan, TrainingSummary
 from moe_cli.records.manifest import Notify
 from moe_cli.records.training import OF_EXPERTS, RouterTraining
-from moe_cli.train.alternating_task import (
+from moe_cli.train.alternating_plan import (
     ReselectExperts,
     alternating_task,
     reselecting,
@@ -57,8 +57,9 @@ from moe_cli.train.arm_setup import (
 )
 from moe_cli.train.checkpoint import CHECKPOINTS, drop_checkpoints, newest_checkpoint, read_state
 from moe_cli.train.dataset import FixedBatches, encode_batches, schedule_digest
-from moe_cli.train.fitting import FitResult, FitTask, fit_arm, training_summary
-from moe_cli.train.prepared_run import PreparedRun, output_directory, prepared_run, selected_params
+from moe_cli.train.fitting import FitResult, FitTask, fit_arm
+from moe_cli.train.prepared_run import PreparedRun, output_directory, params_of_union, prepared_run
+from moe_cli.train.training_summary import training_summary
 from moe_cli.version import __version__
 
 SCRATCH = ScratchFiles(names=CHECKPOINTS, clear=drop_checkpoints)
@@ -104,7 +105,7 @@ def run(
         trains_experts = arm != "alternating" or not config.alternating.skip_expert_training
         if (named := config.train.prepared) is not None:  # refuses before the long work
             on_first(lambda: require_unchanged_run(named, store, "prepare"))
-        refuse_too_large(arm, config, selected_params(named) if trains_experts else 0)
+        refuse_too_large(arm, config, params_of_union(named) if trains_experts else 0)
         loaded = load_model(config.model, sharded=config.train.placement == "sharded" and num_ranks() > 1)
         base = base_directory(loaded.identity)
         refuse_unopened_not_finite(loaded, base)

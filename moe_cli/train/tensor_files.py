@@ -1,4 +1,4 @@
-"""Named tensors of a checkpoint on disk: one safetensors file, or a folder of them where the tensors are sharded.
+"""Tensors of a checkpoint on disk, named ones (a safetensors file, or a folder of sharded ones) and random states.
 
 Of sharded tensors every process writes its share, and no process has all of it. The folder is torch's distributed
 checkpoint in safetensors files; it holds no pickle. Either form is read into tensors of either kind and by any number
@@ -8,7 +8,7 @@ of processes, each of which reads what it holds.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
+from moe_cli.artifacts.files import naming_file
 from moe_cli.model.sharding import is_sharded, share_of, share_offset
 from moe_cli.ranks import is_first, num_ranks
 
@@ -85,3 +86,36 @@ def _laid_out(file: safe_open, name: str, parameter: nn.Parameter | None) -> Ten
         shape=parameter.shape,
         stride=parameter.stride(),
     )
+
+
+def random_states() -> dict[str, Tensor]:
+    """States of torch's random generators of this process, "cpu" and "cuda:0"."""
+    return {name: torch.get_rng_state() if name == "cpu" else torch.cuda.get_rng_state(name) for name in _generators()}
+
+
+def save_random_states(states_of_ranks: Sequence[Mapping[str, Tensor]], file: Path) -> None:
+    """Write the `random_states` of every process, in their order."""
+    states = {_random_name(rank, name): state for rank, of in enumerate(states_of_ranks) for name, state in of.items()}
+    save_file(states, file)
+
+
+def load_random_state(file: Path, rank: int) -> None:
+    """Restore torch's random generators of the CPU and of every card, as process `rank` had them.
+
+    A process that the run did not have before goes on with those of the first.
+    """
+    with naming_file(file):
+        states = load_file(file)
+        rank = rank if _random_name(rank, "cpu") in states else 0
+        own = {name: states[key] for name in _generators() if (key := _random_name(rank, name)) in states}
+        torch.set_rng_state(own.pop("cpu"))
+        for name, state in own.items():
+            torch.cuda.set_rng_state(state, int(name.removeprefix("cuda:")))
+
+
+def _generators() -> list[str]:
+    return ["cpu", *(f"cuda:{card}" for card in range(torch.cuda.device_count()))]
+
+
+def _random_name(rank: int, generator: str) -> str:
+    return generator if rank == 0 else f"{rank}/{generator}"

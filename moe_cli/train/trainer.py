@@ -1,4 +1,4 @@
-"""The transformers Trainer with the fixes that both arms need, and the selective arm's masks.
+"""The transformers Trainer with the fixes that both arms need.
 
 Both arms run this very loop with the same loss. A loss or gradient that is not finite stops the run before the
 optimizer step.
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
@@ -37,17 +37,16 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from moe_cli.errors import NumericError
-from moe_cli.experts import AttachedSlices, FrozenProof
+from moe_cli.experts import FrozenProof
 from moe_cli.model.sharding import has_shares, sum_gradients_of_shares
 from moe_cli.model.token_rows import answer_logits, answer_loss_sum, num_answer_tokens, row_loss_sums
 from moe_cli.ranks import gathered, num_ranks, this_rank, wait_for_first
-from moe_cli.records import Expert, StepRecord, ValidationLoss
+from moe_cli.records import StepRecord, ValidationLoss
 from moe_cli.records.training import Phase, PhaseRecord
-from moe_cli.train import checkpoint
+from moe_cli.train import checkpoint, tensor_files
 from moe_cli.train.dataset import NO_BATCH, TURNS, EpochOrder, FixedBatches, epoch_order, part_of
 from moe_cli.train.gradients import clip_gradients, sum_gradients
-from moe_cli.train.open_step import OpenStep, RowLoss, finite_sum, stay_when_asked_to_stop
-from moe_cli.train.turn_losses import turn_losses
+from moe_cli.train.open_step import OpenStep, finite_sum, row_losses_of, stay_when_asked_to_stop
 
 Inputs = dict[str, Tensor]
 
@@ -183,7 +182,8 @@ class FixedBatchTrainer(Trainer):
             losses = self.train_parts(model, parts, num_items_in_batch)
             loss = float(torch.stack([loss.detach() for loss in losses]).sum())
             self.open_step.losses.append(loss)
-            self.open_step.rows.append(self._rows_of_batch())
+            self.open_step.rows.append(row_losses_of(self.row_losses))
+            self.row_losses = []
         for _ in range(num_forwards - len(parts)):
             self.keep_company(model, num_items_in_batch)
         if not self.accelerator.sync_gradients:
@@ -194,15 +194,6 @@ class FixedBatchTrainer(Trainer):
                 raise self._not_finite(quantity, total)
         self.open_step.gradient_bytes = sum_gradients(self.trained.values())
         return torch.tensor(self.open_step.loss, device=self.args.device)  # what trackers are told
-
-    def _rows_of_batch(self) -> list[RowLoss]:
-        """The losses of the rows whose forwards are done since the last call."""
-        found, self.row_losses = self.row_losses, []
-        return [
-            RowLoss(turn, num_answer_tokens(labels_S[None]), loss)
-            for inputs, losses_B in found
-            for turn, labels_S, loss in zip(inputs[TURNS].tolist(), inputs["labels"], losses_B.tolist(), strict=True)
-        ]
 
     def train_parts(
         self, model: nn.Module, parts: Sequence[Inputs], num_items_in_batch: Tensor | int | None
@@ -235,25 +226,9 @@ class FixedBatchTrainer(Trainer):
         elif self.args.device.type == "mps":
             torch.mps.synchronize()
         step, self.open_step = self.open_step, OpenStep()
-        self.on_step(
-            StepRecord(
-                step=self.state.global_step,
-                epoch=self._epoch_after(self.state.global_step),
-                batches=tuple(step.batches),
-                loss=step.loss,
-                grad_norm=step.grad_norm,
-                learning_rate=step.learning_rate,
-                num_answer_tokens=step.num_answer_tokens,
-                num_tokens=step.num_tokens,
-                num_padded_tokens=step.num_padded_tokens,
-                num_experts_updated=self.experts_of(step.batches),
-                seconds=time.monotonic() - step.started,
-                gradient_bytes=step.gradient_bytes,
-                phase=self.phase,
-                turns=turn_losses(step.rows),
-                consistency=finite_sum(step.consistency) if step.consistency else None,
-            )
-        )
+        number = self.state.global_step
+        updated = self.experts_of(step.batches)
+        self.on_step(step.record_of(number, self._epoch_after(number), num_experts_updated=updated, phase=self.phase))
 
     def _epoch_after(self, step: int) -> float:
         """Epochs that were trained up to the end of a step; the Trainer counts the batches of this process alone."""
@@ -271,7 +246,7 @@ class FixedBatchTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         run = Path(self.args.output_dir)
         state = (self.trained, self.optimizer, self.lr_scheduler, self.state)
-        random = gathered(checkpoint.random_states())
+        random = gathered(tensor_files.random_states())
         progress = checkpoint.TrainingProgress(tuple(self.validation), self.batches_per_step, *self.phase_state())
         checkpoint.save_checkpoint(run, self.owner, *state, progress, random)
         wait_for_first()  # whoever ended before it is published would end the first, too
@@ -303,58 +278,7 @@ class FixedBatchTrainer(Trainer):
 
     def _load_rng_state(self, checkpoint_path: str | None) -> None:
         if checkpoint_path is not None:
-            checkpoint.load_random_state(Path(checkpoint_path), this_rank().index)
-
-
-class ExpertMaskingTrainer(FixedBatchTrainer):
-    """The selective arm: each batch updates only its own experts.
-
-    A masked slice gets no gradient (None), so the optimizer skips it: weight, moments, step count and decay stay.
-    """
-
-    def mask_with(self, slices: AttachedSlices, batch_experts: Sequence[Collection[Expert]] | None) -> None:
-        """Use these experts per batch; None trains the union on every batch (`--masking none`)."""
-        self.slices, self.batch_experts = slices, batch_experts
-
-    def begin_batch(self, batch: int) -> None:
-        """Give gradients to the experts of this batch alone."""
-        self.slices.activate(None if self.batch_experts is None else self.batch_experts[batch])
-
-    def train_parts(
-        self, model: nn.Module, parts: Sequence[Inputs], num_items_in_batch: Tensor | int | None
-    ) -> list[Tensor]:
-        """Train the batch as usual; if it selected no expert, nothing is updated and only its loss is recorded.
-
-        With sharded weights a backward runs all the same, as the other processes gather the layers for theirs.
-        """
-        if self.slices.active or self.of_shares:
-            return super().train_parts(model, parts, num_items_in_batch)
-        model.train()
-        with torch.no_grad():
-            return [
-                self.compute_loss(model, self._prepare_inputs(part), num_items_in_batch=num_items_in_batch)
-                for part in parts
-            ]
-
-    def begin_company(self) -> None:
-        """Give no expert a gradient."""
-        self.slices.activate(())
-
-    def finish_step(self) -> None:
-        """Called by the step callback when the optimizer has stepped."""
-        if self.of_shares:
-            self.slices.sync()
-        super().finish_step()
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.slices.sync()
-
-    def experts_of(self, batches: Sequence[int]) -> int:
-        """Number of experts that these batches update together."""
-        if self.batch_experts is None:
-            return len(self.slices.experts)
-        return len({expert for batch in batches for expert in self.batch_experts[batch]})
+            tensor_files.load_random_state(Path(checkpoint_path) / checkpoint.RANDOM, this_rank().index)
 
 
 def _single_batch(batches: list[Inputs]) -> Inputs:

@@ -38,7 +38,7 @@ def ablated_view(ablation: Ablation) -> RenderableType:
     """Conditions, findings and single experts, then the verdict and what to mind."""
     return Group(
         as_rich(condition_table(ablation, each_control=False)),
-        as_rich(finding_table(ablation)),
+        as_rich(ablation_findings(ablation)),
         *([as_rich(expert_table(ablation))] if ablation.each else []),
         *(safe_text(f"note: {warning}") for warning in ablation.warnings),
         safe_text(verdict_sentence(ablation)),
@@ -61,7 +61,7 @@ def _parts(ablation: Ablation) -> Iterator[str]:
 
 def ablation_tables(ablation: Ablation) -> tuple[ReportTable, ...]:
     """The tables of Markdown and of the report."""
-    tables = (finding_table(ablation), condition_table(ablation, each_control=True))
+    tables = (ablation_findings(ablation), condition_table(ablation, each_control=True))
     return (*tables, expert_table(ablation)) if ablation.each else tables
 
 
@@ -133,7 +133,7 @@ def _range_cells(controls: Sequence[ConditionOutcomes], num_items: int) -> tuple
     )
 
 
-def finding_table(ablation: Ablation) -> ReportTable:
+def ablation_findings(ablation: Ablation) -> ReportTable:
     """What taking the experts away does beyond the control sets."""
     effect, repair = MEASURED[ablation.side]
     num = len(ablation.controls)

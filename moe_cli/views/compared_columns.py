@@ -1,42 +1,35 @@
 """The arms of a comparison side by side: what each trained, what that cost, and every overall measure.
 
-An arm of several runs shows the mean with the smallest and the largest value, and for a rate the count of every run.
-A value that is not known for every run is `-`. A row is shown only if some run measured it. What did not change at
-all is said in words, so that it is never a rounded 0.
+A row is shown only if some run measured it; `compared_cells.py` makes its cells. What did not change at all is said in
+words, so that it is never a rounded 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from moe_cli.data.contamination import BY_WORDS
 from moe_cli.records import (
     Comparison,
-    Estimate,
     EvaluationSummary,
     GroupDrift,
-    ImportedOutcomes,
-    Rate,
     RestoredRouter,
     RunColumn,
 )
-from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, DEGENERATE, OVER_REFUSAL, PLAIN_COMPLIANCE, mean_over_runs
+from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS, DEGENERATE, OVER_REFUSAL, PLAIN_COMPLIANCE
+from moe_cli.views.compared_cells import Rows, Runs, drift_cell, of_all, of_each, rate_cell
 from moe_cli.views.table import GROUP, CellRow, NarrowColumn, ReportTable
 from moe_cli.views.text import (
-    FIXED,
     NOTHING,
     SMALL,
     bytes_text,
     count_of,
-    estimate_text,
     optional_text,
     percent_text,
     rate_text,
     seconds_text,
 )
 
-Runs = Sequence[RunColumn]
-Rows = tuple[tuple[str, Callable[[Runs], str]], ...]
 UNCHANGED = "unchanged"
 TITLES = {ACCURACY: "correct"}  # of a metric whose row has another name
 SEVERAL_RUNS = (
@@ -44,31 +37,6 @@ SEVERAL_RUNS = (
     " of differences."
 )
 AS_JUDGED = "These rates are the judge's; those that labels correct stand in the table of differences."
-
-
-def spread_text(values: Sequence[float | None], text: Callable[[float], str]) -> str:
-    """The value of one run, or the mean of several with its range where they differ; `-` if one is not known."""
-    mean = mean_over_runs(values)
-    if mean is None:
-        return NOTHING
-    known = [value for value in values if value is not None]
-    low, high = text(min(known)), text(max(known))
-    return text(mean) if low == high else f"{text(mean)} ({low} to {high})"
-
-
-def alike_text(texts: Sequence[str]) -> str:
-    """The value that all runs of an arm share, or the value of each."""
-    return " / ".join(dict.fromkeys(texts)) if texts else NOTHING
-
-
-def of_each(text: Callable[[RunColumn], str]) -> Callable[[Runs], str]:
-    """The value of every run of an arm."""
-    return lambda runs: alike_text([text(column) for column in runs])
-
-
-def of_all(value: Callable[[RunColumn], float | None], text: Callable[[float], str]) -> Callable[[Runs], str]:
-    """The mean over the runs of an arm."""
-    return lambda runs: spread_text([value(column) for column in runs], text)
 
 
 def drift_rows(comparison: Comparison) -> Rows:
@@ -243,60 +211,6 @@ def _router_training(column: RunColumn) -> str:
     return f"{routers.num_steps} steps at {routers.learning_rate:g}, {column.num_router_tokens:,} tokens{kept}"
 
 
-def _rate(found: Callable[[EvaluationSummary], Rate | None], metric: str) -> Callable[[Runs], str]:
-    def text(runs: Runs) -> str:
-        if len(runs) == 1:
-            imported = runs[0].imported
-            if imported is not None:
-                return _imported_text(imported) if imported.metric == metric else NOTHING
-            return rate_text(found(runs[0].evaluation)) if runs[0].evaluation else NOTHING
-        return _mean_rate([_counted(column, found, metric) for column in runs])
-
-    return text
-
-
-def _mean_rate(counts: Sequence[tuple[float, int] | None]) -> str:
-    """`12.5 % (4/40, 6/40)`: the mean over the runs, and the count of each; `-` if one has no scored item."""
-    mean = mean_over_runs([count[0] / count[1] if count and count[1] else None for count in counts])
-    each = ", ".join(f"{_sum_text(count[0])}/{count[1]}" for count in counts if count)
-    return NOTHING if mean is None else f"{percent_text(mean)} ({each})"
-
-
-def _sum_text(total: float) -> str:
-    """A count, or a sum of fractions with two decimals."""
-    return f"{total}" if isinstance(total, int) else f"{total:.2f}"
-
-
-def _counted(
-    column: RunColumn, found: Callable[[EvaluationSummary], Rate | None], metric: str
-) -> tuple[float, int] | None:
-    """The yes (or the sum of fractions) and the scored items of one run; an unanswered question counts as wrong."""
-    outcomes = column.imported
-    if outcomes is not None:
-        scored = outcomes.n if metric == ACCURACY else outcomes.n - outcomes.unanswered
-        total = outcomes.lowest * outcomes.n
-        return (total if outcomes.graded else round(total), scored) if outcomes.metric == metric else None
-    rate = found(column.evaluation) if column.evaluation else None
-    return (rate.k, rate.n) if rate else None
-
-
-def _imported_text(found: ImportedOutcomes) -> str:
-    unanswered = f", {found.unanswered} of them unanswered" if found.unanswered else ""
-    counted = f"mean of {found.n} items" if found.graded else f"{found.n} items"
-    return f"{NOTHING if found.rate is None else f'{100 * found.rate:.1f} %'} ({counted}{unanswered})"
-
-
-def _drift(estimate_of: Callable[[EvaluationSummary], Estimate | None], form: str = FIXED) -> Callable[[Runs], str]:
-    def text(runs: Runs) -> str:
-        estimates = [estimate_of(column.evaluation) if column.evaluation else None for column in runs]
-        if len(runs) == 1:
-            return estimate_text(estimates[0], form)
-        values = [estimate.value if estimate else None for estimate in estimates]
-        return spread_text(values, lambda value: f"{value:{form}}")
-
-    return text
-
-
 COST_ROWS: Rows = (
     ("mode", of_each(lambda column: column.training_mode.replace("_", " "))),
     ("unfrozen experts", of_each(_unfrozen)),
@@ -314,13 +228,13 @@ COST_ROWS: Rows = (
 
 ROUTER_ROW = ("router training", of_each(_router_training))
 
-PLAIN_ROW = ("plain compliance", _rate(lambda summary: summary.plain_compliance, PLAIN_COMPLIANCE))
+PLAIN_ROW = ("plain compliance", rate_cell(lambda summary: summary.plain_compliance, PLAIN_COMPLIANCE))
 
 MEASURE_ROWS: Rows = (
-    ("attack success", _rate(lambda summary: summary.attack_success, ATTACK_SUCCESS)),
-    ("over-refusal", _rate(lambda summary: summary.over_refusal, OVER_REFUSAL)),
-    ("correct", _rate(lambda summary: summary.accuracy, ACCURACY)),
-    ("degenerate", _rate(lambda summary: summary.degenerate, DEGENERATE)),
-    ("perplexity ratio", _drift(lambda summary: summary.drift.perplexity_ratio if summary.drift else None)),
-    ("KL per token", _drift(lambda summary: summary.drift.kl_mean if summary.drift else None, SMALL)),
+    ("attack success", rate_cell(lambda summary: summary.attack_success, ATTACK_SUCCESS)),
+    ("over-refusal", rate_cell(lambda summary: summary.over_refusal, OVER_REFUSAL)),
+    ("correct", rate_cell(lambda summary: summary.accuracy, ACCURACY)),
+    ("degenerate", rate_cell(lambda summary: summary.degenerate, DEGENERATE)),
+    ("perplexity ratio", drift_cell(lambda summary: summary.drift.perplexity_ratio if summary.drift else None)),
+    ("KL per token", drift_cell(lambda summary: summary.drift.kl_mean if summary.drift else None, SMALL)),
 )

@@ -77,7 +77,7 @@ def _bound(bound: float | None) -> str:
     return NOTHING if bound is None else f"{100 * bound:.1f}"
 
 
-def finding_table(sweep: Sweep) -> ReportTable:
+def sweep_findings(sweep: Sweep) -> ReportTable:
     """The smallest sufficient budget and the value of the selection, method by method."""
     rows = []
     for sufficient, value in zip(sweep.sufficient, sweep.values, strict=True):

@@ -10,11 +10,11 @@ from moe_cli.records import PlannedPoint, Sweep, SweepPlan
 from moe_cli.views.sweep_tables import (
     area_table,
     arm_table,
-    finding_table,
     findings,
     point_table,
     sequence_table,
     share_text,
+    sweep_findings,
 )
 from moe_cli.views.table import CellRow, NarrowColumn, ReportTable, as_markdown, as_rich
 from moe_cli.views.text import NOTHING, bytes_text, markdown_text, safe_text, seconds_text
@@ -28,7 +28,7 @@ def swept_view(sweep: Sweep) -> RenderableType:
     return Group(
         as_rich(arm_table(sweep)),
         *([as_rich(_missing_table(sweep))] if missing else []),
-        as_rich(finding_table(sweep)),
+        as_rich(sweep_findings(sweep)),
     )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from moe_cli.ablate import stage
+from moe_cli.ablate import ablation_plan, stage
+from moe_cli.ablate.ablation_plan import preview_ablation
 from moe_cli.artifacts import Store, finished_run, layout
 from moe_cli.artifacts.listing import listing_of
 from moe_cli.codec import decode, encode
@@ -147,7 +148,7 @@ def test_experts_without_which_answers_are_empty_break_the_model_and_are_never_s
 
 def test_experts_that_are_like_any_others_are_not_specific(prepared, tmp_path, planted, monkeypatch):
     one_of_each_layer = tuple(Expert(layer=layer, index=0) for layer in range(4))
-    monkeypatch.setattr(stage, "selected_experts", lambda *_: one_of_each_layer)
+    monkeypatch.setattr(ablation_plan, "selected_experts", lambda *_: one_of_each_layer)
 
     def answer(item, experts):
         chance = sum(map(ord, item.cluster)) % 7
@@ -172,7 +173,7 @@ def test_all_experts_are_in_every_control_set_so_that_nothing_can_be_tested(prep
     counts = read_counts(finished_run(prepared / "prepared").file(layout.routing_counts("tiny")))
     num_experts = counts.routed.shape[-1]
     everything = tuple(Expert(layer=layer, index=index) for layer in counts.layers for index in range(num_experts))
-    monkeypatch.setattr(stage, "selected_experts", lambda *_: everything)
+    monkeypatch.setattr(ablation_plan, "selected_experts", lambda *_: everything)
     planted["answer"] = lambda item, experts: compliant(item)
     found = ablated(prepared, tmp_path / "out", intervention="zero")
     assert found.verdict == "inconclusive"
@@ -216,7 +217,7 @@ def test_goals_that_chose_the_experts_are_refused_unless_they_are_allowed(prepar
     store = Store(prepared / "registry")
     for same_goals in (False, True):
         config = settings(prepared, tmp_path / "dry", evaluate=evaluate, same_goals=same_goals)
-        preview, refusal = stage.preview_ablation(prepared / "prepared", None, config, store)
+        preview, refusal = preview_ablation(prepared / "prepared", None, config, store)
         assert (refusal is None) == (preview.refused is None) == same_goals
     allowed = ablated(prepared, tmp_path / "allowed", evaluate=evaluate, same_goals=True)
     assert allowed.same_goals

@@ -11,7 +11,7 @@ from moe_cli.stats.control_sets import (
     draw_control_sets,
     mean_overlap,
     most_shared,
-    overlap_of,
+    overlap_with_selected,
     strata_of,
 )
 from tests.studies.ablate_nulls import null_p_values
@@ -65,12 +65,12 @@ def test_coverage_is_a_share_of_choices_and_overlap_one_of_selected_experts():
     use_LE = np.array([[10, 30, 40, 20]])
     selected_LE, other_LE = np.array([[True, True, False, False]]), np.array([[False, True, True, False]])
     assert coverage_of(selected_LE, use_LE) == pytest.approx(0.4)
-    assert overlap_of(other_LE, selected_LE) == pytest.approx(0.5)
+    assert overlap_with_selected(other_LE, selected_LE) == pytest.approx(0.5)
     assert mean_overlap([other_LE, selected_LE], selected_LE) == pytest.approx(0.75)
     assert most_shared([other_LE, selected_LE], selected_LE) == 1  # the second expert is in both
     assert most_shared([other_LE, ~other_LE], selected_LE) == 0.5
     empty_LE = np.zeros((1, 4), dtype=bool)
-    assert coverage_of(empty_LE, use_LE) is overlap_of(empty_LE, selected_LE) is None
+    assert coverage_of(empty_LE, use_LE) is overlap_with_selected(empty_LE, selected_LE) is None
 
 
 def test_a_true_null_is_rejected_in_5_of_100_cases_even_where_one_expert_makes_the_whole_effect():

@@ -8,9 +8,9 @@ import torch
 from transformers import OlmoeConfig, OlmoeForCausalLM
 
 from moe_cli.ablate.ablation_conclusion import _evidence
-from moe_cli.ablate.condition_outcomes import OutcomeTable
+from moe_cli.ablate.condition_outcomes import ConditionTable
 from moe_cli.ablate.conditions import plan_conditions
-from moe_cli.ablate.specificity import verdict_of
+from moe_cli.ablate.specificity import specificity_verdict
 from moe_cli.config import MoeConfig
 from moe_cli.model.interventions import without_experts
 from moe_cli.model.routing import record_routing
@@ -100,7 +100,7 @@ def verdict_on(expert: int, loaded, prompts) -> tuple[str, np.ndarray]:
         with without_experts(loaded, condition.intervention(CONFIG)) as ablated, torch.inference_mode():
             logits_NV = ablated.model(input_ids=prompts, use_cache=False).logits[:, -1]
         outcomes.append(np.where(logits_NV[:, COMPLY] > logits_NV[:, REFUSE], "harmful", "refused"))
-    table = OutcomeTable(
+    table = ConditionTable(
         outcomes_XN=np.array(outcomes),
         clusters_N=counts.clusters,
         num_unscored=0,
@@ -111,7 +111,7 @@ def verdict_on(expert: int, loaded, prompts) -> tuple[str, np.ndarray]:
         side="unsafe",
     )
     evidence, _ = _evidence(conditions, table, CONFIG)
-    return verdict_of(evidence), table.outcomes_XN
+    return specificity_verdict(evidence), table.outcomes_XN
 
 
 def test_the_one_expert_without_which_the_model_refuses_is_specific_and_another_is_not(loaded, prompts):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moe_cli.ablate.condition_outcomes import OutcomeTable, condition_outcomes, single_effects
+from moe_cli.ablate.condition_outcomes import ConditionTable, condition_outcomes, single_effects
 from moe_cli.ablate.conditions import Condition, Conditions
 from moe_cli.records import Expert
 
@@ -41,7 +41,7 @@ def each():
     names = {"h": "harmful", "r": "refused", "n": "neither"}
     order = ("untouched", "selected", "control", 3, 1, 0, 2)
     outcomes_XN = np.array([[names[letter] for letter in ANSWERS[key]] for key in order])
-    table = OutcomeTable(
+    table = ConditionTable(
         outcomes_XN=outcomes_XN,
         clusters_N=GOALS,
         num_unscored=0,

@@ -11,13 +11,13 @@ import pytest
 
 from moe_cli.ablate.ablation_conclusion import _reason
 from moe_cli.ablate.specificity import (
-    Evidence,
+    AblationEvidence,
     contrast_of,
-    detectable_effect,
+    detectable_specific_effect,
     effect_estimate,
     effect_p,
     largest_own_effect,
-    verdict_of,
+    specificity_verdict,
     why_untestable,
 )
 from moe_cli.records import Estimate
@@ -29,7 +29,7 @@ def between(value: float, lower: float | None, upper: float | None) -> Estimate:
     return Estimate(value=value, lower=lower, upper=upper, n=40)
 
 
-FOUND = Evidence(
+FOUND = AblationEvidence(
     effect=between(0.5, 0.4, 0.6),
     repair=between(0.4, 0.3, 0.5),
     specific=between(0.4, 0.3, 0.5),
@@ -46,7 +46,7 @@ FOUND = Evidence(
 )
 
 
-def evidence(**changes) -> Evidence:
+def evidence(**changes) -> AblationEvidence:
     """What was found with these changes, where the interval's end is the most that a specific effect may be."""
     return replace(FOUND, **{"specific_at_most": changes.get("specific", FOUND.specific).upper, **changes})
 
@@ -81,7 +81,7 @@ def evidence(**changes) -> Evidence:
     ],
 )
 def test_the_verdict_is_the_first_whose_conditions_hold(change, verdict):
-    assert verdict_of(evidence(**change)) == verdict
+    assert specificity_verdict(evidence(**change)) == verdict
 
 
 def test_the_rank_counts_control_sets_with_at_least_the_effect_and_is_never_0():
@@ -132,7 +132,7 @@ def test_what_control_sets_share_is_hidden_by_them_so_that_a_bound_is_taken_over
 def test_the_sentence_says_of_whom_each_number_is(change, detectable, says):
     found = evidence(**change)
     table = SimpleNamespace(num_items=30, num_goals=10, side="unsafe")
-    assert re.search(says, _reason(verdict_of(found), found, detectable, [0.1] * 19, table))
+    assert re.search(says, _reason(specificity_verdict(found), found, detectable, [0.1] * 19, table))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_the_interval_of_a_specific_effect_has_a_width_where_nothing_changed():
     assert nothing.estimate.value == 0
     assert nothing.estimate.upper == -nothing.estimate.lower > 0.1
     assert nothing.at_most == pytest.approx(2 * nothing.estimate.upper, rel=0.1)  # 1 in place of (1 + 1/19) / 2
-    assert detectable_effect(nothing, [0.0] * 19) > 0.1
+    assert detectable_specific_effect(nothing, [0.0] * 19) > 0.1
 
 
 def test_the_specific_effect_is_the_difference_of_means_and_its_interval_holds_the_spread_of_both():
@@ -205,9 +205,9 @@ def test_the_specific_effect_is_the_difference_of_means_and_its_interval_holds_t
 def test_one_goal_has_no_interval_and_so_no_verdict_but_inconclusive():
     contrast = contrast_of(np.ones(3), np.zeros((19, 3)), ["g"] * 3)
     one = contrast.estimate
-    assert contrast.error is detectable_effect(contrast, [0.0] * 19) is None
+    assert contrast.error is detectable_specific_effect(contrast, [0.0] * 19) is None
     assert (one.value, one.lower, one.upper, one.n) == (1.0, None, None, 1)
-    assert verdict_of(replace(FOUND, specific=one)) == "inconclusive"
+    assert specificity_verdict(replace(FOUND, specific=one)) == "inconclusive"
     assert effect_estimate(np.ones(3), ["g"] * 3).lower is None
 
 
@@ -228,11 +228,11 @@ def test_the_detectable_effect_passes_all_but_as_many_control_sets_as_p_allows()
     mean = float(np.mean(effects))
     reach = contrast.estimate.value - contrast.estimate.lower
     assert 0.2 - mean > reach
-    assert detectable_effect(contrast, effects) == pytest.approx(0.2 - mean + 0.841621 * contrast.error)
+    assert detectable_specific_effect(contrast, effects) == pytest.approx(0.2 - mean + 0.841621 * contrast.error)
     controls_RN[1, :12] = 0
     contrast = contrast_of(selected_N, controls_RN, clusters)
     reach = contrast.estimate.value - contrast.estimate.lower
-    found = detectable_effect(contrast, controls_RN.mean(1).tolist())
+    found = detectable_specific_effect(contrast, controls_RN.mean(1).tolist())
     assert found == pytest.approx(reach + 0.841621 * contrast.error)
 
 

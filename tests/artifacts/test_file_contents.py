@@ -14,7 +14,7 @@ from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.prepare.routing_file import read_counts
 from moe_cli.records import Manifest
-from moe_cli.train import checkpoint
+from moe_cli.train import checkpoint, tensor_files
 
 NAMES = ("layers", "top_k", "pair_ids", "clusters", "routed", "seen", "gates")
 
@@ -81,7 +81,7 @@ def test_answers_without_their_columns_are_refused_by_name(tmp_path):
 def test_a_state_of_random_generators_that_is_none_is_refused_by_name(tmp_path, tensors):
     save_file(tensors, tmp_path / checkpoint.RANDOM)
     with pytest.raises(ArtifactError, match=checkpoint.RANDOM):
-        checkpoint.load_random_state(tmp_path, 0)
+        tensor_files.load_random_state(tmp_path / checkpoint.RANDOM, 0)
 
 
 def test_a_state_of_another_optimizer_is_refused_by_name(tmp_path):

@@ -6,8 +6,14 @@ import pytest
 import torch
 
 from moe_cli.bench import arm_rows, stage
-from moe_cli.bench.arm_rows import RowSettings, build_row
-from moe_cli.bench.memory_estimate import check_room, fits_side_by_side, least_bytes_of_row, selected_params
+from moe_cli.bench.arm_rows import (
+    RowSettings,
+    build_row,
+    check_room,
+    fits_side_by_side,
+    least_bytes_of_row,
+    params_of_selected,
+)
 from moe_cli.bench.presets import ARMS
 from moe_cli.bench.step import step_bytes
 from moe_cli.bench.timing import ROUNDS, time_rows
@@ -216,7 +222,7 @@ def test_the_least_memory_of_a_row_is_that_of_its_tensors(measured):
     assert least_bytes_of_row("floor_moe", 3, made.model) == item * TOTAL
     assert least_bytes_of_row("selective_8", 8, made.model) == item * TOTAL + 16 * EXPERTS
     assert least_bytes_of_row("zeroed_gradients", 3, made.model) == item * (TOTAL - EXPERTS) + 16 * EXPERTS
-    assert selected_params(made.model, 3) == TRAINED["selective"]
+    assert params_of_selected(made.model, 3) == TRAINED["selective"]
     check_room("full_eager", 3, made.model, 16 * TOTAL)
     assert fits_side_by_side([("full_eager", 3)], made.model, 32 * TOTAL)
     assert not fits_side_by_side([("full_eager", 3)], made.model, 32 * TOTAL - 1)

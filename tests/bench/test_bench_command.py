@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from moe_cli.bench import stage
-from moe_cli.bench.memory_estimate import Failure
+from moe_cli.bench.arm_rows import Failure
 from moe_cli.records import BENCHMARK_SCHEMA_VERSION, BenchmarkRow
 from moe_cli.views.benchmark_tables import bench_markdown, bench_view
 from moe_cli.views.console import stdout_console

@@ -6,7 +6,7 @@ import pytest
 
 from moe_cli.bench.bench_model import draw_selection
 from moe_cli.bench.fake_step import LiveBytes, StepShape, ValuesNeededError, batch_of_shape, follow_step
-from moe_cli.bench.router_step import RouterRow
+from moe_cli.bench.step import RouterRow
 from moe_cli.config import AlternatingConfig, ModelConfig
 from moe_cli.experts import attach
 from moe_cli.experts.router_masters import attach_routers

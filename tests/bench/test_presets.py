@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from moe_cli.bench.arm_rows import _BUILDERS
+from moe_cli.bench.arm_rows import _BUILDERS, params_of_selected
 from moe_cli.bench.bench_model import build_model, describe_model
-from moe_cli.bench.memory_estimate import selected_params
 from moe_cli.bench.presets import ARMS, plan_of
 from moe_cli.errors import UsageError
 from tests.bench.small_benchmark import CONFIG, small_plan
@@ -24,7 +23,7 @@ def test_a_preset_has_the_parameters_of_its_model(preset, total, num_experts, la
     plan = plan_of(preset, LEFT)
     model = describe_model(build_model(plan, CONFIG, torch.device("meta")), plan)
     assert (model.total_params, model.num_experts, len(model.layers)) == (total, num_experts, layers)
-    assert (preset == "issue") == (selected_params(model, 3) / total == pytest.approx(0.0442, abs=1e-4))
+    assert (preset == "issue") == (params_of_selected(model, 3) / total == pytest.approx(0.0442, abs=1e-4))
 
 
 def test_what_is_given_takes_the_place_of_the_presets_value():

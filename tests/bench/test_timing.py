@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moe_cli.bench.memory_estimate import Failure
+from moe_cli.bench.arm_rows import Failure
 from moe_cli.bench.stage import benchmark_rows_of, experts_dtype, names_of_rows, ratios_of, share_points
 from moe_cli.bench.timing import Outcome, faster_floor, ratio_of, spread_of
 from moe_cli.records import BenchmarkedModel, Spread

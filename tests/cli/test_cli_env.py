@@ -10,7 +10,7 @@ import torch
 from moe_cli.bench.machine import DEPENDENCIES
 from moe_cli.cli.config import shown_variables
 from moe_cli.codec import decode
-from moe_cli.experts.kernels import kernel_of
+from moe_cli.experts.grouped_products import kernel_of
 from moe_cli.records import Environment
 
 ROOT = Path(__file__).parents[2]

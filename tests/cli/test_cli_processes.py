@@ -152,8 +152,8 @@ def test_an_error_of_all_processes_is_told_once_and_by_the_first_though_another_
         "import os, sys, time; os.environ['LOCAL_RANK'] == '0' and time.sleep(2); "
         "from moe_cli.__main__ import main; sys.argv = ['moe', 'train', 'selective', '--lerning', '3']; main()"
     )
-    (tmp_path / "program.py").write_text(slow_first)
-    command = [*TORCHRUN[:-2], "program.py"]
+    (tmp_path / "command.py").write_text(slow_first)
+    command = [*TORCHRUN[:-2], "command.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr.count("error: No such option: --lerning") == 1
     assert "interrupted" not in done.stderr

@@ -7,8 +7,8 @@ import numpy as np
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.stage import compare
 from moe_cli.stats.intervals import seed_spread
-from moe_cli.stats.items import evaluated_items, match_items
 from moe_cli.stats.metrics import metrics_of
+from moe_cli.stats.outcomes import evaluated_items, match_items
 from moe_cli.stats.paired import ArmItems, compare_pair
 from tests.builders import answered, column, difference, evaluation, identity
 

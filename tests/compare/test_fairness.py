@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from moe_cli.compare.fairness import TrainingData, check_fairness
+from moe_cli.compare.compared_runs import TrainingData
+from moe_cli.compare.fairness import check_fairness
 from moe_cli.data.contamination import trained_goals
 from moe_cli.records.training import PhaseRecord
 from tests.builders import CLASSIFIER, KEYWORDS, column, evaluation, identity, imported, routers, training

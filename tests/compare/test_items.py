@@ -3,7 +3,7 @@
 import pytest
 
 from moe_cli.errors import ArtifactError, ExitCode
-from moe_cli.stats.items import evaluated_items, match_items
+from moe_cli.stats.outcomes import evaluated_items, match_items
 from tests.builders import answered
 
 

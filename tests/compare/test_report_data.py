@@ -10,7 +10,7 @@ from moe_cli.artifacts import Store, finished_run, layout, open_run
 from moe_cli.artifacts.files import write_array, write_atomic
 from moe_cli.codec import encode, encode_lines
 from moe_cli.compare.compared_runs import read_sources
-from moe_cli.compare.redaction import redact
+from moe_cli.compare.comparison_texts import redact
 from moe_cli.compare.report_data import collect_report_data
 from moe_cli.compare.stage import compare
 from moe_cli.config import MoeConfig

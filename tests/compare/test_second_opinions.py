@@ -8,8 +8,8 @@ from moe_cli.compare.fairness import check_fairness
 from moe_cli.compare.stage import compare
 from moe_cli.records.comparison import ComparedArm
 from moe_cli.records.judging import Verdict
-from moe_cli.stats.items import evaluated_items
 from moe_cli.stats.metrics import METRICS, second_opinions
+from moe_cli.stats.outcomes import evaluated_items
 from moe_cli.stats.paired import ArmItems, compare_pair
 from tests.builders import CLASSIFIER, KEYWORDS, answered, column, evaluation
 

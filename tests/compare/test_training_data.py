@@ -6,7 +6,7 @@ import pytest
 
 from moe_cli.artifacts import layout
 from moe_cli.artifacts.files import sha256_of
-from moe_cli.compare.fairness import read_training_data
+from moe_cli.compare.compared_runs import read_training_data
 from moe_cli.data.contamination import goals_trained_on
 from moe_cli.records import Message
 from tests.builders import answered, identity, training

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from moe_cli.artifacts import Store, layout, open_run
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.codec import decode, encode
-from moe_cli.compare.transfer import Preparation, overlap_of, transfer_of
+from moe_cli.compare.transfer import Preparation, transfer_of, union_overlap
 from moe_cli.records import Comparison, Expert, PrepareSummary, Selection, SourceCount
 from moe_cli.records.training import UNTRAINED
 from moe_cli.views.compared import compared_markdown, compared_view
@@ -111,14 +111,14 @@ def test_the_only_suite_of_attacks_is_the_column():
 def test_the_overlap_is_counted_and_chance_is_that_of_all_sets_with_these_numbers_per_layer():
     a = frozenset({Expert(layer=1, index=0), Expert(layer=1, index=1), Expert(layer=2, index=3)})
     b = frozenset({Expert(layer=1, index=1), Expert(layer=1, index=2), Expert(layer=2, index=3)})
-    found = overlap_of("a", "b", a, b, 5)
+    found = union_overlap("a", "b", a, b, 5)
     assert (found.num_a, found.num_b, found.num_shared, found.jaccard) == (3, 3, 2, 0.5)
     shared = [
         len({0, 1} & set(first)) + (second == 3) for first in combinations(range(5), 2) for second in range(5)
     ]  # every set with two experts of one layer and one of the other
     assert found.expected == pytest.approx(sum(shared) / len(shared), abs=1e-12)
     assert found.p_value == pytest.approx(sum(one >= 2 for one in shared) / len(shared), abs=1e-12)
-    apart = overlap_of("a", "b", a, frozenset({Expert(layer=9, index=0)}), 5)
+    apart = union_overlap("a", "b", a, frozenset({Expert(layer=9, index=0)}), 5)
     assert (apart.num_shared, apart.jaccard, apart.expected, apart.p_value) == (0, 0.0, 0.0, 1.0)
 
 

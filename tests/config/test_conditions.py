@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from moe_cli.config import load_config
-from moe_cli.config.sections import Condition, conditions_of
+from moe_cli.config.sections import EvidenceCondition, conditions_of
 from moe_cli.errors import UsageError
 
 
 def test_comparisons_joined_by_and_are_read_with_any_spacing():
-    assert conditions_of("q<0.05") == (Condition("q", "<", 0.05),)
+    assert conditions_of("q<0.05") == (EvidenceCondition("q", "<", 0.05),)
     assert conditions_of(" risk_diff >= .1 and  stability>9e-1 ") == (
-        Condition("risk_diff", ">=", 0.1),
-        Condition("stability", ">", 0.9),
+        EvidenceCondition("risk_diff", ">=", 0.1),
+        EvidenceCondition("stability", ">", 0.9),
     )
 
 

@@ -252,7 +252,7 @@ def test_reading_any_kind_of_data_never_imports_torch(tmp_path):
     saved(tmp_path)
     names = [str(tmp_path / "pairs.parquet"), str(tmp_path / "alone"), sample("xstest.csv"), sample("pairs.jsonl")]
     program = (
-        f"import sys; from moe_cli.prepare.data_preview import preview_of; from moe_cli.data import read_source\n"
+        f"import sys; from moe_cli.prepare.prepare_summary import preview_of; from moe_cli.data import read_source\n"
         f"for name in {names!r}: read_source(name)\n"
         "assert 'datasets' in sys.modules and 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )

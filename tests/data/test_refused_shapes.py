@@ -10,7 +10,7 @@ from moe_cli.config import EvaluateConfig, MoeConfig
 from moe_cli.data import of_kind, read_source
 from moe_cli.errors import MoeError
 from moe_cli.evaluate.evaluation_items import preview_of_items
-from moe_cli.prepare.data_preview import preview_of
+from moe_cli.prepare.prepare_summary import preview_of
 from tests.data.shapes import GAME, GOAL, OTHER, STORY, lines, table, written
 
 # What a file holds, the reason for which it is refused as a whole, and what its hint names.

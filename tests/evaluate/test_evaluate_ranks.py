@@ -106,13 +106,13 @@ def test_a_signal_to_one_process_stops_all_at_the_next_batch(done, tmp_path, ran
 
 def taking_turns(directory: Path) -> None:
     """In every process: the first would read two batches of texts in one turn, the others one."""
-    honest = text_drift.groups_of
+    honest = text_drift.rounds_of
 
     def in_twos(*models_and_batches: object) -> list[list[object]]:
         batches = [batch for group in honest(*models_and_batches) for batch in group]
         return [batches[start : start + 2] for start in range(0, len(batches), 2)]
 
-    with patch.object(text_drift, "groups_of", in_twos if is_first() else honest):
+    with patch.object(text_drift, "rounds_of", in_twos if is_first() else honest):
         evaluate_all(directory, ["baseline"], {})
 
 

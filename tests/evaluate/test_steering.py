@@ -20,11 +20,12 @@ from moe_cli.compare import stage as compare
 from moe_cli.compare.compared_runs import read_sources
 from moe_cli.config import EvaluateConfig
 from moe_cli.errors import ArtifactError, StoppedError, UsageError
-from moe_cli.evaluate import answers_stage, stage
+from moe_cli.evaluate import stage
 from moe_cli.evaluate.answers import answer_settings
 from moe_cli.evaluate.preview import preview_evaluation
 from moe_cli.evaluate.steering_file import read_steering
 from moe_cli.evaluate.target import ModelPool, resolve_target
+from moe_cli.evaluate.without_model import evaluate_answers
 from moe_cli.model.engine import Prompt
 from moe_cli.model.engines import TransformersEngine
 from moe_cli.model.load import load_model
@@ -299,7 +300,7 @@ def test_what_cannot_be_steered_is_refused(trained):
         evaluate(trained, steer=trained.file, engine="openai")
     of_files = settings(trained, steer=trained.file, answers=("answers.json",))
     with pytest.raises(UsageError, match="--steer needs the weights"):
-        answers_stage.run(of_files, trained.store, lambda _: None)
+        evaluate_answers(of_files, trained.store, lambda _: None)
     with pytest.raises(UsageError, match=r"evaluate\.steer would steer"):
         plan_points(settings(trained, steer=trained.file))
 

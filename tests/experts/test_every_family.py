@@ -22,8 +22,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from moe_cli.experts.interface import attach
 from moe_cli.experts.slices import slice_name
-from moe_cli.model.load import align_weights
 from moe_cli.model.routing import record_routing
+from moe_cli.model.tensors import align_weights
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import Expert
 from tests.experts.catalog import CHECKED, LOOPED, RECIPES, SEAM, Recipe, build, families, unchecked_families

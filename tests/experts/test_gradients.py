@@ -11,9 +11,8 @@ from torch import nn
 from moe_cli.experts.autograd import ExpertsCall, run_routed_experts
 from moe_cli.experts.backward import BackwardTarget
 from moe_cli.experts.bank import Bank
-from moe_cli.experts.dispatch import sort_by_expert
+from moe_cli.experts.grouped_products import multiply_grouped, sort_by_expert
 from moe_cli.experts.interface import attach
-from moe_cli.experts.kernels import multiply_grouped
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import Expert
 from tests.experts.families import FAMILIES, gpt_oss, olmoe

@@ -7,8 +7,7 @@ import torch
 
 from moe_cli.errors import UsageError
 from moe_cli.experts.interface import attach
-from moe_cli.experts.proof import frozen_digest, probe_gradients
-from moe_cli.experts.trainable import check_budget, count_trainable, freeze_rest
+from moe_cli.experts.trainable import check_budget, count_trainable, freeze_rest, frozen_digest, probe_gradients
 from tests.experts.families import FAMILIES, mixtral, olmoe
 from tests.experts.steps import loss_of, some_experts, token_ids
 

@@ -13,7 +13,7 @@ import pytest
 
 from moe_cli.config.sections import JudgeConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
-from moe_cli.judges import program as calls
+from moe_cli.judges import command as calls
 from moe_cli.judges.command import CommandJudge
 from moe_cli.records.judging import QUESTIONS
 from tests.judges.exchanges import exchange

@@ -11,7 +11,7 @@ from moe_cli.judges.deciding import verdicts_of
 from tests.judges.exchanges import exchange
 
 CODE = """
-from moe_cli.judges.screening import revision_of
+from moe_cli.judges.judge import revision_of
 from moe_cli.records.judging import JudgeIdentity, Verdict
 
 

@@ -14,11 +14,11 @@ import torch
 from moe_cli.config import EndpointConfig, ModelConfig, MoeConfig, PrepareConfig
 from moe_cli.errors import EnvironmentFaultError
 from moe_cli.model.answering import answer_all
-from moe_cli.model.chat_endpoint import endpoint_of
+from moe_cli.model.chat_endpoint import endpoint_of_prepare
 from moe_cli.model.engine import Prompt
 from moe_cli.model.engines import TransformersEngine, answering_engine, greedy
+from moe_cli.model.http_requests import BACKLOG, results_as_they_come
 from moe_cli.model.load import load_model
-from moe_cli.model.parallel import BACKLOG, results_as_they_come
 from moe_cli.records import Progress
 from moe_cli.tiny.language import tiny_items
 from tests.model.served import Reply, completion, served
@@ -49,7 +49,7 @@ def remote(loaded, url, *, seed=42, concurrency=3, retries=0, **prepare):
         endpoint=EndpointConfig(base_url=url, concurrency=concurrency, retries=retries),
         prepare=PrepareConfig(**settings),
     )
-    return answering_engine(config, loaded, endpoint_of(config))
+    return answering_engine(config, loaded, endpoint_of_prepare(config))
 
 
 def as_the_model(local, prompts):

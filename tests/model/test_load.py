@@ -19,7 +19,8 @@ from moe_cli.activity import Activity, listening_to
 from moe_cli.config import ModelConfig
 from moe_cli.errors import EnvironmentFaultError, UsageError
 from moe_cli.model.foreign_files import auto_class
-from moe_cli.model.load import align_weights, load_model
+from moe_cli.model.load import load_model
+from moe_cli.model.tensors import align_weights
 from moe_cli.tiny import CHECKPOINT_PATH
 from tests.experts.catalog import LOOPED, families
 from tests.experts.checkpoints import NOT_OPENED

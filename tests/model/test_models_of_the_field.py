@@ -13,8 +13,7 @@ from transformers.utils import chat_template_utils
 
 from moe_cli.config import ModelConfig
 from moe_cli.errors import ArtifactError, UsageError
-from moe_cli.judges.judge import Exchange
-from moe_cli.judges.screening import verdict_by_rule, without_reasoning
+from moe_cli.judges.judge import Exchange, verdict_by_rule, without_reasoning
 from moe_cli.model import rendering
 from moe_cli.model.chat import (
     EncodedChat,

@@ -13,7 +13,7 @@ from scipy.stats import entropy
 
 from moe_cli.errors import UsageError
 from moe_cli.model.interventions import fixed_layers
-from moe_cli.model.router_distributions import kl_divergences, last_token_distributions, log_distribution
+from moe_cli.model.router_seam import kl_divergences, last_token_distributions, log_distribution
 from moe_cli.model.topology import expert_layers, router_module
 from tests.experts.catalog import LOOPED, build, families
 from tests.experts.steps import token_ids

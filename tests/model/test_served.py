@@ -15,7 +15,7 @@ import torch
 from transformers.utils.import_utils import is_serve_available
 
 from moe_cli.config import EndpointConfig, ModelConfig, MoeConfig, PrepareConfig
-from moe_cli.model.chat_endpoint import endpoint_of
+from moe_cli.model.chat_endpoint import endpoint_of_prepare
 from moe_cli.model.engine import Prompt
 from moe_cli.model.engines import TransformersEngine, answering_engine, greedy
 from moe_cli.model.load import load_model
@@ -66,7 +66,7 @@ def test_a_served_model_gives_the_tokens_of_the_model_itself(url):
         endpoint=EndpointConfig(base_url=url, model=str(CHECKPOINT_PATH), concurrency=2),
         prepare=PrepareConfig(engine="openai", max_new_tokens=24),
     )
-    remote = answering_engine(config, loaded, endpoint_of(config))
+    remote = answering_engine(config, loaded, endpoint_of_prepare(config))
     local = TransformersEngine(loaded, greedy(max_new_tokens=24, batch_size=16))
     found, expected = (
         {answer.prompt_id: (answer.text, answer.token_ids) for group in engine.answers(prompts, ()) for answer in group}

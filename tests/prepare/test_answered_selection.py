@@ -11,11 +11,11 @@ import torch
 from moe_cli.artifacts import Store, finished_run, layout
 from moe_cli.errors import UsageError
 from moe_cli.model.load import load_model
-from moe_cli.prepare import answered_selection as module
+from moe_cli.prepare import round_selection as module
 from moe_cli.prepare import stage as prepare
-from moe_cli.prepare.answered_selection import answered_selection, refuse_other_filters
 from moe_cli.prepare.filtering import NOT_COMPLIED, verdicts_on
 from moe_cli.prepare.replayed_selection import batched_pairs
+from moe_cli.prepare.round_selection import answered_selection, refuse_other_filters
 from moe_cli.prepare.selection_evidence import find_experts
 from moe_cli.records.inputs import form_id
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from moe_cli.errors import UsageError
-from moe_cli.prepare.batches import Composition, batch_examples, composition, plan_batches, refuse_too_few
+from moe_cli.prepare.batches import Composition, batch_examples, composition, plan_batches, refuse_no_full_batch
 from moe_cli.records import BenignPrompt, Message, PromptPair
 
 
@@ -58,10 +58,10 @@ def test_too_few_benign_prompts_limit_the_number_of_batches():
 
 def test_not_one_full_batch_is_an_error_that_says_what_is_missing_and_why():
     parts = composition(16, 0.5, 0.5)
-    refuse_too_few(8, 4, parts)
+    refuse_no_full_batch(8, 4, parts)
     for pairs_there, benign_there in ((7, 4), (8, 3)):
         with pytest.raises(UsageError, match="needs 8 pairs and 4 benign prompts") as caught:
-            refuse_too_few(pairs_there, benign_there, parts, dropped={"the plain form was not refused": 9})
+            refuse_no_full_batch(pairs_there, benign_there, parts, dropped={"the plain form was not refused": 9})
         assert f"there are {pairs_there} and {benign_there} left" in caught.value.message
         assert "9 dropped: the plain form was not refused" in caught.value.message
 

@@ -14,7 +14,7 @@ from moe_cli.prepare.contrasts import (
     harm_clusters,
     is_recorded,
     quantity_of,
-    refuse_unmeasured,
+    refuse_unrecorded,
     sum_over_batches,
     wrapper_clusters,
 )
@@ -178,10 +178,10 @@ def test_counts_that_were_not_recorded_are_refused_with_the_option_that_records_
 )
 def test_a_selection_by_what_the_run_would_not_record_is_refused_before_it_begins(settings, wraps, message):
     with pytest.raises(UsageError, match=message):
-        refuse_unmeasured(PrepareConfig(**settings), wraps=wraps)
+        refuse_unrecorded(PrepareConfig(**settings), wraps=wraps)
 
 
 def test_a_selection_by_what_the_run_records_is_not_refused():
-    refuse_unmeasured(PrepareConfig(method="did", select_by="q<0.05 and text>0"), wraps=True)
-    refuse_unmeasured(PrepareConfig(method="text"), wraps=False)
-    refuse_unmeasured(PrepareConfig(extra_replays=False), wraps=False)
+    refuse_unrecorded(PrepareConfig(method="did", select_by="q<0.05 and text>0"), wraps=True)
+    refuse_unrecorded(PrepareConfig(method="text"), wraps=False)
+    refuse_unrecorded(PrepareConfig(extra_replays=False), wraps=False)

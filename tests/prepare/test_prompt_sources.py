@@ -10,7 +10,7 @@ import pytest
 from moe_cli.codec import decode, encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
-from moe_cli.prepare.data_preview import preview_of
+from moe_cli.prepare.prepare_summary import preview_of
 from moe_cli.prepare.prompt_sources import offered_by
 from moe_cli.records import DataPreview
 from tests.data.sample_files import sample

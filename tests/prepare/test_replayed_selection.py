@@ -18,7 +18,7 @@ from moe_cli.prepare import stage as prepare
 from moe_cli.prepare.replayed_selection import (
     gradient_selection,
     refuse_fixed_selection,
-    refuse_unmeasurable,
+    refuse_no_budget,
     replayed_selection,
 )
 from moe_cli.prepare.routing_file import read_counts
@@ -133,9 +133,9 @@ def test_by_gradients_new_experts_are_admitted_in_the_order_of_their_gradients(m
 
 
 def test_gradients_without_a_budget_would_take_every_expert_and_are_refused(made):
-    refuse_unmeasurable(made.run)
+    refuse_no_budget(made.run)
     with pytest.raises(UsageError, match="without a budget"):
-        refuse_unmeasurable(selected_by(made, "risk_diff", budget=None))
+        refuse_no_budget(selected_by(made, "risk_diff", budget=None))
 
 
 def every_expert(base) -> list[Expert]:

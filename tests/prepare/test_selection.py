@@ -12,8 +12,9 @@ from moe_cli.config.sections import conditions_of
 from moe_cli.errors import UsageError
 from moe_cli.prepare.methods import STANDINGS, MethodInputs, candidates_of, is_computable
 from moe_cli.prepare.selection import BatchSelection, as_experts, as_masks
-from moe_cli.prepare.selection_evidence import chosen_by, compare_selections, select_from_noise
+from moe_cli.prepare.selection_evidence import chosen_by, compare_selections
 from moe_cli.prepare.selection_file import NamedExperts
+from moe_cli.prepare.union_evidence import select_from_noise
 from moe_cli.records import Expert
 from tests.prepare.simulated import counts_of, measured, risk_of, rule
 

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_cli.ablate.specificity import (
-    Evidence,
+    AblationEvidence,
     contrast_of,
     effect_estimate,
     mean_changes,
-    verdict_of,
+    specificity_verdict,
 )
 from moe_cli.stats.control_sets import (
     chance_of_same_set,
@@ -94,7 +94,7 @@ def null_verdicts(num_runs: int, *, num_controls: int, seed: int = 0) -> Counter
         selected_LE, use_LE, effect_LE = random_experiment(generator)
         sets = control_sets(selected_LE, use_LE, num_controls, generator, disjoint=False)
         evidence = drawn_evidence(selected_LE, sets, use_LE, effect_LE, GOALS, generator)
-        verdicts[verdict_of(evidence)] += 1
+        verdicts[specificity_verdict(evidence)] += 1
     return verdicts
 
 
@@ -105,7 +105,7 @@ def drawn_evidence(
     effect_LE: NDArray[np.float64],
     num_goals: int,
     generator: np.random.Generator,
-) -> Evidence:
+) -> AblationEvidence:
     """Evidence of drawn goals, which differ in how easily they change, whatever is taken away; effects add up."""
     clusters = [f"goal-{number // ITEMS_OF_GOAL}" for number in range(num_goals * ITEMS_OF_GOAL)]
     ease_C = generator.uniform(0, 1, num_goals)
@@ -114,7 +114,7 @@ def drawn_evidence(
     effects = mean_changes(change_XN)
     effect = effect_estimate(change_XN[0], clusters)
     specific = contrast_of(change_XN[0], change_XN[1:], clusters)
-    return Evidence(
+    return AblationEvidence(
         effect=effect,
         repair=effect,
         specific=specific.estimate,
@@ -163,7 +163,7 @@ def carrier_verdicts(
         sets = control_sets(selected_LE, use_LE, num_controls, generator, disjoint=False)
         effect_LE = _effects(selected_LE, sets, harm, carrier, generator)
         evidence = drawn_evidence(selected_LE, sets, use_LE, effect_LE, num_goals, generator)
-        verdicts[verdict_of(evidence)] += 1
+        verdicts[specificity_verdict(evidence)] += 1
         upper = evidence.specific_at_most
         assert upper is not None
         unscaled += upper <= MARGIN
@@ -203,7 +203,7 @@ def verdicts_where_others_do_something(num_runs: int, *, num_goals: int = 120, s
         effect_LE = np.where(selected_LE, 0.0, 0.03)
         effect_LE[0, 0] = 0.5
         evidence = drawn_evidence(selected_LE, sets, use_LE, effect_LE, num_goals, generator)
-        verdicts[verdict_of(evidence)] += 1
+        verdicts[specificity_verdict(evidence)] += 1
     return verdicts
 
 

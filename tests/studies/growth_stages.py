@@ -17,20 +17,19 @@ from unittest.mock import patch
 
 import numpy as np
 
-from moe_cli.ablate.specificity import contrast_of, detectable_effect, effect_estimate, effect_p
+from moe_cli.ablate.specificity import contrast_of, detectable_specific_effect, effect_estimate, effect_p
 from moe_cli.artifacts.files import write_atomic
 from moe_cli.artifacts.journal import Journal
 from moe_cli.codec import decode_lines, lines_of_records
 from moe_cli.compare.compared_runs import ComparedRun
-from moe_cli.compare.flip_texts import worst_flips
+from moe_cli.compare.comparison_texts import worst_flips
 from moe_cli.compare.label_draw import draw_answers
 from moe_cli.compare.stage import compare
 from moe_cli.config import MoeConfig
 from moe_cli.data.contamination import clusters_trained_on, trained_goals
-from moe_cli.evaluate.evaluation_files import summarise_evaluation, write_evaluation
+from moe_cli.evaluate.evaluation_files import Subject, summarise_evaluation, write_evaluation
 from moe_cli.evaluate.evaluation_items import load_items, preview_of_items
 from moe_cli.evaluate.model_drift import Drift
-from moe_cli.evaluate.subject import Subject
 from moe_cli.evaluate.text_drift import summarise_drift
 from moe_cli.evaluate.verdicts import judge_answers
 from moe_cli.judges.keywords import KeywordJudge
@@ -41,8 +40,9 @@ from moe_cli.prepare.filtering import answered_prompts, questions_of
 from moe_cli.prepare.prepare_files import write_risk
 from moe_cli.prepare.prompt_sources import gather_prompts
 from moe_cli.prepare.routing_file import read_counts, write_counts
-from moe_cli.prepare.selection_evidence import SelectionResult, find_experts, select_from_noise, selection_rule
+from moe_cli.prepare.selection_evidence import SelectionResult, find_experts, selection_rule
 from moe_cli.prepare.uncertainty import ExpertParts, estimate_risk_differences
+from moe_cli.prepare.union_evidence import select_from_noise
 from moe_cli.records import (
     DriftItem,
     EvaluationItem,
@@ -59,9 +59,8 @@ from moe_cli.records import (
     Verdict,
 )
 from moe_cli.records.inputs import form_id
-from moe_cli.stats.items import evaluated_items, match_items
 from moe_cli.stats.metrics import metrics_of
-from moe_cli.stats.outcomes import find_flips, paired_outcomes
+from moe_cli.stats.outcomes import evaluated_items, find_flips, match_items, paired_outcomes
 from moe_cli.views.report.page import report_page
 from tests.builders import CLASSIFIER, KEYWORDS, answered, column, evaluation, example, generation, identity, user
 
@@ -414,7 +413,7 @@ def contrast_control_sets(num: int, place: Path) -> Work:
 
     def work() -> object:
         contrast = contrast_of(changes_XN[0], changes_XN[1:], goals)
-        detectable = detectable_effect(contrast, changes_XN[1:].mean(1).tolist())
+        detectable = detectable_specific_effect(contrast, changes_XN[1:].mean(1).tolist())
         return detectable, effect_estimate(changes_XN[0], goals), effect_p(changes_XN[0], goals)
 
     return work

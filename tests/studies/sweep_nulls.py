@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_cli.records.budget_sweep import SelectionValue
-from moe_cli.stats.items import ItemOutcomes, RunItems
 from moe_cli.stats.metrics import ATTACK_SUCCESS, OVER_REFUSAL
-from moe_cli.stats.outcomes import paired_outcomes
+from moe_cli.stats.outcomes import ItemOutcomes, RunItems, paired_outcomes
 from moe_cli.stats.paired import RateEstimate, rate_estimate
 from moe_cli.sweep.conclusions import independent_runs
 from moe_cli.sweep.frontier import MeasuredArm, sufficient_budget

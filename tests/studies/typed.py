@@ -29,9 +29,9 @@ os.environ |= {**QUIET, **OFFLINE}  # which the libraries read when they are imp
 
 import moe_cli.bench.resources
 import moe_cli.bench.stage
-import moe_cli.evaluate.answers_stage
 import moe_cli.evaluate.capability_tasks
 import moe_cli.evaluate.stage
+import moe_cli.evaluate.without_model
 import moe_cli.export.push
 import moe_cli.export.stage
 import moe_cli.model.chat_endpoint
@@ -52,7 +52,7 @@ FAULTS = ("accepted", "form", "raw", "left", "slow", "traceback", "hang")
 WORK = {  # where a command begins what takes long, or leaves the machine or the process
     *("moe_cli.prepare.generation.load_model", "moe_cli.evaluate.target.load_model", "moe_cli.train.stage.load_model"),
     *("moe_cli.export.stage.load_model", "moe_cli.bench.stage.run", "moe_cli.cli.demo._DemoRun.run"),
-    *("moe_cli.cli.sweep_points.start_command", "moe_cli.cli.ray_commands.start_ray"),
+    *("moe_cli.cli.sweep_points.start_command", "moe_cli.cli.child_commands.start_ray"),
     "moe_cli.export.push._send",
     *("moe_cli.model.chat_endpoint.post_request", "moe_cli.judges.command.run_program"),
     "moe_cli.bench.resources.follow_step",

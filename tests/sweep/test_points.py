@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from moe_cli.artifacts import Store
-from moe_cli.artifacts.run_directory import flat_settings
+from moe_cli.artifacts.directory_state import flat_settings
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.sweep.point_places import PointPlace, settings_of_point

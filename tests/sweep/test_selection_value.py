@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moe_cli.stats.items import mean_run
 from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS
+from moe_cli.stats.outcomes import mean_run
 from moe_cli.stats.significance import rank_p
 from moe_cli.sweep.conclusions import independent_runs
 from moe_cli.sweep.selection_value import SweptRuns, log_trapezoid, selection_value

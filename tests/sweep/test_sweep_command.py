@@ -16,11 +16,11 @@ import pytest
 
 from moe_cli.artifacts import Store, finished_run
 from moe_cli.cli import sweep_points
-from moe_cli.cli.ray_commands import RayCluster, run_command, start_ray
+from moe_cli.cli.child_commands import RayCluster, run_command, start_ray
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.records import SweepPoint
-from moe_cli.sweep.planned_points import preview_sweep
+from moe_cli.sweep.stage import preview_sweep
 from tests.studies.sweep_kills import COMMAND, comparable, fingerprints, prepare_small, record_of, run_moe, stop_sweep
 
 WORDS = (*COMMAND, "--budgets", "20%", "--random-draws", "1")

@@ -14,7 +14,7 @@ from moe_cli.artifacts import Store, layout
 from moe_cli.codec import decode
 from moe_cli.records import StepRecord, TrainingSummary
 from moe_cli.train import stage as train
-from moe_cli.train.trainer import ExpertMaskingTrainer
+from moe_cli.train.selective_trainer import ExpertMaskingTrainer
 from tests.in_ranks import run_in_ranks
 from tests.resume_everywhere import train_to_the_end
 from tests.train.several_turns import of_several_turns

@@ -24,7 +24,7 @@ from moe_cli.prepare.round_selection import round_selector
 from moe_cli.records import Expert, RoundSelection, TrainingPlan, TrainingSummary
 from moe_cli.train import checkpoint, fitting, loop, router_phase
 from moe_cli.train import stage as train
-from moe_cli.train.alternating_schedule import AlternatingSchedule, linear_schedule
+from moe_cli.train.alternating_plan import AlternatingSchedule, linear_schedule
 from moe_cli.train.alternating_trainer import AlternatingTrainer
 from moe_cli.train.arm_setup import alternating_arm
 from moe_cli.train.dataset import epoch_order

@@ -26,7 +26,7 @@ from moe_cli.records import TrainingPlan, TrainingSummary
 from moe_cli.stats.metrics import ATTACK_SUCCESS
 from moe_cli.train import fitting, router_phase
 from moe_cli.train import stage as train
-from moe_cli.train.alternating_schedule import AlternatingSchedule, linear_schedule
+from moe_cli.train.alternating_plan import AlternatingSchedule, linear_schedule
 from moe_cli.train.dataset import epoch_order
 from moe_cli.train.joint_trainer import JointTrainer
 from moe_cli.views.compared import compared_markdown

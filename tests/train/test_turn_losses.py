@@ -18,8 +18,8 @@ from moe_cli.model.chat import encode_answered
 from moe_cli.model.load import load_model
 from moe_cli.records import StepRecord, TrainingExample, TrainingSummary, TurnLoss
 from moe_cli.train import stage as train
-from moe_cli.train.open_step import OpenStep, RowLoss
-from moe_cli.train.turn_losses import turn_losses, turn_trainings
+from moe_cli.train.open_step import OpenStep, RowLoss, turn_losses
+from moe_cli.train.training_summary import turn_trainings
 from moe_cli.views.trained import trained_view
 from tests.resume_everywhere import ARMS
 from tests.train.several_turns import of_several_turns, with_earlier_turns

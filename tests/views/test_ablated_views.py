@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from moe_cli.records import Ablation, ConditionOutcomes, Estimate, Expert, ExpertEffect, Rate
-from moe_cli.views.ablated import ablated_markdown, ablated_view, condition_table, expert_table, finding_table
+from moe_cli.views.ablated import ablated_markdown, ablated_view, ablation_findings, condition_table, expert_table
 from moe_cli.views.console import stdout_console
 from moe_cli.views.report.ablation_page import ablation_page, effect_chart, outcome_chart
 from tests.views.injections import INJECTIONS
@@ -116,7 +116,7 @@ def test_the_effect_that_control_sets_may_hide_stands_with_the_share_of_them_tha
     assert re.search(r"in so many control sets is one of them +62\.0 %", out)
     assert re.search(r"effect beyond them that would be found +31\.0", out)
     unknown = ablation(most_shared=None, largest_own=None, detectable=None)  # the first two as in an earlier record
-    cells = [row.cells[1:] for row in finding_table(unknown).rows[-3:]]
+    cells = [row.cells[1:] for row in ablation_findings(unknown).rows[-3:]]
     assert cells == [("-", "-"), ("-", ""), ("-", "")]
 
 
@@ -154,7 +154,7 @@ def test_without_benign_items_and_texts_there_is_a_dash_and_no_zero(lines):
     without = ablation(untouched=bare[0], selected=bare[1], controls=controls, harm_to_benign=None)
     for each_control in (True, False):
         assert {row.cells[-4:] for row in condition_table(without, each_control=each_control).rows} == {("-",) * 4}
-    (lost,) = (row.cells for row in finding_table(without).rows if row.cells[0].startswith("right answers lost"))
+    (lost,) = (row.cells for row in ablation_findings(without).rows if row.cells[0].startswith("right answers lost"))
     assert lost[1:] == ("-", "-")
     lines(ablated_view(without))
     parsed(ablation_page(without))

@@ -9,7 +9,7 @@ import unicodedata
 import pytest
 
 from moe_cli.characters import UNSAFE, escape_unsafe
-from moe_cli.compare.redaction import redact
+from moe_cli.compare.comparison_texts import redact
 from moe_cli.views.report.page import MOST_LETTERS, TEMPLATES, report_page
 from tests.views.injections import INJECTIONS, everywhere
 from tests.views.parsed_page import parsed

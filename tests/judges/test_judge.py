@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from moe_cli.errors import UsageError
 from moe_cli.judges import degenerate
 from moe_cli.judges.deciding import judge_in_groups, verdicts_of
-from moe_cli.judges.screening import revision_of
+from moe_cli.judges.judge import revision_of
 from tests.judges.exchanges import PROSE, EchoJudge, exchange
 
 

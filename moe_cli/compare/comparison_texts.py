@@ -1,19 +1,25 @@
-"""A comparison that can be shown to others: without texts of prompts and answers, ids of items, or absolute paths.
+"""What a comparison shows of texts: the worst flips for a person who asks to see them, or with --redact none at all.
 
-Ids and paths are replaced by stand-ins; the numbers are untouched. Equal ids and equal paths have equal stand-ins,
-different ones different stand-ins. A path in a field of its own is recognised whole, whatever characters it has.
+They are handed to the view and written only into the report. Outcomes that were made elsewhere have no texts.
+
+A redacted comparison can be shown to others: it is without texts of prompts and answers, ids of items, or absolute
+paths. Ids and paths are replaced by stand-ins; the numbers are untouched. Equal ids and equal paths have equal stand-
+ins, different ones different stand-ins. A path in a field of its own is recognised whole, whatever characters it has.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import TypeVar, cast
 
-from moe_cli.records.comparison import Comparison, Flip
+from moe_cli.compare.compared_runs import ComparedRun
+from moe_cli.records import Comparison, EvaluationRecord, Flip, FlipText, PairComparison
 from moe_cli.records.report import ReportData
 
+Records = Mapping[str, EvaluationRecord]
 Value = TypeVar("Value")
 
 CUT = "\N{HORIZONTAL ELLIPSIS}"
@@ -23,12 +29,64 @@ ABSOLUTE = re.compile(rf"(?:file:/*(?=/)|(?<![\w./{CUT}-]))/(?!/)[^\s,;:'\"<>|()
 FIELD = re.compile(r"(?:^|[\s:=])(/(?![/\s]).*[^/])/*$", re.DOTALL)
 
 
+def select_flip_texts(comparison: Comparison, sources: Sequence[ComparedRun], num: int) -> tuple[FlipText, ...]:
+    """The `num` worst flips of each pair, with the prompt and the answers of the first run of each arm."""
+    return _texts(comparison, sources, lambda pair: pair.flips[:num])
+
+
+def worst_flips(comparison: Comparison, sources: Sequence[ComparedRun], num: int) -> tuple[FlipText, ...]:
+    """As `select_flip_texts`, with the `num` worst flips of every measure and suite of each pair."""
+    return _texts(comparison, sources, lambda pair: tuple(_first_of_each(pair, num)))
+
+
+def _first_of_each(pair: PairComparison, num: int) -> Iterator[Flip]:
+    seen: Counter[tuple[str, str]] = Counter()
+    for flip in pair.flips:
+        seen[flip.metric, flip.suite] += 1
+        if seen[flip.metric, flip.suite] <= num:
+            yield flip
+
+
+def _texts(
+    comparison: Comparison, sources: Sequence[ComparedRun], chosen: Callable[[PairComparison], Sequence[Flip]]
+) -> tuple[FlipText, ...]:
+    first = {arm.name: arm.runs[0] for arm in comparison.arms}
+    records: dict[str, Records] = {
+        source.column.name: {record.item.id: record for record in source.records or ()} for source in sources
+    }
+    return tuple(
+        FlipText(
+            pair=pair_name(pair),
+            flip=flip,
+            prompt=_prompt(records[first[pair.a]].get(flip.item)),
+            answer_a=_answer(records[first[pair.a]].get(flip.item)),
+            answer_b=_answer(records[first[pair.b]].get(flip.item)),
+        )
+        for pair in comparison.pairs
+        for flip in chosen(pair)
+    )
+
+
+def pair_name(pair: PairComparison) -> str:
+    """The pair as text, such as `selective against baseline`."""
+    return f"{pair.b} against {pair.a}"
+
+
+def _prompt(record: EvaluationRecord | None) -> str | None:
+    turns = [message.content for message in record.item.messages if message.role == "user"] if record else []
+    return turns[-1] if turns else None
+
+
+def _answer(record: EvaluationRecord | None) -> str | None:
+    return record.answer if record else None
+
+
 def redact(comparison: Comparison, data: ReportData) -> tuple[Comparison, ReportData]:
     """The comparison and its report data, redacted."""
     ids = {flip.item for pair in comparison.pairs for flip in pair.flips} | {text.flip.item for text in data.texts}
     numbers = {item: f"item {number}" for number, item in enumerate(sorted(ids), start=1)}
     values = [value for check in comparison.fairness for value in check.values]
-    shortened = _PathNames(_texts((comparison.columns, comparison.labels, data.origins, tuple(values))))
+    shortened = _PathNames(_all_texts((comparison.columns, comparison.labels, data.origins, tuple(values))))
     pairs = tuple(
         replace(pair, flips=tuple(_numbered(flip, numbers) for flip in pair.flips)) for pair in comparison.pairs
     )
@@ -69,17 +127,17 @@ class _PathNames:
         return self._names[path]
 
 
-def _texts(value: object) -> Iterator[str]:
+def _all_texts(value: object) -> Iterator[str]:
     """Every text in a record."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, tuple):
         for each in value:
-            yield from _texts(each)
+            yield from _all_texts(each)
     elif isinstance(value, dict):
-        yield from _texts((*value, *value.values()))
+        yield from _all_texts((*value, *value.values()))
     elif is_dataclass(value) and not isinstance(value, type):
-        yield from _texts(tuple(getattr(value, each.name) for each in fields(value)))
+        yield from _all_texts(tuple(getattr(value, each.name) for each in fields(value)))
 
 
 def _changed(value: Value, change: Callable[[str], str]) -> Value:

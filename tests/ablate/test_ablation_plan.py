@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from moe_cli.ablate import stage
+from moe_cli.ablate import ablation_plan, stage
+from moe_cli.ablate.ablation_plan import preview_ablation
 from moe_cli.artifacts import Store, finished_run, layout
 from moe_cli.errors import ArtifactError, UsageError
 from moe_cli.prepare import stage as prepare
@@ -31,7 +32,7 @@ def refusals(directory: Path, output: Path, on: str | None, **ablate) -> list[Ex
     store, config = Store(directory / "registry"), settings(directory, output, **ablate)
     found = []
     try:
-        _, refusal = stage.preview_ablation(directory / "prepared", on, config, store)
+        _, refusal = preview_ablation(directory / "prepared", on, config, store)
         found.append(refusal)
     except (UsageError, ArtifactError) as error:
         found.append(error)
@@ -59,7 +60,7 @@ def test_a_run_of_another_kind_is_no_training_run(trained, tmp_path):
 def thirteen_of_a_layer(monkeypatch):
     """13 of the 16 experts of layer 2 are selected, of which a token gets 4."""
     experts = tuple(Expert(layer=2, index=index) for index in range(13))
-    monkeypatch.setattr(stage, "selected_experts", lambda *_: experts)
+    monkeypatch.setattr(ablation_plan, "selected_experts", lambda *_: experts)
 
 
 @pytest.mark.usefixtures("thirteen_of_a_layer")
@@ -73,7 +74,7 @@ def test_a_layer_that_cannot_spare_so_many_experts_is_refused_before_anything_is
 @pytest.mark.usefixtures("thirteen_of_a_layer")
 def test_where_nothing_takes_their_place_any_number_may_be_taken_away(trained, tmp_path):
     config = settings(trained, tmp_path / "out", intervention="zero")
-    _, refusal = stage.preview_ablation(trained / "prepared", None, config, Store(trained / "registry"))
+    _, refusal = preview_ablation(trained / "prepared", None, config, Store(trained / "registry"))
     assert refusal is None
 
 

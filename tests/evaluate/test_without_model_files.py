@@ -14,8 +14,8 @@ from moe_cli.compare import stage as compare_stage
 from moe_cli.compare.fairness import check_fairness
 from moe_cli.config import EvaluateConfig
 from moe_cli.errors import ArtifactError, StoppedError, UsageError
-from moe_cli.evaluate import answers_stage
 from moe_cli.evaluate.evaluation_items import items_digest, load_items
+from moe_cli.evaluate.without_model import evaluate_answers
 from moe_cli.records import EvaluationRecord, EvaluationSummary
 from moe_cli.views.evaluated import evaluated_view
 from tests.builders import column, evaluation
@@ -30,7 +30,7 @@ def judge_files(tmp_path, monkeypatch, small_settings):
 
     def run(*files, resume=False, notify=lambda _: None, **settings):
         config = small_settings(tmp_path, evaluate={"answers": tuple(map(str, files)), **settings})
-        return answers_stage.run(config, Store(tmp_path / ".moe/registry"), notify, resume=resume)
+        return evaluate_answers(config, Store(tmp_path / ".moe/registry"), notify, resume=resume)
 
     return run
 

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from transformers.integrations import moe
 
-from moe_cli.experts.dispatch import bounds_of, gather_experts, sort_by_expert
-from moe_cli.experts.kernels import multiply_grouped, multiply_outer
+from moe_cli.experts.grouped_products import bounds_of, gather_experts, multiply_grouped, multiply_outer, sort_by_expert
 
 torch.set_num_threads(1)
 
@@ -71,7 +70,7 @@ def test_a_few_experts_rows_become_experts_0_1_and_so_on():
     assert packed.expert_S.tolist() == [1, 1, 1]
 
 
-# What is built on: if one of these fails, torch or transformers changed and kernels.py may get simpler.
+# What is built on: if one of these fails, torch or transformers changed and grouped_products.py may get simpler.
 
 
 def test_upstream_kernel_knows_no_float64_and_no_odd_sizes():

@@ -11,10 +11,10 @@ import torch
 from moe_cli.errors import UsageError
 from moe_cli.model.chat import IGNORED
 from moe_cli.model.checkpointing import enable_checkpointing
-from moe_cli.model.router_distributions import log_distribution
+from moe_cli.model.router_seam import log_distribution
 from moe_cli.train.dataset import FixedBatches
 from moe_cli.train.paired_rows import paired_batches
-from moe_cli.train.router_consistency import divergence, mean_log_distribution, region_of
+from moe_cli.train.router_phase import divergence, mean_log_distribution, region_of
 from tests.experts.catalog import build
 from tests.experts.families import gpt_oss, olmoe
 from tests.train.router_phases import (

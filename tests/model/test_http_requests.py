@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from moe_cli.model import timed_http
-from moe_cli.model.timed_http import NoReplyError, post_request
+from moe_cli.model import http_requests
+from moe_cli.model.http_requests import NoReplyError, post_request
 from tests.model.served import Reply, completion, served
 
 KEY = {"Authorization": "Bearer sk-not-to-be-seen"}
@@ -48,9 +48,9 @@ def no_proxies(monkeypatch):
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    timed_http._trust.cache_clear()
+    http_requests._trust.cache_clear()
     yield
-    timed_http._trust.cache_clear()
+    http_requests._trust.cache_clear()
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def test_a_certificate_of_ones_own_is_trusted_where_the_usual_variables_name_it(
     with listening(good, path) as port:
         with pytest.raises(NoReplyError, match="CERTIFICATE_VERIFY_FAILED"):
             post(f"https://localhost:{port}/")
-        timed_http._trust.cache_clear()
+        http_requests._trust.cache_clear()
         monkeypatch.setenv(variable, str(tmp_path / name))
         assert post(f"https://localhost:{port}/").body == b"{}"
         with pytest.raises(NoReplyError, match=r"CERTIFICATE_VERIFY_FAILED.*mismatch"):
@@ -204,7 +204,7 @@ def test_a_fork_of_a_process_that_has_sent_requests_can_send_its_own():
 def test_a_process_ends_at_once_and_in_silence_while_requests_are_under_way():
     script = (
         "import sys, threading, time\n"
-        "from moe_cli.model.timed_http import post_request\n"
+        "from moe_cli.model.http_requests import post_request\n"
         "ask = lambda: post_request(sys.argv[1], b'{}', {}, seconds=60, largest=9)\n"
         "threading.Thread(target=ask, daemon=True).start()\n"
         "time.sleep(0.5)\n"

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from moe_cli.records.comparison import PairComparison, PairedDifference
 from moe_cli.stats.labelled import PairLabels
-from moe_cli.stats.paired import ArmItems, compare_pair, verdict_of
+from moe_cli.stats.paired import ArmItems, compare_pair, paired_verdict
 from moe_cli.stats.significance import holm
 
 
@@ -56,5 +56,7 @@ def _corrected(pair: PairComparison, adjusted: Iterator[float], margin: float) -
     ]
     return replace(
         pair,
-        differences=tuple(replace(difference, verdict=verdict_of(difference, margin)) for difference in differences),
+        differences=tuple(
+            replace(difference, verdict=paired_verdict(difference, margin)) for difference in differences
+        ),
     )
