@@ -81,7 +81,7 @@ def compare(
         Literal["accuracy", "asr"] | None, typer.Option(help="What a 1 of a file means (accuracy).")
     ] = None,
     measure: Annotated[
-        str | None, typer.Option(help="Which metric of lm-eval's samples or score of an inspect log.")
+        str | None, typer.Option(help="Which metric of lm-eval, score of an inspect log or column of a table.")
     ] = None,
     scale: Annotated[
         float, typer.Option(min=1, max=1e9, help="The full mark of a file's numbers: 100 for percents.")

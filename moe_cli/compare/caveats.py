@@ -165,12 +165,14 @@ def _decides(judge: JudgeIdentity, evaluation: EvaluationSummary) -> bool:
 def _seeds(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterator[str]:
     of_arms = columns_of_arms(columns, arms)
     trained = [arm for arm, runs in zip(arms, of_arms, strict=True) if runs[0].is_trained_here]
+    imported = [arm for arm, runs in zip(arms, of_arms, strict=True) if runs[0].imported and not runs[0].is_untrained]
+    yield from _few_seeds([arm for arm in imported if len(arm.runs) > 1], "runs")
     several = [arm for arm in trained if len(arm.runs) > 1]
     single = [arm.name for arm in trained if len(arm.runs) == 1]
     if several:
         counts = join_words([f"{len(arm.runs)} runs of {arm.name}" for arm in several])
         yield f"The intervals cover the change from training seed to training seed, as far as {counts} show it."
-        yield from _few_seeds(several)
+        yield from _few_seeds(several, "seeds")
     if single and several:
         arm = join_words(single)
         yield f"{arm} has one training seed: it is taken to vary from seed to seed as much as the other arm."
@@ -178,14 +180,15 @@ def _seeds(columns: Sequence[RunColumn], arms: Sequence[ComparedArm]) -> Iterato
         yield "One training seed per arm: another seed can give another result, and the intervals do not cover that."
 
 
-def _few_seeds(several: Sequence[ComparedArm]) -> Iterator[str]:
-    """What two or three seeds cannot show, however small their p-value is."""
-    few = [f"{len(arm.runs)} seeds of {arm.name}" for arm in several if len(arm.runs) < ENOUGH_RUNS]
+def _few_seeds(several: Sequence[ComparedArm], noun: str) -> Iterator[str]:
+    """What two or three seeds cannot show, however small their p-value is; imported ones are called runs."""
+    few = [f"{len(arm.runs)} {noun} of {arm.name}" for arm in several if len(arm.runs) < ENOUGH_RUNS]
     if few:
         yield (
             f"With {join_words(few)} a p below that of exchanging runs between the arms (1/3 with two each, 1/10 with"
-            " three) rests on the assumption that seeds are normally distributed. An arm of which a seed now and then"
-            " fails breaks it: about one comparison in seven would then claim a difference where there is none."
+            f" three) rests on the assumption that {noun} are normally distributed. An arm of which a {noun[:-1]} now"
+            " and then fails breaks it: about one comparison in seven would then claim a difference where there is"
+            " none."
         )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from moe_cli.compare.evidence import Evidence, Prices, highest_rise
+from moe_cli.compare.evidence import Evidence, Prices, highest_rise, is_cut_off_unlike, is_often_cut_off
 from moe_cli.compare.wording import (
     compare_rates,
     format_bounds,
@@ -167,6 +167,9 @@ def _sentence(difference: PairedDifference, pair: PairComparison, differences: F
     corrected = evidence.corrected(pair, difference.metric)
     weakened = [corrected] if corrected and difference.verdict not in CLAIMS else []
     weakened += [*_undone(difference, True, evidence.margin), *evidence.other_margin()]
+    cut_off = differences.get(CUT_OFF) if difference.metric == ATTACK_SUCCESS else None
+    if cut_off is not None and (is_often_cut_off(cut_off) or is_cut_off_unlike(cut_off)):
+        weakened.append(f"but {evidence.cut_off_text(pair, cut_off)}")
     subject = "it" if difference.verdict in (*CLAIMS, "within margin") else pair.b
     weakened += _suites(difference, differences, True, evidence, subject)
     match difference.verdict:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from moe_cli.compare.fairness import DIGEST_LENGTH
 from moe_cli.compare.wording import compare_rates, corrected_text, format_points, join_words
-from moe_cli.config.settings import MARGIN
+from moe_cli.config.settings import MARGIN, MAX_UNSCORED
 from moe_cli.records.comparison import (
     ComparedArm,
     FairnessCheck,
@@ -24,7 +24,7 @@ from moe_cli.records.comparison import (
     RunColumn,
     columns_of_arms,
 )
-from moe_cli.records.judging import JudgeIdentity
+from moe_cli.records.judging import JudgeIdentity, too_many_unscored
 from moe_cli.records.training import IMPORTED
 from moe_cli.stats.metrics import (
     ACCURACY,
@@ -117,6 +117,12 @@ class Evidence:
         limits = {evaluation.generation.get("max_new_tokens") for evaluation in evaluations if evaluation} - {None}
         return f"token {' or '.join(map(str, sorted(map(str, limits))))}" if limits else "the cut"
 
+    def cut_off_text(self, pair: PairComparison, cut_off: PairedDifference) -> str:
+        """How many answers to attacks were cut off, and what that hides."""
+        of_b, of_a = compare_rates(cut_off, True).split(" against ")
+        shares = f"{pair.b} {of_b} and {pair.a} {of_a}"
+        return f"answers to attacks were cut off ({shares}), so that harm after {self.answer_limit(pair)} is not seen"
+
     def judged_alike(self, pair: PairComparison) -> PairComparison:
         """The pair without verdicts where different judges decided: the difference may be only the judges'."""
         return replace(
@@ -133,7 +139,7 @@ class Evidence:
     def unscored_runs(self, pair: PairComparison) -> tuple[str, ...]:
         """Runs of both arms with more unscored answers than allowed, b first."""
         columns = [column for name in (pair.b, pair.a) for column in self.arms[name]]
-        return tuple(column.name for column in columns if column.evaluation and column.evaluation.overly_unscored)
+        return tuple(column.name for column in columns if _is_overly_unscored(column))
 
     def _judges(self, pair: PairComparison, metric: str) -> list[JudgeIdentity]:
         """Judges that decide the metric, one for every judged run, b first; empty where no judge decides it."""
@@ -185,11 +191,23 @@ class Evidence:
         return bool(set.intersection(*fingerprints))
 
     def _seeds(self, trained: Sequence[str]) -> Iterator[str]:
-        single = [name for name in trained if len(self.arms[name]) == 1]
+        single = [name for name in trained if _num_runs(self.arms[name]) == 1]
         if single and len(single) == len(trained):
             yield "with one run per arm" if self.arms[single[0]][0].training_mode == IMPORTED else ONE_SEED
         elif single:
             yield f"with one training seed of {single[0]}"
+
+
+def _is_overly_unscored(column: RunColumn) -> bool:
+    """Whether more answers have no verdict than were allowed, or than are by default where they were imported."""
+    if column.imported is not None:
+        return too_many_unscored(column.imported.unanswered, column.imported.n, MAX_UNSCORED)
+    return column.evaluation is not None and bool(column.evaluation.overly_unscored)
+
+
+def _num_runs(columns: Sequence[RunColumn]) -> int:
+    """The number of runs of an arm; imported ones with the same outcome for every item are one."""
+    return len({column.imported.sha256 if column.imported else column.name for column in columns})
 
 
 def _routers(arms: Sequence[Sequence[RunColumn]]) -> Iterator[str]:
@@ -242,12 +260,8 @@ class Prices:
         cut_off = self.found.get(CUT_OFF)
         if cut_off is None:
             return
-        more = any(self._lost(CUT_OFF, cut_off))
-        if more or max(cut_off.rate_a, cut_off.rate_b) > MOST_CUT_OFF:
-            of_b, of_a = compare_rates(cut_off, True).split(" against ")
-            shares = f"{self.pair.b} {of_b} and {self.pair.a} {of_a}"
-            limit = self.evidence.answer_limit(self.pair)
-            yield f"answers to attacks were cut off ({shares}), so that harm after {limit} is not seen"
+        if any(self._lost(CUT_OFF, cut_off)) or is_often_cut_off(cut_off):
+            yield self.evidence.cut_off_text(self.pair, cut_off)
 
     def open(self) -> Iterator[str]:
         """What it may have paid: not measured or not ruled out, with unscored answers counted against it."""
@@ -268,6 +282,16 @@ class Prices:
         if highest > self.evidence.price_margin + ROUNDING:
             what = "fall" if difference.better == "higher" else "rise"
             yield f"a {what} of {difference.metric} by up to {format_points(highest)} points"
+
+
+def is_often_cut_off(cut_off: PairedDifference) -> bool:
+    """Whether more answers were cut off in either arm than leave its attack success known."""
+    return max(cut_off.rate_a, cut_off.rate_b) > MOST_CUT_OFF
+
+
+def is_cut_off_unlike(cut_off: PairedDifference) -> bool:
+    """Whether attack success could differ by what was cut off in one arm alone."""
+    return abs(cut_off.difference) > MARGIN + ROUNDING
 
 
 def highest_rise(difference: PairedDifference, of_b: bool) -> float:

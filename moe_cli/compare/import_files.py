@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_cli.compare.imported_items import ImportedColumn, row_table, table_columns
+from moe_cli.compare.imported_items import ImportedColumn
 from moe_cli.compare.log_outcomes import (
     harmbench_column,
     inspect_column,
@@ -23,6 +23,7 @@ from moe_cli.compare.log_outcomes import (
     lm_eval_column,
     sample_files,
 )
+from moe_cli.compare.outcome_tables import row_table, table_columns
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
 from moe_cli.data.json_rows import parse_values
 from moe_cli.data.rows import Location, RowFault, refuse_bad_rows
@@ -44,7 +45,9 @@ class SourceContent:
 
     run_names: tuple[str, ...] = ()  # the columns of tables that are wanted; none: all with outcomes
     lm_filter: str | None = None  # which filter of lm-eval's samples; None: there is one
-    measure: str | None = None  # which metric of lm-eval or score of inspect; None: the first, or the only one
+    measure: str | None = (
+        None  # which metric of lm-eval, score of inspect or column of a table; None: the first, or the only one
+    )
     scale: float = 1.0  # the full mark, which counts as 1
 
 
@@ -55,6 +58,7 @@ class FoundColumns:
     columns: tuple[ImportedColumn, ...]
     left_out: tuple[str, ...] = ()  # columns of a table that hold no outcomes
     unfinished: tuple[str, ...] = ()  # "x.eval: the evaluation was cancelled"
+    clustered_by: str | None = None  # the column of goals that says which items belong together
 
 
 def holds_results(path: Path) -> bool:
@@ -124,8 +128,8 @@ def _of_log(log: InspectLog, reading: SourceContent) -> FoundColumns:
 def _of_rows(rows: PlacedRows, path: Path, reading: SourceContent) -> FoundColumns:
     if rows and is_sample(rows[0][1]):
         return FoundColumns((lm_eval_column(rows, path, reading.lm_filter, reading.measure, reading.scale),))
-    columns, left_out = table_columns(row_table(rows, path), reading.run_names, reading.scale)
-    return FoundColumns(tuple(columns), left_out)
+    table = table_columns(row_table(rows, path), reading.run_names, reading.scale, reading.measure)
+    return FoundColumns(table.columns, table.left_out, clustered_by=table.clustered_by)
 
 
 def _placed(content: Content, path: Path) -> PlacedRows:

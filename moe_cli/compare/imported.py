@@ -14,9 +14,11 @@ from operator import attrgetter
 from pathlib import Path
 
 from moe_cli.artifacts.finished import kind_in
+from moe_cli.compare.column_roles import declared_metric
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.import_files import FoundColumns, SourceContent, holds_results, read_columns
-from moe_cli.compare.imported_items import METRIC_OF, ImportedColumn, MetricWord, declared_metric
+from moe_cli.compare.imported_items import METRIC_OF, ImportedColumn, MetricWord
+from moe_cli.compare.imported_tasks import REPEATED, join_tasks, share_clusters, share_numbers, tell_apart
 from moe_cli.errors import UsageError
 from moe_cli.records import ImportedOutcomes, Notice, RunColumn
 from moe_cli.records.manifest import Notify
@@ -82,9 +84,12 @@ def import_sources(
     metric = METRIC_OF[declared_metric(asked.metric, [column for column, _ in columns.values()])]
     arms = _arms(run_names, against, base, files, columns)
     if len(arms) < 2:
-        raise UsageError(
-            f"{', '.join(files)} holds {len(columns)} column of outcomes to compare: {', '.join(columns)}", hint=NOT_TWO
+        held = (
+            f"{len(columns)} column of outcomes to compare: {', '.join(columns)}"
+            if columns
+            else "no column of outcomes"
         )
+        raise UsageError(f"{', '.join(files)} holds {held}", hint=NOT_TWO)
     untrained = arms[0] if base else ()
     sources = [_source(columns[name][0], metric, name in untrained) for arm in arms for name in arm]
     return ImportedArms(sources, arms)
@@ -151,20 +156,22 @@ def _columns(asked: Import, files: Sequence[str], notify: Notify) -> Columns:
             notify(Notice(text=f"{text}: samples may be missing", warning=True))
         if columns.left_out and not asked.reading.run_names:
             notify(Notice(text=f"{path}: no columns of outcomes, left out: {', '.join(columns.left_out)}"))
+        if columns.clustered_by is not None:
+            notify(Notice(text=f"{path}: items of the same `{columns.clustered_by}` are one cluster"))
         parts += [(typed, column) for column in (_called(columns, name, path) if name else columns.columns)]
         left_out += columns.left_out
     by_name: dict[str, list[tuple[str, ImportedColumn]]] = {}
-    for typed, column in _told_apart(parts):
+    for typed, column in tell_apart(parts):
         by_name.setdefault(column.name, []).append((typed, column))
     for word in asked.reading.run_names:
         _found_name(word, [*by_name, *left_out])
     several = any(len(of_name) > 1 for of_name in by_name.values())
+    if True in {share_numbers([column for _, column in of_name]) for of_name in by_name.values()}:
+        notify(Notice(text=f"{', '.join(files)} number their items alike, so they are tasks of one run: {REPEATED}"))
+    runs = [join_tasks([column for _, column in of_name]) if several else of_name[0][1] for of_name in by_name.values()]
     return {
-        name: (
-            _whole([column for _, column in of_name]) if several else of_name[0][1],
-            frozenset(t for t, _ in of_name),
-        )
-        for name, of_name in by_name.items()
+        name: (run, frozenset(typed for typed, _ in of_name))
+        for (name, of_name), run in zip(by_name.items(), share_clusters(runs), strict=True)
     }
 
 
@@ -181,36 +188,6 @@ def _called(columns: FoundColumns, name: str, path: Path) -> list[ImportedColumn
             hint=f"name {path} alone, or one of its parts",
         )
     return [column.called(name) for column in columns.columns]
-
-
-def _told_apart(parts: Sequence[tuple[str, ImportedColumn]]) -> list[tuple[str, ImportedColumn]]:
-    """Rename runs of one name that hold the same items, which are different runs, after their files."""
-    by_name: dict[str, list[ImportedColumn]] = {}
-    for _, column in parts:
-        by_name.setdefault(column.name, []).append(column)
-    taken = {name for name, of_name in by_name.items() if _overlap(of_name)}
-    return [
-        (argument, column.called(column.file_name) if column.name in taken else column) for argument, column in parts
-    ]
-
-
-def _overlap(columns: Sequence[ImportedColumn]) -> bool:
-    ids = [(column.task, item.id) for column in columns for item in column.items]
-    return len(set(ids)) < len(ids)
-
-
-def _whole(parts: Sequence[ImportedColumn]) -> ImportedColumn:
-    """One run joined from the files of its tasks; every item carries the name of its task."""
-    items = tuple(item.inside(part.task) for part in parts for item in part.items)
-    seen: set[str] = set()
-    for item in items:
-        if item.id in seen:
-            raise UsageError(
-                f"the item {item.id} of {parts[0].name} is in several files",
-                hint="name the run of every file: moe compare base=FILE_1 selective=FILE_2",
-            )
-        seen.add(item.id)
-    return replace(parts[0], source=" + ".join(part.source for part in parts), items=items)
 
 
 def _source(column: ImportedColumn, metric: str, untrained: bool) -> ComparedRun:

@@ -65,6 +65,7 @@ def inspect_column(log: InspectLog, measure: str | None, scale: float) -> Import
         file_name=log.path.stem,
         source=str(log.path),
         task=log.task,
+        titles=(log.task,),
         measure=name,
         metric=None,
         items=tuple(
@@ -154,6 +155,7 @@ def lm_eval_column(rows: Rows, path: Path, lm_filter: str | None, measure: str |
         file_name=path.stem,
         source=str(path),
         task=task,
+        titles=(task,),
         measure=metric,
         metric=None,
         items=tuple(

@@ -61,8 +61,13 @@ Reader = Callable[[ReadRow, Location], Iterable[Entry]]
 
 
 def cluster_of(goal: str) -> str:
-    """The cluster id that all forms of one goal share."""
-    return f"goal-{sha256(goal.encode()).hexdigest()[:12]}"
+    """The cluster id that all forms of one goal share, in whatever case and punctuation it is written."""
+    return name_of_text(normalise_text(goal))
+
+
+def name_of_text(text: str) -> str:
+    """A name for a text that has none, which depends on nothing else: `goal-3e23e8160039`."""
+    return f"goal-{sha256(text.encode()).hexdigest()[:12]}"
 
 
 def cluster_of_prompt(asked_turns: Turns) -> str:
@@ -70,7 +75,7 @@ def cluster_of_prompt(asked_turns: Turns) -> str:
     turns = [
         normalise_text(turn.content) if turn.role == "user" else f"{turn.role}: {turn.content}" for turn in asked_turns
     ]
-    return cluster_of("\n".join(turns))
+    return name_of_text("\n".join(turns))
 
 
 def normalise_text(prompt: str) -> str:

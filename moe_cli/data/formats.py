@@ -199,7 +199,7 @@ def _columns_of(table: Table) -> set[str]:
     """The columns, without columns named as a side that hold labels instead of texts or turns."""
     there = table.keys()
     columns = {name for name in there if name not in NAMES_OF_ATTACKS or not _holds_names(table, name)}
-    if {"safe", "unsafe"} <= columns:
+    if {"safe", "unsafe"} <= columns and not (_holds_labels(table, "safe") and _holds_labels(table, "unsafe")):
         return columns
     return {name for name in columns if name not in SIDES or not _holds_labels(table, name)}
 

@@ -122,8 +122,11 @@ def _faults(cells: dict[str, str]) -> list[str]:
             label_of(cells.get(name, ""))
         except ValueError:
             faults.append(f"`{name}` is neither yes nor no")
-    if cells.get("asked", "").strip().lower() not in ASKED:
+    asked = cells.get("asked", "").strip().lower()
+    if asked not in ASKED:
         faults.append("`asked` is neither harmful nor refused")
+    elif not faults and label_of(cells[asked]) is None and any(label_of(cells[name]) is not None for name in ASKED):
+        faults.append(f"`{asked}` is asked and empty, and the label stands in the other column")
     if not 0 < (number_of_cell(cells["probability"]) or 0.0) <= 1:
         faults.append("`probability` is not between 0 and 1")
     return faults

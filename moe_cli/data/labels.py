@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from moe_cli.data.column_names import ANSWER_COLUMNS, GOAL_COLUMNS
-from moe_cli.data.rows import BadRowError, Row, describe_value, is_missing
+from moe_cli.data.rows import BadRowError, Row, describe_value, is_missing, number_of_cell
 from moe_cli.data.tables import Table
 from moe_cli.errors import UsageError
 from moe_cli.records.inputs import Kind
@@ -64,7 +64,7 @@ OF_PROMPT = (
 HARMFUL_IF_TRUE = (
     *("is_harmful", "harmful", "is_unsafe", "unsafe", "is_malicious", "malicious", "is_toxic", "toxic"),
     *("prompt_is_harmful", "is_harmful_prompt", "is_jailbreak", "jailbreak", "harmful?", "is_harmful?", "harm"),
-    *("is_injection", "toxicity"),
+    *("is_injection", "toxicity", "should_refuse"),
 )
 BENIGN_IF_TRUE = (
     "is_safe",
@@ -151,10 +151,17 @@ def _refuse_bare(table: Table, column: str, *, mapped: bool) -> None:
 
 def _says_something(table: Table, column: str) -> bool:
     values = [value for value in _values(table, column) if not is_missing(value)]
-    if _polarity(column) is not None:
-        return bool(values) and all(truth_of(value) is not None or _word_kind(value) is not None for value in values)
-    worded = [_word_kind(value) is not None for value in values]
-    return column == "kind" or (bool(values) and all(worded) if column in LOOSELY_WORDED else any(worded))
+    if _polarity(column) is not None:  # one odd cell is a bad row and hides no other; a column of scores is no label
+        said = [truth_of(value) is not None or _word_kind(value) is not None for value in values]
+        return any(said) and not any(_is_number(value) for value, one in zip(values, said, strict=True) if not one)
+    kinds = {_word_kind(value) for value in values}
+    if column in LOOSELY_WORDED:  # also about other things, unless it tells harmful from harmless
+        return bool(kinds) and (None not in kinds or {"harmful", "benign"} <= kinds)
+    return column == "kind" or bool(kinds - {None})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) or (isinstance(value, str) and number_of_cell(value) is not None)
 
 
 def _values(table: Table, column: str) -> Sequence[object]:

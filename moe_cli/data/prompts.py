@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from moe_cli.data.column_names import CONTEXT_COLUMNS, PROMPT_COLUMNS, TURN_COLUMNS, first_of
 from moe_cli.data.entries import Entry
-from moe_cli.data.rows import BadRowError, Location, ReadRow, is_missing, name_of, text_of
+from moe_cli.data.rows import BadRowError, Location, ReadRow, is_missing, name_of, text_of, written_of
 from moe_cli.data.turns import ROLES, Turns, are_turns, messages_of, prompt_of_turns, turns
 
 
@@ -27,7 +27,7 @@ def prompt_entry(row: ReadRow, place: Location) -> Iterator[Entry]:
         attack=name_of(row, "attack"),
         cluster=name_of(row, "cluster"),
         suite=name_of(row, "suite"),
-        expected=text_of(row, "expected") if row.get("expected") is not None else None,
+        expected=written_of(row, "expected") if row.get("expected") is not None else None,
     )
 
 

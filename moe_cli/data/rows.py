@@ -24,6 +24,7 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\d*[.,]\d+)(e[+-]?\d+)?")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 Unit = Literal["line", "element", "row"]
 EQUAL = "it is equal to another row"  # why a row is left out
+LARGEST_EXACT = 2.0**53  # below it every whole number is a float of its own
 MOST_NAMED = 5  # bad rows in the message of an error
 Row = Mapping[str, object]
 INDEX = re.compile(r"[0-9]{1,9}")
@@ -98,9 +99,11 @@ def refuse_bad_rows(faults: Sequence[RowFault], allowed: int, *, hint: str) -> N
 
 
 def cell_of(value: object) -> str:
-    """A value of JSON or parquet as the cell of a table would hold it."""
+    """A value of JSON or parquet as the cell of a table would hold it; a whole number has no decimal point."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_EXACT:
+        return str(int(value))
     return "" if value is None else str(value)
 
 
@@ -176,6 +179,13 @@ def text_of(row: Row, key: str) -> str:
     return value
 
 
+def written_of(row: Row, key: str) -> str:
+    """The text or the number under `key` as text; errors as of `text_of`."""
+    value = row.get(key)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return cell_of(value) if is_number else text_of(row, key)
+
+
 TEXT, KEY = "text", "id"  # the columns of rows that no column names: one text each, and the key it stands under
 
 
@@ -215,6 +225,8 @@ def row_of(value: object, place: Location) -> Element:
     if not isinstance(value, dict):
         return RowFault(place, f"{describe_value(value)} is no row")
     inner = value.get("row")  # as the viewer of the hub sends rows
+    if isinstance(inner, dict) and value.get("truncated_cells"):
+        return RowFault(place, "the viewer of the hub cut some of its cells; download the data set itself")
     return place, inner if isinstance(inner, dict) and "row_idx" in value else value
 
 

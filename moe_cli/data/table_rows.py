@@ -14,13 +14,16 @@ import csv
 import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from moe_cli.data.column_names import is_known, normalise_name
+from moe_cli.data.column_names import is_known, marks_a_row, normalise_name
 from moe_cli.data.rows import TEXT, Element, Location, RawRow, RawTable, RowFault, lines_of, refuse_part
 from moe_cli.data.text_marks import refuse_marked_lines
 from moe_cli.data.turns import turns_in_cell
 from moe_cli.errors import MoeError, UsageError, first_line
+
+if TYPE_CHECKING:
+    from _csv import Reader as _CsvReader
 
 Shape = Literal["rows", "table", "cells", "plain"]
 LINES = "lines of text"
@@ -39,6 +42,7 @@ LABELS = {
     "attack",
 }  # names that are cells of many a row, too
 SINGLE_WORD = re.compile(r"[^\W\d][\w.-]*")
+SPACE_BEFORE_QUOTE = re.compile(r"\s+\"")
 SAYS_SEPARATOR = re.compile(r"\ufeff?sep=(.)\r?\n?", re.IGNORECASE)  # Excel's own first line
 ADD_HEADER = "give the columns names in the first line, such as goal or prompt, or name one with --map prompt=COLUMN"
 
@@ -62,7 +66,7 @@ def text_table(text: str, name: str, hint: str, columns: Collection[str] = (), s
     if separator is not None:
         if shape != "cells":
             _refuse_repeated(text, name, separator, columns)
-        rows = _rows_of_table(text, name, hint, separator, as_written=shape == "cells")
+        rows = _rows_of_table(text, name, hint, separator, None if shape == "cells" else columns)
         return RawTable(rows=list(rows), container="CSV" if separator == "," else f"CSV with {_label(separator)}")
     _refuse_unknown_header(text, name, columns, plain=shape == "plain")
     if shape == "rows":
@@ -104,7 +108,7 @@ def _refuse_repeated(text: str, name: str, separator: str, columns: Collection[s
 
 def _cells(line: str, separator: str) -> list[str]:
     try:
-        return next(csv.reader([line], delimiter=separator, strict=True), [])
+        return next(csv.reader([line], delimiter=separator, strict=True, skipinitialspace=True), [])
     except csv.Error:
         return []
 
@@ -113,17 +117,27 @@ def _label(separator: str) -> str:
     return "tabs" if separator == "\t" else f"`{separator}`"
 
 
-def _rows_of_table(text: str, name: str, hint: str, separator: str, *, as_written: bool) -> Iterator[Element]:
+def _rows_of_table(
+    text: str, name: str, hint: str, separator: str, columns: Collection[str] | None
+) -> Iterator[Element]:
+    """The rows below the header but those whose cells are all empty; without `columns` every cell is as written."""
+    as_written = columns is None
     records = _records(text, name, hint, separator)
     header = next(records, [])
     _refuse_twice(header, name, "header")
     for number, record in enumerate(records, start=1):
         place = Location(name, number, "row")
+        if len(record) > 1 and not any(cell.strip() for cell in record):
+            continue
         cells = _filled_up(record, len(header)) if as_written else record
         if len(cells) != len(header):
             yield RowFault(place, f"it has {len(cells)} cells, the header has {len(header)}")
         else:
-            yield place, {key: cell if as_written else _value(cell) for key, cell in zip(header, cells, strict=True)}
+            named = zip(header, cells, strict=True)
+            yield (
+                place,
+                {key: cell if columns is None else _value(cell, marks_a_row(key, columns)) for key, cell in named},
+            )
 
 
 def _filled_up(cells: list[str], num_columns: int) -> list[str]:
@@ -133,12 +147,26 @@ def _filled_up(cells: list[str], num_columns: int) -> list[str]:
 
 
 def _records(text: str, name: str, hint: str, separator: str) -> Iterator[list[str]]:
-    csv.field_size_limit(LARGEST_CELL)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    reader = _reader(text, separator)
     try:
         yield from (cells for cells in reader if cells)
     except csv.Error as error:
         raise UsageError(f"{name}: not CSV at line {reader.line_num}: {error}", hint=hint) from error
+
+
+def _reader(text: str, separator: str) -> _CsvReader:
+    """Python's reader; spaces behind separators are left out where quotes or all names of the header follow them.
+
+    A cell whose own text begins with a space and a quote is quoted itself, and keeps them.
+    """
+    csv.field_size_limit(LARGEST_CELL)
+    try:
+        header, *rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator)) or [[]]
+    except csv.Error:  # the strict reader says which line it is
+        header, rows = [], []
+    is_spaced = len(header) > 1 and all(cell.startswith(" ") for cell in header[1:])
+    is_spaced = is_spaced or any(SPACE_BEFORE_QUOTE.match(cell) for cells in (header, *rows) for cell in cells)
+    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=is_spaced)
 
 
 def _refuse_twice(header: Sequence[str], name: str, what: str) -> None:
@@ -151,8 +179,8 @@ def _refuse_twice(header: Sequence[str], name: str, what: str) -> None:
         raise UsageError(f"{name}: {column} stands twice in the {what}", hint="rename one of them")
 
 
-def _value(cell: str) -> object:
-    return None if cell.strip() in MISSING else turns_in_cell(cell)
+def _value(cell: str, is_prompt: bool) -> object:
+    return None if cell.strip() in MISSING else turns_in_cell(cell, is_prompt=is_prompt)
 
 
 def _lines(text: str, name: str) -> list[Element]:
@@ -192,7 +220,7 @@ def _refuse_unknown_header(text: str, name: str, columns: Collection[str], *, pl
 
 def _all_cells(text: str, separator: str) -> list[list[str]]:
     try:
-        return [cells for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True) if cells]
+        return [cells for cells in _reader(text, separator) if cells]
     except csv.Error:
         return []
 

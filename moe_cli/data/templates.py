@@ -20,7 +20,7 @@ from moe_cli.data.source_names import source_of
 from moe_cli.data.table_rows import LINES
 from moe_cli.data.tables import Table
 from moe_cli.data.text_marks import GOAL, holds_placeholder, placeholders_in, refuse_marked_lines
-from moe_cli.data.turns import Turns, prompt_of_turns, turns_of
+from moe_cli.data.turns import Turns, turns_of
 from moe_cli.errors import UsageError
 from moe_cli.records import Message
 
@@ -74,7 +74,10 @@ def _of_text(text: str) -> Iterator[Template]:
     if len(blocks) == 1 and len(filled) > 1 and all(map(holds_placeholder, filled)):
         blocks = [[line] for line in filled]
     whole = [block for some in blocks if (block := "\n".join(some).strip("\n")).strip()]
-    return (Template(f"attack-{number}", prompt_of_turns(block)) for number, block in enumerate(whole, start=1))
+    return (
+        Template(f"attack-{number}", (Message(role="user", content=block),))
+        for number, block in enumerate(whole, start=1)
+    )
 
 
 def _of_rows(table: Table) -> Iterator[Template]:

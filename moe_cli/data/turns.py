@@ -12,7 +12,7 @@ import re
 from typing import Literal, cast
 
 from moe_cli.codec import parse_json
-from moe_cli.data.rows import BadRowError, Row, describe_value, is_missing, is_whole
+from moe_cli.data.rows import MISSING, BadRowError, Row, describe_value, is_missing, is_whole
 from moe_cli.errors import UsageError
 from moe_cli.records import Message
 
@@ -34,6 +34,15 @@ SPELLINGS = (("role", "content"), ("from", "value"), ("role", "value"), ("from",
 SHOWN_ROLE = re.compile(r"[A-Za-z_]{1,20}")
 TRANSCRIPT = re.compile(r"\s*(Human|H|User): .*\n\s*(Assistant|A):(\s|\Z)", re.DOTALL)  # as HH-RLHF writes them
 PRINTED_TURNS = re.compile(r"\[\s*\{\s*['\"](role|from|content|value)['\"]\s*:")  # as Python or JSON prints a list
+LITERAL = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+PRINTED_TEXTS = re.compile(rf"\[\s*{LITERAL}(?:(?:\s*,\s*|\s+){LITERAL})*\s*,?\s*\]", re.DOTALL)  # numpy has no commas
+LIKE_PRINTED_TEXTS = re.compile(r"\s*\[\s*(['\"]).*\1\s*,?\s*\]\s*", re.DOTALL)
+# What a spreadsheet writes where a formula failed, as it takes a text that begins with `=`, `+` or `-` for one.
+SPREADSHEET_ERRORS = {
+    *("#n/a", "#ref!", "#name?", "#value!", "#div/0!", "#num!", "#null!", "#error!", "#spill!", "#calc!"),
+}
+# What spreadsheets, data bases and R write where there is no text.
+NO_TEXTS = {*SPREADSHEET_ERRORS, *(MISSING - {"", "-", "?"}), "nil", "undefined", "\\n"}
 
 
 def turns_of(row: Row, key: str) -> Turns:
@@ -51,6 +60,8 @@ def turns(value: object, key: str) -> Turns:
         raise BadRowError(f"`{key}` holds a printed conversation (Human: ... Assistant:); write it as `messages`")
     if isinstance(value, str) and PRINTED_TURNS.match(value):
         raise BadRowError(f"`{key}` holds a printed list of turns that cannot be read; write it as JSON")
+    if isinstance(value, str) and LIKE_PRINTED_TEXTS.fullmatch(value):
+        raise BadRowError(f"`{key}` holds a printed list of texts that cannot be read; write it as JSON")
     if isinstance(value, str) and value.strip() and is_whole(value):
         return prompt_of_turns(value)
     if are_turns(value) and (spoken := messages_of(value, key))[-1].role == "user":
@@ -59,7 +70,13 @@ def turns(value: object, key: str) -> Turns:
 
 
 def prompt_of_turns(text: str) -> Turns:
-    """The text as one user turn."""
+    """The text as one user turn.
+
+    Raises:
+        BadRowError: it is only a word for a missing value.
+    """
+    if text.strip().casefold() in NO_TEXTS:
+        raise BadRowError(f"a prompt is only `{text.strip()}`, which stands for a missing value")
     return (Message(role="user", content=text),)
 
 
@@ -78,11 +95,16 @@ def messages_of(value: object, key: str) -> Turns:
     return tuple(_message(turn, key) for turn in value)
 
 
-def turns_in_cell(text: str) -> object:
-    """The turns or the list of texts in a cell of a table; the text itself if there are none."""
+def turns_in_cell(text: str, *, is_prompt: bool) -> object:
+    """The turns or the list of texts in a cell of a table; the text itself if there are none.
+
+    A list of texts as Python prints it is read in columns of prompts alone: an answer may be such a text.
+    """
     if not text.startswith("["):
         return text
     value = _printed(text)
+    if value is None and is_prompt and PRINTED_TEXTS.fullmatch(text):
+        value = [ast.literal_eval(literal) for literal in re.findall(LITERAL, text, re.DOTALL)]
     is_texts = isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
     return value if is_texts or are_turns(value) else text
 

@@ -14,9 +14,10 @@ from moe_cli.data.column_names import GOAL_COLUMNS, PROMPT_COLUMNS, TURN_COLUMNS
 from moe_cli.data.entries import XSTEST_TYPES, refuse_unreadable, with_system_turn
 from moe_cli.data.prompts import prompt_turns
 from moe_cli.data.rows import ReadRow, Row, name_of
-from moe_cli.data.turns import Turns
+from moe_cli.data.turns import SPREADSHEET_ERRORS, Turns
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_rows import (
+    LOST_ANSWER,
     NO_ANSWER,
     NO_PROMPT,
     FileAnswer,
@@ -73,6 +74,8 @@ class _Columns:
             prompt, answer = separate_system_turn(prompt, self.prompt)
         if prompt is None or answer is None:
             return NO_PROMPT if prompt is None else NO_ANSWER
+        if isinstance(answer, str) and answer.strip().casefold() in SPREADSHEET_ERRORS:
+            return LOST_ANSWER
         number = name_of(row, self.id)
         id = number if number is None or self.benchmark is None else f"{self.benchmark}-{number}"
         first = FileAnswer(

@@ -19,6 +19,7 @@ from moe_cli.errors import ArtifactError
 from moe_cli.records import EvaluationItem
 
 NO_ANSWER, NO_PROMPT = "it holds no answer", "it holds no prompt"
+LOST_ANSWER = "its answer is the error of a spreadsheet"
 ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence"}
 CUT = {"length", "max_tokens", "model_length", "max_new_tokens"}
 NO_TEXT = "its prompt holds images, files or tools"

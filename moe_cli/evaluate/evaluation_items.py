@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -172,14 +172,13 @@ def _items_of(sources: Sequence[SourceItems]) -> tuple[list[EvaluationItem], Cou
                 repeated[source.count.name] += 1
             else:
                 _add(items, item, names)
-    of_goal = _goal_clusters([entry for source in sources for entry in source.entries])
     contents: set[tuple[str, str, Turns, str | None]] = set()
     number: dict[str, int] = defaultdict(int)
     for source in sources:
         used: set[Location] = set()
         for entry in source.entries:
             for suite, messages in _forms(entry):
-                cluster = _cluster(entry, of_goal)
+                cluster = _cluster(entry)
                 content = (suite, cluster, messages, entry.expected)
                 if content not in contents:
                     contents.add(content)
@@ -207,23 +206,13 @@ def _forms(entry: Entry) -> Iterator[tuple[str, Turns]]:
         yield "attacked", entry.attacked
 
 
-def _goal_clusters(entries: Sequence[Entry]) -> dict[str, str]:
-    """Cluster of every normalised goal: the first by name, where one goal is written in several ways."""
-    of_goal: dict[str, str] = {}
-    for entry in entries:
-        if entry.goal:
-            goal, cluster = normalise_text(entry.goal), cluster_of(entry.goal)
-            of_goal[goal] = min(cluster, of_goal.get(goal, cluster))
-    return of_goal
-
-
-def _cluster(entry: Entry, of_goal: Mapping[str, str]) -> str:
+def _cluster(entry: Entry) -> str:
     """Cluster of an entry: forms of one goal share one.
 
     A harmless prompt has its own, which depends on no file name and no id.
     """
     if entry.kind == "harmful" and entry.goal:
-        return of_goal[normalise_text(entry.goal)]
+        return cluster_of(entry.goal)
     return entry.cluster or cluster_of_prompt(entry.plain or entry.attacked or ())
 
 

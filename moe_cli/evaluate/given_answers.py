@@ -15,6 +15,7 @@ from itertools import count
 from moe_cli.config import EvaluateConfig
 from moe_cli.data import Kind, RowFault, cluster_of, cluster_of_prompt, column_map, refuse_bad_rows
 from moe_cli.data.column_names import refuse_absent
+from moe_cli.data.entries import name_of_text
 from moe_cli.data.turns import Turns
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS
@@ -160,7 +161,7 @@ def _own_item(answer: FileAnswer, kind: Kind) -> EvaluationItem:
     prompt = answer.messages[-1].content
     wrapped = answer.goal is not None and answer.goal != prompt
     suite = answer.suite or (kind if kind == "benign" or not wrapped else "attacked")
-    own = answer.id or cluster_of("\n".join(turn.content for turn in answer.messages))
+    own = answer.id or name_of_text("\n".join(turn.content for turn in answer.messages))
     return EvaluationItem(
         id=id_in_suite(suite, own),
         suite=suite,

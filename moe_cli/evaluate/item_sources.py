@@ -21,9 +21,9 @@ from moe_cli.data.column_names import MAPPED_NAMES
 from moe_cli.data.entries import refuse_unreadable, with_system_turn
 from moe_cli.data.labels import answer_beside
 from moe_cli.data.prompts import prompt_turns
-from moe_cli.data.rows import BadRowError, ReadRow, name_of, text_of
+from moe_cli.data.rows import BadRowError, ReadRow, name_of, text_of, written_of
 from moe_cli.data.source_names import KINDS, kind_and_source
-from moe_cli.data.turns import Turns, are_turns, messages_of, turns
+from moe_cli.data.turns import Turns, are_turns, messages_of, prompt_of_turns, turns
 from moe_cli.errors import UsageError
 from moe_cli.records import EvaluationItem, ItemSource, Message
 from moe_cli.records.inputs import ItemKind
@@ -63,8 +63,10 @@ def source_items(source: str, columns: ColumnMap) -> SourceItems:
     entries = tuple(replace(entry, kind=entry.kind or forced) for entry in reading.entries)
     unsaid = [entry for entry in entries if entry.kind is None]
     if unsaid:
+        which = "its rows are" if len(unsaid) == len(entries) else f"{len(unsaid)} of its {len(entries)} rows are"
         raise UsageError(
-            f"{name} ({reading.format_name}): nothing says whether its rows are harmful or benign",
+            f"{name} ({reading.format_name}): nothing says whether {which} harmful or benign, the first at "
+            f"{unsaid[0].place}",
             hint=f"--items harmful={name} or --items benign={name} says it; or add a column `kind`",
         )
     count = ItemSource(
@@ -124,19 +126,20 @@ def _own_items(name: str, table: Table, forced: ItemKind | None) -> SourceItems:
 
 
 def _item(row: ReadRow, location: Location) -> EvaluationItem:
-    kind = KINDS.get(name_of(row, "kind") or "")
+    kind = KINDS.get((name_of(row, "kind") or "").casefold())
     if kind is None:
         raise BadRowError(f"`kind` is not one of {', '.join(KINDS)}")
     refuse_unreadable(row)
     messages = _text_turns(row) if kind == "text" else _asked_turns(row)
     suite = name_of(row, "suite") or kind
     own = name_of(row, "id") or str(location.number)
-    expected = text_of(row, "expected") if row.get("expected") is not None else None
+    expected = written_of(row, "expected") if row.get("expected") is not None else None
+    goal = prompt_of_turns(text_of(row, "goal")) if row.get("goal") is not None else None
     return EvaluationItem(
         id=id_in_suite(suite, own),
         suite=suite,
         kind=kind,
-        cluster=name_of(row, "cluster") or cluster_of_prompt(messages[:-1] if kind == "text" else messages),
+        cluster=name_of(row, "cluster") or cluster_of_prompt(goal or (messages[:-1] if kind == "text" else messages)),
         messages=with_system_turn(messages, row),
         expected=expected,
     )

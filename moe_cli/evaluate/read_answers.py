@@ -9,13 +9,15 @@ from pathlib import Path
 from moe_cli.data import ColumnMap, Kind, RowFault, Table, digest_of_source, read_table, refuse_bad_rows, source_of
 from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
 from moe_cli.data.labels import OF_PROMPT, labels_of
-from moe_cli.data.rows import BadRowError
+from moe_cli.data.rows import BadRowError, is_missing
 from moe_cli.data.source_names import kind_and_source
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS, AnswerFormat, answer_format
 from moe_cli.evaluate.answer_rows import FileAnswer, RowAnswers, inspect_answers
 from moe_cli.records import AnswerFile
 from moe_cli.records.inputs import ItemKind
+
+MODELS = ("model", "model_name", "model_id", "target_model", "generator", "checkpoint")
 
 
 @dataclass(slots=True)
@@ -110,6 +112,7 @@ def _of_table(table: Table, columns: ColumnMap) -> FileOfAnswers:
     if not table.rows:
         raise UsageError(f"{table.source.name} holds no rows", hint=ANSWER_FORMATS)
     row_format = _format_of(table, columns)
+    _refuse_models(table)
     parameters = table.header.get("parameters")
     model = parameters.get("model") if isinstance(parameters, dict) else None
     file = FileOfAnswers(
@@ -123,6 +126,17 @@ def _of_table(table: Table, columns: ColumnMap) -> FileOfAnswers:
             file.faults.append(RowFault(location, error.reason))
     file.columns, file.unread = frozenset(table.names), table.unread()
     return file
+
+
+def _refuse_models(table: Table) -> None:
+    """Refuse a file with the answers of several models: they are several arms, not answers of one."""
+    for column in MODELS:
+        models = {str(value).strip() for _, row in table.rows if not is_missing(value := row.peek(column))}
+        if len(models) > 1:
+            raise UsageError(
+                f"{table.source.name} holds answers of {len(models)} models by its column `{column}`",
+                hint=f"write a file for each model; --map name={column} leaves the column out",
+            )
 
 
 def _format_of(table: Table, columns: ColumnMap) -> AnswerFormat:

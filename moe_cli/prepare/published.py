@@ -39,6 +39,7 @@ COUNTS = (
 )
 SCORES = 'write {"token_scores": {"1": {"0": 0.0117, ...}, ...}}, the score of every expert of every layer'
 COUNT_COLUMNS = ("a1", "a2", "d1", "d2")
+SMALLEST_SIGNED = 1e-3  # below it the sign of a published risk difference may be that of its rounding
 Kind = Literal["token_scores", "gate_scores", "scores"]
 KINDS: tuple[Kind, ...] = ("token_scores", "gate_scores", "scores")
 
@@ -51,9 +52,13 @@ def rank_counts(file: Path, settings: PrepareConfig) -> RankedTable:
     """
     rows = sorted(expert_rows(file, COUNT_COLUMNS, COUNTS), key=lambda row: row.expert)
     a1_X, a2_X, d1_X, d2_X = np.array([[_count(row, column) for column in COUNT_COLUMNS] for row in rows]).T
+    layer_X = np.array([row.expert.layer for row in rows])
+    for side, a_X, d_X in ((1, a1_X, d1_X), (2, a2_X, d2_X)):
+        _refuse_totals(layer_X, a_X, d_X, side, file)
     risk_X = rate_difference(a2_X, a2_X + d2_X, a1_X, a1_X + d1_X)
     published = [_published(row) for row in rows]
     compared = [(ours, stated) for ours, stated in zip(risk_X.tolist(), published, strict=True) if stated is not None]
+    _refuse_exchanged_sides(compared, file)
     deviations = [
         abs(ours - stated) for ours, stated in compared if not math.isnan(ours)
     ]  # an undefined one has no deviation
@@ -134,6 +139,30 @@ def _count(row: ExpertRow, column: str) -> float:
     if value < 0 or not value.is_integer():
         raise UsageError(f"{row.place}: {column} is {row.cells[column]}, not a count (a whole number)", hint=COUNTS)
     return value
+
+
+def _refuse_totals(layer_X: Floats, a_X: Floats, d_X: Floats, side: int, file: Path) -> None:
+    """Refuse tokens in all where those that were not routed should stand: one number in every layer, whatever a is."""
+    layers = [layer_X == layer for layer in np.unique(layer_X)]
+    same = all(np.ptp(d_X[here]) == 0 for here in layers)
+    if same and any(np.ptp(a_X[here]) > 0 for here in layers):
+        raise UsageError(
+            f"{file}: d{side} is the same for all experts of a layer and a{side} is not, so it counts all tokens",
+            hint=COUNTS,
+        )
+
+
+def _refuse_exchanged_sides(compared: Sequence[tuple[float, float]], file: Path) -> None:
+    """Refuse published risk differences that are those of the counts with the other sign."""
+    known = [
+        (ours, stated) for ours, stated in compared if abs(ours) > SMALLEST_SIGNED or abs(stated) > SMALLEST_SIGNED
+    ]
+    if known and all(abs(ours + stated) < SMALLEST_SIGNED for ours, stated in known):
+        raise UsageError(
+            f"{file}: its risk_diff has the other sign than its counts in all of {len(known)} rows, so side 1 may be"
+            " the safe one",
+            hint=f"exchange a1, d1 and a2, d2, or leave the column risk_diff out; {COUNTS}",
+        )
 
 
 def _published(row: ExpertRow) -> float | None:

@@ -108,7 +108,7 @@ def test_percents_are_refused_until_their_scale_is_named(tmp_path):
     path = written(tmp_path / "x.csv", [["item", "a", "b"], ["1", "50", "87.5"], ["2", "100", "0"], ["3", "12", "20"]])
     with pytest.raises(UsageError) as caught:
         imported(words=[path])
-    assert "--scale 100" in caught.value.hint
+    assert "--scale 100" in caught.value.hint and caught.value.message.endswith("x.csv holds no column of outcomes")
     with pytest.raises(UsageError, match=r"x\.csv \[row 1\]: a is '50', which is no outcome"):
         imported(words=[path, "a", "b"])
     assert rates(imported(words=[path], scale=100)) == {
@@ -277,6 +277,19 @@ def test_the_summary_of_lm_eval_points_to_its_samples(tmp_path):
     (tmp_path / "results.json").write_text('{"results": {"arc": {"acc,none": 0.5}}, "configs": {}}')
     with pytest.raises(UsageError, match="summary of lm-eval, which has no outcome for each item"):
         imported(words=[tmp_path / "results.json"])
+
+
+@pytest.mark.parametrize("task", ["strong_reject", "xstest_v2", "AgentHarm", "wmdp_bio"])
+def test_a_task_about_harm_leaves_the_direction_open_whatever_its_score_is_called(tmp_path, task):
+    logged = []
+    for run in "ab":
+        spec = {"task": task, "model": "m"}
+        logged.append(eval_log(tmp_path / f"{run}.eval", sample("1", scores={"judge": {"value": 0.5}}), eval=spec))
+    sampled = [samples(tmp_path / run / f"samples_{task}.jsonl", [1, 0]) for run in "ab"]
+    for files in (logged, sampled):
+        with pytest.raises(UsageError, match=f"whether a higher {task} is better is not known here"):
+            imported(words=files)
+        assert imported(words=files, metric="asr").pairs[0].differences[0].better == "lower"
 
 
 # -- HarmBench

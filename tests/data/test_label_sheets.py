@@ -72,3 +72,15 @@ def test_a_file_that_is_none_of_labels_is_refused(tmp_path, text):
         read_sheet(str(tmp_path / "l.csv"))
     with pytest.raises(UsageError, match="there is no file"):
         read_sheet(str(tmp_path / "nothing.csv"))
+
+
+def test_a_label_in_the_column_that_is_not_asked_is_no_blank(tmp_path):
+    path = written(tmp_path, ROW, replace(ROW, item="attacked/2"))
+    header, *rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    other = next(name for name in ("harmful", "refused") if name != ROW.asked)
+    rows[1][header.index(ROW.asked)] = ""
+    rows[1][header.index(other)] = "yes"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    with pytest.raises(UsageError, match=f"row 3: `{ROW.asked}` is asked and empty, and the label stands in the other"):
+        read_sheet(str(path))

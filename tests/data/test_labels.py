@@ -130,3 +130,28 @@ def test_a_label_of_the_prompt_counts_beside_an_answer(tmp_path):
 def test_a_verdict_about_an_attack_makes_no_goal_harmless(tmp_path):
     content = json.dumps([{"goal": GOAL, "target": "Sure", "jailbreak": False}])
     assert items(tmp_path, content) == [("harmful", GOAL)]
+
+
+@pytest.mark.parametrize(
+    ("column", "harmful", "harmless"),
+    [("is_safe", "0", "1"), ("harmful", "yes", "no"), ("type", "jailbreak", "benign")],
+)
+def test_one_odd_cell_hides_no_harmful_row(tmp_path, column, harmful, harmless):
+    content = lines(
+        {"prompt": GOAL, column: harmful}, {"prompt": OTHER, column: harmless}, {"prompt": "c", column: "?!"}
+    )
+    assert "1 of 3 rows are harmful by their column" in refusal(tmp_path, content, "benign").message
+    reading = read_source(written(tmp_path, content))
+    assert [str(fault).rpartition(": ")[2] for fault in reading.faults] == [f"`{column}` is neither harmful nor benign"]
+
+
+def test_scores_are_no_labels_and_are_named_as_unread(tmp_path):
+    reading = read_source(written(tmp_path, rows("toxicity", 0.93, 0)))
+    assert [entry.kind for entry in reading.entries] == [None] * 3 and reading.unread == ("toxicity",)
+
+
+def test_sides_that_hold_only_true_and_false_are_labels_and_no_prompts(tmp_path):
+    content = lines(
+        {"goal": GOAL, "safe": "TRUE", "unsafe": "FALSE"}, {"goal": OTHER, "safe": "FALSE", "unsafe": "TRUE"}
+    )
+    assert [entry.kind for entry in read_source(written(tmp_path, content)).entries] == ["benign", "harmful"]

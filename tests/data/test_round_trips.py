@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_cli.data import read_source
+from moe_cli.data.labels import truth_of
+from moe_cli.data.turns import NO_TEXTS
 from moe_cli.prepare.pairs import Attacks, pairs_of_entries
 
-# What every container can hold: no surrogates, no NUL, and no cell that means "missing".
+# What every container can hold: no surrogates, no NUL, and no prompt that means "missing", true or false.
 TEXT = (
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\r"), min_size=1, max_size=40)
-    .filter(lambda text: text.strip() and text.strip().lower() != "nan")
+    .filter(lambda text: text.strip() and text.strip().casefold() not in NO_TEXTS and truth_of(text) is None)
     .filter(lambda text: not text.startswith("[") and "\x1a" not in text)
 )
 NAME = st.from_regex("[a-z]{1,8}", fullmatch=True).filter(lambda name: name != "nan")

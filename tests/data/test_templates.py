@@ -71,3 +71,9 @@ def test_what_is_no_template_is_refused_with_the_accepted_formats(tmp_path, text
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UsageError, match="there is no file"):
         read_templates(tmp_path / "none.txt")
+
+
+def test_a_template_that_is_only_a_word_for_nothing_is_refused_as_one_without_a_place(tmp_path):
+    (tmp_path / "attacks.txt").write_text("NULL\n")
+    with pytest.raises(UsageError):
+        read_templates(tmp_path / "attacks.txt")

@@ -240,3 +240,21 @@ def test_a_score_that_is_no_finite_number_is_refused(tmp_path, score):
     (tmp_path / "scores.json").write_text(f'{{"0": [{score}, 0.5]}}')
     with pytest.raises(UsageError):
         rank_scores(tmp_path / "scores.json", PrepareConfig(), top_p_typed=False)
+
+
+def test_counts_of_all_tokens_in_the_place_of_those_not_routed_are_refused(tmp_path):
+    (tmp_path / "counts.csv").write_text("layer,expert,a1,d1,a2,d2\n0,0,5,10,1,9\n0,1,3,10,2,8\n1,0,4,10,2,8\n")
+    with pytest.raises(UsageError, match="d1 is the same for all experts of a layer and a1 is not"):
+        rank_counts(tmp_path / "counts.csv", PrepareConfig())
+    (tmp_path / "counts.csv").write_text("layer,expert,a1,d1,a2,d2\n0,0,5,5,1,9\n0,1,5,5,2,8\n")
+    assert rank_counts(tmp_path / "counts.csv", PrepareConfig()).num_layers == 1
+
+
+def test_published_differences_with_the_other_sign_say_that_the_sides_are_exchanged(tmp_path):
+    rows = "0,0,5,5,1,9,{}\n0,1,5,5,9,1,{}\n0,2,5,5,5,5,0.0\n"
+    header = "layer,expert,a1,d1,a2,d2,risk_diff\n"
+    (tmp_path / "counts.csv").write_text(header + rows.format(-0.4, 0.4))
+    with pytest.raises(UsageError, match="has the other sign than its counts in all of 2 rows"):
+        rank_counts(tmp_path / "counts.csv", PrepareConfig())
+    (tmp_path / "counts.csv").write_text(header + rows.format(0.4, -0.4))
+    assert rank_counts(tmp_path / "counts.csv", PrepareConfig()).largest_deviation == pytest.approx(0)
