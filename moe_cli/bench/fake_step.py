@@ -1,8 +1,8 @@
 """One optimizer step of an arm, followed without memory: every tensor has its size and none has a value.
 
 The step is that of the benchmark and of training, run under torch's FakeTensorMode. Two whole steps are followed, as
-the optimizer's moments exist from the second one on; of the alternating arm two of each kind. Even routing is assumed:
-every expert gets as many tokens.
+the optimizer's moments exist from the second one on; of the alternating arm two of each kind, or two joint ones. Even
+routing is assumed: every expert gets as many tokens.
 
 Letters of shapes: S rows sorted by expert, I and O the sizes of a product, E experts.
 """
@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_iter
 from transformers import PreTrainedModel
 
 from moe_cli.bench.bench_model import Batch
-from moe_cli.bench.step import RouterRow, StepRow, step_bytes
+from moe_cli.bench.step import JointRow, RouterRow, StepRow, step_bytes
 from moe_cli.experts import AttachedSlices, attach, attach_none
 from moe_cli.experts.dense import KERNEL, dense_experts
 from moe_cli.experts.router_masters import RouterMasters, attach_routers
@@ -36,6 +36,7 @@ from moe_cli.model.checkpointing import enable_checkpointing
 from moe_cli.model.skeleton import fill_with_empty
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import Arm, Expert, StepMemory
+from moe_cli.records.training import STORED_TARGETS, ConsistencyTarget
 
 GROUPED_PRODUCT = torch.ops.aten._grouped_mm.default
 NEEDS_VALUES = (
@@ -61,6 +62,9 @@ class StepShape:
     forward_tokens: int  # 4096; most tokens of one forward
     checkpointing: bool
     attacked_rows: int | None = None  # 8; of a step of the routers; None: all of them
+    target: ConsistencyTarget = "round"  # what the routers' step compares them with
+    joint: bool = False  # whether experts and routers train in the same step
+    num_batches: int = 1  # of a step in this process
 
     @property
     def forward_rows(self) -> int:
@@ -122,9 +126,10 @@ def _alternated(
 ) -> StepMemory:
     """The bytes where steps of experts and of routers share one optimizer; of parts, the larger of both kinds."""
     trained = (*slices.parameters.values(), *routers.parameters.values())
+    of_routers = _router_row(slices.model, shape, trained, routers)
+    if shape.joint:
+        return _joint(of_routers, shape, live, dtype)
     of_experts = StepRow(slices.model, batch_of_shape(shape, shape.rows), trained)
-    attacked = batch_of_shape(shape, shape.attacked_rows or shape.rows)
-    of_routers = RouterRow(slices.model, attacked, trained, during=routers.learning)
     of_routers.optimizer = of_experts.optimizer
     kinds = ((of_routers, ()), (of_experts, None)) if slices.parameters else ((of_routers, ()),)
     for _ in range(NUM_STEPS):
@@ -136,18 +141,52 @@ def _alternated(
         return _memory(of_routers, live.peak, dtype)
     experts = _memory(of_experts, live.peak, dtype)
     slices.activate(())
-    counted, _ = step_bytes(of_routers)
-    saved, by_loss = max(
-        (experts.saved, experts.saved_by_loss), (counted.saved_for_backward or 0, counted.saved_by_loss or 0)
-    )
     of_router_masters = sum(master.nbytes for master in routers.parameters.values())
-    gradients = max(experts.gradients, of_router_masters)
-    return replace(experts, gradients=gradients, saved=saved, saved_by_loss=by_loss)
+    return replace(_with_saved(experts, of_routers), gradients=max(experts.gradients, of_router_masters))
+
+
+def _joint(of_routers: RouterRow, shape: StepShape, live: LiveBytes, dtype: torch.dtype) -> StepMemory:
+    """The bytes where experts and routers train in the same steps."""
+    batch = batch_of_shape(shape, shape.rows)
+    row = JointRow(of_routers.model, batch, of_routers.trained, during=of_routers.during, routers=of_routers)
+    for _ in range(NUM_STEPS):
+        with row.during():
+            row.step()
+    memory = _with_saved(_memory(row, live.peak, dtype), of_routers)
+    apart = memory.gradients if shape.num_batches > 1 else 0  # each batch has its own sum before it is added
+    return replace(memory, peak=memory.peak + apart)
+
+
+def _with_saved(memory: StepMemory, of_routers: RouterRow) -> StepMemory:
+    """With what a forward of the routers keeps, if that is more."""
+    counted, _ = step_bytes(of_routers)
+    saved = counted.saved_for_backward or 0, counted.saved_by_loss or 0
+    kept, by_loss = max((memory.saved, memory.saved_by_loss), saved)
+    return replace(memory, saved=kept, saved_by_loss=by_loss)
+
+
+def _router_row(
+    model: PreTrainedModel, shape: StepShape, trained: tuple[nn.Parameter, ...], routers: RouterMasters
+) -> RouterRow:
+    """The routers' step; all plain rows of a batch are read before each forward where they are the target."""
+    attacked_rows = shape.attacked_rows or shape.rows
+    plain_rows = min(attacked_rows, shape.rows - attacked_rows) or attacked_rows
+    return RouterRow(
+        model,
+        batch_of_shape(shape, attacked_rows),
+        trained,
+        during=routers.learning,
+        plain=None if shape.target in STORED_TARGETS else _batch(shape, plain_rows),
+        plain_learns=shape.target == "both",
+    )
 
 
 def batch_of_shape(shape: StepShape, rows: int) -> Batch:
-    """So many rows of the shape, or as many as two forwards take."""
-    rows = min(rows, FORWARDS * shape.forward_rows)  # further forwards need no more memory
+    """So many rows of the shape, or as many as two forwards take: further ones need no more memory."""
+    return _batch(shape, min(rows, FORWARDS * shape.forward_rows))
+
+
+def _batch(shape: StepShape, rows: int) -> Batch:
     ids_BS = torch.zeros(rows, shape.length, dtype=torch.long)
     kept_A = torch.arange(shape.length - shape.length // 2 - 1, shape.length - 1)
     return Batch(ids_BS, kept_A, shape.forward_rows)

@@ -6,17 +6,18 @@ processes need and send is arithmetic from the sizes of the tensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from moe_cli.activity import begin_activity
 from moe_cli.artifacts import finished_run, layout
+from moe_cli.bench.arm_needs import ResourceRequest, followed_step, needs_of_ranks, remedies
 from moe_cli.bench.bench_model import draw_selection
-from moe_cli.bench.fake_step import StepShape, ValuesNeededError, follow_step
-from moe_cli.bench.rank_needs import FLOAT32, ModelSizes, rank_needs, sizes_of
+from moe_cli.bench.fake_step import StepShape
+from moe_cli.bench.rank_needs import FLOAT32, ModelSizes, sizes_of
 from moe_cli.codec import decode_file
 from moe_cli.config import MoeConfig
 from moe_cli.errors import ArtifactError, UsageError
@@ -32,34 +33,16 @@ from moe_cli.records import (
     Expert,
     PrepareSummary,
     RankNeed,
-    Remedy,
     ResourcePlan,
     SelectedBy,
     Selection,
-    StepMemory,
 )
 from moe_cli.records.training import STORED_TARGETS
 from moe_cli.version import __version__
 
-ARMS: tuple[Arm, ...] = ("selective", "baseline", "alternating")
-JOINT = "a joint step (alternating.router_consistency_weight) is not followed, so that its peak is not known"
 OF_MACHINE = "this machine"  # what its processes share
 LONGEST_ROW = 2**20  # tokens; the sizes of longer ones, squared in attention, are no numbers that torch counts with
 ROWS_OF_BENCH: dict[Arm, str] = {"selective": "selective", "baseline": "full_grouped_mm"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceRequest:
-    """What the command line asks for beside the settings."""
-
-    per_layer: int | None = None  # experts of the union in every layer; None: by the prepare run, else by the budget
-    length: int | None = None  # tokens of a row; None: train.max_length
-    num_batches: int | None = None  # None: those of the prepare run
-    memory: int | None = None  # bytes that one process has; None: those of this machine
-    memory_is_shared: bool = False  # by all processes, as the memory of this machine is where it has no card
-    ranks: tuple[int, ...] = (1, 2, 4, 8)
-    benchmark: Path | None = None  # a record of `moe bench`
-    arms: tuple[Arm, ...] = ARMS
 
 
 def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
@@ -86,6 +69,9 @@ def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
         forward_tokens=config.train.max_forward_tokens or config.prepare.batch_size * length,
         checkpointing=config.train.gradient_checkpointing,
         attacked_rows=config.prepare.batch_size - round(config.prepare.batch_size * config.prepare.safe_ratio),
+        target=config.alternating.consistency_target,
+        joint=config.alternating.joint,
+        num_batches=config.train.gradient_accumulation_steps,
     )
     memory, memory_of = _memory(config, request)
     num_batches = request.num_batches or (len(selection.batches) if selection is not None else None)
@@ -187,13 +173,12 @@ def _need(
     followed: Arm = "selective" if arm == "alternating" and not routers else arm
     trained = sizes.total if arm == "baseline" else sum(params_of[expert.layer] for expert in union)
     frozen = 0 if arm == "baseline" else sizes.total * sizes.dtype.itemsize
-    joint = routers and rounds.joint
-    step, note = (None, JOINT) if joint else _followed(followed, config, sizes.dtype, union, shape)
+    step, note = followed_step(followed, config, sizes.dtype, union, shape)
     if routers:  # which parameters of a router train, a backward tells
         trained = step.trained_params if step is not None else trained + sizes.params.get("router", 0)
     ranks: tuple[RankNeed, ...] = ()
     if step is not None:
-        ranks = _rank_needs(arm, config, sizes, step, shape, request)
+        ranks = needs_of_ranks(arm, config, sizes, step, shape, request)
     fits = bool(ranks) and ranks[0].fits
     return ArmNeed(
         arm=arm,
@@ -205,27 +190,11 @@ def _need(
         ranks=ranks,
         remedies=()
         if step is None or fits
-        else tuple(_remedies(followed, config, sizes, union, shape, request, may_share=arm != "alternating")),
+        else tuple(remedies(followed, config, sizes, union, shape, request, may_share=arm != "alternating")),
         seconds=None if benchmark is None else _seconds(arm, config, sizes, shape, benchmark),
+        joint=routers and rounds.joint,
         targets=_target_bytes(config, sizes) if routers and rounds.consistency_target in STORED_TARGETS else None,
     )
-
-
-def _rank_needs(
-    arm: Arm, config: MoeConfig, sizes: ModelSizes, step: StepMemory, shape: StepShape, request: ResourceRequest
-) -> tuple[RankNeed, ...]:
-    needs = rank_needs(
-        arm,
-        config,
-        sizes,
-        step,
-        shape,
-        ranks=request.ranks,
-        memory=request.memory or 0,
-        is_shared=request.memory_is_shared,
-        num_batches=request.num_batches,
-    )
-    return tuple(needs)
 
 
 def _target_bytes(config: MoeConfig, sizes: ModelSizes) -> int | None:
@@ -235,71 +204,6 @@ def _target_bytes(config: MoeConfig, sizes: ModelSizes) -> int | None:
     summary = finished_run(config.train.prepared, "prepare").record(layout.PREPARE_SUMMARY, PrepareSummary)
     num_pairs = summary.num_batches * min(summary.num_plain, summary.num_attacked)  # with both forms as rows
     return FLOAT32 * num_pairs * sum(layer.num_experts for layer in sizes.layers)
-
-
-def _followed(
-    arm: Arm, config: MoeConfig, dtype: torch.dtype, union: Sequence[Expert], shape: StepShape
-) -> tuple[StepMemory | None, str | None]:
-    """The bytes of a step, or why they are not known."""
-    with begin_activity(f"following a step of the {arm} arm"):
-        try:
-            own = config.model.model_copy(update={"dtype": str(dtype).removeprefix("torch.")})
-            return follow_step(arm, meta_model(own), union, shape), None
-        except ValuesNeededError as error:
-            return None, f"the model's own code asks for values, so no step can be followed without them: {error}"
-        except UsageError as error:
-            if arm != "alternating":
-                raise
-            return None, f"this arm cannot train the model: {error.message}"
-
-
-def _remedies(
-    arm: Arm,
-    config: MoeConfig,
-    sizes: ModelSizes,
-    union: Sequence[Expert],
-    shape: StepShape,
-    request: ResourceRequest,
-    *,
-    may_share: bool,
-) -> Iterator[Remedy]:
-    """Changes of settings in the order of what they cost, up to the first with which one process fits.
-
-    If none does, the last is the number of processes that fit, or the largest one, where they share the weights beside
-    the changes that help most.
-    """
-    checkpointing, smallest = replace(shape, checkpointing=True), replace(shape, forward_tokens=shape.length)
-    of_checkpointing = "train.gradient_checkpointing=true"
-    of_forwards = f"train.max_forward_tokens={shape.length}"
-    both = replace(smallest, checkpointing=True)
-    tries = [
-        ((of_checkpointing,), sizes.dtype, checkpointing),
-        ((of_forwards,), sizes.dtype, smallest),
-        ((of_checkpointing, of_forwards), sizes.dtype, both),
-    ]
-    if sizes.dtype is torch.float32:
-        tries.append(((of_checkpointing, of_forwards, "model.dtype=bfloat16"), torch.bfloat16, both))
-    memory, tried = request.memory or 0, []
-    for settings, dtype, changed in tries:
-        if changed == shape and dtype is sizes.dtype:
-            continue
-        step, _ = _followed(arm, config, dtype, union, changed)
-        if step is None:
-            return
-        fits = step.peak <= memory
-        yield Remedy(settings=settings, peak=step.peak, fits=fits)
-        if fits:
-            return
-        tried.append((step, settings, dtype, changed))
-    several = tuple(sorted(number for number in request.ranks if number > 1))
-    if tried and may_share and several:
-        step, settings, dtype, changed = min(tried, key=lambda one: one[0].peak)
-        own = replace(sizes, dtype=dtype)
-        needs = _rank_needs(arm, config, own, step, changed, replace(request, ranks=several))
-        shared = [need for need in needs if need.placement == "sharded"]
-        best = next((need for need in shared if need.fits), shared[-1])
-        more = (*settings, "train.placement=sharded")
-        yield Remedy(settings=more, peak=best.peak, fits=best.fits, ranks=best.ranks)
 
 
 def _seconds(arm: Arm, config: MoeConfig, sizes: ModelSizes, shape: StepShape, benchmark: Benchmark) -> float | None:

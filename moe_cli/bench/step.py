@@ -7,8 +7,8 @@ Bytes are measured, never estimated: every storage counts once, and parameters a
 for the backward.
 
 A step of the routers is that of the alternating arm, as training takes it, on rows of one length. The loss is that of
-`consistency_over` = `pair` with a stored target: the divergence of the mean distribution over the answer of every row,
-mean over the layers. The experts are attached and idle, and the optimizer holds both.
+`consistency_over` = `pair`: the divergence of the mean distribution over the answer of every row, mean over the layers.
+The experts are attached and idle, and the optimizer holds both. In a joint step both train.
 
 Letters of shapes: B rows, S positions, A answer positions, L expert layers, C classes of a router.
 """
@@ -61,14 +61,18 @@ class StepRow:
         """Run the forwards, and the backwards, clipping and update if the row has them."""
         if self.optimizer is not None:
             self.optimizer.zero_grad(set_to_none=True)
-        for part_BS in self.batch.parts():
-            loss = self.forward(part_BS)
-            if self.backward:
-                loss.backward()
+        self.train_parts()
         if self.optimizer is not None:
             self.before_update()
             torch.nn.utils.clip_grad_norm_(self.trained, CLIP)
             self.optimizer.step()
+
+    def train_parts(self) -> None:
+        """The forwards of the step, and the backwards if it has them."""
+        for part_BS in self.batch.parts():
+            loss = self.forward(part_BS)
+            if self.backward:
+                loss.backward()
 
     def forward(self, part_BS: Tensor) -> Tensor:
         """The part of the step's loss that comes from these rows of the batch."""
@@ -94,15 +98,27 @@ class StepRow:
 class RouterRow(StepRow):
     """A row whose step trains the routers: `during` it their masters learn."""
 
+    plain: Batch | None = None  # rows whose routing is the target, read anew for every forward; None: it is stored
+    plain_learns: bool = False  # whether they get a gradient, too
+
     def outputs(self, part_BS: Tensor) -> Tensor:
-        """[L, B, C], ln of the mean distribution over the answer of every row, for every layer."""
-        Q_LBC = torch.stack([log_p_BSC[:, self.batch.kept_A + 1].logsumexp(1) for log_p_BSC in self._routing(part_BS)])
-        return Q_LBC - math.log(len(self.batch.kept_A))
+        """[2, L, B, C], ln of the mean distribution over the answer of every row, for every layer: target and row."""
+        target_LBC: Tensor | None = None
+        if self.plain is not None:
+            with torch.set_grad_enabled(self.backward and self.plain_learns):
+                target_LBC = torch.cat([self._means(plain_BS) for plain_BS in self.plain.parts()], dim=1)
+        Q_LBC = self._means(part_BS)
+        if target_LBC is None:
+            return torch.stack([torch.zeros_like(Q_LBC).log_softmax(-1), Q_LBC])
+        return torch.stack([target_LBC.mean(1, keepdim=True).expand_as(Q_LBC), Q_LBC])
 
     def loss(self, outputs: Tensor, part_BS: Tensor) -> Tensor:
         """Divergence of these rows' routing from a target, in nats."""
-        target_LBC = torch.zeros_like(outputs).log_softmax(-1)
-        return kl_divergences(target_LBC, outputs).mean(0).sum() / len(self.batch.ids_BS)
+        return kl_divergences(outputs[0], outputs[1]).mean(0).sum() / len(self.batch.ids_BS)
+
+    def _means(self, part_BS: Tensor) -> Tensor:
+        Q_LBC = torch.stack([log_p_BSC[:, self.batch.kept_A + 1].logsumexp(1) for log_p_BSC in self._routing(part_BS)])
+        return Q_LBC - math.log(len(self.batch.kept_A))
 
     def _routing(self, part_BS: Tensor) -> Sequence[Tensor]:
         """ln p [B, S, C] of every layer."""
@@ -116,6 +132,19 @@ class RouterRow(StepRow):
             log_distribution(reader.of_layer[index].reshape(*part_BS.shape, -1), mode.score_calls, self.model)
             for index, mode in enumerate(modes)
         ]
+
+
+@dataclass(slots=True, eq=False)
+class JointRow(StepRow):
+    """A row whose step trains experts and routers by one loss: on its own batch, and on that of `routers`."""
+
+    routers: RouterRow | None = None
+
+    def train_parts(self) -> None:
+        """The forwards and backwards of both terms, whose gradients add up."""
+        StepRow.train_parts(self)
+        if self.routers is not None:
+            StepRow.train_parts(self.routers)
 
 
 def step_bytes(row: StepRow) -> tuple[StepBytes, str | None]:

@@ -63,7 +63,8 @@ def plan(
     session = open_session(typed.having("model.name", model), json=json)
     num_bytes, numbers = None if memory is None else _bytes(memory), _numbers(ranks)
     with session.importing():
-        from moe_cli.bench.resources import ResourceRequest, plan_resources
+        from moe_cli.bench.arm_needs import ResourceRequest
+        from moe_cli.bench.resources import plan_resources
         from moe_cli.views.plan_tables import resource_plan_view
 
     request = ResourceRequest(

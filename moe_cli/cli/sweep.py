@@ -152,7 +152,8 @@ def _show_dry_run(session: Session, prepared: Path, bench: Path | None, at_once:
     from moe_cli.views.swept import sweep_plan_view
 
     with session.importing():
-        from moe_cli.bench.resources import ResourceRequest, plan_resources
+        from moe_cli.bench.arm_needs import ResourceRequest
+        from moe_cli.bench.resources import plan_resources
 
     config = session.config
 

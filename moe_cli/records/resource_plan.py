@@ -63,6 +63,7 @@ class ArmNeed:
     ranks: tuple[RankNeed, ...]  # empty where `step` is None
     remedies: tuple[Remedy, ...]  # where one process does not fit
     seconds: float | None  # of one step, from a record of `moe bench`; None of alternating, which it does not measure
+    joint: bool = False  # whether its experts and routers train in the same steps
     targets: int | None = None  # bytes in the host's memory of what a phase's routers train to; alternating alone
 
 

@@ -21,6 +21,7 @@ PARTS = {  # of `StepMemory`
 }
 SEVERAL = "The rows of several processes (moe train --nproc N --placement ...) are arithmetic, not a measurement."
 IN_TURN = "alternating: of a step of experts and one of routers the larger figure; its weights are never sharded."
+JOINT = "alternating: a step trains experts and routers by one loss; its weights are never sharded."
 
 
 def resource_plan_view(plan: ResourcePlan) -> RenderableType:
@@ -101,8 +102,9 @@ def _notes(plan: ResourcePlan) -> Iterator[str]:
         yield "steps are not known: name a prepare run with --prepared, or the number of batches with --batches."
     if plan.time_of is not None:
         yield f"seconds: from {plan.time_of}"
-    if any(arm.arm == "alternating" and arm.step is not None for arm in plan.arms):
-        yield IN_TURN
+    for arm in plan.arms:
+        if arm.arm == "alternating" and arm.step is not None:
+            yield JOINT if arm.joint else IN_TURN
     for arm in plan.arms:
         if arm.note is not None:
             yield f"{arm.arm}: {arm.note}; it needs at least {bytes_text(arm.least)}."

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moe_cli.bench import resources
+from moe_cli.bench import arm_needs, resources
 
 FOLLOWED = {}
 
@@ -10,7 +10,7 @@ FOLLOWED = {}
 @pytest.fixture(autouse=True)
 def followed_once(monkeypatch):
     """Plans that follow a step of the same arm, model, experts and shape share what it takes."""
-    follow = resources._followed
+    follow = arm_needs.followed_step
 
     def once(arm, config, dtype, union, shape):
         key = (arm, config.model.model_dump_json(), dtype, tuple(union), shape)
@@ -18,4 +18,5 @@ def followed_once(monkeypatch):
             FOLLOWED[key] = follow(arm, config, dtype, union, shape)
         return FOLLOWED[key]
 
-    monkeypatch.setattr(resources, "_followed", once)
+    for module in (arm_needs, resources):
+        monkeypatch.setattr(module, "followed_step", once)

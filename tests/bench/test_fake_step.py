@@ -110,8 +110,9 @@ def test_experts_and_routers_share_an_optimizer_and_a_step_has_the_gradients_of_
     assert few_experts.gradients == 4 * max(of_routers, 18_432)
 
 
+@pytest.mark.parametrize("target", ["round", "current", "both"])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_step_of_the_routers_needs_what_a_router_phase_of_training_needs(checkpointing):
+def test_a_step_of_the_routers_needs_what_a_router_phase_of_training_needs(checkpointing, target):
     """The same rows through the loss of training: what is alive at once in forward and backward."""
     length, rows = 48, 6
     shape = StepShape(rows=rows, length=length, forward_tokens=rows * length, checkpointing=checkpointing)
@@ -126,11 +127,14 @@ def test_a_step_of_the_routers_needs_what_a_router_phase_of_training_needs(check
         if checkpointing:
             stack.enter_context(enable_checkpointing(model))
         slices.activate(())
-        phase = RouterPhase(model, routers, batches, paired, AlternatingConfig())
+        settings = AlternatingConfig(consistency_target=target, router_consistency_weight=float(target == "both"))
+        phase = RouterPhase(model, routers, batches, paired, settings)
         phase.read_targets()
         (cut,) = paired[0].attacked
         part = phase.rows_of(0, cut)
-        row = RouterRow(model, batch_of_shape(shape, rows), during=routers.learning)
+        plain = None if target == "round" else batch_of_shape(shape, rows)
+        batch, learns = batch_of_shape(shape, rows), target == "both"
+        row = RouterRow(model, batch, during=routers.learning, plain=plain, plain_learns=learns)
 
         def of_training():
             with routers.learning():

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from moe_cli.artifacts import Store
 from moe_cli.bench import fake_step, resources, stage
-from moe_cli.bench.resources import ResourceRequest, plan_resources
+from moe_cli.bench.arm_needs import ResourceRequest
+from moe_cli.bench.resources import plan_resources
 from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
@@ -101,18 +102,37 @@ def test_what_the_rounds_leave_out_is_not_planned(plan):
     assert (experts.step, experts.targets) == (selective.step, None)
 
 
-def test_of_a_joint_step_what_is_exact_is_said_and_no_peak(plan):
-    """Its forwards for both terms share one set of gradients, which no step of either kind alone has."""
+def test_a_joint_step_has_the_gradients_of_experts_and_routers(plan):
+    """With two batches in a step, each has a sum of its own before it is added to the other's."""
     rounds = {"router_consistency_weight": 1.0, "consistency_target": "both"}
-    planned = plan_resources(config_of(alternating=rounds), replace(SHORT, num_batches=23))
+    planned, of_two = (
+        plan_resources(
+            config_of(alternating=rounds, train={"gradient_accumulation_steps": accumulated}),
+            replace(SHORT, num_batches=23),
+        )
+        for accumulated in (1, 2)
+    )
     joint, in_turn = planned.arms[-1], plan.arms[-1]
-    assert (joint.step, joint.ranks, joint.remedies, joint.targets) == (None, (), (), None)
-    assert (joint.trained_params, joint.least) == (in_turn.trained_params, in_turn.least)
-    assert "a joint step (alternating.router_consistency_weight) is not followed" in joint.note
+    assert (joint.trained_params, joint.least, joint.joint) == (in_turn.trained_params, in_turn.least, True)
+    assert joint.step.gradients == 4 * joint.trained_params == in_turn.step.gradients + 4 * OF_ROUTERS
+    assert joint.ranks[0].sent == 0 and joint.ranks[1].sent == joint.step.gradients
+    assert joint.step.peak > in_turn.step.peak
+    assert of_two.arms[-1].step.peak == joint.step.peak + joint.step.gradients
     text = StringIO()
     Console(file=text, width=160).print(resource_plan_view(planned))
-    assert "a joint step (alternating.router_consistency_weight) is not followed" in text.getvalue()
+    assert "a step trains experts and routers by one loss" in text.getvalue()
     assert "the larger figure" not in text.getvalue()
+
+
+def test_plain_goals_that_learn_are_kept_until_the_backward_of_the_attacked_ones():
+    """With one row in a forward, eight plain ones and an attacked one are alive together."""
+    kept = {}
+    for target in ("round", "current", "both"):
+        rounds = {"router_consistency_weight": 1.0, "consistency_target": target}
+        config = config_of(alternating=rounds, train={"max_forward_tokens": 48})
+        (arm,) = plan_resources(config, replace(SHORT, arms=("alternating",))).arms
+        kept[target] = arm.step.saved
+    assert kept["round"] == kept["current"] and kept["both"] > 6 * kept["round"]
 
 
 def test_a_model_whose_routers_cannot_train_has_a_plan_of_the_other_arms_and_the_reason(monkeypatch):

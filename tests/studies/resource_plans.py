@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 
 from transformers import DeepseekV3Config, GptOssConfig, OlmoeConfig, PreTrainedConfig, Qwen3MoeConfig
 
-from moe_cli.bench.resources import ResourceRequest, plan_resources
+from moe_cli.bench.arm_needs import ResourceRequest
+from moe_cli.bench.resources import plan_resources
 from moe_cli.config import MoeConfig
 from moe_cli.records import ArmNeed
 from moe_cli.views.text import bytes_text, markdown_table

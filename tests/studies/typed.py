@@ -55,7 +55,7 @@ WORK = {  # where a command begins what takes long, or leaves the machine or the
     *("moe_cli.cli.sweep_points.start_command", "moe_cli.cli.child_commands.start_ray"),
     "moe_cli.export.push._send",
     *("moe_cli.model.chat_endpoint.post_request", "moe_cli.judges.command.run_program"),
-    "moe_cli.bench.resources.follow_step",
+    "moe_cli.bench.arm_needs.follow_step",
     "moe_cli.evaluate.capability_tasks._every",  # reads the thousands of definitions of lm-eval
 }
 SPOKEN_AFTER_RESULTS = (ExitCode.THRESHOLD, ExitCode.UNSCORED)
