@@ -60,7 +60,10 @@ GOALS = (
     *("goal", "goal_id", "behavior", "behaviour", "behavior_id", "behaviour_id", "behaviorid", "forbidden_prompt"),
     *("prompt_id", "question_id", "prompt", "question"),
 )
-SUMMARIES = {"average", "avg", "grand total", "mean", "median", "overall", "sd", "std", "sum", "total", "totals"}
+SUMMARY = re.compile(
+    r"(acc|accuracy|asr|average|avg|count|grand total|mean|median|overall|rate|score|sd|std|sum|totals?)(\s*[(:=].*)?",
+    re.IGNORECASE,
+)
 OWN_ARM = re.compile(r"unsafe_experts?", re.IGNORECASE)  # of this program's own directories, no word of an outcome
 WORD = re.compile(r"[A-Z]?[a-z]+[0-9]?|[A-Z]+")
 

@@ -18,7 +18,14 @@ from moe_cli.compare.column_roles import declared_metric
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.import_files import FoundColumns, SourceContent, holds_results, read_columns
 from moe_cli.compare.imported_items import METRIC_OF, ImportedColumn, MetricWord
-from moe_cli.compare.imported_tasks import REPEATED, join_tasks, share_clusters, share_numbers, tell_apart
+from moe_cli.compare.imported_tasks import (
+    REPEATED,
+    compare_prompts,
+    join_tasks,
+    share_clusters,
+    share_numbers,
+    tell_apart,
+)
 from moe_cli.errors import UsageError
 from moe_cli.records import ImportedOutcomes, Notice, RunColumn
 from moe_cli.records.manifest import Notify
@@ -171,7 +178,7 @@ def _columns(asked: Import, files: Sequence[str], notify: Notify) -> Columns:
     runs = [join_tasks([column for _, column in of_name]) if several else of_name[0][1] for of_name in by_name.values()]
     return {
         name: (run, frozenset(typed for typed, _ in of_name))
-        for (name, of_name), run in zip(by_name.items(), share_clusters(runs), strict=True)
+        for (name, of_name), run in zip(by_name.items(), compare_prompts(share_clusters(runs)), strict=True)
     }
 
 

@@ -89,8 +89,8 @@ def fraction_of(cell: str, scale: float) -> float | None:
     text = cell.strip().casefold()
     if text in TRUTHS or text in WORDS:
         return TRUTHS[text] if text in TRUTHS else WORDS[text]
-    number = number_of_cell(text)
-    return None if number is None else number / scale
+    number = number_of_cell(text.removesuffix("%").rstrip())
+    return None if number is None else number / (100 if text.endswith("%") else scale)
 
 
 def is_outcome(cell: str, scale: float) -> bool:

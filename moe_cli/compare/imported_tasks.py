@@ -81,6 +81,20 @@ def share_clusters(runs: Sequence[ImportedColumn]) -> list[ImportedColumn]:
     ]
 
 
+def compare_prompts(runs: Sequence[ImportedColumn]) -> list[ImportedColumn]:
+    """The runs without the digests of prompts that a table of another run does not have."""
+    unknown = {item.id for run in runs if run.is_table for item in run.items if item.content is None}
+    return [
+        replace(
+            run,
+            items=tuple(replace(item, content=None) if item.id in unknown else item for item in run.items),
+        )
+        if run.is_table
+        else run
+        for run in runs
+    ]
+
+
 def _overlap(columns: Sequence[ImportedColumn]) -> bool:
     ids = [(column.task, item.id) for column in columns for item in column.items]
     return len(set(ids)) < len(ids)

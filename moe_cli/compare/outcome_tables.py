@@ -16,18 +16,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_cli.compare.column_roles import GOALS, SUMMARIES, is_of_items, mistakable
+from moe_cli.compare.column_roles import GOALS, SUMMARY, is_of_items, mistakable
 from moe_cli.compare.imported_items import (
     NO_OUTCOME,
     SCALE_HINT,
     WORDS,
     ImportedColumn,
     ImportedItem,
+    digest_of_text,
     fraction_of,
     is_outcome,
     parse_outcome,
 )
-from moe_cli.data.entries import normalise_text
+from moe_cli.data.column_names import ATTACKED_COLUMNS, GOAL_COLUMNS, PROMPT_COLUMNS, TEST_CASE
+from moe_cli.data.entries import name_of_text, normalise_text
 from moe_cli.data.json_objects import SHOWN_KEY, shown_keys
 from moe_cli.data.rows import Location, cell_of, is_missing_cell
 from moe_cli.errors import UsageError
@@ -37,6 +39,7 @@ ITEM_NAMES = (
     *("item", "item_id", "id", "doc_id", "question_id", "example_id", "sample_id", "task_id", "prompt_id"),
     *("behavior_id", "behaviorid", "index", "idx", "qid"),
 )
+PROMPT_NAMES = (*ATTACKED_COLUMNS, TEST_CASE, *PROMPT_COLUMNS, *GOAL_COLUMNS)  # what the model was given, in front
 HINT = (
     "write one row per item and one column per run: item,base,full,selective; outcomes are 0 or 1, true or false, or"
     " fractions; an empty cell is unanswered"
@@ -64,6 +67,7 @@ class OutcomeTable:
 class _Items:
     ids: list[str]
     clusters: list[str]
+    contents: list[str | None]  # digests of the goals or else of the prompts, where there are any
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +125,32 @@ def _refuse_same_titles(table: OutcomeTable) -> None:
 
 def _item_place(table: OutcomeTable) -> int:
     index_of_id = next((index for name in ITEM_NAMES if (index := table.place(name)) is not None), None)
+    prompt_place = _text_place(table, PROMPT_NAMES)
+    if index_of_id is None and prompt_place is not None and _are_different(table.cells(prompt_place)):
+        return prompt_place
     if index_of_id is None and table.header[0] in ("", "Unnamed: 0"):  # the index that pandas writes
         return 0
+    if len(table.header) == 1:
+        raise UsageError(f"{table.path}: its first line is one cell, so it is no header of columns", hint=HINT)
     if index_of_id is None:
+        repeated = (
+            "" if prompt_place is None else f", and `{table.header[prompt_place]}` is not another one in each row"
+        )
         raise UsageError(
-            f"{table.path}: no column says which item a row is about; there are {shown_keys(table.header)}",
+            f"{table.path}: no column says which item a row is about; there are {shown_keys(table.header)}{repeated}",
             hint=f"call it one of {', '.join(ITEM_NAMES)}; {HINT}",
         )
     return index_of_id
+
+
+def _text_place(table: OutcomeTable, names: Sequence[str]) -> int | None:
+    """Index of the first column of these names that holds texts, not outcomes."""
+    places = (table.place(name) for name in names)
+    return next((place for place in places if place is not None and not _mostly(table, place, 1.0)), None)
+
+
+def _are_different(cells: Sequence[str]) -> bool:
+    return len(set(map(normalise_text, cells))) == len(cells) and not any(map(is_missing_cell, cells))
 
 
 def _cluster_place(table: OutcomeTable, item_place: int) -> int | None:
@@ -149,12 +171,14 @@ def _items(table: OutcomeTable, index: int, cluster_place: int | None) -> _Items
     epoch_place, is_named = table.place(EPOCH), cluster_place == table.place(CLUSTER)
     seen: dict[str, Location] = {}
     clusters: list[str] = []
+    is_prompt = index == _text_place(table, PROMPT_NAMES)
     for cell, (where, cells) in zip(table.cells(index), table.rows, strict=True):
         if not cell:
             raise UsageError(f"{where}: the item has no name", hint=HINT)
-        if cell.casefold() in SUMMARIES:
+        if SUMMARY.fullmatch(cell):
             raise UsageError(f"{where}: {cell} sums up other rows and is no item", hint="leave the row out")
-        id = cell if epoch_place is None else f"{cell}/epoch {cells[epoch_place].strip()}"
+        name = name_of_text(normalise_text(cell)) if is_prompt else cell
+        id = name if epoch_place is None else f"{name}/epoch {cells[epoch_place].strip()}"
         if id in seen:
             raise UsageError(
                 f"{where}: the item {id} stands in {seen[id].unit} {seen[id].number} already",
@@ -163,8 +187,15 @@ def _items(table: OutcomeTable, index: int, cluster_place: int | None) -> _Items
             )
         seen[id] = where
         own = "" if cluster_place is None else cells[cluster_place].strip()
-        clusters.append(cell if is_missing_cell(own) else own if is_named else normalise_text(own))
-    return _Items(list(seen), clusters)
+        clusters.append(name if is_missing_cell(own) else own if is_named else normalise_text(own))
+    return _Items(list(seen), clusters, _digests(table))
+
+
+def _digests(table: OutcomeTable) -> list[str | None]:
+    """Digests by which one id with another goal is another item; an attack may find another prompt for each model."""
+    place = _text_place(table, (*GOAL_COLUMNS, *PROMPT_NAMES))
+    texts = [""] * len(table.rows) if place is None else table.cells(place)
+    return [None if is_missing_cell(text) else digest_of_text(normalise_text(text)) for text in texts]
 
 
 def _runs(table: OutcomeTable, places: Sequence[int], scale: float, measure: str | None) -> list[int]:
@@ -230,7 +261,7 @@ def _column(table: OutcomeTable, index: int, items: _Items, scale: float, *, alo
         titles=(*filter(None, table.header), table.path.stem),
         is_table=True,
         items=tuple(
-            ImportedItem(id=id, task=task, cluster=cluster, content=None, outcome=outcome)
-            for id, cluster, outcome in zip(items.ids, items.clusters, outcomes, strict=True)
+            ImportedItem(id=id, task=task, cluster=cluster, content=content, outcome=outcome)
+            for id, cluster, content, outcome in zip(items.ids, items.clusters, items.contents, outcomes, strict=True)
         ),
     )

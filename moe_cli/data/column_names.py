@@ -93,6 +93,8 @@ MAPPED_NAMES = (
 )
 LABEL_NAMES = ("label", "kind")  # mapped as they are: the name of the column says what true means
 
+LABEL_WORDS = frozenset({"safe", "unsafe", "plain", "vanilla", "jailbreak", "adversarial", "attack"})  # cells, too
+
 ColumnMap = Mapping[str, str]  # {"prompt": "user_prompt"}
 AS_NAMED: ColumnMap = MappingProxyType({})
 FIRST_METRICS = ("exact_match", "acc")
@@ -140,6 +142,11 @@ def column_map(assignments: Iterable[str]) -> ColumnMap:
             raise UsageError(f"--map names a column for {name} twice", hint="name one")
         columns[name] = normalise_name(column)
     return columns
+
+
+def columns_of_prompts(columns: ColumnMap) -> set[str]:
+    """The mapped columns but that of answers, whose cells are no prompts."""
+    return {column for name, column in columns.items() if name != "answer"}
 
 
 def refuse_absent(columns: ColumnMap, there: Iterable[Iterable[str]]) -> None:

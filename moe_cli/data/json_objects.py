@@ -3,7 +3,7 @@
     {"goal": "..."}                                  one row
     {"name": "x", "jailbreaks": [{...}, {...}]}      the rows of its one list of objects; the rest is the header
     {"goal": ["a", "b"], "target": ["x", "y"]}       columns, also as pandas writes them: {"goal": {"0": "a"}}
-    {"columns": ["goal"], "data": [["a"], ["b"]]}    what pandas calls orient="split"
+    {"columns": ["goal"], "data": [["a"], ["b"]]}    what pandas calls orient="split", and tables of W&B
     {"id1": {...}, "id2": {...}}                     a row of each, its key under `id`
     {"id1": [{...}, {...}]}                          rows with their key under `id`, such as HarmBench's completions
     {"id1": ["a", "b"]}                              test cases: texts under `test_case`, their key under `id`
@@ -47,8 +47,8 @@ def object_table(
     """
     if part is not None:
         return _part(content, name, part, hint, listed, mapped)
-    if set(content) <= {"columns", "index", "data"} and _are_lists(content.get("columns"), content.get("data")):
-        return listed([content["columns"], *cast("list[object]", content["data"])], name)
+    if _is_split(content):
+        return _split(content, name)
     lists = _lists_of_objects(content)
     if any(marks_a_row(key, mapped) and not _is_objects(value) for key, value in content.items()):
         return _row_or_columns(content, name, lists, listed, mapped)
@@ -238,8 +238,21 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(x, str) for x in value)
 
 
-def _are_lists(*values: object) -> bool:
-    return all(isinstance(value, list) for value in values)
+def _split(content: Object, name: str) -> RawTable:
+    columns, data = cast("list[str]", content["columns"]), cast("list[list[object]]", content["data"])
+    if len(set(columns)) < len(columns):
+        raise UsageError(f"{name}: two of its columns have the same name", hint="rename one of them")
+    return elements_of([dict(zip(columns, row, strict=True)) for row in data], name, "a JSON object of columns")
+
+
+def _is_split(content: Object) -> bool:
+    """Whether names of columns and lists of as many cells stand side by side, as pandas and W&B write them."""
+    columns, data = content.get("columns"), content.get("data")
+    if not isinstance(columns, list) or not isinstance(data, list):
+        return False
+    return all(isinstance(name, str) for name in columns) and all(
+        isinstance(row, list) and len(row) == len(columns) for row in data
+    )
 
 
 def _are_texts_by_id(content: Object) -> bool:

@@ -85,7 +85,7 @@ BENIGN_WORDS = {
     *("benign", "safe", "harmless", "unharmful", "not_harmful", "non_harmful", "nonharmful", "vanilla_benign"),
     *("adversarial_benign", "not_unsafe", "non_toxic", "nontoxic", "not_toxic", "benign_prompt", "non_malicious"),
 }
-TRUE, FALSE = {"true", "1", "yes", "1.0"}, {"false", "0", "no", "0.0"}
+TRUE, FALSE = {"true", "1", "yes", "1.0", "label_1"}, {"false", "0", "no", "0.0", "label_0"}  # as transformers, too
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 from moe_cli.activity import begin_activity
 from moe_cli.data import dataset_rows
-from moe_cli.data.column_names import AS_NAMED, ColumnMap
+from moe_cli.data.column_names import AS_NAMED, ColumnMap, columns_of_prompts
 from moe_cli.data.entries import Entry, refuse_unreadable, with_harmless, with_system
 from moe_cli.data.formats import Format, format_of
 from moe_cli.data.labels import RowLabels, labels_of
@@ -62,7 +62,7 @@ def _repository(source: NamedSource, columns: ColumnMap) -> Table:
     """The rows of all files of one split; the location of a row names its file."""
     files = dataset_rows.repository_files(source)
     contents = [(file.name, content_of(Path(file.path).read_bytes(), file.name)) for file in files]
-    mapped = set(columns.values())
+    mapped = columns_of_prompts(columns)
     parts = [rows_of_content(content, name, source.accepted, mapped=mapped) for name, content in contents]
     whole = replace(parts[0], rows=[row for part in parts for row in part.rows])
     lines = [f"{file.name} {digest_of_source(Path(file.path))}\n" for file in files]

@@ -16,8 +16,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
-from moe_cli.data.column_names import is_known, marks_a_row, normalise_name
+from moe_cli.data.column_names import LABEL_WORDS, is_known, marks_a_row, normalise_name
 from moe_cli.data.rows import TEXT, Element, Location, RawRow, RawTable, RowFault, lines_of, refuse_part
+from moe_cli.data.text_layouts import SEPARATORS, SINGLE_WORD, layout_of, refuse_drawn_table, refuse_lines_above
 from moe_cli.data.text_marks import refuse_marked_lines
 from moe_cli.data.turns import turns_in_cell
 from moe_cli.errors import MoeError, UsageError, first_line
@@ -27,21 +28,10 @@ if TYPE_CHECKING:
 
 Shape = Literal["rows", "table", "cells", "plain"]
 LINES = "lines of text"
-SEPARATORS = ",;\t"
 MISSING = {"", "nan", "NaN"}
 LARGEST_CELL = 2**31 - 1  # characters; Python's own limit is 131,072
 LARGEST_NAME, MOST_WORDS = 60, 8  # of a cell that could be the name of a column
 SENTENCE_END = re.compile(r"[.!]\s*")
-LABELS = {
-    "safe",
-    "unsafe",
-    "plain",
-    "vanilla",
-    "jailbreak",
-    "adversarial",
-    "attack",
-}  # names that are cells of many a row, too
-SINGLE_WORD = re.compile(r"[^\W\d][\w.-]*")
 SPACE_BEFORE_QUOTE = re.compile(r"\s+\"")
 SAYS_SEPARATOR = re.compile(r"\ufeff?sep=(.)\r?\n?", re.IGNORECASE)  # Excel's own first line
 ADD_HEADER = "give the columns names in the first line, such as goal or prompt, or name one with --map prompt=COLUMN"
@@ -59,15 +49,28 @@ def text_table(text: str, name: str, hint: str, columns: Collection[str] = (), s
     """
     if stated := SAYS_SEPARATOR.match(text):
         text = text[stated.end() :]
+    layout = None
+    if shape != "plain" and not stated:
+        refuse_drawn_table(text, name, spaced=shape != "rows")
+        layout = layout_of(text, spaced=shape != "rows")
+        text = text if layout is None else layout[0]
     first = next((line for _, line in lines_of(text)), "")
     separator = stated[1] if stated else _separator_of(first, columns)
+    if shape != "plain" and (separator is None or "" in _cells(first, separator)[1:]):
+        refuse_lines_above(text, name, columns)
+    bars = [cell for cell in first.split("|") if cell.strip()] if separator is None else []
+    if len(bars) > 1 and (
+        _num_known(bars, columns) or (shape in ("table", "cells") and not set(SEPARATORS) & {*first})
+    ):
+        raise UsageError(f"{name}: its columns are separated by `|`", hint="separate them by commas, `;` or tabs")
     if separator is None and shape in ("table", "cells"):
         separator = max(SEPARATORS, key=lambda one: len(_cells(first, one)))
     if separator is not None:
         if shape != "cells":
             _refuse_repeated(text, name, separator, columns)
         rows = _rows_of_table(text, name, hint, separator, None if shape == "cells" else columns)
-        return RawTable(rows=list(rows), container="CSV" if separator == "," else f"CSV with {_label(separator)}")
+        written = layout[1] if layout else "CSV" if separator == "," else f"CSV with {_label(separator)}"
+        return RawTable(rows=list(rows), container=written)
     _refuse_unknown_header(text, name, columns, plain=shape == "plain")
     if shape == "rows":
         refuse_marked_lines([line for _, line in lines_of(text)], name)
@@ -88,7 +91,7 @@ def _num_known(cells: Sequence[str], columns: Collection[str]) -> int:
     if not all(map(_could_be_name, cells)):
         return 0
     known = {normalise_name(cell) for cell in cells if is_known(cell)}
-    return 0 if len(known) == 1 < len(cells) and known <= LABELS else len(known)
+    return 0 if len(known) == 1 < len(cells) and known <= LABEL_WORDS else len(known)
 
 
 def _could_be_name(cell: str) -> bool:
@@ -133,7 +136,7 @@ def _rows_of_table(
         if len(cells) != len(header):
             yield RowFault(place, f"it has {len(cells)} cells, the header has {len(header)}")
         else:
-            named = zip(header, cells, strict=True)
+            named = [(key, cell) for at, (key, cell) in enumerate(zip(header, cells, strict=True)) if key or not at]
             yield (
                 place,
                 {key: cell if columns is None else _value(cell, marks_a_row(key, columns)) for key, cell in named},
@@ -196,8 +199,6 @@ def _lines(text: str, name: str) -> list[Element]:
 def _refuse_unknown_header(text: str, name: str, columns: Collection[str], *, plain: bool) -> None:
     """Refuse a table whose first line names no known column; the error shows no cell that could be a prompt."""
     lines = [line for _, line in lines_of(text)]
-    if lines and lines[0].count("|") and _num_known([cell for cell in lines[0].split("|") if cell.strip()], columns):
-        raise UsageError(f"{name}: its columns are separated by `|`", hint="separate them by commas, `;` or tabs")
     for separator in SEPARATORS:
         if not lines or separator not in lines[0]:
             continue

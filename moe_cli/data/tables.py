@@ -6,12 +6,20 @@ first characters of JSON, otherwise text. Every table that a user names is read 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from moe_cli.data.column_names import AS_NAMED, LABEL_NAMES, SYSTEM_COLUMNS, ColumnMap, normalise_name, singular_of
+from moe_cli.data.column_names import (
+    AS_NAMED,
+    LABEL_NAMES,
+    SYSTEM_COLUMNS,
+    ColumnMap,
+    columns_of_prompts,
+    normalise_name,
+    singular_of,
+)
 from moe_cli.data.content import decompress, text_of_bytes
 from moe_cli.data.json_objects import SHOWN_KEY, system_of_header
 from moe_cli.data.json_rows import is_json_around_placeholders, json_table, looks_like_json
@@ -30,6 +38,7 @@ from moe_cli.data.table_rows import Shape, columnar_rows, columnar_table, is_col
 from moe_cli.errors import UsageError
 
 Content = str | list[RawRow]
+OF_PRODIGY, VERDICTS = "_task_hash", {"accept", "reject", "ignore"}  # a key of its rows, and what `answer` says there
 MOST_WORDS = 4  # of the name of a column that is shown: a longer one could be a prompt
 
 
@@ -81,7 +90,7 @@ def table_of_bytes(data: bytes, source: NamedSource, columns: ColumnMap = AS_NAM
         UsageError: it cannot be read as a whole.
     """
     try:
-        content, mapped = content_of(data, source.name), set(columns.values())
+        content, mapped = content_of(data, source.name), columns_of_prompts(columns)
         raw = rows_of_content(content, source.name, source.accepted, part=source.split, mapped=mapped, shape=shape)
         return table_of(raw, source, sha256(data).hexdigest(), columns)
     except RecursionError:
@@ -164,6 +173,7 @@ def table_of(raw: RawTable, source: NamedSource, digest: str, columns: ColumnMap
         names.update({normalise_name(key): key for key in row if key.strip()})
         names.update({singular_of(normalise_name(key)): key for key in row if key.strip()})
         rows.append((place, ReadRow(values, columns_read, columns.keys())))
+    _refuse_undone(rows, source, columns)
     label = next((columns[name] for name in LABEL_NAMES if name in columns), None)
     return Table(
         source=source,
@@ -177,3 +187,13 @@ def table_of(raw: RawTable, source: NamedSource, digest: str, columns: ColumnMap
         label=label,
         columns_read=columns_read,
     )
+
+
+def _refuse_undone(rows: Sequence[tuple[Location, ReadRow]], source: NamedSource, columns: ColumnMap) -> None:
+    """Refuse what annotators rejected or skipped in Prodigy, which keeps every row and says it under `answer`."""
+    said = [str(row.peek("answer")) for _, row in rows] if any(OF_PRODIGY in row for _, row in rows) else []
+    if "answer" not in columns.values() and set(said) <= VERDICTS and (num := sum(one != "accept" for one in said)):
+        raise UsageError(
+            f"{source.name}: {num} of {len(rows)} rows were rejected or skipped by their column `answer` (Prodigy)",
+            hint="leave these rows out",
+        )

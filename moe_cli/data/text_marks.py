@@ -16,6 +16,10 @@ BETWEEN = re.compile(r"\s*(---+|===+|```.*)\s*")
 HEADING = re.compile(r"#{1,6}\s|#!|//\s")
 YAML_KEY = re.compile(r"(-\s+)?[\w-]+:(\s.*)?")
 YAML_BELOW = re.compile(r"\s+\S|-\s+\S")
+LOG = re.compile(r"\W*([A-Z]+ )?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d|(DEBUG|INFO|WARNING|ERROR)\b(?!,))")
+# A text with a comma or a bracket of a list, `name = value`, and markup from one end to the other.
+CODE = re.compile(r"\s*([\"'].*[\"'],|[\"'].*[\"']|\w+ = .*|[\[\]]+,?|<.*>)\s*")
+QUOTED = re.compile(r"\s*[\"'].*[\"']\s*")
 ONE_A_LINE = "leave out what is no prompt, one a line; or bring a JSON list of texts, or CSV with a column `prompt`"
 GOAL = "{goal}"
 WORDS = ("goal", "query", "prompt", "question", "instruction", "request", "behavior", "user_prompt")
@@ -30,12 +34,16 @@ def refuse_marked_lines(lines: Sequence[str], name: str) -> None:
     """Refuse lines that are not exactly one text each.
 
     Raises:
-        UsageError: they are the items of a list, lie between `---`, begin with a heading, or are YAML.
+        UsageError: they are a log, code, YAML or the items of a list, lie between `---`, or begin with a heading.
     """
     if not lines:
         return
     if len(lines) > 1 and YAML_KEY.fullmatch(lines[0]) and all(map(_is_yaml, lines)) and any(map(_is_below, lines)):
         raise UsageError(f"{name} is YAML, which is not read", hint="write it as JSON or CSV")
+    if len(lines) > 1 and 2 * sum(map(bool, map(LOG.match, lines))) > len(lines):
+        raise UsageError(f"{name} is a log: most lines begin with a time or a level", hint=ONE_A_LINE)
+    if all(map(CODE.fullmatch, lines)) and not all(map(QUOTED.fullmatch, lines)):
+        raise UsageError(f"{name} is code or markup: its lines are more than a text each", hint=ONE_A_LINE)
     if HEADING.match(lines[0]):
         raise UsageError(f"{name}: its first line is a heading or a comment, not a text", hint=ONE_A_LINE)
     if any(map(BETWEEN.fullmatch, lines)):

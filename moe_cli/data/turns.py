@@ -42,6 +42,9 @@ SPREADSHEET_ERRORS = {
     *("#n/a", "#ref!", "#name?", "#value!", "#div/0!", "#num!", "#null!", "#error!", "#spill!", "#calc!"),
 }
 # What spreadsheets, data bases and R write where there is no text.
+SUMS_UP = re.compile(
+    r"(grand )?(total|sum|count|average|mean)\s*[:=(]?\s*\d[\d.,]*\s*%?\)?|\(\d+ rows?\)", re.IGNORECASE
+)
 NO_TEXTS = {*SPREADSHEET_ERRORS, *(MISSING - {"", "-", "?"}), "nil", "undefined", "\\n"}
 
 
@@ -73,8 +76,10 @@ def prompt_of_turns(text: str) -> Turns:
     """The text as one user turn.
 
     Raises:
-        BadRowError: it is only a word for a missing value.
+        BadRowError: it is only a word for a missing value, or the last row of a sheet.
     """
+    if SUMS_UP.fullmatch(text.strip()):
+        raise BadRowError("a prompt only sums up other rows")
     if text.strip().casefold() in NO_TEXTS:
         raise BadRowError(f"a prompt is only `{text.strip()}`, which stands for a missing value")
     return (Message(role="user", content=text),)
@@ -98,12 +103,14 @@ def messages_of(value: object, key: str) -> Turns:
 def turns_in_cell(text: str, *, is_prompt: bool) -> object:
     """The turns or the list of texts in a cell of a table; the text itself if there are none.
 
-    A list of texts as Python prints it is read in columns of prompts alone: an answer may be such a text.
+    A list of texts is read in columns of prompts alone: an answer may be such a text.
     """
     if not text.startswith("["):
         return text
     value = _printed(text)
-    if value is None and is_prompt and PRINTED_TEXTS.fullmatch(text):
+    if not is_prompt:
+        return value if are_turns(value) else text
+    if value is None and PRINTED_TEXTS.fullmatch(text):
         value = [ast.literal_eval(literal) for literal in re.findall(LITERAL, text, re.DOTALL)]
     is_texts = isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
     return value if is_texts or are_turns(value) else text

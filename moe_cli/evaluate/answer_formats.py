@@ -174,7 +174,7 @@ def _with_columns(keys: set[str], name: str, mapped: ColumnMap) -> AnswerFormat:
         raise UsageError(
             f"{name} holds no answers that are recognised: its rows hold "
             f"{', '.join(f'`{key}`' for key in sorted(keys)) or 'nothing'}",
-            hint=ANSWER_FORMATS,
+            hint=f"--map prompt=COLUMN and --map answer=COLUMN name other columns; {ANSWER_FORMATS}",
         )
     goals = ("goal", "behavior", *(("prompt",) if attacked else ()))
     columns = _Columns(

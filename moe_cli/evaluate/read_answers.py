@@ -11,6 +11,8 @@ from moe_cli.data.inspect_logs import InspectLog, inspect_log_in
 from moe_cli.data.labels import OF_PROMPT, labels_of
 from moe_cli.data.rows import BadRowError, is_missing
 from moe_cli.data.source_names import kind_and_source
+from moe_cli.data.tables import OF_PRODIGY
+from moe_cli.data.turns import LIKE_PRINTED_TEXTS
 from moe_cli.errors import UsageError
 from moe_cli.evaluate.answer_formats import ANSWER_FORMATS, AnswerFormat, answer_format
 from moe_cli.evaluate.answer_rows import FileAnswer, RowAnswers, inspect_answers
@@ -124,8 +126,18 @@ def _of_table(table: Table, columns: ColumnMap) -> FileOfAnswers:
             file.take(row_format.read(row, location), labels.kind_of(row)[0])
         except BadRowError as error:
             file.faults.append(RowFault(location, error.reason))
+    _refuse_printed_lists(file)
     file.columns, file.unread = frozenset(table.names), table.unread()
     return file
+
+
+def _refuse_printed_lists(file: FileOfAnswers) -> None:
+    """Refuse answers that are all printed lists: each may hold several answers to its prompt."""
+    if len(file.answers) > 1 and all(LIKE_PRINTED_TEXTS.fullmatch(answer.text) for answer in file.answers):
+        raise UsageError(
+            f"{file.name}: every answer is a printed list of texts, each of which could be an answer",
+            hint="write a row for every answer, or JSON Lines in which a prompt has a list of answers",
+        )
 
 
 def _refuse_models(table: Table) -> None:
@@ -147,9 +159,10 @@ def _format_of(table: Table, columns: ColumnMap) -> AnswerFormat:
     """
     keys: dict[str, set[str]] = {}
     for location, row in table.rows:
-        keys.setdefault(location.source, set()).update(row)
+        verdict = {"answer"} if OF_PRODIGY in row else set()
+        keys.setdefault(location.source, set()).update(row.keys() - verdict)
     if len(keys) == 1:
-        return answer_format(table.keys(), table.source.name, columns)
+        return answer_format(next(iter(keys.values())), table.source.name, columns)
     formats = {
         file_format.name: file_format
         for file, file_keys in keys.items()
@@ -160,4 +173,4 @@ def _format_of(table: Table, columns: ColumnMap) -> AnswerFormat:
             f"{table.source.name} holds files of several formats: {', '.join(formats)}",
             hint="name every file with an --answers of its own",
         )
-    return answer_format(table.keys(), table.source.name, columns)
+    return answer_format(set().union(*keys.values()), table.source.name, columns)

@@ -74,6 +74,7 @@ def _refuse_missing(table: Table, needed: Collection[str], hint: str) -> None:
 def _row(row: ReadRow, location: Location, hint: str) -> ExpertRow:
     cells = {name: cell_of(value).strip() for name, value in row.items()}
     for column in ("layer", "expert"):
+        cells[column] = cells[column].removesuffix(".0")  # as pandas writes a column of numbers with a gap
         if not is_index(cells[column]):
             raise UsageError(f"{location}: {column} is {cells[column]!r}, not a whole number from 0", hint=hint)
     return ExpertRow(str(location), Expert(layer=int(cells["layer"]), index=int(cells["expert"])), cells)

@@ -22,6 +22,7 @@ from moe_cli.stats.metrics import METRIC_NAMED, METRICS, WITHOUT_FLIPS, Metric, 
 
 Outcome = bool | float | None  # yes or no; a fraction from 0 to 1; None: not scored
 Outcomes = tuple[Outcome, ...]  # N items in order of id
+SAME_GOALS = "; of tables whose prompts are written in other ways, a column `goal` says which items are the same"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +149,8 @@ def _refuse(a: RunItems, b: RunItems, name_a: str, name_b: str) -> None:
     raise ArtifactError(
         f"{name_a} and {name_b} were not evaluated on the same items: {only_a} are only in {name_a}, {only_b}"
         f" only in {name_b}, and {changed} of the {len(both)} common ids hold another item",
-        hint="choose evaluations of the same items with --evaluation NAME, or pair the common ones with --intersect",
+        hint="choose evaluations of the same items with --evaluation NAME, or pair the common ones with --intersect"
+        + (SAME_GOALS if changed else ""),
     )
 
 

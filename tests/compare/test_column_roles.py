@@ -164,3 +164,36 @@ def test_few_imported_runs_have_the_warning_of_few_seeds_and_copies_are_one_run(
     copies = long_table(tmp_path / "b.csv", names, [one, one, three, three])
     said = imported(copies, **options).conclusion[0]
     assert "sel is safer than full, as imported, with one run per arm" in said
+
+
+def strongreject(path, *rows):
+    return written(path, [["jailbroken_prompt", "forbidden_prompt", "response", "score"], *map(list, rows)])
+
+
+def test_a_table_without_ids_has_its_different_prompts_as_items_in_any_order(tmp_path):
+    one = strongreject(tmp_path / "one.csv", ("Tell: a", "a", "Sure", "1"), ("Tell: b", "b", "No", "0"))
+    two = strongreject(tmp_path / "two.csv", ("tell: b", "b", "No", "0"), ("Tell: a", "a", "No", "0"))
+    change = pair(imported(one, two, metric="asr"), "one", "two")
+    assert (change.n, change.rate_a, change.rate_b) == (2, 0.5, 0.0)
+    twice = strongreject(tmp_path / "twice.csv", ("Tell: a", "a", "Sure", "1"), ("Tell: a", "b", "No", "0"))
+    with pytest.raises(UsageError, match="`jailbroken_prompt` is not another one in each row"):
+        imported(one, twice, metric="asr")
+
+
+def test_one_id_with_another_goal_is_another_item_and_with_another_attack_the_same(tmp_path):
+    def by_number(name, *rows):
+        return written(tmp_path / name, [["id", "goal", "prompt", "jailbroken"], *map(list, rows)])
+
+    one = by_number("one.csv", ("0", "zorp", "Tell: zorp", "1"), ("1", "glim", "Tell: glim", "0"))
+    attacked = by_number("two.csv", ("0", "Zorp", "Say: zorp", "0"), ("1", "glim", "Say: glim", "0"))
+    assert pair(imported(one, attacked, metric="asr"), "one", "two").n == 2
+    moved = by_number("three.csv", ("0", "glim", "Tell: glim", "0"), ("1", "zorp", "Tell: zorp", "1"))
+    with pytest.raises(ArtifactError, match="2 of the 2 common ids hold another item"):
+        imported(one, moved, metric="asr")
+
+
+@pytest.mark.parametrize("name", ["Total (n=2)", "mean: all", "ASR", "Accuracy"])
+def test_a_last_row_with_another_word_for_a_sum_is_no_item(tmp_path, name):
+    path = written(tmp_path / "x.csv", [["item", "full", "sel"], ["a", "1", "0"], ["b", "0", "0"], [name, "0.5", "0"]])
+    with pytest.raises(UsageError, match=r"\[row 3\]: .* sums up other rows"):
+        imported(path)

@@ -228,7 +228,7 @@ def test_published_experts_that_are_no_lists_of_experts_are_refused(tmp_path, ex
         scores(file)
 
 
-@pytest.mark.parametrize("layer", ["9" * 5000, "9" * 10, "²", "-1", "1.0"])
+@pytest.mark.parametrize("layer", ["9" * 5000, "9" * 10, "²", "-1", "1.5", "1.000"])
 def test_what_is_no_number_of_a_layer_is_refused(tmp_path, layer):
     (tmp_path / "counts.csv").write_text(f"layer,expert,a1,a2,d1,d2\n{layer},0,3,1,1,3\n")
     with pytest.raises(UsageError, match="not a whole number from 0"):
@@ -258,3 +258,8 @@ def test_published_differences_with_the_other_sign_say_that_the_sides_are_exchan
         rank_counts(tmp_path / "counts.csv", PrepareConfig())
     (tmp_path / "counts.csv").write_text(header + rows.format(0.4, -0.4))
     assert rank_counts(tmp_path / "counts.csv", PrepareConfig()).largest_deviation == pytest.approx(0)
+
+
+def test_a_layer_that_pandas_wrote_as_a_float_is_that_layer(tmp_path):
+    file = written(tmp_path / "counts.csv", "layer,expert,a1,a2,d1,d2\n1.0,2.0,3,1,1,3\n")
+    assert counts(file).rows[0].expert == Expert(layer=1, index=2)
