@@ -67,7 +67,8 @@ def contrast_of(selected_N: Floats, controls_RN: Floats, clusters: Sequence[str]
         return ControlContrast(Estimate(value=value, lower=None, upper=None, n=num_goals), None, None)
     arms = (ArmSums(sums_CX[:, 2][None], seeded=False), ArmSums(sums_CX[:, 3:].T, seeded=True))
     spread, items = run_spread(arms, sizes_C), item_moments(difference_N)
-    interval = cluster_interval(sums_CX[:, 1], sizes_C, spread, items=items)
+    own = (1 + 1 / len(controls_RN)) / 2
+    interval = cluster_interval(sums_CX[:, 1], sizes_C, replace(spread, step=own), items=items)
     wide = cluster_interval(sums_CX[:, 1], sizes_C, replace(spread, step=1.0), items=items)
     lower, upper = min(value, interval.lower), max(value, interval.upper)  # means of equal numbers differ by rounding
     return ControlContrast(

@@ -216,6 +216,7 @@ def _column(run: FinishedRun | None, training: TrainingSummary | None, summary: 
         goals_trained_on=None,
         evaluation=summary,
         imported=None,
+        masking=training.masking if training else None,
         routers=training.routers if training else None,
         num_router_tokens=training.num_router_tokens if training else 0,
         final_router_step=training.final_router_step if training else 0,

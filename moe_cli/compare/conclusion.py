@@ -257,17 +257,20 @@ def _router_training(columns: Sequence[RunColumn]) -> Iterator[str]:
 
 
 def _controls(columns: Sequence[RunColumn]) -> Iterator[str]:
-    """What a repair of selected experts does not show without a control selection of as many experts."""
-    methods = [
-        column.selection
-        for column in columns
-        if column.training_mode in MODES_OF_EXPERTS and any(column.experts_per_layer or ())
+    """What a repair of selected experts does not show without control selections of as many experts, or with one."""
+    chosen = [
+        column for column in columns if column.training_mode in MODES_OF_EXPERTS and any(column.experts_per_layer or ())
     ]
-    controls = [method for method in methods if method in MATCHED]
-    if methods and not 0 < len(controls) < len(methods):
+    controls = [column for column in chosen if column.selection in MATCHED]
+    if chosen and not 0 < len(controls) < len(chosen):
         yield (
             "No arm trains as many other experts (--method random) beside the selected ones: whether it matters which"
             " experts are trained is not known."
+        )
+    elif len(controls) == 1 and controls[0].selection == "random":
+        yield (
+            f"{controls[0].name} trains one random set of experts: another set can give another result, and the"
+            " intervals do not cover that (moe sweep --random-draws 19)."
         )
 
 

@@ -49,7 +49,7 @@ def provenance_of(sources: Sequence[ComparedRun], store: Store) -> list[RunProve
         RunProvenance(
             source=source,
             run=_in(Path(source.column.path), source.digests.get("run")),
-            evaluation=_in(_evaluation_path(source), source.digests.get("evaluation")),
+            evaluation=_evaluation_of(source),
             prepared=store.with_digest(source.training.prepared, "prepare") if source.training else None,
         )
         for source in sources
@@ -78,11 +78,13 @@ def _lines(origin: RunProvenance) -> Iterator[ReportOrigin]:
             )
 
 
-def _evaluation_path(source: ComparedRun) -> Path:
-    """The directory of an evaluation; those of a bare model lie below the working directory."""
+def _evaluation_of(source: ComparedRun) -> FinishedRun | None:
+    """The evaluation of a column, if there is one; those of a bare model lie below the working directory."""
     summary = source.column.evaluation
+    if summary is None:
+        return None
     run = Path(source.column.path) if source.training else None
-    return layout.evaluation_directory(run, source.column.path, summary.name if summary else "")
+    return _in(layout.evaluation_directory(run, source.column.path, summary.name), source.digests.get("evaluation"))
 
 
 def _in(path: Path, digest: str | None) -> FinishedRun | None:

@@ -156,6 +156,7 @@ class RunColumn:
     evaluation: EvaluationSummary | None
     imported: ImportedOutcomes | None
     selection: str | None = None  # "risk_diff"; how its experts were chosen; None: no expert was selected, or not known
+    masking: str | None = None  # "update"; None: no selection trained, or not known
     routers: RouterTraining | None = None  # what its routers were trained to; None: they stayed locked, or not known
     num_router_tokens: int = 0  # of the forwards for them
     final_router_step: int = 0  # how many of their steps are in final_model/

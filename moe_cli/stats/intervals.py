@@ -1,9 +1,9 @@
 """Intervals of a difference whose items come in clusters and whose arms may be several runs.
 
 Swapping the arms mirrors the interval exactly, and it never has width zero: two runs that agree on 100 items can
-still differ on the 101st, and ten goals that agree in all of their variants can differ in the eleventh. It needs no
-random draws. How often it covers, and how often a bootstrap does, is in `docs/method.md`, from
-`tests/studies/intervals.py`.
+still differ on the 101st, and ten goals that agree in all of their variants can differ in the eleventh, in all runs at
+once where runs answer alike. It needs no random draws. How often it covers, and how often a bootstrap does, is in
+`docs/method.md`, from `tests/studies/intervals.py`.
 
 Arms of several runs add the variance over runs. An arm of one run adds nothing, because one run cannot show it, and
 neither does an untrained model, which has no seed that could have been another.
@@ -43,7 +43,7 @@ class RunSpread:
     chance: float  # the part of it that runs of one and the same model would have; the items hold it as well
     freedom: float  # degrees of freedom of the total; 0: one run each, which says nothing
     estimated: bool  # whether these degrees of freedom are estimated from the same runs (Satterthwaite)
-    step: float  # what one answer of one run changes in the difference of an item, mean of both arms
+    step: float  # what one answer, with those of other runs that go with it, changes in the difference of an item
 
 
 NO_SPREAD = RunSpread(total=0.0, chance=0.0, freedom=0.0, estimated=False, step=1.0)  # one run each
@@ -186,7 +186,7 @@ def run_spread(arms: Sequence[ArmSums], sizes_C: NDArray[np.number]) -> RunSprea
     spreads = [_spread(arm.yes_RC, sizes_C) if arm.num_runs > 1 and arm.seeded else None for arm in arms]
     known = [spread for spread in spreads if spread is not None]
     if not known:
-        return replace(NO_SPREAD, step=_step(arms))
+        return replace(NO_SPREAD, step=_step(arms, sizes_C))
     weights = {id(spread): 0.0 for spread in known}
     for arm, own in zip(arms, spreads, strict=True):
         if arm.seeded:
@@ -200,7 +200,7 @@ def run_spread(arms: Sequence[ArmSums], sizes_C: NDArray[np.number]) -> RunSprea
         chance=sum(weights[id(spread)] * spread.chance for spread in known),
         freedom=total**2 / squares if estimated else float(sum(spread.freedom for spread in known)),
         estimated=estimated,
-        step=_step(arms),
+        step=_step(arms, sizes_C),
     )
 
 
@@ -228,8 +228,25 @@ def _permuted_p(rates: NDArray[np.float64], num_a: int) -> float:
     return float((distances >= distances[0] - ROUNDING).mean())
 
 
-def _step(arms: Sequence[ArmSums]) -> float:
-    return sum(1 / arm.num_runs for arm in arms) / len(arms)
+def _step(arms: Sequence[ArmSums], sizes_C: NDArray[np.number]) -> float:
+    return sum(_step_of_arm(arm.yes_RC, sizes_C.astype(np.float64)) for arm in arms) / len(arms)
+
+
+def _step_of_arm(yes_RC: NDArray[np.float64], sizes_C: Floats) -> float:
+    """What one answer of one run changes in the mean over R runs, with the answers of the others that go with it.
+
+    It is the design effect of R answers to one cluster, by R: 1/R where runs are independent, 1 where they are alike.
+    A cluster of yes and one of no in all runs are added: where nothing differs the runs cannot show that they are
+    independent, and are taken to be alike.
+    """
+    num_runs = len(yes_RC)
+    if num_runs == 1:
+        return 1.0
+    of_run_RC = yes_RC - np.outer(yes_RC.sum(1) / sizes_C.sum(), sizes_C)
+    apart = float(((of_run_RC - of_run_RC.mean(0)) ** 2).sum()) / (num_runs - 1)
+    of_pseudo = 2 * (max(1.0, float(sizes_C.mean())) / 2) ** 2
+    alike = max(0.0, 1 - apart / (float((of_run_RC**2).sum()) / num_runs + of_pseudo))
+    return (1 + (num_runs - 1) * alike) / num_runs
 
 
 def _spread(yes_RC: NDArray[np.float64], sizes_C: NDArray[np.number]) -> _Spread:

@@ -160,8 +160,12 @@ def row_groups(comparison: Comparison) -> tuple[Rows, ...]:
         first, *others = MEASURE_ROWS
         evaluations = [column.evaluation for column in comparison.columns if column.evaluation]
         plain = (PLAIN_ROW,) if any(summary.plain_compliance for summary in evaluations) else ()
-        costs = (*COST_ROWS, ROUTER_ROW) if any(column.routers for column in comparison.columns) else COST_ROWS
-        return costs, (*_evaluation_rows(comparison), first, *plain, *others), drift_rows(comparison)
+        mode, *costs = COST_ROWS
+        selections = {text for column in comparison.columns if (text := _selection(column)) != NOTHING}
+        chosen = (SELECTION_ROW,) if len(selections) > 1 else ()
+        routers = (ROUTER_ROW,) if any(column.routers for column in comparison.columns) else ()
+        measures = (*_evaluation_rows(comparison), first, *plain, *others)
+        return (mode, *chosen, *costs, *routers), measures, drift_rows(comparison)
     return (tuple(row for row in MEASURE_ROWS if row[0] in {TITLES.get(str(name), name) for name in imported}),)
 
 
@@ -183,6 +187,12 @@ def _evaluation_rows(comparison: Comparison) -> Rows:
 def _goals(column: RunColumn) -> str:
     held = column.goals_trained_on
     return NOTHING if held is None else f"{held[0]} of {held[1]} {BY_WORDS}"
+
+
+def _selection(column: RunColumn) -> str:
+    """How its experts were selected, and whether batches updated all of them."""
+    masking = "masking none" if column.masking == "none" else None
+    return ", ".join(filter(None, [column.selection, masking])) or NOTHING
 
 
 def _unfrozen(column: RunColumn) -> str:
@@ -211,6 +221,7 @@ def _router_training(column: RunColumn) -> str:
     return f"{routers.num_steps} steps at {routers.learning_rate:g}, {column.num_router_tokens:,} tokens{kept}"
 
 
+SELECTION_ROW = ("  selection", of_each(_selection))
 COST_ROWS: Rows = (
     ("mode", of_each(lambda column: column.training_mode.replace("_", " "))),
     ("unfrozen experts", of_each(_unfrozen)),
@@ -221,7 +232,10 @@ COST_ROWS: Rows = (
     ("peak memory", of_all(lambda column: column.peak_memory_bytes, bytes_text)),
     ("final_model/", of_all(lambda column: column.final_model_bytes, bytes_text)),
     ("expert_delta", of_all(lambda column: column.delta_bytes, bytes_text)),
-    ("last epoch's loss", of_all(lambda column: column.final_loss, lambda loss: f"{loss:.4f} (training)")),
+    (
+        "last epoch's loss",
+        of_all(lambda column: column.final_loss, lambda loss: f"{optional_text(loss, 4)} (training)"),
+    ),
     ("final model", of_each(_final_step)),
     ("  held-out loss", of_all(lambda column: column.held_out_loss, lambda loss: optional_text(loss, 4))),
 )

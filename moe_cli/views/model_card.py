@@ -196,6 +196,7 @@ def _results(facts: CardFacts) -> Iterator[str]:
 
 
 def _measures(summary: EvaluationSummary) -> Iterator[Cells]:
+    yield "longest answer, tokens", str(summary.generation.get("max_new_tokens", NOTHING))
     yield "attack success", rate_text(summary.attack_success)
     for suite in summary.suites:
         if suite.kind == "harmful":

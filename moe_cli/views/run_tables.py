@@ -31,7 +31,7 @@ from moe_cli.records import (
 )
 from moe_cli.views.compared_tables import difference_text, n_text, verdict_text
 from moe_cli.views.table import ReportTable, as_rich, cell_rows_of, facts_view
-from moe_cli.views.text import NOTHING, age_text, bytes_text, rate_text, safe_text
+from moe_cli.views.text import NOTHING, age_text, bytes_text, optional_text, rate_text, safe_text
 
 NOT_SHOWN = "(set; not shown)"
 
@@ -77,11 +77,13 @@ def result_text(result: RunResult) -> str:
     """`12 of 64 experts, 3.4 by chance`, `loss 0.0447 after 96 steps`, `attack success 6.0 % (48/800) [4.3, 8.3]`."""
     match result:
         case PrepareResult(num_selected=selected, num_experts=num, null_union_mean=null):
-            return f"{selected} of {num} experts" + (f", {null:.1f} by chance" if null is not None else "")
+            return f"{selected} of {num} experts" + (
+                f", {optional_text(null, 1)} by chance" if null is not None else ""
+            )
         case TrainingResult(num_selected=selected, num_experts=num, num_steps=steps, final_loss=loss):
             trained = f"{selected} of {num} experts" if selected is not None else "all parameters"
             return f"{trained}, " + (
-                "no step on the answers" if loss is None else f"loss {loss:.4f} after {steps} steps"
+                "no step on the answers" if loss is None else f"loss {optional_text(loss, 4)} after {steps} steps"
             )
         case EvaluationResult(measure=measure, rate=rate):
             return NOTHING if measure is None else f"{measure} {rate_text(rate)}"

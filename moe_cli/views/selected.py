@@ -193,7 +193,8 @@ def _batches_text(selection: Selection) -> Text:
 def _union_text(selection: Selection) -> Text:
     null = selection.null_union
     noise = (
-        f"the same rule selects {null.mean:.1f} [{null.lower:.0f}, {null.upper:.0f}] with the sides swapped at random"
+        f"the same rule selects {optional_text(null.mean, 1)} [{null.lower:.0f}, {null.upper:.0f}] with the sides"
+        " swapped at random"
         if null is not None
         else "no null union: this rule cannot be repeated on swapped sides"
     )

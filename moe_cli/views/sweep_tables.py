@@ -13,8 +13,8 @@ from moe_cli.views.table import CellRow, NarrowColumn, ReportTable, cell_rows_of
 from moe_cli.views.text import NOTHING, estimate_text, optional_text, percent_text, rate_text, seconds_text
 
 ARM_NOTE = (
-    "Rates in %, with 95 % intervals, means over runs (seeds, and draws of random experts); of several suites the mean "
-    "of suites. n: items that were scored in every run."
+    "Rates in %, with 95 % intervals over goals and runs (of single points: Wilson's), means over runs (seeds, "
+    "and draws of random experts); of several suites the mean of suites."
 )
 
 
@@ -30,7 +30,7 @@ def arm_table(sweep: Sweep) -> ReportTable:
         "Methods and budgets",
         head,
         tuple(CellRow(_arm_cells(arm)) for arm in sweep.arms),
-        notes=(ARM_NOTE,),
+        notes=(f"{ARM_NOTE} n, items that were scored in every run: {_ns(sweep.arms)}.",),
         borders=False,
         narrow=(
             NarrowColumn("arm"),
@@ -48,7 +48,6 @@ def arm_table(sweep: Sweep) -> ReportTable:
 
 
 def _arm_cells(arm: SweepArm) -> tuple[str, ...]:
-    ns = sorted({found.n for found in (arm.attack_success, arm.over_refusal, arm.accuracy) if found})
     return (
         arm.name,
         share_text(arm.share),
@@ -58,9 +57,15 @@ def _arm_cells(arm: SweepArm) -> tuple[str, ...]:
         _rate(arm.over_refusal),
         _rate(arm.accuracy),
         NOTHING if arm.kl is None else f"{arm.kl:.2g}",
-        "/".join(map(str, ns)) or NOTHING,
+        _ns([arm]),
         "on" if arm.beaten_by is None else "off",
     )
+
+
+def _ns(arms: Sequence[SweepArm]) -> str:
+    """The numbers of items behind the rates: `60/90`."""
+    found = (rate for arm in arms for rate in (arm.attack_success, arm.over_refusal, arm.accuracy) if rate)
+    return "/".join(map(str, sorted({rate.n for rate in found}))) or NOTHING
 
 
 def _is_whole(number: float | None) -> bool:

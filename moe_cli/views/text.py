@@ -129,5 +129,8 @@ def percent_text(share: float | None) -> str:
 
 
 def optional_text(value: float | None, digits: int) -> str:
-    """A number, or `-` for None."""
-    return NOTHING if value is None else f"{value:.{digits}f}"
+    """A number, or `-` for None; one that would be rounded to 0 is shown by its first digit: `3e-05`."""
+    if value is None:
+        return NOTHING
+    text = f"{value:.{digits}f}"
+    return f"{value:.1g}" if value and not float(text) else text

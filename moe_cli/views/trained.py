@@ -29,7 +29,9 @@ def plan_view(plan: TrainingPlan) -> RenderableType:
     ]
     if plan.union_size is not None:
         noise = (
-            f"; the same rule selects {plan.null_union_mean:.1f} from noise" if plan.null_union_mean is not None else ""
+            f"; the same rule selects {optional_text(plan.null_union_mean, 1)} from noise"
+            if plan.null_union_mean is not None
+            else ""
         )
         lines.append(Text(f"union of all batches: {plan.union_size} experts{noise}; masking: {plan.masking}"))
     settings = plan.hyperparameters

@@ -1,6 +1,7 @@
 """`moe compare` on whole run directories: several seeds, the gate, thresholds, documents, and the words of flips."""
 
 import sys
+from shutil import rmtree
 
 import orjson
 import pytest
@@ -139,6 +140,19 @@ def test_other_items_are_refused_and_with_intersect_left_out_and_counted(moe, tm
     assert (code, found.pairs[0].differences[0].n) == (0, 30)
     assert [column.items_left_out for column in found.columns] == [10, 0]
     assert "left out are 10 of a and 0 of b" in " ".join(found.conclusion)
+
+
+def test_a_run_that_is_not_evaluated_is_compared_by_its_cost_and_named(moe, tmp_path):
+    trained(tmp_path, "a", records(3))
+    trained(tmp_path, "b", records(9))
+    rmtree(tmp_path / "b" / layout.EVALUATIONS)
+    code, out, err = moe("a", "b", "--json")
+    assert code == 0, err
+    found = decode(Comparison, out, source="")
+    assert "b was not evaluated: nothing is known of its safety and capability." in found.conclusion
+    assert (found.pairs, found.columns[1].evaluation) == ((), None)
+    page = (tmp_path / "comparison/report.html").read_text()
+    assert "b was not evaluated" in page
 
 
 def test_flips_are_counted_and_shown_with_their_words_only_where_asked_for(moe, tmp_path):

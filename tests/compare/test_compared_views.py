@@ -9,8 +9,10 @@ from rich.cells import cell_len
 
 from moe_cli.records import ComparedArm, Comparison, CountRatio, Flip, FlipText, Rate, RestoredRouter, ThresholdCheck
 from moe_cli.views.compared import compared_markdown, compared_view
+from moe_cli.views.compared_columns import side_by_side
 from moe_cli.views.console import stdout_console
 from tests.builders import CLASSIFIER, KEYWORDS, arms_of, column, difference, evaluation, imported, pair
+from tests.builders import comparison as of_columns
 from tests.compare.scenarios import seeds
 
 HOSTILE = {
@@ -337,3 +339,12 @@ def test_a_run_that_was_not_evaluated_has_no_rates(draw):
     out = draw(compared_view(comparison(columns=columns, arms=arms_of(columns), pairs=())))
     line = next(line for line in out.splitlines() if "over-refusal" in line)
     assert line.split("│")[3].strip() == "-"
+
+
+def test_how_experts_were_selected_stands_in_the_table_where_it_differs(draw):
+    columns = [column("a", selection="risk_diff"), column("b", selection="random"), column("c", masking="none")]
+    shown = side_by_side(of_columns(columns[:2]))
+    assert ("  selection", "risk_diff", "random") in [row.cells for row in shown.rows]
+    masked = side_by_side(of_columns([columns[0], columns[2]]))
+    assert ("  selection", "risk_diff", "masking none") in [row.cells for row in masked.rows]
+    assert "  selection" not in [row.cells[0] for row in side_by_side(of_columns([columns[0], columns[0]])).rows]

@@ -302,6 +302,13 @@ def test_without_a_control_it_is_not_known_whether_the_selection_matters():
     control = source("C", run, selection="random")
     assert missing not in concluded(full, source("B", run, selection="risk_diff"), control)
     assert missing in concluded(full, control)
+    one = "C trains one random set of experts: another set can give another result, and the intervals do not cover that"
+    assert one in concluded(source("B", run, selection="risk_diff"), control)
+    assert "one random set" not in concluded(
+        source("B", run, selection="risk_diff"), source("F", run, selection="frequency")
+    )
+    several = [replace(control, column=replace(control.column, name=f"C{draw}")) for draw in (1, 2)]
+    assert "one random set" not in concluded(source("B", run, selection="risk_diff"), *several)
     assert "which experts" not in concluded(full, source("B", run, "full_model_baseline"))
 
 

@@ -51,7 +51,28 @@ def test_it_is_the_two_way_analysis_of_variance():
     found = run_spread([arm([[4, 1], [1, 0]])], np.array([4, 4]))
     assert found.total == pytest.approx(np.var([5 / 8, 1 / 8], ddof=1) / 2)
     assert found.chance == pytest.approx(4 * 0.5**2 * 2 / (8**2 * 1) / 2)
-    assert (found.freedom, found.step) == (1, 0.5)
+    assert found.freedom == 1
+
+
+def test_answers_of_runs_count_as_one_where_runs_are_alike_and_alone_where_they_are_independent():
+    sizes = np.ones(2000, dtype=np.int64)
+    random = np.random.default_rng(0)
+    alike = np.tile(random.binomial(1, 0.3, 2000), (4, 1))
+    independent = random.binomial(1, 0.3, (4, 2000))
+    half = np.where(random.random((4, 2000)) < 0.5**0.5, alike, independent)  # a correlation of two runs of 0.5
+    steps = [run_spread([arm(runs)], sizes).step for runs in (alike, half, independent)]
+    assert steps == pytest.approx([1, (1 + 3 * 0.5) / 4, 1 / 4], abs=0.03)
+    # 2 runs x 2 clusters of 4: after the rates, -+1.5 and +-0.5; apart 4 x 0.5^2 / 1, all 2 x (1.5^2 + 0.5^2) / 2 + 8.
+    assert run_spread([arm([[4, 1], [1, 0]])], np.array([4, 4])).step == pytest.approx((1 + (1 - 1 / 10.5)) / 2)
+
+
+@pytest.mark.parametrize("runs", [2, 3, 10])
+def test_more_seeds_that_answer_alike_do_not_make_up_for_more_goals(runs):
+    sizes = np.full(40, 3)
+    nothing = np.zeros((runs, 40), dtype=np.int64)
+    alone = cluster_interval(np.zeros(40), sizes, run_spread([arm(nothing[:1]), arm(nothing[:1])], sizes))
+    found = cluster_interval(np.zeros(40), sizes, run_spread([arm(nothing), arm(nothing)], sizes))
+    assert found.upper == pytest.approx(alone.upper, rel=0.05)
 
 
 def test_degrees_of_freedom_are_satterthwaite_s_from_three_runs_on_and_added_up_with_two():

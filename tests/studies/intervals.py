@@ -5,8 +5,8 @@
 Two arms answer the same items; items of one cluster (attack variants of one goal) resemble each other, and so do the
 runs of one arm, which differ by their seed. Every scenario is drawn many times with a known difference, and judged by
 the program's own functions. The percentile bootstrap (over runs, then over clusters) stands beside the interval that is
-used. Goals that fail with all of their variants, giant goals and arms of which a seed fails are drawn at the end. The
-tables of `docs/method.md` are what this prints, in about half an hour on one core.
+used. Goals that fail with all of their variants or in all runs, giant goals and arms of which a seed fails are drawn at
+the end. The tables of `docs/method.md` are what this prints, in about half an hour on one core.
 
 Letters of shapes: D draws, R runs of an arm, C clusters, M items of a cluster, B resamples.
 """
@@ -210,6 +210,7 @@ def main() -> None:
         _print_ranges(f"runs {runs[0]} and {runs[1]}", [row for row in found if row[0].runs == runs])
     _print_goals(typed.draws, random)
     _print_failing(typed.draws, random)
+    _print_runs_alike(typed.draws, random)
 
 
 # Sizes of the goals, and the share of goals that fail with all of their variants in b; in a none does.
@@ -240,6 +241,31 @@ def _print_goals(draws: int, random: np.random.Generator) -> None:
             f" {np.mean([high - low for low, high in rates]):.3f}",
             flush=True,
         )
+
+
+ALIKE = ((50, 0.04, 3), (30, 0.05, 5), (100, 0.03, 3), (40, 0.04, 5))  # goals, share that fails, runs of either arm
+
+
+def _print_runs_alike(draws: int, random: np.random.Generator) -> None:
+    """All runs of b fail at the same goals, those of a at none: the interval, and the one of independent runs."""
+    print(
+        "goals, share, runs: covered, within 2 points, mean width; the same if runs counted as independent", flush=True
+    )
+    for num_goals, share, runs in ALIKE:
+        sizes_C, none_RC = np.ones(num_goals, dtype=np.int64), np.zeros((runs, num_goals), dtype=np.int64)
+        fails_DC = (random.random((draws, num_goals)) < share).astype(np.float64)
+        texts = []
+        for independent in (False, True):
+            found = []
+            for fails_C in fails_DC:
+                b_RC = np.tile(fails_C, (runs, 1))
+                spread = run_spread([ArmSums(none_RC, seeded=True), ArmSums(b_RC, seeded=True)], sizes_C)
+                spread = replace(spread, step=1 / runs) if independent else spread
+                found.append(cluster_interval(fails_C, sizes_C, spread, items=_of_whole_goals(fails_C, sizes_C)))
+            covered = np.mean([one.lower <= share <= one.upper for one in found])
+            within = np.mean([one.lower >= -MARGIN and one.upper <= MARGIN for one in found])
+            texts.append(f"{covered:.3f}, {within:.3f}, {np.mean([one.upper - one.lower for one in found]):.3f}")
+        print(f"{num_goals}, {share}, {runs}: {'; '.join(texts)}", flush=True)
 
 
 def _of_whole_goals(fails_C: NDArray[np.int64], sizes_C: NDArray[np.int64]) -> ItemMoments:

@@ -208,6 +208,8 @@ def test_the_page_has_a_finding_two_figures_and_all_numbers():
     assert [section.attributes["id"] for section in page.of("section")] == ["conclusion", "outcomes", "tables"]
     assert len(page.of("svg", role="img")) == 2 and len(page.of("table")) == 3
     assert not page.of("script") and "control 39" in page.text
+    n = f"n: {ablation().num_items} answers of {ablation().num_goals} goals."
+    assert page.text.count(n) == len(page.of("figcaption")) == 2
 
 
 @pytest.mark.parametrize("text", INJECTIONS.values(), ids=INJECTIONS.keys())

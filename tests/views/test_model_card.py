@@ -88,6 +88,7 @@ def test_a_base_of_this_machine_is_named_without_its_place():
 def test_every_result_has_its_count_interval_and_judge():
     page = model_card(facts())
     assert r"| attack success | 12.4 % (12/97, 3 unscored) \[7.2, 20.4\] |" in page
+    assert f"| longest answer, tokens | {evaluation().generation['max_new_tokens']} |" in page
     assert "| without a verdict, harmful | 3 of 100 |" in page
     assert "0.4300 (n 100, standard error 0.0500)" in page
     assert f"- judge keywords (revision {'k' * 12}), of harm and refusal; {SMOKE_TEST}" in page

@@ -227,4 +227,10 @@ def test_the_page_has_a_section_for_findings_figures_and_numbers():
     for name in ("conclusion", "budgets", "tables"):
         assert f'<section id="{name}"' in page
     assert page.count('<svg role="img"') == 2
-    assert "Attack success. Solid line: base, 90.0 %; dashed line: baseline, 0.0 %." in page
+    assert "Attack success (n 60). Solid line: base, 90.0 %; dashed line: baseline, 0.0 %." in page
+
+
+def test_every_rate_has_its_n_in_the_caption_of_its_figure_and_below_the_table_that_leaves_the_column_out():
+    text = " ".join(parsed(sweep_page(sweep())).text.split())
+    assert "Attack success (n 60)." in text and "Over-refusal (n 60)." in text
+    assert "n, items that were scored in every run: 60." in " ".join(swept_markdown(sweep()).split())

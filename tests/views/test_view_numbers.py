@@ -2,7 +2,8 @@
 
 import pytest
 
-from moe_cli.records import Estimate, Rate, TrainableCount
+from moe_cli.records import Estimate, PrepareResult, Rate, TrainableCount
+from moe_cli.views.run_tables import result_text
 from moe_cli.views.text import (
     age_text,
     bytes_text,
@@ -98,3 +99,13 @@ def test_the_line_that_everyone_recognises():
 )
 def test_ages_are_in_one_unit(seconds, text):
     assert age_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (0.0, "0.0000"), (0.00003, "3e-05"), (-0.00003, "-3e-05"), (0.00006, "0.0001")]
+)
+def test_a_number_that_is_not_zero_is_never_shown_as_zero(value, text):
+    assert optional_text(value, 4) == text
+    assert result_text(PrepareResult(method="risk_diff", num_selected=12, num_experts=64, null_union_mean=0.01)) == (
+        "12 of 64 experts, 0.01 by chance"
+    )

@@ -26,7 +26,7 @@ from moe_cli.views.report.drawing import (
     tick_text,
     ticks,
 )
-from moe_cli.views.text import bytes_text, seconds_text
+from moe_cli.views.text import bytes_text, optional_text, seconds_text
 
 TOP, BOTTOM, HEIGHT = 26.0, 236.0, 280
 MOST_POINTS = 300
@@ -86,13 +86,13 @@ def _loss_words(loss_curve: LossCurve) -> str:
     if not loss_curve.steps:
         return f"{loss_curve.run}: no step"
     held_out = (
-        f", held out {loss_curve.held_out[-1][1]:.4f} after step {loss_curve.held_out[-1][0]}"
+        f", held out {optional_text(loss_curve.held_out[-1][1], 4)} after step {loss_curve.held_out[-1][0]}"
         if loss_curve.held_out
         else ""
     )
     return (
-        f"{loss_curve.run}: from {loss_curve.losses[0]:.4f}"
-        f" to {loss_curve.losses[-1]:.4f} in {len(loss_curve.steps)} steps{held_out}"
+        f"{loss_curve.run}: from {optional_text(loss_curve.losses[0], 4)}"
+        f" to {optional_text(loss_curve.losses[-1], 4)} in {len(loss_curve.steps)} steps{held_out}"
     )
 
 

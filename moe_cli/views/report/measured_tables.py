@@ -42,7 +42,7 @@ def turn_sheet(curves: Sequence[LossCurve]) -> ReportTable | None:
             f"{one.num_rows:,}",
             f"{one.num_answer_tokens:,}",
             optional_text(one.first_loss, 4),
-            f"{one.final_loss:.4f}",
+            optional_text(one.final_loss, 4),
         )
         for found in curves
         for one in found.turns

@@ -140,12 +140,13 @@ def _references(sweep: Sweep, measure: _Measure, across: Scale, down: Scale) -> 
 
 
 def _caption(sweep: Sweep, measure: _Measure) -> str:
-    """What the two lines are: `solid line: base, 91.7 %; dashed line: baseline, 0.0 %`."""
+    """The items of a rate, and what the two lines are: `solid line: base, 91.7 %; dashed line: baseline, 0.0 %`."""
     drawn = {"base": "solid line", "baseline": "dashed line"}
     arms = [(arm.kind, measure.of_arm(arm)) for arm in sweep.arms if arm.kind in drawn]
     known = [(kind, found) for kind, found in arms if found is not None]
     lines = [f"{drawn[kind]}: {kind}, {100 * found.value:.1f} %" for kind, found in known]
-    return f"{measure.title}. {'; '.join(lines).capitalize()}." if lines else f"{measure.title}."
+    numbers = "/".join(map(str, sorted({found.n for arm in sweep.arms if (found := measure.of_arm(arm)) is not None})))
+    return " ".join([f"{measure.title} (n {numbers}).", *([f"{'; '.join(lines).capitalize()}."] if lines else [])])
 
 
 def _band(arms: Sequence[SweepArm], measure: _Measure, frame: Scale, down: Scale) -> str:
