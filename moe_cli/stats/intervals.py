@@ -31,6 +31,7 @@ POOLED = (0.954, 0.25)  # confidence and knee of several runs, so that 95 % are 
 ESTIMATED = (0.952, 0.30)  # the same with Satterthwaite's degrees of freedom
 LEAST_OF_PSEUDO = 0.25  # of the variance that the pseudo-clusters bring; so much of it the runs cannot take away
 MOST_WAYS = 20_000  # to exchange runs, that are looked at: 8 runs an arm have 12,870
+ALIKE = 0.9  # likeness of runs, up to which one answer of one run is the least that can change (`docs/method.md`)
 ROUNDING = 1e-12
 ENOUGH = 2  # degrees of freedom of an arm, from which on Satterthwaite's are estimated: three runs
 
@@ -235,9 +236,9 @@ def _step(arms: Sequence[ArmSums], sizes_C: NDArray[np.number]) -> float:
 def _step_of_arm(yes_RC: NDArray[np.float64], sizes_C: Floats) -> float:
     """What one answer of one run changes in the mean over R runs, with the answers of the others that go with it.
 
-    It is the design effect of R answers to one cluster, by R: 1/R where runs are independent, 1 where they are alike.
-    A cluster of yes and one of no in all runs are added: where nothing differs the runs cannot show that they are
-    independent, and are taken to be alike.
+    It is the design effect of R answers to one cluster, by R: 1 where runs are alike, and 1/R where they differ enough
+    that the items hold what runs have in common (`ALIKE`). A cluster of yes and one of no in all runs are added: where
+    nothing differs the runs cannot show that they are independent, and are taken to be alike.
     """
     num_runs = len(yes_RC)
     if num_runs == 1:
@@ -246,7 +247,7 @@ def _step_of_arm(yes_RC: NDArray[np.float64], sizes_C: Floats) -> float:
     apart = float(((of_run_RC - of_run_RC.mean(0)) ** 2).sum()) / (num_runs - 1)
     of_pseudo = 2 * (max(1.0, float(sizes_C.mean())) / 2) ** 2
     alike = max(0.0, 1 - apart / (float((of_run_RC**2).sum()) / num_runs + of_pseudo))
-    return (1 + (num_runs - 1) * alike) / num_runs
+    return (1 + (num_runs - 1) * max(0.0, (alike - ALIKE) / (1 - ALIKE))) / num_runs
 
 
 def _spread(yes_RC: NDArray[np.float64], sizes_C: NDArray[np.number]) -> _Spread:

@@ -59,11 +59,13 @@ def test_answers_of_runs_count_as_one_where_runs_are_alike_and_alone_where_they_
     random = np.random.default_rng(0)
     alike = np.tile(random.binomial(1, 0.3, 2000), (4, 1))
     independent = random.binomial(1, 0.3, (4, 2000))
-    half = np.where(random.random((4, 2000)) < 0.5**0.5, alike, independent)  # a correlation of two runs of 0.5
-    steps = [run_spread([arm(runs)], sizes).step for runs in (alike, half, independent)]
-    assert steps == pytest.approx([1, (1 + 3 * 0.5) / 4, 1 / 4], abs=0.03)
+    nearly, half = (  # of this correlation of two runs
+        np.where(random.random((4, 2000)) < correlation**0.5, alike, independent) for correlation in (0.95, 0.5)
+    )
+    steps = [run_spread([arm(runs)], sizes).step for runs in (alike, nearly, half, independent)]
+    assert steps == pytest.approx([1, (1 + 3 * 0.5) / 4, 1 / 4, 1 / 4], abs=0.06)
     # 2 runs x 2 clusters of 4: after the rates, -+1.5 and +-0.5; apart 4 x 0.5^2 / 1, all 2 x (1.5^2 + 0.5^2) / 2 + 8.
-    assert run_spread([arm([[4, 1], [1, 0]])], np.array([4, 4])).step == pytest.approx((1 + (1 - 1 / 10.5)) / 2)
+    assert run_spread([arm([[4, 1], [1, 0]])], np.array([4, 4])).step == pytest.approx((1 + (0.1 - 1 / 10.5) / 0.1) / 2)
 
 
 @pytest.mark.parametrize("runs", [2, 3, 10])
