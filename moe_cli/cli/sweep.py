@@ -125,9 +125,13 @@ def sweep(
     then = _next(result.sweep, prepared)
     done = f"wrote {result.path}; open {result.path / layout.REPORT}; next: {then}"
     session.show(result.sweep, swept_view(result.sweep), done)
-    if num_missing := _num_missing(result.sweep):
+    _refuse_missing(result.sweep)
+
+
+def _refuse_missing(sweep: Sweep) -> None:
+    if num_missing := _num_missing(sweep):
         raise ArtifactError(
-            f"{num_missing} of {len(result.sweep.points)} points are missing, and no finding is about them",
+            f"{num_missing} of {len(sweep.points)} points are missing, and no finding is about them",
             hint="their reasons are listed above; mend them, and run the same command again",
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from moe_cli.compare.wording import format_percent, format_points, join_words
+from moe_cli.config.sections import MATCHED
 from moe_cli.judges.judge import accuracy_text
 from moe_cli.records import Agreement, Estimate
 from moe_cli.records.comparison import (
@@ -21,7 +22,26 @@ from moe_cli.records.comparison import (
 )
 from moe_cli.records.evaluation import EvaluationSummary
 from moe_cli.records.judging import QUESTIONS, JudgeIdentity, LabelCorrection, Question
+from moe_cli.records.training import MODES_OF_EXPERTS
 from moe_cli.stats.metrics import ACCURACY, QUESTION_OF
+
+
+def missing_controls(columns: Sequence[RunColumn]) -> Iterator[str]:
+    """What a repair of selected experts does not show without control selections of as many experts, or with one."""
+    chosen = [
+        column for column in columns if column.training_mode in MODES_OF_EXPERTS and any(column.experts_per_layer or ())
+    ]
+    controls = [column for column in chosen if column.selection in MATCHED]
+    if chosen and not 0 < len(controls) < len(chosen):
+        yield (
+            "No arm trains as many other experts (--method random) beside the selected ones: whether it matters which"
+            " experts are trained is not known."
+        )
+    elif len(controls) == 1 and controls[0].selection == "random":
+        yield (
+            f"{controls[0].name} trains one random set of experts: another set can give another result, and the"
+            " intervals do not cover that (moe sweep --random-draws 19)."
+        )
 
 
 def describe_labels(pairs: Sequence[PairComparison], labellers: Sequence[Agreement]) -> Iterator[str]:

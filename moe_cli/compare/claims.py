@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from moe_cli.compare.evidence import Evidence, Prices, highest_rise, is_cut_off_unlike, is_often_cut_off
+from moe_cli.compare.evidence import Evidence
+from moe_cli.compare.prices import Prices, highest_rise, is_cut_off_unlike, is_often_cut_off
 from moe_cli.compare.wording import (
     compare_rates,
     format_bounds,

@@ -20,17 +20,16 @@ from pathlib import Path
 from moe_cli.artifacts import Store, finished_run
 from moe_cli.artifacts.registry import state_of
 from moe_cli.compare.arms import same_weights
-from moe_cli.compare.caveats import state_caveats
+from moe_cli.compare.caveats import missing_controls, state_caveats
 from moe_cli.compare.claims import pair_sentences
 from moe_cli.compare.compared_runs import ComparedRun
 from moe_cli.compare.evidence import Evidence
 from moe_cli.compare.wording import format_interval, format_percent, format_points, join_words, p_text
-from moe_cli.config.sections import MATCHED
 from moe_cli.records import RunRecord
 from moe_cli.records.comparison import ComparedArm, FairnessCheck, PairComparison, RunColumn, Unshown
 from moe_cli.records.drift import RestoredRouter
 from moe_cli.records.judging import Agreement
-from moe_cli.records.training import ARMS, MODES_OF_EXPERTS
+from moe_cli.records.training import ARMS
 from moe_cli.stats.metrics import changed_opinions, mean_over_runs, opinion_of
 from moe_cli.stats.significance import LEVEL, mcnemar_p
 
@@ -164,7 +163,11 @@ def draw_conclusion(
         if not any((pair.a, pair.b) == (a, b) for pair in pairs):
             sentences += _cost_sentences(a, b, evidence)
     sentences += [*_changed_judges(columns), *uncompared, *_all_same(fairness)]
-    sentences += [*router_claims(columns, evidence.price_margin), *_router_training(columns), *_controls(columns)]
+    sentences += [
+        *router_claims(columns, evidence.price_margin),
+        *_router_training(columns),
+        *missing_controls(columns),
+    ]
     sentences += [*describe_unshown_runs(unshown)]
     return (*sentences, *state_caveats(columns, arms, pairs, labellers))
 
@@ -254,24 +257,6 @@ def _router_training(columns: Sequence[RunColumn]) -> Iterator[str]:
                 f"{column.name} also trained its routers, in {routers.num_steps} further {spent}: a difference to an"
                 " arm without them may be theirs."
             )
-
-
-def _controls(columns: Sequence[RunColumn]) -> Iterator[str]:
-    """What a repair of selected experts does not show without control selections of as many experts, or with one."""
-    chosen = [
-        column for column in columns if column.training_mode in MODES_OF_EXPERTS and any(column.experts_per_layer or ())
-    ]
-    controls = [column for column in chosen if column.selection in MATCHED]
-    if chosen and not 0 < len(controls) < len(chosen):
-        yield (
-            "No arm trains as many other experts (--method random) beside the selected ones: whether it matters which"
-            " experts are trained is not known."
-        )
-    elif len(controls) == 1 and controls[0].selection == "random":
-        yield (
-            f"{controls[0].name} trains one random set of experts: another set can give another result, and the"
-            " intervals do not cover that (moe sweep --random-draws 19)."
-        )
 
 
 def _changed_judges(columns: Sequence[RunColumn]) -> Iterator[str]:
