@@ -20,6 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from moe_cli.errors import EnvironmentFaultError, InterruptedRunError, MoeError, PeerError, StoppedError
+from moe_cli.gloo_groups import of_one_thread
 from moe_cli.signals import ALL_SIGNALS, handled_by
 
 if TYPE_CHECKING:
@@ -131,22 +132,23 @@ def joined(seconds: float) -> Iterator[None]:
     from torch.distributed.rendezvous import rendezvous
 
     limit = timedelta(seconds=seconds)
-    try:
-        store, index, total = next(iter(rendezvous("env://", timeout=limit)))
-        # A card is used for gradients alone.
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=store, rank=index, world_size=total, timeout=limit)
-    except (RuntimeError, ValueError) as error:
-        raise EnvironmentFaultError(
-            f"process {this_rank().index} does not meet the {num_ranks() - 1} others: {error}".splitlines()[0],
-            hint="start them with torchrun, or with --nproc; check MASTER_ADDR and the network between the machines",
-        ) from error
-    _meetings.append(Meeting(store, seconds))
-    _forget_torchrun()
-    if AGENT in os.environ:
-        threading.Thread(target=_end_with_agent, args=(os.getppid(),), daemon=True).start()
-    yield
-    dist.destroy_process_group()
+    with of_one_thread():
+        try:
+            store, index, total = next(iter(rendezvous("env://", timeout=limit)))
+            # A card is used for gradients alone.
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            dist.init_process_group(backend, store=store, rank=index, world_size=total, timeout=limit)
+        except (RuntimeError, ValueError) as error:
+            raise EnvironmentFaultError(
+                f"process {this_rank().index} does not meet the {num_ranks() - 1} others: {error}".splitlines()[0],
+                hint="start them with torchrun or --nproc; check MASTER_ADDR and the network between the machines",
+            ) from error
+        _meetings.append(Meeting(store, seconds))
+        _forget_torchrun()
+        if AGENT in os.environ:
+            threading.Thread(target=_end_with_agent, args=(os.getppid(),), daemon=True).start()
+        yield
+        dist.destroy_process_group()
 
 
 def _forget_torchrun() -> None:
