@@ -7,6 +7,7 @@ they could change. Where items share goals, the number of goals that they are wo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from moe_cli.records import Comparison, FairnessCheck, PairComparison, PairedDifference, ThresholdCheck
 from moe_cli.records.comparison import MOST_TIMES
@@ -81,11 +82,14 @@ def difference_table(pair: PairComparison, comparison: Comparison) -> ReportTabl
         ("left out", None),
         ("either way, points", None),
     )
+    rows = tuple(_difference_rows(pair, base))
+    if all(row.cells[-1] == NOTHING for row in rows if len(row.cells) == len(columns)):
+        rows, columns = tuple(replace(row, cells=row.cells[: len(columns) - 1]) for row in rows), columns[:-1]
     head = tuple(name for name, _ in columns)
     return ReportTable(
         title=f"{pair.b} (B) minus {pair.a} (A), same items",
         head=head,
-        rows=tuple(_difference_rows(pair, base)),
+        rows=rows,
         notes=tuple(f"{line}." for line in _difference_notes(pair)),
         empty="nothing was measured in both",
         narrow=tuple(column for _, column in columns),

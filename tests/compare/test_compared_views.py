@@ -119,7 +119,10 @@ def test_what_is_exploratory_stands_below_a_line_that_says_so(draw):
 def test_items_without_a_score_are_counted_with_what_they_could_change(draw):
     said = " ".join(draw(compared_view(comparison())).split())
     assert "over-refusal: 3 items left out; counted either way, the difference is between -20.0 and +30.0" in said
-    assert "| -20.0 to +30.0 |" in compared_markdown(comparison())
+    page = compared_markdown(comparison())
+    assert "| -20.0 to +30.0 |" in page and "either way" in page
+    of_all = (pair(difference("attack success", "better", 0.45, 0.12)),)
+    assert "either way" not in compared_markdown(comparison(pairs=of_all))
 
 
 def test_an_inconclusive_verdict_says_what_would_be_found(draw):

@@ -21,7 +21,7 @@ def browser():
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("width", [1280, 1024, 360])
 def test_a_report_opens_in_silence_and_fits_its_window(browser, tmp_path, width, scheme):
     found = comparison(num_layers=16)
     path = tmp_path / "report.html"
@@ -33,6 +33,17 @@ def test_a_report_opens_in_silence_and_fits_its_window(browser, tmp_path, width,
     assert browser.value(STYLED) == "0px"
     dark = browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
     assert dark == (scheme == "dark")
+
+
+def test_no_table_hides_a_column_where_the_window_has_room(browser, tmp_path):
+    found = comparison(num_layers=16)
+    path = tmp_path / "report.html"
+    path.write_text(report_page(found, report_data(found, num_experts=64)))
+    hidden = "[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth).length"
+    browser.open(path, width=1600)
+    assert browser.value(hidden) == 0 and browser.value(WIDTH) == 1600
+    browser.open(path, width=700)
+    assert browser.value(hidden) > 0 and browser.value(WIDTH) == 700
 
 
 def test_the_folds_are_closed_until_they_are_opened(browser, tmp_path):
