@@ -15,6 +15,7 @@ from moe_cli.ablate.specificity import (
     contrast_of,
     detectable_specific_effect,
     effect_estimate,
+    is_above,
     largest_own_effect,
     mean_changes,
     most_to_show,
@@ -191,9 +192,11 @@ def _own_effect(evidence: AblationEvidence, form: str) -> str:
 
 def _open_question(evidence: AblationEvidence) -> str:
     """Why nothing may be said."""
-    if evidence.p_value <= LEVEL and evidence.specific.lower is not None and evidence.specific.lower > 0:
+    if evidence.p_value <= LEVEL and is_above(evidence.specific):
         if breaks_model(evidence, surely=False):
             return f"but the model may be broken: {_losses(evidence)}"
+        if not is_above(evidence.effect):
+            return f"but an effect of the set itself is not shown: {_estimate(evidence.effect)}"
         return f"but it is not shown that answers are repaired: {_estimate(evidence.repair)}"
     if (untestable := why_untestable(evidence)) is not None:
         return f"cannot be tested: {untestable}"

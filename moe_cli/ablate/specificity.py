@@ -171,27 +171,34 @@ def specificity_verdict(evidence: AblationEvidence) -> AblationVerdict:
     """The first that holds: breaks the model, opposite, not specific, specific; else inconclusive.
 
     *Opposite* is a specific effect whose whole interval is below 0 by more than the margin, with a rank at the other
-    end that chance has in at most 5 % of cases: without the set there is more of what was to go.
+    end that chance has in at most 5 % of cases, and an effect whose interval is below 0: without the set there is more
+    of what was to go. Without the latter others only do more.
     *Not specific* are experts whose control sets can tell and do as much: surely more than they, or
     `largest_own_effect` is at most the margin and does not matter, even where it is significant. *Specific* needs a
-    rank that chance has in at most 5 % of cases, intervals of the specific effect and of the repair above 0, and no
-    sign that the model breaks.
+    rank that chance has in at most 5 % of cases, intervals of the specific effect, of the effect and of the repair
+    above 0, and no sign that the model breaks.
     """
     if breaks_model(evidence, surely=True):
         return "breaks the model"
     specific, repair = evidence.specific, evidence.repair
-    if specific.upper is not None and specific.upper < -evidence.margin and evidence.p_opposite <= LEVEL:
+    does_less = _is_below(specific, -evidence.margin) and evidence.p_opposite <= LEVEL
+    if does_less and _is_below(evidence.effect, 0.0):
         return "opposite"
     own = largest_own_effect(evidence)
     others_do_as_much = others_do_more(evidence) or (own is not None and own <= evidence.margin)
     if others_do_as_much and why_untestable(evidence) is None:
         return "not specific"
-    found = evidence.p_value <= LEVEL and _is_above(specific) and _is_above(repair)
+    found = evidence.p_value <= LEVEL and all(map(is_above, (specific, evidence.effect, repair)))
     return "specific" if found and not breaks_model(evidence, surely=False) else "inconclusive"
 
 
-def _is_above(one: Estimate) -> bool:
+def is_above(one: Estimate) -> bool:
+    """Whether its interval is above 0."""
     return one.lower is not None and one.lower > 0
+
+
+def _is_below(one: Estimate, bound: float) -> bool:
+    return one.upper is not None and one.upper < bound
 
 
 def mean_changes(changes_XN: NDArray[np.generic]) -> tuple[float, ...]:

@@ -44,6 +44,7 @@ FOUND = AblationEvidence(
     margin=0.1,
     utility_margin=0.02,
 )
+MORE_HARM = {"effect": between(-0.5, -0.6, -0.4), "p_value": 1.0}  # without the set
 
 
 def evidence(**changes) -> AblationEvidence:
@@ -65,9 +66,11 @@ def evidence(**changes) -> AblationEvidence:
         ({"harm_to_benign": None}, "specific"),
         ({"more_degenerate": between(0.9, 0.8, 1.0)}, "breaks the model"),
         ({"specific": between(0.0, -0.05, 0.05), "p_value": 0.5}, "not specific"),
-        ({"specific": between(-0.6, -0.7, -0.5), "p_value": 1.0, "p_opposite": 0.025}, "opposite"),
-        ({"specific": between(-0.6, -0.7, -0.5), "p_value": 1.0, "p_opposite": 0.2}, "not specific"),
-        ({"specific": between(-0.2, -0.3, -0.05), "p_value": 1.0, "p_opposite": 0.025}, "not specific"),
+        ({"effect": between(0.0, -0.1, 0.1)}, "inconclusive"),  # others bring harm back, and these do not
+        ({**MORE_HARM, "specific": between(-0.6, -0.7, -0.5), "p_opposite": 0.025}, "opposite"),
+        ({**MORE_HARM, "specific": between(-0.6, -0.7, -0.5), "p_opposite": 0.2}, "not specific"),
+        ({**MORE_HARM, "specific": between(-0.2, -0.3, -0.05), "p_opposite": 0.025}, "not specific"),
+        ({"specific": between(-0.6, -0.7, -0.5), "p_value": 1.0, "p_opposite": 0.025}, "not specific"),  # less, as well
         ({"specific": between(0.0, -0.05, 0.07), "p_value": 0.5}, "inconclusive"),
         ({"specific": between(0.03, 0.01, 0.05)}, "not specific"),  # found, but it does not matter
         ({"specific": between(0.03, 0.01, 0.07)}, "specific"),
@@ -126,6 +129,14 @@ def test_what_control_sets_share_is_hidden_by_them_so_that_a_bound_is_taken_over
                 0.2,
                 "too few items to find anything: at most 18.0 points beyond them can show, and 20.0 points",
             ),
+        ),
+        (
+            {"effect": between(0.1, -0.1, 0.3)},
+            *(0.2, r"but an effect of the set itself is not shown: 10.0 points \[-10.0, 30.0\]"),
+        ),
+        (
+            {"specific": between(-0.6, -0.7, -0.5), "p_value": 1.0, "p_opposite": 0.025},
+            *(0.2, r"10 goals\): equally used experts do more$"),  # without the set there is less harm, not more
         ),
     ],
 )
