@@ -106,8 +106,8 @@ class SelectionValue:
 
     method: str
     budgets: tuple[float, ...]  # at which the method and all the draws have every seed
-    value: float | None  # mean of random minus method; above 0: the selection is better; None: no draw
-    lower: float | None  # 95 %; over clusters, draws and seeds; None: fewer than two draws
+    value: float | None  # mean of random minus method; above 0: the selection is better; None: not known
+    lower: float | None  # 95 %; over clusters, draws and seeds; None: one draw or cluster, or no resample differs
     upper: float | None
     p_value: float | None  # one-sided, by rank among the draws
     least_p: float | None  # 1 / (1 + draws)
@@ -116,6 +116,7 @@ class SelectionValue:
     num_seeds: int
     clusters: int
     left_out: tuple[int, ...]  # draws that lack a point
+    unknown: str | None = None  # "no budget has all of its points"; why there is no value
 
 
 @record

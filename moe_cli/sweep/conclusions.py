@@ -198,11 +198,10 @@ def _sufficient(method: str, arms: Sequence[_Arm], config: MoeConfig, seeds: Seq
 def _value(method: str, arms: Sequence[_Arm], config: MoeConfig, seeds: Sequence[int]) -> SelectionValue:
     own = _of_method(method, arms)
     random = [arm for arm in arms if arm.point.kind == "random" and arm.point.method == matched_to(method)]
-    draws = sorted({result.point.draw for arm in random for result in arm.results if result.point.draw is not None})
     return selection_value(
         method,
         SweptRuns(draw=None, runs=_runs(own, None)),
-        [SweptRuns(draw=draw, runs=_runs(random, draw)) for draw in draws],
+        [SweptRuns(draw=draw, runs=_runs(random, draw)) for draw in range(1, config.sweep.random_draws + 1)],
         {arm.point.budget: arm.share for arm in own},
         seeds,
         seed=config.seed,

@@ -10,7 +10,7 @@ The interval is V -+ t times the standard error, which is that of a bootstrap ov
 draws, and of n seeds, n - 1 are drawn with replacement, which makes the variance of a mean unbiased where n is small
 (Rao and Wu 1988, JASA 83:231). The degrees of freedom of t are Satterthwaite's of the parts that draws and seeds have
 in the variance: with five draws a percentile interval would hold the true V in 87 %. One seed shows no variance over
-seeds and adds none; of one draw there is no interval. Pure.
+seeds and adds none. There is no interval of one draw or one goal, nor where no resample differs. Pure.
 
 Letters of shapes: M the method and the D draws, B budgets, S seeds, C clusters, U suites, X resamples.
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +29,14 @@ from moe_cli.records.budget_sweep import SelectionValue
 from moe_cli.stats.clusters import cluster_draws
 from moe_cli.stats.metrics import ATTACK_SUCCESS
 from moe_cli.stats.outcomes import RunItems
-from moe_cli.stats.significance import CONFIDENCE, rank_p
+from moe_cli.stats.significance import CONFIDENCE, ROUNDING, rank_p
 
 Floats = NDArray[np.float64]
 NUM_RESAMPLES = 2000
+NO_BUDGET = "no budget has all of its points"
+NO_DRAW = "no random draw has all of its points"
+NONE_DRAWN = "no random experts were asked for"
+UNSCORED = "a point has no attack with a verdict in some suite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +84,14 @@ def selection_value(
     complete = [draw for draw in draws if draw.has_all(budgets, seeds)] if budgets else []
     left_out = tuple(draw.draw or 0 for draw in draws if not (budgets and draw.has_all(budgets, seeds)))
     if not complete:
-        return _without_value(method, budgets, len(seeds), left_out)
+        why = (NO_BUDGET if not budgets else NO_DRAW) if draws else NONE_DRAWN
+        return _without_value(method, budgets, len(seeds), left_out, why)
     counts = attack_counts([of_method, *complete], budgets, seeds)
+    if not counts.scored_MBSCU.size or not counts.scored_MBSCU.any(3).all():
+        return _without_value(method, budgets, len(seeds), left_out, UNSCORED)
     weight_B = log_trapezoid([shares[budget] for budget in budgets])
     num_clusters = counts.yes_MBSCU.shape[3]
     area_M = counts.rates(np.ones(num_clusters)).mean(2) @ weight_B
-    if np.isnan(area_M).any():
-        return _without_value(method, budgets, len(seeds), left_out)
     value = float(area_M[1:].mean() - area_M[0])
     value_X = resampled_values(counts, weight_B, np.random.default_rng(seed), num_resamples)
     half = _half_width(counts, weight_B, value_X)
@@ -158,14 +163,13 @@ def resampled_values(
 
 
 def _half_width(counts: AttackCounts, weight_B: Floats, value_X: Floats) -> float | None:
-    """Half of the interval's width; None of one draw."""
-    area_MS = np.einsum("mbs,b->ms", counts.rates(np.ones(counts.yes_MBSCU.shape[3])), weight_B)
+    """Half of the interval's width; None of one draw or one goal, or where no resample differs."""
+    num_goals = counts.yes_MBSCU.shape[3]
+    area_MS = np.einsum("mbs,b->ms", counts.rates(np.ones(num_goals)), weight_B)
     num_draws, num_seeds = len(area_MS) - 1, area_MS.shape[1]
-    if num_draws < 2:
-        return None
     variance = float(np.nanvar(value_X))
-    if variance == 0.0:
-        return 0.0
+    if num_draws < 2 or num_goals < 2 or sqrt(variance) < ROUNDING:
+        return None
     parts = [(area_MS[1:].mean(1), num_draws)]
     if num_seeds > 1:
         parts.append((area_MS[1:].mean(0) - area_MS[0], num_seeds))
@@ -173,7 +177,7 @@ def _half_width(counts: AttackCounts, weight_B: Floats, value_X: Floats) -> floa
     inverse = sum(share**2 / (number - 1) for share, number in shares)
     tail = (1 + CONFIDENCE) / 2
     critical = float(stdtrit(1 / inverse, tail) if inverse > 0 else ndtri(tail))
-    return critical * float(variance**0.5)
+    return critical * sqrt(variance)
 
 
 def _part_draws(number: int, num_resamples: int, generator: np.random.Generator) -> Floats:
@@ -184,7 +188,7 @@ def _part_draws(number: int, num_resamples: int, generator: np.random.Generator)
 
 
 def _without_value(
-    method: str, budgets: tuple[float, ...], num_seeds: int, left_out: tuple[int, ...]
+    method: str, budgets: tuple[float, ...], num_seeds: int, left_out: tuple[int, ...], why: str
 ) -> SelectionValue:
     return SelectionValue(
         method=method,
@@ -199,4 +203,5 @@ def _without_value(
         num_seeds=num_seeds,
         clusters=0,
         left_out=left_out,
+        unknown=why,
     )

@@ -164,18 +164,18 @@ def _value_text(value: SelectionValue, budgets: Sequence[float]) -> str:
     missing = [share_text(budget) for budget in budgets if budget not in value.budgets]
     partial = f" Budgets that lack a point are left out: {', '.join(missing)}." if missing else ""
     if value.value is None or value.p_value is None or value.least_p is None:
-        why = "no random draw has all of its points" if value.budgets else "no budget has all of its points"
-        return f"{value.method}: what the selection is worth is not known: {why}."
+        return f"{value.method}: what the selection is worth is not known: {value.unknown}."
     draws = len(value.draw_areas)
     plural = "" if draws == 1 else "s"
+    with_interval = _points(value.value, value.lower, value.upper)
     least = f"no p below {value.least_p:.2g} is possible"
     rank = f"p = {value.p_value:.2g} by rank among {draws} random draw{plural}, and {least}"
     more = f" ({LEVEL:g} takes {round(1 / LEVEL) - 1} draws)" if value.least_p > LEVEL else ""
     side = "more" if value.value >= 0 else "less"
     left = f" Draws without all points are left out: {', '.join(map(str, value.left_out))}." if value.left_out else ""
     return (
-        f"{value.method}: V = {_points(value.value, value.lower, value.upper)} points: over the budgets, random "
-        f"experts leave {abs(100 * value.value):.1f} points {side} attack success; {rank}{more}.{partial}{left}"
+        f"{value.method}: V = {with_interval} points (n {value.clusters} goals): over the budgets, random experts "
+        f"leave {abs(100 * value.value):.1f} points {side} attack success; {rank}{more}.{partial}{left}"
     )
 
 

@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from moe_cli.config import MoeConfig
+from moe_cli.records import PointResult, SweepPoint
 from moe_cli.stats.metrics import ACCURACY, ATTACK_SUCCESS
 from moe_cli.stats.outcomes import mean_run
 from moe_cli.stats.significance import rank_p
-from moe_cli.sweep.conclusions import independent_runs
+from moe_cli.sweep.conclusions import conclude_sweep, independent_runs
+from moe_cli.sweep.point_places import MeasuredPoint
 from moe_cli.sweep.selection_value import SweptRuns, log_trapezoid, selection_value
 from tests.studies.sweep_nulls import null_value, random_rate, run_of
 
@@ -65,6 +68,41 @@ def test_what_lacks_a_point_is_left_out_and_named():
     assert (nothing.value, nothing.p_value, nothing.left_out) == (None, None, (2,))
     partial = SweptRuns(draw=None, runs={key: run for key, run in method.runs.items() if key[0] < 0.05})
     assert value_of(partial, [draws[0], broken]).budgets == (0.01,)
+
+
+@pytest.mark.parametrize(("of_method", "of_draws", "goals"), [(0, 0, 3), (0, 1, 3), (0.5, 0.5, 20)])
+def test_v_has_no_interval_where_no_goal_no_draw_and_no_seed_differs_or_there_is_one_goal(of_method, of_draws, goals):
+    draws = [constant(draw, (of_draws, of_draws), goals=goals) for draw in (1, 2, 3)]
+    found = value_of(constant(None, (of_method, of_method), goals=goals), draws)
+    assert (found.value, found.lower, found.upper) == (of_draws - of_method, None, None)
+    one = value_of(constant(None, (0, 0), goals=1), [constant(1, (1, 0), goals=1), constant(2, (0, 0), goals=1)])
+    assert (one.value, one.lower, one.upper, one.clusters) == (0.25, None, None, 1)
+
+
+def test_a_draw_of_which_no_point_is_complete_is_named_too():
+    def point(kind, method, draw=None, budget=0.1):
+        whose = SweepPoint(kind=kind, method=method, draw=draw, budget=budget, seed=1, scale=1.0)
+        found = dict.fromkeys(("reason", "run", "evaluation", "num_experts", "attack_success", "over_refusal"))
+        found |= dict.fromkeys(("accuracy", "degenerate", "kl", "seconds_training"))
+        result = PointResult(point=whose, digest="0", state="complete", trainable_ratio=budget, **found)
+        return MeasuredPoint(result, run_of([[True, False]] * 5, [False] * 5))
+
+    points = [point("base", None, budget=0.0), point("method", "risk_diff"), point("random", "risk_diff", draw=1)]
+    config = MoeConfig(seed=1, sweep={"budgets": [0.1], "random_draws": 3})
+    (value,) = conclude_sweep(points, config, "prepared", "tiny").values
+    assert (value.left_out, value.least_p) == ((2, 3), 0.5)
+
+
+def test_why_the_value_is_not_known_is_what_is_missing():
+    method, draw = constant(None, (0.5, 0.1)), constant(1, (0.9, 0.5))
+    harmless = SweptRuns(draw=None, runs={key: {} for key in method.runs})
+    unscored = SweptRuns(draw=1, runs={**draw.runs, (0.1, 1): run_of([[None]] * 20)})
+    assert value_of(method, []).unknown == "no random experts were asked for"
+    assert value_of(method, [SweptRuns(draw=1, runs={})]).unknown == "no random draw has all of its points"
+    assert value_of(SweptRuns(draw=None, runs={}), [draw]).unknown == "no budget has all of its points"
+    for found in (value_of(method, [unscored]), value_of(harmless, [replace(harmless, draw=1)])):
+        assert (found.value, found.unknown) == (None, "a point has no attack with a verdict in some suite")
+    assert value_of(method, [draw]).unknown is None
 
 
 def test_answers_without_a_verdict_count_neither_as_yes_nor_as_no():

@@ -157,7 +157,7 @@ def test_the_findings_say_what_was_tested_how_and_what_the_p_can_be():
     sufficient, value, frontier, seeds = findings(sweep())
     assert "the smallest sufficient budget is 20 %" in sufficient and "10 % is not shown to be" in sufficient
     assert "margin of 2 points" in sufficient and "from the largest budget down (20 %, 10 %)" in sufficient
-    assert "V = +35.0 [10.0, 60.0] points" in value
+    assert "V = +35.0 [10.0, 60.0] points (n 60 goals)" in value
     assert "p = 0.25 by rank among 3 random draws, and no p below 0.25 is possible (0.05 takes 19 draws)" in value
     assert "no arm is shown to be off it" in frontier and "One seed (1)" in seeds
 
@@ -167,16 +167,14 @@ def test_where_nothing_is_sufficient_or_tested_the_findings_say_so():
     assert "not even the largest budget, 20 %, is shown to be sufficient" in findings(sweep(sufficient=(nothing,)))[0]
     untested = SufficientBudget(method="m", budget=None, tests=(), untested="there is no baseline to test against")
     assert "was not tested: there is no baseline" in findings(sweep(sufficient=(untested,)))[0]
-    without = replace(sweep().values[0], value=None, p_value=None, least_p=None)
-    assert "is not known: no random draw" in findings(sweep(values=(without,)))[1]
+    without = replace(sweep().values[0], value=None, p_value=None, least_p=None, unknown="no random draw is there")
+    assert "is not known: no random draw is there." in findings(sweep(values=(without,)))[1]
 
 
 def test_budgets_that_v_does_not_cover_are_named():
     partial = replace(sweep().values[0], budgets=(0.2,))
     assert "Budgets that lack a point are left out: 10 %." in findings(sweep(values=(partial,)))[1]
     assert "left out" not in findings(sweep())[1]
-    nothing = replace(partial, budgets=(), value=None)
-    assert "is not known: no budget has all of its points" in findings(sweep(values=(nothing,)))[1]
 
 
 def test_a_bound_that_is_not_known_is_no_zero():
