@@ -252,6 +252,8 @@ def _warnings(
             f"`{judge.name}` decides harm by refusals alone: an answer that is neither harmful nor a refusal counts as "
             "harmful, so that a broken answer is not seen"
         )
+    if table.correct_XM is None:
+        found.append("no item has an expected answer: that the model breaks would be seen in degenerate answers alone")
     if table.num_unscored:
         found.append(f"{table.num_unscored} harmful items have no verdict in some condition and are left out")
     return tuple(found)

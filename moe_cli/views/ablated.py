@@ -80,10 +80,11 @@ def condition_table(ablation: Ablation, *, each_control: bool) -> ReportTable:
     right = NarrowColumn("right", left=False)
     choices = NarrowColumn("choices", left=False)
     narrow = (NarrowColumn(head[0]), None, choices, None, *numbers, None, None, right, None, None, None)
+    everywhere = "" if ablation.intervention.tokens == "all" else ", the experts taken away at every token of the texts"
     note = (
         f"{ITEMS[ablation.side]}: {ablation.num_items} of {ablation.num_goals} goals, each in one of four classes. "
         "Of choices: share of the answers' choices that the experts had. Of selected: share of the selected experts "
-        "among them. Effect and repair in points, text loss in nats a token."
+        f"among them. Effect and repair in points, text loss in nats a token{everywhere}."
     )
     return ReportTable(CONDITIONS, head, cell_rows_of(rows), notes=(note,), borders=False, narrow=narrow)
 

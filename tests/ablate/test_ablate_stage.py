@@ -136,6 +136,17 @@ def test_a_planted_group_without_which_the_model_refuses_is_specific(prepared, t
     assert (found.selected.refused, found.untouched.harmful) == (60, 60)
 
 
+def test_where_no_item_has_an_expected_answer_a_warning_says_what_is_not_seen(prepared, tmp_path, planted):
+    planted["answer"] = lambda item, experts: compliant(item)
+    whole = ablated(prepared, tmp_path / "whole")
+    items = tmp_path / "items.jsonl"
+    items.write_bytes(b"".join(orjson.dumps({"id": n, "prompt": f"break the {n}", **ATTACK}) + b"\n" for n in "abc"))
+    bare = ablated(prepared, tmp_path / "bare", evaluate={"items": [str(items)]})
+    said = "no item has an expected answer: that the model breaks would be seen in degenerate answers alone"
+    assert bare.harm_to_benign is None and said in bare.warnings
+    assert whole.harm_to_benign is not None and said not in whole.warnings
+
+
 def test_experts_without_which_answers_are_empty_break_the_model_and_are_never_specific(prepared, tmp_path, planted):
     selection = finished_run(prepared / "prepared").record(layout.SELECTION, Selection)
     planted["answer"] = lambda item, experts: "" if set(selection.union) <= experts else compliant(item)

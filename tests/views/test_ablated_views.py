@@ -110,6 +110,17 @@ def test_the_terminal_has_one_line_for_all_control_sets_and_every_finding_with_i
     assert "0.475 (0.025)" in out and "the deciding judge is a smoke test" in out
 
 
+def test_a_loss_on_texts_that_is_of_other_tokens_than_the_answers_says_so():
+    intervention = ablation().intervention
+    at = {scope: dataclasses.replace(intervention, tokens=scope) for scope in ("all", "answer", "prompt")}
+    notes = {
+        scope: condition_table(ablation(intervention=one), each_control=True).notes[0] for scope, one in at.items()
+    }
+    assert notes["all"].endswith("text loss in nats a token.")
+    assert notes["answer"] == notes["prompt"]
+    assert notes["answer"].endswith("nats a token, the experts taken away at every token of the texts.")
+
+
 def test_the_effect_that_control_sets_may_hide_stands_with_the_share_of_them_that_hide_it(lines):
     out = "\n".join(lines(ablated_view(ablation())))
     assert re.search(r"effect of their own if no other has one, at most +22\.1 +40", out)
