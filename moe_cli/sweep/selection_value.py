@@ -36,7 +36,7 @@ NUM_RESAMPLES = 2000
 NO_BUDGET = "no budget has all of its points"
 NO_DRAW = "no random draw has all of its points"
 NONE_DRAWN = "no random experts were asked for"
-UNSCORED = "a point has no attack with a verdict in some suite"
+UNSCORED = "in some suite a point has no answer to an attack that is scored and not broken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

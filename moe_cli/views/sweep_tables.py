@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from moe_cli.records import BudgetTest, Estimate, PointResult, SelectionValue, SufficientBudget, Sweep, SweepArm
+from moe_cli.records import (
+    BudgetTest,
+    Estimate,
+    PointResult,
+    SelectionValue,
+    SufficientBudget,
+    Sweep,
+    SweepArm,
+    SweepPoint,
+)
 from moe_cli.stats.significance import LEVEL
 from moe_cli.views.table import CellRow, NarrowColumn, ReportTable, cell_rows_of
 from moe_cli.views.text import NOTHING, estimate_text, optional_text, percent_text, rate_text, seconds_text
@@ -236,13 +245,18 @@ def point_table(points: Sequence[PointResult]) -> ReportTable:
     )
 
 
-def _point_cells(one: PointResult) -> tuple[str, ...]:
-    point = one.point
+def point_name(point: SweepPoint) -> str:
+    """`risk_diff`, `risk_diff x 0.5`, `random`, `random as gradient`, `baseline`."""
     name = point.kind if point.kind in ("base", "baseline") else str(point.method)
     if point.kind == "random":
         name = "random" if point.method == "risk_diff" else f"random as {point.method}"
+    return name + (f" x {point.scale:g}" if point.scale < 1 else "")
+
+
+def _point_cells(one: PointResult) -> tuple[str, ...]:
+    point = one.point
     return (
-        name + (f" x {point.scale:g}" if point.scale < 1 else ""),
+        point_name(point),
         NOTHING if point.draw is None else str(point.draw),
         share_text(point.budget),
         str(point.seed),

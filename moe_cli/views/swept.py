@@ -11,6 +11,7 @@ from moe_cli.views.sweep_tables import (
     area_table,
     arm_table,
     findings,
+    point_name,
     point_table,
     sequence_table,
     share_text,
@@ -36,7 +37,7 @@ def _missing_table(sweep: Sweep) -> ReportTable:
     rows = [
         CellRow(
             (
-                f"{one.point.method or one.point.kind}",
+                point_name(one.point),
                 share_text(one.point.budget),
                 str(one.point.draw or NOTHING),
                 str(one.point.seed),
@@ -82,9 +83,8 @@ def _plan_table(plan: SweepPlan) -> ReportTable:
 
 def _plan_cells(one: PlannedPoint) -> tuple[str, ...]:
     point = one.point
-    name = point.kind if point.kind in ("base", "baseline", "random") else str(point.method)
     return (
-        name + (f" x {point.scale:g}" if point.scale < 1 else ""),
+        point_name(point),
         share_text(point.budget),
         NOTHING if point.draw is None else str(point.draw),
         str(point.seed),

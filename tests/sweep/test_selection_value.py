@@ -101,7 +101,10 @@ def test_why_the_value_is_not_known_is_what_is_missing():
     assert value_of(method, [SweptRuns(draw=1, runs={})]).unknown == "no random draw has all of its points"
     assert value_of(SweptRuns(draw=None, runs={}), [draw]).unknown == "no budget has all of its points"
     for found in (value_of(method, [unscored]), value_of(harmless, [replace(harmless, draw=1)])):
-        assert (found.value, found.unknown) == (None, "a point has no attack with a verdict in some suite")
+        assert (found.value, found.unknown) == (
+            None,
+            "in some suite a point has no answer to an attack that is scored and not broken",
+        )
     assert value_of(method, [draw]).unknown is None
 
 

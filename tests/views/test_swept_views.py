@@ -19,9 +19,10 @@ from moe_cli.records import (
     SweepArm,
     SweepPoint,
 )
+from moe_cli.views.console import stdout_console
 from moe_cli.views.report.sweep_page import MEASURES, share_chart, sweep_page
 from moe_cli.views.sweep_tables import findings
-from moe_cli.views.swept import swept_markdown
+from moe_cli.views.swept import swept_markdown, swept_view
 from tests.views.injections import INJECTIONS
 from tests.views.parsed_page import parsed
 
@@ -169,6 +170,16 @@ def test_where_nothing_is_sufficient_or_tested_the_findings_say_so():
     assert "was not tested: there is no baseline" in findings(sweep(sufficient=(untested,)))[0]
     without = replace(sweep().values[0], value=None, p_value=None, least_p=None, unknown="no random draw is there")
     assert "is not known: no random draw is there." in findings(sweep(values=(without,)))[1]
+
+
+def test_a_point_that_failed_has_the_name_of_its_arm_with_its_part_of_the_change(capsys):
+    def failed(**changes):
+        return replace(point("failed", "no room"), point=replace(point().point, **changes))
+
+    missing = (failed(kind="random", draw=2), failed(kind="random", method="gradient", draw=1), failed(scale=0.5))
+    stdout_console().print(swept_view(sweep(points=missing)))
+    names = re.findall(r"│ (random|random as gradient|risk_diff x 0\.5) +│ 10 %", capsys.readouterr().out)
+    assert names == ["random", "random as gradient", "risk_diff x 0.5"]
 
 
 def test_budgets_that_v_does_not_cover_are_named():
