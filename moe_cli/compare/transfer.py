@@ -63,9 +63,10 @@ def preparations_of(sources: Sequence[ComparedRun], store: Store) -> dict[str, P
             read[digest] = _preparation(run) if run is not None and _is_complete(run) else None
         if (preparation := read[digest]) is not None:
             of_routers = source.training.total_unique_unsafe_experts == 0  # which trained alone
+            anew = (batch for phase in source.training.phases for batch in phase.selected or ())
             found[source.column.name] = replace(
                 preparation,
-                union=frozenset() if of_routers else preparation.union,
+                union=frozenset() if of_routers else preparation.union.union(*anew),
                 trains_union=source.training.training_mode in MODES_OF_EXPERTS,
             )
     return found
@@ -164,20 +165,21 @@ def _row(arm: str, preparations: Sequence[Preparation], suites: Sequence[str], c
 
 def _cell(arm: str, suite: str, trained_on: bool, comparison: Comparison) -> Iterator[TransferCell]:
     """The arm's difference from the base in a suite, or only its rate; nothing where neither was measured."""
+    of_base = comparison.pair_with_base(arm)
     pairs = [pair for pair in comparison.pairs if arm in (pair.a, pair.b)]
-    of_base = [pair for pair in pairs if pair.a in comparison.untrained]
-    for pair in [*of_base, *pairs][:1]:
+    for pair in [of_base or pairs[0]] if pairs else []:
+        sign = 1 if pair.b == arm else -1
         for found in pair.differences:
             if _is_of(found, suite):
-                is_change = bool(of_base)
+                change, *ends = (sign * value + 0.0 for value in (found.difference, found.lower, found.upper))
                 yield TransferCell(
                     suite=suite,
                     trained_on=trained_on,
                     n=found.n,
-                    rate=found.rate_b if pair.b == arm else found.rate_a,
-                    change=found.difference if is_change else None,
-                    lower=found.lower if is_change else None,
-                    upper=found.upper if is_change else None,
+                    rate=found.rate_b if sign == 1 else found.rate_a,
+                    change=change if of_base else None,
+                    lower=min(ends) if of_base else None,
+                    upper=max(ends) if of_base else None,
                 )
 
 

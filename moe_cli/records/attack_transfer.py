@@ -28,7 +28,7 @@ class TransferRow:
 
     arm: str  # "selective_a"
     prepared_on: tuple[str, ...]  # ("story",); attacks in batches, or sources where attacks have no names
-    num_experts: int | None  # 12; in the union; None: it trains every parameter
+    num_experts: int | None  # 12; selected, in all rounds; None: it trains every parameter
     cells: tuple[TransferCell, ...]  # one for every suite, in the order of the table
 
 

@@ -288,7 +288,16 @@ class Comparison:
         """Names of the columns, and so of the arms, that are models before training."""
         return frozenset(column.name for column in self.columns if column.is_untrained)
 
+    def pair_with_base(self, arm: str) -> PairComparison | None:
+        """The pair of an arm with the model before training, whichever is a; a steered router is no base."""
+        steered = {column.name for column in self.columns if column.evaluation and column.evaluation.steering}
+        bases = self.untrained - steered - {arm}
+        return next((one for one in self.pairs if arm in (one.a, one.b) and {one.a, one.b} & bases), None)
+
     def base_rates(self, pair: PairComparison) -> Mapping[str, float]:
         """Rates of the untrained model by metric, paired with b, if it is neither of the two arms."""
-        others = [one for one in self.pairs if one.a in self.untrained and one.b == pair.b and one.a != pair.a]
-        return {difference.metric: difference.rate_a for other in others[:1] for difference in other.differences}
+        found = self.pair_with_base(pair.b)
+        if found is None or {found.a, found.b} == {pair.a, pair.b}:
+            return {}
+        of_b = found.b == pair.b
+        return {one.metric: one.rate_a if of_b else one.rate_b for one in found.differences}

@@ -15,7 +15,8 @@ from moe_cli.artifacts.files import write_atomic
 from moe_cli.codec import decode, encode
 from moe_cli.compare.transfer import Preparation, transfer_of, union_overlap
 from moe_cli.records import Comparison, Expert, PrepareSummary, Selection, SourceCount
-from moe_cli.records.training import UNTRAINED
+from moe_cli.records.ablation import Steering
+from moe_cli.records.training import UNTRAINED, PhaseRecord
 from moe_cli.views.compared import compared_markdown, compared_view
 from moe_cli.views.console import stdout_console
 from moe_cli.views.report.page import report_page
@@ -68,6 +69,22 @@ def test_a_cell_is_the_paired_difference_from_the_base_and_the_diagonal_is_marke
                 paired = (difference.rate_b, difference.difference, difference.lower, difference.upper)
                 assert own == (difference.n, *paired)
     assert cells["on_story", "story"].rate == 0.1 and cells["on_chat", "story"].change == pytest.approx(-0.3)
+
+
+def test_the_change_is_from_the_base_wherever_it_is_named_and_from_no_steered_router(compared):
+    base, *arms = attacked("tiny", 40, 40, UNTRAINED), attacked("on_story", 4, 30), attacked("on_chat", 28, 2)
+    last = comparison(*arms, base)
+    assert transfer_of(last, PREPARED).rows == transfer_of(compared, PREPARED).rows
+    of_arms = next(pair for pair in last.pairs if (pair.a, pair.b) == ("on_story", "on_chat"))
+    assert last.base_rates(of_arms) == compared.base_rates(of_arms) != {}
+    assert [last.base_rates(pair) for pair in last.pairs if pair != of_arms] == [{}, {}]
+    steered = attacked("steered", 10, 10, UNTRAINED)
+    up = Steering(activate=(Expert(layer=1, index=0),), deactivate=(), epsilon=0.01)
+    column = replace(steered.column, evaluation=replace(steered.column.evaluation, steering=up))
+    first = comparison(replace(steered, column=column), *arms, base)
+    assert transfer_of(first, PREPARED).rows == transfer_of(compared, PREPARED).rows
+    without = transfer_of(comparison(replace(steered, column=column), *arms), PREPARED)
+    assert all(cell.change is None for row in without.rows for cell in row.cells)
 
 
 def test_without_the_untrained_model_there_are_rates_and_no_change(compared):
@@ -186,6 +203,18 @@ def test_the_command_reads_what_was_prepared_on_from_the_prepare_runs(moe, tmp_p
     assert (
         decode(Comparison, (tmp_path / "comparison" / layout.COMPARISON).read_text(), source="file").transfer == found
     )
+
+
+def test_experts_that_later_rounds_selected_count_as_trained(moe, tmp_path):  # noqa: F811
+    later = made(PhaseRecord, selected=((Expert(layer=1, index=9),), (Expert(layer=1, index=0),)))
+    for arm, attack, phases in (("a", "story", (later,)), ("b", "chat", ())):
+        digest = prepare_run(tmp_path, f"prepared_{arm}", attack, STORY, pairs=f"{arm}.jsonl")
+        trained(tmp_path, arm, records(8), arm="alternating", prepared=digest, fingerprint=arm * 64, phases=phases)
+    code, out, err = moe("a", "b", "--json")
+    assert code == 0, err
+    found = decode(Comparison, out, source="stdout").transfer
+    assert [row.num_experts for row in found.rows] == [5, 4]
+    assert [(one.num_a, one.num_b, one.num_shared) for one in found.overlaps] == [(5, 4, 4)]
 
 
 def test_an_arm_whose_routers_alone_trained_has_no_experts_and_no_overlap(moe, tmp_path):  # noqa: F811
