@@ -143,7 +143,7 @@ def ablation_findings(ablation: Ablation) -> ReportTable:
         (f"repair: {repair}", *_difference(ablation.repair)),
         (f"effect of {num} control sets, mean and spread", _mean(ablation.control_effect, ablation.control_spread), ""),
         ("effect beyond them", *_difference(ablation.specific)),
-        ("p of its rank among them (least possible)", f"{ablation.p_value:.3g} ({ablation.least_p:.3g})", ""),
+        (*_rank(ablation), ""),
         ("right answers lost beyond them", *_difference(ablation.harm_to_benign)),
         ("degenerate answers beyond them", *_difference(ablation.more_degenerate)),
         ("effect of their own if no other has one, at most", *_largest_own(ablation)),
@@ -152,6 +152,16 @@ def ablation_findings(ablation: Ablation) -> ReportTable:
     )
     note = "Points, with 95 % intervals over goals; beyond the control sets over goals and control sets. n: goals."
     return ReportTable("Findings", ("", "points", "n"), cell_rows_of(rows), notes=(note,), borders=False)
+
+
+def _rank(ablation: Ablation) -> tuple[str, str]:
+    """The p of the rank that the verdict rests on; of *opposite* that is the other end."""
+    if ablation.verdict == "opposite":
+        return (
+            "p of its rank from the other end (least possible)",
+            f"{ablation.p_opposite:.3g} ({ablation.least_p:.3g})",
+        )
+    return "p of its rank among them (least possible)", f"{ablation.p_value:.3g} ({ablation.least_p:.3g})"
 
 
 def _largest_own(ablation: Ablation) -> tuple[str, str]:

@@ -110,6 +110,15 @@ def test_the_terminal_has_one_line_for_all_control_sets_and_every_finding_with_i
     assert "0.475 (0.025)" in out and "the deciding judge is a smoke test" in out
 
 
+def test_the_p_in_the_table_is_that_of_the_end_of_the_ranks_which_the_sentence_is_about():
+    def rank(verdict):
+        found = ablation_findings(ablation(verdict=verdict, p_value=1.0, p_opposite=0.025))
+        return next(row.cells[:2] for row in found.rows if row.cells[0].startswith("p of its rank"))
+
+    assert rank("opposite") == ("p of its rank from the other end (least possible)", "0.025 (0.025)")
+    assert rank("not specific") == ("p of its rank among them (least possible)", "1 (0.025)")
+
+
 def test_a_loss_on_texts_that_is_of_other_tokens_than_the_answers_says_so():
     intervention = ablation().intervention
     at = {scope: dataclasses.replace(intervention, tokens=scope) for scope in ("all", "answer", "prompt")}
