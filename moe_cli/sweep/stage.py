@@ -6,8 +6,8 @@ Starts without torch.
 
 A dry run makes nothing: it says which points are complete, and of each its share, time and memory. The share
 is what a budget has room for, so a selection may be smaller. Time is measured where a point is complete, 0 where only
-its evaluation is missing, else that of a record of `moe bench`; what none says is not known. Memory is that of a
-followed step.
+its evaluation is missing, else that of a record of `moe bench` for rows of `train.max_length`, which few examples
+have; what none says is not known. Memory is that of a followed step.
 """
 
 from __future__ import annotations
@@ -127,11 +127,13 @@ def preview_sweep(
     fitting = [budget for budget, share in room.items() if share is not None]
     plans = {budget: plan_of(budget, len(selection.batches)) for budget in fitting}
     needs = {budget: plan.arms[0] for budget, plan in plans.items()}
-    if plans:
-        needs[EVERYTHING] = next(iter(plans.values())).arms[1]
-    time_of = next((plan.time_of for plan in plans.values()), None)
+    plan = next(iter(plans.values()), None)
+    if plan is not None:
+        needs[EVERYTHING] = plan.arms[1]
     notes = (
-        f"time: {time_of}" if time_of else "time: --bench FILE, a record of moe bench --json -o FILE, says more",
+        "time: --bench FILE, a record of moe bench --json -o FILE, says more"
+        if plan is None or plan.time_of is None
+        else f"time: {plan.time_of}; of rows of {plan.length:,} tokens (train.max_length), shorter ones take less",
         "memory: the peak of a training step of the longest rows, followed without weights; answers take less or more",
     )
     points = tuple(_planned(place, room, needs) for place in places)

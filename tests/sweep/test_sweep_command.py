@@ -212,6 +212,19 @@ def test_a_training_that_is_there_takes_no_time_where_only_the_evaluation_is_mis
     assert [bool(one.seconds) for one in preview.points if one.point.kind != "base"] == [limit is None] * 3
 
 
+def test_a_predicted_time_says_of_which_rows_it_is(swept):
+    bare, done, _, _ = swept
+    config, store = finished_run(done / "sweep", "sweep").manifest.config, Store(bare / ".moe" / "registry")
+    need = SimpleNamespace(seconds=2.0, ranks=(SimpleNamespace(num_steps=3),), step=None)
+    plan = SimpleNamespace(arms=(need, need), time_of="bench.json: a card, the same model", length=2048)
+    preview = preview_sweep(bare / "prepared", MoeConfig.model_validate(config), store, lambda *_: plan, at_once=1)
+    said = (
+        "time: bench.json: a card, the same model; of rows of 2,048 tokens (train.max_length), shorter ones take less"
+    )
+    assert preview.notes[0] == said
+    assert {one.seconds for one in preview.points} == {0.0, 6.0}
+
+
 def test_without_cards_as_many_points_are_made_at_once_as_have_their_cores(monkeypatch, tmp_path):
     monkeypatch.setattr(sweep_points, "DEVICES", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
