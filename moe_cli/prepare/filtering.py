@@ -113,6 +113,13 @@ def drop_reasons(rows: Sequence[AnsweredPrompt]) -> dict[str, int]:
     return dict(sorted(Counter(reason for reason in dropped.values() if reason is not None).items()))
 
 
+def batched_all_the_same(rows: Sequence[AnsweredPrompt], *, by_harm: bool) -> tuple[int, int]:
+    """Pairs in batches that only `keep_all` kept, and all pairs in batches."""
+    batched = [row for row in rows if row.batch is not None and row.side != "benign"]
+    against = {row.source_id for row in batched if _reason(row, by_harm=by_harm, keep_all=False) is not None}
+    return len(against), len({row.source_id for row in batched})
+
+
 def has_complied(row: AnsweredPrompt, *, by_harm: bool) -> bool | None:
     """Whether the model complied with an attacked form; None: no verdict, or degenerate."""
     if row.label == "degenerate":

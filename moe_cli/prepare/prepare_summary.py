@@ -14,7 +14,14 @@ from moe_cli.errors import MoeError, UsageError
 from moe_cli.judges.catalog import judges_of
 from moe_cli.model.chat_endpoint import endpoint_of_prepare
 from moe_cli.prepare.batches import BatchPlan, Composition
-from moe_cli.prepare.filtering import Jury, drop_reasons, has_complied, is_unscored, refuse_no_judge_of_refusals
+from moe_cli.prepare.filtering import (
+    Jury,
+    batched_all_the_same,
+    drop_reasons,
+    has_complied,
+    is_unscored,
+    refuse_no_judge_of_refusals,
+)
 from moe_cli.prepare.harmless import most_extra_replays
 from moe_cli.prepare.prompt_sources import composition_of, gather_prompts
 from moe_cli.prepare.refusals import Refusals
@@ -101,6 +108,7 @@ def prepare_summary(
         seconds_routing=seconds_routing,
         warnings=(
             *_warnings(parts, used),
+            *_kept_all_the_same(*batched_all_the_same(rows, by_harm=jury.by_harm)),
             *_missing_verdicts(unscored),
             *_long_targets(benign, config.train.max_length),
             *_other_batches(base, answering, num_answers_kept),
@@ -117,6 +125,14 @@ def _count_true(outcomes: Sequence[bool | None]) -> tuple[int, int]:
     """Number of true outcomes, and of known ones."""
     known = [outcome for outcome in outcomes if outcome is not None]
     return sum(known), len(known)
+
+
+def _kept_all_the_same(number: int, pairs: int) -> Iterator[str]:
+    if number:
+        yield (
+            f"of {number} of the {pairs} pairs in batches the plain form was not refused in full or the attacked one "
+            "not complied with (--keep-all): what is said of refusals and of compliance holds of the others alone"
+        )
 
 
 def _missing_verdicts(unscored: Mapping[str, tuple[int, int]]) -> Iterator[str]:

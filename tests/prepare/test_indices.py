@@ -96,6 +96,19 @@ def test_every_batch_is_full_and_made_of_kept_rows_alone(world):
 
 
 @given(worlds())
+def test_a_warning_counts_the_pairs_in_batches_that_were_not_refused_plainly_or_not_complied_with(world):
+    batched = [row for row in world.rows if row.batch is not None and row.side != "benign"]
+    untold = {row.source_id for row in batched if not _is_as_told(row)}
+    said = [text for text in world.summary.warnings if "--keep-all" in text]
+    expected = f"of {len(untold)} of the {len({row.source_id for row in batched})} pairs in batches"
+    assert [text.startswith(expected) for text in said] == ([True] if untold else [])
+
+
+def _is_as_told(row) -> bool:
+    return row.label == "full_refusal" if row.side == "safe" else bool(row.harmful) and row.label != "degenerate"
+
+
+@given(worlds())
 def test_an_example_is_the_row_of_its_id_in_the_batch_of_its_row(world):
     row_of = {row.prompt_id: row for row in world.rows}
     assert [example.batch_idx for example in world.examples] == sorted(e.batch_idx for e in world.examples)
