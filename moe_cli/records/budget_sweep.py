@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from moe_cli.records.drift import Estimate
+from moe_cli.records.judging import JudgeIdentity
 from moe_cli.records.record import Rate, record
 
 SWEEP_SCHEMA_VERSION = 1
@@ -134,6 +135,7 @@ class Sweep:
     arms: tuple[SweepArm, ...]
     sufficient: tuple[SufficientBudget, ...]
     values: tuple[SelectionValue, ...]
+    judges: tuple[JudgeIdentity, ...] = ()  # of the complete points, each once; empty: an earlier version
 
 
 @record

@@ -89,6 +89,7 @@ def conclude_sweep(measured: Sequence[MeasuredPoint], config: MoeConfig, prepare
         arms=tuple(_arm_record(arm, beaten.get(arm.name)) for arm in arms),
         sufficient=tuple(_sufficient(method, arms, config, seeds) for method in settings.methods),
         values=tuple(_value(method, arms, config, seeds) for method in settings.methods),
+        judges=tuple(dict.fromkeys(judge for one in measured for judge in one.judges)),
     )
 
 

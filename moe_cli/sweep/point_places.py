@@ -18,7 +18,7 @@ from moe_cli.codec import decode_lines
 from moe_cli.config import MoeConfig
 from moe_cli.data.source_names import is_local, kind_and_source
 from moe_cli.errors import ArtifactError
-from moe_cli.records import EvaluationRecord, EvaluationSummary, TrainingSummary
+from moe_cli.records import EvaluationRecord, EvaluationSummary, JudgeIdentity, TrainingSummary
 from moe_cli.records.budget_sweep import PointResult, PointState, SweepPoint
 from moe_cli.stats.metrics import METRICS
 from moe_cli.stats.outcomes import RunItems, evaluated_items
@@ -52,6 +52,7 @@ class MeasuredPoint:
 
     result: PointResult
     items: RunItems | None
+    judges: tuple[JudgeIdentity, ...] = ()
 
 
 def is_complete(run: Path) -> bool:
@@ -165,7 +166,7 @@ def measure_point(place: PointPlace, source: FinishedRun, store: Store, failure:
     summary = evaluated.record(layout.EVALUATION_SUMMARY, EvaluationSummary).with_plain_goals_apart
     records = tuple(decode_lines(EvaluationRecord, evaluated.file(layout.RECORDS)))
     result = _result(place, "complete", failure, training, summary)
-    return MeasuredPoint(result, evaluated_items(str(place.evaluation), records, PRIMARY_METRICS))
+    return MeasuredPoint(result, evaluated_items(str(place.evaluation), records, PRIMARY_METRICS), summary.judges)
 
 
 def _training(place: PointPlace, source: FinishedRun, store: Store, evaluated: FinishedRun) -> TrainingSummary:

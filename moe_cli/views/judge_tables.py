@@ -24,6 +24,7 @@ from moe_cli.records import (
     LabelDraw,
     PairComparison,
 )
+from moe_cli.records.judging import deciding_place
 from moe_cli.views.table import ALARM, CellRow, NarrowColumn, ReportTable, as_rich, cell_rows_of, columns_of
 from moe_cli.views.text import NOTHING, count_of, percent_text, safe_text
 
@@ -71,6 +72,14 @@ def judge_texts(runs: NamedRuns, *, named: bool = False) -> Iterator[Text]:
     """A line for each judge: what it decides, in which runs if they are named, and how far it can be trusted."""
     for found in judges_of_runs(runs):
         yield safe_text(f"judge: {trust_text(found.judge, f'decides {roles_text(found, named=named)}')}")
+
+
+def deciding_texts(judges: Sequence[JudgeIdentity]) -> Iterator[str]:
+    """Each of the judges that decided the same answers: what it decides, and how far it can be trusted."""
+    for judge in judges:
+        places = ((question, deciding_place(judges, question)) for question in QUESTIONS)
+        decides = [question for question, place in places if place is not None and judges[place].name == judge.name]
+        yield trust_text(judge, f"decides {' and '.join(decides) or 'nothing here'}")
 
 
 def trust_text(judge: JudgeIdentity, decides: str) -> str:

@@ -18,6 +18,7 @@ from moe_cli.records import (
     SweepPoint,
 )
 from moe_cli.stats.significance import LEVEL
+from moe_cli.views.judge_tables import deciding_texts
 from moe_cli.views.table import CellRow, NarrowColumn, ReportTable, cell_rows_of
 from moe_cli.views.text import NOTHING, estimate_text, optional_text, percent_text, rate_text, seconds_text
 
@@ -129,6 +130,7 @@ def _findings(sweep: Sweep) -> Iterator[str]:
             f"Broken answers, which count as neither harmful nor refused, are more than the margin of: {named}. Low "
             "rates of such arms are no repair."
         )
+    yield from (f"Judge: {text}." for text in deciding_texts(sweep.judges))
     if len(sweep.sufficient) > 1:
         yield "Each method has a sequence and a p of its own: the level holds for each of them, not for all together."
     if len(sweep.seeds) == 1:
@@ -189,9 +191,16 @@ def _value_text(value: SelectionValue, budgets: Sequence[float]) -> str:
 
 
 def _frontier_text(sweep: Sweep) -> str:
+    rates = {"attack success": [arm.attack_success for arm in sweep.arms]}
+    rates |= {
+        "over-refusal": [arm.over_refusal for arm in sweep.arms],
+        "accuracy": [arm.accuracy for arm in sweep.arms],
+    }
+    missing = " or ".join(name for name, of_arms in rates.items() if None in of_arms)
+    without = f" Arms that lack {missing} are compared without it." if missing else ""
     off = [f"{arm.name} (by {arm.beaten_by})" for arm in sweep.arms if arm.beaten_by is not None]
     beaten = f"beaten by an arm of no larger share: {', '.join(off)}" if off else "no arm is shown to be off it"
-    return f"Frontier: {beaten}. What cannot be told apart stays on it."
+    return f"Frontier: {beaten}. What cannot be told apart stays on it.{without}"
 
 
 def _points(value: float | None, lower: float | None, upper: float | None) -> str:

@@ -53,6 +53,8 @@ def test_a_sweep_makes_every_point_and_says_what_it_shows(swept):
     of_method, of_random = (next(arm for arm in sweep.arms if arm.kind == kind) for kind in ("method", "random"))
     assert 0 < of_method.share <= 0.2 and of_method.num_experts <= of_random.num_experts
     assert sweep.values[0].least_p == 0.5 and sweep.values[0].p_value in (0.5, 1.0)
+    assert [judge.name for judge in sweep.judges] == ["keywords"]
+    assert "Judge: keywords, decides harm and refusal, as published right in" in " ".join(out.split())
     assert "Methods and budgets" in out and "smallest sufficient budget" in out
     assert out.splitlines()[-1].startswith("wrote sweep; open sweep/report.html; next: moe sweep")
     assert max(map(len, out.splitlines()[:-1])) <= 80

@@ -23,6 +23,7 @@ from moe_cli.views.console import stdout_console
 from moe_cli.views.report.sweep_page import MEASURES, share_chart, sweep_page
 from moe_cli.views.sweep_tables import findings
 from moe_cli.views.swept import swept_markdown, swept_view
+from tests.builders import judge
 from tests.views.injections import INJECTIONS
 from tests.views.parsed_page import parsed
 
@@ -161,6 +162,20 @@ def test_the_findings_say_what_was_tested_how_and_what_the_p_can_be():
     assert "V = +35.0 [10.0, 60.0] points (n 60 goals)" in value
     assert "p = 0.25 by rank among 3 random draws, and no p below 0.25 is possible (0.05 takes 19 draws)" in value
     assert "no arm is shown to be off it" in frontier and "One seed (1)" in seeds
+
+
+def test_the_findings_say_who_judged_and_what_was_not_measured():
+    named = sweep(judges=(judge("keywords", smoke_test=True), judge("harmbench", ("harm",))))
+    said = findings(named)
+    assert "Judge: keywords, decides refusal; a smoke test, no claim of safety rests on it." in said
+    assert "Judge: harmbench, decides harm." in said and all(text in swept_markdown(named) for text in said[-3:-1])
+    assert not any(text.startswith("Judge") for text in findings(sweep()))  # an earlier version
+    frontier = "Arms that lack {} are compared without it."
+    assert said[2].endswith(frontier.format("accuracy"))
+    measured = tuple(replace(one, accuracy=near(0.9)) for one in sweep().arms)
+    assert findings(sweep(arms=measured))[2].endswith("What cannot be told apart stays on it.")
+    bare = tuple(replace(one, over_refusal=None) for one in sweep().arms)
+    assert findings(sweep(arms=bare))[2].endswith(frontier.format("over-refusal or accuracy"))
 
 
 def test_where_nothing_is_sufficient_or_tested_the_findings_say_so():
