@@ -1,6 +1,7 @@
 """An ablation for the terminal, 80 columns wide, and as Markdown: `ablation.md`. Computes nothing.
 
-Every share stands with its count; of the control sets the terminal shows the range, the other forms show each.
+Every share stands with its count; of the control sets the terminal shows the range, the other forms show each, and who
+judged.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.console import Group, RenderableType
 
 from moe_cli.records import Ablation, ConditionOutcomes, Estimate, Rate
+from moe_cli.views.judge_tables import deciding_texts
 from moe_cli.views.table import CellRow, NarrowColumn, ReportTable, as_markdown, as_rich, cell_rows_of
 from moe_cli.views.text import NOTHING, count_of, markdown_text, percent_text, safe_text
 
@@ -86,7 +88,8 @@ def condition_table(ablation: Ablation, *, each_control: bool) -> ReportTable:
         "Of choices: share of the answers' choices that the experts had. Of selected: share of the selected experts "
         f"among them. Effect and repair in points, text loss in nats a token{everywhere}."
     )
-    return ReportTable(CONDITIONS, head, cell_rows_of(rows), notes=(note,), borders=False, narrow=narrow)
+    judges = (f"Judge: {text}." for text in deciding_texts(ablation.judges)) if each_control else ()
+    return ReportTable(CONDITIONS, head, cell_rows_of(rows), notes=(note, *judges), borders=False, narrow=narrow)
 
 
 def _condition_cells(one: ConditionOutcomes, num_items: int) -> tuple[str, ...]:

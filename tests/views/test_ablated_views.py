@@ -13,6 +13,7 @@ from moe_cli.records import Ablation, ConditionOutcomes, Estimate, Expert, Exper
 from moe_cli.views.ablated import ablated_markdown, ablated_view, ablation_findings, condition_table, expert_table
 from moe_cli.views.console import stdout_console
 from moe_cli.views.report.ablation_page import ablation_page, effect_chart, outcome_chart
+from tests.builders import judge
 from tests.views.injections import INJECTIONS
 from tests.views.parsed_page import parsed
 from tests.views.test_view_tables import made
@@ -108,6 +109,13 @@ def test_the_terminal_has_one_line_for_all_control_sets_and_every_finding_with_i
     assert "not specific. 39 control sets of equally used experts do the same" in " ".join(out.split())
     assert re.search(r"effect beyond them +-0\.6 \[-9\.6, \+8\.4\] +40", out)
     assert "0.475 (0.025)" in out and "the deciding judge is a smoke test" in out
+
+
+def test_the_pages_say_who_judged_and_how_far_that_can_be_trusted():
+    found = ablation(judges=(judge("harmbench", ("harm",)), judge("keywords", smoke_test=True)))
+    for page in (ablated_markdown(found), parsed(ablation_page(found)).text):
+        assert "Judge: harmbench, decides harm." in page
+        assert "Judge: keywords, decides refusal; a smoke test, no claim of safety rests on it." in page
 
 
 def test_the_p_in_the_table_is_that_of_the_end_of_the_ranks_which_the_sentence_is_about():
