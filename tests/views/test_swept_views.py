@@ -155,6 +155,14 @@ def test_an_arm_without_a_rate_is_not_drawn_and_without_any_there_is_no_figure()
     assert "Not measured: no trained point has a rate." in sweep_page(sweep(arms=(base,)))
 
 
+def test_the_legend_has_random_draws_only_where_there_are_any():
+    untold = replace(sweep().values[0], value=None, unknown="no random experts were asked for")
+    alone = sweep(arms=tuple(one for one in sweep().arms if one.kind != "random"), values=(untold,))
+    for text in ("random draws", "Every dot is a random draw"):
+        assert text in parsed(sweep_page(sweep())).text and text not in parsed(sweep_page(alone)).text
+    assert len(places(share_chart(alone, MEASURES[0]), "sign s1")) == 2
+
+
 def test_the_findings_say_what_was_tested_how_and_what_the_p_can_be():
     sufficient, value, frontier, seeds = findings(sweep())
     assert "the smallest sufficient budget is 20 %" in sufficient and "10 % is not shown to be" in sufficient

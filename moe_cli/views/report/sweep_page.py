@@ -69,10 +69,14 @@ def sweep_page(sweep: Sweep) -> str:
 
 
 def sweep_series(sweep: Sweep) -> tuple[Series, ...]:
-    """A series for every method, and one for the random draws."""
+    """A series for every method, and one for the random draws where there are any."""
+    made = _method_series(sweep)
+    return (*made, Series(RANDOM, "s0", 0, ())) if any(arm.kind == "random" for arm in sweep.arms) else made
+
+
+def _method_series(sweep: Sweep) -> tuple[Series, ...]:
     methods = [found.method for found in sweep.sufficient]
-    made = [Series(name, f"s{1 + place % COLOURS}", 1 + place, ()) for place, name in enumerate(methods)]
-    return (*made, Series(RANDOM, "s0", 0, ()))
+    return tuple(Series(name, f"s{1 + place % COLOURS}", 1 + place, ()) for place, name in enumerate(methods))
 
 
 def share_chart(sweep: Sweep, measure: _Measure) -> Drawing | None:
@@ -93,7 +97,7 @@ def share_chart(sweep: Sweep, measure: _Measure) -> Drawing | None:
         paths.append(("band", _band(members, measure, frame, down)))
         marks += _dots(members, measure, across, down)
     words = []
-    for series in sweep_series(sweep)[:-1]:
+    for series in _method_series(sweep):
         own = sorted((arm for arm in drawn if arm.kind == "method" and arm.method == series.name), key=_share_of)
         if own:
             points = [(arm.share, found) for arm in own if (found := measure.of_arm(arm)) is not None]
