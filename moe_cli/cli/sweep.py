@@ -24,7 +24,7 @@ from moe_cli.cli.options import (
     options,
     with_settings,
 )
-from moe_cli.errors import ArtifactError, UsageError
+from moe_cli.errors import ArtifactError, UnscoredError, UsageError
 
 if TYPE_CHECKING:
     from moe_cli.cli.session import Session
@@ -129,10 +129,17 @@ def sweep(
 
 
 def _refuse_missing(sweep: Sweep) -> None:
+    """Refuse points that are missing, then those of which too many answers have no verdict."""
     if num_missing := _num_missing(sweep):
         raise ArtifactError(
             f"{num_missing} of {len(sweep.points)} points are missing, and no finding is about them",
             hint="their reasons are listed above; mend them, and run the same command again",
+        )
+    if unscored := [point for point in sweep.points if point.is_overly_unscored]:
+        raise UnscoredError(
+            f"of {len(unscored)} of {len(sweep.points)} points too many answers have no verdict; the first: "
+            f"{unscored[0].reason}; everything is written",
+            hint="judge again with another judge: --judge, which trains nothing anew",
         )
 
 

@@ -36,7 +36,7 @@ class PointResult:
     point: SweepPoint
     digest: str  # 16 hexadecimal digits; names its directory, and changes with every setting of its training
     state: PointState
-    reason: str | None  # why it failed
+    reason: str | None  # why it failed; of a complete one, that too many answers have no verdict
     run: str | None  # directory of the training run
     evaluation: str | None  # directory of the evaluation
     num_experts: int | None  # 12; trained experts; None: all parameters, or not complete
@@ -47,6 +47,11 @@ class PointResult:
     degenerate: Rate | None  # broken answers, which count as neither safe nor unsafe
     kl: Estimate | None  # from the base on benign text, nats a token
     seconds_training: float | None
+
+    @property
+    def is_overly_unscored(self) -> bool:
+        """Whether it is complete, and more of its answers have no verdict than were allowed."""
+        return self.state == "complete" and self.reason is not None
 
 
 @record

@@ -154,7 +154,9 @@ def settings_of_point(place: PointPlace, config: MoeConfig, store: Store) -> Moe
 
 
 def measure_point(place: PointPlace, source: FinishedRun, store: Store, failure: str | None) -> MeasuredPoint:
-    """The point with its figures, read from its evaluation; `failure` says why it has none, or what is wrong with it.
+    """The point with its figures, read from its evaluation; `failure` says why it has none.
+
+    Of a complete point the reason says whether too many of its answers have no verdict, whoever made it.
 
     Raises:
         ArtifactError: a run was made from another prepare run, or a file is damaged or changed.
@@ -165,8 +167,14 @@ def measure_point(place: PointPlace, source: FinishedRun, store: Store, failure:
     training = _training(place, source, store, evaluated) if place.training is not None else None
     summary = evaluated.record(layout.EVALUATION_SUMMARY, EvaluationSummary).with_plain_goals_apart
     records = tuple(decode_lines(EvaluationRecord, evaluated.file(layout.RECORDS)))
-    result = _result(place, "complete", failure, training, summary)
+    result = _result(place, "complete", _unscored(summary), training, summary)
     return MeasuredPoint(result, evaluated_items(str(place.evaluation), records, PRIMARY_METRICS), summary.judges)
+
+
+def _unscored(summary: EvaluationSummary) -> str | None:
+    """What makes its rates doubtful, if more answers of a kind have no verdict than were allowed."""
+    counts = " and ".join(f"{num} of {of} {kind}" for kind, (num, of) in summary.overly_unscored.items())
+    return f"{counts} answers have no verdict, more than the {summary.max_unscored:.1%} allowed" if counts else None
 
 
 def _training(place: PointPlace, source: FinishedRun, store: Store, evaluated: FinishedRun) -> TrainingSummary:

@@ -130,6 +130,12 @@ def _findings(sweep: Sweep) -> Iterator[str]:
             f"Broken answers, which count as neither harmful nor refused, are more than the margin of: {named}. Low "
             "rates of such arms are no repair."
         )
+    if unscored := [point for point in sweep.points if point.is_overly_unscored]:
+        complete = sum(point.state == "complete" for point in sweep.points)
+        yield (
+            f"{len(unscored)} of {complete} complete points have too many answers without a verdict, which no rate "
+            f"counts; the first: {unscored[0].reason}."
+        )
     yield from (f"Judge: {text}." for text in deciding_texts(sweep.judges))
     if len(sweep.sufficient) > 1:
         yield "Each method has a sequence and a p of its own: the level holds for each of them, not for all together."

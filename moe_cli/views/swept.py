@@ -47,7 +47,9 @@ def _missing_table(sweep: Sweep) -> ReportTable:
         for one in sweep.points
         if one.state != "complete" or one.reason is not None
     ]
-    return ReportTable("Points that failed", ("point", "budget", "draw", "seed", "reason"), tuple(rows), words=True)
+    overly = any(point.is_overly_unscored for point in sweep.points)
+    title = "Points that failed or lack verdicts" if overly else "Points that failed"
+    return ReportTable(title, ("point", "budget", "draw", "seed", "reason"), tuple(rows), words=True)
 
 
 def swept_markdown(sweep: Sweep) -> str:

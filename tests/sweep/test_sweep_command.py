@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from moe_cli.artifacts import Store, finished_run
 from moe_cli.cli import sweep_points
 from moe_cli.cli.child_commands import RayCluster, run_command, start_ray
 from moe_cli.config import MoeConfig
-from moe_cli.errors import UsageError
+from moe_cli.errors import ExitCode, UsageError
 from moe_cli.records import SweepPoint
 from moe_cli.sweep.stage import preview_sweep
 from tests.studies.sweep_kills import COMMAND, comparable, fingerprints, prepare_small, record_of, run_moe, stop_sweep
@@ -86,6 +87,26 @@ def test_two_sweeps_that_share_points_train_them_once_and_read_the_same_of_them(
     assert not any((copy / "second" / "points" / digest).exists() for digest in shared)
     shares = [arm.share for arm in record_of(copy, "second").arms if arm.kind == "method"]
     assert 0 < shares[0] <= 0.1 and shares[0] < shares[1] <= 0.2
+
+
+def test_too_many_answers_without_a_verdict_are_named_and_end_it_also_where_the_points_were_there(swept, tmp_path):
+    _, done, _, _ = swept
+    copy = copied(done, tmp_path / "copy")
+    (copy / "judge.py").write_text(
+        "import json, sys\n"
+        "for line in sys.stdin:\n"
+        "    row = json.loads(line)\n"
+        "    label = None if row['kind'] == 'harmful' else 'compliance'\n"
+        "    print(json.dumps({'id': row['id'], 'label': label, 'harmful': None}))\n"
+    )
+    for name in ("unscored", "again"):
+        words = (*WORDS, "--judge", f"command:{sys.executable} judge.py", "-o", name)
+        out, err = run_moe(copy, *words, code=ExitCode.UNSCORED)
+        reasons = {one.reason for one in record_of(copy, name).points}
+        assert {one.state for one in record_of(copy, name).points} == {"complete"}
+        assert len(reasons) == 1 and "harmful answers have no verdict, more than the 2.0% allowed" in str(reasons)
+        assert "Points that failed or lack verdicts" in out and "error: of 4 of 4 points too many answers" in err
+        assert "4 of 4 complete points have too many answers without a verdict" in " ".join(out.split())
 
 
 def begun_anew(done, copy):
