@@ -67,11 +67,11 @@ def test_the_conclusion_and_the_tables_say_what_its_routers_were_given_beside(do
     steps, tokens = summary.routers.num_steps, f"{summary.num_router_tokens:,}"
     said = [sentence for sentence in done.comparison.conclusion if "also trained its routers" in sentence]
     assert said == [
-        f"alternating also trained its routers, in {steps} further steps on {tokens} tokens of the same goals: a"
-        " difference to an arm without them may be theirs."
+        f"alternating also trained its routers, in {steps} further steps, with forwards over {tokens} tokens of the"
+        " same goals: a difference to an arm without them may be theirs."
     ]
     page = (done.directory / "comparison" / "comparison.md").read_text()
-    assert f"{steps} steps at 0.003, {tokens} tokens" in page
+    assert f"{steps} steps at 0.003, forwards over {tokens} tokens" in page
     assert "alternating optimization" in page
     assert "different steps" not in page  # every final model is that of the last step
     report = (done.directory / "comparison" / "report.html").read_text()

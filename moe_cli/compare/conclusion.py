@@ -242,7 +242,7 @@ def _router_training(columns: Sequence[RunColumn]) -> Iterator[str]:
         if (routers := column.routers) is not None and (routers.joint or not everywhere):
             final = column.final_router_step
             kept = "" if final == routers.num_steps else f" (its final model is of step {final} of these)"
-            spent = f"steps{kept} on {column.num_router_tokens:,} tokens of the same goals"
+            spent = f"steps{kept}, with forwards over {column.num_router_tokens:,} tokens of the same goals"
             if routers.joint:
                 yield (
                     f"{column.name} trained its routers jointly with its experts, by cross-entropy +"

@@ -218,7 +218,8 @@ def _router_training(column: RunColumn) -> str:
     if routers.joint:
         spent = f"{routers.learning_rate:g}, weight {routers.joint_weight:g}, {column.num_router_tokens:,} more tokens"
         return f"in the experts' {routers.num_steps} steps at {spent}{kept}"
-    return f"{routers.num_steps} steps at {routers.learning_rate:g}, {column.num_router_tokens:,} tokens{kept}"
+    spent = f"forwards over {column.num_router_tokens:,} tokens{kept}"
+    return f"{routers.num_steps} steps at {routers.learning_rate:g}, {spent}"
 
 
 SELECTION_ROW = ("  selection", of_each(_selection))

@@ -143,7 +143,7 @@ def _router_rows(summary: TrainingSummary) -> list[tuple[str, str]]:
         return []
     anew = [phase for phase in summary.phases if phase.selected is not None]
     in_all = f", {summary.total_unique_unsafe_experts} experts in all rounds" if anew else ""
-    seen = f"{summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs{in_all}"
+    seen = f"forwards over {summary.num_router_tokens:,} tokens, {routers.num_pairs} pairs{in_all}"
     rows = [("routers", f"{routers.num_steps} steps, {seen}")]
     rows += [("  in the experts' steps", _joint_loss(routers))] if routers.joint else []
     rows += [("  experts selected anew", "; ".join(map(_selected_anew, anew)))] if anew else []

@@ -234,8 +234,8 @@ def test_a_comparison_says_that_the_arm_was_trained_jointly_and_with_what_weight
 
     tokens = f"{summary_in(path).num_router_tokens:,}"
     sentence = (
-        f"{path.name} trained its routers jointly with its experts, by cross-entropy + 5 x consistency, in 12 steps on "
-        f"{tokens} tokens of the same goals beside: a difference to another arm may be theirs."
+        f"{path.name} trained its routers jointly with its experts, by cross-entropy + 5 x consistency, in 12 steps, "
+        f"with forwards over {tokens} tokens of the same goals beside: a difference to another arm may be theirs."
     )
     made = compared("tiny", selective, path)
     assert [said for said in made.conclusion if "jointly" in said] == [sentence]

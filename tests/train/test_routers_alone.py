@@ -146,7 +146,8 @@ def test_it_is_evaluated_compared_and_exported(alone, experiments, tmp_path, mon
     said = [sentence for sentence in made.comparison.conclusion if "trained its routers" in sentence]
     tokens = f"{summary.num_router_tokens:,}"
     assert said == [
-        f"alone trained its routers alone, in {LAST_STEP} steps on {tokens} tokens of the same goals, and no expert."
+        f"alone trained its routers alone, in {LAST_STEP} steps, with forwards over {tokens} tokens of the same goals, "
+        "and no expert."
     ]
     assert {check.name for check in made.comparison.fairness if check.status == "differs"} >= {"steps", "answer tokens"}
     assert "no step on the answers" in (tmp_path / "c" / "comparison.md").read_text()
