@@ -256,8 +256,9 @@ def router_training(routers: RouterMasters, task: AlternatingTask, notify: Notif
 
 def _too_slow(routers: RouterTraining, moved: float) -> str:
     return (
-        f"a router's weight can move by about {routers.largest_move:.2g} in {routers.num_steps} steps, {moved:.2%} of "
-        f"the median weight ({routers.median_weight:.2g}): the routers hardly train; raise --router-lr"
+        f"a router's weight can move by about {routers.largest_move:.2g} in {routers.num_steps} steps, "
+        f"{100 * moved:.2g} % of the median weight ({routers.median_weight:.2g}): the routers hardly train; raise "
+        "--router-lr"
     )
 
 

@@ -286,6 +286,8 @@ def test_a_learning_rate_at_which_no_weight_can_move_is_said(experiments):
     config = settings_of(experiments, "slow", router_learning_rate=1e-7)
     train.run("alternating", config, experiments.store, lambda event: said.append(getattr(event, "text", "")))
     assert any("the routers hardly train; raise --router-lr" in text for text in said)
+    shares = [float(re.search(r"steps, (\S+) % of the median weight", text)[1]) for text in said if "hardly" in text]
+    assert len(shares) == 1 and 0 < shares[0] < 0.1  # a small share is no 0
 
 
 def test_settings_that_cannot_be_meant_are_refused(experiments):
