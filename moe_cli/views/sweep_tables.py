@@ -154,14 +154,20 @@ def _sufficient_text(found: SufficientBudget, margin: float) -> str:
     last = found.tests[-1]
     stopped = f" The sequence ended there: {found.untested}." if found.untested else ""
     if found.budget is None:
-        largest = f"not even the largest budget, {share_text(last.budget)}, is shown to be sufficient"
+        largest = f"not even the largest budget, {_budget_text(last)}, is shown to be sufficient"
         return f"{found.method}: {largest}: {_test_text(last)}. {how}{stopped}"
     passed = next(test for test in found.tests if test.budget == found.budget)
-    failed = "" if last.sufficient else f" {share_text(last.budget)} is not shown to be: {_test_text(last)}."
+    failed = "" if last.sufficient else f" {_budget_text(last)} is not shown to be: {_test_text(last)}."
     return (
-        f"{found.method}: the smallest sufficient budget is {share_text(found.budget)}: {_test_text(passed)}.{failed} "
+        f"{found.method}: the smallest sufficient budget is {_budget_text(passed)}: {_test_text(passed)}.{failed} "
         f"{how}{stopped}"
     )
+
+
+def _budget_text(test: BudgetTest) -> str:
+    """`60 % (22.3 % trained)`: a budget may have room for more experts than are selected."""
+    budget, trained = share_text(test.budget), share_text(test.share)
+    return budget if budget == trained else f"{budget} ({trained} trained)"
 
 
 def _test_text(test: BudgetTest) -> str:

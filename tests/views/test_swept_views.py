@@ -205,6 +205,16 @@ def test_a_point_that_failed_has_the_name_of_its_arm_with_its_part_of_the_change
     assert names == ["random", "random as gradient", "risk_diff x 0.5"]
 
 
+def test_a_budget_stands_with_the_share_that_was_trained_where_that_is_less():
+    tests = (replace(budget_test(0.6, 0.01, True), share=0.223), replace(budget_test(0.3, 0.09, False), share=0.222))
+    found = SufficientBudget(method="m", budget=0.6, tests=tests, untested=None)
+    (said, *_) = findings(sweep(sufficient=(found,)))
+    assert "the smallest sufficient budget is 60 % (22.3 % trained): attack" in said
+    assert " 30 % (22.2 % trained) is not shown to be: attack" in said
+    (said, *_) = findings(sweep(sufficient=(replace(found, budget=None, tests=tests[1:]),)))
+    assert "not even the largest budget, 30 % (22.2 % trained), is shown" in said
+
+
 def test_budgets_that_v_does_not_cover_are_named():
     partial = replace(sweep().values[0], budgets=(0.2,))
     assert "Budgets that lack a point are left out: 10 %." in findings(sweep(values=(partial,)))[1]
