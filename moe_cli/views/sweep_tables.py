@@ -263,6 +263,7 @@ def point_table(points: Sequence[PointResult]) -> ReportTable:
         "Points",
         ("point", "draw", "budget", "seed", "state", "share", "attack success", "over-refusal", "KL", "training"),
         tuple(CellRow(_point_cells(one)) for one in points),
+        notes=("Rates over all answers of a point together; those of an arm are the mean of suites, one vote each.",),
     )
 
 

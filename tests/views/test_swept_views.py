@@ -205,6 +205,12 @@ def test_a_point_that_failed_has_the_name_of_its_arm_with_its_part_of_the_change
     assert names == ["random", "random as gradient", "risk_diff x 0.5"]
 
 
+def test_the_rates_of_points_say_that_they_are_no_means_of_suites_as_those_of_arms_are():
+    for page in (swept_markdown(sweep()), parsed(sweep_page(sweep())).text):
+        _, points = page.split("Rates over all answers of a point together")
+        assert points.startswith("; those of an arm are the mean of suites, one vote each.")
+
+
 def test_a_budget_stands_with_the_share_that_was_trained_where_that_is_less():
     tests = (replace(budget_test(0.6, 0.01, True), share=0.223), replace(budget_test(0.3, 0.09, False), share=0.222))
     found = SufficientBudget(method="m", budget=0.6, tests=tests, untested=None)
