@@ -102,7 +102,7 @@ def _ablated(ablation: Ablation) -> AblationResult:
     return AblationResult(
         num_experts=ablation.selected.num_experts,
         verdict=ablation.verdict,
-        p_value=ablation.p_value,
+        p_value=ablation.deciding_p,
         num_controls=len(ablation.controls),
     )
 
@@ -114,4 +114,5 @@ def _swept(sweep: Sweep) -> SweepResult:
         num_failed=sum(point.state == "failed" for point in sweep.points),
         method=first.method if first else None,
         budget=first.budget if first else None,
+        is_tested=bool(first and first.tests),
     )

@@ -154,3 +154,8 @@ class Ablation:
     reason: str  # in plain words, with the numbers
     each: tuple[ExpertEffect, ...]  # largest effect first; empty: not measured
     warnings: tuple[str, ...]
+
+    @property
+    def deciding_p(self) -> float:
+        """The p of the rank that the verdict rests on: of *opposite* that from the other end."""
+        return self.p_opposite if self.verdict == "opposite" else self.p_value

@@ -124,7 +124,7 @@ class AblationResult:
 
     num_experts: int  # 12
     verdict: str  # "not specific"
-    p_value: float  # 0.48
+    p_value: float  # 0.48; of the rank that the verdict rests on
     num_controls: int  # 39
 
 
@@ -135,7 +135,8 @@ class SweepResult:
     num_points: int  # 41
     num_failed: int  # 1
     method: str | None  # "risk_diff"
-    budget: float | None  # 0.1; None: no budget was found sufficient
+    budget: float | None  # 0.1; None: no budget was found sufficient, or none was tested
+    is_tested: bool
 
 
 RunResult = PrepareResult | TrainingResult | EvaluationResult | ComparisonResult | AblationResult | SweepResult

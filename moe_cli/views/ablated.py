@@ -158,13 +158,9 @@ def ablation_findings(ablation: Ablation) -> ReportTable:
 
 
 def _rank(ablation: Ablation) -> tuple[str, str]:
-    """The p of the rank that the verdict rests on; of *opposite* that is the other end."""
-    if ablation.verdict == "opposite":
-        return (
-            "p of its rank from the other end (least possible)",
-            f"{ablation.p_opposite:.3g} ({ablation.least_p:.3g})",
-        )
-    return "p of its rank among them (least possible)", f"{ablation.p_value:.3g} ({ablation.least_p:.3g})"
+    """The p of the rank that the verdict rests on, with the end from which it is counted."""
+    ranked = "from the other end" if ablation.verdict == "opposite" else "among them"
+    return f"p of its rank {ranked} (least possible)", f"{ablation.deciding_p:.3g} ({ablation.least_p:.3g})"
 
 
 def _largest_own(ablation: Ablation) -> tuple[str, str]:

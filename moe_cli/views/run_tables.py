@@ -91,8 +91,9 @@ def result_text(result: RunResult) -> str:
             return _compared_text(result)
         case AblationResult(num_experts=num, verdict=verdict, p_value=p_value, num_controls=controls):
             return f"{num} experts: {verdict}; p {p_value:.3g} of {controls} control sets"
-        case SweepResult(num_points=num, num_failed=failed, method=method, budget=budget):
-            enough = "no budget was found sufficient" if budget is None else f"sufficient at {100 * budget:.4g} %"
+        case SweepResult(num_points=num, num_failed=failed, method=method, budget=budget, is_tested=is_tested):
+            none = "no budget was found sufficient" if is_tested else "no budget was tested"
+            enough = none if budget is None else f"sufficient at {100 * budget:.4g} %"
             done = f"{num} points" + (f", {failed} failed" if failed else "")
             return done if method is None else f"{done}; {method}: {enough}"
 

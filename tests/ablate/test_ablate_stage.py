@@ -208,6 +208,8 @@ def test_experts_on_which_refusals_hang_are_the_opposite_of_carriers_of_harm(pre
     assert found.verdict == "opposite", found.reason
     assert (found.p_value, found.p_opposite) == (1.0, pytest.approx(1 / 20))
     assert found.effect.value == found.specific.value == -1
+    (run,) = (one for one in Store(prepared / "registry").records("ablation") if Path(one.path) == tmp_path / "out")
+    assert listing_of(run).result.p_value == found.p_opposite  # the p that the verdict rests on
     assert "does more harm, not less" in found.reason
 
 

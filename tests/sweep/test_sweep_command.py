@@ -69,7 +69,7 @@ def test_a_sweep_is_a_run_whose_points_are_runs_of_their_own(swept):
     assert set(run.manifest.files) == {"config.yaml", "sweep.json", "sweep.md", "report.html"}
     assert len(run.manifest.parents) == 5  # the prepare run, and four evaluations
     listed, _ = run_moe(done, "runs", "list")
-    assert "4 points" in listed
+    assert "4 points; risk_diff: " in listed and "no budget was tested" not in listed
 
 
 def test_two_sweeps_that_share_points_train_them_once_and_read_the_same_of_them(swept, tmp_path):

@@ -18,9 +18,11 @@ from moe_cli.records import (
     Sweep,
     SweepArm,
     SweepPoint,
+    SweepResult,
 )
 from moe_cli.views.console import stdout_console
 from moe_cli.views.report.sweep_page import MEASURES, share_chart, sweep_page
+from moe_cli.views.run_tables import result_text
 from moe_cli.views.sweep_tables import findings
 from moe_cli.views.swept import swept_markdown, swept_view
 from tests.builders import judge
@@ -209,6 +211,13 @@ def test_the_rates_of_points_say_that_they_are_no_means_of_suites_as_those_of_ar
     for page in (swept_markdown(sweep()), parsed(sweep_page(sweep())).text):
         _, points = page.split("Rates over all answers of a point together")
         assert points.startswith("; those of an arm are the mean of suites, one vote each.")
+
+
+def test_a_listing_tells_a_sweep_without_a_test_from_one_that_found_no_budget():
+    failed = SweepResult(num_points=8, num_failed=1, method="text", budget=None, is_tested=True)
+    assert result_text(failed) == "8 points, 1 failed; text: no budget was found sufficient"
+    assert result_text(replace(failed, is_tested=False)) == "8 points, 1 failed; text: no budget was tested"
+    assert result_text(replace(failed, budget=0.05)) == "8 points, 1 failed; text: sufficient at 5 %"
 
 
 def test_a_budget_stands_with_the_share_that_was_trained_where_that_is_less():
