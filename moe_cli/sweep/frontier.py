@@ -108,13 +108,14 @@ def sufficient_budget(
 ) -> SufficientBudget:
     """The smallest sufficient budget of a method, from its arms at all budgets; every arm that counts has all seeds."""
     if baseline is None:
-        return _untested(method, "there is no baseline to test against")
+        return _untested(method, "the baseline lacks a point, and nothing can be tested against it")
     tests: list[BudgetTest] = []
     smallest = None
     for arm in sorted(arms, key=lambda arm: arm.budget, reverse=True):
         test = budget_test(arm, baseline, margin)
         if test is None:
-            reason = f"{arm.name} lacks a point or a metric, and no smaller budget is tested"
+            unknown = f"attack success or over-refusal of {arm.name} or of the baseline is not known"
+            reason = f"{unknown if arm.runs else f'{arm.name} lacks a point'}, and no smaller budget is tested"
             return SufficientBudget(method=method, budget=smallest, tests=tuple(tests), untested=reason)
         tests.append(test)
         if not test.sufficient:

@@ -72,14 +72,18 @@ def test_a_budget_without_its_runs_ends_the_sequence_and_says_so():
         arm("m 20", 0.2, (40, 8)),
     ]
     found = sufficient_budget("m", arms, BASELINE, 0.05)
-    assert found.budget == 0.2 and len(found.tests) == 1 and "m 10" in found.untested
-    assert sufficient_budget("m", arms, None, 0.05).untested == "there is no baseline to test against"
+    assert found.budget == 0.2 and len(found.tests) == 1 and found.untested.startswith("m 10 lacks a point,")
+    without = sufficient_budget("m", arms, None, 0.05)
+    assert without.untested == "the baseline lacks a point, and nothing can be tested against it"
 
 
 def test_an_arm_without_harmless_questions_is_not_tested():
     bare = {id: item for id, item in run(40, 8).items() if ATTACK_SUCCESS in item.outcomes}
     arms = [MeasuredArm(name=name, budget=0.1, share=0.1, runs=(bare,)) for name in ("m", "baseline")]
     assert budget_test(*arms, 0.05) is None
+    assert sufficient_budget("m", arms[:1], arms[1], 0.05).untested == (
+        "attack success or over-refusal of m or of the baseline is not known, and no smaller budget is tested"
+    )
 
 
 def test_the_fixed_sequence_calls_an_insufficient_budget_sufficient_in_at_most_five_percent():

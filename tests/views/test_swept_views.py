@@ -191,8 +191,8 @@ def test_the_findings_say_who_judged_and_what_was_not_measured():
 def test_where_nothing_is_sufficient_or_tested_the_findings_say_so():
     nothing = SufficientBudget(method="m", budget=None, tests=(budget_test(0.2, 0.09, False),), untested=None)
     assert "not even the largest budget, 20 %, is shown to be sufficient" in findings(sweep(sufficient=(nothing,)))[0]
-    untested = SufficientBudget(method="m", budget=None, tests=(), untested="there is no baseline to test against")
-    assert "was not tested: there is no baseline" in findings(sweep(sufficient=(untested,)))[0]
+    untested = SufficientBudget(method="m", budget=None, tests=(), untested="the baseline lacks a point")
+    assert "was not tested: the baseline lacks a point." in findings(sweep(sufficient=(untested,)))[0]
     without = replace(sweep().values[0], value=None, p_value=None, least_p=None, unknown="no random draw is there")
     assert "is not known: no random draw is there." in findings(sweep(values=(without,)))[1]
 
