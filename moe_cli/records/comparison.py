@@ -1,8 +1,7 @@
 """`moe compare`: is the comparison fair, and is the difference real?
 
-The fairness gate, the paired differences, the flips, the thresholds and the conclusion, all from the runs' own records
-and their answers to the same items. Every difference carries its n, its interval and its adjusted p; no text of a
-prompt or an answer is included.
+The fairness gate, the paired differences, the flips, the thresholds and the conclusion. Every difference carries its n,
+its interval and its adjusted p; no text of a prompt or an answer is included.
 """
 
 from __future__ import annotations
@@ -296,8 +295,6 @@ class Comparison:
 
     def base_rates(self, pair: PairComparison) -> Mapping[str, float]:
         """Rates of the untrained model by metric, paired with b, if it is neither of the two arms."""
-        found = self.pair_with_base(pair.b)
-        if found is None or {found.a, found.b} == {pair.a, pair.b}:
+        if (found := self.pair_with_base(pair.b)) is None or {found.a, found.b} == {pair.a, pair.b}:
             return {}
-        of_b = found.b == pair.b
-        return {one.metric: one.rate_a if of_b else one.rate_b for one in found.differences}
+        return {one.metric: one.rate_a if found.b == pair.b else one.rate_b for one in found.differences}
