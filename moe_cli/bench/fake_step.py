@@ -2,7 +2,8 @@
 
 The step is that of the benchmark and of training, run under torch's FakeTensorMode. Two whole steps are followed, as
 the optimizer's moments exist from the second one on; of the alternating arm two of each kind, or two joint ones. Even
-routing is assumed: every expert gets as many tokens.
+routing is assumed: every expert gets as many tokens. A signal is met before the next module and not within what torch
+calls, where an exception is lost, or torch ends the process.
 
 Letters of shapes: S rows sorted by expert, I and O the sizes of a product, E experts.
 """
@@ -10,8 +11,8 @@ Letters of shapes: S rows sorted by expert, I and O the sizes of a product, E ex
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,6 +24,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedFakeTensorException,
     UnsupportedOperatorException,
 )
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import PreTrainedModel
@@ -37,6 +39,7 @@ from moe_cli.model.skeleton import fill_with_empty
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import Arm, Expert, StepMemory
 from moe_cli.records.training import STORED_TARGETS, ConsistencyTarget
+from moe_cli.signals import deferred_interruption
 
 GROUPED_PRODUCT = torch.ops.aten._grouped_mm.default
 NEEDS_VALUES = (
@@ -85,11 +88,28 @@ def follow_step(arm: Arm, model: PreTrainedModel, union: Sequence[Expert], shape
     """
     dtype = model.dtype
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
+        with _met_between_modules(), FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
             fill_with_empty(model, as_float32=arm == "baseline")
             return run_step(arm, model, dtype, union, shape, live)
     except NEEDS_VALUES as error:
         raise ValuesNeededError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+
+
+@contextmanager
+def _met_between_modules() -> Iterator[None]:
+    """Inside the block an interruption is raised before the next module's forward, or at the end."""
+    with deferred_interruption() as interrupted:
+
+        def meet(*_: object) -> None:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+
+        watching = register_module_forward_pre_hook(meet)
+        try:
+            yield
+        finally:
+            watching.remove()
+        meet()
 
 
 def run_step(

@@ -1,5 +1,6 @@
 """A step followed without values needs the bytes of the real one; `tests/studies/followed_steps.py` is every family."""
 
+import signal
 from contextlib import ExitStack
 
 import pytest
@@ -16,6 +17,7 @@ from moe_cli.model.load import load_model
 from moe_cli.model.skeleton import meta_model
 from moe_cli.model.topology import expert_layers
 from moe_cli.records import Message, TrainingExample
+from moe_cli.signals import working_command
 from moe_cli.tiny import CHECKPOINT_PATH
 from moe_cli.train.dataset import FixedBatches
 from moe_cli.train.paired_rows import paired_batches
@@ -169,3 +171,20 @@ def pairs_of(rows: int) -> list[TrainingExample]:
         for kind, side in (("refuse_plain", "safe"), ("refuse_attacked", "unsafe"))
         for number in range(rows)
     ]
+
+
+def test_a_signal_within_what_torch_calls_is_met_before_the_next_module(monkeypatch):
+    """There an exception is lost, or torch ends the process."""
+    drop, dropped = LiveBytes._drop, []
+
+    def interrupted(live, address):
+        drop(live, address)
+        dropped.append(address)
+        if len(dropped) == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(LiveBytes, "_drop", interrupted)
+    shape = StepShape(rows=4, length=16, forward_tokens=64, checkpointing=False)
+    model = meta_model(ModelConfig(name="tiny"))
+    with working_command(), pytest.raises(KeyboardInterrupt):
+        follow_step("selective", model, draw_selection(expert_layers(model), 1), shape)
