@@ -96,7 +96,8 @@ def refuse_too_large(arm: Arm, config: MoeConfig, params_of_union: int) -> None:
     state, weights = "masters, gradients and moments", f"weights in {dtype}".replace("torch.", "")
     selected = f" and the {state} of {params_of_union / 1e6:,.1f} M selected parameters" if params_of_union else ""
     what = state if baseline else weights + selected
-    shared = "--set train.placement=sharded shares it out; " if num_ranks() > 1 and shares == 1 else ""
+    may_share = num_ranks() > 1 and shares == 1 and arm != "alternating"
+    shared = "--set train.placement=sharded shares it out; " if may_share else ""
     smaller = shared if baseline or dtype.itemsize == 2 else f"{shared}--set model.dtype=bfloat16 halves the weights; "
     each = f" for each of {num_ranks()} processes" if num_ranks() > 1 else ""
     raise EnvironmentFaultError(

@@ -135,3 +135,12 @@ def test_an_arm_that_cannot_fit_is_refused_before_anything_is_loaded(monkeypatch
     assert ("--set model.dtype=bfloat16" in refused.value.hint) == (arm != "baseline" and dtype == "auto")
     monkeypatch.setattr(arm_setup, "total_bytes", lambda device: (room // 2 + 1, room // 2 + 1))  # two cards
     refuse_too_large(arm, config, selected)
+
+
+@pytest.mark.parametrize(("arm", "may_share"), [("selective", True), ("baseline", True), ("alternating", False)])
+def test_several_processes_are_told_to_share_the_weights_of_an_arm_that_can(arm, may_share, monkeypatch):
+    monkeypatch.setattr(arm_setup, "total_bytes", lambda device: (10**6,))
+    monkeypatch.setattr(arm_setup, "num_ranks", lambda: 2)
+    with pytest.raises(EnvironmentFaultError, match="for each of 2 processes") as refused:
+        refuse_too_large(arm, MoeConfig.model_validate({"model": {"name": "tiny", "device": "cpu"}}), 0)
+    assert ("train.placement=sharded" in refused.value.hint) == may_share
