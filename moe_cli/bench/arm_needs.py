@@ -28,9 +28,14 @@ class ResourceRequest:
     num_batches: int | None = None  # None: those of the prepare run
     memory: int | None = None  # bytes that one process has; None: those of this machine
     memory_is_shared: bool = False  # by all processes, as the memory of this machine is where it has no card
+    targets: int = 0  # bytes of the alternating arm's targets in the memory of the host
     ranks: tuple[int, ...] = (1, 2, 4, 8)
     benchmark: Path | None = None  # a record of `moe bench`
     arms: tuple[Arm, ...] = ARMS
+
+    def bytes_beside(self, step: StepMemory) -> int:
+        """What a process holds beside the peak of its steps where its memory is that of the host."""
+        return step.host + self.targets if self.memory_is_shared else 0
 
 
 def followed_step(
@@ -62,6 +67,7 @@ def needs_of_ranks(
         ranks=request.ranks,
         memory=request.memory or 0,
         is_shared=request.memory_is_shared,
+        beside=request.bytes_beside(step),
         num_batches=request.num_batches,
     )
     return tuple(needs)
@@ -100,7 +106,7 @@ def remedies(
         step, _ = followed_step(arm, config, dtype, union, changed)
         if step is None:
             return
-        fits = step.peak <= memory
+        fits = step.peak + request.bytes_beside(step) <= memory
         yield Remedy(settings=settings, peak=step.peak, fits=fits)
         if fits:
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 
 import torch
 from transformers import PreTrainedModel
@@ -82,11 +82,13 @@ def rank_needs(
     ranks: Sequence[int],
     memory: int,
     is_shared: bool,
+    beside: int,
     num_batches: int | None,
 ) -> Iterator[RankNeed]:
     """What each of so many processes needs, replicated and sharded.
 
-    `memory` is what each of them has, in bytes, or, with `is_shared`, what all have together.
+    `memory` is what each of them has, in bytes, or, with `is_shared`, what all have together; `beside` its peak each
+    holds so many bytes there.
     """
     placements: tuple[Placement, ...] = ("replicated",) if arm == "alternating" else ("replicated", "sharded")
     for number in ranks:
@@ -96,35 +98,43 @@ def rank_needs(
                 ranks=number,
                 placement=placement,
                 peak=peak,
-                fits=peak <= (memory // number if is_shared else memory),
+                fits=peak + beside <= (memory // number if is_shared else memory),
                 num_steps=_num_steps(arm, config, num_batches, number),
-                sent=_sent(arm, step, shape, number, placement),
+                sent=_sent(arm, sizes, step, shape, number, placement),
             )
+
+
+def _largest_share(size: int, sizes: ModelSizes, ranks: int) -> int:
+    """Of `size` bytes of all parameters, those on the process with most: whole rows of each, so an expert whole."""
+    shapes = [parameter.shape for parameter in sizes.model.parameters()]
+    params = sum(ceil(shape[0] / ranks) * prod(shape[1:]) if shape else 1 for shape in shapes)
+    return size * params // sizes.total
 
 
 def _spared(arm: Arm, sizes: ModelSizes, step: StepMemory, ranks: int) -> int:
     """Bytes that a process is spared where `ranks` share the weights: all that is shared, less what is gathered."""
     gathered = GATHERED * sizes.largest_layer + sizes.root
     if arm == "selective":
-        return step.weights - step.weights // ranks - gathered * sizes.dtype.itemsize
+        return step.weights - _largest_share(step.weights, sizes, ranks) - gathered * sizes.dtype.itemsize
     shared = step.masters + step.gradients + step.moments
-    return shared - shared // ranks - (gathered + sizes.largest_layer) * FLOAT32  # a layer's gradient is whole too
+    own = _largest_share(shared, sizes, ranks)
+    return shared - own - (gathered + sizes.largest_layer) * FLOAT32  # a layer's gradient is whole too
 
 
-def _sent(arm: Arm, step: StepMemory, shape: StepShape, ranks: int, placement: Placement) -> int:
+def _sent(arm: Arm, sizes: ModelSizes, step: StepMemory, shape: StepShape, ranks: int, placement: Placement) -> int:
     """Bytes of a step: gradients of what trains; where weights are shared, they are gathered in each forward and back.
 
-    Gathering W bytes over N processes takes W (N - 1) / N of each.
+    Gathering W bytes over N processes takes W (N - 1) / N of each, or N - 1 times the largest share.
     """
     if ranks == 1:
         return 0
     if placement == "replicated":
         return step.gradients
-    forwards = ceil(shape.rows / shape.forward_rows)
+    forwards = shape.num_batches * ceil(shape.rows / shape.forward_rows)
     shared = step.weights if arm == "selective" else step.masters
-    gathered = 2 * forwards * shared * (ranks - 1) // ranks
-    scattered = step.gradients if arm == "selective" else forwards * step.gradients * (ranks - 1) // ranks
-    return gathered + scattered
+    times = forwards * (ranks - 1)
+    gathered = 2 * times * _largest_share(shared, sizes, ranks)
+    return gathered + (step.gradients if arm == "selective" else times * _largest_share(step.gradients, sizes, ranks))
 
 
 def _num_steps(arm: Arm, config: MoeConfig, num_batches: int | None, ranks: int) -> int | None:

@@ -14,6 +14,7 @@ import torch
 
 from moe_cli.activity import begin_activity
 from moe_cli.artifacts import finished_run, layout
+from moe_cli.artifacts.examples import require_trainable
 from moe_cli.bench.arm_needs import ResourceRequest, followed_step, needs_of_ranks, remedies
 from moe_cli.bench.bench_model import draw_selection
 from moe_cli.bench.fake_step import StepShape
@@ -63,12 +64,13 @@ def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
         )
     selection = _selection(config)
     union, selected_by = _union(config, sizes, request, selection)
+    num_rows, num_attacked, num_pairs = _rows(config, selection)
     shape = StepShape(
-        rows=config.prepare.batch_size,
+        rows=num_rows,
         length=length,
-        forward_tokens=config.train.max_forward_tokens or config.prepare.batch_size * length,
+        forward_tokens=config.train.max_forward_tokens or num_rows * length,
         checkpointing=config.train.gradient_checkpointing,
-        attacked_rows=config.prepare.batch_size - round(config.prepare.batch_size * config.prepare.safe_ratio),
+        attacked_rows=num_attacked,
         target=config.alternating.consistency_target,
         joint=config.alternating.joint,
         num_batches=config.train.gradient_accumulation_steps,
@@ -77,7 +79,7 @@ def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
     num_batches = request.num_batches or (len(selection.batches) if selection is not None else None)
     known = replace(request, memory=memory, memory_is_shared=memory_of == OF_MACHINE, num_batches=num_batches)
     benchmark = _benchmark(request.benchmark)
-    arms = tuple(_need(arm, config, sizes, union, shape, known, benchmark) for arm in request.arms)
+    arms = tuple(_need(arm, config, sizes, union, shape, known, benchmark, num_pairs) for arm in request.arms)
     return ResourcePlan(
         schema_version=RESOURCE_PLAN_SCHEMA_VERSION,
         moe=__version__,
@@ -109,7 +111,18 @@ def plan_resources(config: MoeConfig, request: ResourceRequest) -> ResourcePlan:
 def _selection(config: MoeConfig) -> Selection | None:
     if config.train.prepared is None:
         return None
-    return finished_run(config.train.prepared, "prepare").record(layout.SELECTION, Selection)
+    selection = finished_run(config.train.prepared, "prepare").record(layout.SELECTION, Selection)
+    return require_trainable(selection, config.train.validation_batches)
+
+
+def _rows(config: MoeConfig, selection: Selection | None) -> tuple[int, int, int | None]:
+    """Rows of a batch, attacked ones of them, and the pairs of an epoch with both forms as rows; None: not known."""
+    if config.train.prepared is None or selection is None:
+        rows = config.prepare.batch_size
+        return rows, rows - round(rows * config.prepare.safe_ratio), None
+    of_run = finished_run(config.train.prepared, "prepare").record(layout.PREPARE_SUMMARY, PrepareSummary)
+    num_pairs = len(selection.batches) * min(of_run.num_plain, of_run.num_attacked)
+    return of_run.batch_size, of_run.num_attacked, num_pairs
 
 
 def _union(
@@ -164,6 +177,7 @@ def _need(
     shape: StepShape,
     request: ResourceRequest,
     benchmark: Benchmark | None,
+    num_pairs: int | None,
 ) -> ArmNeed:
     params_of = {layer.layer: layer.params_per_expert for layer in sizes.layers}
     rounds = config.alternating
@@ -176,6 +190,10 @@ def _need(
     step, note = followed_step(followed, config, sizes.dtype, union, shape)
     if routers:  # which parameters of a router train, a backward tells
         trained = step.trained_params if step is not None else trained + sizes.params.get("router", 0)
+    targets = None
+    if routers and rounds.consistency_target in STORED_TARGETS and num_pairs is not None:
+        targets = FLOAT32 * num_pairs * sum(layer.num_experts for layer in sizes.layers)
+        request = replace(request, targets=targets)
     ranks: tuple[RankNeed, ...] = ()
     if step is not None:
         ranks = needs_of_ranks(arm, config, sizes, step, shape, request)
@@ -193,17 +211,8 @@ def _need(
         else tuple(remedies(followed, config, sizes, union, shape, request, may_share=arm != "alternating")),
         seconds=None if benchmark is None else _seconds(arm, config, sizes, shape, benchmark),
         joint=routers and rounds.joint,
-        targets=_target_bytes(config, sizes) if routers and rounds.consistency_target in STORED_TARGETS else None,
+        targets=targets,
     )
-
-
-def _target_bytes(config: MoeConfig, sizes: ModelSizes) -> int | None:
-    """Bytes of the targets of a router phase, N x L x E floats; None where no prepare run says how many pairs train."""
-    if config.train.prepared is None:
-        return None
-    summary = finished_run(config.train.prepared, "prepare").record(layout.PREPARE_SUMMARY, PrepareSummary)
-    num_pairs = summary.num_batches * min(summary.num_plain, summary.num_attacked)  # with both forms as rows
-    return FLOAT32 * num_pairs * sum(layer.num_experts for layer in sizes.layers)
 
 
 def _seconds(arm: Arm, config: MoeConfig, sizes: ModelSizes, shape: StepShape, benchmark: Benchmark) -> float | None:

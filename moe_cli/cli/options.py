@@ -66,11 +66,14 @@ class SettingOption:
     setting: str  # "train.num_epochs"
     names: tuple[str, ...]  # "--num-epochs"
     panel: str | None
+    meaning: str | None = None  # where a command takes it otherwise than the setting says
 
     def parameter(self) -> inspect.Parameter:
         """The parameter of a command from which typer makes the option."""
         field = field_of(self.setting)
-        described = typer.Option(None, *self.names, help=escape(_help(field)), rich_help_panel=self.panel)
+        described = typer.Option(
+            None, *self.names, help=escape(self.meaning or _help(field)), rich_help_panel=self.panel
+        )
         return _parameter(self.setting.replace(".", DOT), _kind(field) | None, described)
 
 
@@ -92,9 +95,9 @@ class MoeCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def option(setting: str, *names: str, panel: str | None = None) -> SettingOption:
+def option(setting: str, *names: str, panel: str | None = None, meaning: str | None = None) -> SettingOption:
     """The option of a setting; by default it is named as the setting is in its section."""
-    return SettingOption(setting, names or (f"--{setting.rpartition('.')[2].replace('_', '-')}",), panel)
+    return SettingOption(setting, names or (f"--{setting.rpartition('.')[2].replace('_', '-')}",), panel, meaning)
 
 
 def options(*settings: str, panel: str | None = None) -> tuple[SettingOption, ...]:

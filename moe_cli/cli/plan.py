@@ -15,7 +15,8 @@ from moe_cli.errors import UsageError
 
 SETTINGS = (
     option("model.dtype"),
-    *options("train.prepared", "train.max_length", "train.max_forward_tokens", "train.gradient_checkpointing"),
+    option("train.prepared", meaning="Prepare run whose batches and experts are planned; default: none."),
+    *options("train.max_length", "train.max_forward_tokens", "train.gradient_checkpointing"),
     *options("train.gradient_accumulation_steps", "train.num_epochs", "prepare.batch_size", "prepare.budget"),
     *HARDWARE,
 )
@@ -31,7 +32,7 @@ def plan(
     experts: Annotated[
         int | None,
         typer.Option(
-            min=1, max=MOST, help="Experts of every layer that train; default: those of the prepare run, or a budget."
+            min=1, max=MOST, help="Experts of every layer that train; default: those of `--prepared`, else a budget."
         ),
     ] = None,
     length: Annotated[
@@ -39,7 +40,7 @@ def plan(
         typer.Option(min=8, max=MOST, help="Tokens of a row, half of them the answer; default: train.max_length."),
     ] = None,
     batches: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Batches of an epoch; default: those of the prepare run.")
+        int | None, typer.Option(min=1, max=MOST, help="Batches of an epoch; default: those of `--prepared`.")
     ] = None,
     memory: Annotated[
         str | None, typer.Option(help="Memory of one card: `80GB`, `141GiB`; default: that of this machine.")
@@ -61,6 +62,11 @@ def plan(
     from moe_cli.cli.session import open_session
 
     session = open_session(typed.having("model.name", model), json=json)
+    if "prepare.batch_size" in typed.values and (prepared := session.config.train.prepared) is not None:
+        raise UsageError(
+            f"--batch-size is given, and the batches of {prepared} are made",
+            hint="leave --batch-size away, or --prepared for a plan without the run",
+        )
     num_bytes, numbers = None if memory is None else _bytes(memory), _numbers(ranks)
     with session.importing():
         from moe_cli.bench.arm_needs import ResourceRequest

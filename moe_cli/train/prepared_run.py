@@ -7,11 +7,11 @@ where a selective run lies or will lie.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from moe_cli.artifacts import FinishedRun, RunWriter, Store, finished_run, layout, state_of
-from moe_cli.artifacts.examples import plain_forms_of
+from moe_cli.artifacts.examples import plain_forms_of, require_trainable
 from moe_cli.artifacts.files import sha256_of
 from moe_cli.artifacts.finished import kind_in
 from moe_cli.artifacts.registry import describe_change, require_unchanged_run
@@ -137,35 +137,6 @@ def split_held_out(
         left_out = len(last) - len(held_out)
         notify(Notice(text=f"{left_out} of {len(last)} held-out examples share a goal with training and are left out"))
     return training, held_out
-
-
-def require_trainable(selection: Selection, num_held_out: int) -> Selection:
-    """The selection without its last `num_held_out` batches, and without experts that only those selected.
-
-    Raises:
-        UsageError: no batch is left to train on.
-    """
-    num_batches = len(selection.batches)
-    if num_held_out == 0:
-        return selection
-    if num_held_out >= num_batches:
-        raise UsageError(
-            f"train.validation_batches is {num_held_out}, but the prepare run has {num_batches} batches; none is left",
-            hint=f"hold out at most {num_batches - 1}, or prepare with more pairs",
-        )
-    batches = selection.batches[: num_batches - num_held_out]
-    chosen = {expert for experts in batches for expert in experts}
-    union = tuple(expert for expert in selection.union if expert in chosen)
-    return replace(
-        selection,
-        batches=batches,
-        union=union,
-        trainable_params=len(union) * selection.params_per_expert,
-        trainable_ratio=selection.trainable_ratio * len(union) / max(1, len(selection.union)),
-        evidence=tuple(evidence for evidence in selection.evidence if evidence.expert in chosen),
-        null_union=None,  # it is of all batches, as the next one
-        separation=None,
-    )
 
 
 def output_directory(config: MoeConfig, arm: Arm, notify: Notify) -> Path:

@@ -7,7 +7,7 @@ from math import ceil
 import pytest
 from rich.console import Console
 
-from moe_cli.artifacts import Store
+from moe_cli.artifacts import Store, finished_run, layout
 from moe_cli.bench import fake_step, resources, stage
 from moe_cli.bench.arm_needs import ResourceRequest
 from moe_cli.bench.resources import plan_resources
@@ -15,6 +15,7 @@ from moe_cli.codec import encode
 from moe_cli.config import MoeConfig
 from moe_cli.errors import UsageError
 from moe_cli.prepare import stage as prepare
+from moe_cli.records import PrepareSummary, Selection
 from moe_cli.train import stage as train
 from moe_cli.views.plan_tables import resource_plan_view
 from tests.bench.shared_plans import followed_once  # noqa: F401
@@ -71,6 +72,50 @@ def test_several_processes_are_the_formulas_of_docs_scale(plan):
         steps = {arm.arm: {need.num_steps for need in arm.ranks if need.ranks == ranks} for arm in plan.arms}
         once = 3 * ceil(23 / ranks)
         assert steps == {"selective": {once}, "baseline": {once}, "alternating": {2 * once}}
+
+
+def test_weights_that_are_shared_are_gathered_in_every_forward_of_every_batch_of_a_step(plan):
+    of_four = plan_resources(config_of(train={"gradient_accumulation_steps": 4}), replace(SHORT, num_batches=23))
+    sent, sent_of_four = (
+        {(arm.arm, need.placement): need.sent for arm in one.arms for need in arm.ranks if need.ranks == 2}
+        for one in (plan, of_four)
+    )
+    selective, baseline = plan.arms[0].step, plan.arms[1].step
+    assert sent_of_four["selective", "sharded"] == 4 * selective.weights + selective.gradients
+    assert sent_of_four["baseline", "sharded"] == 4 * sent["baseline", "sharded"] == 6 * baseline.masters
+    for arm in ("selective", "baseline", "alternating"):
+        assert sent_of_four[arm, "replicated"] == sent[arm, "replicated"]
+
+
+def test_an_expert_lies_whole_on_one_process_however_many_share_the_weights():
+    """Of 32 processes each holds an expert of 16 or none; 464 rows of the embeddings are 15 on most, and 15 on one."""
+    of_experts, of_attention = LAYERS * OF_AN_EXPERT, 262_144 // 32
+    of_root, of_routers, of_norms = 2 * 15 * 128, LAYERS * 128, 17 * 4
+    share = of_experts + of_attention + of_root + of_routers + of_norms
+    planned = plan_resources(config_of(), replace(SHORT, ranks=(1, 32), arms=("selective",)))
+    (arm,) = planned.arms
+    layer = OF_AN_EXPERT * 16 + 65_536 + 2_048 + 4 * 128
+    expected = arm.step.peak - arm.step.weights + arm.step.weights * share // TOTAL + 4 * (2 * layer + 2 * 59_392)
+    need = arm.ranks[-1]
+    assert (need.ranks, need.placement, need.peak) == (32, "sharded", expected)
+    assert need.sent == 2 * 31 * (arm.step.weights * share // TOTAL) + arm.step.gradients
+
+
+def test_a_prepare_run_says_the_rows_and_those_held_out_are_no_steps(tmp_path, small_settings):
+    config = small_settings(tmp_path)
+    prepare.run(config, Store(tmp_path / "registry"), lambda _: None)
+    run = finished_run(config.prepare.output_dir, "prepare")
+    summary = run.record(layout.PREPARE_SUMMARY, PrepareSummary)
+    selection = run.record(layout.SELECTION, Selection)
+    assert summary.batch_size != MoeConfig().prepare.batch_size
+    for held_out in (0, summary.num_batches - 1):
+        named = config_of(train={"prepared": config.prepare.output_dir, "validation_batches": held_out})
+        planned = plan_resources(named, replace(SHORT, ranks=(1,)))
+        trained = summary.num_batches - held_out
+        experts = {expert for batch in selection.batches[:trained] for expert in batch}
+        assert (planned.rows, planned.num_batches, planned.selected) == (summary.batch_size, trained, len(experts))
+        assert planned.arms[0].ranks[0].num_steps == 3 * trained
+        assert planned.arms[2].targets == 4 * 16 * LAYERS * trained * min(summary.num_plain, summary.num_attacked)
 
 
 def test_the_rounds_and_the_pairs_of_the_prepare_run_say_the_steps_and_the_targets(tmp_path, small_settings):
@@ -188,6 +233,18 @@ def test_processes_of_a_machine_without_a_card_share_its_memory(monkeypatch):
     assert [need.fits for need in two] == [need.peak <= 20_000_000 for need in two] == [False, False]
     (arm,) = plan_resources(config_of(), replace(request, memory=40_000_000)).arms
     assert all(need.fits for need in arm.ranks)  # each of them has as much
+
+
+def test_what_lies_in_the_memory_of_the_host_counts_where_the_arm_trains_there(plan, monkeypatch):
+    step = plan.arms[0].step
+    assert step.host == step.masters  # float32 rows, as they were found
+    request = replace(SHORT, arms=("selective",), ranks=(1,), memory=None)
+    for room, fits in ((step.peak + step.host, True), (step.peak + step.host - 1, False)):
+        monkeypatch.setattr(resources, "total_bytes", lambda device, room=room: (room,))
+        (arm,) = plan_resources(config_of(model={"name": "tiny", "device": "cpu"}), request).arms
+        assert (arm.ranks[0].fits, not arm.remedies) == (fits, fits)
+        (arm,) = plan_resources(config_of(), replace(request, memory=step.peak)).arms  # of a card
+        assert arm.ranks[0].fits
 
 
 def test_an_arm_that_cannot_share_its_weights_is_not_told_to():

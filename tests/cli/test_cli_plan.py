@@ -45,6 +45,7 @@ def test_one_document_for_programs(moe):
         (("--set", "model.dtype=float16"), "tiny is in float16, in which gradients underflow"),
         (("--bench", "none.json"), "there is no file none.json"),
         (("--prepared", "nowhere"), "nowhere"),
+        (("--prepared", "nowhere", "--batch-size", "8"), "--batch-size is given, and the batches of nowhere are made"),
     ],
 )
 def test_words_that_mean_nothing_are_refused_before_a_step_is_followed(moe, words, fault):
