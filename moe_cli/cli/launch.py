@@ -37,18 +37,14 @@ TIME_HINT = "write it as 24:00:00 or 2-00:00:00"
 class Job:
     """What is asked of a scheduler."""
 
-    words: tuple[str, ...]  # of the command, "train", "selective"
+    name: str  # "moe-train-selective"
+    words: tuple[str, ...]  # of the command, "train", "selective", "--resume"
     nodes: int
     gpus: int  # of each node, and processes on it
     time: str  # "24:00:00"
     accelerator: str  # "H100"
     exports: tuple[tuple[str, str], ...]
     setup: tuple[str, ...]  # lines of shell
-
-    @property
-    def name(self) -> str:
-        """Name of the job, "moe-train-selective"."""
-        return "-".join(["moe", *(word for word in self.words[:2] if not word.startswith("-"))])
 
     def torchrun(self, *rendezvous: str) -> str:
         """The call of torchrun; `rendezvous` are options, written as the shell reads them."""
@@ -102,7 +98,7 @@ def skypilot_script(job: Job) -> str:
         "resources:",
         f"  accelerators: {job.accelerator}:{job.gpus}",
         "run: |",
-        *(f"  {line}" for line in run),
+        *(f"  {line}" for line in "\n".join(run).split("\n")),  # a word may have several
     )
 
 
@@ -154,8 +150,10 @@ def launch(
     Example: moe launch torchrun --gpus 4 -- train selective
     """
     exports = tuple(map(_variable, env or ()))
+    of_command, resuming = _checked(ctx, tuple(words), {**os.environ, **dict(exports)})
     job = Job(
-        words=_checked(ctx, tuple(words), {**os.environ, **dict(exports)}),
+        name="-".join(("moe", *of_command)),
+        words=resuming,
         nodes=nodes,
         gpus=gpus,
         time=_time(time),
@@ -166,8 +164,10 @@ def launch(
     print(SCRIPTS[scheduler](job), end="")
 
 
-def _checked(ctx: typer.Context, words: tuple[str, ...], environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The words of a command that can run in several processes, as they are typed, with `--resume` where it has that.
+def _checked(
+    ctx: typer.Context, words: tuple[str, ...], environment: Mapping[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The name of a command that can run in several processes, and all words as they are typed, with `--resume`.
 
     Raises:
         UsageError: another command, settings that it refuses, or what torchrun or the scheduler decides.
@@ -192,7 +192,8 @@ def _checked(ctx: typer.Context, words: tuple[str, ...], environment: Mapping[st
     given = command.make_context(" ".join(of_command), rest, parent=root).params
     _refuse_settings(of_command, given, environment)
     resumes = any(RESUME in parameter.opts for parameter in command.params)
-    return (*words, RESUME) if resumes and not given["resume"] else words
+    end = words.index("--") if "--" in words else len(words)  # no word after it is an option
+    return of_command, (*words[:end], RESUME, *words[end:]) if resumes and not given["resume"] else words
 
 
 def _refuse_settings(of_command: tuple[str, ...], given: Mapping[str, Any], environment: Mapping[str, str]) -> None:

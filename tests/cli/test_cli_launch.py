@@ -64,6 +64,27 @@ def test_a_script_resumes_with_every_command_that_runs_in_several_processes(moe)
         assert done.out.splitlines()[-1].endswith(" ".join(("-m moe_cli", name, *words_of[name], "--resume")))
 
 
+@pytest.mark.parametrize("named", ["my run", "far/run; touch FAULT", "run: of # it", "two\nlines", "-odd"])
+@pytest.mark.parametrize("scheduler", ["slurm", "torchrun", "skypilot"])
+def test_a_script_runs_the_command_with_the_very_words_whatever_they_hold(moe, tmp_path, scheduler, named):
+    done = moe("launch", scheduler, "--nodes", "2", "--", "evaluate", "--limit", "3", "--", named)
+    script = yaml.safe_load(done.out)["run"] if scheduler == "skypilot" else done.out
+    assert scheduler == "torchrun" or "moe-evaluate\n" in done.out  # the name of the job
+    shown = tmp_path / "bin"
+    shown.mkdir()
+    for name, body in (("torchrun", """printf '%s\\0' "$@" """), ("srun", '"$@"'), ("scontrol", "echo node-1")):
+        (shown / name).write_text(f"#!/bin/bash\n{body}\n")
+        (shown / name).chmod(0o755)
+    environment = {"PATH": f"{shown}:/usr/bin:/bin", "HEAD": "node-1", "SLURM_NNODES": "2", "SLURM_JOB_ID": "7"}
+    ran = subprocess.run(
+        ["bash"], input=script, text=True, capture_output=True, env=environment, cwd=tmp_path, check=False
+    )
+    assert (ran.returncode, ran.stderr, [path.name for path in tmp_path.glob("FAULT")]) == (0, "", [])
+    words = ran.stdout.split("\0")[:-1]
+    assert words[words.index("-m") :] == ["-m", "moe_cli", "evaluate", "--limit", "3", "--resume", "--", named]
+    assert "--rdzv-id=moe-evaluate" in words or scheduler != "torchrun"
+
+
 def test_the_settings_of_this_machine_and_of_the_script_are_those_of_the_command(moe, tmp_path):
     (tmp_path / "moe.yaml").write_text("train:\n  num_epochs: 0\n")
     done = moe("launch", "slurm", "--", "train", "selective", "--config", "moe.yaml")
