@@ -8,13 +8,15 @@ of processes, each of which reads what it holds.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -30,9 +32,20 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write the tensors as the file `path`, or as the folder `path` if any is sharded; all processes call it."""
     own = {name: tensor.detach() for name, tensor in tensors.items()}
     if any(map(is_sharded, own.values())):
-        save(own, storage_writer=HuggingFaceStorageWriter(path=str(path), save_distributed=True))
+        with _own_errors():
+            save(own, storage_writer=HuggingFaceStorageWriter(path=str(path), save_distributed=True))
     elif is_first():
         save_file({name: tensor.contiguous() for name, tensor in own.items()}, path)
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """A block in which what failed in a process, as a full disk, is raised in all, not torch's list of failures."""
+    try:
+        yield
+    except CheckpointException as several:  # no Exception, so nothing else would see what it is
+        error, _ = several.failures[min(several.failures)]
+        raise error from None
 
 
 def load_tensors(
@@ -66,7 +79,8 @@ def _load_folder(path: Path, like: Mapping[str, nn.Parameter], of_parameter: Cal
     with warnings.catch_warnings():
         if alone:  # torch warns that it reads in one process
             warnings.simplefilter("ignore", UserWarning)
-        load(tensors, storage_reader=reader, no_dist=alone)
+        with _own_errors():
+            load(tensors, storage_reader=reader, no_dist=alone)
     return tensors
 
 

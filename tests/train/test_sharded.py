@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 
 import pytest
@@ -13,8 +14,10 @@ from moe_cli.codec import decode_lines
 from moe_cli.errors import ExitCode, StoppedError
 from moe_cli.model.load import load_model
 from moe_cli.model.sharding import has_shares, share_of
+from moe_cli.ranks import this_rank
 from moe_cli.records import StepRecord
 from moe_cli.train import stage as train
+from moe_cli.train.tensor_files import save_tensors
 from tests.experts.checkpoints import openable
 from tests.in_ranks import run_in_ranks
 from tests.resume_everywhere import ARMS, differences, train_to_the_end
@@ -77,6 +80,21 @@ def holds_half(config) -> None:
     parameters = list(loaded.model.parameters())
     here = sum(share_of(parameter).numel() for parameter in parameters)
     assert here <= 0.51 * sum(parameter.numel() for parameter in parameters)
+
+
+def test_what_keeps_one_process_from_writing_its_share_is_the_error_of_all(experiments, tmp_path):
+    ended = run_in_ranks(2, cannot_write_its_share, experiments.settings("held").model, tmp_path / "shares")
+    assert ended.codes == [0, 0], ended.said
+
+
+def cannot_write_its_share(config, path) -> None:
+    """In every process: the second may write no file of more than a kilobyte."""
+    loaded = load_model(config, sharded=True)
+    limit = 1024 if this_rank().index == 1 else resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    with pytest.raises(OSError, match="File too large"):
+        save_tensors(dict(loaded.model.named_parameters()), path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 @pytest.mark.parametrize("arm", ARMS)
