@@ -84,7 +84,7 @@ def run(
             experts that cannot be taken away.
         UnscoredError: too many answers without a verdict; the results are written all the same.
     """
-    require_same_setup(config)
+    require_same_setup("ablate", config)
     on_first(store.refuse_unwritable)
     judges = judges_of(config.evaluate.judges, config.judge)
     plan = alone(lambda: plan_ablation(prepared, target_name, judges, config, store, notify))

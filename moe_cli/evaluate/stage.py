@@ -38,7 +38,7 @@ from moe_cli.evaluate.without_model import evaluate_served
 from moe_cli.judges.catalog import judges_of
 from moe_cli.judges.deciding import refuse_undecided
 from moe_cli.judges.judge import Judge
-from moe_cli.model.same_machine import require_same, require_same_directory, require_same_model, require_same_setup
+from moe_cli.model.same_machine import require_same_directory, require_same_model, require_same_setup
 from moe_cli.ranks import is_first, led, on_first
 from moe_cli.records import EvaluationItem, EvaluationSummary, ModelIdentity, Stage
 from moe_cli.records.ablation import Steering
@@ -131,9 +131,9 @@ def run(
 def _same_everywhere(config: MoeConfig) -> tuple[MoeConfig, Steering | None]:
     """The settings, with a name for how the router is steered, and that; both are the same in all processes."""
     steering = steering_of(config.evaluate)
-    require_same({"the content of the file of evaluate.steer": steering.digest if steering else None})
     config = config.model_copy(update={"evaluate": named_for(config.evaluate, steering)})
-    require_same_setup(config)
+    digest = steering.digest if steering else None
+    require_same_setup("evaluate", config, {"the content of the file of evaluate.steer": digest})
     return config, steering
 
 

@@ -1,4 +1,4 @@
-"""Refuses processes that would not compute the same: other settings, packages, cards, weights or directories.
+"""Refuses processes that would not compute the same: other commands, settings, packages, cards, weights or directories.
 
 Each says what it has, and all of them compare it with what the first has.
 """
@@ -23,14 +23,17 @@ from moe_cli.ranks import LOOK_AGAIN, PATIENCE, gathered
 from moe_cli.version import __version__
 
 
-def require_same_setup(config: MoeConfig) -> None:
-    """Refuse processes that begin with other settings, packages or cards, before anything is loaded.
+def require_same_setup(command: str, config: MoeConfig, more: Mapping[str, object] | None = None) -> None:
+    """Refuse processes that begin another command, or with other settings, packages or cards, before all else.
+
+    `command` is "train selective"; `more` are further facts that must be the same.
 
     Raises:
         EnvironmentFaultError: which differs, and where.
     """
     device = torch.device(resolve_device(config.model))
-    facts: dict[str, object] = {f"the setting {name}": value for name, value in flat_settings(config).items()}
+    facts: dict[str, object] = {"the command": f"moe {command}", **(more or {})}
+    facts |= {f"the setting {name}": value for name, value in flat_settings(config).items()}
     facts |= {f"the version of {name}": found for name, found in package_versions().items()}
     card = f"{total_bytes(device)[0] >> 30} GiB" if device.type == "cuda" else "-"
     require_same(

@@ -96,7 +96,7 @@ def run(
         ArtifactError: the output directory is taken.
         EnvironmentFaultError: an endpoint cannot be reached or keeps failing.
     """
-    require_same_setup(config)
+    require_same_setup("prepare", config)
     on_first(store.refuse_unwritable)
     settings = config.prepare
     judges = judges_of(settings.judges, config.judge)

@@ -93,7 +93,7 @@ def run(
 
     Several processes (`moe_cli.ranks`) call it at once: the first opens the run and writes all of it.
     """
-    require_same_setup(config)
+    require_same_setup(f"train {arm}", config)
     on_first(store.refuse_unwritable)
     refuse_missing_trackers(config.train.report_to)
     refuse_environment()

@@ -260,6 +260,21 @@ def test_processes_with_other_settings_or_a_directory_of_their_own_are_refused_b
     assert "0.002 on process 1" in ended.said
 
 
+def with_an_arm_of_its_own(config, store: Store) -> None:
+    """In every process: train; the second trains another arm."""
+    from moe_cli.ranks import this_rank
+
+    train.run(("selective", "baseline")[this_rank().index], config, store, lambda _: None)
+
+
+def test_processes_of_other_commands_are_refused_by_one_of_them(experiments):
+    ended = run_in_ranks(2, with_an_arm_of_its_own, experiments.settings("commands"), experiments.store)
+    assert ended.codes == [ExitCode.ENVIRONMENT] * 2
+    assert ended.said.count("error: ") == 1
+    assert "differ in the command: moe train selective on process 0" in ended.said
+    assert "moe train baseline on process 1" in ended.said
+
+
 def on_a_card_of_its_own_size(config, store: Store) -> None:
     """In every process: train on a card; the second has a smaller one."""
     from moe_cli.ranks import this_rank
