@@ -47,4 +47,4 @@ def _devices() -> list[ProcessGroupGloo.Device]:
 
     if not (names := os.environ.get(INTERFACES)):
         return [ProcessGroupGloo.create_default_device()]
-    return [ProcessGroupGloo.create_device(interface=name) for name in names.split(",")]
+    return [ProcessGroupGloo.create_device(interface=name) for name in names.removesuffix(",").split(",")]
