@@ -17,6 +17,7 @@ from moe_cli.bench.fake_step import StepShape
 from moe_cli.config import MoeConfig
 from moe_cli.model.topology import ExpertLayer, expert_layers, parameter_groups
 from moe_cli.records import Arm, Placement, RankNeed, StepMemory
+from moe_cli.records.resource_plan import each_holds_experts
 
 FLOAT32 = 4  # bytes
 GATHERED = 2  # layers that are whole at once: the one that computes and the one that is fetched
@@ -93,12 +94,15 @@ def rank_needs(
     placements: tuple[Placement, ...] = ("replicated",) if arm == "alternating" else ("replicated", "sharded")
     for number in ranks:
         for placement in placements if number > 1 else ("one process",):
+            can_share = placement != "sharded" or all(
+                each_holds_experts(layer.num_experts, number) for layer in sizes.layers
+            )
             peak = step.peak - _spared(arm, sizes, step, number) if placement == "sharded" else step.peak
             yield RankNeed(
                 ranks=number,
                 placement=placement,
                 peak=peak,
-                fits=peak + beside <= (memory // number if is_shared else memory),
+                fits=can_share and peak + beside <= (memory // number if is_shared else memory),
                 num_steps=_num_steps(arm, config, num_batches, number),
                 sent=_sent(arm, sizes, step, shape, number, placement),
             )

@@ -105,7 +105,8 @@ def unsharable(name: str) -> EnvironmentFaultError:
     """The error for a model whose weights come out wrong when transformers shares them out."""
     return EnvironmentFaultError(
         f"transformers {transformers.__version__} cannot share out the weights of {name}: they get other shapes",
-        hint="train with --placement replicated; if that says the same of the checkpoint, it is damaged",
+        hint=f"where one of {num_ranks()} processes would hold no expert, as of 16 in 5 or 7, take another number; "
+        "else train with --placement replicated, and if that says the same of the checkpoint, it is damaged",
     )
 
 

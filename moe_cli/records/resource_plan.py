@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Literal
 
 from moe_cli.records.record import record
@@ -35,9 +36,14 @@ class RankNeed:
     ranks: int  # 2
     placement: Placement
     peak: int  # bytes
-    fits: bool
+    fits: bool  # False, too, where a share would hold no expert, which transformers refuses in most families
     num_steps: int | None  # of the whole run; None where the number of batches is not known
     sent: int  # bytes of a step that a process sends; arithmetic
+
+
+def each_holds_experts(num_experts: int, ranks: int) -> bool:
+    """Whether every one of `ranks` processes that share weights has an expert: of 16, not of 5, nor of 7."""
+    return ceil(num_experts / ranks) * (ranks - 1) < num_experts
 
 
 @record

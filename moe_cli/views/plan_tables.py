@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group, RenderableType
 
 from moe_cli.records import ArmNeed, RankNeed, ResourcePlan
+from moe_cli.records.resource_plan import each_holds_experts
 from moe_cli.views.table import ReportTable, as_rich, cell_rows_of
 from moe_cli.views.text import NOTHING, bytes_text, percent_text, safe_text, seconds_text
 
@@ -98,6 +99,9 @@ def _several_processes(arm: ArmNeed) -> ReportTable:
 def _notes(plan: ResourcePlan) -> Iterator[str]:
     yield SEVERAL
     yield "peaks: even use of the experts is assumed; the selected rows as they were found lie in the host's memory."
+    for ranks in sorted({need.ranks for arm in plan.arms for need in arm.ranks if need.placement == "sharded"}):
+        if not each_holds_experts(plan.num_experts, ranks):
+            yield f"sharded in {ranks} processes one would hold none of {plan.num_experts} experts: mostly refused."
     if plan.num_batches is None:
         yield "steps are not known: name a prepare run with --prepared, or the number of batches with --batches."
     if plan.time_of is not None:

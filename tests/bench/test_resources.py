@@ -98,6 +98,10 @@ def test_an_expert_lies_whole_on_one_process_however_many_share_the_weights():
     expected = arm.step.peak - arm.step.weights + arm.step.weights * share // TOTAL + 4 * (2 * layer + 2 * 59_392)
     need = arm.ranks[-1]
     assert (need.ranks, need.placement, need.peak) == (32, "sharded", expected)
+    assert not need.fits and need.peak < SHORT.memory  # transformers refuses a share without experts
+    text = StringIO()
+    Console(file=text, width=160).print(resource_plan_view(planned))
+    assert "sharded in 32 processes one would hold none of 16 experts" in text.getvalue()
     assert need.sent == 2 * 31 * (arm.step.weights * share // TOTAL) + arm.step.gradients
 
 

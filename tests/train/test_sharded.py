@@ -73,6 +73,18 @@ def test_shares_of_other_families_write_the_bytes_of_one_process_or_are_refused(
     assert not found or family == "kimi_linear"
 
 
+def test_a_number_of_processes_that_leaves_one_without_an_expert_is_named_as_what_may_be_wrong(experiments):
+    ended = run_in_ranks(5, shared_out, experiments.settings("five").model)
+    assert ExitCode.ENVIRONMENT in ended.codes and set(ended.codes) <= {ExitCode.ENVIRONMENT, ExitCode.PEER}
+    assert "cannot share out the weights" in ended.said
+    assert "one of 5 processes would hold no expert" in ended.said
+
+
+def shared_out(config) -> None:
+    """In every process: load the model of 16 experts; the last of five would hold none."""
+    load_model(config, sharded=True)
+
+
 def holds_half(config) -> None:
     """In every process: load, and look at what is here."""
     loaded = load_model(config, sharded=True)
