@@ -189,7 +189,9 @@ def test_a_model_whose_routers_cannot_train_has_a_plan_of_the_other_arms_and_the
         raise UsageError("no parameter that can be trained", hint="none")
 
     monkeypatch.setattr(fake_step, "attach_routers", refuse)
-    planned = plan_resources(config_of(), replace(SHORT, arms=("selective", "alternating")))
+    planned = plan_resources(
+        config_of(), replace(SHORT, length=40, arms=("selective", "alternating"))
+    )  # in no other plan
     assert [arm.step is None for arm in planned.arms] == [False, True]
     assert planned.arms[1].note == "this arm cannot train the model: no parameter that can be trained"
 
