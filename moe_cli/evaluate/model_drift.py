@@ -1,7 +1,7 @@
 """How far the trained model moved from its base: on texts, in its routing and in its weights.
 
-Shares are of the choices of all texts together; intervals come from resampling whole clusters; the same items and seed
-give the same numbers bit for bit, in any order of items, as counts are summed exactly.
+Shares are of the choices of all texts together; intervals are over whole clusters; the same items and seed give the
+same numbers bit for bit, in any order of items, as counts are summed exactly.
 
 In one layer n_e and m_e are the choices of expert e by base and tuned model, N and M their sums, p = n / N, q = m / M:
 
@@ -10,6 +10,9 @@ In one layer n_e and m_e are the choices of expert e by base and tuned model, N 
     JS       1/2 KL(p || (p + q)/2) + 1/2 KL(q || (p + q)/2), nothing added; 0 to ln 2
     overlap  2 x choices that both made for the same token / (N + M): with a full top-k its shared part
     entropy  -sum_e p_e ln p_e / ln E: 1 where every expert is chosen equally often
+
+KL and JS count noise as drift, the more, the fewer texts there are: a jackknife over clusters takes that off. What is
+left of a value below 0 is 0.
 
 Where nothing is chosen all shares are 0; if neither model chooses anything the overlap is 1.
 
@@ -23,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf, log
 from typing import TypeVar
 
 import numpy as np
@@ -50,7 +54,15 @@ from moe_cli.records import (
     WeightDrift,
 )
 from moe_cli.records.drift import LayerDrift
-from moe_cli.stats.clusters import NUM_RESAMPLES, Floats, cluster_sums, estimate, resampled_sums
+from moe_cli.stats.clusters import (
+    BLOCK,
+    NUM_RESAMPLES,
+    Floats,
+    cluster_sums,
+    estimate,
+    jackknife_estimate,
+    resampled_sums,
+)
 
 ADDED = 0.5  # choices, to every expert of both models, for KL alone
 KL, JS, OVERLAP = range(3)
@@ -80,9 +92,11 @@ def measure_routing_drift(
         of_selection = None if selected_LE is None else selected_LE.shape
         raise ValueError(f"counts are {shape_LE}, there are {len(layers)} layers, the selection is {of_selection}")
     resampled = resampled_sums(sums_CV, seed=seed, num_resamples=num_resamples)
-    drawn_RML = np.concatenate([_measures(block_RV, shape_LE) for block_RV in resampled])
-    total_1V = sums_CV.sum(axis=0, keepdims=True)
-    measured_ML, num_clusters = _measures(total_1V, shape_LE)[0], len(sums_CV)
+    drawn_RL = np.concatenate([_measures(block_RV, shape_LE)[:, OVERLAP] for block_RV in resampled])
+    total_1V, num_clusters = sums_CV.sum(axis=0, keepdims=True), len(sums_CV)
+    measured_ML = _measures(total_1V, shape_LE)[0]
+    blocks = (sums_CV[start : start + BLOCK] for start in range(0, num_clusters, BLOCK))
+    left_out_CML = np.concatenate([_measures(total_1V - block_CV, shape_LE) for block_CV in blocks])
     counts_2LE = total_1V[0, : -len(layers)].reshape(2, *shape_LE)
     shares_2LE = _shares(counts_2LE)
 
@@ -94,19 +108,20 @@ def measure_routing_drift(
             _layer(
                 layer,
                 measured_ML[:, index],
-                drawn_RML[..., index],
-                num_clusters,
+                left_out_CML[..., index],
+                drawn_RL[:, index],
                 counts_2LE[:, index],
                 None if selected_LE is None else selected_LE[index],
             )
             for index, layer in enumerate(layers)
         ),
-        js=estimate(measured_ML[JS].mean(), drawn_RML[:, JS].mean(axis=1), num_clusters),
-        overlap=estimate(measured_ML[OVERLAP].mean(), drawn_RML[:, OVERLAP].mean(axis=1), num_clusters),
+        js=jackknife_estimate(measured_ML[JS].mean(), left_out_CML[:, JS].mean(axis=1), most=log(2)),
+        overlap=estimate(measured_ML[OVERLAP].mean(), drawn_RL.mean(axis=1), num_clusters),
         on_selected_base=mean_on(0),
         on_selected_tuned=mean_on(1),
         num_selected=None if selected_LE is None else int(selected_LE.sum()),
         num_tokens=sum(item.num_tokens for item in items),
+        is_unbiased=True,
     )
 
 
@@ -119,16 +134,16 @@ def _cluster_sums(items: Sequence[DriftItem]) -> tuple[Floats, tuple[int, ...]]:
 
 
 def _layer(
-    layer: int, measured_M: Floats, drawn_RM: Floats, num_clusters: int, counts_2E: Floats, selected_E: Bools | None
+    layer: int, measured_M: Floats, left_out_CM: Floats, overlap_R: Floats, counts_2E: Floats, selected_E: Bools | None
 ) -> LayerDrift:
     share_2E = _shares(counts_2E)
     entropy_2 = -xlogy(share_2E, share_2E).sum(axis=-1) / np.log(share_2E.shape[-1])
     on_selected = (None, None) if selected_E is None else share_2E[:, selected_E].sum(axis=-1).tolist()
     return LayerDrift(
         layer=layer,
-        kl=estimate(measured_M[KL], drawn_RM[:, KL], num_clusters),
-        js=estimate(measured_M[JS], drawn_RM[:, JS], num_clusters),
-        overlap=estimate(measured_M[OVERLAP], drawn_RM[:, OVERLAP], num_clusters),
+        kl=jackknife_estimate(measured_M[KL], left_out_CM[:, KL], most=inf),
+        js=jackknife_estimate(measured_M[JS], left_out_CM[:, JS], most=log(2)),
+        overlap=estimate(measured_M[OVERLAP], overlap_R, len(left_out_CM)),
         on_selected_base=on_selected[0],
         on_selected_tuned=on_selected[1],
         entropy_base=float(entropy_2[0]),

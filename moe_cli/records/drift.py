@@ -72,6 +72,12 @@ class RoutingDrift:
     on_selected_tuned: float | None
     num_selected: int | None  # experts that the prepare run selected; None: not known
     num_tokens: int
+    is_unbiased: bool = False  # what noise adds to kl and js is taken off; False: evaluated by an earlier moe
+
+    @property
+    def js_without_noise(self) -> Estimate | None:
+        """What may stand beside that of other runs; None: evaluated by an earlier moe, which counted noise as drift."""
+        return self.js if self.is_unbiased else None
 
 
 @record

@@ -14,17 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import fsum
+from math import fsum, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from moe_cli.records.drift import Estimate
 from moe_cli.stats.significance import CONFIDENCE
 
 Floats = NDArray[np.float64]
 NUM_RESAMPLES = 2000
-BLOCK = 250  # resamples held in memory at once
+BLOCK = 250  # resamples, or clusters left out, held in memory at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,3 +146,19 @@ def estimate(value: float | Floats, resampled_R: Floats, num_clusters: int) -> E
         return Estimate(value=float(value), lower=None, upper=None, n=num_clusters)
     lower, upper = np.quantile(resampled_R, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(value=float(value), lower=float(lower), upper=float(upper), n=num_clusters)
+
+
+def jackknife_estimate(value: float | Floats, left_out_C: Floats, *, most: float) -> Estimate:
+    """An estimate of a divergence, which lies from 0 to `most` and which noise alone makes larger.
+
+    `left_out_C` are its values without one cluster each. The bias of order 1/C is taken off, and the interval is t's
+    for the mean of Tukey's pseudo-values (Efron and Tibshirani 1993, chapter 11).
+    """
+    num_clusters = len(left_out_C)
+    if num_clusters < 2:
+        return Estimate(value=float(value), lower=None, upper=None, n=num_clusters)
+    pseudo_C = num_clusters * value - (num_clusters - 1) * left_out_C
+    half = stdtrit(num_clusters - 1, (1 + CONFIDENCE) / 2) * pseudo_C.std(ddof=1) / sqrt(num_clusters)
+    own = pseudo_C.mean()
+    own, lower, upper = np.clip((own, own - half, own + half), 0.0, most).tolist()
+    return Estimate(value=own, lower=lower, upper=upper, n=num_clusters)

@@ -105,7 +105,8 @@ def _evaluated(value: Callable[[EvaluationSummary], float | None]) -> Callable[[
 
 
 def _js(summary: EvaluationSummary) -> float | None:
-    return 1e3 * summary.routing_drift.js.value if summary.routing_drift else None
+    js = summary.routing_drift.js_without_noise if summary.routing_drift else None
+    return 1e3 * js.value if js is not None else None
 
 
 def _overlap(summary: EvaluationSummary) -> float | None:

@@ -74,7 +74,10 @@ def _routing_table(drift: RoutingDrift) -> ReportTable:
             *cell_rows_of(_layer_cells(layer) for layer in sorted(moved, key=lambda layer: layer.layer)),
             CellRow(mean, f"{GROUP} primary"),
         ),
-        notes=(most,) if len(moved) < len(drift.layers) else (),
+        notes=(
+            *((most,) if len(moved) < len(drift.layers) else ()),
+            *(() if drift.is_unbiased else ("JS counts noise as drift: evaluated by an earlier moe",)),
+        ),
     )
 
 

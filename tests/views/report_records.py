@@ -80,6 +80,7 @@ def measured(name, layers, attack, refusal):
         on_selected_tuned=0.25,
         num_selected=12,
         num_tokens=4321,
+        is_unbiased=True,
     )
     prompts = PromptDrift(
         layers=tuple(

@@ -19,8 +19,10 @@ from moe_cli.records import (
     SuiteSummary,
 )
 from moe_cli.views.compared import compared_view
+from moe_cli.views.compared_columns import side_by_side
 from moe_cli.views.evaluated import evaluated_view
 from tests.builders import CLASSIFIER, KEYWORDS, column, evaluation
+from tests.builders import comparison as of_columns
 from tests.compare.test_compared_views import comparison
 
 HALF = Rate(k=5, n=10, unscored=0, rate=0.5, lower=0.2, upper=0.8, lowest=0.5, highest=0.5)
@@ -78,6 +80,7 @@ def routing(*layers):
         on_selected_tuned=0.2,
         num_selected=3,
         num_tokens=500,
+        is_unbiased=True,
     )
 
 
@@ -184,6 +187,16 @@ def test_of_many_layers_those_that_moved_most_are_shown_and_the_others_counted()
     assert "the 16 of 20 layers that moved most" in text
     numbers = [line.split("│")[1].strip() for line in text.splitlines() if "->" in line]
     assert numbers == [*(str(number) for number in range(4, 20)), "mean"]
+
+
+def test_a_drift_that_counts_noise_is_said_to_and_stands_beside_no_other():
+    ours = evaluation(routing_drift=routing(layer(0, 0.002)))
+    earlier = evaluation(routing_drift=replace(ours.routing_drift, is_unbiased=False))
+    words = "counts noise as drift: evaluated by an earlier moe"
+    assert words in shown(evaluated_view(earlier)) and words not in shown(evaluated_view(ours))
+    columns = [column("a", evaluation=ours), column("b", evaluation=earlier)]
+    (row,) = [row.cells for row in side_by_side(of_columns(columns)).rows if "JS" in row.cells[0]]
+    assert [cell.strip() for cell in row] == ["routing drift JS", "2.000e-3 nats", "-"]
 
 
 def test_a_bare_model_and_missing_texts_are_no_drift_of_zero():

@@ -101,7 +101,8 @@ def layer_chart(series: Sequence[Series]) -> Drawing | None:
 
     def drift_of(summary: EvaluationSummary) -> LayerValues | None:
         drift = summary.routing_drift
-        return (drift.js.value, [(layer.layer, layer.js) for layer in drift.layers]) if drift else None
+        js = drift and drift.js_without_noise
+        return (js.value, [(layer.layer, layer.js) for layer in drift.layers]) if drift and js else None
 
     return _layer_lines(series, drift_of, "Routing drift per layer", "JS, nats")
 

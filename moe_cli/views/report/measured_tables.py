@@ -88,7 +88,8 @@ def _routing(drift: RoutingDrift | None) -> tuple[str, ...]:
     on_selected = NOTHING
     if drift.on_selected_base is not None:
         on_selected = f"{percent_text(drift.on_selected_base)} → {percent_text(drift.on_selected_tuned)}"
-    return (estimate_text(drift.js, SMALL), estimate_text(drift.overlap), on_selected, f"{drift.num_tokens:,}")
+    shown = (estimate_text(drift.js_without_noise, SMALL), estimate_text(drift.overlap))
+    return (*shown, on_selected, f"{drift.num_tokens:,}")
 
 
 def prompt_sheet(runs: NamedRuns) -> ReportTable:
