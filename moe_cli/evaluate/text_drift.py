@@ -3,8 +3,8 @@
 Only answer tokens count: for probabilities those that are predicted, for routing those that are read. Both models see
 the very same ids, once, and recording the routing changes no logit. Logarithms are in float32, in nats. Which texts
 share a batch depends on all texts, not on those that are done, so a resumed run gives the same bits as one in a single
-go. Every mean is weighted by tokens, intervals come from resampling whole clusters, and the same items and seed give
-the same numbers bit for bit, in any order of items.
+go. Every mean is weighted by tokens, intervals are over whole clusters, and the same items and seed give the same
+numbers bit for bit, in any order of items.
 
 Letters: B texts of a batch, S positions, T answer tokens of one text, V vocabulary, N = B x S tokens, K top-k,
 L expert layers, E experts.
@@ -27,10 +27,11 @@ from moe_cli.model.load import LoadedModel
 from moe_cli.model.token_rows import length_batches
 from moe_cli.ranks import on_first
 from moe_cli.records import DriftItem, EvaluationItem, Progress
-from moe_cli.records.drift import DriftSummary
+from moe_cli.records.drift import DriftSummary, Estimate
 from moe_cli.records.manifest import Notify
 from moe_cli.rounds import in_rounds
 from moe_cli.stats.clusters import NUM_RESAMPLES, Floats, cluster_sums, estimate, resampled_sums
+from moe_cli.stats.proportions import share_interval
 
 # Columns of the sums of a cluster.
 TOKENS, NLL_BASE, NLL_TUNED, KL, SAME_TOP = range(5)
@@ -63,7 +64,7 @@ def summarise_drift(items: Sequence[DriftItem], *, seed: int = 0, num_resamples:
         perplexity_ratio=estimate(_perplexity_ratio(total_V), _perplexity_ratio(resampled_RV), num_clusters),
         kl_mean=estimate(_per_token(total_V, KL), _per_token(resampled_RV, KL), num_clusters),
         kl_99=float(np.quantile(np.concatenate([item.kl_tokens for item in ordered]), 0.99)),
-        same_top_share=estimate(_per_token(total_V, SAME_TOP), _per_token(resampled_RV, SAME_TOP), num_clusters),
+        same_top_share=_share_of_tokens(sums_CV, SAME_TOP),
         perplexity_base=float(np.exp(_per_token(total_V, NLL_BASE))),
         perplexity_tuned=float(np.exp(_per_token(total_V, NLL_TUNED))),
         num_tokens=int(total_V[TOKENS]),
@@ -97,6 +98,15 @@ def _cluster_sums(items: Sequence[DriftItem]) -> Floats:
 def _per_token(sums: Floats, column: int) -> Floats:
     mean: Floats = sums[..., column] / sums[..., TOKENS]
     return mean
+
+
+def _share_of_tokens(sums_CV: Floats, column: int) -> Estimate:
+    """A share with Wilson's interval: where all tokens say the same, resamples would have none."""
+    value, num_clusters = float(_per_token(sums_CV.sum(axis=0), column)), len(sums_CV)
+    if num_clusters < 2:
+        return Estimate(value=value, lower=None, upper=None, n=num_clusters)
+    lower, upper = share_interval(sums_CV[:, column], sums_CV[:, TOKENS])
+    return Estimate(value=value, lower=lower, upper=upper, n=num_clusters)
 
 
 def _perplexity_ratio(sums: Floats) -> Floats:

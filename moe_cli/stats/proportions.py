@@ -36,7 +36,7 @@ def rate_of(outcomes: Collection[tuple[str, bool | None]]) -> Rate:
     of_cluster = Counter(cluster for cluster, outcome in outcomes if outcome)
     yes_C = np.array([of_cluster[cluster] for cluster in scored], dtype=np.float64)
     sizes_C = np.array(list(scored.values()), dtype=np.float64)
-    lower, upper = _interval(yes_C, sizes_C)
+    lower, upper = share_interval(yes_C, sizes_C)
     return replace(rate, lower=lower, upper=upper, effective_clusters=effective_number(sizes_C))
 
 
@@ -51,7 +51,7 @@ def wilson_interval(k: float, n: float) -> tuple[float, float]:
     return (0.0 if k == 0 else lower), (1.0 if k == n else upper)
 
 
-def _interval(yes_C: Floats, sizes_C: Floats) -> tuple[float, float]:
+def share_interval(yes_C: Floats, sizes_C: Floats) -> tuple[float, float]:
     """Wilson's interval for as many independent outcomes as the clusters are worth.
 
     That is n / effect * (t(C' - 1) / t(f))^2 (Korn and Graubard 1998, Surv. Methodol. 24). The design effect is that

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from moe_cli.codec import decode, encode
 from moe_cli.errors import NumericError, UsageError
@@ -92,9 +93,22 @@ def test_a_model_that_did_not_move_has_a_ratio_of_exactly_one():
     assert (ratio.value, ratio.lower, ratio.upper) == (1.0, 1.0, 1.0)
 
 
+def test_tokens_that_all_stay_the_same_may_differ_elsewhere():
+    """With one cluster for each token the interval is scipy's of Wilson."""
+    items = [replace(item, num_tokens=1, kl_tokens=(0.0,), same_top=1) for item in some_items(num=20)]
+    expected = binomtest(20, 20).proportion_ci(0.95, method="wilson")
+    share = summarise_drift(items).same_top_share
+    assert (share.value, share.lower, share.upper) == pytest.approx((1.0, expected.low, 1.0))
+    items[0] = replace(items[0], same_top=0)
+    expected = binomtest(19, 20).proportion_ci(0.95, method="wilson")
+    share = summarise_drift(items).same_top_share
+    assert (share.value, share.lower, share.upper) == pytest.approx((0.95, expected.low, expected.high))
+
+
 def test_one_cluster_carries_no_interval():
-    found = summarise_drift(some_items(num=3, per_cluster=3)).kl_mean
-    assert (found.lower, found.upper, found.n) == (None, None, 1)
+    summary = summarise_drift(some_items(num=3, per_cluster=3))
+    for found in (summary.kl_mean, summary.same_top_share):
+        assert (found.lower, found.upper, found.n) == (None, None, 1)
 
 
 def test_no_text_and_a_text_without_a_token_are_errors_with_a_hint():
