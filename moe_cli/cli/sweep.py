@@ -122,8 +122,7 @@ def sweep(
         )
         pages = stage.SweepPages(markdown=swept_markdown, report=sweep_page)
         result = stage.run(prepared, session.config, session.store, notify, maker.make, pages=pages, resume=resume)
-    then = _next(result.sweep, prepared)
-    done = f"wrote {result.path}; open {result.path / layout.REPORT}; next: {then}"
+    done = f"wrote {result.path}; open {result.path / layout.REPORT}; next: {_next(result.sweep, prepared)}"
     session.show(result.sweep, swept_view(result.sweep), done)
     _refuse_missing(result.sweep)
 

@@ -64,7 +64,7 @@ def summarise_drift(items: Sequence[DriftItem], *, seed: int = 0, num_resamples:
         perplexity_ratio=estimate(_perplexity_ratio(total_V), _perplexity_ratio(resampled_RV), num_clusters),
         kl_mean=estimate(_per_token(total_V, KL), _per_token(resampled_RV, KL), num_clusters),
         kl_99=float(np.quantile(np.concatenate([item.kl_tokens for item in ordered]), 0.99)),
-        same_top_share=_share_of_tokens(sums_CV, SAME_TOP),
+        same_top_share=_same_top_share(sums_CV),
         perplexity_base=float(np.exp(_per_token(total_V, NLL_BASE))),
         perplexity_tuned=float(np.exp(_per_token(total_V, NLL_TUNED))),
         num_tokens=int(total_V[TOKENS]),
@@ -100,12 +100,12 @@ def _per_token(sums: Floats, column: int) -> Floats:
     return mean
 
 
-def _share_of_tokens(sums_CV: Floats, column: int) -> Estimate:
-    """A share with Wilson's interval: where all tokens say the same, resamples would have none."""
-    value, num_clusters = float(_per_token(sums_CV.sum(axis=0), column)), len(sums_CV)
+def _same_top_share(sums_CV: Floats) -> Estimate:
+    """With Wilson's interval: where no token differs, that of resamples would have no width."""
+    value, num_clusters = float(_per_token(sums_CV.sum(axis=0), SAME_TOP)), len(sums_CV)
     if num_clusters < 2:
         return Estimate(value=value, lower=None, upper=None, n=num_clusters)
-    lower, upper = share_interval(sums_CV[:, column], sums_CV[:, TOKENS])
+    lower, upper = share_interval(sums_CV[:, SAME_TOP], sums_CV[:, TOKENS])
     return Estimate(value=value, lower=lower, upper=upper, n=num_clusters)
 
 
